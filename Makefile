@@ -1,0 +1,33 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both make the environment when it is not there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+.PHONY: demo test docs bench clean
+demo: $(READY)  ## train on easy-VQA, score, report: runs/demo
+	$(BIN)/polymodal demo --out runs/demo
+
+test: $(READY)  ## lint, types, documentation, tests
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/mypy
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest
+
+docs: $(READY)  ## build the documentation into site/
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+
+bench: $(READY)  ## benchmarks; each prints ratios measured in one run
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) site runs

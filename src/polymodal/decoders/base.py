@@ -1,0 +1,28 @@
+"""What a decoder is: a `View` -> the numbers that a task reads."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from polymodal.recipe.options import Options, Sized
+from polymodal.tokens import View
+
+
+class DecoderOptions(Options, Sized):
+    """Base of every decoder's options."""
+
+
+class Decoder(nn.Module):
+    """Base of every decoder: built with the fused width and the number of values `outputs` that its task asks for."""
+
+    kind: ClassVar[str] = "decoder"
+    Options: ClassVar[type[DecoderOptions]]
+
+    def __init__(self, options: DecoderOptions, *, width: int, outputs: int) -> None:
+        super().__init__()
+
+    def forward(self, view: View) -> Tensor:
+        """Decode a view to `[batch, outputs]`."""
+        raise NotImplementedError(type(self).__name__)

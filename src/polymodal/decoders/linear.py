@@ -1,0 +1,26 @@
+"""A linear decoder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from polymodal.decoders.base import Decoder, DecoderOptions
+from polymodal.registry import register
+from polymodal.tokens import View
+
+
+@register
+class Linear(Decoder):
+    """One linear map of the pooled view: y = W z + b. Any interaction between inputs must come from the fusion."""
+
+    class Options(DecoderOptions):
+        name: Literal["linear"] = "linear"
+
+    def __init__(self, options: Options, *, width: int, outputs: int) -> None:
+        super().__init__(options, width=width, outputs=outputs)
+        self.project = nn.Linear(width, outputs)
+
+    def forward(self, view: View) -> Tensor:
+        return self.project(view.pooled)

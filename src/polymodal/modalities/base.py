@@ -1,0 +1,81 @@
+"""What a modality is: one kind of input. It recognises its columns, learns how to prepare them, and prepares them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.data.block import Block
+from polymodal.data.prepared import Prepared
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.recipe.options import Options
+
+
+class ModalityOptions(Options):
+    """Base of every modality's options."""
+
+
+class Modality(ABC):
+    """Base of every modality. One instance serves one input of a recipe (one or more columns).
+
+    The life of an instance: `recognise` (class method, on a sample of a column) -> `resolve` (fill silent options from
+    the sample) -> `fit` (training rows only) -> `prepare` (any rows, block by block) -> `collate` (a batch of distinct
+    items -> tensors). `save` and `load` carry what `fit` learned.
+    """
+
+    kind: ClassVar[str] = "modality"
+    Options: ClassVar[type[ModalityOptions]]
+    default_encoder: ClassVar[str]
+    #: True if one input may hold several columns (numbers, categories); inference then groups them into one input.
+    many_columns: ClassVar[bool] = False
+
+    def __init__(self, options: ModalityOptions, *, columns: list[str]) -> None:
+        self.options, self.columns = options, columns
+
+    @classmethod
+    @abstractmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        """How likely the column is of this modality, and why; None if it cannot be."""
+
+    @classmethod
+    def resolve(cls, options: Any, samples: list[ColumnSample]) -> Any:
+        """Options with every value that depends on the data filled in (image size, token limit ...)."""
+        return options
+
+    @abstractmethod
+    def fit(self, blocks: Iterable[Block]) -> None:
+        """Learn from the training rows (vocabulary, statistics). Called once, before `prepare`."""
+
+    @abstractmethod
+    def prepare(self, block: Block) -> Prepared:
+        """Prepare one block of rows. A cell that cannot be used goes to `block.faults` and counts as missing."""
+
+    @abstractmethod
+    def shape(self) -> dict[str, Any]:
+        """What an encoder must know about the prepared tensors, JSON-ready; call after `fit`."""
+
+    def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        """Arrays of distinct items `[items, ...]` -> the tensors that the encoder reads."""
+        return {name: torch.from_numpy(array) for name, array in items.items()}
+
+    def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Random changes of a training batch, drawn from torch's global generator; never changes `data` in place."""
+        return data
+
+    @abstractmethod
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write large state (a tokenizer) into `folder`; return the rest, JSON-ready."""
+
+    @abstractmethod
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        """Take back what `save` wrote, in place of `fit`."""
+
+    def show(self) -> str:
+        """One line for reports on what `fit` learned (vocabulary size, image size ...)."""
+        return ""

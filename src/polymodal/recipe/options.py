@@ -1,0 +1,43 @@
+"""The base of every options class, and fields whose default follows the size dial."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Size = Literal["tiny", "small", "base"]
+
+
+class Strict(BaseModel):
+    """A pydantic model that refuses unknown keys; the string below a field is its documentation."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_assignment=True)
+
+
+class Options(Strict):
+    """Options of one component; `name` says which. `component` is the class they belong to (set by the registry)."""
+
+    component: ClassVar[type]
+    name: str
+
+
+def sized(tiny: Any, small: Any, base: Any, **constraints: Any) -> Any:
+    """A field whose default is chosen by the recipe's `size`; a value that the user gives always wins."""
+    return Field(
+        default=tiny, json_schema_extra={"sizes": {"tiny": tiny, "small": small, "base": base}}, **constraints
+    )
+
+
+class Sized(Strict):
+    """Options with fields made by `sized`. `at_size` fills those that the user left silent."""
+
+    def at_size(self, size: Size) -> Self:
+        """A copy in which every silent `sized` field has its value at `size` and counts as given."""
+        values: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            extra = field.json_schema_extra
+            if name in self.model_fields_set or not isinstance(extra, dict) or "sizes" not in extra:
+                continue
+            values[name] = extra["sizes"][size]  # type: ignore[index, call-overload]
+        return self.model_copy(update=values)

@@ -1,0 +1,100 @@
+"""What a task is: one kind of target. It recognises its column, prepares it, and gives loss, prediction and scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from polymodal.data.block import Block
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.metrics.base import Metric
+from polymodal.recipe.options import Options
+from polymodal.tokens import Space
+
+
+class TaskOptions(Options):
+    """Base of every task's options."""
+
+
+class Task(ABC):
+    """Base of every task. One instance serves one output of a recipe (one or more columns).
+
+    The life of an instance: `recognise` -> `fit` (training rows only) -> `prepare` (any rows) -> `loss` while
+    training -> `distribution` and `predict` on what the model decided.
+    """
+
+    kind: ClassVar[str] = "task"
+    Options: ClassVar[type[TaskOptions]]
+    #: How decoded values are read and combined; see `tokens.Space`.
+    space: ClassVar[Space]
+
+    def __init__(self, options: TaskOptions, *, columns: list[str]) -> None:
+        self.options, self.columns = options, columns
+
+    @classmethod
+    @abstractmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        """How likely this column, named as a target, is of this task, and why; None if it cannot be."""
+
+    @abstractmethod
+    def fit(self, blocks: Iterable[Block]) -> None:
+        """Learn from the training rows: the classes and their shares, the mean and scale of numbers.
+
+        Raises:
+            DataError: there is nothing to learn (one class, no value).
+        """
+
+    @abstractmethod
+    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """Targets of a block: `value [rows, ...]` and `present [rows]` bool. Unusable targets are faults and gaps."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """How many values the decoder must give, `k`."""
+
+    @abstractmethod
+    def loss(self, values: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, `[batch]`, in fp32: `values [batch, k]` against prepared targets `[batch, ...]`."""
+
+    @abstractmethod
+    def chance(self) -> float:
+        """The loss of the best constant answer on the training rows; a run that stays there has learned nothing."""
+
+    @abstractmethod
+    def constant(self) -> np.ndarray:
+        """The best constant answer as a distribution `[k]` (class shares; the mean in user units): the floor."""
+
+    @abstractmethod
+    def distribution(self, values: Tensor) -> np.ndarray:
+        """Decided values `[rows, k]` -> float64 `[rows, k]`: probabilities, or numbers in the user's units."""
+
+    @abstractmethod
+    def predict(self, distribution: np.ndarray) -> list[Any]:
+        """The answer of each row as the user wrote such answers: a label, a list of labels, a number (or several)."""
+
+    @abstractmethod
+    def truth(self, value: np.ndarray) -> np.ndarray:
+        """Prepared targets `[rows, ...]` as the metrics read them (class numbers, 0/1 labels, user units)."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> list[Metric]:
+        """The metrics of this task; the first is the one that early stopping and comparison use."""
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the `k` values (class or label or column names), for tables and reports."""
+        return self.columns
+
+    @abstractmethod
+    def save(self) -> dict[str, Any]:
+        """What `fit` learned, JSON-ready."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back what `save` gave, in place of `fit`."""

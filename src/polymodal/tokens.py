@@ -1,0 +1,115 @@
+"""The four values that travel through a model: Batch -> Tokens -> View -> Outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from torch import Tensor
+
+# What one decoded number means. It decides how decisions combine: mutually exclusive classes (softmax), independent
+# yes/no labels (sigmoid), or real numbers.
+Space = Literal["categorical", "binary", "real"]
+
+
+@dataclass(frozen=True)
+class InputBatch:
+    """One input of a batch. Rows that share an item hold it once: `data` has the distinct items.
+
+    data: prepared tensors by name, each `[items, ...]`
+    index: `[batch]` int64, the item of each row (0 for a missing one)
+    present: `[batch]` bool, False where the row lacks this input
+    """
+
+    data: dict[str, Tensor]
+    index: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """One output of a batch: `value [batch, ...]` as its task prepared it, `present [batch]` bool (False: a gap)."""
+
+    value: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prepared rows. `rows [batch]` are row numbers of the table, `weight [batch]` the sample weights."""
+
+    inputs: dict[str, InputBatch]
+    targets: dict[str, TargetBatch]
+    rows: Tensor
+    weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What every encoder returns.
+
+    features: `[batch, length, width]`
+    mask: `[batch, length]` bool, True = real. At least one position of every row is True: a missing input holds its
+        learned "missing" token there.
+    present: `[batch]` bool, False where the input is missing
+    """
+
+    features: Tensor
+    mask: Tensor
+    present: Tensor
+
+    def pooled(self) -> Tensor:
+        """The mean of the real tokens, `[batch, width]`."""
+        if self.features.shape[1] == 1:
+            return self.features[:, 0]
+        weight = self.mask.to(self.features.dtype).unsqueeze(-1)
+        return (self.features * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+    def with_features(self, features: Tensor) -> Tokens:
+        """The same mask and presence over other features of the same length."""
+        return replace(self, features=features)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a fusion hands to a decoder.
+
+    name: "joint", or the input that a decision-level view stands for
+    tokens: the fused tokens
+    pooled: `[batch, width]`, their summary
+    weight: `[batch]`, how much this view counts in the row's decision; 0 where the view's input is missing
+    """
+
+    name: str
+    tokens: Tokens
+    pooled: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """A place where the task's loss is taken: `values [batch, k]`, rows counted by `weight [batch]`, times `scale`."""
+
+    name: str
+    values: Tensor
+    weight: Tensor
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the model decides for one output.
+
+    values: `[batch, k]` logits (categorical, binary) or standardised numbers (real)
+    terms: where the loss is taken; one term for a single view, more for decision-level fusion
+    penalties: extra scalar losses of the fusion, already weighted (load balance, ranking, ...)
+    views: `[batch, k]` decoded values of each view, by name
+    """
+
+    values: Tensor
+    terms: list[LossTerm]
+    penalties: dict[str, Tensor] = field(default_factory=dict)
+    views: dict[str, Tensor] = field(default_factory=dict)
