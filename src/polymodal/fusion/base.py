@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from polymodal.recipe.options import Options
+from polymodal.recipe.options import Options, Sized
 from polymodal.tokens import LossTerm, Outputs, Space, Tokens, View
 
 
-class FusionOptions(Options):
+class FusionOptions(Options, Sized):
     """Base of every fusion's options."""
 
 
@@ -45,14 +46,38 @@ class Fusion(nn.Module):
         """The views that `forward` returns, in order; one decoder is built for each."""
         return ["joint"]
 
+    def prepare_outputs(self, outputs: dict[str, int]) -> None:
+        """Make what the method holds for each output; the network calls this once, right after construction.
+
+        outputs: the number of decoded values `k` of each output, by name. Feature-level methods hold nothing.
+        """
+
     def forward(self, tokens: dict[str, Tokens]) -> list[View]:
         """Fuse the inputs of a batch; `tokens` has every input, `[batch, length_m, width]` each."""
         raise NotImplementedError(type(self).__name__)
 
-    def combine(self, decoded: list[Tensor], views: list[View], space: Space) -> Outputs:
-        """Combine the decoded views (`[batch, k]` each) into one decision. Here: the only view is the decision."""
+    def combine(self, decoded: list[Tensor], views: list[View], space: Space, output: str) -> Outputs:
+        """Combine the decoded views (`[batch, k]` each) of one output into one decision.
+
+        Here: the only view is the decision. `output` names the output, for methods that combine each in its own way.
+        """
         (values,), (view,) = decoded, views
         return Outputs(values, [LossTerm(view.name, values, torch.ones_like(view.weight))], self.penalties())
+
+    def calibrate(
+        self,
+        decoded: dict[str, Tensor],
+        weight: dict[str, Tensor],
+        target_loss: Callable[[Tensor], Tensor],
+        space: Space,
+        output: str,
+    ) -> None:
+        """Fit what the combination of one output learns on rows that were not trained on; nothing here.
+
+        decoded: values of each view on those rows, `[rows, k]`, by view name
+        weight: the weight of each view in each row, `[rows]`, by view name
+        target_loss: combined values `[rows, k]` -> mean loss over those rows, a scalar that can be differentiated
+        """
 
     def penalties(self) -> dict[str, Tensor]:
         """Extra losses of the last `forward`, already weighted (load balance and the like)."""

@@ -1,0 +1,87 @@
+"""Multi-head attention with the faster of two equal kernels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: On a CPU, sequences of up to this many tokens (queries and keys) use the plain product-softmax-product; longer ones,
+#: and every sequence on other devices, use the fused kernel. Measured in training with bf16: at 65 to 197 tokens the
+#: fused kernel is up to four times slower than the plain one, from about a thousand tokens the plain one is.
+PLAIN_LENGTH = 384
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention over several heads (Vaswani et al., "Attention Is All You Need", 2017).
+
+        head_i = softmax(Q_i K_i^T / sqrt(width / heads)) V_i ;  out = W [head_1; ..; head_h] + b
+
+    Keys that a mask forbids take no part. A query with no allowed key gives exactly zero, with zero gradients.
+
+    Raises:
+        ValueError: `heads` does not divide `width`.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, pair: Tensor | None = None
+    ) -> Tensor:
+        """Attend from `x [batch, queries, width]` to `context [batch, keys, width]` (`x` itself if None).
+
+        mask: `[batch, keys]` bool, True = this key may be read
+        pair: `[batch or 1, queries, keys]` bool, True = this query may read this key
+        """
+        context = x if context is None else context
+        query = self._split(self.query(x))
+        key, value = (self._split(part) for part in self.key_value(context).chunk(2, dim=-1))
+        allowed = _allowed(mask, pair)
+        empty = None
+        if allowed is not None:
+            empty = ~allowed.any(-1, keepdim=True)
+            allowed = allowed | empty  # an empty softmax has no gradient; such rows are set to zero below
+        dropout = self.dropout if self.training else 0.0
+        short = max(query.shape[2], key.shape[2]) <= PLAIN_LENGTH
+        attend = plain_attention if short and x.device.type == "cpu" else fused_attention
+        mixed = attend(query, key, value, allowed, dropout)
+        result = self.out(mixed.transpose(1, 2).flatten(2))
+        return result if empty is None else result.masked_fill(empty[:, 0], 0.0)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def _allowed(mask: Tensor | None, pair: Tensor | None) -> Tensor | None:
+    """The two masks as one, `[batch or 1, 1, queries or 1, keys]`."""
+    if mask is None:
+        return None if pair is None else pair.unsqueeze(1)
+    keys = mask[:, None, None, :]
+    return keys if pair is None else keys & pair.unsqueeze(1)
+
+
+def plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float
+) -> Tensor:
+    """Attention written out: `[batch, heads, queries, d]`, keys and values `[batch, heads, keys, d]`."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1)
+    if dropout:
+        weights = F.dropout(weights, dropout)
+    return weights @ value
+
+
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float
+) -> Tensor:
+    """The same numbers from torch's fused kernel, without the `[queries, keys]` matrix in memory."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
