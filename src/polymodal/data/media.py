@@ -1,0 +1,205 @@
+"""The one door for media: guarded reading of bytes, guarded decoding of images."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from polymodal.recipe.data import LimitOptions
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+
+
+class MediaError(Exception):
+    """A media cell cannot be used. `str(error)` is the reason, written for the user; it becomes a fault."""
+
+
+def read_bytes(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[bytes, str | None]:
+    """The bytes of a media cell, and the file they came from (as the cell names it; None for inline bytes).
+
+    A cell is a file path under `root`, a `data:` address in base64, bytes, or a record with `bytes` and
+    `path` as data sets of the Hugging Face Hub have it. A path that leaves `root`, by `..`, by a symbolic
+    link or by being absolute, is refused; so is everything over `limits.megabytes`, before it is read.
+
+    Raises:
+        MediaError: the cell cannot be used.
+    """
+    if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
+        name = cell.get("path")
+        if cell.get("bytes") is None:
+            return read_bytes(name, root, limits)
+        return read_bytes(cell["bytes"], root, limits)[0], name
+    if isinstance(cell, bytes | bytearray | memoryview):
+        _check_size(memoryview(cell).nbytes, limits)
+        return bytes(cell), None
+    if isinstance(cell, str) and cell[:5].lower() == "data:":
+        return _read_data_address(cell, limits), None
+    if isinstance(cell, str | PurePath):
+        return _read_file(str(cell), root, limits), str(cell)
+    raise MediaError(f"a path or bytes was expected, not {type(cell).__name__}")
+
+
+def _check_size(size: float, limits: LimitOptions) -> None:
+    if size > limits.megabytes * 2**20:
+        raise MediaError(f"{size / 2**20:.1f} MiB is over the limit of {limits.megabytes:g} MiB")
+
+
+def _read_data_address(address: str, limits: LimitOptions) -> bytes:
+    header, comma, payload = address.partition(",")
+    if not comma or not header.lower().endswith(";base64"):
+        raise MediaError("a data: address must be in base64 (data:image/png;base64,...)")
+    _check_size(len(payload) * 3 / 4, limits)
+    try:
+        return base64.b64decode(payload.strip(), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MediaError("the base64 of the data: address is damaged") from error
+
+
+def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
+    if not path.strip():
+        raise MediaError("the path is empty")
+    if "://" in path:
+        raise MediaError("web addresses are not read; download the file and give its path")
+    if root is None:
+        raise MediaError("a path needs a root folder that it starts from; give one with the table")
+    try:
+        home = os.path.realpath(root)
+        real = os.path.realpath(os.path.join(home, path))
+        if os.path.commonpath([home, real]) != home:
+            raise MediaError("the path leaves the root folder")
+        with open(real, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise MediaError("the path is not a file")
+            _check_size(status.st_size, limits)
+            return file.read()
+    except FileNotFoundError as error:
+        raise MediaError("the file is not there") from error
+    except IsADirectoryError as error:
+        raise MediaError("the path is a folder") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "the path is not valid"
+        raise MediaError(f"the file cannot be read: {reason}") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its writer for ever
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """`(width, height)` as stored, before any EXIF rotation, from the header alone.
+
+    Raises:
+        MediaError: not an image of a known format.
+    """
+    with _plain_reasons():
+        return _open(data).size
+
+
+def decode_image(
+    source: bytes | Image.Image | np.ndarray, limits: LimitOptions, wanted: tuple[int, int] | None = None
+) -> Image.Image:
+    """The image as 8-bit RGB: upright (EXIF), first frame, transparency laid on white, 16-bit grey scaled to
+    8.
+
+    wanted: `(width, height)` that the caller will shrink to; a JPEG is then decoded at the smallest of its
+        built-in scales (1, 1/2, 1/4, 1/8) that is not below it, which is 2-4 times faster.
+    source: encoded bytes (PNG, JPEG, WebP, GIF, BMP, TIFF), a PIL image, or an array `[height, width]` or
+        `[height, width, 1 | 3 | 4]` of uint8, or of floats from 0 to 1. Never changed in place.
+
+    Raises:
+        MediaError: damaged, of another format, or over `limits.megapixels` (checked before decoding).
+    """
+    with _plain_reasons():
+        if isinstance(source, np.ndarray):
+            _check_pixels(source.shape[1::-1] if source.ndim >= 2 else (0, 0), limits)
+            image = _from_array(source)
+        elif isinstance(source, Image.Image):
+            _check_pixels(source.size, limits)
+            image = source
+        else:
+            image = _open(source)
+            _check_pixels(image.size, limits)
+            if wanted is not None and image.format in ("JPEG", "MPO"):
+                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                image.draft("RGB" if image.mode != "L" else "L", wanted[::-1] if turned else wanted)
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def _plain_reasons() -> Iterator[None]:
+    """Damaged files raise almost anything from the decoder; each becomes one reason that a user
+    understands."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise MediaError("the image has more pixels than the decoder allows") from error
+    except MemoryError as error:
+        raise MediaError("the image does not fit into memory") from error
+    except Exception as error:
+        raise MediaError("the image is damaged or incomplete") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise MediaError("the file is empty (0 bytes)")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise MediaError("not an image of a known format (PNG, JPEG, WebP, GIF, BMP, TIFF)") from error
+
+
+def _check_pixels(size: tuple[int, ...], limits: LimitOptions) -> None:
+    width, height = size
+    if width * height > limits.megapixels * 1e6:
+        raise MediaError(
+            f"{width} x {height} pixels ({width * height / 1e6:.1f} megapixels) is over the limit of "
+            f"{limits.megapixels:g} megapixels"
+        )
+    if width * height == 0:
+        raise MediaError("the image has no pixels")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise MediaError(f"an array [height, width, 1, 3 or 4] was expected, not {list(array.shape)}")
+    if np.issubdtype(array.dtype, np.floating):
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+            raise MediaError("an array of floats must hold values from 0 to 1")
+        array = np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise MediaError(f"an array must be uint8, or floats from 0 to 1, not {array.dtype}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image.copy() if image.readonly else image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        deep = np.asarray(image, dtype=np.int64)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise MediaError("the image has pixel values outside 16 bits")
+        return Image.fromarray(np.rint(deep / 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        return _from_array(np.asarray(image)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        paper = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(paper, layer).convert("RGB")
+    return image.convert("RGB")
