@@ -19,18 +19,18 @@ class FusionOptions(Options, Sized):
 class Fusion(nn.Module):
     """Base of every fusion method.
 
-    A subclass is built with the names of its inputs (one or more, in recipe order) and the common width. It never
-    assumes that an input is present: `tokens[name].present` says which rows have it, and `mask` always has a real
-    position (the learned "missing" token), so a softmax over tokens is never empty.
+    A subclass is built with the names of its inputs (one or more, in recipe order) and the common width. It
+    never assumes that an input is present: `tokens[name].present` says which rows have it, and `mask` always
+    has a real position (the learned "missing" token), so a softmax over tokens is never empty.
 
-    Two readings of a missing input are open to a method: leave it out of sums and softmaxes (`present`), or read its
-    learned "missing" token. The docstring of each method says which.
+    Two readings of a missing input are open to a method: leave it out of sums and softmaxes (`present`), or
+    read its learned "missing" token. The docstring of each method says which.
     """
 
     kind: ClassVar[str] = "fusion"
     Options: ClassVar[type[FusionOptions]]
 
-    #: "feature" methods return one joint view; "decision" methods one view per input (and perhaps a joint one).
+    #: "feature" methods return one joint view, "decision" methods one view per input (and perhaps a joint one)
     level: ClassVar[str] = "feature"
 
     def __init__(self, options: FusionOptions, *, inputs: list[str], width: int) -> None:
@@ -39,7 +39,7 @@ class Fusion(nn.Module):
 
     @property
     def interacts(self) -> bool:
-        """Whether the fused vector itself can hold an interaction (an exclusive-or) that a linear head can read."""
+        """Whether the fused vector can hold an interaction (an exclusive-or) that a linear head can read."""
         return True
 
     def view_names(self) -> list[str]:
@@ -59,7 +59,8 @@ class Fusion(nn.Module):
     def combine(self, decoded: list[Tensor], views: list[View], space: Space, output: str) -> Outputs:
         """Combine the decoded views (`[batch, k]` each) of one output into one decision.
 
-        Here: the only view is the decision. `output` names the output, for methods that combine each in its own way.
+        Here: the only view is the decision. `output` names the output, for methods that combine each in its
+        own way.
         """
         (values,), (view,) = decoded, views
         return Outputs(values, [LossTerm(view.name, values, torch.ones_like(view.weight))], self.penalties())
@@ -76,7 +77,7 @@ class Fusion(nn.Module):
 
         decoded: values of each view on those rows, `[rows, k]`, by view name
         weight: the weight of each view in each row, `[rows]`, by view name
-        target_loss: combined values `[rows, k]` -> mean loss over those rows, a scalar that can be differentiated
+        target_loss: combined values `[rows, k]` -> mean loss over those rows, a differentiable scalar
         """
 
     def penalties(self) -> dict[str, Tensor]:
@@ -88,7 +89,8 @@ class VectorFusion(Fusion):
     """Base of the methods that see one vector per input.
 
     A subclass defines `fuse(vectors, present)`: `[batch, inputs, width]` and `[batch, inputs]` bool ->
-    `[batch, width]`. The vector of a missing input is its learned "missing" embedding; a row may have no input at all.
+    `[batch, width]`. The vector of a missing input is its learned "missing" embedding; a row may have no
+    input at all.
     """
 
     def forward(self, tokens: dict[str, Tokens]) -> list[View]:

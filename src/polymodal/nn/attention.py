@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: On a CPU, sequences of up to this many tokens (queries and keys) use the plain product-softmax-product; longer ones,
-#: and every sequence on other devices, use the fused kernel. Measured in training with bf16: at 65 to 197 tokens the
-#: fused kernel is up to four times slower than the plain one, from about a thousand tokens the plain one is.
+#: On a CPU, sequences of up to this many tokens (queries and keys) use the plain product-softmax-product;
+#: longer ones, and every sequence on other devices, use the fused kernel. Measured in training with bf16: at
+#: 65 to 197 tokens the fused kernel is up to four times slower than the plain one, from about a thousand
+#: tokens the plain one is.
 PLAIN_LENGTH = 384
 
 
@@ -17,7 +18,8 @@ class MultiHeadAttention(nn.Module):
 
         head_i = softmax(Q_i K_i^T / sqrt(width / heads)) V_i ;  out = W [head_1; ..; head_h] + b
 
-    Keys that a mask forbids take no part. A query with no allowed key gives exactly zero, with zero gradients.
+    Keys that a mask forbids take no part. A query with no allowed key gives exactly zero, with zero
+    gradients.
 
     Raises:
         ValueError: `heads` does not divide `width`.

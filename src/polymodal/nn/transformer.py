@@ -19,8 +19,8 @@ class FeedForward(nn.Sequential):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and feed-forward with the normalisation first (Xiong et al., "On Layer Normalization in the
-    Transformer Architecture", 2020):
+    """Self-attention and feed-forward with the normalisation first (Xiong et al., "On Layer Normalization in
+    the Transformer Architecture", 2020):
 
         x' = x + SA(LN x) ;  x'' = x' + FFN(LN x')
     """
@@ -42,8 +42,9 @@ class CrossBlock(nn.Module):
 
         x' = x + CA(LN x <- LN y) ;  x'' = x' + FFN(LN x')
 
-    With `gate`, both additions are multiplied by tanh(alpha), one alpha each, 0 at the start: the block begins as the
-    identity and opens as it learns (Alayrac et al., "Flamingo: a Visual Language Model for Few-Shot Learning", 2022).
+    With `gate`, both additions are multiplied by tanh(alpha), one alpha each, 0 at the start: the block
+    begins as the identity and opens as it learns (Alayrac et al., "Flamingo: a Visual Language Model for
+    Few-Shot Learning", 2022).
     """
 
     def __init__(self, width: int, heads: int, dropout: float, ratio: int = 4, gate: bool = False) -> None:
@@ -55,7 +56,8 @@ class CrossBlock(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(2)) if gate else None
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`x [batch, length, width]`, `context [batch, keys, width]`, `mask [batch, keys]` bool over the context."""
+        """`x [batch, length, width]`, `context [batch, keys, width]`, `mask [batch, keys]` bool over the
+        context."""
         read, think = (1.0, 1.0) if self.alpha is None else self.alpha.tanh().unbind()
         found = self.attention(self.query_norm(x), self.context_norm(context), mask)
         x = x + read * self.dropout(found)
