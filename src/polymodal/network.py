@@ -1,0 +1,104 @@
+"""The network: towers (one per input) -> fusion -> decoders. It knows nothing about tables or training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.fusion.base import Fusion
+from polymodal.recipe.recipe import Recipe
+from polymodal.registry import build
+from polymodal.tokens import Batch, InputBatch, Outputs, Space, Tokens
+
+
+class Tower(nn.Module):
+    """One input on its way to the fusion: encode distinct items, project, normalise, give each row its tokens.
+
+    Every input is normalised before fusion: without it most fusions stay on the answer prior (docs/design.md). A row
+    that lacks the input gets the learned "missing" token at its first position, and `present` False.
+    """
+
+    def __init__(self, encoder: nn.Module, width: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.project = nn.Identity() if encoder.width == width else nn.Linear(encoder.width, width)
+        self.norm = nn.LayerNorm(width)
+        self.missing = nn.Parameter(torch.randn(width) * 0.02)
+
+    def forward(self, batch: InputBatch, hidden: Tensor | None = None) -> Tokens:
+        """Tokens of each row, `[batch, length, width]`; rows where `hidden [batch]` is True count as missing."""
+        present = batch.present if hidden is None else batch.present & ~hidden
+        rows = len(present)
+        if next(iter(batch.data.values())).shape[0] == 0:  # no row of this batch has the input
+            features = self.missing.expand(rows, 1, -1)
+            return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present)
+        features, mask = self.encoder(batch.data)
+        features = self.norm(self.project(features))
+        if len(features) != rows:
+            features, mask = features.index_select(0, batch.index), mask.index_select(0, batch.index)
+        elif not torch.equal(batch.index, torch.arange(rows, device=batch.index.device)):
+            features, mask = features[batch.index], mask[batch.index]
+        if not bool(present.all()):
+            first = torch.zeros_like(mask)
+            first[:, 0] = True
+            absent = ~present
+            mask = torch.where(absent.unsqueeze(1), first, mask)
+            place = (first & absent.unsqueeze(1)).unsqueeze(-1)
+            features = torch.where(place, self.missing.to(features.dtype), features)
+        return Tokens(features, mask, present)
+
+
+class Network(nn.Module):
+    """encoders -> fusion -> decoders.
+
+    shapes: what each input's modality says about its prepared tensors (`Modality.shape()`), by input name
+    outputs: for each output, how many values its task needs and in which space they are read
+    """
+
+    def __init__(
+        self, recipe: Recipe, *, shapes: dict[str, dict[str, Any]], outputs: dict[str, tuple[int, Space]]
+    ) -> None:
+        super().__init__()
+        width = recipe.width
+        self.inputs, self.outputs = list(recipe.inputs), list(recipe.outputs)
+        self.spaces = {name: space for name, (_, space) in outputs.items()}
+        self.towers = nn.ModuleList(
+            Tower(build("encoder", spec.encoder, shape=shapes[name], width=width), width)
+            for name, spec in recipe.inputs.items()
+        )
+        self.fusion: Fusion = build("fusion", recipe.fusion, inputs=self.inputs, width=width)
+        self.fusion.prepare_outputs({name: size for name, (size, _) in outputs.items()})
+        self.decoders = nn.ModuleList(
+            nn.ModuleList(
+                build("decoder", spec.decoder, width=width, outputs=outputs[name][0])
+                for _ in self.fusion.view_names()
+            )
+            for name, spec in recipe.outputs.items()
+        )
+
+    def forward(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> dict[str, Outputs]:
+        """Decide every output of a batch; `hidden[input]` `[batch]` bool hides that input in those rows."""
+        hidden = hidden or {}
+        tokens = {
+            name: tower(batch.inputs[name], hidden.get(name))
+            for name, tower in zip(self.inputs, self.towers, strict=True)
+        }
+        views = self.fusion(tokens)
+        decided = {}
+        for name, decoders in zip(self.outputs, self.decoders, strict=True):
+            decoded = [decoder(view).float() for decoder, view in zip(decoders, views, strict=True)]
+            decided[name] = self.fusion.combine(decoded, views, self.spaces[name], name)
+        return decided
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The trainable parts by recipe path, as `training.parts` names them."""
+        found: dict[str, nn.Module] = {}
+        for name, tower in zip(self.inputs, self.towers, strict=True):
+            found[f"inputs.{name}"] = tower
+            found[f"inputs.{name}.encoder"] = tower.encoder
+        found["fusion"] = self.fusion
+        for name, decoders in zip(self.outputs, self.decoders, strict=True):
+            found[f"outputs.{name}"] = decoders
+        return found

@@ -1,0 +1,209 @@
+"""From a table and a recipe with gaps to a complete recipe: what each column is, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.data.table import Table
+from polymodal.errors import DataError, RecipeError, nearest
+from polymodal.recipe.options import Options
+from polymodal.recipe.recipe import DEFAULT_DECODER, DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
+from polymodal.registry import components, find
+
+#: Below this confidence a column is left out rather than guessed at.
+LEAST_CONFIDENCE = 0.3
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a column is used for. `role`: input, target, weight, split or ignored; `of`: the input or output."""
+
+    column: str
+    role: str
+    kind: str
+    reason: str
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A complete recipe and the role of every column of the table."""
+
+    recipe: Recipe
+    roles: list[Role]
+
+
+def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) -> Plan:
+    """Fill every gap of `recipe` from a sample of `table`; what the recipe says is never changed.
+
+    Raises:
+        RecipeError: a column is not in the table, serves twice, or cannot be what the recipe says.
+        DataError: no input or no target is left.
+    """
+    samples = _Samples(table)
+    outputs = {name: spec.model_copy() for name, spec in recipe.outputs.items()}
+    for target in targets or []:
+        if not any(target in spec.columns for spec in outputs.values()):
+            outputs[target] = OutputSpec(columns=[target])
+    if not outputs:
+        raise RecipeError("outputs", "say what to predict: a target column, or outputs in the recipe")
+    roles: list[Role] = []
+    for name, spec in outputs.items():
+        outputs[name] = _complete_output(name, spec, samples, roles)
+    reserved = {role.column for role in roles}
+    for path, column in (
+        ("data.weight", recipe.data.weight),
+        ("data.split.column", recipe.data.split.column),
+        ("data.split.group", recipe.data.split.group),
+    ):
+        if column is None:
+            continue
+        samples.check(column, path)
+        if column not in {c for spec in recipe.inputs.values() for c in spec.columns} | reserved:
+            roles.append(Role(column, path.split(".")[-1], "", f"{path} names it"))
+    for column in recipe.data.ignore:
+        samples.check(column, "data.ignore")
+        roles.append(Role(column, "ignored", "", "data.ignore names it"))
+    taken = {role.column for role in roles}
+    if recipe.inputs:
+        inputs = {name: _complete_input(name, spec, samples, roles) for name, spec in recipe.inputs.items()}
+        used = {role.column for role in roles}
+        roles += [Role(c, "ignored", "", "not among the recipe's inputs") for c in table.columns if c not in used]
+    else:
+        inputs = _infer_inputs(samples, taken, roles)
+    for name, spec in inputs.items():
+        shared = [column for column in spec.columns if column in reserved]
+        if shared:
+            raise RecipeError(f"inputs.{name}.columns", f"{shared[0]!r} is a target and cannot be an input as well")
+    if not inputs:
+        raise DataError(
+            "no column can serve as an input: " + "; ".join(f"{r.column}: {r.reason}" for r in roles if r.role == "ignored"),
+            file=table.name,
+        )
+    fusion = recipe.fusion or find("fusion", DEFAULT_FUSION).Options()
+    complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "fusion": fusion}).at_dial()
+    complete.check_parts()
+    order = {column: place for place, column in enumerate(table.columns)}
+    return Plan(complete, sorted(roles, key=lambda role: order[role.column]))
+
+
+def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
+    """Fill the parts of `training` that follow from the number of training rows: batch, epochs and patience."""
+    options = recipe.training
+    batch = options.batch or min(256, max(16, 2 ** round(math.log2(max(1, training_rows / 30)))))
+    steps = max(1, math.ceil(training_rows / batch))
+    epochs = options.epochs or min(200, max(10, round(1500 / steps)))
+    patience = options.patience or max(5, epochs // 5)
+    filled = options.model_copy(update={"batch": batch, "epochs": epochs, "patience": patience})
+    return recipe.model_copy(update={"training": filled})
+
+
+class _Samples:
+    """Samples of the table's columns, each taken once."""
+
+    def __init__(self, table: Table) -> None:
+        self.table, self._taken = table, {}  # type: ignore[var-annotated]
+
+    def __getitem__(self, column: str) -> ColumnSample:
+        if column not in self._taken:
+            self._taken[column] = self.table.sample(column)
+        return self._taken[column]
+
+    def check(self, column: str, path: str) -> None:
+        if column not in self.table.columns:
+            hint = nearest(column, self.table.columns)
+            raise RecipeError(path, f"the table {self.table.name} has no column {column!r}; {hint}")
+
+
+def _complete_output(name: str, spec: OutputSpec, samples: _Samples, roles: list[Role]) -> OutputSpec:
+    for column in spec.columns:
+        samples.check(column, f"outputs.{name}.columns")
+    task: Options
+    if spec.task is not None:
+        task, reason = spec.task, "the recipe says so"
+    else:
+        first = samples[spec.columns[0]]
+        if len(first.values) == 0:
+            raise DataError("the target has no value in any sampled row", column=first.name, file=samples.table.name)
+        kind, guess = _best("task", first)
+        if guess is None:
+            raise DataError(
+                f"no task fits this target (values such as {first.values[0]!r}); name one in outputs.{name}.task",
+                column=first.name,
+                file=samples.table.name,
+            )
+        task, reason = find("task", kind).Options(), guess.reason
+    roles += [Role(column, "target", task.name, reason, name) for column in spec.columns]
+    decoder = spec.decoder or find("decoder", DEFAULT_DECODER).Options()
+    return spec.model_copy(update={"task": task, "decoder": decoder})
+
+
+def _complete_input(name: str, spec: InputSpec, samples: _Samples, roles: list[Role]) -> InputSpec:
+    for column in spec.columns:
+        samples.check(column, f"inputs.{name}.columns")
+    reason = "the recipe says so"
+    modality = spec.modality
+    if modality is None:
+        kind, guess = _best("modality", samples[spec.columns[0]])
+        if guess is None:
+            raise RecipeError(f"inputs.{name}", "its modality cannot be told from the data; name one")
+        modality, reason = find("modality", kind).Options(), guess.reason
+    component = find("modality", modality.name)
+    if len(spec.columns) > 1 and not component.many_columns:
+        raise RecipeError(f"inputs.{name}.columns", f"an input of {modality.name} reads one column; make an input of each")
+    modality = component.resolve(modality, [samples[column] for column in spec.columns])
+    roles += [Role(column, "input", modality.name, reason, name) for column in spec.columns]
+    encoder = spec.encoder or find("encoder", component.default_encoder).Options()
+    return spec.model_copy(update={"modality": modality, "encoder": encoder})
+
+
+def _infer_inputs(samples: _Samples, taken: set[str], roles: list[Role]) -> dict[str, InputSpec]:
+    """One input per media column; all numbers together as one input, and all categories."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for column in samples.table.columns:
+        if column in taken:
+            continue
+        sample = samples[column]
+        kind, guess = _best("modality", sample)
+        if len(sample.values) == 0:
+            roles.append(Role(column, "ignored", "", "no value in any sampled row"))
+        elif sample.distinct == 1 and sample.nulls == 0:
+            roles.append(Role(column, "ignored", "", "the same value in every sampled row"))
+        elif guess is None or guess.confidence < LEAST_CONFIDENCE:
+            roles.append(Role(column, "ignored", "", guess.reason if guess else "no modality fits its values"))
+        else:
+            found.setdefault(kind, []).append((column, guess.reason))
+    inputs: dict[str, InputSpec] = {}
+    for kind, columns in found.items():
+        component = find("modality", kind)
+        groups = [columns] if component.many_columns and len(columns) > 1 else [[one] for one in columns]
+        for group in groups:
+            names = [column for column, _ in group]
+            name = names[0] if len(names) == 1 else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
+            modality = component.resolve(component.Options(), [samples[column] for column in names])
+            encoder = find("encoder", component.default_encoder).Options()
+            inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
+            roles += [Role(column, "input", kind, reason, name) for column, reason in group]
+    return inputs
+
+
+def _best(kind: str, sample: ColumnSample) -> tuple[str, Guess | None]:
+    """The component of `kind` that is surest of the column; ties go to the first by name."""
+    guesses: list[tuple[str, Guess]] = []
+    for name, component in components(kind).items():
+        guess: Any = component.recognise(sample) if sample.values else None
+        if guess is not None:
+            guesses.append((name, guess))
+    if not guesses:
+        return "", None
+    return max(guesses, key=lambda pair: pair[1].confidence)
+
+
+def _free_name(wanted: str, samples: _Samples, inputs: dict[str, InputSpec]) -> str:
+    name = wanted
+    while name in inputs or name in samples.table.columns:
+        name += "_"
+    return name

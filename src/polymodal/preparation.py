@@ -1,0 +1,188 @@
+"""From rows to batches: every input's modality and every output's task, fitted once on training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from polymodal.data.block import Block
+from polymodal.data.faults import Faults
+from polymodal.data.prepared import Prepared
+from polymodal.data.table import Table
+from polymodal.data.writer import PreparedWriter
+from polymodal.errors import DataError
+from polymodal.modalities.base import Modality
+from polymodal.recipe.recipe import Recipe
+from polymodal.registry import find
+from polymodal.tasks.base import Task
+from polymodal.tokens import Batch, InputBatch, TargetBatch
+
+BLOCK_ROWS = 4096
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class PreparedTable:
+    """All rows of one table, prepared: inputs, targets `(value, present)` by output, and sample weights."""
+
+    inputs: dict[str, Prepared]
+    targets: dict[str, tuple[np.ndarray, np.ndarray]]
+    weight: np.ndarray | None
+    rows: int
+
+
+class Preparation:
+    """The modalities and tasks of a complete recipe. `fit` sees training rows only; `prepare` takes any rows."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.modalities: dict[str, Modality] = {
+            name: find("modality", spec.modality.name)(spec.modality, columns=spec.columns)  # type: ignore[union-attr]
+            for name, spec in recipe.inputs.items()
+        }
+        self.tasks: dict[str, Task] = {
+            name: find("task", spec.task.name)(spec.task, columns=spec.columns)  # type: ignore[union-attr]
+            for name, spec in recipe.outputs.items()
+        }
+
+    @property
+    def input_columns(self) -> list[str]:
+        return _unique(column for modality in self.modalities.values() for column in modality.columns)
+
+    @property
+    def target_columns(self) -> list[str]:
+        return _unique(column for task in self.tasks.values() for column in task.columns)
+
+    def fit(self, table: Table, rows: np.ndarray) -> None:
+        """Learn vocabularies and statistics from `rows` of `table`, block by block.
+
+        Faults met here are not recorded (the same cells are met again, and recorded, in `prepare`).
+        """
+        for part in [*self.modalities.values(), *self.tasks.values()]:
+            part.fit(self._blocks(table, rows, part.columns, Faults(), None))
+
+    def prepare(
+        self,
+        table: Table,
+        faults: Faults,
+        *,
+        folder: Path | None,
+        cache: Path | None,
+        targets: bool = True,
+        advance: Advance | None = None,
+    ) -> PreparedTable:
+        """Prepare every row of `table`, block by block.
+
+        folder: where prepared items are written and memory-mapped; None keeps them in memory
+        cache: where decoded media are kept, by content, for this and other runs; None keeps none
+        advance: called with the number of rows done since the last call
+
+        Raises:
+            DataError: a column is missing, a sample weight is unusable, or (strict) a cell is.
+        """
+        writers = {name: PreparedWriter(folder / f"input{i}" if folder else None) for i, name in enumerate(self.modalities)}
+        values: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.tasks}
+        weights: list[np.ndarray] = []
+        weight_column = self.recipe.data.weight if targets else None
+        columns = _unique([
+            *self.input_columns,
+            *(self.target_columns if targets else []),
+            *([weight_column] if weight_column else []),
+        ])
+        for block in self._blocks(table, np.arange(len(table)), columns, faults, cache):
+            for name, modality in self.modalities.items():
+                writers[name].append(modality.prepare(block))
+            if targets:
+                for name, task in self.tasks.items():
+                    values[name].append(task.prepare(block))
+            if weight_column:
+                weights.append(_sample_weights(block, weight_column))
+            if advance:
+                advance(len(block))
+        return PreparedTable(
+            inputs={name: writer.finish() for name, writer in writers.items()},
+            targets={
+                name: (np.concatenate([value for value, _ in parts]), np.concatenate([known for _, known in parts]))
+                for name, parts in values.items()
+                if targets
+            },
+            weight=np.concatenate(weights) if weights else None,
+            rows=len(table),
+        )
+
+    def batch(self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False) -> Batch:
+        """The batch of `rows` of a prepared table. Rows that share an item hold it once."""
+        inputs = {}
+        for name, modality in self.modalities.items():
+            source = prepared.inputs[name]
+            items = source.index[rows]
+            present = items >= 0
+            distinct, index = _distinct(items, present)
+            data = modality.collate(source.items.take(distinct))
+            if augment:
+                data = modality.augment(data)
+            inputs[name] = InputBatch(data, torch.from_numpy(index), torch.from_numpy(present))
+        targets = {
+            name: TargetBatch(torch.from_numpy(value[rows]), torch.from_numpy(known[rows]))
+            for name, (value, known) in prepared.targets.items()
+        }
+        weight = None if prepared.weight is None else torch.from_numpy(prepared.weight[rows])
+        return Batch(inputs, targets, torch.from_numpy(np.asarray(rows)), weight)
+
+    def shapes(self) -> dict[str, dict[str, Any]]:
+        return {name: modality.shape() for name, modality in self.modalities.items()}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write tokenizers and the like into `folder`; return the rest, JSON-ready."""
+        inputs = {}
+        for i, (name, modality) in enumerate(self.modalities.items()):
+            place = folder / f"input{i}"
+            place.mkdir(parents=True, exist_ok=True)
+            inputs[name] = modality.save(place)
+            if not any(place.iterdir()):
+                place.rmdir()
+        return {"inputs": inputs, "outputs": {name: task.save() for name, task in self.tasks.items()}}
+
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        """Take back what `save` wrote."""
+        for i, (name, modality) in enumerate(self.modalities.items()):
+            modality.load(folder / f"input{i}", state["inputs"][name])
+        for name, task in self.tasks.items():
+            task.load(state["outputs"][name])
+
+    def _blocks(
+        self, table: Table, rows: np.ndarray, columns: list[str], faults: Faults, cache: Path | None
+    ) -> Iterator[Block]:
+        limits = self.recipe.data.limits
+        return table.blocks(rows, columns, faults=faults, limits=limits, cache=cache, size=BLOCK_ROWS)
+
+
+def _distinct(items: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct items of some rows, sorted, and each row's place among them (0 where missing)."""
+    if present.all():
+        distinct, index = np.unique(items, return_inverse=True)
+        return distinct, index.astype(np.int64, copy=False)
+    index = np.zeros(len(items), np.int64)
+    distinct, index[present] = np.unique(items[present], return_inverse=True)
+    return distinct, index
+
+
+def _sample_weights(block: Block, column: str) -> np.ndarray:
+    weights = np.empty(len(block), np.float32)
+    for position, cell in enumerate(block.cells(column)):
+        usable = isinstance(cell, int | float) and np.isfinite(cell) and cell >= 0
+        if not usable:
+            row = int(block.rows[position])
+            raise DataError(f"a sample weight must be a number of 0 or more, not {cell!r}", row=row, column=column)
+        weights[position] = cell
+    return weights
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))

@@ -1,0 +1,61 @@
+"""`--set a.b=c`: settings on top of a recipe."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import yaml
+
+from polymodal.errors import RecipeError
+
+
+def apply_overrides(recipe: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """A copy of `recipe` with each `a.b=c` set; values are read as YAML (`3`, `true`, `[a, b]`, `gated`).
+
+    A short form on the way is written out first: `fusion: gated` with `fusion.dropout=0.2` becomes
+    `{name: gated, dropout: 0.2}`. Input names that hold dots are matched before the path is cut at dots.
+
+    Raises:
+        RecipeError: a setting has no `=`, or leads through a value that is not a mapping.
+    """
+    changed = copy.deepcopy(recipe)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path.strip():
+            raise RecipeError("", f"--set takes KEY=VALUE, as in training.epochs=5; given: {setting!r}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(path, f"the value is not YAML: {error}") from None
+        _put(changed, path.strip(), value)
+    return changed
+
+
+def _put(recipe: dict[str, Any], path: str, value: Any) -> None:
+    place, walked, rest = recipe, [], path
+    while True:
+        key = max((name for name in place if rest == name or rest.startswith(f"{name}.")), key=len, default=None)
+        if key is None:
+            key = rest.split(".", 1)[0]
+        walked.append(key)
+        if rest == key:
+            place[key] = value
+            return
+        rest = rest[len(key) + 1 :]
+        inner = place.get(key)
+        if inner is None:
+            inner = {}
+        elif isinstance(inner, str):
+            inner = {_short_key(walked): inner}
+        elif not isinstance(inner, dict):
+            raise RecipeError(".".join(walked), f"cannot set {rest!r} inside {inner!r}")
+        place[key] = inner
+        place = inner
+
+
+def _short_key(path: list[str]) -> str:
+    """The key that a short form stands for: an input's string is its modality, an output's its task, else a name."""
+    if len(path) == 2 and path[0] in ("inputs", "outputs"):
+        return "modality" if path[0] == "inputs" else "task"
+    return "name"

@@ -1,0 +1,167 @@
+"""The recipe: the declarative description of a model and its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+
+from polymodal.errors import RecipeError, nearest
+from polymodal.recipe.data import DataOptions
+from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.recipe.options import Options, Size, Sized, Strict, sized
+from polymodal.recipe.problems import recipe_error
+from polymodal.recipe.slots import Slot
+from polymodal.recipe.training import TrainingOptions
+
+DEFAULT_FUSION = "concat"
+DEFAULT_DECODER = "mlp"
+
+
+class InputSpec(Strict):
+    """One input of the model. What is silent is inferred from the data."""
+
+    columns: list[str] = []
+    """The table's columns that this input reads; silent: the column with the input's name."""
+    modality: Annotated[SerializeAsAny[Options], Slot("modality")] | None = None
+    """The kind of data, with the options of its preparation."""
+    encoder: Annotated[SerializeAsAny[Options], Slot("encoder")] | None = None
+    """The network that reads it; silent: the modality's default."""
+
+
+class OutputSpec(Strict):
+    """One target of the model. What is silent is inferred from the data."""
+
+    columns: list[str] = []
+    """The target columns; silent: the column with the output's name."""
+    task: Annotated[SerializeAsAny[Options], Slot("task")] | None = None
+    """The kind of target."""
+    decoder: Annotated[SerializeAsAny[Options], Slot("decoder", DEFAULT_DECODER)] | None = None
+    """The network that answers; silent: `mlp`."""
+    weight: float = Field(default=1.0, gt=0)
+    """Weight of this output's loss among several."""
+
+
+class Recipe(Sized):
+    """A model and its training, in full or with gaps that inference fills.
+
+    Keys are strict: an unknown key, or an option that the chosen component does not have, is a `RecipeError` that
+    names the path and the nearest valid key.
+    """
+
+    inputs: dict[str, InputSpec] = {}
+    """The inputs by name; silent: every usable column that is not a target."""
+    fusion: Annotated[SerializeAsAny[Options], Slot("fusion", DEFAULT_FUSION)] | None = None
+    """How the inputs are fused; silent: `concat`."""
+    outputs: dict[str, OutputSpec] = {}
+    """The targets by name."""
+    size: Size = "tiny"
+    """One dial for every width, depth and rate that is not said."""
+    width: int = sized(96, 192, 384, ge=4)
+    """Width of the tokens in which the inputs meet."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything random: splits, initial weights, order of rows, dropout, augmentation."""
+    data: DataOptions = DataOptions()
+    training: TrainingOptions = TrainingOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise recipe_error(type(self), error) from None
+
+    @field_validator("inputs", "outputs", mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any, info: Any) -> Any:
+        """`question: text` stands for `question: {modality: text}`; `price: regress` for `price: {task: regress}`."""
+        if not isinstance(value, dict):
+            return value
+        key = "modality" if info.field_name == "inputs" else "task"
+        return {name: {key: spec} if isinstance(spec, str) else spec or {} for name, spec in value.items()}
+
+    @model_validator(mode="after")
+    def _columns_default_to_names(self) -> Self:
+        for name, spec in [*self.inputs.items(), *self.outputs.items()]:
+            if not spec.columns:
+                spec.columns = [name]
+        return self
+
+    @classmethod
+    def read(cls, source: Path | str | dict[str, Any], overrides: list[str] | None = None) -> Recipe:
+        """A recipe from a YAML or JSON file, or a mapping; `overrides` are `a.b=c` settings on top of it.
+
+        Raises:
+            RecipeError: the file is not there or is not a mapping, or a key or value is wrong.
+        """
+        from polymodal.recipe.overrides import apply_overrides
+
+        if isinstance(source, dict):
+            values = source
+        else:
+            values = read_mapping(Path(source))
+        return cls(**apply_overrides(values, overrides or []))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, with every key."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
+
+    def at_dial(self) -> Recipe:
+        """A copy in which every value that follows from `size` is filled in, in components too."""
+        sections: dict[str, Any] = {"training": self.training.at_size(self.size)}
+        if isinstance(self.fusion, Sized):
+            sections["fusion"] = self.fusion.at_size(self.size)
+        for kind in ("inputs", "outputs"):
+            specs = {}
+            for name, spec in getattr(self, kind).items():
+                parts = {key: value.at_size(self.size) for key, value in spec if isinstance(value, Sized)}
+                specs[name] = spec.model_copy(update=parts)
+            sections[kind] = specs
+        return self.at_size(self.size).model_copy(update=sections)
+
+    def check_parts(self) -> None:
+        """Check what only a complete recipe can tell: encoders that fit their modality, names in `training.parts`.
+
+        Raises:
+            RecipeError: with the path of the first key that does not fit.
+        """
+        for name, spec in self.inputs.items():
+            if spec.encoder is None or spec.modality is None:
+                continue
+            reads = spec.encoder.component.modality  # type: ignore[attr-defined]
+            if reads != spec.modality.name:
+                raise RecipeError(
+                    f"inputs.{name}.encoder",
+                    f"{spec.encoder.name!r} reads {reads}, but this input is {spec.modality.name}",
+                )
+        known = self.part_names()
+        for part in self.training.parts:
+            if part not in known:
+                raise RecipeError(f"training.parts.{part}", f"there is no such part; {nearest(part, known)}")
+
+    def part_names(self) -> list[str]:
+        """Recipe paths of the trainable parts, for `training.parts`."""
+        inputs = [path for name in self.inputs for path in (f"inputs.{name}", f"inputs.{name}.encoder")]
+        return [*inputs, "fusion", *(f"outputs.{name}" for name in self.outputs)]
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file.
+
+    Raises:
+        RecipeError: it is not there, not readable, or not a mapping.
+    """
+    if not path.is_file():
+        raise RecipeError("", f"there is no recipe file {path}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError("", f"{path} is neither YAML nor JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise RecipeError("", f"{path} must hold a mapping with keys such as inputs, fusion, outputs")
+    return values

@@ -1,0 +1,70 @@
+"""A recipe field that holds a component: a name, or a mapping with a name and that component's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
+
+from polymodal.errors import nearest
+from polymodal.recipe.options import Options
+from polymodal.recipe.problems import Problem, problems
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Annotation of a recipe field that takes a component of `kind`; `default` is used when a mapping has no name.
+
+        fusion: Annotated[Options, Slot("fusion", default="attention")]
+
+    Accepts `"gated"`, `{"name": "film", "condition": "question"}`, or an options object, and gives the options object.
+    """
+
+    kind: str
+    default: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value.model_dump(mode="json")),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        known = self._known()
+        full = [handler(options.__pydantic_core_schema__) for options in known.values()]
+        return {"anyOf": [{"type": "string", "enum": list(known)}, *full]}
+
+    def parse(self, value: Any) -> Options:
+        known = self._known()
+        if isinstance(value, Options):
+            if not any(type(value) is options for options in known.values()):
+                raise _invalid([Problem((), f"{type(value).__qualname__} are not options of a {self.kind}")])
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict):
+            raise _invalid([Problem((), f"write the name of a {self.kind}, or a mapping with its name and options")])
+        name = value.get("name", self.default)
+        if name is None:
+            raise _invalid([Problem(("name",), f"say which {self.kind}: one of {', '.join(known)}")])
+        if name not in known:
+            raise _invalid([Problem((), f"there is no {self.kind} {name!r}; {nearest(str(name), known)}")])
+        try:
+            return known[name].model_validate({**value, "name": name})
+        except ValidationError as error:
+            raise _invalid(problems(known[name], error)) from None
+
+    def _known(self) -> dict[str, type[Options]]:
+        from polymodal.registry import components  # the registry imports this package for `Options`
+
+        return {name: component.Options for name, component in components(self.kind).items()}
+
+
+def _invalid(found: list[Problem]) -> PydanticCustomError:
+    return PydanticCustomError("component", "{summary}", {"summary": str(found[0].text), "problems": found})
+
+

@@ -1,0 +1,57 @@
+"""Recipe section `training`: the schedule, the optimiser, and how the run protects itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from polymodal.recipe.options import Sized, Strict, sized
+
+
+class PartOptions(Strict):
+    """How one part of the model is trained, named by its recipe path (`inputs.image.encoder`, `fusion` ...)."""
+
+    rate: float = Field(default=1.0, gt=0)
+    """Multiplies the learning rate of this part."""
+    freeze: bool = False
+    """Keep this part as it is."""
+
+
+class TrainingOptions(Sized):
+    """The training run. `epochs` and `batch` follow from the number of rows when they are silent."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes over the training rows at most; silent: about 1,500 steps, between 10 and 200 epochs."""
+    batch: int | None = Field(default=None, ge=1)
+    """Rows in a step; silent: a thirtieth of the training rows, between 16 and 256."""
+    learning_rate: float = sized(2e-3, 1e-3, 3e-4, gt=0)
+    """Peak learning rate of AdamW (Loshchilov & Hutter, 2019)."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay of matrices; vectors (biases, norms, embeddings of one row) have none."""
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Share of all steps in which the rate rises linearly from 0; then it falls to 0 along a cosine."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the whole gradient; a larger one is scaled down to it."""
+    modality_dropout: float = Field(default=0.05, ge=0, lt=1)
+    """Chance that an input of a row is hidden in a step, so that the model learns to do without; never all of them."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many epochs without a better validation score; silent: a fifth of the epochs, at least 5."""
+    average: int = Field(default=3, ge=1)
+    """Average the weights of so many best epochs, and keep the average if it validates at least as well."""
+    balance: Literal["fixed", "uncertainty"] = "fixed"
+    """Weights of several outputs: as the recipe says, or learned (Kendall et al., 2018)."""
+    group_rows: bool = True
+    """Keep rows that share an item (ten questions to one image) in one batch, so that it is encoded once."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of matrix work; `auto` times both on the first batch and writes down the faster."""
+    threads: int | Literal["auto"] = "auto"
+    """Threads inside one operation; `auto` is timed together with `precision`."""
+    checkpoint_steps: int = Field(default=500, ge=1)
+    """Write a checkpoint, from which a killed run resumes exactly, after so many steps and after each epoch."""
+    log_steps: int = Field(default=50, ge=1)
+    """Steps between two lines of the training log."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files."""
+    parts: dict[str, PartOptions] = {}
+    """Rates and freezing of parts of the model, by recipe path."""

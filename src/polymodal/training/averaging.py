@@ -1,0 +1,46 @@
+"""The best epochs of a run, and the average of their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class BestEpochs:
+    """Keeps the weights of the `count` best epochs by validation score (greater is better)."""
+
+    count: int
+    scores: list[float] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    weights: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def offer(self, score: float, epoch: int, network: nn.Module) -> bool:
+        """Consider the network after `epoch`; True if it is the best so far. The earlier of two equals is better."""
+        place = sum(score <= other for other in self.scores)
+        if place >= self.count:
+            return False
+        copied = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        self.scores.insert(place, score)
+        self.epochs.insert(place, epoch)
+        self.weights.insert(place, copied)
+        del self.scores[self.count :], self.epochs[self.count :], self.weights[self.count :]
+        return place == 0
+
+    def best(self) -> dict[str, Tensor]:
+        return self.weights[0]
+
+    def average(self) -> dict[str, Tensor]:
+        """The mean of the kept weights (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
+
+        Integer buffers (counters) are those of the best epoch.
+        """
+        mean = {}
+        for name, first in self.weights[0].items():
+            if first.is_floating_point():
+                mean[name] = torch.stack([weights[name].float() for weights in self.weights]).mean(0).to(first.dtype)
+            else:
+                mean[name] = first.clone()
+        return mean

@@ -1,0 +1,57 @@
+"""The loss of a batch: a named dict, summed once with the recipe's or learned weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.tasks.base import Task
+from polymodal.tokens import Batch, LossTerm, Outputs, TargetBatch
+
+
+class Loss(nn.Module):
+    """Weighs the losses of several outputs.
+
+    fixed: L = sum_o w_o L_o, with the weights of the recipe.
+    uncertainty: L = sum_o w_o (exp(-s_o) L_o + s_o / 2), s_o learned (Kendall, Gal & Cipolla, "Multi-Task Learning
+        Using Uncertainty to Weigh Losses for Scene Geometry and Semantics", 2018, equation 7 with s = log sigma^2,
+        the factor 1/2 of the regression term taken into the task's loss).
+    """
+
+    def __init__(
+        self, tasks: dict[str, Task], weights: dict[str, float], balance: Literal["fixed", "uncertainty"]
+    ) -> None:
+        super().__init__()
+        self.tasks, self.weights = tasks, weights
+        self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if balance == "uncertainty" else None
+
+    def forward(self, outputs: dict[str, Outputs], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to minimise, and its named parts (`answer`, `answer.view.image`, `answer.penalty.balance`)."""
+        total = torch.zeros(())
+        parts: dict[str, Tensor] = {}
+        for place, (name, task) in enumerate(self.tasks.items()):
+            decided, target = outputs[name], batch.targets[name]
+            task_loss = torch.zeros(())
+            for term in decided.terms:
+                value = mean_loss(task, term, target, batch.weight)
+                task_loss = task_loss + term.scale * value
+                parts[name if term.name == "joint" else f"{name}.view.{term.name}"] = value.detach()
+            if self.log_variance is not None:
+                spread = self.log_variance[place]
+                task_loss = torch.exp(-spread) * task_loss + spread / 2
+            total = total + self.weights[name] * task_loss
+            for kind, penalty in decided.penalties.items():
+                total = total + penalty / len(self.tasks)  # a fusion's penalty counts once, however many outputs
+                parts[f"penalty.{kind}"] = penalty.detach()
+        return total, parts
+
+
+def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Tensor | None) -> Tensor:
+    """The mean loss over rows that have the target, weighted by the view's and the sample's weight."""
+    weight = term.weight.detach().float() * target.present
+    if sample_weight is not None:
+        weight = weight * sample_weight
+    losses = task.loss(term.values.float(), target.value)
+    return (losses * weight).sum() / weight.sum().clamp_min(1e-8)

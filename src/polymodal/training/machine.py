@@ -1,0 +1,127 @@
+"""How to compute on this machine: precision and threads by measurement, and allocator settings."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import xxhash
+
+from polymodal.recipe.training import TrainingOptions
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How to compute: number format of matrix work, threads inside one operation, and why."""
+
+    precision: Precision = "fp32"
+    threads: int = 1
+    reason: str = "default"
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Compute this way inside the block; the thread count is put back afterwards."""
+        before = torch.get_num_threads()
+        if before != self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
+                yield
+        finally:
+            if before != self.threads:
+                torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc not to hand large freed tensors back to the system at every step; elsewhere do nothing.
+
+    Measured: the same training loop runs 1.5 to 1.8 times faster, as pages need not be cleared again each step.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL("libc.so.6")
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    libc.mallopt(mmap_threshold, 1 << 30)
+    libc.mallopt(trim_threshold, 1 << 30)
+
+
+def choose(
+    options: TrainingOptions, network: torch.nn.Module, step: Callable[[Any], None], memory: Path | None
+) -> Machine:
+    """The fastest way to run `step(network copy)` among those the recipe leaves open.
+
+    Each candidate is timed on the same copy in turn, several rounds, and the medians compared; bf16 and more threads
+    must win by 10 % to be taken. The choice is kept in `memory` per machine and network, so that a second run of the
+    same recipe computes the same way. Parameters and random state of the caller are untouched.
+    """
+    cores = len(_cores())
+    threads = [options.threads] if options.threads != "auto" else sorted({1, min(cores, 8)})
+    precisions: list[Precision] = ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
+    candidates = [Machine(precision, count) for precision in precisions for count in threads]
+    if len(candidates) == 1:
+        return Machine(candidates[0].precision, candidates[0].threads, "as the recipe says")
+    key = _machine_key(network, candidates)
+    known = _remembered(memory).get(key)
+    if known:
+        return Machine(**known)
+    trial = copy.deepcopy(network)
+    random_state = torch.get_rng_state()
+    times: dict[Machine, list[float]] = {candidate: [] for candidate in candidates}
+    for attempt in range(6):
+        for candidate in candidates:
+            with candidate.active():
+                start = time.perf_counter()
+                step(trial)
+                if attempt > 0:  # the first round warms up
+                    times[candidate].append(time.perf_counter() - start)
+    torch.set_rng_state(random_state)
+    median = {candidate: statistics.median(spent) for candidate, spent in times.items()}
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        if median[candidate] * 1.1 < median[best]:
+            best = candidate
+    measured = ", ".join(f"{c.precision} x {c.threads}: {median[c] * 1e3:.1f} ms" for c in candidates)
+    chosen = Machine(best.precision, best.threads, f"median step of the first batch, format x threads: {measured}")
+    _remember(memory, key, chosen)
+    return chosen
+
+
+def _cores() -> list[int]:
+    import os
+
+    return list(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _machine_key(network: torch.nn.Module, candidates: list[Machine]) -> str:
+    shapes = [(name, tuple(parameter.shape)) for name, parameter in network.named_parameters()]
+    facts = (platform.processor(), platform.machine(), len(_cores()), torch.__version__, shapes, candidates)
+    return xxhash.xxh3_128_hexdigest(repr(facts))
+
+
+def _remembered(memory: Path | None) -> dict[str, Any]:
+    if memory is None or not memory.is_file():
+        return {}
+    return json.loads(memory.read_text())
+
+
+def _remember(memory: Path | None, key: str, chosen: Machine) -> None:
+    if memory is None:
+        return
+    known = {**_remembered(memory), key: asdict(chosen)}
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    part = memory.with_suffix(f".{time.time_ns()}")
+    part.write_text(json.dumps(known))
+    part.replace(memory)

@@ -1,0 +1,91 @@
+"""The monitor: says when training is silently broken, and stops it when numbers are no longer finite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.errors import TrainingError
+from polymodal.network import Network
+from polymodal.tokens import Batch
+
+
+@dataclass
+class Monitor:
+    """Watches a run. `notices` are sentences for the user; each is said once."""
+
+    network: Network
+    chance: dict[str, float]
+    notices: list[str] = field(default_factory=list)
+    silent: dict[str, int] = field(default_factory=dict)
+
+    def gradient_norms(self) -> dict[str, float]:
+        """The gradient norm of each trainable input tower and of the rest, after `backward`."""
+        norms = {}
+        for name, tower in zip(self.network.inputs, self.network.towers, strict=True):
+            gradients = [p.grad for p in tower.parameters() if p.grad is not None]
+            if any(p.requires_grad for p in tower.parameters()):
+                norms[name] = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        return norms
+
+    def watch_gradients(self, norms: dict[str, float]) -> None:
+        """Notice an input whose gradient has been zero five times in a row: its encoder learns nothing."""
+        for name, norm in norms.items():
+            self.silent[name] = self.silent.get(name, 0) + 1 if norm == 0 else 0
+            if self.silent[name] == 5:
+                self._say(f"input {name!r} gets no gradient: nothing it encodes reaches the loss")
+
+    def watch_epoch(self, epoch: int, losses: dict[str, float]) -> None:
+        """Notice an output whose training loss is still that of the best constant answer after three epochs."""
+        for name, chance in self.chance.items():
+            if epoch == 3 and losses.get(name, 0.0) > 0.98 * chance:
+                self._say(
+                    f"output {name!r} is at chance after {epoch} epochs (loss {losses[name]:.4g}, best constant "
+                    f"{chance:.4g}): the inputs may not tell it, or the learning rate may be too high"
+                )
+
+    def check_finite(self, loss: Tensor, batch: Batch) -> None:
+        """Stop when the loss is not finite.
+
+        Raises:
+            TrainingError: names the first tensor that is not finite, in the order of computation.
+        """
+        if bool(torch.isfinite(loss)):
+            return
+        raise TrainingError(
+            f"the loss is {float(loss)}: {first_not_finite(self.network, batch)}. Lower training.learning_rate or "
+            "training.clip, or set training.precision=fp32"
+        )
+
+    def _say(self, notice: str) -> None:
+        if notice not in self.notices:
+            self.notices.append(notice)
+
+
+def first_not_finite(network: Network, batch: Batch) -> str:
+    """Where numbers stop being finite: an input tensor, a parameter, or the output of a module, by name."""
+    for name, one in batch.inputs.items():
+        for key, tensor in one.data.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                return f"the prepared input {name!r} ({key}) is not finite"
+    for name, parameter in network.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            return f"the parameter {name} is not finite"
+    found: list[str] = []
+
+    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
+        def hook(module: nn.Module, arguments: object, output: object) -> None:
+            tensors = output if isinstance(output, tuple | list) else [output]
+            if any(isinstance(t, Tensor) and t.is_floating_point() and not bool(torch.isfinite(t).all()) for t in tensors):
+                found.append(f"the output of {name} ({type(module).__name__}) is the first that is not finite")
+
+        return network.get_submodule(name).register_forward_hook(hook)
+
+    hooks = [watch(name) for name, _ in network.named_modules() if name]
+    with torch.no_grad():
+        network(batch)
+    for handle in hooks:
+        handle.remove()
+    return found[0] if found else "every module's output is finite, so the loss itself overflowed"

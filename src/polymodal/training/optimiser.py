@@ -1,0 +1,62 @@
+"""The optimiser and its schedule."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from polymodal.network import Network
+from polymodal.recipe.training import TrainingOptions
+
+
+def freeze_parts(network: Network, options: TrainingOptions) -> None:
+    """Stop the gradient of the parts that the recipe freezes."""
+    parts = network.parts()
+    for path, part in options.parts.items():
+        if part.freeze:
+            parts[path].requires_grad_(False)
+
+
+def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) -> AdamW:
+    """Fused AdamW. Matrices decay, vectors do not; a parameter has the rate of the innermost part that names it."""
+    parts = network.parts()
+    rate_of: dict[int, float] = {}
+    for path in sorted(options.parts, key=len):  # inner parts come later and win
+        for parameter in parts[path].parameters():
+            rate_of[id(parameter)] = options.parts[path].rate
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in [*network.parameters(), *loss.parameters()]:
+        if parameter.requires_grad:
+            groups.setdefault((rate_of.get(id(parameter), 1.0), parameter.ndim > 1), []).append(parameter)
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": options.learning_rate * rate,
+                "weight_decay": options.weight_decay if decays else 0.0,
+            }
+            for (rate, decays), parameters in groups.items()
+        ],
+        fused=True,
+    )
+
+
+def make_schedule(optimiser: AdamW, steps: int, warmup: float) -> LambdaLR:
+    """Linear warm-up over a share of `steps`, then half a cosine down to 0 (Loshchilov & Hutter, SGDR, 2017)."""
+    rising = max(1, round(steps * warmup))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
+
+    return LambdaLR(optimiser, factor)
+
+
+def clip_gradient(parameters: list[nn.Parameter], largest: float) -> torch.Tensor:
+    """Scale the gradient so that its norm is at most `largest`; return the norm it had."""
+    return nn.utils.clip_grad_norm_(parameters, largest, foreach=True)

@@ -1,0 +1,286 @@
+"""The training loop: one supervised run, from first step to chosen weights, resumable at any checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.data.sampler import BatchSampler
+from polymodal.errors import TrainingError
+from polymodal.network import Network
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.recipe.recipe import Recipe
+from polymodal.tokens import Batch
+from polymodal.training.averaging import BestEpochs
+from polymodal.training.checkpoint import (
+    optimiser_tensors,
+    read_checkpoint,
+    restore_optimiser,
+    write_checkpoint,
+)
+from polymodal.training.inference import decide, grouping
+from polymodal.training.log import Log
+from polymodal.training.loss import Loss
+from polymodal.training.machine import Machine, choose
+from polymodal.training.monitor import Monitor
+from polymodal.training.optimiser import clip_gradient, freeze_parts, make_optimiser, make_schedule
+from polymodal.training.validation import validate
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some rows of a prepared table."""
+
+    prepared: PreparedTable
+    rows: np.ndarray
+
+
+@dataclass
+class History:
+    """What a run leaves behind: one entry per epoch, notices of the monitor, and how long it trained."""
+
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    steps: int = 0
+    averaged: list[int] = field(default_factory=list)
+
+
+#: Called after each step with (steps done, steps planned, short status text).
+Watch = Callable[[int, int, str], None]
+
+
+class Trainer:
+    """Trains `network` on `train`, watching `valid`. `run` leaves the chosen weights in the network.
+
+    The state of a run is (weights, optimiser, schedule, random state, epoch and batch, best epochs): `checkpoint`
+    holds all of it, the order of rows follows from (seed, epoch), and so a resumed run equals an uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: Network,
+        preparation: Preparation,
+        train: Split,
+        valid: Split,
+        *,
+        folder: Path | None = None,
+        memory: Path | None = None,
+        resume: bool = False,
+        watch: Watch = lambda done, planned, status: None,
+    ) -> None:
+        options = recipe.training
+        if options.epochs is None or options.batch is None or options.patience is None:
+            raise ValueError("the trainer needs a complete recipe: epochs, batch and patience")
+        self.options, self.network, self.preparation = options, network, preparation
+        self.train, self.valid, self.watch = train, valid, watch
+        self.patience = options.patience
+        network.to(memory_format=torch.channels_last)
+        freeze_parts(network, options)
+        weights = {name: spec.weight for name, spec in recipe.outputs.items()}
+        self.loss = Loss(preparation.tasks, weights, options.balance)
+        self.optimiser = make_optimiser(network, self.loss, options)
+        shared, lengths = grouping(train.prepared, train.rows)
+        self.sampler = BatchSampler(
+            train.rows, options.batch, recipe.seed, group=shared if options.group_rows else None, lengths=lengths
+        )
+        self.epoch, self.place, self.waited = 0, 0, 0
+        self.batches = self.sampler.epoch(0)
+        self.planned = options.epochs * len(self.batches)
+        self.schedule = make_schedule(self.optimiser, self.planned, options.warmup)
+        self.best = BestEpochs(options.average)
+        self.history = History()
+        self.monitor = Monitor(network, {name: task.chance() for name, task in preparation.tasks.items()})
+        self.checkpoint = folder / "checkpoint.safetensors" if folder else None
+        resuming = bool(resume and self.checkpoint and self.checkpoint.is_file())
+        self.log = Log(folder, tensorboard=options.tensorboard, resume=resuming)
+        self.epoch_loss: dict[str, float] = {}
+        if resuming:
+            self._restore()
+        else:
+            self.machine = choose(options, network, self._trial_step, memory)
+
+    def run(self) -> History:
+        """Train to the end, or until validation has not improved for `patience` epochs.
+
+        Raises:
+            TrainingError: a number is no longer finite, or no training row has a target.
+        """
+        if not any(known[self.train.rows].any() for _, known in self.train.prepared.targets.values()):
+            raise TrainingError("no training row has a target")
+        while self.epoch < (self.options.epochs or 0) and self.waited < self.patience:
+            self._one_epoch()
+        self._choose_weights()
+        self.history.notices = self.monitor.notices
+        self.log.close()
+        if self.checkpoint:
+            self.checkpoint.unlink(missing_ok=True)
+        return self.history
+
+    def _one_epoch(self) -> None:
+        start = time.perf_counter()
+        self.batches = self.sampler.epoch(self.epoch)
+        with self.machine.active():
+            while self.place < len(self.batches):
+                self._step(self.preparation.batch(self.train.prepared, self.batches[self.place], augment=True))
+                self.place += 1
+                if self.history.steps % self.options.checkpoint_steps == 0 and self.place < len(self.batches):
+                    self.history.seconds += time.perf_counter() - start
+                    start = time.perf_counter()
+                    self._save()
+        self.history.seconds += time.perf_counter() - start
+        self._end_epoch()
+        self._save()
+
+    def _step(self, batch: Batch) -> None:
+        self.network.train()
+        hidden = hide_inputs(batch, self.options.modality_dropout)
+        total, parts = self.loss(self.network(batch, hidden), batch)
+        self.monitor.check_finite(total, batch)
+        self.optimiser.zero_grad()
+        total.backward()
+        step = self.history.steps + 1
+        logged = step % self.options.log_steps == 0 or step <= 5
+        norms = self.monitor.gradient_norms() if logged else {}
+        norm = clip_gradient([p for group in self.optimiser.param_groups for p in group["params"]], self.options.clip)
+        self.optimiser.step()
+        self.schedule.step()
+        self.history.steps = step
+        for name, value in parts.items():
+            self.epoch_loss[name] = self.epoch_loss.get(name, 0.0) + float(value)
+        if logged:
+            self.monitor.watch_gradients(norms)
+            rate = self.schedule.get_last_lr()[0]
+            self.log.write("step", step=step, loss=float(total.detach()), norm=float(norm), rate=rate, norms=norms)
+        self.watch(step, self.planned, f"epoch {self.epoch + 1}  loss {float(total.detach()):.3f}")
+
+    def _end_epoch(self) -> None:
+        losses = {name: value / len(self.batches) for name, value in self.epoch_loss.items()}
+        result = self._validate()
+        improved = self.best.offer(result.score, self.epoch + 1, self.network)
+        self.waited = 0 if improved else self.waited + 1
+        entry = {"epoch": self.epoch + 1, "step": self.history.steps, "loss": losses, "valid": result.metrics}
+        self.history.epochs.append({**entry, "valid_loss": result.losses, "best": improved})
+        self.log.write("epoch", **self.history.epochs[-1])
+        said = len(self.monitor.notices)
+        self.monitor.watch_epoch(self.epoch + 1, losses)
+        for notice in self.monitor.notices[said:]:
+            self.log.write("notice", text=notice)
+        self.epoch, self.place, self.epoch_loss = self.epoch + 1, 0, {}
+
+    def _validate(self) -> Any:
+        batch = 4 * (self.options.batch or 64)
+        decisions = decide(
+            self.network, self.preparation, self.valid.prepared, self.valid.rows, machine=self.machine, batch=batch
+        )
+        return validate(self.preparation.tasks, decisions, self.valid.prepared, self.valid.rows)
+
+    def _choose_weights(self) -> None:
+        """Take the best epoch, or the average of the best ones where it validates at least as well; calibrate."""
+        best = self.best.best()
+        if len(self.best.weights) > 1:
+            self.network.load_state_dict(self.best.average())
+            if self._validate().score >= self.best.scores[0]:
+                best = self.best.average()
+                self.history.averaged = sorted(self.best.epochs)
+        self.network.load_state_dict(best)
+        self.network.eval()
+        self._calibrate()
+
+    def _calibrate(self) -> None:
+        """Let a decision-level fusion fit its combination on the validation rows."""
+        rows = self.valid.rows
+        decisions = decide(
+            self.network, self.preparation, self.valid.prepared, rows, machine=Machine(), batch=512
+        )
+        for name, task in self.preparation.tasks.items():
+            value, present = self.valid.prepared.targets[name]
+            known = torch.from_numpy(present[rows])
+            target = torch.from_numpy(value[rows])[known]
+            views = {view: values[known] for view, values in decisions[name].views.items()}
+            weights = {view: decisions[name].view_weights[view][known] for view in views}
+            if views and len(target):
+                self.network.fusion.calibrate(
+                    views,
+                    weights,
+                    lambda values, task=task, target=target: task.loss(values, target).mean(),  # type: ignore[misc]
+                    task.space,
+                    name,
+                )
+
+    def _trial_step(self, network: Any) -> None:
+        """One step for timing on a copy of the network: forward, backward, no update."""
+        batch = self.preparation.batch(self.train.prepared, self.batches[0])
+        network.train()
+        total, _ = self.loss(network(batch), batch)
+        total.backward()
+        network.zero_grad()
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
+        tensors |= {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"loss.{name}": tensor for name, tensor in self.loss.state_dict().items()}
+        tensors |= optimiser_tensors(self.optimiser)
+        for rank, weights in enumerate(self.best.weights):
+            tensors |= {f"best.{rank}.{name}": tensor for name, tensor in weights.items()}
+        facts = {
+            "epoch": self.epoch,
+            "place": self.place,
+            "waited": self.waited,
+            "epoch_loss": self.epoch_loss,
+            "scores": self.best.scores,
+            "epochs": self.best.epochs,
+            "history": vars(self.history),
+            "notices": self.monitor.notices,
+            "silent": self.monitor.silent,
+            "machine": vars(self.machine),
+        }
+        write_checkpoint(self.checkpoint, tensors, facts)
+
+    def _restore(self) -> None:
+        assert self.checkpoint is not None
+        tensors, facts = read_checkpoint(self.checkpoint)
+        self.network.load_state_dict(_under("network.", tensors))
+        self.loss.load_state_dict(_under("loss.", tensors))
+        restore_optimiser(self.optimiser, tensors)
+        self.epoch, self.place, self.waited = facts["epoch"], facts["place"], facts["waited"]
+        self.epoch_loss = facts["epoch_loss"]
+        self.best.scores, self.best.epochs = facts["scores"], facts["epochs"]
+        self.best.weights = [_under(f"best.{rank}.", tensors) for rank in range(len(self.best.scores))]
+        self.history = History(**facts["history"])
+        self.monitor.notices, self.monitor.silent = facts["notices"], facts["silent"]
+        self.machine = Machine(**facts["machine"])
+        self.schedule.last_epoch = self.history.steps - 1
+        self.schedule.step()
+        torch.set_rng_state(tensors["random"])
+
+
+def hide_inputs(batch: Batch, chance: float) -> dict[str, Tensor]:
+    """Modality dropout: which inputs to hide in which rows, drawn from torch's global generator.
+
+    A row keeps at least one of the inputs that it has.
+    """
+    names = list(batch.inputs)
+    if chance == 0 or len(names) < 2:
+        return {}
+    present = torch.stack([batch.inputs[name].present for name in names], dim=1)
+    hidden = (torch.rand(present.shape) < chance) & present
+    emptied = (hidden == present).all(1)
+    if bool(emptied.any()):
+        kept = torch.where(present, torch.rand(present.shape), -1.0).argmax(1)
+        hidden[emptied] &= torch.arange(len(names)) != kept[emptied].unsqueeze(1)
+    return {name: hidden[:, place] for place, name in enumerate(names)}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
