@@ -1,0 +1,71 @@
+"""Bootstrap intervals of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from polymodal.metrics.base import Metric
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score and its interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+def resamples(rows: int, samples: int, seed: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """How often each row is drawn in each of `samples` resamples with replacement, `[rows]` int64.
+
+    With `groups [rows]`, whole groups are drawn (the cluster bootstrap): rows of one patient or one recording
+    are not independent, and drawing them one by one would give intervals that are too narrow.
+    """
+    generator = np.random.default_rng(seed)
+    member = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(member.max(initial=-1)) + 1
+    for _ in range(samples):
+        drawn = np.bincount(generator.integers(units, size=units), minlength=units) if units else member
+        yield drawn if groups is None else drawn[member]
+
+
+def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The central interval that holds `confidence` of `values`.
+
+    Undefined resamples (NaN) are left out; where they are more than half, the interval is NaN too.
+    """
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0 or 2 * len(defined) < len(values):
+        return float("nan"), float("nan")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def bootstrap(
+    metric: Metric,
+    distribution: np.ndarray,
+    truth: np.ndarray,
+    weight: np.ndarray,
+    samples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> Interval:
+    """A metric with its percentile bootstrap interval (Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, chapter 13): the metric is taken on `samples` resamples of the rows, and the interval
+    lies between the (1 - confidence) / 2 quantiles of the results.
+
+    distribution `[rows, k]`, truth `[rows, ...]`, weight `[rows]`, groups `[rows]` or None. Without samples
+    the bounds are NaN.
+    """
+    scores = [
+        metric.score(distribution, truth, weight * drawn)
+        for drawn in resamples(len(weight), samples, seed, groups)
+    ]
+    low, high = percentiles(np.array(scores, dtype=np.float64), confidence)
+    return Interval(metric.score(distribution, truth, weight), low, high)

@@ -1,0 +1,129 @@
+"""The scores of one output: every metric of its task with interval and floor, and the details behind them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from polymodal.evaluation.intervals import bootstrap
+from polymodal.metrics.base import Metric
+from polymodal.metrics.classification import confusion, per_class
+from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.tasks.base import Task
+
+
+class Score(BaseModel):
+    """One metric, JSON-ready: None where it is undefined.
+
+    value, low, high: the score and its bootstrap interval
+    majority: the score of the best constant answer (the class shares, the mean) on the same rows, which a
+        model that has learned anything beats
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float | None
+    low: float | None
+    high: float | None
+    majority: float | None
+    greater_is_better: bool = True
+
+
+def score_output(
+    task: Task,
+    distribution: np.ndarray,
+    target: np.ndarray,
+    present: np.ndarray,
+    weight: np.ndarray | None,
+    options: EvaluationOptions,
+    *,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> dict[str, Score]:
+    """Score every metric of `task` by name, over the rows whose target is present.
+
+    distribution: `[rows, k]`, from `task.distribution`
+    target, present: `[rows, ...]` and `[rows]` bool, from `task.prepare`
+    weight, groups: `[rows]`, or None for equal weights and independent rows
+    """
+    decided, truth, weights = _present(task, distribution, target, present, weight)
+    clusters = None if groups is None else groups[present]
+    floor = floors(task, target, present, weight)
+    scores = {}
+    for metric in task.metrics:
+        found = bootstrap(
+            metric, decided, truth, weights, options.bootstrap, options.confidence, seed, clusters
+        )
+        scores[metric.name] = Score(
+            value=_finite(found.value),
+            low=_finite(found.low),
+            high=_finite(found.high),
+            majority=_finite(floor[metric.name]),
+            greater_is_better=metric.greater_is_better,
+        )
+    return scores
+
+
+def score_metric(
+    metric: Metric,
+    task: Task,
+    distribution: np.ndarray,
+    target: np.ndarray,
+    present: np.ndarray,
+    weight: np.ndarray | None = None,
+) -> float:
+    """One metric over the present rows, without interval; NaN where undefined."""
+    return metric.score(*_present(task, distribution, target, present, weight))
+
+
+def floors(
+    task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None
+) -> dict[str, float]:
+    """Every metric of the constant answer `task.constant()` on the present rows; NaN where undefined."""
+    constant = np.broadcast_to(task.constant(), (len(present), task.outputs))
+    return {
+        metric.name: score_metric(metric, task, constant, target, present, weight) for metric in task.metrics
+    }
+
+
+def detail(
+    task: Task,
+    distribution: np.ndarray,
+    target: np.ndarray,
+    present: np.ndarray,
+    weight: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """What stands behind the scores of a classification, JSON-ready; empty for numbers.
+
+    classes: names of the k classes or labels
+    per_class: `precision`, `recall`, `f1`, `support` of each (None where undefined)
+    confusion: `[k][k]` summed weights, true class by row and decided class by column; only for exclusive
+    classes
+    """
+    if task.space == "real":
+        return {}
+    decided, truth, weights = _present(task, distribution, target, present, weight)
+    threshold = getattr(task.options, "threshold", 0.5)
+    table = per_class(decided, truth, weights, threshold)
+    found: dict[str, Any] = {
+        "classes": task.classes,
+        "per_class": {name: [_finite(value) for value in values] for name, values in table.items()},
+    }
+    if task.space == "categorical":
+        found["confusion"] = confusion(decided, truth, weights).tolist()
+    return found
+
+
+def _present(
+    task: Task, distribution: np.ndarray, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distribution, truth and weight of the rows whose target is present."""
+    weights = np.ones(len(present)) if weight is None else weight.astype(np.float64)
+    return distribution[present], task.truth(target[present]), weights[present]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

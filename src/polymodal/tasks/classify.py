@@ -1,0 +1,205 @@
+"""Classification into exclusive classes, two or more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+from torch.nn import functional
+
+from polymodal.data.block import Block
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.errors import DataError, RecipeError, nearest
+from polymodal.metrics import classification, ranking
+from polymodal.metrics.base import Metric
+from polymodal.registry import register
+from polymodal.tasks.base import Task, TaskOptions
+from polymodal.tasks.labels import Label, Labels, few, key, read_label, text
+from polymodal.tokens import Space
+
+# An integer column with more distinct values is taken for a quantity unless the user says otherwise.
+FEW_INTEGERS = 20
+
+
+def _text_keys(weights: Any) -> Any:
+    """YAML reads `1:` and `true:` as numbers and booleans; a recipe names classes by their text."""
+    return {text(label): value for label, value in weights.items()} if isinstance(weights, dict) else weights
+
+
+ClassWeights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_text_keys)]
+
+
+@register
+class Classify(Task):
+    """One of k exclusive classes by a softmax over k values.
+
+    The loss of a row of class y, with class weights w and label smoothing s (Szegedy et al., "Rethinking the
+    Inception Architecture for Computer Vision", 2016, section 7):
+
+        -(1 - s) w_y log p_y - (s / k) sum_c w_c log p_c
+
+    A label that training never saw, or that is no label (NaN, a list), is a fault and a gap; null is a gap.
+    """
+
+    class Options(TaskOptions):
+        name: Literal["classify"] = "classify"
+        class_weights: Literal["none", "balanced"] | ClassWeights = "none"
+        """`balanced`: each class counts the same in the loss, however rare it is, and balanced accuracy leads
+        the metrics. A mapping from class to weight sets them by hand (a class that is not named has 1).
+        Weights are scaled so that the mean over training rows is 1."""
+        label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+        """Share of the target's probability that is spread evenly over all classes."""
+
+    space: ClassVar[Space] = "categorical"
+    options: Options
+
+    def __init__(self, options: Options, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        if len(columns) != 1:
+            raise RecipeError("columns", f"a classify output reads one column, not {len(columns)}: {columns}")
+        self.notes: list[str] = []
+
+    @classmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        count, distinct = len(sample.values), sample.distinct
+        if not count:
+            return None
+        reason = f"{distinct:,} distinct {{}} in {count:,} sampled cells"
+        if all(isinstance(value, bool | np.bool_) for value in sample.values):
+            return Guess(0.95, "true/false values")
+        if all(isinstance(value, str) for value in sample.values):
+            repeated = 1 - distinct / count
+            return Guess(0.9 if repeated >= 0.5 else 0.1 + repeated, reason.format("strings"))
+        if not all(_whole(value) for value in sample.values):
+            return None
+        few_values = distinct <= FEW_INTEGERS and (count >= 5 * distinct or distinct <= 2 < count)
+        return Guess(0.8 if few_values else 0.2, reason.format("whole numbers"))
+
+    def fit(self, blocks: Iterable[Block]) -> None:
+        column = self.columns[0]
+        labels: dict[tuple[bool, Label], Label] = {}
+        rows: Counter[tuple[bool, Label]] = Counter()
+        problem = ""
+        for block in blocks:
+            for cell in block.cells(column):
+                if cell is None:
+                    continue
+                try:
+                    label = read_label(cell)
+                except ValueError as error:
+                    problem = problem or f" ({error})"
+                    continue
+                labels.setdefault(key(label), label)
+                rows[key(label)] += 1
+        if len(labels) < 2:
+            found = f"only {next(iter(labels.values()))!r}" if labels else f"no label at all{problem}"
+            raise DataError(
+                f"classification needs two classes, the training rows hold {found}", column=column
+            )
+        self._take(labels.values(), lambda label: rows[key(label)])
+
+    def _take(self, labels: Iterable[Label], rows: Any) -> None:
+        self.labels = Labels(labels)
+        self.rows = np.array([rows(label) for label in self.labels.values], dtype=np.int64)
+        self.shares = self.rows / self.rows.sum()
+        self.weights = self._class_weights()
+        single = [label for label, count in zip(self.labels.values, self.rows, strict=True) if count == 1]
+        self.notes = few(single, "has 1 training row", "have 1 training row each")
+
+    def _class_weights(self) -> np.ndarray:
+        """Weights `[k]` whose mean over the training rows is 1."""
+        given = self.options.class_weights
+        if given == "none":
+            return np.ones(len(self.labels))
+        if given == "balanced":
+            return 1 / (self.shares * len(self.labels))
+        for name in given:
+            if name not in self.classes:
+                raise RecipeError(
+                    "class_weights", f"there is no class {name!r}; {nearest(name, self.classes)}"
+                )
+        weights = np.array([given.get(name, 1.0) for name in self.classes])
+        return weights / (self.shares @ weights)
+
+    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        value, present = np.zeros(len(block), dtype=np.int64), np.zeros(len(block), dtype=bool)
+        for position, cell in enumerate(block.cells(self.columns[0])):
+            if cell is None:
+                continue
+            try:
+                value[position] = self.labels.number(read_label(cell))
+            except ValueError as error:
+                block.fault(position, self.columns[0], str(error))
+                continue
+            present[position] = True
+        return value, present
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels)
+
+    def loss(self, values: Tensor, target: Tensor) -> Tensor:
+        weight = torch.as_tensor(self.weights, dtype=torch.float32, device=values.device)
+        return functional.cross_entropy(
+            values.float(),
+            target,
+            weight=weight,
+            label_smoothing=self.options.label_smoothing,
+            reduction="none",
+        )
+
+    def chance(self) -> float:
+        """sum_c a_c log(A / a_c) with a_c = w_c ((1 - s) share_c + s / k) and A = sum_c a_c: the loss of the
+        constant p_c = a_c / A, which is the best one."""
+        smoothing = self.options.label_smoothing
+        mass = self.weights * ((1 - smoothing) * self.shares + smoothing / self.outputs)
+        return float(mass @ np.log(mass.sum() / mass))
+
+    def constant(self) -> np.ndarray:
+        return self.shares
+
+    def distribution(self, values: Tensor) -> np.ndarray:
+        return values.detach().double().softmax(-1).cpu().numpy()
+
+    def predict(self, distribution: np.ndarray) -> list[Any]:
+        return [self.labels.values[number] for number in distribution.argmax(1)]
+
+    def truth(self, value: np.ndarray) -> np.ndarray:
+        return value
+
+    @property
+    def metrics(self) -> list[Metric]:
+        accuracy = Metric("accuracy", classification.accuracy)
+        balanced = Metric("balanced_accuracy", classification.balanced_accuracy)
+        return [
+            *([balanced, accuracy] if self.options.class_weights == "balanced" else [accuracy, balanced]),
+            Metric("macro_f1", classification.macro_f1),
+            Metric("macro_precision", classification.macro_precision),
+            Metric("macro_recall", classification.macro_recall),
+            Metric("auroc", ranking.auroc),
+            Metric("average_precision", ranking.average_precision),
+            Metric("log_loss", classification.log_loss, greater_is_better=False),
+        ]
+
+    @property
+    def classes(self) -> list[str]:
+        return [text(label) for label in self.labels.values]
+
+    def save(self) -> dict[str, Any]:
+        return {"labels": self.labels.values, "rows": self.rows.tolist()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        rows = {key(label): count for label, count in zip(state["labels"], state["rows"], strict=True)}
+        self._take(state["labels"], lambda label: rows[key(label)])
+
+
+def _whole(value: Any) -> bool:
+    """A whole number, also where a table with gaps keeps it as a float."""
+    if isinstance(value, float | np.floating):
+        return float(value).is_integer()
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -1,0 +1,198 @@
+"""Multi-label classification: any number of labels for each row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from polymodal.data.block import Block
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.errors import DataError, RecipeError
+from polymodal.metrics import classification, ranking
+from polymodal.metrics.base import Metric
+from polymodal.registry import register
+from polymodal.tasks.base import Task, TaskOptions
+from polymodal.tasks.labels import Label, Labels, few, key, read_label, text
+from polymodal.tokens import Space
+
+Sequence = list | tuple | set | frozenset | np.ndarray
+
+
+@register
+class MultiLabel(Task):
+    """Each of k labels is there or not, by a sigmoid over k values.
+
+    The loss of a row is the mean over labels of the binary cross-entropy, with weight v_c on the positives:
+
+        -(1 / k) sum_c [v_c y_c log p_c + (1 - y_c) log(1 - p_c)]
+
+    A cell is a list of labels, or text with a separator between labels; an empty one means "none of them". A
+    cell with a label that training never saw is a fault and a gap as a whole; null is a gap.
+    """
+
+    class Options(TaskOptions):
+        name: Literal["multilabel"] = "multilabel"
+        separator: str = Field(default="|", min_length=1)
+        """What stands between the labels in a cell that is text; spaces around a label are dropped."""
+        positive_weights: Literal["none", "balanced"] = "none"
+        """`balanced`: the rows that have a label weigh as much, together, as those that lack it.
+        Probabilities of rare labels come out higher than their share."""
+        threshold: float = Field(default=0.5, gt=0, lt=1)
+        """Probability from which a label is predicted."""
+
+    space: ClassVar[Space] = "binary"
+    options: Options
+
+    def __init__(self, options: Options, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        if len(columns) != 1:
+            raise RecipeError(
+                "columns", f"a multilabel output reads one column, not {len(columns)}: {columns}"
+            )
+        self.notes: list[str] = []
+
+    @classmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        cells = sample.values
+        if cells and all(isinstance(cell, Sequence) for cell in cells):
+            parts = [label for cell in cells for label in cell]
+            if not parts or not all(isinstance(label, str | bool | int | np.integer) for label in parts):
+                return None
+            distinct = len({str(label) for label in parts})
+            numbers = not isinstance(parts[0], str)
+            return Guess(
+                0.3 if numbers else 0.9,
+                f"lists of labels, {distinct:,} distinct in {len(cells):,} sampled cells",
+            )
+        if not cells or not all(isinstance(cell, str) for cell in cells):
+            return None
+        separator = str(cls.Options.model_fields["separator"].default)
+        labels = {part.strip() for cell in cells for part in cell.split(separator)}
+        if sum(separator in cell for cell in cells) < 0.2 * len(cells) or 2 * len(labels) > len(cells):
+            return None
+        return Guess(0.92, f"text with {separator!r} between {len(labels):,} distinct labels")
+
+    def fit(self, blocks: Iterable[Block]) -> None:
+        column = self.columns[0]
+        labels: dict[tuple[bool, Label], Label] = {}
+        positives: Counter[tuple[bool, Label]] = Counter()
+        rows, problem = 0, ""
+        for block in blocks:
+            for cell in block.cells(column):
+                if cell is None:
+                    continue
+                try:
+                    found = {key(label): label for label in self._split(cell)}
+                except ValueError as error:
+                    problem = problem or f" ({error})"
+                    continue
+                rows += 1
+                positives.update(found.keys())
+                labels = found | labels
+        if not labels:
+            raise DataError(f"the training rows hold no label at all{problem}", column=column)
+        if all(count == rows for count in positives.values()):
+            raise DataError(
+                "every training row has the same labels, there is nothing to learn", column=column
+            )
+        self._take(labels.values(), lambda label: positives[key(label)], rows)
+
+    def _take(self, labels: Iterable[Label], positives: Callable[[Label], int], rows: int) -> None:
+        self.labels, self.rows = Labels(labels), rows
+        self.positives = np.array([positives(label) for label in self.labels.values], dtype=np.int64)
+        self.shares = self.positives / rows
+        self.weights = np.ones(len(self.labels))
+        if self.options.positive_weights == "balanced":
+            everywhere = self.positives == rows
+            self.weights = np.where(everywhere, 1.0, (rows - self.positives) / self.positives)
+        counted = list(zip(self.labels.values, self.positives, strict=True))
+        single = [label for label, count in counted if count == 1]
+        constant = [label for label, count in counted if count == rows]
+        self.notes = few(single, "has 1 training row", "have 1 training row each")
+        self.notes += few(constant, "is in every training row", "are in every training row")
+
+    def _split(self, cell: Any) -> list[Label]:
+        if isinstance(cell, str):
+            return [part.strip() for part in cell.split(self.options.separator) if part.strip()]
+        if not isinstance(cell, Sequence):
+            raise ValueError(f"expected a list of labels, or text, not {type(cell).__name__}")
+        return [read_label(label) for label in cell]
+
+    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        value = np.zeros((len(block), len(self.labels)), dtype=np.uint8)
+        present = np.zeros(len(block), dtype=bool)
+        for position, cell in enumerate(block.cells(self.columns[0])):
+            if cell is None:
+                continue
+            try:
+                numbers = [self.labels.number(label) for label in self._split(cell)]
+            except ValueError as error:
+                block.fault(position, self.columns[0], str(error))
+                continue
+            value[position, numbers] = 1
+            present[position] = True
+        return value, present
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels)
+
+    def loss(self, values: Tensor, target: Tensor) -> Tensor:
+        weight = torch.as_tensor(self.weights, dtype=torch.float32, device=values.device)
+        return functional.binary_cross_entropy_with_logits(
+            values.float(), target.float(), pos_weight=weight, reduction="none"
+        ).mean(-1)
+
+    def chance(self) -> float:
+        """The mean over labels of the loss at the constant p = v q / (v q + 1 - q), q the share of rows with
+        it."""
+        positive, negative = self.weights * self.shares, 1 - self.shares
+        best = positive / (positive + negative)
+        bits = [
+            np.where(share > 0, -share * np.log(np.where(share > 0, p, 1.0)), 0.0)
+            for share, p in ((positive, best), (negative, 1 - best))
+        ]
+        return float((bits[0] + bits[1]).mean())
+
+    def constant(self) -> np.ndarray:
+        return self.shares
+
+    def distribution(self, values: Tensor) -> np.ndarray:
+        return values.detach().double().sigmoid().cpu().numpy()
+
+    def predict(self, distribution: np.ndarray) -> list[Any]:
+        decided = distribution >= self.options.threshold
+        return [[self.labels.values[number] for number in np.flatnonzero(row)] for row in decided]
+
+    def truth(self, value: np.ndarray) -> np.ndarray:
+        return value
+
+    @property
+    def metrics(self) -> list[Metric]:
+        at = self.options.threshold
+        return [
+            Metric("mean_average_precision", ranking.average_precision),
+            Metric("micro_f1", partial(classification.micro_f1, threshold=at)),
+            Metric("macro_f1", partial(classification.macro_f1, threshold=at)),
+            Metric("subset_accuracy", partial(classification.subset_accuracy, threshold=at)),
+            Metric("macro_auroc", ranking.auroc),
+        ]
+
+    @property
+    def classes(self) -> list[str]:
+        return [text(label) for label in self.labels.values]
+
+    def save(self) -> dict[str, Any]:
+        return {"labels": self.labels.values, "positives": self.positives.tolist(), "rows": self.rows}
+
+    def load(self, state: dict[str, Any]) -> None:
+        counts = {key(label): count for label, count in zip(state["labels"], state["positives"], strict=True)}
+        self._take(state["labels"], lambda label: counts[key(label)], state["rows"])
