@@ -1,0 +1,131 @@
+"""Categories: one or more columns of labels."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from polymodal.data.block import Block
+from polymodal.data.prepared import FixedItems, Prepared
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.modalities.base import Modality, ModalityOptions
+from polymodal.modalities.cells import read_numbers
+from polymodal.modalities.text import looks_like_keys
+from polymodal.registry import register
+
+MISSING, RARE, FIRST = 0, 1, 2
+
+
+@register
+class Category(Modality):
+    """Columns of labels: texts, whole numbers, yes and no.
+
+    Each column has a vocabulary of its own, the labels of the training rows: number 0 is a missing label, 1
+    stands for every rare one and every one that the training rows do not have, 2 and up are the labels in
+    alphabetical order. The numbers 3 and 3.0 and the text "3" are one label, blanks around a label do not
+    count, and a blank label is missing.
+
+    Prepared: `ids [rows, columns]` int32. A row counts as missing when all its labels are.
+    """
+
+    class Options(ModalityOptions):
+        name: Literal["category"] = "category"
+        min_count: int = Field(default=2, ge=1)
+        """A label that fewer training rows have is rare."""
+
+    default_encoder = "embedding"
+    many_columns = True
+    options: Options
+
+    def __init__(self, options: Options, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        self.labels: list[list[str]] = []
+        self._numbers: list[dict[str, int]] = []
+
+    @classmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        values = [value for value in sample.values if not isinstance(value, str) or value.strip()]
+        if not values:
+            return None
+        distinct = len({repr(value)[:200] for value in values})
+        repeats = distinct <= max(2, len(values) // 4)
+        if all(isinstance(value, bool | np.bool_) for value in values):
+            return Guess(0.95, "yes and no")
+        if all(isinstance(value, numbers.Integral) for value in values):
+            return Guess(0.4, f"{distinct} different whole numbers") if repeats else None
+        if not all(isinstance(value, str) for value in values) or looks_like_keys(values):
+            return None
+        if not read_numbers(values)[1]:
+            return Guess(0.4, f"{distinct} different numbers, written as texts") if repeats else None
+        if sum(len(value) for value in values) > 60 * len(values):
+            return None
+        words = sum(len(value.split()) for value in values) / len(values)
+        if repeats and words < 3:
+            return Guess(0.85, f"{distinct} different labels in {len(values)} rows")
+        return Guess(0.35, f"short texts, {distinct} different in {len(values)} rows")
+
+    def fit(self, blocks: Iterable[Block]) -> None:
+        """Collect the labels of the training rows. Unusable cells are left to `prepare`."""
+        counts: list[Counter[str]] = [Counter() for _ in self.columns]
+        for block in blocks:
+            for name, count in zip(self.columns, counts, strict=True):
+                count.update(label for label in map(as_label, block.cells(name)) if label)
+        self._take(
+            [sorted(name for name, n in count.items() if n >= self.options.min_count) for count in counts]
+        )
+
+    def _take(self, labels: list[list[str]]) -> None:
+        self.labels = labels
+        self._numbers = [{label: FIRST + at for at, label in enumerate(column)} for column in labels]
+
+    def prepare(self, block: Block) -> Prepared:
+        ids = np.zeros((len(block), len(self.columns)), np.int32)
+        for at, (name, known) in enumerate(zip(self.columns, self._numbers, strict=True)):
+            for position, cell in enumerate(block.cells(name)):
+                label = as_label(cell)
+                if label is None:
+                    block.fault(position, name, f"a label was expected, not {type(cell).__name__}")
+                elif label:
+                    ids[position, at] = known.get(label, RARE)
+        present = (ids != MISSING).any(axis=1)
+        return Prepared(np.where(present, np.arange(len(ids)), -1).astype(np.int64), FixedItems({"ids": ids}))
+
+    def shape(self) -> dict[str, Any]:
+        """`sizes`: numbers in use in each column, those for missing and rare labels included."""
+        return {"sizes": [FIRST + len(column) for column in self.labels]}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {"labels": self.labels}
+
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        self._take(state["labels"])
+
+    def show(self) -> str:
+        columns = zip(self.columns, self.labels, strict=True)
+        return "labels: " + ", ".join(f"{name} ({len(labels)})" for name, labels in columns)
+
+
+def as_label(cell: Any) -> str | None:
+    """The label of a cell, "" where it is null, NaN or blank, None where it is no label."""
+    if cell is None:
+        return ""
+    if isinstance(cell, str):
+        return cell.strip()
+    if isinstance(cell, bool | np.bool_):
+        return str(bool(cell))
+    if isinstance(cell, numbers.Integral):
+        return str(int(cell))
+    if isinstance(cell, numbers.Real | Decimal):
+        value = float(cell)
+        if math.isnan(value):
+            return ""
+        return str(int(value)) if value.is_integer() else str(value)
+    return None

@@ -1,0 +1,75 @@
+"""Plain cells as numbers: what modalities read from columns of numbers."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+# Larger magnitudes do not fit a single-precision number.
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def read_numbers(cells: pa.ChunkedArray | Sequence[Any]) -> tuple[np.ndarray, dict[int, str]]:
+    """A column as float64 `[rows]`, NaN where a cell is missing or faulty, and the reason of each faulty
+    position.
+    """
+    if isinstance(cells, pa.ChunkedArray | pa.Array):
+        if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type):
+            values = (
+                np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64) if len(cells) else _empty()
+            )
+            return _checked(values)
+        cells = cells.to_pylist()
+    values, faults = np.full(len(cells), np.nan), {}
+    for position, cell in enumerate(cells):
+        try:
+            values[position] = to_number(cell)
+        except ValueError as error:
+            faults[position] = str(error)
+    values, beyond = _checked(values)
+    return values, faults | beyond
+
+
+def _empty() -> np.ndarray:
+    return np.empty(0)
+
+
+def _checked(values: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+    beyond = np.abs(values) > LARGEST
+    faults = {
+        int(at): f"{values[at]:g} is not a finite single-precision number" for at in np.flatnonzero(beyond)
+    }
+    return np.where(beyond, np.nan, values), faults
+
+
+def to_number(cell: Any) -> float:
+    """One cell as a number; NaN where it is null, NaN or blank.
+
+    Raises:
+        ValueError: the cell is no number. A text must be plain: `" 3.5 "` and `"1e3"` are, `"1,234"` and
+        `"5 kg"` not.
+    """
+    if cell is None:
+        return math.nan
+    if isinstance(cell, str):
+        text = cell.strip()
+        if not text:
+            return math.nan
+        try:
+            if "_" in text:
+                raise ValueError
+            return float(text)
+        except ValueError:
+            raise ValueError(f"{cell[:40]!r} is not a number") from None
+    if isinstance(cell, numbers.Real | Decimal | np.bool_):
+        try:
+            return float(cell)
+        except (OverflowError, TypeError):
+            raise ValueError(f"{str(cell)[:40]} is not a finite single-precision number") from None
+    raise ValueError(f"a number was expected, not {type(cell).__name__}")

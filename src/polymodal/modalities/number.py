@@ -1,0 +1,171 @@
+"""Numbers: one or more columns, standardised."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from polymodal.data.block import Block
+from polymodal.data.prepared import FixedItems, Prepared
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.modalities.base import Modality, ModalityOptions
+from polymodal.modalities.cells import read_numbers
+from polymodal.registry import register
+
+# A column counts as skewed from this skewness on (0 is symmetric, 2 is an exponential distribution).
+SKEWED = 1.5
+_KEY_NAME = re.compile(r"(^|[_\W])(id|ids|key|uuid|guid|index|idx|row|rownum)$|[a-z]I[dD]$", re.IGNORECASE)
+
+
+@register
+class Number(Modality):
+    """Columns of numbers.
+
+    Each column is standardised with the mean and deviation of its training rows, `z = (t(x) - mean) /
+    deviation`, where `t` is the identity or, for skewed columns, the signed logarithm `t(x) = sign(x) log(1
+    + |x| / s)` with `s` the median of |x| over the training rows that are not 0.
+
+    Prepared: `values [rows, columns]` float32, 0 where missing and for constant columns; `known [rows,
+    columns]` bool, False where missing (also everywhere in a column without a value in the training rows).
+    A row counts as missing when it has no number at all.
+    """
+
+    class Options(ModalityOptions):
+        name: Literal["number"] = "number"
+        transform: Literal["auto", "none", "log"] = "auto"
+        """The signed logarithm: `log` for every column, `none` for none, `auto` where it takes away most of
+        a skew.
+        """
+        clip: float = Field(default=8.0, gt=0)
+        """Standardised values beyond this many deviations are set to it."""
+
+    default_encoder = "linear"
+    many_columns = True
+    options: Options
+
+    def __init__(self, options: Options, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        self.statistics: list[dict[str, Any]] = []
+
+    @classmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        values = sample.values
+        if not values or any(isinstance(value, bool | np.bool_ | datetime.date) for value in values):
+            return None
+        written = all(isinstance(value, str) for value in values)
+        if not written and not all(
+            isinstance(value, int | float | Decimal | np.integer | np.floating) for value in values
+        ):
+            return None
+        numbers, faults = read_numbers(values)
+        known = numbers[~np.isnan(numbers)]
+        if len(faults) > 0.05 * len(values) or not len(known):
+            return None
+        if _is_key(sample, known):
+            return None
+        if written:
+            return Guess(0.8, "texts that are plain numbers")
+        whole = bool((known == np.round(known)).all())
+        return Guess(0.7, "whole numbers") if whole else Guess(0.9, "numbers with decimals")
+
+    def fit(self, blocks: Iterable[Block]) -> None:
+        """Learn mean, deviation and transformation of each column. Unusable cells are left to `prepare`."""
+        tables = [self._read(block)[0] for block in blocks]
+        table = np.concatenate([np.empty((0, len(self.columns))), *tables])
+        self.statistics = [self._learn(column[~np.isnan(column)]) for column in table.T]
+
+    def _learn(self, values: np.ndarray) -> dict[str, Any]:
+        logarithm: float | None = None
+        if len(values) and self.options.transform != "none":
+            unit = float(np.median(np.abs(values[values != 0]))) if values.any() else 1.0
+            straight, bent = abs(_skewness(values)), abs(_skewness(signed_log(values, unit)))
+            if self.options.transform == "log" or (straight > SKEWED and bent < straight / 2):
+                logarithm = unit
+        if logarithm is not None:
+            values = signed_log(values, logarithm)
+        mean = float(values.mean()) if len(values) else 0.0
+        deviation = float(values.std()) if len(values) else 0.0
+        constant = deviation <= 1e-9 * abs(mean) or deviation < 1e-30
+        return {
+            "mean": mean,
+            "deviation": None if constant else deviation,
+            "logarithm": logarithm,
+            "seen": len(values) > 0,
+        }
+
+    def _read(self, block: Block) -> tuple[np.ndarray, list[dict[int, str]]]:
+        columns = [read_numbers(block.columns[name]) for name in self.columns]
+        return np.stack([values for values, _ in columns], axis=1), [faults for _, faults in columns]
+
+    def prepare(self, block: Block) -> Prepared:
+        table, faults = self._read(block)
+        for name, found in zip(self.columns, faults, strict=True):
+            for position, reason in found.items():
+                block.fault(position, name, reason)
+        values = np.zeros(table.shape, np.float32)
+        known = ~np.isnan(table)
+        for at, learned in enumerate(self.statistics):
+            known[:, at] &= learned["seen"]
+            if learned["deviation"] is None:
+                continue
+            column = table[:, at]
+            if learned["logarithm"] is not None:
+                column = signed_log(column, learned["logarithm"])
+            standard = (column - learned["mean"]) / learned["deviation"]
+            values[:, at] = np.nan_to_num(np.clip(standard, -self.options.clip, self.options.clip))
+        index = np.where(known.any(axis=1), np.arange(len(table)), -1).astype(np.int64)
+        values[~known] = 0
+        return Prepared(index, FixedItems({"values": values, "known": known}))
+
+    def shape(self) -> dict[str, Any]:
+        """`columns`: how many there are."""
+        return {"columns": len(self.columns)}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {"statistics": self.statistics}
+
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        self.statistics = state["statistics"]
+
+    def show(self) -> str:
+        notes = []
+        for name, learned in zip(self.columns, self.statistics, strict=True):
+            if not learned["seen"]:
+                note = " (no value)"
+            elif learned["deviation"] is None:
+                note = " (constant)"
+            else:
+                note = " (logarithm)" if learned["logarithm"] is not None else ""
+            notes.append(name + note)
+        return f"{len(notes)} numbers: " + ", ".join(notes)
+
+
+def signed_log(values: np.ndarray, unit: float) -> np.ndarray:
+    """sign(x) log(1 + |x| / unit): like the logarithm for large |x|, linear near 0, defined everywhere."""
+    return np.sign(values) * np.log1p(np.abs(values) / unit)
+
+
+def _skewness(values: np.ndarray) -> float:
+    """E[((x - mean) / deviation)^3]; 0 for a constant."""
+    deviation = values.std()
+    if deviation <= 1e-9 * abs(values.mean()) or deviation < 1e-30:
+        return 0.0
+    return float((((values - values.mean()) / deviation) ** 3).mean())
+
+
+def _is_key(sample: ColumnSample, values: np.ndarray) -> bool:
+    """Whether the column numbers its rows: whole numbers, all different, and named, counted or dense like
+    keys.
+    """
+    if len(values) < 20 or (values != np.round(values)).any() or len(np.unique(values)) < len(values):
+        return False
+    steps = np.diff(values)
+    dense = values.max() - values.min() + 1 <= 1.1 * max(sample.rows, len(values))
+    return bool(dense or (steps > 0).all() or (steps < 0).all() or _KEY_NAME.search(sample.name))

@@ -1,0 +1,212 @@
+"""Text, in any language."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import numbers
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xxhash
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from polymodal.data.block import Block
+from polymodal.data.prepared import Prepared, RaggedItems
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.errors import ArtefactError
+from polymodal.modalities.base import Modality, ModalityOptions
+from polymodal.modalities.bpe import SMALLEST, plain, train_bpe
+from polymodal.recipe.options import Sized, sized
+from polymodal.registry import register
+
+# A text is cut to this many characters for each token that is kept, before it is tokenised: long texts stay
+# cheap.
+CHARACTERS_PER_TOKEN = 16
+LONGEST = 512
+# The tokenizer is trained on the first distinct texts up to this many characters; more would hardly change
+# it.
+TRAINING_CHARACTERS = 20_000_000
+
+_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W぀-ヿ㐀-鿿가-힯]+")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+@register
+class Text(Modality):
+    """Texts as sequences of byte-pair symbols (see `bpe.train_bpe`).
+
+    Prepared: `values [items, length]` int32, padded with 0, and `length [items]`. Equal texts are one item.
+    Empty and blank texts count as missing. Numbers and dates among the texts are read as they print.
+
+    After `prepare`, `cut` counts the rows whose text was longer than `max_tokens`, and `repaired` those in
+    which a character that cannot exist (half a surrogate pair) was shown as U+FFFD.
+    """
+
+    class Options(ModalityOptions, Sized):
+        name: Literal["text"] = "text"
+        lowercase: bool = False
+        """Read capitals as small letters."""
+        vocabulary: int = sized(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
+        """Most symbols the tokenizer may learn; it learns fewer from little text."""
+        max_tokens: int | None = Field(default=None, ge=1, le=8_192)
+        """Symbols kept of a text. Silent: enough for 99 of 100 texts of a sample, at most 512."""
+
+    default_encoder = "transformer"
+    options: Options
+
+    def __init__(self, options: Options, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        self.column = columns[0]
+        self.max_tokens = options.max_tokens or LONGEST
+        self.tokenizer: Tokenizer | None = None
+        self.cut = self.repaired = 0
+
+    @classmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        texts = [value for value in sample.values if isinstance(value, str) and value.strip()]
+        if not texts or len(texts) < 0.9 * len(sample.values) or looks_like_keys(texts):
+            return None
+        words = sum(len(_WORD.findall(text[:1_000])) for text in texts) / len(texts)
+        if words >= 3:
+            return Guess(0.8, f"texts of {words:.1f} words on average")
+        if sample.distinct > 0.5 * len(texts):
+            return Guess(0.5, "short texts, most of them different")
+        return Guess(0.2, "short texts that repeat")
+
+    @classmethod
+    def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
+        """Fill `max_tokens` from the lengths of sampled texts under a tokenizer trained on the sample itself.
+
+        A fifth is added, since the sample fits its own tokenizer better than other texts will.
+        """
+        if options.max_tokens is not None:
+            return options
+        texts = [as_text(value) for sample in samples for value in sample.values]
+        usable = list(_budget((text[: LONGEST * 4] for text in texts if text), 1_000_000))
+        if not usable:
+            return options.model_copy(update={"max_tokens": LONGEST})
+        tokenizer = train_bpe(usable, options.vocabulary, options.lowercase)
+        lengths = [len(found.ids) for found in tokenizer.encode_batch_fast(usable)]
+        needed = math.ceil(float(np.percentile(lengths, 99)) * 1.2)
+        return options.model_copy(update={"max_tokens": min(LONGEST, max(8, -(-needed // 8) * 8))})
+
+    def fit(self, blocks: Iterable[Block]) -> None:
+        """Train the tokenizer on the distinct texts of the training rows. Unusable cells are left to
+        `prepare`.
+        """
+        texts = _budget(self._distinct(blocks), TRAINING_CHARACTERS)
+        self.tokenizer = train_bpe(texts, self.options.vocabulary, self.options.lowercase)
+
+    def _distinct(self, blocks: Iterable[Block]) -> Iterator[str]:
+        seen: set[bytes] = set()
+        for block in blocks:
+            for cell in block.cells(self.column):
+                text = as_text(cell)
+                if text and (key := _key(text)) not in seen:
+                    seen.add(key)
+                    yield text[: self._characters]
+
+    @property
+    def _characters(self) -> int:
+        return self.max_tokens * CHARACTERS_PER_TOKEN
+
+    def prepare(self, block: Block) -> Prepared:
+        index = np.full(len(block), -1, np.int64)
+        texts: dict[str, int] = {}
+        for position, cell in enumerate(block.cells(self.column)):
+            text = as_text(cell)
+            if text is None:
+                block.fault(position, self.column, f"a text was expected, not {type(cell).__name__}")
+            elif text:
+                self.repaired += isinstance(cell, str) and _SURROGATE.search(cell) is not None
+                index[position] = texts.setdefault(text, len(texts))
+        cut = np.array([len(text) > self._characters for text in texts], dtype=bool)
+        assert self.tokenizer is not None, "fit or load comes first"
+        sequences = []
+        found = self.tokenizer.encode_batch_fast([text[: self._characters] for text in texts])
+        for item, encoding in enumerate(found):
+            ids = encoding.ids
+            cut[item] |= len(ids) > self.max_tokens
+            sequences.append(np.asarray(ids[: self.max_tokens], dtype=np.int32))
+        self.cut += int(cut[index[index >= 0]].sum())
+        starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64)
+        values = np.concatenate([np.zeros(0, np.int32), *sequences])
+        return Prepared(index, RaggedItems(values, starts), [_key(text) for text in texts])
+
+    def shape(self) -> dict[str, Any]:
+        """`vocabulary`: symbols, padding included; `length`: the longest sequence."""
+        assert self.tokenizer is not None, "fit or load comes first"
+        return {"vocabulary": self.tokenizer.get_vocab_size(), "length": self.max_tokens}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        assert self.tokenizer is not None, "fit or load comes first"
+        (folder / "tokenizer.json").write_text(self.tokenizer.to_str(), encoding="utf-8")
+        return {"max_tokens": self.max_tokens}
+
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        file = folder / "tokenizer.json"
+        if not file.is_file():
+            raise ArtefactError(f"{file} is missing: the tokenizer of column {self.column!r}")
+        self.tokenizer = plain(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+        self.max_tokens = state["max_tokens"]
+
+    def show(self) -> str:
+        shape = self.shape()
+        line = f"{shape['vocabulary']:,} byte-pair symbols, texts up to {shape['length']} of them"
+        return line + (f"; {self.cut:,} rows cut" if self.cut else "")
+
+
+def as_text(cell: Any) -> str | None:
+    """The text of a cell without the blanks around it, "" where it is null or blank, None where it is no
+    text.
+
+    Surrogate pairs are joined; half a pair becomes U+FFFD, the sign for a character that could not be read.
+    """
+    if cell is None or (isinstance(cell, float | np.floating) and np.isnan(cell)):
+        return ""
+    if isinstance(cell, str):
+        if _SURROGATE.search(cell):
+            cell = cell.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return cell.strip()
+    if isinstance(cell, bytes):
+        return _decoded(cell)
+    if isinstance(cell, numbers.Number | np.generic | Decimal | datetime.date | datetime.time):
+        return str(cell)
+    return None
+
+
+def _decoded(cell: bytes) -> str | None:
+    try:
+        return cell.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return None
+
+
+def looks_like_keys(texts: list[str]) -> bool:
+    """Whether the texts are keys (`A-0017`, a UUID): all different, one ASCII word each, nearly all with a
+    digit.
+    """
+    if len(texts) < 20 or len(set(texts)) < len(texts):
+        return False
+    if any(re.search(r"\s", text.strip()) or not text.isascii() for text in texts):
+        return False
+    return sum(any(letter.isdigit() for letter in text) for text in texts) >= 0.9 * len(texts)
+
+
+def _key(text: str) -> bytes:
+    return xxhash.xxh3_128_digest(text.encode("utf-8"))
+
+
+def _budget(texts: Iterable[str], characters: int) -> Iterator[str]:
+    """The first texts that hold `characters` together."""
+    for text in texts:
+        if characters <= 0:
+            return
+        characters -= len(text)
+        yield text
