@@ -1,0 +1,61 @@
+"""A recurrent text encoder."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from polymodal.encoders.base import Encoder, EncoderOptions
+from polymodal.encoders.sequences import real_positions, reverse
+from polymodal.recipe.options import sized
+from polymodal.registry import register
+
+
+@register
+class LSTM(Encoder):
+    """Long short-term memory over the symbols (Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997),
+    in both directions if wanted (Schuster and Paliwal, "Bidirectional Recurrent Neural Networks", 1997).
+
+    Each position is a token, `[forward state; backward state]`. The backward pass reads each text from its
+    own last symbol, so padding never reaches a real position.
+    """
+
+    class Options(EncoderOptions):
+        name: Literal["lstm"] = "lstm"
+        embedding: int = sized(64, 128, 256, ge=1)
+        """Width of a symbol's embedding."""
+        hidden: int = sized(64, 128, 256, ge=1)
+        """Width of the state in each direction."""
+        layers: int = sized(1, 1, 2, ge=1, le=8)
+        """Layers on top of each other."""
+        bidirectional: bool = True
+        """Read backwards too."""
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Share of units dropped in training, before each layer."""
+
+    modality: ClassVar[str] = "text"
+
+    def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
+        super().__init__(options, shape=shape, width=width)
+        self.embedding = nn.Embedding(shape["vocabulary"], options.embedding)
+        self.dropout = nn.Dropout(options.dropout)
+        self.width = options.hidden * (2 if options.bidirectional else 1)
+        sizes = [options.embedding] + [self.width] * (options.layers - 1)
+        self.ahead = nn.ModuleList(nn.LSTM(size, options.hidden, batch_first=True) for size in sizes)
+        self.back = nn.ModuleList(
+            nn.LSTM(size, options.hidden, batch_first=True) for size in sizes if options.bidirectional
+        )
+
+    def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """`values [items, length]`, `length [items]` -> `[items, length, width]`."""
+        x = self.embedding(data["values"])
+        for layer, ahead in enumerate(self.ahead):
+            x = self.dropout(x)
+            states = [ahead(x)[0]]
+            if self.back:
+                states.append(reverse(self.back[layer](reverse(x, data["length"]))[0], data["length"]))
+            x = torch.cat(states, dim=-1)
+        return x, real_positions(data)

@@ -1,0 +1,44 @@
+"""Where a token stands: learned or fixed position vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.errors import RecipeError
+from polymodal.nn.transformer import sinusoidal_positions
+
+
+class Positions(nn.Module):
+    """Adds a vector to each of up to `length` positions.
+
+    way: "learned", or "sincos" for fixed sines and cosines. With a `grid` of `(rows, columns)` the fixed
+    ones tell
+        the row in the first half of the width and the column in the second.
+    """
+
+    def __init__(self, way: str, length: int, width: int, grid: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        if way == "learned":
+            self.table = nn.Parameter(0.02 * torch.randn(length, width))
+        else:
+            fixed = sinusoidal_positions(length, width) if grid is None else _grid_positions(*grid, width)
+            self.register_buffer("table", fixed, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x [items, up to length, width]` with the positions added."""
+        return x + self.table[: x.shape[1]].to(x.dtype)
+
+
+def _grid_positions(rows: int, columns: int, width: int) -> Tensor:
+    """`[rows * columns, width]`, row by row."""
+    half = width // 2
+    down = sinusoidal_positions(rows, half).repeat_interleave(columns, dim=0)
+    along = sinusoidal_positions(columns, width - half).repeat(rows, 1)
+    return torch.cat([down, along], dim=1)
+
+
+def check_heads(heads: int, width: int) -> None:
+    """Raises RecipeError unless attention heads divide the width."""
+    if width % heads:
+        raise RecipeError("heads", f"{heads} heads do not divide the width of {width}")
