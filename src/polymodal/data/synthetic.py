@@ -1,0 +1,123 @@
+"""Small seeded data sets with a planted signal, as dicts of columns: for tests, examples and
+documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Columns = dict[str, list[Any]]
+
+_FILLER = "the a of near some very old new small grey day road house tree and with".split()
+_TOPICS = {
+    "animal": ["cat", "dog", "horse"],
+    "food": ["bread", "soup", "apple"],
+    "tool": ["hammer", "saw", "drill"],
+}
+_COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
+_SHAPES = ("circle", "square", "triangle")
+
+
+def exclusive_or(rows: int, seed: int, noise: float = 0.3) -> Columns:
+    """Two vectors, `a0..a3` and `b0..b3`, each of which hides one bit; `target` is "yes" where the bits
+    differ.
+
+    Each vector is its bit (-1 or 1) along a fixed direction plus normal noise of deviation `noise`. The four
+    pairs of bits are equally frequent, so neither vector alone says anything about the target.
+    """
+    generator = np.random.default_rng(seed)
+    pair = generator.permutation(np.arange(rows) % 4)
+    directions = {"a": np.array([1.0, -1.0, 1.0, -1.0]), "b": np.array([1.0, 1.0, -1.0, -1.0])}
+    columns: Columns = {}
+    for side, bit in (("a", pair % 2), ("b", pair // 2)):
+        vectors = np.outer(2 * bit - 1, directions[side]) + noise * generator.normal(size=(rows, 4))
+        columns |= {f"{side}{i}": vectors[:, i].tolist() for i in range(4)}
+    columns["target"] = ["yes" if one % 2 != one // 2 else "no" for one in pair]
+    return columns
+
+
+def planted_text(rows: int, seed: int) -> Columns:
+    """`text`: filler words around one word of the `topic` (animal, food, tool)."""
+    generator = np.random.default_rng(seed)
+    topics = generator.choice(list(_TOPICS), rows).tolist()
+    return {
+        "text": [_sentence(generator.choice(_TOPICS[topic]), generator) for topic in topics],
+        "topic": topics,
+    }
+
+
+def planted_images(rows: int, seed: int, size: int = 32) -> Columns:
+    """`image`: PIL, `size` x `size`, one figure on a noisy ground; its `shape` and `colour`."""
+    generator = np.random.default_rng(seed)
+    shapes = generator.choice(_SHAPES, rows).tolist()
+    colours = generator.choice(list(_COLOURS), rows).tolist()
+    images = [_figure(s, c, size, generator) for s, c in zip(shapes, colours, strict=True)]
+    return {"image": images, "shape": shapes, "colour": colours}
+
+
+def planted_table(rows: int, seed: int) -> Columns:
+    """Numbers `length` and `weight`, a category `maker`, and `useless`; the class `grade` is "large" where
+    length is over the maker's limit (40, 50 or 60), and `price` is 2 length + 10 weight plus small noise."""
+    generator = np.random.default_rng(seed)
+    length, weight = generator.uniform(20, 80, rows), generator.uniform(0, 5, rows)
+    limits = {"north": 40.0, "east": 50.0, "south": 60.0}
+    makers = generator.choice(list(limits), rows).tolist()
+    return {
+        "length": length.tolist(),
+        "weight": weight.tolist(),
+        "maker": makers,
+        "useless": generator.normal(size=rows).tolist(),
+        "grade": [
+            "large" if one > limits[maker] else "small" for one, maker in zip(length, makers, strict=True)
+        ],
+        "price": (2 * length + 10 * weight + generator.normal(size=rows)).tolist(),
+    }
+
+
+def mixed(rows: int, seed: int, gaps: float = 0.05) -> Columns:
+    """`question` asks for a colour, `image` shows a figure, `score` is a number, `mode` is strict or lenient.
+
+    `answer` is "yes" where the figure has that colour and the score is over the mode's limit (0.5 or 0.1);
+    all four inputs are needed. Each input cell is None with probability `gaps`, drawn after the answer was
+    fixed.
+    """
+    generator = np.random.default_rng(seed)
+    asked = generator.choice(["red", "blue"], rows)
+    shown = np.where(generator.random(rows) < 0.75, asked, np.where(asked == "red", "blue", "red"))
+    modes = generator.choice(["strict", "lenient"], rows)
+    score = generator.random(rows)
+    yes = (asked == shown) & (score > np.where(modes == "strict", 0.5, 0.1))
+    shapes = generator.choice(_SHAPES, rows)
+    inputs: Columns = {
+        "question": [f"is the {generator.choice(_FILLER)} figure {colour} ?" for colour in asked],
+        "image": [_figure(str(s), str(c), 32, generator) for s, c in zip(shapes, shown, strict=True)],
+        "score": score.tolist(),
+        "mode": modes.tolist(),
+    }
+    for column in inputs.values():
+        for row in np.flatnonzero(generator.random(rows) < gaps):
+            column[row] = None
+    return inputs | {"answer": np.where(yes, "yes", "no").tolist()}
+
+
+def _sentence(word: str, generator: np.random.Generator) -> str:
+    words = generator.choice(_FILLER, generator.integers(3, 9)).tolist()
+    words.insert(int(generator.integers(len(words) + 1)), str(word))
+    return " ".join(words)
+
+
+def _figure(shape: str, colour: str, size: int, generator: np.random.Generator) -> Image.Image:
+    image = Image.fromarray(generator.integers(200, 256, (size, size, 3), dtype=np.uint8))
+    radius = size * generator.uniform(0.2, 0.35)
+    x, y = generator.uniform(radius, size - radius, 2)
+    box = (x - radius, y - radius, x + radius, y + radius)
+    draw = ImageDraw.Draw(image)
+    if shape == "circle":
+        draw.ellipse(box, fill=_COLOURS[colour])
+    elif shape == "square":
+        draw.rectangle(box, fill=_COLOURS[colour])
+    else:
+        draw.polygon([(x, box[1]), (box[0], box[3]), (box[2], box[3])], fill=_COLOURS[colour])
+    return image
