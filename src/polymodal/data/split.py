@@ -12,14 +12,9 @@ from polymodal.errors import DataError, nearest
 from polymodal.recipe.data import SplitOptions
 
 PARTS = ("train", "valid", "test")
-_SPELLINGS = {
-    "train": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-}
+_SPELLINGS = {"train": "train", "test": "test"} | dict.fromkeys(
+    ["valid", "validation", "val", "dev"], "valid"
+)
 
 
 def split_rows(
@@ -127,12 +122,14 @@ def _drawn(classes: np.ndarray, shares: dict[str, float], generator: np.random.G
     order = order[np.argsort(classes[order], kind="stable")]
     kept = np.concatenate([[True], np.diff(classes[order]) != 0]) if rows else np.zeros(0, dtype=bool)
     free = order[~kept]
-    wanted = {name: max(1, round(share * rows)) for name, share in shares.items()}
-    for name, count in reversed(list(wanted.items())):
-        if count > len(free):
-            raise DataError(
-                f"{rows} rows in {kept.sum()} classes are too few: the {name} part would be empty"
-            )
+    if len(free) < len(shares):
+        raise DataError(
+            f"{rows} rows in {kept.sum()} classes are too few: {' or '.join(shares)} would be empty"
+        )
+    scale = min(1.0, len(free) / (rows * sum(shares.values())))
+    for name, share in reversed(list(shares.items())):
+        later = PARTS.index(name) - 1  # parts that must still find a row
+        count = min(max(1, round(scale * share * rows)), len(free) - later)
         steps = np.floor((np.arange(count) + generator.random()) * len(free) / count).astype(np.int64)
         part[free[steps]] = PARTS.index(name)
         free = np.delete(free, steps)

@@ -10,11 +10,26 @@ from PIL import Image, ImageDraw
 
 Columns = dict[str, list[Any]]
 
-_FILLER = "the a of near some very old new small grey day road house tree and with".split()
+_FILLER = [
+    "the",
+    "a",
+    "of",
+    "near",
+    "some",
+    "very",
+    "old",
+    "new",
+    "small",
+    "day",
+    "road",
+    "house",
+    "tree",
+    "with",
+]
 _TOPICS = {
-    "animal": ["cat", "dog", "horse"],
+    "animal": ["cat", "dog", "fox"],
     "food": ["bread", "soup", "apple"],
-    "tool": ["hammer", "saw", "drill"],
+    "tool": ["axe", "saw", "drill"],
 }
 _COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
 _SHAPES = ("circle", "square", "triangle")
@@ -42,10 +57,8 @@ def planted_text(rows: int, seed: int) -> Columns:
     """`text`: filler words around one word of the `topic` (animal, food, tool)."""
     generator = np.random.default_rng(seed)
     topics = generator.choice(list(_TOPICS), rows).tolist()
-    return {
-        "text": [_sentence(generator.choice(_TOPICS[topic]), generator) for topic in topics],
-        "topic": topics,
-    }
+    texts = [_sentence(str(generator.choice(_TOPICS[topic])), generator) for topic in topics]
+    return {"text": texts, "topic": topics}
 
 
 def planted_images(rows: int, seed: int, size: int = 32) -> Columns:
@@ -64,14 +77,13 @@ def planted_table(rows: int, seed: int) -> Columns:
     length, weight = generator.uniform(20, 80, rows), generator.uniform(0, 5, rows)
     limits = {"north": 40.0, "east": 50.0, "south": 60.0}
     makers = generator.choice(list(limits), rows).tolist()
+    grades = ["large" if one > limits[maker] else "small" for one, maker in zip(length, makers, strict=True)]
     return {
         "length": length.tolist(),
         "weight": weight.tolist(),
         "maker": makers,
         "useless": generator.normal(size=rows).tolist(),
-        "grade": [
-            "large" if one > limits[maker] else "small" for one, maker in zip(length, makers, strict=True)
-        ],
+        "grade": grades,
         "price": (2 * length + 10 * weight + generator.normal(size=rows)).tolist(),
     }
 
@@ -104,7 +116,7 @@ def mixed(rows: int, seed: int, gaps: float = 0.05) -> Columns:
 
 def _sentence(word: str, generator: np.random.Generator) -> str:
     words = generator.choice(_FILLER, generator.integers(3, 9)).tolist()
-    words.insert(int(generator.integers(len(words) + 1)), str(word))
+    words.insert(int(generator.integers(len(words) + 1)), word)
     return " ".join(words)
 
 

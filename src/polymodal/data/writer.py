@@ -50,9 +50,7 @@ class PreparedWriter:
             self._first = block
         items = block.items
         if type(items) is not type(self._first.items) or (block.keys is None) != (self._first.keys is None):
-            raise TypeError(
-                "the blocks of one input must have items of one kind, all with keys or all without"
-            )
+            raise TypeError("the blocks of one input must have items of one kind, all with keys or none")
         place, new = self._merge(len(items), block.keys)
         self._index.append(np.where(block.index >= 0, place[block.index], -1) if len(place) else block.index)
         if isinstance(items, FixedItems):
