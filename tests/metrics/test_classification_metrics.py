@@ -15,7 +15,8 @@ ROWS, K = 400, 5
 
 
 def draw(seed: int, absent: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Noisy probabilities, class numbers (class 3 never occurs if `absent`), and weights of which some are 0."""
+    """Noisy probabilities, class numbers (class 3 never occurs if `absent`), and weights of which some are
+    0."""
     rng = np.random.default_rng(seed)
     distribution = rng.dirichlet(np.ones(K), ROWS)
     truth = rng.integers(K, size=ROWS)

@@ -109,7 +109,9 @@ class Classify(Task):
         self.shares = self.rows / self.rows.sum()
         self.weights = self._class_weights()
         single = [label for label, count in zip(self.labels.values, self.rows, strict=True) if count == 1]
-        self.notes = few(single, "has 1 training row", "have 1 training row each")
+        self.notes = few(
+            single, "class {!r} has 1 training row", "{} classes have 1 training row each, {!r} among them"
+        )
 
     def _class_weights(self) -> np.ndarray:
         """Weights `[k]` whose mean over the training rows is 1."""

@@ -35,12 +35,12 @@ def text(label: Label) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-def few(labels: list[Label], fact: str, facts: str) -> list[str]:
-    """Sentences that state the `fact` of up to three labels by name, or of more in one sentence with
-    `facts`."""
+def few(labels: list[Label], one: str, many: str) -> list[str]:
+    """Sentences about `labels`: up to three with `one` (a place for the label), more in a single sentence
+    with `many` (places for their number and an example)."""
     if len(labels) <= 3:
-        return [f"class {label!r} {fact}" for label in labels]
-    return [f"{len(labels)} classes {facts}, {labels[0]!r} among them"]
+        return [one.format(label) for label in labels]
+    return [many.format(len(labels), labels[0])]
 
 
 class Labels:

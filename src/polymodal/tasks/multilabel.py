@@ -116,8 +116,14 @@ class MultiLabel(Task):
         counted = list(zip(self.labels.values, self.positives, strict=True))
         single = [label for label, count in counted if count == 1]
         constant = [label for label, count in counted if count == rows]
-        self.notes = few(single, "has 1 training row", "have 1 training row each")
-        self.notes += few(constant, "is in every training row", "are in every training row")
+        self.notes = few(
+            single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them"
+        )
+        self.notes += few(
+            constant,
+            "label {!r} is in every training row",
+            "{} labels are in every training row, {!r} among them",
+        )
 
     def _split(self, cell: Any) -> list[Label]:
         if isinstance(cell, str):

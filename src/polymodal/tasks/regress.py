@@ -96,7 +96,9 @@ class Regress(Task):
         self.mean, self.deviation = transformed.mean(0), transformed.std(0)
         self.average = numbers.mean(0)
         self.best_loss = self._best_constant_loss((transformed - self.mean) / self.deviation)
-        self.notes = [f"{gaps} training rows lack some of their numbers and are left out"] if gaps else []
+        self.notes = (
+            [f"training rows that lack some of their numbers and are left out: {gaps}"] if gaps else []
+        )
 
     def _transform(self, numbers: np.ndarray) -> np.ndarray:
         return np.log1p(numbers) if self.options.transform == "log" else numbers

@@ -1,0 +1,110 @@
+"""Scores of an output: present rows only, JSON-ready, with the floor of the constant answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from polymodal.data.block import Block
+from polymodal.data.faults import Faults
+from polymodal.evaluation.scores import detail, floors, score_metric, score_output
+from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.registry import find
+from polymodal.tasks.base import Task
+
+OPTIONS = EvaluationOptions(bootstrap=50)
+
+
+def task_and_rows(name: str, train: list[Any], test: list[Any]) -> tuple[Task, np.ndarray, np.ndarray]:
+    def block(cells: list[Any]) -> Block:
+        return Block({"y": cells}, np.arange(len(cells)), None, "t", Faults(), LimitOptions())
+
+    component = find("task", name)
+    task = component(component.Options(), columns=["y"])
+    task.fit(iter([block(train)]))
+    return (task, *task.prepare(block(test)))
+
+
+def test_only_present_rows_count() -> None:
+    task, target, present = task_and_rows("classify", ["a", "a", "a", "b"], ["a", None, "b", "new", "a"])
+    distribution = np.array([[0.9, 0.1], [0.0, 1.0], [0.2, 0.8], [0.0, 1.0], [0.4, 0.6]])
+    scores = score_output(task, distribution, target, present, None, OPTIONS)
+    assert scores["accuracy"].value == pytest.approx(2 / 3)
+    assert scores["accuracy"].majority == pytest.approx(2 / 3)
+    assert scores["balanced_accuracy"].majority == pytest.approx(0.5)
+    assert scores["auroc"].majority == pytest.approx(0.5)
+    assert not scores["log_loss"].greater_is_better
+    changed = distribution.copy()
+    changed[[1, 3]] = 0.5
+    assert score_output(task, changed, target, present, None, OPTIONS) == scores
+    assert score_metric(task.metrics[0], task, distribution, target, present) == scores["accuracy"].value
+    weighted = score_output(task, distribution, target, present, np.array([1, 9, 1, 9, 2]), OPTIONS)
+    assert weighted["accuracy"].value == pytest.approx(0.5)
+    assert set(scores) == {metric.name for metric in task.metrics}
+
+
+def test_scores_and_details_are_json_even_where_undefined() -> None:
+    task, target, present = task_and_rows("classify", ["a", "b", "c"], ["a", "a", None])
+    distribution = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.1, 0.9, 0.0]])
+    scores = score_output(task, distribution, target, present, None, OPTIONS)
+    assert scores["auroc"].value is None
+    assert scores["auroc"].low is None
+    json.dumps({name: score.model_dump() for name, score in scores.items()}, allow_nan=False)
+    found = json.loads(json.dumps(detail(task, distribution, target, present), allow_nan=False))
+    assert found["classes"] == ["a", "b", "c"]
+    assert found["confusion"] == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert found["per_class"]["recall"] == [0.5, None, None]
+    assert found["per_class"]["support"] == [2, 0, 0]
+
+
+def test_no_present_row_at_all() -> None:
+    task, target, present = task_and_rows("classify", ["a", "b"], [None, None])
+    scores = score_output(task, np.full((2, 2), 0.5), target, present, None, OPTIONS)
+    assert all(score.value is None and score.majority is None for score in scores.values())
+
+
+def test_multilabel_details_have_no_confusion() -> None:
+    task, target, present = task_and_rows("multilabel", [["a"], ["b"], ["b"]], [["a", "b"], []])
+    found = detail(task, np.array([[0.9, 0.4], [0.6, 0.1]]), target, present)
+    assert found["per_class"]["precision"] == [0.5, None]
+    assert "confusion" not in found
+    assert floors(task, target, present)["mean_average_precision"] == pytest.approx(0.5)
+
+
+def test_regression_floor_is_the_training_mean() -> None:
+    task, target, present = task_and_rows("regress", [0, 2, 4], [1, 3, None])
+    scores = score_output(task, np.array([[1.0], [2.0], [99.0]]), target, present, None, OPTIONS)
+    assert scores["rmse"].value == pytest.approx(np.sqrt(0.5))
+    assert scores["rmse"].majority == pytest.approx(1)
+    assert scores["spearman"].majority is None
+    assert detail(task, np.array([[1.0], [2.0], [99.0]]), target, present) == {}
+
+
+def test_intervals_follow_the_options_and_groups() -> None:
+    rng = np.random.default_rng(0)
+    task, target, present = task_and_rows("classify", ["a", "b"], ["a"] * 200)
+    distribution = np.eye(2)[(np.repeat(rng.random(10), 20) < 0.4).astype(int)]
+
+    def width(groups: np.ndarray | None = None, **options: Any) -> float:
+        chosen = EvaluationOptions(**options)
+        score = score_output(task, distribution, target, present, None, chosen, groups=groups)["accuracy"]
+        assert score.low is not None
+        assert score.high is not None
+        return score.high - score.low
+
+    assert width(bootstrap=200, confidence=0.5) < width(bootstrap=200, confidence=0.95)
+    assert width(np.repeat(np.arange(10), 20), bootstrap=200) > 2 * width(bootstrap=200)
+    bare = score_output(task, distribution, target, present, None, EvaluationOptions(bootstrap=0))["accuracy"]
+    assert bare.value is not None
+    assert bare.low is None
+
+
+def test_options_are_strict() -> None:
+    for wrong in ({"bootstrap": -1}, {"confidence": 1.0}, {"singles": "all"}, {"samples": 3}):
+        with pytest.raises(ValidationError):
+            EvaluationOptions(**wrong)
