@@ -85,3 +85,20 @@ def test_undefined_is_nan_without_a_warning() -> None:
         assert math.isnan(ours.average_precision(distribution, np.zeros(4, int), np.ones(4)))
         assert math.isnan(ours.auroc(distribution, np.array([0, 1, 0, 1]), np.array([1.0, 0, 1, 0])))
         assert math.isnan(ours.auroc(distribution[:0], np.ones(0, int), np.ones(0)))
+
+
+@pytest.mark.parametrize("name", ["auroc", "average_precision"])
+def test_prepared_scores_follow_the_weights(rng: np.random.Generator, name: str) -> None:
+    distribution, truth = np.round(rng.dirichlet(np.ones(3), 60), 1), rng.integers(3, size=60)
+    prepared = getattr(ours, f"prepared_{name}")(distribution, truth)
+    for _ in range(20):
+        drawn = np.bincount(rng.integers(60, size=60), minlength=60)
+        repeated = np.repeat(np.arange(60), drawn)
+        expected = getattr(ours, name)(distribution[repeated], truth[repeated], np.ones(60))
+        assert prepared(drawn.astype(float)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_fractional_weights_on_one_class_only_are_undefined() -> None:
+    distribution, truth = np.random.default_rng(0).dirichlet([1, 1], 50), np.arange(50) % 2
+    weight = np.where(truth == 1, 0.1, 0.0)
+    assert math.isnan(ours.auroc(distribution, truth, weight))

@@ -63,9 +63,7 @@ def bootstrap(
     distribution `[rows, k]`, truth `[rows, ...]`, weight `[rows]`, groups `[rows]` or None. Without samples
     the bounds are NaN.
     """
-    scores = [
-        metric.score(distribution, truth, weight * drawn)
-        for drawn in resamples(len(weight), samples, seed, groups)
-    ]
+    score = metric.weighted(distribution, truth)
+    scores = [score(weight * drawn) for drawn in resamples(len(weight), samples, seed, groups)]
     low, high = percentiles(np.array(scores, dtype=np.float64), confidence)
-    return Interval(metric.score(distribution, truth, weight), low, high)
+    return Interval(score(weight), low, high)

@@ -44,18 +44,13 @@ def compare(
     resample added to both counts, at most 1. Distributions `[rows, k]`, truth `[rows, ...]`, weight and
     groups `[rows]`.
     """
-    differences = np.array(
-        [
-            metric.score(a_distribution, truth, weight * drawn)
-            - metric.score(b_distribution, truth, weight * drawn)
-            for drawn in resamples(len(weight), samples, seed, groups)
-        ],
-        dtype=np.float64,
-    )
+    score_a, score_b = metric.weighted(a_distribution, truth), metric.weighted(b_distribution, truth)
+    draws = (weight * drawn for drawn in resamples(len(weight), samples, seed, groups))
+    differences = np.array([score_a(drawn) - score_b(drawn) for drawn in draws], dtype=np.float64)
     low, high = percentiles(differences, confidence)
     exact = metric.name == "accuracy" and groups is None
     return Difference(
-        value=metric.score(a_distribution, truth, weight) - metric.score(b_distribution, truth, weight),
+        value=score_a(weight) - score_b(weight),
         low=low,
         high=high,
         p_value=_two_sided(differences[~np.isnan(differences)]),

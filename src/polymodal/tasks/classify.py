@@ -183,8 +183,10 @@ class Classify(Task):
             Metric("macro_f1", classification.macro_f1),
             Metric("macro_precision", classification.macro_precision),
             Metric("macro_recall", classification.macro_recall),
-            Metric("auroc", ranking.auroc),
-            Metric("average_precision", ranking.average_precision),
+            Metric("auroc", ranking.auroc, prepared=ranking.prepared_auroc),
+            Metric(
+                "average_precision", ranking.average_precision, prepared=ranking.prepared_average_precision
+            ),
             Metric("log_loss", classification.log_loss, greater_is_better=False),
         ]
 

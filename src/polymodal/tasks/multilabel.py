@@ -185,11 +185,15 @@ class MultiLabel(Task):
     def metrics(self) -> list[Metric]:
         at = self.options.threshold
         return [
-            Metric("mean_average_precision", ranking.average_precision),
+            Metric(
+                "mean_average_precision",
+                ranking.average_precision,
+                prepared=ranking.prepared_average_precision,
+            ),
             Metric("micro_f1", partial(classification.micro_f1, threshold=at)),
             Metric("macro_f1", partial(classification.macro_f1, threshold=at)),
             Metric("subset_accuracy", partial(classification.subset_accuracy, threshold=at)),
-            Metric("macro_auroc", ranking.auroc),
+            Metric("macro_auroc", ranking.auroc, prepared=ranking.prepared_auroc),
         ]
 
     @property
