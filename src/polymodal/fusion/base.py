@@ -30,7 +30,7 @@ class Fusion(nn.Module):
     kind: ClassVar[str] = "fusion"
     Options: ClassVar[type[FusionOptions]]
 
-    #: "feature" methods return one joint view, "decision" methods one view per input (and perhaps a joint one)
+    #: "feature" methods give a joint view, "decision" methods one per input (and perhaps a joint one)
     level: ClassVar[str] = "feature"
 
     def __init__(self, options: FusionOptions, *, inputs: list[str], width: int) -> None:

@@ -32,7 +32,7 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, pair: Tensor | None = None) -> Tensor:
-        """`x [batch, length, width]`, `mask [batch, length]` bool, `pair [batch or 1, length, length]` bool."""
+        """`x [batch, length, width]`, `mask [batch, length]`, `pair [batch or 1, length, length]` (bool)."""
         x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, pair=pair))
         return x + self.dropout(self.feed(self.feed_norm(x)))
 
