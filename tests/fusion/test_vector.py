@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -214,6 +215,14 @@ def test_interacts_says_whether_the_fused_vector_is_additive(method: Any) -> Non
     corners = [fusion({"a": x, "b": y})[0].pooled for x, y in [(a, b), (a2, b), (a, b2), (a2, b2)]]
     mixed = (corners[0] - corners[1] - corners[2] + corners[3]).abs().amax()
     assert (mixed > 1e-3) == method[2]
+
+
+@every_method
+def test_can_be_copied_between_forward_and_backward(method: Any) -> None:
+    fusion, tokens = make(method), batch(4)
+    decide(fusion, tokens)
+    twin = copy.deepcopy(fusion).eval()
+    assert torch.equal(decide(twin, tokens).values, decide(fusion.eval(), tokens).values)
 
 
 # Equations by hand

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -71,8 +71,12 @@ class Mixture(VectorFusion):
     def penalties(self) -> dict[str, Tensor]:
         return dict(self._penalties)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: not the penalty, whose graph belongs to the last `forward` of this module."""
+        return {**self.__dict__, "_penalties": {}}
+
 
 def imbalance(share: Tensor) -> Tensor:
-    """How unevenly `share [batch, experts]`, summed over rows, is spread: squared coefficient of variation."""
+    """Squared coefficient of variation over experts of `share [batch, experts]` summed over the rows."""
     importance = share.sum(0)
     return importance.var(correction=0) / importance.mean().square()
