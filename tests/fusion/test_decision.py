@@ -182,14 +182,10 @@ def planted(space: Space, rows: int, seed: int) -> tuple[dict[str, Tensor], Loss
         right = functional.one_hot(target, 3) * 1.5 + 0.5 * torch.randn(rows, 3)
         return {"a": right, "b": sure}, lambda v: functional.cross_entropy(v, target)
     if space == "binary":
-        target = torch.randint(2, (rows, 2)).float()
-        right = (target - 0.5) * 2 + 0.5 * torch.randn(rows, 2)
+        labels = torch.randint(2, (rows, 2)).float()
+        right = (labels - 0.5) * 2 + 0.5 * torch.randn(rows, 2)
         sure = torch.randn(rows, 2).sign() * 12
-        return (
-            {"a": right, "b": sure},
-            target,
-            lambda v: functional.binary_cross_entropy_with_logits(v, target),
-        )
+        return {"a": right, "b": sure}, lambda v: functional.binary_cross_entropy_with_logits(v, labels)
     target = torch.randn(rows, 1)
     decoded = {"a": target + 0.3 * torch.randn(rows, 1), "b": 4 * torch.randn(rows, 1)}
     return decoded, lambda v: functional.mse_loss(v, target)

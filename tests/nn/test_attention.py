@@ -29,7 +29,7 @@ def test_both_kernels_give_the_same_numbers_and_gradients(
     pair = torch.rand(1, 5, 7) > 0.3 if paired else None
     results = []
     for length in (0, 10_000):
-        monkeypatch.setattr(module, "PLAIN_LENGTH", length)
+        monkeypatch.setitem(module.PLAIN_LENGTH, torch.float32, length)
         query = x.clone().requires_grad_(True)
         out = layer(query, context, mask if masked else None, pair)
         out.square().sum().backward()
@@ -38,15 +38,14 @@ def test_both_kernels_give_the_same_numbers_and_gradients(
     torch.testing.assert_close(results[0][1], results[1][1], atol=1e-5, rtol=1e-5)
 
 
-def test_length_decides_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
+def test_length_decides_the_kernel(monkeypatch: pytest.MonkeyPatch, number: torch.dtype) -> None:
     used = []
     for name, kernel in (("plain_attention", plain_attention), ("fused_attention", fused_attention)):
-        monkeypatch.setattr(
-            module, name, lambda *a, name=name, kernel=kernel: used.append(name) or kernel(*a)
-        )
-    layer = MultiHeadAttention(4, 1)
-    layer(torch.randn(1, module.PLAIN_LENGTH, 4))
-    layer(torch.randn(1, 1, 4), torch.randn(1, module.PLAIN_LENGTH + 1, 4))
+        monkeypatch.setattr(module, name, lambda *a, n=name, k=kernel: used.append(n) or k(*a))
+    layer, longest = MultiHeadAttention(4, 1).to(number), module.PLAIN_LENGTH[number]
+    layer(torch.randn(1, longest, 4, dtype=number))
+    layer(torch.randn(1, 1, 4, dtype=number), torch.randn(1, longest + 1, 4, dtype=number))
     assert used == ["plain_attention", "fused_attention"]
 
 
@@ -54,7 +53,7 @@ def test_length_decides_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_row_without_keys_gives_zeros_and_finite_gradients(
     monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
-    monkeypatch.setattr(module, "PLAIN_LENGTH", length)
+    monkeypatch.setitem(module.PLAIN_LENGTH, torch.float32, length)
     layer, x, context, mask = example()
     x, context = x.requires_grad_(True), context.requires_grad_(True)
     out = layer(x, context, mask)
@@ -69,7 +68,7 @@ def test_a_row_without_keys_gives_zeros_and_finite_gradients(
 
 @pytest.mark.parametrize("length", [0, 10_000])
 def test_masked_keys_have_no_influence(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
-    monkeypatch.setattr(module, "PLAIN_LENGTH", length)
+    monkeypatch.setitem(module.PLAIN_LENGTH, torch.float32, length)
     layer, x, context, mask = example()
     other = torch.where(mask.unsqueeze(-1), context, 1e3)
     torch.testing.assert_close(layer(x, context, mask), layer(x, other, mask), atol=1e-5, rtol=0)
