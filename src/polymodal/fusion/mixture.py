@@ -72,7 +72,7 @@ class Mixture(VectorFusion):
         return dict(self._penalties)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes over: not the penalty, whose graph belongs to the last `forward` of this module."""
+        """What a copy takes over: not the penalty; its graph belongs to the last `forward` here."""
         return {**self.__dict__, "_penalties": {}}
 
 
