@@ -12,15 +12,15 @@ from polymodal.nn.transformer import sinusoidal_positions
 class Positions(nn.Module):
     """Adds a vector to each of up to `length` positions.
 
-    way: "learned", or "sincos" for fixed sines and cosines. With a `grid` of `(rows, columns)` the fixed
-    ones tell
-        the row in the first half of the width and the column in the second.
+    way: "learned" (from a start large enough that place is seen early), or "sincos": fixed sines and cosines
+    grid: `(rows, columns)` of tokens that lie row by row; the fixed vectors then tell the row in the first
+        half of the width and the column in the second
     """
 
     def __init__(self, way: str, length: int, width: int, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
         if way == "learned":
-            self.table = nn.Parameter(0.02 * torch.randn(length, width))
+            self.table = nn.Parameter(0.3 * torch.randn(length, width))
         else:
             fixed = sinusoidal_positions(length, width) if grid is None else _grid_positions(*grid, width)
             self.register_buffer("table", fixed, persistent=False)

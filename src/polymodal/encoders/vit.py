@@ -37,7 +37,7 @@ class ViT(Encoder):
         """Number of blocks."""
         heads: int = sized(4, 4, 8, ge=1)
         """Attention heads; they must divide the common width."""
-        positions: Literal["learned", "sincos"] = "learned"
+        positions: Literal["learned", "sincos"] = "sincos"
         """How a patch's place is told: by learned vectors, or by fixed sines and cosines of its row and
         column.
         """

@@ -17,7 +17,7 @@ from polymodal.data.block import Block
 from polymodal.data.prepared import FixedItems, Prepared
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.modalities.base import Modality, ModalityOptions
-from polymodal.modalities.cells import read_numbers
+from polymodal.modalities.cells import read_distinct, read_numbers
 from polymodal.modalities.text import looks_like_keys
 from polymodal.registry import register
 
@@ -77,7 +77,11 @@ class Category(Modality):
         counts: list[Counter[str]] = [Counter() for _ in self.columns]
         for block in blocks:
             for name, count in zip(self.columns, counts, strict=True):
-                count.update(label for label in map(as_label, block.cells(name)) if label)
+                codes, cells = read_distinct(block.columns[name])
+                times = np.bincount(codes[codes >= 0], minlength=len(cells)).tolist()
+                for cell, seen in zip(cells, times, strict=True):
+                    if seen and (label := as_label(cell)):
+                        count[label] += seen
         self._take(
             [sorted(name for name, n in count.items() if n >= self.options.min_count) for count in counts]
         )
@@ -89,12 +93,14 @@ class Category(Modality):
     def prepare(self, block: Block) -> Prepared:
         ids = np.zeros((len(block), len(self.columns)), np.int32)
         for at, (name, known) in enumerate(zip(self.columns, self._numbers, strict=True)):
-            for position, cell in enumerate(block.cells(name)):
-                label = as_label(cell)
-                if label is None:
-                    block.fault(position, name, f"a label was expected, not {type(cell).__name__}")
-                elif label:
-                    ids[position, at] = known.get(label, RARE)
+            codes, cells = read_distinct(block.columns[name])
+            labels = [as_label(cell) for cell in cells]
+            numbered = [known.get(label, RARE) if label else MISSING for label in labels]
+            ids[:, at] = np.array([*numbered, MISSING], np.int32)[codes]  # code -1, null, is the last
+            faulty = [code for code, label in enumerate(labels) if label is None]
+            for position in np.flatnonzero(np.isin(codes, faulty)).tolist():
+                cell = cells[codes[position]]
+                block.fault(position, name, f"a label was expected, not {type(cell).__name__}")
         present = (ids != MISSING).any(axis=1)
         return Prepared(np.where(present, np.arange(len(ids)), -1).astype(np.int64), FixedItems({"ids": ids}))
 

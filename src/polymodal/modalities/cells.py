@@ -48,12 +48,31 @@ def _checked(values: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
     return np.where(beyond, np.nan, values), faults
 
 
+def read_distinct(cells: pa.ChunkedArray | Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
+    """A column as codes `[rows]` int64 into a list of values, -1 where null.
+
+    Cells of an Arrow column come once each, so that columns that repeat cost little; Python cells as they are.
+    """
+    if isinstance(cells, pa.Array):
+        cells = pa.chunked_array([cells])
+    if not isinstance(cells, pa.ChunkedArray):
+        return np.array([-1 if cell is None else at for at, cell in enumerate(cells)], np.int64), list(cells)
+    if pa.types.is_nested(cells.type):
+        return read_distinct(cells.to_pylist())
+    if not pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_encode()
+    whole = cells.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.dictionary(pa.int32(), pa.string()))
+    codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, whole.dictionary.to_pylist()
+
+
 def to_number(cell: Any) -> float:
     """One cell as a number; NaN where it is null, NaN or blank.
 
     Raises:
-        ValueError: the cell is no number. A text must be plain: `" 3.5 "` and `"1e3"` are, `"1,234"` and
-        `"5 kg"` not.
+        ValueError: the cell is no number. A text must be plain: " 3.5 " is, "1,234" and "5 kg" are not.
     """
     if cell is None:
         return math.nan

@@ -22,15 +22,15 @@ from polymodal.data.sample import ColumnSample, Guess
 from polymodal.errors import ArtefactError
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.bpe import SMALLEST, plain, train_bpe
+from polymodal.modalities.cells import read_distinct
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register
 
-# A text is cut to this many characters for each token that is kept, before it is tokenised: long texts stay
-# cheap.
+# A text is cut to this many characters for each token that is kept, before it is tokenised: so long texts
+# stay cheap.
 CHARACTERS_PER_TOKEN = 16
 LONGEST = 512
-# The tokenizer is trained on the first distinct texts up to this many characters; more would hardly change
-# it.
+# The tokenizer is trained on the first distinct texts up to this many characters.
 TRAINING_CHARACTERS = 20_000_000
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W぀-ヿ㐀-鿿가-힯]+")
@@ -106,7 +106,7 @@ class Text(Modality):
     def _distinct(self, blocks: Iterable[Block]) -> Iterator[str]:
         seen: set[bytes] = set()
         for block in blocks:
-            for cell in block.cells(self.column):
+            for cell in read_distinct(block.columns[self.column])[1]:
                 text = as_text(cell)
                 if text and (key := _key(text)) not in seen:
                     seen.add(key)
@@ -117,22 +117,28 @@ class Text(Modality):
         return self.max_tokens * CHARACTERS_PER_TOKEN
 
     def prepare(self, block: Block) -> Prepared:
-        index = np.full(len(block), -1, np.int64)
+        codes, cells = read_distinct(block.columns[self.column])
         texts: dict[str, int] = {}
-        for position, cell in enumerate(block.cells(self.column)):
+        item = np.full(len(cells) + 1, -1, np.int64)  # the last is for null, code -1
+        faulty = []
+        for code, cell in enumerate(cells):
             text = as_text(cell)
             if text is None:
-                block.fault(position, self.column, f"a text was expected, not {type(cell).__name__}")
+                faulty.append(code)
             elif text:
-                self.repaired += isinstance(cell, str) and _SURROGATE.search(cell) is not None
-                index[position] = texts.setdefault(text, len(texts))
+                self.repaired += isinstance(cell, str) and text.count("\ufffd") > cell.count("\ufffd")
+                item[code] = texts.setdefault(text, len(texts))
+        index = item[codes]
+        for position in np.flatnonzero(np.isin(codes, faulty)).tolist():
+            reason = f"a text was expected, not {type(cells[codes[position]]).__name__}"
+            block.fault(position, self.column, reason)
         cut = np.array([len(text) > self._characters for text in texts], dtype=bool)
         assert self.tokenizer is not None, "fit or load comes first"
         sequences = []
         found = self.tokenizer.encode_batch_fast([text[: self._characters] for text in texts])
-        for item, encoding in enumerate(found):
+        for at, encoding in enumerate(found):
             ids = encoding.ids
-            cut[item] |= len(ids) > self.max_tokens
+            cut[at] |= len(ids) > self.max_tokens
             sequences.append(np.asarray(ids[: self.max_tokens], dtype=np.int32))
         self.cut += int(cut[index[index >= 0]].sum())
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64)
