@@ -1,3 +1,62 @@
 """Polymodal: a table of mixed media in, a multimodal model out."""
 
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# Waiting threads sleep instead of spinning: on a busy machine two threads are otherwise many times slower than one.
+# Only heeded if it is set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from polymodal.comparison import compare
+    from polymodal.crossvalidation import cross_validate
+    from polymodal.ensemble import Ensemble, ensemble
+    from polymodal.estimators import PolymodalClassifier, PolymodalRegressor
+    from polymodal.fit import fit
+    from polymodal.loading import load
+    from polymodal.model import Model
+    from polymodal.recipe.recipe import Recipe
+
+# The public names and where they live: each module is imported when one of its names is first used.
+_PUBLIC = {
+    "Ensemble": "polymodal.ensemble",
+    "Model": "polymodal.model",
+    "PolymodalClassifier": "polymodal.estimators",
+    "PolymodalRegressor": "polymodal.estimators",
+    "Recipe": "polymodal.recipe.recipe",
+    "compare": "polymodal.comparison",
+    "cross_validate": "polymodal.crossvalidation",
+    "ensemble": "polymodal.ensemble",
+    "fit": "polymodal.fit",
+    "load": "polymodal.loading",
+}
+
+__all__ = [
+    "Ensemble",
+    "Model",
+    "PolymodalClassifier",
+    "PolymodalRegressor",
+    "Recipe",
+    "__version__",
+    "compare",
+    "cross_validate",
+    "ensemble",
+    "fit",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"polymodal has no {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

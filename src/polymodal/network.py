@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -70,10 +71,10 @@ class Network(nn.Module):
         )
         self.fusion: Fusion = build("fusion", recipe.fusion, inputs=self.inputs, width=width)
         self.fusion.prepare_outputs({name: size for name, (size, _) in outputs.items()})
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         self.decoders = nn.ModuleList(
             nn.ModuleList(
-                build("decoder", spec.decoder, width=width, outputs=outputs[name][0])
-                for _ in self.fusion.view_names()
+                build("decoder", spec.decoder, width=width, outputs=outputs[name][0]) for _ in self.fusion.view_names()
             )
             for name, spec in recipe.outputs.items()
         )
@@ -87,7 +88,7 @@ class Network(nn.Module):
         }
         views = self.fusion(tokens)
         decided = {}
-        for name, decoders in zip(self.outputs, self.decoders, strict=True):
+        for name, decoders in self._decoders():
             decoded = [decoder(view).float() for decoder, view in zip(decoders, views, strict=True)]
             decided[name] = self.fusion.combine(decoded, views, self.spaces[name], name)
         return decided
@@ -97,8 +98,11 @@ class Network(nn.Module):
         found: dict[str, nn.Module] = {}
         for name, tower in zip(self.inputs, self.towers, strict=True):
             found[f"inputs.{name}"] = tower
-            found[f"inputs.{name}.encoder"] = tower.encoder
+            found[f"inputs.{name}.encoder"] = cast(Tower, tower).encoder
         found["fusion"] = self.fusion
+        return found | {f"outputs.{name}": decoders for name, decoders in self._decoders()}
+
+    def _decoders(self) -> Iterator[tuple[str, nn.ModuleList]]:
+        """Each output with its decoders, one per view."""
         for name, decoders in zip(self.outputs, self.decoders, strict=True):
-            found[f"outputs.{name}"] = decoders
-        return found
+            yield name, cast(nn.ModuleList, decoders)

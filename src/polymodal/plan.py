@@ -69,18 +69,19 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
         roles.append(Role(column, "ignored", "", "data.ignore names it"))
     taken = {role.column for role in roles}
     if recipe.inputs:
-        inputs = {name: _complete_input(name, spec, samples, roles) for name, spec in recipe.inputs.items()}
+        inputs = {name: _complete_input(name, given, samples, roles) for name, given in recipe.inputs.items()}
         used = {role.column for role in roles}
         roles += [Role(c, "ignored", "", "not among the recipe's inputs") for c in table.columns if c not in used]
     else:
         inputs = _infer_inputs(samples, taken, roles)
-    for name, spec in inputs.items():
-        shared = [column for column in spec.columns if column in reserved]
+    for name, one in inputs.items():
+        shared = [column for column in one.columns if column in reserved]
         if shared:
             raise RecipeError(f"inputs.{name}.columns", f"{shared[0]!r} is a target and cannot be an input as well")
     if not inputs:
         raise DataError(
-            "no column can serve as an input: " + "; ".join(f"{r.column}: {r.reason}" for r in roles if r.role == "ignored"),
+            "no column can serve as an input: "
+            + "; ".join(f"{r.column}: {r.reason}" for r in roles if r.role == "ignored"),
             file=table.name,
         )
     fusion = recipe.fusion or find("fusion", DEFAULT_FUSION).Options()
@@ -153,7 +154,9 @@ def _complete_input(name: str, spec: InputSpec, samples: _Samples, roles: list[R
         modality, reason = find("modality", kind).Options(), guess.reason
     component = find("modality", modality.name)
     if len(spec.columns) > 1 and not component.many_columns:
-        raise RecipeError(f"inputs.{name}.columns", f"an input of {modality.name} reads one column; make an input of each")
+        raise RecipeError(
+            f"inputs.{name}.columns", f"an input of {modality.name} reads one column; make an input of each"
+        )
     modality = component.resolve(modality, [samples[column] for column in spec.columns])
     roles += [Role(column, "input", modality.name, reason, name) for column in spec.columns]
     encoder = spec.encoder or find("encoder", component.default_encoder).Options()
@@ -182,7 +185,11 @@ def _infer_inputs(samples: _Samples, taken: set[str], roles: list[Role]) -> dict
         groups = [columns] if component.many_columns and len(columns) > 1 else [[one] for one in columns]
         for group in groups:
             names = [column for column, _ in group]
-            name = names[0] if len(names) == 1 else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
+            name = (
+                names[0]
+                if len(names) == 1
+                else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
+            )
             modality = component.resolve(component.Options(), [samples[column] for column in names])
             encoder = find("encoder", component.default_encoder).Options()
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)

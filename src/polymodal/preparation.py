@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class PreparedTable:
     weight: np.ndarray | None
     rows: int
 
+    def only(self, name: str) -> PreparedTable:
+        """The same rows and targets with one input."""
+        return replace(self, inputs={name: self.inputs[name]})
+
 
 class Preparation:
     """The modalities and tasks of a complete recipe. `fit` sees training rows only; `prepare` takes any rows."""
@@ -64,7 +68,8 @@ class Preparation:
 
         Faults met here are not recorded (the same cells are met again, and recorded, in `prepare`).
         """
-        for part in [*self.modalities.values(), *self.tasks.values()]:
+        learners: list[Modality | Task] = [*self.modalities.values(), *self.tasks.values()]
+        for part in learners:
             part.fit(self._blocks(table, rows, part.columns, Faults(), None))
 
     def prepare(
@@ -74,10 +79,9 @@ class Preparation:
         *,
         folder: Path | None,
         cache: Path | None,
-        targets: bool = True,
         advance: Advance | None = None,
     ) -> PreparedTable:
-        """Prepare every row of `table`, block by block.
+        """Prepare every row of `table` for training or scoring, block by block.
 
         folder: where prepared items are written and memory-mapped; None keeps them in memory
         cache: where decoded media are kept, by content, for this and other runs; None keeps none
@@ -86,34 +90,58 @@ class Preparation:
         Raises:
             DataError: a column is missing, a sample weight is unusable, or (strict) a cell is.
         """
-        writers = {name: PreparedWriter(folder / f"input{i}" if folder else None) for i, name in enumerate(self.modalities)}
-        values: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.tasks}
+        writers = {
+            name: PreparedWriter(folder / f"input{place}" if folder else None)
+            for place, name in enumerate(self.modalities)
+        }
+        targets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.tasks}
         weights: list[np.ndarray] = []
-        weight_column = self.recipe.data.weight if targets else None
-        columns = _unique([
-            *self.input_columns,
-            *(self.target_columns if targets else []),
-            *([weight_column] if weight_column else []),
-        ])
-        for block in self._blocks(table, np.arange(len(table)), columns, faults, cache):
-            for name, modality in self.modalities.items():
-                writers[name].append(modality.prepare(block))
-            if targets:
-                for name, task in self.tasks.items():
-                    values[name].append(task.prepare(block))
-            if weight_column:
-                weights.append(_sample_weights(block, weight_column))
+        for block in self.blocks(table, faults, cache=cache, targets=True):
+            one = self.prepare_block(block, targets=True)
+            for name, prepared in one.inputs.items():
+                writers[name].append(prepared)
+            for name, pair in one.targets.items():
+                targets[name].append(pair)
+            if one.weight is not None:
+                weights.append(one.weight)
             if advance:
                 advance(len(block))
         return PreparedTable(
             inputs={name: writer.finish() for name, writer in writers.items()},
             targets={
-                name: (np.concatenate([value for value, _ in parts]), np.concatenate([known for _, known in parts]))
-                for name, parts in values.items()
-                if targets
+                name: (
+                    np.concatenate([value for value, _ in parts]),
+                    np.concatenate([known for _, known in parts]),
+                )
+                for name, parts in targets.items()
             },
             weight=np.concatenate(weights) if weights else None,
             rows=len(table),
+        )
+
+    def blocks(
+        self,
+        table: Table,
+        faults: Faults,
+        *,
+        cache: Path | None = None,
+        targets: bool = False,
+        size: int = BLOCK_ROWS,
+    ) -> Iterator[Block]:
+        """All rows of `table` in blocks that hold the columns of the inputs, and of targets and weights if asked."""
+        columns = self.input_columns
+        if targets:
+            columns = _unique([*columns, *self.target_columns, *filter(None, [self.recipe.data.weight])])
+        return self._blocks(table, np.arange(len(table)), columns, faults, cache, size)
+
+    def prepare_block(self, block: Block, *, targets: bool = False) -> PreparedTable:
+        """One block prepared by itself, in memory."""
+        weight = self.recipe.data.weight if targets else None
+        return PreparedTable(
+            inputs={name: modality.prepare(block) for name, modality in self.modalities.items()},
+            targets={name: task.prepare(block) for name, task in self.tasks.items()} if targets else {},
+            weight=_sample_weights(block, weight) if weight else None,
+            rows=len(block),
         )
 
     def batch(self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False) -> Batch:
@@ -134,6 +162,12 @@ class Preparation:
         }
         weight = None if prepared.weight is None else torch.from_numpy(prepared.weight[rows])
         return Batch(inputs, targets, torch.from_numpy(np.asarray(rows)), weight)
+
+    def only(self, name: str, recipe: Recipe) -> Preparation:
+        """This preparation with one input and a recipe of that input; what was fitted is shared."""
+        alone = Preparation(recipe)
+        alone.modalities, alone.tasks = {name: self.modalities[name]}, self.tasks
+        return alone
 
     def shapes(self) -> dict[str, dict[str, Any]]:
         return {name: modality.shape() for name, modality in self.modalities.items()}
@@ -157,10 +191,16 @@ class Preparation:
             task.load(state["outputs"][name])
 
     def _blocks(
-        self, table: Table, rows: np.ndarray, columns: list[str], faults: Faults, cache: Path | None
+        self,
+        table: Table,
+        rows: np.ndarray,
+        columns: list[str],
+        faults: Faults,
+        cache: Path | None,
+        size: int = BLOCK_ROWS,
     ) -> Iterator[Block]:
         limits = self.recipe.data.limits
-        return table.blocks(rows, columns, faults=faults, limits=limits, cache=cache, size=BLOCK_ROWS)
+        return table.blocks(rows, columns, faults=faults, limits=limits, cache=cache, size=size)
 
 
 def _distinct(items: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,8 @@ def find(kind: str, name: str, path: str = "") -> type[Any]:
     return known[name]
 
 
-def build(kind: str, options: Options, **context: Any) -> Any:
-    """Build the component that `options` belong to: `cls(options, **context)`."""
+def build(kind: str, options: Options | None, **context: Any) -> Any:
+    """Build the component that `options` belong to: `cls(options, **context)`; a complete recipe has no gaps."""
+    if options is None:
+        raise ValueError(f"the recipe is not complete: no {kind}")
     return find(kind, options.name)(options, **context)

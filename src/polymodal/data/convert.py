@@ -72,6 +72,7 @@ def _map_converted(path: Path, cache: Path, read: Callable[[Path], Batches]) -> 
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+        pa.default_memory_pool().release_unused()
     return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
 
 

@@ -17,7 +17,7 @@ from polymodal.errors import DataError
 # Cells that mean "no value" in a column of numbers or truth values. In a text column they stay as they are.
 GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"]
 
-_BLOCK_BYTES = (4 << 20, 256 << 20)  # the larger one only when a cell does not fit into the smaller
+_BLOCK_BYTES = (1 << 20, 256 << 20)  # the larger one only when a cell does not fit into the smaller
 # A leading zero (007) marks a code, not a number.
 _WHOLE = r"^-?(0|[1-9]\d*)$"
 _NUMBER = r"^[-+]?((0|[1-9]\d*|\d*\.\d+|\d+\.)([eE][-+]?\d+)?|inf|Infinity)$"

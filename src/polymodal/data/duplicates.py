@@ -40,8 +40,7 @@ def shared_items(prepared: dict[str, Prepared], splits: dict[str, np.ndarray]) -
     part.
     """
     parts = {
-        name: {part: Prepared(one.index[rows], one.items, one.keys) for part, rows in splits.items()}
-        for name, one in prepared.items()
+        name: {part: one.rows_of(rows) for part, rows in splits.items()} for name, one in prepared.items()
     }
     return [
         finding

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from polymodal.errors import DataError
 
@@ -41,5 +41,6 @@ class Faults:
         """The number of faults by column."""
         return dict(Counter(fault.column for fault in self.found))
 
-    def to_json(self) -> list[dict[str, Any]]:
-        return [asdict(fault) for fault in self.found]
+    def lines(self) -> list[str]:
+        """Each fault as a line of JSON."""
+        return [json.dumps(asdict(fault), ensure_ascii=False) + "\n" for fault in self.found]

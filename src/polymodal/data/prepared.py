@@ -78,3 +78,7 @@ class Prepared:
     index: np.ndarray
     items: Items
     keys: list[bytes] | None = None
+
+    def rows_of(self, rows: np.ndarray) -> Prepared:
+        """The same items with only `rows` of the index."""
+        return Prepared(self.index[rows], self.items, self.keys)

@@ -123,16 +123,17 @@ class Table:
     def _take(self, column: str, values: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:
         """Arrow's own take joins all chunks in memory first; this one takes from each chunk that is
         touched."""
+        if len(rows) == 0:
+            return pa.array([], type=plain_type(values.type))
         starts = self._starts[column]
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         chunk = np.searchsorted(starts, ascending, side="right") - 1
+        touched, first = np.unique(chunk, return_index=True)
         parts = [
-            plain(values.chunk(number).take(pa.array(ascending[chunk == number] - starts[number])))
-            for number in np.unique(chunk)
+            plain(values.chunk(number).take(pa.array(places - starts[number])))
+            for number, places in zip(touched, np.split(ascending, first[1:]), strict=True)
         ]
-        if not parts:
-            return pa.array([], type=plain_type(values.type))
         joined = pa.concat_arrays(parts)
         if np.array_equal(ascending, rows):
             return joined

@@ -24,9 +24,7 @@ class Options(Strict):
 
 def sized(tiny: Any, small: Any, base: Any, **constraints: Any) -> Any:
     """A field whose default is chosen by the recipe's `size`; a value that the user gives always wins."""
-    return Field(
-        default=tiny, json_schema_extra={"sizes": {"tiny": tiny, "small": small, "base": base}}, **constraints
-    )
+    return Field(default=tiny, json_schema_extra={"sizes": {"tiny": tiny, "small": small, "base": base}}, **constraints)
 
 
 class Sized(Strict):

@@ -66,5 +66,3 @@ class Slot:
 
 def _invalid(found: list[Problem]) -> PydanticCustomError:
     return PydanticCustomError("component", "{summary}", {"summary": str(found[0].text), "problems": found})
-
-

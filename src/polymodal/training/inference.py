@@ -15,6 +15,8 @@ from polymodal.preparation import Preparation, PreparedTable
 from polymodal.tasks.base import Task
 from polymodal.training.machine import Machine
 
+PREDICTION_BATCH = 1024
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -102,5 +104,3 @@ def mean_task_loss(task: Task, decisions: Decisions, target: np.ndarray, present
         return float("nan")
     known = torch.from_numpy(present)
     return float(task.loss(decisions.values[known], torch.from_numpy(target)[known]).mean())
-
-

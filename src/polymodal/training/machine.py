@@ -108,7 +108,7 @@ def _cores() -> list[int]:
 def _machine_key(network: torch.nn.Module, candidates: list[Machine]) -> str:
     shapes = [(name, tuple(parameter.shape)) for name, parameter in network.named_parameters()]
     facts = (platform.processor(), platform.machine(), len(_cores()), torch.__version__, shapes, candidates)
-    return xxhash.xxh3_128_hexdigest(repr(facts))
+    return xxhash.xxh3_128_hexdigest(repr(facts).encode())
 
 
 def _remembered(memory: Path | None) -> dict[str, Any]:

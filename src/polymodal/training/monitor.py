@@ -78,7 +78,9 @@ def first_not_finite(network: Network, batch: Batch) -> str:
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         def hook(module: nn.Module, arguments: object, output: object) -> None:
             tensors = output if isinstance(output, tuple | list) else [output]
-            if any(isinstance(t, Tensor) and t.is_floating_point() and not bool(torch.isfinite(t).all()) for t in tensors):
+            if any(
+                isinstance(t, Tensor) and t.is_floating_point() and not bool(torch.isfinite(t).all()) for t in tensors
+            ):
                 found.append(f"the output of {name} ({type(module).__name__}) is the first that is not finite")
 
         return network.get_submodule(name).register_forward_hook(hook)

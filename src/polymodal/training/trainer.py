@@ -83,14 +83,17 @@ class Trainer:
         self.options, self.network, self.preparation = options, network, preparation
         self.train, self.valid, self.watch = train, valid, watch
         self.patience = options.patience
-        network.to(memory_format=torch.channels_last)
         freeze_parts(network, options)
         weights = {name: spec.weight for name, spec in recipe.outputs.items()}
         self.loss = Loss(preparation.tasks, weights, options.balance)
         self.optimiser = make_optimiser(network, self.loss, options)
         shared, lengths = grouping(train.prepared, train.rows)
         self.sampler = BatchSampler(
-            train.rows, options.batch, recipe.seed, group=shared if options.group_rows else None, lengths=lengths
+            train.rows,
+            options.batch,
+            recipe.seed,
+            group=shared if options.group_rows else None,
+            lengths=lengths,
         )
         self.epoch, self.place, self.waited = 0, 0, 0
         self.batches = self.sampler.epoch(0)
@@ -179,7 +182,12 @@ class Trainer:
     def _validate(self) -> Any:
         batch = 4 * (self.options.batch or 64)
         decisions = decide(
-            self.network, self.preparation, self.valid.prepared, self.valid.rows, machine=self.machine, batch=batch
+            self.network,
+            self.preparation,
+            self.valid.prepared,
+            self.valid.rows,
+            machine=self.machine,
+            batch=batch,
         )
         return validate(self.preparation.tasks, decisions, self.valid.prepared, self.valid.rows)
 
@@ -198,9 +206,7 @@ class Trainer:
     def _calibrate(self) -> None:
         """Let a decision-level fusion fit its combination on the validation rows."""
         rows = self.valid.rows
-        decisions = decide(
-            self.network, self.preparation, self.valid.prepared, rows, machine=Machine(), batch=512
-        )
+        decisions = decide(self.network, self.preparation, self.valid.prepared, rows, machine=Machine(), batch=512)
         for name, task in self.preparation.tasks.items():
             value, present = self.valid.prepared.targets[name]
             known = torch.from_numpy(present[rows])

@@ -1,0 +1,103 @@
+"""Scores of decided rows, as they stand in `metrics.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from polymodal.evaluation.scores import detail, score_metric, score_output
+from polymodal.network import Network
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
+from polymodal.training.machine import Machine
+
+#: Scores of one part of the data: `scores[output][metric]` is a JSON-ready mapping.
+Scores = dict[str, dict[str, Any]]
+
+
+def score_decisions(
+    preparation: Preparation,
+    decisions: dict[str, Decisions],
+    prepared: PreparedTable,
+    rows: np.ndarray,
+    options: EvaluationOptions,
+    *,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> Scores:
+    """Every metric of every output with interval and floor; `groups [rows]` makes the intervals clustered."""
+    scores: Scores = {}
+    for name, task in preparation.tasks.items():
+        value, present = prepared.targets[name]
+        found = score_output(
+            task,
+            task.distribution(decisions[name].values),
+            value[rows],
+            present[rows],
+            None if prepared.weight is None else prepared.weight[rows],
+            options,
+            seed=seed,
+            groups=groups,
+        )
+        scores[name] = {metric: score.model_dump() for metric, score in found.items()}
+    return scores
+
+
+def add_alone(
+    scores: Scores,
+    input_name: str,
+    preparation: Preparation,
+    decisions: dict[str, Decisions],
+    prepared: PreparedTable,
+    rows: np.ndarray,
+) -> None:
+    """Put the scores of decisions that saw only `input_name` beside the others: `scores[...]["alone"][input]`."""
+    weight = None if prepared.weight is None else prepared.weight[rows]
+    for name, task in preparation.tasks.items():
+        value, present = prepared.targets[name]
+        distribution = task.distribution(decisions[name].values)
+        for metric in task.metrics:
+            score = score_metric(metric, task, distribution, value[rows], present[rows], weight)
+            alone = scores[name][metric.name].setdefault("alone", {})
+            alone[input_name] = float(score) if np.isfinite(score) else None
+
+
+def details(
+    preparation: Preparation, decisions: dict[str, Decisions], prepared: PreparedTable, rows: np.ndarray
+) -> dict[str, Any]:
+    """Confusion and per-class scores of each classification output, by output."""
+    found = {}
+    for name, task in preparation.tasks.items():
+        value, present = prepared.targets[name]
+        weight = None if prepared.weight is None else prepared.weight[rows]
+        distribution = task.distribution(decisions[name].values)
+        found[name] = detail(task, distribution, value[rows], present[rows], weight)
+    return found
+
+
+def evaluate_network(
+    network: Network,
+    preparation: Preparation,
+    prepared: PreparedTable,
+    rows: np.ndarray,
+    *,
+    machine: Machine,
+    options: EvaluationOptions,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> tuple[Scores, dict[str, Decisions]]:
+    """Score a network on `rows`, with `alone` scores by hiding all inputs but one where `options.singles` is `mask`."""
+
+    def decided(hide: frozenset[str]) -> dict[str, Decisions]:
+        batch = PREDICTION_BATCH
+        return decide(network, preparation, prepared, rows, machine=machine, batch=batch, hide=hide)
+
+    decisions = decided(frozenset())
+    scores = score_decisions(preparation, decisions, prepared, rows, options, seed=seed, groups=groups)
+    inputs = list(preparation.modalities)
+    if len(inputs) > 1 and options.singles == "mask":
+        for name in inputs:
+            add_alone(scores, name, preparation, decided(frozenset(inputs) - {name}), prepared, rows)
+    return scores, decisions

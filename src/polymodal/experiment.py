@@ -1,0 +1,182 @@
+"""One experiment: parts of prepared tables -> a trained, scored model. `fit` and cross-validation are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polymodal.data.duplicates import shared_between, shared_items
+from polymodal.data.faults import Faults
+from polymodal.data.table import Table
+from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate_network
+from polymodal.model import Model, make_network
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import InputSpec, Recipe
+from polymodal.registry import find
+from polymodal.splits import Part, groups_of
+from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
+from polymodal.training.machine import keep_freed_memory
+from polymodal.training.trainer import Split, Trainer
+
+
+@dataclass
+class Experiment:
+    """A fitted preparation and its prepared parts (`train`, `valid`, perhaps `test`)."""
+
+    recipe: Recipe
+    preparation: Preparation
+    parts: dict[str, Part]
+    splits: dict[str, Split]
+    faults: Faults
+    scores: dict[str, Scores] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[str, dict[str, Decisions]] = field(default_factory=dict)
+
+
+def prepare_experiment(
+    recipe: Recipe, parts: dict[str, Part], *, folder: Path, cache: Path | None, progress: Progress
+) -> Experiment:
+    """Fit the preparation on the training part alone, then prepare every table once.
+
+    folder: for prepared tensors; cache: for decoded media
+    """
+    preparation = Preparation(recipe)
+    with progress.task("learn vocabularies and statistics", None):
+        preparation.fit(parts["train"].table, parts["train"].rows)
+    faults = Faults(recipe.data.strict)
+    tables: dict[int, PreparedTable] = {}
+    for name, part in parts.items():
+        if id(part.table) not in tables:
+            with progress.task(f"prepare {part.table.name}", len(part.table)) as advance:
+                place = folder / f"table-{name}"
+                tables[id(part.table)] = preparation.prepare(
+                    part.table, faults, folder=place, cache=cache, advance=advance
+                )
+    splits = {name: Split(tables[id(part.table)], part.rows) for name, part in parts.items()}
+    return Experiment(recipe, preparation, parts, splits, faults)
+
+
+def train_model(
+    experiment: Experiment,
+    *,
+    folder: Path | None = None,
+    memory: Path | None = None,
+    resume: bool = False,
+    progress: Progress,
+    title: str = "train",
+) -> Model:
+    """Train a network on the experiment's training part and choose its weights on the validation part.
+
+    The caller's random state is left as it was; the returned recipe says how it was computed.
+    """
+    keep_freed_memory()
+    recipe, splits = experiment.recipe, experiment.splits
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = make_network(recipe, experiment.preparation)
+        with progress.task(title, 1) as advance:
+            trainer = Trainer(
+                recipe,
+                network,
+                experiment.preparation,
+                splits["train"],
+                splits["valid"],
+                folder=folder,
+                memory=memory,
+                resume=resume,
+                watch=advance.status,
+            )
+            history = trainer.run()
+    training = recipe.training.model_copy(
+        update={"precision": trainer.machine.precision, "threads": trainer.machine.threads}
+    )
+    resolved = recipe.model_copy(update={"training": training})
+    run = {
+        "seconds": {"training": round(history.seconds, 3)},
+        "machine": vars(trainer.machine),
+        "steps": history.steps,
+        "rows_per_second": round(history.steps * (training.batch or 1) / max(history.seconds, 1e-9), 1),
+        "averaged_epochs": history.averaged,
+        "notices": history.notices,
+        "history": history.epochs,
+    }
+    return Model(resolved, experiment.preparation, network, run=run)
+
+
+def score_model(experiment: Experiment, model: Model, *, memory: Path | None, progress: Progress) -> None:
+    """Score the model on the validation and test parts, beside floors and each input alone."""
+    shown = [name for name in ("valid", "test") if name in experiment.splits]
+    options = model.recipe.evaluation
+    for name in shown:
+        split = experiment.splits[name]
+        with progress.task(f"score {name}", None):
+            scores, decisions = evaluate_network(
+                model.network,
+                experiment.preparation,
+                split.prepared,
+                split.rows,
+                machine=model.machine,
+                options=options,
+                seed=model.recipe.seed,
+                groups=groups_of(model.recipe, experiment.parts[name]),
+            )
+        experiment.scores[name], experiment.decisions[name] = scores, decisions
+        experiment.detail[name] = details(experiment.preparation, decisions, split.prepared, split.rows)
+    if options.singles == "train" and len(model.recipe.inputs) > 1:
+        for input_name in model.recipe.inputs:
+            _score_alone(experiment, model, input_name, shown, memory, progress)
+    model.metrics = dict(experiment.scores)
+
+
+def shared_between_parts(experiment: Experiment) -> list[dict[str, Any]]:
+    """The same image or text in two parts, by input; see `data.duplicates`."""
+    tables = {id(split.prepared): split.prepared for split in experiment.splits.values()}
+    if len(tables) == 1:
+        prepared = next(iter(tables.values()))
+        return shared_items(prepared.inputs, {name: split.rows for name, split in experiment.splits.items()})
+    return shared_between(
+        {
+            name: {key: one.rows_of(split.rows) for key, one in split.prepared.inputs.items()}
+            for name, split in experiment.splits.items()
+        }
+    )
+
+
+def _score_alone(
+    experiment: Experiment, model: Model, name: str, shown: Sequence[str], memory: Path | None, progress: Progress
+) -> None:
+    """Train a model on one input alone, with the same recipe otherwise, and put its scores beside the model's."""
+    spec: InputSpec = model.recipe.inputs[name]
+    parts = {
+        path: value
+        for path, value in model.recipe.training.parts.items()
+        if path.startswith("outputs.") or path in (f"inputs.{name}", f"inputs.{name}.encoder")
+    }
+    recipe = model.recipe.model_copy(
+        update={
+            "inputs": {name: spec},
+            "fusion": find("fusion", "concat").Options(),
+            "training": model.recipe.training.model_copy(update={"parts": parts}),
+        }
+    )
+    preparation = experiment.preparation.only(name, recipe)
+    splits = {part: Split(split.prepared.only(name), split.rows) for part, split in experiment.splits.items()}
+    alone = Experiment(recipe, preparation, experiment.parts, splits, experiment.faults)
+    single = train_model(alone, memory=memory, progress=progress, title=f"train {name} alone")
+    for part in shown:
+        split, machine = splits[part], single.machine
+        decisions = decide(
+            single.network, preparation, split.prepared, split.rows, machine=machine, batch=PREDICTION_BATCH
+        )
+        add_alone(experiment.scores[part], name, preparation, decisions, split.prepared, split.rows)
+
+
+def fingerprints(parts: dict[str, Part]) -> dict[str, str]:
+    """A content hash of each distinct table, by its name."""
+    tables: dict[str, Table] = {part.table.name: part.table for part in parts.values()}
+    return {name: table.fingerprint() for name, table in tables.items()}

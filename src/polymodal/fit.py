@@ -1,0 +1,163 @@
+"""`fit`: a table in, a trained, scored and saved model out."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polymodal import __version__
+from polymodal.data.table import Table, open_table
+from polymodal.errors import DataError, PolymodalError, RecipeError
+from polymodal.experiment import (
+    Experiment,
+    fingerprints,
+    prepare_experiment,
+    score_model,
+    shared_between_parts,
+    train_model,
+)
+from polymodal.folders import cache_folder, media_folder, scratch
+from polymodal.model import Model
+from polymodal.plan import Plan, complete_schedule, make_plan
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import Recipe
+from polymodal.splits import Part, make_parts
+
+RecipeLike = Recipe | dict[str, Any] | str | Path | None
+
+
+def fit(
+    data: Any,
+    target: str | list[str] | None = None,
+    *,
+    recipe: RecipeLike = None,
+    settings: list[str] | None = None,
+    valid: Any = None,
+    test: Any = None,
+    root: Path | str | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Model:
+    """Train a model on a table and score it.
+
+    data, valid, test: tables as `data.table.open_table` takes them; without `valid` or `test`, rows of `data` are
+        split off as `recipe.data.split` says
+    target: the column or columns to predict; may be left out if the recipe has `outputs`
+    recipe: a `Recipe`, a mapping, or a YAML or JSON file; what it leaves open is inferred from the data
+    settings: `a.b=c` changes on top of the recipe
+    root: the folder that media paths in cells start from (by default that of each table's file)
+    out: the model directory to write; with `resume`, go on from its checkpoint; with `overwrite`, replace it
+    progress: show bars on standard error
+
+    Returns the model; its `metrics` and `run` are what `metrics.json` and `run.json` hold.
+
+    Raises:
+        RecipeError, DataError, TrainingError: with what is wrong, where, and what to do.
+    """
+    shown = Progress(progress)
+    chosen = _recipe(recipe, settings)
+    folder = _run_folder(out, resume=resume, overwrite=overwrite)
+    tables = {name: _open(source, root) for name, source in (("train", data), ("valid", valid), ("test", test))}
+    table = tables["train"]
+    if table is None:
+        raise DataError("there is no data to train on")
+    targets = [target] if isinstance(target, str) else list(target or [])
+    plan = make_plan(table, chosen, targets)
+    parts = make_parts(plan.recipe, table, tables["valid"], tables["test"])
+    plan = Plan(complete_schedule(plan.recipe, len(parts["train"].rows)), plan.roles)
+    return run_plan(plan, parts, folder=folder, resume=resume, progress=shown)
+
+
+def run_plan(
+    plan: Plan, parts: dict[str, Part], *, folder: Path | None, resume: bool = False, progress: Progress
+) -> Model:
+    """Train, score and (with `folder`) save the model of a complete plan."""
+    begun = time.perf_counter()
+    memory = cache_folder() / "machine.json"
+    with scratch() as place:
+        experiment = prepare_experiment(plan.recipe, parts, folder=place, cache=media_folder(), progress=progress)
+        prepared = time.perf_counter()
+        model = train_model(experiment, folder=folder, memory=memory, resume=resume, progress=progress)
+        score_model(experiment, model, memory=memory, progress=progress)
+        model.run |= _facts(plan, experiment, model)
+        model.run["seconds"] |= {
+            "preparation": round(prepared - begun, 3),
+            "total": round(time.perf_counter() - begun, 3),
+        }
+        if folder is not None:
+            _write_run(folder, experiment, model)
+    return model
+
+
+def _facts(plan: Plan, experiment: Experiment, model: Model) -> dict[str, Any]:
+    """What `run.json` records beside the training history."""
+    tasks = experiment.preparation.tasks
+    return {
+        "polymodal": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": platform.processor() or platform.machine(),
+        "roles": [asdict(role) for role in plan.roles],
+        "parts": {name: {"table": part.table.name, "rows": len(part.rows)} for name, part in experiment.parts.items()},
+        "fingerprints": fingerprints(experiment.parts),
+        "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
+        "inputs": {name: modality.show() for name, modality in experiment.preparation.modalities.items()},
+        "task_notes": {name: notes for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
+        "shared_items": shared_between_parts(experiment),
+        "faults": {"count": len(experiment.faults.found), "by_column": experiment.faults.counts()},
+    }
+
+
+def _write_run(folder: Path, experiment: Experiment, model: Model) -> None:
+    """Write the model directory: the model, every fault, the model card and the report."""
+    from polymodal.report.card import write_card
+    from polymodal.report.report import write_report
+
+    model.save(folder)
+    with (folder / "faults.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(experiment.faults.lines())
+    write_card(folder, model)
+    write_report(folder, experiment, model)
+
+
+def _recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
+    if isinstance(recipe, Recipe):
+        # Only what was given is handed on, so that silent values still follow from the data and the size.
+        return Recipe.read(recipe.model_dump(mode="json", exclude_unset=True), settings) if settings else recipe
+    return Recipe.read(recipe if recipe is not None else {}, settings)
+
+
+def _open(source: Any, root: Path | str | None) -> Table | None:
+    if source is None or isinstance(source, Table):
+        return source
+    return open_table(source, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
+
+
+def _run_folder(out: Path | str | None, *, resume: bool, overwrite: bool) -> Path | None:
+    """The folder of the run, made or emptied.
+
+    Raises:
+        RecipeError: `resume` or `overwrite` without `out`.
+        PolymodalError: the folder is in use and neither is asked for, or does not look like a model directory.
+    """
+    if out is None:
+        if resume or overwrite:
+            raise RecipeError("", "resume and overwrite need the directory of the run (out)")
+        return None
+    folder = Path(out)
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        if not overwrite:
+            raise PolymodalError(f"{folder} is not empty: resume its run, overwrite it, or choose another directory")
+        if not any((folder / name).exists() for name in ("log.jsonl", "manifest.json", "checkpoint.safetensors")):
+            raise PolymodalError(f"{folder} does not look like a model directory and is not overwritten")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,226 @@
+"""A trained model: rows in, predictions out. What `fit` returns and `load` reads back."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from polymodal.artefact import check_artefact, read_json, read_weights, write_artefact, write_json
+from polymodal.data.faults import Fault, Faults
+from polymodal.data.table import Table, open_table
+from polymodal.errors import ArtefactError, DataError, nearest
+from polymodal.folders import cache_folder, media_folder, scratch
+from polymodal.network import Network
+from polymodal.preparation import Preparation
+from polymodal.recipe.recipe import Recipe
+from polymodal.splits import Part, groups_of
+from polymodal.training.inference import PREDICTION_BATCH, decide
+from polymodal.training.machine import Machine
+
+
+class BadCellsWarning(UserWarning):
+    """Some cells could not be used and counted as missing; the message lists the first."""
+
+
+@dataclass
+class Model:
+    """A recipe, what its preparation learned, and trained weights.
+
+    metrics: scores by part, output and metric, as in `metrics.json`
+    run: what happened: versions, fingerprints, column roles, history, faults, as in `run.json`
+    """
+
+    recipe: Recipe
+    preparation: Preparation
+    network: Network
+    metrics: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """The answer for each row of `data`, in the order of the rows.
+
+        data: anything `open_table` reads, or one row as a dict of cells
+        root: the folder that media paths in cells start from (by default that of the table's file)
+        strict: refuse the data at the first cell that cannot be used; else such a cell counts as missing, and a
+            `BadCellsWarning` lists it
+
+        Returns a list (one answer per row, as the training table wrote them); with several outputs, a dict of lists.
+
+        Raises:
+            DataError: an input column is not there, or (strict) a cell cannot be used.
+        """
+        answers: dict[str, list[Any]] = {name: [] for name in self.recipe.outputs}
+        for block in self._warned(data, root, strict):
+            for name, distribution in block.items():
+                answers[name] += self.preparation.tasks[name].predict(distribution)
+        return _single(answers)
+
+    def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """Probabilities `[rows, k]` in the order of `classes` (numbers in the user's units for regression).
+
+        With several outputs, a dict of arrays. Arguments and errors are those of `predict`.
+        """
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.recipe.outputs}
+        for block in self._warned(data, root, strict):
+            for name, distribution in block.items():
+                parts[name].append(distribution)
+        return _single({name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+    @property
+    def classes(self) -> Any:
+        """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
+        return _single({name: task.classes for name, task in self.preparation.tasks.items()})
+
+    def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
+        """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
+        best constant answer (`majority`), and the score with only one input shown (`alone`).
+
+        Raises:
+            DataError: an input or target column is not there, or (strict) a cell cannot be used.
+        """
+        from polymodal.evaluation.evaluate import evaluate_network
+
+        table = self.open(data, root, targets=True)
+        faults = Faults(strict)
+        with scratch() as folder:
+            prepared = self.preparation.prepare(table, faults, folder=folder, cache=media_folder())
+            rows = np.arange(prepared.rows)
+            groups = groups_of(self.recipe, Part(table, rows))
+            options = self.recipe.evaluation
+            if options.singles == "train":  # a saved model has no training rows; hiding inputs is what it can do
+                options = options.model_copy(update={"singles": "mask"})
+            scores, _ = evaluate_network(
+                self.network,
+                self.preparation,
+                prepared,
+                rows,
+                machine=self.machine,
+                options=options,
+                seed=self.recipe.seed,
+                groups=groups,
+            )
+        _warn(faults.found)
+        return scores
+
+    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Predict block by block, so that memory does not grow with the table: row numbers and, by output, their
+        distributions `[rows, k]`. Cells that cannot be used go to `faults`."""
+        machine = self.machine
+        for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
+            prepared = self.preparation.prepare_block(block)
+            decided = decide(
+                self.network,
+                self.preparation,
+                prepared,
+                np.arange(prepared.rows),
+                machine=machine,
+                batch=PREDICTION_BATCH,
+            )
+            tasks = self.preparation.tasks
+            yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}
+
+    @property
+    def machine(self) -> Machine:
+        """How predictions are computed: as the recipe's resolved `precision` and `threads` say."""
+        options = self.recipe.training
+        precision = "fp32" if options.precision == "auto" else options.precision
+        threads = torch.get_num_threads() if options.threads == "auto" else options.threads
+        return Machine(precision, min(threads, torch.get_num_threads()))
+
+    def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
+        """Open `data` as a table and check that it has the columns of the inputs (and targets).
+
+        Raises:
+            DataError: a column is not there; the message gives the nearest.
+        """
+        if isinstance(data, Table):
+            table = data
+        else:
+            table = open_table(
+                _rows(data), root=Path(root) if root is not None else None, cache=cache_folder() / "tables"
+            )
+        wanted = self.preparation.input_columns + (self.preparation.target_columns if targets else [])
+        for column in wanted:
+            if column not in table.columns:
+                hint = nearest(column, table.columns)
+                raise DataError(
+                    f"there is no such column, which the model reads; {hint}", column=column, file=table.name
+                )
+        return table
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model directory (see `artefact`); existing files of a model there are replaced."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = self.preparation.save(folder / "preparation")
+        write_artefact(folder, self.network.state_dict(), self.recipe.to_yaml(), state)
+        write_json(folder / "metrics.json", self.metrics)
+        write_json(folder / "run.json", self.run)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Model:
+        """Read a model directory; nothing else is needed, and no network.
+
+        Raises:
+            ArtefactError: a file is missing, altered, or of a later format.
+        """
+        folder = Path(folder)
+        check_artefact(folder)
+        recipe = Recipe.read(folder / "recipe.yaml")
+        preparation = Preparation(recipe)
+        preparation.load(folder / "preparation", read_json(folder / "preparation.json"))
+        network = make_network(recipe, preparation)
+        try:
+            network.load_state_dict(read_weights(folder))
+        except RuntimeError as error:
+            raise ArtefactError(f"the weights in {folder} do not fit its recipe: {error}") from None
+        network.eval()
+        return cls(recipe, preparation, network, _optional(folder / "metrics.json"), _optional(folder / "run.json"))
+
+    def _warned(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[dict[str, np.ndarray]]:
+        faults = Faults(strict)
+        for _, block in self.stream(self.open(data, root), faults):
+            yield block
+        _warn(faults.found)
+
+
+def make_network(recipe: Recipe, preparation: Preparation) -> Network:
+    """The untrained network of a complete recipe and a fitted preparation, weights drawn from torch's generator."""
+    outputs = {name: (task.outputs, task.space) for name, task in preparation.tasks.items()}
+    return Network(recipe, shapes=preparation.shapes(), outputs=outputs)
+
+
+def _rows(data: Any) -> Any:
+    """A dict of single cells, or JSON text, is a row; everything else is left to `open_table`."""
+    if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
+        try:
+            data = json.loads(data)
+        except ValueError as error:
+            raise DataError(f"the rows are not JSON: {error}") from None
+    if isinstance(data, Mapping) and not any(isinstance(cell, list | tuple | np.ndarray) for cell in data.values()):
+        return [dict(data)] if not any(hasattr(cell, "to_list") for cell in data.values()) else data
+    return data
+
+
+def _single(by_output: dict[str, Any]) -> Any:
+    return next(iter(by_output.values())) if len(by_output) == 1 else by_output
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.is_file() else {}
+
+
+def _warn(found: list[Fault]) -> None:
+    if found:
+        first = "; ".join(f"row {f.row}, column {f.column!r}: {f.reason}" for f in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        text = f"{len(found)} cells could not be used and count as missing: {first}{more}"
+        warnings.warn(text, BadCellsWarning, stacklevel=3)
