@@ -66,6 +66,7 @@ def test_every_form_of_a_cell_gives_the_same_pixels(folder):
 
 def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, monkeypatch):
     monkeypatch.setattr(image_file, "CHUNK", 2)
+    monkeypatch.setattr(image_file, "PACK", 2 * 32 * 32 * 3)
     cells = ["3.png", "big.jpg", None, "0.png", "3.png", "1.png", picture(7)]
     without = modality().prepare(block(cells, folder))
     stored = modality().prepare(block(cells, folder, folder / "cache"))
@@ -73,6 +74,7 @@ def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, m
     backwards = modality().prepare(block(cells[::-1], folder))
     assert rows(without) == rows(stored) == rows(again) == rows(backwards)[::-1]
     assert without.keys == stored.keys
+    assert len(list((folder / "cache").rglob("*.keys"))) > 1
     assert without.index.tolist() == [0, 1, -1, 2, 0, 3, 4]
 
 

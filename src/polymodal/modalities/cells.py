@@ -51,7 +51,7 @@ def _checked(values: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
 def read_distinct(cells: pa.ChunkedArray | Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
     """A column as codes `[rows]` int64 into a list of values, -1 where null.
 
-    Cells of an Arrow column come once each, so that columns that repeat cost little; Python cells as they are.
+    Values of an Arrow column come once each, so that repeats cost little; Python cells come as they are.
     """
     if isinstance(cells, pa.Array):
         cells = pa.chunked_array([cells])

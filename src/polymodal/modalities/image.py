@@ -30,6 +30,8 @@ SIDES = (32, 64, 96, 128, 160, 192, 224)
 PREPARATION = "rgb8, bilinear, 1"
 # Cells read before their images are decoded and stored; bounds the memory that encoded files take.
 CHUNK = 256
+# Bytes of decoded pixels held before they go to the store: few large packs are read faster than many small.
+PACK = 256 * 2**20
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 
 
@@ -132,11 +134,14 @@ class Image(Modality):
                         faults += [
                             (position, str(result), _file(cells[name])) for position in positions[name]
                         ]
+                if store is not None and len(pixels) * 3 * self.side**2 >= PACK:
+                    _move(pixels, store)
         for position, reason, file in sorted(faults):
             block.fault(position, self.column, reason, file)
         keys = list(place)
         items: Items
         if store is not None:
+            _move(pixels, store)
             items = store.open(keys)
         else:
             arrays = [pixels[key] for key in keys]
@@ -151,27 +156,19 @@ class Image(Modality):
         pixels: dict[bytes, np.ndarray],
         pool: ThreadPoolExecutor,
     ) -> list[bytes | MediaError]:
-        """The content key of each cell, or why it cannot be used. Unknown images go to `store`, or into
-        `pixels`.
-        """
+        """The content key of each cell, or why it cannot be used; images not known yet go into `pixels`."""
         sources = list(pool.map(lambda cell: _caught(_read, cell, block.root, block.limits), cells))
         first: dict[bytes, Any] = {}
         for source in sources:
             if not isinstance(source, MediaError):
                 first.setdefault(*source)
-        if store is not None:
-            known = dict(zip(first, store.known(list(first)), strict=True))
-            first = {key: source for key, source in first.items() if not known[key]}
-        else:
-            first = {key: source for key, source in first.items() if key not in pixels}
+        stored = store.known(list(first)) if store is not None else np.zeros(len(first), bool)
+        have = {key for key, known in zip(first, stored, strict=True) if known or key in pixels}
+        first = {key: source for key, source in first.items() if key not in have}
         decoded = pool.map(lambda source: _caught(self._decode, source, block.limits), first.values())
         fresh = dict(zip(first, decoded, strict=True))
         failed = {key: image for key, image in fresh.items() if isinstance(image, MediaError)}
-        good = {key: image for key, image in fresh.items() if key not in failed}
-        if store is None:
-            pixels.update(good)
-        elif good:
-            store.add(list(good), np.stack(list(good.values())))
+        pixels.update((key, image) for key, image in fresh.items() if key not in failed)
         return [
             source if isinstance(source, MediaError) else failed.get(source[0], source[0])
             for source in sources
@@ -179,11 +176,9 @@ class Image(Modality):
 
     def _decode(self, source: bytes | Pillow.Image, limits: LimitOptions) -> np.ndarray:
         """Pixels `[side, side, 3]` of one image."""
-        image = (
-            source
-            if isinstance(source, Pillow.Image)
-            else decode_image(source, limits, (self.side, self.side))
-        )
+        image = source
+        if not isinstance(image, Pillow.Image):
+            image = decode_image(image, limits, (self.side, self.side))
         return square(image, self.side, self.options.fit)
 
     def _none(self) -> np.ndarray:
@@ -236,6 +231,13 @@ def square(image: Pillow.Image, side: int, fit: str) -> np.ndarray:
         left, top = (width - short) / 2, (height - short) / 2
         box = (left, top, left + short, top + short)
     return np.array(image.resize((side, side), bilinear, box=box, reducing_gap=2.0))
+
+
+def _move(pixels: dict[bytes, np.ndarray], store: ImageStore) -> None:
+    """Add `pixels` to the store and empty them."""
+    if pixels:
+        store.add(list(pixels), np.stack(list(pixels.values())))
+        pixels.clear()
 
 
 def _caught(function: Any, *arguments: Any) -> Any:
