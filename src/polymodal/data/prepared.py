@@ -58,7 +58,8 @@ class RaggedItems:
         offset = np.arange(longest)
         real = offset < length[:, None]
         place = np.where(real, self.starts[ids][:, None] + offset, 0)
-        padded = self.values[place] if len(self.values) else np.zeros(place.shape, self.values.dtype)
+        empty = np.zeros((*place.shape, *self.values.shape[1:]), self.values.dtype)
+        padded = self.values[place] if len(self.values) else empty
         padded[~real] = self.pad
         return {"values": padded, "length": length.astype(np.int64)}
 

@@ -1,0 +1,263 @@
+"""The media door: what may pass passes right, what may not gives a plain reason."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from polymodal.data.media import FORMATS, MediaError, decode_image, image_size, read_bytes
+from polymodal.recipe.data import LimitOptions
+
+LIMITS = LimitOptions()
+SMALL = LimitOptions(megabytes=0.001, megapixels=0.001)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, kind, **options)
+    return sink.getvalue()
+
+
+def halves(width: int = 64, height: int = 48) -> Image.Image:
+    """Left half red, right half blue."""
+    image = Image.new("RGB", (width, height), (255, 0, 0))
+    image.paste((0, 0, 255), (width // 2, 0, width, height))
+    return image
+
+
+# bytes
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "secret.txt").write_bytes(b"secret")
+    home = tmp_path / "home"
+    (home / "in").mkdir(parents=True)
+    (home / "in" / "a.bin").write_bytes(b"abc")
+    (home / "big.bin").write_bytes(bytes(2000))
+    (home / "out").symlink_to(tmp_path / "secret.txt")
+    (home / "link").symlink_to(home / "in" / "a.bin")
+    os.mkfifo(home / "pipe")
+    return home
+
+
+def test_bytes_come_from_paths_addresses_and_bytes(root: Path) -> None:
+    address = "data:image/png;base64," + base64.b64encode(b"abc").decode()
+    for cell, file in [
+        ("in/a.bin", "in/a.bin"),
+        (Path("in/../in/a.bin"), "in/../in/a.bin"),
+        (str(root / "in" / "a.bin"), str(root / "in" / "a.bin")),
+        ("link", "link"),
+        (address, None),
+        (b"abc", None),
+        ({"bytes": b"abc", "path": "x.png"}, "x.png"),
+        ({"bytes": None, "path": "in/a.bin"}, "in/a.bin"),
+    ]:
+        assert read_bytes(cell, root, LIMITS) == (b"abc", file)
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("../secret.txt", "leaves the root"),
+        ("in/../../secret.txt", "leaves the root"),
+        ("out", "leaves the root"),
+        ("/etc/hostname", "leaves the root"),
+        ("../home-too/x", "leaves the root"),
+        ("no.png", "not there"),
+        ("in", "is a folder"),
+        ("pipe", "not a file"),
+        ("", "empty"),
+        ("a\0b", "not valid"),
+        ("x" * 5000, "cannot be read"),
+        ("https://example.org/a.png", "web addresses"),
+        ("big.bin", "over the limit"),
+        (bytes(2000), "over the limit"),
+        ("data:;base64," + "A" * 3000, "over the limit"),
+        ("data:image/png,abc", "base64"),
+        ("data:image/png;base64,a$b", "damaged"),
+        (3, "not int"),
+        ({"path": None}, "not NoneType"),
+    ],
+)
+def test_refused_cells(cell: object, reason: str, root: Path) -> None:
+    with pytest.raises(MediaError, match=reason):
+        read_bytes(cell, root, SMALL)
+
+
+def test_a_path_without_root_is_refused(root: Path) -> None:
+    for path in ("in/a.bin", str(root / "in" / "a.bin")):
+        with pytest.raises(MediaError, match="root folder"):
+            read_bytes(path, None, LIMITS)
+
+
+def test_a_link_as_root_is_followed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to(root)
+    assert read_bytes("in/a.bin", tmp_path / "alias", LIMITS)[0] == b"abc"
+
+
+# images
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format(kind: str) -> None:
+    data = encoded(halves(), kind)
+    image = decode_image(data, LIMITS)
+    assert (image.mode, image.size) == ("RGB", (64, 48)) == ("RGB", image_size(data))
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(halves())).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["ICO", "PPM", "PDF", "TGA"])
+def test_other_formats_are_refused(kind: str) -> None:
+    with pytest.raises(MediaError, match="known format"):
+        decode_image(encoded(halves(), kind), LIMITS)
+
+
+def test_transparency_lies_on_white() -> None:
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30] * 256)
+    for data in (
+        encoded(clear),
+        encoded(clear.convert("LA")),
+        encoded(palette, transparency=0),
+        encoded(Image.new("RGB", (4, 4), (1, 2, 3)), transparency=(1, 2, 3)),
+        encoded(Image.new("L", (4, 4), 7), transparency=7),
+    ):
+        assert np.asarray(decode_image(data, LIMITS)).min() == 255
+    assert np.asarray(decode_image(clear, LIMITS)).min() == 255
+    half = encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 128)))
+    assert np.asarray(decode_image(half, LIMITS))[0, 0].tolist() == [127, 127, 127]
+
+
+def test_palette_grey_and_one_bit() -> None:
+    colour = np.asarray(decode_image(encoded(halves().convert("P")), LIMITS))
+    assert colour[0, 0].tolist() == [255, 0, 0]
+    assert np.asarray(decode_image(encoded(Image.new("L", (2, 2), 7)), LIMITS))[0, 0].tolist() == [7, 7, 7]
+    assert np.asarray(decode_image(encoded(Image.new("1", (2, 2), 1)), LIMITS)).min() == 255
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_not_cut(kind: str) -> None:
+    deep = np.array([[0, 257], [128 * 257, 65535]], dtype=np.uint16)
+    image = decode_image(encoded(Image.fromarray(deep), kind), LIMITS)
+    assert np.asarray(image)[:, :, 0].tolist() == [[0, 1], [128, 255]]
+
+
+def test_cmyk_jpeg() -> None:
+    image = decode_image(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"), LIMITS)
+    assert np.asarray(image)[0, 0].tolist() == pytest.approx([254, 0, 0], abs=4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_turns_the_image_upright(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned by 90 degrees to the left: left half becomes the upper half
+    data = encoded(halves(), kind, exif=exif)
+    upright = np.asarray(decode_image(data, LIMITS)).astype(int)
+    assert upright.shape == (64, 48, 3)
+    assert upright[4, 24, 0] > 240
+    assert upright[60, 24, 2] > 240
+
+
+def test_draft_keeps_at_least_the_wanted_size() -> None:
+    data = encoded(halves(640, 400), "JPEG")
+    assert decode_image(data, LIMITS, wanted=(100, 100)).size == (160, 100)
+    assert decode_image(data, LIMITS, wanted=(641, 10)).size == (640, 400)
+    assert decode_image(encoded(halves(640, 400)), LIMITS, wanted=(10, 10)).size == (640, 400)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode_image(encoded(halves(640, 400), "JPEG", exif=exif), LIMITS, wanted=(50, 160))
+    assert turned.size == (100, 160)
+
+
+def test_first_frame() -> None:
+    data = encoded(halves(), "GIF", save_all=True, append_images=[Image.new("RGB", (64, 48), (0, 255, 0))])
+    assert np.asarray(decode_image(data, LIMITS))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_pixel_limit_is_read_from_the_header() -> None:
+    data = encoded(Image.new("1", (20_000, 5_000)))
+    assert len(data) < 50_000
+    with pytest.raises(MediaError, match="20000 x 5000 pixels"):
+        decode_image(data, LIMITS)
+    with pytest.raises(MediaError, match="megapixels"):
+        decode_image(halves(), SMALL)
+    with pytest.raises(MediaError, match="megapixels"):
+        decode_image(np.zeros((64, 64), np.uint8), SMALL)
+    header = data[:60]  # a broken body is not even looked at
+    with pytest.raises(MediaError, match="20000 x 5000 pixels"):
+        decode_image(header, LIMITS)
+
+
+def test_more_pixels_than_the_decoder_allows() -> None:
+    with pytest.raises(MediaError, match="more pixels than the decoder"):
+        decode_image(encoded(Image.new("1", (20_000, 20_000))), LimitOptions(megapixels=1000))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_cut_off_files(kind: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = encoded(noise, kind)
+    for length in (0, 1, 20, len(data) // 2, len(data) - 60):
+        with pytest.raises(MediaError) as caught:
+            decode_image(data[:length], LIMITS)
+        assert "Error" not in str(caught.value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(FORMATS), st.integers(0, 10**6), st.integers(0, 255))
+def test_a_changed_byte_gives_an_image_or_a_media_error(kind: str, place: int, value: int) -> None:
+    data = bytearray(encoded(halves(), kind))
+    data[place % len(data)] = value
+    with contextlib.suppress(MediaError):
+        assert decode_image(bytes(data), LIMITS).mode == "RGB"
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (3, 4, 3), (3, 4, 4)])
+def test_arrays(shape: tuple[int, ...]) -> None:
+    array = np.full(shape, 255, np.uint8)
+    for one in (array, (array / 255).astype(np.float32), np.asfortranarray(array)):
+        image = decode_image(one, LIMITS)
+        assert (image.mode, image.size) == ("RGB", (4, 3))
+        assert np.asarray(image).min() == 255
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((3, 4, 4, 3), np.uint8),
+        np.zeros((3, 4, 2), np.uint8),
+        np.zeros(3, np.uint8),
+        np.zeros((0, 4), np.uint8),
+        np.zeros((3, 4), np.int64),
+        np.full((3, 4), 2.0),
+        np.full((3, 4), np.nan),
+    ],
+)
+def test_bad_arrays(array: np.ndarray) -> None:
+    with pytest.raises(MediaError):
+        decode_image(array, LIMITS)
+
+
+def test_the_callers_image_is_not_changed() -> None:
+    image = Image.open(io.BytesIO(encoded(halves(), "JPEG")))
+    result = decode_image(image, LIMITS, wanted=(8, 6))
+    result.paste((0, 0, 0), (0, 0, 64, 48))
+    assert image.size == (64, 48)
+    assert np.asarray(image).max() > 200
+    plain = halves()
+    decode_image(plain, LIMITS).paste((0, 0, 0), (0, 0, 64, 48))
+    assert np.asarray(plain).max() == 255
+    array = np.full((3, 4, 3), 255, np.uint8)
+    decode_image(array, LIMITS).paste((0, 0, 0), (0, 0, 4, 3))
+    assert array.min() == 255

@@ -1,0 +1,157 @@
+"""The store of decoded images: what went in comes out, by whatever process it was written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polymodal.data.prepared import Prepared
+from polymodal.data.store import ImageStore, StoreItems, content_key
+from polymodal.data.writer import PreparedWriter
+from polymodal.errors import DataError
+
+
+def image(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+def key(number: int) -> bytes:
+    return content_key(str(number).encode())
+
+
+def images(numbers: range | list[int]) -> np.ndarray:
+    return np.stack([image(number) for number in numbers])
+
+
+def keys(numbers: range | list[int]) -> list[bytes]:
+    return [key(number) for number in numbers]
+
+
+def store(folder: Path, preparation: str = "bilinear") -> ImageStore:
+    return ImageStore(folder, 4, 6, preparation)
+
+
+def test_images_are_gathered_across_packs(tmp_path: Path) -> None:
+    one = store(tmp_path)
+    for start in range(0, 30, 10):
+        one.add(keys(range(start, start + 10)), images(range(start, start + 10)))
+    chosen = [29, 0, 15, 15, 3]
+    items = one.open(keys(range(30)))
+    assert len(items) == 30
+    assert np.array_equal(items.take(np.array(chosen))["pixels"], images(chosen))
+    assert np.array_equal(items.take(np.array([4, 2]))["pixels"], images([4, 2]))
+    assert items.take(np.array([], dtype=np.int64))["pixels"].shape == (0, 4, 6, 3)
+    again = store(tmp_path).open(keys(chosen))
+    assert np.array_equal(again.take(np.arange(5))["pixels"], images(chosen))
+
+
+def test_what_is_known_is_stored_once(tmp_path: Path) -> None:
+    one = store(tmp_path)
+    one.add(keys([1, 2, 1]), images([1, 2, 1]))
+    one.add(keys([2, 3]), images([2, 3]))
+    one.add(keys([3]), images([3]))
+    assert one.known(keys([0, 1, 2, 3])).tolist() == [False, True, True, True]
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.u8")) == 3 * 4 * 6 * 3
+    with pytest.raises(KeyError):
+        one.open(keys([9]))
+
+
+@given(st.binary(min_size=1, max_size=50), st.data())
+def test_one_changed_byte_is_another_key(data: bytes, draw: st.DataObject) -> None:
+    place = draw.draw(st.integers(0, len(data) - 1))
+    changed = bytearray(data)
+    changed[place] ^= draw.draw(st.integers(1, 255))
+    assert len(content_key(data)) == 16
+    assert content_key(data) != content_key(bytes(changed))
+    assert content_key(data) != content_key(data + b"\0")
+
+
+def test_another_preparation_or_size_is_a_miss(tmp_path: Path) -> None:
+    store(tmp_path).add(keys([1]), images([1]))
+    others = [
+        store(tmp_path, "bicubic"),
+        ImageStore(tmp_path, 6, 4, "bilinear"),
+        ImageStore(tmp_path, 46, 3, "x"),
+    ]
+    assert not any(other.known(keys([1])).any() for other in others)
+    assert store(tmp_path).known(keys([1])).all()
+
+
+def test_a_view_sees_packs_of_other_processes(tmp_path: Path) -> None:
+    one, other = store(tmp_path), store(tmp_path)
+    one.add(keys([1]), images([1]))
+    assert other.known(keys([1])).all()
+    early = other.open(keys([1]))
+    one.add(keys([2]), images([2]))
+    assert np.array_equal(other.open(keys([2, 1])).take(np.arange(2))["pixels"], images([2, 1]))
+    assert np.array_equal(early.take(np.array([0]))["pixels"], images([1]))
+
+
+_WRITE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_store import *
+one = store(Path(sys.argv[1]))
+for start in range(0, 40, 4):
+    one.add(keys(range(start, start + 4)), images(range(start, start + 4)))
+"""
+
+
+def test_processes_write_at_the_same_time(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _WRITE, str(tmp_path), str(Path(__file__).parent)]
+    writers = [subprocess.Popen(command) for _ in range(2)]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    items = store(tmp_path).open(keys(range(40)))
+    assert np.array_equal(items.take(np.arange(40))["pixels"], images(range(40)))
+
+
+def test_interrupted_writes_leave_nothing_that_is_read(tmp_path: Path) -> None:
+    one = store(tmp_path)
+    (one.folder / "a.u8.partial").write_bytes(b"x")
+    (one.folder / "b.u8").write_bytes(b"xyz")  # pixels without keys: the writer died between the two
+    (one.folder / "c.keys.partial").write_bytes(b"x")
+    one.add(keys([1]), images([1]))
+    assert store(tmp_path).known(keys([1, 2])).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("damage", ["short pixels", "short keys", "no pixels"])
+def test_a_damaged_pack_says_what_to_delete_and_is_rebuilt(damage: str, tmp_path: Path) -> None:
+    one = store(tmp_path)
+    one.add(keys([1, 2]), images([1, 2]))
+    (pixels,), (names,) = one.folder.glob("*.u8"), one.folder.glob("*.keys")
+    if damage == "short pixels":
+        pixels.write_bytes(pixels.read_bytes()[:-1])
+    elif damage == "short keys":
+        names.write_bytes(names.read_bytes()[:-1])
+    else:
+        pixels.unlink()
+    with pytest.raises(DataError, match=f"delete {pixels.name} and {names.name}"):
+        store(tmp_path).known(keys([1]))
+    pixels.unlink(missing_ok=True)
+    names.unlink()
+    rebuilt = store(tmp_path)
+    assert not rebuilt.known(keys([1])).any()
+    rebuilt.add(keys([1, 2]), images([1, 2]))
+    assert np.array_equal(rebuilt.open(keys([2])).take(np.array([0]))["pixels"], images([2]))
+
+
+@pytest.mark.parametrize("folder", [None, "prepared"])
+def test_the_writer_passes_store_views_through(folder: str | None, tmp_path: Path) -> None:
+    one = store(tmp_path / "store")
+    one.add(keys(range(6)), images(range(6)))
+    target = tmp_path / folder if folder else None
+    writer = PreparedWriter(target)
+    writer.append(Prepared(np.array([0, 1, -1]), one.open(keys([3, 4])), keys([3, 4])))
+    writer.append(Prepared(np.array([1, 0]), one.open(keys([4, 0])), keys([4, 0])))
+    joined = writer.finish()
+    assert isinstance(joined.items, StoreItems)
+    assert joined.index.tolist() == [0, 1, -1, 2, 1]
+    assert joined.keys == keys([3, 4, 0])
+    assert np.array_equal(joined.items.take(np.arange(3))["pixels"], images([3, 4, 0]))
+    assert target is None or list(target.iterdir()) == []
