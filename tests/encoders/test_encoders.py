@@ -55,9 +55,7 @@ def test_shapes_and_masks(name):
 
 @pytest.mark.parametrize("name", OF)
 def test_every_parameter_gets_a_gradient(name):
-    encoder = build(
-        name, **({"dropout": 0.0} if "dropout" in components("encoder")[name].Options.model_fields else {})
-    )
+    encoder = build(name, **({"dropout": 0.0} if "dropout" in components("encoder")[name].Options.model_fields else {}))
     features, mask = encoder(items(OF[name]))
     probe = torch.randn(features.shape, generator=torch.Generator().manual_seed(2))
     (features * probe)[mask].sum().backward()
@@ -117,9 +115,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "change"), [(name, change) for name in CHANGES for change in CHANGES[name]], ids=str
-)
+@pytest.mark.parametrize(("name", "change"), [(name, change) for name in CHANGES for change in CHANGES[name]], ids=str)
 def test_every_option_changes_the_result(name, change):
     def result(**options):
         encoder = build(name, **options)
@@ -179,9 +175,7 @@ def test_heads_must_divide_the_width(name):
 
 
 def test_patches_must_divide_the_image():
-    with pytest.raises(
-        RecipeError, match=r"patch: 5 does not divide an image of 32 x 32 pixels; \[4, 8, 16, 32\]"
-    ):
+    with pytest.raises(RecipeError, match=r"patch: 5 does not divide an image of 32 x 32 pixels; \[4, 8, 16, 32\]"):
         build("vit", patch=5)
 
 

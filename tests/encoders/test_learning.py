@@ -48,9 +48,7 @@ def threshold(generator):
 def wave(generator):
     """Inside or outside a band: no line can tell."""
     values = torch.randn(256, 3, generator=generator)
-    return {"values": values, "known": torch.ones(256, 3, dtype=torch.bool)}, (
-        values[:, 1].abs() > 0.67
-    ).long()
+    return {"values": values, "known": torch.ones(256, 3, dtype=torch.bool)}, (values[:, 1].abs() > 0.67).long()
 
 
 def gap(generator):

@@ -93,9 +93,7 @@ def test_saved_and_loaded_prepares_the_same(tmp_path):
 
 
 def best(values, name="x"):
-    guesses = {
-        kind.Options.model_fields["name"].default: kind.recognise(sample(values, name)) for kind in KINDS
-    }
+    guesses = {kind.Options.model_fields["name"].default: kind.recognise(sample(values, name)) for kind in KINDS}
     sure = {name: guess.confidence for name, guess in guesses.items() if guess is not None}
     return max(sure, key=sure.get) if sure else None
 

@@ -215,9 +215,7 @@ def test_without_augmentation_nothing_changes(folder):
 def test_shift_moves_whole_pixels_and_repeats_the_edge():
     from polymodal.modalities.augment import shift
 
-    ramp = (
-        torch.arange(32, dtype=torch.uint8).expand(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    )
+    ramp = torch.arange(32, dtype=torch.uint8).expand(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     for moved in shift(ramp, 0.1):
         by = int(moved[0, 0, 16]) - 16
         assert abs(by) <= 3

@@ -58,9 +58,7 @@ def test_any_text_survives_the_tokenizer(text):
 ANY = train_bpe(TEXTS, 400, lowercase=False)
 
 
-@pytest.mark.parametrize(
-    "text", ["一只红色的猫", "naïve café", "🎉👩‍👩‍👧 ok", "[pad] is no padding", "未见过的字：龘"]
-)
+@pytest.mark.parametrize("text", ["一只红色的猫", "naïve café", "🎉👩‍👩‍👧 ok", "[pad] is no padding", "未见过的字：龘"])
 def test_round_trip_of_any_script(text):
     ids = rows(fitted().prepare(block([text])))[0]
     assert 0 not in ids
@@ -147,9 +145,7 @@ def test_texts_that_differ_after_the_cut_keep_their_own_keys():
 
 def test_max_tokens_follows_the_sample_and_a_given_one_stays():
     short = Text.resolve(Text.Options(), [sample(["is it red", "blue circle"] * 100)])
-    long = Text.resolve(
-        Text.Options(), [sample([" ".join(f"word{i * j}" for i in range(90)) for j in range(9)])]
-    )
+    long = Text.resolve(Text.Options(), [sample([" ".join(f"word{i * j}" for i in range(90)) for j in range(9)])])
     assert 2 <= short.max_tokens <= 16
     assert 90 <= long.max_tokens <= 512
     assert Text.resolve(Text.Options(max_tokens=5), [sample(["a b c d e f g h"])]).max_tokens == 5

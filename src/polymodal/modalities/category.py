@@ -82,9 +82,7 @@ class Category(Modality):
                 for cell, seen in zip(cells, times, strict=True):
                     if seen and (label := as_label(cell)):
                         count[label] += seen
-        self._take(
-            [sorted(name for name, n in count.items() if n >= self.options.min_count) for count in counts]
-        )
+        self._take([sorted(name for name, n in count.items() if n >= self.options.min_count) for count in counts])
 
     def _take(self, labels: list[list[str]]) -> None:
         self.labels = labels

@@ -21,9 +21,7 @@ def read_numbers(cells: pa.ChunkedArray | Sequence[Any]) -> tuple[np.ndarray, di
     """
     if isinstance(cells, pa.ChunkedArray | pa.Array):
         if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type):
-            values = (
-                np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64) if len(cells) else _empty()
-            )
+            values = np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64)
             return _checked(values)
         cells = cells.to_pylist()
     values, faults = np.full(len(cells), np.nan), {}
@@ -36,15 +34,9 @@ def read_numbers(cells: pa.ChunkedArray | Sequence[Any]) -> tuple[np.ndarray, di
     return values, faults | beyond
 
 
-def _empty() -> np.ndarray:
-    return np.empty(0)
-
-
 def _checked(values: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
     beyond = np.abs(values) > LARGEST
-    faults = {
-        int(at): f"{values[at]:g} is not a finite single-precision number" for at in np.flatnonzero(beyond)
-    }
+    faults = {int(at): f"{values[at]:g} is not a finite single-precision number" for at in np.flatnonzero(beyond)}
     return np.where(beyond, np.nan, values), faults
 
 

@@ -81,9 +81,7 @@ class Image(Modality):
         share = sum(map(_looks_like_image, values)) / len(values)
         if share < 0.9:
             return None
-        return Guess(
-            0.97, f"image {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows"
-        )
+        return Guess(0.97, f"image {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
@@ -100,9 +98,7 @@ class Image(Modality):
                 except MediaError:
                     continue
         bound = min(options.max_pixels, float(np.median(sides)) if sides else options.max_pixels)
-        return options.model_copy(
-            update={"pixels": max([SIDES[0], *(side for side in SIDES if side <= bound)])}
-        )
+        return options.model_copy(update={"pixels": max([SIDES[0], *(side for side in SIDES if side <= bound)])})
 
     def fit(self, blocks: Iterable[Block]) -> None:
         """Images have nothing to learn from the training rows."""
@@ -131,9 +127,7 @@ class Image(Modality):
                     if isinstance(result, bytes):
                         index[positions[name]] = place.setdefault(result, len(place))
                     else:
-                        faults += [
-                            (position, str(result), _file(cells[name])) for position in positions[name]
-                        ]
+                        faults += [(position, str(result), _file(cells[name])) for position in positions[name]]
                 if store is not None and len(pixels) * 3 * self.side**2 >= PACK:
                     _move(pixels, store)
         for position, reason, file in sorted(faults):
@@ -169,10 +163,7 @@ class Image(Modality):
         fresh = dict(zip(first, decoded, strict=True))
         failed = {key: image for key, image in fresh.items() if isinstance(image, MediaError)}
         pixels.update((key, image) for key, image in fresh.items() if key not in failed)
-        return [
-            source if isinstance(source, MediaError) else failed.get(source[0], source[0])
-            for source in sources
-        ]
+        return [source if isinstance(source, MediaError) else failed.get(source[0], source[0]) for source in sources]
 
     def _decode(self, source: bytes | Pillow.Image, limits: LimitOptions) -> np.ndarray:
         """Pixels `[side, side, 3]` of one image."""
@@ -219,9 +210,7 @@ def square(image: Pillow.Image, side: int, fit: str) -> np.ndarray:
     bilinear = Pillow.Resampling.BILINEAR
     if fit == "pad":
         scale = side / max(width, height)
-        small = image.resize(
-            (max(1, round(width * scale)), max(1, round(height * scale))), bilinear, reducing_gap=2.0
-        )
+        small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), bilinear, reducing_gap=2.0)
         canvas = Pillow.new("RGB", (side, side))
         canvas.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
         return np.array(canvas)
