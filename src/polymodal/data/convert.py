@@ -19,6 +19,7 @@ from polymodal.errors import DataError
 
 # Part of every cache entry's name: raise it when the conversion of a file changes.
 _VERSION = 1
+_BATCH_BYTES = 16 << 20
 
 Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
 
@@ -89,7 +90,10 @@ def _read_json_lines(path: Path) -> Batches:
 def _read_parquet(path: Path) -> Batches:
     file = pyarrow.parquet.ParquetFile(str(path), memory_map=True, pre_buffer=False)
     schema = _plain_schema(file.schema_arrow, path)
-    return schema, (_plain_batch(batch, schema) for batch in file.iter_batches(batch_size=4096))
+    groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+    row_bytes = sum(group.total_byte_size for group in groups) / max(1, file.metadata.num_rows)
+    rows = min(4096, max(16, int(_BATCH_BYTES / max(1.0, row_bytes))))
+    return schema, (_plain_batch(batch, schema) for batch in file.iter_batches(batch_size=rows))
 
 
 def _read_arrow(path: Path) -> Batches:

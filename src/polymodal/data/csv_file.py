@@ -86,6 +86,11 @@ class CsvFile:
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             raise self._explained(error) from error
         check_names(names, str(self.path))
+        if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+            problem = (
+                f"the header has no comma: {names[0]!r}; cells are separated by commas (.csv) or tabs (.tsv)"
+            )
+            raise DataError(problem, file=str(self.path))
         return names
 
     def _decide(self) -> pa.Schema:

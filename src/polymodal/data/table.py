@@ -21,6 +21,10 @@ from polymodal.data.sample import ColumnSample
 from polymodal.errors import DataError, nearest
 from polymodal.recipe.data import LimitOptions
 
+# A block is cut to about this many bytes, as long as it keeps this many rows.
+_BLOCK_BYTES = 64 << 20
+_FEWEST_ROWS = 64
+
 
 def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
     """Open `source` as a table.
@@ -183,7 +187,9 @@ class Table:
         limits: LimitOptions,
         cache: Path | None = None,
     ) -> Iterator[Block]:
-        """`rows` in blocks of up to `size`."""
+        """`rows` in blocks of up to `size`; of fewer where rows are large (images as bytes), to hold memory
+        down."""
+        size = min(size, max(_FEWEST_ROWS, int(_BLOCK_BYTES / max(1.0, self._row_bytes(columns)))))
         for start in range(0, len(rows), size):
             yield self.block(rows[start : start + size], columns, faults=faults, limits=limits, cache=cache)
 
@@ -201,6 +207,11 @@ class Table:
                 else:
                     digest.update(pa.record_batch([values.chunk(0)], ["x"]).serialize())
         return digest.hexdigest()
+
+    def _row_bytes(self, columns: list[str]) -> float:
+        """Bytes that taking one row copies, on average."""
+        found = [self._find(column) for column in columns]
+        return sum(one.nbytes for one in found if isinstance(one, pa.ChunkedArray)) / self._length
 
     def _find(self, column: str) -> pa.ChunkedArray | list[Any]:
         if column not in self._columns:
