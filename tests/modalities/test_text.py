@@ -155,7 +155,7 @@ def test_saved_and_loaded_prepares_the_same(tmp_path: Path):
     text = fitted(lowercase=True, max_tokens=6)
     other = Text(Text.Options(lowercase=True, max_tokens=6), columns=["t"])
     other.load(tmp_path, text.save(tmp_path))
-    cells = ["Unseen WORDS [pad]", "猫", None, "x" * 500]
+    cells = ["[pad] Unseen WORDS", "猫", None, "x" * 500]
     before, after = text.prepare(block(cells)), other.prepare(block(cells))
     assert rows(before) == rows(after)
     assert before.keys == after.keys
