@@ -49,7 +49,7 @@ class Image(Modality):
 
     class Options(ModalityOptions, Sized):
         name: Literal["image"] = "image"
-        pixels: int | None = Field(default=None, ge=16, le=1_024)
+        pixels: int | None = Field(default=None, ge=32, le=1_024)
         """Height and width that images are brought to. Silent: the largest of 32, 64, 96, 128, 160, 192 and
         224 that is not above `max_pixels` nor above the shorter side of half the images of a sample."""
         max_pixels: int = sized(64, 128, 224, ge=32, le=1_024)
