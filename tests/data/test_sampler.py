@@ -19,9 +19,7 @@ def case(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @SETTINGS
-@given(
-    st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.sampled_from(["plain", "group", "lengths"])
-)
+@given(st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.sampled_from(["plain", "group", "lengths"]))
 def test_every_row_once_and_deterministic(n: int, batch: int, seed: int, kind: str) -> None:
     rows, group, lengths = case(n, seed)
     options = {"group": {"group": group}, "lengths": {"lengths": lengths}, "plain": {}}[kind]
@@ -43,9 +41,7 @@ def test_rows_of_one_item_stay_together(n: int, batch: int, seed: int) -> None:
     for value in set(group.tolist()) - {-1}:
         size = int((group == value).sum())
         holding = [one for one in batches if any(item[row] == value for row in one.tolist())]
-        assert len(holding) == -(
-            -size // batch
-        )  # a group that fits is never cut, a larger one as little as possible
+        assert len(holding) == -(-size // batch)  # a group that fits is never cut, a larger one as little as possible
     assert len(batches) <= 2 * -(-n // batch) + 1  # packed: no two neighbours would fit into one batch
 
 
@@ -76,18 +72,14 @@ def test_length_buckets_save_padding_and_keep_batches_shuffled() -> None:
 
 @SETTINGS
 @given(st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.booleans(), st.booleans())
-def test_sequential_has_every_row_once_in_order(
-    n: int, batch: int, seed: int, grouped: bool, long: bool
-) -> None:
+def test_sequential_has_every_row_once_in_order(n: int, batch: int, seed: int, grouped: bool, long: bool) -> None:
     rows, group, lengths = case(n, seed)
     batches = sequential(rows, batch, group if grouped else None, lengths if long else None)
     joined = np.concatenate([np.empty(0, np.int64), *batches])
     assert sorted(joined.tolist()) == sorted(rows.tolist())
     assert all(len(one) == batch for one in batches[:-1])
     value = dict(zip(rows.tolist(), zip(lengths.tolist(), group.tolist(), strict=True), strict=True))
-    seen = [
-        tuple(v for v, on in zip(value[row], (long, grouped), strict=True) if on) for row in joined.tolist()
-    ]
+    seen = [tuple(v for v, on in zip(value[row], (long, grouped), strict=True) if on) for row in joined.tolist()]
     assert seen == sorted(seen)
     if not grouped and not long:
         assert joined.tolist() == rows.tolist()

@@ -177,9 +177,7 @@ def test_shared_items_within_a_table() -> None:
         "text": prepared(list(range(8)), None),
     }
     splits = {"train": np.array([0, 1, 4]), "valid": np.array([3]), "test": np.array([2, 5, 6, 7])}
-    assert shared_items(inputs, splits) == [
-        {"input": "image", "between": ["train", "test"], "items": 2, "rows": 3}
-    ]
+    assert shared_items(inputs, splits) == [{"input": "image", "between": ["train", "test"], "items": 2, "rows": 3}]
 
 
 def test_shared_items_between_tables() -> None:

@@ -11,9 +11,7 @@ from polymodal.data.synthetic import exclusive_or, mixed, planted_images, plante
 
 
 def plain(columns: dict[str, list]) -> dict[str, list]:
-    return {
-        name: [c.tobytes() if hasattr(c, "tobytes") else c for c in cells] for name, cells in columns.items()
-    }
+    return {name: [c.tobytes() if hasattr(c, "tobytes") else c for c in cells] for name, cells in columns.items()}
 
 
 @pytest.mark.parametrize("make", [exclusive_or, mixed, planted_images, planted_table, planted_text])

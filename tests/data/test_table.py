@@ -42,9 +42,7 @@ def cells(table: Table) -> dict[str, list]:
 def write(name: str, folder: Path) -> Path | object:
     table, path = pa.table(CELLS), folder / name
     if name.endswith((".csv", ".tsv")):
-        pd.DataFrame(table.to_pylist(), dtype=object).to_csv(
-            path, index=False, sep="\t" if "tsv" in name else ","
-        )
+        pd.DataFrame(table.to_pylist(), dtype=object).to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
     elif name.endswith(".jsonl"):
         path.write_text("\n".join(json.dumps(row) for row in table.to_pylist()))
     elif name.endswith(".parquet"):
@@ -95,9 +93,7 @@ def test_sources_in_memory_give_the_same_cells_and_fingerprint(tmp_path: Path, c
 
 
 def test_pandas_types_that_hold_gaps(cache: Path) -> None:
-    frame = pd.DataFrame(
-        {"x": [1.0, np.nan], "c": pd.Categorical(["a", None]), "i": pd.array([1, None], "Int64")}
-    )
+    frame = pd.DataFrame({"x": [1.0, np.nan], "c": pd.Categorical(["a", None]), "i": pd.array([1, None], "Int64")})
     assert cells(open_table(frame, cache=cache)) == {"x": [1.0, None], "c": ["a", None], "i": [1, None]}
 
 
@@ -169,9 +165,7 @@ def test_csv_gaps_quotes_and_mark(tmp_path: Path) -> None:
     assert cells(table) == {"n": [1.0, None, None, 2.5], "t": ['say "hi",\r\n\r\nyou', "NA", None, ""]}
 
 
-@pytest.mark.parametrize(
-    "codes", [["007", "123"], ["12345678901234567890", "1"], ["0x10", "1"], ["1_0", "2"]]
-)
+@pytest.mark.parametrize("codes", [["007", "123"], ["12345678901234567890", "1"], ["0x10", "1"], ["1_0", "2"]])
 def test_csv_codes_stay_text(codes: list[str], tmp_path: Path) -> None:
     assert cells(csv("c\n" + "\n".join(codes), tmp_path)) == {"c": codes}
 
@@ -412,9 +406,7 @@ def test_memory_does_not_grow_with_the_file(suffix: str, tmp_path: Path) -> None
                 for _ in range(count):
                     file.write(chunk)
         else:
-            with pa.parquet.ParquetWriter(
-                path, part.schema, compression="none", use_dictionary=False
-            ) as writer:
+            with pa.parquet.ParquetWriter(path, part.schema, compression="none", use_dictionary=False) as writer:
                 for _ in range(count):
                     writer.write_table(part)
         paths.append(str(path))

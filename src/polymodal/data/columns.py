@@ -116,9 +116,7 @@ def from_image_folder(folder: Path) -> Columns:
             paths.append(place)
             labels.append(entry.name)
     if stray and paths:
-        raise DataError(
-            f"image {stray!r} lies beside the class folders; put it into one of them", file=str(folder)
-        )
+        raise DataError(f"image {stray!r} lies beside the class folders; put it into one of them", file=str(folder))
     if stray:
         raise DataError(
             f"image {stray!r} lies in no class folder; images go to class/file.png "
@@ -132,9 +130,7 @@ def from_image_folder(folder: Path) -> Columns:
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return sorted(
-            (entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name
-        )
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

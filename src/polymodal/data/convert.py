@@ -40,9 +40,7 @@ def map_file(path: Path, cache: Path) -> pa.Table:
         return _map_converted(path, cache, _READERS[suffix])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"the file is damaged or not a {suffix[1:]} file ({reason})", file=str(path)
-        ) from error
+        raise DataError(f"the file is damaged or not a {suffix[1:]} file ({reason})", file=str(path)) from error
 
 
 def file_key(path: Path) -> str:
@@ -123,9 +121,7 @@ def _map_uncompressed(path: Path) -> pa.Table | None:
     check_names(schema.names, str(path))
     kept = []
     for batch in batches:
-        buffers = [
-            buffer for column in batch.columns for buffer in column.buffers() if buffer and buffer.size
-        ]
+        buffers = [buffer for column in batch.columns for buffer in column.buffers() if buffer and buffer.size]
         if any(not whole.address <= buffer.address < whole.address + whole.size for buffer in buffers):
             return None
         kept.append(batch)

@@ -50,9 +50,7 @@ class CsvFile:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The file in batches of `self.schema`."""
         for batch in self._texts():
-            columns = [
-                _convert(text, field.type) for text, field in zip(batch.columns, self.schema, strict=True)
-            ]
+            columns = [_convert(text, field.type) for text, field in zip(batch.columns, self.schema, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _open(self, names: list[str]) -> pa.csv.CSVStreamingReader:
@@ -87,9 +85,7 @@ class CsvFile:
             raise self._explained(error) from error
         check_names(names, str(self.path))
         if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-            problem = (
-                f"the header has no comma: {names[0]!r}; cells are separated by commas (.csv) or tabs (.tsv)"
-            )
+            problem = f"the header has no comma: {names[0]!r}; cells are separated by commas (.csv) or tabs (.tsv)"
             raise DataError(problem, file=str(self.path))
         return names
 
@@ -109,9 +105,7 @@ class CsvFile:
             file.seek(max(0, self.path.stat().st_size - 64))
             if not file.read().rstrip(b"\r\n").endswith(b'"'):
                 start = cell.splitlines()[0][:40]
-                raise DataError(
-                    f"a quoted cell that begins with {start!r} is never closed", file=str(self.path)
-                )
+                raise DataError(f"a quoted cell that begins with {start!r} is never closed", file=str(self.path))
 
     def _explained(self, error: Exception) -> Exception:
         """What is wrong with the file and on which line; found by a second, slow reading."""

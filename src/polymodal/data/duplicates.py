@@ -39,9 +39,7 @@ def shared_items(prepared: dict[str, Prepared], splits: dict[str, np.ndarray]) -
     Each finding is `{"input", "between": [part, part], "items", "rows"}`; `rows` are those of the second
     part.
     """
-    parts = {
-        name: {part: one.rows_of(rows) for part, rows in splits.items()} for name, one in prepared.items()
-    }
+    parts = {name: {part: one.rows_of(rows) for part, rows in splits.items()} for name, one in prepared.items()}
     return [
         finding
         for name, sides in parts.items()

@@ -12,9 +12,7 @@ from polymodal.errors import DataError, nearest
 from polymodal.recipe.data import SplitOptions
 
 PARTS = ("train", "valid", "test")
-_SPELLINGS = {"train": "train", "test": "test"} | dict.fromkeys(
-    ["valid", "validation", "val", "dev"], "valid"
-)
+_SPELLINGS = {"train": "train", "test": "test"} | dict.fromkeys(["valid", "validation", "val", "dev"], "valid")
 
 
 def split_rows(
@@ -123,9 +121,7 @@ def _drawn(classes: np.ndarray, shares: dict[str, float], generator: np.random.G
     kept = np.concatenate([[True], np.diff(classes[order]) != 0]) if rows else np.zeros(0, dtype=bool)
     free = order[~kept]
     if len(free) < len(shares):
-        raise DataError(
-            f"{rows} rows in {kept.sum()} classes are too few: {' or '.join(shares)} would be empty"
-        )
+        raise DataError(f"{rows} rows in {kept.sum()} classes are too few: {' or '.join(shares)} would be empty")
     scale = min(1.0, len(free) / (rows * sum(shares.values())))
     for name, share in reversed(list(shares.items())):
         later = PARTS.index(name) - 1  # parts that must still find a row

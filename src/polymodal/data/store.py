@@ -52,9 +52,7 @@ class ImageStore:
         """Store `images [n, height, width, 3]` uint8 under `keys` as one pack; what is known already is left
         out."""
         if images.shape != (len(keys), self.height, self.width, 3) or images.dtype != np.uint8:
-            raise ValueError(
-                f"images {images.shape} {images.dtype} do not fit {len(keys)} keys of this store"
-            )
+            raise ValueError(f"images {images.shape} {images.dtype} do not fit {len(keys)} keys of this store")
         known = self.known(keys)
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
         new = np.array([i for i, key in enumerate(keys) if not known[i] and first[key] == i], dtype=np.int64)

@@ -55,9 +55,7 @@ def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
 def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
     if not path.exists():
         siblings = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
-        hint = (
-            nearest(path.name, siblings[:1000]) if path.parent.is_dir() else "its folder is not there either"
-        )
+        hint = nearest(path.name, siblings[:1000]) if path.parent.is_dir() else "its folder is not there either"
         raise DataError(f"there is no such file; {hint}", file=str(path))
     if path.is_dir():
         return Table(in_memory.from_image_folder(path), name=path.name, root=root or path)
