@@ -109,9 +109,7 @@ def test_product_divides_by_temperatures() -> None:
     fusion.combiner.fitted["1"].copy_(torch.tensor([2.0, 4.0]).log())
     decoded = [torch.tensor([[3.0]]), torch.tensor([[-1.0]])]
     assert fusion.combine(decoded, views, "binary", "y").values.item() == pytest.approx((3 / 2 - 1 / 4) / 2)
-    assert fusion.combine(decoded, views, "real", "y").values.item() == pytest.approx(
-        (3 / 2 - 1 / 4) / (3 / 4)
-    )
+    assert fusion.combine(decoded, views, "real", "y").values.item() == pytest.approx((3 / 2 - 1 / 4) / (3 / 4))
 
 
 def test_weighted_uses_its_weights_over_present_views() -> None:
@@ -135,9 +133,7 @@ def test_stack_by_hand() -> None:
 
 def test_stack_starts_as_the_log_linear_mean() -> None:
     expert = [logits(0.8, 0.2), logits(0.5, 0.5)]
-    torch.testing.assert_close(
-        decide("stack", "categorical", expert), decide("product", "categorical", expert)
-    )
+    torch.testing.assert_close(decide("stack", "categorical", expert), decide("product", "categorical", expert))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -197,11 +193,7 @@ def test_calibration_improves_held_out_loss(rule: str, space: Space) -> None:
     decoded, loss = planted(space, 200, seed=1)
     k = next(iter(decoded.values())).shape[1]
     fusion = make(inputs=("a", "b"), k=k, combine=rule)
-    first = {
-        key: value.clone()
-        for key, value in fusion.state_dict().items()
-        if key.startswith("combiner.fitted.0")
-    }
+    first = {key: value.clone() for key, value in fusion.state_dict().items() if key.startswith("combiner.fitted.0")}
     ones = {name: torch.ones(200) for name in "ab"}
     with torch.inference_mode():
         fusion.calibrate({n: v.clone() for n, v in decoded.items()}, ones, loss, space, "y")
@@ -227,9 +219,7 @@ def test_calibration_refuses_a_loss_that_is_not_finite() -> None:
     fusion = make(inputs=("a", "b"), combine="product")
     decoded, _ = planted("categorical", 20, seed=1)
     with pytest.raises(TrainingError, match="output 'y' is not finite"):
-        fusion.calibrate(
-            decoded, {n: torch.ones(20) for n in "ab"}, lambda v: v.sum() * math.nan, "categorical", "y"
-        )
+        fusion.calibrate(decoded, {n: torch.ones(20) for n in "ab"}, lambda v: v.sum() * math.nan, "categorical", "y")
     assert not any(parameter.requires_grad for parameter in fusion.parameters())
 
 

@@ -88,9 +88,7 @@ def test_rows_do_not_depend_on_each_other(name: str, options: dict[str, Any]) ->
     (together,) = fusion(tokens)
     for row in range(8):
         one = slice(row, row + 1)
-        (alone,) = fusion(
-            {k: Tokens(t.features[one], t.mask[one], t.present[one]) for k, t in tokens.items()}
-        )
+        (alone,) = fusion({k: Tokens(t.features[one], t.mask[one], t.present[one]) for k, t in tokens.items()})
         assert (alone.pooled - together.pooled[one]).abs().max() < 1e-5
 
 
@@ -154,9 +152,7 @@ def test_inputs_meet(name: str) -> None:
     """The mixed second derivative of the result by two inputs is not zero: it holds an interaction."""
     fusion, tokens = make(name, INPUTS[:2]), everything(1, INPUTS[:2])
     image, text = (part.features.clone().requires_grad_(True) for part in tokens.values())
-    (view,) = fusion(
-        {"image": tokens["image"].with_features(image), "text": tokens["text"].with_features(text)}
-    )
+    (view,) = fusion({"image": tokens["image"].with_features(image), "text": tokens["text"].with_features(text)})
     (slope,) = torch.autograd.grad((view.pooled * torch.randn(WIDTH)).sum(), image, create_graph=True)
     (mixed,) = torch.autograd.grad((slope * torch.randn_like(slope)).sum(), text)
     assert mixed.abs().max() > 1e-6
@@ -186,9 +182,7 @@ def test_graph_stays_closed_over_layers() -> None:
 
 
 def test_graph_with_an_unknown_input_is_refused() -> None:
-    with pytest.raises(
-        RecipeError, match=r"fusion\.graph\.0: there is no input 'txt'; did you mean 'text'"
-    ) as caught:
+    with pytest.raises(RecipeError, match=r"fusion\.graph\.0: there is no input 'txt'; did you mean 'text'") as caught:
         make("attention", graph=[["image", "txt"]])
     assert caught.value.path == "fusion.graph.0"
 
@@ -203,9 +197,7 @@ def test_closed_gate_keeps_inputs_apart() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_heads_must_divide_the_width(name: str) -> None:
-    with pytest.raises(
-        RecipeError, match=r"fusion\.heads: 3 heads do not divide the width 16; choose from 1, 2, 4"
-    ):
+    with pytest.raises(RecipeError, match=r"fusion\.heads: 3 heads do not divide the width 16; choose from 1, 2, 4"):
         make(name, heads=3)
 
 
@@ -226,9 +218,7 @@ def test_bottleneck_is_the_only_way_between_inputs() -> None:
 
     assert influence() > 0
     for blocks in fusion.layers[1]:
-        blocks.register_forward_hook(
-            lambda module, args, out: torch.cat([out[:, :-4], args[0][:, -4:]], dim=1)
-        )
+        blocks.register_forward_hook(lambda module, args, out: torch.cat([out[:, :-4], args[0][:, -4:]], dim=1))
     assert influence() == 0
 
 

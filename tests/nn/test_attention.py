@@ -50,9 +50,7 @@ def test_length_decides_the_kernel(monkeypatch: pytest.MonkeyPatch, number: torc
 
 
 @pytest.mark.parametrize("length", [0, 10_000])
-def test_a_row_without_keys_gives_zeros_and_finite_gradients(
-    monkeypatch: pytest.MonkeyPatch, length: int
-) -> None:
+def test_a_row_without_keys_gives_zeros_and_finite_gradients(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     monkeypatch.setitem(module.PLAIN_LENGTH, torch.float32, length)
     layer, x, context, mask = example()
     x, context = x.requires_grad_(True), context.requires_grad_(True)

@@ -36,9 +36,7 @@ class CoAttention(TokenFusion):
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.typed = TypedTokens(inputs, width)
-        self.layers = nn.ModuleList(
-            CoAttentionLayer(options, len(inputs), width) for _ in range(options.layers)
-        )
+        self.layers = nn.ModuleList(CoAttentionLayer(options, len(inputs), width) for _ in range(options.layers))
         self.readout = ConcatReadout(len(inputs), width, width)
 
     def forward(self, tokens: dict[str, Tokens]) -> list[View]:

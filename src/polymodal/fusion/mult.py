@@ -41,17 +41,14 @@ class MulT(TokenFusion):
         gathered = width * max(count - 1, 1)
         self.cross = nn.ModuleDict(
             {
-                f"{source}_to_{target}": nn.ModuleList(
-                    CrossBlock(width, heads, dropout) for _ in range(options.layers)
-                )
+                f"{source}_to_{target}": nn.ModuleList(CrossBlock(width, heads, dropout) for _ in range(options.layers))
                 for target in range(count)
                 for source in range(count)
                 if source != target
             }
         )
         self.memory = nn.ModuleList(
-            nn.ModuleList(TransformerBlock(gathered, heads, dropout) for _ in range(options.memory))
-            for _ in inputs
+            nn.ModuleList(TransformerBlock(gathered, heads, dropout) for _ in range(options.memory)) for _ in inputs
         )
         self.readout = ConcatReadout(count, gathered, width)
 

@@ -52,9 +52,7 @@ class TypedTokens(nn.Module):
 
     def forward(self, tokens: dict[str, Tokens]) -> list[Tensor]:
         """The features of each input in order, `[batch, length_m, width]`."""
-        return [
-            tokens[name].features + kind for name, kind in zip(self.inputs, self.types.unbind(), strict=True)
-        ]
+        return [tokens[name].features + kind for name, kind in zip(self.inputs, self.types.unbind(), strict=True)]
 
     def present_masks(self, tokens: dict[str, Tokens]) -> list[Tensor]:
         """The real tokens of each input, `[batch, length_m]` bool; none where the input is missing."""
@@ -77,9 +75,7 @@ class ConcatReadout(nn.Module):
 
     def forward(self, streams: list[Tensor], masks: list[Tensor], present: Tensor) -> View:
         """`streams [batch, length_n, stream_width]`, `masks [batch, length_n]`, `present [batch]`."""
-        mapped = [
-            block(norm(stream)) for block, norm, stream in zip(self.blocks, self.norms, streams, strict=True)
-        ]
+        mapped = [block(norm(stream)) for block, norm, stream in zip(self.blocks, self.norms, streams, strict=True)]
         pooled = torch.zeros_like(mapped[0][:, 0])
         for features, mask in zip(mapped, masks, strict=True):
             pooled = pooled + Tokens(features, mask, present).pooled()

@@ -71,9 +71,7 @@ def _allowed(mask: Tensor | None, pair: Tensor | None) -> Tensor | None:
     return keys if pair is None else keys & pair.unsqueeze(1)
 
 
-def plain_attention(
-    query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float
-) -> Tensor:
+def plain_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float) -> Tensor:
     """Attention written out: `[batch, heads, queries, d]`, keys and values `[batch, heads, keys, d]`."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if allowed is not None:
@@ -84,8 +82,6 @@ def plain_attention(
     return weights @ value
 
 
-def fused_attention(
-    query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float
-) -> Tensor:
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float) -> Tensor:
     """The same numbers from torch's fused kernel, without the `[queries, keys]` matrix in memory."""
     return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)

@@ -70,7 +70,5 @@ def sinusoidal_positions(length: int, width: int) -> Tensor:
     p[t, 2i] = sin(t / 10000^(2i / width)) ;  p[t, 2i+1] = cos(t / 10000^(2i / width))
     """
     column = torch.arange(0, width, 2, dtype=torch.float32)
-    angle = torch.arange(length, dtype=torch.float32).unsqueeze(1) * torch.exp(
-        column * (-math.log(10000.0) / width)
-    )
+    angle = torch.arange(length, dtype=torch.float32).unsqueeze(1) * torch.exp(column * (-math.log(10000.0) / width))
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
