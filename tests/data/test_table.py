@@ -165,6 +165,13 @@ def test_csv_gaps_quotes_and_mark(tmp_path: Path) -> None:
     assert cells(table) == {"n": [1.0, None, None, 2.5], "t": ['say "hi",\r\n\r\nyou', "NA", None, ""]}
 
 
+def test_csv_line_breaks_in_cells_over_several_blocks(tmp_path: Path) -> None:
+    cell = "\n".join(["one, two"] * 50)
+    table = csv("t,n\n" + "".join(f'"{cell}",{i}\n' for i in range(6000)), tmp_path)
+    assert len(table) == 6000
+    assert set(table.values("t", np.arange(6000)).to_pylist()) == {cell}
+
+
 @pytest.mark.parametrize("codes", [["007", "123"], ["12345678901234567890", "1"], ["0x10", "1"], ["1_0", "2"]])
 def test_csv_codes_stay_text(codes: list[str], tmp_path: Path) -> None:
     assert cells(csv("c\n" + "\n".join(codes), tmp_path)) == {"c": codes}
