@@ -17,7 +17,7 @@ class RecipeError(PolymodalError):
     """
 
     def __init__(self, path: str, problem: str) -> None:
-        self.path = path
+        self.path, self.problem = path, problem
         super().__init__(f"{path}: {problem}" if path else problem)
 
 

@@ -100,7 +100,7 @@ def train_model(
         "seconds": {"training": round(history.seconds, 3)},
         "machine": vars(trainer.machine),
         "steps": history.steps,
-        "rows_per_second": round(history.steps * (training.batch or 1) / max(history.seconds, 1e-9), 1),
+        "rows_per_second": round(history.rows / max(history.seconds, 1e-9), 1),
         "averaged_epochs": history.averaged,
         "notices": history.notices,
         "history": history.epochs,
@@ -147,10 +147,10 @@ def shared_between_parts(experiment: Experiment) -> list[dict[str, Any]]:
     )
 
 
-def _score_alone(
-    experiment: Experiment, model: Model, name: str, shown: Sequence[str], memory: Path | None, progress: Progress
-) -> None:
-    """Train a model on one input alone, with the same recipe otherwise, and put its scores beside the model's."""
+def train_alone(
+    experiment: Experiment, model: Model, name: str, *, memory: Path | None, progress: Progress
+) -> tuple[Experiment, Model]:
+    """Train a model on one input alone, with the model's recipe otherwise; the experiment is that input's."""
     spec: InputSpec = model.recipe.inputs[name]
     parts = {
         path: value
@@ -167,13 +167,20 @@ def _score_alone(
     preparation = experiment.preparation.only(name, recipe)
     splits = {part: Split(split.prepared.only(name), split.rows) for part, split in experiment.splits.items()}
     alone = Experiment(recipe, preparation, experiment.parts, splits, experiment.faults)
-    single = train_model(alone, memory=memory, progress=progress, title=f"train {name} alone")
+    return alone, train_model(alone, memory=memory, progress=progress, title=f"train {name} alone")
+
+
+def _score_alone(
+    experiment: Experiment, model: Model, name: str, shown: Sequence[str], memory: Path | None, progress: Progress
+) -> None:
+    """Put the scores of one input alone beside the model's."""
+    alone, single = train_alone(experiment, model, name, memory=memory, progress=progress)
     for part in shown:
-        split, machine = splits[part], single.machine
+        split, machine = alone.splits[part], single.machine
         decisions = decide(
-            single.network, preparation, split.prepared, split.rows, machine=machine, batch=PREDICTION_BATCH
+            single.network, alone.preparation, split.prepared, split.rows, machine=machine, batch=PREDICTION_BATCH
         )
-        add_alone(experiment.scores[part], name, preparation, decisions, split.prepared, split.rows)
+        add_alone(experiment.scores[part], name, alone.preparation, decisions, split.prepared, split.rows)
 
 
 def fingerprints(parts: dict[str, Part]) -> dict[str, str]:

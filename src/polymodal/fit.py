@@ -62,18 +62,35 @@ def fit(
     Raises:
         RecipeError, DataError, TrainingError: with what is wrong, where, and what to do.
     """
-    shown = Progress(progress)
-    chosen = _recipe(recipe, settings)
+    plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, valid=valid, test=test, root=root)
     folder = _run_folder(out, resume=resume, overwrite=overwrite)
-    tables = {name: _open(source, root) for name, source in (("train", data), ("valid", valid), ("test", test))}
+    return run_plan(plan, parts, folder=folder, resume=resume, progress=Progress(progress))
+
+
+def plan_fit(
+    data: Any,
+    target: str | list[str] | None = None,
+    *,
+    recipe: RecipeLike = None,
+    settings: list[str] | None = None,
+    valid: Any = None,
+    test: Any = None,
+    root: Path | str | None = None,
+) -> tuple[Plan, dict[str, Part]]:
+    """What `fit` would do with these arguments: the complete plan, and the rows of each part.
+
+    Raises:
+        RecipeError, DataError: as `fit`.
+    """
+    chosen = as_recipe(recipe, settings)
+    tables = {name: as_table(source, root) for name, source in (("train", data), ("valid", valid), ("test", test))}
     table = tables["train"]
     if table is None:
         raise DataError("there is no data to train on")
     targets = [target] if isinstance(target, str) else list(target or [])
     plan = make_plan(table, chosen, targets)
     parts = make_parts(plan.recipe, table, tables["valid"], tables["test"])
-    plan = Plan(complete_schedule(plan.recipe, len(parts["train"].rows)), plan.roles)
-    return run_plan(plan, parts, folder=folder, resume=resume, progress=shown)
+    return Plan(complete_schedule(plan.recipe, len(parts["train"].rows)), plan.roles), parts
 
 
 def run_plan(
@@ -128,14 +145,16 @@ def _write_run(folder: Path, experiment: Experiment, model: Model) -> None:
     write_report(folder, experiment, model)
 
 
-def _recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
+def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
+    """The recipe of any form in which it may be given, with `settings` on top."""
     if isinstance(recipe, Recipe):
         # Only what was given is handed on, so that silent values still follow from the data and the size.
         return Recipe.read(recipe.model_dump(mode="json", exclude_unset=True), settings) if settings else recipe
     return Recipe.read(recipe if recipe is not None else {}, settings)
 
 
-def _open(source: Any, root: Path | str | None) -> Table | None:
+def as_table(source: Any, root: Path | str | None) -> Table | None:
+    """The table of any form in which it may be given; None stays None."""
     if source is None or isinstance(source, Table):
         return source
     return open_table(source, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")

@@ -21,6 +21,7 @@ from polymodal.network import Network
 from polymodal.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.splits import Part, groups_of
+from polymodal.tasks.base import Task
 from polymodal.training.inference import PREDICTION_BATCH, decide
 from polymodal.training.machine import Machine
 
@@ -106,7 +107,7 @@ class Model:
                 seed=self.recipe.seed,
                 groups=groups,
             )
-        _warn(faults.found)
+        warn_of_faults(faults.found)
         return scores
 
     def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -125,6 +126,11 @@ class Model:
             )
             tasks = self.preparation.tasks
             yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The task of each output."""
+        return self.preparation.tasks
 
     @property
     def machine(self) -> Machine:
@@ -189,7 +195,7 @@ class Model:
         faults = Faults(strict)
         for _, block in self.stream(self.open(data, root), faults):
             yield block
-        _warn(faults.found)
+        warn_of_faults(faults.found)
 
 
 def make_network(recipe: Recipe, preparation: Preparation) -> Network:
@@ -218,7 +224,8 @@ def _optional(path: Path) -> Any:
     return read_json(path) if path.is_file() else {}
 
 
-def _warn(found: list[Fault]) -> None:
+def warn_of_faults(found: list[Fault]) -> None:
+    """Warn of cells that could not be used, if there are any; the message lists the first."""
     if found:
         first = "; ".join(f"row {f.row}, column {f.column!r}: {f.reason}" for f in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from polymodal.encoders.base import Encoder
 from polymodal.fusion.base import Fusion
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import build
@@ -21,7 +22,7 @@ class Tower(nn.Module):
     that lacks the input gets the learned "missing" token at its first position, and `present` False.
     """
 
-    def __init__(self, encoder: nn.Module, width: int) -> None:
+    def __init__(self, encoder: Encoder, width: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.project = nn.Identity() if encoder.width == width else nn.Linear(encoder.width, width)
@@ -66,18 +67,19 @@ class Network(nn.Module):
         self.inputs, self.outputs = list(recipe.inputs), list(recipe.outputs)
         self.spaces = {name: space for name, (_, space) in outputs.items()}
         self.towers = nn.ModuleList(
-            Tower(build("encoder", spec.encoder, shape=shapes[name], width=width), width)
+            Tower(build("encoder", spec.encoder, f"inputs.{name}.encoder", shape=shapes[name], width=width), width)
             for name, spec in recipe.inputs.items()
         )
-        self.fusion: Fusion = build("fusion", recipe.fusion, inputs=self.inputs, width=width)
+        self.fusion: Fusion = build("fusion", recipe.fusion, "fusion", inputs=self.inputs, width=width)
         self.fusion.prepare_outputs({name: size for name, (size, _) in outputs.items()})
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         self.decoders = nn.ModuleList(
             nn.ModuleList(
-                build("decoder", spec.decoder, width=width, outputs=outputs[name][0]) for _ in self.fusion.view_names()
+                build("decoder", spec.decoder, f"outputs.{name}.decoder", width=width, outputs=outputs[name][0])
+                for _ in self.fusion.view_names()
             )
             for name, spec in recipe.outputs.items()
         )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
 
     def forward(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> dict[str, Outputs]:
         """Decide every output of a batch; `hidden[input]` `[batch]` bool hides that input in those rows."""

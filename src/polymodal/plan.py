@@ -9,7 +9,7 @@ from typing import Any
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.data.table import Table
 from polymodal.errors import DataError, RecipeError, nearest
-from polymodal.recipe.options import Options
+from polymodal.recipe.options import Options, Size, Sized
 from polymodal.recipe.recipe import DEFAULT_DECODER, DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
 from polymodal.registry import components, find
 
@@ -69,11 +69,13 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
         roles.append(Role(column, "ignored", "", "data.ignore names it"))
     taken = {role.column for role in roles}
     if recipe.inputs:
-        inputs = {name: _complete_input(name, given, samples, roles) for name, given in recipe.inputs.items()}
+        inputs = {
+            name: _complete_input(name, given, recipe.size, samples, roles) for name, given in recipe.inputs.items()
+        }
         used = {role.column for role in roles}
         roles += [Role(c, "ignored", "", "not among the recipe's inputs") for c in table.columns if c not in used]
     else:
-        inputs = _infer_inputs(samples, taken, roles)
+        inputs = _infer_inputs(recipe.size, samples, taken, roles)
     for name, one in inputs.items():
         shared = [column for column in one.columns if column in reserved]
         if shared:
@@ -142,7 +144,7 @@ def _complete_output(name: str, spec: OutputSpec, samples: _Samples, roles: list
     return spec.model_copy(update={"task": task, "decoder": decoder})
 
 
-def _complete_input(name: str, spec: InputSpec, samples: _Samples, roles: list[Role]) -> InputSpec:
+def _complete_input(name: str, spec: InputSpec, size: Size, samples: _Samples, roles: list[Role]) -> InputSpec:
     for column in spec.columns:
         samples.check(column, f"inputs.{name}.columns")
     reason = "the recipe says so"
@@ -157,13 +159,13 @@ def _complete_input(name: str, spec: InputSpec, samples: _Samples, roles: list[R
         raise RecipeError(
             f"inputs.{name}.columns", f"an input of {modality.name} reads one column; make an input of each"
         )
-    modality = component.resolve(modality, [samples[column] for column in spec.columns])
+    modality = _resolved(modality, size, [samples[column] for column in spec.columns])
     roles += [Role(column, "input", modality.name, reason, name) for column in spec.columns]
     encoder = spec.encoder or find("encoder", component.default_encoder).Options()
     return spec.model_copy(update={"modality": modality, "encoder": encoder})
 
 
-def _infer_inputs(samples: _Samples, taken: set[str], roles: list[Role]) -> dict[str, InputSpec]:
+def _infer_inputs(size: Size, samples: _Samples, taken: set[str], roles: list[Role]) -> dict[str, InputSpec]:
     """One input per media column; all numbers together as one input, and all categories."""
     found: dict[str, list[tuple[str, str]]] = {}
     for column in samples.table.columns:
@@ -190,11 +192,18 @@ def _infer_inputs(samples: _Samples, taken: set[str], roles: list[Role]) -> dict
                 if len(names) == 1
                 else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
             )
-            modality = component.resolve(component.Options(), [samples[column] for column in names])
+            modality = _resolved(component.Options(), size, [samples[column] for column in names])
             encoder = find("encoder", component.default_encoder).Options()
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
             roles += [Role(column, "input", kind, reason, name) for column, reason in group]
     return inputs
+
+
+def _resolved(modality: Options, size: Size, samples: list[ColumnSample]) -> Options:
+    """The options with what follows from the size dial, then with what follows from the data."""
+    at_size = modality.at_size(size) if isinstance(modality, Sized) else modality
+    resolved: Options = find("modality", modality.name).resolve(at_size, samples)
+    return resolved
 
 
 def _best(kind: str, sample: ColumnSample) -> tuple[str, Guess | None]:

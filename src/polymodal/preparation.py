@@ -169,6 +169,12 @@ class Preparation:
         alone.modalities, alone.tasks = {name: self.modalities[name]}, self.tasks
         return alone
 
+    def targets_only(self) -> Preparation:
+        """This preparation without inputs: it prepares targets and weights alone. What was fitted is shared."""
+        bare = Preparation(self.recipe.model_copy(update={"inputs": {}}))
+        bare.tasks = self.tasks
+        return bare
+
     def shapes(self) -> dict[str, dict[str, Any]]:
         return {name: modality.shape() for name, modality in self.modalities.items()}
 

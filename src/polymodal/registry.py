@@ -67,8 +67,15 @@ def find(kind: str, name: str, path: str = "") -> type[Any]:
     return known[name]
 
 
-def build(kind: str, options: Options | None, **context: Any) -> Any:
-    """Build the component that `options` belong to: `cls(options, **context)`; a complete recipe has no gaps."""
+def build(kind: str, options: Options | None, path: str, **context: Any) -> Any:
+    """Build the component that `options` belong to: `cls(options, **context)`; a complete recipe has no gaps.
+
+    Raises:
+        RecipeError: the component refuses an option; the recipe key `path` is put before its own.
+    """
     if options is None:
-        raise ValueError(f"the recipe is not complete: no {kind}")
-    return find(kind, options.name)(options, **context)
+        raise ValueError(f"the recipe is not complete: no {path}")
+    try:
+        return find(kind, options.name)(options, **context)
+    except RecipeError as error:
+        raise RecipeError(".".join(filter(None, [path, error.path])), error.problem) from None

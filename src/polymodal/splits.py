@@ -60,6 +60,30 @@ def make_folds(recipe: Recipe, table: Table, count: int) -> list[tuple[np.ndarra
     return folds(len(table), count, recipe.seed, groups=groups, labels=labels)
 
 
+def make_fold_parts(recipe: Recipe, table: Table, count: int) -> list[dict[str, Part]]:
+    """`make_folds` as parts: the fold's rows are `test`; a share `data.split.valid` of the others is `valid`, also
+    grouped and stratified; the rest is `train`.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    split = recipe.data.split.model_copy(update={"test": 0.0})
+    groups = _cells(table, split.group) if split.group else None
+    labels = strata(recipe, table) if split.stratify else None
+    made = []
+    for others, fold in make_folds(recipe, table, count):
+        divided = split_rows(
+            len(others),
+            split,
+            recipe.seed,
+            groups=None if groups is None else [groups[row] for row in others],
+            stratify_by=None if labels is None else labels[others],
+        )
+        rows = {"train": others[divided["train"]], "valid": others[divided["valid"]], "test": fold}
+        made.append({name: Part(table, part) for name, part in rows.items()})
+    return made
+
+
 def strata(recipe: Recipe, table: Table) -> np.ndarray | None:
     """A class number per row when the only output is a classification of one column, else None."""
     specs = list(recipe.outputs.values())

@@ -184,7 +184,7 @@ def test_graph_stays_closed_over_layers() -> None:
 def test_graph_with_an_unknown_input_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"fusion\.graph\.0: there is no input 'txt'; did you mean 'text'") as caught:
         make("attention", graph=[["image", "txt"]])
-    assert caught.value.path == "fusion.graph.0"
+    assert caught.value.path == "graph.0"
 
 
 def test_closed_gate_keeps_inputs_apart() -> None:

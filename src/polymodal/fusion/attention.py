@@ -69,7 +69,7 @@ def _adjacency(graph: list[tuple[str, str]], inputs: list[str]) -> Tensor:
         for name in pair:
             if name not in inputs:
                 problem = f"there is no input {name!r}; {nearest(name, inputs)}"
-                raise RecipeError(f"fusion.graph.{edge}", problem)
+                raise RecipeError(f"graph.{edge}", problem)
         a, b = (1 + inputs.index(name) for name in pair)
         reads[a, b] = reads[b, a] = True
     return reads

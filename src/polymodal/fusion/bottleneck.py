@@ -52,7 +52,7 @@ class Bottleneck(TokenFusion):
         super().__init__(options, inputs=inputs, width=width)
         if options.fusion_layer > options.layers - 2:
             problem = f"with {options.layers} layers it is at most {options.layers - 2}, not {options.fusion_layer}"
-            raise RecipeError("fusion.fusion_layer", problem)
+            raise RecipeError("fusion_layer", problem)
         self.fusion_layer, self.bottlenecks = options.fusion_layer, options.bottlenecks
         self.cls = nn.Parameter(torch.randn(len(inputs), 1, 1, width) * SPREAD)
         self.shared = nn.Parameter(torch.randn(1, options.bottlenecks, width) * SPREAD)

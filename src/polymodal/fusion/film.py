@@ -43,7 +43,7 @@ class FiLM(Fusion):
         self.condition = inputs[-1] if options.condition is None else options.condition
         if self.condition not in inputs:
             problem = f"there is no input {self.condition!r}; {nearest(self.condition, inputs)}"
-            raise RecipeError("fusion.condition", problem)
+            raise RecipeError("condition", problem)
         self.others = [name for name in inputs if name != self.condition] or [self.condition]
         self.project = nn.Linear(width, width)
         self.modulate = nn.Linear(width, 2 * width)

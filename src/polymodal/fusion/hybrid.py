@@ -56,8 +56,8 @@ class Hybrid(DecisionFusion):
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if "joint" in inputs:
-            raise RecipeError("inputs.joint", "the hybrid fusion has a view of this name; rename the input")
-        self.joint: Fusion = build("fusion", options.joint, inputs=inputs, width=width)
+            raise RecipeError("", "the hybrid fusion has a view named joint; rename the input of that name")
+        self.joint: Fusion = build("fusion", options.joint, "joint", inputs=inputs, width=width)
         self.combiner = Combiner(options.combine, self.view_names())
 
     @property

@@ -119,7 +119,7 @@ def _text_input(text: str | None, inputs: list[str]) -> str | None:
     if text == "auto" and text not in inputs:
         return inputs[-1] if len(inputs) > 1 else None
     if text not in inputs:
-        raise RecipeError("fusion.text", f"there is no input {text!r}; {nearest(text, inputs)}")
+        raise RecipeError("text", f"there is no input {text!r}; {nearest(text, inputs)}")
     if len(inputs) == 1:
-        raise RecipeError("fusion.text", f"{text!r} is the only input: the queries have nothing else to read")
+        raise RecipeError("text", f"{text!r} is the only input: the queries have nothing else to read")
     return text

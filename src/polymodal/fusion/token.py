@@ -35,7 +35,7 @@ class TokenFusion(Fusion):
         if width % options.heads:
             fitting = ", ".join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
             problem = f"{options.heads} heads do not divide the width {width}; choose from {fitting}"
-            raise RecipeError("fusion.heads", problem)
+            raise RecipeError("heads", problem)
 
     def presence(self, tokens: dict[str, Tokens]) -> Tensor:
         """Which inputs each row has, `[batch, inputs]` bool."""

@@ -84,7 +84,8 @@ class Recipe(Sized):
 
     @model_validator(mode="after")
     def _columns_default_to_names(self) -> Self:
-        for name, spec in [*self.inputs.items(), *self.outputs.items()]:
+        specs: list[tuple[str, InputSpec | OutputSpec]] = [*self.inputs.items(), *self.outputs.items()]
+        for name, spec in specs:
             if not spec.columns:
                 spec.columns = [name]
         return self
@@ -98,10 +99,7 @@ class Recipe(Sized):
         """
         from polymodal.recipe.overrides import apply_overrides
 
-        if isinstance(source, dict):
-            values = source
-        else:
-            values = read_mapping(Path(source))
+        values = source if isinstance(source, dict) else read_mapping(Path(source))
         return cls(**apply_overrides(values, overrides or []))
 
     def to_dict(self) -> dict[str, Any]:

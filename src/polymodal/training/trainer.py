@@ -50,6 +50,7 @@ class History:
     notices: list[str] = field(default_factory=list)
     seconds: float = 0.0
     steps: int = 0
+    rows: int = 0
     averaged: list[int] = field(default_factory=list)
 
 
@@ -156,7 +157,7 @@ class Trainer:
         norm = clip_gradient([p for group in self.optimiser.param_groups for p in group["params"]], self.options.clip)
         self.optimiser.step()
         self.schedule.step()
-        self.history.steps = step
+        self.history.steps, self.history.rows = step, self.history.rows + len(batch)
         for name, value in parts.items():
             self.epoch_loss[name] = self.epoch_loss.get(name, 0.0) + float(value)
         if logged:

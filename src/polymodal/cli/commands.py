@@ -1,0 +1,280 @@
+"""The commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.table import Table as Grid
+
+from polymodal.cli.output import emit
+
+app = typer.Typer(
+    help="Turn a table of mixed media into a multimodal model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[str, typer.Argument(help="CSV, TSV, JSON lines, Parquet or Arrow file, or an image folder.")]
+ModelDir = Annotated[Path, typer.Argument(help="A model directory, as `fit` leaves it.")]
+Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for several.")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe file, YAML or JSON.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of the recipe, as training.epochs=5.")
+]
+Root = Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: that of the table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+Strict = Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")]
+
+
+@app.command()
+def fit(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")],
+    target: Target = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    valid: Annotated[str | None, typer.Option(help="Table for validation; default: split off.")] = None,
+    test: Annotated[str | None, typer.Option(help="Table for the final score; default: split off.")] = None,
+    root: Root = None,
+    strict: Strict = False,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint of a killed run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the model directory --out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a table, score it, and write a model directory with a report."""
+    from polymodal.fit import fit as run
+
+    model = run(
+        data,
+        target,
+        recipe=recipe,
+        settings=[*(settings or []), *(["data.strict=true"] if strict else [])],
+        valid=valid,
+        test=test,
+        root=root,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        progress=not as_json,
+    )
+    _finished(model, out, as_json)
+
+
+@app.command()
+def predict(
+    model_dir: ModelDir,
+    data: Annotated[str, typer.Argument(help='A table, or a row as JSON: \'{"image": "a.png", "question": "..."}\'.')],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write: .csv, .tsv, .jsonl, .parquet or .arrow.")
+    ] = None,
+    probabilities: Annotated[bool, typer.Option(help="Also write the probability of every class.")] = False,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Predict every row of a table, in the order of the rows."""
+    from polymodal.data.faults import Faults
+    from polymodal.loading import load
+    from polymodal.predictions import collect, write_predictions
+
+    model = load(model_dir)
+    inline = data.lstrip().startswith(("{", "["))
+    table = model.open(data, root or (Path.cwd() if inline else None))
+    faults = Faults(strict)
+    if out is None:
+        rows = collect(model, table, faults, probabilities=probabilities)
+        value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
+        shown: list[RenderableType] = [_grid(rows)] if rows else []
+    else:
+        count = write_predictions(model, table, faults, out, probabilities=probabilities)
+        value, shown = {"rows": count, "out": str(out)}, [f"{count} predictions in {out}"]
+    value["faults"] = [vars(fault) for fault in faults.found]
+    emit(value, shown, as_json=as_json)
+    _tell_faults([f"row {f.row}, column {f.column}: {f.reason}" for f in faults.found], as_json)
+
+
+@app.command()
+def evaluate(model_dir: ModelDir, data: Data, root: Root = None, strict: Strict = False, as_json: Json = False) -> None:
+    """Score a model on rows whose targets are known, with intervals and floors."""
+    from polymodal.loading import load
+    from polymodal.report.table import scores_grid
+
+    scores = load(model_dir).evaluate(data, root=root, strict=strict)
+    emit({"scores": scores}, [scores_grid({Path(data).name: scores})], as_json=as_json)
+
+
+@app.command()
+def recipe(
+    data: Data,
+    target: Target = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Show what `fit` would do: the role of every column, the complete recipe, and what it would cost."""
+    from polymodal.estimate import estimate
+    from polymodal.fit import plan_fit
+
+    plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, root=root)
+    cost = estimate(plan, parts)
+    roles = [vars(role) for role in plan.roles]
+    value = {"roles": roles, "estimate": cost.to_dict(), "recipe": plan.recipe.to_dict()}
+    shown: list[RenderableType] = [
+        _grid([{"column": r["column"], "role": r["role"], "kind": r["kind"], "why": r["reason"]} for r in roles]),
+        cost.text(),
+        "",
+        plan.recipe.to_yaml(),
+    ]
+    emit(value, shown, as_json=as_json)
+
+
+@app.command("list")
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help="modality, encoder, fusion, decoder or task.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the components that recipes can name."""
+    from polymodal.registry import KINDS, components
+
+    kinds = [kind] if kind else list(KINDS)
+    rows = [
+        {"kind": each, "name": name, "what": (component.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")}
+        for each in kinds
+        for name, component in components(each).items()
+    ]
+    emit({"components": rows}, [_grid(rows)], as_json=as_json)
+
+
+@app.command("cross-validate")
+def cross_validate(
+    data: Data,
+    target: Target = None,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for cross_validation.json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and score by k folds, grouped and stratified as `data.split` says."""
+    from polymodal.crossvalidation import cross_validate as run
+    from polymodal.report.table import scores_grid
+
+    result = run(data, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=not as_json)
+    emit(result.to_dict(), [scores_grid({f"{folds} folds": result.scores})], as_json=as_json)
+
+
+@app.command()
+def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as_json: Json = False) -> None:
+    """Compare two models on the same rows by paired tests."""
+    from polymodal.comparison import compare as run
+    from polymodal.loading import load
+
+    found = run(load(first), load(second), data, root=root)
+    rows = [
+        {"output": output, "metric": metric, **{key: _short(number) for key, number in one.items()}}
+        for output, metrics in found.items()
+        for metric, one in metrics.items()
+    ]
+    emit({"comparison": found}, [_grid(rows)], as_json=as_json)
+
+
+@app.command()
+def ensemble(
+    members: Annotated[list[Path], typer.Argument(help="Model directories.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.")],
+    method: Annotated[str, typer.Option(help="average, weighted, vote, product or stack.")] = "average",
+    data: Annotated[
+        str | None, typer.Option(help="Held-out rows on which weighted, product and stack are fitted.")
+    ] = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Combine separately trained models into one."""
+    from polymodal.ensemble import ensemble as run
+
+    run(list(members), method=method, data=data, root=root).save(out)
+    text = f"{len(members)} models combined by {method} in {out}"
+    emit({"out": str(out), "members": [str(member) for member in members], "method": method}, [text], as_json=as_json)
+
+
+@app.command()
+def schema(as_json: Json = False) -> None:
+    """Print the JSON schema of recipes."""
+    from polymodal.recipe.recipe import Recipe
+
+    emit(Recipe.model_json_schema(), [], as_json=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")] = Path("runs/demo"),
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
+    from polymodal.demo import run_demo
+
+    _finished(run_demo(out, settings, progress=not as_json), out, as_json)
+
+
+def _finished(model: Any, out: Path, as_json: bool) -> None:
+    """What `fit` ends with: the scores, notices, faults, and where things are."""
+    from polymodal.report.table import scores_grid
+
+    run = model.run
+    value = {"out": str(out), "metrics": model.metrics, "seconds": run["seconds"], "notices": run["notices"]}
+    value["faults"] = run["faults"]
+    part = {"test": model.metrics["test"]} if "test" in model.metrics else model.metrics
+    seconds = run["seconds"]
+    shown: list[RenderableType] = [
+        scores_grid(part),
+        f"trained {run['parameters']:,} parameters in {seconds['training']:.0f} s ({run['rows_per_second']:,.0f} rows/s), "
+        f"{seconds['total']:.0f} s with preparation and scoring",
+        f"model {out}   report {out / 'report.html'}",
+    ]
+    emit(value, shown, as_json=as_json)
+    for shared in run["shared_items"]:
+        between = " and ".join(shared["between"])
+        _note(
+            f"input {shared['input']!r}: {shared['items']} items are in {between} both ({shared['rows']} rows)", as_json
+        )
+    for notice in run["notices"]:
+        _note(notice, as_json)
+    faults = run["faults"]
+    if faults["count"]:
+        by_column = ", ".join(f"{column}: {count}" for column, count in faults["by_column"].items())
+        _note(f"{faults['count']} cells could not be used ({by_column}); listed in {out / 'faults.jsonl'}", as_json)
+
+
+def _tell_faults(lines: list[str], as_json: bool) -> None:
+    for line in lines[:10]:
+        _note(line, as_json)
+    if len(lines) > 10:
+        _note(f"and {len(lines) - 10} more cells that could not be used", as_json)
+
+
+def _note(text: str, as_json: bool) -> None:
+    if not as_json:
+        Console(stderr=True).print(f"[yellow]note[/yellow]  {text}", soft_wrap=True, highlight=False)
+
+
+def _grid(rows: list[dict[str, Any]]) -> RenderableType:
+    """Rows as a plain table, the first 50 of them."""
+    grid = Grid(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        grid.add_column(name, overflow="fold")
+    for row in rows[:50]:
+        grid.add_row(*(str(_short(cell)) for cell in row.values()))
+    if len(rows) > 50:
+        grid.caption = f"and {len(rows) - 50} more rows; write them all with --out"
+    return grid
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value

@@ -1,0 +1,108 @@
+"""Predictions as rows of a table: in memory, or streamed to a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from polymodal.data.faults import Faults
+from polymodal.data.table import Table
+from polymodal.errors import DataError, nearest
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
+
+
+def collect(model: Any, table: Table, faults: Faults, *, probabilities: bool) -> list[dict[str, Any]]:
+    """The predictions of every row as dicts: the answer by output and, for classes, its probability."""
+    return [row for block in _blocks(model, table, faults, probabilities) for row in block]
+
+
+def write_predictions(model: Any, table: Table, faults: Faults, path: Path, *, probabilities: bool) -> int:
+    """Stream the predictions of `table` to `path`, in the format of its suffix; return the number of rows.
+
+    The file appears when it is complete.
+
+    Raises:
+        DataError: the suffix is not one that can be written.
+    """
+    if path.suffix not in SUFFIXES:
+        raise DataError(
+            f"predictions cannot be written as {path.suffix!r}; {nearest(path.suffix, SUFFIXES)}", file=str(path)
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    blocks = _blocks(model, table, faults, probabilities)
+    count = _write_lines(blocks, part) if path.suffix == ".jsonl" else _write_arrow(blocks, part, path.suffix)
+    part.replace(path)
+    return count
+
+
+def _blocks(model: Any, table: Table, faults: Faults, probabilities: bool) -> Iterator[list[dict[str, Any]]]:
+    tasks = model.tasks
+    for rows, decided in model.stream(table, faults):
+        answers: list[dict[str, Any]] = [{} for _ in rows]
+        for name, distribution in decided.items():
+            task = tasks[name]
+            for row, answer in zip(answers, task.predict(distribution), strict=True):
+                row[name] = answer
+            if task.space == "categorical":
+                _add(answers, f"{name}.probability", distribution.max(1))
+            if probabilities and task.space != "real":
+                for place, label in enumerate(task.classes):
+                    _add(answers, f"{name}.{label}", distribution[:, place])
+        yield answers
+
+
+def _add(rows: list[dict[str, Any]], name: str, values: np.ndarray) -> None:
+    for row, value in zip(rows, values.tolist(), strict=True):
+        row[name] = value
+
+
+def _write_lines(blocks: Iterator[list[dict[str, Any]]], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for block in blocks:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in block)
+            count += len(block)
+    return count
+
+
+def _write_arrow(blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str) -> int:
+    writer: Any = None
+    schema: pa.Schema | None = None
+    count = 0
+    try:
+        for block in blocks:
+            if suffix in (".csv", ".tsv"):
+                block = [{name: _flat(cell) for name, cell in row.items()} for row in block]
+            batch = pa.RecordBatch.from_pylist(block, schema=schema)
+            if writer is None:
+                schema = batch.schema
+                writer = _writer(path, suffix, schema)
+            writer.write_batch(batch)
+            count += len(block)
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
+    if suffix == ".parquet":
+        return pa.parquet.ParquetWriter(path, schema)
+    if suffix == ".arrow":
+        return pa.ipc.new_file(str(path), schema)
+    options = pa.csv.WriteOptions(delimiter="\t" if suffix == ".tsv" else ",", quoting_style="needed")
+    return pa.csv.CSVWriter(str(path), schema, write_options=options)
+
+
+def _flat(cell: Any) -> Any:
+    """A list of labels or numbers as one text cell."""
+    return "|".join(map(str, cell)) if isinstance(cell, list | tuple) else cell
