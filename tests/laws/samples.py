@@ -1,0 +1,156 @@
+"""Sample data of every modality and task, and ways from a recipe to prepared rows, networks and models."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.data.faults import Faults
+from polymodal.data.synthetic import planted_images
+from polymodal.data.table import open_table
+from polymodal.experiment import Experiment, prepare_experiment, train_model
+from polymodal.folders import cache_folder
+from polymodal.model import Model, make_network
+from polymodal.network import Network
+from polymodal.plan import complete_schedule, make_plan
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import Recipe
+from polymodal.splits import Part
+from polymodal.tokens import Batch
+
+Columns = dict[str, list[Any]]
+
+WORDS = ["Amber", "birch", "cloud", "Drift", "ember", "frost", "grove", "haze"]
+FIXED = {"precision": "fp32", "threads": 1}
+
+
+def texts(rows: int, draw: np.random.Generator) -> Columns:
+    return {"text": [" ".join(draw.choice(WORDS, draw.integers(1, 9)).tolist()) for _ in range(rows)]}
+
+
+def images(rows: int, draw: np.random.Generator) -> Columns:
+    """Oblong pictures, each shared by up to three rows."""
+    pictures = planted_images((rows + 2) // 3, int(draw.integers(1000)), size=40)["image"]
+    return {"image": [pictures[row // 3].resize((40, 48)) for row in range(rows)]}
+
+
+def numbers(rows: int, draw: np.random.Generator) -> Columns:
+    """A symmetric column with gaps and one outlier, and a skewed one."""
+    plain = draw.normal(size=rows).tolist()
+    plain[1::4] = [None] * len(plain[1::4])
+    return {"plain": [40.0, *plain[1:]], "skewed": draw.lognormal(0, 1.5, rows).tolist()}
+
+
+def categories(rows: int, draw: np.random.Generator) -> Columns:
+    """Labels of very different frequency, and labels with gaps."""
+    often = np.where(draw.random(rows) < 0.9, "usual", "seldom").tolist()
+    some = draw.choice(["p", "q", "r"], rows).tolist()
+    some[1::4] = [None] * len(some[1::4])
+    return {"often": ["once", "twice", "twice", *often[3:]], "some": some}
+
+
+#: One maker of sample columns for each modality: a new modality needs one line here.
+INPUTS: dict[str, Callable[[int, np.random.Generator], Columns]] = {
+    "text": texts,
+    "image": images,
+    "number": numbers,
+    "category": categories,
+}
+
+
+def classes(rows: int, draw: np.random.Generator) -> list[Any]:
+    return ["rare", *draw.choice(["no", "no", "yes"], rows - 1).tolist()]
+
+
+def label_sets(rows: int, draw: np.random.Generator) -> list[Any]:
+    return ["u|v,w", *draw.choice(["u", "v", "u|v", ""], rows - 1).tolist()]
+
+
+def quantities(rows: int, draw: np.random.Generator) -> list[Any]:
+    return draw.lognormal(1, 0.8, rows).tolist()
+
+
+#: One maker of target cells for each task: a new task needs one line here.
+TARGETS: dict[str, Callable[[int, np.random.Generator], list[Any]]] = {
+    "classify": classes,
+    "multilabel": label_sets,
+    "regress": quantities,
+}
+
+
+def sample(kind: str, name: str, rows: int = 24) -> Columns:
+    """Sample columns of a modality, or of a task (then one column, `target`)."""
+    draw = np.random.default_rng(zlib.crc32(name.encode()))
+    return INPUTS[name](rows, draw) if kind == "modality" else {"target": TARGETS[name](rows, draw)}
+
+
+def sample_table(modalities: list[str], tasks: list[str], rows: int = 24) -> tuple[Columns, dict[str, Any]]:
+    """A table with one input per modality and one output per task, and the recipe keys that say so."""
+    columns: Columns = {}
+    inputs, outputs = {}, {}
+    for modality in modalities:
+        found = sample("modality", modality, rows)
+        columns |= found
+        inputs[f"in_{modality}"] = {"modality": modality, "columns": list(found)}
+    for task in tasks:
+        columns[f"y_{task}"] = sample("task", task, rows)["target"]
+        outputs[f"y_{task}"] = {"task": task}
+    return columns, {"inputs": inputs, "outputs": outputs}
+
+
+def light(options: dict[str, Any]) -> dict[str, Any]:
+    """The same encoder options with the least value of `scale`-like dials, so that tests stay quick."""
+    if options["name"] == "vgg16":
+        return {"scale": 0.0625, **options}
+    return options
+
+
+def table_of(columns: Columns) -> Any:
+    return open_table(columns, cache=cache_folder() / "tables")
+
+
+def prepare(columns: Columns, **recipe: Any) -> tuple[Preparation, PreparedTable]:
+    """A fitted preparation of the complete recipe, and the prepared rows, in memory."""
+    table = table_of(columns)
+    complete = make_plan(table, Recipe(**{"width": 16, "seed": 0, **recipe})).recipe
+    preparation = Preparation(complete)
+    preparation.fit(table, np.arange(len(table)))
+    return preparation, preparation.prepare(table, Faults(), folder=None, cache=None)
+
+
+def network_of(preparation: Preparation, seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    return make_network(preparation.recipe, preparation)
+
+
+def whole_batch(preparation: Preparation, prepared: PreparedTable) -> Batch:
+    return preparation.batch(prepared, np.arange(prepared.rows))
+
+
+def total_loss(preparation: Preparation, network: Network, batch: Batch, hidden: Any = None) -> Tensor:
+    """The loss that training minimises."""
+    from polymodal.training.loss import Loss
+
+    weights = {name: spec.weight for name, spec in preparation.recipe.outputs.items()}
+    return Loss(preparation.tasks, weights, "fixed")(network(batch, hidden), batch)[0]
+
+
+def experiment(parts: dict[str, Columns], folder: Path, **recipe: Any) -> Experiment:
+    """Tables for `train`, `valid` and perhaps `test`, prepared for the complete recipe."""
+    tables = {name: table_of(columns) for name, columns in parts.items()}
+    training = {**FIXED, **recipe.pop("training", {})}
+    complete = make_plan(tables["train"], Recipe(**{"width": 16, "training": training, **recipe})).recipe
+    complete = complete_schedule(complete, len(tables["train"]))
+    rows = {name: Part(table, np.arange(len(table))) for name, table in tables.items()}
+    return prepare_experiment(complete, rows, folder=folder, cache=None, progress=Progress(False))
+
+
+def trained(parts: dict[str, Columns], folder: Path, **recipe: Any) -> Model:
+    return train_model(experiment(parts, folder, **recipe), progress=Progress(False))

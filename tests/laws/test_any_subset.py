@@ -1,0 +1,89 @@
+"""Law 3: every fusion trains and predicts with every subset of its inputs present."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+
+from laws.samples import network_of, prepare, sample_table, table_of, total_loss, whole_batch
+from polymodal.data.faults import Faults
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.registry import components
+
+ROWS = 8
+PRESENT = torch.tensor(list(product([True, False], repeat=3)))  # the last subset has nothing
+TASKS = ["classify", "multilabel", "regress"]
+
+
+def assert_trains_and_predicts(
+    preparation: Preparation, prepared: PreparedTable, hidden: dict[str, torch.Tensor]
+) -> None:
+    network, batch = network_of(preparation), whole_batch(preparation, prepared)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
+    network.train()
+    loss = total_loss(preparation, network, batch, hidden)
+    assert torch.isfinite(loss)
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+    optimiser.step()
+    for name, parameter in network.named_parameters():
+        assert torch.isfinite(parameter).all(), name
+    network.eval()
+    with torch.no_grad():
+        for name, decided in network(batch, hidden).items():
+            assert decided.values.shape == (ROWS, preparation.tasks[name].outputs)
+            assert torch.isfinite(decided.values).all(), name
+
+
+@pytest.mark.parametrize("fusion", components("fusion"))
+def test_of_three_inputs(fusion: str) -> None:
+    """Each subset in a batch of its own, and all subsets in one batch."""
+    columns, recipe = sample_table(["text", "number", "category"], TASKS, rows=ROWS)
+    preparation, prepared = prepare(columns, **recipe, fusion=fusion)
+    names = list(recipe["inputs"])
+    for subset in [row.expand(ROWS, 3) for row in PRESENT] + [PRESENT]:
+        hidden = {name: ~subset[:, place] for place, name in enumerate(names)}
+        assert_trains_and_predicts(preparation, prepared, hidden)
+
+
+@pytest.mark.parametrize("fusion", components("fusion"))
+def test_of_one_input(fusion: str) -> None:
+    columns, recipe = sample_table(["text"], TASKS, rows=ROWS)
+    preparation, prepared = prepare(columns, **recipe, fusion=fusion)
+    for absent in (torch.zeros(ROWS), torch.ones(ROWS), torch.arange(ROWS) % 2):
+        assert_trains_and_predicts(preparation, prepared, {"in_text": absent.bool()})
+
+
+@pytest.mark.parametrize("fusion", components("fusion"))
+def test_a_column_that_a_batch_lacks_altogether(fusion: str) -> None:
+    """Then the input's encoder has no item to encode."""
+    columns, recipe = sample_table(["text", "category"], TASKS, rows=2 * ROWS)
+    columns["text"][:ROWS] = [None] * ROWS
+    preparation, prepared = prepare(columns, **recipe, fusion=fusion)
+    network = network_of(preparation)
+    batch = preparation.batch(prepared, torch.arange(ROWS).numpy())
+    assert not batch.inputs["in_text"].present.any()
+    loss = total_loss(preparation, network, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("fusion", components("fusion"))
+def test_an_absent_input_says_nothing(fusion: str) -> None:
+    """What an absent input's cell would have held does not matter: hiding it equals not having it."""
+    columns, recipe = sample_table(["text", "number"], TASKS, rows=ROWS)
+    columns["skewed"][0] = columns["plain"][0] = 3.0
+    preparation, prepared = prepare(columns, **recipe, fusion=fusion)
+    network = network_of(preparation).eval()
+    lacking = {**columns, "text": [None, *columns["text"][1:]]}
+    with torch.no_grad():
+        hidden = network(whole_batch(preparation, prepared), {"in_text": torch.arange(ROWS) == 0})
+        block = next(iter(preparation.blocks(table_of(lacking), Faults())))
+        absent = network(whole_batch(preparation, preparation.prepare_block(block)))
+    for name in hidden:
+        torch.testing.assert_close(hidden[name].values, absent[name].values, atol=1e-5, rtol=0)

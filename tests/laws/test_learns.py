@@ -1,0 +1,98 @@
+"""Law 4: what claims to see an interaction learns one, and what cannot does not.
+
+The planted target is the exclusive-or of a bit in input `a` and a bit in input `b`. A model that adds what it reads
+from each input, `f(a) + g(b)`, may still name three of the four cases rightly by chance, so accuracy does not tell
+it from one that learns a little. The area under the ROC curve does: of the four pairs (a case with "yes", a case
+with "no") any sum orders exactly two rightly, whatever f and g are, so it is 1/2.
+
+That every encoder learns a signal of its modality, and every task its target, is in tests/encoders and tests/tasks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from laws.samples import Columns, trained
+from polymodal.data.synthetic import exclusive_or
+from polymodal.recipe.recipe import DEFAULT_DECODER
+from polymodal.registry import components
+
+TRAINING = {"epochs": 16, "batch": 32, "learning_rate": 0.01, "patience": 16, "average": 1}
+TEST = exclusive_or(400, seed=3)
+FUSIONS: dict[str, Any] = components("fusion")
+#: Every fusion as it is, and two that an option turns from additive to interacting or back.
+VARIANTS: list[dict[str, Any]] = [
+    *({"name": name} for name in FUSIONS),
+    {"name": "weighted", "attention": True},
+    {"name": "concat", "layers": 0},
+]
+
+
+def interacts(options: dict[str, Any]) -> bool:
+    component = FUSIONS[options["name"]]
+    return component(component.Options(**options), inputs=["a", "b"], width=16).interacts
+
+
+def feature_level(options: dict[str, Any]) -> bool:
+    return FUSIONS[options["name"]].level == "feature"
+
+
+INTERACTING = [options for options in VARIANTS if interacts(options)]
+ADDITIVE = [options for options in VARIANTS if feature_level(options) and not interacts(options)]
+DECIDING_ALONE = [options for options in VARIANTS if not feature_level(options) and not interacts(options)]
+
+
+def scores(fusion: dict[str, Any], decoder: str, read: str = "ab") -> tuple[float, float]:
+    """Accuracy and area under the ROC curve, on fresh rows, of a model that reads the inputs `read`."""
+    parts: dict[str, Columns] = {"train": exclusive_or(320, seed=1), "valid": exclusive_or(80, seed=2)}
+    with TemporaryDirectory() as folder:
+        model = trained(
+            parts,
+            Path(folder),
+            inputs={one: {"modality": "number", "columns": [f"{one}{i}" for i in range(4)]} for one in read},
+            fusion=fusion,
+            outputs={"target": {"task": "classify", "decoder": decoder}},
+            training=TRAINING,
+        )
+    probability = model.predict_proba(TEST)[:, 1]
+    truth = [answer == "yes" for answer in TEST["target"]]
+    return float(((probability > 0.5) == truth).mean()), float(roc_auc_score(truth, probability))
+
+
+@pytest.mark.parametrize("options", INTERACTING, ids=str)
+def test_a_fusion_that_interacts_solves_it_with_a_linear_decoder(options: dict[str, Any]) -> None:
+    accuracy, _ = scores(options, "linear")
+    assert accuracy >= 0.85
+
+
+@pytest.mark.parametrize("options", ADDITIVE, ids=str)
+def test_an_additive_fusion_does_not_with_a_linear_decoder(options: dict[str, Any]) -> None:
+    _, area = scores(options, "linear")
+    assert area <= 0.6
+
+
+@pytest.mark.parametrize("options", [one for one in VARIANTS if one not in DECIDING_ALONE], ids=str)
+def test_every_joint_view_solves_it_with_the_default_decoder(options: dict[str, Any]) -> None:
+    """A hidden layer lets additive fusions interact too."""
+    accuracy, _ = scores(options, DEFAULT_DECODER)
+    assert accuracy >= 0.84
+
+
+@pytest.mark.parametrize("options", DECIDING_ALONE, ids=str)
+def test_decisions_of_single_inputs_do_not_combine_to_it(options: dict[str, Any]) -> None:
+    """Each view is trained on its own loss, and p(yes | one input) is 1/2 whatever the decoder: there is nothing in
+    the decisions from which the answer could be combined. A score above chance would mean that a view has seen
+    another input."""
+    _, area = scores(options, DEFAULT_DECODER)
+    assert area <= 0.6
+
+
+@pytest.mark.parametrize("read", ["a", "b"])
+def test_no_single_input_tells_it(read: str) -> None:
+    _, area = scores({"name": "concat"}, DEFAULT_DECODER, read)
+    assert area <= 0.6

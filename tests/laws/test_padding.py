@@ -1,0 +1,74 @@
+"""Law 1: the outputs of a row do not depend on the rows it is batched with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from laws.samples import light, network_of, prepare, sample, sample_table
+from polymodal.network import Network
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.registry import components
+from polymodal.tokens import Tokens
+
+WITHIN = 1e-5
+ENCODERS = [(encoder.modality, name) for name, encoder in components("encoder").items()]
+
+
+def assert_rows_stand_alone(preparation: Preparation, prepared: PreparedTable, network: Network) -> None:
+    """Every row decided alone, and beside one other, as in the whole batch."""
+    network.eval()
+    rows = np.arange(prepared.rows)
+    with torch.no_grad():
+        together = network(preparation.batch(prepared, rows))
+        for row in rows:
+            for mates in ([row], [row, (row + 7) % prepared.rows]):
+                alone = network(preparation.batch(prepared, np.array(mates)))
+                for name, decided in together.items():
+                    assert torch.isfinite(decided.values).all()
+                    torch.testing.assert_close(alone[name].values[0], decided.values[row], atol=WITHIN, rtol=0)
+
+
+@pytest.mark.parametrize(("modality", "encoder"), ENCODERS)
+def test_of_every_encoder(modality: str, encoder: str) -> None:
+    columns = sample("modality", modality, rows=8) | sample("task", "regress", rows=8)
+    spec = {"modality": modality, "columns": list(sample("modality", modality, rows=8))}
+    preparation, prepared = prepare(
+        columns, inputs={"x": {**spec, "encoder": light({"name": encoder})}}, outputs={"target": "regress"}
+    )
+    assert_rows_stand_alone(preparation, prepared, network_of(preparation))
+
+
+@pytest.mark.parametrize("fusion", components("fusion"))
+def test_of_every_fusion(fusion: str) -> None:
+    columns, recipe = sample_table(["text", "number", "category"], ["classify", "multilabel", "regress"], rows=8)
+    for place, name in enumerate(("text", "plain", "skewed", "often", "some")):
+        columns[name][place :: 3 + place] = [None] * len(columns[name][place :: 3 + place])
+    preparation, prepared = prepare(columns, **recipe, fusion=fusion)
+    assert_rows_stand_alone(preparation, prepared, network_of(preparation))
+
+
+@pytest.mark.parametrize("fusion", components("fusion"))
+def test_what_stands_in_padding_reaches_nothing(fusion: str) -> None:
+    """Positions that the mask calls padding may hold anything."""
+    torch.manual_seed(0)
+    component = components("fusion")[fusion]
+    method = component(component.Options(), inputs=["a", "b"], width=16).eval()
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    present = torch.tensor([True, True])
+    quiet = {name: Tokens(torch.randn(2, 3, 16), mask, present) for name in ("a", "b")}
+    loud = {
+        name: tokens.with_features(tokens.features.masked_fill(~mask.unsqueeze(-1), 1e4))
+        for name, tokens in quiet.items()
+    }
+    with torch.no_grad():
+        for one, other in zip(method(quiet), method(loud), strict=True):
+            torch.testing.assert_close(one.pooled, other.pooled, atol=WITHIN, rtol=0)
+            torch.testing.assert_close(one.weight, other.weight, atol=WITHIN, rtol=0)
+
+
+def test_of_a_whole_model() -> None:
+    columns, recipe = sample_table(list(components("modality")), ["classify", "regress"], rows=8)
+    preparation, prepared = prepare(columns, **recipe, fusion="attention")
+    assert_rows_stand_alone(preparation, prepared, network_of(preparation))

@@ -1,0 +1,136 @@
+"""Law 7: a run that is killed and resumed equals the one that was not, to the bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from laws.samples import experiment, sample_table
+from polymodal.experiment import Experiment, train_model
+from polymodal.model import Model
+from polymodal.progress import Advance, Progress
+from polymodal.training.checkpoint import read_checkpoint
+
+STEPS_PER_EPOCH = 3
+TRAINING = {
+    "epochs": 4,
+    "batch": 8,
+    "checkpoint_steps": 2,
+    "log_steps": 1,
+    "modality_dropout": 0.2,
+    "average": 2,
+    "balance": "uncertainty",
+}
+
+
+class Killed(Exception):
+    pass
+
+
+class KilledAt(Progress):
+    """Stops the run after `step` steps."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(False)
+        self.step = step
+
+    @contextmanager
+    def task(self, title: str, total: int | None) -> Iterator[Advance]:
+        advance = Advance()
+        advance.status = self.watch  # type: ignore[method-assign]
+        yield advance
+
+    def watch(self, done: int, planned: int, text: str) -> None:
+        if done == self.step:
+            self.kill()
+
+    def kill(self) -> None:
+        raise Killed
+
+
+class KilledForReal(KilledAt):
+    def kill(self) -> None:
+        import os
+
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def the_experiment(folder: Path) -> Experiment:
+    columns, recipe = sample_table(["text", "image", "number"], ["classify", "regress"])
+    return experiment({"train": columns, "valid": columns}, folder, **recipe, fusion="mixture", training=TRAINING)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return the_experiment(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared: Experiment) -> Model:
+    return train_model(prepared, progress=Progress(False))
+
+
+def assert_same_run(model: Model, other: Model) -> None:
+    state, wanted = model.network.state_dict(), other.network.state_dict()
+    assert [name for name in wanted if not torch.equal(state[name], wanted[name])] == []
+    for key in ("history", "steps", "averaged_epochs", "notices"):
+        assert model.run[key] == other.run[key], key
+
+
+@pytest.mark.parametrize("step", range(1, 4 * STEPS_PER_EPOCH + 1))
+def test_after_any_step(step: int, prepared: Experiment, uninterrupted: Model, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train_model(prepared, folder=tmp_path, progress=KilledAt(step))
+    torch.manual_seed(step)
+    resumed = train_model(prepared, folder=tmp_path, resume=True, progress=Progress(False))
+    assert_same_run(resumed, uninterrupted)
+
+
+def test_after_two_kills(prepared: Experiment, uninterrupted: Model, tmp_path: Path) -> None:
+    for step in (4, 9):
+        with pytest.raises(Killed):
+            train_model(prepared, folder=tmp_path, resume=True, progress=KilledAt(step))
+    assert_same_run(train_model(prepared, folder=tmp_path, resume=True, progress=Progress(False)), uninterrupted)
+
+
+def test_goes_on_from_the_checkpoint(prepared: Experiment, tmp_path: Path) -> None:
+    """Resuming is not training from the start: the steps before the checkpoint are not done again."""
+    with pytest.raises(Killed):
+        train_model(prepared, folder=tmp_path, progress=KilledAt(8))
+    _, facts = read_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert facts["history"]["steps"] >= 6
+    with pytest.raises(Killed):
+        train_model(prepared, folder=tmp_path, resume=True, progress=KilledAt(9))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines() if '"loss"' in line]
+    assert steps[0] == 1
+    assert steps.count(1) == 1
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from laws.test_resume import KilledForReal, the_experiment
+from polymodal.experiment import train_model
+train_model(the_experiment(Path({folder!r}) / "prepared"), folder=Path({folder!r}) / "run", progress=KilledForReal(8))
+"""
+
+
+def test_after_a_real_kill(prepared: Experiment, uninterrupted: Model, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    tests = str(Path(__file__).parents[1])
+    script = SCRIPT.format(tests=tests, folder=str(tmp_path))
+    ended: Any = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    resumed = train_model(prepared, folder=tmp_path / "run", resume=True, progress=Progress(False))
+    assert_same_run(resumed, uninterrupted)
