@@ -182,7 +182,7 @@ def test_graph_stays_closed_over_layers() -> None:
 
 
 def test_graph_with_an_unknown_input_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.graph\.0: there is no input 'txt'; did you mean 'text'") as caught:
+    with pytest.raises(RecipeError, match=r"graph\.0: there is no input 'txt'; did you mean 'text'") as caught:
         make("attention", graph=[["image", "txt"]])
     assert caught.value.path == "graph.0"
 
@@ -197,12 +197,12 @@ def test_closed_gate_keeps_inputs_apart() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_heads_must_divide_the_width(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.heads: 3 heads do not divide the width 16; choose from 1, 2, 4"):
+    with pytest.raises(RecipeError, match=r"heads: 3 heads do not divide the width 16; choose from 1, 2, 4"):
         make(name, heads=3)
 
 
 def test_bottleneck_needs_a_layer_that_reads() -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.fusion_layer: with 3 layers it is at most 1, not 2"):
+    with pytest.raises(RecipeError, match=r"fusion_layer: with 3 layers it is at most 1, not 2"):
         make("bottleneck", layers=3, fusion_layer=2)
 
 

@@ -314,7 +314,7 @@ def test_film_masks_other_missing_inputs_and_knows_its_condition() -> None:
     assert view.tokens.mask.tolist() == [[False, False, True, True], alone, alone]
     assert view.weight.tolist() == [1, 1, 0]
     with pytest.raises(
-        RecipeError, match=r"fusion\.condition: there is no input 'imge'; did you mean 'image'"
+        RecipeError, match=r"condition: there is no input 'imge'; did you mean 'image'"
     ):
         FiLM(FiLM.Options(condition="imge"), inputs=["image", "text"], width=2)
 
@@ -511,7 +511,7 @@ def test_bilinear_dropout_is_live_in_every_form(form: str) -> None:
 
 
 def test_products_that_would_not_fit_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"fusion\.dim: .* 5 inputs with dim 16 has 1419857 numbers"):
+    with pytest.raises(RecipeError, match=r"dim: .* 5 inputs with dim 16 has 1419857 numbers"):
         vector(TensorFusion, 5, 4, dim=16)
-    with pytest.raises(RecipeError, match=r"fusion\.form: 'full' over 3 inputs of width 300"):
+    with pytest.raises(RecipeError, match=r"form: 'full' over 3 inputs of width 300"):
         vector(Bilinear, 3, 300, form="full")

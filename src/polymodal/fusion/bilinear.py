@@ -85,7 +85,7 @@ class Bilinear(VectorFusion):
         folds, width = len(self.inputs) - 1, self.width
         if folds * width**3 > LARGEST:
             raise RecipeError(
-                "fusion.form",
+                "form",
                 f"'full' over {folds + 1} inputs of width {width} needs {folds * width**3} parameters (limit "
                 f"{LARGEST}); choose mlb, mfb or mutan, or a smaller width",
             )

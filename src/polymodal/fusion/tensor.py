@@ -42,7 +42,7 @@ class TensorFusion(VectorFusion):
         size = (options.dim + 1) ** len(inputs)
         if size > LARGEST:
             raise RecipeError(
-                "fusion.dim",
+                "dim",
                 f"the outer product of {len(inputs)} inputs with dim {options.dim} has {size} numbers (limit "
                 f"{LARGEST}); choose a smaller dim or the fusion 'lowrank'",
             )

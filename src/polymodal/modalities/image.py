@@ -72,6 +72,7 @@ class Image(Modality):
         super().__init__(options, columns=columns)
         self.column = columns[0]
         self.side = options.pixels or options.max_pixels
+        self._stores: dict[Path, ImageStore] = {}
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -104,9 +105,7 @@ class Image(Modality):
         """Images have nothing to learn from the training rows."""
 
     def prepare(self, block: Block) -> Prepared:
-        store = None
-        if block.cache is not None:
-            store = ImageStore(block.cache, self.side, self.side, f"{PREPARATION}, {self.options.fit}")
+        store = self._store(block.cache)
         positions: dict[Any, list[int]] = {}
         cells: dict[Any, Any] = {}
         for position, cell in enumerate(block.cells(self.column)):
@@ -141,6 +140,14 @@ class Image(Modality):
             arrays = [pixels[key] for key in keys]
             items = FixedItems({"pixels": np.stack(arrays) if arrays else self._none()})
         return Prepared(index, items, keys)
+
+    def _store(self, cache: Path | None) -> ImageStore | None:
+        """The store in `cache`, opened once: opening reads the keys of everything that is in it."""
+        if cache is None:
+            return None
+        if cache not in self._stores:
+            self._stores[cache] = ImageStore(cache, self.side, self.side, f"{PREPARATION}, {self.options.fit}")
+        return self._stores[cache]
 
     def _load(
         self,

@@ -12,8 +12,8 @@ class LimitOptions(Strict):
 
     megabytes: float = Field(default=64.0, gt=0)
     """Largest file or byte string, in MiB."""
-    megapixels: float = Field(default=64.0, gt=0)
-    """Largest image, in millions of pixels, read from its header."""
+    megapixels: float = Field(default=64.0, gt=0, le=178)
+    """Largest image, in millions of pixels, read from its header; Pillow itself refuses more than 178."""
 
 
 class SplitOptions(Strict):
