@@ -36,7 +36,7 @@ def write_artefact(folder: Path, weights: dict[str, Tensor], recipe_yaml: str, p
     write_json(folder / "preparation.json", preparation)
     files = [folder / "model.safetensors", folder / "recipe.yaml", folder / "preparation.json"]
     files += [path for path in sorted((folder / "preparation").rglob("*")) if path.is_file()]
-    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    sums = {path.relative_to(folder).as_posix(): file_sum(path) for path in files}
     write_json(folder / "manifest.json", {"format": FORMAT, "polymodal": __version__, "sha256": sums})
 
 
@@ -63,7 +63,7 @@ def check_artefact(folder: Path) -> None:
             raise ArtefactError(f"{manifest_path} names a file outside the model directory: {name}")
         if not path.is_file():
             raise ArtefactError(f"{path} is missing")
-        if _sha256(path) != expected:
+        if file_sum(path) != expected:
             raise ArtefactError(f"{path} was altered after the model was saved; restore it or train again")
 
 
@@ -95,6 +95,7 @@ def read_json(path: Path) -> Any:
         raise ArtefactError(f"{path} cannot be read: {error}") from None
 
 
-def _sha256(path: Path) -> str:
+def file_sum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
