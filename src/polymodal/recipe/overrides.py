@@ -37,7 +37,8 @@ def _put(recipe: dict[str, Any], path: str, value: Any) -> None:
     while True:
         key = max((name for name in place if rest == name or rest.startswith(f"{name}.")), key=len, default=None)
         if key is None:
-            key = rest.split(".", 1)[0]
+            # keys of training.parts are recipe paths, with dots of their own
+            key = rest.rpartition(".")[0] if walked == ["training", "parts"] else rest.split(".", 1)[0]
         walked.append(key)
         if rest == key:
             place[key] = value

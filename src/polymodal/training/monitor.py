@@ -55,7 +55,7 @@ class Monitor:
         if bool(torch.isfinite(loss)):
             return
         raise TrainingError(
-            f"the loss is {float(loss)}: {first_not_finite(self.network, batch)}. Lower training.learning_rate or "
+            f"the loss is {float(loss.detach())}: {first_not_finite(self.network, batch)}. Lower training.learning_rate or "
             "training.clip, or set training.precision=fp32"
         )
 

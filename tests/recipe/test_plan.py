@@ -1,0 +1,80 @@
+"""Inference: what each column is taken for, and that the user overrides any of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polymodal.data import synthetic
+from polymodal.data.table import open_table
+from polymodal.errors import DataError, RecipeError
+from polymodal.plan import Plan, complete_schedule, make_plan
+from polymodal.recipe.recipe import Recipe
+
+
+def plan(columns: dict[str, list[Any]], tmp_path: Path, targets: list[str], **recipe: Any) -> Plan:
+    return make_plan(open_table(columns, cache=tmp_path), Recipe.read(recipe), targets)
+
+
+def test_kinds_are_inferred_with_reasons(tmp_path: Path) -> None:
+    made = plan({**synthetic.mixed(200, 0), "id": list(range(200)), "same": ["x"] * 200}, tmp_path, ["answer"])
+    kinds = {role.column: (role.role, role.kind) for role in made.roles}
+    assert kinds["image"] == ("input", "image")
+    assert kinds["question"] == ("input", "text")
+    assert kinds["score"] == ("input", "number")
+    assert kinds["mode"] == ("input", "category")
+    assert kinds["answer"] == ("target", "classify")
+    assert kinds["id"][0] == kinds["same"][0] == "ignored"
+    assert all(role.reason for role in made.roles)
+
+
+def test_numbers_are_grouped_and_a_number_target_is_regression(tmp_path: Path) -> None:
+    made = plan(synthetic.exclusive_or(100, 0), tmp_path, ["a0"])
+    assert made.recipe.inputs["numbers"].columns == ["a1", "a2", "a3", "b0", "b1", "b2", "b3"]
+    assert made.recipe.outputs["a0"].task.name == "regress"
+
+
+def test_the_user_overrides_any_kind(tmp_path: Path) -> None:
+    columns = {"zip": [10115, 20095, 50667, 80331] * 25, "y": ["a", "b"] * 50}
+    made = plan(columns, tmp_path, ["y"], inputs={"zip": "category"})
+    assert made.recipe.inputs["zip"].modality.name == "category"
+    made = plan({"x": [1, 2] * 50, "rating": [1, 5] * 50}, tmp_path, [], outputs={"rating": "regress"})
+    assert made.recipe.outputs["rating"].task.name == "regress"
+
+
+def test_the_size_dial_reaches_what_follows_from_the_data(tmp_path: Path) -> None:
+    columns = {"photo": synthetic.planted_images(40, 0, size=224)["image"], "y": ["a", "b"] * 20}
+    tiny, base = (plan(columns, tmp_path, ["y"], size=size) for size in ("tiny", "base"))
+    assert tiny.recipe.inputs["photo"].modality.pixels == 64
+    assert base.recipe.inputs["photo"].modality.pixels == 224
+
+
+@pytest.mark.parametrize(
+    ("targets", "recipe", "message"),
+    [
+        (["anwser"], {}, "did you mean 'answer'"),
+        ([], {}, "say what to predict"),
+        (["answer"], {"inputs": {"iamge": "image"}}, "inputs.iamge.columns"),
+        (["answer"], {"inputs": {"answer": "category"}}, "is a target"),
+        (["answer"], {"data": {"ignore": ["nothing"]}}, "data.ignore"),
+        (["answer"], {"inputs": {"both": {"columns": ["question", "mode"], "modality": "text"}}}, "one column"),
+    ],
+)
+def test_wrong_columns_are_named(tmp_path: Path, targets: list[str], recipe: dict, message: str) -> None:
+    with pytest.raises(RecipeError, match=message.replace(".", r"\.")):
+        plan(synthetic.mixed(50, 0), tmp_path, targets, **recipe)
+
+
+def test_a_table_without_usable_inputs_says_why(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the same value in every sampled row"):
+        plan({"same": ["x"] * 20, "y": ["a", "b"] * 10}, tmp_path, ["y"])
+
+
+def test_the_schedule_follows_from_the_rows() -> None:
+    few, many = (complete_schedule(Recipe.read({}), rows).training for rows in (200, 1_000_000))
+    assert few.batch < many.batch == 256
+    assert few.epochs > many.epochs == 10
+    given = Recipe.read({"training": {"epochs": 3, "batch": 7, "patience": 2}})
+    assert complete_schedule(given, 1000).training == given.training

@@ -1,0 +1,150 @@
+"""The recipe is strict, typed, written back complete, and says where an error is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from polymodal.errors import RecipeError
+from polymodal.recipe.overrides import apply_overrides
+from polymodal.recipe.recipe import Recipe
+from polymodal.registry import KINDS, components
+
+FULL = {
+    "inputs": {"photo": {"modality": "image", "encoder": {"name": "vit", "layers": 3}}, "text": "text"},
+    "fusion": {"name": "film", "condition": "text"},
+    "outputs": {"price": "regress"},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "hint"),
+    [
+        ({"inptus": {}}, "inptus", "did you mean 'inputs'?"),
+        ({"inputs": {"photo": {"encodr": "vit"}}}, "inputs.photo.encodr", "did you mean 'encoder'?"),
+        (
+            {"inputs": {"photo": {"encoder": {"name": "vit", "layres": 3}}}},
+            "inputs.photo.encoder.layres",
+            "did you mean 'layers'?",
+        ),
+        ({"inputs": {"photo": {"modality": "imgae"}}}, "inputs.photo.modality", "did you mean 'image'?"),
+        ({"fusion": {"name": "gated", "layers": 2}}, "fusion.layers", "no such key"),
+        ({"fusion": "gatd"}, "fusion", "did you mean 'gated'?"),
+        ({"data": {"split": {"vlaid": 0.2}}}, "data.split.vlaid", "did you mean 'valid'?"),
+        ({"training": {"parts": {"fusion": {"rat": 1.0}}}}, "training.parts.fusion.rat", "did you mean 'rate'?"),
+        ({"training": {"epochs": 0}}, "training.epochs", "greater than or equal to 1"),
+        ({"training": {"epochs": "many"}}, "training.epochs", "given: 'many'"),
+        (
+            {"outputs": {"y": {"task": {"name": "classify", "label_smoothing": 2}}}},
+            "outputs.y.task.label_smoothing",
+            "less",
+        ),
+        ({"size": "huge"}, "size", "'tiny', 'small' or 'base'"),
+    ],
+)
+def test_errors_name_the_path_and_the_nearest_key(change: dict, path: str, hint: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.read(change)
+    assert caught.value.path == path
+    assert hint in str(caught.value)
+
+
+def test_every_problem_is_listed() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.read({"siez": "tiny", "training": {"epoch": 3}})
+    assert "siez" in str(caught.value)
+    assert "training.epoch:" in str(caught.value)
+
+
+def test_short_and_long_forms_are_the_same() -> None:
+    long = {
+        "inputs": {"text": {"columns": ["text"], "modality": {"name": "text"}}},
+        "outputs": {"y": {"task": {"name": "classify"}}},
+        "fusion": {"name": "mean"},
+    }
+    short = {"inputs": {"text": "text"}, "outputs": {"y": "classify"}, "fusion": "mean"}
+    assert Recipe.read(long) == Recipe.read(short)
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_round_trip_through_files(tmp_path: Path, suffix: str) -> None:
+    recipe = Recipe.read(FULL).at_dial()
+    path = tmp_path / f"recipe{suffix}"
+    path.write_text(recipe.to_yaml() if suffix == ".yaml" else json.dumps(recipe.to_dict()))
+    assert Recipe.read(path).to_dict() == recipe.to_dict()
+
+
+def test_the_dial_fills_only_what_is_silent() -> None:
+    tiny, base = (Recipe.read({**FULL, "size": size}).at_dial() for size in ("tiny", "base"))
+    assert base.width > tiny.width
+    assert base.training.learning_rate < tiny.training.learning_rate
+    assert base.inputs["photo"].encoder.layers == tiny.inputs["photo"].encoder.layers == 3
+    assert base.inputs["photo"].encoder.heads != tiny.inputs["photo"].encoder.heads or base.width != tiny.width
+    assert Recipe.read({**FULL, "size": "base", "width": 50}).at_dial().width == 50
+
+
+def test_overrides_expand_short_forms_and_read_yaml() -> None:
+    changed = apply_overrides(
+        {"inputs": {"a.b": "text"}, "fusion": "gated"},
+        ["inputs.a.b.encoder=bag", "fusion.dropout=0.2", "training.parts.fusion.rate=0.5", "data.ignore=[x, y]"],
+    )
+    assert changed["inputs"]["a.b"] == {"modality": "text", "encoder": "bag"}
+    assert changed["fusion"] == {"name": "gated", "dropout": 0.2}
+    assert changed["training"]["parts"]["fusion"]["rate"] == 0.5
+    assert changed["data"]["ignore"] == ["x", "y"]
+
+
+def test_overrides_leave_the_given_mapping_alone() -> None:
+    given = {"training": {"epochs": 3}}
+    apply_overrides(given, ["training.epochs=5"])
+    assert given == {"training": {"epochs": 3}}
+
+
+@pytest.mark.parametrize("setting", ["training.epochs", "=3", "seed.deep=3", "a=[1"])
+def test_wrong_overrides_are_refused(setting: str) -> None:
+    with pytest.raises(RecipeError):
+        Recipe.read({"seed": 1}, [setting])
+
+
+def test_an_encoder_of_another_modality_is_refused() -> None:
+    recipe = Recipe.read({"inputs": {"q": {"modality": "text", "encoder": "vit"}}, "outputs": {"y": "classify"}})
+    with pytest.raises(RecipeError, match=r"inputs\.q\.encoder: 'vit' reads image, but this input is text"):
+        recipe.check_parts()
+
+
+def test_parts_must_exist() -> None:
+    recipe = Recipe.read({**FULL, "training": {"parts": {"inputs.photo.encoder": {"freeze": True}, "fusoin": {}}}})
+    with pytest.raises(RecipeError, match="did you mean 'fusion'"):
+        recipe.check_parts()
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "a: [", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError):
+        Recipe.read(path)
+
+
+def test_the_schema_names_every_component_and_option() -> None:
+    schema = json.dumps(Recipe.model_json_schema())
+    for kind in KINDS:
+        for name, component in components(kind).items():
+            assert f'"{name}"' in schema
+            for option in component.Options.model_fields:
+                assert f'"{option}"' in schema
+
+
+def test_every_option_is_documented() -> None:
+    for kind in KINDS:
+        for name, component in components(kind).items():
+            assert (component.__doc__ or "").strip(), f"{kind} {name} has no docstring"
+            for option, field in component.Options.model_fields.items():
+                assert option == "name" or field.description, f"{kind} {name}: option {option} is not documented"
+
+
+def test_yaml_is_plain() -> None:
+    assert yaml.safe_load(Recipe.read(FULL).at_dial().to_yaml())["fusion"]["name"] == "film"
