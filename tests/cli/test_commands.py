@@ -14,17 +14,9 @@ from PIL import Image
 
 from polymodal.data import synthetic
 
-QUICK = [
-    "--set",
-    "training.epochs=2",
-    "--set",
-    "width=16",
-    "--set",
-    "training.threads=1",
-    "--set",
-    "evaluation.bootstrap=20",
-]
-QUICK += ["--set", "evaluation.singles=mask", "--set", "training.precision=fp32"]
+SETTINGS = ["training.epochs=2", "width=16", "training.threads=1", "training.precision=fp32"]
+SETTINGS += ["evaluation.bootstrap=20", "evaluation.singles=mask"]
+QUICK = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
 def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
