@@ -1,0 +1,87 @@
+"""The model card: a plain README in the model directory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from polymodal import __version__
+from polymodal.model import Model
+from polymodal.report import wording
+from polymodal.report.facts import (
+    how_alone,
+    run_facts,
+    score_rows,
+    shared_items,
+    shared_sentence,
+    shown_part,
+    verdict,
+)
+
+MOST_CLASSES = 20
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$&!])")
+_EXAMPLES: dict[str, Any] = {"text": "some text", "image": "picture.jpg", "number": 1.5, "category": "label"}
+
+
+class Code(str):
+    """Text that stands in a block of code and is not escaped."""
+
+
+def write_card(folder: Path, model: Model) -> None:
+    """Write `README.md` into `folder`: what the model is, how good it is, and what is not known of it."""
+    (folder / "README.md").write_bytes(render_card(model).encode("utf-8", "replace"))
+
+
+def render_card(model: Model) -> str:
+    """The Markdown text of the card. Names and reasons from the data are escaped, so they cannot become markup."""
+    part = shown_part(model)
+    outputs = list(model.recipe.outputs)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("polymodal", "report"),
+        finalize=markdown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"score": wording.score, "part": wording.part_name, "listed": wording.listed}
+    environment.filters |= {"cut": wording.cut}
+    environment.globals |= {"interval": wording.interval, "count": wording.count}
+    return environment.get_template("card.md.j2").render(
+        version=__version__,
+        part=part,
+        model=model,
+        tasks=model.preparation.tasks,
+        shown={name: modality.show() for name, modality in model.preparation.modalities.items()},
+        most_classes=MOST_CLASSES,
+        facts=run_facts(model),
+        scores={name: score_rows(model, part, name) for name in outputs},
+        verdicts={name: verdict(model, part, name) for name in outputs},
+        confidence=f"{model.recipe.evaluation.confidence:.0%}",
+        how_alone=how_alone(model),
+        parts=model.run.get("parts", {}),
+        fingerprints=model.run.get("fingerprints", {}),
+        shared=[(one, shared_sentence(one)) for one in shared_items(model)],
+        faults=model.run.get("faults", {"count": 0, "by_column": {}}),
+        notices=model.run.get("notices", []),
+        row=Code(repr(_example(model))),
+    )
+
+
+def markdown(value: Any) -> Any:
+    """`value` as Markdown text in one line, with every sign that could be markup escaped."""
+    if isinstance(value, Code) or not isinstance(value, str):
+        return value
+    return _SPECIAL.sub(r"\\\1", " ".join(value.split()))
+
+
+def _example(model: Model) -> dict[str, Any]:
+    """A row as `predict` takes it, with a stand-in for each cell."""
+    row: dict[str, Any] = {}
+    for spec in model.recipe.inputs.values():
+        kind = spec.modality.name if spec.modality is not None else ""
+        row |= dict.fromkeys(spec.columns, _EXAMPLES.get(kind, "..."))
+    return row

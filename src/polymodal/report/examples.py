@@ -1,0 +1,155 @@
+"""The rows that a model got most wrong, with what it saw of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from polymodal.experiment import Experiment
+from polymodal.report.wording import cut
+from polymodal.tasks.base import Task
+
+THUMBNAIL = 72
+#: Columns shown of an input that reads many.
+MOST_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One input column of a row: its text, or a picture as a data address; neither where it is missing."""
+
+    name: str
+    text: str = ""
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    row: int
+    inputs: list[Seen]
+    truth: str
+    prediction: str
+    note: str
+
+
+def worst_examples(experiment: Experiment, part: str, output: str, most: int) -> list[Example]:
+    """Up to `most` rows of `part`, the most wrong first; rows that are right are never among them."""
+    split, task = experiment.splits[part], experiment.preparation.tasks[output]
+    distribution = task.distribution(experiment.decisions[part][output].values)
+    value, present = (array[split.rows] for array in split.prepared.targets[output])
+    truth = task.truth(value)
+    places = most_wrong(task, distribution, truth, present)[:most]
+    answers = task.predict(distribution[places])
+    seen = _seen(experiment, part, split.rows[places])
+    return [
+        Example(
+            row=int(split.rows[place]),
+            inputs=inputs,
+            truth=_truth_text(task, truth[place]),
+            prediction=_answer_text(task, answer),
+            note=_note(task, distribution[place], truth[place]),
+        )
+        for place, answer, inputs in zip(places, answers, seen, strict=True)
+    ]
+
+
+def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Places of the wrong rows, the most wrong first.
+
+    Classes: rows of a wrong class, by the probability that the true one got. Labels: rows with a wrong label, by
+    the log-likelihood of the true labels. Numbers: by the absolute error in standard deviations of the truth.
+    """
+    if not present.any():
+        return np.zeros(0, np.int64)
+    if task.space == "categorical":
+        given = distribution[np.arange(len(truth)), truth]
+        wrong, badness = distribution.argmax(1) != truth, -given
+    elif task.space == "binary":
+        threshold = getattr(task.options, "threshold", 0.5)
+        given = np.where(truth > 0, distribution, 1 - distribution)
+        wrong = ((distribution >= threshold) != (truth > 0)).any(1)
+        badness = -np.log(np.maximum(given, 1e-12)).sum(1)
+    else:
+        scale = truth[present].std(0)
+        error = np.abs(distribution - truth) / np.where(scale > 0, scale, 1.0)
+        wrong, badness = (error > 0).any(1), error.mean(1)
+    places = np.flatnonzero(wrong & present)
+    return places[np.argsort(-badness[places], kind="stable")]
+
+
+def _seen(experiment: Experiment, part: str, rows: np.ndarray) -> list[list[Seen]]:
+    """What the model saw of each of `rows`."""
+    table, prepared = experiment.parts[part].table, experiment.splits[part].prepared
+    found: list[list[Seen]] = [[] for _ in rows]
+    for name, spec in experiment.recipe.inputs.items():
+        source = prepared.inputs[name]
+        if spec.modality is not None and spec.modality.name == "image":
+            for place, item in enumerate(source.index[rows]):
+                found[place].append(Seen(name, picture=_thumbnail(source.items, int(item)) if item >= 0 else ""))
+            continue
+        for column in spec.columns[:MOST_COLUMNS]:
+            cells = table.values(column, rows)
+            for place, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
+                found[place].append(Seen(column, "" if cell is None else cut(cell)))
+        if len(spec.columns) > MOST_COLUMNS:
+            for seen in found:
+                seen.append(Seen(name, f"and {len(spec.columns) - MOST_COLUMNS} more columns"))
+    return found
+
+
+def _thumbnail(items: Any, item: int) -> str:
+    """The prepared pixels of an image as a small JPEG in a data address."""
+    pixels = items.take(np.array([item]))["pixels"][0]
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _truth_text(task: Task, truth: Any) -> str:
+    if task.space == "categorical":
+        return cut(task.classes[int(truth)])
+    if task.space == "binary":
+        return _labels([name for name, there in zip(task.classes, truth, strict=True) if there])
+    return _numbers(task, truth.tolist())
+
+
+def _answer_text(task: Task, answer: Any) -> str:
+    if task.space == "categorical":
+        return cut(answer if not isinstance(answer, bool) else str(answer).lower())
+    if task.space == "binary":
+        return _labels([str(label) for label in answer])
+    return _numbers(task, answer if isinstance(answer, list) else [answer])
+
+
+def _note(task: Task, distribution: np.ndarray, truth: Any) -> str:
+    """How wrong: probabilities of classes or labels, the error of numbers."""
+    if task.space == "categorical":
+        given = distribution[int(truth)]
+        return f"probability {distribution.max():.1%} for the prediction, {given:.1%} for the truth"
+    if task.space == "binary":
+        threshold = getattr(task.options, "threshold", 0.5)
+        named = list(zip(task.classes, distribution, truth > 0, strict=True))
+        too_many = [f"{name} {p:.1%}" for name, p, there in named if p >= threshold and not there]
+        missed = [f"{name} {p:.1%}" for name, p, there in named if p < threshold and there]
+        parts = [("wrongly given: ", too_many), ("missed: ", missed)]
+        return "; ".join(word + cut(", ".join(labels)) for word, labels in parts if labels)
+    errors = [f"{error:+.4g}" for error in distribution - truth]
+    return "error " + cut(", ".join(errors))
+
+
+def _labels(labels: list[str]) -> str:
+    return cut(", ".join(labels)) if labels else "no label"
+
+
+def _numbers(task: Task, numbers: list[float]) -> str:
+    if len(numbers) == 1:
+        return cut(float(numbers[0]))
+    return cut(", ".join(f"{name} {cut(float(number))}" for name, number in zip(task.columns, numbers, strict=True)))

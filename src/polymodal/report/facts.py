@@ -1,0 +1,195 @@
+"""What the model card, the report and the table on the terminal say alike, read from the model alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from polymodal.model import Model
+from polymodal.report.wording import count, duration, interval, listed, metric_name, part_name, score
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One metric of one output on one part; None where undefined. `alone`: the score with one input, by input."""
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    majority: float | None
+    greater_is_better: bool
+    alone: dict[str, float | None]
+
+    @property
+    def name(self) -> str:
+        return metric_name(self.metric)
+
+    @property
+    def best_alone(self) -> tuple[str, float] | None:
+        """The input that scores best by itself, and its score."""
+        known = [(name, value) for name, value in self.alone.items() if value is not None]
+        if not known:
+            return None
+        return max(known, key=lambda pair: pair[1] if self.greater_is_better else -pair[1])
+
+    def clearly_better_than(self, other: float) -> bool:
+        """Whether the whole interval is on the better side of `other`."""
+        if self.low is None or self.high is None:
+            return False
+        return self.low > other if self.greater_is_better else self.high < other
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Distinct items of an input that are in two parts, and the rows of the second part that have them."""
+
+    input: str
+    kind: str
+    first: str
+    second: str
+    items: int
+    rows: int
+    of: int
+
+    @property
+    def touches_test(self) -> bool:
+        return (self.first, self.second) == ("train", "test")
+
+
+def shown_part(model: Model) -> str:
+    """The part whose scores are shown first: `test`, else `valid`; empty where nothing was scored."""
+    return next((part for part in ("test", "valid") if part in model.metrics), "")
+
+
+def score_rows(model: Model, part: str, output: str) -> list[ScoreRow]:
+    """The scores of one output on one part, the leading metric first."""
+    rows = []
+    for metric, found in model.metrics.get(part, {}).get(output, {}).items():
+        known = {key: found.get(key) for key in ("value", "low", "high", "majority")}
+        rows.append(
+            ScoreRow(metric, **known, greater_is_better=found["greater_is_better"], alone=found.get("alone", {}))
+        )
+    return rows
+
+
+def rows_of(model: Model, part: str) -> int:
+    return int(model.run.get("parts", {}).get(part, {}).get("rows", 0))
+
+
+def shared_items(model: Model) -> list[Shared]:
+    """The same item in two parts, those that touch both training and test first."""
+    found = []
+    for one in model.run.get("shared_items", []):
+        first, second = one["between"]
+        kind, of = _kind(model, one["input"]), rows_of(model, second)
+        found.append(Shared(one["input"], kind, first, second, one["items"], one["rows"], of))
+    return sorted(found, key=lambda one: not one.touches_test)
+
+
+def shared_sentence(one: Shared) -> str:
+    """`12 of 60 test rows have an image (input "picture") that training rows have too.`"""
+    article = "an" if one.kind[:1] in "aeiou" else "a"
+    return (
+        f"{one.rows:,} of {one.of:,} {part_name(one.second)} rows have {article} {one.kind} "
+        f"(input “{one.input}”) that {part_name(one.first)} rows have too."
+    )
+
+
+def verdict(model: Model, part: str, output: str) -> list[str]:
+    """The leading score in words, and what it does not show."""
+    rows = score_rows(model, part, output)
+    if not rows:
+        return []
+    lead = rows[0]
+    if lead.value is None:
+        return [f"The {lead.name} is undefined on the {part_name(part)} rows."]
+    said = f"{lead.name} {score(lead.value)}"
+    if lead.low is not None:
+        said += f" ({model.recipe.evaluation.confidence:.0%} interval {interval(lead.low, lead.high)})"
+    said += f" on {count(rows_of(model, part), part_name(part) + ' row')}"
+    if lead.majority is not None:
+        said += f"; the best constant answer scores {score(lead.majority)}"
+    single = lead.best_alone
+    if single is not None:
+        said += f", the best single input ({single[0]}) {score(single[1])}"
+    said = said[0].upper() + said[1:]
+    sentences = [said + ("." if lead.greater_is_better else ". Lower is better.")]
+    if lead.majority is not None and lead.low is not None and not lead.clearly_better_than(lead.majority):
+        sentences.append(
+            "The score is not clearly better than the best constant answer: by this metric, these rows do not show "
+            "that the model has learned anything."
+        )
+    elif single is not None and lead.low is not None and not lead.clearly_better_than(single[1]):
+        sentences.append(
+            f"The score is not clearly better than that of {single[0]} alone: these rows do not show that combining "
+            "the inputs helps."
+        )
+    if part == "valid":
+        sentences.append(
+            "There are no test rows: these are the rows by which the epoch was chosen, so the score is too good "
+            "rather than too bad."
+        )
+    return sentences
+
+
+def how_alone(model: Model) -> str:
+    """How the scores of single inputs were made."""
+    return {
+        "train": "a model trained on that input alone, with the same recipe",
+        "mask": "this model with all other inputs hidden",
+        "none": "",
+    }[model.recipe.evaluation.singles]
+
+
+def chosen_epochs(model: Model) -> list[int]:
+    """The epochs whose weights the model has: several where they were averaged."""
+    averaged = model.run.get("averaged_epochs") or []
+    improved = [entry["epoch"] for entry in model.run.get("history", []) if entry["best"]]
+    return averaged or improved[-1:]
+
+
+def run_facts(model: Model) -> list[tuple[str, str]]:
+    """How the model was trained, as pairs of words and values; only what is known."""
+    run, training = model.run, model.recipe.training
+    seconds: dict[str, float] = run.get("seconds", {})
+    machine: dict[str, Any] = run.get("machine", {})
+    chosen = chosen_epochs(model)
+    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    fusion = model.recipe.fusion.name if model.recipe.fusion is not None else ""
+    facts = [
+        ("Size", f"{model.recipe.size}, {parameters:,} parameters"),
+        ("Fusion", fusion),
+        ("Epochs", f"{len(run['history'])} of at most {training.epochs}" if run.get("history") else ""),
+        (
+            "Weights",
+            ("average of epochs " if len(chosen) > 1 else "epoch ") + listed([str(epoch) for epoch in chosen])
+            if chosen
+            else "",
+        ),
+        ("Steps", f"{run['steps']:,} of {training.batch} rows" if "steps" in run else ""),
+        ("Speed", f"{run['rows_per_second']:,.0f} rows per second" if "rows_per_second" in run else ""),
+        ("Training time", _time(seconds, "training")),
+        ("Preparation time", _time(seconds, "preparation")),
+        ("Total time, with scoring", _time(seconds, "total")),
+        ("Number format", machine.get("precision", "")),
+        ("Threads", str(machine.get("threads", ""))),
+        ("Chosen because", machine.get("reason", "")),
+        ("Processor", run.get("processor", "")),
+        ("Seed", str(model.recipe.seed)),
+        ("Versions", _versions(run)),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _time(seconds: dict[str, float], key: str) -> str:
+    return duration(seconds[key]) if key in seconds else ""
+
+
+def _versions(run: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {run[name]}" for name in ("polymodal", "torch", "python") if name in run)
+
+
+def _kind(model: Model, name: str) -> str:
+    spec = model.recipe.inputs.get(name)
+    return spec.modality.name if spec is not None and spec.modality is not None else "value"

@@ -1,0 +1,200 @@
+"""What the report shows of one output: scores, learning curves, confusion, calibration, worst rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from polymodal.experiment import Experiment
+from polymodal.model import Model
+from polymodal.report.calibration import calibration_error, decisions_of, reliability_bins
+from polymodal.report.charts import Line, Range, interval_bar, line_chart, reliability, scatter
+from polymodal.report.examples import Example, worst_examples
+from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, verdict
+from polymodal.report.wording import metric_name, part_name, score
+
+#: Classes of the confusion matrix, and of the table of classes: the most frequent.
+MOST_IN_MATRIX, MOST_IN_TABLE = 30, 100
+#: Charts of predicted over true numbers, of an output of many columns.
+MOST_SCATTERS = 6
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: float
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A confusion matrix of the most frequent classes. `shares`: each row divided by its sum over all classes."""
+
+    classes: list[str]
+    counts: list[list[float]]
+    shares: list[list[float]]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class OutputView:
+    """Everything the report shows of one output."""
+
+    name: str
+    kind: str
+    columns: list[str]
+    verdict: list[str]
+    scores: dict[str, list[tuple[ScoreRow, Markup]]]
+    alone: list[str]
+    curves: list[Markup]
+    classes: list[ClassRow]
+    classes_left_out: int
+    matrix: Matrix | None
+    scatters: list[Markup]
+    calibration: Markup | None
+    calibration_error: str
+    examples: list[Example]
+    notes: list[str]
+
+
+def view_output(experiment: Experiment, model: Model, name: str, part: str, examples: int) -> OutputView:
+    """The view of output `name`; charts, classes and up to `examples` wrong rows are those of `part`."""
+    task = experiment.preparation.tasks[name]
+    detail = experiment.detail[part].get(name, {})
+    split = experiment.splits[part]
+    value, present = (array[split.rows] for array in split.prepared.targets[name])
+    distribution = task.distribution(experiment.decisions[part][name].values)[present]
+    truth = task.truth(value[present])
+    bins = reliability_bins(*decisions_of(distribution, truth)) if task.space != "real" else []
+    order = _by_frequency(detail)
+    lead = score_rows(model, part, name)[:1]
+    return OutputView(
+        name=name,
+        kind=task.options.name,
+        columns=task.columns,
+        verdict=verdict(model, part, name),
+        scores={one: _with_bars(score_rows(model, one, name)) for one in ("test", "valid") if one in model.metrics},
+        alone=list(lead[0].alone) if lead else [],
+        curves=_curves(model, name, task.metrics[0].name, task.chance()),
+        classes=_class_rows(detail, order[:MOST_IN_TABLE]),
+        classes_left_out=max(0, len(order) - MOST_IN_TABLE),
+        matrix=_matrix(detail, order) if "confusion" in detail else None,
+        scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" else [],
+        calibration=_calibration(bins, task.space, name) if bins else None,
+        calibration_error=score(calibration_error(bins)),
+        examples=worst_examples(experiment, part, name, examples),
+        notes=list(getattr(task, "notes", [])),
+    )
+
+
+def _with_bars(rows: list[ScoreRow]) -> list[tuple[ScoreRow, Markup]]:
+    found = []
+    for row in rows:
+        bar = Markup("")
+        if row.value is not None:
+            bar = interval_bar(row.value, row.low, row.high, row.majority, _ends(row))
+        found.append((row, bar))
+    return found
+
+
+def _ends(row: ScoreRow) -> Range:
+    """The ends of a metric's bar: 0 to 1 where its numbers lie there, else from 0 (or below) to beyond them all."""
+    known = [x for x in (row.value, row.low, row.high, row.majority) if x is not None]
+    low, high = min(0.0, *known), max(known)
+    return low, max(1.0, high) if row.greater_is_better else 1.05 * high or 1.0
+
+
+def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]:
+    history: list[dict[str, Any]] = model.run.get("history", [])
+    if not history:
+        return []
+    chosen: list[float] = [float(epoch) for epoch in chosen_epochs(model)]
+
+    def points(*keys: str) -> list[tuple[float, float]]:
+        found = []
+        for entry in history:
+            number = entry[keys[0]].get(keys[1])
+            if number is not None and math.isfinite(number):
+                found.append((float(entry["epoch"]), float(number)))
+        return found
+
+    shown = metric_name(metric)
+    loss = line_chart(
+        [
+            Line("training", points("loss", name), "two"),
+            Line("validation", points("valid_loss", name), "one"),
+        ],
+        title=f"Loss of {name} by epoch, on training and validation rows",
+        x_label="epoch",
+        y_label="loss",
+        level=("best constant", chance),
+        marked=chosen,
+    )
+    scores = line_chart(
+        [Line("validation", points("valid", f"{name}.{metric}"), "one")],
+        title=f"{shown} of {name} by epoch, on validation rows",
+        x_label="epoch",
+        y_label=shown,
+        marked=chosen,
+    )
+    return [loss, scores]
+
+
+def _by_frequency(detail: dict[str, Any]) -> np.ndarray:
+    """Numbers of the classes, the most frequent first."""
+    return np.argsort(-np.array(detail["per_class"]["support"]), kind="stable") if detail else np.zeros(0, np.int64)
+
+
+def _class_rows(detail: dict[str, Any], order: np.ndarray) -> list[ClassRow]:
+    return [
+        ClassRow(
+            detail["classes"][number],
+            *(detail["per_class"][key][number] for key in ("precision", "recall", "f1", "support")),
+        )
+        for number in sorted(order.tolist())
+    ]
+
+
+def _matrix(detail: dict[str, Any], order: np.ndarray) -> Matrix:
+    full = np.array(detail["confusion"])
+    chosen = np.sort(order[:MOST_IN_MATRIX])
+    sums = full.sum(1, keepdims=True)
+    shares = np.divide(full, sums, out=np.zeros_like(full), where=sums > 0)
+    inside = np.ix_(chosen, chosen)
+    return Matrix(
+        [detail["classes"][number] for number in chosen],
+        full[inside].tolist(),
+        shares[inside].tolist(),
+        len(full) - len(chosen),
+    )
+
+
+def _scatters(distribution: np.ndarray, truth: np.ndarray, columns: list[str], part: str) -> list[Markup]:
+    charts = []
+    for place, column in enumerate(columns[:MOST_SCATTERS]):
+        finite = np.isfinite(distribution[:, place]) & np.isfinite(truth[:, place])
+        charts.append(
+            scatter(
+                truth[finite, place],
+                distribution[finite, place],
+                title=f"Predicted over true {column}, {part_name(part)} rows",
+                unit=column,
+            )
+        )
+    return charts
+
+
+def _calibration(bins: list[Any], space: str, name: str) -> Markup:
+    labels = space == "binary"
+    return reliability(
+        bins,
+        title=f"Reliability of the probabilities of {name}",
+        x_label="probability of a label" if labels else "probability of the prediction",
+        y_label="share with the label" if labels else "share that is right",
+    )

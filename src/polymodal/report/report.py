@@ -1,0 +1,104 @@
+"""The report of a run: one HTML file that needs nothing else, neither a network nor a script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from polymodal import __version__
+from polymodal.data.faults import Fault
+from polymodal.experiment import Experiment
+from polymodal.model import Model
+from polymodal.report import wording
+from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part
+from polymodal.report.outputs import view_output
+
+MOST_FAULTS = 50
+#: Wrong rows shown for one output, and thumbnails in the whole report, which hold its size down.
+MOST_EXAMPLES, MOST_THUMBNAILS = 24, 72
+
+
+@dataclass(frozen=True)
+class PartView:
+    """`targets`: rows that have the target, by output."""
+
+    name: str
+    table: str
+    rows: int
+    targets: dict[str, int]
+
+
+def write_report(folder: Path, experiment: Experiment, model: Model) -> None:
+    """Write `report.html` into `folder`. The experiment must be scored, and its prepared items still there."""
+    page = render_report(experiment, model)
+    # Half a surrogate pair, which a cell may hold, has no UTF-8 form.
+    (folder / "report.html").write_bytes(page.encode("utf-8", "replace"))
+
+
+def render_report(experiment: Experiment, model: Model) -> str:
+    """The HTML text of the report."""
+    part = shown_part(model)
+    shared = shared_items(model)
+    examples = _examples_each(experiment)
+    faults: list[Fault] = experiment.faults.found
+    return _template().render(
+        version=__version__,
+        part=part,
+        outputs=[view_output(experiment, model, name, part, examples) for name in experiment.recipe.outputs],
+        roles=model.run["roles"],
+        inputs=model.run["inputs"],
+        parts=_parts(experiment),
+        fingerprints=model.run["fingerprints"],
+        leaks=[shared_sentence(one) for one in shared if one.touches_test],
+        shared=shared,
+        faults=faults[:MOST_FAULTS],
+        fault_count=len(faults),
+        fault_columns=experiment.faults.counts(),
+        notices=model.run.get("notices", []),
+        how_alone=how_alone(model),
+        confidence=model.recipe.evaluation.confidence if model.recipe.evaluation.bootstrap else 0,
+        facts=run_facts(model),
+        recipe=model.recipe.to_yaml(),
+    )
+
+
+def _examples_each(experiment: Experiment) -> int:
+    """Wrong rows for each output, so that all thumbnails together stay within their number."""
+    modalities = [spec.modality.name for spec in experiment.recipe.inputs.values() if spec.modality is not None]
+    pictures = len(experiment.recipe.outputs) * modalities.count("image")
+    return min(MOST_EXAMPLES, max(2, MOST_THUMBNAILS // pictures)) if pictures else MOST_EXAMPLES
+
+
+def _parts(experiment: Experiment) -> list[PartView]:
+    return [
+        PartView(
+            name,
+            part.table.name,
+            len(part.rows),
+            {
+                output: int(known[part.rows].sum())
+                for output, (_, known) in experiment.splits[name].prepared.targets.items()
+            },
+        )
+        for name, part in experiment.parts.items()
+    ]
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("polymodal", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "score": wording.score,
+        "cut": wording.cut,
+        "part": wording.part_name,
+        "listed": wording.listed,
+    }
+    environment.globals |= {"interval": wording.interval, "count": wording.count}
+    return environment.get_template("report.html.j2")
