@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,7 +23,7 @@ def problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
     """Every problem of a failed validation of `model`, those inside component options included."""
     found: list[Problem] = []
     for item in error.errors(include_url=False):
-        path = tuple(part for part in item["loc"] if not (isinstance(part, str) and part.endswith("]")))
+        path = _keys(model, item["loc"])
         context = item.get("ctx", {})
         if "problems" in context:
             found += [Problem(path + inner.path, inner.text) for inner in context["problems"]]
@@ -40,6 +41,25 @@ def recipe_error(model: type[BaseModel], error: ValidationError) -> RecipeError:
     first, *rest = problems(model, error)
     more = "".join(f"\n{_dotted(problem.path)}: {problem.text}" for problem in rest)
     return RecipeError(_dotted(first.path), first.text + more)
+
+
+def _keys(model: type[BaseModel], place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """A place as pydantic names it, without the names of the branches of unions (`int`, `literal['auto']`)."""
+    kept: tuple[str | int, ...] = ()
+    named = False  # whether the branch of the last key's union was named already
+    for part in place:
+        field = _model_at(model, kept[:-1]).model_fields.get(str(kept[-1])) if kept else None
+        branch = field is not None and _is_union(field.annotation) and not named
+        named = isinstance(part, str) and (branch or part.endswith("]"))
+        if not named:
+            kept = (*kept, part)
+    return kept
+
+
+def _is_union(annotation: Any) -> bool:
+    """A union of two kinds or more; an optional value is none."""
+    choices = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return get_origin(annotation) in (Union, UnionType) and len(choices) > 1
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:
