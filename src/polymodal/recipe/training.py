@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -45,7 +45,7 @@ class TrainingOptions(Sized):
     """Keep rows that share an item (ten questions to one image) in one batch, so that it is encoded once."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of matrix work; `auto` times both on the first batch and writes down the faster."""
-    threads: int | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Threads inside one operation; `auto` is timed together with `precision`."""
     checkpoint_steps: int = Field(default=500, ge=1)
     """Write a checkpoint, from which a killed run resumes exactly, after so many steps and after each epoch."""
