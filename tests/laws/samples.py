@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polymodal.data.faults import Faults
 from polymodal.data.synthetic import planted_images
-from polymodal.data.table import open_table
+from polymodal.data.table import Table, open_table
 from polymodal.experiment import Experiment, prepare_experiment, train_model
 from polymodal.folders import cache_folder
 from polymodal.model import Model, make_network
@@ -37,15 +37,16 @@ def texts(rows: int, draw: np.random.Generator) -> Columns:
 
 def images(rows: int, draw: np.random.Generator) -> Columns:
     """Oblong pictures, each shared by up to three rows."""
-    pictures = planted_images((rows + 2) // 3, int(draw.integers(1000)), size=40)["image"]
-    return {"image": [pictures[row // 3].resize((40, 48)) for row in range(rows)]}
+    pictures = planted_images((rows + 2) // 3, int(draw.integers(1000)), size=64)["image"]
+    return {"image": [pictures[row // 3].resize((64, 80)) for row in range(rows)]}
 
 
 def numbers(rows: int, draw: np.random.Generator) -> Columns:
-    """A symmetric column with gaps and one outlier, and a skewed one."""
+    """A symmetric column with gaps, the same with one outlier, and a skewed one."""
     plain = draw.normal(size=rows).tolist()
     plain[1::4] = [None] * len(plain[1::4])
-    return {"plain": [40.0, *plain[1:]], "skewed": draw.lognormal(0, 1.5, rows).tolist()}
+    skewed = draw.lognormal(0, 1.5, rows).tolist()
+    return {"plain": plain, "outlier": [40.0, *plain[1:]], "skewed": skewed}
 
 
 def categories(rows: int, draw: np.random.Generator) -> Columns:
@@ -98,11 +99,16 @@ def sample_table(modalities: list[str], tasks: list[str], rows: int = 24) -> tup
     for modality in modalities:
         found = sample("modality", modality, rows)
         columns |= found
-        inputs[f"in_{modality}"] = {"modality": modality, "columns": list(found)}
+        inputs[f"in_{modality}"] = {"modality": small(modality), "columns": list(found)}
     for task in tasks:
         columns[f"y_{task}"] = sample("task", task, rows)["target"]
         outputs[f"y_{task}"] = {"task": task}
     return columns, {"inputs": inputs, "outputs": outputs}
+
+
+def small(modality: str) -> dict[str, Any]:
+    """Options of a modality under which its networks stay quick."""
+    return {"name": "image", "pixels": 32} if modality == "image" else {"name": modality}
 
 
 def light(options: dict[str, Any]) -> dict[str, Any]:
@@ -112,8 +118,8 @@ def light(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def table_of(columns: Columns) -> Any:
-    return open_table(columns, cache=cache_folder() / "tables")
+def table_of(columns: Columns | Table) -> Table:
+    return columns if isinstance(columns, Table) else open_table(columns, cache=cache_folder() / "tables")
 
 
 def prepare(columns: Columns, **recipe: Any) -> tuple[Preparation, PreparedTable]:
@@ -142,7 +148,7 @@ def total_loss(preparation: Preparation, network: Network, batch: Batch, hidden:
     return Loss(preparation.tasks, weights, "fixed")(network(batch, hidden), batch)[0]
 
 
-def experiment(parts: dict[str, Columns], folder: Path, **recipe: Any) -> Experiment:
+def experiment(parts: dict[str, Columns | Table], folder: Path, **recipe: Any) -> Experiment:
     """Tables for `train`, `valid` and perhaps `test`, prepared for the complete recipe."""
     tables = {name: table_of(columns) for name, columns in parts.items()}
     training = {**FIXED, **recipe.pop("training", {})}
@@ -152,5 +158,5 @@ def experiment(parts: dict[str, Columns], folder: Path, **recipe: Any) -> Experi
     return prepare_experiment(complete, rows, folder=folder, cache=None, progress=Progress(False))
 
 
-def trained(parts: dict[str, Columns], folder: Path, **recipe: Any) -> Model:
+def trained(parts: dict[str, Columns | Table], folder: Path, **recipe: Any) -> Model:
     return train_model(experiment(parts, folder, **recipe), progress=Progress(False))

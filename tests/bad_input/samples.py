@@ -1,0 +1,38 @@
+"""A small sound table and a quick recipe; each test spoils one thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from polymodal.data.synthetic import planted_images, planted_table
+from polymodal.fit import fit
+from polymodal.model import Model
+
+Columns = dict[str, list[Any]]
+
+ROWS = 40
+QUICK: dict[str, Any] = {
+    "width": 16,
+    "training": {"epochs": 1, "batch": 8, "precision": "fp32", "threads": 1},
+    "evaluation": {"bootstrap": 0, "singles": "none"},
+}
+TABLE = {"inputs": {"length": "number", "maker": "category"}}
+
+
+def train(columns: Any, target: str = "grade", settings: list[str] | None = None, **options: Any) -> Model:
+    """`fit` with the quick recipe."""
+    recipe = {**QUICK, **options.pop("recipe", {})}
+    return fit(columns, target, recipe=recipe, settings=settings, **options)
+
+
+def table(rows: int = ROWS) -> Columns:
+    return planted_table(rows, 0)
+
+
+def pictures(folder: Path, rows: int = ROWS) -> Columns:
+    """PNG files in `folder`, their paths and their shapes."""
+    found = planted_images(rows, 0)
+    for row, image in enumerate(found["image"]):
+        image.save(folder / f"{row}.png")
+    return {"image": [f"{row}.png" for row in range(rows)], "shape": found["shape"]}

@@ -1,0 +1,116 @@
+"""Texts, numbers, categories and targets at their limits."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bad_input.samples import TABLE, table, train
+from polymodal.errors import DataError
+from polymodal.model import BadCellsWarning
+
+
+def test_empty_and_very_long_texts() -> None:
+    """A text of a megabyte is cut; an empty or blank one counts as missing and is no fault."""
+    columns = table()
+    columns["note"] = [f"the note of row {row}" for row in range(len(columns["maker"]))]
+    columns["note"][1], columns["note"][2], columns["note"][3] = "", " \n\t", "many words " * 95_000
+    model = train(columns, recipe={"inputs": {"note": "text", "length": "number"}})
+    assert model.run["faults"]["count"] == 0
+    first = {**{name: cells[:4] for name, cells in columns.items()}}
+    found = model.predict_proba(first)
+    assert np.isfinite(found).all()
+    absent = model.predict_proba({**first, "note": [first["note"][0], None, None, first["note"][3]]})
+    np.testing.assert_allclose(found, absent, atol=1e-6)
+
+
+def test_numbers_that_are_none() -> None:
+    """NaN is a gap, an infinite number a fault; both count as missing, and no other row changes."""
+    columns = table()
+    columns["length"][:3] = [math.nan, math.inf, -math.inf]
+    model = train(columns, recipe=TABLE)
+    assert model.run["faults"] == {"count": 2, "by_column": {"length": 2}}
+    with pytest.warns(BadCellsWarning, match="row 1, column 'length'"):
+        found = model.predict_proba(columns)
+    gaps = model.predict_proba({**columns, "length": [None, None, None, *columns["length"][3:]]})
+    np.testing.assert_allclose(found, gaps, atol=1e-6)
+    with pytest.raises(DataError, match="row 1, column 'length'"):
+        train(columns, settings=["data.strict=true"], recipe=TABLE)
+
+
+def test_a_constant_number() -> None:
+    """Inference leaves it out and says so; a recipe that names it trains, and other values change nothing."""
+    columns = {**table(), "same": [7.5] * 40}
+    roles = {role["column"]: role for role in train(columns).run["roles"]}
+    assert roles["same"]["role"] == "ignored"
+    assert "same value" in roles["same"]["reason"]
+    model = train(columns, recipe={"inputs": {"same": "number", "length": "number"}})
+    found = model.predict_proba(columns)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, model.predict_proba({**columns, "same": [1e9] * 40}))
+
+
+def test_unseen_categories() -> None:
+    """They are read as rare ones, without a fault."""
+    columns = table()
+    model = train(columns, recipe=TABLE)
+    one = model.predict_proba({**columns, "maker": ["never seen"] * 40})
+    other = model.predict_proba({**columns, "maker": ["nor this"] * 40})
+    assert np.isfinite(one).all()
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_class_with_one_member() -> None:
+    """It is trained on, and the run says that it is alone."""
+    columns = table()
+    columns["grade"][5] = "unique"
+    model = train(columns, recipe=TABLE)
+    assert "unique" in model.classes
+    assert any("unique" in note for note in model.run["task_notes"]["grade"])
+
+
+def test_a_single_class() -> None:
+    columns = {**table(), "grade": ["large"] * 40}
+    with pytest.raises(DataError, match=r"column 'grade': classification needs two classes.*'large'"):
+        train(columns, recipe=TABLE)
+
+
+@pytest.mark.parametrize(("target", "gap"), [("grade", None), ("price", None), ("price", math.nan)])
+def test_a_target_with_gaps(target: str, gap: float | None) -> None:
+    """Rows without a target train nothing and are not scored; prediction answers for them all the same."""
+    columns = table(80)
+    for row in range(0, 80, 4):
+        columns[target][row] = gap
+    model = train(columns, target, recipe=TABLE)
+    assert len(model.predict(columns)) == 80
+    known = [row for row in range(80) if row % 4]
+    some = {name: [cells[row] for row in known] for name, cells in columns.items()}
+    assert model.evaluate(columns) == model.evaluate(some)
+
+
+def test_a_target_without_any_value() -> None:
+    with pytest.raises(DataError, match="column 'grade'"):
+        train({**table(), "grade": [None] * 40}, recipe=TABLE)
+
+
+def test_duplicate_column_names() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(table())
+    frame.columns = ["length", "length", *frame.columns[2:]]
+    with pytest.raises(DataError, match="length"):
+        train(frame)
+
+
+def test_a_column_that_prediction_lacks() -> None:
+    columns = table()
+    model = train(columns, recipe=TABLE)
+    columns["makers"] = columns.pop("maker")
+    with pytest.raises(DataError, match=r"column 'maker'.*did you mean 'makers'"):
+        model.predict(columns)
+
+
+def test_no_rows() -> None:
+    with pytest.raises(DataError, match="no rows"):
+        train({name: [] for name in table()})

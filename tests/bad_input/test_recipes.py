@@ -1,0 +1,72 @@
+"""Recipes that are wrong are refused with the path of the key and the nearest valid one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bad_input.samples import QUICK, TABLE, table, train
+from polymodal.errors import RecipeError
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"trainin": {}}, "trainin", "did you mean 'training'"),
+    ({"training": {"epoch": 3}}, "training.epoch", "did you mean 'epochs'"),
+    ({"training": {"epochs": 0}}, "training.epochs", "greater than or equal to 1"),
+    ({"training": {"threads": 0}}, "training.threads", "greater than or equal to 1"),
+    ({"training": {"threads": "many"}}, "training.threads", "valid integer"),
+    (
+        {"outputs": {"grade": {"task": {"name": "classify", "class_weights": {"large": -1}}}}},
+        "outputs.grade.task.class_weights",
+        "'none' or 'balanced'",
+    ),
+    ({"training": {"precision": "fp16"}}, "training.precision", "'auto', 'fp32' or 'bf16'"),
+    ({"data": {"split": {"vaild": 0.2}}}, "data.split.vaild", "did you mean 'valid'"),
+    ({"fusion": "gatted"}, "fusion", "did you mean 'gated'"),
+    ({"fusion": {"name": "gated", "layers": 2}}, "fusion.layers", "there is no such key"),
+    (
+        {"inputs": {"length": {"modality": {"name": "number", "pixels": 32}}}},
+        "inputs.length.modality.pixels",
+        "no such",
+    ),
+    ({"inputs": {"length": {"modality": "number", "encoder": "vit"}}}, "inputs.length.encoder", "'vit' reads image"),
+    ({"inputs": {"lenght": "number"}}, "inputs.lenght.columns", "did you mean 'length'"),
+    ({"inputs": {"grade": "category"}}, "inputs.grade.columns", "is a target"),
+    ({"training": {"parts": {"fusoin": {"freeze": True}}}}, "training.parts.fusoin", "did you mean 'fusion'"),
+    ({"data": {"weight": "wieght"}}, "data.weight", "did you mean 'weight'"),
+]
+
+
+@pytest.mark.parametrize(("recipe", "path", "hint"), WRONG, ids=[path for _, path, _ in WRONG])
+def test_the_message_names_the_path_and_what_was_meant(recipe: dict[str, Any], path: str, hint: str) -> None:
+    base = {} if "data" in recipe else TABLE
+    with pytest.raises(RecipeError) as refused:
+        train(table(), recipe={**base, **recipe})
+    assert refused.value.path == path
+    assert hint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("training.epohcs=3", "did you mean 'epochs'"),
+        ("trainig.epochs=3", "did you mean 'training'"),
+        ("training.epochs", "KEY=VALUE"),
+        ("training.epochs=many", "training.epochs"),
+        ("width.of=3", "cannot set"),
+        ("training.clip=[", "not YAML"),
+    ],
+)
+def test_settings(setting: str, hint: str) -> None:
+    with pytest.raises(RecipeError, match=hint):
+        train(table(), settings=[setting], recipe={**QUICK, **TABLE})
+
+
+def test_a_target_that_is_not_there() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'grade'"):
+        train(table(), "grad")
+
+
+def test_no_target() -> None:
+    with pytest.raises(RecipeError, match="say what to predict"):
+        train(table(), [])  # type: ignore[arg-type]

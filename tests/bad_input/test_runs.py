@@ -1,0 +1,74 @@
+"""Runs that cannot go on, and model directories that were altered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bad_input.samples import TABLE, table, train
+from polymodal.errors import ArtefactError, TrainingError
+from polymodal.model import Model
+
+
+def test_a_loss_that_is_not_finite() -> None:
+    """The message names the first tensor that is not finite."""
+    with pytest.raises(TrainingError, match=r"the parameter towers\.0\..* is not finite|the output of .* is the first"):
+        train(table(), settings=["training.learning_rate=1e30", "training.epochs=3"], recipe=TABLE)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    columns = {**table(), "note": [f"the note of row {row}" for row in range(40)]}
+    return train(columns, recipe={"inputs": {"note": "text", "length": "number"}}).save(tmp_path / "model")
+
+
+def checked(folder: Path) -> list[str]:
+    return list(json.loads((folder / "manifest.json").read_text())["sha256"])
+
+
+def test_one_changed_byte_in_any_file(saved: Path) -> None:
+    Model.load(saved)
+    for name in checked(saved):
+        sound = (saved / name).read_bytes()
+        middle = len(sound) // 2
+        (saved / name).write_bytes(sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :])
+        with pytest.raises(ArtefactError, match=f"{name} was altered"):
+            Model.load(saved)
+        (saved / name).write_bytes(sound)
+    Model.load(saved)
+
+
+def test_a_missing_file(saved: Path) -> None:
+    for name in [*checked(saved), "manifest.json"]:
+        sound = (saved / name).read_bytes()
+        (saved / name).unlink()
+        with pytest.raises(ArtefactError, match=name):
+            Model.load(saved)
+        (saved / name).write_bytes(sound)
+
+
+def test_every_file_that_prediction_reads_is_checked(saved: Path) -> None:
+    files = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
+    assert files - set(checked(saved)) <= {"manifest.json", "metrics.json", "run.json", "README.md", "report.html"}
+
+
+def test_a_manifest_that_points_outside(saved: Path) -> None:
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["sha256"]["../other"] = "0"
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match="outside the model directory"):
+        Model.load(saved)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99, "sha256": {}}'])
+def test_a_manifest_that_cannot_be_read(saved: Path, content: str) -> None:
+    (saved / "manifest.json").write_text(content)
+    with pytest.raises(ArtefactError):
+        Model.load(saved)
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="not a model directory"):
+        Model.load(tmp_path)

@@ -1,0 +1,111 @@
+"""What a component does, as one comparable value: two options that give equal signatures are the same option."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
+
+
+def digest(value: Any) -> str:
+    """A hash of nested plain values, arrays and tensors, contents and shapes."""
+    found = hashlib.sha256()
+    _feed(found, value)
+    return found.hexdigest()
+
+
+def _feed(found: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        value = value.detach().float().numpy() if value.dtype == torch.bfloat16 else value.detach().numpy()
+    if isinstance(value, np.ndarray):
+        found.update(f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, dict):
+        for key in value:
+            found.update(f"[{key}]".encode())
+            _feed(found, value[key])
+    elif isinstance(value, list | tuple):
+        found.update(f"({len(value)})".encode())
+        for item in value:
+            _feed(found, item)
+    elif is_dataclass(value):
+        _feed(found, {field.name: getattr(value, field.name) for field in fields(value)})
+    else:
+        found.update(repr(value).encode())
+
+
+def of_network(**recipe: Any) -> str:
+    """Weights, decisions in training (dropout at work) and in evaluation, and the loss with its penalties."""
+    columns = recipe.pop("columns")
+    preparation, prepared = prepare(columns, **recipe)
+    network, batch = network_of(preparation), whole_batch(preparation, prepared)
+    found: dict[str, Any] = {"state": network.state_dict()}
+    for training in (True, False):
+        torch.manual_seed(1)
+        network.train(training)
+        with torch.no_grad():
+            found |= {f"{name}{training}": decided for name, decided in network(batch).items()}
+            found[f"loss{training}"] = total_loss(preparation, network, batch)
+    return digest(found)
+
+
+def of_component(kind: str, options: dict[str, Any]) -> str:
+    """What a component with these options does on its sample data."""
+    if kind == "encoder":
+        return _of_encoder(options)
+    if kind == "modality":
+        return _of_modality(options)
+    if kind == "task":
+        return _of_task(options)
+    columns, recipe = sample_table(["text", "number", "category"], ["classify", "regress"], rows=12)
+    columns["text"][2] = None
+    if kind == "fusion":
+        recipe["fusion"] = options
+    else:
+        recipe["outputs"]["y_classify"]["decoder"] = options
+    return of_network(columns=columns, **recipe)
+
+
+def _of_encoder(options: dict[str, Any]) -> str:
+    from polymodal.registry import find
+
+    modality = find("encoder", options["name"]).modality
+    columns, recipe = sample_table([modality], ["regress"], rows=8)
+    recipe["inputs"][f"in_{modality}"]["encoder"] = light(options)
+    return of_network(columns=columns, **recipe)
+
+
+def _of_modality(options: dict[str, Any]) -> str:
+    """Shape, prepared tensors, and a training batch with its random changes."""
+    cells = sample("modality", options["name"])
+    columns = cells | sample("task", "regress")
+    inputs = {"x": {"modality": options, "columns": list(cells)}}
+    preparation, prepared = prepare(columns, inputs=inputs, outputs={"target": "regress"})
+    torch.manual_seed(1)
+    augmented = preparation.batch(prepared, np.arange(prepared.rows), augment=True)
+    plain = preparation.batch(prepared, np.arange(prepared.rows))
+    return digest([preparation.shapes(), plain.inputs["x"], augmented.inputs["x"]])
+
+
+def _of_task(options: dict[str, Any]) -> str:
+    """Prepared targets, loss, answers, floor, and the metrics' names."""
+    columns = sample("task", options["name"]) | sample("modality", "number")
+    preparation, prepared = prepare(columns, outputs={"target": {"task": options}})
+    task = preparation.tasks["target"]
+    value, present = prepared.targets["target"]
+    decided = torch.randn(prepared.rows, task.outputs, generator=torch.Generator().manual_seed(1))
+    known = torch.from_numpy(present)
+    distribution = task.distribution(decided)
+    return digest(
+        {
+            "target": (value, present, task.classes, task.save()),
+            "loss": task.loss(decided[known], torch.from_numpy(value)[known]),
+            "answers": (distribution, task.predict(distribution), task.chance(), task.constant()),
+            "metrics": [metric.name for metric in task.metrics],
+        }
+    )

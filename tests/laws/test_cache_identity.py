@@ -1,0 +1,163 @@
+"""Law 8: what is kept is found again only for the same content, and the training rows alone are learned from."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from laws.alternatives import alternatives
+from laws.samples import Columns, network_of, prepare, sample, table_of
+from laws.signature import digest
+from polymodal.data.faults import Faults
+from polymodal.data.store import content_key
+from polymodal.data.synthetic import planted_images
+from polymodal.data.table import open_table
+from polymodal.experiment import prepare_experiment
+from polymodal.plan import complete_schedule, make_plan
+from polymodal.preparation import Preparation
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import Recipe
+from polymodal.registry import components, find
+from polymodal.splits import Part
+from polymodal.training.machine import Machine, choose
+
+ROWS = 12
+
+
+def png(image: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def pixels(cells: list[Any], cache: Path, **options: Any) -> np.ndarray:
+    """Prepared through the store, `[rows, side, side, 3]`."""
+    component = find("modality", "image")
+    modality = component(component.Options(**{"pixels": 32, **options}), columns=["image"])
+    block = table_of({"image": cells}).block(
+        np.arange(len(cells)), ["image"], faults=Faults(strict=True), limits=Recipe().data.limits, cache=cache
+    )
+    prepared = modality.prepare(block)
+    return prepared.items.take(prepared.index)["pixels"]
+
+
+def packs(cache: Path) -> int:
+    return len(list(cache.rglob("*.keys")))
+
+
+def test_media_are_decoded_once_and_one_changed_byte_is_another_image(tmp_path: Path) -> None:
+    image = planted_images(1, 0, size=48)["image"][0]
+    first = png(image)
+    image.putpixel((24, 24), (1, 2, 3))
+    second = png(image)
+    one = pixels([first], tmp_path)
+    again = pixels([first], tmp_path)
+    assert packs(tmp_path) == 1
+    np.testing.assert_array_equal(one, again)
+    other = pixels([second], tmp_path)
+    assert packs(tmp_path) == 2
+    assert (one != other).any()
+    assert content_key(first) != content_key(first[:-1] + bytes([first[-1] ^ 1]))
+
+
+def test_a_file_that_was_overwritten_is_decoded_anew(tmp_path: Path) -> None:
+    found = []
+    for image in planted_images(2, 0, size=48)["image"]:
+        (tmp_path / "x.png").write_bytes(png(image))
+        table = open_table({"image": ["x.png"], "y": [1.0]}, root=tmp_path, cache=tmp_path / "tables")
+        recipe = Recipe(inputs={"image": "image"}, outputs={"y": "regress"})
+        preparation = Preparation(make_plan(table, recipe).recipe)
+        block = next(iter(preparation.blocks(table, Faults(True), cache=tmp_path / "media")))
+        prepared = preparation.modalities["image"].prepare(block)
+        found.append(prepared.items.take(prepared.index)["pixels"])
+    assert (found[0] != found[1]).any()
+
+
+@pytest.mark.parametrize("option", [n for n in find("modality", "image").Options.model_fields if n != "name"])
+def test_every_option_that_changes_stored_pixels_is_a_store_of_its_own(option: str, tmp_path: Path) -> None:
+    """With a warm store, each option gives what it gives without any store."""
+    cells = sample("modality", "image", 6)["image"]
+    owner = find("modality", "image").Options
+    pixels(cells, tmp_path / "warm")
+    for value in list(alternatives(owner, option, {"pixels": 32}))[:2]:
+        if option == "pixels" and value is None:
+            continue
+        warm = pixels(cells, tmp_path / "warm", **{option: value})
+        cold = pixels(cells, tmp_path / f"cold {value}", **{option: value})
+        np.testing.assert_array_equal(warm, cold)
+
+
+def fitted(kind: str, name: str, change: dict[int, Any] | None, folder: Path) -> tuple[Any, Any]:
+    """What preparation learned, and the prepared training rows, of a table whose last third is not trained on."""
+    columns: Columns = sample("modality", name if kind == "modality" else "number", ROWS)
+    read = list(columns)
+    targets = sample("task", name if kind == "task" else "regress", ROWS)
+    columns = columns | targets
+    changed = read if kind == "modality" else ["target"]
+    for column in changed:
+        columns[column] = [(change or {}).get(row, cell) for row, cell in enumerate(columns[column])]
+    recipe = Recipe(
+        inputs={"x": {"modality": complete(name if kind == "modality" else "number"), "columns": read}},
+        outputs={"target": name if kind == "task" else "regress"},
+    )
+    table = table_of(columns)
+    plan = complete_schedule(make_plan(table, recipe).recipe, 8)
+    parts = {part: Part(table, np.arange(at, at + 4)) for part, at in (("valid", 8), ("test", 8))}
+    parts["train"] = Part(table, np.arange(8))
+    found = prepare_experiment(plan, parts, folder=folder, cache=None, progress=Progress(False))
+    state = found.preparation.save(folder / "state")
+    files = [path.read_bytes() for path in sorted((folder / "state").rglob("*")) if path.is_file()]
+    batch = found.preparation.batch(found.splits["train"].prepared, np.arange(8))
+    return (state, files, found.preparation.shapes()), digest(batch)
+
+
+def complete(modality: str) -> dict[str, Any]:
+    """Options that leave nothing to be told from a sample of the whole table (plans may look at all rows)."""
+    return {"name": modality, **{"text": {"max_tokens": 16}, "image": {"pixels": 32}}.get(modality, {})}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ("modality", "task") for name in components(kind)])
+def test_rows_outside_training_teach_preparation_nothing(kind: str, name: str, tmp_path: Path) -> None:
+    """Other cells in rows of validation and test leave the fitted preparation and the training rows as they were."""
+    first = {column: cells[0] for column, cells in sample(kind, name, ROWS).items()}
+    replaced = {row: next(iter(first.values())) for row in range(8, ROWS)}
+    before, batch = fitted(kind, name, None, tmp_path / "before")
+    after, other = fitted(kind, name, replaced, tmp_path / "after")
+    assert before == after
+    assert batch == other
+
+
+def test_the_measured_machine_is_remembered_for_the_same_network_only(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def choice(width: int) -> Machine:
+        preparation, _ = prepare(
+            sample("modality", "number") | sample("task", "regress"), width=width, outputs={"target": "regress"}
+        )
+        options = preparation.recipe.training.model_copy(update={"precision": "auto", "threads": 1})
+        return choose(options, network_of(preparation), lambda network: calls.append(1), tmp_path / "machine.json")
+
+    first = choice(16)
+    measured = len(calls)
+    assert measured > 0
+    assert choice(16) == first
+    assert len(calls) == measured
+    choice(24)
+    assert len(calls) == 2 * measured
+
+
+def test_two_tables_of_other_content_are_converted_apart(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    found = []
+    for text in ("a,b\n1,x\n", "a,b\n2,x\n"):
+        path.write_text(text)
+        table = open_table(path, cache=tmp_path / "cache")
+        found.append((table.values("a", np.array([0])).to_pylist(), table.fingerprint()))
+    assert found[0][0] == [1]
+    assert found[1][0] == [2]
+    assert found[0][1] != found[1][1]

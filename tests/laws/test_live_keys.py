@@ -1,0 +1,214 @@
+"""Law 5, for the recipe itself: every key changes the rows, the prepared data, the run or its scores.
+
+As for options, other values come from each key's type and range. A key that changes nothing fails; one that is live
+only beside others has a line in `BESIDE`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pydantic import BaseModel
+
+from laws.alternatives import alternatives, exhaustive
+from laws.samples import FIXED, Columns, sample, sample_table, table_of
+from laws.signature import digest
+from polymodal.errors import PolymodalError
+from polymodal.experiment import prepare_experiment, score_model, train_model
+from polymodal.plan import complete_schedule, make_plan
+from polymodal.progress import Advance, Progress
+from polymodal.recipe.data import DataOptions
+from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.recipe.recipe import OutputSpec, Recipe
+from polymodal.recipe.training import PartOptions, TrainingOptions
+from polymodal.splits import make_parts
+
+ROWS = 48
+BASE: dict[str, Any] = {
+    "width": 16,
+    "training": {**FIXED, "epochs": 3, "batch": 8},
+    "evaluation": {"bootstrap": 20, "singles": "none"},
+}
+MEDIA = {"inputs": {"in_image": "image", "in_number": "number"}}
+TWO = {"outputs": {"y_classify": "classify", "y_regress": "regress"}}
+#: What a key needs beside it to be live.
+BESIDE: dict[str, dict[str, Any]] = {
+    "data.ignore": {"inputs": None},
+    "data.strict": {"inputs": {"in_text": "text", "in_broken": "number"}},
+    "data.limits.megabytes": MEDIA,
+    "data.limits.megapixels": MEDIA,
+    "training.group_rows": MEDIA,
+    "training.balance": TWO,
+    "training.patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
+    "training.average": {"training": {"epochs": 6}},
+    "outputs.y_classify.weight": TWO,
+}
+#: Values that only the table can tell.
+NAMED: dict[str, list[Any]] = {
+    "data.ignore": [["skewed"]],
+    "data.weight": ["weight"],
+    "data.split.column": ["part"],
+    "data.split.group": ["patient"],
+    "training.threads": ["auto"],
+}
+#: Keys whose effect is that the run is refused.
+REFUSING = ["data.strict"]
+#: Each section, and a mapping's model under one of its names.
+SECTIONS: dict[str, type[BaseModel]] = {
+    "data": DataOptions,
+    "training": TrainingOptions,
+    "training.parts.fusion": PartOptions,
+    "evaluation": EvaluationOptions,
+}
+TOP = ["size", "width", "seed"]
+
+
+def walk(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel], str]]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from walk(f"{path}.{name}", inner)
+        elif f"{path}.{name}" != "training.parts":  # a mapping of `PartOptions`, walked under a name
+            yield f"{path}.{name}", model, name
+
+
+KEYS = [
+    *(key for path, model in SECTIONS.items() for key in walk(path, model)),
+    *((name, Recipe, name) for name in TOP),
+    ("outputs.y_classify.weight", OutputSpec, "weight"),
+]
+
+
+@cache
+def table() -> Columns:
+    columns, _ = sample_table(["text", "number"], ["classify", "regress"], ROWS)
+    pictures = []
+    for image in sample("modality", "image", ROWS)["image"]:
+        encoded = io.BytesIO()
+        image.save(encoded, "PNG")
+        pictures.append(encoded.getvalue())
+    return columns | {
+        "image": pictures,
+        "weight": [0.25 + row % 4 for row in range(ROWS)],
+        "part": [("train", "valid", "test")[max(0, row - ROWS + 3)] for row in range(ROWS)],
+        "patient": [f"patient {row // 6}" for row in range(ROWS)],
+        "broken": ["not a number", *["1.5", "2.5"] * (ROWS // 2 - 1), "3.5"],
+    }
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    both = dict(one)
+    for key, value in other.items():
+        both[key] = merged(both[key], value) if isinstance(value, dict) and isinstance(both.get(key), dict) else value
+    return both
+
+
+def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
+    columns = {"in_text": ["text"], "in_image": ["image"], "in_number": ["plain", "skewed"], "in_broken": ["broken"]}
+    beside = dict(beside)
+    inputs = beside.pop("inputs", {"in_text": "text", "in_number": "number"})
+    outputs = beside.pop("outputs", {"y_classify": "classify"})
+    recipe = merged(BASE, beside)
+    recipe["outputs"] = {name: {"task": task} for name, task in outputs.items()}
+    if inputs is not None:
+        recipe["inputs"] = {name: {"modality": kind, "columns": columns[name]} for name, kind in inputs.items()}
+    else:
+        recipe["data"] = {"ignore": ["image", "weight", "part", "patient", "broken", "y_regress"]}
+    return recipe
+
+
+class Watching(Progress):
+    """Notes after which steps the checkpoint was written."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(False)
+        self.checkpoint, self.written, self.last = checkpoint, [], 0  # type: ignore[var-annotated]
+
+    @contextmanager
+    def task(self, title: str, total: int | None) -> Iterator[Advance]:
+        advance = Advance()
+        advance.status = self.watch  # type: ignore[method-assign]
+        yield advance
+
+    def watch(self, done: int, planned: int, text: str) -> None:
+        now = self.checkpoint.stat().st_mtime_ns if self.checkpoint.exists() else 0
+        if now != self.last:
+            self.written.append(done)
+        self.last = now
+
+
+@cache
+def outcome(recipe: str) -> str | None:
+    """Everything a run leaves behind, but for its recipe and its duration; None if the recipe is refused."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            data = table_of(table())
+            complete = make_plan(data, Recipe(**yaml.safe_load(recipe))).recipe
+            parts = make_parts(complete, data, None, None)
+            complete = complete_schedule(complete, len(parts["train"].rows))
+            quiet = Progress(False)
+            prepared = prepare_experiment(complete, parts, folder=folder / "prepared", cache=None, progress=quiet)
+            (folder / "run").mkdir()
+            watching = Watching(folder / "run" / "checkpoint.safetensors")
+            model = train_model(prepared, folder=folder / "run", progress=watching)
+            score_model(prepared, model, memory=None, progress=quiet)
+        except PolymodalError:
+            return None
+        everything = torch.arange(len(data)).numpy()
+        return digest(
+            {
+                "rows": {part: found.rows for part, found in parts.items()},
+                "batch": prepared.preparation.batch(prepared.splits["train"].prepared, everything),
+                "faults": prepared.faults.found,
+                "machine": model.run["machine"],
+                "run": {key: model.run[key] for key in ("steps", "history", "averaged_epochs")},
+                "checkpoints": watching.written,
+                "log": (folder / "run" / "log.jsonl").read_text(),
+                "files": sorted(path.name for path in (folder / "run").iterdir()),
+                "weights": model.network.state_dict(),
+                "scores": model.metrics,
+            }
+        )
+
+
+@pytest.mark.parametrize(("path", "owner", "name"), KEYS, ids=[key[0] for key in KEYS])
+def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None:
+    base = recipe_of(BESIDE.get(path, {}))
+    before = outcome(yaml.safe_dump(base))
+    assert before is not None
+    *above, _ = path.split(".")
+    given = base
+    for key in above:
+        given = given.get(key, {})
+    if owner is Recipe or owner is OutputSpec:
+        given = {key: value for key, value in given.items() if key == name}
+    tried: dict[str, bool] = {}
+    every = exhaustive(owner.model_fields[name])
+    for value in [*NAMED.get(path, []), *alternatives(owner, name, given)]:
+        change: Any = value
+        for key in reversed(path.split(".")):
+            change = {key: change}
+        after = outcome(yaml.safe_dump(merged(base, change)))
+        if (after is None and path not in REFUSING) or repr(value) in tried:
+            continue
+        tried[repr(value)] = after != before
+        if after != before and not every:
+            break
+    assert tried, "no other value was found: name some in NAMED"
+    assert all(tried.values()) if every else any(tried.values()), f"the same with {tried}"
+
+
+def test_the_outcome_is_repeatable() -> None:
+    """Else any key would look live."""
+    text = yaml.safe_dump(recipe_of({}))
+    assert outcome(text) == outcome.__wrapped__(text)

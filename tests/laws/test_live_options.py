@@ -1,0 +1,76 @@
+"""Law 5: every option of every component changes what it builds or computes.
+
+Other values come from the type and range of each option, so a new option is held to this by existing. A choice or a
+switch must make a difference with each of its values, a number with one of several.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from laws.alternatives import alternatives, exhaustive
+from laws.signature import of_component
+from polymodal.errors import PolymodalError
+from polymodal.registry import KINDS, components, find
+
+#: Options that are live only beside another one.
+BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("task", "regress", "delta"): {"loss": "huber"},
+    ("fusion", "bottleneck", "fusion_layer"): {"layers": 4},
+}
+#: Options whose other values only the data can tell (names of inputs, classes, characters).
+NAMED: dict[tuple[str, str, str], list[Any]] = {
+    ("fusion", "attention", "graph"): [[["in_text", "in_number"]]],
+    ("fusion", "film", "condition"): ["in_text"],
+    ("fusion", "qformer", "text"): ["in_text", None],
+    ("task", "classify", "class_weights"): [{"yes": 3.0}],
+    ("task", "multilabel", "separator"): [","],
+}
+OPTIONS = [
+    (kind, name, option)
+    for kind in KINDS
+    for name, component in components(kind).items()
+    for option in component.Options.model_fields
+    if option != "name"
+]
+
+
+@cache
+def signature(kind: str, options: str) -> str | None:
+    """None where the component refuses the options (heads that do not divide the width)."""
+    try:
+        return of_component(kind, yaml.safe_load(options))
+    except (PolymodalError, ValidationError):
+        return None
+
+
+@pytest.mark.parametrize(("kind", "name", "option"), OPTIONS)
+def test_every_option_is_live(kind: str, name: str, option: str) -> None:
+    key = (kind, name, option)
+    owner = find(kind, name).Options
+    given = {"name": name, **BESIDE.get(key, {})}
+    before = signature(kind, yaml.safe_dump(given))
+    assert before is not None
+    tried: dict[str, bool] = {}
+    every = exhaustive(owner.model_fields[option])
+    for value in [*NAMED.get(key, []), *alternatives(owner, option, given)]:
+        after = signature(kind, yaml.safe_dump({**given, option: value}))
+        if after is None or repr(value) in tried:
+            continue
+        tried[repr(value)] = after != before
+        if after != before and not every:
+            break
+    assert tried, "no other value was found: name some in NAMED"
+    assert all(tried.values()) if every else any(tried.values()), f"the same with {tried}"
+
+
+def test_the_signature_is_repeatable() -> None:
+    """Else any option would look live."""
+    for kind in KINDS:
+        for name in components(kind):
+            assert of_component(kind, {"name": name}) == of_component(kind, {"name": name}), (kind, name)

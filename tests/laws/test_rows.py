@@ -1,0 +1,100 @@
+"""Law 2: predictions line up with the rows, and an unusable cell is listed and changes no other row."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from laws.samples import Columns, network_of, prepare, sample_table, table_of, trained
+from polymodal.data.faults import Faults
+from polymodal.data.synthetic import planted_table
+from polymodal.errors import DataError
+from polymodal.model import BadCellsWarning, Model
+from polymodal.training.inference import PREDICTION_BATCH, decide
+from polymodal.training.machine import Machine
+
+#: A cell that fits the type of its column and still cannot be used. Every string is a text and a label.
+UNUSABLE: dict[str, Any] = {"image": b"these bytes are no image", "number": float("inf")}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    columns = planted_table(120, 0)
+    return trained(
+        {"train": columns, "valid": columns},
+        tmp_path_factory.mktemp("rows"),
+        inputs={
+            "numbers": {"modality": "number", "columns": ["length", "weight"]},
+            "maker": "category",
+            "price": "number",
+        },
+        outputs={"grade": "classify"},
+        fusion="attention",
+        training={"epochs": 3},
+    )
+
+
+def test_answers_stay_with_their_rows(model: Model) -> None:
+    """In any order, repeated, and over several prediction blocks."""
+    columns = planted_table(2 * PREDICTION_BATCH + 37, 1)
+    for row in range(0, len(columns["maker"]), 5):
+        columns["maker"][row] = None
+    straight = model.predict_proba(columns)
+    order = np.random.default_rng(0).integers(0, len(straight), 2 * PREDICTION_BATCH + 1)
+    shuffled = {name: [cells[row] for row in order] for name, cells in columns.items()}
+    np.testing.assert_allclose(model.predict_proba(shuffled), straight[order], atol=1e-5)
+
+
+def test_ragged_rows_come_back_in_order() -> None:
+    """Texts are visited by length; the answers are not."""
+    columns, recipe = sample_table(["text"], ["regress"], rows=40)
+    preparation, prepared = prepare(columns, **recipe)
+    lengths = prepared.inputs["in_text"].items.lengths()
+    assert lengths is not None
+    assert (np.diff(lengths[prepared.inputs["in_text"].index]) < 0).any()
+
+    network = network_of(preparation)
+    rows = np.arange(40)
+    by_batch = decide(network, preparation, prepared, rows, machine=Machine(), batch=7)["y_regress"].values
+    for row in rows:
+        alone = decide(network, preparation, prepared, rows[row : row + 1], machine=Machine(), batch=7)
+        np.testing.assert_allclose(alone["y_regress"].values[0], by_batch[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", UNUSABLE)
+def test_an_unusable_cell_is_listed_and_no_other_row_changes(modality: str) -> None:
+    columns, recipe = sample_table([modality], ["regress"], rows=8)
+    column = recipe["inputs"][f"in_{modality}"]["columns"][0]
+    preparation, _ = prepare(columns, **recipe)
+    broken: Columns = {**columns, column: [*columns[column][:3], UNUSABLE[modality], *columns[column][4:]]}
+    faults = Faults()
+    with pytest.raises(DataError):
+        preparation.prepare(table_of(broken), Faults(strict=True), folder=None, cache=None)
+    prepared = preparation.prepare(table_of(broken), faults, folder=None, cache=None)
+    assert [(fault.row, fault.column, fault.table) for fault in faults.found] == [(3, column, "table")]
+    assert faults.found[0].reason
+    gap = {**columns, column: [*columns[column][:3], None, *columns[column][4:]]}
+    without = preparation.prepare(table_of(gap), Faults(strict=True), folder=None, cache=None)
+    rows = np.arange(8)
+    one, other = (preparation.batch(found, rows).inputs[f"in_{modality}"] for found in (prepared, without))
+    assert one.present.tolist() == other.present.tolist()
+    assert one.index.tolist() == other.index.tolist()
+    assert all((one.data[name] == other.data[name]).all() for name in one.data)
+
+
+def test_prediction_warns_of_unusable_cells_and_strict_refuses(model: Model) -> None:
+    columns = planted_table(10, 2)
+    clean = model.predict_proba(columns)
+    columns["length"][4] = float("inf")
+    with pytest.warns(BadCellsWarning, match="row 4, column 'length'"):
+        found = model.predict_proba(columns)
+    others = [row for row in range(10) if row != 4]
+    np.testing.assert_allclose(found[others], clean[others], atol=1e-5)
+    with pytest.raises(DataError, match="row 4, column 'length'"):
+        model.predict(columns, strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict({**columns, "length": [*columns["length"][:4], None, *columns["length"][5:]]})
