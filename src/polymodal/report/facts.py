@@ -174,7 +174,7 @@ def run_facts(model: Model) -> list[tuple[str, str]]:
         ("Total time, with scoring", _time(seconds, "total")),
         ("Number format", machine.get("precision", "")),
         ("Threads", str(machine.get("threads", ""))),
-        ("Chosen because", machine.get("reason", "")),
+        ("Why this format and these threads", machine.get("reason", "")),
         ("Processor", run.get("processor", "")),
         ("Seed", str(model.recipe.seed)),
         ("Versions", _versions(run)),
