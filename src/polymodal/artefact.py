@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,20 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    """Write `value` as JSON; NaN and infinities become null, which is all that JSON knows."""
+    text = json.dumps(json_ready(value), ensure_ascii=False, indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def json_ready(value: Any) -> Any:
+    """The value with text keys, lists for tuples, and None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {str(key): json_ready(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_json(path: Path) -> Any:

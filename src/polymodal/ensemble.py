@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -57,7 +57,7 @@ class Ensemble:
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """The answer for each row of `data`; as `Model.predict`. The columns of every member are needed."""
         decided = self._distributions(self.members[0].open(data, root), strict)
-        return _single({name: task.predict(decided[name]) for name, task in self._tasks.items()})
+        return _single({name: task.predict(decided[name]) for name, task in self.tasks.items()})
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes`, numbers for regression; as `Model.predict_proba`."""
@@ -75,7 +75,7 @@ class Ensemble:
         decided = self._combine(each)
         groups = groups_of(first.recipe, Part(table, np.arange(truth.rows)))
         scores: dict[str, Any] = {}
-        for name, task in self._tasks.items():
+        for name, task in self.tasks.items():
             target = truth.targets[name]
             found = score_output(
                 task,
@@ -152,8 +152,33 @@ class Ensemble:
         return cls(members, combiner)
 
     @property
-    def _tasks(self) -> dict[str, Task]:
-        return self.members[0].preparation.tasks
+    def tasks(self) -> dict[str, Task]:
+        """The task of each output, as the first member has it."""
+        return self.members[0].tasks
+
+    def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
+        """Open `data` as a table and check that it has the columns of every member; as `Model.open`."""
+        table = self.members[0].open(data, root, targets=targets)
+        for member in self.members[1:]:
+            member.open(table, targets=targets)
+        return table
+
+    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Row numbers and distributions as `Model.stream`, in one block: members may read in different blocks.
+
+        A cell that several members cannot use is one fault.
+        """
+        before, each = len(faults.found), []
+        for member in self.members:
+            blocks = [block for _, block in member.stream(table, faults)]
+            each.append(
+                {
+                    name: aligned(np.concatenate([block[name] for block in blocks]), member.tasks[name], task)
+                    for name, task in self.tasks.items()
+                }
+            )
+        faults.found[before:] = dict.fromkeys(faults.found[before:])
+        yield np.arange(len(table)), self._combine(each)
 
     def _distributions(self, table: Table, strict: bool) -> dict[str, np.ndarray]:
         return self._combine(self._each(table, strict))
@@ -164,12 +189,12 @@ class Ensemble:
         for member in self.members:
             decided = distributions(member, table, strict=strict)
             tasks = member.preparation.tasks
-            found.append({name: aligned(decided[name], tasks[name], task) for name, task in self._tasks.items()})
+            found.append({name: aligned(decided[name], tasks[name], task) for name, task in self.tasks.items()})
         return found
 
     def _combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         found = {}
-        for name, task in self._tasks.items():
+        for name, task in self.tasks.items():
             values = [decision_values(task, member[name]) for member in each]
             here = [torch.ones(len(values[0]))] * len(values)
             with torch.no_grad():
@@ -180,7 +205,7 @@ class Ensemble:
         """Fit what the combination has to learn on the rows of `table`, by the tasks' own losses."""
         truth = _truth(self.members[0], table, strict=False)
         each = self._each(table, strict=False)
-        for name, task in self._tasks.items():
+        for name, task in self.tasks.items():
             value, present = truth.targets[name]
             if not present.any():
                 raise DataError("no row has this target, so nothing can be fitted", column=", ".join(task.columns))

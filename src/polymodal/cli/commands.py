@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console, RenderableType
-from rich.table import Table as Grid
 
-from polymodal.cli.output import emit
+from polymodal.cli.output import emit, grid, scores_grid
 
 app = typer.Typer(
     help="Turn a table of mixed media into a multimodal model.",
@@ -18,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Combine = Literal["average", "weighted", "vote", "product", "stack"]
 Data = Annotated[str, typer.Argument(help="CSV, TSV, JSON lines, Parquet or Arrow file, or an image folder.")]
 ModelDir = Annotated[Path, typer.Argument(help="A model directory, as `fit` leaves it.")]
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for several.")]
@@ -88,7 +88,7 @@ def predict(
     if out is None:
         rows = collect(model, table, faults, probabilities=probabilities)
         value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
-        shown: list[RenderableType] = [_grid(rows)] if rows else []
+        shown: list[RenderableType] = [grid(rows)] if rows else []
     else:
         count = write_predictions(model, table, faults, out, probabilities=probabilities)
         value, shown = {"rows": count, "out": str(out)}, [f"{count} predictions in {out}"]
@@ -101,10 +101,9 @@ def predict(
 def evaluate(model_dir: ModelDir, data: Data, root: Root = None, strict: Strict = False, as_json: Json = False) -> None:
     """Score a model on rows whose targets are known, with intervals and floors."""
     from polymodal.loading import load
-    from polymodal.report.table import scores_grid
 
     scores = load(model_dir).evaluate(data, root=root, strict=strict)
-    emit({"scores": scores}, [scores_grid({Path(data).name: scores})], as_json=as_json)
+    emit({"scores": scores}, [scores_grid(scores)], as_json=as_json)
 
 
 @app.command()
@@ -125,7 +124,7 @@ def recipe(
     roles = [vars(role) for role in plan.roles]
     value = {"roles": roles, "estimate": cost.to_dict(), "recipe": plan.recipe.to_dict()}
     shown: list[RenderableType] = [
-        _grid([{"column": r["column"], "role": r["role"], "kind": r["kind"], "why": r["reason"]} for r in roles]),
+        grid([{"column": r["column"], "role": r["role"], "kind": r["kind"], "why": r["reason"]} for r in roles]),
         cost.text(),
         "",
         plan.recipe.to_yaml(),
@@ -147,7 +146,7 @@ def list_components(
         for each in kinds
         for name, component in components(each).items()
     ]
-    emit({"components": rows}, [_grid(rows)], as_json=as_json)
+    emit({"components": rows}, [grid(rows)], as_json=as_json)
 
 
 @app.command("cross-validate")
@@ -163,32 +162,31 @@ def cross_validate(
 ) -> None:
     """Train and score by k folds, grouped and stratified as `data.split` says."""
     from polymodal.crossvalidation import cross_validate as run
-    from polymodal.report.table import scores_grid
 
     result = run(data, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=not as_json)
-    emit(result.to_dict(), [scores_grid({f"{folds} folds": result.scores})], as_json=as_json)
+    emit(result.to_dict(), [scores_grid(result.scores)], as_json=as_json)
 
 
 @app.command()
 def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as_json: Json = False) -> None:
     """Compare two models on the same rows by paired tests."""
     from polymodal.comparison import compare as run
-    from polymodal.loading import load
+    from polymodal.model import Model
 
-    found = run(load(first), load(second), data, root=root)
+    found = run(Model.load(first), Model.load(second), data, root=root)
     rows = [
-        {"output": output, "metric": metric, **{key: _short(number) for key, number in one.items()}}
+        {"output": output, "metric": metric, **one}
         for output, metrics in found.items()
         for metric, one in metrics.items()
     ]
-    emit({"comparison": found}, [_grid(rows)], as_json=as_json)
+    emit({"comparison": found}, [grid(rows)], as_json=as_json)
 
 
 @app.command()
 def ensemble(
     members: Annotated[list[Path], typer.Argument(help="Model directories.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.")],
-    method: Annotated[str, typer.Option(help="average, weighted, vote, product or stack.")] = "average",
+    method: Annotated[Combine, typer.Option(help="How their decisions become one.")] = "average",
     data: Annotated[
         str | None, typer.Option(help="Held-out rows on which weighted, product and stack are fitted.")
     ] = None,
@@ -225,17 +223,16 @@ def demo(
 
 def _finished(model: Any, out: Path, as_json: bool) -> None:
     """What `fit` ends with: the scores, notices, faults, and where things are."""
-    from polymodal.report.table import scores_grid
+    from polymodal.report.table import score_table
 
     run = model.run
     value = {"out": str(out), "metrics": model.metrics, "seconds": run["seconds"], "notices": run["notices"]}
     value["faults"] = run["faults"]
-    part = {"test": model.metrics["test"]} if "test" in model.metrics else model.metrics
     seconds = run["seconds"]
     shown: list[RenderableType] = [
-        scores_grid(part),
-        f"trained {run['parameters']:,} parameters in {seconds['training']:.0f} s ({run['rows_per_second']:,.0f} rows/s), "
-        f"{seconds['total']:.0f} s with preparation and scoring",
+        score_table(model),
+        f"trained {run['parameters']:,} parameters in {seconds['training']:.0f} s ({run['rows_per_second']:,.0f} "
+        f"rows/s), {seconds['total']:.0f} s with preparation and scoring",
         f"model {out}   report {out / 'report.html'}",
     ]
     emit(value, shown, as_json=as_json)
@@ -262,19 +259,3 @@ def _tell_faults(lines: list[str], as_json: bool) -> None:
 def _note(text: str, as_json: bool) -> None:
     if not as_json:
         Console(stderr=True).print(f"[yellow]note[/yellow]  {text}", soft_wrap=True, highlight=False)
-
-
-def _grid(rows: list[dict[str, Any]]) -> RenderableType:
-    """Rows as a plain table, the first 50 of them."""
-    grid = Grid(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        grid.add_column(name, overflow="fold")
-    for row in rows[:50]:
-        grid.add_row(*(str(_short(cell)) for cell in row.values()))
-    if len(rows) > 50:
-        grid.caption = f"and {len(rows) - 50} more rows; write them all with --out"
-    return grid
-
-
-def _short(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value

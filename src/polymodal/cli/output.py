@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
+
+from polymodal.artefact import json_ready
 
 
 def emit(value: dict[str, Any], shown: list[RenderableType], *, as_json: bool) -> None:
     """Print `value` as one JSON object, or `shown` for people."""
     if as_json:
-        sys.stdout.write(json.dumps(finite(value), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(json_ready(value), ensure_ascii=False) + "\n")
         return
     console = Console()
     for one in shown:
@@ -29,12 +31,38 @@ def fail(error: Exception, *, as_json: bool) -> None:
     Console(stderr=True).print(Text.assemble(("error  ", "bold red"), str(error)), soft_wrap=True)
 
 
-def finite(value: Any) -> Any:
-    """The value with NaN and infinities as null, which is all that JSON knows."""
-    if isinstance(value, dict):
-        return {str(key): finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def grid(rows: list[dict[str, Any]]) -> RenderableType:
+    """Rows as a plain table, the first 50 of them."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows[:50]:
+        table.add_row(*(Text(short(cell)) for cell in row.values()))
+    if len(rows) > 50:
+        table.caption = f"and {len(rows) - 50} more rows; write them all with --out"
+    return table
+
+
+def scores_grid(scores: dict[str, dict[str, Any]]) -> RenderableType:
+    """Scores by output and metric: value, interval, the best constant answer, and each input alone."""
+    return grid(
+        [
+            {
+                "output": output,
+                "metric": metric,
+                "score": one["value"],
+                "interval": f"{short(one['low'])} to {short(one['high'])}" if one["low"] is not None else "",
+                "constant": one["majority"],
+                **{f"{name} alone": value for name, value in (one.get("alone") or {}).items()},
+            }
+            for output, metrics in scores.items()
+            for metric, one in metrics.items()
+        ]
+    )
+
+
+def short(value: Any) -> str:
+    """A cell for people: four digits of a number, nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -58,9 +58,7 @@ def compare(
     )
 
 
-def mcnemar(
-    a_distribution: np.ndarray, b_distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray
-) -> float:
+def mcnemar(a_distribution: np.ndarray, b_distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
     """Exact McNemar test (McNemar, "Note on the sampling error of the difference between correlated
     proportions or percentages", 1947): of the rows that exactly one model gets right, is each model's share
     one half?

@@ -54,9 +54,7 @@ def score_output(
     floor = floors(task, target, present, weight)
     scores = {}
     for metric in task.metrics:
-        found = bootstrap(
-            metric, decided, truth, weights, options.bootstrap, options.confidence, seed, clusters
-        )
+        found = bootstrap(metric, decided, truth, weights, options.bootstrap, options.confidence, seed, clusters)
         scores[metric.name] = Score(
             value=_finite(found.value),
             low=_finite(found.low),
@@ -79,14 +77,10 @@ def score_metric(
     return metric.score(*_present(task, distribution, target, present, weight))
 
 
-def floors(
-    task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None
-) -> dict[str, float]:
+def floors(task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
     """Every metric of the constant answer `task.constant()` on the present rows; NaN where undefined."""
     constant = np.broadcast_to(task.constant(), (len(present), task.outputs))
-    return {
-        metric.name: score_metric(metric, task, constant, target, present, weight) for metric in task.metrics
-    }
+    return {metric.name: score_metric(metric, task, constant, target, present, weight) for metric in task.metrics}
 
 
 def detail(

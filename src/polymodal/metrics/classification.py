@@ -59,9 +59,7 @@ def accuracy(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) ->
     return _quotient(weight @ (distribution.argmax(1) == truth), weight.sum())
 
 
-def subset_accuracy(
-    distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
-) -> float:
+def subset_accuracy(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """Share of rows whose set of decided labels is exactly the true set."""
     exact = ((distribution >= threshold) == (truth > 0)).all(1)
     return _quotient(weight @ exact, weight.sum())
@@ -74,50 +72,38 @@ def balanced_accuracy(distribution: np.ndarray, truth: np.ndarray, weight: np.nd
     return _mean(_ratio(counts.hits, counts.actual)[occurs])
 
 
-def macro_precision(
-    distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
-) -> float:
+def macro_precision(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """The mean over classes of: of the rows decided as the class, the share that truly are."""
     counts = count(distribution, truth, weight, threshold)
     return _macro(_ratio(counts.hits, counts.predicted), counts)
 
 
-def macro_recall(
-    distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
-) -> float:
+def macro_recall(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """The mean over classes of: of the rows that truly are the class, the share that was decided so."""
     counts = count(distribution, truth, weight, threshold)
     return _macro(_ratio(counts.hits, counts.actual), counts)
 
 
-def macro_f1(
-    distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
-) -> float:
+def macro_f1(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """The mean over classes of F1, the harmonic mean of precision and recall: 2 hits / (predicted +
     actual)."""
     counts = count(distribution, truth, weight, threshold)
     return _macro(_ratio(2 * counts.hits, counts.predicted + counts.actual), counts)
 
 
-def micro_precision(
-    distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
-) -> float:
+def micro_precision(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """Precision over all decisions together; for exclusive classes it equals accuracy."""
     counts = count(distribution, truth, weight, threshold)
     return _quotient(counts.hits.sum(), counts.predicted.sum())
 
 
-def micro_recall(
-    distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
-) -> float:
+def micro_recall(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """Recall over all occurrences together; for exclusive classes it equals accuracy."""
     counts = count(distribution, truth, weight, threshold)
     return _quotient(counts.hits.sum(), counts.actual.sum())
 
 
-def micro_f1(
-    distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
-) -> float:
+def micro_f1(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """F1 over all decisions together; for exclusive classes it equals accuracy."""
     counts = count(distribution, truth, weight, threshold)
     return _quotient(2 * counts.hits.sum(), counts.predicted.sum() + counts.actual.sum())

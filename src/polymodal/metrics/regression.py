@@ -38,9 +38,7 @@ def spearman(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) ->
     distribution, truth, weight = distribution[real], truth[real], weight[real]
     if _any_constant(truth) or _any_constant(distribution):
         return float("nan")
-    return float(
-        np.mean([_rank_correlation(*pair, weight) for pair in zip(distribution.T, truth.T, strict=True)])
-    )
+    return float(np.mean([_rank_correlation(*pair, weight) for pair in zip(distribution.T, truth.T, strict=True)]))
 
 
 def _average(values: np.ndarray, weight: np.ndarray) -> np.ndarray:

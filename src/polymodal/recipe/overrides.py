@@ -33,7 +33,8 @@ def apply_overrides(recipe: dict[str, Any], settings: list[str]) -> dict[str, An
 
 
 def _put(recipe: dict[str, Any], path: str, value: Any) -> None:
-    place, walked, rest = recipe, [], path
+    place, rest = recipe, path
+    walked: list[str] = []
     while True:
         key = max((name for name in place if rest == name or rest.startswith(f"{name}.")), key=len, default=None)
         if key is None:

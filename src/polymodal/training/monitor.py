@@ -55,8 +55,8 @@ class Monitor:
         if bool(torch.isfinite(loss)):
             return
         raise TrainingError(
-            f"the loss is {float(loss.detach())}: {first_not_finite(self.network, batch)}. Lower training.learning_rate or "
-            "training.clip, or set training.precision=fp32"
+            f"the loss is {float(loss.detach())}: {first_not_finite(self.network, batch)}. Lower "
+            "training.learning_rate or training.clip, or set training.precision=fp32"
         )
 
     def _say(self, notice: str) -> None:
