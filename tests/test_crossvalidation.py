@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polymodal.crossvalidation import CrossValidation, cross_validate
-from polymodal.data.synthetic import exclusive_or, planted_table
+from polymodal.crossvalidation import CrossValidation, _run_fold, cross_validate
+from polymodal.data.synthetic import exclusive_or, planted_images, planted_table
 from polymodal.errors import DataError, PolymodalError, RecipeError
+from polymodal.fit import as_recipe, as_table
+from polymodal.modalities.image import Image
+from polymodal.plan import complete_schedule, make_plan
+from polymodal.progress import Progress
+from polymodal.splits import make_fold_parts
 
 TINY = ["width=16", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=100"]
 TWO_INPUTS = {
@@ -35,7 +40,7 @@ def test_the_full_model_beats_single_inputs_where_both_are_needed(tmp_path: Path
     found = run(
         exclusive_or(240, seed=0),
         "target",
-        "training.epochs=40",
+        "training.epochs=25",
         "training.learning_rate=0.02",
         recipe=TWO_INPUTS,
         folds=3,
@@ -73,8 +78,8 @@ def test_pooled_scores_are_those_of_the_kept_distributions() -> None:
     assert not found.singles
 
 
-def test_groups_stay_on_one_side_and_a_leak_through_them_is_not_scored() -> None:
-    """The answer follows from the person, and no person is in training and in test: nothing can be known."""
+def test_groups_stay_in_one_fold_and_widen_the_interval() -> None:
+    """Six rows of one person say the same: they are no six independent rows."""
     generator = np.random.default_rng(0)
     person = np.repeat(np.arange(30), 6)
     answer = np.where(generator.integers(0, 2, 30), "yes", "no")[person].tolist()
@@ -89,6 +94,38 @@ def test_groups_stay_on_one_side_and_a_leak_through_them_is_not_scored() -> None
     free = run({key: cells for key, cells in data.items() if key != "who"}, "answer", "training.epochs=3", folds=5)
     grouped, loose = (one.scores["answer"]["accuracy"] for one in (found, free))
     assert grouped["high"] - grouped["low"] > 1.3 * (loose["high"] - loose["low"])
+
+
+def test_no_group_is_on_two_sides_in_any_fold_and_statistics_are_those_of_its_training_rows() -> None:
+    data = planted_table(80, seed=0)
+    who = np.arange(80) % 16
+    data["who"] = [f"p{one}" for one in who]
+    table = as_table(data, None)
+    assert table is not None
+    settings = [*TINY, "data.split.group=who", "data.ignore=[price]", "training.epochs=1", "evaluation.singles=none"]
+    plan = make_plan(table, as_recipe(None, settings), ["grade"])
+    means = set()
+    for parts in make_fold_parts(plan.recipe, table, 4):
+        rows = [parts[name].rows for name in ("train", "valid", "test")]
+        assert sorted(np.concatenate(rows)) == list(range(80))
+        people = [set(who[part]) for part in rows]
+        assert all(people)
+        assert not people[0] & people[1] | people[0] & people[2] | people[1] & people[2]
+        fold = _run_fold(complete_schedule(plan.recipe, len(rows[0])), parts, Progress(False))
+        learned = fold.preparation.modalities["numbers"].statistics[0]["mean"]  # type: ignore[attr-defined]
+        assert learned == pytest.approx(np.array(data["length"])[rows[0]].mean())
+        means.add(learned)
+    assert len(means) == 4
+
+
+def test_images_are_decoded_once_for_all_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Any] = []
+    real = Image._decode
+    monkeypatch.setattr(Image, "_decode", lambda self, *given: decoded.append(given) or real(self, *given))
+    data = planted_images(24, seed=0)
+    del data["shape"]
+    run(data, "colour", "training.epochs=1", "inputs.image=image", folds=3)
+    assert len(decoded) == 24
 
 
 def test_a_class_that_a_fold_never_trained_on_is_scored_as_wrong() -> None:
