@@ -88,3 +88,20 @@ def test_models_that_decide_different_things_are_refused(models: dict[str, Model
         compare(models["both"], other, renamed)
     with pytest.raises(DataError, match="b0"):
         compare(models["half"], models["both"], {k: v for k, v in renamed.items() if k != "b0"})
+
+
+def test_columns_in_another_order_are_put_side_by_side() -> None:
+    data = planted_table(80, seed=0)
+    inputs = {"price": "number", "maker": "category"}
+    orders = (["length", "weight"], ["weight", "length"])
+    models = [
+        fit(
+            data,
+            recipe={"inputs": inputs, "outputs": {"size": {"columns": order, "task": "regress"}}},
+            settings=[*TINY, "training.epochs=5"],
+        )
+        for order in orders
+    ]
+    found = compare(models[0], models[1], data)["size"]["rmse"]
+    for side, model in zip("ab", models, strict=True):
+        assert found[side] == pytest.approx(model.evaluate(data)["size"]["rmse"]["value"])
