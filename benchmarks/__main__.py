@@ -1,0 +1,40 @@
+"""`python -m benchmarks [name ...]`: run benchmarks, print their ratios, write their records."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.record import RECORDS, finish, load_average
+
+BENCHMARKS = (
+    "training_loop",
+    "batch_prediction",
+    "one_row",
+    "startup",
+    "memory",
+    "machine_choice",
+    "transformers_trainer",
+    "ludwig_library",
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)}; all if none is named")
+    parser.add_argument("--smallest", action="store_true", help="the smallest size: proves that it works, no more")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where records are written")
+    chosen = parser.parse_args(arguments)
+    unknown = sorted(set(chosen.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    for name in chosen.names or BENCHMARKS:
+        load = load_average()
+        record = finish(import_module(f"benchmarks.{name}").run(chosen.smallest), smallest=chosen.smallest, load=load)
+        record.write(chosen.records)
+        print(record.show(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

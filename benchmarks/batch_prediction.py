@@ -1,0 +1,78 @@
+"""Prediction: `Model.predict` from files against hand-written loops."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks import hand_loop
+from benchmarks.measure import interleaved
+from benchmarks.record import Record
+from benchmarks.vqa import Vqa, in_memory, prepared_vqa
+from polymodal.training.inference import PREDICTION_BATCH
+from polymodal.training.machine import Machine
+
+
+def run(smallest: bool) -> Record:
+    """Rows per second of predicting the test split."""
+    record = Record(
+        name="batch_prediction",
+        title="Predicting the test split of easy-VQA",
+        method=(
+            "Polymodal: `Model.predict` on a table of paths and questions; opening, decoding, tokenising and naming "
+            "the answers are included, nothing is cached. 'In memory' loops have decoded images and tokenised "
+            "questions in memory before the clock starts; the loop from files opens an image for every row, as a "
+            "data set class does. Same network, batches of the same size."
+        ),
+        unit="rows/s",
+        larger_is_better=True,
+    )
+    with prepared_vqa(smallest) as vqa:
+        cores = len(os.sched_getaffinity(0))
+        data, table = in_memory(vqa, "test"), vqa.tables["test"]
+        network, tokenise = vqa.network(), tokenizer(vqa)
+        files = [str(vqa.root / path) for path in table["image"].to_pylist()]
+        questions = table["question"].to_pylist()
+
+        def ours(machine: Machine) -> float:
+            model = vqa.model(machine)
+            start = time.perf_counter()
+            return len(model.predict(table, root=vqa.root)) / (time.perf_counter() - start)
+
+        def memory(machine: Machine) -> float:
+            return hand_loop.predict(network, data, PREDICTION_BATCH, machine)
+
+        def from_files() -> float:
+            with Machine("fp32", 1).active():
+                return hand_loop.predict_files(network, files, questions, tokenise, PREDICTION_BATCH)
+
+        contestants = {
+            "Polymodal from files (fp32, 1 thread)": lambda: ours(Machine("fp32", 1)),
+            "Polymodal from files (bf16, 1 thread)": lambda: ours(Machine("bf16", 1)),
+            f"Polymodal from files (bf16, {cores} threads)": lambda: ours(Machine("bf16", cores)),
+            "loop in memory (fp32, 1 thread)": lambda: memory(Machine("fp32", 1)),
+            "loop in memory (bf16, 1 thread)": lambda: memory(Machine("bf16", 1)),
+            "loop from files (fp32, 1 thread)": from_files,
+        }
+        record.values = interleaved(contestants, 1 if smallest else 5)
+        names = list(record.values)
+        record.compare(names[0], names[3])
+        record.compare(names[1], names[4])
+        record.compare(names[0], names[5])
+        record.facts = {"rows": len(table), "images": len(data.images), "batch": PREDICTION_BATCH}
+    return record
+
+
+def tokenizer(vqa: Vqa) -> Callable[[list[str]], Tensor]:
+    """Questions to symbols with the fitted tokenizer, called directly."""
+    fitted = vqa.experiment.preparation.modalities["question"].tokenizer  # type: ignore[attr-defined]
+
+    def tokenise(texts: list[str]) -> Tensor:
+        sequences = [torch.tensor(found.ids) for found in fitted.encode_batch(texts)]
+        return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+
+    return tokenise

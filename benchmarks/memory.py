@@ -1,0 +1,109 @@
+"""Memory: what `fit` takes at its peak, and whether that grows with the table."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.record import Record
+
+_FIT = """
+import sys, polymodal
+polymodal.fit(sys.argv[1], "answer", settings=["size=tiny", "training.epochs=1", "training.batch=256",
+    "training.threads=1", "training.precision=fp32", "evaluation.singles=none"])
+"""
+_DEMO = """
+import sys
+from pathlib import Path
+from polymodal.demo import run_demo
+run_demo(Path(sys.argv[1]), ["training.epochs=1", "training.threads=1", "training.precision=fp32"], progress=False)
+"""
+WORDS = [f"{a}{b}" for a in "ba co du fe gi lo mu ne pi ra".split() for b in "ker lan mot nis pel rud sem".split()]
+
+
+def run(smallest: bool) -> Record:
+    """Peak MiB of processes that train one epoch."""
+    record = Record(
+        name="memory",
+        title="Peak memory of `fit`",
+        method=(
+            "Fresh processes that read a CSV file of texts and numbers, train a tiny model for one epoch, and score "
+            "it; and the demonstration on easy-VQA for one epoch. 'Resident' is everything in memory, libraries and "
+            "pages of files included; 'anonymous' is what the process itself holds. One thread, fp32, since the "
+            "timing of alternatives would add its own."
+        ),
+        unit="MiB",
+        larger_is_better=False,
+    )
+    small, large = (300, 600) if smallest else (10_000, 100_000)
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        for rows in (small, large):
+            write_table(place / f"{rows}.csv", rows)
+        environment = {**os.environ, "POLYMODAL_CACHE": str(place / "cache")}
+        peaks = {
+            "importing": peak(["-c", "import polymodal.fit"], environment),
+            f"{small:,} rows": peak(["-c", _FIT, str(place / f"{small}.csv")], environment),
+            f"{large:,} rows": peak(["-c", _FIT, str(place / f"{large}.csv")], environment),
+        }
+        if not smallest:
+            peaks["easy-VQA, 38,575 rows"] = peak(["-c", _DEMO, str(place / "demo")], environment)
+        sizes = [round((place / f"{rows}.csv").stat().st_size / 2**20, 2) for rows in (small, large)]
+    for name, (resident, anonymous) in peaks.items():
+        record.values[f"{name}: resident"] = [resident]
+        record.values[f"{name}: anonymous"] = [anonymous]
+    for kind in ("resident", "anonymous"):
+        record.compare(f"{large:,} rows: {kind}", f"{small:,} rows: {kind}")
+    record.facts = {"MiB of the files": sizes}
+    return record
+
+
+def write_table(path: Path, rows: int) -> None:
+    """A CSV file of a text, two numbers and an answer that follows from them."""
+    draw = random.Random(0)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "first", "second", "answer"])
+        for _ in range(rows):
+            text = " ".join(draw.choices(WORDS, k=12))
+            first, second = draw.gauss(0, 1), draw.gauss(0, 1)
+            writer.writerow([text, f"{first:.4f}", f"{second:.4f}", "high" if first > second else "low"])
+
+
+def peak(arguments: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Peak resident and anonymous MiB of a Python process, read from the system every 5 ms (Linux).
+
+    Raises:
+        RuntimeError: the process failed.
+    """
+    process = subprocess.Popen([sys.executable, *arguments], env=environment)
+    highest = {"VmHWM": 0, "RssAnon": 0}
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            for line in status.splitlines():
+                name, _, value = line.partition(":")
+                if name in highest:
+                    highest[name] = max(highest[name], int(value.split()[0]))
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    ended.set()
+    watcher.join()
+    if code:
+        raise RuntimeError(f"the measured process ended with code {code}")
+    return highest["VmHWM"] / 1024, highest["RssAnon"] / 1024

@@ -1,0 +1,131 @@
+"""Run records: what was measured, on which machine, with every raw number."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import polymodal
+
+RECORDS = Path(__file__).parent / "records"
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
+@dataclass
+class Ratio:
+    """`ours` against `reference`, from the medians; above 1 means that Polymodal does better.
+
+    low, high: the smallest and largest ratio within one round
+    target: the smallest ratio that was asked for before measuring, if there was one
+    """
+
+    ours: str
+    reference: str
+    value: float
+    low: float
+    high: float
+    target: float | None = None
+
+
+@dataclass
+class Record:
+    """One benchmark's outcome. `values` holds each contestant's measurements in order of the rounds."""
+
+    name: str
+    title: str
+    method: str
+    unit: str
+    larger_is_better: bool
+    values: dict[str, list[float]] = field(default_factory=dict)
+    ratios: list[Ratio] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    date: str = ""
+    smallest: bool = False
+    machine: dict[str, Any] = field(default_factory=dict)
+    load: float | None = None
+
+    def median(self, contestant: str) -> float:
+        return statistics.median(self.values[contestant])
+
+    def compare(self, ours: str, reference: str, target: float | None = None) -> None:
+        """Add the ratio of two contestants."""
+
+        def better(one: float, other: float) -> float:
+            return one / other if self.larger_is_better else other / one
+
+        rounds = [better(a, b) for a, b in zip(self.values[ours], self.values[reference], strict=False)]
+        value = better(self.median(ours), self.median(reference))
+        self.ratios.append(Ratio(ours, reference, value, min(rounds), max(rounds), target))
+
+    def write(self, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}.json"
+        path.write_text(json.dumps(rounded(asdict(self)), indent=1, ensure_ascii=False) + "\n")
+        return path
+
+    def show(self) -> str:
+        """The record as lines for a terminal."""
+        lines = [f"{self.name}: {self.title} ({self.unit})"]
+        lines += [f"  {self.median(name):>12,.4g}  {name}" for name in self.values]
+        for ratio in self.ratios:
+            wanted = f", target {ratio.target:g}" if ratio.target is not None else ""
+            spread = f"{ratio.low:.2f} to {ratio.high:.2f}"
+            lines.append(f"  {ratio.value:.2f}x ({spread}{wanted})  {ratio.ours} / {ratio.reference}")
+        lines += [f"  {name}: {value}" for name, value in self.facts.items()]
+        return "\n".join(lines)
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Every record of a folder, by name."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        raw = json.loads(path.read_text())
+        raw["ratios"] = [Ratio(**ratio) for ratio in raw["ratios"]]
+        found.append(Record(**raw))
+    return found
+
+
+def finish(record: Record, *, smallest: bool, load: float | None) -> Record:
+    """Put the date and the machine on a record; `load` is the load average before the benchmark began."""
+    record.date, record.smallest = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), smallest
+    record.machine, record.load = machine_facts(), load
+    return record
+
+
+def machine_facts() -> dict[str, Any]:
+    """The processor, its number formats, memory, and versions; nothing that names the machine itself."""
+    cpu = Path("/proc/cpuinfo")
+    described = dict(line.split(":", 1) for line in cpu.read_text().splitlines() if ":" in line) if cpu.exists() else {}
+    facts = {key.strip(): value.strip() for key, value in described.items()}
+    flags = facts.get("flags", "").split()
+    return {
+        "processor": facts.get("model name", platform.processor() or platform.machine()),
+        "flags": [flag for flag in _FLAGS if flag in flags],
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "polymodal": polymodal.__version__,
+    }
+
+
+def load_average() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def rounded(value: Any) -> Any:
+    """Floats to five significant digits, at any depth."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value

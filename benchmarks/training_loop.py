@@ -1,0 +1,76 @@
+"""Training: the trainer against hand-written loops over the same network."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks import hand_loop
+from benchmarks.measure import interleaved
+from benchmarks.record import Record
+from benchmarks.vqa import in_memory, prepared_vqa
+from polymodal.training.machine import Machine
+from polymodal.training.trainer import Trainer
+
+
+def run(smallest: bool) -> Record:
+    """Rows per second of the demonstration's training, per contestant."""
+    record = Record(
+        name="training_loop",
+        title="Training on easy-VQA",
+        method=(
+            "One network (the demonstration's), one process, the batch of the recipe. Polymodal: the trainer over one "
+            "epoch, everything inside that a run does in its steps (batches from the memory-mapped store, clipping, "
+            "schedule, monitor). The references hold decoded images and tokenised questions in memory. 'Shared' loops "
+            "encode an image once for all its rows in a batch and use fused AdamW, clipping and a schedule; 'plain' "
+            "loops take rows in any order with an image each and AdamW as it comes. All run under Polymodal's "
+            "allocator setting, which favours the references."
+        ),
+        unit="rows/s",
+        larger_is_better=True,
+    )
+    with prepared_vqa(smallest) as vqa:
+        splits, preparation = vqa.experiment.splits, vqa.experiment.preparation
+        chosen = Trainer(vqa.recipe, vqa.network(), preparation, splits["train"], splits["valid"]).machine
+        data, batch = in_memory(vqa, "train"), vqa.recipe.training.batch or 256
+        steps = -(-len(data.target) // batch)
+        cores = len(os.sched_getaffinity(0))
+
+        def ours(machine: Machine) -> float:
+            recipe = vqa.computed(machine, epochs=1)
+            history = Trainer(recipe, vqa.network(), preparation, splits["train"], splits["valid"]).run()
+            return history.rows / history.seconds
+
+        def shared(machine: Machine) -> float:
+            return hand_loop.train(
+                vqa.network(), hand_loop.shared_images(data, batch), steps, machine, plain=False
+            )
+
+        def plain(machine: Machine) -> float:
+            some = min(steps, 12)
+            return hand_loop.train(vqa.network(), hand_loop.one_image_per_row(data, batch), some, machine, plain=True)
+
+        other = Machine("fp32" if chosen.precision == "bf16" else "bf16", chosen.threads)
+        name = f"{chosen.precision}, {chosen.threads} thread{'s' if chosen.threads > 1 else ''}"
+        contestants = {
+            f"Polymodal ({name}: its own choice)": lambda: ours(chosen),
+            f"shared loop ({name})": lambda: shared(chosen),
+            f"Polymodal ({other.precision})": lambda: ours(other),
+            f"shared loop ({other.precision})": lambda: shared(other),
+            f"plain loop ({name})": lambda: plain(chosen),
+            "plain loop (fp32, 1 thread)": lambda: plain(Machine("fp32", 1)),
+            f"plain loop (fp32, {cores} threads)": lambda: plain(Machine("fp32", cores)),
+        }
+        record.values = interleaved(contestants, 1 if smallest else 3, warm=0 if smallest else 1)
+        names = list(record.values)
+        record.compare(names[0], names[1], target=0.9)
+        record.compare(names[2], names[3], target=0.9)
+        record.compare(names[0], names[4])
+        fastest_plain = max(names[5:], key=record.median)
+        record.compare(names[0], fastest_plain, target=1.0)
+        record.facts = {
+            "parameters": sum(parameter.numel() for parameter in vqa.network().parameters()),
+            "training rows": len(data.target),
+            "batch": batch,
+            "choice of the trainer": chosen.reason,
+        }
+    return record

@@ -1,0 +1,94 @@
+"""easy-VQA, prepared once for the benchmarks that compute on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from polymodal.demo import RECIPE, easy_vqa
+from polymodal.experiment import Experiment, prepare_experiment
+from polymodal.fit import plan_fit
+from polymodal.model import Model, make_network
+from polymodal.network import Network
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import Recipe
+from polymodal.training.machine import Machine, keep_freed_memory
+
+Part = Literal["train", "valid", "test"]
+
+
+@dataclass
+class Vqa:
+    """The demonstration's recipe, its prepared parts, and the tables they came from."""
+
+    recipe: Recipe
+    experiment: Experiment
+    tables: dict[str, pa.Table]
+    root: Path
+
+    def network(self, seed: int = 0) -> Network:
+        """A fresh network; the same seed gives the same weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return make_network(self.recipe, self.experiment.preparation)
+
+    def computed(self, machine: Machine, **training: int) -> Recipe:
+        """The recipe with precision, threads and other training options set."""
+        update = {"precision": machine.precision, "threads": machine.threads, **training}
+        return self.recipe.model_copy(update={"training": self.recipe.training.model_copy(update=update)})
+
+    def model(self, machine: Machine) -> Model:
+        """A model that predicts with fresh weights; they do not change how long it takes."""
+        return Model(self.computed(machine), self.experiment.preparation, self.network().eval())
+
+
+@dataclass
+class InMemory:
+    """The rows of one part as a hand-written loop would hold them.
+
+    images: `[images, 3, 64, 64]` uint8, channels-last
+    image: `[rows]`, the image of each row
+    symbols, length: `[rows, longest]` padded with 0, and `[rows]`
+    target: `[rows]` class numbers
+    """
+
+    images: Tensor
+    image: Tensor
+    symbols: Tensor
+    length: Tensor
+    target: Tensor
+
+
+@contextmanager
+def prepared_vqa(smallest: bool) -> Iterator[Vqa]:
+    """The whole data set, or (smallest) a few hundred rows of each part."""
+    keep_freed_memory()
+    tables, root = easy_vqa()
+    if smallest:
+        tables = {name: table.slice(0, 400) for name, table in tables.items()}
+    plan, parts = plan_fit(tables["train"], "answer", recipe=RECIPE, test=tables["test"], root=root)
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        experiment = prepare_experiment(
+            plan.recipe, parts, folder=place / "run", cache=place / "media", progress=Progress(False)
+        )
+        yield Vqa(plan.recipe, experiment, tables, root)
+
+
+def in_memory(vqa: Vqa, part: Part) -> InMemory:
+    """The rows of a part in memory."""
+    split = vqa.experiment.splits[part]
+    images, questions = (split.prepared.inputs[name] for name in ("image", "question"))
+    used, image = torch.from_numpy(images.index[split.rows]).unique(return_inverse=True)
+    pixels = torch.from_numpy(images.items.take(used.numpy())["pixels"]).permute(0, 3, 1, 2)
+    texts = questions.items.take(questions.index[split.rows])
+    target = torch.from_numpy(split.prepared.targets["answer"][0][split.rows])
+    return InMemory(pixels, image, torch.from_numpy(texts["values"]), torch.from_numpy(texts["length"]), target)
