@@ -1,0 +1,248 @@
+"""What README and the documentation show is true: code and commands run, recipes validate, links lead somewhere, and
+the generated reference covers every component."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from polymodal.cli.commands import app
+from polymodal.recipe.recipe import Recipe
+from polymodal.registry import KINDS, components
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", DOCS / "index.md", DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]
+WRITTEN = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "howto").glob("*.md")]
+ROWS = 64
+#: Commands in blocks of bash that are not Polymodal's; what they do is tested elsewhere.
+OTHERS = ("make", "pip", "git", "cd", "python -m")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page. A comment `<!-- not run: reason -->` in the line above keeps it from being run."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    run: bool
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    found: list[Block] = []
+    lines = page.read_text(encoding="utf-8").splitlines()
+    start = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.startswith("```"):
+            continue
+        if start:
+            above = lines[start - 2] if start > 1 else ""
+            text = "\n".join(lines[start : number - 1])
+            run = not re.match(r"<!-- not run: .+ -->", above)
+            found.append(Block(page, start, lines[start - 1][3:].strip(), text, run))
+        start = 0 if start else number
+    assert not start, f"{page}: a block is not closed"
+    return found
+
+
+def load_script(name: str) -> ModuleType:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def quick() -> Iterator[None]:
+    """Runs of one epoch in fp32 on one thread, whatever the page says: the pages are about what happens, not how
+    well."""
+    from polymodal.plan import complete_schedule
+
+    def shortened(recipe: Recipe, training_rows: int) -> Recipe:
+        whole = complete_schedule(recipe, training_rows)
+        short = {"epochs": 1, "precision": "fp32", "threads": 1}
+        return whole.model_copy(
+            update={
+                "training": whole.training.model_copy(update=short),
+                "evaluation": whole.evaluation.model_copy(update={"bootstrap": 20}),
+            }
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fit", "crossvalidation", "estimators"):
+            patch.setattr(importlib.import_module(f"polymodal.{name}"), "complete_schedule", shortened)
+        yield
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs") / "example"
+    load_script("example_data").write_example(folder, ROWS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def first(quick: None, example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model `runs/first` of the tutorial, which other pages go on from."""
+    import polymodal
+
+    folder = tmp_path_factory.mktemp("docs") / "first"
+    polymodal.fit(example / "table.csv", target="answer", settings=["evaluation.singles=mask"], out=folder)
+    return folder
+
+
+def run_command(line: str, place: str) -> None:
+    words = shlex.split(line, comments=True)
+    if words[:2] == ["python", "docs/example_data.py"]:
+        return  # the fixture wrote it
+    assert words[0] == "polymodal", f"{place}: what is {line!r}?"
+    result = CliRunner().invoke(app, words[1:])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise AssertionError(f"{place}: {line}: {result.exception}") from result.exception
+    assert result.exit_code == 0, f"{place}: {line}: {result.output}"
+
+
+def commands(text: str) -> list[str]:
+    joined = text.replace("\\\n", " ")
+    lines = [line.strip() for line in joined.splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", *OTHERS))]
+
+
+@pytest.mark.filterwarnings("ignore::polymodal.model.BadCellsWarning")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_and_commands_run(
+    page: Path, quick: None, example: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(example, tmp_path / "example")
+    text = page.read_text(encoding="utf-8")
+    if "--out runs/first" not in text and 'out="runs/first"' not in text:
+        shutil.copytree(first, tmp_path / "runs" / "first")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "docs"}
+    for block in blocks(page):
+        if not block.run:
+            continue
+        if block.language == "python":
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
+        elif block.language == "bash":
+            for line in commands(block.text):
+                run_command(line, block.place)
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "fusion.md"], ids=lambda page: page.name)
+def test_recipes_validate(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "yaml":
+            values = yaml.safe_load(block.text)
+            assert isinstance(values, dict), block.place
+            Recipe.read(values).at_dial().check_parts()
+
+
+def test_both_readmes_have_the_same_code() -> None:
+    english, chinese = blocks(ROOT / "README.md"), blocks(ROOT / "README.zh.md")
+    assert [(one.language, one.text) for one in english] == [(one.language, one.text) for one in chinese]
+    assert len(english) >= 5
+
+
+def test_both_readmes_link_to_the_same_pages() -> None:
+    english, chinese = (sorted(set(links(ROOT / name))) for name in ("README.md", "README.zh.md"))
+    assert [one for one in english if "README" not in one] == [one for one in chinese if "README" not in one]
+
+
+def links(page: Path) -> list[str]:
+    """Targets of links within the repository, outside of code."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [target for target in found if not target.startswith(("http:", "https:", "mailto:"))]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path, reference: Path) -> None:
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if file.is_relative_to(DOCS / "reference"):
+            file = reference / file.relative_to(DOCS / "reference")
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{page.name}: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference") / "reference"
+    load_script("generate").generate(folder)
+    return folder
+
+
+def test_the_reference_is_deterministic(reference: Path, tmp_path: Path) -> None:
+    load_script("generate").generate(tmp_path / "again")
+    for page in reference.iterdir():
+        assert page.read_bytes() == (tmp_path / "again" / page.name).read_bytes(), page.name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_has_every_component_and_option(kind: str, reference: Path) -> None:
+    page = (reference / f"{load_script('generate').TITLES[kind][0]}.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL))
+    assert sorted(sections) == sorted(components(kind))
+    for name, component in components(kind).items():
+        for option, field in component.Options.model_fields.items():
+            if option != "name":
+                assert f"| `{option}` |" in sections[name], f"{kind} {name} {option}"
+                assert field.description, f"{kind} {name} {option} has no documentation"
+
+
+def test_the_reference_has_every_command_and_public_name(reference: Path) -> None:
+    import polymodal
+
+    commands_page = (reference / "commands.md").read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__
+        assert f"## polymodal {name}\n" in commands_page
+        result = CliRunner().invoke(app, [name, "--help"])
+        flags = set(re.findall(r"--[a-z-]+", result.output)) - {"--help"}
+        section = commands_page.split(f"## polymodal {name}\n")[1].split("\n## ")[0]
+        assert {flag for flag in flags if not flag.startswith("--no-")} <= set(re.findall(r"--[a-z-]+", section))
+    python_page = (reference / "python.md").read_text(encoding="utf-8")
+    for name in polymodal.__all__:
+        assert name == "__version__" or f"\n## {name}\n" in python_page
+
+
+def test_fusion_page_names_every_method() -> None:
+    named = set(re.findall(r"^### `(\w+)`", (DOCS / "fusion.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert named == set(components("fusion"))
+
+
+def test_readme_table_names_every_component() -> None:
+    for name in ("README.md", "README.zh.md"):
+        named = set(re.findall(r"`(\w+)`", (ROOT / name).read_text(encoding="utf-8")))
+        for kind in ("encoder", "fusion", "task"):
+            assert set(components(kind)) <= named, name
