@@ -45,8 +45,11 @@ def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) 
     )
 
 
-def make_schedule(optimiser: AdamW, steps: int, warmup: float) -> LambdaLR:
-    """Linear warm-up over a share of `steps`, then half a cosine down to 0 (Loshchilov & Hutter, SGDR, 2017)."""
+def make_schedule(optimiser: AdamW, steps: int, warmup: float, *, done: int = 0) -> LambdaLR:
+    """Linear warm-up over a share of `steps`, then half a cosine down to 0 (Loshchilov & Hutter, SGDR, 2017).
+
+    done: steps that were taken before, by a run that is resumed
+    """
     rising = max(1, round(steps * warmup))
 
     def factor(step: int) -> float:
@@ -54,7 +57,7 @@ def make_schedule(optimiser: AdamW, steps: int, warmup: float) -> LambdaLR:
             return (step + 1) / rising
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
 
-    return LambdaLR(optimiser, factor)
+    return LambdaLR(optimiser, factor, last_epoch=done - 1)
 
 
 def clip_gradient(parameters: list[nn.Parameter], largest: float) -> torch.Tensor:

@@ -267,8 +267,7 @@ class Trainer:
         self.history = History(**facts["history"])
         self.monitor.notices, self.monitor.silent = facts["notices"], facts["silent"]
         self.machine = Machine(**facts["machine"])
-        self.schedule.last_epoch = self.history.steps - 1
-        self.schedule.step()
+        self.schedule = make_schedule(self.optimiser, self.planned, self.options.warmup, done=self.history.steps)
         torch.set_rng_state(tensors["random"])
 
 
