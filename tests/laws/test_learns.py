@@ -22,7 +22,7 @@ from polymodal.data.synthetic import exclusive_or
 from polymodal.recipe.recipe import DEFAULT_DECODER
 from polymodal.registry import components
 
-TRAINING = {"epochs": 16, "batch": 32, "learning_rate": 0.01, "patience": 16, "average": 1}
+TRAINING = {"epochs": 10, "batch": 32, "learning_rate": 0.01, "patience": 10, "average": 1}
 TEST = exclusive_or(400, seed=3)
 FUSIONS: dict[str, Any] = components("fusion")
 #: Every fusion as it is, and two that an option turns from additive to interacting or back.

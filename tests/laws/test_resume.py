@@ -20,6 +20,8 @@ from polymodal.model import Model
 from polymodal.progress import Advance, Progress
 from polymodal.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+
 STEPS_PER_EPOCH = 3
 TRAINING = {
     "epochs": 4,
