@@ -92,6 +92,8 @@ def train_model(
                 watch=advance.status,
             )
             history = trainer.run()
+            best = trainer.best.epochs[0]
+            advance.status(history.steps, history.steps, f"{len(history.epochs)} epochs, best {best}")
     training = recipe.training.model_copy(
         update={"precision": trainer.machine.precision, "threads": trainer.machine.threads}
     )

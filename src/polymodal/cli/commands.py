@@ -237,6 +237,8 @@ def _finished(model: Any, out: Path, as_json: bool) -> None:
     ]
     emit(value, shown, as_json=as_json)
     for shared in run["shared_items"]:
+        if "train" not in shared["between"]:
+            continue
         between = " and ".join(shared["between"])
         _note(
             f"input {shared['input']!r}: {shared['items']} items are in {between} both ({shared['rows']} rows)", as_json
