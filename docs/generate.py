@@ -25,6 +25,8 @@ from pydantic_core import PydanticUndefined
 import polymodal
 from polymodal import errors
 from polymodal.cli.commands import app
+from polymodal.crossvalidation import CrossValidation
+from polymodal.model import BadCellsWarning
 from polymodal.recipe.options import Options
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import KINDS, components
@@ -188,18 +190,22 @@ def docstring(thing: Any) -> str:
     for line in inspect.cleandoc(thing.__doc__ or "").splitlines():
         before, colon, after = line.partition(": ")
         if line == "Raises:":
-            lines, item = [*lines, "", "**Raises**", ""], True
+            lines, item = [*_ended(lines), "**Raises**", ""], True
         elif item and (lines[-1] == "" or re.match(r"    ([A-Z]\w+(, )?)+: ", line)):
             lines.append(f"- {line.strip()}")
         elif item and line.startswith("    "):
             lines[-1] += f" {line.strip()}"
         elif colon and names and set(before.split(", ")) <= names:
-            lines += [*([""] if not item else []), f"- **{before}**: {after}"]
-            item = True
+            lines, item = [*(lines if item else _ended(lines)), f"- **{before}**: {after}"], True
         else:
             lines.append(line)
             item = False
     return "\n".join(_escape_outside_code(line) if not line.startswith("    ") else line for line in lines)
+
+
+def _ended(lines: list[str]) -> list[str]:
+    """The lines with one blank line at the end, which Markdown wants before a list."""
+    return lines if not lines or lines[-1] == "" else [*lines, ""]
 
 
 def _argument_names(thing: Any) -> set[str]:
@@ -279,21 +285,27 @@ def _parameter_row(parameter: inspect.Parameter, annotation: Any, info: Any) -> 
 def python_page() -> str:
     lines = ["# Python", "", "`import polymodal` gives these names.", ""]
     for name in polymodal.__all__:
-        if name == "__version__":
-            continue
-        thing = getattr(polymodal, name)
-        lines += [f"## {name}", ""]
-        if not is_dataclass(thing):
-            lines += ["```python", signature(name, thing), "```", ""]
-        lines += [docstring(thing), ""]
-        if inspect.isclass(thing):
-            for member_name, member in _members(thing):
-                lines += [f"### {name}.{member_name}", ""]
-                function = getattr(member, "__func__", member)
-                if callable(function):
-                    lines += ["```python", signature(member_name, function), "```", ""]
-                lines += [docstring(member), ""]
+        if name != "__version__":
+            lines += _python_section(name, getattr(polymodal, name))
+    lines += ["## What functions return", ""]
+    lines += [line.replace("## ", "### ", 1) for line in _python_section("CrossValidation", CrossValidation)]
     return "\n".join(lines)
+
+
+def _python_section(name: str, thing: Any) -> list[str]:
+    lines = [f"## {name}", ""]
+    if thing is Recipe:
+        lines += ["```python", "Recipe(**sections)", "```", "", "Sections and keys: [Recipe](recipe.md).", ""]
+    elif not is_dataclass(thing):
+        lines += ["```python", signature(name, thing), "```", ""]
+    lines += [docstring(thing), ""]
+    for member_name, member in _members(thing) if inspect.isclass(thing) else []:
+        lines += [f"### {name}.{member_name}", ""]
+        function = getattr(member, "__func__", member)
+        if callable(function):
+            lines += ["```python", signature(member_name, function), "```", ""]
+        lines += [docstring(member), ""]
+    return lines
 
 
 def _members(owner: type) -> list[tuple[str, Any]]:
@@ -352,6 +364,7 @@ def errors_page() -> str:
     for name, thing in vars(errors).items():
         if inspect.isclass(thing) and issubclass(thing, errors.PolymodalError):
             lines += [f"## {name}", "", docstring(thing), ""]
+    lines += ["## BadCellsWarning", "", "A warning, in `polymodal.model`. " + docstring(BadCellsWarning), ""]
     return "\n".join(lines)
 
 

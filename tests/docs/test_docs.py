@@ -150,7 +150,7 @@ def test_code_and_commands_run(
                 run_command(line, block.place)
 
 
-@pytest.mark.parametrize("page", [*PAGES, DOCS / "fusion.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "fusion.md", DOCS / "design.md"], ids=lambda page: page.name)
 def test_recipes_validate(page: Path) -> None:
     for block in blocks(page):
         if block.language == "yaml":
