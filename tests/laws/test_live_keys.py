@@ -208,6 +208,23 @@ def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None
     assert all(tried.values()) if every else any(tried.values()), f"the same with {tried}"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": {"in_image": {"modality": {"name": "image", "shift": 0.5}}}},
+        {"inputs": {"in_image": {"encoder": {"name": "resnet", "dropout": 0.5}}}},
+        {"fusion": {"name": "concat", "dropout": 0.5}},
+        {"outputs": {"y_classify": {"decoder": {"name": "mlp", "dropout": 0.5}}}},
+        {"outputs": {"y_classify": {"task": {"name": "classify", "label_smoothing": 0.5}}}},
+    ],
+    ids=str,
+)
+def test_options_of_components_reach_the_run(change: dict[str, Any]) -> None:
+    """Those that matter in training alone: random changes of images, dropout, the loss."""
+    base = recipe_of(MEDIA)
+    assert outcome(yaml.safe_dump(merged(base, change))) not in (None, outcome(yaml.safe_dump(base)))
+
+
 def test_the_outcome_is_repeatable() -> None:
     """Else any key would look live."""
     text = yaml.safe_dump(recipe_of({}))
