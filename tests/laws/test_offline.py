@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from laws.samples import sample_table, trained
-from polymodal.data.table import open_table
+from laws.samples import FIXED, sample_table
+from polymodal.fit import fit
 
+ROWS = 32
 SUFFIXES = {".safetensors", ".json", ".jsonl", ".yaml", ".md", ".html"}
 SCRIPT = """
 import json, socket, sys
@@ -30,13 +31,13 @@ print(json.dumps({name: values.tolist() for name, values in found.items()}))
 
 
 def test_loads_and_predicts_with_everything_else_gone(tmp_path: Path) -> None:
-    columns, recipe = sample_table(["text", "image", "number", "category"], ["classify", "regress"], 16)
+    columns, recipe = sample_table(["text", "image", "number", "category"], ["classify", "regress"], ROWS)
     for row, image in enumerate(columns["image"]):
         image.save(tmp_path / f"{row}.png")
-    columns["image"] = [f"{row}.png" for row in range(16)]
-    table = open_table(columns, root=tmp_path, cache=tmp_path / "tables")
-    model = trained({"train": table, "valid": table}, tmp_path / "prepared", **recipe, training={"epochs": 1})
-    folder = model.save(tmp_path / "model")
+    columns["image"] = [f"{row}.png" for row in range(ROWS)]
+    settings = {"training": {**FIXED, "epochs": 1}, "evaluation": {"bootstrap": 20, "singles": "mask"}, "width": 16}
+    folder = tmp_path / "model"
+    model = fit(columns, recipe={**recipe, **settings}, root=tmp_path, out=folder)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= SUFFIXES
     assert not [path for path in files if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x04")]  # zip, pickle
