@@ -310,7 +310,7 @@ def _python_section(name: str, thing: Any) -> list[str]:
 
 def _members(owner: type) -> list[tuple[str, Any]]:
     """Public methods and properties that the class itself defines and documents, in the order of the source."""
-    found = []
+    found: list[tuple[str, Any]] = []
     for base in owner.__mro__:
         if not base.__module__.startswith("polymodal"):
             continue
@@ -341,7 +341,8 @@ def signature(name: str, function: Any) -> str:
 
 
 def _argument(parameter: inspect.Parameter) -> str:
-    text = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "") + parameter.name
+    stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    text = stars.get(parameter.kind, "") + parameter.name
     if parameter.annotation is not parameter.empty:
         text += f": {_name(parameter.annotation)}"
     if parameter.default is not parameter.empty:
