@@ -6,18 +6,8 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks import BENCHMARKS
 from benchmarks.record import RECORDS, finish, load_average
-
-BENCHMARKS = (
-    "training_loop",
-    "batch_prediction",
-    "one_row",
-    "startup",
-    "memory",
-    "machine_choice",
-    "transformers_trainer",
-    "ludwig_library",
-)
 
 
 def main(arguments: list[str] | None = None) -> None:

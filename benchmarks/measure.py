@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 Run = Callable[[], float]
 
 
-def interleaved(contestants: dict[str, Run], rounds: int, *, warm: int = 1) -> dict[str, list[float]]:
+def interleaved(contestants: Mapping[str, Run], rounds: int, *, warm: int = 1) -> dict[str, list[float]]:
     """Call each contestant in turn, `warm + rounds` times; the measurements of the first `warm` rounds are dropped.
 
     A contestant returns its own measurement, so that it can leave its setting-up outside.

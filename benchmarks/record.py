@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import polymodal
+from benchmarks import BENCHMARKS
 
 RECORDS = Path(__file__).parent / "records"
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -84,9 +85,11 @@ class Record:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Every record of a folder, by name."""
+    """The records of a folder, in the order of the benchmarks."""
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path in (folder / f"{name}.json" for name in BENCHMARKS):
+        if not path.is_file():
+            continue
         raw = json.loads(path.read_text())
         raw["ratios"] = [Ratio(**ratio) for ratio in raw["ratios"]]
         found.append(Record(**raw))

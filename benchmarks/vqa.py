@@ -68,13 +68,13 @@ class InMemory:
 
 
 @contextmanager
-def prepared_vqa(smallest: bool) -> Iterator[Vqa]:
-    """The whole data set, or (smallest) a few hundred rows of each part."""
+def prepared_vqa(smallest: bool, settings: list[str] | None = None) -> Iterator[Vqa]:
+    """The whole data set, or (smallest) a few hundred rows of each part, by the demonstration's recipe."""
     keep_freed_memory()
     tables, root = easy_vqa()
     if smallest:
         tables = {name: table.slice(0, 400) for name, table in tables.items()}
-    plan, parts = plan_fit(tables["train"], "answer", recipe=RECIPE, test=tables["test"], root=root)
+    plan, parts = plan_fit(tables["train"], "answer", recipe=RECIPE, settings=settings, test=tables["test"], root=root)
     with TemporaryDirectory() as folder:
         place = Path(folder)
         experiment = prepare_experiment(

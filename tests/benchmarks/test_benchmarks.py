@@ -1,0 +1,94 @@
+"""Each benchmark runs in its smallest size, compares what it says, and can be shown on the results page."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("easy_vqa", reason="the benchmarks compute on easy-VQA")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.__main__ import main
+from benchmarks.environments import MissingEnvironment, python_of
+from benchmarks.measure import interleaved
+from benchmarks.record import RECORDS, Record, read_records
+from benchmarks.report import page
+
+from benchmarks import BENCHMARKS
+
+OWN = [name for name in BENCHMARKS if name not in ("transformers_trainer", "ludwig_library")]
+LINUX_ONLY = ("memory",)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_benchmark_runs_and_its_record_reads_back(name: str, tmp_path: Path) -> None:
+    if name in LINUX_ONLY and sys.platform != "linux":
+        pytest.skip("peak memory is read from /proc")
+    main([name, "--smallest", "--records", str(tmp_path)])
+    (record,) = read_records(tmp_path)
+    assert record.name == name
+    assert record.smallest
+    assert record.ratios
+    assert all(value > 0 and math.isfinite(value) for values in record.values.values() for value in values)
+    for ratio in record.ratios:
+        assert {ratio.ours, ratio.reference} <= set(record.values)
+    assert record.title in page([record])
+
+
+def test_loops_do_the_same_work() -> None:
+    """The trainer and the hand-written loops see every training row once in an epoch."""
+    from benchmarks.hand_loop import one_image_per_row, shared_images
+    from benchmarks.vqa import in_memory, prepared_vqa
+
+    with prepared_vqa(smallest=True) as vqa:
+        data = in_memory(vqa, "train")
+        batches = vqa.experiment.splits["train"].rows
+        for loop in (one_image_per_row, shared_images):
+            seen = []
+            for batch, target in loop(data, 64):
+                seen += batch.rows.tolist()
+                image = batch.inputs["image"]
+                pixels = image.data["pixels"][image.index]
+                assert (pixels == data.images[data.image[batch.rows]]).all()
+                assert (target == data.target[batch.rows]).all()
+            assert sorted(seen) == list(range(len(batches)))
+
+
+def test_contestants_alternate_and_warm_rounds_are_dropped() -> None:
+    called: list[str] = []
+
+    def run(name: str) -> float:
+        called.append(name)
+        return float(len(called))
+
+    values = interleaved({"a": lambda: run("a"), "b": lambda: run("b")}, 2, warm=1)
+    assert called == ["a", "b"] * 3
+    assert values == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+
+
+def test_ratio_is_above_one_where_polymodal_does_better() -> None:
+    for larger, ours, reference in ((True, 20.0, 10.0), (False, 10.0, 20.0)):
+        record = Record("n", "t", "m", "u", larger, {"ours": [ours], "reference": [reference]})
+        record.compare("ours", "reference", target=1.5)
+        assert record.ratios[0].value == 2
+
+
+def test_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["trainng_loop"])
+    assert "'trainng_loop'" in capsys.readouterr().err
+
+
+def test_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("POLYMODAL_BENCHMARK_ENVIRONMENTS", str(tmp_path))
+    with pytest.raises(MissingEnvironment, match=r"python -m benchmarks\.environments ludwig"):
+        python_of("ludwig")
+
+
+def test_committed_records_are_full_size_and_of_known_benchmarks() -> None:
+    for record in read_records(RECORDS):
+        assert not record.smallest
+        assert record.title in page([record])
