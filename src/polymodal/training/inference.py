@@ -48,7 +48,8 @@ def decide(
     order of `rows`.
     """
     training = network.training
-    network.eval()
+    if training:
+        network.eval()
     gathered: dict[str, list[Decisions]] = {name: [] for name in network.outputs}
     visited: list[np.ndarray] = []
     with torch.inference_mode(), machine.active():
@@ -61,7 +62,8 @@ def decide(
             visited.append(places)
             if advance:
                 advance(len(places))
-    network.train(training)
+    if training:
+        network.train()
     back = torch.from_numpy(np.argsort(np.concatenate(visited), kind="stable"))
     return {name: _join(parts, back) for name, parts in gathered.items()}
 

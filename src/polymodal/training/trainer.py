@@ -132,6 +132,7 @@ class Trainer:
     def _one_epoch(self) -> None:
         start = time.perf_counter()
         self.batches = self.sampler.epoch(self.epoch)
+        self.network.train()
         with self.machine.active():
             while self.place < len(self.batches):
                 self._step(self.preparation.batch(self.train.prepared, self.batches[self.place], augment=True))
@@ -145,7 +146,6 @@ class Trainer:
         self._save()
 
     def _step(self, batch: Batch) -> None:
-        self.network.train()
         hidden = hide_inputs(batch, self.options.modality_dropout)
         total, parts = self.loss(self.network(batch, hidden), batch)
         self.monitor.check_finite(total, batch)
