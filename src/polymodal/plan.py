@@ -99,7 +99,7 @@ def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
     batch = options.batch or min(256, max(16, 2 ** round(math.log2(max(1, training_rows / 30)))))
     steps = max(1, math.ceil(training_rows / batch))
     epochs = options.epochs or min(200, max(10, round(1500 / steps)))
-    patience = options.patience or max(5, epochs // 5)
+    patience = options.patience or max(5, epochs // 2)
     filled = options.model_copy(update={"batch": batch, "epochs": epochs, "patience": patience})
     return recipe.model_copy(update={"training": filled})
 

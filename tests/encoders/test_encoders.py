@@ -77,7 +77,7 @@ def test_an_item_does_not_depend_on_its_batch(name):
 @pytest.mark.parametrize("name", TEXT)
 @pytest.mark.parametrize("training", [True, False])
 def test_padding_changes_nothing(name, training):
-    options = {"layers": 2, "dropout": 0.0}
+    options = {"layers": 2, "dropout": 0.0} | ({"word_dropout": 0.0} if name == "bag" else {})
     encoder = build(name, **options).train(training)
     data = items("text")
     length = data["length"]
@@ -105,7 +105,7 @@ def test_the_input_is_left_alone_and_weights_in_bfloat16_work(name):
 
 
 CHANGES = {
-    "bag": [{"embedding": 8}, {"layers": 0}, {"pool": "sum"}, {"dropout": 0.5}],
+    "bag": [{"embedding": 8}, {"layers": 0}, {"pool": "sum"}, {"word_dropout": 0.6}, {"dropout": 0.5}],
     "lstm": [{"embedding": 8}, {"hidden": 8}, {"layers": 2}, {"bidirectional": False}, {"dropout": 0.5}],
     "transformer": [{"layers": 1}, {"heads": 2}, {"positions": "learned"}, {"dropout": 0.5}],
     "resnet": [{"channels": 8}, {"blocks": 2}, {"dropout": 0.5}],

@@ -67,8 +67,6 @@ def test_other_metrics_and_groups_have_no_mcnemar_and_groups_widen() -> None:
     clusters = compare(ACCURACY, a, b, truth, weight, samples=200, groups=groups)
     assert clusters.high - clusters.low > 1.5 * (rows.high - rows.low)
     assert clusters.mcnemar is None
-    smooth = compare(
-        Metric("log_loss", log_loss, False), 0.8 * a + 0.1, 0.8 * b + 0.1, truth, weight, samples=50
-    )
+    smooth = compare(Metric("log_loss", log_loss, False), 0.8 * a + 0.1, 0.8 * b + 0.1, truth, weight, samples=50)
     assert smooth.mcnemar is None
     assert np.isfinite(smooth.p_value)

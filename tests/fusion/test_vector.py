@@ -63,9 +63,7 @@ NAMES = [" ".join([m[0].__name__, *(str(v) for v in m[1].values())]) for m in ME
 every_method = pytest.mark.parametrize("method", METHODS, ids=NAMES)
 
 
-def make(
-    method: tuple[type[Fusion], dict[str, Any], bool, bool], inputs: str = "ab", width: int = WIDTH
-) -> Fusion:
+def make(method: tuple[type[Fusion], dict[str, Any], bool, bool], inputs: str = "ab", width: int = WIDTH) -> Fusion:
     torch.manual_seed(0)
     options: Any = method[0].Options
     return method[0](options(**method[1]), inputs=list(inputs), width=width)
@@ -313,9 +311,7 @@ def test_film_masks_other_missing_inputs_and_knows_its_condition() -> None:
     alone = [True, False, True, False]
     assert view.tokens.mask.tolist() == [[False, False, True, True], alone, alone]
     assert view.weight.tolist() == [1, 1, 0]
-    with pytest.raises(
-        RecipeError, match=r"condition: there is no input 'imge'; did you mean 'image'"
-    ):
+    with pytest.raises(RecipeError, match=r"condition: there is no input 'imge'; did you mean 'image'"):
         FiLM(FiLM.Options(condition="imge"), inputs=["image", "text"], width=2)
 
 
@@ -497,9 +493,7 @@ def test_complete_options_can_be_read_back(method: Any) -> None:
 
 @pytest.mark.parametrize("form", ["mlb", "mfb", "mutan"])
 def test_rank_is_live_in_every_form_that_has_it(form: str) -> None:
-    sizes = {
-        sum(p.numel() for p in vector(Bilinear, 2, 5, form=form, rank=r).parameters()) for r in (1, 2, 7)
-    }
+    sizes = {sum(p.numel() for p in vector(Bilinear, 2, 5, form=form, rank=r).parameters()) for r in (1, 2, 7)}
     assert len(sizes) == 3
 
 

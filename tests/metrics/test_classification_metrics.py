@@ -34,9 +34,7 @@ def test_averages(name: str, average: str, absent: bool) -> None:
     distribution, truth, weight = draw(1, absent)
     score = getattr(reference, f"{name}_score")
     expected = score(truth, distribution.argmax(1), average=average, sample_weight=weight, zero_division=0)
-    assert getattr(ours, f"{average}_{name}")(distribution, truth, weight) == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert getattr(ours, f"{average}_{name}")(distribution, truth, weight) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("absent", [False, True])
@@ -115,6 +113,4 @@ def test_a_row_of_weight_zero_does_not_exist() -> None:
     real = weight > 0
     for name in ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "micro_f1", "log_loss"):
         score = getattr(ours, name)
-        assert score(distribution, truth, weight) == pytest.approx(
-            score(distribution[real], truth[real], weight[real])
-        )
+        assert score(distribution, truth, weight) == pytest.approx(score(distribution[real], truth[real], weight[real]))

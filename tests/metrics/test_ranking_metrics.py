@@ -49,9 +49,7 @@ def test_absent_classes_are_left_out(rng: np.random.Generator) -> None:
         rng.integers(3, size=ROWS),
         rng.random(ROWS),
     )
-    area = np.mean(
-        [reference.roc_auc_score(truth == c, distribution[:, c], sample_weight=weight) for c in range(3)]
-    )
+    area = np.mean([reference.roc_auc_score(truth == c, distribution[:, c], sample_weight=weight) for c in range(3)])
     assert ours.auroc(distribution, truth, weight) == pytest.approx(area, rel=1e-12)
 
 

@@ -28,9 +28,7 @@ torch.set_num_threads(1)
 
 
 def block(cells: Any, faults: Faults | None = None) -> Block:
-    return Block(
-        {"y": cells}, np.arange(100, 100 + len(cells)), None, "t", faults or Faults(), LimitOptions()
-    )
+    return Block({"y": cells}, np.arange(100, 100 + len(cells)), None, "t", faults or Faults(), LimitOptions())
 
 
 def fitted(cells: Any, **options: Any) -> Classify:
@@ -107,9 +105,7 @@ def test_loss_equals_torch_and_chance_is_the_best_constant(weights: Any, smoothi
     raw = np.array([3.0, 1.0, 0.5]) if raw is None else raw
     scaled = torch.tensor(raw / (shares @ raw), dtype=torch.float32)
     values = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
-    expected = functional.cross_entropy(
-        values, target, weight=scaled, label_smoothing=smoothing, reduction="none"
-    )
+    expected = functional.cross_entropy(values, target, weight=scaled, label_smoothing=smoothing, reduction="none")
     found = task.loss(values.bfloat16(), target)
     assert found.shape == (30,)
     assert found.dtype == torch.float32
@@ -118,9 +114,7 @@ def test_loss_equals_torch_and_chance_is_the_best_constant(weights: Any, smoothi
     grid = torch.linspace(0.005, 0.99, 198)
     p, q = (axis.flatten() for axis in torch.meshgrid(grid, grid, indexing="ij"))
     constants = torch.stack([p, q, 1 - p - q], dim=1)[p + q < 0.999].log()
-    by_class = [
-        share * task.loss(constants, torch.full((len(constants),), c)) for c, share in enumerate(shares)
-    ]
+    by_class = [share * task.loss(constants, torch.full((len(constants),), c)) for c, share in enumerate(shares)]
     best = float(torch.stack(by_class).sum(0).min())
     assert best - 2e-3 < task.chance() <= best + 1e-6
 

@@ -113,9 +113,7 @@ def test_the_threshold_decides_predictions_and_f1() -> None:
     low, high = (fitted([["a"], ["b"]], threshold=at) for at in (0.3, 0.6))
     assert low.predict(distribution) == [["a", "b"], []]
     assert high.predict(distribution) == [["b"], []]
-    score = {
-        task: {m.name: m.score(distribution, truth, np.ones(2)) for m in task.metrics} for task in (low, high)
-    }
+    score = {task: {m.name: m.score(distribution, truth, np.ones(2)) for m in task.metrics} for task in (low, high)}
     assert score[low]["micro_f1"] == pytest.approx(1)
     assert score[high]["micro_f1"] == pytest.approx(2 / 3)
     assert score[high]["subset_accuracy"] == pytest.approx(0.5)

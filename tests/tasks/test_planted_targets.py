@@ -57,9 +57,7 @@ CASES: list[tuple[str, dict[str, Any], list[Any], str, float]] = [
 
 
 @pytest.mark.parametrize(("name", "options", "cells", "metric", "floor"), CASES)
-def test_planted_target(
-    name: str, options: dict[str, Any], cells: list[Any], metric: str, floor: float
-) -> None:
+def test_planted_target(name: str, options: dict[str, Any], cells: list[Any], metric: str, floor: float) -> None:
     component = find("task", name)
     task = component(component.Options(**options), columns=["y"])
 
@@ -69,9 +67,7 @@ def test_planted_target(
     task.fit(iter([rows(0, TRAIN)]))
     target = torch.from_numpy(task.prepare(rows(0, TRAIN))[0])
     torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, task.outputs)
-    )
+    network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, task.outputs))
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.01)
     features = torch.from_numpy(FEATURES)
     for _ in range(200):

@@ -95,9 +95,7 @@ def test_log_refuses_numbers_without_a_logarithm() -> None:
 
 @pytest.mark.parametrize("targets", [1, 2])
 @pytest.mark.parametrize("transform", ["none", "log"])
-@pytest.mark.parametrize(
-    ("loss", "delta"), [("squared", None), ("absolute", None), ("huber", None), ("huber", 0.3)]
-)
+@pytest.mark.parametrize(("loss", "delta"), [("squared", None), ("absolute", None), ("huber", None), ("huber", 0.3)])
 def test_loss_equals_torch_and_chance_is_the_best_constant(
     loss: str, delta: float | None, transform: str, targets: int
 ) -> None:
@@ -114,9 +112,7 @@ def test_loss_equals_torch_and_chance_is_the_best_constant(
     torch.testing.assert_close(task.loss(values, target), reference(values, target).mean(1))
     assert task.loss(values.bfloat16(), target).dtype == torch.float32
     grid = torch.linspace(-3, 3, 6001)[:, None]
-    best = [
-        float(reference(*torch.broadcast_tensors(grid, target[:, t])).mean(1).min()) for t in range(targets)
-    ]
+    best = [float(reference(*torch.broadcast_tensors(grid, target[:, t])).mean(1).min()) for t in range(targets)]
     assert np.mean(best) - 1e-4 < task.chance() <= np.mean(best) + 1e-6
 
 

@@ -32,6 +32,8 @@ class Bag(Encoder):
         """Hidden layers of the perceptron; 0 for one linear map."""
         pool: Literal["mean", "sum"] = "mean"
         """`sum` keeps the length of the text in view."""
+        word_dropout: float = Field(default=0.3, ge=0, lt=1)
+        """Share of a text's symbols left out in training, so that no single one decides and unknown ones are borne."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Share of units dropped in training."""
 
@@ -39,8 +41,10 @@ class Bag(Encoder):
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        self.width, self.mean = width, options.pool == "mean"
+        self.width, self.mean, self.word_dropout = width, options.pool == "mean", options.word_dropout
         self.embedding = nn.Embedding(shape["vocabulary"], options.embedding)
+        # Small, so that a symbol never seen in training hardly moves the mean; with the usual spread of 1 it is noise.
+        nn.init.normal_(self.embedding.weight, std=0.02)
         stack: list[nn.Module] = []
         size = options.embedding
         for _ in range(options.layers):
@@ -51,9 +55,11 @@ class Bag(Encoder):
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values [items, length]`, `length [items]` -> `[items, 1, width]`."""
         real = real_positions(data)
+        if self.training and self.word_dropout:
+            real = real & (torch.rand(real.shape, device=real.device) >= self.word_dropout)
         embedded = self.embedding(data["values"])
         summed = (embedded * real.to(embedded.dtype).unsqueeze(-1)).sum(1)
         if self.mean:
-            summed = summed / data["length"].to(summed.dtype).clamp_min(1).unsqueeze(-1)
+            summed = summed / real.sum(1, keepdim=True).to(summed.dtype).clamp_min(1)
         features = self.layers(summed).unsqueeze(1)
         return features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)

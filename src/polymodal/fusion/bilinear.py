@@ -60,9 +60,7 @@ class Bilinear(VectorFusion):
         @model_validator(mode="after")
         def _rank_has_a_use(self) -> Self:
             if self.form == "full" and self.rank is not None:
-                raise ValueError(
-                    "rank is not an option of form 'full'; leave it out, or choose mlb, mfb or mutan"
-                )
+                raise ValueError("rank is not an option of form 'full'; leave it out, or choose mlb, mfb or mutan")
             return self
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:

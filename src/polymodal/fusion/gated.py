@@ -32,8 +32,6 @@ class Gated(VectorFusion):
         self.gates = nn.Linear(len(inputs) * width, len(inputs) * width)
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:
-        content = torch.stack(
-            [w(h) for w, h in zip(self.contents, vectors.unbind(1), strict=True)], dim=1
-        ).tanh()
+        content = torch.stack([w(h) for w, h in zip(self.contents, vectors.unbind(1), strict=True)], dim=1).tanh()
         gate = self.gates(vectors.flatten(1)).sigmoid().view_as(content)
         return (content * gate * present.unsqueeze(-1)).sum(1)

@@ -32,9 +32,7 @@ class LowRank(VectorFusion):
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         # Factors of variance 1, terms of variance 1 / rank: the sum keeps its size whatever M and rank are.
-        self.factors = nn.Parameter(
-            torch.randn(len(inputs), options.rank, width + 1, width) * (width + 1) ** -0.5
-        )
+        self.factors = nn.Parameter(torch.randn(len(inputs), options.rank, width + 1, width) * (width + 1) ** -0.5)
         self.weights = nn.Parameter(torch.full((options.rank,), options.rank**-0.5))
         self.bias = nn.Parameter(torch.zeros(width))
 

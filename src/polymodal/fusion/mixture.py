@@ -54,8 +54,7 @@ class Mixture(VectorFusion):
         read = len(inputs) * (width + 1)
         self.gate = nn.Linear(read, options.experts)
         self.experts = nn.ModuleList(
-            nn.Sequential(nn.Linear(read, width), nn.ReLU(), nn.Linear(width, width))
-            for _ in range(options.experts)
+            nn.Sequential(nn.Linear(read, width), nn.ReLU(), nn.Linear(width, width)) for _ in range(options.experts)
         )
         self._penalties: dict[str, Tensor] = {}
 

@@ -36,7 +36,8 @@ class TrainingOptions(Sized):
     modality_dropout: float = Field(default=0.05, ge=0, lt=1)
     """Chance that an input of a row is hidden in a step, so that the model learns to do without; never all of them."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after so many epochs without a better validation score; silent: a fifth of the epochs, at least 5."""
+    """Stop after so many epochs without a better validation score; silent: half of the epochs, at least 5,
+    since the end of the cosine often gains most."""
     average: int = Field(default=3, ge=1)
     """Average the weights of so many best epochs, and keep the average if it validates at least as well."""
     balance: Literal["fixed", "uncertainty"] = "fixed"

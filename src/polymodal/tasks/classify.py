@@ -98,9 +98,7 @@ class Classify(Task):
                 rows[key(label)] += 1
         if len(labels) < 2:
             found = f"only {next(iter(labels.values()))!r}" if labels else f"no label at all{problem}"
-            raise DataError(
-                f"classification needs two classes, the training rows hold {found}", column=column
-            )
+            raise DataError(f"classification needs two classes, the training rows hold {found}", column=column)
         self._take(labels.values(), lambda label: rows[key(label)])
 
     def _take(self, labels: Iterable[Label], rows: Any) -> None:
@@ -122,9 +120,7 @@ class Classify(Task):
             return 1 / (self.shares * len(self.labels))
         for name in given:
             if name not in self.classes:
-                raise RecipeError(
-                    "class_weights", f"there is no class {name!r}; {nearest(name, self.classes)}"
-                )
+                raise RecipeError("class_weights", f"there is no class {name!r}; {nearest(name, self.classes)}")
         weights = np.array([given.get(name, 1.0) for name in self.classes])
         return weights / (self.shares @ weights)
 
@@ -184,9 +180,7 @@ class Classify(Task):
             Metric("macro_precision", classification.macro_precision),
             Metric("macro_recall", classification.macro_recall),
             Metric("auroc", ranking.auroc, prepared=ranking.prepared_auroc),
-            Metric(
-                "average_precision", ranking.average_precision, prepared=ranking.prepared_average_precision
-            ),
+            Metric("average_precision", ranking.average_precision, prepared=ranking.prepared_average_precision),
             Metric("log_loss", classification.log_loss, greater_is_better=False),
         ]
 

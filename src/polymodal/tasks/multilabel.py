@@ -54,9 +54,7 @@ class MultiLabel(Task):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         if len(columns) != 1:
-            raise RecipeError(
-                "columns", f"a multilabel output reads one column, not {len(columns)}: {columns}"
-            )
+            raise RecipeError("columns", f"a multilabel output reads one column, not {len(columns)}: {columns}")
         self.notes: list[str] = []
 
     @classmethod
@@ -100,9 +98,7 @@ class MultiLabel(Task):
         if not labels:
             raise DataError(f"the training rows hold no label at all{problem}", column=column)
         if all(count == rows for count in positives.values()):
-            raise DataError(
-                "every training row has the same labels, there is nothing to learn", column=column
-            )
+            raise DataError("every training row has the same labels, there is nothing to learn", column=column)
         self._take(labels.values(), lambda label: positives[key(label)], rows)
 
     def _take(self, labels: Iterable[Label], positives: Callable[[Label], int], rows: int) -> None:
@@ -116,9 +112,7 @@ class MultiLabel(Task):
         counted = list(zip(self.labels.values, self.positives, strict=True))
         single = [label for label, count in counted if count == 1]
         constant = [label for label, count in counted if count == rows]
-        self.notes = few(
-            single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them"
-        )
+        self.notes = few(single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them")
         self.notes += few(
             constant,
             "label {!r} is in every training row",

@@ -53,9 +53,7 @@ class Regress(Task):
         @model_validator(mode="after")
         def _delta_needs_huber(self) -> Self:
             if self.delta is not None and self.loss != "huber":
-                raise ValueError(
-                    f"delta is an option of loss: huber, and loss is {self.loss}; leave delta out"
-                )
+                raise ValueError(f"delta is an option of loss: huber, and loss is {self.loss}; leave delta out")
             return self
 
     space: ClassVar[Space] = "real"
@@ -89,16 +87,12 @@ class Regress(Task):
             raise DataError(f"the training rows hold no number{problem}", column=", ".join(self.columns))
         for column, values in zip(self.columns, self._transform(numbers).T, strict=True):
             if (values == values[0]).all():
-                raise DataError(
-                    "the number is the same in all training rows, there is nothing to learn", column=column
-                )
+                raise DataError("the number is the same in all training rows, there is nothing to learn", column=column)
         transformed = self._transform(numbers)
         self.mean, self.deviation = transformed.mean(0), transformed.std(0)
         self.average = numbers.mean(0)
         self.best_loss = self._best_constant_loss((transformed - self.mean) / self.deviation)
-        self.notes = (
-            [f"training rows that lack some of their numbers and are left out: {gaps}"] if gaps else []
-        )
+        self.notes = [f"training rows that lack some of their numbers and are left out: {gaps}"] if gaps else []
 
     def _transform(self, numbers: np.ndarray) -> np.ndarray:
         return np.log1p(numbers) if self.options.transform == "log" else numbers
@@ -210,9 +204,7 @@ class Regress(Task):
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.mean, self.deviation, self.average = (
-            np.array(state[name]) for name in ("mean", "deviation", "average")
-        )
+        self.mean, self.deviation, self.average = (np.array(state[name]) for name in ("mean", "deviation", "average"))
         self.best_loss, self.notes = state["best_loss"], state["notes"]
 
 
