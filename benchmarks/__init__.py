@@ -1,5 +1,7 @@
 """Benchmarks: ratios of Polymodal to a reference that does the same work, measured in one run."""
 
+import polymodal  # noqa: F401  # before torch, so that its setting for waiting threads holds for every contestant
+
 BENCHMARKS = (
     "training_loop",
     "batch_prediction",

@@ -54,7 +54,7 @@ def run(smallest: bool) -> Record:
             trainers = {f"{case}: {p}, threads {t}": _trainer(experiment, Machine(p, t)) for p, t in ways}
             steps = 2 if smallest else 12
             runs = {name: partial(_speed, trainer, steps) for name, trainer in trainers.items()}
-            record.values |= interleaved(runs, 1 if smallest else 5, warm=0 if smallest else 1)
+            interleaved(record, runs, 1 if smallest else 5, warm=0 if smallest else 1)
             fastest = max(trainers, key=record.median)
             record.compare(f"{case}: {own.precision}, threads {own.threads}", fastest, target=0.9)
             record.facts[f"{case}: trial of the trainer"] = own.reason

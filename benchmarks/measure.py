@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 import gc
+import os
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks.record import Record
 
 Run = Callable[[], float]
+DISTURBED = 0.1  # the share of the processors that other programs may take during a round
+RETRIES = 2
 
 
-def interleaved(contestants: Mapping[str, Run], rounds: int, *, warm: int = 1) -> dict[str, list[float]]:
-    """Call each contestant in turn, `warm + rounds` times; the measurements of the first `warm` rounds are dropped.
+def interleaved(record: Record, contestants: Mapping[str, Run], rounds: int, *, warm: int = 1) -> None:
+    """Call each contestant in turn, round after round, and put the measurements into the record.
 
-    A contestant returns its own measurement, so that it can leave its setting-up outside.
+    The first `warm` rounds are dropped. A round in which other programs took more than a tenth of the processors is
+    repeated, at most `RETRIES` times in all; the record counts the rounds that were repeated and those that were
+    disturbed and had to count. A contestant returns its own measurement, so that it can leave its setting-up outside.
     """
     values: dict[str, list[float]] = {name: [] for name in contestants}
-    for attempt in range(warm + rounds):
+    done, retries = -warm, RETRIES if rounds > 1 else 0
+    while done < rounds:
+        measured, others = {}, 0.0
         for name, run in contestants.items():
             gc.collect()
-            measured = run()
-            if attempt >= warm:
-                values[name].append(measured)
-    return values
+            before = _clock()
+            measured[name] = run()
+            others = max(others, taken_by_others(before, _clock()))
+        if done >= 0 and others > DISTURBED and retries:
+            retries -= 1
+            record.repeated += 1
+            continue
+        if done >= 0:
+            record.disturbed += others > DISTURBED
+            for name, value in measured.items():
+                values[name].append(value)
+        done += 1
+    record.values |= values
+
+
+Clock = tuple[float, float, float]
+
+
+def _clock() -> Clock:
+    """Seconds since some start, processor seconds of the whole machine, and of this process and its children."""
+    stat = Path("/proc/stat")
+    busy = 0.0
+    if stat.exists():
+        user, nice, system, _, _, irq, softirq, *_ = map(int, stat.read_text().split("\n", 1)[0].split()[1:])
+        busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    times = os.times()
+    own = times.user + times.system + times.children_user + times.children_system
+    return time.perf_counter(), busy, own
+
+
+def taken_by_others(before: Clock, after: Clock) -> float:
+    """The share of all processors that other programs took between two clocks; 0 where the system does not tell."""
+    seconds, busy, own = (late - early for early, late in zip(before, after, strict=True))
+    return max(0.0, busy - own) / (max(seconds, 0.05) * (os.cpu_count() or 1))

@@ -52,7 +52,7 @@ def run(smallest: bool) -> Record:
             "Polymodal (bf16)": lambda: ours("bf16"),
             "by hand (fp32)": by_hand,
         }
-        record.values = interleaved(contestants, 1 if smallest else 5)
+        interleaved(record, contestants, 1 if smallest else 5)
         record.compare("Polymodal (fp32)", "by hand (fp32)")
         record.facts = {"calls in a round": calls}
     return record

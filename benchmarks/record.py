@@ -38,7 +38,12 @@ class Ratio:
 
 @dataclass
 class Record:
-    """One benchmark's outcome. `values` holds each contestant's measurements in order of the rounds."""
+    """One benchmark's outcome. `values` holds each contestant's measurements in order of the rounds.
+
+    load: the load average before the benchmark began
+    repeated, disturbed: rounds that were repeated because other programs took part of the machine, and rounds that
+        count although they did
+    """
 
     name: str
     title: str
@@ -52,6 +57,8 @@ class Record:
     smallest: bool = False
     machine: dict[str, Any] = field(default_factory=dict)
     load: float | None = None
+    repeated: int = 0
+    disturbed: int = 0
 
     def median(self, contestant: str) -> float:
         return statistics.median(self.values[contestant])

@@ -48,6 +48,10 @@ def _machine(record: Record) -> str:
     facts = record.machine
     flags = f" ({', '.join(facts['flags'])})" if facts["flags"] else ""
     busy = "" if record.load is None else f" Load average before the run: {record.load}."
+    if record.repeated or record.disturbed:
+        busy += (
+            f" Other programs ran: {record.repeated} rounds were repeated, {record.disturbed} count although disturbed."
+        )
     small = " **Smallest size: proves that the benchmark works, nothing else.**" if record.smallest else ""
     return (
         f"*{record.date}; {facts['processor']}{flags}, {facts['cores']} cores, {facts['memory_gib']} GiB, "

@@ -44,7 +44,7 @@ def run(smallest: bool) -> Record:
             "import torch": lambda: _seconds("import torch"),
             "import nothing": lambda: _seconds("pass"),
         }
-        record.values = interleaved(contestants, 1 if smallest else 7, warm=0 if smallest else 1)
+        interleaved(record, contestants, 1 if smallest else 7, warm=0 if smallest else 1)
         record.compare("import polymodal.fit", "import torch")
         rows = 400 if smallest else 10**9
         for attempt in range(1 if smallest else 3):

@@ -59,7 +59,7 @@ def run(smallest: bool) -> Record:
         }
         if not smallest:
             contestants[f"plain loop (fp32, {cores} threads)"] = lambda: plain(Machine("fp32", cores))
-        record.values = interleaved(contestants, 1 if smallest else 3, warm=0 if smallest else 1)
+        interleaved(record, contestants, 1 if smallest else 3, warm=0 if smallest else 1)
         names = list(record.values)
         record.compare(names[0], names[1], target=0.9)
         record.compare(names[2], names[3], target=0.9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.__main__ import main
 from benchmarks.environments import MissingEnvironment, python_of
-from benchmarks.measure import interleaved
+from benchmarks.measure import interleaved, taken_by_others
 from benchmarks.record import RECORDS, Record, read_records
 from benchmarks.report import page
 
@@ -64,9 +65,18 @@ def test_contestants_alternate_and_warm_rounds_are_dropped() -> None:
         called.append(name)
         return float(len(called))
 
-    values = interleaved({"a": lambda: run("a"), "b": lambda: run("b")}, 2, warm=1)
-    assert called == ["a", "b"] * 3
-    assert values == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    record = Record("n", "t", "m", "u", True)
+    interleaved(record, {"a": lambda: run("a"), "b": lambda: run("b")}, 2, warm=1)
+    assert called == ["a", "b"] * (3 + record.repeated)
+    assert record.values["a"][-1] == len(called) - 1
+    assert record.values["b"][-1] == len(called)
+    assert [len(values) for values in record.values.values()] == [2, 2]
+
+
+def test_share_of_other_programs() -> None:
+    assert taken_by_others((0.0, 5.0, 1.0), (2.0, 9.0, 1.0 + 4.0)) == 0
+    cores = os.cpu_count() or 1
+    assert taken_by_others((0.0, 5.0, 1.0), (2.0, 9.0, 1.0 + 3.0)) == pytest.approx(0.5 / cores)
 
 
 def test_ratio_is_above_one_where_polymodal_does_better() -> None:
