@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -24,7 +25,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 class Ratio:
     """`ours` against `reference`, from the medians; above 1 means that Polymodal does better.
 
-    low, high: the smallest and largest ratio within one round
+    low, high: the smallest and largest ratio within one round; of all pairs where one side ran more often
     target: the smallest ratio that was asked for before measuring, if there was one
     """
 
@@ -69,7 +70,9 @@ class Record:
         def better(one: float, other: float) -> float:
             return one / other if self.larger_is_better else other / one
 
-        rounds = [better(a, b) for a, b in zip(self.values[ours], self.values[reference], strict=False)]
+        one, other = self.values[ours], self.values[reference]
+        pairs = zip(one, other, strict=True) if len(one) == len(other) else itertools.product(one, other)
+        rounds = [better(a, b) for a, b in pairs]
         value = better(self.median(ours), self.median(reference))
         self.ratios.append(Ratio(ours, reference, value, min(rounds), max(rounds), target))
 

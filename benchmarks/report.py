@@ -13,10 +13,10 @@ HEAD = """# Measured results
 This page is written by `python -m benchmarks.report` from the run records in `benchmarks/records`; do not edit it.
 `python -m benchmarks` measures again and replaces the records.
 
-Contestants of one table ran in turn on one machine, so ratios can be read; absolute figures depend on the machine and
-on what else it was doing. A ratio above 1 means that Polymodal does better than the reference. The range beside it
-is the smallest and the largest ratio within one round. A target was set before measuring; where a ratio misses it,
-the table says so.
+Contestants of one table ran in turn on one machine, so ratios can be read; absolute figures depend on the
+machine and on what else it was doing. A ratio above 1 means that Polymodal does better than the reference. The
+range beside it is the smallest and the largest ratio within one round (of all pairs where one side ran more
+often). A target was set before measuring; where a ratio misses it, the table says so.
 """
 
 
