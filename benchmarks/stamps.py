@@ -25,6 +25,7 @@ RECIPE: dict[str, Any] = {
         "picture": {"modality": {"name": "image", "pixels": 64, "flip": True, "shift": 0.1, "fit": "pad"}},
         "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "bag"},
     },
+    "fusion": {"name": "late", "combine": "weighted"},  # of these few rows a joint network learns little more by heart
     "outputs": {"class": "classify"},
     "data": {"split": {"group": "caption"}},
 }

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
-
 from polymodal.errors import DataError, nearest
 from polymodal.recipe.data import SplitOptions
 
@@ -65,6 +63,8 @@ def folds(
     Raises:
         DataError: fewer rows, groups or rows of every class than folds.
     """
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold  # takes a second
+
     classes = _numbered(labels) if labels is not None else None
     bands = _numbered(groups, gaps_apart=True) if groups is not None else None
     count = rows if bands is None else int(bands.max(initial=-1)) + 1
