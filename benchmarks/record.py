@@ -95,9 +95,9 @@ class Record:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records of a folder, in the order of the benchmarks."""
+    """The records of a folder, in the order of the benchmarks; the study of stamps comes last."""
     found = []
-    for path in (folder / f"{name}.json" for name in BENCHMARKS):
+    for path in (folder / f"{name}.json" for name in (*BENCHMARKS, "stamps")):
         if not path.is_file():
             continue
         raw = json.loads(path.read_text())

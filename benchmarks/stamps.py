@@ -9,7 +9,6 @@ caption is on both sides. Picture and caption together, and each alone, are trai
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import RECORDS, Record, finish, load_average
 from polymodal.crossvalidation import cross_validate
 
 PACKAGE = "tuxpaint-stamps-default"
@@ -25,11 +25,13 @@ RECIPE: dict[str, Any] = {
         "picture": {"modality": {"name": "image", "pixels": 64, "flip": True, "shift": 0.1, "fit": "pad"}},
         "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "bag"},
     },
-    "fusion": {"name": "late", "combine": "weighted"},  # of these few rows a joint network learns little more by heart
     "outputs": {"class": "classify"},
     "data": {"split": {"group": "caption"}},
 }
-RECORD = Path(__file__).parent / "records" / "stamps.json"
+FUSIONS = {
+    "late fusion, fitted weights": {"name": "late", "combine": "weighted"},
+    "concatenation, trained jointly": "concat",
+}
 
 
 def fetch(folder: Path) -> Path:
@@ -57,25 +59,46 @@ def table(stamps: Path) -> dict[str, list[str]]:
     return {name: [row[place] for row in kept] for place, name in enumerate(("picture", "caption", "class"))}
 
 
-def main(folder: Path, settings: list[str]) -> None:
+def measure(folder: Path) -> Record:
+    """Cross-validate each fusion, and with the first one each input alone, on the same folds."""
     stamps = fetch(folder)
     columns = table(stamps)
-    result = cross_validate(columns, "class", recipe=RECIPE, settings=settings, root=stamps, progress=True)
-    found = result.to_dict()
-    accuracy, against = found["scores"]["class"]["accuracy"], found["comparison"]["class"]
-    record = {
-        "rows": len(columns["class"]),
-        "classes": dict(Counter(columns["class"])),
-        "accuracy": accuracy,
-        "best_single": against["best_input"],
-        "against_best_single": against["metrics"]["accuracy"],
-        "folds": [fold["scores"]["class"]["accuracy"] for fold in found["folds"]],
-        "recipe": found["recipe"],
-    }
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps({key: record[key] for key in ("rows", "classes", "accuracy", "against_best_single")}, indent=1))
+    record = Record(
+        name="stamps",
+        title="Picture and caption against either alone: stamps of Tux Paint, trained from scratch",
+        method="Five folds grouped by caption, stratified by class; accuracy of each fold. Every picture (PNG) outside "
+        "the folder symbols whose folder has 20 or more. Pictures of 64 pixels through the small residual network, "
+        "captions through the bag of words. The paired bootstrap draws whole captions. The two fusions were both "
+        "planned; which input is best was seen in these same rows.",
+        unit="accuracy",
+        larger_is_better=True,
+    )
+    record.facts["rows by class"] = dict(Counter(columns["class"]))
+    for title, fusion in FUSIONS.items():
+        first = not record.values
+        singles = [] if first else ["evaluation.singles=none"]
+        result = cross_validate(
+            columns, "class", recipe=RECIPE | {"fusion": fusion}, settings=singles, root=stamps, progress=True
+        )
+        score = result.scores["class"]["accuracy"]
+        record.values[title] = [fold["scores"]["class"]["accuracy"]["value"] for fold in result.folds]
+        record.facts[f"{title}, all rows"] = f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+        if first:
+            record.facts["majority class"] = score["majority"]
+            for name in score["alone"]:
+                folds = [fold["scores"]["class"]["accuracy"]["alone"][name] for fold in result.folds]
+                record.values[f"{name} alone"] = folds
+            against = result.comparison["class"]
+            test = against["metrics"]["accuracy"]
+            record.facts[f"{title}, against {against['best_input']} alone"] = (
+                f"difference {test['difference']:+.3f} ({test['low']:+.3f} to {test['high']:+.3f}), "
+                f"p = {test['p_value']:.2g}"
+            )
+    return record
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    load = load_average()
+    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
+    done.write(RECORDS)
+    print(done.show())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from polymodal.errors import DataError, nearest
 from polymodal.recipe.data import SplitOptions
 
