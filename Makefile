@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# a notice of the theme about a later mkdocs, not about these pages
+export NO_MKDOCS_2_WARNING := 1
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

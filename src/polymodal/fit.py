@@ -54,7 +54,8 @@ def fit(
     recipe: a `Recipe`, a mapping, or a YAML or JSON file; what it leaves open is inferred from the data
     settings: `a.b=c` changes on top of the recipe
     root: the folder that media paths in cells start from (by default that of each table's file)
-    out: the model directory to write; with `resume`, go on from its checkpoint; with `overwrite`, replace it
+    out: the model directory to write; with `resume`, go on from its checkpoint (a
+        complete run is only read back); with `overwrite`, replace it
     progress: show bars on standard error
 
     Returns the model; its `metrics` and `run` are what `metrics.json` and `run.json` hold.
@@ -64,6 +65,8 @@ def fit(
     """
     plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, valid=valid, test=test, root=root)
     folder = _run_folder(out, resume=resume, overwrite=overwrite)
+    if resume and folder and (folder / "manifest.json").is_file() and not (folder / "checkpoint.safetensors").is_file():
+        return Model.load(folder)  # the run is complete
     return run_plan(plan, parts, folder=folder, resume=resume, progress=Progress(progress))
 
 
@@ -143,6 +146,7 @@ def _write_run(folder: Path, experiment: Experiment, model: Model) -> None:
         file.writelines(experiment.faults.lines())
     write_card(folder, model)
     write_report(folder, experiment, model)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
 def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:

@@ -211,9 +211,14 @@ def _rows(data: Any) -> Any:
             data = json.loads(data)
         except ValueError as error:
             raise DataError(f"the rows are not JSON: {error}") from None
-    if isinstance(data, Mapping) and not any(isinstance(cell, list | tuple | np.ndarray) for cell in data.values()):
-        return [dict(data)] if not any(hasattr(cell, "to_list") for cell in data.values()) else data
+    if isinstance(data, Mapping) and any(_is_cell(value) for value in data.values()):
+        return [dict(data)]
     return data
+
+
+def _is_cell(value: Any) -> bool:
+    """Whether a value of a mapping is one cell and not a column: text, bytes, or anything without a length."""
+    return isinstance(value, str | bytes) or not hasattr(value, "__len__")
 
 
 def _single(by_output: dict[str, Any]) -> Any:

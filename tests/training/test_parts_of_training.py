@@ -22,9 +22,10 @@ from polymodal.training.averaging import BestEpochs
 from polymodal.training.checkpoint import read_checkpoint, write_checkpoint
 from polymodal.training.loss import Loss
 from polymodal.training.machine import Machine, choose
+from polymodal.training.modality_dropout import hide_inputs
 from polymodal.training.monitor import Monitor
 from polymodal.training.optimiser import freeze_parts, make_optimiser, make_schedule
-from polymodal.training.trainer import Trainer, hide_inputs
+from polymodal.training.trainer import Trainer
 
 SETTINGS = ["width=16", "training.epochs=4", "training.batch=32", "training.precision=fp32", "training.threads=1"]
 

@@ -158,7 +158,8 @@ class Image(Modality):
         pool: ThreadPoolExecutor,
     ) -> list[bytes | MediaError]:
         """The content key of each cell, or why it cannot be used; images not known yet go into `pixels`."""
-        sources = list(pool.map(lambda cell: _caught(_read, cell, block.root, block.limits), cells))
+        apply = map if len(cells) < 4 else pool.map  # threads cost more than they save on a few
+        sources = list(apply(lambda cell: _caught(_read, cell, block.root, block.limits), cells))
         first: dict[bytes, Any] = {}
         for source in sources:
             if not isinstance(source, MediaError):
@@ -166,7 +167,7 @@ class Image(Modality):
         stored = store.known(list(first)) if store is not None else np.zeros(len(first), bool)
         have = {key for key, known in zip(first, stored, strict=True) if known or key in pixels}
         first = {key: source for key, source in first.items() if key not in have}
-        decoded = pool.map(lambda source: _caught(self._decode, source, block.limits), first.values())
+        decoded = apply(lambda source: _caught(self._decode, source, block.limits), first.values())
         fresh = dict(zip(first, decoded, strict=True))
         failed = {key: image for key, image in fresh.items() if isinstance(image, MediaError)}
         pixels.update((key, image) for key, image in fresh.items() if key not in failed)

@@ -144,7 +144,7 @@ class Number(Modality):
             else:
                 note = " (logarithm)" if learned["logarithm"] is not None else ""
             notes.append(name + note)
-        return f"{len(notes)} numbers: " + ", ".join(notes)
+        return f"{len(notes)} number{'s' if len(notes) > 1 else ''}: " + ", ".join(notes)
 
 
 def signed_log(values: np.ndarray, unit: float) -> np.ndarray:

@@ -10,10 +10,18 @@ from polymodal.errors import MissingExtraError
 
 
 class Log:
-    """Appends one JSON object per event to `log.jsonl` in `folder`; nothing is written when `folder` is None."""
+    """Appends one JSON object per event to `log.jsonl` in `folder`; nothing is written when `folder` is None.
 
-    def __init__(self, folder: Path | None, *, tensorboard: bool, resume: bool) -> None:
-        self._file = (folder / "log.jsonl").open("a" if resume else "w", encoding="utf-8") if folder else None
+    A resumed run passes the step of its checkpoint as `keep`: lines of later steps, which it will do again, go.
+    """
+
+    def __init__(self, folder: Path | None, *, tensorboard: bool, keep: int | None = None) -> None:
+        self._file = None
+        if folder:
+            path = folder / "log.jsonl"
+            kept = _until(path, keep) if keep is not None and path.is_file() else []
+            self._file = path.open("w", encoding="utf-8")
+            self._file.writelines(kept)
         self._board: Any = None
         if tensorboard and folder:
             try:
@@ -37,6 +45,16 @@ class Log:
             self._file.close()
         if self._board:
             self._board.close()
+
+
+def _until(path: Path, step: int) -> list[str]:
+    """The lines of a log up to `step`; a last line that a kill cut short goes too."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line).get("step", 0) > step:
+            break
+        lines.append(line)
+    return lines
 
 
 def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import json
+import os
 import platform
 import statistics
 import sys
@@ -100,14 +101,13 @@ def choose(
 
 
 def _cores() -> list[int]:
-    import os
-
     return list(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def _machine_key(network: torch.nn.Module, candidates: list[Machine]) -> str:
     shapes = [(name, tuple(parameter.shape)) for name, parameter in network.named_parameters()]
-    facts = (platform.processor(), platform.machine(), len(_cores()), torch.__version__, shapes, candidates)
+    waiting = os.environ.get("OMP_WAIT_POLICY")
+    facts = (platform.processor(), platform.machine(), len(_cores()), waiting, torch.__version__, shapes, candidates)
     return xxhash.xxh3_128_hexdigest(repr(facts).encode())
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 
 from polymodal.data.sampler import BatchSampler
-from polymodal.errors import TrainingError
+from polymodal.errors import ArtefactError, TrainingError
 from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
@@ -29,6 +30,7 @@ from polymodal.training.inference import decide, grouping
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss
 from polymodal.training.machine import Machine, choose
+from polymodal.training.modality_dropout import hide_inputs
 from polymodal.training.monitor import Monitor
 from polymodal.training.optimiser import clip_gradient, freeze_parts, make_optimiser, make_schedule
 from polymodal.training.validation import validate
@@ -63,6 +65,8 @@ class Trainer:
 
     The state of a run is (weights, optimiser, schedule, random state, epoch and batch, best epochs): `checkpoint`
     holds all of it, the order of rows follows from (seed, epoch), and so a resumed run equals an uninterrupted one.
+    The checkpoint stays after the last epoch, for a kill between training and saving; whoever saves the model removes
+    it.
     """
 
     def __init__(
@@ -105,12 +109,13 @@ class Trainer:
         self.monitor = Monitor(network, {name: task.chance() for name, task in preparation.tasks.items()})
         self.checkpoint = folder / "checkpoint.safetensors" if folder else None
         resuming = bool(resume and self.checkpoint and self.checkpoint.is_file())
-        self.log = Log(folder, tensorboard=options.tensorboard, resume=resuming)
+        self.identity = _identity(recipe, train)
         self.epoch_loss: dict[str, float] = {}
         if resuming:
             self._restore()
         else:
             self.machine = choose(options, network, self._trial_step, memory)
+        self.log = Log(folder, tensorboard=options.tensorboard, keep=self.history.steps if resuming else None)
 
     def run(self) -> History:
         """Train to the end, or until validation has not improved for `patience` epochs.
@@ -125,8 +130,6 @@ class Trainer:
         self._choose_weights()
         self.history.notices = self.monitor.notices
         self.log.close()
-        if self.checkpoint:
-            self.checkpoint.unlink(missing_ok=True)
         return self.history
 
     def _one_epoch(self) -> None:
@@ -241,6 +244,7 @@ class Trainer:
         for rank, weights in enumerate(self.best.weights):
             tensors |= {f"best.{rank}.{name}": tensor for name, tensor in weights.items()}
         facts = {
+            "identity": self.identity,
             "epoch": self.epoch,
             "place": self.place,
             "waited": self.waited,
@@ -257,6 +261,11 @@ class Trainer:
     def _restore(self) -> None:
         assert self.checkpoint is not None
         tensors, facts = read_checkpoint(self.checkpoint)
+        if facts["identity"] != self.identity:
+            raise ArtefactError(
+                f"{self.checkpoint} is of another recipe or other training rows: give those of the killed run, "
+                "or start anew with overwrite"
+            )
         self.network.load_state_dict(_under("network.", tensors))
         self.loss.load_state_dict(_under("loss.", tensors))
         restore_optimiser(self.optimiser, tensors)
@@ -271,22 +280,15 @@ class Trainer:
         torch.set_rng_state(tensors["random"])
 
 
-def hide_inputs(batch: Batch, chance: float) -> dict[str, Tensor]:
-    """Modality dropout: which inputs to hide in which rows, drawn from torch's global generator.
-
-    A row keeps at least one of the inputs that it has.
-    """
-    names = list(batch.inputs)
-    if chance == 0 or len(names) < 2:
-        return {}
-    present = torch.stack([batch.inputs[name].present for name in names], dim=1)
-    hidden = (torch.rand(present.shape) < chance) & present
-    emptied = (hidden == present).all(1)
-    if bool(emptied.any()):
-        kept = torch.where(present, torch.rand(present.shape), -1.0).argmax(1)
-        hidden[emptied] &= torch.arange(len(names)) != kept[emptied].unsqueeze(1)
-    return {name: hidden[:, place] for place, name in enumerate(names)}
-
-
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _identity(recipe: Recipe, train: Split) -> str:
+    """What a checkpoint belongs to: a recipe, training rows, and their targets."""
+    digest = xxhash.xxh3_128(recipe.to_yaml().encode())
+    digest.update(np.ascontiguousarray(train.rows).tobytes())
+    for value, present in train.prepared.targets.values():
+        digest.update(np.ascontiguousarray(value[train.rows]).tobytes())
+        digest.update(np.ascontiguousarray(present[train.rows]).tobytes())
+    return digest.hexdigest()

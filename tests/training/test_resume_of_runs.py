@@ -1,0 +1,69 @@
+"""What `resume` does around a run: a complete one is read back, a foreign checkpoint refused, the log has no doubles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from polymodal.data import synthetic
+from polymodal.errors import ArtefactError
+from polymodal.fit import fit
+from polymodal.training.trainer import Trainer
+
+SETTINGS = ["width=16", "training.epochs=3", "training.batch=32", "training.precision=fp32", "training.threads=1"]
+SETTINGS += ["training.checkpoint_steps=2", "training.log_steps=1", "evaluation.singles=none", "evaluation.bootstrap=0"]
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step: int, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Start a run in `folder` and stop it after `step` steps."""
+    ordinary = Trainer._step
+
+    def until(self: Trainer, batch: object) -> None:
+        if self.history.steps == step:
+            raise Killed
+        ordinary(self, batch)  # type: ignore[arg-type]
+
+    with patch.context() as here:
+        here.setattr(Trainer, "_step", until)
+        with pytest.raises(Killed):
+            fit(synthetic.exclusive_or(200, 0), "target", settings=SETTINGS, out=folder)
+
+
+def test_a_complete_run_is_read_back_and_not_trained_again(tmp_path: Path) -> None:
+    data, out = synthetic.exclusive_or(200, 0), tmp_path / "run"
+    first = fit(data, "target", settings=SETTINGS, out=out, resume=True)
+    before = (out / "model.safetensors").stat().st_mtime_ns
+    again = fit(data, "target", settings=SETTINGS, out=out, resume=True)
+    assert (out / "model.safetensors").stat().st_mtime_ns == before
+    for name, tensor in first.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name])
+
+
+def test_a_checkpoint_of_another_recipe_or_other_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_at(5, tmp_path / "run", monkeypatch)
+    data = synthetic.exclusive_or(200, 0)
+    with pytest.raises(ArtefactError, match="another recipe"):
+        fit(data, "target", settings=[*SETTINGS, "training.clip=0.5"], out=tmp_path / "run", resume=True)
+    with pytest.raises(ArtefactError, match="other training rows"):
+        fit(synthetic.exclusive_or(200, 1), "target", settings=SETTINGS, out=tmp_path / "run", resume=True)
+
+
+def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_at(9, tmp_path / "killed", monkeypatch)
+    data = synthetic.exclusive_or(200, 0)
+    fit(data, "target", settings=SETTINGS, out=tmp_path / "killed", resume=True)
+    fit(data, "target", settings=SETTINGS, out=tmp_path / "whole")
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("killed", "whole")]
+    assert logs[0] == logs[1]
+    steps = [line["step"] for line in map(json.loads, logs[0].splitlines()) if line["event"] == "step"]
+    assert steps == sorted(set(steps))
+    assert not (tmp_path / "killed" / "checkpoint.safetensors").exists()
