@@ -73,7 +73,7 @@ def load_script(name: str) -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
     """Runs of one epoch in fp32 on one thread, whatever the page says: the pages are about what happens, not how
     well."""
@@ -95,14 +95,14 @@ def quick() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs") / "example"
     load_script("example_data").write_example(folder, ROWS)
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def first(quick: None, example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model `runs/first` of the tutorial, which other pages go on from."""
     import polymodal

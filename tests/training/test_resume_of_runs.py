@@ -1,4 +1,4 @@
-"""What `resume` does around a run: a complete one is read back, a foreign checkpoint refused, the log has no doubles."""
+"""What `resume` does: a complete run is read back, a foreign checkpoint is refused, the log has no doubles."""
 
 from __future__ import annotations
 
