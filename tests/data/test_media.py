@@ -202,7 +202,7 @@ def test_pixel_limit_is_read_from_the_header() -> None:
 def test_more_pixels_than_the_decoder_allows() -> None:
     with pytest.raises(ValueError, match="less than or equal to 178"):
         LimitOptions(megapixels=1000)
-    with pytest.raises(MediaError, match="14000 x 14000 pixels"):
+    with pytest.raises(MediaError, match="more pixels than the decoder"):
         decode_image(encoded(Image.new("1", (14_000, 14_000))), LimitOptions(megapixels=178))
 
 
