@@ -20,6 +20,10 @@ class RecipeError(PolymodalError):
         self.path, self.problem = path, problem
         super().__init__(f"{path}: {problem}" if path else problem)
 
+    def under(self, path: str) -> RecipeError:
+        """The same problem with `path` before its own: components know only their own keys."""
+        return RecipeError(".".join(filter(None, [path, self.path])), self.problem)
+
 
 class DataError(PolymodalError):
     """A table, or a cell in it, cannot be used.

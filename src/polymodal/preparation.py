@@ -15,10 +15,10 @@ from polymodal.data.faults import Faults
 from polymodal.data.prepared import Prepared
 from polymodal.data.table import Table
 from polymodal.data.writer import PreparedWriter
-from polymodal.errors import DataError
+from polymodal.errors import DataError, RecipeError
 from polymodal.modalities.base import Modality
 from polymodal.recipe.recipe import Recipe
-from polymodal.registry import find
+from polymodal.registry import build
 from polymodal.tasks.base import Task
 from polymodal.tokens import Batch, InputBatch, TargetBatch
 
@@ -47,11 +47,11 @@ class Preparation:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.modalities: dict[str, Modality] = {
-            name: find("modality", spec.modality.name)(spec.modality, columns=spec.columns)  # type: ignore[union-attr]
+            name: build("modality", spec.modality, f"inputs.{name}", columns=spec.columns)
             for name, spec in recipe.inputs.items()
         }
         self.tasks: dict[str, Task] = {
-            name: find("task", spec.task.name)(spec.task, columns=spec.columns)  # type: ignore[union-attr]
+            name: build("task", spec.task, f"outputs.{name}", columns=spec.columns)
             for name, spec in recipe.outputs.items()
         }
 
@@ -68,9 +68,13 @@ class Preparation:
 
         Faults met here are not recorded (the same cells are met again, and recorded, in `prepare`).
         """
-        learners: list[Modality | Task] = [*self.modalities.values(), *self.tasks.values()]
-        for part in learners:
-            part.fit(self._blocks(table, rows, part.columns, Faults(), None))
+        for modality in self.modalities.values():
+            modality.fit(self._blocks(table, rows, modality.columns, Faults(), None))
+        for name, task in self.tasks.items():
+            try:
+                task.fit(self._blocks(table, rows, task.columns, Faults(), None))
+            except RecipeError as error:
+                raise error.under(f"outputs.{name}.task") from None
 
     def prepare(
         self,

@@ -78,4 +78,4 @@ def build(kind: str, options: Options | None, path: str, **context: Any) -> Any:
     try:
         return find(kind, options.name)(options, **context)
     except RecipeError as error:
-        raise RecipeError(".".join(filter(None, [path, error.path])), error.problem) from None
+        raise error.under(path) from None

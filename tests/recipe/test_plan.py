@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from polymodal.data import synthetic
@@ -78,3 +79,16 @@ def test_the_schedule_follows_from_the_rows() -> None:
     assert few.epochs > many.epochs == 10
     given = Recipe.read({"training": {"epochs": 3, "batch": 7, "patience": 2}})
     assert complete_schedule(given, 1000).training == given.training
+
+
+def test_options_that_only_the_data_can_refuse_are_named_in_full(tmp_path: Path) -> None:
+    from polymodal.preparation import Preparation
+
+    weights = {"y": {"task": {"name": "classify", "class_weights": {"aa": 2.0}}}}
+    table = open_table({"x": [1.0, 2.5] * 20, "y": ["a", "b"] * 20}, cache=tmp_path)
+    preparation = Preparation(make_plan(table, Recipe.read({"outputs": weights})).recipe)
+    with pytest.raises(RecipeError, match=r"outputs\.y\.task\.class_weights: there is no class 'aa'"):
+        preparation.fit(table, np.arange(40))
+    both = Recipe.read({"outputs": {"y": {"columns": ["y", "z"], "task": "classify"}}, "inputs": {"x": "number"}})
+    with pytest.raises(RecipeError, match=r"outputs\.y\.columns: a classify output reads one column"):
+        Preparation(make_plan(open_table({"x": [1.0], "y": ["a"], "z": ["b"]}, cache=tmp_path), both).recipe)
