@@ -116,5 +116,6 @@ def test_the_threshold_decides_predictions_and_f1() -> None:
     score = {task: {m.name: m.score(distribution, truth, np.ones(2)) for m in task.metrics} for task in (low, high)}
     assert score[low]["micro_f1"] == pytest.approx(1)
     assert score[high]["micro_f1"] == pytest.approx(2 / 3)
+    assert (score[high]["micro_precision"], score[high]["micro_recall"]) == (pytest.approx(1), pytest.approx(0.5))
     assert score[high]["subset_accuracy"] == pytest.approx(0.5)
     assert score[low]["mean_average_precision"] == score[high]["mean_average_precision"] == 1

@@ -185,6 +185,8 @@ class MultiLabel(Task):
                 prepared=ranking.prepared_average_precision,
             ),
             Metric("micro_f1", partial(classification.micro_f1, threshold=at)),
+            Metric("micro_precision", partial(classification.micro_precision, threshold=at)),
+            Metric("micro_recall", partial(classification.micro_recall, threshold=at)),
             Metric("macro_f1", partial(classification.macro_f1, threshold=at)),
             Metric("subset_accuracy", partial(classification.subset_accuracy, threshold=at)),
             Metric("macro_auroc", ranking.auroc, prepared=ranking.prepared_auroc),
