@@ -200,7 +200,7 @@ class Model:
 
 def make_network(recipe: Recipe, preparation: Preparation) -> Network:
     """The untrained network of a complete recipe and a fitted preparation, weights drawn from torch's generator."""
-    outputs = {name: (task.outputs, task.space) for name, task in preparation.tasks.items()}
+    outputs = {name: task.output_shape for name, task in preparation.tasks.items()}
     return Network(recipe, shapes=preparation.shapes(), outputs=outputs)
 
 

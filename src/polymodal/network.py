@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from polymodal.encoders.base import Encoder
 from polymodal.fusion.base import Fusion
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import build
-from polymodal.tokens import Batch, InputBatch, Outputs, Space, Tokens
+from polymodal.tokens import Batch, InputBatch, Outputs, OutputShape, Tokens, View
 
 
 class Tower(nn.Module):
@@ -37,11 +38,11 @@ class Tower(nn.Module):
             features = self.missing.expand(rows, 1, -1)
             return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present)
         features, mask = self.encoder(batch.data)
+        times = self.encoder.times(batch.data, features.shape[1])
         features = self.norm(self.project(features))
-        if len(features) != rows:
+        if len(features) != rows or not torch.equal(batch.index, torch.arange(rows, device=batch.index.device)):
             features, mask = features.index_select(0, batch.index), mask.index_select(0, batch.index)
-        elif not torch.equal(batch.index, torch.arange(rows, device=batch.index.device)):
-            features, mask = features[batch.index], mask[batch.index]
+            times = None if times is None else times.index_select(0, batch.index)
         if not bool(present.all()):
             first = torch.zeros_like(mask)
             first[:, 0] = True
@@ -49,32 +50,30 @@ class Tower(nn.Module):
             mask = torch.where(absent.unsqueeze(1), first, mask)
             place = (first & absent.unsqueeze(1)).unsqueeze(-1)
             features = torch.where(place, self.missing.to(features.dtype), features)
-        return Tokens(features, mask, present)
+        return Tokens(features, mask, present, times)
 
 
 class Network(nn.Module):
     """encoders -> fusion -> decoders.
 
     shapes: what each input's modality says about its prepared tensors (`Modality.shape()`), by input name
-    outputs: for each output, how many values its task needs and in which space they are read
+    outputs: what each output's task asks of its decoder
     """
 
-    def __init__(
-        self, recipe: Recipe, *, shapes: dict[str, dict[str, Any]], outputs: dict[str, tuple[int, Space]]
-    ) -> None:
+    def __init__(self, recipe: Recipe, *, shapes: dict[str, dict[str, Any]], outputs: dict[str, OutputShape]) -> None:
         super().__init__()
         width = recipe.width
         self.inputs, self.outputs = list(recipe.inputs), list(recipe.outputs)
-        self.spaces = {name: space for name, (_, space) in outputs.items()}
+        self.spaces = {name: shape.space for name, shape in outputs.items()}
         self.towers = nn.ModuleList(
             Tower(build("encoder", spec.encoder, f"inputs.{name}.encoder", shape=shapes[name], width=width), width)
             for name, spec in recipe.inputs.items()
         )
         self.fusion: Fusion = build("fusion", recipe.fusion, "fusion", inputs=self.inputs, width=width)
-        self.fusion.prepare_outputs({name: size for name, (size, _) in outputs.items()})
+        self.fusion.prepare_outputs({name: shape.values for name, shape in outputs.items()})
         self.decoders = nn.ModuleList(
             nn.ModuleList(
-                build("decoder", spec.decoder, f"outputs.{name}.decoder", width=width, outputs=outputs[name][0])
+                build("decoder", spec.decoder, f"outputs.{name}.decoder", width=width, shape=outputs[name])
                 for _ in self.fusion.view_names()
             )
             for name, spec in recipe.outputs.items()
@@ -88,7 +87,7 @@ class Network(nn.Module):
             name: tower(batch.inputs[name], hidden.get(name))
             for name, tower in zip(self.inputs, self.towers, strict=True)
         }
-        views = self.fusion(tokens)
+        views = [self._with_timeline(view, tokens) for view in self.fusion(tokens)]
         decided = {}
         for name, decoders in self._decoders():
             decoded = [decoder(view).float() for decoder, view in zip(decoders, views, strict=True)]
@@ -103,6 +102,12 @@ class Network(nn.Module):
             found[f"inputs.{name}.encoder"] = cast(Tower, tower).encoder
         found["fusion"] = self.fusion
         return found | {f"outputs.{name}": decoders for name, decoders in self._decoders()}
+
+    def _with_timeline(self, view: View, tokens: dict[str, Tokens]) -> View:
+        """The view with the tokens that have times: its own input's, or those of all inputs for a joint view."""
+        behind = [tokens[view.name]] if view.name in tokens else [tokens[name] for name in self.inputs]
+        timed = tuple(one for one in behind if one.times is not None)
+        return replace(view, timed=timed) if timed else view
 
     def _decoders(self) -> Iterator[tuple[str, nn.ModuleList]]:
         """Each output with its decoders, one per view."""

@@ -10,7 +10,7 @@ from polymodal.data.sample import ColumnSample, Guess
 from polymodal.data.table import Table
 from polymodal.errors import DataError, RecipeError, nearest
 from polymodal.recipe.options import Options, Size, Sized
-from polymodal.recipe.recipe import DEFAULT_DECODER, DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
+from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
 from polymodal.registry import components, find
 
 #: Below this confidence a column is left out rather than guessed at.
@@ -140,7 +140,7 @@ def _complete_output(name: str, spec: OutputSpec, samples: _Samples, roles: list
             )
         task, reason = find("task", kind).Options(), guess.reason
     roles += [Role(column, "target", task.name, reason, name) for column in spec.columns]
-    decoder = spec.decoder or find("decoder", DEFAULT_DECODER).Options()
+    decoder = spec.decoder or find("decoder", find("task", task.name).default_decoder).Options()
     return spec.model_copy(update={"task": task, "decoder": decoder})
 
 

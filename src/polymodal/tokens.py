@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 # What one decoded number means. It decides how decisions combine: mutually exclusive classes (softmax), independent
 # yes/no labels (sigmoid), or real numbers.
 Space = Literal["categorical", "binary", "real"]
+
+
+class Grid(NamedTuple):
+    """A timeline in equal cells: cell i spans seconds `[i, i + 1) * seconds / frames`."""
+
+    frames: int
+    seconds: float
+
+
+class OutputShape(NamedTuple):
+    """What a task asks of a decoder: `values` numbers in a row, read in `space`.
+
+    With a `grid`, the values are decided for each cell of a timeline, `values = grid.frames * labels`, cell by cell.
+    """
+
+    values: int
+    space: Space
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +73,14 @@ class Tokens:
     mask: `[batch, length]` bool, True = real. At least one position of every row is True: a missing input holds its
         learned "missing" token there.
     present: `[batch]` bool, False where the input is missing
+    times: `[batch, length]` fp32, the middle of each token in seconds from the start of its item; None for an input
+        that has no timeline
     """
 
     features: Tensor
     mask: Tensor
     present: Tensor
+    times: Tensor | None = None
 
     def pooled(self) -> Tensor:
         """The mean of the real tokens, `[batch, width]`."""
@@ -81,12 +102,15 @@ class View:
     tokens: the fused tokens
     pooled: `[batch, width]`, their summary
     weight: `[batch]`, how much this view counts in the row's decision; 0 where the view's input is missing
+    timed: tokens, before fusion, of the inputs behind this view that have a timeline; the network adds them for
+        decoders that decide moment by moment, since a fused vector has no moments any more
     """
 
     name: str
     tokens: Tokens
     pooled: Tensor
     weight: Tensor
+    timed: tuple[Tokens, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from polymodal.data.media import FORMATS, MediaError, decode_image, image_size, read_bytes
+from polymodal.data.media.image import FORMATS, decode_image, image_size
+from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.recipe.data import LimitOptions
 
 LIMITS = LimitOptions()

@@ -69,7 +69,7 @@ def test_ragged_items_come_back(blocks: list[list[int | None]], with_keys: bool,
             parts = [np.zeros((0, 2), np.int32), *map(sequence, contents)]
             starts = np.cumsum([0, *contents])
             keys = [bytes([content]) for content in contents] if with_keys else None
-            writer.append(Prepared(index, RaggedItems(np.concatenate(parts), starts, pad=-1), keys))
+            writer.append(Prepared(index, RaggedItems({"values": np.concatenate(parts)}, starts, pad=-1), keys))
         joined = writer.finish()
         rows = [content for block in blocks for content in block]
         assert len(joined.index) == len(rows)
@@ -104,7 +104,7 @@ def test_blocks_of_different_kinds_are_refused() -> None:
         fixed(1, dtype=np.float64),
         Prepared(np.array([0]), FixedItems({"x": np.zeros((1, 2), np.float32)})),
         Prepared(np.array([0]), fixed(1).items, [b"key"]),
-        Prepared(np.array([0]), RaggedItems(np.zeros(1), np.array([0, 1]))),
+        Prepared(np.array([0]), RaggedItems({"values": np.zeros(1)}, np.array([0, 1]))),
     ):
         writer = PreparedWriter(None)
         writer.append(fixed(1))

@@ -33,7 +33,7 @@ def fitted(cells=TEXTS, **options):
 
 def sequences(prepared):
     items = prepared.items
-    return [items.values[items.starts[i] : items.starts[i + 1]].tolist() for i in range(len(items))]
+    return [items.arrays["values"][items.starts[i] : items.starts[i + 1]].tolist() for i in range(len(items))]
 
 
 def rows(prepared):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from polymodal.data.media import SUFFIXES
+from polymodal.data.media.image import SUFFIXES
 from polymodal.errors import DataError
 
 Columns = dict[str, pa.ChunkedArray | list[Any]]

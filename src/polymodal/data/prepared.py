@@ -21,6 +21,10 @@ class Items(Protocol):
         """Length of every item (int32), or None where all have one length."""
         ...
 
+    def item_bytes(self) -> float:
+        """Bytes of one item on average; batches for inference are bounded by it."""
+        ...
+
 
 @dataclass(frozen=True)
 class FixedItems:
@@ -37,15 +41,18 @@ class FixedItems:
     def lengths(self) -> np.ndarray | None:
         return None
 
+    def item_bytes(self) -> float:
+        return sum(array.nbytes for array in self.arrays.values()) / max(1, len(self))
+
 
 @dataclass(frozen=True)
 class RaggedItems:
-    """Sequences of different lengths, end to end: item i is `values[starts[i]:starts[i + 1]]`.
+    """Sequences of different lengths, end to end: item i is `array[starts[i]:starts[i + 1]]` of each array.
 
-    `take` returns `values [n, longest, ...]` padded with `pad`, and `length [n]` int64.
+    `take` returns each array `[n, longest, ...]` padded with `pad`, and `length [n]` int64.
     """
 
-    values: np.ndarray
+    arrays: dict[str, np.ndarray]
     starts: np.ndarray
     pad: float = 0
 
@@ -55,16 +62,32 @@ class RaggedItems:
     def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         length = self.starts[ids + 1] - self.starts[ids]
         longest = int(length.max(initial=1))
-        offset = np.arange(longest)
-        real = offset < length[:, None]
-        place = np.where(real, self.starts[ids][:, None] + offset, 0)
-        empty = np.zeros((*place.shape, *self.values.shape[1:]), self.values.dtype)
-        padded = self.values[place] if len(self.values) else empty
-        padded[~real] = self.pad
-        return {"values": padded, "length": length.astype(np.int64)}
+        taken = {
+            name: padded(array, self.starts[ids], length, longest, self.pad) for name, array in self.arrays.items()
+        }
+        return taken | {"length": length.astype(np.int64)}
 
     def lengths(self) -> np.ndarray:
         return np.diff(self.starts).astype(np.int32)
+
+    def item_bytes(self) -> float:
+        return sum(array.nbytes for array in self.arrays.values()) / max(1, len(self))
+
+
+def padded(array: np.ndarray, starts: np.ndarray, length: np.ndarray, longest: int, pad: float) -> np.ndarray:
+    """`[n, longest, ...]`: the runs `array[start:start + length]`, padded with `pad`."""
+    shape = (len(starts), longest, *array.shape[1:])
+    if longest >= 512:  # long runs (sound, clips): copying each beats an index for every element
+        filled = np.full(shape, pad, array.dtype)
+        for row, start, count in zip(filled, starts, length, strict=True):
+            row[:count] = array[start : start + count]
+        return filled
+    offset = np.arange(longest)
+    real = offset < length[:, None]
+    place = np.where(real, starts[:, None] + offset, 0)
+    filled = array[place] if len(array) else np.zeros(shape, array.dtype)
+    filled[~real] = pad
+    return filled
 
 
 @dataclass(frozen=True)

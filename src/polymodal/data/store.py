@@ -139,6 +139,9 @@ class StoreItems:
     def lengths(self) -> np.ndarray | None:
         return None
 
+    def item_bytes(self) -> float:
+        return self.store.height * self.store.width * 3
+
     def view(self, keys: list[bytes]) -> StoreItems:
         """Other images of the same store; see `writer.Stored`."""
         return self.store.open(keys)

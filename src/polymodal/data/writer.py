@@ -58,8 +58,9 @@ class PreparedWriter:
                 self._array(name, array).append(array if new.all() else array[new])
         elif isinstance(items, RaggedItems):
             lengths = np.diff(items.starts)
-            values = items.values[items.starts[0] : items.starts[-1]]
-            self._array("values", values).append(values if new.all() else values[np.repeat(new, lengths)])
+            for name, array in items.arrays.items():
+                runs = array[items.starts[0] : items.starts[-1]]
+                self._array(name, runs).append(runs if new.all() else runs[np.repeat(new, lengths)])
             self._lengths.append(lengths[new])
         elif not isinstance(items, Stored):
             raise TypeError(f"{type(items).__name__} can be neither written nor viewed by keys")
@@ -81,7 +82,7 @@ class PreparedWriter:
             return FixedItems(arrays)
         if isinstance(first, RaggedItems):
             starts = np.concatenate([[0], *self._lengths]).cumsum().astype(np.int64)
-            return RaggedItems(arrays["values"], starts, first.pad)
+            return RaggedItems(arrays, starts, first.pad)
         assert isinstance(first, Stored)
         return first.view(self._keys)
 

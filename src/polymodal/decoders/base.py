@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from polymodal.recipe.options import Options, Sized
-from polymodal.tokens import View
+from polymodal.tokens import OutputShape, View
 
 
 class DecoderOptions(Options, Sized):
@@ -15,14 +15,14 @@ class DecoderOptions(Options, Sized):
 
 
 class Decoder(nn.Module):
-    """Base of every decoder: built with the fused width and the number of values `outputs` that its task asks for."""
+    """Base of every decoder: built with the fused width and the `shape` of the values that its task asks for."""
 
     kind: ClassVar[str] = "decoder"
     Options: ClassVar[type[DecoderOptions]]
 
-    def __init__(self, options: DecoderOptions, *, width: int, outputs: int) -> None:
+    def __init__(self, options: DecoderOptions, *, width: int, shape: OutputShape) -> None:
         super().__init__()
 
     def forward(self, view: View) -> Tensor:
-        """Decode a view to `[batch, outputs]`."""
+        """Decode a view to `[batch, shape.values]`."""
         raise NotImplementedError(type(self).__name__)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from polymodal.decoders.base import Decoder, DecoderOptions
 from polymodal.registry import register
-from polymodal.tokens import View
+from polymodal.tokens import OutputShape, View
 
 
 @register
@@ -18,9 +18,9 @@ class Linear(Decoder):
     class Options(DecoderOptions):
         name: Literal["linear"] = "linear"
 
-    def __init__(self, options: Options, *, width: int, outputs: int) -> None:
-        super().__init__(options, width=width, outputs=outputs)
-        self.project = nn.Linear(width, outputs)
+    def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
+        super().__init__(options, width=width, shape=shape)
+        self.project = nn.Linear(width, shape.values)
 
     def forward(self, view: View) -> Tensor:
         return self.project(view.pooled)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from polymodal.decoders.base import Decoder, DecoderOptions
 from polymodal.recipe.options import sized
 from polymodal.registry import register
-from polymodal.tokens import View
+from polymodal.tokens import OutputShape, View
 
 
 @register
@@ -30,13 +30,13 @@ class MLP(Decoder):
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Share of hidden units dropped in training."""
 
-    def __init__(self, options: Options, *, width: int, outputs: int) -> None:
-        super().__init__(options, width=width, outputs=outputs)
+    def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
+        super().__init__(options, width=width, shape=shape)
         stack: list[nn.Module] = []
         for _ in range(options.layers):
             stack += [nn.Linear(width, options.hidden), nn.ReLU(), nn.Dropout(options.dropout)]
             width = options.hidden
-        self.layers = nn.Sequential(*stack, nn.Linear(width, outputs))
+        self.layers = nn.Sequential(*stack, nn.Linear(width, shape.values))
 
     def forward(self, view: View) -> Tensor:
         return self.layers(view.pooled)

@@ -34,3 +34,10 @@ class Encoder(nn.Module):
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(type(self).__name__)
+
+    def times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
+        """The middle of each of the `length` tokens of each item, `[items, length]` fp32, in seconds from its start.
+
+        None where the modality has no timeline (here).
+        """
+        return None

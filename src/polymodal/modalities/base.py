@@ -34,6 +34,8 @@ class Modality(ABC):
     default_encoder: ClassVar[str]
     #: True if one input may hold several columns (numbers, categories); inference then groups them into one input.
     many_columns: ClassVar[bool] = False
+    #: The kinds of damage that `corrupt` can do, for tests of robustness.
+    corruptions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: ModalityOptions, *, columns: list[str]) -> None:
         self.options, self.columns = options, columns
@@ -67,6 +69,15 @@ class Modality(ABC):
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """Random changes of a training batch, drawn from torch's global generator; never changes `data` in place."""
         return data
+
+    def corrupt(
+        self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Prepared items, as `Items.take` gives them, damaged by one of `corruptions`; `items` are left as they were.
+
+        strength: from 0 (as good as untouched) to 1 (hard to use for a human)
+        """
+        raise ValueError(f"{kind!r} is no corruption of {type(self).__name__.lower()}")
 
     @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:

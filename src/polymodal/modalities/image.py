@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 from polymodal.data.block import Block
-from polymodal.data.media import SUFFIXES, MediaError, decode_image, image_size, read_bytes
+from polymodal.data.media.image import SUFFIXES, decode_image, image_size
+from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.prepared import FixedItems, Items, Prepared
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.data.store import ImageStore, content_key

@@ -143,7 +143,7 @@ class Text(Modality):
         self.cut += int(cut[index[index >= 0]].sum())
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64)
         values = np.concatenate([np.zeros(0, np.int32), *sequences])
-        return Prepared(index, RaggedItems(values, starts), [_key(text) for text in texts])
+        return Prepared(index, RaggedItems({"values": values}, starts), [_key(text) for text in texts])
 
     def shape(self) -> dict[str, Any]:
         """`vocabulary`: symbols, padding included; `length`: the longest sequence."""

@@ -8,12 +8,28 @@ from polymodal.recipe.options import Strict
 
 
 class LimitOptions(Strict):
-    """Limits on one media cell, checked before decoding. A cell over a limit is a fault."""
+    """Limits on one media cell, checked before decoding and again on what was decoded. A cell over one is a fault."""
 
     megabytes: float = Field(default=64.0, gt=0)
     """Largest file or byte string, in MiB."""
     megapixels: float = Field(default=64.0, gt=0, le=178)
-    """Largest image, in millions of pixels, read from its header; Pillow itself refuses more than 178."""
+    """Largest image, or frame of a clip, in millions of pixels; Pillow itself refuses more than 178."""
+    seconds: float = Field(default=600.0, gt=0)
+    """Longest sound or clip, in seconds."""
+    frames: int = Field(default=36_000, ge=1)
+    """Most frames of a clip or an animation."""
+    channels: int = Field(default=32, ge=1)
+    """Most channels of a sound."""
+    rate: int = Field(default=192_000, ge=1)
+    """Highest sample rate of a sound, in Hz."""
+    values: int = Field(default=10_000_000, ge=1)
+    """Most numbers in one series."""
+    patience: float = Field(default=60.0, gt=0)
+    """Seconds that one cell may take to decode; then its decoder is stopped."""
+    memory: int = Field(default=2_048, ge=256)
+    """Address space of a decoding process in MiB, where the system can bound it (Linux)."""
+    workers: int | None = Field(default=None, ge=1)
+    """Most decoding processes; silent: the number of processors. How many of them run is found by measurement."""
 
 
 class SplitOptions(Strict):

@@ -13,7 +13,7 @@ from polymodal.data.block import Block
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
 from polymodal.recipe.options import Options
-from polymodal.tokens import Space
+from polymodal.tokens import Grid, OutputShape, Space
 
 
 class TaskOptions(Options):
@@ -31,6 +31,8 @@ class Task(ABC):
     Options: ClassVar[type[TaskOptions]]
     #: How decoded values are read and combined; see `tokens.Space`.
     space: ClassVar[Space]
+    #: The decoder that answers where the recipe names none.
+    default_decoder: ClassVar[str] = "mlp"
 
     def __init__(self, options: TaskOptions, *, columns: list[str]) -> None:
         self.options, self.columns = options, columns
@@ -56,6 +58,16 @@ class Task(ABC):
     @abstractmethod
     def outputs(self) -> int:
         """How many values the decoder must give, `k`."""
+
+    @property
+    def grid(self) -> Grid | None:
+        """The timeline on which values are decided; None for a task that decides once for the whole row."""
+        return None
+
+    @property
+    def output_shape(self) -> OutputShape:
+        """What the task asks of its decoder."""
+        return OutputShape(self.outputs, self.space, self.grid)
 
     @abstractmethod
     def loss(self, values: Tensor, target: Tensor) -> Tensor:

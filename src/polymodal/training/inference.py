@@ -16,6 +16,8 @@ from polymodal.tasks.base import Task
 from polymodal.training.machine import Machine
 
 PREDICTION_BATCH = 1024
+#: Bytes of prepared items that one inference batch may hold: activations are some tens of times as much.
+BATCH_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def decide(
         network.eval()
     gathered: dict[str, list[Decisions]] = {name: [] for name in network.outputs}
     visited: list[np.ndarray] = []
+    batch = bounded(batch, prepared)
     with torch.inference_mode(), machine.active():
         for places in sequential(np.arange(len(rows)), batch, *grouping(prepared, rows)):
             one = preparation.batch(prepared, rows[places])
@@ -66,6 +69,12 @@ def decide(
         network.train()
     back = torch.from_numpy(np.argsort(np.concatenate(visited), kind="stable"))
     return {name: _join(parts, back) for name, parts in gathered.items()}
+
+
+def bounded(batch: int, prepared: PreparedTable) -> int:
+    """`batch` rows, or fewer where so many sounds, clips or images at once would take too much memory."""
+    row = sum(source.items.item_bytes() for source in prepared.inputs.values())
+    return min(batch, max(1, int(BATCH_BYTES / max(row, 1.0))))
 
 
 def _join(parts: list[Decisions], back: Tensor) -> Decisions:

@@ -1,0 +1,6 @@
+"""Media: every byte of an image, a sound, a clip or a series passes through this room.
+
+`source` reads the bytes behind a cell (paths that stay below the table's folder, sizes under the limit), `formats`
+names them by their first bytes, `image`, `audio`, `video` and `series` decode one kind each, and `pool` runs those
+decoders in processes that may crash or hang without hurting the run.
+"""

@@ -1,0 +1,88 @@
+"""The one door for media: guarded reading of the bytes behind a cell."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+from pathlib import Path, PurePath
+from typing import Any
+
+from polymodal.recipe.data import LimitOptions
+
+
+class MediaError(Exception):
+    """A media cell cannot be used. `str(error)` is the reason, written for the user; it becomes a fault."""
+
+
+def read_bytes(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[bytes, str | None]:
+    """The bytes of a media cell, and the file they came from (as the cell names it; None for inline bytes).
+
+    A cell is a file path under `root`, a `data:` address in base64, bytes, or a record with `bytes` and
+    `path` as data sets of the Hugging Face Hub have it. A path that leaves `root`, by `..`, by a symbolic
+    link or by being absolute, is refused; so is everything over `limits.megabytes`, before it is read.
+
+    Raises:
+        MediaError: the cell cannot be used.
+    """
+    if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
+        name = cell.get("path")
+        if cell.get("bytes") is None:
+            return read_bytes(name, root, limits)
+        return read_bytes(cell["bytes"], root, limits)[0], name
+    if isinstance(cell, bytes | bytearray | memoryview):
+        _check_size(memoryview(cell).nbytes, limits)
+        return bytes(cell), None
+    if isinstance(cell, str) and cell[:5].lower() == "data:":
+        return _read_data_address(cell, limits), None
+    if isinstance(cell, str | PurePath):
+        return _read_file(str(cell), root, limits), str(cell)
+    raise MediaError(f"a path or bytes was expected, not {type(cell).__name__}")
+
+
+def _check_size(size: float, limits: LimitOptions) -> None:
+    if size > limits.megabytes * 2**20:
+        raise MediaError(f"{size / 2**20:.1f} MiB is over the limit of {limits.megabytes:g} MiB")
+
+
+def _read_data_address(address: str, limits: LimitOptions) -> bytes:
+    header, comma, payload = address.partition(",")
+    if not comma or not header.lower().endswith(";base64"):
+        raise MediaError("a data: address must be in base64 (data:image/png;base64,...)")
+    _check_size(len(payload) * 3 / 4, limits)
+    try:
+        return base64.b64decode(payload.strip(), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MediaError("the base64 of the data: address is damaged") from error
+
+
+def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
+    if not path.strip():
+        raise MediaError("the path is empty")
+    if "://" in path:
+        raise MediaError("web addresses are not read; download the file and give its path")
+    if root is None:
+        raise MediaError("a path needs a root folder that it starts from; give one with the table")
+    try:
+        home = os.path.realpath(root)
+        real = os.path.realpath(os.path.join(home, path))
+        if os.path.commonpath([home, real]) != home:
+            raise MediaError("the path leaves the root folder")
+        with open(real, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise MediaError("the path is not a file")
+            _check_size(status.st_size, limits)
+            return file.read()
+    except FileNotFoundError as error:
+        raise MediaError("the file is not there") from error
+    except IsADirectoryError as error:
+        raise MediaError("the path is a folder") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "the path is not valid"
+        raise MediaError(f"the file cannot be read: {reason}") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its writer for ever
