@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,12 +19,16 @@ from polymodal.data.table import Table, open_table
 from polymodal.errors import ArtefactError, DataError, nearest
 from polymodal.folders import cache_folder, media_folder, scratch
 from polymodal.network import Network
-from polymodal.preparation import Preparation
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
 from polymodal.splits import Part, groups_of
 from polymodal.tasks.base import Task
 from polymodal.training.inference import PREDICTION_BATCH, decide
 from polymodal.training.machine import Machine
+
+if TYPE_CHECKING:
+    from polymodal.evaluation.robustness import Robustness
 
 
 class BadCellsWarning(UserWarning):
@@ -88,27 +93,58 @@ class Model:
         """
         from polymodal.evaluation.evaluate import evaluate_network
 
-        table = self.open(data, root, targets=True)
-        faults = Faults(strict)
-        with scratch() as folder:
-            prepared = self.preparation.prepare(table, faults, folder=folder, cache=media_folder())
-            rows = np.arange(prepared.rows)
-            groups = groups_of(self.recipe, Part(table, rows))
-            options = self.recipe.evaluation
-            if options.singles == "train":  # a saved model has no training rows; hiding inputs is what it can do
-                options = options.model_copy(update={"singles": "mask"})
+        options = self.recipe.evaluation
+        if options.singles == "train":  # a saved model has no training rows; hiding inputs is what it can do
+            options = options.model_copy(update={"singles": "mask"})
+        with self._prepared(data, root, strict) as (prepared, groups):
             scores, _ = evaluate_network(
                 self.network,
                 self.preparation,
                 prepared,
-                rows,
+                np.arange(prepared.rows),
                 machine=self.machine,
                 options=options,
                 seed=self.recipe.seed,
                 groups=groups,
             )
-        warn_of_faults(faults.found)
         return scores
+
+    def robustness(
+        self, data: Any, *, root: Path | str | None = None, strict: bool = False, progress: bool = False
+    ) -> dict[str, Robustness]:
+        """How the score of each output holds as each input is removed, and as each is damaged in growing steps.
+
+        Arguments and errors are those of `evaluate`; `progress` shows a bar on standard error.
+        """
+        from polymodal.evaluation.robustness import measure_robustness, passes
+
+        with (
+            self._prepared(data, root, strict) as (prepared, groups),
+            Progress(progress).task("remove and damage inputs", passes(self.preparation)) as advance,
+        ):
+            return measure_robustness(
+                self.network,
+                self.preparation,
+                prepared,
+                np.arange(prepared.rows),
+                machine=self.machine,
+                options=self.recipe.evaluation,
+                seed=self.recipe.seed,
+                groups=groups,
+                advance=advance,
+            )
+
+    @contextmanager
+    def _prepared(
+        self, data: Any, root: Path | str | None, strict: bool
+    ) -> Iterator[tuple[PreparedTable, np.ndarray | None]]:
+        """Rows with their targets, prepared, and their groups; cells that cannot be used are warned of at the end."""
+        table = self.open(data, root, targets=True)
+        faults = Faults(strict)
+        with scratch() as folder:
+            prepared = self.preparation.prepare(table, faults, folder=folder, cache=media_folder())
+            yield prepared, groups_of(self.recipe, Part(table, np.arange(prepared.rows)))
+        warn_of_faults(faults.found)
 
     def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Predict block by block, so that memory does not grow with the table: row numbers and, by output, their

@@ -41,6 +41,16 @@ class PreparedTable:
         return replace(self, inputs={name: self.inputs[name]})
 
 
+@dataclass(frozen=True)
+class Damage:
+    """One input's items damaged as a batch is made, for tests of robustness: see `Modality.corrupt`."""
+
+    input: str
+    kind: str
+    strength: float
+    draw: np.random.Generator
+
+
 class Preparation:
     """The modalities and tasks of a complete recipe. `fit` sees training rows only; `prepare` takes any rows."""
 
@@ -148,7 +158,9 @@ class Preparation:
             rows=len(block),
         )
 
-    def batch(self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False) -> Batch:
+    def batch(
+        self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, damage: Damage | None = None
+    ) -> Batch:
         """The batch of `rows` of a prepared table. Rows that share an item hold it once."""
         inputs = {}
         for name, modality in self.modalities.items():
@@ -156,7 +168,10 @@ class Preparation:
             items = source.index[rows]
             present = items >= 0
             distinct, index = _distinct(items, present)
-            data = modality.collate(source.items.take(distinct))
+            taken = source.items.take(distinct)
+            if damage is not None and damage.input == name and len(distinct):
+                taken = modality.corrupt(taken, damage.kind, damage.strength, damage.draw)
+            data = modality.collate(taken)
             if augment:
                 data = modality.augment(data)
             inputs[name] = InputBatch(data, torch.from_numpy(index), torch.from_numpy(present))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polymodal.data.sampler import sequential
 from polymodal.network import Network
-from polymodal.preparation import Preparation, PreparedTable
+from polymodal.preparation import Damage, Preparation, PreparedTable
 from polymodal.tasks.base import Task
 from polymodal.training.machine import Machine
 
@@ -42,9 +42,11 @@ def decide(
     machine: Machine,
     batch: int,
     hide: frozenset[str] = frozenset(),
+    damage: Damage | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Decisions]:
-    """Decide every output for `rows`, in evaluation mode; inputs named in `hide` count as missing.
+    """Decide every output for `rows`, in evaluation mode; inputs named in `hide` count as missing, and
+    `damage` is done to one input.
 
     Rows are visited in the order that pads least and encodes each shared item once; the results come back in the
     order of `rows`.
@@ -57,7 +59,7 @@ def decide(
     batch = bounded(batch, prepared)
     with torch.inference_mode(), machine.active():
         for places in sequential(np.arange(len(rows)), batch, *grouping(prepared, rows)):
-            one = preparation.batch(prepared, rows[places])
+            one = preparation.batch(prepared, rows[places], damage=damage)
             hidden = {name: torch.ones(len(places), dtype=torch.bool) for name in hide}
             for name, decided in network(one, hidden).items():
                 weights = {term.name: term.weight for term in decided.terms if term.name in decided.views}

@@ -1,0 +1,162 @@
+"""Robustness: the score as each input is removed, and as each is damaged in growing steps."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from polymodal.evaluation.evaluate import Scores, score_decisions
+from polymodal.evaluation.scores import score_metric
+from polymodal.network import Network
+from polymodal.preparation import Damage, Preparation, PreparedTable
+from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
+from polymodal.training.machine import Machine
+
+#: Strengths at which every corruption is tried; strength 0 is the untouched data.
+STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+class Removal(BaseModel):
+    """The score without one input, with its bootstrap interval; `loss` is how much worse that is than with it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float | None
+    low: float | None
+    high: float | None
+    loss: float | None
+
+
+class Curve(BaseModel):
+    """Scores at `STRENGTHS`, and the area under them: their mean over all strengths from 0 to 1."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scores: list[float | None]
+    area: float | None
+
+
+class Robustness(BaseModel):
+    """How one output's first metric holds when inputs are removed or damaged; JSON-ready.
+
+    constant: the score of the best constant answer, below which nothing is left of the model
+    removed: by input; damaged: by input and kind of damage
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    metric: str
+    greater_is_better: bool
+    value: float | None
+    low: float | None
+    high: float | None
+    constant: float | None
+    strengths: tuple[float, ...]
+    removed: dict[str, Removal]
+    damaged: dict[str, dict[str, Curve]]
+
+
+def measure_robustness(
+    network: Network,
+    preparation: Preparation,
+    prepared: PreparedTable,
+    rows: np.ndarray,
+    *,
+    machine: Machine,
+    options: EvaluationOptions,
+    seed: int,
+    groups: np.ndarray | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, Robustness]:
+    """The robustness of every output over `rows`, by output.
+
+    Each input is hidden in turn, and damaged by each corruption of its modality at each strength, all other inputs
+    left as they are. Damage is drawn from `seed`, so the same data give the same curves. `advance` is called with 1
+    after each pass; `passes` says how many there are.
+    """
+
+    def decided(hide: frozenset[str] = frozenset(), damage: Damage | None = None) -> dict[str, Decisions]:
+        found = decide(
+            network, preparation, prepared, rows, machine=machine, batch=PREDICTION_BATCH, hide=hide, damage=damage
+        )
+        if advance:
+            advance(1)
+        return found
+
+    def scored(decisions: dict[str, Decisions]) -> Scores:
+        return score_decisions(preparation, decisions, prepared, rows, options, seed=seed, groups=groups)
+
+    clean_decisions = decided()
+    clean, clean_first = scored(clean_decisions), _first_metrics(preparation, clean_decisions, prepared, rows)
+    removed = {name: scored(decided(frozenset({name}))) for name in preparation.modalities}
+    damaged: dict[str, dict[str, list[dict[str, float | None]]]] = {}
+    for name, modality in preparation.modalities.items():
+        for kind in modality.corruptions:
+            steps = [clean_first]
+            for strength in STRENGTHS[1:]:
+                draw = np.random.default_rng([seed, zlib.crc32(f"{name}/{kind}".encode())])
+                damage = Damage(name, kind, strength, draw)
+                steps.append(_first_metrics(preparation, decided(damage=damage), prepared, rows))
+            damaged.setdefault(name, {})[kind] = steps
+    return {output: _of_output(preparation, output, clean, removed, damaged) for output in preparation.tasks}
+
+
+def passes(preparation: Preparation) -> int:
+    """How many times `measure_robustness` runs the network over the rows."""
+    inputs = preparation.modalities.values()
+    return 1 + len(inputs) + (len(STRENGTHS) - 1) * sum(len(modality.corruptions) for modality in inputs)
+
+
+def _first_metrics(
+    preparation: Preparation, decisions: dict[str, Decisions], prepared: PreparedTable, rows: np.ndarray
+) -> dict[str, float | None]:
+    """The first metric of every output."""
+    weight = None if prepared.weight is None else prepared.weight[rows]
+    found: dict[str, float | None] = {}
+    for name, task in preparation.tasks.items():
+        value, present = prepared.targets[name]
+        distribution = task.distribution(decisions[name].values)
+        score = score_metric(task.metrics[0], task, distribution, value[rows], present[rows], weight)
+        found[name] = float(score) if np.isfinite(score) else None
+    return found
+
+
+def _of_output(
+    preparation: Preparation,
+    output: str,
+    clean: Scores,
+    removed: dict[str, Scores],
+    damaged: dict[str, dict[str, list[dict[str, float | None]]]],
+) -> Robustness:
+    metric = preparation.tasks[output].metrics[0]
+    whole = clean[output][metric.name]
+    without = {}
+    for name, scores in removed.items():
+        one, loss = scores[output][metric.name], None
+        if one["value"] is not None and whole["value"] is not None:
+            loss = (whole["value"] - one["value"]) * (1 if metric.greater_is_better else -1)
+        without[name] = Removal(value=one["value"], low=one["low"], high=one["high"], loss=loss)
+    return Robustness(
+        metric=metric.name,
+        greater_is_better=metric.greater_is_better,
+        value=whole["value"],
+        low=whole["low"],
+        high=whole["high"],
+        constant=whole["majority"],
+        strengths=STRENGTHS,
+        removed=without,
+        damaged={
+            name: {kind: _curve([step[output] for step in steps]) for kind, steps in kinds.items()}
+            for name, kinds in damaged.items()
+        },
+    )
+
+
+def _curve(scores: list[float | None]) -> Curve:
+    known = [score for score in scores if score is not None]
+    area = float(np.trapezoid(known, STRENGTHS)) if len(known) == len(scores) else None
+    return Curve(scores=scores, area=area)
