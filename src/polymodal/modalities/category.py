@@ -43,6 +43,7 @@ class Category(Modality):
 
     default_encoder = "embedding"
     many_columns = True
+    corruptions = ("gaps", "unknown")
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
@@ -101,6 +102,14 @@ class Category(Modality):
                 block.fault(position, name, f"a label was expected, not {type(cell).__name__}")
         present = (ids != MISSING).any(axis=1)
         return Prepared(np.where(present, np.arange(len(ids)), -1).astype(np.int64), FixedItems({"ids": ids}))
+
+    def corrupt(
+        self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """`gaps`: single labels go missing; `unknown`: they become labels never seen before."""
+        ids = items["ids"]
+        hit = (draw.random(ids.shape) < strength) & (ids != MISSING)
+        return {"ids": np.where(hit, MISSING if kind == "gaps" else RARE, ids).astype(ids.dtype)}
 
     def shape(self) -> dict[str, Any]:
         """`sizes`: numbers in use in each column, those for missing and rare labels included."""

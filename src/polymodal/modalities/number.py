@@ -48,6 +48,7 @@ class Number(Modality):
 
     default_encoder = "linear"
     many_columns = True
+    corruptions = ("noise", "gaps")
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
@@ -123,6 +124,18 @@ class Number(Modality):
         index = np.where(known.any(axis=1), np.arange(len(table)), -1).astype(np.int64)
         values[~known] = 0
         return Prepared(index, FixedItems({"values": values, "known": known}))
+
+    def corrupt(
+        self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """`noise`: normal noise of up to two deviations of the column; `gaps`: single numbers go missing."""
+        values, known = items["values"], items["known"]
+        if kind == "gaps":
+            known = known & (draw.random(known.shape) >= strength)
+            return {"values": np.where(known, values, np.float32(0)), "known": known}
+        noisy = values + 2 * strength * draw.normal(size=values.shape)
+        bound = self.options.clip
+        return {"values": np.where(known, noisy.clip(-bound, bound), 0).astype(np.float32), "known": known}
 
     def shape(self) -> dict[str, Any]:
         """`columns`: how many there are."""

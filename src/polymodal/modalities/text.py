@@ -23,6 +23,7 @@ from polymodal.errors import ArtefactError
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.bpe import SMALLEST, plain, train_bpe
 from polymodal.modalities.cells import read_distinct
+from polymodal.modalities.text_changes import drop_words, mistype, shuffle_words
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register
 
@@ -58,6 +59,7 @@ class Text(Modality):
         """Symbols kept of a text. Silent: enough for 99 of 100 texts of a sample, at most 512."""
 
     default_encoder = "transformer"
+    corruptions = ("typing_errors", "dropped_words", "shuffled_words")
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
@@ -144,6 +146,21 @@ class Text(Modality):
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64)
         values = np.concatenate([np.zeros(0, np.int32), *sequences])
         return Prepared(index, RaggedItems({"values": values}, starts), [_key(text) for text in texts])
+
+    def corrupt(
+        self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Texts as their symbols spell them, damaged and read again."""
+        change = {"typing_errors": mistype, "dropped_words": drop_words, "shuffled_words": shuffle_words}[kind]
+        assert self.tokenizer is not None, "fit or load comes first"
+        spelt = [ids[:count].tolist() for ids, count in zip(items["values"], items["length"], strict=True)]
+        texts = [change(text, strength, draw) for text in self.tokenizer.decode_batch(spelt, skip_special_tokens=False)]
+        read = [encoding.ids[: self.max_tokens] for encoding in self.tokenizer.encode_batch_fast(texts)]
+        length = np.array([max(1, len(ids)) for ids in read], np.int64)
+        values = np.zeros((len(read), int(length.max(initial=1))), np.int32)
+        for row, ids in zip(values, read, strict=True):
+            row[: len(ids)] = ids
+        return {"values": values, "length": length}
 
     def shape(self) -> dict[str, Any]:
         """`vocabulary`: symbols, padding included; `length`: the longest sequence."""
