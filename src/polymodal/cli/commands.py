@@ -98,12 +98,46 @@ def predict(
 
 
 @app.command()
-def evaluate(model_dir: ModelDir, data: Data, root: Root = None, strict: Strict = False, as_json: Json = False) -> None:
+def evaluate(
+    model_dir: ModelDir,
+    data: Data,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also score with each input removed, and damaged in growing steps.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for robustness.html and .json; default: the model's.")
+    ] = None,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
     """Score a model on rows whose targets are known, with intervals and floors."""
     from polymodal.loading import load
 
-    scores = load(model_dir).evaluate(data, root=root, strict=strict)
+    if out is not None and not robustness:
+        raise typer.BadParameter("--out is where --robustness writes its page; give both", param_hint="--out")
+    model = load(model_dir)
+    if robustness:
+        _robustness(model, data, out or model_dir, root, strict, as_json)
+        return
+    scores = model.evaluate(data, root=root, strict=strict)
     emit({"scores": scores}, [scores_grid(scores)], as_json=as_json)
+
+
+def _robustness(model: Any, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
+    """Measure, write the page, and show what removing and damaging inputs costs."""
+    from polymodal.cli.robustness import grids
+    from polymodal.errors import PolymodalError
+    from polymodal.model import Model
+    from polymodal.report.robustness import write_robustness
+
+    if not isinstance(model, Model):
+        raise PolymodalError("robustness is measured for one model; name the directory of a member of the ensemble")
+    table = model.open(data, root, targets=True)
+    found = model.robustness(table, strict=strict, progress=not as_json)
+    write_robustness(out, found, table=table.name, rows=len(table))
+    value = {"robustness": {name: one.model_dump(mode="json") for name, one in found.items()}, "out": str(out)}
+    emit(value, [*grids(found), f"curves in {out / 'robustness.html'}"], as_json=as_json)
 
 
 @app.command()

@@ -33,12 +33,13 @@ def line_chart(
     y_label: str,
     level: tuple[str, float] | None = None,
     marked: list[float] | None = None,
+    whole: bool = True,
 ) -> Markup:
-    """Lines over whole numbers (epochs). `level`: a named horizontal line; `marked`: x values to point out."""
+    """Lines over numbers (`whole`: epochs). `level`: a named horizontal line; `marked`: x values to point out."""
     lines = [Line(line.name, [p for p in line.points if math.isfinite(p[1])], line.style) for line in lines]
     xs = [x for line in lines for x, _ in line.points] or [0.0]
     ys = [y for line in lines for _, y in line.points] + ([level[1]] if level else []) or [0.0]
-    frame = Frame((min(xs), max(xs)), _wider(min(ys), max(ys)), x_label, y_label, whole=True)
+    frame = Frame((min(xs), max(xs)), _wider(min(ys), max(ys)), x_label, y_label, whole=whole)
     parts = [frame.axes()]
     for x in marked or []:
         parts.append(

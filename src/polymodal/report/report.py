@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from polymodal import __version__
 from polymodal.data.faults import Fault
 from polymodal.experiment import Experiment
 from polymodal.model import Model
-from polymodal.report import wording
 from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part
 from polymodal.report.outputs import view_output
+from polymodal.report.template import template
 
 MOST_FAULTS = 50
 #: Wrong rows shown for one output, and thumbnails in the whole report, which hold its size down.
@@ -43,7 +41,7 @@ def render_report(experiment: Experiment, model: Model) -> str:
     shared = shared_items(model)
     examples = _examples_each(experiment)
     faults: list[Fault] = experiment.faults.found
-    return _template().render(
+    return template("report.html.j2").render(
         version=__version__,
         part=part,
         outputs=[view_output(experiment, model, name, part, examples) for name in experiment.recipe.outputs],
@@ -84,21 +82,3 @@ def _parts(experiment: Experiment) -> list[PartView]:
         )
         for name, part in experiment.parts.items()
     ]
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polymodal", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "score": wording.score,
-        "cut": wording.cut,
-        "part": wording.part_name,
-        "listed": wording.listed,
-    }
-    environment.globals |= {"interval": wording.interval, "count": wording.count}
-    return environment.get_template("report.html.j2")

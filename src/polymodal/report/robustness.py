@@ -1,0 +1,57 @@
+"""The page of `polymodal evaluate --robustness`: tables and curves, in one HTML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from polymodal import __version__
+from polymodal.artefact import write_json
+from polymodal.evaluation.robustness import Robustness
+from polymodal.report.charts import Line, line_chart
+from polymodal.report.template import template
+from polymodal.report.wording import metric_name
+
+
+@dataclass(frozen=True)
+class OutputRobustness:
+    """One output on the page."""
+
+    name: str
+    metric: str
+    found: Robustness
+    charts: list[Markup]
+
+
+def write_robustness(folder: Path, found: dict[str, Robustness], *, table: str, rows: int) -> None:
+    """Write `robustness.json` and `robustness.html` into `folder`, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {name: one.model_dump(mode="json") for name, one in found.items()}
+    write_json(folder / "robustness.json", {"table": table, "rows": rows, "outputs": values})
+    page = render_robustness(found, table=table, rows=rows)
+    (folder / "robustness.html").write_bytes(page.encode("utf-8", "replace"))
+
+
+def render_robustness(found: dict[str, Robustness], *, table: str, rows: int) -> str:
+    """The HTML text of the page."""
+    outputs = [OutputRobustness(name, metric_name(one.metric), one, _charts(one)) for name, one in found.items()]
+    return template("robustness.html.j2").render(version=__version__, outputs=outputs, table=table, rows=rows)
+
+
+def _charts(found: Robustness) -> list[Markup]:
+    """A curve for each input and kind of damage, with the best constant answer as a level."""
+    level = None if found.constant is None else ("best constant", found.constant)
+    charts = []
+    for name, kinds in found.damaged.items():
+        for kind, curve in kinds.items():
+            title = f"{name}: {kind.replace('_', ' ')}"
+            points = [(x, y) for x, y in zip(found.strengths, curve.scores, strict=True) if y is not None]
+            line = Line(title, points, "one")
+            charts.append(
+                line_chart(
+                    [line], title=title, x_label="strength", y_label=metric_name(found.metric), level=level, whole=False
+                )
+            )
+    return charts
