@@ -5,15 +5,41 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from polymodal.data.media.formats import IMAGE_SUFFIXES
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+SUFFIXES = IMAGE_SUFFIXES
+VERSION = "rgb8, bilinear, 1"
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """An image as a square of `side` pixels; `fit` says how an oblong one becomes it: crop, pad or stretch."""
+
+    side: int
+    fit: str
+
+
+def layout(request: ImageRequest) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What `decode` gives: the type and shape of each field. An image is one record."""
+    return {"pixels": ("uint8", (request.side, request.side, 3))}
+
+
+def decode(data: bytes, request: ImageRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
+    """`{"pixels": [side, side, 3] uint8}` of an encoded image.
+
+    Raises:
+        MediaError: damaged, of another format, or over a limit.
+    """
+    image = decode_image(data, limits, (request.side, request.side))
+    return {"pixels": square(image, request.side, request.fit)}
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -38,7 +64,8 @@ def decode_image(
         `[height, width, 1 | 3 | 4]` of uint8, or of floats from 0 to 1. Never changed in place.
 
     Raises:
-        MediaError: damaged, of another format, or over `limits.megapixels` (checked before decoding).
+        MediaError: damaged, of another format, or over `limits.megapixels` (read from the header before decoding,
+            and counted again afterwards).
     """
     with _plain_reasons():
         if isinstance(source, np.ndarray):
@@ -53,7 +80,27 @@ def decode_image(
             if wanted is not None and image.format in ("JPEG", "MPO"):
                 turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
                 image.draft("RGB" if image.mode != "L" else "L", wanted[::-1] if turned else wanted)
-        return _to_rgb(ImageOps.exif_transpose(image))
+        decoded = _to_rgb(ImageOps.exif_transpose(image))
+        _check_pixels(decoded.size, limits)
+        return decoded
+
+
+def square(image: Image.Image, side: int, fit: str) -> np.ndarray:
+    """An RGB image as pixels `[side, side, 3]` uint8, resized with an antialiasing bilinear filter."""
+    width, height = image.size
+    bilinear = Image.Resampling.BILINEAR
+    if fit == "pad":
+        scale = side / max(width, height)
+        small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), bilinear, reducing_gap=2.0)
+        canvas = Image.new("RGB", (side, side))
+        canvas.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+        return np.array(canvas)
+    box = (0.0, 0.0, float(width), float(height))
+    if fit == "crop":
+        short = min(width, height)
+        left, top = (width - short) / 2, (height - short) / 2
+        box = (left, top, left + short, top + short)
+    return np.array(image.resize((side, side), bilinear, box=box, reducing_gap=2.0))
 
 
 @contextmanager
