@@ -12,13 +12,15 @@ import torch
 from polymodal.data.duplicates import shared_between, shared_items
 from polymodal.data.faults import Faults
 from polymodal.data.table import Table
+from polymodal.errors import DataError
 from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate_network
 from polymodal.model import Model, make_network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.progress import Progress
-from polymodal.recipe.recipe import InputSpec, Recipe
+from polymodal.recipe.recipe import Recipe
 from polymodal.registry import find
 from polymodal.splits import Part, groups_of
+from polymodal.training.distillation import Lessons
 from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
 from polymodal.training.machine import keep_freed_memory
 from polymodal.training.trainer import Split, Trainer
@@ -26,7 +28,10 @@ from polymodal.training.trainer import Split, Trainer
 
 @dataclass
 class Experiment:
-    """A fitted preparation and its prepared parts (`train`, `valid`, perhaps `test`)."""
+    """A fitted preparation and its prepared parts (`train`, `valid`, perhaps `test`).
+
+    teacher: the same with the privileged inputs, where the recipe has any; this experiment is then without them
+    """
 
     recipe: Recipe
     preparation: Preparation
@@ -36,6 +41,7 @@ class Experiment:
     scores: dict[str, Scores] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)
     decisions: dict[str, dict[str, Decisions]] = field(default_factory=dict)
+    teacher: Experiment | None = None
 
 
 def prepare_experiment(
@@ -49,16 +55,40 @@ def prepare_experiment(
     with progress.task("learn vocabularies and statistics", None):
         preparation.fit(parts["train"].table, parts["train"].rows)
     faults = Faults(recipe.data.strict)
+    kept = [name for name in recipe.inputs if name not in recipe.privileged]
+    bare = preparation if len(kept) == len(recipe.inputs) else preparation.only(recipe.only(kept))
+    _check_teachable(recipe, parts["valid"].table)
     tables: dict[int, PreparedTable] = {}
     for name, part in parts.items():
         if id(part.table) not in tables:
+            used = preparation if name != "test" else bare
             with progress.task(f"prepare {part.table.name}", len(part.table)) as advance:
                 place = folder / f"table-{name}"
-                tables[id(part.table)] = preparation.prepare(
-                    part.table, faults, folder=place, cache=cache, advance=advance
-                )
+                tables[id(part.table)] = used.prepare(part.table, faults, folder=place, cache=cache, advance=advance)
     splits = {name: Split(tables[id(part.table)], part.rows) for name, part in parts.items()}
-    return Experiment(recipe, preparation, parts, splits, faults)
+    experiment = Experiment(recipe, preparation, parts, splits, faults)
+    return experiment if bare is preparation else _without_privileged(experiment, kept)
+
+
+def _check_teachable(recipe: Recipe, valid: Table) -> None:
+    """Raises DataError where the rows on which a teacher chooses its weights lack a privileged column."""
+    for name in recipe.privileged:
+        for column in recipe.inputs[name].columns:
+            if column not in valid.columns:
+                raise DataError(
+                    f"the validation rows lack this column of the privileged input {name!r}, which the teacher reads; "
+                    "give no validation table, and rows of the training table are split off for it",
+                    column=column,
+                    file=valid.name,
+                )
+
+
+def _without_privileged(teacher: Experiment, kept: list[str]) -> Experiment:
+    """The experiment of the model that does without the privileged inputs; the one with them is its teacher."""
+    recipe = teacher.recipe.only(kept)
+    splits = {part: Split(split.prepared.only(kept), split.rows) for part, split in teacher.splits.items()}
+    preparation = teacher.preparation.only(recipe)
+    return Experiment(recipe, preparation, teacher.parts, splits, teacher.faults, teacher=teacher)
 
 
 def train_model(
@@ -72,9 +102,15 @@ def train_model(
 ) -> Model:
     """Train a network on the experiment's training part and choose its weights on the validation part.
 
+    With privileged inputs, a teacher that sees them is trained first, and the model learns from its decisions too.
     The caller's random state is left as it was; the returned recipe says how it was computed.
     """
     keep_freed_memory()
+    lessons: Lessons | None = None
+    taught: dict[str, Any] = {}
+    if experiment.teacher is not None:
+        place = folder / "teacher" if folder else None
+        lessons, taught = _teach(experiment.teacher, place, memory, resume, progress)
     recipe, splits = experiment.recipe, experiment.splits
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -86,6 +122,7 @@ def train_model(
                 experiment.preparation,
                 splits["train"],
                 splits["valid"],
+                lessons=lessons,
                 folder=folder,
                 memory=memory,
                 resume=resume,
@@ -106,8 +143,25 @@ def train_model(
         "averaged_epochs": history.averaged,
         "notices": history.notices,
         "history": history.epochs,
+        **taught,
     }
     return Model(resolved, experiment.preparation, network, run=run)
+
+
+def _teach(
+    teacher: Experiment, folder: Path | None, memory: Path | None, resume: bool, progress: Progress
+) -> tuple[Lessons, dict[str, Any]]:
+    """Train the teacher; what it decides for the training rows, and what the run records of it."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.yaml").write_text(teacher.recipe.to_yaml(), encoding="utf-8")
+    model = train_model(teacher, folder=folder, memory=memory, resume=resume, progress=progress, title="train teacher")
+    split, machine = teacher.splits["train"], model.machine
+    decisions = decide(
+        model.network, teacher.preparation, split.prepared, split.rows, machine=machine, batch=PREDICTION_BATCH
+    )
+    record = {"privileged": teacher.recipe.privileged, "history": model.run["history"]}
+    return Lessons.of(decisions, split.rows, teacher.recipe.training.distillation), {"teacher": record}
 
 
 def score_model(experiment: Experiment, model: Model, *, memory: Path | None, progress: Progress) -> None:
@@ -153,21 +207,12 @@ def train_alone(
     experiment: Experiment, model: Model, name: str, *, memory: Path | None, progress: Progress
 ) -> tuple[Experiment, Model]:
     """Train a model on one input alone, with the model's recipe otherwise; the experiment is that input's."""
-    spec: InputSpec = model.recipe.inputs[name]
-    parts = {
-        path: value
-        for path, value in model.recipe.training.parts.items()
-        if path.startswith("outputs.") or path in (f"inputs.{name}", f"inputs.{name}.encoder")
-    }
-    recipe = model.recipe.model_copy(
-        update={
-            "inputs": {name: spec},
-            "fusion": find("fusion", "concat").Options(),
-            "training": model.recipe.training.model_copy(update={"parts": parts}),
-        }
-    )
-    preparation = experiment.preparation.only(name, recipe)
-    splits = {part: Split(split.prepared.only(name), split.rows) for part, split in experiment.splits.items()}
+    recipe = model.recipe.only([name])
+    parts = {path: value for path, value in recipe.training.parts.items() if path != "fusion"}
+    training = recipe.training.model_copy(update={"parts": parts})
+    recipe = recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
+    preparation = experiment.preparation.only(recipe)
+    splits = {part: Split(split.prepared.only([name]), split.rows) for part, split in experiment.splits.items()}
     alone = Experiment(recipe, preparation, experiment.parts, splits, experiment.faults)
     return alone, train_model(alone, memory=memory, progress=progress, title=f"train {name} alone")
 

@@ -146,7 +146,8 @@ def _write_run(folder: Path, experiment: Experiment, model: Model) -> None:
         file.writelines(experiment.faults.lines())
     write_card(folder, model)
     write_report(folder, experiment, model)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    for place in (folder, folder / "teacher"):
+        (place / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
 def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:

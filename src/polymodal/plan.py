@@ -80,6 +80,8 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
         shared = [column for column in one.columns if column in reserved]
         if shared:
             raise RecipeError(f"inputs.{name}.columns", f"{shared[0]!r} is a target and cannot be an input as well")
+    if inputs and all(one.privileged for one in inputs.values()):
+        raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "a model needs one input that is not privileged")
     if not inputs:
         raise DataError(
             "no column can serve as an input: "

@@ -36,9 +36,9 @@ class PreparedTable:
     weight: np.ndarray | None
     rows: int
 
-    def only(self, name: str) -> PreparedTable:
-        """The same rows and targets with one input."""
-        return replace(self, inputs={name: self.inputs[name]})
+    def only(self, names: list[str]) -> PreparedTable:
+        """The same rows and targets with some of the inputs."""
+        return replace(self, inputs={name: self.inputs[name] for name in names})
 
 
 @dataclass(frozen=True)
@@ -182,11 +182,11 @@ class Preparation:
         weight = None if prepared.weight is None else torch.from_numpy(prepared.weight[rows])
         return Batch(inputs, targets, torch.from_numpy(np.asarray(rows)), weight)
 
-    def only(self, name: str, recipe: Recipe) -> Preparation:
-        """This preparation with one input and a recipe of that input; what was fitted is shared."""
-        alone = Preparation(recipe)
-        alone.modalities, alone.tasks = {name: self.modalities[name]}, self.tasks
-        return alone
+    def only(self, recipe: Recipe) -> Preparation:
+        """This preparation for a recipe with some of its inputs; what was fitted is shared."""
+        some = Preparation(recipe)
+        some.modalities, some.tasks = {name: self.modalities[name] for name in recipe.inputs}, self.tasks
+        return some
 
     def targets_only(self) -> Preparation:
         """This preparation without inputs: it prepares targets and weights alone. What was fitted is shared."""

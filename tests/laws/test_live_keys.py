@@ -28,7 +28,7 @@ from polymodal.plan import complete_schedule, make_plan
 from polymodal.progress import Advance, Progress
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
-from polymodal.recipe.recipe import OutputSpec, Recipe
+from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
 from polymodal.recipe.training import PartOptions, TrainingOptions
 from polymodal.splits import make_parts
 
@@ -40,12 +40,14 @@ BASE: dict[str, Any] = {
 }
 MEDIA = {"inputs": {"in_image": "image", "in_number": "number"}}
 TWO = {"outputs": {"y_classify": "classify", "y_regress": "regress"}}
+TAUGHT = {"privileged": "in_text"}
 #: What a key needs beside it to be live.
 BESIDE: dict[str, dict[str, Any]] = {
     "data.ignore": {"inputs": None},
     "data.strict": {"inputs": {"in_text": "text", "in_broken": "number"}},
     "data.limits.megabytes": MEDIA,
     "data.limits.megapixels": MEDIA,
+    **{f"training.distillation.{key}": TAUGHT for key in ("weight", "temperature")},
     "training.group_rows": MEDIA,
     "training.balance": TWO,
     "training.patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
@@ -85,6 +87,7 @@ KEYS = [
     *(key for path, model in SECTIONS.items() for key in walk(path, model)),
     *((name, Recipe, name) for name in TOP),
     ("outputs.y_classify.weight", OutputSpec, "weight"),
+    ("inputs.in_text.privileged", InputSpec, "privileged"),
 ]
 
 
@@ -115,12 +118,15 @@ def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
     columns = {"in_text": ["text"], "in_image": ["image"], "in_number": ["plain", "skewed"], "in_broken": ["broken"]}
     beside = dict(beside)
+    privileged = beside.pop("privileged", None)
     inputs = beside.pop("inputs", {"in_text": "text", "in_number": "number"})
     outputs = beside.pop("outputs", {"y_classify": "classify"})
     recipe = merged(BASE, beside)
     recipe["outputs"] = {name: {"task": task} for name, task in outputs.items()}
     if inputs is not None:
         recipe["inputs"] = {name: {"modality": kind, "columns": columns[name]} for name, kind in inputs.items()}
+        if privileged:
+            recipe["inputs"][privileged]["privileged"] = True
     else:
         recipe["data"] = {"ignore": ["image", "weight", "part", "patient", "broken", "y_regress"]}
     return recipe
@@ -190,7 +196,7 @@ def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None
     given = base
     for key in above:
         given = given.get(key, {})
-    if owner is Recipe or owner is OutputSpec:
+    if owner in (Recipe, OutputSpec, InputSpec):
         given = {key: value for key, value in given.items() if key == name}
     tried: dict[str, bool] = {}
     every = exhaustive(owner.model_fields[name])

@@ -29,6 +29,8 @@ class InputSpec(Strict):
     """The kind of data, with the options of its preparation."""
     encoder: Annotated[SerializeAsAny[Options], Slot("encoder")] | None = None
     """The network that reads it; silent: the modality's default."""
+    privileged: bool = False
+    """Only the training rows have this input: a teacher that sees it teaches a model that does without."""
 
 
 class OutputSpec(Strict):
@@ -141,6 +143,22 @@ class Recipe(Sized):
         for part in self.training.parts:
             if part not in known:
                 raise RecipeError(f"training.parts.{part}", f"there is no such part; {nearest(part, known)}")
+
+    @property
+    def privileged(self) -> list[str]:
+        """The inputs that only the training rows have."""
+        return [name for name, spec in self.inputs.items() if spec.privileged]
+
+    def only(self, names: list[str]) -> Recipe:
+        """This recipe with some of its inputs, and the training of their parts."""
+        left_out = [name for name in self.inputs if name not in names]
+        parts = {
+            path: value
+            for path, value in self.training.parts.items()
+            if not any(path in (f"inputs.{name}", f"inputs.{name}.encoder") for name in left_out)
+        }
+        training = self.training.model_copy(update={"parts": parts})
+        return self.model_copy(update={"inputs": {name: self.inputs[name] for name in names}, "training": training})
 
     def part_names(self) -> list[str]:
         """Recipe paths of the trainable parts, for `training.parts`."""

@@ -18,6 +18,15 @@ class PartOptions(Strict):
     """Keep this part as it is."""
 
 
+class DistillationOptions(Strict):
+    """How a model learns from the teacher that saw its privileged inputs; used where an input is privileged."""
+
+    weight: float = Field(default=0.5, ge=0, le=1)
+    """Share of the loss that the teacher's decisions have; the true targets have the rest."""
+    temperature: float = Field(default=2.0, gt=0)
+    """Softens the teacher's probabilities; higher shows more of what it thinks of the other classes."""
+
+
 class TrainingOptions(Sized):
     """The training run. `epochs` and `batch` follow from the number of rows when they are silent."""
 
@@ -54,5 +63,7 @@ class TrainingOptions(Sized):
     """Steps between two lines of the training log."""
     tensorboard: bool = False
     """Also write TensorBoard event files."""
+    distillation: DistillationOptions = DistillationOptions()
+    """Learning from privileged inputs."""
     parts: dict[str, PartOptions] = {}
     """Rates and freezing of parts of the model, by recipe path."""

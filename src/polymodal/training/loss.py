@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from polymodal.tasks.base import Task
 from polymodal.tokens import Batch, LossTerm, Outputs, TargetBatch
+from polymodal.training.distillation import Lessons
 
 
 class Loss(nn.Module):
@@ -18,13 +19,18 @@ class Loss(nn.Module):
     uncertainty: L = sum_o w_o (exp(-s_o) L_o + s_o / 2), s_o learned (Kendall, Gal & Cipolla, "Multi-Task Learning
         Using Uncertainty to Weigh Losses for Scene Geometry and Semantics", 2018, equation 7 with s = log sigma^2,
         the factor 1/2 of the regression term taken into the task's loss).
+    With `lessons`, L_o becomes (1 - d) L_o + d D_o, D_o the distance from the teacher's decisions and d their weight.
     """
 
     def __init__(
-        self, tasks: dict[str, Task], weights: dict[str, float], balance: Literal["fixed", "uncertainty"]
+        self,
+        tasks: dict[str, Task],
+        weights: dict[str, float],
+        balance: Literal["fixed", "uncertainty"],
+        lessons: Lessons | None = None,
     ) -> None:
         super().__init__()
-        self.tasks, self.weights = tasks, weights
+        self.tasks, self.weights, self.lessons = tasks, weights, lessons
         self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if balance == "uncertainty" else None
 
     def forward(self, outputs: dict[str, Outputs], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -38,6 +44,11 @@ class Loss(nn.Module):
                 value = mean_loss(task, term, target, batch.weight)
                 task_loss = task_loss + term.scale * value
                 parts[name if term.name == "joint" else f"{name}.view.{term.name}"] = value.detach()
+            if self.lessons is not None:
+                share = self.lessons.options.weight
+                learned = self._from_teacher(self.lessons, name, decided, batch)
+                task_loss = (1 - share) * task_loss + share * learned
+                parts[f"{name}.teacher"] = learned.detach()
             if self.log_variance is not None:
                 spread = self.log_variance[place]
                 task_loss = torch.exp(-spread) * task_loss + spread / 2
@@ -46,6 +57,12 @@ class Loss(nn.Module):
                 total = total + penalty / len(self.tasks)  # a fusion's penalty counts once, however many outputs
                 parts[f"penalty.{kind}"] = penalty.detach()
         return total, parts
+
+    def _from_teacher(self, lessons: Lessons, name: str, decided: Outputs, batch: Batch) -> Tensor:
+        """The mean distance from the teacher over all rows, those without a target too."""
+        losses = lessons.loss(name, self.tasks[name].space, decided.values, batch.rows)
+        weight = torch.ones_like(losses) if batch.weight is None else batch.weight
+        return (losses * weight).sum() / weight.sum().clamp_min(1e-8)
 
 
 def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Tensor | None) -> Tensor:

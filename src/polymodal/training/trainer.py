@@ -26,6 +26,7 @@ from polymodal.training.checkpoint import (
     restore_optimiser,
     write_checkpoint,
 )
+from polymodal.training.distillation import Lessons
 from polymodal.training.inference import decide, grouping
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss
@@ -77,6 +78,7 @@ class Trainer:
         train: Split,
         valid: Split,
         *,
+        lessons: Lessons | None = None,
         folder: Path | None = None,
         memory: Path | None = None,
         resume: bool = False,
@@ -90,7 +92,7 @@ class Trainer:
         self.patience = options.patience
         freeze_parts(network, options)
         weights = {name: spec.weight for name, spec in recipe.outputs.items()}
-        self.loss = Loss(preparation.tasks, weights, options.balance)
+        self.loss = Loss(preparation.tasks, weights, options.balance, lessons)
         self.optimiser = make_optimiser(network, self.loss, options)
         shared, lengths = grouping(train.prepared, train.rows)
         self.sampler = BatchSampler(

@@ -1,0 +1,53 @@
+"""Lessons of a teacher: what a model with more inputs decided for the training rows, as a second target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from polymodal.recipe.training import DistillationOptions
+from polymodal.tokens import Space
+from polymodal.training.inference import Decisions
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """A teacher's decisions for the training rows.
+
+    values: `[training rows, k]` by output; place: `[table rows]`, where each row's lesson stands
+    """
+
+    values: dict[str, Tensor]
+    place: Tensor
+    options: DistillationOptions
+
+    @classmethod
+    def of(cls, decisions: dict[str, Decisions], rows: np.ndarray, options: DistillationOptions) -> Lessons:
+        """The lessons for `rows` of a table, of which the teacher made `decisions` in that order."""
+        place = torch.full((int(rows.max(initial=-1)) + 1,), -1, dtype=torch.int64)
+        place[torch.from_numpy(rows)] = torch.arange(len(rows))
+        return cls({name: one.values.clone() for name, one in decisions.items()}, place, options)
+
+    def loss(self, output: str, space: Space, values: Tensor, rows: Tensor) -> Tensor:
+        """How far the student's `values [batch, k]` are from the teacher's for `rows`, `[batch]`.
+
+        categorical: T^2 KL(softmax(t / T) || softmax(s / T)) ; binary: the same for each label's two outcomes, mean
+        over labels ; real: mean (t - s)^2. T is `temperature` (Hinton, Vinyals & Dean, "Distilling the Knowledge in a
+        Neural Network", 2015; for inputs that only the teacher sees: Lopez-Paz et al., "Unifying Distillation and
+        Privileged Information", 2016).
+        """
+        taught = self.values[output][self.place[rows]]
+        values, heat = values.float(), self.options.temperature
+        if space == "real":
+            return functional.mse_loss(values, taught, reduction="none").mean(-1)
+        if space == "categorical":
+            own, goal = (values / heat).log_softmax(-1), (taught / heat).log_softmax(-1)
+            return heat**2 * functional.kl_div(own, goal, reduction="none", log_target=True).sum(-1)
+        goal = (taught / heat).sigmoid()
+        cross = functional.binary_cross_entropy_with_logits(values / heat, goal, reduction="none")
+        least = functional.binary_cross_entropy(goal, goal, reduction="none")
+        return heat**2 * (cross - least).mean(-1)
