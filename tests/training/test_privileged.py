@@ -57,16 +57,15 @@ def test_the_model_needs_no_privileged_column_and_learns_from_its_teacher() -> N
 
 def test_the_test_table_may_lack_the_column_and_the_run_is_recorded(tmp_path: Path) -> None:
     options = recipe(privileged=True) | {"training": {**TRAINING, "epochs": 2}}
-    model = fit(
-        rows(60, 0), "target", recipe=options, test=rows(30, 1, privileged=False), out=tmp_path / "model", resume=True
-    )
+    test = rows(30, 1, privileged=False)
+    model = fit(rows(60, 0), "target", recipe=options, test=test, out=tmp_path / "model")
     assert model.run["teacher"]["privileged"] == ["score"]
     assert "privileged: true" in (tmp_path / "model" / "teacher" / "recipe.yaml").read_text()
     assert not list(tmp_path.rglob("checkpoint.safetensors"))
     again = load(tmp_path / "model")
     data = rows(10, 3, privileged=False)
     assert np.array_equal(again.predict_proba(data), model.predict_proba(data))
-    repeated = fit(rows(60, 0), "target", recipe=tmp_path / "model" / "teacher" / "recipe.yaml")
+    repeated = fit(rows(60, 0), "target", recipe=tmp_path / "model" / "teacher" / "recipe.yaml", test=test)
     assert np.array_equal(repeated.predict_proba(data), model.predict_proba(data))
 
 
