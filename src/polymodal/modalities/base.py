@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
@@ -78,6 +79,11 @@ class Modality(ABC):
         strength: from 0 (as good as untouched) to 1 (hard to use for a human)
         """
         raise ValueError(f"{kind!r} is no corruption of {type(self).__name__.lower()}")
+
+    def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image | None:
+        """What a person looks at of one prepared item (arrays `[length, ...]` of `Items.take`, without padding), for
+        reports; None where the cell itself says more."""
+        return None
 
     @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:

@@ -209,6 +209,9 @@ class Image(Modality):
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         self.side = state["side"]
 
+    def picture(self, item: dict[str, np.ndarray]) -> Pillow.Image:
+        return Pillow.fromarray(np.ascontiguousarray(item["pixels"]))
+
     def show(self) -> str:
         return f"images of {self.side} x {self.side} pixels ({self.options.fit})"
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
+from polymodal.data.prepared import Items
 from polymodal.experiment import Experiment
+from polymodal.modalities.base import Modality
 from polymodal.report.wording import cut
 from polymodal.tasks.base import Task
 
@@ -88,10 +89,12 @@ def _seen(experiment: Experiment, part: str, rows: np.ndarray) -> list[list[Seen
     table, prepared = experiment.parts[part].table, experiment.splits[part].prepared
     found: list[list[Seen]] = [[] for _ in rows]
     for name, spec in experiment.recipe.inputs.items():
-        source = prepared.inputs[name]
-        if spec.modality is not None and spec.modality.name == "image":
+        source, modality = prepared.inputs[name], experiment.preparation.modalities[name]
+        if type(modality).picture is not Modality.picture:
             for place, item in enumerate(source.index[rows]):
-                found[place].append(Seen(name, picture=_thumbnail(source.items, int(item)) if item >= 0 else ""))
+                found[place].append(
+                    Seen(name, picture=_picture(modality, source.items, int(item)) if item >= 0 else "")
+                )
             continue
         for column in spec.columns[:MOST_COLUMNS]:
             cells = table.values(column, rows)
@@ -103,11 +106,16 @@ def _seen(experiment: Experiment, part: str, rows: np.ndarray) -> list[list[Seen
     return found
 
 
-def _thumbnail(items: Any, item: int) -> str:
-    """The prepared pixels of an image as a small JPEG in a data address."""
-    pixels = items.take(np.array([item]))["pixels"][0]
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+def _picture(modality: Modality, items: Items, item: int) -> str:
+    """What a person looks at of a prepared item, as a small JPEG in a data address."""
+    taken = items.take(np.array([item]))
+    length = int(taken.pop("length")[0]) if "length" in taken else None
+    image = modality.picture(
+        {name: array[0][:length] if length is not None else array[0] for name, array in taken.items()}
+    )
+    if image is None:
+        return ""
+    image.thumbnail((4 * THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

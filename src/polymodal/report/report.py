@@ -8,6 +8,7 @@ from pathlib import Path
 from polymodal import __version__
 from polymodal.data.faults import Fault
 from polymodal.experiment import Experiment
+from polymodal.modalities.base import Modality
 from polymodal.model import Model
 from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part
 from polymodal.report.outputs import view_output
@@ -64,8 +65,8 @@ def render_report(experiment: Experiment, model: Model) -> str:
 
 def _examples_each(experiment: Experiment) -> int:
     """Wrong rows for each output, so that all thumbnails together stay within their number."""
-    modalities = [spec.modality.name for spec in experiment.recipe.inputs.values() if spec.modality is not None]
-    pictures = len(experiment.recipe.outputs) * modalities.count("image")
+    drawn = [type(one).picture is not Modality.picture for one in experiment.preparation.modalities.values()]
+    pictures = len(experiment.recipe.outputs) * sum(drawn)
     return min(MOST_EXAMPLES, max(2, MOST_THUMBNAILS // pictures)) if pictures else MOST_EXAMPLES
 
 
