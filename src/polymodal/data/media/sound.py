@@ -45,7 +45,7 @@ def denoise(values: np.ndarray, rate: int) -> np.ndarray:
     is the mean of |X(t, f)|^2 over the tenth of the frames that is quietest, and
 
         M(t, f) = 1 if |X(t, f)|^2 > 6 N(f), else 0
-        Y(t, f) = X(t, f) (0.1 + 0.9 S(t, f)),   S = M smoothed over 3 frames and 3 frequencies
+        Y(t, f) = X(t, f) (0.1 + 0.9 S(t, f)),   S = max(M, mean of M over 3 frames and 3 frequencies)
 
     After S. F. Boll, "Suppression of Acoustic Noise in Speech Using Spectral Subtraction" (1979), with a gate in place
     of the subtraction; white noise alone passes it in e^-6 of the cells. Steady noise and a few quiet frames are
@@ -68,7 +68,7 @@ def _gated(samples: np.ndarray, size: int) -> np.ndarray:
     energy = whole.sum(1)
     quiet = np.argsort(energy, kind="stable")[: max(1, len(energy) // 10)]
     gate = (power > 6 * whole[quiet].mean(0)).astype(np.float32)
-    gate = _smoothed(_smoothed(gate, 0), 1)
+    gate = np.maximum(gate, _smoothed(_smoothed(gate, 0), 1))
     back = np.fft.irfft(spectrum * (0.1 + 0.9 * gate), size, axis=1).astype(np.float32) * window
     clean = np.zeros_like(line)
     clean[:-hop] += back[:, :hop].reshape(-1)

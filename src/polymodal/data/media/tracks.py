@@ -12,19 +12,27 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.data.media.formats import check_format
 from polymodal.data.media.source import MediaError
 from polymodal.errors import MissingExtraError
 from polymodal.recipe.data import LimitOptions
 
-#: Files whose name ends so hold sound and nothing else.
-SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma", ".amr", ".caf"}
-)
 #: Samples of each channel read at a time.
 STRETCH = 65_536
 #: A sound track of a clip that starts later than the clip by more than this many seconds has silence put before it.
 _LATE = 0.02
-_QUICKTIME = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+# What the readers of streams call each format that `formats` knows.
+_CONTAINERS = {
+    "WAV": "wav",
+    "FLAC": "flac",
+    "MP3": "mp3",
+    "AAC": "aac",
+    "OGG": "ogg",
+    "MP4": "mov",
+    "Matroska": "matroska",
+    "AVI": "avi",
+    "MPEG": "mpegts",
+}
 
 
 @dataclass(frozen=True)
@@ -44,59 +52,21 @@ class Track:
     stretches: Iterator[np.ndarray]
 
 
-def sound_format(data: bytes) -> str | None:
-    """The container that the first bytes name, as FFmpeg calls it; None for one that is not read."""
-    head = data[:16]
-    if head[:4] in (b"RIFF", b"RF64", b"RIFX"):
-        return {b"WAVE": "wav", b"AVI ": "avi", b"WEBP": "webp"}.get(head[8:12])
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return "aiff"
-    if head[4:8] in _QUICKTIME:
-        return "mov"
-    starts = {
-        b"fLaC": "flac",
-        b"OggS": "ogg",
-        b"ID3": "mp3",
-        b".snd": "au",
-        b"riff": "w64",
-        b"caff": "caf",
-        b"#!AMR": "amr",
-        b"\x1aE\xdf\xa3": "matroska",
-        b"FLV\x01": "flv",
-        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
-        b"\x00\x00\x01\xba": "mpeg",
-        b"GIF8": "gif",
-    }
-    for start, name in starts.items():
-        if head.startswith(start):
-            return name
-    if len(data) > 188 and data[0] == data[188] == 0x47:
-        return "mpegts"
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # eleven set bits begin a frame of MPEG audio
-        return "aac" if head[1] & 0x06 == 0 else "mp3"
-    return None
-
-
 @contextmanager
 def open_track(data: bytes) -> Iterator[Track | None]:
-    """The sound in `data`; None for a clip or an animation that has none.
+    """The sound in `data`; None for a clip that has none.
+
+    Plain sounds are read by libsndfile, which is faster; sound tracks, and codecs that it lacks, by FFmpeg.
 
     Raises:
         MediaError: empty, damaged, or of a format that is not read.
         MissingExtraError: the packages that read sounds are not installed.
     """
-    if not data:
-        raise MediaError("the file is empty (0 bytes)")
-    name = sound_format(data)
-    if name is None:
-        raise MediaError("not a sound of a known format (WAV, FLAC, OGG, MP3, AAC ...), nor a clip with sound")
-    if name in ("gif", "webp"):
-        yield None
-        return
+    name = check_format("audio", data)
     soundfile, av = package("soundfile"), package("av")
     with _plain_reasons():
         file = None
-        if name in ("wav", "w64", "flac", "ogg", "mp3", "aiff", "au"):
+        if name in ("WAV", "FLAC", "OGG") or (name == "MP3" and _tells_length(data)):
             try:
                 file = soundfile.SoundFile(io.BytesIO(data))
             except soundfile.LibsndfileError:  # a codec that it lacks, or damage: the other reader tells
@@ -105,8 +75,10 @@ def open_track(data: bytes) -> Iterator[Track | None]:
             with file:
                 yield _plain_track(file)
             return
-        with av.open(io.BytesIO(data), format=name, options={"protocol_whitelist": ""}) as container:
-            yield _stream_track(container)
+        container = "mpeg" if data[:4] == b"\x00\x00\x01\xba" else _CONTAINERS[name]
+        container = "mpegvideo" if data[:4] == b"\x00\x00\x01\xb3" else container
+        with av.open(io.BytesIO(data), format=container, options={"protocol_whitelist": ""}) as opened:
+            yield _stream_track(opened)
 
 
 def package(name: str) -> ModuleType:
@@ -184,13 +156,26 @@ def _stream_track(container: Any) -> Track | None:
                     yield from _silence(late, header)
             first, done = False, done + frame.samples
             yield _samples(frame, header.channels)
-        if stream.duration and done / header.rate < 0.9 * float(stream.duration * stream.time_base) - _LATE:
+        promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        if "mov" in container.format.name and done / header.rate < 0.9 * promised - _LATE:
             raise MediaError("the sound ends long before its header says")
 
     return Track(header, stretches())
 
 
+def _tells_length(data: bytes) -> bool:
+    """Whether an MP3 begins with a table of its length. Without, only reading it to its end tells; guesses from the
+    bit rate of its start, which soundfile would cut it at, can be far off.
+    """
+    start = 0
+    if data[:3] == b"ID3" and len(data) >= 10:  # tags: their size is in four bytes of seven bits
+        start = 10 + sum(byte << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
+    return any(word in data[start : start + 200] for word in (b"Xing", b"Info", b"VBRI"))
+
+
 def _seconds(container: Any, stream: Any) -> float | None:
+    if container.format.name in ("mp3", "aac"):  # guessed from the bit rate of the first moments
+        return None
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1e6
