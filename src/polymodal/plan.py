@@ -186,7 +186,8 @@ def _infer_inputs(size: Size, samples: _Samples, taken: set[str], roles: list[Ro
     inputs: dict[str, InputSpec] = {}
     for kind, columns in found.items():
         component = find("modality", kind)
-        groups = [columns] if component.many_columns and len(columns) > 1 else [[one] for one in columns]
+        shared = len(columns) > 1 and component.together([samples[column] for column, _ in columns])
+        groups = [columns] if shared else [[one] for one in columns]
         for group in groups:
             names = [column for column, _ in group]
             name = (

@@ -33,7 +33,7 @@ class Modality(ABC):
     kind: ClassVar[str] = "modality"
     Options: ClassVar[type[ModalityOptions]]
     default_encoder: ClassVar[str]
-    #: True if one input may hold several columns (numbers, categories); inference then groups them into one input.
+    #: True if one input may hold several columns (numbers, categories); `together` says when inference groups them.
     many_columns: ClassVar[bool] = False
     #: The kinds of damage that `corrupt` can do, for tests of robustness.
     corruptions: ClassVar[tuple[str, ...]] = ()
@@ -45,6 +45,11 @@ class Modality(ABC):
     @abstractmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
         """How likely the column is of this modality, and why; None if it cannot be."""
+
+    @classmethod
+    def together(cls, samples: list[ColumnSample]) -> bool:
+        """Whether inference makes one input of these columns, all of this modality, or one of each."""
+        return cls.many_columns
 
     @classmethod
     def resolve(cls, options: Any, samples: list[ColumnSample]) -> Any:
@@ -84,6 +89,10 @@ class Modality(ABC):
         """What a person looks at of one prepared item (arrays `[length, ...]` of `Items.take`, without padding), for
         reports; None where the cell itself says more."""
         return None
+
+    def row_bytes(self) -> float:
+        """Bytes of one prepared item at most; blocks of rows are bounded by it. 0: too few to count."""
+        return 0.0
 
     @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:
