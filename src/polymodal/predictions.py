@@ -39,7 +39,11 @@ def write_predictions(model: Any, table: Table, faults: Faults, path: Path, *, p
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     blocks = _blocks(model, table, faults, probabilities)
-    count = _write_lines(blocks, part) if path.suffix == ".jsonl" else _write_arrow(blocks, part, path.suffix)
+    timelines = {name for name, task in model.tasks.items() if task.grid is not None}
+    if path.suffix == ".jsonl":
+        count = _write_lines(blocks, part)
+    else:
+        count = _write_arrow(blocks, part, path.suffix, timelines)
     part.replace(path)
     return count
 
@@ -54,7 +58,7 @@ def _blocks(model: Any, table: Table, faults: Faults, probabilities: bool) -> It
                 row[name] = answer
             if task.space == "categorical":
                 _add(answers, f"{name}.probability", distribution.max(1))
-            if probabilities and task.space != "real":
+            if probabilities and task.space != "real" and task.grid is None:  # events carry their own score
                 for place, label in enumerate(task.classes):
                     _add(answers, f"{name}.{label}", distribution[:, place])
         yield answers
@@ -74,14 +78,13 @@ def _write_lines(blocks: Iterator[list[dict[str, Any]]], path: Path) -> int:
     return count
 
 
-def _write_arrow(blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str) -> int:
+def _write_arrow(blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str, timelines: set[str]) -> int:
     writer: Any = None
     schema: pa.Schema | None = None
     count = 0
     try:
         for block in blocks:
-            if suffix in (".csv", ".tsv"):
-                block = [{name: _flat(cell) for name, cell in row.items()} for row in block]
+            block = [{name: _flat(cell, suffix, name in timelines) for name, cell in row.items()} for row in block]
             batch = pa.RecordBatch.from_pylist(block, schema=schema)
             if writer is None:
                 schema = batch.schema
@@ -103,6 +106,8 @@ def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
     return pa.csv.CSVWriter(str(path), schema, write_options=options)
 
 
-def _flat(cell: Any) -> Any:
-    """A list of labels or numbers as one text cell."""
-    return "|".join(map(str, cell)) if isinstance(cell, list | tuple) else cell
+def _flat(cell: Any, suffix: str, timeline: bool) -> Any:
+    """Events as JSON text (any list of events has one type then); in text files, other lists as one text cell."""
+    if timeline:
+        return json.dumps(cell, ensure_ascii=False)
+    return "|".join(map(str, cell)) if isinstance(cell, list | tuple) and suffix in (".csv", ".tsv") else cell

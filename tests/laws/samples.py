@@ -78,11 +78,22 @@ def quantities(rows: int, draw: np.random.Generator) -> list[Any]:
     return draw.lognormal(1, 0.8, rows).tolist()
 
 
+def happenings(rows: int, draw: np.random.Generator) -> list[Any]:
+    """Up to two events of two labels within four seconds; nothing at all in some rows."""
+
+    def span(label: str) -> dict[str, Any]:
+        start = float(draw.uniform(0, 2.5))
+        return {"start": start, "end": start + float(draw.uniform(0.5, 1.5)), "label": label}
+
+    return [[span(label) for label in ("bark", "ring") if row == 0 or draw.random() < 0.6] for row in range(rows)]
+
+
 #: One maker of target cells for each task: a new task needs one line here.
 TARGETS: dict[str, Callable[[int, np.random.Generator], list[Any]]] = {
     "classify": classes,
     "multilabel": label_sets,
     "regress": quantities,
+    "spans": happenings,
 }
 
 

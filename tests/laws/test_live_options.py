@@ -30,6 +30,7 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("fusion", "qformer", "text"): ["in_text", None],
     ("task", "classify", "class_weights"): [{"yes": 3.0}],
     ("task", "multilabel", "separator"): [","],
+    ("task", "spans", "seconds"): [8.0],
 }
 OPTIONS = [
     (kind, name, option)

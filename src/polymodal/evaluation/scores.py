@@ -99,7 +99,7 @@ def detail(
     """
     if task.space == "real":
         return {}
-    decided, truth, weights = _present(task, distribution, target, present, weight)
+    decided, truth, weights = task.by_class(*_present(task, distribution, target, present, weight))
     threshold = getattr(task.options, "threshold", 0.5)
     table = per_class(decided, truth, weights, threshold)
     found: dict[str, Any] = {

@@ -15,11 +15,11 @@ def decisions_of(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarra
     """The probability of each decision and whether it came true, `[n]` each.
 
     With class numbers `truth [rows]`, a decision is a row's most probable class; with 0/1 labels
-    `truth [rows, k]`, every label of every row is one.
+    `truth [rows, k]`, every label of every row is one; a cell of a timeline has a label that covers half of it.
     """
     if truth.ndim == 1:
         return distribution.max(1, initial=0.0), distribution.argmax(1) == truth
-    return distribution.ravel(), truth.ravel() > 0
+    return distribution.ravel(), truth.ravel() >= 0.5
 
 
 def reliability_bins(probability: np.ndarray, happened: np.ndarray) -> list[Bin]:

@@ -93,6 +93,13 @@ class Task(ABC):
     def truth(self, value: np.ndarray) -> np.ndarray:
         """Prepared targets `[rows, ...]` as the metrics read them (class numbers, 0/1 labels, user units)."""
 
+    def by_class(
+        self, distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distribution, truth and weight as tables by class read them, one column for each of `classes`; a timeline
+        has a row for each of its segments there."""
+        return distribution, truth, weight
+
     @property
     @abstractmethod
     def metrics(self) -> list[Metric]:
@@ -100,7 +107,8 @@ class Task(ABC):
 
     @property
     def classes(self) -> list[str]:
-        """Names of the `k` values (class or label or column names), for tables and reports."""
+        """Names of the `k` values (class or label or column names), for tables and reports; with a `grid`, of the
+        values of one cell."""
         return self.columns
 
     @abstractmethod
