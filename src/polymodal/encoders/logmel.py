@@ -18,6 +18,7 @@ from polymodal.recipe.options import sized
 
 FLOOR = 1e-10
 DECADES = 8.0  # what is so far below the loudest place of a clip counts as silent
+LEAST_DEVIATION = 0.1  # one decibel: what differs less is not made to look different
 CHUNK = 1 << 17  # samples transformed at once: their spectra stay in the cache of a processor core
 
 
@@ -97,13 +98,13 @@ class LogMel(nn.Module):
         with torch.no_grad(), torch.autocast(values.device.type, enabled=False):
             # Frames that only touch a clip's end are not returned, but its loudest place may be there.
             mel = self._logarithm(values.float())
-            mel = torch.maximum(mel, mel.amax((1, 2, 3), keepdim=True) - DECADES)[
-                :, :, : -(-values.shape[2] // self.hop)
-            ]
+            loudest = mel.amax((1, 2, 3), keepdim=True)
+            mel = (mel - loudest).clamp_min_(-DECADES)[:, :, : -(-values.shape[2] // self.hop)]
             mask = torch.arange(mel.shape[2], device=mel.device) < real.unsqueeze(1)
             outside = ~mask[:, None, :, None]
             whisper = self.options.normalise == "whisper"
-            mel = ((mel + 4) / 4 if whisper else _standardised(mel, outside, real)).masked_fill(outside, 0.0)
+            mel = (mel + loudest + 4) / 4 if whisper else _standardised(mel, outside, real)
+            mel = mel.masked_fill(outside, 0.0)
             if self.training:
                 mel = spec_augment(
                     mel,
@@ -143,12 +144,12 @@ class LogMel(nn.Module):
 
 
 def _standardised(mel: Tensor, outside: Tensor, real: Tensor) -> Tensor:
-    """Mean 0 and deviation 1 over the real frames of each item; an item without any difference becomes 0."""
+    """Mean 0 and deviation 1 over the real frames of each item; a silent item, which is 0 everywhere, stays 0."""
     count = (real * mel.shape[1] * mel.shape[3]).view(-1, 1, 1, 1)
     mean = mel.masked_fill(outside, 0.0).sum((1, 2, 3), keepdim=True) / count
     centred = (mel - mean).masked_fill(outside, 0.0)
     deviation = (centred.square().sum((1, 2, 3), keepdim=True) / count).sqrt()
-    return centred / deviation.clamp_min(1e-3)
+    return centred / deviation.clamp_min(LEAST_DEVIATION)
 
 
 def mel_filters(rate: int, samples: int, mels: int) -> Tensor:
