@@ -13,8 +13,10 @@ import pyarrow as pa
 from polymodal.data.prepared import Items
 from polymodal.experiment import Experiment
 from polymodal.modalities.base import Modality
+from polymodal.report import timelines
 from polymodal.report.wording import cut
 from polymodal.tasks.base import Task
+from polymodal.tasks.spans import Spans
 
 THUMBNAIL = 72
 #: Columns shown of an input that reads many.
@@ -64,13 +66,16 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     """Places of the wrong rows, the most wrong first.
 
     Classes: rows of a wrong class, by the probability that the true one got. Labels: rows with a wrong label, by
-    the log-likelihood of the true labels. Numbers: by the absolute error in standard deviations of the truth.
+    the log-likelihood of the true labels. Events: rows with a wrong segment, by the loss. Numbers: by the absolute
+    error in standard deviations of the truth.
     """
     if not present.any():
         return np.zeros(0, np.int64)
     if task.space == "categorical":
         given = distribution[np.arange(len(truth)), truth]
         wrong, badness = distribution.argmax(1) != truth, -given
+    elif isinstance(task, Spans):
+        wrong, badness = timelines.wrongness(task, distribution, truth)
     elif task.space == "binary":
         threshold = getattr(task.options, "threshold", 0.5)
         given = np.where(truth > 0, distribution, 1 - distribution)
@@ -124,6 +129,8 @@ def _picture(modality: Modality, items: Items, item: int) -> str:
 def _truth_text(task: Task, truth: Any) -> str:
     if task.space == "categorical":
         return cut(task.classes[int(truth)])
+    if isinstance(task, Spans):
+        return timelines.truth_text(task, truth)
     if task.space == "binary":
         return _labels([name for name, there in zip(task.classes, truth, strict=True) if there])
     return _numbers(task, truth.tolist())
@@ -132,6 +139,8 @@ def _truth_text(task: Task, truth: Any) -> str:
 def _answer_text(task: Task, answer: Any) -> str:
     if task.space == "categorical":
         return cut(answer if not isinstance(answer, bool) else str(answer).lower())
+    if isinstance(task, Spans):
+        return timelines.events_text(answer)
     if task.space == "binary":
         return _labels([str(label) for label in answer])
     return _numbers(task, answer if isinstance(answer, list) else [answer])
@@ -142,6 +151,8 @@ def _note(task: Task, distribution: np.ndarray, truth: Any) -> str:
     if task.space == "categorical":
         given = distribution[int(truth)]
         return f"probability {distribution.max():.1%} for the prediction, {given:.1%} for the truth"
+    if isinstance(task, Spans):
+        return timelines.note(task, distribution, truth)
     if task.space == "binary":
         threshold = getattr(task.options, "threshold", 0.5)
         named = list(zip(task.classes, distribution, truth > 0, strict=True))

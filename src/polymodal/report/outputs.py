@@ -16,6 +16,7 @@ from polymodal.report.charts import Line, Range, interval_bar, line_chart, relia
 from polymodal.report.examples import Example, worst_examples
 from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, verdict
 from polymodal.report.wording import metric_name, part_name, score
+from polymodal.tasks.base import Task
 
 #: Classes of the confusion matrix, and of the table of classes: the most frequent.
 MOST_IN_MATRIX, MOST_IN_TABLE = 30, 100
@@ -86,7 +87,7 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
         classes_left_out=max(0, len(order) - MOST_IN_TABLE),
         matrix=_matrix(detail, order) if "confusion" in detail else None,
         scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" else [],
-        calibration=_calibration(bins, task.space, name) if bins else None,
+        calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=score(calibration_error(bins)),
         examples=worst_examples(experiment, part, name, examples),
         notes=list(getattr(task, "notes", [])),
@@ -190,11 +191,11 @@ def _scatters(distribution: np.ndarray, truth: np.ndarray, columns: list[str], p
     return charts
 
 
-def _calibration(bins: list[Any], space: str, name: str) -> Markup:
-    labels = space == "binary"
+def _calibration(bins: list[Any], task: Task, name: str) -> Markup:
+    labels, where = task.space == "binary", " in a cell" if task.grid is not None else ""
     return reliability(
         bins,
         title=f"Reliability of the probabilities of {name}",
-        x_label="probability of a label" if labels else "probability of the prediction",
+        x_label=f"probability of a label{where}" if labels else "probability of the prediction",
         y_label="share with the label" if labels else "share that is right",
     )
