@@ -108,8 +108,9 @@ def _frames_of_sound(data: bytes) -> str | None:
 
 
 def _is_text(start: bytes) -> bool:
+    """UTF-8 without control characters; a character that the end cuts through is no fault."""
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+        codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
         return False
-    return all(character.isprintable() or character in "\t\r\n\ufeff" for character in text)
+    return all(byte >= 32 or byte in b"\t\r\n" for byte in start)
