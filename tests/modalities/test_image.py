@@ -11,10 +11,12 @@ from PIL import Image as Pillow
 
 from polymodal.data.block import Block
 from polymodal.data.faults import Faults
+from polymodal.data.media.image import square
+from polymodal.data.media.pool import DecodePool
 from polymodal.data.sample import ColumnSample
 from polymodal.errors import DataError
-from polymodal.modalities import image as image_file
-from polymodal.modalities.image import Image, square
+from polymodal.modalities import media
+from polymodal.modalities.image import Image
 from polymodal.recipe.data import LimitOptions
 
 
@@ -65,8 +67,8 @@ def test_every_form_of_a_cell_gives_the_same_pixels(folder):
 
 
 def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, monkeypatch):
-    monkeypatch.setattr(image_file, "CHUNK", 2)
-    monkeypatch.setattr(image_file, "PACK", 2 * 32 * 32 * 3)
+    monkeypatch.setattr(media, "CHUNK", 2)
+    monkeypatch.setattr(media, "PACK", 2 * 32 * 32 * 3)
     cells = ["3.png", "big.jpg", None, "0.png", "3.png", "1.png", picture(7)]
     without = modality().prepare(block(cells, folder))
     stored = modality().prepare(block(cells, folder, folder / "cache"))
@@ -81,8 +83,10 @@ def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, m
 def test_a_stored_image_is_not_decoded_again_and_a_changed_byte_is(folder, monkeypatch):
     first = modality().prepare(block(["0.png", "1.png"], folder, folder / "cache"))
     decoded = []
-    original = Image._decode
-    monkeypatch.setattr(Image, "_decode", lambda *call: decoded.append(1) or original(*call))
+    original = DecodePool.map
+    monkeypatch.setattr(
+        DecodePool, "map", lambda pool, jobs: original(pool, (decoded.append(1) or job for job in jobs))
+    )
     modality().prepare(block(["0.png", "1.png"], folder, folder / "cache"))
     assert decoded == []
     picture(5).save(folder / "0.png")

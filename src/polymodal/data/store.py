@@ -1,18 +1,19 @@
-"""The store of decoded images: content-addressed, memory-mapped, shared by runs and processes."""
+"""The store of decoded media: content-addressed, memory-mapped, shared by runs and processes."""
 
 from __future__ import annotations
 
+import json
 import os
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
-from polymodal.errors import DataError
-
-KEY_BYTES = 16
+from polymodal.data.eviction import keep_budget, media_budget
+from polymodal.data.pack import Fields, Pack
+from polymodal.data.prepared import padded
 
 
 def content_key(data: bytes) -> bytes:
@@ -20,128 +21,182 @@ def content_key(data: bytes) -> bytes:
     return xxhash.xxh3_128(data, seed=len(data)).digest()
 
 
-class ImageStore:
-    """Images of one size, `[height, width, 3]` uint8, found by the key of the bytes they were decoded from.
+class MediaStore:
+    """Decoded items of one layout, found by the key of the bytes they were decoded from.
 
-    The folder below `folder` is named after the size and the `preparation` text (every option that changes
-    pixels), so another preparation is another store. Images lie in packs: `<id>.u8` has the pixels,
-    `<id>.keys` the 16-byte keys in the same order. A pack is written under a temporary name and renamed,
-    pixels first: it counts from the moment its keys are there. So several processes may add at the same time,
-    and an interrupted one leaves nothing that is read.
+    folder: the folder of all stores, which share one budget of bytes (`eviction`)
+    layout: by field, the type and the shape of one record
+    preparation: all that changes the decoded items, as text; another text is another store
+    ragged: items are any number of records, each field `[records, ...]`; else one record, each field as in `layout`
+    kind: what the store holds, for people; the first part of its folder's name
+
+    Items lie in packs (`pack.Pack`), and several processes may add to a store at the same time. What this process has
+    asked for (`known`, `open`) or added stays for as long as the store and its items are in use; the rest may be
+    evicted by any process at any time, and then simply is not known.
+
+    Raises:
+        PolymodalError: the budget that the environment sets is not a positive number.
     """
 
-    def __init__(self, folder: Path, height: int, width: int, preparation: str) -> None:
-        name = xxhash.xxh3_128_hexdigest(f"{height} x {width}\n{preparation}".encode())
-        self.folder, self.height, self.width = Path(folder) / name, height, width
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._packs: list[np.ndarray] = []
+    def __init__(
+        self,
+        folder: Path,
+        layout: Mapping[str, tuple[str, tuple[int, ...]]],
+        preparation: str,
+        ragged: bool,
+        kind: str = "media",
+    ) -> None:
+        described = json.dumps([sorted((name, *field) for name, field in layout.items()), ragged, preparation])
+        self.root = Path(folder)
+        self.folder = self.root / f"{kind}-{xxhash.xxh3_128_hexdigest(described.encode())}"
+        self.fields: Fields = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in layout.items()}
+        self.ragged, self.budget = ragged, media_budget()
+        self._packs: list[Pack] = []
+        self._first = [0]
         self._seen: set[str] = set()
         self._place: dict[bytes, int] = {}
-        self._starts = [0]
 
     def known(self, keys: list[bytes]) -> np.ndarray:
-        """`[len(keys)]` bool: which images are in the store, those of other processes included.
+        """`[len(keys)]` bool: which items are in the store, those of other processes included.
 
         Raises:
             DataError: a pack is damaged.
         """
         self._refresh()
+        places = [self._place[key] for key in keys if key in self._place]
+        lost = {pack.name for pack in self._packs_of(np.array(places, np.int64)) if not pack.open(self.fields)}
+        if lost:
+            self._forget(lost)
+            return self.known(keys)
         return np.array([key in self._place for key in keys], dtype=bool)
 
-    def add(self, keys: list[bytes], images: np.ndarray) -> None:
-        """Store `images [n, height, width, 3]` uint8 under `keys` as one pack; what is known already is left
-        out."""
-        if images.shape != (len(keys), self.height, self.width, 3) or images.dtype != np.uint8:
-            raise ValueError(f"images {images.shape} {images.dtype} do not fit {len(keys)} keys of this store")
-        known = self.known(keys)
-        first = {key: i for i, key in reversed(list(enumerate(keys)))}
-        new = np.array([i for i, key in enumerate(keys) if not known[i] and first[key] == i], dtype=np.int64)
-        if len(new) == 0:
-            return
-        name = uuid.uuid4().hex
-        self._write(f"{name}.u8", np.ascontiguousarray(images[new]).data)
-        self._write(f"{name}.keys", b"".join(keys[i] for i in new))
-        self._refresh()
-
-    def open(self, keys: list[bytes]) -> StoreItems:
-        """A view whose item i is the image of `keys[i]`.
+    def add(self, keys: list[bytes], items: list[dict[str, np.ndarray]]) -> None:
+        """Store `items` under `keys` as one pack; what is known already is left out. Afterwards the packs least
+        recently used, of any store in the folder, are evicted as far as the budget asks.
 
         Raises:
-            KeyError: an image is not in the store.
+            ValueError: an item does not have the layout of this store.
             DataError: a pack is damaged.
         """
-        return StoreItems(self, self.ids(keys))
+        for item in items:
+            self._check(item)
+        known = self.known(keys)
+        new = {key: item for key, item, old in zip(keys, items, known, strict=True) if not old}
+        if not new:
+            return
+        records = list(new.values())
+        if not self.ragged:
+            records = [{name: array[None] for name, array in item.items()} for item in records]
+        self._take_in(Pack.write(self.folder, list(new), records, self.fields))
+        keep_budget(self.root, self.budget)
 
-    def ids(self, keys: list[bytes]) -> np.ndarray:
-        """The place of each key's image in this process's view of the store, int64.
+    def open(self, keys: list[bytes]) -> StoreItems:
+        """A view whose item i is that of `keys[i]`; nothing is read yet.
 
         Raises:
-            KeyError: an image is not in the store.
+            KeyError: an item is not in the store.
+            DataError: a pack is damaged.
         """
-        self._refresh()
-        return np.array([self._place[key] for key in keys], dtype=np.int64)
+        known = self.known(keys)
+        if not known.all():
+            raise KeyError(keys[int(np.argmin(known))])
+        places = np.array([self._place[key] for key in keys], np.int64)
+        number = np.searchsorted(self._first, places, side="right") - 1
+        inside = places - np.array(self._first)[number]
+        starts, counts = np.zeros(len(keys), np.int64), np.ones(len(keys), np.int64)
+        for one in np.unique(number):
+            here = number == one
+            starts[here] = self._packs[one].starts[inside[here]]
+            counts[here] = self._packs[one].counts[inside[here]]
+        return StoreItems(self, self._packs, number, starts, counts)
 
-    def gather(self, ids: np.ndarray) -> np.ndarray:
-        """The images `ids [n]` across packs, `[n, height, width, 3]`."""
-        pack = np.searchsorted(self._starts, ids, side="right") - 1
-        used = np.unique(pack)
-        if len(used) == 1:
-            return np.take(self._packs[used[0]], ids - self._starts[used[0]], axis=0)
-        images = np.empty((len(ids), self.height, self.width, 3), dtype=np.uint8)
-        for number in used:
-            here = np.flatnonzero(pack == number)
-            images[here] = np.take(self._packs[number], ids[here] - self._starts[number], axis=0)
-        return images
-
-    def _write(self, name: str, data: bytes | memoryview) -> None:
-        partial = self.folder / f"{name}.partial"
-        with open(partial, "wb") as file:
-            file.write(data)
-        os.replace(partial, self.folder / name)
+    def _check(self, item: dict[str, np.ndarray]) -> None:
+        lengths = {len(array) for array in item.values()} if self.ragged else {1}
+        for name, (dtype, shape) in self.fields.items():
+            array = item.get(name)
+            if array is None or array.dtype != dtype or array.shape[self.ragged :] != shape or len(lengths) != 1:
+                found = None if array is None else f"{array.dtype} {list(array.shape)}"
+                raise ValueError(f"the field {name!r} of an item, {found}, does not fit records {dtype} {list(shape)}")
 
     def _refresh(self) -> None:
-        """Map the packs that have appeared since the last look."""
-        names = {entry.name[:-5] for entry in os.scandir(self.folder) if entry.name.endswith(".keys")}
+        """Take in the packs that have appeared since the last look."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        names = {entry.name[: -len(".keys")] for entry in os.scandir(self.folder) if entry.name.endswith(".keys")}
         for name in sorted(names - self._seen):
-            raw = (self.folder / f"{name}.keys").read_bytes()
-            count = len(raw) // KEY_BYTES
-            pixels = self.folder / f"{name}.u8"
-            size = pixels.stat().st_size if pixels.exists() else -1
-            if count == 0 or len(raw) % KEY_BYTES or size != count * self.height * self.width * 3:
-                raise DataError(
-                    f"this pack of decoded images is damaged; delete {name}.u8 and {name}.keys in "
-                    f"{self.folder} and run again: the images are decoded anew",
-                    file=str(pixels),
-                )
-            shape = (count, self.height, self.width, 3)
-            self._packs.append(np.memmap(pixels, dtype=np.uint8, mode="r", shape=shape))
-            for i in range(count):
-                key = raw[i * KEY_BYTES : (i + 1) * KEY_BYTES]
-                self._place.setdefault(key, self._starts[-1] + i)
-            self._starts.append(self._starts[-1] + count)
-            self._seen.add(name)
+            pack = Pack.find(self.folder, name)
+            if pack is not None:
+                self._take_in(pack)
+
+    def _take_in(self, pack: Pack) -> None:
+        start = self._first[-1]
+        for at, key in enumerate(pack.keys, start):
+            self._place.setdefault(key, at)
+        self._packs.append(pack)
+        self._first.append(start + len(pack.keys))
+        self._seen.add(pack.name)
+
+    def _packs_of(self, places: np.ndarray) -> list[Pack]:
+        return [self._packs[one] for one in np.unique(np.searchsorted(self._first, places, side="right") - 1)]
+
+    def _forget(self, names: set[str]) -> None:
+        """Drop evicted packs; places of the others stay, since views count on them."""
+        self._place.clear()
+        for pack, start in zip(self._packs, self._first[:-1], strict=True):
+            if pack.name in names:
+                pack.keys = []
+            for at, key in enumerate(pack.keys, start):
+                self._place.setdefault(key, at)
 
 
 @dataclass(frozen=True)
 class StoreItems:
-    """Chosen images of a store as the items of one input; nothing is read before `take`."""
+    """Chosen items of a store as the items of one input; nothing is read before `take`.
 
-    store: ImageStore
-    places: np.ndarray
+    packs: of the store; item i is `counts[i]` records from `starts[i]` on, in `packs[pack[i]]`
+    """
+
+    store: MediaStore
+    packs: list[Pack]
+    pack: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.pack)
 
     def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
-        """`{"pixels": [n, height, width, 3] uint8}`."""
-        return {"pixels": self.store.gather(self.places[ids])}
+        """Each field of the items `ids [n]`: `[n, ...]`, or of a ragged store `[n, longest, ...]` padded with zeros,
+        and `length [n]` int64.
+        """
+        pack, starts, counts = self.pack[ids], self.starts[ids], self.counts[ids]
+        used = np.unique(pack)
+        longest = int(counts.max(initial=1))
+        taken = {}
+        for name, (dtype, shape) in self.store.fields.items():
+            if len(used) == 1:
+                taken[name] = self._gather(name, used[0], starts, counts, longest)
+                continue
+            taken[name] = np.empty((len(ids), *((longest,) if self.store.ragged else ()), *shape), dtype)
+            for one in used:
+                here = np.flatnonzero(pack == one)
+                taken[name][here] = self._gather(name, one, starts[here], counts[here], longest)
+        return taken | {"length": counts} if self.store.ragged else taken
+
+    def _gather(self, name: str, pack: int, starts: np.ndarray, counts: np.ndarray, longest: int) -> np.ndarray:
+        arrays = self.packs[pack].arrays
+        assert arrays is not None, "packs are opened before items are handed out"
+        if self.store.ragged:
+            return padded(arrays[name], starts, counts, longest, 0)
+        return np.take(arrays[name], starts, axis=0)
 
     def lengths(self) -> np.ndarray | None:
-        return None
+        """Records of every item (int32); None where every item is one record."""
+        return self.counts.astype(np.int32) if self.store.ragged else None
 
     def item_bytes(self) -> float:
-        return self.store.height * self.store.width * 3
+        record = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in self.store.fields.values())
+        return record * (float(self.counts.mean()) if len(self.counts) else 1.0)
 
     def view(self, keys: list[bytes]) -> StoreItems:
-        """Other images of the same store; see `writer.Stored`."""
+        """Other items of the same store; see `writer.Stored`."""
         return self.store.open(keys)

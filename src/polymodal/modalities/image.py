@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import os
+import io
+import math
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image as Pillow
+from PIL import ImageFilter
 from pydantic import Field
 from torch import Tensor
 
 from polymodal.data.block import Block
-from polymodal.data.media.image import SUFFIXES, decode_image, image_size
+from polymodal.data.media.image import SUFFIXES, ImageRequest, decode_image, image_size, square
 from polymodal.data.media.source import MediaError, read_bytes
-from polymodal.data.prepared import FixedItems, Items, Prepared
 from polymodal.data.sample import ColumnSample, Guess
-from polymodal.data.store import ImageStore, content_key
 from polymodal.modalities import augment
-from polymodal.modalities.base import Modality, ModalityOptions
+from polymodal.modalities.base import ModalityOptions
+from polymodal.modalities.media import Item, MediaModality, looks_like, recognised
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register
 
 SIDES = (32, 64, 96, 128, 160, 192, 224)
-# Changes whenever the same options would give other pixels, so that older stores are left alone.
-PREPARATION = "rgb8, bilinear, 1"
-# Cells read before their images are decoded and stored; bounds the memory that encoded files take.
-CHUNK = 256
-# Bytes of decoded pixels held before they go to the store: few large packs are read faster than many small.
-PACK = 256 * 2**20
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 
 
 @register
-class Image(Modality):
+class Image(MediaModality):
     """Images as square 8-bit RGB pixels.
 
     A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and
-    `path`, a PIL image or an array (see `data.media`). Each distinct image is decoded once, and with a
-    store never again.
+    `path`, a PIL image or an array (see `data.media`).
 
     Prepared: `pixels [items, side, side, 3]` uint8; collated: `pixels [items, 3, side, side]`, the same
     memory seen channels-first, as convolutions want it. Items are distinct by content, not by path.
@@ -66,24 +58,19 @@ class Image(Modality):
         contrast: float = Field(default=0.0, ge=0, le=1)
         """In training: raise or lower the contrast by up to this share."""
 
+    media = "image"
+    ragged = False
     default_encoder = "resnet"
+    corruptions = ("noise", "blur", "jpeg", "contrast", "occlusion")
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
-        self.column = columns[0]
         self.side = options.pixels or options.max_pixels
-        self._stores: dict[Path, ImageStore] = {}
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
-        values = [value for value in sample.values if not _is_missing(value)]
-        if not values:
-            return None
-        share = sum(map(_looks_like_image, values)) / len(values)
-        if share < 0.9:
-            return None
-        return Guess(0.97, f"image {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
+        return recognised(sample, _looks_like_image, "image")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
@@ -105,84 +92,15 @@ class Image(Modality):
     def fit(self, blocks: Iterable[Block]) -> None:
         """Images have nothing to learn from the training rows."""
 
-    def prepare(self, block: Block) -> Prepared:
-        store = self._store(block.cache)
-        positions: dict[Any, list[int]] = {}
-        cells: dict[Any, Any] = {}
-        for position, cell in enumerate(block.cells(self.column)):
-            if not _is_missing(cell):
-                name = _identity(cell)
-                cells.setdefault(name, cell)
-                positions.setdefault(name, []).append(position)
-        index = np.full(len(block), -1, np.int64)
-        place: dict[bytes, int] = {}
-        pixels: dict[bytes, np.ndarray] = {}
-        faults: list[tuple[int, str, str | None]] = []
-        names = list(cells)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(names), CHUNK):
-                chunk = names[start : start + CHUNK]
-                found = self._load([cells[name] for name in chunk], block, store, pixels, pool)
-                for name, result in zip(chunk, found, strict=True):
-                    if isinstance(result, bytes):
-                        index[positions[name]] = place.setdefault(result, len(place))
-                    else:
-                        faults += [(position, str(result), _file(cells[name])) for position in positions[name]]
-                if store is not None and len(pixels) * 3 * self.side**2 >= PACK:
-                    _move(pixels, store)
-        for position, reason, file in sorted(faults):
-            block.fault(position, self.column, reason, file)
-        keys = list(place)
-        items: Items
-        if store is not None:
-            _move(pixels, store)
-            items = store.open(keys)
-        else:
-            arrays = [pixels[key] for key in keys]
-            items = FixedItems({"pixels": np.stack(arrays) if arrays else self._none()})
-        return Prepared(index, items, keys)
+    def request(self) -> ImageRequest:
+        return ImageRequest(self.side, self.options.fit)
 
-    def _store(self, cache: Path | None) -> ImageStore | None:
-        """The store in `cache`, opened once: opening reads the keys of everything that is in it."""
-        if cache is None:
+    def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
+        """PIL images and arrays."""
+        if not isinstance(cell, Pillow.Image | np.ndarray):
             return None
-        if cache not in self._stores:
-            self._stores[cache] = ImageStore(cache, self.side, self.side, f"{PREPARATION}, {self.options.fit}")
-        return self._stores[cache]
-
-    def _load(
-        self,
-        cells: list[Any],
-        block: Block,
-        store: ImageStore | None,
-        pixels: dict[bytes, np.ndarray],
-        pool: ThreadPoolExecutor,
-    ) -> list[bytes | MediaError]:
-        """The content key of each cell, or why it cannot be used; images not known yet go into `pixels`."""
-        apply = map if len(cells) < 4 else pool.map  # threads cost more than they save on a few
-        sources = list(apply(lambda cell: _caught(_read, cell, block.root, block.limits), cells))
-        first: dict[bytes, Any] = {}
-        for source in sources:
-            if not isinstance(source, MediaError):
-                first.setdefault(*source)
-        stored = store.known(list(first)) if store is not None else np.zeros(len(first), bool)
-        have = {key for key, known in zip(first, stored, strict=True) if known or key in pixels}
-        first = {key: source for key, source in first.items() if key not in have}
-        decoded = apply(lambda source: _caught(self._decode, source, block.limits), first.values())
-        fresh = dict(zip(first, decoded, strict=True))
-        failed = {key: image for key, image in fresh.items() if isinstance(image, MediaError)}
-        pixels.update((key, image) for key, image in fresh.items() if key not in failed)
-        return [source if isinstance(source, MediaError) else failed.get(source[0], source[0]) for source in sources]
-
-    def _decode(self, source: bytes | Pillow.Image, limits: LimitOptions) -> np.ndarray:
-        """Pixels `[side, side, 3]` of one image."""
-        image = source
-        if not isinstance(image, Pillow.Image):
-            image = decode_image(image, limits, (self.side, self.side))
-        return square(image, self.side, self.options.fit)
-
-    def _none(self) -> np.ndarray:
-        return np.zeros((0, self.side, self.side, 3), np.uint8)
+        image = decode_image(cell, limits)
+        return b"%d x %d " % image.size + image.tobytes(), {"pixels": square(image, self.side, self.options.fit)}
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         return {"pixels": torch.from_numpy(items["pixels"]).permute(0, 3, 1, 2)}
@@ -198,6 +116,30 @@ class Image(Modality):
         if chosen.contrast:
             pixels = augment.contrast(pixels, chosen.contrast)
         return {"pixels": pixels}
+
+    def corrupt(
+        self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """noise: normal, of a standard deviation up to 100 of 255
+        blur: Gaussian, of a standard deviation up to an eighth of the side
+        jpeg: encoded and decoded at a quality from 95 down to 1
+        contrast: values drawn to the mean of their image, up to 95 % of the way
+        occlusion: a grey square at a random place, up to three quarters of the area
+        """
+        if kind not in self.corruptions:
+            return super().corrupt(items, kind, strength, draw)
+        pixels = items["pixels"]
+        if kind == "noise":
+            noise = draw.standard_normal(pixels.shape, np.float32) * (100 * strength)
+            return {"pixels": np.rint(np.clip(pixels + noise, 0, 255)).astype(np.uint8)}
+        if kind == "contrast":
+            mean = pixels.mean((1, 2, 3), dtype=np.float32, keepdims=True)
+            return {"pixels": np.rint(mean + (pixels - mean) * (1 - 0.95 * strength)).astype(np.uint8)}
+        if kind == "occlusion":
+            return {"pixels": _covered(pixels, strength, draw)}
+        change = _blurred if kind == "blur" else _through_jpeg
+        changed = [np.asarray(change(Pillow.fromarray(one), strength)) for one in pixels]
+        return {"pixels": np.stack(changed) if changed else pixels}
 
     def shape(self) -> dict[str, Any]:
         """`height`, `width` and `channels` of an image."""
@@ -216,48 +158,23 @@ class Image(Modality):
         return f"images of {self.side} x {self.side} pixels ({self.options.fit})"
 
 
-def square(image: Pillow.Image, side: int, fit: str) -> np.ndarray:
-    """An RGB image as pixels `[side, side, 3]` uint8, resized with an antialiasing bilinear filter."""
-    width, height = image.size
-    bilinear = Pillow.Resampling.BILINEAR
-    if fit == "pad":
-        scale = side / max(width, height)
-        small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), bilinear, reducing_gap=2.0)
-        canvas = Pillow.new("RGB", (side, side))
-        canvas.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
-        return np.array(canvas)
-    box = (0.0, 0.0, float(width), float(height))
-    if fit == "crop":
-        short = min(width, height)
-        left, top = (width - short) / 2, (height - short) / 2
-        box = (left, top, left + short, top + short)
-    return np.array(image.resize((side, side), bilinear, box=box, reducing_gap=2.0))
+def _covered(pixels: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
+    covered, side = pixels.copy(), pixels.shape[1]
+    edge = round(side * math.sqrt(0.75 * strength))
+    corners = draw.integers(0, side - edge + 1, (len(pixels), 2))
+    for image, (top, left) in zip(covered, corners, strict=True):
+        image[top : top + edge, left : left + edge] = 128
+    return covered
 
 
-def _move(pixels: dict[bytes, np.ndarray], store: ImageStore) -> None:
-    """Add `pixels` to the store and empty them."""
-    if pixels:
-        store.add(list(pixels), np.stack(list(pixels.values())))
-        pixels.clear()
+def _blurred(image: Pillow.Image, strength: float) -> Pillow.Image:
+    return image.filter(ImageFilter.GaussianBlur(strength * image.width / 8))
 
 
-def _caught(function: Any, *arguments: Any) -> Any:
-    """The function's result, or the reason why a cell cannot be used, as a value that a thread can hand
-    back.
-    """
-    try:
-        return function(*arguments)
-    except MediaError as error:
-        return error
-
-
-def _read(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[bytes, bytes | Pillow.Image]:
-    """The content key of a cell and what to decode: encoded bytes, or the image itself."""
-    if isinstance(cell, Pillow.Image | np.ndarray):
-        image = decode_image(cell, limits)
-        return content_key(b"%d x %d " % image.size + image.tobytes()), image
-    data, _ = read_bytes(cell, root, limits)
-    return content_key(data), data
+def _through_jpeg(image: Pillow.Image, strength: float) -> Pillow.Image:
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=max(1, round(95 * (1 - strength))))
+    return Pillow.open(encoded)
 
 
 def _size(cell: Any, root: Path | None) -> tuple[int, int]:
@@ -267,39 +184,7 @@ def _size(cell: Any, root: Path | None) -> tuple[int, int]:
     return image_size(read_bytes(cell, root, limits)[0])
 
 
-def _is_missing(cell: Any) -> bool:
-    if isinstance(cell, str):
-        return not cell.strip()
-    if isinstance(cell, dict):
-        return cell.get("bytes") is None and cell.get("path") is None
-    return cell is None or (isinstance(cell, float) and np.isnan(cell))
-
-
-def _identity(cell: Any) -> Any:
-    """What tells cells apart before they are read: two cells of one identity are the same image."""
-    if isinstance(cell, dict):
-        inline = cell.get("bytes")
-        return ("record", inline if inline is not None else cell.get("path"))
-    return cell if isinstance(cell, str | bytes | PurePath) else ("object", id(cell))
-
-
-def _file(cell: Any) -> str | None:
-    if isinstance(cell, dict):
-        cell = cell.get("path")
-    if isinstance(cell, PurePath):
-        return str(cell)
-    return cell if isinstance(cell, str) and cell[:5].lower() != "data:" else None
-
-
 def _looks_like_image(cell: Any) -> bool:
-    if isinstance(cell, dict):
-        inline = cell.get("bytes")
-        return _looks_like_image(inline if inline is not None else cell.get("path"))
-    if isinstance(cell, str | PurePath):
-        text = str(cell)
-        return text[:11].lower() == "data:image/" or PurePath(text).suffix.lower() in SUFFIXES
-    if isinstance(cell, bytes):
-        return cell.startswith(_MAGIC) or (cell[:4] == b"RIFF" and cell[8:12] == b"WEBP")
     if isinstance(cell, np.ndarray):
         return (cell.ndim == 3 and cell.shape[2] in (1, 3, 4)) or (cell.ndim == 2 and cell.dtype == np.uint8)
-    return isinstance(cell, Pillow.Image)
+    return isinstance(cell, Pillow.Image) or looks_like("image", cell, SUFFIXES)

@@ -1,0 +1,308 @@
+"""What images, sounds, clips and series have in common: from cells to decoded items, each decoded once."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from polymodal.data.block import Block
+from polymodal.data.media.formats import FORMATS, format_of
+from polymodal.data.media.pool import decoding_pool
+from polymodal.data.media.source import MediaError, read_bytes
+from polymodal.data.prepared import FixedItems, Items, Prepared, RaggedItems
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.data.store import MediaStore, content_key
+from polymodal.modalities.base import Modality, ModalityOptions
+from polymodal.recipe.data import LimitOptions
+
+#: Cells read, and bytes of encoded media held, before they go to the decoders.
+CHUNK = 256
+CHUNK_BYTES = 128 * 2**20
+#: Bytes of decoded items held before they go to the store: few large packs are read faster than many small.
+PACK = 256 * 2**20
+#: Limits that do not bear on what a decoded item holds: on reading, which comes before, and on decoding processes.
+ELSEWHERE = {"megabytes", "patience", "memory", "workers"}
+
+Item = dict[str, np.ndarray]
+
+
+class MediaModality(Modality):
+    """Base of the modalities whose cells are media: a path below the table's folder, encoded bytes, a `data:` address,
+    a record of `bytes` and `path`, or arrays in memory.
+
+    Each distinct item is decoded once, in processes that may crash, and with a store never again. Items are distinct
+    by content, not by path. A subclass says what decoded items shall be (`request`) and what is in memory already
+    (`from_memory`); `polymodal.data.media.<media>` decodes.
+    """
+
+    #: The kind of media, and the module of `polymodal.data.media` that decodes it.
+    media: ClassVar[str]
+    #: Items are any number of records (samples, frames, steps); else one record each.
+    ragged: ClassVar[bool] = True
+
+    def __init__(self, options: ModalityOptions, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        self.column = columns[0]
+        self._stores: dict[tuple[Path, str], MediaStore] = {}
+
+    @abstractmethod
+    def request(self) -> Any:
+        """What decoded items shall be: the request of this kind of media, as the options and `fit` have it."""
+
+    @abstractmethod
+    def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
+        """A cell that needs no decoder: bytes that tell its content from that of others, and the item. None if the
+        cell must be read and decoded. Runs in several threads at once.
+
+        Raises:
+            MediaError: the cell cannot be used, or is over a limit.
+        """
+
+    def extra(self) -> None:
+        """Check that the packages which decode this kind of media are installed; called before the first is decoded.
+
+        Raises:
+            MissingExtraError: one is not.
+        """
+
+    def longest(self) -> int:
+        """The most records that an item has; by it, blocks of rows are bounded. Ragged media know better than this."""
+        return max(1, 4 * 2**20 // self._record_bytes()) if self.ragged else 1
+
+    def row_bytes(self) -> float:
+        return float(self._record_bytes() * self.longest())
+
+    def prepare(self, block: Block) -> Prepared:
+        cells: dict[Any, Any] = {}
+        positions: dict[Any, list[int]] = {}
+        for position, cell in enumerate(block.cells(self.column)):
+            if not is_missing(cell):
+                name = _identity(cell)
+                cells.setdefault(name, cell)
+                positions.setdefault(name, []).append(position)
+        decoded = _Decoded(self._store(block), self._layout(), self.ragged)
+        index = np.full(len(block), -1, np.int64)
+        place: dict[bytes, int] = {}
+        faults: list[tuple[int, str, str | None]] = []
+        for (name, cell), found in zip(cells.items(), self._decode(list(cells.values()), block, decoded), strict=True):
+            if isinstance(found, MediaError):
+                faults += [(position, str(found), _file(cell)) for position in positions[name]]
+            elif found is not None:
+                index[positions[name]] = place.setdefault(found, len(place))
+        for position, reason, file in sorted(faults, key=lambda fault: fault[0]):
+            block.fault(position, self.column, reason, file)
+        return Prepared(index, decoded.items(list(place)), list(place))
+
+    def _decode(self, cells: list[Any], block: Block, decoded: _Decoded) -> list[bytes | MediaError | None]:
+        """The content key of each cell, why it cannot be used, or None where it holds no such media; what was not
+        known before goes into `decoded`.
+        """
+        keys: list[bytes | MediaError] = []
+        unusable: dict[bytes, MediaError | None] = {}
+        waiting: deque[bytes] = deque()
+
+        def settle(key: bytes, result: Item | MediaError) -> None:
+            if isinstance(result, MediaError):
+                unusable[key] = result
+            elif result:
+                decoded.put(key, result)
+            else:
+                unusable[key] = None
+
+        def jobs(apply: Callable[..., Any]) -> Iterator[tuple[bytes, Any]]:
+            request, seen, checked = self.request(), set[bytes](), False
+            for chunk in _chunks(cells, block.root):
+                new: dict[bytes, bytes | Item] = {}
+                for source in apply(lambda cell: self._source(cell, block), chunk):
+                    keys.append(source if isinstance(source, MediaError) else source[0])
+                    if not isinstance(source, MediaError) and source[0] not in seen:
+                        seen.add(source[0])
+                        new[source[0]] = source[1]
+                for key in decoded.unknown(list(new)):
+                    data = new.pop(key)
+                    if isinstance(data, dict):
+                        settle(key, data)
+                        continue
+                    if not checked:
+                        self.extra()
+                        checked = True
+                    waiting.append(key)
+                    yield data, request
+
+        with ExitStack() as stack:
+            apply: Callable[..., Any] = map
+            if len(cells) >= 4:  # threads cost more than they save on a few
+                apply = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1))).map
+            for result in decoding_pool(block.limits).map(jobs(apply)):
+                settle(waiting.popleft(), result)
+        return [key if isinstance(key, MediaError) else unusable.get(key, key) for key in keys]
+
+    def _source(self, cell: Any, block: Block) -> tuple[bytes, bytes | Item] | MediaError:
+        """The content key of a cell, and what to decode or the item itself; or why it cannot be used."""
+        try:
+            made = self.from_memory(cell, block.limits)
+            if made is not None:
+                return content_key(made[0]), made[1]
+            data, _ = read_bytes(cell, block.root, block.limits)
+            return content_key(data), data
+        except MediaError as error:
+            return error
+
+    def _store(self, block: Block) -> MediaStore | None:
+        """The store in `block.cache`, opened once: opening reads the keys of everything that is in it.
+
+        Limits are part of what names it, so what was decoded under looser ones is never taken unseen.
+        """
+        if block.cache is None:
+            return None
+        limits = json.dumps(block.limits.model_dump(mode="json", exclude=ELSEWHERE), sort_keys=True)
+        request = json.dumps(asdict(self.request()), sort_keys=True)
+        text = f"{self.media}, {_decoder(self.media).VERSION}\n{request}\n{limits}"
+        if (block.cache, text) not in self._stores:
+            store = MediaStore(block.cache, self._layout(), text, self.ragged, kind=self.media)
+            self._stores[block.cache, text] = store
+        return self._stores[block.cache, text]
+
+    def _layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        layout: dict[str, tuple[str, tuple[int, ...]]] = _decoder(self.media).layout(self.request())
+        return layout
+
+    def _record_bytes(self) -> int:
+        return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self._layout().values())
+
+
+class _Decoded:
+    """Decoded items of one block on their way to the store, or into memory where there is none."""
+
+    def __init__(self, store: MediaStore | None, layout: dict[str, tuple[str, tuple[int, ...]]], ragged: bool) -> None:
+        self.store, self.layout, self.ragged = store, layout, ragged
+        self.fresh: dict[bytes, Item] = {}
+        self.size = 0
+
+    def unknown(self, keys: list[bytes]) -> list[bytes]:
+        if self.store is None:
+            return keys
+        return [key for key, known in zip(keys, self.store.known(keys), strict=True) if not known]
+
+    def put(self, key: bytes, item: Item) -> None:
+        self.fresh[key] = item
+        self.size += sum(array.nbytes for array in item.values())
+        if self.store is not None and self.size >= PACK:
+            self._move(self.store)
+
+    def items(self, keys: list[bytes]) -> Items:
+        """The items of `keys`, in their order."""
+        if self.store is not None:
+            self._move(self.store)
+            return self.store.open(keys)
+        chosen = [self.fresh[key] for key in keys]
+        none = {name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self.layout.items()}
+        if not self.ragged:
+            return FixedItems(
+                {name: np.stack([item[name] for item in chosen]) if chosen else none[name] for name in none}
+            )
+        lengths = [len(next(iter(item.values()))) for item in chosen]
+        arrays = {name: np.concatenate([none[name], *(item[name] for item in chosen)]) for name in none}
+        return RaggedItems(arrays, np.cumsum([0, *lengths], dtype=np.int64))
+
+    def _move(self, store: MediaStore) -> None:
+        if self.fresh:
+            store.add(list(self.fresh), list(self.fresh.values()))
+            self.fresh.clear()
+            self.size = 0
+
+
+def recognised(sample: ColumnSample, test: Callable[[Any], bool], noun: str) -> Guess | None:
+    """The conclusion that a column holds media, where `test` holds for nine of ten cells that are there."""
+    values = [value for value in sample.values if not is_missing(value)]
+    share = sum(map(test, values)) / len(values) if values else 0.0
+    if share < 0.9:
+        return None
+    return Guess(0.97, f"{noun} {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
+
+
+def looks_like(media: str, cell: Any, suffixes: frozenset[str]) -> bool:
+    """Whether a cell is a path with one of `suffixes`, a `data:` address of the kind `media`, bytes that begin like
+    one of its formats, or a record of `bytes` and `path` with such.
+    """
+    if isinstance(cell, dict):
+        return looks_like(media, inline_or_path(cell), suffixes)
+    if isinstance(cell, str | PurePath):
+        text = str(cell)
+        return text[: 6 + len(media)].lower() == f"data:{media}/" or PurePath(text).suffix.lower() in suffixes
+    return isinstance(cell, bytes) and format_of(cell) in FORMATS[media]
+
+
+def inline_or_path(record: dict[str, Any]) -> Any:
+    """What a record of `bytes` and `path` holds: the bytes if there are any."""
+    inline = record.get("bytes")
+    return inline if inline is not None else record.get("path")
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether there is nothing in a cell: null, NaN, blank text, or a record of nulls."""
+    if isinstance(cell, str):
+        return not cell.strip()
+    if isinstance(cell, dict):
+        return all(value is None for value in cell.values())
+    return cell is None or (isinstance(cell, float | np.floating) and bool(np.isnan(cell)))
+
+
+def _identity(cell: Any) -> Any:
+    """What tells cells apart before they are read: two cells of one identity have the same content."""
+    if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
+        return ("record", inline_or_path(cell))
+    return cell if isinstance(cell, str | bytes | PurePath) else ("object", id(cell))
+
+
+def _chunks(cells: list[Any], root: Path | None) -> Iterator[list[Any]]:
+    """Cells in order, so many at once as `CHUNK` and `CHUNK_BYTES` allow."""
+    chunk: list[Any] = []
+    held = 0
+    for cell in cells:
+        size = _file_bytes(cell, root)
+        if chunk and (len(chunk) == CHUNK or held + size > CHUNK_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(cell)
+        held += size
+    if chunk:
+        yield chunk
+
+
+def _file_bytes(cell: Any, root: Path | None) -> int:
+    """Bytes that reading a cell takes; 0 where they are in memory already, or there is no such file."""
+    if isinstance(cell, dict):
+        cell = cell.get("path") if cell.get("bytes") is None else None
+    if not isinstance(cell, str | PurePath):
+        return 0
+    if str(cell)[:5].lower() == "data:":
+        return len(str(cell)) * 3 // 4
+    try:
+        return os.stat(os.path.join(root or "", cell)).st_size
+    except (OSError, ValueError):  # reading says why
+        return 0
+
+
+def _file(cell: Any) -> str | None:
+    if isinstance(cell, dict):
+        cell = cell.get("path")
+    if isinstance(cell, PurePath):
+        return str(cell)
+    return cell if isinstance(cell, str) and cell[:5].lower() != "data:" else None
+
+
+def _decoder(media: str) -> ModuleType:
+    return import_module(f"polymodal.data.media.{media}")
