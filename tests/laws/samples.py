@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from polymodal.data.faults import Faults
@@ -57,12 +59,33 @@ def categories(rows: int, draw: np.random.Generator) -> Columns:
     return {"often": ["once", "twice", "twice", *often[3:]], "some": some}
 
 
+def clips(rows: int, draw: np.random.Generator) -> Columns:
+    """Oblong clips of 3 to 14 frames, a keyframe in every third, some standing still for long; each shared by up to
+    three rows."""
+    import av
+
+    films = []
+    for _ in range((rows + 2) // 3):
+        file = io.BytesIO()
+        with av.open(file, "w", format="avi") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.gop_size, stream.codec_context.thread_count = 80, 64, 3, 1
+            scenes = draw.integers(0, 256, (14, 5, 6, 3), dtype=np.uint8)
+            for number in range(int(draw.integers(3, 15))):
+                picture = Image.fromarray(scenes[number // 2 if number < 8 else number]).resize((80, 64))
+                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            container.mux(stream.encode())
+        films.append(file.getvalue())
+    return {"clip": [films[row // 3] for row in range(rows)]}
+
+
 #: One maker of sample columns for each modality: a new modality needs one line here.
 INPUTS: dict[str, Callable[[int, np.random.Generator], Columns]] = {
     "text": texts,
     "image": images,
     "number": numbers,
     "category": categories,
+    "video": clips,
 }
 
 
@@ -119,7 +142,7 @@ def sample_table(modalities: list[str], tasks: list[str], rows: int = 24) -> tup
 
 def small(modality: str) -> dict[str, Any]:
     """Options of a modality under which its networks stay quick."""
-    return {"name": "image", "pixels": 32} if modality == "image" else {"name": modality}
+    return {"name": modality, "pixels": 32} if modality in ("image", "video") else {"name": modality}
 
 
 def light(options: dict[str, Any]) -> dict[str, Any]:

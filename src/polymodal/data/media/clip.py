@@ -73,7 +73,8 @@ class Clip:
 
     def _check_complete(self, packets: int, end: float) -> None:
         """What the header promises must be there: the rest of a file that was cut off is not left out in silence."""
-        promised = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
+        counted = {"mp4", "avi"} & set(self._container.format.name.split(","))
+        promised = sum(entry.size > 0 for entry in self._stream.index_entries) if counted else 0
         if promised > packets:
             raise MediaError(f"the clip is incomplete: {packets} of {promised} frames are there")
         seconds = (self._container.duration or 0) / 1e6

@@ -1,0 +1,67 @@
+"""Random changes of clips: in training, and damage for tests of robustness."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def shift(pixels: Tensor, share: float) -> Tensor:
+    """Move each clip of `pixels [items, frames, 3, height, width]` by up to `share` of its height and width, in whole
+    pixels (at least one), all its frames alike; their edges fill the gap."""
+    items, frames, _, height, width = pixels.shape
+    row = _moved(items, height, share)
+    column = _moved(items, width, share)
+    start = torch.arange(items * frames).view(items, frames, 1, 1) * height
+    place = (start + row.view(items, 1, height, 1)) * width + column.view(items, 1, 1, width)
+    flat = pixels.permute(0, 1, 3, 4, 2).reshape(-1, 3)
+    moved = flat.index_select(0, place.flatten().to(pixels.device))
+    return moved.view(items, frames, height, width, 3).permute(0, 1, 4, 2, 3)
+
+
+def flip(pixels: Tensor) -> Tensor:
+    """Mirror each clip, left to right, with a chance of one half."""
+    chosen = (torch.rand(len(pixels)) < 0.5).to(pixels.device)
+    return torch.where(chosen[:, None, None, None, None], pixels.flip(4), pixels)
+
+
+def skip(data: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Drop each frame with a chance of `share`, but never all of a clip: the frames that stay close up."""
+    length = data["length"]
+    longest = data["pixels"].shape[1]
+    real = torch.arange(longest, device=length.device) < length[:, None]
+    chance = torch.rand(real.shape).to(length.device)
+    kept = real & ((chance >= share) | (chance == chance.masked_fill(~real, -1).amax(1, keepdim=True)))
+    order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)
+    left = kept.sum(1)
+    order = order[:, : int(left.max())]
+    rows = torch.arange(len(order), device=length.device)[:, None]
+    gone = torch.arange(order.shape[1], device=length.device) >= left[:, None]
+    changed = {name: data[name][rows, order] for name in ("pixels", "times")}
+    return {
+        "pixels": changed["pixels"].masked_fill(gone[:, :, None, None, None], 0),
+        "times": changed["times"].masked_fill(gone, 0),
+        "length": left,
+    }
+
+
+def _moved(items: int, size: int, share: float) -> Tensor:
+    """For each item, where each line comes from, `[items, size]`."""
+    most = max(1, round(share * size))
+    return (torch.arange(size) + torch.randint(-most, most + 1, (items, 1))).clamp(0, size - 1)
+
+
+def frame_loss(frames: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
+    """Frames `[n, ...]` of one clip, each but the first lost with a chance of `strength`: the one before stands on."""
+    lost = draw.random(len(frames)) < strength
+    source = np.where(lost, 0, np.arange(len(frames)))
+    return frames[np.maximum.accumulate(source)]
+
+
+def shuffle(frames: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
+    """Frames `[n, ...]` of one clip, a share of `strength` of them (drawn at random) in random order."""
+    chosen = np.sort(draw.choice(len(frames), round(strength * len(frames)), replace=False))
+    mixed = frames.copy()
+    mixed[chosen] = frames[draw.permutation(chosen)]
+    return mixed

@@ -1,0 +1,232 @@
+"""Clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import numpy as np
+import PIL.Image
+from pydantic import Field
+from torch import Tensor
+
+from polymodal.data.block import Block
+from polymodal.data.media.animation import moving
+from polymodal.data.media.clip import RATE
+from polymodal.data.media.formats import FORMATS, VIDEO_SUFFIXES, format_of
+from polymodal.data.media.image import decode_image
+from polymodal.data.media.sampling import Timeline
+from polymodal.data.media.source import MediaError, read_bytes
+from polymodal.data.media.video import ANIMATIONS, VideoRequest, choose, clip_facts
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.errors import MissingExtraError
+from polymodal.modalities import clip_changes, picture_changes
+from polymodal.modalities.base import ModalityOptions
+from polymodal.modalities.image import SIDES
+from polymodal.modalities.media import Item, MediaModality, inline_or_path, is_missing
+from polymodal.modalities.pictures import strip
+from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.options import Sized, sized
+from polymodal.registry import register
+
+#: Files that are opened to see what a column holds.
+OPENED = 50
+_ANIMATED_SUFFIXES = frozenset({".gif", ".webp"})
+
+
+@register
+class Video(MediaModality):
+    """Clips as a few square 8-bit RGB frames and their times.
+
+    A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and `path`, or an
+    array `[frames, height, width, 1, 3 or 4]` of uint8, or of floats from 0 to 1, at 25 frames a second. Video files,
+    GIF and WebP (with one frame too) are read.
+
+    Prepared: `pixels [items, frames, side, side, 3]` uint8, `times [items, frames]` float32 (seconds from the first
+    frame of the clip), `length [items]`; shorter clips are padded with zeros. Collated: `pixels [items, frames, 3,
+    side, side]`, the same memory seen channels-first; `times` and `length` as they are.
+    """
+
+    class Options(ModalityOptions, Sized):
+        name: Literal["video"] = "video"
+        frames: int = sized(8, 16, 16, ge=1, le=1_024)
+        """The most frames that stand for a clip."""
+        sampling: Literal["uniform", "keyframe", "scene"] = "uniform"
+        """Which frames: those shown at the middles of equal parts of the duration; keyframes (fastest, but only as many
+        and where the encoder put them); or those in the middle of the longest scenes."""
+        pixels: int | None = Field(default=None, ge=32, le=1_024)
+        """Height and width that frames are brought to. Silent: the largest of 32, 64, 96, 128, 160, 192 and 224 that is
+        not above `max_pixels` nor above the shorter side of half the clips of a sample."""
+        max_pixels: int = sized(64, 112, 160, ge=32, le=1_024)
+        """Upper bound of the side that is chosen while `pixels` is silent."""
+        fit: Literal["crop", "pad", "stretch"] = "crop"
+        """How an oblong frame becomes a square: cut off the ends, add black bars, or distort."""
+        shift: float = Field(default=0.06, ge=0, le=0.5)
+        """In training: move clips by up to this share of their side, all frames alike. 0: never."""
+        flip: bool = False
+        """In training: mirror half of the clips. Only where left and right mean the same."""
+        skip: float = Field(default=0.0, ge=0, lt=1)
+        """In training: leave out each frame with this chance."""
+
+    media = "video"
+    default_encoder = "clip"
+    corruptions = ("noise", "blur", "jpeg", "contrast", "occlusion", "frame_loss", "shuffle")
+    options: Options
+
+    def __init__(self, options: Options, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        self.side = options.pixels or options.max_pixels
+
+    @classmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        """Nine of ten cells are clips or animated pictures; of the latter, more than half must move."""
+        values = [value for value in sample.values if not is_missing(value)]
+        found = [_looks_like(value) for value in values]
+        share = sum(kind is not None for kind in found) / len(values) if values else 0.0
+        if share < 0.9:
+            return None
+        unsure = [value for value, kind in zip(values, found, strict=True) if kind == "perhaps"]
+        unsure = unsure[:: -(-len(unsure) // OPENED)] if unsure else []
+        if unsure and sum(_moves(value, sample.root) for value in unsure) <= len(unsure) / 2:
+            return None
+        return Guess(0.98, f"clip {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
+
+    @classmethod
+    def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
+        """Fill `pixels` from the headers of up to 50 sampled clips; those that cannot be read do not count."""
+        if options.pixels is not None:
+            return options
+        sides = [min(size) for sample in samples for size in _sizes(sample)]
+        bound = min(options.max_pixels, float(np.median(sides)) if sides else options.max_pixels)
+        return options.model_copy(update={"pixels": max([SIDES[0], *(side for side in SIDES if side <= bound)])})
+
+    def fit(self, blocks: Iterable[Block]) -> None:
+        """Clips have nothing to learn from the training rows."""
+
+    def request(self) -> VideoRequest:
+        return VideoRequest(self.options.frames, self.side, self.options.fit, self.options.sampling)
+
+    def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
+        """Arrays of frames."""
+        if not isinstance(cell, np.ndarray):
+            return None
+        if cell.ndim != 4 or not len(cell):
+            raise MediaError(f"an array [frames, height, width, 1, 3 or 4] was expected, not {list(cell.shape)}")
+        if len(cell) > limits.frames:
+            raise MediaError(f"{len(cell)} frames are over the limit of {limits.frames}")
+        if len(cell) / RATE > limits.seconds:
+            raise MediaError(f"{len(cell)} frames last longer than {limits.seconds:g} seconds, the limit")
+        frames = (decode_image(frame, limits) for frame in cell)
+        timeline = Timeline(range(len(cell)), len(cell), 1 / RATE)
+        key = f"{cell.dtype} {cell.shape} ".encode() + np.ascontiguousarray(cell).tobytes()
+        return key, choose(frames, timeline, self.request())
+
+    def longest(self) -> int:
+        return self.options.frames
+
+    def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        tensors = super().collate(items)
+        return {**tensors, "pixels": tensors["pixels"].permute(0, 1, 4, 2, 3)}
+
+    def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        chosen = self.options
+        if chosen.skip:
+            data = clip_changes.skip(data, chosen.skip)
+        pixels = data["pixels"]
+        if chosen.shift:
+            pixels = clip_changes.shift(pixels, chosen.shift)
+        if chosen.flip:
+            pixels = clip_changes.flip(pixels)
+        return {**data, "pixels": pixels}
+
+    def corrupt(
+        self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """noise, blur, jpeg, contrast, occlusion: as `picture_changes` describes; the square stays in its place for the
+            whole clip
+        frame_loss: frames freeze to the one before, each with a chance of `strength`
+        shuffle: the share `strength` of the frames change their places; the times stay
+        """
+        if kind not in self.corruptions:
+            return super().corrupt(items, kind, strength, draw)
+        changed = items["pixels"].copy()
+        for clip, length in zip(changed, items["length"], strict=True):
+            clip[:length] = _damaged(clip[:length], kind, strength, draw)
+        return {**items, "pixels": changed}
+
+    def shape(self) -> dict[str, Any]:
+        """The most `frames`, and `height`, `width` and `channels` of each."""
+        return {"frames": self.options.frames, "height": self.side, "width": self.side, "channels": 3}
+
+    def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
+        return strip(item["pixels"])
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {"side": self.side}
+
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        self.side = state["side"]
+
+    def show(self) -> str:
+        chosen = self.options
+        return f"{chosen.frames} frames of {self.side} x {self.side} pixels ({chosen.sampling}, {chosen.fit})"
+
+
+def _damaged(frames: np.ndarray, kind: str, strength: float, draw: np.random.Generator) -> np.ndarray:
+    if kind == "occlusion":
+        return picture_changes.occlusion(frames, strength, draw, group=max(1, len(frames)))
+    if kind == "noise":
+        return picture_changes.noise(frames, strength, draw)
+    if kind in ("frame_loss", "shuffle"):
+        return {"frame_loss": clip_changes.frame_loss, "shuffle": clip_changes.shuffle}[kind](frames, strength, draw)
+    changes = {"blur": picture_changes.blur, "jpeg": picture_changes.jpeg, "contrast": picture_changes.contrast}
+    return changes[kind](frames, strength)
+
+
+def _looks_like(cell: Any) -> Literal["clip", "perhaps"] | None:
+    """What a cell is by its name or its first bytes; `perhaps` where only opening it tells (a picture that may move, a
+    container that may hold sound alone)."""
+    if isinstance(cell, dict):
+        return _looks_like(inline_or_path(cell))
+    if isinstance(cell, np.ndarray):
+        return "clip" if cell.ndim == 4 and cell.shape[3] in (1, 3, 4) else None
+    if isinstance(cell, str | PurePath):
+        text = str(cell)
+        if text[:11].lower() == "data:video/" or PurePath(text).suffix.lower() in VIDEO_SUFFIXES:
+            return "clip"
+        animated = text[:15].lower().startswith(("data:image/gif", "data:image/webp"))
+        return "perhaps" if animated or PurePath(text).suffix.lower() in _ANIMATED_SUFFIXES else None
+    if not isinstance(cell, bytes) or (name := format_of(cell)) not in FORMATS["video"]:
+        return None
+    return "clip" if name == "AVI" else "perhaps"
+
+
+def _moves(cell: Any, root: Path | None) -> bool:
+    """Whether a file holds moving pictures; one that cannot be read does not count as such."""
+    limits = LimitOptions()
+    try:
+        data, _ = read_bytes(cell, root, limits)
+        if format_of(data) in ANIMATIONS:
+            return moving(data)
+        clip_facts(data, limits)
+    except MediaError:
+        return False
+    except MissingExtraError:  # reading the clips says what is missing
+        return True
+    return True
+
+
+def _sizes(sample: ColumnSample) -> Iterator[tuple[int, int]]:
+    """Width and height of frames, from headers."""
+    limits = LimitOptions()
+    for cell in sample.values[:: max(1, len(sample.values) // OPENED)]:
+        if isinstance(cell, np.ndarray):
+            if cell.ndim == 4:
+                yield cell.shape[2], cell.shape[1]
+            continue
+        try:
+            facts = clip_facts(read_bytes(cell, sample.root, limits)[0], limits)
+        except MediaError:
+            continue
+        yield facts.width, facts.height
