@@ -51,7 +51,8 @@ class FrameNorm(nn.Module):
 
 
 class FrameConvolution(nn.Module):
-    """y = ReLU(FrameNorm(W * x)): a strided convolution over frames and bands.
+    """y = ReLU(FrameNorm(W * x + b)): a strided convolution over frames and bands. With b, the norm does not blow up
+    a frame in which there is next to nothing.
 
     Output frame t is centred at input frame `stride t`, and there are `shorter(length, stride)` of them.
 
@@ -61,7 +62,7 @@ class FrameConvolution(nn.Module):
     def __init__(self, before: int, after: int, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
         self.stride = stride[0]
-        self.convolution = nn.Conv2d(before, after, kernel, stride, (kernel[0] // 2, kernel[1] // 2), bias=False)
+        self.convolution = nn.Conv2d(before, after, kernel, stride, (kernel[0] // 2, kernel[1] // 2))
         self.norm = FrameNorm(after)
 
     def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:

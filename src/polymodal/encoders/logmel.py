@@ -18,7 +18,7 @@ from polymodal.recipe.options import sized
 
 FLOOR = 1e-10
 DECADES = 8.0  # what is so far below the loudest place of a clip counts as silent
-LEAST_DEVIATION = 0.1  # one decibel: what differs less is not made to look different
+LEAST_DEVIATION = 0.3  # three decibels: smaller differences are not made to look larger
 CHUNK = 1 << 17  # samples transformed at once: their spectra stay in the cache of a processor core
 
 
