@@ -23,6 +23,9 @@ from polymodal.tasks.base import Task
 from polymodal.tokens import Batch, InputBatch, TargetBatch
 
 BLOCK_ROWS = 4096
+#: Bytes of prepared items that one block may come to, unless its fewest rows do already.
+BLOCK_BYTES = 256 * 2**20
+FEWEST_BLOCK_ROWS = 16
 
 Advance = Callable[[int], None]
 
@@ -72,6 +75,12 @@ class Preparation:
     @property
     def target_columns(self) -> list[str]:
         return _unique(column for task in self.tasks.values() for column in task.columns)
+
+    @property
+    def block_rows(self) -> int:
+        """The most rows that are prepared at once: `BLOCK_BYTES` of items, as large as they can get."""
+        row = sum(modality.row_bytes() for modality in self.modalities.values())
+        return int(np.clip(BLOCK_BYTES / max(row, 1.0), FEWEST_BLOCK_ROWS, BLOCK_ROWS))
 
     def fit(self, table: Table, rows: np.ndarray) -> None:
         """Learn vocabularies and statistics from `rows` of `table`, block by block.
@@ -142,7 +151,10 @@ class Preparation:
         targets: bool = False,
         size: int = BLOCK_ROWS,
     ) -> Iterator[Block]:
-        """All rows of `table` in blocks that hold the columns of the inputs, and of targets and weights if asked."""
+        """All rows of `table` in blocks that hold the columns of the inputs, and of targets and weights if asked.
+
+        size: the most rows of a block; there are fewer where items are so large that a block would outgrow memory
+        """
         columns = self.input_columns
         if targets:
             columns = _unique([*columns, *self.target_columns, *filter(None, [self.recipe.data.weight])])
@@ -225,6 +237,7 @@ class Preparation:
         size: int = BLOCK_ROWS,
     ) -> Iterator[Block]:
         limits = self.recipe.data.limits
+        size = min(size, self.block_rows)
         return table.blocks(rows, columns, faults=faults, limits=limits, cache=cache, size=size)
 
 
