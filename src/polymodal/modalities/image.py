@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import ImageFilter
 from pydantic import Field
 from torch import Tensor
 
@@ -19,7 +16,7 @@ from polymodal.data.block import Block
 from polymodal.data.media.image import SUFFIXES, ImageRequest, decode_image, image_size, square
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.sample import ColumnSample, Guess
-from polymodal.modalities import augment
+from polymodal.modalities import augment, picture_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import Item, MediaModality, looks_like, recognised
 from polymodal.recipe.data import LimitOptions
@@ -120,26 +117,14 @@ class Image(MediaModality):
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """noise: normal, of a standard deviation up to 100 of 255
-        blur: Gaussian, of a standard deviation up to an eighth of the side
-        jpeg: encoded and decoded at a quality from 95 down to 1
-        contrast: values drawn to the mean of their image, up to 95 % of the way
-        occlusion: a grey square at a random place, up to three quarters of the area
-        """
+        """`noise`, `blur`, `jpeg`, `contrast` and `occlusion` as in `picture_changes`."""
         if kind not in self.corruptions:
             return super().corrupt(items, kind, strength, draw)
-        pixels = items["pixels"]
-        if kind == "noise":
-            noise = draw.standard_normal(pixels.shape, np.float32) * (100 * strength)
-            return {"pixels": np.rint(np.clip(pixels + noise, 0, 255)).astype(np.uint8)}
-        if kind == "contrast":
-            mean = pixels.mean((1, 2, 3), dtype=np.float32, keepdims=True)
-            return {"pixels": np.rint(mean + (pixels - mean) * (1 - 0.95 * strength)).astype(np.uint8)}
-        if kind == "occlusion":
-            return {"pixels": _covered(pixels, strength, draw)}
-        change = _blurred if kind == "blur" else _through_jpeg
-        changed = [np.asarray(change(Pillow.fromarray(one), strength)) for one in pixels]
-        return {"pixels": np.stack(changed) if changed else pixels}
+        drawn = (draw,) if kind in ("noise", "occlusion") else ()
+        return {"pixels": getattr(picture_changes, kind)(items["pixels"], strength, *drawn)}
+
+    def picture(self, item: dict[str, np.ndarray]) -> Pillow.Image:
+        return Pillow.fromarray(item["pixels"])
 
     def shape(self) -> dict[str, Any]:
         """`height`, `width` and `channels` of an image."""
@@ -156,25 +141,6 @@ class Image(MediaModality):
 
     def show(self) -> str:
         return f"images of {self.side} x {self.side} pixels ({self.options.fit})"
-
-
-def _covered(pixels: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
-    covered, side = pixels.copy(), pixels.shape[1]
-    edge = round(side * math.sqrt(0.75 * strength))
-    corners = draw.integers(0, side - edge + 1, (len(pixels), 2))
-    for image, (top, left) in zip(covered, corners, strict=True):
-        image[top : top + edge, left : left + edge] = 128
-    return covered
-
-
-def _blurred(image: Pillow.Image, strength: float) -> Pillow.Image:
-    return image.filter(ImageFilter.GaussianBlur(strength * image.width / 8))
-
-
-def _through_jpeg(image: Pillow.Image, strength: float) -> Pillow.Image:
-    encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=max(1, round(95 * (1 - strength))))
-    return Pillow.open(encoded)
 
 
 def _size(cell: Any, root: Path | None) -> tuple[int, int]:
