@@ -79,6 +79,18 @@ def clips(rows: int, draw: np.random.Generator) -> Columns:
     return {"clip": [films[row // 3] for row in range(rows)]}
 
 
+def series(rows: int, draw: np.random.Generator) -> Columns:
+    """Two channels over 3 to 30 steps, with gaps in the second; the first rises."""
+    cells = []
+    for row in range(rows):
+        steps = 30 if row == 0 else int(draw.integers(3, 30))
+        values = np.stack([np.arange(steps) + draw.normal(size=steps), draw.normal(size=steps)], axis=1).tolist()
+        for step in values[row % 4 :: 5]:
+            step[1] = None
+        cells.append(values)
+    return {"series": cells}
+
+
 #: One maker of sample columns for each modality: a new modality needs one line here.
 INPUTS: dict[str, Callable[[int, np.random.Generator], Columns]] = {
     "text": texts,
@@ -86,6 +98,7 @@ INPUTS: dict[str, Callable[[int, np.random.Generator], Columns]] = {
     "number": numbers,
     "category": categories,
     "video": clips,
+    "series": series,
 }
 
 

@@ -118,7 +118,12 @@ def fitted(kind: str, name: str, change: dict[int, Any] | None, folder: Path) ->
 
 def complete(modality: str) -> dict[str, Any]:
     """Options that leave nothing to be told from a sample of the whole table (plans may look at all rows)."""
-    return {"name": modality, **{"text": {"max_tokens": 16}, "image": {"pixels": 32}}.get(modality, {})}
+    said: dict[str, dict[str, Any]] = {
+        "text": {"max_tokens": 16},
+        "image": {"pixels": 32},
+        "series": {"layout": "steps_first", "channels": 2, "steps": 32},
+    }
+    return {"name": modality, **said.get(modality, {})}
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ("modality", "task") for name in components(kind)])

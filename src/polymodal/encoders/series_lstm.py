@@ -1,0 +1,68 @@
+"""A recurrent encoder of series."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from polymodal.encoders.base import Encoder, EncoderOptions
+from polymodal.encoders.sequences import reverse
+from polymodal.encoders.series_steps import pool_steps, real_steps, steps_of, window_of, window_times
+from polymodal.recipe.options import sized
+from polymodal.registry import register
+
+
+@register
+class SeriesLSTM(Encoder):
+    """Long short-term memory over the steps (Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997), in both
+    directions if wanted (Schuster and Paliwal, "Bidirectional Recurrent Neural Networks", 1997).
+
+        x_t = W [values_t; observed_t] + b ;  h_t = [forward state; backward state]
+
+    The backward pass starts at each series' own last step, so padding never reaches a real one. A token is the mean of
+    the states of neighbouring steps.
+    """
+
+    class Options(EncoderOptions):
+        name: Literal["series_lstm"] = "series_lstm"
+        hidden: int = sized(64, 128, 256, ge=1)
+        """Width of the state in each direction."""
+        layers: int = sized(1, 2, 2, ge=1, le=8)
+        """Layers on top of each other."""
+        bidirectional: bool = True
+        """Read backwards too."""
+        tokens: int = Field(default=64, ge=1)
+        """Most tokens; the states of neighbouring steps are averaged down to them."""
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Share of units dropped in training, before each layer."""
+
+    modality: ClassVar[str] = "series"
+
+    def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
+        super().__init__(options, shape=shape, width=width)
+        self.window = window_of(shape["steps"], options.tokens)
+        self.embed = nn.Linear(2 * shape["channels"], options.hidden)
+        self.dropout = nn.Dropout(options.dropout)
+        self.width = options.hidden * (2 if options.bidirectional else 1)
+        sizes = [options.hidden] + [self.width] * (options.layers - 1)
+        self.ahead = nn.ModuleList(nn.LSTM(size, options.hidden, batch_first=True) for size in sizes)
+        self.back = nn.ModuleList(
+            nn.LSTM(size, options.hidden, batch_first=True) for size in sizes if options.bidirectional
+        )
+
+    def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """`values` and `observed [items, steps, channels]`, `length [items]` -> `[items, tokens, width]`."""
+        x = self.embed(steps_of(data, self.embed.weight.dtype))
+        for layer, ahead in enumerate(self.ahead):
+            x = self.dropout(x)
+            states = [ahead(x)[0]]
+            if self.back:
+                states.append(reverse(self.back[layer](reverse(x, data["length"]))[0], data["length"]))
+            x = torch.cat(states, dim=-1)
+        return pool_steps(x, real_steps(data), self.window)
+
+    def times(self, data: dict[str, Tensor], length: int) -> Tensor:
+        return window_times(data, length, self.window, self.window)

@@ -1,0 +1,86 @@
+"""What encoders of series share: steps as numbers, steps averaged into tokens, and normalisation blind to padding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def real_steps(data: dict[str, Tensor]) -> Tensor:
+    """`[items, steps]` bool: True where a step is within its item's `length`."""
+    return torch.arange(data["values"].shape[1], device=data["length"].device) < data["length"].unsqueeze(1)
+
+
+def steps_of(data: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+    """`[items, steps, 2 channels]`: the numbers, 0 in gaps and padding, and flags that say where there is one."""
+    return torch.cat([data["values"], data["observed"]], dim=-1).to(dtype)
+
+
+def window_of(steps: int, tokens: int) -> int:
+    """Neighbouring steps that one token stands for, so that the longest series has at most `tokens`."""
+    return -(-steps // tokens)
+
+
+def pool_steps(x: Tensor, real: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Means of `window` neighbouring real steps of `x [items, steps, width]`, and the mask of those that have one."""
+    if window == 1:
+        return x, real
+    short = -x.shape[1] % window
+    x = functional.pad(x * real.unsqueeze(-1).to(x.dtype), (0, 0, 0, short))
+    count = functional.pad(real, (0, short)).reshape(len(x), -1, window).sum(2)
+    return x.reshape(len(x), count.shape[1], window, -1).sum(2) / count.clamp_min(1).unsqueeze(-1).to(
+        x.dtype
+    ), count > 0
+
+
+def window_times(data: dict[str, Tensor], length: int, window: int, stride: int) -> Tensor:
+    """The middle between the first and the last real step of each window, `[items, length]` fp32.
+
+    Window i starts at step `i * stride`; one that starts after the last step has the last step's time.
+    """
+    last = (data["length"] - 1).clamp_min(0).unsqueeze(1)
+    start = torch.arange(length, device=last.device) * stride
+    first, end = torch.minimum(start, last), torch.minimum(start + window - 1, last)
+    times = data["times"].float()
+    return (times.gather(1, first) + times.gather(1, end)) / 2
+
+
+class RealNorm(nn.Module):
+    """Batch normalisation over real positions only (Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network
+    Training by Reducing Internal Covariate Shift", 2015):
+
+        y = gamma (x - m) / sqrt(v + eps) + beta
+
+    with mean m and variance v of each channel over the real positions of the batch in training, and their running
+    means afterwards; padding comes out as 0. So a position depends on no other one when the network is used.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """`x [items, channels, steps]`, `real [items, 1, steps]` of 1 and 0 in the same dtype."""
+        mean, variance = self.mean, self.variance
+        if self.training:
+            mean, variance = _moments(x.float(), real.float())
+            with torch.no_grad():
+                self.mean.lerp_(mean.to(self.mean.dtype), self.momentum)
+                self.variance.lerp_(variance.to(self.variance.dtype), self.momentum)
+        scale = self.weight * (variance + 1e-5).rsqrt()
+        shift = self.bias - mean * scale
+        return (x * scale.to(x.dtype).unsqueeze(-1) + shift.to(x.dtype).unsqueeze(-1)) * real
+
+
+def _moments(x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    count = real.sum().clamp_min(1)
+    mean = (x * real).sum((0, 2)) / count
+    centred = (x - mean.unsqueeze(-1)) * real
+    return mean, (centred**2).sum((0, 2)) / count

@@ -1,0 +1,258 @@
+"""Series: numbers over time, in one or more channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from polymodal.data.block import Block
+from polymodal.data.media.series import Layout, SeriesRequest, arrange, read_cell
+from polymodal.data.prepared import Prepared
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.errors import RecipeError
+from polymodal.modalities import series_changes
+from polymodal.modalities.base import ModalityOptions
+from polymodal.modalities.media import MediaModality
+from polymodal.modalities.series_plan import explore, is_vector, longest_kept, looks_like_series
+from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.options import Sized, sized
+from polymodal.registry import register
+
+# Items whose statistics are taken at once; bounds the memory that padded arrays take.
+CHUNK = 256
+
+
+@register
+class Series(MediaModality):
+    """Series of sensors, prices, pulses: one or more channels, of any length, with gaps.
+
+    A cell is a list of numbers (one channel) or of lists, an array, a record (channel name -> list of numbers), a text
+    of numbers (`"1.5 2; 3 nan"`: steps end with ";", channels with blanks or commas), or the path or bytes of a `.npy`
+    or CSV file. Null and NaN are gaps. Several columns make one input when each cell is one channel's list of numbers
+    and the lists of a row are equally long.
+
+    Collated: `values [items, steps, channels]` float32, 0 in gaps and padding; `observed` of the same shape, 1 where
+    there is a number; `times [items, steps]` in seconds; `length [items]`.
+    """
+
+    class Options(ModalityOptions, Sized):
+        name: Literal["series"] = "series"
+        layout: Layout | None = None
+        """What the rows of lists of lists and of two-dimensional arrays are: one step, or one channel. Silent: of the
+        two sides, the one of constant size is taken for the channels, and the shorter one if both are. Files of text
+        have one step a line."""
+        channels: Annotated[int, Field(ge=1)] | list[str] | None = None
+        """How many channels each series has, or their names in records and files with a header. Silent: as in the
+        sample."""
+        time: Annotated[int, Field(ge=0)] | str | None = None
+        """The channel that holds the time in seconds: its name, or its number from 0. Silent: one called `time` or
+        `seconds`; without one, steps follow each other at `rate`."""
+        rate: float = Field(default=1.0, gt=0)
+        """Steps in a second, where no channel holds the time."""
+        steps: int | None = Field(default=None, ge=1, le=100_000)
+        """Most steps of a series. Silent: a fifth more than the longest of a sample, at most `max_steps`."""
+        max_steps: int = sized(256, 512, 1_024, ge=8, le=100_000)
+        """Upper bound of the steps that are chosen while `steps` is silent."""
+        long: Literal["cut", "pool"] = "cut"
+        """What becomes of a longer one: the end is cut off, or neighbouring steps are averaged."""
+        scale: Literal["standard", "item", "none"] = "standard"
+        """Bring each channel to mean 0 and deviation 1: over the training rows, in each series by itself, or not."""
+        jitter: float = Field(default=0.0, ge=0, le=2)
+        """In training: add normal noise of this deviation, in deviations of the channel."""
+        gain: float = Field(default=0.0, ge=0, le=1)
+        """In training: make each channel larger or smaller by up to this share."""
+        crop: float = Field(default=0.0, ge=0, lt=1)
+        """In training: leave out up to this share of the steps, at the start and the end."""
+        mask: float = Field(default=0.0, ge=0, le=1)
+        """In training: make a gap of up to this share of the steps."""
+
+    media: ClassVar[str] = "series"
+    default_encoder = "inception"
+    many_columns = True
+    corruptions = ("noise", "drift", "gaps", "scale", "delay")
+    options: Options
+
+    def __init__(self, options: Options, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        self.mean = np.zeros(self.channels)
+        self.deviation = np.ones(self.channels)
+
+    @property
+    def channels(self) -> int:
+        named = self.options.channels or 1
+        return named if isinstance(named, int) else len(named)
+
+    @classmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        cells = sample.values
+        share = sum(map(looks_like_series, cells)) / max(1, len(cells))
+        if share < 0.9:
+            return None
+        if is_vector(cells):
+            return Guess(0.25, f"lists of {len(cells[0])} numbers each, too short for series")
+        kind = "in lists" if isinstance(cells[0], list | tuple | dict | np.ndarray) else "in texts or files"
+        return Guess(0.9, f"series of numbers {kind} in {share:.0%} of the rows")
+
+    @classmethod
+    def together(cls, samples: list[ColumnSample]) -> bool:
+        """Columns of lists make one input if in each row they are equally long."""
+        lengths = []
+        for sample in samples:
+            if sample.nulls or not all(isinstance(cell, list | tuple) for cell in sample.values):
+                return False
+            lengths.append([len(cell) if np.ndim(cell[:1]) == 1 else -1 for cell in sample.values])
+        return -1 not in lengths[0] and all(one == lengths[0] for one in lengths)
+
+    @classmethod
+    def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
+        """Fill `layout`, `channels`, `time` and `steps` from sampled cells and the files that some of them name."""
+        if len(samples) > 1:
+            found = [explore(sample, "steps_first", None) for sample in samples]
+            names = [sample.name for sample in samples]
+            if isinstance(options.time, int):
+                raise RecipeError("time", "an input of several columns names its column of times")
+            channels: int | list[str] = [name for name in names if name != options.time]
+            layout: Layout = "steps_first"
+            time: int | str | None = options.time
+            longest = max(one.longest for one in found)
+        else:
+            one = explore(samples[0], options.layout, options.time)
+            channels, layout, time, longest = one.channels, one.layout, one.time, one.longest
+        filled = {
+            "layout": options.layout or layout,
+            "channels": options.channels or channels,
+            "time": time,
+            "steps": options.steps or longest_kept(longest, options.max_steps),
+        }
+        return options.model_copy(update=filled)
+
+    def request(self) -> SeriesRequest:
+        chosen = self.options
+        names = tuple(chosen.channels) if isinstance(chosen.channels, list) else ()
+        return SeriesRequest(
+            channels=self.channels,
+            names=names,
+            layout=chosen.layout or "steps_first",
+            time=chosen.time,
+            rate=chosen.rate,
+            steps=self.steps,
+            long=chosen.long,
+        )
+
+    @property
+    def steps(self) -> int:
+        return self.options.steps or self.options.max_steps
+
+    def longest(self) -> int:
+        return self.steps
+
+    def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, dict[str, np.ndarray]] | None:
+        raw = read_cell(cell, limits)
+        if raw is None:
+            return None
+        item = arrange(raw, self.request())
+        if not item:
+            return b"", item
+        values, times = item["values"], item["times"]
+        return b"%d x %d " % values.shape + values.tobytes() + times.tobytes(), item
+
+    def prepare(self, block: Block) -> Prepared:
+        return super().prepare(self._joined(block))
+
+    def _joined(self, block: Block) -> Block:
+        """Several columns as one of records."""
+        if len(self.columns) == 1:
+            return block
+        cells = zip(*(block.cells(name) for name in self.columns), strict=True)
+        rows = [dict(zip(self.columns, row, strict=True)) for row in cells]
+        joined = [None if all(cell is None for cell in row.values()) else row for row in rows]
+        return replace(block, columns={self.columns[0]: joined})
+
+    def fit(self, blocks: Iterable[Block]) -> None:
+        """Learn mean and deviation of each channel over the distinct series of the training rows, gaps left out."""
+        count, total, square = (np.zeros(self.channels) for _ in range(3))
+        shift: np.ndarray | None = None  # near the mean, so that the squares stay exact
+        for block in blocks:
+            items = self.prepare(block).items
+            for start in range(0, len(items), CHUNK):
+                taken = items.take(np.arange(start, min(start + CHUNK, len(items))))
+                known = _observed(taken)
+                values = taken["values"].astype(np.float64)
+                if shift is None:
+                    first = np.where(known, values, 0).sum((0, 1)) / np.maximum(1, known.sum((0, 1)))
+                    shift = first
+                values = np.where(known, values - shift, 0)
+                count += known.sum((0, 1))
+                total += values.sum((0, 1))
+                square += (values**2).sum((0, 1))
+        seen = np.maximum(count, 1)
+        spread = np.sqrt(np.maximum(square / seen - (total / seen) ** 2, 0))
+        self.mean = total / seen + (0 if shift is None else shift)
+        self.deviation = np.where(spread > 1e-6 * np.maximum(np.abs(self.mean), 1e-24), spread, 1.0)
+
+    def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        known = _observed(items)
+        values = self._scaled(items["values"], known)
+        return {
+            "values": torch.from_numpy(np.where(known, values, 0).astype(np.float32)),
+            "observed": torch.from_numpy(known.astype(np.float32)),
+            "times": torch.from_numpy(items["times"]),
+            "length": torch.from_numpy(items["length"]),
+        }
+
+    def _scaled(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        if self.options.scale == "none":
+            return values
+        if self.options.scale == "standard":
+            return (values - self.mean) / self.deviation
+        count = np.maximum(known.sum(1, keepdims=True), 1)
+        centred = np.where(known, values - np.where(known, values, 0).sum(1, keepdims=True) / count, 0)
+        spread = np.sqrt((centred**2).sum(1, keepdims=True) / count)
+        return centred / np.where(spread > 1e-6 * self.deviation, spread, self.deviation)
+
+    def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        chosen = self.options
+        for name in ("crop", "mask", "gain", "jitter"):
+            if strength := getattr(chosen, name):
+                data = getattr(series_changes, name)(data, strength)
+        return data
+
+    def corrupt(
+        self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """`noise`: normal noise of up to two deviations of the channel; `drift`: a slow trend of up to three; `scale`:
+        each channel up to four times larger or smaller; `gaps`: a stretch of up to nine tenths of each channel is
+        missing; `delay`: everything comes up to half a series later, and the end is lost.
+        """
+        if kind not in self.corruptions:
+            return super().corrupt(items, kind, strength, draw)
+        values = series_changes.damage(items["values"], items["length"], self.deviation, kind, strength, draw)
+        return {**items, "values": values.astype(np.float32)}
+
+    def shape(self) -> dict[str, Any]:
+        """`channels`; `steps`: most steps of a series; `rate`: steps in a second, where no channel holds the time."""
+        return {"channels": self.channels, "steps": self.steps, "rate": self.options.rate}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        self.mean, self.deviation = (np.array(state[name]) for name in ("mean", "deviation"))
+
+    def show(self) -> str:
+        named = self.options.channels
+        names = f" ({', '.join(named[:8])})" if isinstance(named, list) else ""
+        return f"{self.channels} channels{names}, up to {self.steps} steps"
+
+
+def _observed(items: dict[str, np.ndarray]) -> np.ndarray:
+    """`[items, steps, channels]` bool: within the series, and not a gap."""
+    real = np.arange(items["values"].shape[1]) < items["length"][:, None]
+    return real[:, :, None] & ~np.isnan(items["values"])

@@ -1,0 +1,81 @@
+"""Random changes of series in training, and the damage that robustness is measured with."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Data = dict[str, Tensor]
+
+
+def jitter(data: Data, strength: float) -> Data:
+    """Add normal noise of `strength` to every number that is there; `values` are standardised."""
+    noise = strength * torch.randn_like(data["values"])
+    return {**data, "values": data["values"] + noise * data["observed"]}
+
+
+def gain(data: Data, strength: float) -> Data:
+    """Multiply each channel of each item by a factor from `1 - strength` to `1 + strength`."""
+    items, _, channels = data["values"].shape
+    factor = 1 + strength * (2 * torch.rand(items, 1, channels) - 1)
+    return {**data, "values": data["values"] * factor.to(data["values"])}
+
+
+def mask(data: Data, share: float) -> Data:
+    """Make a stretch of up to `share` of each item's steps a gap in all channels."""
+    length = data["length"]
+    size = (torch.rand(len(length)) * share * length).long()
+    start = (torch.rand(len(length)) * (length - size + 1)).long().unsqueeze(1)
+    step = torch.arange(data["values"].shape[1])
+    kept = ((step < start) | (step >= start + size.unsqueeze(1))).unsqueeze(-1).to(data["values"])
+    return {**data, "values": data["values"] * kept, "observed": data["observed"] * kept}
+
+
+def crop(data: Data, share: float) -> Data:
+    """Leave out up to `share` of each item's steps, at its start and its end; the rest keeps its times."""
+    length = data["length"]
+    kept = length - (torch.rand(len(length)) * share * length).long()
+    start = (torch.rand(len(length)) * (length - kept + 1)).long().unsqueeze(1)
+    longest = int(kept.max()) if len(kept) else data["values"].shape[1]
+    step = torch.arange(longest)
+    real = step < kept.unsqueeze(1)
+    place = torch.where(real, start + step, torch.zeros_like(start))
+    changed: Data = {"length": kept}
+    for name in ("values", "observed", "times"):
+        source = data[name]
+        taken = source.gather(1, place.view(*place.shape, *[1] * (source.ndim - 2)).expand(-1, -1, *source.shape[2:]))
+        changed[name] = taken * real.view(*real.shape, *[1] * (source.ndim - 2))
+    return {**data, **changed}
+
+
+def damage(
+    values: np.ndarray, length: np.ndarray, deviation: np.ndarray, kind: str, strength: float, draw: np.random.Generator
+) -> np.ndarray:
+    """`values [items, steps, channels]`, NaN where there is a gap, damaged; see `Series.corrupt`."""
+    items, steps, channels = values.shape
+    if kind == "noise":
+        return values + 2 * strength * deviation * draw.normal(size=values.shape)
+    if kind == "drift":
+        return values + 3 * strength * deviation * _trend(items, steps, channels, draw)
+    if kind == "scale":
+        factor = np.exp(strength * math.log(4) * draw.uniform(-1, 1, (items, 1, channels)))
+        return values * factor
+    step = np.arange(steps)
+    if kind == "gaps":
+        size = np.rint(0.9 * strength * length)[:, None, None]
+        start = np.floor(draw.random((items, 1, channels)) * (length[:, None, None] - size + 1))
+        inside = (step[:, None] >= start) & (step[:, None] < start + size)
+        return np.where(inside, np.nan, values)
+    late = np.rint(strength * 0.5 * length).astype(np.int64)[:, None]
+    moved = np.take_along_axis(values, np.maximum(step - late, 0)[:, :, None], axis=1)
+    return np.where((step < late)[:, :, None], np.nan, moved)
+
+
+def _trend(items: int, steps: int, channels: int, draw: np.random.Generator) -> np.ndarray:
+    """Two slow half-waves of random size for each channel, from -1 to 1 at most."""
+    place = np.linspace(0, 1, steps)[None, :, None]
+    slope, bend = draw.uniform(-0.5, 0.5, (2, items, 1, channels))
+    return slope * 2 * place + bend * (1 - np.cos(np.pi * place))

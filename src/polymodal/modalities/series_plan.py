@@ -1,0 +1,130 @@
+"""What columns of series look like: whether cells are series, and what a sample says about channels and lengths."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from polymodal.data.media.formats import SERIES_SUFFIXES
+from polymodal.data.media.series import NPY, Layout, Raw, read_cell, read_file, read_text
+from polymodal.data.media.source import MediaError, read_bytes
+from polymodal.data.sample import ColumnSample
+from polymodal.recipe.data import LimitOptions
+
+#: A text of fewer numbers, all of one channel, may be anything (a telephone number, a date).
+FEWEST_WRITTEN = 8
+#: Lists of this many numbers, all of one length, are points or colours rather than series.
+VECTOR = 3
+#: Files of a sample that are opened to learn what they hold.
+FILES = 50
+#: A channel of one of these names holds the time, unless the recipe says otherwise.
+TIMES = ("time", "seconds")
+
+
+def looks_like_series(cell: Any) -> bool:
+    """Whether one cell is a series, by its type and its first numbers."""
+    if isinstance(cell, np.ndarray):
+        picture = cell.ndim == 2 and cell.dtype == np.uint8
+        return cell.ndim in (1, 2) and cell.dtype.kind in "biuf" and not picture
+    if isinstance(cell, list | tuple):
+        return _numbers(cell[:20]) or all(one is None or _is_numbers(one) for one in cell[:20])
+    if isinstance(cell, dict):
+        return cell.keys() > {"bytes"} - cell.keys() and all(one is None or _is_numbers(one) for one in cell.values())
+    if isinstance(cell, bytes):
+        return cell.startswith(NPY)
+    if isinstance(cell, PurePath):
+        return cell.suffix.lower() in SERIES_SUFFIXES - {".txt"}
+    if not isinstance(cell, str):
+        return False
+    if "\n" not in cell and PurePath(cell).suffix.lower() in SERIES_SUFFIXES - {".txt"}:
+        return True
+    steps = read_text(cell)
+    return steps is not None and (len(steps) > 1 or len(steps[0]) >= FEWEST_WRITTEN)
+
+
+def is_vector(cells: list[Any]) -> bool:
+    """Whether all cells are lists of the same few numbers."""
+    lengths = {len(cell) if _is_numbers(cell) else 0 for cell in cells}
+    return len(lengths) == 1 and 0 < lengths.pop() <= VECTOR
+
+
+def _is_numbers(cell: Any) -> bool:
+    if isinstance(cell, np.ndarray):
+        return cell.ndim == 1 and cell.dtype.kind in "biuf"
+    return isinstance(cell, list | tuple) and _numbers(cell[:20])
+
+
+def _numbers(cells: Any) -> bool:
+    return len(cells) > 0 and all(one is None or isinstance(one, Real) for one in cells)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a sample of series says: `channels` (names where cells tell them), which way two-dimensional cells lie,
+    the channel of time, and the longest series.
+    """
+
+    channels: int | list[str]
+    layout: Layout
+    time: int | str | None
+    longest: int
+
+
+def explore(sample: ColumnSample, layout: Layout | None, time: int | str | None) -> Found:
+    """Look at the sampled cells; what is given stays. Cells that cannot be read do not count."""
+    raws = _raws(sample)
+    if layout is None:
+        layout = infer_layout([raw.values.shape for raw in raws if raw.values.ndim == 2 and not raw.lines])
+    names = list(dict.fromkeys(name for raw in raws for name in raw.names))
+    if time is None:
+        time = next((name for name in names if name.lower() in TIMES), None)
+    sizes, lengths = [], [1]
+    for raw in raws:
+        turned = layout == "channels_first" and not raw.lines and raw.values.ndim == 2
+        values = raw.values.T if turned else raw.values
+        sizes.append(values.shape[1] if values.ndim == 2 else 1)
+        lengths.append(len(values))
+    if isinstance(time, str) and time in names:
+        names.remove(time)
+    count = Counter(sizes).most_common(1)[0][0] if sizes else 1
+    channels: int | list[str] = names or max(1, count - isinstance(time, int))
+    return Found(channels, layout, time, max(lengths))
+
+
+def infer_layout(shapes: list[tuple[int, ...]]) -> Layout:
+    """The side that is constant over the cells is that of the channels; if both are, the shorter one."""
+    rows, columns = ({shape[side] for shape in shapes} for side in (0, 1))
+    if len(rows) == 1 and (len(columns) > 1 or rows < columns or min(rows) < min(columns)):
+        return "channels_first"
+    return "steps_first"
+
+
+def longest_kept(longest: int, most: int) -> int:
+    """A fifth more than the longest of the sample, in steps of eight, at most `most`."""
+    return min(most, max(8, math.ceil(longest * 1.2 / 8) * 8))
+
+
+def _raws(sample: ColumnSample) -> list[Raw]:
+    limits = LimitOptions()
+    raws, files = [], 0
+    for cell in sample.values:
+        try:
+            raw = read_cell(cell, limits)
+            if raw is None and files < FILES:
+                files += 1
+                raw = _from_file(cell, sample.root, limits)
+        except MediaError:
+            continue
+        if raw is not None and raw.values.size:
+            raws.append(raw)
+    return raws
+
+
+def _from_file(cell: Any, root: Path | None, limits: LimitOptions) -> Raw:
+    return read_file(read_bytes(cell, root, limits)[0], limits)
