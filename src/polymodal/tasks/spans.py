@@ -71,6 +71,9 @@ class Spans(Task):
         segment: float | None = Field(default=None, gt=0)
         """Seconds of the segments that the segment scores count. Silent: 1, but not more than the median event of
         the training rows, nor less than a cell."""
+        collar: float | None = Field(default=None, gt=0)
+        """Seconds by which the start of a found event may miss the true one in the event scores; its end may miss by
+        as much or a fifth of the event. Silent: 0.2, but not less than a cell."""
 
     space: ClassVar[Space] = "binary"
     default_decoder: ClassVar[str] = "timeline"
@@ -138,12 +141,13 @@ class Spans(Task):
         apart = min(self.shortest, float(np.quantile(gaps, 0.05)) / 2) if gaps else self.shortest
         self.gap = apart if options.gap is None else options.gap
         self.segment = options.segment or max(min(1.0, typical), self.width)
+        self.collar = options.collar or max(scores.COLLAR, self.width)
 
     def _take(self, shares: np.ndarray) -> None:
         self.shares = shares
         self.notes = [
             f"decided in {self.grid.frames:,} cells of {self.width:.3g} s over {self.grid.seconds:.4g} s; segment "
-            f"scores count segments of {self.segment:.3g} s"
+            f"scores count segments of {self.segment:.3g} s, event scores allow {self.collar:.3g} s"
         ]
 
     @property
@@ -256,7 +260,8 @@ class Spans(Task):
         return scores.segment_counts(true, found)
 
     def event_counts(self, distribution: np.ndarray, truth: np.ndarray) -> EventCounts:
-        return scores.event_counts(self._true(truth), self._found(distribution), len(truth), len(self.labels))
+        true, found = self._true(truth), self._found(distribution)
+        return scores.event_counts(true, found, len(truth), len(self.labels), self.collar)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -279,12 +284,14 @@ class Spans(Task):
             "shortest": self.shortest,
             "gap": self.gap,
             "segment": self.segment,
+            "collar": self.collar,
             "shares": self.shares.tolist(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.labels, self._grid = Labels(state["labels"]), Grid(*state["grid"])
-        self.shortest, self.gap, self.segment = state["shortest"], state["gap"], state["segment"]
+        self.shortest, self.gap = state["shortest"], state["gap"]
+        self.segment, self.collar = state["segment"], state["collar"]
         self._take(np.array(state["shares"]))
 
 
