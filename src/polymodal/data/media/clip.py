@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from itertools import chain, pairwise
 from typing import Any
 
+from polymodal.data.media.formats import check_format
 from polymodal.data.media.sampling import Timeline
 from polymodal.data.media.source import MediaError
+from polymodal.data.media.whole import is_whole
 from polymodal.errors import MissingExtraError
 from polymodal.recipe.data import LimitOptions
 
@@ -36,6 +38,7 @@ class Clip:
 
     def __init__(self, data: bytes, limits: LimitOptions) -> None:
         self.limits = limits
+        form = check_format("video", data)
         with plain_reasons():
             self._container = open_container(data, limits)
             self._stream = picture_stream(self._container)
@@ -43,6 +46,8 @@ class Clip:
             self._decoder.thread_count = 1
             self._decoder.options = {"max_pixels": str(int(limits.megapixels * 1e6))}
             check_size(self._decoder.width, self._decoder.height, limits)
+            if not is_whole(data, form):
+                raise MediaError(DAMAGED)
             self.tick = float(self._stream.time_base)
             self.packets = self._read()
             self.timeline = self._timeline()
@@ -250,6 +255,8 @@ def picture_stream(container: Any) -> Any:
 
 
 def check_size(width: int, height: int, limits: LimitOptions) -> None:
+    if width * height == 0:
+        raise MediaError(f"the frames have no size, or are over the limit of {limits.megapixels:g} megapixels")
     if width * height > limits.megapixels * 1e6:
         raise MediaError(f"frames of {width} x {height} pixels are over the limit of {limits.megapixels:g} megapixels")
 
