@@ -123,7 +123,7 @@ def arrange(raw: Raw, request: SeriesRequest) -> dict[str, np.ndarray]:
         MediaError: other channels than those asked for, infinite numbers, or times that run backwards.
     """
     values, names = raw.values, raw.names
-    if values.size == 0:
+    if np.isnan(values).all():
         return {}
     if values.ndim == 1:
         values = values[:, None]
