@@ -322,7 +322,7 @@ def test_arrays_are_what_their_files_are(dtype: Any) -> None:
     scale = {np.int16: 1, np.int32: 65_536, list: 1}.get(dtype, 1 / 32_768)
     array = samples.tolist() if dtype is list else (samples * np.float64(scale)).astype(dtype)
     before = np.array(array)
-    np.testing.assert_array_equal(sound_from_array(array, 44_100, AudioRequest())["values"], wanted)
+    np.testing.assert_array_equal(sound_from_array(array, 44_100, AudioRequest(), LIMITS)["values"], wanted)
     np.testing.assert_array_equal(array, before)
 
 
@@ -345,4 +345,4 @@ def test_arrays_are_what_their_files_are(dtype: Any) -> None:
 )
 def test_arrays_that_are_no_sound_are_refused(array: Any, rate: Any) -> None:
     with pytest.raises(MediaError):
-        sound_from_array(array, rate, AudioRequest())
+        sound_from_array(array, rate, AudioRequest(), LIMITS)

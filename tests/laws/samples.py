@@ -91,6 +91,24 @@ def series(rows: int, draw: np.random.Generator) -> Columns:
     return {"series": cells}
 
 
+def sounds(rows: int, draw: np.random.Generator) -> Columns:
+    """Two notes with a pause between them, over noise, with quiet ends; each shared by up to three rows, but the last
+    row has a longer one of its own."""
+    import soundfile
+
+    def sound(seconds: float) -> bytes:
+        time = np.arange(int(8_000 * seconds)) / 8_000
+        loud = (time > 0.1) & (time < seconds - 0.1) & (np.abs(time - seconds / 2) > 0.15)
+        note = sum(np.sin(2 * np.pi * k * draw.integers(100, 300) * time) / k for k in range(1, 6))
+        noise = draw.normal(0, 0.01, (len(time), 2))
+        file = io.BytesIO()
+        soundfile.write(file, noise + 0.2 * (note * loud)[:, None] * [1.0, 0.5], 8_000, format="WAV")
+        return file.getvalue()
+
+    heard = [sound(float(draw.uniform(0.6, 0.9))) for _ in range((rows + 2) // 3)]
+    return {"sound": [*(heard[row // 3] for row in range(rows - 1)), sound(1.2)]}
+
+
 #: One maker of sample columns for each modality: a new modality needs one line here.
 INPUTS: dict[str, Callable[[int, np.random.Generator], Columns]] = {
     "text": texts,
@@ -98,6 +116,7 @@ INPUTS: dict[str, Callable[[int, np.random.Generator], Columns]] = {
     "number": numbers,
     "category": categories,
     "video": clips,
+    "audio": sounds,
     "series": series,
 }
 

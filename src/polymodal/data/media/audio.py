@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -83,7 +84,7 @@ def header(data: bytes) -> Header | None:
         return None if track is None else track.header
 
 
-def sound_from_array(array: Any, rate: float, request: AudioRequest) -> dict[str, np.ndarray]:
+def sound_from_array(array: Any, rate: Any, request: AudioRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
     """An array of samples as `decode` gives a file.
 
     array: `[samples]` or `[samples, channels]`, of floats from -1 to 1, of unsigned 8-bit or of 16- or 32-bit
@@ -91,15 +92,12 @@ def sound_from_array(array: Any, rate: float, request: AudioRequest) -> dict[str
     rate: its sample rate in Hz
 
     Raises:
-        MediaError: of another shape or type, empty, of no usable rate, or with values that are no numbers.
+        MediaError: of another shape or type, empty, of no usable rate, with values that are no numbers, or over
+            a limit.
     """
     raw = as_samples(array)
-    limits = LimitOptions(seconds=max(1.0, len(raw)))
-    if not (
-        isinstance(rate, int | float | np.integer | np.floating) and 1 <= rate <= limits.rate and rate == int(rate)
-    ):
-        raise MediaError(f"a sample rate is a whole number of Hz from 1 to {limits.rate}, not {rate!r}")
-    found = Header(int(rate), raw.shape[1], None)
+    found = array_header(raw, rate)
+    check_header(found, limits)
     stretches = (to_float(raw[start : start + STRETCH]) for start in range(0, len(raw), STRETCH))
     return _finished(_converted(stretches, found, request, limits), request)
 
@@ -116,17 +114,25 @@ def as_samples(array: Any) -> np.ndarray:
         raise MediaError("the array of the sound is not a regular array of numbers") from error
     if raw.ndim == 1:
         raw = raw[:, None]
-    most = LimitOptions().channels
-    if raw.ndim != 2 or not 1 <= raw.shape[1] <= most:
-        raise MediaError(
-            f"an array [samples] or [samples, channels] with up to {most} channels was expected, not "
-            f"{list(np.shape(array))}"
-        )
+    if raw.ndim != 2 or raw.shape[1] == 0:
+        raise MediaError(f"an array [samples] or [samples, channels] was expected, not {list(raw.shape)}")
     if raw.dtype == np.int64 and raw.size and raw.min() >= -32_768 and raw.max() <= 32_767:
         raw = raw.astype(np.int16)
     if raw.dtype.kind != "f" and raw.dtype not in (np.uint8, np.int16, np.int32):
         raise MediaError(f"an array of floats from -1 to 1, or of 16- or 32-bit integers was expected, not {raw.dtype}")
     return raw
+
+
+def array_header(samples: np.ndarray, rate: Any) -> Header:
+    """What a file would say of `samples [samples, channels]` at `rate` Hz.
+
+    Raises:
+        MediaError: that is no sample rate.
+    """
+    number = isinstance(rate, int | float | np.integer | np.floating)
+    if not (number and math.isfinite(rate) and rate >= 1 and rate == int(rate)):
+        raise MediaError(f"a sample rate is a whole number of Hz, not {rate!r}")
+    return Header(int(rate), samples.shape[1], len(samples) / int(rate))
 
 
 def _converted(

@@ -1,0 +1,215 @@
+"""Sounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import PIL.Image
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from polymodal.data.block import Block
+from polymodal.data.media.audio import AudioRequest, array_header, as_samples, header, sound_from_array
+from polymodal.data.media.formats import AUDIO_SUFFIXES, format_of
+from polymodal.data.media.source import MediaError, read_bytes
+from polymodal.data.media.tracks import Header
+from polymodal.data.sample import ColumnSample, Guess
+from polymodal.errors import MissingExtraError
+from polymodal.modalities import sound_changes
+from polymodal.modalities.base import ModalityOptions
+from polymodal.modalities.media import Item, MediaModality, inline_or_path, looks_like, recognised
+from polymodal.modalities.pictures import spectrogram
+from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.options import Sized, sized
+from polymodal.registry import register
+
+#: Sounds whose headers are read to see how long they are.
+OPENED = 200
+#: Formats that hold sound and nothing else; clips are sounds only where the recipe says so.
+_PURE = ("WAV", "FLAC", "MP3", "AAC", "OGG")
+
+
+@register
+class Audio(MediaModality):
+    """Sounds as waveforms of one sample rate.
+
+    A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and `path`, or a
+    record of `array` (`[samples]` or `[samples, channels]`) and `sampling_rate`. A clip gives its sound track; a clip
+    without one counts as missing, without a fault.
+
+    Prepared: `values [items, samples, channels]` int16 and `length [items]`; shorter sounds are padded with zeros.
+    Collated: `values [items, channels, samples]` float32, full scale from -1 to 1, and `length`.
+    """
+
+    class Options(ModalityOptions, Sized):
+        name: Literal["audio"] = "audio"
+        rate: int = Field(default=16_000, ge=1_000, le=192_000)
+        """Sample rate in Hz that sounds are brought to; what is heard ends at half of it."""
+        channels: int = Field(default=1, ge=1, le=2)
+        """1: the mean of all channels; 2: stereo is kept, and the mean of any other number is in both."""
+        seconds: float | None = Field(default=None, gt=0, le=600)
+        """The most seconds of a sound that are used. Silent: what 95 % of a sample do not exceed, at most
+        `max_seconds`."""
+        max_seconds: float = sized(10.0, 30.0, 30.0, gt=0, le=600)
+        """Upper bound of the seconds that are chosen while `seconds` is silent."""
+        keep: Literal["start", "middle"] = "start"
+        """Which part of a longer sound is used."""
+        trim: float | None = Field(default=None, gt=0, le=120)
+        """Cut both ends for as long as they are this many dB below the loudest moment (30 to 60 are usual). Silent:
+        they stay."""
+        normalise: Literal["none", "peak", "rms"] = "none"
+        """Bring the peak to -1 dB of full scale, or the root mean square to -20 dB (less where it would clip)."""
+        denoise: bool = False
+        """Turn down steady noise (spectral gating)."""
+        voice: bool = False
+        """Keep only the stretches with a voice; times are then those of what is left."""
+        gain: float = Field(default=6.0, ge=0, le=60)
+        """In training: make sounds louder or quieter by up to so many dB. 0: never."""
+        noise: float | None = Field(default=None, ge=-20, le=60)
+        """In training: add white noise at a signal-to-noise ratio of this many dB or up to 20 more. Silent: none."""
+        shift: float = Field(default=0.01, ge=0, le=1)
+        """In training: move sounds in time by up to this share of their length; targets in time do not move along. 0:
+        never."""
+
+    media = "audio"
+    default_encoder = "audio_cnn"
+    corruptions = ("noise", "babble", "reverberation", "clipping", "loss")
+    options: Options
+
+    @classmethod
+    def recognise(cls, sample: ColumnSample) -> Guess | None:
+        return recognised(sample, _looks_like_sound, "sound")
+
+    @classmethod
+    def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
+        """Fill `seconds` from the headers of up to 200 sampled sounds; those that tell no length do not count."""
+        if options.seconds is not None:
+            return options
+        known = [seconds for sample in samples for seconds in _durations(sample)]
+        wanted = float(np.percentile(known, 95, method="higher")) if known else options.max_seconds
+        rounded = math.ceil(min(wanted, 600) * 100) / 100
+        return options.model_copy(update={"seconds": max(0.01, min(rounded, options.max_seconds))})
+
+    def fit(self, blocks: Iterable[Block]) -> None:
+        """Sounds have nothing to learn from the training rows."""
+
+    def request(self) -> AudioRequest:
+        chosen = self.options
+        return AudioRequest(
+            rate=chosen.rate,
+            channels=chosen.channels,
+            seconds=chosen.seconds or chosen.max_seconds,
+            keep=chosen.keep,
+            trim=chosen.trim,
+            normalise=chosen.normalise,
+            denoise=chosen.denoise,
+            voice=chosen.voice,
+        )
+
+    def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
+        """Records of an array and its sample rate; an array alone is refused, since nothing tells its rate."""
+        if isinstance(cell, np.ndarray):
+            raise MediaError("an array needs its sample rate: give a record of `array` and `sampling_rate`")
+        if not isinstance(cell, dict) or cell.get("array") is None:
+            return None
+        samples, rate = as_samples(cell["array"]), cell.get("sampling_rate")
+        item = sound_from_array(samples, rate, self.request(), limits)
+        return f"{rate} {samples.dtype} {samples.shape} ".encode() + samples.tobytes(), item
+
+    def extra(self) -> None:
+        for package in ("av", "soundfile", "soxr"):
+            if find_spec(package) is None:
+                raise MissingExtraError(package, "audio", "reading sounds")
+
+    def longest(self) -> int:
+        return self.request().samples
+
+    def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        values = torch.from_numpy(items["values"]).transpose(1, 2).float() / 32_768
+        return {"values": values.contiguous(), "length": torch.from_numpy(items["length"])}
+
+    def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        values, length, chosen = data["values"], data["length"], self.options
+        if chosen.shift:
+            values = sound_changes.shift(values, length, chosen.shift)
+        if chosen.noise is not None:
+            values = sound_changes.add_noise(values, length, chosen.noise)
+        if chosen.gain:
+            values = sound_changes.gain(values, chosen.gain)
+        return {**data, "values": values}
+
+    def corrupt(
+        self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """noise: white, from 30 dB below the sound to 5 dB above it
+        babble: four other sounds at once, at the same ratios
+        reverberation: decaying echoes, from a small room to a bare hall
+        clipping: turned up by up to 40 dB and cut off at its own peak
+        loss: packets of 40 ms fall silent, up to 80 % of them
+        """
+        if kind not in self.corruptions:
+            return super().corrupt(items, kind, strength, draw)
+        values, length = items["values"], items["length"]
+        sounds = [one[:count].astype(np.float32) / 32_768 for one, count in zip(values, length, strict=True)]
+        if kind == "noise":
+            sounds = sound_changes.white_noise(sounds, strength, draw)
+        elif kind == "babble":
+            sounds = sound_changes.babble(sounds, strength, draw)
+        elif kind == "reverberation":
+            sounds = sound_changes.reverberation(sounds, strength, self.options.rate, draw)
+        elif kind == "clipping":
+            sounds = sound_changes.clipping(sounds, strength)
+        else:
+            sounds = sound_changes.loss(sounds, strength, self.options.rate, draw)
+        damaged = np.zeros_like(values)
+        for row, one in zip(damaged, sounds, strict=True):
+            row[: len(one)] = np.clip(np.rint(one * 32_768), -32_768, 32_767)
+        return {**items, "values": damaged}
+
+    def shape(self) -> dict[str, Any]:
+        """`rate` in Hz, `channels`, and `samples` of the longest sound there can be."""
+        return {"rate": self.options.rate, "channels": self.options.channels, "samples": self.longest()}
+
+    def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
+        return spectrogram(item["values"].mean(axis=1) / 32_768)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {}
+
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        """There is nothing to take back: the options say it all."""
+
+    def show(self) -> str:
+        request = self.request()
+        kind = {1: "mono", 2: "stereo"}[request.channels]
+        return f"sounds of up to {request.seconds:g} s at {request.rate / 1000:g} kHz, {kind}"
+
+
+def _durations(sample: ColumnSample) -> Iterator[float]:
+    for cell in sample.values[:: max(1, len(sample.values) // OPENED)]:
+        found: Header | None
+        try:
+            if isinstance(cell, dict) and cell.get("array") is not None:
+                found = array_header(as_samples(cell["array"]), cell.get("sampling_rate"))
+            else:
+                found = header(read_bytes(cell, sample.root, LimitOptions())[0])
+        except MediaError:  # reported when it is prepared
+            continue
+        if found is not None and found.seconds:
+            yield found.seconds
+
+
+def _looks_like_sound(cell: Any) -> bool:
+    if isinstance(cell, dict):
+        if cell.get("array") is not None:
+            return cell.get("sampling_rate") is not None
+        cell = inline_or_path(cell)
+    if isinstance(cell, bytes):
+        return format_of(cell) in _PURE or cell[4:11] == b"ftypM4A"
+    return looks_like("audio", cell, AUDIO_SUFFIXES)
