@@ -121,6 +121,7 @@ def complete(modality: str) -> dict[str, Any]:
     said: dict[str, dict[str, Any]] = {
         "text": {"max_tokens": 16},
         "image": {"pixels": 32},
+        "audio": {"seconds": 0.5},
         "series": {"layout": "steps_first", "channels": 2, "steps": 32},
     }
     return {"name": modality, **said.get(modality, {})}
