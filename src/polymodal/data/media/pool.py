@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class DecodePool:
     def __init__(self, limits: LimitOptions) -> None:
         self.limits = limits
         self._renew()
+        _every.add(self)
 
     def _renew(self) -> None:
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -137,6 +139,8 @@ class DecodePool:
         except (WorkerLost, WorkerSlow) as end:
             if run.closed:
                 return False
+            if isinstance(end, WorkerLost):
+                worker.mourn()
             self._stop(worker)
             if not worker.proven:
                 raise PolymodalError(
@@ -207,6 +211,7 @@ class DecodePool:
 
 
 _pools: dict[str, DecodePool] = {}
+_every: WeakSet[DecodePool] = WeakSet()
 
 
 def decoding_pool(limits: LimitOptions) -> DecodePool:
@@ -221,12 +226,12 @@ def decoding_pool(limits: LimitOptions) -> DecodePool:
 
 @atexit.register
 def _close() -> None:
-    for pool in _pools.values():
+    for pool in list(_every):
         pool.close()
 
 
 def _forget() -> None:
-    for pool in _pools.values():
+    for pool in list(_every):
         pool._forget()
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -159,6 +160,11 @@ class WorkerProcess:
         if not self._marks.closed:
             self._begun = (self._marks.readall() or b"").count(MARK)
         self.abandon()
+
+    def mourn(self) -> None:
+        """Let a process that is lost come to its own end, so that `code` tells it; `stop` is still needed."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.5)
 
     def kill(self) -> None:
         """End the process from another thread than the one that waits for its answer, which then loses it."""
