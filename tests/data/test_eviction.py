@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from polymodal.cli import commands
 from polymodal.data import eviction
-from polymodal.data.eviction import CacheWarning, evict, media_budget, stored_packs
+from polymodal.data.eviction import CacheWarning, evict, media_budget, stored_packs, usage
 from polymodal.data.store import MediaStore, content_key
 from polymodal.errors import PolymodalError
 
@@ -113,6 +116,7 @@ def test_what_another_process_uses_stays_until_it_ends(tmp_path: Path) -> None:
     fill(tmp_path, "a", "b")
     command = [sys.executable, "-c", _HOLD, str(tmp_path), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
         assert evict(tmp_path, 0) == PACK
         assert left(tmp_path, "a", "b") == "a"
@@ -189,3 +193,26 @@ def test_another_budget_is_refused(text: str, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("POLYMODAL_CACHE_GIB", text)
     with pytest.raises(PolymodalError, match="POLYMODAL_CACHE_GIB must be a positive number"):
         store(tmp_path)
+
+
+def test_the_command_shows_and_empties_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path))
+    monkeypatch.setenv("POLYMODAL_CACHE_GIB", "1")
+
+    def run(*arguments: str) -> dict[str, object]:
+        found = CliRunner().invoke(commands.app, ["cache", "--json", *arguments])
+        assert found.exit_code == 0, found.output
+        return json.loads(found.output)
+
+    assert run() == {"folder": str(tmp_path / "media"), "budget": 2**30, "size": 0, "kinds": {}}
+    fill(tmp_path / "media", "a", "b", kind="audio")
+    fill(tmp_path / "media", "c", "d", kind="video")
+    one = {"items": 2, "size": 2 * PACK}
+    assert run()["kinds"] == {"audio": one, "video": one}
+    assert run("--keep", str(3 * PACK / 2**30))["size"] == 3 * PACK
+    held = store(tmp_path / "media", "video").open([key("d")])
+    assert run("--clear")["kinds"] == {"video": {"items": 1, "size": PACK}}
+    del held
+    gc.collect()
+    assert run("--clear")["kinds"] == {}
+    assert usage(tmp_path / "media") == {}

@@ -236,6 +236,33 @@ def ensemble(
 
 
 @app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all decoded media that no process has open.")] = False,
+    keep: Annotated[
+        float | None, typer.Option(min=0, metavar="GIB", help="Delete the least recently used down to this size.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show or empty the store of decoded media, which every run shares."""
+    from polymodal.data.eviction import VARIABLE, evict, media_budget, usage
+    from polymodal.folders import media_folder
+
+    folder, budget = media_folder(), media_budget()
+    if clear or keep is not None:
+        evict(folder, 0 if clear else int((keep or 0.0) * 2**30))
+    kinds = usage(folder)
+    size = sum(kind.size for kind in kinds.values())
+    value = {"folder": str(folder), "budget": budget, "size": size}
+    value["kinds"] = {name: vars(kind) for name, kind in kinds.items()}
+    shown: list[RenderableType] = [f"{_gib(size)} of decoded media of {_gib(budget)} ({VARIABLE}) in {folder}"]
+    if kinds:
+        shown.append(grid([{"kind": name, "items": k.items, "size": _gib(k.size)} for name, k in kinds.items()]))
+    emit(value, shown, as_json=as_json)
+    if clear and size:
+        _note(f"{_gib(size)} stay: a process has them open, or the system has no file locks", as_json)
+
+
+@app.command()
 def schema(as_json: Json = False) -> None:
     """Print the JSON schema of recipes."""
     from polymodal.recipe.recipe import Recipe
@@ -283,6 +310,10 @@ def _finished(model: Any, out: Path, as_json: bool) -> None:
     if faults["count"]:
         by_column = ", ".join(f"{column}: {count}" for column, count in faults["by_column"].items())
         _note(f"{faults['count']} cells could not be used ({by_column}); listed in {out / 'faults.jsonl'}", as_json)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"
 
 
 def _tell_faults(lines: list[str], as_json: bool) -> None:

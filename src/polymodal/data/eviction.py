@@ -85,6 +85,23 @@ def stored_packs(folder: Path) -> list[StoredPack]:
     return found
 
 
+@dataclass(frozen=True)
+class KindUsage:
+    """What the stores of one kind of media hold; `items` are not counted in stores of earlier versions."""
+
+    items: int
+    size: int
+
+
+def usage(folder: Path) -> dict[str, KindUsage]:
+    """Items and bytes of the stores below `folder` by kind of media, in alphabetical order."""
+    kinds: dict[str, KindUsage] = {}
+    for pack in sorted(stored_packs(folder), key=lambda pack: pack.kind):
+        before = kinds.get(pack.kind, KindUsage(0, 0))
+        kinds[pack.kind] = KindUsage(before.items + pack.items, before.size + pack.size)
+    return kinds
+
+
 def keep_budget(folder: Path, budget: int) -> None:
     """Evict down to `budget`; if what is in use takes more, warn once in this process."""
     left = evict(folder, budget)

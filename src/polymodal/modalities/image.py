@@ -123,9 +123,6 @@ class Image(MediaModality):
         drawn = (draw,) if kind in ("noise", "occlusion") else ()
         return {"pixels": getattr(picture_changes, kind)(items["pixels"], strength, *drawn)}
 
-    def picture(self, item: dict[str, np.ndarray]) -> Pillow.Image:
-        return Pillow.fromarray(item["pixels"])
-
     def shape(self) -> dict[str, Any]:
         """`height`, `width` and `channels` of an image."""
         return {"height": self.side, "width": self.side, "channels": 3}
