@@ -327,22 +327,31 @@ def test_a_changed_file_is_converted_anew(tmp_path: Path, cache: Path) -> None:
     assert cells(open_table(path, cache=cache)) == {"a": [2]}
 
 
-# image folders
+# media folders
 
 
-def images(folder: Path, *names: str) -> Path:
+def media(folder: Path, *names: str) -> Path:
+    """Files of these names; what is in them does not matter before they are decoded."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (2, 2)).save(folder / name)
+        (folder / name).write_bytes(b"x")
     return folder
 
 
-def test_image_folder(tmp_path: Path, cache: Path) -> None:
-    folder = images(tmp_path / "pets", "dog/b.png", "dog/a.JPG", "cat/a.png")
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("image", ["cat/a.png", "dog/a.JPG", "dog/b.webp"]),
+        ("audio", ["cat/a.wav", "dog/a.FLAC", "dog/b.opus"]),
+        ("video", ["cat/a.mp4", "dog/a.WebM", "dog/b.ogv"]),
+    ],
+)
+def test_media_folder(kind: str, names: list[str], tmp_path: Path, cache: Path) -> None:
+    folder = media(tmp_path / "pets", *reversed(names))
     (folder / ".hidden").write_text("")
     (folder / "README.md").write_text("")
     table = open_table(folder, cache=cache)
-    assert cells(table) == {"image": ["cat/a.png", "dog/a.JPG", "dog/b.png"], "label": ["cat", "dog", "dog"]}
+    assert cells(table) == {kind: names, "label": ["cat", "dog", "dog"]}
     assert table.root == folder
 
 
@@ -350,23 +359,18 @@ def test_image_folder(tmp_path: Path, cache: Path) -> None:
     ("names", "message"),
     [
         (["a.png"], "no class folder"),
-        (["a.png", "dog/b.png"], "beside the class folders"),
+        (["a.wav", "dog/b.png"], "beside the class folders"),
         (["dog/small/a.png"], "too deep"),
-        ([], "no images"),
+        ([], "no images, sounds or clips"),
+        (["dog/a.png", "dog/b.heic"], r"dog/b\.heic"),
+        (["cat/a.png", "dog/a.wav"], r"several: image \('cat/a\.png'\), audio \('dog/a\.wav'\)"),
     ],
 )
-def test_bad_image_folders(names: list[str], message: str, tmp_path: Path, cache: Path) -> None:
+def test_bad_media_folders(names: list[str], message: str, tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "pets"
     folder.mkdir()
     with pytest.raises(DataError, match=message):
-        open_table(images(folder, *names), cache=cache)
-
-
-def test_image_folder_with_a_file_that_is_no_image(tmp_path: Path, cache: Path) -> None:
-    folder = images(tmp_path, "dog/a.png")
-    (folder / "dog" / "b.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"dog/b\.heic"):
-        open_table(folder, cache=cache)
+        open_table(media(folder, *names), cache=cache)
 
 
 # memory

@@ -1,4 +1,4 @@
-"""Columns in memory: frames, dicts, rows and image folders as Arrow arrays, or as lists where cells are
+"""Columns in memory: frames, dicts, rows and media folders as Arrow arrays, or as lists where cells are
 objects."""
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from polymodal.data.media.image import SUFFIXES
+from polymodal.data.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from polymodal.errors import DataError
 
 Columns = dict[str, pa.ChunkedArray | list[Any]]
+
+_FOLDERS = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES}
+_PLACE = "files go to class/file.png (or .wav, .mp4, ...)"
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -95,37 +98,43 @@ def from_rows(rows: Sequence[Any]) -> Columns:
     return from_dict({name: [row.get(name) for row in rows] for name in names})
 
 
-def from_image_folder(folder: Path) -> Columns:
-    """Columns `image` (path relative to `folder`) and `label` (the name of the class folder)."""
+def from_media_folder(folder: Path) -> Columns:
+    """Columns `image`, `audio` or `video` (paths relative to `folder`, which holds one kind of media) and `label`
+    (the name of the class folder)."""
     paths: list[str] = []
     labels: list[str] = []
+    kinds: dict[str, str] = {}  # each kind of media that was met, and the first such file
     stray = ""
     for entry in _visible(folder):
         if not entry.is_dir():
-            stray = stray or (entry.name if _is_image(entry) else "")
+            stray = stray or (entry.name if _media(entry.name) else "")
             continue
         for file in _visible(Path(entry.path)):
             place = f"{entry.name}/{file.name}"
             if file.is_dir():
-                raise DataError(
-                    f"folder {place!r} is one level too deep; images go to class/file.png", file=str(folder)
-                )
-            if not _is_image(file):
-                known = ", ".join(sorted(SUFFIXES))
-                raise DataError(f"{place!r} is not an image that can be read ({known})", file=str(folder))
+                raise DataError(f"folder {place!r} is one level too deep; {_PLACE}", file=str(folder))
+            kind = _media(file.name)
+            if kind is None:
+                raise DataError(f"{place!r} is no image, sound or clip that can be read ({_known()})", file=str(folder))
+            kinds.setdefault(kind, place)
             paths.append(place)
             labels.append(entry.name)
     if stray and paths:
-        raise DataError(f"image {stray!r} lies beside the class folders; put it into one of them", file=str(folder))
+        raise DataError(f"{stray!r} lies beside the class folders; put it into one of them", file=str(folder))
     if stray:
         raise DataError(
-            f"image {stray!r} lies in no class folder; images go to class/file.png "
-            "(or give a table with a column of paths)",
-            file=str(folder),
+            f"{stray!r} lies in no class folder; {_PLACE} (or give a table with a column of paths)", file=str(folder)
         )
     if not paths:
-        raise DataError("the folder has no images in class folders (class/file.png)", file=str(folder))
-    return {"image": pa.chunked_array([pa.array(paths)]), "label": pa.chunked_array([pa.array(labels)])}
+        raise DataError(f"the folder has no images, sounds or clips in class folders; {_PLACE}", file=str(folder))
+    if len(kinds) > 1:
+        met = ", ".join(f"{kind} ({place!r})" for kind, place in kinds.items())
+        raise DataError(
+            f"a folder holds one kind of media, this one several: {met}; give a table with a column of paths for each",
+            file=str(folder),
+        )
+    (kind,) = kinds
+    return {kind: pa.chunked_array([pa.array(paths)]), "label": pa.chunked_array([pa.array(labels)])}
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -133,8 +142,14 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES
+def _media(name: str) -> str | None:
+    """The kind of media that a file's suffix promises."""
+    suffix = os.path.splitext(name)[1].lower()
+    return next((kind for kind, suffixes in _FOLDERS.items() if suffix in suffixes), None)
+
+
+def _known() -> str:
+    return "; ".join(f"{kind}: {', '.join(sorted(suffixes))}" for kind, suffixes in _FOLDERS.items())
 
 
 def _column(name: str, values: Any) -> pa.ChunkedArray | list[Any]:

@@ -29,9 +29,9 @@ _FEWEST_ROWS = 64
 def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
     """Open `source` as a table.
 
-    source: a path to a CSV, TSV, JSON lines, Parquet or Arrow file, or to an image folder (`class/file.png`,
-        which has the columns `image` and `label`); a pandas or polars frame; a pyarrow table; a dict of
-        columns; a list of dicts
+    source: a path to a CSV, TSV, JSON lines, Parquet or Arrow file, or to a folder of images, sounds or clips
+        (`class/file.png`, which has the columns `image`, `audio` or `video`, and `label`); a pandas or polars
+        frame; a pyarrow table; a dict of columns; a list of dicts
     root: the folder that media paths in cells start from; by default that of the file. Sources in memory have
         none unless it is given, and paths in their cells are refused without it.
     cache: where CSV, JSON lines, Parquet and compressed Arrow files are converted to a memory-mapped form,
@@ -46,7 +46,7 @@ def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
     columns = _in_memory(source)
     if columns is None:
         raise DataError(
-            "a table is a file path, an image folder, a pandas or polars frame, a pyarrow table, a dict of "
+            "a table is a file path, a media folder, a pandas or polars frame, a pyarrow table, a dict of "
             f"columns or a list of dicts, not {type(source).__name__}"
         )
     return Table(columns, name="table", root=root)
@@ -58,7 +58,7 @@ def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
         hint = nearest(path.name, siblings[:1000]) if path.parent.is_dir() else "its folder is not there either"
         raise DataError(f"there is no such file; {hint}", file=str(path))
     if path.is_dir():
-        return Table(in_memory.from_image_folder(path), name=path.name, root=root or path)
+        return Table(in_memory.from_media_folder(path), name=path.name, root=root or path)
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(sorted(SUFFIXES))
         raise DataError(f"the suffix {path.suffix!r} is not that of a table ({known})", file=str(path))
