@@ -9,6 +9,7 @@ BENCHMARKS = (
     "startup",
     "memory",
     "machine_choice",
+    "frame_sampling",
     "transformers_trainer",
     "ludwig_library",
 )

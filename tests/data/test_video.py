@@ -147,8 +147,8 @@ class Counting(Clip):
 
     count = 0
 
-    def decoded(self, start=0):
-        for frame in super().decoded(start):
+    def decoded(self, start=0, wanted=None):
+        for frame in super().decoded(start, wanted):
             self.count += 1
             yield frame
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from itertools import chain, pairwise
 from typing import Any
@@ -19,6 +20,8 @@ from polymodal.recipe.data import LimitOptions
 READERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,ogg"
 #: Frames a second where nothing tells.
 RATE = 25.0
+#: Codecs whose frames either refer to a frame or never do, and say so: the latter need no decoding if not wanted.
+SKIPPING = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 DAMAGED = "the clip is damaged or incomplete"
 
 
@@ -110,21 +113,27 @@ class Clip:
         """Frames a second, as the header has it."""
         return float(self._stream.average_rate or self._stream.guessed_rate or RATE)
 
-    def decoded(self, start: int = 0) -> Iterator[Any]:
+    def decoded(self, start: int = 0, wanted: AbstractSet[int] | None = None) -> Iterator[Any]:
         """Frames in order of time, from the packet `start` to the end; nothing is decoded before it is asked for.
+
+        wanted: the ticks of frames that will be used; others are left out where no frame refers to them
 
         Raises:
             MediaError: damage, or a limit that a frame is over.
         """
         with plain_reasons():
             self._decoder.flush_buffers()
+            self._decoder.skip_frame = "DEFAULT"
         self._next = start
+        skipped_unless = wanted if self._decoder.name in SKIPPING else None
         while self._next <= len(self.packets):
             packet = self.packets[self._next] if self._next < len(self.packets) else None
             self._next += 1
             if packet is not None and packet.is_corrupt:
                 raise MediaError(DAMAGED)
             with plain_reasons():
+                if packet is not None and skipped_unless is not None:
+                    self._decoder.skip_frame = "DEFAULT" if packet.pts in skipped_unless else "NONREF"
                 frames = self._decoder.decode(packet)
             for frame in frames:
                 if frame.is_corrupt:
@@ -141,7 +150,8 @@ class Clip:
             MediaError: damage in what had to be decoded.
         """
         assert self.timeline is not None
-        frames = self.decoded()
+        needed = {self.timeline.starts[0], *wanted}
+        frames = self.decoded(0, needed)
         first = next(frames, None)
         if first is None or first.pts != self.timeline.starts[0]:
             raise Mismatch
@@ -150,7 +160,7 @@ class Clip:
         for tick in wanted:
             key = self._key_before(tick, place[tick])
             if key > self._next:
-                frames = self._from_key(key)
+                frames = self._from_key(key, needed)
             for frame in frames:
                 if frame.pts == tick:
                     yield frame
@@ -169,10 +179,10 @@ class Clip:
                 return key
         return 0
 
-    def _from_key(self, key: int) -> Iterator[Any]:
+    def _from_key(self, key: int, needed: AbstractSet[int]) -> Iterator[Any]:
         """Frames from the keyframe at the packet `key` on."""
         start = self.packets[key].pts
-        frames = (frame for frame in self.decoded(key) if frame.pts is None or frame.pts >= start)
+        frames = (frame for frame in self.decoded(key, needed) if frame.pts is None or frame.pts >= start)
         first = next(frames, None)
         if first is None or first.pts != start or not first.key_frame:
             raise Mismatch
@@ -189,21 +199,18 @@ class Clip:
             Mismatch: one of them does not come out of the decoder.
             MediaError: one of them is damaged.
         """
-        self._decoder.skip_frame = "NONKEY"
-        try:
-            place = {packet.pts: packet for packet in self.packets}
-            for key in keys:
-                with plain_reasons():
-                    self._decoder.flush_buffers()
-                    frames = [*self._decoder.decode(place[key]), *self._decoder.decode(None)]
-                if place[key].is_corrupt or any(frame.is_corrupt for frame in frames):
-                    raise MediaError(DAMAGED)
-                if len(frames) != 1 or frames[0].pts != key or not frames[0].key_frame:
-                    raise Mismatch
-                check_size(frames[0].width, frames[0].height, self.limits)
-                yield frames[0]
-        finally:
-            self._decoder.skip_frame = "DEFAULT"
+        place = {packet.pts: packet for packet in self.packets}
+        for key in keys:
+            with plain_reasons():
+                self._decoder.skip_frame = "NONKEY"
+                self._decoder.flush_buffers()
+                frames = [*self._decoder.decode(place[key]), *self._decoder.decode(None)]
+            if place[key].is_corrupt or any(frame.is_corrupt for frame in frames):
+                raise MediaError(DAMAGED)
+            if len(frames) != 1 or frames[0].pts != key or not frames[0].key_frame:
+                raise Mismatch
+            check_size(frames[0].width, frames[0].height, self.limits)
+            yield frames[0]
 
     def timed_by_decoding(self) -> tuple[Timeline, list[int]]:
         """The timeline of the frames that the decoder gives, and which of them are keyframes.

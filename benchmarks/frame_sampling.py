@@ -1,0 +1,112 @@
+"""Frames of clips: choosing before decoding against decoding everything and choosing then."""
+
+from __future__ import annotations
+
+import io
+import time
+from bisect import bisect_right
+
+import av
+import numpy as np
+
+from benchmarks.measure import interleaved
+from benchmarks.record import Record
+from polymodal.data.media.image import square
+from polymodal.data.media.video import VideoRequest, decode
+from polymodal.recipe.data import LimitOptions
+
+LIMITS = LimitOptions()
+WIDTH, HEIGHT, KEY_EVERY, RATE = 320, 240, 50, 25
+UNIFORM = VideoRequest(frames=8, side=112, fit="crop", sampling="uniform")
+KEYFRAMES = VideoRequest(frames=8, side=112, fit="crop", sampling="keyframe")
+
+
+def run(smallest: bool) -> Record:
+    """Clips a second, from bytes to eight small frames."""
+    clips, length = (1, 100) if smallest else (4, 300)
+    record = Record(
+        name="frame_sampling",
+        title="Eight frames of a clip",
+        method=(
+            f"Generated clips of {WIDTH} x {HEIGHT} pixels and {length} frames, H.264 with reordered frames in MP4, a "
+            f"keyframe every {KEY_EVERY}; from bytes to 8 RGB frames of 112 x 112. The reference decodes every frame "
+            "with PyAV, then chooses by the same rule and converts only the chosen ones; both give the same bytes, "
+            "which is checked first. Keyframe sampling gives other frames. One thread."
+        ),
+        unit="clips/s",
+        larger_is_better=True,
+    )
+    films = [film(seed, length) for seed in range(clips)]
+    for data in films:
+        if not np.array_equal(decode(data, UNIFORM, LIMITS)["pixels"], everything(data)):
+            raise RuntimeError("the two ways give different frames")
+    contestants = {
+        "Polymodal (uniform)": lambda: speed(films, lambda data: decode(data, UNIFORM, LIMITS)),
+        "Polymodal (keyframe)": lambda: speed(films, lambda data: decode(data, KEYFRAMES, LIMITS)),
+        "decoding everything": lambda: speed(films, everything),
+    }
+    interleaved(record, contestants, 1 if smallest else 7)
+    record.compare("Polymodal (uniform)", "decoding everything")
+    record.compare("Polymodal (keyframe)", "decoding everything")
+    record.facts = {"frames that uniform sampling decodes": decoded_share(films[0], length)}
+    return record
+
+
+def film(seed: int, length: int) -> bytes:
+    """A clip of coloured waves that drift, with some noise."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    speeds = draw.uniform(1, 6, (3, 2))
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        options = {"preset": "veryfast", "x264-params": f"keyint={KEY_EVERY}:min-keyint={KEY_EVERY}:scenecut=0"}
+        stream = container.add_stream("libx264", rate=RATE, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.max_b_frames = WIDTH, HEIGHT, "yuv420p", 2
+        for number in range(length):
+            waves = [np.sin((x + across * number) / 23) + np.cos((y + down * number) / 17) for across, down in speeds]
+            picture = 127 + 50 * np.stack(waves, -1) + draw.normal(0, 4, (HEIGHT, WIDTH, 1))
+            frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def everything(data: bytes) -> np.ndarray:
+    """The same frames by decoding all."""
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        frames = list(container.decode(stream))
+    starts = [frame.pts for frame in frames]
+    whole = starts[-1] + frames[-1].duration - starts[0]
+    parts = 2 * UNIFORM.frames
+    middles = [starts[0] + (2 * part + 1) * whole // parts for part in range(UNIFORM.frames)]
+    chosen = [frames[bisect_right(starts, middle) - 1] for middle in middles]
+    return np.stack([square(frame.to_image(), UNIFORM.side, UNIFORM.fit) for frame in chosen])
+
+
+def decoded_share(data: bytes, length: int) -> str:
+    """How many frames the decoder gives while the chosen ones are sought."""
+    from polymodal.data.media.clip import Clip
+    from polymodal.data.media.sampling import uniform
+
+    class Counting(Clip):
+        count = 0
+
+        def decoded(self, start=0, wanted=None):  # type: ignore[no-untyped-def]
+            for frame in super().decoded(start, wanted):
+                self.count += 1
+                yield frame
+
+    clip = Counting(data, LIMITS)
+    assert clip.timeline is not None
+    for _ in clip.at([clip.timeline.starts[number] for number in uniform(clip.timeline, UNIFORM.frames)]):
+        pass
+    return f"{clip.count} of {length}"
+
+
+def speed(films: list[bytes], work) -> float:  # type: ignore[no-untyped-def]
+    start = time.perf_counter()
+    for data in films:
+        work(data)
+    return len(films) / (time.perf_counter() - start)
