@@ -15,6 +15,7 @@ from polymodal.data.media.formats import SERIES_SUFFIXES
 from polymodal.data.media.series import NPY, Layout, Raw, read_cell, read_file, read_text
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.sample import ColumnSample
+from polymodal.modalities.media import inline_or_path
 from polymodal.recipe.data import LimitOptions
 
 #: A text of fewer numbers, all of one channel, may be anything (a telephone number, a date).
@@ -35,7 +36,9 @@ def looks_like_series(cell: Any) -> bool:
     if isinstance(cell, list | tuple):
         return _numbers(cell[:20]) or all(one is None or _is_numbers(one) for one in cell[:20])
     if isinstance(cell, dict):
-        return cell.keys() > {"bytes"} - cell.keys() and all(one is None or _is_numbers(one) for one in cell.values())
+        if cell.keys() <= {"bytes", "path"}:
+            return looks_like_series(inline_or_path(cell))
+        return any(map(_is_numbers, cell.values())) and all(one is None or _is_numbers(one) for one in cell.values())
     if isinstance(cell, bytes):
         return cell.startswith(NPY)
     if isinstance(cell, PurePath):

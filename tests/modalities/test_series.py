@@ -1,0 +1,324 @@
+"""Series: recognised in any form, laid out alike, standardised on training rows, changed and damaged as named."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from polymodal.data.faults import Faults
+from polymodal.data.table import open_table
+from polymodal.errors import DataError
+from polymodal.fit import plan_fit
+from polymodal.modalities.series import Series
+from polymodal.modalities.series_plan import infer_layout, longest_kept
+from polymodal.recipe.data import LimitOptions
+from polymodal.registry import components
+
+NAN = float("nan")
+
+
+def walks(count=12, steps=range(5, 17), channels=2, seed=0):
+    """Arrays [steps, channels] of several lengths; whole numbers, so that every form of them is exact."""
+    draw = np.random.default_rng(seed)
+    return [draw.integers(-9, 10, (steps[at % len(steps)], channels)).astype(np.float32) for at in range(count)]
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def csv(array, names=("x", "y")):
+    return "\n".join([",".join(names), *(",".join(str(number) for number in step) for step in array)])
+
+
+def table(columns, tmp_path, root=None):
+    return open_table(columns, root=root, cache=tmp_path / "tables")
+
+
+def prepared(columns, tmp_path, root=None, cache=None, faults=None, **options):
+    """A fitted modality of all columns, as a plan completes it, and the prepared rows."""
+    source = table(columns, tmp_path, root)
+    names = list(columns)
+    chosen = Series.resolve(Series.Options(**options).at_size("tiny"), [source.sample(name) for name in names])
+    modality = Series(chosen, columns=names)
+    faults = faults or Faults(strict=True)
+
+    def blocks():
+        return source.blocks(np.arange(len(source)), names, size=7, faults=faults, limits=LimitOptions(), cache=cache)
+
+    modality.fit(blocks())
+    rows = np.arange(len(source))
+    block = source.block(rows, names, faults=faults, limits=LimitOptions(), cache=cache)
+    return modality, modality.prepare(block)
+
+
+def items(found):
+    """Each row's values without padding, None where the row is missing."""
+    rows = []
+    for item in found.index:
+        taken = found.items.take(np.array([item])) if item >= 0 else None
+        rows.append(None if taken is None else taken["values"][0, : taken["length"][0]])
+    return rows
+
+
+def same(found, wanted):
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_every_form_of_a_cell_gives_the_same_series(tmp_path):
+    arrays = walks()
+    for at, array in enumerate(arrays):
+        (tmp_path / f"{at}.npy").write_bytes(npy(array))
+        (tmp_path / f"{at}.csv").write_text(csv(array))
+    forms = {
+        "arrays": arrays,
+        "lists": [array.tolist() for array in arrays],
+        "lists in arrow": pa.array([array.tolist() for array in arrays]),
+        "channels first": [array.T.tolist() for array in arrays],
+        "records": [{"x": array[:, 0].tolist(), "y": array[:, 1].tolist()} for array in arrays],
+        "records in another order": [{"y": array[:, 1].tolist(), "x": array[:, 0].tolist()} for array in arrays],
+        "texts": ["; ".join(" ".join(map(str, step)) for step in array) for array in arrays],
+        "npy": [npy(array) for array in arrays],
+        "records of bytes": [{"bytes": npy(array), "path": None} for array in arrays],
+        "paths": [f"{at}.npy" for at in range(len(arrays))],
+        "csv paths": [f"{at}.csv" for at in range(len(arrays))],
+    }
+    keys = None
+    for form, cells in forms.items():
+        columns = {"s": pa.chunked_array([cells]) if isinstance(cells, pa.Array) else cells}
+        guess = Series.recognise(table(columns, tmp_path, tmp_path).sample("s"))
+        assert guess is not None, form
+        assert guess.confidence == 0.9, form
+        options = {"channels": ["x", "y"]} if form == "records in another order" else {}
+        modality, found = prepared(columns, tmp_path, tmp_path, **options)
+        same(items(found), arrays)
+        assert modality.shape() == {"channels": 2, "steps": 24, "rate": 1.0}
+        np.testing.assert_allclose(modality.mean, np.concatenate(arrays).mean(0), atol=1e-6)
+        if form in ("arrays", "lists", "records", "texts", "channels first"):
+            assert keys is None or found.keys == keys, form
+            keys = found.keys
+
+
+def test_the_store_gives_what_memory_gives(tmp_path):
+    arrays = [*walks(), walks()[0]]
+    for cells in (arrays, [npy(array) for array in arrays]):
+        plain = prepared({"s": cells}, tmp_path)[1]
+        first = prepared({"s": cells}, tmp_path, cache=tmp_path / "media")[1]
+        again = prepared({"s": cells}, tmp_path, cache=tmp_path / "media")[1]
+        assert len(plain.items) == len(first.items) == 12
+        for found in (plain, first, again):
+            same(items(found), arrays)
+        other = prepared({"s": cells}, tmp_path, cache=tmp_path / "media", steps=4)[1]
+        same(items(other), [array[:4] for array in arrays])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "wanted"),
+    [
+        ([(5, 3), (9, 3)], "steps_first"),
+        ([(3, 5), (3, 9)], "channels_first"),
+        ([(100, 6), (100, 6)], "steps_first"),
+        ([(6, 100), (6, 100)], "channels_first"),
+        ([(5, 3), (4, 2)], "steps_first"),
+        ([], "steps_first"),
+    ],
+)
+def test_the_constant_side_is_that_of_the_channels(shapes, wanted):
+    assert infer_layout(shapes) == wanted
+    assert longest_kept(29, 256) == 40
+    assert longest_kept(1000, 256) == 256
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [[0.1, 0.2, 0.3]] * 9,
+        ["12 34 56 78", "2020-01-02", "a b"],
+        ["5", "6.5"],
+        [1.0, 2.0],
+        [["a", "b"], ["c"]],
+        [np.zeros((8, 8), np.uint8)] * 3,
+        [{"a": "x"}, {"a": "y"}],
+        ["photo.png", "sound.wav"],
+        [{"start": 0.0, "end": 1.0, "label": "a"}],
+    ],
+    ids=str,
+)
+def test_other_columns_are_not_taken_for_series(cells, tmp_path):
+    guess = Series.recognise(table({"s": cells}, tmp_path).sample("s"))
+    assert guess is None or guess.confidence < 0.3
+
+
+def test_every_other_modality_leaves_series_alone(tmp_path):
+    arrays = walks()
+    for cells in (arrays, [a.tolist() for a in arrays], [a[:, 0].tolist() for a in arrays], [npy(a) for a in arrays]):
+        sample = table({"s": cells}, tmp_path).sample("s")
+        for name, component in components("modality").items():
+            guess = component.recognise(sample)
+            assert name == "series" or guess is None or guess.confidence < 0.9, name
+
+
+def test_several_columns_make_one_input_where_their_lists_are_equally_long(tmp_path):
+    arrays = walks()
+    columns = {name: [array[:, at].tolist() for array in arrays] for at, name in enumerate("xy")}
+    columns["x"][3][2] = None
+    target = {"label": ["a", "b"] * 6}
+    plan, _ = plan_fit(columns | target, "label")
+    assert {name: spec.columns for name, spec in plan.recipe.inputs.items()} == {"series": ["x", "y"]}
+    modality, found = prepared(columns, tmp_path)
+    wanted = [array.copy() for array in arrays]
+    wanted[3][2, 0] = NAN
+    same(items(found), wanted)
+    assert modality.options.channels == ["x", "y"]
+
+    timed, found = prepared(columns, tmp_path, time="y", faults=Faults())
+    assert timed.shape()["channels"] == 1
+    shorter = columns | {"y": [cells[:-1] for cells in columns["y"]]}
+    plan, _ = plan_fit(shorter | target, "label")
+    assert [spec.columns for spec in plan.recipe.inputs.values()] == [["x"], ["y"]]
+    with pytest.raises(DataError, match="row 0, column 'x': channels differ in length"):
+        prepared(shorter, tmp_path)
+    holes = columns | {"y": [None if at in (2, 4) else cells for at, cells in enumerate(columns["y"])]}
+    holes["x"] = [None if at == 4 else cells for at, cells in enumerate(columns["x"])]
+    rows = items(prepared(holes, tmp_path)[1])
+    assert rows[4] is None
+    assert np.isnan(rows[2][:, 1]).all()
+    np.testing.assert_array_equal(rows[2][:, 0], arrays[2][:, 0])
+
+
+def test_missing_and_unusable_cells(tmp_path):
+    arrays = walks(8)
+    lists = [array.tolist() for array in arrays]
+    lists[1], lists[2], lists[3] = None, [], [[None, None], [None, None]]
+    lists[4] = [[1.0, 2.0, 3.0]] * 4
+    faults = Faults()
+    _, found = prepared({"s": lists}, tmp_path, faults=faults)
+    assert [row is None for row in items(found)] == [False, True, True, True, True, False, False, False]
+    assert {(fault.row, fault.column) for fault in faults.found} == {(4, "s")}
+    assert "3 channels where 2 were expected" in faults.found[0].reason
+
+
+def test_standardised_on_training_rows_and_gaps_left_out(tmp_path):
+    arrays = [1e5 + 3 * array for array in walks(40)]
+    arrays[0][2, 1] = NAN
+    modality, found = prepared({"s": arrays}, tmp_path)
+    data = modality.collate(found.items.take(np.arange(len(found.items))))
+    known = data["observed"].bool()
+    assert (~known[0, 2]).tolist() == [False, True]
+    for channel in range(2):
+        numbers = data["values"][..., channel][known[..., channel]]
+        assert abs(float(numbers.mean())) < 1e-3
+        assert float(numbers.std(correction=0)) == pytest.approx(1, abs=1e-3)
+    assert (data["values"][~known] == 0).all()
+    assert data["length"].tolist() == [len(array) for array in arrays]
+    alone, _ = prepared({"s": arrays}, tmp_path, scale="item")
+    data = alone.collate(found.items.take(np.arange(3)))
+    for at in range(3):
+        numbers = data["values"][at][data["observed"][at].bool().all(1)]
+        if at:
+            assert numbers.mean(0).abs().max() < 1e-4
+            assert (numbers.std(0, correction=0) - 1).abs().max() < 1e-3
+    plain, _ = prepared({"s": arrays}, tmp_path, scale="none")
+    data = plain.collate(found.items.take(np.array([1])))
+    np.testing.assert_array_equal(data["values"][0], arrays[1])
+
+
+def test_a_constant_channel_and_one_never_seen_stay_finite(tmp_path):
+    arrays = [np.stack([np.full(9, 7.5), np.full(9, NAN), np.arange(9)], axis=1) for _ in range(4)]
+    arrays[1][0, 2] = 5
+    for scale in ("standard", "item", "none"):
+        modality, found = prepared({"s": arrays}, tmp_path, scale=scale)
+        assert modality.collate(found.items.take(np.arange(2)))["values"].isfinite().all()
+
+
+def test_what_was_fitted_is_saved(tmp_path):
+    modality, found = prepared({"s": walks()}, tmp_path)
+    loaded = Series(modality.options, columns=["s"])
+    loaded.load(tmp_path, modality.save(tmp_path))
+    taken = found.items.take(np.arange(5))
+    assert torch.equal(loaded.collate(taken)["values"], modality.collate(taken)["values"])
+    assert loaded.shape() == modality.shape()
+
+
+def test_times_follow_the_rate_or_a_channel(tmp_path):
+    arrays = walks()
+    modality, found = prepared({"s": arrays}, tmp_path, rate=20.0)
+    data = modality.collate(found.items.take(np.array([3])))
+    np.testing.assert_allclose(data["times"][0], np.arange(len(arrays[3])) / 20, atol=1e-6)
+    records = [{"seconds": np.cumsum(np.arange(1.0, len(a) + 1)).tolist(), "x": a[:, 0].tolist()} for a in arrays]
+    modality, found = prepared({"s": records}, tmp_path)
+    assert modality.options.time == "seconds"
+    assert modality.options.channels == ["x"]
+    times = modality.collate(found.items.take(np.array([3])))["times"][0]
+    np.testing.assert_allclose(times, np.array(records[3]["seconds"]) - 1)
+
+
+@pytest.fixture
+def batch(tmp_path):
+    modality, found = prepared({"s": walks(64, range(20, 40))}, tmp_path)
+    return modality, found.items.take(np.arange(64))
+
+
+def test_changes_in_training(batch):
+    modality, taken = batch
+    data = modality.collate(taken)
+    before = {name: value.clone() for name, value in data.items()}
+
+    def changed(**options):
+        torch.manual_seed(0)
+        chosen = modality.options.model_copy(update=options)
+        found = Series(chosen, columns=["s"]).augment(data)
+        assert all(torch.equal(before[name], data[name]) for name in data)
+        padding = torch.arange(found["values"].shape[1]) >= found["length"].unsqueeze(1)
+        assert (found["values"][padding] == 0).all()
+        assert (found["observed"][padding] == 0).all()
+        return found
+
+    assert all(torch.equal(value, before[name]) for name, value in changed().items())
+    noise = (changed(jitter=0.5)["values"] - data["values"])[data["observed"].bool()]
+    assert float(noise.std()) == pytest.approx(0.5, rel=0.1)
+    ratio = (changed(gain=0.2)["values"] / data["values"])[data["values"] != 0]
+    assert 0.8 <= float(ratio.min()) < float(ratio.max()) <= 1.2
+    masked = changed(mask=0.5)["observed"]
+    lost = 1 - masked.sum((1, 2)) / data["observed"].sum((1, 2))
+    assert 0.1 < float(lost.mean()) < 0.4
+    assert float(lost.max()) <= 0.5
+    cropped = changed(crop=0.5)
+    assert (cropped["length"] >= data["length"] / 2).all()
+    assert (cropped["length"] < data["length"]).any()
+    for at in range(5):
+        kept = int(cropped["length"][at])
+        start = round(float(cropped["times"][at, 0]))
+        assert torch.equal(cropped["values"][at, :kept], data["values"][at, start : start + kept])
+        assert torch.equal(cropped["times"][at, :kept], data["times"][at, start : start + kept])
+
+
+@pytest.mark.parametrize("kind", Series.corruptions)
+def test_damage_grows_with_its_strength(kind, batch):
+    modality, taken = batch
+    before = {name: array.copy() for name, array in taken.items()}
+
+    def difference(strength):
+        found = modality.corrupt(taken, kind, strength, np.random.default_rng(0))
+        assert found["values"].dtype == np.float32
+        one, other = modality.collate(found), modality.collate(taken)
+        assert torch.equal(one["length"], other["length"])
+        return float(
+            (one["values"] - other["values"]).abs().mean() + (one["observed"] - other["observed"]).abs().mean()
+        )
+
+    measured = [difference(strength) for strength in (0.0, 0.3, 1.0)]
+    assert measured[0] == 0
+    assert measured[0] < measured[1] < measured[2]
+    assert all(np.array_equal(before[name], taken[name], equal_nan=True) for name in taken)
+    if kind == "delay":
+        late = modality.corrupt(taken, kind, 1.0, np.random.default_rng(0))["values"][0]
+        half = round(len(late) / 2) if taken["length"][0] == len(late) else round(0.5 * int(taken["length"][0]))
+        assert np.isnan(late[:half]).all()
+        np.testing.assert_array_equal(late[half : taken["length"][0]], taken["values"][0, : taken["length"][0] - half])
