@@ -18,15 +18,18 @@ from polymodal.data.store import content_key
 from polymodal.data.synthetic import planted_images
 from polymodal.data.table import open_table
 from polymodal.experiment import prepare_experiment
+from polymodal.modalities.media import MediaModality
 from polymodal.plan import complete_schedule, make_plan
 from polymodal.preparation import Preparation
 from polymodal.progress import Progress
+from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import components, find
 from polymodal.splits import Part
 from polymodal.training.machine import Machine, choose
 
 ROWS = 12
+FEW = 3
 
 
 def png(image: Image.Image) -> bytes:
@@ -78,18 +81,53 @@ def test_a_file_that_was_overwritten_is_decoded_anew(tmp_path: Path) -> None:
     assert (found[0] != found[1]).any()
 
 
-@pytest.mark.parametrize("option", [n for n in find("modality", "image").Options.model_fields if n != "name"])
-def test_every_option_that_changes_stored_pixels_is_a_store_of_its_own(option: str, tmp_path: Path) -> None:
+def made(name: str, **options: Any) -> Any:
+    """A modality with options that are complete for its sample cells."""
+    component = find("modality", name)
+    columns = sample("modality", name, FEW)
+    table = table_of(columns)
+    given = component.Options(**{**complete(name), **options})
+    return component(component.resolve(given, [table.sample(column) for column in columns]), columns=list(columns))
+
+
+def prepared_rows(name: str, cache: Path | None, **options: Any) -> list[Any]:
+    """What each row of a few sample cells is prepared to; None where there is nothing."""
+    columns = sample("modality", name, FEW)
+    block = table_of(columns).block(np.arange(FEW), list(columns), faults=Faults(), limits=LimitOptions(), cache=cache)
+    prepared = made(name, **options).prepare(block)
+    found = prepared.items.take(np.arange(len(prepared.items)))
+    items = [{key: array[item].tobytes() for key, array in found.items()} for item in range(len(prepared.items))]
+    return [items[item] if item >= 0 else None for item in prepared.index]
+
+
+MEDIA = [name for name, component in components("modality").items() if issubclass(component, MediaModality)]
+OPTIONS = [(name, option) for name in MEDIA for option in find("modality", name).Options.model_fields]
+OPTIONS = [(name, option) for name, option in OPTIONS if option != "name"]
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_every_option_that_changes_decoded_items_is_a_store_of_its_own(name: str, option: str, tmp_path: Path) -> None:
     """With a warm store, each option gives what it gives without any store."""
-    cells = sample("modality", "image", 6)["image"]
-    owner = find("modality", "image").Options
-    pixels(cells, tmp_path / "warm")
-    for value in list(alternatives(owner, option, {"pixels": 32}))[:2]:
-        if option == "pixels" and value is None:
-            continue
-        warm = pixels(cells, tmp_path / "warm", **{option: value})
-        cold = pixels(cells, tmp_path / f"cold {value}", **{option: value})
-        np.testing.assert_array_equal(warm, cold)
+    prepared_rows(name, tmp_path)
+    for value in list(alternatives(find("modality", name).Options, option, complete(name)))[:2]:
+        assert prepared_rows(name, tmp_path, **{option: value}) == prepared_rows(name, None, **{option: value})
+
+
+@pytest.mark.parametrize("name", MEDIA)
+def test_every_limit_on_what_is_decoded_is_a_store_of_its_own(name: str, tmp_path: Path) -> None:
+    """What was decoded under looser limits is never taken unseen; how it is decoded makes no difference."""
+    columns = list(sample("modality", name, FEW))
+
+    def stores(**changed: Any) -> int:
+        block = table_of({column: [None] for column in columns}).block(
+            np.arange(1), columns, faults=Faults(), limits=LimitOptions(**changed), cache=tmp_path
+        )
+        made(name).prepare(block)
+        return len(list(tmp_path.iterdir()))
+
+    assert stores() == stores(patience=1.0, memory=512, workers=1, megabytes=1.0) == 1
+    for number, limit in enumerate(("megapixels", "seconds", "frames", "channels", "rate", "values"), 2):
+        assert stores(**{limit: 7}) == number
 
 
 def fitted(kind: str, name: str, change: dict[int, Any] | None, folder: Path) -> tuple[Any, Any]:
