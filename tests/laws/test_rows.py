@@ -17,7 +17,11 @@ from polymodal.training.inference import PREDICTION_BATCH, decide
 from polymodal.training.machine import Machine
 
 #: A cell that fits the type of its column and still cannot be used. Every string is a text and a label.
-UNUSABLE: dict[str, Any] = {"image": b"these bytes are no image", "number": float("inf")}
+UNUSABLE: dict[str, Any] = {
+    "image": b"these bytes are no image",
+    "audio": b"these bytes are no sound",
+    "number": float("inf"),
+}
 
 
 @pytest.fixture(scope="module")

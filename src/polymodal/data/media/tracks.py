@@ -143,6 +143,8 @@ def _stream_track(container: Any) -> Track | None:
             return None
         raise MediaError("the file holds no sound")
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise MediaError("the sound is in a codec that is not read")
     header = Header(stream.rate or 0, stream.channels, _seconds(container, stream))
 
     def stretches() -> Iterator[np.ndarray]:
