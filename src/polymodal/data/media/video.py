@@ -69,7 +69,8 @@ def decode(data: bytes, request: VideoRequest, limits: LimitOptions) -> dict[str
     passed already. The result is the same as that of decoding everything and choosing then. Everything is decoded
     where the times of the packets do not tell the times of the frames (missing or double times, AVI with reordered
     frames), and where the decoder gives other frames than the packets promise; frames without increasing times are
-    then taken as shown at the header's rate (25 a second if it has none).
+    then taken as shown at the header's rate (25 a second if it has none). Keyframe sampling decodes nothing that could
+    contradict the packets, so it takes their times as they are.
 
     Raises:
         MediaError: damage in anything that had to be decoded, an incomplete file, no pictures, or over a limit.
