@@ -165,3 +165,39 @@ def test_what_a_decoder_prints_does_not_reach_the_results(tmp_path: Path, monkey
     assert [isinstance(result, MediaError) for result in results] == [False, True, False]
     assert "secret" not in str(results[1])
     np.testing.assert_array_equal(results[0]["pixels"], results[2]["pixels"])
+
+
+def test_damaged_files_of_every_format() -> None:
+    """A slice of the fuzzing that `benchmarks/fuzz_media.py` does at length; no result is lost."""
+    pytest.importorskip("av", reason="writes clips")
+    pytest.importorskip("soundfile", reason="writes sounds")
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from benchmarks.fuzz_media import fuzz
+
+    found = fuzz(300, seed=1)
+    counts = found["by format"].values()
+    assert sum(sum(count.values()) for count in counts) == 300
+    assert sum("decoded" in count for count in counts) > 10
+    assert sum("refused" in count for count in counts) > 20
+    assert found["decoders died of"] == found["took too long"] == 0
+    if sys.platform == "linux":
+        assert found["peak MiB of address space of a process"] < 512 + 300
+
+
+def test_files_of_every_format_are_decoded() -> None:
+    """The undamaged files, so that what damage does is seen against something."""
+    pytest.importorskip("av", reason="writes clips")
+    pytest.importorskip("soundfile", reason="writes sounds")
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from benchmarks.fuzz_media import repair
+    from benchmarks.fuzz_seeds import seeds
+
+    known = seeds()
+    pool = DecodePool(LimitOptions(workers=1))
+    for seed, result in zip(known, pool.map((seed.data, seed.request) for seed in known), strict=True):
+        assert isinstance(result, dict), f"{seed.name}: {result}"
+        assert result, seed.name
+        same = bytearray(seed.data)
+        repair(same)
+        assert same == seed.data, seed.name
+    pool.close()

@@ -36,6 +36,8 @@ _LENGTH = struct.Struct("<I")
 # Answers are collected up to so many bytes or seconds: fewer, larger messages wake the other side less often.
 _COLLECTED_BYTES = 2**20
 _COLLECTED_SECONDS = 0.02
+# Address space that numpy, Pillow, FFmpeg and what else the decoders import take, rounded up.
+_LIBRARIES = 256 * 2**20
 
 
 def pack(header: dict[str, Any]) -> bytes:
@@ -85,10 +87,10 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO, int]:
 def _bound(limits: LimitOptions) -> float:
     """Bound the memory of this process; gives the bytes above which it counts as worn out.
 
-    `limits.memory` comes on top of what Python and its libraries have mapped by now.
+    `limits.memory` comes on top of what Python and the libraries map.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    start, room = _mapped(), limits.memory * 2**20
+    start, room = _mapped() + _LIBRARIES, limits.memory * 2**20
     if sys.platform == "linux":
         import resource
 
@@ -96,7 +98,7 @@ def _bound(limits: LimitOptions) -> float:
         resource.setrlimit(resource.RLIMIT_AS, (start + room, start + room))
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    return start + max(room / 2, 200 * 2**20)
+    return start + room / 2
 
 
 def _mapped() -> int:

@@ -1,0 +1,226 @@
+"""Fuzzing of the media loader: damaged files of every format through the decoding pool.
+
+`python -m benchmarks.fuzz_media --files 200000 --seed 0` counts what becomes of them and writes a record. Every file
+follows from the seed and its number, so whatever is found can be made again with `mutant`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import threading
+import time
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fuzz_seeds import Seed, seeds
+from benchmarks.record import RECORDS, Record, finish, load_average
+from polymodal.data.media.pool import DecodePool
+from polymodal.data.media.source import MediaError
+from polymodal.recipe.data import LimitOptions
+
+FILES = 200_000
+# Tight, so that damaged headers meet the limits and a hang costs little.
+LIMITS = LimitOptions(megapixels=4, seconds=60, frames=2_000, values=100_000, patience=10, memory=512)
+_START = 12
+_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+_OGG = []
+for _value in range(256):
+    _value <<= 24
+    for _ in range(8):
+        _value = (_value << 1 ^ (0x04C11DB7 if _value >> 31 else 0)) & 0xFFFFFFFF
+    _OGG.append(_value)
+
+
+def mutant(known: list[Seed], seed: int, number: int) -> tuple[Seed, bytes]:
+    """The seed file that damaged file `number` was made of, and its bytes."""
+    draw = random.Random(f"{seed} {number}")
+    chosen = draw.choice(known)
+    data = bytearray(chosen.data)
+    for _ in range(draw.choice((1, 1, 1, 2, 3, 6))):
+        _damage(data, draw, known)
+    if draw.random() < 0.75:  # a file that is no longer of its format is refused before any decoder sees it
+        data[:_START] = chosen.data[:_START]
+    if draw.random() < 0.5:  # a decoder looks no further than a wrong checksum
+        repair(data)
+    return chosen, bytes(data)
+
+
+def repair(data: bytearray) -> None:
+    """Make the checksums of a PNG or OGG file right again, as far as its parts can still be told."""
+    if data[:4] == b"\x89PNG":
+        start = 8
+        while start + 12 <= len(data):
+            end = start + 8 + int.from_bytes(data[start : start + 4], "big")
+            if end + 4 > len(data):
+                break
+            data[end : end + 4] = zlib.crc32(data[start + 4 : end]).to_bytes(4, "big")
+            start = end + 4
+    start = data.find(b"OggS")
+    while start >= 0 and start + 27 <= len(data):
+        lengths = data[start + 27 : start + 27 + data[start + 26]]
+        end = start + 27 + len(lengths) + sum(lengths)
+        data[start + 22 : start + 26] = bytes(4)
+        data[start + 22 : start + 26] = _ogg_checksum(data[start:end]).to_bytes(4, "little")
+        start = data.find(b"OggS", max(start + 27, min(end, len(data))))
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """CRC-32 with the polynomial 04c11db7, from the highest bit down, without any inversion (RFC 3533)."""
+    value = 0
+    for byte in page:
+        value = (value << 8 & 0xFFFFFFFF) ^ _OGG[value >> 24 ^ byte]
+    return value
+
+
+def _damage(data: bytearray, draw: random.Random, known: list[Seed]) -> None:
+    """Change `data` in one way."""
+    size = len(data)
+    if size < 8:
+        data += draw.randbytes(8)
+        return
+    start = draw.randrange(size)
+    end = min(size, start + draw.choice((1, 4, 16, 64, 512)))
+    match draw.randrange(9):
+        case 0:  # flip bits
+            for _ in range(draw.choice((1, 2, 8, 32))):
+                data[draw.randrange(size)] ^= 1 << draw.randrange(8)
+        case 1:  # cut off
+            del data[start:]
+        case 2:  # leave out
+            del data[start:end]
+        case 3:  # repeat
+            data[start:start] = bytes(data[start:end]) * draw.choice((1, 2, 10))
+        case 4:  # exchange two pieces
+            other = draw.randrange(size)
+            data[start:end], data[other : other + end - start] = data[other : other + end - start], data[start:end]
+        case 5:  # the head of one file and the tail of another
+            tail = draw.choice(known).data
+            data[start:] = tail[draw.randrange(len(tail)) :]
+        case 6:  # a number in the header, in either order of bytes
+            place, width = draw.randrange(min(size - 4, 256)), draw.choice((1, 2, 4))
+            value = draw.choice(_NUMBERS) & (1 << 8 * width) - 1
+            data[place : place + width] = value.to_bytes(width, draw.choice(("little", "big")))
+        case 7:  # random bytes
+            data[start:end] = draw.randbytes(end - start)
+        case 8:  # nothing but the start is left
+            data[min(size, draw.choice((12, 32, 128))) :] = draw.randbytes(draw.randrange(1, 1024))
+
+
+class Peaks:
+    """The largest memory that any process of a pool has had, in MiB, read from the system."""
+
+    def __init__(self, pool: DecodePool) -> None:
+        self.resident = self.mapped = 0.0
+        self.processes: set[int] = set()
+        self._pool, self._over = pool, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Peaks:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.05):
+            for pid in self._pool.pids():
+                self.processes.add(pid)
+                try:
+                    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                found = {
+                    name: int(rest.split()[0]) / 1024
+                    for name, _, rest in (line.partition(":") for line in lines)
+                    if name in ("VmHWM", "VmPeak")
+                }
+                self.resident = max(self.resident, found.get("VmHWM", 0.0))
+                self.mapped = max(self.mapped, found.get("VmPeak", 0.0))
+
+
+def fuzz(files: int, seed: int, limits: LimitOptions = LIMITS) -> dict[str, Any]:
+    """What became of `files` damaged files, by format and reason.
+
+    Raises:
+        AssertionError: a result was lost, or is neither an item nor a reason.
+    """
+    known = seeds()
+    names: list[str] = []
+
+    def jobs() -> Iterator[tuple[bytes, Any]]:
+        for number in range(files):
+            chosen, data = mutant(known, seed, number)
+            names.append(chosen.name)
+            yield data, chosen.request
+
+    by_format: dict[str, Counter[str]] = defaultdict(Counter)
+    reasons: Counter[str] = Counter()
+    pool, count, start = DecodePool(limits), 0, time.perf_counter()
+    with Peaks(pool) as peaks:
+        for number, result in enumerate(pool.map(jobs())):
+            assert isinstance(result, dict | MediaError), f"file {number} of seed {seed} gave {type(result)}"
+            count += 1
+            by_format[names[number]]["refused" if isinstance(result, MediaError) else "decoded"] += 1
+            if isinstance(result, MediaError):
+                reasons[_reason(result)] += 1
+    seconds = time.perf_counter() - start
+    assert count == files, f"{files - count} results are lost"
+    pool.close()
+    return {
+        "files": files,
+        "seed": seed,
+        "seconds": seconds,
+        "by format": {name: dict(counts) for name, counts in sorted(by_format.items())},
+        "reasons": dict(reasons.most_common()),
+        "decoders died of": reasons["the decoder stopped while reading it"],
+        "took too long": reasons["decoding took longer than N s"],
+        "processes": len(peaks.processes),
+        "peak MiB resident in a process": peaks.resident,
+        "peak MiB of address space of a process": peaks.mapped,
+    }
+
+
+def _reason(error: MediaError) -> str:
+    """A reason without its numbers and quotations."""
+    return re.sub(r"(?<![A-Za-z])[0-9][0-9.,e+]*", "N", re.sub(r"'.*'", "'...'", str(error)))
+
+
+def record(found: dict[str, Any], smallest: bool, load: float | None) -> Record:
+    outcome = Record(
+        name="fuzz_media",
+        title="Damaged media files through the decoding pool",
+        method=(
+            "Small sound files of every format that Pillow, soundfile, FFmpeg and numpy write are damaged by flipped "
+            "bits, cuts, repeats, exchanges, splices, random bytes and changed header fields, up to six times each, "
+            f"and decoded under {LIMITS.memory} MiB of memory and {LIMITS.patience:g} s for each. A file that is "
+            "decoded all the same, or refused with a reason, is an outcome; a lost result is a failure."
+        ),
+        unit="files/s",
+        larger_is_better=True,
+    )
+    outcome.values["damaged files"] = [found["files"] / found["seconds"]]
+    outcome.facts = found
+    return finish(outcome, smallest=smallest, load=load)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz_media", description=__doc__)
+    parser.add_argument("--files", type=int, default=FILES)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where the record is written")
+    chosen = parser.parse_args(arguments)
+    load = load_average()
+    outcome = record(fuzz(chosen.files, chosen.seed), chosen.files < FILES, load)
+    outcome.write(chosen.records)
+    print(outcome.show())
+
+
+if __name__ == "__main__":
+    main()
