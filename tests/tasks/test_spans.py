@@ -323,3 +323,16 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
         cells = [cell if isinstance(cell, list) else json.loads(cell) for cell in table.sample("events").values]
         assert cells == answers
     assert pq.read_table(tmp_path / "answers.parquet").schema.field("events").type == pa.string()
+
+
+@pytest.mark.parametrize(
+    ("maker", "rows", "epochs"), [(planted_sounds, 160, 4), (planted_series, 160, 4), (planted_clips, 240, 6)]
+)
+def test_planted_spans_are_recovered_with_everything_by_default(
+    maker: Any, rows: int, epochs: int, tmp_path: Path
+) -> None:
+    settings = [f"training.epochs={epochs}", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=0"]
+    model = polymodal.fit(
+        maker(rows, 1), valid=maker(40, 2), test=maker(60, 3), target="events", out=tmp_path / "run", settings=settings
+    )
+    assert model.metrics["test"]["events"]["segment_f1"]["value"] > 0.9
