@@ -64,11 +64,11 @@ class Series(MediaModality):
         """What becomes of a longer one: the end is cut off, or neighbouring steps are averaged."""
         scale: Literal["standard", "item", "none"] = "standard"
         """Bring each channel to mean 0 and deviation 1: over the training rows, in each series by itself, or not."""
-        jitter: float = Field(default=0.0, ge=0, le=2)
+        jitter: float = Field(default=0.3, ge=0, le=2)
         """In training: add normal noise of this deviation, in deviations of the channel."""
         gain: float = Field(default=0.0, ge=0, le=1)
         """In training: make each channel larger or smaller by up to this share."""
-        crop: float = Field(default=0.0, ge=0, lt=1)
+        crop: float = Field(default=0.2, ge=0, lt=1)
         """In training: leave out up to this share of the steps, at the start and the end."""
         mask: float = Field(default=0.0, ge=0, le=1)
         """In training: make a gap of up to this share of the steps."""
