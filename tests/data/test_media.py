@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from polymodal.data.media.image import FORMATS, decode_image, image_size
+from polymodal.data.media.formats import FORMATS as ALLOWED
+from polymodal.data.media.formats import check_format, format_of
+from polymodal.data.media.image import FORMATS, ImageRequest, decode, decode_image, image_size, layout
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.recipe.data import LimitOptions
 
@@ -106,7 +108,92 @@ def test_a_link_as_root_is_followed(root: Path, tmp_path: Path) -> None:
     assert read_bytes("in/a.bin", tmp_path / "alias", LIMITS)[0] == b"abc"
 
 
+# formats
+
+STARTS = {
+    "PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "JPEG": b"\xff\xd8\xff\xe0\0\x10JFIF",
+    "WebP": b"RIFF\x24\0\0\0WEBPVP8 ",
+    "GIF": b"GIF89a\x10\0\x10\0",
+    "BMP": b"BM\x7a\0\0\0\0\0\0\0\x7a\0\0\0\x6c\0\0\0",
+    "TIFF": b"II*\0\x08\0\0\0",
+    "WAV": b"RIFF\x24\0\0\0WAVEfmt ",
+    "FLAC": b"fLaC\0\0\0\x22",
+    "OGG": b"OggS\0\x02\0\0",
+    "MP3": b"\xff\xfb\x90\x64\0\0",
+    "AAC": b"\xff\xf1\x50\x80\0\0",
+    "MP4": b"\0\0\0\x20ftypisom\0\0\2\0",
+    "Matroska": b"\x1a\x45\xdf\xa3\x01\0\0\0",
+    "AVI": b"RIFF\x24\0\0\0AVI LIST",
+    "MPEG": b"\0\0\x01\xba\x21\0\1\0",
+    "npy": b"\x93NUMPY\x01\0v\0{'descr': '<f4'",
+    "text": "größe,BM\n1,2\n".encode(),
+}
+OTHERS = {
+    "PDF": b"%PDF-1.7\n%",
+    "ZIP": b"PK\x03\x04\x14\0\0\0",
+    "AIFF": b"FORM\0\0\0\x24AIFFCOMM",
+    "HEIF": b"\0\0\0\x20ftypavif\0\0\0\0",
+    None: b"\x01\x02\x03\x04\x05\x06\x07\x08",
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_formats_are_told_by_their_first_bytes(name: str) -> None:
+    assert format_of(STARTS[name]) == name
+    kinds = [kind for kind, formats in ALLOWED.items() if name in formats]
+    assert kinds
+    for kind in ALLOWED:
+        if kind in kinds:
+            assert check_format(kind, STARTS[name]) == name
+        else:
+            with pytest.raises(MediaError, match=f"known format .*first bytes are those of {name}"):
+                check_format(kind, STARTS[name])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_formats_on_no_list(name: str | None) -> None:
+    assert format_of(OTHERS[name]) == name
+    for kind in ALLOWED:
+        with pytest.raises(MediaError, match=f"those of {name}$" if name else r"npy|WebP\)$|GIF|OGG\)$"):
+            check_format(kind, OTHERS[name])
+
+
+def test_formats_behind_tags_and_later_packets() -> None:
+    tag = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
+    assert format_of(tag + STARTS["FLAC"]) == "FLAC"
+    assert format_of(tag + STARTS["AAC"]) == "AAC"
+    assert format_of(tag + STARTS["MP3"]) == format_of(tag) == "MP3"
+    assert format_of((b"G" + bytes(187)) * 4) == "MPEG"
+    assert format_of(b"BM, the code of a column,\n1,2\n") == "text"
+    assert format_of("a,b\n1,ü"[:-1].encode() + "ü".encode()[:1]) == "text"
+    assert format_of("größe\n".encode("latin-1")) is None
+    assert format_of("a,b\n".encode("utf-16")) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=600), st.sampled_from(list(STARTS.values())), st.integers(0, 20))
+def test_any_bytes_have_a_format_or_none(data: bytes, start: bytes, kept: int) -> None:
+    found = format_of(start[:kept] + data)
+    assert found is None or isinstance(found, str)
+
+
 # images
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_images_as_asked_for(fit: str) -> None:
+    request = ImageRequest(20, fit)
+    found = decode(encoded(halves()), request, LIMITS)
+    ((name, (dtype, shape)),) = layout(request).items()
+    assert list(found) == [name]
+    assert (found[name].dtype, found[name].shape) == (np.dtype(dtype), shape)
+    rows, columns = found[name][:, 10].sum(axis=1) > 0, found[name][10].argmax(axis=1)
+    assert rows.sum() == (15 if fit == "pad" else 20)
+    assert (columns[:9] == 0).all()
+    assert (columns[11:] == 2).all()
+    with pytest.raises(MediaError, match="megapixels"):
+        decode(encoded(halves()), request, SMALL)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
