@@ -55,12 +55,13 @@ def network_with(kind: str, options: dict[str, Any]) -> tuple[Preparation, Netwo
         columns, recipe = sample_table([modality, "number" if modality != "number" else "text"], ["classify"], ROWS)
         recipe["inputs"][f"in_{modality}"]["encoder"] = options
         recipe["fusion"] = "concat"
-    else:
+    elif kind == "fusion":
         columns, recipe = sample_table(["text", "number", "category"], ["classify"], ROWS)
-        if kind == "fusion":
-            recipe["fusion"] = options
-        else:
-            recipe["outputs"]["y_classify"]["decoder"] = options
+        recipe["fusion"] = options
+    else:  # a timeline, which some inputs have and of which some end early
+        columns, recipe = sample_table(["text", "number", "series"], ["spans"], ROWS)
+        recipe["inputs"]["in_series"]["modality"] = {"name": "series", "rate": 10.0}
+        recipe["outputs"]["y_spans"]["decoder"] = options
     for place, spec in enumerate(recipe["inputs"].values()):
         for column in spec["columns"]:
             columns[column][place] = None
