@@ -21,6 +21,7 @@ UNUSABLE: dict[str, Any] = {
     "image": b"these bytes are no image",
     "audio": b"these bytes are no sound",
     "number": float("inf"),
+    "series": [[1.0]],
 }
 
 

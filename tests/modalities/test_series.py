@@ -246,6 +246,12 @@ def test_what_was_fitted_is_saved(tmp_path):
     assert loaded.shape() == modality.shape()
 
 
+def test_reports_show_a_line_for_each_channel(tmp_path):
+    modality, found = prepared({"s": walks()}, tmp_path)
+    drawn = np.asarray(modality.picture({"values": found.items.take(np.array([5]))["values"][0]}))
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 3
+
+
 def test_times_follow_the_rate_or_a_channel(tmp_path):
     arrays = walks()
     modality, found = prepared({"s": arrays}, tmp_path, rate=20.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import PIL.Image
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -20,6 +21,7 @@ from polymodal.errors import RecipeError
 from polymodal.modalities import series_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality
+from polymodal.modalities.pictures import lines
 from polymodal.modalities.series_plan import explore, is_vector, longest_kept, looks_like_series
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Sized, sized
@@ -235,6 +237,9 @@ class Series(MediaModality):
             return super().corrupt(items, kind, strength, draw)
         values = series_changes.damage(items["values"], items["length"], self.deviation, kind, strength, draw)
         return {**items, "values": values.astype(np.float32)}
+
+    def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
+        return lines(item["values"])
 
     def shape(self) -> dict[str, Any]:
         """`channels`; `steps`: most steps of a series; `rate`: steps in a second, where no channel holds the time."""
