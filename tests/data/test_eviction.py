@@ -165,10 +165,12 @@ def test_what_an_interrupted_process_left_goes_after_an_hour(tmp_path: Path) -> 
     folder = store(tmp_path).folder
     (folder / "old.values.raw").write_bytes(b"x" * 50)
     (folder / "new.values.raw.partial").write_bytes(b"x" * 50)
-    os.utime(folder / "old.values.raw", times=(0, time.time() - eviction.ABANDONED - 1))
+    (folder / "notes.txt").write_bytes(b"somebody's own")
+    for name in ("old.values.raw", "notes.txt"):
+        os.utime(folder / name, times=(0, time.time() - eviction.ABANDONED - 1))
     assert evict(tmp_path, PACK + 60) == PACK + 50
     assert evict(tmp_path, 0) == 50
-    assert [path.name for path in folder.iterdir()] == ["new.values.raw.partial"]
+    assert sorted(path.name for path in folder.iterdir()) == ["new.values.raw.partial", "notes.txt"]
 
 
 def test_stores_of_earlier_versions_are_evicted_too(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ VARIABLE = "POLYMODAL_CACHE_GIB"
 DEFAULT_GIB = 20.0
 #: Seconds after which files without keys are what an interrupted process left, and not a pack being written.
 ABANDONED = 3600.0
+#: Of the files of stores, `.u8` in those of earlier versions; whatever else lies there is left alone.
+_SUFFIXES = {".keys", ".raw", ".partial", ".u8"}
 
 _warned: set[Path] = set()
 
@@ -67,6 +69,8 @@ def stored_packs(folder: Path) -> list[StoredPack]:
         kind, dash, _ = store.name.partition("-")
         groups: dict[str, list[tuple[Path, os.stat_result]]] = {}
         for entry in sorted(os.scandir(store), key=lambda entry: entry.name):
+            if os.path.splitext(entry.name)[1] not in _SUFFIXES:
+                continue
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat()
                 groups.setdefault(entry.name.partition(".")[0], []).append((Path(entry.path), status))
