@@ -49,6 +49,18 @@ def test_of_every_fusion(fusion: str) -> None:
     assert_rows_stand_alone(preparation, prepared, network_of(preparation))
 
 
+@pytest.mark.parametrize("fusion", ["concat", "late"])
+@pytest.mark.parametrize("decoder", components("decoder"))
+def test_of_every_decoder(decoder: str, fusion: str) -> None:
+    """Over a timeline too, of inputs that are long, short or missing."""
+    columns, recipe = sample_table(["text", "series"], ["spans", "classify"], rows=8)
+    columns["text"][1], columns["series"][2] = None, None
+    for output in recipe["outputs"].values():
+        output["decoder"] = decoder
+    preparation, prepared = prepare(columns, **recipe, fusion=fusion)
+    assert_rows_stand_alone(preparation, prepared, network_of(preparation))
+
+
 @pytest.mark.parametrize("fusion", components("fusion"))
 def test_what_stands_in_padding_reaches_nothing(fusion: str) -> None:
     """Positions that the mask calls padding may hold anything."""
