@@ -131,8 +131,9 @@ class Audio(MediaModality):
         return self.request().samples
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
-        values = torch.from_numpy(items["values"]).transpose(1, 2).float() / 32_768
-        return {"values": values.contiguous(), "length": torch.from_numpy(items["length"])}
+        values = torch.from_numpy(items["values"]).transpose(1, 2)
+        scaled = values.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 32_768)
+        return {"values": scaled, "length": torch.from_numpy(items["length"])}
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         values, length, chosen = data["values"], data["length"], self.options

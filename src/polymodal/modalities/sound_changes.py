@@ -19,7 +19,7 @@ CLEAN, NOISY, TALKERS = 30.0, -5.0, 4
 def gain(values: Tensor, decibels: float) -> Tensor:
     """Each item louder or quieter by up to `decibels`, evenly drawn; never so loud that it would pass full scale."""
     factor = 10 ** (decibels * (2 * torch.rand(len(values)) - 1) / 20)
-    peak = values.abs().amax((1, 2)).clamp_min(1e-6)
+    peak = torch.maximum(values.amax((1, 2)), -values.amin((1, 2))).clamp_min(1e-6)
     return values * torch.minimum(factor.to(values), (1 / peak).clamp_min(1)).view(-1, 1, 1)
 
 
@@ -32,16 +32,17 @@ def add_noise(values: Tensor, length: Tensor, lowest: float) -> Tensor:
     power = values.square().sum((1, 2)) / (length.clamp_min(1) * values.shape[1])
     level = (power * (10 ** (-ratio / 10)).to(values)).sqrt().view(-1, 1, 1)
     noise = torch.randn(values.shape, dtype=values.dtype).to(values.device)
-    return values + level * noise * _real(values, length)
+    return noise.mul_(level).mul_(_real(values, length)).add_(values)
 
 
 def shift(values: Tensor, length: Tensor, share: float) -> Tensor:
     """Move each item later or earlier by up to `share` of its length; silence fills the gap, the other end is lost."""
-    move = (share * (2 * torch.rand(len(values)) - 1)).to(values.device) * length
-    source = torch.arange(values.shape[2], device=values.device) - move.round().long().view(-1, 1)
-    inside = (source >= 0) & (source < length.view(-1, 1))
-    place = source.clamp(0, values.shape[2] - 1)[:, None, :].expand(values.shape)
-    return values.gather(2, place) * (inside.unsqueeze(1) & _real(values, length))
+    steps = (share * (2 * torch.rand(len(values)) - 1) * length.cpu()).round().long().tolist()
+    moved = torch.zeros_like(values)
+    for row, source, count, step in zip(moved, values, length.tolist(), steps, strict=True):  # no index of every sample
+        first, last = max(0, step), min(count, count + step)
+        row[:, first:last] = source[:, first - step : last - step]
+    return moved
 
 
 def _real(values: Tensor, length: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from polymodal.data.media.source import MediaError
 from polymodal.errors import MissingExtraError
 from polymodal.recipe.data import LimitOptions
 
-#: Samples of each channel read at a time.
-STRETCH = 65_536
+#: Numbers read at a time. The reader of plain sounds seeks after each time, which is slow in MP3, so these are many.
+STRETCH = 2**19
 #: A sound track of a clip that starts later than the clip by more than this many seconds has silence put before it.
 _LATE = 0.02
 # What the readers of streams call each format that `formats` knows.
@@ -126,8 +126,8 @@ def _plain_track(file: Any) -> Track:
     """The sound of a file that holds nothing else."""
 
     def stretches() -> Iterator[np.ndarray]:
-        done = 0
-        while len(samples := file.read(STRETCH, dtype="float32", always_2d=True)):
+        done, count = 0, STRETCH // max(1, file.channels)
+        while len(samples := file.read(count, dtype="float32", always_2d=True)):
             done += len(samples)
             yield samples
         if done < file.frames:
@@ -186,7 +186,7 @@ def _seconds(container: Any, stream: Any) -> float | None:
 def _silence(seconds: float, header: Header) -> Iterator[np.ndarray]:
     left = round(seconds * header.rate)
     while left > 0:
-        count = min(left, STRETCH)
+        count = min(left, STRETCH // header.channels)
         yield np.zeros((count, header.channels), np.float32)
         left -= count
 
