@@ -1,0 +1,170 @@
+"""Small seeded sets of clips, sounds and pictures with a planted signal, as dicts of columns.
+
+A clip is an animated GIF and a sound a WAV file, both as bytes, so that the sets pass through the decoders as files do.
+"""
+
+from __future__ import annotations
+
+import io
+import wave
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Columns = dict[str, list[Any]]
+
+SIDE = 32
+FRAME_MILLISECONDS = 100
+RATE = 8_000
+TONE_SECONDS = 0.2
+#: Each digit's two tones in Hz, one after the other: the row and the column of the telephone keypad (ITU-T Q.23).
+DIGIT_TONES = [
+    (941, 1336),
+    *((row, column) for row in (697, 770, 852) for column in (1209, 1336, 1477)),
+]
+#: Share of cells that are drowned in noise where a set has noisy cells.
+DROWNED = 0.25
+
+
+def moving_shapes(rows: int, seed: int) -> Columns:
+    """`clip`: a figure that slides or changes its size on a noisy ground, 6 to 10 frames of 32 x 32 pixels, 10 a
+    second; `motion` is "forward" (to the right, or growing) or "backward" (to the left, or shrinking).
+
+    A backward clip is a forward one with its frames in reverse, so no frame, nor all of them in any order, says
+    anything about the motion. Both are equally frequent.
+    """
+    generator = np.random.default_rng(seed)
+    forward = _balanced(rows, 2, generator) == 1
+    clips = [clip_bytes(_moving_figure(ahead, 1.0, generator)) for ahead in forward.tolist()]
+    return {"clip": clips, "motion": np.where(forward, "forward", "backward").tolist()}
+
+
+def moving_shapes_with_sound(rows: int, seed: int, drowned: float = DROWNED) -> Columns:
+    """`clip` as in `moving_shapes` and `sound`, four tones that rise or fall; `motion` is "forward" where the figure
+    slides right or grows and the tones rise, and "backward" where all of this is reversed.
+
+    Either input tells, by its order in time alone, but a share `drowned` of the clips shows no figure and of the
+    sounds no tones, independently: one input alone is right in 1 - drowned / 2 of the rows, both together in 1 -
+    drowned^2 / 2.
+    """
+    generator = np.random.default_rng(seed)
+    forward = _balanced(rows, 2, generator) == 1
+    columns: Columns = {"clip": [], "sound": []}
+    for ahead in forward.tolist():
+        seen, heard = (generator.random(2) >= drowned).tolist()
+        columns["clip"].append(clip_bytes(_moving_figure(ahead, float(seen), generator)))
+        columns["sound"].append(wav_bytes(_scale(ahead, float(heard), generator)))
+    return columns | {"motion": np.where(forward, "forward", "backward").tolist()}
+
+
+def motion_against_sound(rows: int, seed: int) -> Columns:
+    """`clip` and `sound` as in `moving_shapes_with_sound`, none of them drowned; `agree` is "yes" where the figure
+    moves forward and the tones rise, or neither.
+
+    The four pairs are equally frequent: neither input alone says anything, nor do both without their order in time.
+    """
+    generator = np.random.default_rng(seed)
+    pair = _balanced(rows, 4, generator)
+    forward, rising = pair % 2 == 1, pair // 2 == 1
+    return {
+        "clip": [clip_bytes(_moving_figure(ahead, 1.0, generator)) for ahead in forward.tolist()],
+        "sound": [wav_bytes(_scale(ahead, 1.0, generator)) for ahead in rising.tolist()],
+        "agree": np.where(forward == rising, "yes", "no").tolist(),
+    }
+
+
+def spoken_digits(rows: int, seed: int, drowned: float = DROWNED) -> Columns:
+    """`image`: PIL, a digit drawn somewhere on 32 x 32 pixels; `sound`: its two keypad tones, one after the other;
+    `digit`: "0" to "9", equally frequent.
+
+    Noise is drawn for each cell: some in most, and so much in a share `drowned` of the pictures and of the sounds,
+    independently, that little is left of the digit. Then the other input often still tells.
+    """
+    generator = np.random.default_rng(seed)
+    digits = _balanced(rows, 10, generator).tolist()
+    columns: Columns = {"image": [], "sound": []}
+    for digit in digits:
+        dim, faint = (generator.random(2) < drowned).tolist()
+        columns["image"].append(_digit_picture(digit, dim, generator))
+        columns["sound"].append(wav_bytes(_digit_tones(digit, faint, generator)))
+    return columns | {"digit": [str(digit) for digit in digits]}
+
+
+def clip_bytes(frames: np.ndarray) -> bytes:
+    """Grey frames `[frames, height, width]` uint8 as an animated GIF, which keeps every pixel."""
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    encoded = io.BytesIO()
+    first.save(encoded, "GIF", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0)
+    return encoded.getvalue()
+
+
+def wav_bytes(values: np.ndarray) -> bytes:
+    """A waveform from -1 to 1 as a WAV file: mono, 16 bits, 8,000 samples a second; louder is clipped."""
+    encoded = io.BytesIO()
+    with wave.open(encoded, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((values.clip(-1, 1) * 32_767).astype("<i2").tobytes())
+    return encoded.getvalue()
+
+
+def _balanced(rows: int, kinds: int, generator: np.random.Generator) -> np.ndarray:
+    return generator.permutation(np.arange(rows) % kinds)
+
+
+def _moving_figure(forward: bool, strength: float, generator: np.random.Generator) -> np.ndarray:
+    """`[frames, 32, 32]` uint8; at strength 0 the noise alone."""
+    frames = int(generator.integers(6, 11))
+    way = np.linspace(0, 1, frames)
+    least, most = 0.12 * SIDE, 0.36 * SIDE
+    if generator.random() < 0.5:
+        radius = np.full(frames, generator.uniform(0.12, 0.2) * SIDE)
+        x = generator.uniform(0.15, 0.3) * SIDE + way * generator.uniform(0.4, 0.55) * SIDE
+    else:
+        radius = least + way * generator.uniform(0.6, 1) * (most - least)
+        x = np.full(frames, generator.uniform(0.4, 0.6) * SIDE)
+    y = generator.uniform(0.4, 0.6) * SIDE
+    brightness, round_ = generator.uniform(80, 140) * strength, generator.random() < 0.5
+    clip = generator.integers(0, 100, (frames, SIDE, SIDE)).astype(np.float64)
+    for frame, centre, size in zip(clip, x, radius, strict=True):
+        shape = Image.new("L", (SIDE, SIDE))
+        draw = ImageDraw.Draw(shape)
+        (draw.ellipse if round_ else draw.rectangle)((centre - size, y - size, centre + size, y + size), fill=1)
+        frame += brightness * np.asarray(shape)
+    return (clip if forward else clip[::-1]).astype(np.uint8)
+
+
+def _scale(rising: bool, strength: float, generator: np.random.Generator) -> np.ndarray:
+    """Four tones, each a quarter higher (or lower) than the one before, in noise; at strength 0 the noise alone."""
+    pitches = generator.uniform(300, 600) * 1.25 ** np.arange(4)
+    tones = _tones(pitches if rising else pitches[::-1], generator)
+    return 0.25 * strength * tones + 0.1 * generator.normal(size=len(tones))
+
+
+def _digit_picture(digit: int, drowned: bool, generator: np.random.Generator) -> Image.Image:
+    shape = Image.new("L", (SIDE, SIDE))
+    font = ImageFont.load_default(size=float(generator.uniform(20, 26)))
+    place = tuple(generator.uniform(0.4 * SIDE, 0.6 * SIDE, 2).tolist())
+    ImageDraw.Draw(shape).text(place, str(digit), fill=255, font=font, anchor="mm")
+    contrast, noise = (0.1, 60.0) if drowned else (generator.uniform(0.5, 1), generator.uniform(10, 40))
+    pixels = 70 + 0.5 * contrast * np.asarray(shape, np.float64) + noise * generator.normal(size=(SIDE, SIDE))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _digit_tones(digit: int, drowned: bool, generator: np.random.Generator) -> np.ndarray:
+    tones = _tones(np.array(DIGIT_TONES[digit]) * generator.uniform(0.98, 1.02), generator)
+    loudness, noise = (0.02, 0.3) if drowned else (generator.uniform(0.1, 0.3), generator.uniform(0.02, 0.1))
+    return loudness * tones + noise * generator.normal(size=len(tones))
+
+
+def _tones(pitches: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Sine tones in Hz one after the other, from -1 to 1, each from a phase of its own and without clicks."""
+    count = round(TONE_SECONDS * RATE)
+    moment = np.arange(count) / RATE
+    swell = np.sin(np.linspace(0, np.pi, count)) ** 0.5
+    phases = generator.uniform(0, 2 * np.pi, len(pitches))
+    return np.concatenate(
+        [swell * np.sin(2 * np.pi * pitch * moment + phase) for pitch, phase in zip(pitches, phases, strict=True)]
+    )

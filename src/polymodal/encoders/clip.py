@@ -1,0 +1,131 @@
+"""A clip as a sequence of images."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, SerializeAsAny
+from pydantic_core import PydanticCustomError
+from torch import Tensor, nn
+
+from polymodal.encoders.base import Encoder, EncoderOptions
+from polymodal.encoders.clips import Moments, pack, real_frames, unpack
+from polymodal.encoders.positions import Positions, check_heads
+from polymodal.encoders.recurrent import TwoWayLSTM
+from polymodal.nn.transformer import TransformerBlock
+from polymodal.recipe.options import Options as ComponentOptions
+from polymodal.recipe.options import Size, Sized, sized
+from polymodal.recipe.slots import Slot
+from polymodal.registry import build, components, register
+
+
+class FrameSlot(Slot):
+    """The encoders that read images."""
+
+    def parse(self, value: Any) -> ComponentOptions:
+        name = value.get("name") if isinstance(value, dict) else getattr(value, "name", value)
+        encoder = components(self.kind).get(name) if isinstance(name, str) else None
+        if encoder is not None and encoder.modality != "image":
+            raise PydanticCustomError(
+                "component",
+                "{name} reads {modality}, but the frames of a clip are images: choose from {known}",
+                {"name": repr(name), "modality": encoder.modality, "known": ", ".join(self._known())},
+            )
+        return super().parse(value)
+
+    def _known(self) -> dict[str, type[ComponentOptions]]:
+        found = components(self.kind).items()
+        return {name: encoder.Options for name, encoder in found if encoder.modality == "image"}
+
+
+@register
+class Clip(Encoder):
+    """Each frame through an image encoder, then a network over time (Donahue et al., "Long-Term Recurrent Convolutional
+    Networks for Visual Recognition and Description", 2015; Karpathy et al., "Large-Scale Video Classification with
+    Convolutional Neural Networks", 2014, for the mean).
+
+        f_t = mean of the tokens of frame t
+        mean:         x_t = f_t
+        lstm:         x_t = [forward state; backward state] over f + m(times)
+        transformer:  x = blocks over f + p(order) + m(times)
+
+    Each frame is a token. All real frames of a batch go through the image encoder at once, and none of the
+    padding does. In `mean` a frame knows nothing of the others nor of its place: the clip is the mean of its
+    frames, in whatever order. The other two are told the seconds of each frame, since clips differ in how
+    densely their frames lie.
+
+    Raises:
+        RecipeError: `heads` does not divide the common width, or the image encoder refuses an option.
+    """
+
+    class Options(EncoderOptions):
+        name: Literal["clip"] = "clip"
+        frames: Annotated[SerializeAsAny[ComponentOptions], FrameSlot("encoder", "resnet")] = Field(
+            default="resnet", validate_default=True
+        )
+        """The image encoder that reads each frame: a name, or a mapping with its options."""
+        temporal: Literal["mean", "lstm", "transformer"] = "transformer"
+        """How the frames become a sequence: each by itself, by a recurrent network, or by self-attention."""
+        layers: int = sized(2, 2, 4, ge=1, le=24)
+        """Layers over time, in `lstm` and `transformer`."""
+        heads: int = sized(4, 4, 8, ge=1)
+        """Attention heads of `transformer`; they must divide the common width."""
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Share of units dropped in training in the layers over time."""
+
+        def at_size(self, size: Size) -> Self:
+            filled = super().at_size(size)
+            frames = filled.frames
+            return filled.model_copy(update={"frames": frames.at_size(size)} if isinstance(frames, Sized) else {})
+
+    modality: ClassVar[str] = "video"
+
+    def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
+        super().__init__(options, shape=shape, width=width)
+        self.frames: Encoder = build("encoder", options.frames, "frames", shape=shape, width=width)
+        self.temporal = options.temporal
+        self.width = self.frames.width
+        if self.temporal == "mean":
+            return
+        self.project = nn.Identity() if self.width == width else nn.Linear(self.width, width)
+        self.moments = Moments(width)
+        if self.temporal == "lstm":
+            self.recurrent = TwoWayLSTM(width, width, options.layers, options.dropout)
+            self.width = self.recurrent.width
+            return
+        check_heads(options.heads, width)
+        self.width = width
+        self.positions = Positions("sincos", shape["frames"], width)
+        self.dropout = nn.Dropout(options.dropout)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, options.heads, options.dropout) for _ in range(options.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """`pixels [items, frames, 3, height, width]` uint8, `times [items, frames]`, `length [items]` -> `[items,
+        frames, width]`.
+        """
+        real = real_frames(data)
+        x = unpack(_summaries(self.frames, pack(data["pixels"], real)), real)
+        if self.temporal == "mean":
+            return x, real
+        x = self.project(x)
+        x = x + self.moments(data["times"])
+        if self.temporal == "lstm":
+            return self.recurrent(x, data["length"]), real
+        x = self.dropout(self.positions(x))
+        for block in self.blocks:
+            x = block(x, real)
+        return self.norm(x), real
+
+    def times(self, data: dict[str, Tensor], length: int) -> Tensor:
+        """The moments of the frames."""
+        return data["times"]
+
+
+def _summaries(encoder: Encoder, pixels: Tensor) -> Tensor:
+    """The mean of each image's tokens, `[images, width]`."""
+    features, mask = encoder({"pixels": pixels})
+    weight = mask.to(features.dtype).unsqueeze(-1)
+    return (features * weight).sum(1) / weight.sum(1)
