@@ -10,6 +10,7 @@ BENCHMARKS = (
     "memory",
     "machine_choice",
     "frame_sampling",
+    "log_mel",
     "transformers_trainer",
     "ludwig_library",
 )

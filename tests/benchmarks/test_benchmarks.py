@@ -20,7 +20,7 @@ from benchmarks.report import page
 
 from benchmarks import BENCHMARKS
 
-OWN = [name for name in BENCHMARKS if name not in ("transformers_trainer", "ludwig_library")]
+OWN = [name for name in BENCHMARKS if name not in ("log_mel", "transformers_trainer", "ludwig_library")]
 LINUX_ONLY = ("memory",)
 
 

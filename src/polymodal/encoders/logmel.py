@@ -126,10 +126,9 @@ class LogMel(nn.Module):
         sound = torch.cat([sound[:, 1 : half + 1].flip(-1), sound], dim=1)
         result = sound.new_empty(len(sound), frames, self.options.mels)
         for start in range(0, len(sound), step := max(1, CHUNK // sound.shape[1])):
-            spectrum = torch.fft.rfft(
-                sound[start : start + step].unfold(1, self.samples, self.hop)[:, :frames] * self.window
-            )
-            power = torch.view_as_real(spectrum).square().sum(-1)
+            windows = sound[start : start + step].unfold(1, self.samples, self.hop)[:, :frames]
+            spectrum = torch.fft.rfft(windows * self.window)
+            power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
             torch.matmul(power, self.filters, out=result[start : start + step])
         return result.clamp_min_(FLOOR).log10_().view(items, channels, frames, -1)
 
