@@ -13,7 +13,7 @@ from weakref import WeakSet
 import numpy as np
 
 from polymodal.data.media.crew import Crew
-from polymodal.data.media.process import Item, WorkerLost, WorkerProcess, WorkerSlow
+from polymodal.data.media.process import Item, WorkerLost, WorkerProcess, WorkerSlow, size_of
 from polymodal.data.media.schedule import Schedule
 from polymodal.data.media.source import MediaError
 from polymodal.errors import MissingExtraError, PolymodalError
@@ -169,12 +169,13 @@ class DecodePool:
                 answer = worker.answer(deadline)
                 result: Result
                 if "fields" in answer:
-                    size = worker.size(answer, item.request)
+                    shapes = worker.shapes(answer, item.request)
+                    size = size_of(shapes)
                     if not run.has_room(size):
                         done = run.deliver(done)
                         run.make_room(item, size)
                         deadline = time.monotonic() + self.limits.patience
-                    result = worker.arrays(answer, item.request, deadline)
+                    result = worker.arrays(shapes, deadline)
                 elif "reason" in answer:
                     result = MediaError(answer["reason"])
                 elif "missing" in answer:

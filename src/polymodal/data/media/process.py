@@ -31,6 +31,8 @@ _PIPE = 2**20
 # Libraries in a decoding process use one thread: processes are what runs at the same time.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
 
+Shapes = dict[str, tuple[str, tuple[int, ...]]]
+
 
 class WorkerLost(Exception):
     """The process has ended, or answers what no sound process would."""
@@ -132,26 +134,38 @@ class WorkerProcess:
         """
         return self._header(deadline)
 
-    def arrays(self, answer: dict[str, Any], request: Any, deadline: float) -> dict[str, np.ndarray]:
-        """What was decoded: the arrays that follow an answer with `fields`.
+    def arrays(self, shapes: Shapes, deadline: float) -> dict[str, np.ndarray]:
+        """The arrays that follow an answer with `fields`; `shapes` are those of that answer.
 
         Raises:
-            WorkerLost: the process has ended, or the arrays are not what `request` asks for.
+            WorkerLost: the process has ended.
             WorkerSlow: they are not complete at `deadline`.
         """
         found = {}
-        for name, (dtype, shape) in self._shapes(answer, request).items():
+        for name, (dtype, shape) in shapes.items():
             found[name] = np.empty(shape, dtype)
             self._fill(found[name].reshape(-1).view(np.uint8).data, deadline)
         return found
 
-    def size(self, answer: dict[str, Any], request: Any) -> int:
-        """Bytes of the arrays that follow an answer; 0 where it has none."""
-        if "fields" not in answer:
-            return 0
-        return sum(
-            np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in self._shapes(answer, request).values()
-        )
+    def shapes(self, answer: dict[str, Any], request: Any) -> Shapes:
+        """Type and shape of each array that follows an answer, checked: a process that a damaged file has led astray
+        may say anything.
+
+        Raises:
+            WorkerLost: they are not what `request` asks for.
+        """
+        layout = _described(request)[2]
+        found = {}
+        for name, shape in answer["fields"].items():
+            if name not in layout or not all(isinstance(size, int) and size >= 0 for size in shape):
+                raise WorkerLost
+            dtype, record = layout[name]
+            found[name] = (dtype, tuple(shape))
+            if tuple(shape) != record and tuple(shape[1:]) != record:
+                raise WorkerLost
+        if size_of(found) > self.limits.memory * 2**20:
+            raise WorkerLost
+        return found
 
     def stop(self) -> None:
         """End the process, whatever it does."""
@@ -176,27 +190,12 @@ class WorkerProcess:
         self._output.close()
         self._marks.close()
 
-    def _shapes(self, answer: dict[str, Any], request: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of each array, checked: a process that a damaged file has led astray may say anything."""
-        layout = _described(request)[2]
-        found = {}
-        for name, shape in answer["fields"].items():
-            if name not in layout or not all(isinstance(size, int) and size >= 0 for size in shape):
-                raise WorkerLost
-            dtype, record = layout[name]
-            if tuple(shape) != record and tuple(shape[1:]) != record:
-                raise WorkerLost
-            if np.dtype(dtype).itemsize * math.prod(shape) > self.limits.memory * 2**20:
-                raise WorkerLost
-            found[name] = (dtype, tuple(shape))
-        return found
-
     def _header(self, deadline: float) -> dict[str, Any]:
         length = int.from_bytes(self._exactly(4, deadline), "little")
         if length > _LARGEST_HEADER:
             raise WorkerLost
         try:
-            header = json.loads(self._exactly(length, deadline))
+            header = json.loads(self._exactly(length, deadline).decode())
         except ValueError as error:
             raise WorkerLost from error
         if not isinstance(header, dict):
@@ -243,6 +242,11 @@ class WorkerProcess:
                     rest = rest[written:]
         except (OSError, ValueError) as error:
             raise WorkerLost from error
+
+
+def size_of(shapes: Shapes) -> int:
+    """Bytes of the arrays."""
+    return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in shapes.values())
 
 
 def _wait(descriptor: int, event: int, deadline: float) -> None:

@@ -18,8 +18,8 @@ Result = dict[str, np.ndarray] | MediaError
 HELD = 256 * 2**20
 # A bunch goes to a process at once: about so much work, and never more than so many files or bytes.
 BUNCH_SECONDS = 0.05
-BUNCH_FILES = 64
-BUNCH_BYTES = 2**20
+BUNCH_FILES = 128
+BUNCH_BYTES = 2 * 2**20
 
 
 class Schedule:
@@ -43,10 +43,7 @@ class Schedule:
     # for the thread that draws results
 
     def wants_more(self) -> bool:
-        with self._work:
-            return self._wants_more()
-
-    def _wants_more(self) -> bool:
+        """Whether another file shall be drawn."""
         enough = 2 * self._crew.count * self._bunch()
         return not self._finished and self._held < HELD and len(self._waiting) < enough
 
@@ -66,6 +63,8 @@ class Schedule:
 
     def join_crew(self) -> bool:
         """Whether another thread shall start; it is counted at once."""
+        if self._members >= self._crew.count:
+            return False
         with self._work:
             more = self._members < min(self._crew.count, self._drawn - self._taken) and bool(self._waiting)
             self._members += more
@@ -78,7 +77,7 @@ class Schedule:
             Exception: whatever has ended another thread.
         """
         with self._ready:
-            if self._taken not in self._results and self._error is None and not self._wants_more():
+            if self._taken not in self._results and self._error is None and not self.wants_more():
                 self._ready.wait(0.2)  # the crew may have grown
             if self._error is not None:
                 raise self._error
@@ -121,7 +120,7 @@ class Schedule:
             while self._waiting and len(bunch) < most and size + len(self._waiting[0].data) <= BUNCH_BYTES:
                 bunch.append(self._waiting.popleft())
                 size += len(bunch[-1].data)
-            if self._wants_more():
+            if self.wants_more():
                 self._ready.notify()
             return bunch
 

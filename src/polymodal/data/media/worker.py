@@ -70,6 +70,7 @@ def main() -> None:
             collected += [pack(answer), *arrays]
             full = sum(len(part) for part in collected) >= _COLLECTED_BYTES
             if full or place == last or time.monotonic() - since >= _COLLECTED_SECONDS:
+                _alarm(0)  # whoever reads may take its time
                 _send(sink, collected)
                 collected, since = [], time.monotonic()
 
@@ -101,6 +102,12 @@ def _bound(limits: LimitOptions) -> float:
     return start + room / 2
 
 
+def _alarm(seconds: float) -> None:
+    """End this process after so many seconds, unless another alarm is set before; 0: never."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def _mapped() -> int:
     """Address space of this process in bytes; 0 where the system does not tell."""
     try:
@@ -123,8 +130,7 @@ def _answer(
 ) -> tuple[dict[str, Any], list[Any]]:
     """The header of one item's answer, and its arrays."""
     start = time.perf_counter()
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, limits.patience)
+    _alarm(limits.patience)
     try:
         check_format(kind, data)
         found = module.decode(data, request, limits)
@@ -139,9 +145,6 @@ def _answer(
         return {"reason": f"decoding it takes more memory than the limit of {limits.memory} MiB"}, []
     except Exception:  # noqa: BLE001  # a decoder may raise anything on damaged bytes; its own words are of no use to a user
         return {"reason": "the file is damaged or cannot be decoded"}, []
-    finally:
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _read(source: BinaryIO) -> dict[str, Any] | None:
