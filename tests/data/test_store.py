@@ -250,3 +250,25 @@ def test_a_pack_that_vanishes_is_not_known(tmp_path: Path) -> None:
     assert other.known(keys([1, 2])).tolist() == [True, False]  # what is mapped stays, what is only listed is gone
     other.add(keys([2]), parts([2]))
     assert np.array_equal(other.open(keys([2, 1])).take(np.arange(2))["pixels"], images([2, 1]))
+
+
+_FEW_FILES = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+from test_store import *
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+try:
+    store(Path(sys.argv[1])).known(keys(range(40)))
+except DataError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+def test_more_packs_than_files_may_be_open_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    one = store(tmp_path)
+    for number in range(40):
+        one.add(keys([number]), parts([number]))
+    command = [sys.executable, "-c", _FEW_FILES, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "ulimit -n" in done.stdout

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
+from polymodal.data import decoded
 from polymodal.data.block import Block
 from polymodal.data.faults import Faults
 from polymodal.data.media.image import square
@@ -68,7 +69,7 @@ def test_every_form_of_a_cell_gives_the_same_pixels(folder):
 
 def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, monkeypatch):
     monkeypatch.setattr(media, "CHUNK", 2)
-    monkeypatch.setattr(media, "PACK", 2 * 32 * 32 * 3)
+    monkeypatch.setattr(decoded, "PACK", 2 * 32 * 32 * 3)
     cells = ["3.png", "big.jpg", None, "0.png", "3.png", "1.png", picture(7)]
     without = modality().prepare(block(cells, folder))
     stored = modality().prepare(block(cells, folder, folder / "cache"))
@@ -82,16 +83,14 @@ def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, m
 
 def test_a_stored_image_is_not_decoded_again_and_a_changed_byte_is(folder, monkeypatch):
     first = modality().prepare(block(["0.png", "1.png"], folder, folder / "cache"))
-    decoded = []
+    met = []
     original = DecodePool.map
-    monkeypatch.setattr(
-        DecodePool, "map", lambda pool, jobs: original(pool, (decoded.append(1) or job for job in jobs))
-    )
+    monkeypatch.setattr(DecodePool, "map", lambda pool, jobs: original(pool, (met.append(1) or job for job in jobs)))
     modality().prepare(block(["0.png", "1.png"], folder, folder / "cache"))
-    assert decoded == []
+    assert met == []
     picture(5).save(folder / "0.png")
     changed = modality().prepare(block(["0.png", "1.png"], folder, folder / "cache"))
-    assert decoded == [1]
+    assert met == [1]
     assert rows(changed)[0] != rows(first)[0]
     assert rows(changed)[1] == rows(first)[1]
 

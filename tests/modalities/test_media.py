@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polymodal.data import decoded as decoded_items
 from polymodal.data.block import Block
+from polymodal.data.decoded import Item
 from polymodal.data.faults import Faults
 from polymodal.data.media.audio import AudioRequest
 from polymodal.data.media.formats import AUDIO_SUFFIXES
@@ -25,7 +27,7 @@ from polymodal.data.prepared import Prepared
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.modalities import media
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.media import Item, MediaModality, is_missing, looks_like, recognised
+from polymodal.modalities.media import MediaModality, is_missing, looks_like, recognised
 from polymodal.preparation import BLOCK_BYTES, BLOCK_ROWS, FEWEST_BLOCK_ROWS, Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
@@ -130,13 +132,13 @@ def test_every_form_of_a_cell_is_the_same_item(folder: Path, decoded: list[bytes
     assert len(prepared.items) == 2  # a sound in memory is not known by its file
 
 
-@pytest.mark.parametrize("pack", [1, media.PACK])
+@pytest.mark.parametrize("pack", [1, decoded_items.PACK])
 @pytest.mark.parametrize("chunk", [2, media.CHUNK])
 def test_items_are_the_same_with_a_store_without_one_and_in_any_order(
     chunk: int, pack: int, folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
 ) -> None:
     monkeypatch.setattr(media, "CHUNK", chunk)
-    monkeypatch.setattr(media, "PACK", pack)
+    monkeypatch.setattr(decoded_items, "PACK", pack)
     cells: list[Any] = [
         "3.wav",
         None,

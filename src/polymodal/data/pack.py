@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -72,7 +73,7 @@ class Pack:
         """Map the pack and hold it; False if it was evicted in the meantime.
 
         Raises:
-            DataError: the pack is damaged.
+            DataError: the pack is damaged, or this process may not open more files.
         """
         if self.arrays is not None:
             return True
@@ -103,6 +104,14 @@ class Pack:
             if (self.folder / f"{self.name}.keys").exists():
                 raise _damaged(self.folder, self.name) from None
             return None
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            raise DataError(
+                "the decoded media lie in more files than this process may have open; allow more (ulimit -n), or "
+                "delete them (polymodal cache --clear) and run again: they are decoded anew, into fewer files",
+                file=str(self.folder),
+            ) from None
 
     def _file(self, field: str) -> Path:
         return self.folder / f"{self.name}.{field}.raw"

@@ -13,12 +13,13 @@ from pydantic import Field
 from torch import Tensor
 
 from polymodal.data.block import Block
+from polymodal.data.decoded import Item
 from polymodal.data.media.image import SUFFIXES, ImageRequest, decode_image, image_size, square
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.modalities import augment, picture_changes
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.media import Item, MediaModality, looks_like, recognised
+from polymodal.modalities.media import MediaModality, looks_like, recognised
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register

@@ -18,10 +18,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from polymodal.data.block import Block
+from polymodal.data.decoded import Decoded, Layout
+from polymodal.data.decoded import Item as Item
 from polymodal.data.media.formats import FORMATS, format_of
 from polymodal.data.media.pool import decoding_pool
 from polymodal.data.media.source import MediaError, read_bytes
-from polymodal.data.prepared import FixedItems, Items, Prepared, RaggedItems
+from polymodal.data.prepared import Prepared
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.data.store import MediaStore, content_key
 from polymodal.modalities.base import Modality, ModalityOptions
@@ -30,12 +32,8 @@ from polymodal.recipe.data import LimitOptions
 #: Cells read, and bytes of encoded media held, before they go to the decoders.
 CHUNK = 256
 CHUNK_BYTES = 128 * 2**20
-#: Bytes of decoded items held before they go to the store: few large packs are read faster than many small.
-PACK = 256 * 2**20
 #: Limits that do not bear on what a decoded item holds: on reading, which comes before, and on decoding processes.
 ELSEWHERE = {"megabytes", "patience", "memory", "workers"}
-
-Item = dict[str, np.ndarray]
 
 
 class MediaModality(Modality):
@@ -92,7 +90,7 @@ class MediaModality(Modality):
                 name = _identity(cell)
                 cells.setdefault(name, cell)
                 positions.setdefault(name, []).append(position)
-        decoded = _Decoded(self._store(block), self._layout(), self.ragged)
+        decoded = Decoded(self._store(block), self._layout(), self.ragged)
         index = np.full(len(block), -1, np.int64)
         place: dict[bytes, int] = {}
         faults: list[tuple[int, str, str | None]] = []
@@ -105,7 +103,7 @@ class MediaModality(Modality):
             block.fault(position, self.column, reason, file)
         return Prepared(index, decoded.items(list(place)), list(place))
 
-    def _decode(self, cells: list[Any], block: Block, decoded: _Decoded) -> list[bytes | MediaError | None]:
+    def _decode(self, cells: list[Any], block: Block, decoded: Decoded) -> list[bytes | MediaError | None]:
         """The content key of each cell, why it cannot be used, or None where it holds no such media; what was not
         known before goes into `decoded`.
         """
@@ -175,53 +173,12 @@ class MediaModality(Modality):
             self._stores[block.cache, text] = store
         return self._stores[block.cache, text]
 
-    def _layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        layout: dict[str, tuple[str, tuple[int, ...]]] = _decoder(self.media).layout(self.request())
+    def _layout(self) -> Layout:
+        layout: Layout = _decoder(self.media).layout(self.request())
         return layout
 
     def _record_bytes(self) -> int:
         return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self._layout().values())
-
-
-class _Decoded:
-    """Decoded items of one block on their way to the store, or into memory where there is none."""
-
-    def __init__(self, store: MediaStore | None, layout: dict[str, tuple[str, tuple[int, ...]]], ragged: bool) -> None:
-        self.store, self.layout, self.ragged = store, layout, ragged
-        self.fresh: dict[bytes, Item] = {}
-        self.size = 0
-
-    def unknown(self, keys: list[bytes]) -> list[bytes]:
-        if self.store is None:
-            return keys
-        return [key for key, known in zip(keys, self.store.known(keys), strict=True) if not known]
-
-    def put(self, key: bytes, item: Item) -> None:
-        self.fresh[key] = item
-        self.size += sum(array.nbytes for array in item.values())
-        if self.store is not None and self.size >= PACK:
-            self._move(self.store)
-
-    def items(self, keys: list[bytes]) -> Items:
-        """The items of `keys`, in their order."""
-        if self.store is not None:
-            self._move(self.store)
-            return self.store.open(keys)
-        chosen = [self.fresh[key] for key in keys]
-        none = {name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self.layout.items()}
-        if not self.ragged:
-            return FixedItems(
-                {name: np.stack([item[name] for item in chosen]) if chosen else none[name] for name in none}
-            )
-        lengths = [len(next(iter(item.values()))) for item in chosen]
-        arrays = {name: np.concatenate([none[name], *(item[name] for item in chosen)]) for name in none}
-        return RaggedItems(arrays, np.cumsum([0, *lengths], dtype=np.int64))
-
-    def _move(self, store: MediaStore) -> None:
-        if self.fresh:
-            store.add(list(self.fresh), list(self.fresh.values()))
-            self.fresh.clear()
-            self.size = 0
 
 
 def recognised(sample: ColumnSample, test: Callable[[Any], bool], noun: str) -> Guess | None:
