@@ -326,13 +326,13 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("maker", "rows", "epochs"), [(planted_sounds, 160, 4), (planted_series, 160, 4), (planted_clips, 240, 6)]
+    ("maker", "rows", "epochs"), [(planted_sounds, 120, 4), (planted_series, 100, 4), (planted_clips, 200, 5)]
 )
 def test_planted_spans_are_recovered_with_everything_by_default(
     maker: Any, rows: int, epochs: int, tmp_path: Path
 ) -> None:
     settings = [f"training.epochs={epochs}", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=0"]
     model = polymodal.fit(
-        maker(rows, 1), valid=maker(40, 2), test=maker(60, 3), target="events", out=tmp_path / "run", settings=settings
+        maker(rows, 1), valid=maker(30, 2), test=maker(50, 3), target="events", out=tmp_path / "run", settings=settings
     )
     assert model.metrics["test"]["events"]["segment_f1"]["value"] > 0.9
