@@ -210,7 +210,7 @@ def animation(form, frames, durations, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("form", "options"), [("GIF", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize(("form", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
 def test_animations_are_composed_and_timed(form, options):
     """Each frame differs from the one before in a small square only, so files hold just that."""
     frames = np.zeros((6, 32, 32, 3), np.uint8)

@@ -32,7 +32,7 @@ from polymodal.registry import register
 
 #: Files that are opened to see what a column holds.
 OPENED = 50
-_ANIMATED_SUFFIXES = frozenset({".gif", ".webp"})
+_ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".apng"})
 
 
 @register
@@ -41,7 +41,7 @@ class Video(MediaModality):
 
     A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and `path`, or an
     array `[frames, height, width, 1, 3 or 4]` of uint8, or of floats from 0 to 1, at 25 frames a second. Video files,
-    GIF and WebP (with one frame too) are read.
+    GIF, WebP and PNG (with one frame too) are read.
 
     Prepared: `pixels [items, frames, side, side, 3]` uint8, `times [items, frames]` float32 (seconds from the first
     frame of the clip), `length [items]`; shorter clips are padded with zeros. Collated: `pixels [items, frames, 3,

@@ -15,7 +15,7 @@ _FILMS = ("MP4", "Matroska", "AVI", "MPEG", "OGG")
 FORMATS = {
     "image": ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF"),
     "audio": ("WAV", "FLAC", "MP3", "AAC", *_FILMS),
-    "video": (*_FILMS, "GIF", "WebP"),
+    "video": (*_FILMS, "GIF", "WebP", "PNG"),
     "series": ("npy", "text"),
 }
 """The formats that each kind of media may have. `MP4` includes QuickTime and M4A, `Matroska` WebM, `OGG` Opus and

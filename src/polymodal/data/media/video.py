@@ -74,7 +74,7 @@ def decode(data: bytes, request: VideoRequest, limits: LimitOptions) -> dict[str
 
     Raises:
         MediaError: damage in anything that had to be decoded, an incomplete file, no pictures, or over a limit.
-        MissingExtraError: PyAV is not installed (for other formats than GIF and WebP).
+        MissingExtraError: PyAV is not installed (for other formats than GIF, WebP and PNG).
     """
     if check_format("video", data) in ANIMATIONS:
         return _animated(Animation(data, limits), request)
