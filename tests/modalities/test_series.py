@@ -1,20 +1,25 @@
 """Series: recognised in any form, laid out alike, standardised on training rows, changed and damaged as named."""
 
 import io
+import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from polymodal.data.faults import Faults
 from polymodal.data.table import open_table
 from polymodal.errors import DataError
-from polymodal.fit import plan_fit
+from polymodal.fit import fit, plan_fit
 from polymodal.modalities.series import Series
 from polymodal.modalities.series_plan import infer_layout, longest_kept
+from polymodal.model import Model
 from polymodal.recipe.data import LimitOptions
 from polymodal.registry import components
+
+torch.set_num_threads(1)
 
 NAN = float("nan")
 
@@ -103,6 +108,42 @@ def test_every_form_of_a_cell_gives_the_same_series(tmp_path):
         if form in ("arrays", "lists", "records", "texts", "channels first"):
             assert keys is None or found.keys == keys, form
             keys = found.keys
+
+
+@pytest.mark.parametrize("source", ["rows", "pandas", "polars", "parquet", "jsonl"])
+def test_ragged_lists_of_every_source(source, tmp_path):
+    cells = [[[1, 2.5], [None, 3]], [[4, 5], None, [6, 7]], None, [[0, 1]] * 5]
+    data = tmp_path / f"rows.{source}"
+    if source == "rows":
+        data = [{"s": cell} for cell in cells]
+    elif source == "pandas":
+        data = pytest.importorskip("pandas").DataFrame({"s": cells})
+    elif source == "polars":
+        data = pytest.importorskip("polars").DataFrame({"s": cells}, strict=False)
+    elif source == "parquet":
+        pq.write_table(pa.table({"s": cells}), data)
+    else:
+        data.write_text("".join(json.dumps({"s": cell}) + "\n" for cell in cells))
+    opened = open_table(data, cache=tmp_path / "tables")
+    read = {"s": opened.values("s", np.arange(4))}
+    rows = items(prepared(read, tmp_path)[1])
+    wanted = [[[1, 2.5], [NAN, 3]], [[4, 5], [NAN, NAN], [6, 7]], None, [[0, 1]] * 5]
+    assert rows[2] is None
+    same(rows[:2] + rows[3:], wanted[:2] + wanted[3:])
+
+
+def test_a_saved_model_reads_files_as_it_reads_arrays(tmp_path):
+    arrays = walks(24)
+    for at, array in enumerate(arrays):
+        (tmp_path / f"{at}.csv").write_text(csv(array))
+    columns = {"s": [f"{at}.csv" for at in range(24)], "label": ["a", "b"] * 12}
+    training = {"epochs": 1, "precision": "fp32", "threads": 1}
+    recipe = {"training": training, "width": 16, "evaluation": {"bootstrap": 20}}
+    model = fit(columns, "label", recipe=recipe, root=tmp_path, out=tmp_path / "model")
+    assert model.recipe.inputs["s"].modality.channels == ["x", "y"]
+    loaded = Model.load(tmp_path / "model")
+    one = loaded.predict_proba({"s": columns["s"]}, root=tmp_path)
+    np.testing.assert_array_equal(one, model.predict_proba({"s": arrays}))
 
 
 def test_the_store_gives_what_memory_gives(tmp_path):
