@@ -326,7 +326,7 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("maker", "rows", "epochs"), [(planted_sounds, 120, 4), (planted_series, 100, 4), (planted_clips, 200, 5)]
+    ("maker", "rows", "epochs"), [(planted_sounds, 160, 4), (planted_series, 100, 4), (planted_clips, 200, 5)]
 )
 def test_planted_spans_are_recovered_with_everything_by_default(
     maker: Any, rows: int, epochs: int, tmp_path: Path
