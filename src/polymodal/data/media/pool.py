@@ -21,6 +21,8 @@ from polymodal.recipe.data import LimitOptions
 
 Result = dict[str, np.ndarray] | MediaError
 
+# How long a process may take to start, in seconds.
+START_SECONDS = 120.0
 # A process stops itself when a file takes too long; it is stopped if it has not done so after so many seconds more.
 _GRACE = 5.0
 
@@ -132,7 +134,7 @@ class DecodePool:
         sent = tuple(bunch)
         try:
             fresh = not worker.proven
-            worker.begin(sent)
+            worker.begin(sent, START_SECONDS if fresh else self.limits.patience + _GRACE)
             if fresh:
                 run.started()
             return self._fetch(run, bunch, worker)
@@ -147,8 +149,7 @@ class DecodePool:
                     f"a decoding process does not start (code {worker.code}); is data.limits.memory "
                     f"({self.limits.memory} MiB) too small?"
                 ) from end
-            guilty = sent[max(worker.begun(), 1 + len(sent) - len(bunch), 1) - 1 :][:1]
-            for item in guilty:
+            for item in sent[max(0, worker.begun() - 1) : worker.begun()]:  # the one that it was decoding
                 if worker.late or isinstance(end, WorkerSlow):
                     reason = f"decoding took longer than {self.limits.patience:g} s"
                 elif run.suspects(item):

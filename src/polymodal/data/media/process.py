@@ -23,8 +23,6 @@ from polymodal.data.media.worker import KINDS, MARK, decoder, pack
 from polymodal.errors import PolymodalError
 from polymodal.recipe.data import LimitOptions
 
-# How long a process may take to start and import its decoders, in seconds.
-START_SECONDS = 120.0
 _LARGEST_HEADER = 2**20
 _READ_AHEAD = 2**20
 _PIPE = 2**20
@@ -89,8 +87,8 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def begin(self, items: Sequence[Item]) -> None:
-        """Send `items`, to be decoded in this order, and wait until the decoders are there.
+    def begin(self, items: Sequence[Item], seconds: float) -> None:
+        """Send `items`, to be decoded in this order, and wait until the decoders are there, at most so many seconds.
 
         Raises:
             WorkerLost: the process has ended.
@@ -101,7 +99,7 @@ class WorkerProcess:
         header = pack({"requests": [_described(request)[:2] for request in requests], "items": listed})
         self._marks.readall()
         start = [] if self.proven else [pack({"limits": self.limits.model_dump()})]
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + seconds
         self._send(b"".join([*start, header, *(item.data for item in items)]), deadline)
         if self._header(deadline) != {"ready": True}:
             raise WorkerLost
