@@ -122,15 +122,15 @@ class LogMel(nn.Module):
         half = self.samples // 2
         frames = -(-(samples + half) // self.hop)
         after = max((frames - 1) * self.hop + half, half + 1) - samples
-        sound = F.pad(values.flatten(0, 1), (0, after))
-        sound = torch.cat([sound[:, 1 : half + 1].flip(-1), sound], dim=1)
-        result = sound.new_empty(len(sound), frames, self.options.mels)
-        for start in range(0, len(sound), step := max(1, CHUNK // sound.shape[1])):
-            windows = sound[start : start + step].unfold(1, self.samples, self.hop)[:, :frames]
-            spectrum = torch.fft.rfft(windows * self.window)
+        result = values.new_empty(items * channels, frames, self.options.mels)
+        for start in range(0, len(result), step := max(1, CHUNK // samples)):
+            sound = F.pad(values.flatten(0, 1)[start : start + step], (half, after))
+            sound[:, :half] = sound[:, half + 1 : 2 * half + 1].flip(1)
+            spectrum = torch.fft.rfft(sound.unfold(1, self.samples, self.hop)[:, :frames] * self.window)
             power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
-            torch.matmul(power, self.filters, out=result[start : start + step])
-        return result.clamp_min_(FLOOR).log10_().view(items, channels, frames, -1)
+            part = torch.matmul(power, self.filters, out=result[start : start + step])
+            part.clamp_min_(FLOOR).log10_()
+        return result.view(items, channels, frames, -1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow the network to its device, but stay fp32: filters in bf16 would be other filters."""
