@@ -139,9 +139,9 @@ def test_a_saved_model_reads_files_as_it_reads_arrays(tmp_path):
     columns = {"s": [f"{at}.csv" for at in range(24)], "label": ["a", "b"] * 12}
     training = {"epochs": 1, "precision": "fp32", "threads": 1}
     recipe = {"training": training, "width": 16, "evaluation": {"bootstrap": 20}}
-    model = fit(columns, "label", recipe=recipe, root=tmp_path, out=tmp_path / "model")
+    model = fit(columns, "label", recipe=recipe, root=tmp_path)
     assert model.recipe.inputs["s"].modality.channels == ["x", "y"]
-    loaded = Model.load(tmp_path / "model")
+    loaded = Model.load(model.save(tmp_path / "model"))
     one = loaded.predict_proba({"s": columns["s"]}, root=tmp_path)
     np.testing.assert_array_equal(one, model.predict_proba({"s": arrays}))
 
