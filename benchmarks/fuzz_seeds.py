@@ -97,9 +97,9 @@ def _images() -> Iterator[Seed]:
         ("TIFF", deep, {"compression": "tiff_adobe_deflate"}),
     ):
         yield Seed(f"image {kind}", _saved(picture, kind, **options), request)
-    for number, kind in enumerate(("GIF", "WebP")):
+    for number, kind in enumerate(("GIF", "WebP", "PNG")):
         data = _saved(image, kind, save_all=True, append_images=frames, duration=100)
-        yield Seed(f"video {kind}", data, VideoRequest(3, 32, "crop", ("uniform", "scene")[number]))
+        yield Seed(f"video {kind}", data, VideoRequest(3, 32, "crop", ("uniform", "scene", "keyframe")[number]))
 
 
 def _tone(rate: int, channels: int) -> np.ndarray:
