@@ -23,8 +23,6 @@ DIGIT_TONES = [
     (941, 1336),
     *((row, column) for row in (697, 770, 852) for column in (1209, 1336, 1477)),
 ]
-#: Share of cells that are drowned in noise where a set has noisy cells.
-DROWNED = 0.25
 
 
 def moving_shapes(rows: int, seed: int) -> Columns:
@@ -40,7 +38,7 @@ def moving_shapes(rows: int, seed: int) -> Columns:
     return {"clip": clips, "motion": np.where(forward, "forward", "backward").tolist()}
 
 
-def moving_shapes_with_sound(rows: int, seed: int, drowned: float = DROWNED) -> Columns:
+def moving_shapes_with_sound(rows: int, seed: int, drowned: float = 0.4) -> Columns:
     """`clip` as in `moving_shapes` and `sound`, four tones that rise or fall; `motion` is "forward" where the figure
     slides right or grows and the tones rise, and "backward" where all of this is reversed.
 
@@ -74,7 +72,7 @@ def motion_against_sound(rows: int, seed: int) -> Columns:
     }
 
 
-def spoken_digits(rows: int, seed: int, drowned: float = DROWNED) -> Columns:
+def spoken_digits(rows: int, seed: int, drowned: float = 0.2) -> Columns:
     """`image`: PIL, a digit drawn somewhere on 32 x 32 pixels; `sound`: its two keypad tones, one after the other;
     `digit`: "0" to "9", equally frequent.
 
