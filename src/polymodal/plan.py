@@ -80,6 +80,10 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
         shared = [column for column in one.columns if column in reserved]
         if shared:
             raise RecipeError(f"inputs.{name}.columns", f"{shared[0]!r} is a target and cannot be an input as well")
+    timed = [name for name, spec in outputs.items() if spec.task is not None and find("task", spec.task.name).timed]
+    if timed:
+        for name, one in inputs.items():
+            inputs[name] = _keeping_time(name, one, recipe.inputs.get(name), timed[0])
     if inputs and all(one.privileged for one in inputs.values()):
         raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "a model needs one input that is not privileged")
     if not inputs:
@@ -165,6 +169,26 @@ def _complete_input(name: str, spec: InputSpec, size: Size, samples: _Samples, r
     roles += [Role(column, "input", modality.name, reason, name) for column in spec.columns]
     encoder = spec.encoder or find("encoder", component.default_encoder).Options()
     return spec.model_copy(update={"modality": modality, "encoder": encoder})
+
+
+def _keeping_time(name: str, spec: InputSpec, given: InputSpec | None, output: str) -> InputSpec:
+    """The input with nothing in it that moves moments away from the events of `output`.
+
+    Raises:
+        RecipeError: the recipe itself asks for what moves them.
+    """
+    modality = spec.modality
+    assert modality is not None
+    asked = given.modality.model_fields_set if given is not None and given.modality is not None else set()
+    still = find("modality", modality.name).still
+    for option, value in still.items():
+        if option in asked and getattr(modality, option) != value:
+            raise RecipeError(
+                f"inputs.{name}.modality.{option}",
+                f"it moves moments away from where the events of {output!r} have them; leave it out or set it to "
+                f"{'null' if value is None else str(value).lower()}",
+            )
+    return spec.model_copy(update={"modality": modality.model_copy(update=still)}) if still else spec
 
 
 def _infer_inputs(size: Size, samples: _Samples, taken: set[str], roles: list[Role]) -> dict[str, InputSpec]:

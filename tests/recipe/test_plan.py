@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from polymodal.data import synthetic
+from polymodal.data.synthetic_events import planted_sounds
 from polymodal.data.table import open_table
 from polymodal.errors import DataError, RecipeError
 from polymodal.plan import Plan, complete_schedule, make_plan
@@ -92,3 +93,16 @@ def test_options_that_only_the_data_can_refuse_are_named_in_full(tmp_path: Path)
     both = Recipe.read({"outputs": {"y": {"columns": ["y", "z"], "task": "classify"}}, "inputs": {"x": "number"}})
     with pytest.raises(RecipeError, match=r"outputs\.y\.columns: a classify output reads one column"):
         Preparation(make_plan(open_table({"x": [1.0], "y": ["a"], "z": ["b"]}, cache=tmp_path), both).recipe)
+
+
+def test_nothing_moves_where_a_target_is_events_in_time(tmp_path: Path) -> None:
+    columns = planted_sounds(30, 0)
+    made = plan(columns, tmp_path, ["events"])
+    (spec,) = made.recipe.inputs.values()
+    assert spec.modality.shift == 0
+    whole = plan({**columns, "events": ["a", "b"] * 15}, tmp_path, ["events"])
+    assert next(iter(whole.recipe.inputs.values())).modality.shift > 0
+    asked = {"sound": {"modality": {"name": "audio", "trim": 40}}}
+    with pytest.raises(RecipeError, match=r"inputs\.sound\.modality\.trim.*events.*null"):
+        plan(columns, tmp_path, ["events"], inputs=asked)
+    assert plan(columns, tmp_path, ["events"], inputs={"sound": {"modality": {"name": "audio", "shift": 0.0}}})

@@ -79,6 +79,7 @@ class Audio(MediaModality):
 
     media = "audio"
     default_encoder = "audio_cnn"
+    still = {"shift": 0.0, "trim": None, "voice": False, "keep": "start"}
     corruptions = ("noise", "babble", "reverberation", "clipping", "loss")
     options: Options
 

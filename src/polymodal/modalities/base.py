@@ -35,6 +35,8 @@ class Modality(ABC):
     default_encoder: ClassVar[str]
     #: True if one input may hold several columns (numbers, categories); `together` says when inference groups them.
     many_columns: ClassVar[bool] = False
+    #: Options that move moments away from where they were in the file, and the value with which each does not.
+    still: ClassVar[dict[str, Any]] = {}
     #: The kinds of damage that `corrupt` can do, for tests of robustness.
     corruptions: ClassVar[tuple[str, ...]] = ()
 

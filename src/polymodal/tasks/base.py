@@ -31,6 +31,8 @@ class Task(ABC):
     Options: ClassVar[type[TaskOptions]]
     #: How decoded values are read and combined; see `tokens.Space`.
     space: ClassVar[Space]
+    #: Whether targets are moments in time, so that inputs must keep theirs.
+    timed: ClassVar[bool] = False
     #: The decoder that answers where the recipe names none.
     default_decoder: ClassVar[str] = "mlp"
 

@@ -77,6 +77,7 @@ class Spans(Task):
 
     space: ClassVar[Space] = "binary"
     default_decoder: ClassVar[str] = "timeline"
+    timed: ClassVar[bool] = True
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
