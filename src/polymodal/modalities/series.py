@@ -78,6 +78,7 @@ class Series(MediaModality):
     media: ClassVar[str] = "series"
     default_encoder = "inception"
     many_columns = True
+    still = {"crop": 0.0}  # what is cropped off takes its events along
     corruptions = ("noise", "drift", "gaps", "scale", "delay")
     options: Options
 
