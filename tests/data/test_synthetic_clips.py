@@ -15,14 +15,13 @@ from polymodal.data.synthetic_clips import (
     RATE,
     TONE_SECONDS,
     clip_bytes,
-    motion_against_sound,
     moving_shapes,
     moving_shapes_with_sound,
     spoken_digits,
     wav_bytes,
 )
 
-SETS = [moving_shapes, moving_shapes_with_sound, motion_against_sound, spoken_digits]
+SETS = [moving_shapes, moving_shapes_with_sound, spoken_digits]
 
 
 def plain(columns: dict[str, list]) -> dict[str, list]:
@@ -107,16 +106,6 @@ def test_either_input_tells_the_motion_unless_it_is_drowned() -> None:
     )
     assert 0.52 < climbs.mean() < 0.75
     assert 0.15 < (figure & ~climbs).mean() < 0.33  # drowned independently
-
-
-def test_agreement_needs_both() -> None:
-    columns = motion_against_sound(80, seed=0)
-    forward = np.array([motion(frames_of(cell)) == "forward" for cell in columns["clip"]])
-    rising = np.array([tones[-1] > tones[0] for tones in map(tones_of, columns["sound"])])
-    yes = np.array(columns["agree"]) == "yes"
-    assert np.array_equal(yes, forward == rising)
-    for bit in (forward, rising):
-        assert yes[bit].mean() == yes[~bit].mean() == 0.5
 
 
 def test_digits_are_heard_as_their_tones_unless_drowned() -> None:

@@ -56,22 +56,6 @@ def moving_shapes_with_sound(rows: int, seed: int, drowned: float = 0.4) -> Colu
     return columns | {"motion": np.where(forward, "forward", "backward").tolist()}
 
 
-def motion_against_sound(rows: int, seed: int) -> Columns:
-    """`clip` and `sound` as in `moving_shapes_with_sound`, none of them drowned; `agree` is "yes" where the figure
-    moves forward and the tones rise, or neither.
-
-    The four pairs are equally frequent: neither input alone says anything, nor do both without their order in time.
-    """
-    generator = np.random.default_rng(seed)
-    pair = _balanced(rows, 4, generator)
-    forward, rising = pair % 2 == 1, pair // 2 == 1
-    return {
-        "clip": [clip_bytes(_moving_figure(ahead, 1.0, generator)) for ahead in forward.tolist()],
-        "sound": [wav_bytes(_scale(ahead, 1.0, generator)) for ahead in rising.tolist()],
-        "agree": np.where(forward == rising, "yes", "no").tolist(),
-    }
-
-
 def spoken_digits(rows: int, seed: int, drowned: float = 0.2) -> Columns:
     """`image`: PIL, a digit drawn somewhere on 32 x 32 pixels; `sound`: its two keypad tones, one after the other;
     `digit`: "0" to "9", equally frequent.

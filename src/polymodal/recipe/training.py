@@ -42,7 +42,7 @@ class TrainingOptions(Sized):
     """Share of all steps in which the rate rises linearly from 0; then it falls to 0 along a cosine."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; a larger one is scaled down to it."""
-    modality_dropout: float = Field(default=0.05, ge=0, lt=1)
+    modality_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Chance that an input of a row is hidden in a step, so that the model learns to do without; never all of them."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many epochs without a better validation score; silent: half of the epochs, at least 5,

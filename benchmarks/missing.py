@@ -1,0 +1,134 @@
+"""What inputs add, and what a model loses without one: models of all and of some inputs on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import Record
+from polymodal.evaluation.paired import compare
+from polymodal.experiment import Experiment, prepare_experiment, train_model
+from polymodal.folders import cache_folder
+from polymodal.metrics.base import Metric
+from polymodal.model import Model
+from polymodal.plan import complete_schedule
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import Recipe
+from polymodal.splits import Part, groups_of
+from polymodal.training.inference import PREDICTION_BATCH, decide
+from polymodal.training.trainer import Split
+
+Inputs = tuple[str, ...]
+
+
+@dataclass
+class Study:
+    """Distributions of one classification over test rows, fold after fold.
+
+    trained: by the inputs that a model was trained on; hidden: of the model of all inputs, by the input it did without
+    """
+
+    trained: dict[Inputs, list[np.ndarray]] = field(default_factory=dict)
+    hidden: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    truth: list[np.ndarray] = field(default_factory=list)
+    groups: list[np.ndarray] = field(default_factory=list)
+    metric: Metric | None = None
+
+    def accuracy(self, distributions: list[np.ndarray]) -> float:
+        return float((np.concatenate(distributions).argmax(1) == np.concatenate(self.truth)).mean())
+
+    def accuracy_of(self, fold: int, distributions: list[np.ndarray]) -> float:
+        return float((distributions[fold].argmax(1) == self.truth[fold]).mean())
+
+    def against(self, one: list[np.ndarray], other: list[np.ndarray]) -> str:
+        """The difference of two accuracies with its paired bootstrap interval and p-value."""
+        assert self.metric is not None
+        truth = np.concatenate(self.truth)
+        groups = np.concatenate(self.groups) if self.groups else None
+        found = compare(
+            self.metric, np.concatenate(one), np.concatenate(other), truth, np.ones(len(truth)), groups=groups
+        )
+        return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p = {found.p_value:.2g}"
+
+    def tell(self, record: Record, title: str = "") -> None:
+        """Put every accuracy, and what each missing input costs, into the record, under `title`."""
+        before = f"{title}: " if title else ""
+        whole = max(self.trained, key=len)
+        for inputs, distributions in self.trained.items():
+            record.values[before + " + ".join(inputs)] = [self.accuracy(distributions)]
+        for name, distributions in self.hidden.items():
+            record.values[f"{before}all, without {name} at prediction"] = [self.accuracy(distributions)]
+        for inputs, distributions in self.trained.items():
+            if inputs != whole:
+                record.facts[f"{before}all against {' + '.join(inputs)}"] = self.against(
+                    self.trained[whole], distributions
+                )
+        for name, distributions in self.hidden.items():
+            rest = tuple(one for one in whole if one != name)
+            if rest in self.trained:
+                told = self.against(distributions, self.trained[rest])
+                record.facts[f"{before}all without {name} at prediction, against {' + '.join(rest)} trained alone"] = (
+                    told
+                )
+
+
+def study(recipe: Recipe, folds: Iterable[dict[str, Part]], subsets: list[Inputs]) -> Study:
+    """Train on all inputs and on each of `subsets`, fold by fold; every input is prepared once per fold."""
+    found = Study()
+    for number, parts in enumerate(folds):
+        complete = complete_schedule(recipe, len(parts["train"].rows))
+        with TemporaryDirectory() as place:
+            quiet = Progress(False)
+            media = cache_folder() / "media"
+            experiment = prepare_experiment(complete, parts, folder=Path(place), cache=media, progress=quiet)
+            task = next(iter(experiment.preparation.tasks.values()))
+            split = experiment.splits["test"]
+            value, _ = next(iter(split.prepared.targets.values()))
+            found.truth.append(task.truth(value[split.rows]))
+            found.metric = next(metric for metric in task.metrics if metric.name == "accuracy")
+            groups = groups_of(recipe, parts["test"])
+            if groups is not None:
+                found.groups.append(groups)
+            model = _train(experiment)
+            everything = tuple(recipe.inputs)
+            found.trained.setdefault(everything, []).append(_decided(experiment, model))
+            for name in everything:
+                found.hidden.setdefault(name, []).append(_decided(experiment, model, frozenset({name})))
+            for inputs in subsets:
+                some = _keeping(experiment, inputs)
+                found.trained.setdefault(inputs, []).append(_decided(some, _train(some)))
+        told = [f"{'+'.join(inputs)} {found.accuracy_of(-1, each):.3f}" for inputs, each in found.trained.items()]
+        told += [f"without {name} {found.accuracy_of(-1, each):.3f}" for name, each in found.hidden.items()]
+        print(f"fold {number + 1}: {', '.join(told)}", flush=True)
+    return found
+
+
+def _train(experiment: Experiment) -> Model:
+    return train_model(experiment, memory=cache_folder() / "machine.json", progress=Progress(False))
+
+
+def _keeping(experiment: Experiment, inputs: Inputs) -> Experiment:
+    """The same rows and fitted preparation with some of the inputs."""
+    recipe = experiment.recipe.only(list(inputs))
+    preparation = experiment.preparation.only(recipe)
+    splits = {part: Split(split.prepared.only(list(inputs)), split.rows) for part, split in experiment.splits.items()}
+    return Experiment(recipe, preparation, experiment.parts, splits, experiment.faults)
+
+
+def _decided(experiment: Experiment, model: Model, hide: frozenset[str] = frozenset()) -> np.ndarray:
+    split, task = experiment.splits["test"], next(iter(experiment.preparation.tasks.values()))
+    decisions: dict[str, Any] = decide(
+        model.network,
+        experiment.preparation,
+        split.prepared,
+        split.rows,
+        machine=model.machine,
+        batch=PREDICTION_BATCH,
+        hide=hide,
+    )
+    return task.distribution(next(iter(decisions.values())).values)
