@@ -11,6 +11,9 @@ BENCHMARKS = (
     "machine_choice",
     "frame_sampling",
     "log_mel",
+    "epochs",
     "transformers_trainer",
     "ludwig_library",
 )
+#: Measurements that are run by themselves, since they need data or long: `python -m benchmarks.NAME`.
+STUDIES = ("series_archive", "planted_senses", "real_clips", "fuzz_media", "stamps", "stamps_senses")

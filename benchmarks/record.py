@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import polymodal
-from benchmarks import BENCHMARKS
+from benchmarks import BENCHMARKS, STUDIES
 
 RECORDS = Path(__file__).parent / "records"
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -95,9 +95,9 @@ class Record:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records of a folder, in the order of the benchmarks; the study of stamps comes last."""
+    """The records of a folder, in the order of the benchmarks; the studies come last."""
     found = []
-    for path in (folder / f"{name}.json" for name in (*BENCHMARKS, "stamps")):
+    for path in (folder / f"{name}.json" for name in (*BENCHMARKS, *STUDIES)):
         if not path.is_file():
             continue
         raw = json.loads(path.read_text())
