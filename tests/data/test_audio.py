@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from polymodal.data.media import sound
 from polymodal.data.media.audio import AudioRequest, decode, header, layout, sound_from_array
@@ -165,6 +166,25 @@ def test_a_clip_without_sound_gives_nothing() -> None:
     silent = clip("mp4", "mpeg4", None)
     assert decode(silent, AudioRequest(), LIMITS) == {}
     assert header(silent) is None
+
+
+def animation(form: str, count: int = 3) -> bytes:
+    sink = io.BytesIO()
+    first, *others = [Image.new("L", (20, 20), 40 * number) for number in range(count)]
+    first.save(sink, form, save_all=count > 1, append_images=others)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("data", [animation("GIF"), animation("GIF", 1), animation("WEBP"), animation("PNG")])
+def test_an_animation_is_a_clip_without_sound(data: bytes) -> None:
+    assert decode(data, AudioRequest(), LIMITS) == {}
+    assert header(data) is None
+
+
+@pytest.mark.parametrize("form", ["WEBP", "PNG", "JPEG"])
+def test_a_still_picture_is_no_sound(form: str) -> None:
+    with pytest.raises(MediaError, match="not a sound"):
+        decode(animation(form, 1) if form != "JPEG" else b"\xff\xd8\xff" + bytes(50), AudioRequest(), LIMITS)
 
 
 def wav(samples: np.ndarray, *, claimed: int | None = None, rate: int = RATE, channels: int = 1) -> bytes:

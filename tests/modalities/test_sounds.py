@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 
 from polymodal.data.faults import Faults
 from polymodal.data.media.audio import AudioRequest, decode
@@ -56,6 +57,12 @@ def clip(audio: np.ndarray | None = None) -> bytes:
             frame.sample_rate = RATE
             container.mux(track.encode(frame))
             container.mux(track.encode())
+    return file.getvalue()
+
+
+def animation() -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (20, 20)).save(file, "WEBP", save_all=True, append_images=[Image.new("L", (20, 20), 200)])
     return file.getvalue()
 
 
@@ -130,11 +137,11 @@ def test_rows_stay_in_order_and_faults_are_listed(stored: bool, tmp_path: Path) 
     """A clip without sound is a gap and no fault."""
     pitches = [300, 500, 700]
     cells: list[Any] = [written(tone(pitch, 0.2 + pitch / 5_000)) for pitch in pitches]
-    cells[1:1] = [b"these bytes are no sound", None, clip()]
+    cells[1:1] = [b"these bytes are no sound", None, clip(), animation()]
     found, faults = prepared(cells, cache=tmp_path if stored else None)
-    assert (found.index >= 0).tolist() == [True, False, False, False, True, True]
+    assert (found.index >= 0).tolist() == [True, False, False, False, False, True, True]
     assert [(fault.row, fault.column) for fault in faults.found] == [(1, "sound")]
-    taken = found.items.take(found.index[[0, 4, 5]])
+    taken = found.items.take(found.index[[0, 5, 6]])
     assert taken["length"].tolist() == [round((0.2 + pitch / 5_000) * RATE) for pitch in pitches]
     for pitch, row, length in zip(pitches, taken["values"], taken["length"], strict=True):
         expected = decode(written(tone(pitch, 0.2 + pitch / 5_000)), AudioRequest(), LimitOptions())["values"]

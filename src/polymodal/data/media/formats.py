@@ -11,11 +11,13 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".ogv"})
 SERIES_SUFFIXES = frozenset({".npy", ".csv", ".tsv", ".txt"})
 
+#: Formats of pictures that may move; a clip in one of them has no sound.
+ANIMATIONS = ("GIF", "WebP", "PNG")
 _FILMS = ("MP4", "Matroska", "AVI", "MPEG", "OGG")
 FORMATS = {
     "image": ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF"),
-    "audio": ("WAV", "FLAC", "MP3", "AAC", *_FILMS),
-    "video": (*_FILMS, "GIF", "WebP", "PNG"),
+    "audio": ("WAV", "FLAC", "MP3", "AAC", *_FILMS, *ANIMATIONS),
+    "video": (*_FILMS, *ANIMATIONS),
     "series": ("npy", "text"),
 }
 """The formats that each kind of media may have. `MP4` includes QuickTime and M4A, `Matroska` WebM, `OGG` Opus and
@@ -82,7 +84,8 @@ def check_format(kind: str, data: bytes) -> str:
     found = format_of(data)
     if found in FORMATS[kind]:
         return str(found)
-    known = ", ".join("CSV" if name == "text" else name for name in FORMATS[kind])
+    heard = [name for name in FORMATS[kind] if kind != "audio" or name not in ANIMATIONS]
+    known = ", ".join("CSV" if name == "text" else name for name in heard)
     seen = f"; its first bytes are those of {found}" if found else ""
     raise MediaError(f"not {_NOUNS[kind]} of a known format ({known}){seen}")
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.data.media.formats import check_format
+from polymodal.data.media.animation import moving
+from polymodal.data.media.formats import ANIMATIONS, check_format
 from polymodal.data.media.source import MediaError
 from polymodal.errors import MissingExtraError
 from polymodal.recipe.data import LimitOptions
@@ -54,7 +55,7 @@ class Track:
 
 @contextmanager
 def open_track(data: bytes) -> Iterator[Track | None]:
-    """The sound in `data`; None for a clip that has none.
+    """The sound in `data`; None for a clip that has none, as all animations.
 
     Plain sounds are read by libsndfile, which is faster; sound tracks, and codecs that it lacks, by FFmpeg.
 
@@ -63,6 +64,11 @@ def open_track(data: bytes) -> Iterator[Track | None]:
         MissingExtraError: the packages that read sounds are not installed.
     """
     name = check_format("audio", data)
+    if name in ANIMATIONS:
+        if name != "GIF" and not moving(data):
+            raise MediaError(f"a still picture ({name}) is not a sound")
+        yield None
+        return
     soundfile, av = package("soundfile"), package("av")
     with _plain_reasons():
         file = None

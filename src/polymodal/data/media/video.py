@@ -12,7 +12,7 @@ from PIL import Image
 from polymodal.data.media import clip as clips
 from polymodal.data.media.animation import Animation
 from polymodal.data.media.clip import Clip, Mismatch, plain_reasons
-from polymodal.data.media.formats import check_format
+from polymodal.data.media.formats import ANIMATIONS, check_format
 from polymodal.data.media.image import square
 from polymodal.data.media.sampling import Timeline, evenly, scenes, uniform
 from polymodal.recipe.data import LimitOptions
@@ -20,8 +20,6 @@ from polymodal.recipe.data import LimitOptions
 Sampling = Literal["uniform", "keyframe", "scene"]
 
 VERSION = "rgb8, bilinear, 1"
-#: Formats whose frames are composed by Pillow; all others are decoded by FFmpeg.
-ANIMATIONS = ("GIF", "WebP", "PNG")
 # Scenes are sought among this many candidates for each frame that is wanted, grey and of this side.
 _CANDIDATES = 4
 _GREY = 32
