@@ -253,10 +253,38 @@ def test_a_package_that_is_not_there_is_an_error_of_the_run(tmp_path: Path, monk
     assert pool.pids() == []
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("{'pixels': found['pixels'].astype('int16')}", "pixels is int16 instead of uint8"),
+        ("{'pixels': found['pixels'][:, 1:]}", r"pixels is of shape \(16, 15, 3\)"),
+        ("{**found, 'times': found['pixels']}", "gives pixels, times instead of pixels"),
+    ],
+)
+def test_a_decoder_that_breaks_its_word_is_an_error_of_the_program(
+    change: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "from polymodal.data.media import image\nright = image.decode\n"
+        f"def decode(*given):\n    found = right(*given)\n    return {change}\nimage.decode = decode\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pool = DecodePool(LimitOptions(workers=1))
+    with pytest.raises(RuntimeError, match=f"decoder of image does not keep to its layout.*{reason}"):
+        list(pool.map([(FILES[0], SMALL)]))
+    assert pool.pids() == []
+
+
+def test_work_for_a_single_process_gets_one_and_leaves_the_crew_alone(pool: DecodePool) -> None:
+    before = pool._crew.count
+    assert agree(list(pool.map(((data, SMALL) for data in FILES), single=True)), FILES)
+    assert (len(pool.pids()), pool._crew.count) == (1, before)
+
+
 def test_decoding_processes_start_without_heavy_libraries() -> None:
     code = (
         "import sys, polymodal.data.media.worker, polymodal.data.media.image, polymodal.data.media.audio, "
-        "polymodal.data.media.video, polymodal.data.media.series; "
+        "polymodal.data.media.video, polymodal.data.media.series, polymodal.data.media.probe; "
         "print(*{'torch', 'pyarrow', 'sklearn', 'pandas', 'av', 'soundfile', 'soxr'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

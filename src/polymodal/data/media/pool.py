@@ -48,13 +48,15 @@ class DecodePool:
         self._alive: set[WorkerProcess] = set()
         self._crew = Crew(min(processors, self.limits.workers or processors))
 
-    def map(self, jobs: Iterable[tuple[bytes, Any]]) -> Iterator[Result]:
+    def map(self, jobs: Iterable[tuple[bytes, Any]], *, single: bool = False) -> Iterator[Result]:
         """The decoded item of each job `(encoded bytes, request)`, in order; a `MediaError` for a file that cannot
         be used.
 
         Jobs are drawn as they are needed: what is drawn, being decoded, or decoded and not yet taken, is held below
         256 MiB, as far as the next result alone allows. An item is a dict of arrays, one for each field of the
         request's `layout`, or an empty one where the file holds no such media.
+
+        single: one process, for work that is soon done and tells nothing about how long decoding takes.
 
         A decoder that takes longer than `limits.patience` is stopped and its file refused. A process that dies is
         replaced; the file that it was decoding is tried once more, since the death may have come from outside, and
@@ -63,9 +65,10 @@ class DecodePool:
         Raises:
             MissingExtraError: a package that the decoder needs is not installed.
             PolymodalError: no decoding process can be started.
+            RuntimeError: a decoder gives other arrays than its `layout` says.
         """
         owner = os.getpid()
-        run = Schedule(self._crew)
+        run = Schedule(Crew(1) if single else self._crew)
         threads: list[threading.Thread] = []
         source = enumerate(jobs)
         try:
@@ -181,6 +184,8 @@ class DecodePool:
                     result = MediaError(answer["reason"])
                 elif "missing" in answer:
                     raise MissingExtraError.__new__(MissingExtraError, answer["missing"])  # a complete text already
+                elif "broken" in answer:
+                    raise RuntimeError(answer["broken"])
                 else:
                     raise WorkerLost
                 done.append((item, result, answer.get("seconds")))

@@ -154,8 +154,10 @@ class WorkerProcess:
         """
         layout = _described(request)[2]
         found = {}
+        if answer["fields"] and answer["fields"].keys() != layout.keys():
+            raise WorkerLost
         for name, shape in answer["fields"].items():
-            if name not in layout or not all(isinstance(size, int) and size >= 0 for size in shape):
+            if not all(isinstance(size, int) and size >= 0 for size in shape):
                 raise WorkerLost
             dtype, record = layout[name]
             found[name] = (dtype, tuple(shape))

@@ -29,6 +29,7 @@ class Schedule:
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
+        crew.restart()  # the time since the last map was no work
         lock = threading.Lock()
         self._work, self._ready, self._room = (threading.Condition(lock) for _ in range(3))
         self._waiting: deque[Item] = deque()

@@ -3,9 +3,9 @@
 Every message is a four-byte length, a JSON header of that length, and the raw bytes that the header counts; no object
 is ever unpickled. The first message holds the limits. A bunch is `{"requests": [[kind, fields], ...], "items":
 [[request, bytes], ...]}` and the items' bytes. The answer is `{"ready": true}` as soon as the decoders are imported,
-then one message an item, in order: `{"fields": {name: shape}, "seconds": s}` and the arrays, `{"reason": text}`, or
-`{"missing": text}` where a package is not installed. The last answer says `"tired": true` when the process has kept
-so much memory that a new one should take its place.
+then one message an item, in order: `{"fields": {name: shape}, "seconds": s}` and the arrays, `{"reason": text}`,
+`{"missing": text}` where a package is not installed, or `{"broken": text}` where a decoder does not keep to its layout.
+The last answer says `"tired": true` when the process has kept so much memory that a new one should take its place.
 
 Answers may be sent late and together, so a byte on the standard error marks the start of each item: whoever started
 this process can tell what it died of. It dies by the alarm if an item takes longer than `limits.patience`, and ends
@@ -24,13 +24,16 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from polymodal.data.media.formats import check_format
 from polymodal.data.media.source import MediaError
 from polymodal.errors import MissingExtraError
 from polymodal.recipe.data import LimitOptions
 
-KINDS = ("image", "audio", "video", "series")
-"""Kind K is decoded by the module `polymodal.data.media.K`, whose requests are of class `KRequest`."""
+KINDS = ("image", "audio", "video", "series", "probe")
+"""Kind K is decoded by the module `polymodal.data.media.K`, whose requests are of class `KRequest`; a probe gives what
+the header of a file of another kind says."""
 MARK = b"\x01"
 _LENGTH = struct.Struct("<I")
 # Answers are collected up to so many bytes or seconds: fewer, larger messages wake the other side less often.
@@ -132,8 +135,10 @@ def _answer(
     start = time.perf_counter()
     _alarm(limits.patience)
     try:
-        check_format(kind, data)
+        check_format(getattr(request, "media", kind), data)
         found = module.decode(data, request, limits)
+        if wrong := _unlike(module.layout(request), found):
+            return {"broken": f"the decoder of {kind} does not keep to its layout: {wrong}"}, []
         shapes = {name: array.shape for name, array in found.items()}
         arrays = [memoryview(array.ravel().view("u1")) for array in found.values()]
         return {"fields": shapes, "seconds": time.perf_counter() - start}, arrays
@@ -145,6 +150,19 @@ def _answer(
         return {"reason": f"decoding it takes more memory than the limit of {limits.memory} MiB"}, []
     except Exception:  # noqa: BLE001  # a decoder may raise anything on damaged bytes; its own words are of no use to a user
         return {"reason": "the file is damaged or cannot be decoded"}, []
+
+
+def _unlike(layout: dict[str, tuple[str, tuple[int, ...]]], found: dict[str, np.ndarray]) -> str:
+    """How `found` differs from what `layout` promises; blank if it does not."""
+    if found and found.keys() != layout.keys():
+        return f"it gives {', '.join(found)} instead of {', '.join(layout)}"
+    for name, array in found.items():
+        dtype, record = layout[name]
+        if array.dtype != np.dtype(dtype):
+            return f"{name} is {array.dtype} instead of {dtype}"
+        if record not in (array.shape, array.shape[1:]):
+            return f"{name} is of shape {array.shape}; a record is of shape {record}"
+    return ""
 
 
 def _read(source: BinaryIO) -> dict[str, Any] | None:
