@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor
 
 from polymodal.data.block import Block
-from polymodal.data.media.audio import AudioRequest, array_header, as_samples, header, sound_from_array
+from polymodal.data.media.audio import AudioRequest, array_header, as_samples, sound_from_array
+from polymodal.data.media.facts import facts
 from polymodal.data.media.formats import AUDIO_SUFFIXES, format_of
-from polymodal.data.media.source import MediaError, read_bytes
-from polymodal.data.media.tracks import Header
+from polymodal.data.media.source import MediaError
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.errors import MissingExtraError
 from polymodal.modalities import sound_changes
@@ -194,16 +194,20 @@ class Audio(MediaModality):
 
 
 def _durations(sample: ColumnSample) -> Iterator[float]:
+    """Seconds of sounds, those of files from their headers."""
+    files = []
     for cell in sample.values[:: max(1, len(sample.values) // OPENED)]:
-        found: Header | None
+        if not isinstance(cell, dict) or cell.get("array") is None:
+            files.append(cell)
+            continue
         try:
-            if isinstance(cell, dict) and cell.get("array") is not None:
-                found = array_header(as_samples(cell["array"]), cell.get("sampling_rate"))
-            else:
-                found = header(read_bytes(cell, sample.root, LimitOptions())[0])
+            seconds = array_header(as_samples(cell["array"]), cell.get("sampling_rate")).seconds
         except MediaError:  # reported when it is prepared
             continue
-        if found is not None and found.seconds:
+        if seconds:
+            yield seconds
+    for found in facts("audio", files, sample.root, LimitOptions()):
+        if not isinstance(found, MediaError) and found.seconds:
             yield found.seconds
 
 

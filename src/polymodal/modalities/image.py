@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from polymodal.data.block import Block
 from polymodal.data.decoded import Item
-from polymodal.data.media.image import SUFFIXES, ImageRequest, decode_image, image_size, square
-from polymodal.data.media.source import MediaError, read_bytes
+from polymodal.data.media.facts import facts
+from polymodal.data.media.formats import IMAGE_SUFFIXES
+from polymodal.data.media.image import ImageRequest, decode_image, square
+from polymodal.data.media.source import MediaError
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.modalities import augment, picture_changes
 from polymodal.modalities.base import ModalityOptions
@@ -24,6 +26,8 @@ from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register
 
+#: Images whose sizes are looked at.
+OPENED = 200
 SIDES = (32, 64, 96, 128, 160, 192, 224)
 
 
@@ -77,13 +81,7 @@ class Image(MediaModality):
         """
         if options.pixels is not None:
             return options
-        sides = []
-        for sample in samples:
-            for cell in sample.values[:: max(1, len(sample.values) // 200)]:
-                try:
-                    sides.append(min(_size(cell, sample.root)))
-                except MediaError:
-                    continue
+        sides = [min(size) for sample in samples for size in _sizes(sample)]
         bound = min(options.max_pixels, float(np.median(sides)) if sides else options.max_pixels)
         return options.model_copy(update={"pixels": max([SIDES[0], *(side for side in SIDES if side <= bound)])})
 
@@ -141,14 +139,23 @@ class Image(MediaModality):
         return f"images of {self.side} x {self.side} pixels ({self.options.fit})"
 
 
-def _size(cell: Any, root: Path | None) -> tuple[int, int]:
-    limits = LimitOptions()
-    if isinstance(cell, Pillow.Image | np.ndarray):
-        return decode_image(cell, limits).size
-    return image_size(read_bytes(cell, root, limits)[0])
+def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:
+    """Width and height of images, those of files from their headers."""
+    limits, files = LimitOptions(), []
+    for cell in sample.values[:: max(1, len(sample.values) // OPENED)]:
+        if not isinstance(cell, Pillow.Image | np.ndarray):
+            files.append(cell)
+            continue
+        try:
+            yield decode_image(cell, limits).size
+        except MediaError:  # reported when it is prepared
+            continue
+    for found in facts("image", files, sample.root, limits):
+        if not isinstance(found, MediaError) and found.width and found.height:
+            yield found.width, found.height
 
 
 def _looks_like_image(cell: Any) -> bool:
     if isinstance(cell, np.ndarray):
         return (cell.ndim == 3 and cell.shape[2] in (1, 3, 4)) or (cell.ndim == 2 and cell.dtype == np.uint8)
-    return isinstance(cell, Pillow.Image) or looks_like("image", cell, SUFFIXES)
+    return isinstance(cell, Pillow.Image) or looks_like("image", cell, IMAGE_SUFFIXES)

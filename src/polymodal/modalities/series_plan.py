@@ -6,14 +6,15 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
+from polymodal.data.media.facts import facts
 from polymodal.data.media.formats import SERIES_SUFFIXES
-from polymodal.data.media.series import NPY, Layout, Raw, read_cell, read_file, read_text
-from polymodal.data.media.source import MediaError, read_bytes
+from polymodal.data.media.series import NPY, Layout, read_cell, read_text
+from polymodal.data.media.source import MediaError
 from polymodal.data.sample import ColumnSample
 from polymodal.modalities.media import inline_or_path
 from polymodal.recipe.data import LimitOptions
@@ -79,20 +80,29 @@ class Found:
     longest: int
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """The sides of a cell's numbers, the names of their columns, and whether their rows are steps for certain."""
+
+    sides: tuple[int, ...]
+    names: tuple[str, ...]
+    lines: bool
+
+
 def explore(sample: ColumnSample, layout: Layout | None, time: int | str | None) -> Found:
     """Look at the sampled cells; what is given stays. Cells that cannot be read do not count."""
-    raws = _raws(sample)
+    cells = _seen(sample)
     if layout is None:
-        layout = infer_layout([raw.values.shape for raw in raws if raw.values.ndim == 2 and not raw.lines])
-    names = list(dict.fromkeys(name for raw in raws for name in raw.names))
+        layout = infer_layout([cell.sides for cell in cells if len(cell.sides) == 2 and not cell.lines])
+    names = list(dict.fromkeys(name for cell in cells for name in cell.names))
     if time is None:
         time = next((name for name in names if name.lower() in TIMES), None)
     sizes, lengths = [], [1]
-    for raw in raws:
-        turned = layout == "channels_first" and not raw.lines and raw.values.ndim == 2
-        values = raw.values.T if turned else raw.values
-        sizes.append(values.shape[1] if values.ndim == 2 else 1)
-        lengths.append(len(values))
+    for cell in cells:
+        turned = layout == "channels_first" and not cell.lines and len(cell.sides) == 2
+        sides = cell.sides[::-1] if turned else cell.sides
+        sizes.append(sides[1] if len(sides) == 2 else 1)
+        lengths.append(sides[0])
     if isinstance(time, str) and time in names:
         names.remove(time)
     count = Counter(sizes).most_common(1)[0][0] if sizes else 1
@@ -113,21 +123,23 @@ def longest_kept(longest: int, most: int) -> int:
     return min(most, max(8, math.ceil(longest * 1.2 / 8) * 8))
 
 
-def _raws(sample: ColumnSample) -> list[Raw]:
+def _seen(sample: ColumnSample) -> list[_Cell]:
+    """The sampled cells that hold numbers, in order; of files, the first of them."""
     limits = LimitOptions()
-    raws, files = [], 0
+    seen: list[_Cell | None] = []
+    files: dict[int, Any] = {}
     for cell in sample.values:
         try:
             raw = read_cell(cell, limits)
-            if raw is None and files < FILES:
-                files += 1
-                raw = _from_file(cell, sample.root, limits)
-        except MediaError:
+        except MediaError:  # reported when it is prepared
             continue
-        if raw is not None and raw.values.size:
-            raws.append(raw)
-    return raws
-
-
-def _from_file(cell: Any, root: Path | None, limits: LimitOptions) -> Raw:
-    return read_file(read_bytes(cell, root, limits)[0], limits)
+        if raw is not None:
+            seen.append(_Cell(raw.values.shape, raw.names, raw.lines))
+        elif len(files) < FILES:
+            files[len(seen)] = cell
+            seen.append(None)
+    for place, found in zip(files, facts("series", files.values(), sample.root, limits), strict=True):
+        if not isinstance(found, MediaError) and found.rows is not None:
+            sides = (int(found.rows),) if found.columns is None else (int(found.rows), int(found.columns))
+            seen[place] = _Cell(sides, found.names, bool(found.lines))
+    return [cell for cell in seen if cell is not None and 0 not in cell.sides]

@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import Tensor
 
 from polymodal.data.block import Block
-from polymodal.data.media.animation import moving
 from polymodal.data.media.clip import RATE
-from polymodal.data.media.formats import FORMATS, VIDEO_SUFFIXES, format_of
+from polymodal.data.media.facts import facts
+from polymodal.data.media.formats import ANIMATIONS, FORMATS, VIDEO_SUFFIXES, format_of
 from polymodal.data.media.image import decode_image
 from polymodal.data.media.sampling import Timeline
-from polymodal.data.media.source import MediaError, read_bytes
-from polymodal.data.media.video import ANIMATIONS, VideoRequest, choose, clip_facts
+from polymodal.data.media.source import MediaError
+from polymodal.data.media.video import VideoRequest, choose
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.errors import MissingExtraError
 from polymodal.modalities import clip_changes, picture_changes
@@ -88,7 +88,7 @@ class Video(MediaModality):
             return None
         unsure = [value for value, kind in zip(values, found, strict=True) if kind == "perhaps"]
         unsure = unsure[:: -(-len(unsure) // OPENED)] if unsure else []
-        if unsure and sum(_moves(value, sample.root) for value in unsure) <= len(unsure) / 2:
+        if unsure and _moving(unsure, sample.root) <= len(unsure) / 2:
             return None
         return Guess(0.98, f"clip {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
 
@@ -202,31 +202,23 @@ def _looks_like(cell: Any) -> Literal["clip", "perhaps"] | None:
     return "clip" if name == "AVI" else "perhaps"
 
 
-def _moves(cell: Any, root: Path | None) -> bool:
-    """Whether a file holds moving pictures; one that cannot be read does not count as such."""
-    limits = LimitOptions()
+def _moving(cells: list[Any], root: Path | None) -> int:
+    """How many files hold moving pictures; one that cannot be read does not count as such."""
     try:
-        data, _ = read_bytes(cell, root, limits)
-        if format_of(data) in ANIMATIONS:
-            return moving(data)
-        clip_facts(data, limits)
-    except MediaError:
-        return False
+        told = [found for found in facts("video", cells, root, LimitOptions()) if not isinstance(found, MediaError)]
     except MissingExtraError:  # reading the clips says what is missing
-        return True
-    return True
+        return len(cells)
+    return sum(found.form not in ANIMATIONS or (found.frames or 0) > 1 for found in told)
 
 
-def _sizes(sample: ColumnSample) -> Iterator[tuple[int, int]]:
-    """Width and height of frames, from headers."""
-    limits = LimitOptions()
+def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:
+    """Width and height of frames, those of files from their headers."""
+    files = []
     for cell in sample.values[:: max(1, len(sample.values) // OPENED)]:
-        if isinstance(cell, np.ndarray):
-            if cell.ndim == 4:
-                yield cell.shape[2], cell.shape[1]
-            continue
-        try:
-            facts = clip_facts(read_bytes(cell, sample.root, limits)[0], limits)
-        except MediaError:
-            continue
-        yield facts.width, facts.height
+        if not isinstance(cell, np.ndarray):
+            files.append(cell)
+        elif cell.ndim == 4:
+            yield cell.shape[2], cell.shape[1]
+    for found in facts("video", files, sample.root, LimitOptions()):
+        if not isinstance(found, MediaError) and found.width and found.height:
+            yield found.width, found.height

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from polymodal.data.media.formats import IMAGE_SUFFIXES
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = IMAGE_SUFFIXES
 VERSION = "rgb8, bilinear, 1"
 
 
