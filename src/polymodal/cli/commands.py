@@ -18,7 +18,12 @@ app = typer.Typer(
 )
 
 Combine = Literal["average", "weighted", "vote", "product", "stack"]
-Data = Annotated[str, typer.Argument(help="CSV, TSV, JSON lines, Parquet or Arrow file, or an image folder.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="CSV, TSV, JSON lines, Parquet or Arrow file, or a folder of images, sounds or clips in class folders."
+    ),
+]
 ModelDir = Annotated[Path, typer.Argument(help="A model directory, as `fit` leaves it.")]
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for several.")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe file, YAML or JSON.")]

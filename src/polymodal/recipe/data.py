@@ -27,7 +27,8 @@ class LimitOptions(Strict):
     patience: float = Field(default=60.0, gt=0)
     """Seconds that one cell may take to decode; then its decoder is stopped."""
     memory: int = Field(default=2_048, ge=256)
-    """Address space of a decoding process in MiB, where the system can bound it (Linux)."""
+    """Memory for decoding, as address space in MiB, where the system can bound it (Linux). It comes on top of what
+    Python and the libraries of a decoding process map."""
     workers: int | None = Field(default=None, ge=1)
     """Most decoding processes; silent: the number of processors. How many of them run is found by measurement."""
 
