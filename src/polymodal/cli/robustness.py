@@ -15,20 +15,15 @@ def grids(found: dict[str, Robustness]) -> list[RenderableType]:
     removed: list[dict[str, Any]] = []
     damaged: list[dict[str, Any]] = []
     for output, one in found.items():
-        removed.append({"output": output, "metric": one.metric, "without": "", "score": one.value, "loss": None})
-        for name, removal in one.removed.items():
-            removed.append(
-                {
-                    "output": output,
-                    "metric": one.metric,
-                    "without": name,
-                    "score": removal.value,
-                    "loss": removal.loss,
-                }
-            )
+        first = {"output": output} if len(found) > 1 else {}
+        removed.append({**first, "without": "(nothing)", "score": one.value, "loss": None})
+        removed += [
+            {**first, "without": name, "score": removal.value, "loss": removal.loss}
+            for name, removal in one.removed.items()
+        ]
         for name, kinds in one.damaged.items():
             for kind, curve in kinds.items():
-                steps = zip(one.strengths, curve.scores, strict=True)
-                scores = {f"{strength:g}": value for strength, value in steps}
-                damaged.append({"output": output, "input": name, "damage": kind, **scores, "area": curve.area})
+                scores = {f"{strength:g}": value for strength, value in zip(one.strengths, curve.scores, strict=True)}
+                damage = kind.replace("_", " ")
+                damaged.append({**first, "input": name, "damage": damage, **scores, "area": curve.area})
     return [grid(removed), "", *([grid(damaged)] if damaged else [])]
