@@ -315,3 +315,15 @@ def test_waiting_for_files_is_no_reason_for_more_processes(monkeypatch: pytest.M
         one.restart()
         one.done(10_000)
     assert one.count == 1
+
+
+def test_time_between_maps_is_no_reason_for_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(crew.time, "monotonic", lambda: now[0])
+    one = Crew(most=4)
+    for _ in range(10):
+        now[0] += 100.0
+        schedule.Schedule(one)
+        for _ in range(8):
+            one.done(10_000)
+    assert one.count == 1
