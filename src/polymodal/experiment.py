@@ -53,7 +53,7 @@ def prepare_experiment(
     """
     preparation = Preparation(recipe)
     with progress.task("learn vocabularies and statistics", None):
-        preparation.fit(parts["train"].table, parts["train"].rows)
+        preparation.fit(parts["train"].table, parts["train"].rows, cache=cache)
     faults = Faults(recipe.data.strict)
     kept = [name for name in recipe.inputs if name not in recipe.privileged]
     bare = preparation if len(kept) == len(recipe.inputs) else preparation.only(recipe.only(kept))

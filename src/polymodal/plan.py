@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.data.table import Table
 from polymodal.errors import DataError, RecipeError, nearest
+from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Options, Size, Sized
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
 from polymodal.registry import components, find
@@ -43,7 +44,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
         RecipeError: a column is not in the table, serves twice, or cannot be what the recipe says.
         DataError: no input or no target is left.
     """
-    samples = _Samples(table)
+    samples = _Samples(table, recipe.data.limits)
     outputs = {name: spec.model_copy() for name, spec in recipe.outputs.items()}
     for target in targets or []:
         if not any(target in spec.columns for spec in outputs.values()):
@@ -113,12 +114,12 @@ def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
 class _Samples:
     """Samples of the table's columns, each taken once."""
 
-    def __init__(self, table: Table) -> None:
-        self.table, self._taken = table, {}  # type: ignore[var-annotated]
+    def __init__(self, table: Table, limits: LimitOptions) -> None:
+        self.table, self.limits, self._taken = table, limits, {}  # type: ignore[var-annotated]
 
     def __getitem__(self, column: str) -> ColumnSample:
         if column not in self._taken:
-            self._taken[column] = self.table.sample(column)
+            self._taken[column] = replace(self.table.sample(column), limits=self.limits)
         return self._taken[column]
 
     def check(self, column: str, path: str) -> None:

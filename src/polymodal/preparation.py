@@ -82,13 +82,13 @@ class Preparation:
         row = sum(modality.row_bytes() for modality in self.modalities.values())
         return int(np.clip(BLOCK_BYTES / max(row, 1.0), FEWEST_BLOCK_ROWS, BLOCK_ROWS))
 
-    def fit(self, table: Table, rows: np.ndarray) -> None:
-        """Learn vocabularies and statistics from `rows` of `table`, block by block.
+    def fit(self, table: Table, rows: np.ndarray, *, cache: Path | None = None) -> None:
+        """Learn vocabularies and statistics from `rows` of `table`, block by block; media are decoded into `cache`.
 
         Faults met here are not recorded (the same cells are met again, and recorded, in `prepare`).
         """
         for modality in self.modalities.values():
-            modality.fit(self._blocks(table, rows, modality.columns, Faults(), None))
+            modality.fit(self._blocks(table, rows, modality.columns, Faults(), cache))
         for name, task in self.tasks.items():
             try:
                 task.fit(self._blocks(table, rows, task.columns, Faults(), None))

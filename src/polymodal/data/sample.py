@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from polymodal.recipe.data import LimitOptions
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class ColumnSample:
     kind: the Arrow type, or None where cells are Python objects (PIL images, numpy arrays)
     rows: rows in the table; nulls: null cells among the sampled rows; sampled: rows that were sampled
     root: the folder that relative paths start from
+    limits: on media, for those who look into files
     """
 
     name: str
@@ -26,6 +29,7 @@ class ColumnSample:
     sampled: int
     nulls: int
     root: Path | None
+    limits: LimitOptions = field(default_factory=LimitOptions)
 
     @property
     def distinct(self) -> int:

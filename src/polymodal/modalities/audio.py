@@ -206,7 +206,7 @@ def _durations(sample: ColumnSample) -> Iterator[float]:
             continue
         if seconds:
             yield seconds
-    for found in facts("audio", files, sample.root, LimitOptions()):
+    for found in facts("audio", files, sample.root, sample.limits):
         if not isinstance(found, MediaError) and found.seconds:
             yield found.seconds
 

@@ -141,16 +141,16 @@ class Image(MediaModality):
 
 def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:
     """Width and height of images, those of files from their headers."""
-    limits, files = LimitOptions(), []
+    files = []
     for cell in sample.values[:: max(1, len(sample.values) // OPENED)]:
         if not isinstance(cell, Pillow.Image | np.ndarray):
             files.append(cell)
             continue
         try:
-            yield decode_image(cell, limits).size
+            yield decode_image(cell, sample.limits).size
         except MediaError:  # reported when it is prepared
             continue
-    for found in facts("image", files, sample.root, limits):
+    for found in facts("image", files, sample.root, sample.limits):
         if not isinstance(found, MediaError) and found.width and found.height:
             yield found.width, found.height
 

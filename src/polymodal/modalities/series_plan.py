@@ -17,7 +17,6 @@ from polymodal.data.media.series import NPY, Layout, read_cell, read_text
 from polymodal.data.media.source import MediaError
 from polymodal.data.sample import ColumnSample
 from polymodal.modalities.media import inline_or_path
-from polymodal.recipe.data import LimitOptions
 
 #: A text of fewer numbers, all of one channel, may be anything (a telephone number, a date).
 FEWEST_WRITTEN = 8
@@ -125,7 +124,7 @@ def longest_kept(longest: int, most: int) -> int:
 
 def _seen(sample: ColumnSample) -> list[_Cell]:
     """The sampled cells that hold numbers, in order; of files, the first of them."""
-    limits = LimitOptions()
+    limits = sample.limits
     seen: list[_Cell | None] = []
     files: dict[int, Any] = {}
     for cell in sample.values:

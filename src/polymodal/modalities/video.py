@@ -88,7 +88,7 @@ class Video(MediaModality):
             return None
         unsure = [value for value, kind in zip(values, found, strict=True) if kind == "perhaps"]
         unsure = unsure[:: -(-len(unsure) // OPENED)] if unsure else []
-        if unsure and _moving(unsure, sample.root) <= len(unsure) / 2:
+        if unsure and _moving(unsure, sample) <= len(unsure) / 2:
             return None
         return Guess(0.98, f"clip {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
 
@@ -202,10 +202,12 @@ def _looks_like(cell: Any) -> Literal["clip", "perhaps"] | None:
     return "clip" if name == "AVI" else "perhaps"
 
 
-def _moving(cells: list[Any], root: Path | None) -> int:
+def _moving(cells: list[Any], sample: ColumnSample) -> int:
     """How many files hold moving pictures; one that cannot be read does not count as such."""
     try:
-        told = [found for found in facts("video", cells, root, LimitOptions()) if not isinstance(found, MediaError)]
+        told = [
+            found for found in facts("video", cells, sample.root, sample.limits) if not isinstance(found, MediaError)
+        ]
     except MissingExtraError:  # reading the clips says what is missing
         return len(cells)
     return sum(found.form not in ANIMATIONS or (found.frames or 0) > 1 for found in told)
@@ -219,6 +221,6 @@ def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:
             files.append(cell)
         elif cell.ndim == 4:
             yield cell.shape[2], cell.shape[1]
-    for found in facts("video", files, sample.root, LimitOptions()):
+    for found in facts("video", files, sample.root, sample.limits):
         if not isinstance(found, MediaError) and found.width and found.height:
             yield found.width, found.height

@@ -14,8 +14,6 @@ from polymodal.data.media.series import read_file
 from polymodal.data.media.video import clip_facts
 from polymodal.recipe.data import LimitOptions
 
-VERSION = "1"
-
 _NUMBERS = {
     "image": ("width", "height"),
     "audio": ("seconds", "rate", "channels"),
