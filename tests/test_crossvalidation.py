@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from polymodal.crossvalidation import CrossValidation, _run_fold, cross_validate
+from polymodal.data.store import MediaStore
 from polymodal.data.synthetic import exclusive_or, planted_images, planted_table
 from polymodal.errors import DataError, PolymodalError, RecipeError
 from polymodal.fit import as_recipe, as_table
-from polymodal.modalities.image import Image
 from polymodal.plan import complete_schedule, make_plan
 from polymodal.progress import Progress
 from polymodal.splits import make_fold_parts
@@ -119,13 +119,13 @@ def test_no_group_is_on_two_sides_in_any_fold_and_statistics_are_those_of_its_tr
 
 
 def test_images_are_decoded_once_for_all_folds(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[Any] = []
-    real = Image._decode
-    monkeypatch.setattr(Image, "_decode", lambda self, *given: decoded.append(given) or real(self, *given))
+    stored: list[bytes] = []
+    real = MediaStore.add
+    monkeypatch.setattr(MediaStore, "add", lambda self, keys, items: stored.extend(keys) or real(self, keys, items))
     data = planted_images(24, seed=0)
     del data["shape"]
     run(data, "colour", "training.epochs=1", "inputs.image=image", folds=3)
-    assert len(decoded) == 24
+    assert len(stored) == len(set(stored)) == 24
 
 
 def test_a_class_that_a_fold_never_trained_on_is_scored_as_wrong() -> None:

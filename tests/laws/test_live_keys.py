@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel
 
 from laws.alternatives import alternatives, exhaustive
-from laws.samples import FIXED, Columns, sample, sample_table, table_of
+from laws.samples import FIXED, Columns, sample, sample_table, small, table_of
 from laws.signature import digest
 from polymodal.errors import PolymodalError
 from polymodal.experiment import prepare_experiment, score_model, train_model
@@ -33,6 +33,8 @@ from polymodal.recipe.training import PartOptions, TrainingOptions
 from polymodal.splits import make_parts
 
 ROWS = 48
+#: The column of a modality's sample.
+HEARD = {"audio": "sound", "video": "clip", "series": "series"}
 BASE: dict[str, Any] = {
     "width": 16,
     "training": {**FIXED, "epochs": 3, "batch": 8},
@@ -47,6 +49,9 @@ BESIDE: dict[str, dict[str, Any]] = {
     "data.strict": {"inputs": {"in_text": "text", "in_broken": "number"}},
     "data.limits.megabytes": MEDIA,
     "data.limits.megapixels": MEDIA,
+    **{f"data.limits.{key}": {"inputs": {"in_audio": "audio"}} for key in ("seconds", "channels", "rate")},
+    "data.limits.frames": {"inputs": {"in_video": "video"}},
+    "data.limits.values": {"inputs": {"in_series": "series"}},
     **{f"training.distillation.{key}": TAUGHT for key in ("weight", "temperature")},
     "training.group_rows": MEDIA,
     "training.balance": TWO,
@@ -62,6 +67,8 @@ NAMED: dict[str, list[Any]] = {
     "data.split.group": ["patient"],
     "training.threads": ["auto"],
 }
+#: Keys that bound decoding processes and change no result; tests/data/test_pool.py has what they do.
+ON_PROCESSES = ["data.limits.patience", "data.limits.memory", "data.limits.workers"]
 #: Keys whose effect is that the run is refused.
 REFUSING = ["data.strict"]
 #: Each section, and a mapping's model under one of its names.
@@ -84,7 +91,7 @@ def walk(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseMode
 
 
 KEYS = [
-    *(key for path, model in SECTIONS.items() for key in walk(path, model)),
+    *(key for path, model in SECTIONS.items() for key in walk(path, model) if key[0] not in ON_PROCESSES),
     *((name, Recipe, name) for name in TOP),
     ("outputs.y_classify.weight", OutputSpec, "weight"),
     ("inputs.in_text.privileged", InputSpec, "privileged"),
@@ -101,6 +108,7 @@ def table() -> Columns:
         pictures.append(encoded.getvalue())
     return columns | {
         "image": pictures,
+        **{column: sample("modality", name, ROWS)[column] for name, column in HEARD.items()},
         "weight": [0.25 + row % 4 for row in range(ROWS)],
         "part": [("train", "valid", "test")[max(0, row - ROWS + 3)] for row in range(ROWS)],
         "patient": [f"patient {row // 6}" for row in range(ROWS)],
@@ -117,6 +125,7 @@ def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
     columns = {"in_text": ["text"], "in_image": ["image"], "in_number": ["plain", "skewed"], "in_broken": ["broken"]}
+    columns |= {f"in_{name}": [column] for name, column in HEARD.items()}
     beside = dict(beside)
     privileged = beside.pop("privileged", None)
     inputs = beside.pop("inputs", {"in_text": "text", "in_number": "number"})
@@ -124,11 +133,11 @@ def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
     recipe = merged(BASE, beside)
     recipe["outputs"] = {name: {"task": task} for name, task in outputs.items()}
     if inputs is not None:
-        recipe["inputs"] = {name: {"modality": kind, "columns": columns[name]} for name, kind in inputs.items()}
+        recipe["inputs"] = {name: {"modality": small(kind), "columns": columns[name]} for name, kind in inputs.items()}
         if privileged:
             recipe["inputs"][privileged]["privileged"] = True
     else:
-        recipe["data"] = {"ignore": ["image", "weight", "part", "patient", "broken", "y_regress"]}
+        recipe["data"] = {"ignore": ["image", "weight", "part", "patient", "broken", "y_regress", *HEARD.values()]}
     return recipe
 
 

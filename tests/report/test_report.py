@@ -16,6 +16,7 @@ from polymodal.fit import fit
 from polymodal.model import Model
 from polymodal.report.card import render_card, write_card
 from polymodal.report.table import score_table
+from polymodal.report.wording import score
 
 SMALL = [
     "training.epochs=2",
@@ -144,7 +145,7 @@ def test_card_escapes_and_tells_the_scores(several: tuple[Model, Page, str, Path
     outside_code = re.sub(r"```.*?```", "", card, flags=re.S)
     assert "<script>" not in outside_code.replace("\\<script\\>", "")
     value = model.metrics["test"]["price"]["rmse"]["value"]
-    assert re.search(rf"\| RMSE \(less is better\) \| {value:.1f}\d* \|", card)
+    assert f"| RMSE (less is better) | {score(value)} |" in card
     assert "**Warning:**" in card
     assert model.run["fingerprints"]["table"] in card
     code = re.search(r"predict\((.*)\)\n", card)
