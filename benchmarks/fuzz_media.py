@@ -187,6 +187,10 @@ def fuzz(files: int, seed: int, limits: LimitOptions = LIMITS) -> dict[str, Any]
     }
 
 
+#: Reasons that a record lists.
+MOST_REASONS = 12
+
+
 def _reason(error: MediaError) -> str:
     """A reason without its numbers and quotations."""
     return re.sub(r"(?<![A-Za-z])[0-9][0-9.,e+]*", "N", re.sub(r"'.*'", "'...'", str(error)))
@@ -206,8 +210,21 @@ def record(found: dict[str, Any], smallest: bool, load: float | None) -> Record:
         larger_is_better=True,
     )
     outcome.values["damaged files"] = [found["files"] / found["seconds"]]
-    outcome.facts = found
+    outcome.facts = found | {"by format": _shares(found["by format"]), "reasons": _commonest(found["reasons"])}
     return finish(outcome, smallest=smallest, load=load)
+
+
+def _shares(by_format: dict[str, dict[str, int]]) -> dict[str, str]:
+    """How many files of each format were decoded all the same."""
+    return {
+        name: f"{counts.get('decoded', 0):,} of {sum(counts.values()):,} decoded" for name, counts in by_format.items()
+    }
+
+
+def _commonest(reasons: dict[str, int]) -> dict[str, int]:
+    """The reasons given most often, and all others together."""
+    first = dict(list(reasons.items())[:MOST_REASONS])
+    return first | {"other reasons": sum(reasons.values()) - sum(first.values())}
 
 
 def main(arguments: list[str] | None = None) -> None:

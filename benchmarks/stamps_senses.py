@@ -70,9 +70,8 @@ def measure(folder: Path) -> Record:
         name="stamps_senses",
         title="Five inputs, most of them missing in most rows: stamps of Tux Paint, trained from scratch",
         method="Five folds grouped by caption, stratified by class; accuracy over all rows, each decided by the model "
-        "that never saw it. Hybrid fusion, chosen over concatenation and late fusion by the score of all inputs on the first "
-        "three folds. Differences are paired, with bootstrap intervals that "
-        "draw whole captions.",
+        "that never saw it. Hybrid fusion, chosen over concatenation and late fusion by the score of all inputs on the "
+        "first three folds. Differences are paired, with bootstrap intervals that draw whole captions.",
         unit="accuracy",
         larger_is_better=True,
     )
