@@ -23,7 +23,15 @@ from polymodal.report.facts import (
 
 MOST_CLASSES = 20
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$&!])")
-_EXAMPLES: dict[str, Any] = {"text": "some text", "image": "picture.jpg", "number": 1.5, "category": "label"}
+_EXAMPLES: dict[str, Any] = {
+    "text": "some text",
+    "image": "picture.jpg",
+    "audio": "sound.wav",
+    "video": "clip.mp4",
+    "series": [0.1, 0.2, 0.4, 0.3],
+    "number": 1.5,
+    "category": "label",
+}
 
 
 class Code(str):
