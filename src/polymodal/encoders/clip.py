@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from polymodal.encoders.base import Encoder, EncoderOptions
 from polymodal.encoders.clips import Moments, pack, real_frames, unpack
 from polymodal.encoders.positions import Positions, check_heads
-from polymodal.encoders.recurrent import TwoWayLSTM
+from polymodal.encoders.recurrent import LSTMStack
 from polymodal.nn.transformer import TransformerBlock
 from polymodal.recipe.options import Options as ComponentOptions
 from polymodal.recipe.options import Size, Sized, sized
@@ -90,7 +90,7 @@ class Clip(Encoder):
         self.project = nn.Identity() if self.width == width else nn.Linear(self.width, width)
         self.moments = Moments(width)
         if self.temporal == "lstm":
-            self.recurrent = TwoWayLSTM(width, width, options.layers, options.dropout)
+            self.recurrent = LSTMStack(width, width, options.layers, options.dropout)
             self.width = self.recurrent.width
             return
         check_heads(options.heads, width)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.encoders.base import Encoder
 from polymodal.encoders.frames import MelConvolutions, frame_times, real_frames
 from polymodal.encoders.logmel import LogMel, LogMelOptions
-from polymodal.encoders.sequences import reverse
+from polymodal.encoders.recurrent import LSTMStack
 from polymodal.recipe.options import sized
 from polymodal.registry import register
 
@@ -44,19 +43,15 @@ class CRNN(Encoder):
         super().__init__(options, shape=shape, width=width)
         self.mel = LogMel(options, shape["rate"])
         self.convolutions = MelConvolutions(shape["channels"], options.mels, options.channels, 1, (2, 1, 2, 1))
-        self.maps, self.dropout = nn.Dropout2d(options.dropout), nn.Dropout(options.dropout)
-        self.width = 2 * options.hidden
-        sizes = [self.convolutions.width] + [self.width] * (options.layers - 1)
-        self.ahead = nn.ModuleList(nn.LSTM(size, options.hidden, batch_first=True) for size in sizes)
-        self.back = nn.ModuleList(nn.LSTM(size, options.hidden, batch_first=True) for size in sizes)
+        self.maps = nn.Dropout2d(options.dropout)
+        self.frames = LSTMStack(self.convolutions.width, options.hidden, options.layers, options.dropout)
+        self.width = self.frames.width
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values [items, channels, samples]`, `length [items]` -> `[items, frames / 4, 2 * hidden]`."""
         mel, length = self.mel(data["values"], data["length"])
-        x, length = self.convolutions(mel.to(self.ahead[0].weight_ih_l0.dtype), length, self.maps)
-        for ahead, back in zip(self.ahead, self.back, strict=True):
-            x = self.dropout(x)
-            x = torch.cat([ahead(x)[0], reverse(back(reverse(x, length))[0], length)], dim=-1)
+        x, length = self.convolutions(mel.to(self.frames.ahead[0].weight_ih_l0.dtype), length, self.maps)
+        x = self.frames(x, length)
         return x, real_frames(length, x.shape[1])
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor:

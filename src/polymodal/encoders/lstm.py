@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.encoders.base import Encoder, EncoderOptions
-from polymodal.encoders.sequences import real_positions, reverse
+from polymodal.encoders.recurrent import LSTMStack
+from polymodal.encoders.sequences import real_positions
 from polymodal.recipe.options import sized
 from polymodal.registry import register
 
@@ -41,21 +41,11 @@ class LSTM(Encoder):
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
         self.embedding = nn.Embedding(shape["vocabulary"], options.embedding)
-        self.dropout = nn.Dropout(options.dropout)
-        self.width = options.hidden * (2 if options.bidirectional else 1)
-        sizes = [options.embedding] + [self.width] * (options.layers - 1)
-        self.ahead = nn.ModuleList(nn.LSTM(size, options.hidden, batch_first=True) for size in sizes)
-        self.back = nn.ModuleList(
-            nn.LSTM(size, options.hidden, batch_first=True) for size in sizes if options.bidirectional
+        self.symbols = LSTMStack(
+            options.embedding, options.hidden, options.layers, options.dropout, bidirectional=options.bidirectional
         )
+        self.width = self.symbols.width
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values [items, length]`, `length [items]` -> `[items, length, width]`."""
-        x = self.embedding(data["values"])
-        for layer, ahead in enumerate(self.ahead):
-            x = self.dropout(x)
-            states = [ahead(x)[0]]
-            if self.back:
-                states.append(reverse(self.back[layer](reverse(x, data["length"]))[0], data["length"]))
-            x = torch.cat(states, dim=-1)
-        return x, real_positions(data)
+        return self.symbols(self.embedding(data["values"]), data["length"]), real_positions(data)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.encoders.base import Encoder, EncoderOptions
-from polymodal.encoders.sequences import reverse
+from polymodal.encoders.recurrent import LSTMStack
 from polymodal.encoders.series_steps import pool_steps, real_steps, steps_of, window_of, window_times
 from polymodal.recipe.options import sized
 from polymodal.registry import register
@@ -45,24 +44,15 @@ class SeriesLSTM(Encoder):
         super().__init__(options, shape=shape, width=width)
         self.window = window_of(shape["steps"], options.tokens)
         self.embed = nn.Linear(2 * shape["channels"], options.hidden)
-        self.dropout = nn.Dropout(options.dropout)
-        self.width = options.hidden * (2 if options.bidirectional else 1)
-        sizes = [options.hidden] + [self.width] * (options.layers - 1)
-        self.ahead = nn.ModuleList(nn.LSTM(size, options.hidden, batch_first=True) for size in sizes)
-        self.back = nn.ModuleList(
-            nn.LSTM(size, options.hidden, batch_first=True) for size in sizes if options.bidirectional
+        self.steps = LSTMStack(
+            options.hidden, options.hidden, options.layers, options.dropout, bidirectional=options.bidirectional
         )
+        self.width = self.steps.width
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values` and `observed [items, steps, channels]`, `length [items]` -> `[items, tokens, width]`."""
         x = self.embed(steps_of(data, self.embed.weight.dtype))
-        for layer, ahead in enumerate(self.ahead):
-            x = self.dropout(x)
-            states = [ahead(x)[0]]
-            if self.back:
-                states.append(reverse(self.back[layer](reverse(x, data["length"]))[0], data["length"]))
-            x = torch.cat(states, dim=-1)
-        return pool_steps(x, real_steps(data), self.window)
+        return pool_steps(self.steps(x, data["length"]), real_steps(data), self.window)
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor:
         return window_times(data, length, self.window, self.window)
