@@ -245,6 +245,12 @@ def test_missing_and_unusable_cells(tmp_path):
     assert "3 channels where 2 were expected" in faults.found[0].reason
 
 
+def test_a_fault_names_a_file_only_where_the_cell_does(tmp_path):
+    faults = Faults()
+    prepared({"s": ["1;2;3;4;5", "1 2;3 4 5;6", "gone.csv", "1;2;3;4"]}, tmp_path, faults=faults)
+    assert {(fault.row, fault.file) for fault in faults.found} == {(1, None), (2, "gone.csv")}
+
+
 def test_standardised_on_training_rows_and_gaps_left_out(tmp_path):
     arrays = [1e5 + 3 * array for array in walks(40)]
     arrays[0][2, 1] = NAN

@@ -6,19 +6,13 @@ Events of one label never overlap; events of different labels may.
 
 from __future__ import annotations
 
-import io
-import wave
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-Columns = dict[str, list[Any]]
-
-RATE = 8_000
-SIDE = 32
-FRAME_MILLISECONDS = 100
+from polymodal.data.synthetic_clips import FRAME_MILLISECONDS, RATE, SIDE, Columns, clip_bytes, wav_bytes
 
 
 def planted_sounds(rows: int, seed: int, seconds: float = 4.0, noise: float = 0.02) -> Columns:
@@ -37,7 +31,7 @@ def planted_sounds(rows: int, seed: int, seconds: float = 4.0, noise: float = 0.
         for event in events:
             first, last = (round(event[end] * RATE) for end in ("start", "end"))
             samples[first:last] += makers[event["label"]](np.arange(last - first) / RATE)
-        columns["sound"].append(_wav(samples))
+        columns["sound"].append(wav_bytes(samples))
         columns["events"].append(events)
     return columns
 
@@ -76,7 +70,7 @@ def planted_clips(rows: int, seed: int, frames: int = 32, noise: float = 0.08) -
         for span in spans:
             lit = _figure(span["label"], draw)
             pictures[int(span["start"]) : int(span["end"])] += 0.5 * lit
-        columns["clip"].append(_gif(pictures))
+        columns["clip"].append(clip_bytes((np.clip(pictures, 0, 1) * 255).astype(np.uint8)))
         columns["events"].append(
             [span | {end: span[end] * FRAME_MILLISECONDS / 1_000 for end in ("start", "end")} for span in spans]
         )
@@ -110,20 +104,3 @@ def _figure(label: str, draw: np.random.Generator) -> np.ndarray:
     else:
         pen.rectangle(box, outline=1, width=3)
     return np.asarray(image, dtype=np.float64)
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(RATE)
-        sound.writeframes((np.clip(samples, -1, 1) * 32_767).astype("<i2").tobytes())
-    return file.getvalue()
-
-
-def _gif(pictures: np.ndarray) -> bytes:
-    frames = [Image.fromarray((np.clip(one, 0, 1) * 255).astype(np.uint8)) for one in pictures]
-    file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MILLISECONDS, loop=0)
-    return file.getvalue()

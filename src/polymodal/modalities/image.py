@@ -81,9 +81,8 @@ class Image(MediaModality):
         """
         if options.pixels is not None:
             return options
-        sides = [min(size) for sample in samples for size in _sizes(sample)]
-        bound = min(options.max_pixels, float(np.median(sides)) if sides else options.max_pixels)
-        return options.model_copy(update={"pixels": max([SIDES[0], *(side for side in SIDES if side <= bound)])})
+        sizes = [size for sample in samples for size in _sizes(sample)]
+        return options.model_copy(update={"pixels": side_for(sizes, options.max_pixels)})
 
     def fit(self, blocks: Iterable[Block]) -> None:
         """Images have nothing to learn from the training rows."""
@@ -137,6 +136,12 @@ class Image(MediaModality):
 
     def show(self) -> str:
         return f"images of {self.side} x {self.side} pixels ({self.options.fit})"
+
+
+def side_for(sizes: list[tuple[float, float]], most: int) -> int:
+    """The largest of `SIDES` that is not above `most`, nor above the shorter side of half of the pictures."""
+    bound = min(most, float(np.median([min(size) for size in sizes])) if sizes else most)
+    return max([SIDES[0], *(side for side in SIDES if side <= bound)])
 
 
 def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:

@@ -96,7 +96,8 @@ class MediaModality(Modality):
         faults: list[tuple[int, str, str | None]] = []
         for (name, cell), found in zip(cells.items(), self._decode(list(cells.values()), block, decoded), strict=True):
             if isinstance(found, MediaError):
-                faults += [(position, str(found), _file(cell)) for position in positions[name]]
+                file = None if found.inline else _file(cell)
+                faults += [(position, str(found), file) for position in positions[name]]
             elif found is not None:
                 index[positions[name]] = place.setdefault(found, len(place))
         for position, reason, file in sorted(faults, key=lambda fault: fault[0]):
@@ -151,8 +152,12 @@ class MediaModality(Modality):
         """The content key of a cell, and what to decode or the item itself; or why it cannot be used."""
         try:
             made = self.from_memory(cell, block.limits)
-            if made is not None:
-                return content_key(made[0]), made[1]
+        except MediaError as error:
+            error.inline = True
+            return error
+        if made is not None:
+            return content_key(made[0]), made[1]
+        try:
             data, _ = read_bytes(cell, block.root, block.limits)
             return content_key(data), data
         except MediaError as error:

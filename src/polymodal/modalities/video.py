@@ -23,7 +23,7 @@ from polymodal.data.sample import ColumnSample, Guess
 from polymodal.errors import MissingExtraError
 from polymodal.modalities import clip_changes, picture_changes
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.image import SIDES
+from polymodal.modalities.image import side_for
 from polymodal.modalities.media import Item, MediaModality, inline_or_path, is_missing
 from polymodal.modalities.pictures import strip
 from polymodal.recipe.data import LimitOptions
@@ -97,9 +97,8 @@ class Video(MediaModality):
         """Fill `pixels` from the headers of up to 50 sampled clips; those that cannot be read do not count."""
         if options.pixels is not None:
             return options
-        sides = [min(size) for sample in samples for size in _sizes(sample)]
-        bound = min(options.max_pixels, float(np.median(sides)) if sides else options.max_pixels)
-        return options.model_copy(update={"pixels": max([SIDES[0], *(side for side in SIDES if side <= bound)])})
+        sizes = [size for sample in samples for size in _sizes(sample)]
+        return options.model_copy(update={"pixels": side_for(sizes, options.max_pixels)})
 
     def fit(self, blocks: Iterable[Block]) -> None:
         """Clips have nothing to learn from the training rows."""

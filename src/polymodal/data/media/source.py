@@ -13,7 +13,12 @@ from polymodal.recipe.data import LimitOptions
 
 
 class MediaError(Exception):
-    """A media cell cannot be used. `str(error)` is the reason, written for the user; it becomes a fault."""
+    """A media cell cannot be used. `str(error)` is the reason, written for the user; it becomes a fault.
+
+    inline: the cell itself is at fault, and not a file that it names
+    """
+
+    inline = False
 
 
 def read_bytes(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[bytes, str | None]:
