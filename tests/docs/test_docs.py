@@ -24,7 +24,13 @@ from polymodal.registry import KINDS, components
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", DOCS / "index.md", DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    DOCS / "index.md",
+    DOCS / "tutorial.md",
+    DOCS / "media.md",
+    *sorted((DOCS / "howto").glob("*.md")),
+]
 WRITTEN = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "howto").glob("*.md")]
 ROWS = 64
 #: Commands in blocks of bash that are not Polymodal's; what they do is tested elsewhere.
