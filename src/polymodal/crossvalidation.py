@@ -146,17 +146,18 @@ class _Fold:
 def _run_fold(recipe: Recipe, parts: dict[str, Part], progress: Progress) -> _Fold:
     begun = time.perf_counter()
     memory = cache_folder() / "machine.json"
-    singles = recipe.evaluation.singles if len(recipe.inputs) > 1 else "none"
     with scratch() as place:
         experiment = prepare_experiment(recipe, parts, folder=place, cache=media_folder(), progress=progress)
         model = train_model(experiment, memory=memory, progress=progress)
         decisions = _decide_test(experiment, model)
         alone = {}
-        for name in recipe.inputs if singles != "none" else []:
+        inputs = model.recipe.inputs
+        singles = recipe.evaluation.singles if len(inputs) > 1 else "none"
+        for name in inputs if singles != "none" else []:
             if singles == "train":
                 alone[name] = _decide_test(*train_alone(experiment, model, name, memory=memory, progress=progress))
             else:
-                alone[name] = _decide_test(experiment, model, hide=frozenset(recipe.inputs) - {name})
+                alone[name] = _decide_test(experiment, model, hide=frozenset(inputs) - {name})
     seconds = round(time.perf_counter() - begun, 3)
     return _Fold(parts, experiment.preparation, decisions, alone, experiment.faults, seconds)
 

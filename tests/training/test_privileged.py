@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from polymodal import fit, load
+from polymodal import cross_validate, fit, load
 from polymodal.errors import DataError, RecipeError
 from polymodal.recipe.training import DistillationOptions
 from polymodal.training.distillation import Lessons
@@ -85,3 +85,13 @@ def test_a_lesson_is_zero_only_for_the_teachers_own_answer() -> None:
     for space in ("categorical", "binary", "real"):
         assert lessons.loss("y", space, own, order).abs().max() < 1e-5  # type: ignore[arg-type]
         assert (lessons.loss("y", space, own + torch.tensor([1.0, 0.0, -1.0]), order) > 0.01).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("singles", ["train", "mask"])
+def test_folds_are_scored_without_the_privileged_input(singles: str) -> None:
+    columns = rows(80, 0)
+    options = recipe(privileged=True)
+    options["inputs"] = {"a": {"modality": "number", "columns": ["x0", "x1"]}, **options["inputs"]}  # type: ignore[dict-item]
+    settings = [f"evaluation.singles={singles}", "training.epochs=1"]
+    found = cross_validate(columns, "target", recipe=options, settings=settings, folds=2)
+    assert set(found.scores["target"]["accuracy"]["alone"]) == {"a", "x"}
