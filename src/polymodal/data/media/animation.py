@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from PIL import Image, UnidentifiedImageError
 
 from polymodal.data.media.clip import DAMAGED, check_seconds, check_size
+from polymodal.data.media.image import plain_reasons
 from polymodal.data.media.sampling import Timeline
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
@@ -24,7 +24,7 @@ def moving(data: bytes) -> bool:
     Raises:
         MediaError: the file is damaged.
     """
-    with plain_reasons():
+    with plain_reasons("animation", DAMAGED):
         return getattr(_open(data), "n_frames", 1) > 1
 
 
@@ -38,7 +38,7 @@ class Animation:
     """
 
     def __init__(self, data: bytes, limits: LimitOptions) -> None:
-        with plain_reasons():
+        with plain_reasons("animation", DAMAGED):
             self._image = _open(data)
             self.size = self._image.size
             check_size(*self.size, limits)
@@ -50,7 +50,7 @@ class Animation:
     def timeline(self) -> Timeline:
         """When each frame is shown, in milliseconds; a frame with no duration is shown for 100 (as in browsers)."""
         starts, now = [], 0
-        with plain_reasons():
+        with plain_reasons("animation", DAMAGED):
             for number in range(self.count):
                 self._image.seek(number)
                 if self._image.format == "WEBP":
@@ -63,7 +63,7 @@ class Animation:
     def frames(self) -> Iterator[Image.Image]:
         """All frames in order, as RGB."""
         for number in range(self.count):
-            with plain_reasons():
+            with plain_reasons("animation", DAMAGED):
                 self._image.seek(number)
                 layer = self._image.convert("RGBA")
                 paper = Image.new("RGBA", layer.size, (255, 255, 255, 255))
@@ -76,18 +76,3 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise MediaError("not an animation of a known format (GIF, WebP, PNG)") from error
-
-
-@contextmanager
-def plain_reasons() -> Iterator[None]:
-    """Damaged files raise almost anything from the decoder; each becomes one reason that a user understands."""
-    try:
-        yield
-    except MediaError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise MediaError("the animation has more pixels than the decoder allows") from error
-    except MemoryError as error:
-        raise MediaError("the animation does not fit into memory") from error
-    except Exception as error:
-        raise MediaError(DAMAGED) from error

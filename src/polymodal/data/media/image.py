@@ -46,7 +46,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     Raises:
         MediaError: not an image of a known format.
     """
-    with _plain_reasons():
+    with plain_reasons("image", "the image is damaged or incomplete"):
         return _open(data).size
 
 
@@ -65,7 +65,7 @@ def decode_image(
         MediaError: damaged, of another format, or over `limits.megapixels` (read from the header before decoding,
             and counted again afterwards).
     """
-    with _plain_reasons():
+    with plain_reasons("image", "the image is damaged or incomplete"):
         if isinstance(source, np.ndarray):
             _check_pixels(source.shape[1::-1] if source.ndim >= 2 else (0, 0), limits)
             image = _from_array(source)
@@ -102,19 +102,18 @@ def square(image: Image.Image, side: int, fit: str) -> np.ndarray:
 
 
 @contextmanager
-def _plain_reasons() -> Iterator[None]:
-    """Damaged files raise almost anything from the decoder; each becomes one reason that a user
-    understands."""
+def plain_reasons(noun: str, damaged: str) -> Iterator[None]:
+    """Damaged files raise almost anything from Pillow; each becomes one reason that a user understands."""
     try:
         yield
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
-        raise MediaError("the image has more pixels than the decoder allows") from error
+        raise MediaError(f"the {noun} has more pixels than the decoder allows") from error
     except MemoryError as error:
-        raise MediaError("the image does not fit into memory") from error
+        raise MediaError(f"the {noun} does not fit into memory") from error
     except Exception as error:
-        raise MediaError("the image is damaged or incomplete") from error
+        raise MediaError(damaged) from error
 
 
 def _open(data: bytes) -> Image.Image:
