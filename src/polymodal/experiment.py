@@ -114,7 +114,7 @@ def train_model(
     recipe, splits = experiment.recipe, experiment.splits
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = make_network(recipe, experiment.preparation)
+        network = make_network(recipe, experiment.preparation, pretrained=True)
         with progress.task(title, 1) as advance:
             trainer = Trainer(
                 recipe,

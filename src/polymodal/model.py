@@ -16,7 +16,7 @@ import torch
 from polymodal.artefact import check_artefact, read_json, read_weights, write_artefact, write_json
 from polymodal.data.faults import Fault, Faults
 from polymodal.data.table import Table, open_table
-from polymodal.errors import ArtefactError, DataError, nearest
+from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
 from polymodal.folders import cache_folder, media_folder, scratch
 from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
@@ -234,10 +234,20 @@ class Model:
         warn_of_faults(faults.found)
 
 
-def make_network(recipe: Recipe, preparation: Preparation) -> Network:
-    """The untrained network of a complete recipe and a fitted preparation, weights drawn from torch's generator."""
+def make_network(recipe: Recipe, preparation: Preparation, *, pretrained: bool = False) -> Network:
+    """The untrained network of a complete recipe and a fitted preparation, weights drawn from torch's generator.
+
+    pretrained: then take over the weights of checkpoints; a network that is read back has no need of them
+    """
     outputs = {name: task.output_shape for name, task in preparation.tasks.items()}
-    return Network(recipe, shapes=preparation.shapes(), outputs=outputs)
+    network = Network(recipe, shapes=preparation.shapes(), outputs=outputs)
+    if pretrained:
+        for name, encoder in network.encoders().items():
+            try:
+                encoder.initialise()
+            except RecipeError as error:
+                raise error.under(f"inputs.{name}.encoder") from None
+    return network
 
 
 def _rows(data: Any) -> Any:

@@ -94,6 +94,10 @@ class Network(nn.Module):
             decided[name] = self.fusion.combine(decoded, views, self.spaces[name], name)
         return decided
 
+    def encoders(self) -> dict[str, Encoder]:
+        """The encoder of each input."""
+        return {name: cast(Tower, tower).encoder for name, tower in zip(self.inputs, self.towers, strict=True)}
+
     def parts(self) -> dict[str, nn.Module]:
         """The trainable parts by recipe path, as `training.parts` names them."""
         found: dict[str, nn.Module] = {}

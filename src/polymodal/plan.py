@@ -70,13 +70,11 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
         roles.append(Role(column, "ignored", "", "data.ignore names it"))
     taken = {role.column for role in roles}
     if recipe.inputs:
-        inputs = {
-            name: _complete_input(name, given, recipe.size, samples, roles) for name, given in recipe.inputs.items()
-        }
+        inputs = {name: _complete_input(name, given, recipe, samples, roles) for name, given in recipe.inputs.items()}
         used = {role.column for role in roles}
         roles += [Role(c, "ignored", "", "not among the recipe's inputs") for c in table.columns if c not in used]
     else:
-        inputs = _infer_inputs(recipe.size, samples, taken, roles)
+        inputs = _infer_inputs(recipe, samples, taken, roles)
     for name, one in inputs.items():
         shared = [column for column in one.columns if column in reserved]
         if shared:
@@ -151,7 +149,7 @@ def _complete_output(name: str, spec: OutputSpec, samples: _Samples, roles: list
     return spec.model_copy(update={"task": task, "decoder": decoder})
 
 
-def _complete_input(name: str, spec: InputSpec, size: Size, samples: _Samples, roles: list[Role]) -> InputSpec:
+def _complete_input(name: str, spec: InputSpec, recipe: Recipe, samples: _Samples, roles: list[Role]) -> InputSpec:
     for column in spec.columns:
         samples.check(column, f"inputs.{name}.columns")
     reason = "the recipe says so"
@@ -166,10 +164,41 @@ def _complete_input(name: str, spec: InputSpec, size: Size, samples: _Samples, r
         raise RecipeError(
             f"inputs.{name}.columns", f"an input of {modality.name} reads one column; make an input of each"
         )
-    modality = _resolved(modality, size, [samples[column] for column in spec.columns])
     roles += [Role(column, "input", modality.name, reason, name) for column in spec.columns]
-    encoder = spec.encoder or find("encoder", component.default_encoder).Options()
+    encoder = spec.encoder or _silent_encoder(modality.name, recipe)
+    modality = _prescribed(name, modality, encoder, recipe.size)
+    try:
+        modality = _resolved(modality, recipe.size, [samples[column] for column in spec.columns])
+    except RecipeError as error:
+        raise error.under(f"inputs.{name}.modality") from None
     return spec.model_copy(update={"modality": modality, "encoder": encoder})
+
+
+def _silent_encoder(modality: str, recipe: Recipe) -> Options:
+    """The encoder where the recipe names none: a pretrained one if the recipe wants that and there is one."""
+    pretrained = components("encoder").get(f"pretrained_{modality}")
+    if recipe.pretrained != "none" and pretrained is not None:
+        options: Options = pretrained.Options(model=recipe.pretrained)
+        return options
+    silent: Options = find("encoder", find("modality", modality).default_encoder).Options()
+    return silent
+
+
+def _prescribed(name: str, modality: Options, encoder: Options, size: Size) -> Options:
+    """The modality with the options that the encoder needs it to have.
+
+    Raises:
+        RecipeError: the recipe itself says otherwise.
+    """
+    at_size = encoder.at_size(size) if isinstance(encoder, Sized) else encoder
+    wanted = find("encoder", encoder.name).prescribe(at_size)
+    for option, value in wanted.items():
+        if option in modality.model_fields_set and getattr(modality, option) != value:
+            raise RecipeError(
+                f"inputs.{name}.modality.{option}",
+                f"the encoder {encoder.name} needs {value!r} here; leave it out, or name another encoder",
+            )
+    return modality.model_copy(update=wanted) if wanted else modality
 
 
 def _keeping_time(name: str, spec: InputSpec, given: InputSpec | None, output: str) -> InputSpec:
@@ -192,7 +221,7 @@ def _keeping_time(name: str, spec: InputSpec, given: InputSpec | None, output: s
     return spec.model_copy(update={"modality": modality.model_copy(update=still)}) if still else spec
 
 
-def _infer_inputs(size: Size, samples: _Samples, taken: set[str], roles: list[Role]) -> dict[str, InputSpec]:
+def _infer_inputs(recipe: Recipe, samples: _Samples, taken: set[str], roles: list[Role]) -> dict[str, InputSpec]:
     """One input per media column; all numbers together as one input, and all categories."""
     found: dict[str, list[tuple[str, str]]] = {}
     for column in samples.table.columns:
@@ -220,8 +249,9 @@ def _infer_inputs(size: Size, samples: _Samples, taken: set[str], roles: list[Ro
                 if len(names) == 1
                 else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
             )
-            modality = _resolved(component.Options(), size, [samples[column] for column in names])
-            encoder = find("encoder", component.default_encoder).Options()
+            encoder = _silent_encoder(kind, recipe)
+            modality = _prescribed(name, component.Options(), encoder, recipe.size)
+            modality = _resolved(modality, recipe.size, [samples[column] for column in names])
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
             roles += [Role(column, "input", kind, reason, name) for column, reason in group]
     return inputs

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from laws.checkpoints import checkpoint
 from polymodal.data.faults import Faults
 from polymodal.data.synthetic import planted_images
 from polymodal.data.table import Table, open_table
@@ -178,7 +179,10 @@ def small(modality: str) -> dict[str, Any]:
 
 
 def light(options: dict[str, Any]) -> dict[str, Any]:
-    """The same encoder options with the least value of `scale`-like dials, so that tests stay quick."""
+    """The same encoder options with the least value of `scale`-like dials and tiny checkpoints, so that tests stay
+    quick."""
+    if options["name"].startswith("pretrained_"):
+        return {"model": checkpoint(options["name"].removeprefix("pretrained_")), **options}
     if options["name"] == "vgg16":
         return {"scale": 0.0625, **options}
     return options

@@ -20,6 +20,9 @@ class Encoder(nn.Module):
     (`Modality.shape()`: vocabulary, pixels, columns ...). `forward` maps `data` (tensors `[items, ...]` of distinct
     items) to `features [items, length, self.width]` and `mask [items, length]` (True = real, at least one per item).
     The network projects to the common width, normalises, and puts the learned "missing" token where an input is absent.
+
+    An encoder whose lower layers do not learn is cut there: `settle` runs what lies below the lowest trainable layer,
+    which gives the same for an item in every epoch, fold and run, and `forward` goes on from what `settle` gave.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -32,8 +35,36 @@ class Encoder(nn.Module):
     def __init__(self, options: EncoderOptions, *, shape: dict[str, Any], width: int) -> None:
         super().__init__()
 
+    @classmethod
+    def prescribe(cls, options: Any) -> dict[str, Any]:
+        """Options that its modality must have for this encoder, as the checkpoint whose preparation it expects."""
+        return {}
+
+    def initialise(self) -> None:
+        """Take over pretrained weights: called once on a new network, never on one that is read from a directory."""
+
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features and mask of prepared items, or of what `settle` made of them (then `data` has `hidden`)."""
         raise NotImplementedError(type(self).__name__)
+
+    def settled(self) -> str | None:
+        """What names the layers that `settle` runs: their kind, options, and a hash of their weights.
+
+        None where nothing lies below the lowest trainable layer that would be worth keeping (here).
+        """
+        return None
+
+    def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the layers below the lowest trainable one make of prepared items.
+
+        Returns `hidden [items, length, n]`, padded behind each item's `length [items]`, and where the encoder has
+        times `times [items, length]` fp32. Only where `settled` is not None.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def rates(self) -> dict[nn.Parameter, float]:
+        """Parameters that learn at another rate than the rest, and the factor on the learning rate of each."""
+        return {}
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
         """The middle of each of the `length` tokens of each item, `[items, length]` fp32, in seconds from its start.

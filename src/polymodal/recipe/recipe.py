@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
@@ -61,6 +61,8 @@ class Recipe(Sized):
     """The targets by name."""
     size: Size = "tiny"
     """One dial for every width, depth and rate that is not said."""
+    pretrained: Literal["none", "starter", "fast", "balanced", "best"] = "none"
+    """Read every text, image, sound and clip whose encoder is silent with a pretrained checkpoint of this preset."""
     width: int = sized(96, 192, 384, ge=4)
     """Width of the tokens in which the inputs meet."""
     seed: int = Field(default=0, ge=0)

@@ -27,6 +27,18 @@ class DistillationOptions(Strict):
     """Softens the teacher's probabilities; higher shows more of what it thinks of the other classes."""
 
 
+class FeatureOptions(Strict):
+    """The feature cache: what lies below the lowest trainable layer of an encoder runs once for each item."""
+
+    cache: bool = True
+    """Keep what those layers make of each item, for all epochs, folds and runs. Without it they run in every step."""
+    format: Literal["bf16", "fp32"] = "bf16"
+    """Number format in which those layers run (bf16 only where the processor computes in it) and are kept."""
+    views: int = Field(default=4, ge=1, le=64)
+    """Randomly changed copies of each training item that are kept, where the input's modality has random changes; each
+    step draws one of them."""
+
+
 class TrainingOptions(Sized):
     """The training run. `epochs` and `batch` follow from the number of rows when they are silent."""
 
@@ -63,6 +75,8 @@ class TrainingOptions(Sized):
     """Steps between two lines of the training log."""
     tensorboard: bool = False
     """Also write TensorBoard event files."""
+    features: FeatureOptions = FeatureOptions()
+    """The feature cache."""
     distillation: DistillationOptions = DistillationOptions()
     """Learning from privileged inputs."""
     parts: dict[str, PartOptions] = {}
