@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,6 +11,19 @@ from polymodal.recipe.options import Options, Sized
 
 class EncoderOptions(Options, Sized):
     """Base of every encoder's options."""
+
+
+class Settled(NamedTuple):
+    """The layers of an encoder below the lowest that learns.
+
+    name: what tells them from others: their kind, the options that matter, and a hash of their weights
+    width: n of the `hidden [items, length, n]` that they give
+    timed: whether they give `times` as well
+    """
+
+    name: str
+    width: int
+    timed: bool = False
 
 
 class Encoder(nn.Module):
@@ -47,18 +60,15 @@ class Encoder(nn.Module):
         """Features and mask of prepared items, or of what `settle` made of them (then `data` has `hidden`)."""
         raise NotImplementedError(type(self).__name__)
 
-    def settled(self) -> str | None:
-        """What names the layers that `settle` runs: their kind, options, and a hash of their weights.
-
-        None where nothing lies below the lowest trainable layer that would be worth keeping (here).
-        """
+    def settled(self) -> Settled | None:
+        """The layers that `settle` runs; None where none lies below the lowest trainable one (here)."""
         return None
 
     def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the layers below the lowest trainable one make of prepared items.
 
-        Returns `hidden [items, length, n]`, padded behind each item's `length [items]`, and where the encoder has
-        times `times [items, length]` fp32. Only where `settled` is not None.
+        Returns `hidden [items, length, n]`, padded behind each item's `length [items]`, and where it is timed
+        `times [items, length]` fp32. Only where `settled` is not None.
         """
         raise NotImplementedError(type(self).__name__)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from polymodal.data.block import Block
 from polymodal.data.prepared import Prepared
 from polymodal.data.sample import ColumnSample, Guess
+from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Options
 
 
@@ -73,6 +74,16 @@ class Modality(ABC):
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         """Arrays of distinct items `[items, ...]` -> the tensors that the encoder reads."""
         return {name: torch.from_numpy(array) for name, array in items.items()}
+
+    def identity(self, limits: LimitOptions) -> str | None:
+        """Everything besides a cell's content that changes the item it is prepared to (options, what `fit` learned,
+        limits), as text; None where items are not named by their content, so that nothing made of them can be kept."""
+        return None
+
+    @property
+    def changes(self) -> bool:
+        """Whether `augment` does anything under these options."""
+        return False
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """Random changes of a training batch, drawn from torch's global generator; never changes `data` in place."""

@@ -170,13 +170,16 @@ class MediaModality(Modality):
         """
         if block.cache is None:
             return None
-        limits = json.dumps(block.limits.model_dump(mode="json", exclude=ELSEWHERE), sort_keys=True)
-        request = json.dumps(asdict(self.request()), sort_keys=True)
-        text = f"{self.media}, {_decoder(self.media).VERSION}\n{request}\n{limits}"
+        text = self.identity(block.limits)
         if (block.cache, text) not in self._stores:
             store = MediaStore(block.cache, self._layout(), text, self.ragged, kind=self.media)
             self._stores[block.cache, text] = store
         return self._stores[block.cache, text]
+
+    def identity(self, limits: LimitOptions) -> str:
+        kept = json.dumps(limits.model_dump(mode="json", exclude=ELSEWHERE), sort_keys=True)
+        request = json.dumps(asdict(self.request()), sort_keys=True)
+        return f"{self.media}, {_decoder(self.media).VERSION}\n{request}\n{kept}"
 
     def _layout(self) -> Layout:
         layout: Layout = _decoder(self.media).layout(self.request())
