@@ -1,0 +1,67 @@
+"""The truth of a whole table, against which models of several folds are scored together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polymodal.data.faults import Faults
+from polymodal.data.table import Table
+from polymodal.evaluation.aligned import aligned
+from polymodal.evaluation.scores import Score, score_metric, score_output
+from polymodal.metrics.base import Metric
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.recipe.recipe import Recipe
+from polymodal.splits import Part, groups_of
+from polymodal.tasks.base import Task
+
+
+class Reference:
+    """Tasks fitted on all rows, which only read the truth and order the classes; no model learns from them.
+
+    tasks: by output
+    truth: targets `(value, present)` by output, and sample weights, of every row
+    groups: the group of each row for cluster bootstrap, or None
+    faults: targets that could not be used
+    """
+
+    def __init__(self, recipe: Recipe, table: Table) -> None:
+        rows = np.arange(len(table))
+        preparation = Preparation(recipe).targets_only()
+        preparation.fit(table, rows)
+        self.rows = len(table)
+        self.tasks: dict[str, Task] = preparation.tasks
+        self.faults = Faults(recipe.data.strict)
+        self.truth: PreparedTable = preparation.prepare(table, self.faults, folder=None, cache=None)
+        self.groups = groups_of(recipe, Part(table, rows))
+
+    def empty(self) -> dict[str, np.ndarray]:
+        """A distribution `[rows, k]` of each output, NaN everywhere."""
+        return {name: np.full((self.rows, task.outputs), np.nan) for name, task in self.tasks.items()}
+
+    def aligned(self, name: str, distribution: np.ndarray, task: Task) -> np.ndarray:
+        """`distribution [n, k]` of a fold's own task for output `name`, in the classes of the whole table."""
+        return aligned(distribution, task, self.tasks[name])
+
+    def value(self, name: str, metric: Metric, distribution: np.ndarray, rows: np.ndarray) -> float:
+        """One metric of output `name` over `rows` of `distribution [all rows, k]`; NaN where it is undefined."""
+        value, present = self.truth.targets[name]
+        weight = None if self.truth.weight is None else self.truth.weight[rows]
+        return score_metric(metric, self.tasks[name], distribution[rows], value[rows], present[rows], weight)
+
+    def scores(
+        self, name: str, distribution: np.ndarray, options: EvaluationOptions, seed: int, rows: np.ndarray | None = None
+    ) -> dict[str, Score]:
+        """Every metric of output `name` with intervals over `rows` (None: all) of `distribution [all rows, k]`."""
+        rows = np.arange(self.rows) if rows is None else rows
+        value, present = self.truth.targets[name]
+        return score_output(
+            self.tasks[name],
+            distribution[rows],
+            value[rows],
+            present[rows],
+            None if self.truth.weight is None else self.truth.weight[rows],
+            options,
+            seed=seed,
+            groups=None if self.groups is None else self.groups[rows],
+        )
