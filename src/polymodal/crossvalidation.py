@@ -14,18 +14,17 @@ from polymodal.comparison import compare_output
 from polymodal.data.faults import Fault, Faults
 from polymodal.data.table import Table
 from polymodal.errors import DataError, PolymodalError, RecipeError
-from polymodal.evaluation.aligned import aligned
 from polymodal.evaluation.evaluate import Scores
-from polymodal.evaluation.scores import score_metric, score_output
-from polymodal.experiment import Experiment, prepare_experiment, train_alone, train_model
+from polymodal.evaluation.reference import Reference
+from polymodal.experiment import Experiment, feature_splits, prepare_experiment, train_alone, train_model
 from polymodal.fit import RecipeLike, as_recipe, as_table
 from polymodal.folders import cache_folder, media_folder, scratch
 from polymodal.model import Model
 from polymodal.plan import complete_schedule, make_plan
-from polymodal.preparation import Preparation, PreparedTable
+from polymodal.preparation import Preparation
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
-from polymodal.splits import Part, groups_of, make_fold_parts
+from polymodal.splits import Part, make_fold_parts
 from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
 
 FILE = "cross_validation.json"
@@ -163,7 +162,7 @@ def _run_fold(recipe: Recipe, parts: dict[str, Part], progress: Progress) -> _Fo
 
 
 def _decide_test(experiment: Experiment, model: Model, hide: frozenset[str] = frozenset()) -> dict[str, Decisions]:
-    split = experiment.splits["test"]
+    split = feature_splits(experiment, model.network, Progress(False))["test"]
     return decide(
         model.network,
         experiment.preparation,
@@ -178,18 +177,14 @@ def _decide_test(experiment: Experiment, model: Model, hide: frozenset[str] = fr
 class _Pooled:
     """Gathers the folds' distributions row by row, in the classes of the whole table, and scores them.
 
-    The reference tasks are fitted on all rows; they only read the truth and order the classes. The majority answer of
-    a row is that of its fold's training rows.
+    The majority answer of a row is that of its fold's training rows.
     """
 
     def __init__(self, recipe: Recipe, table: Table) -> None:
-        self.recipe, self.table, rows = recipe, table, np.arange(len(table))
-        reference = Preparation(recipe).targets_only()
-        reference.fit(table, rows)
-        self.tasks = reference.tasks
-        self.faults = Faults(recipe.data.strict)
-        self.truth: PreparedTable = reference.prepare(table, self.faults, folder=None, cache=None)
-        self.distributions, self.majority = self._empty(), self._empty()
+        self.recipe = recipe
+        self.reference = Reference(recipe, table)
+        self.tasks, self.faults = self.reference.tasks, self.reference.faults
+        self.distributions, self.majority = self.reference.empty(), self.reference.empty()
         self.singles: dict[str, Distributions] = {}
         self.fold_of = np.full(len(table), -1)
         self.folds: list[dict[str, Any]] = []
@@ -197,14 +192,16 @@ class _Pooled:
     def add(self, fold: _Fold) -> None:
         rows = fold.parts["test"].rows
         self.fold_of[rows] = len(self.folds)
-        for name, task in self.tasks.items():
+        for name in self.tasks:
             own = fold.preparation.tasks[name]
             constant = np.broadcast_to(own.constant(), (len(rows), own.outputs))
-            self.majority[name][rows] = aligned(constant, own, task)
-            self.distributions[name][rows] = aligned(own.distribution(fold.decisions[name].values), own, task)
+            self.majority[name][rows] = self.reference.aligned(name, constant, own)
+            decided = own.distribution(fold.decisions[name].values)
+            self.distributions[name][rows] = self.reference.aligned(name, decided, own)
             for single, decisions in fold.alone.items():
-                kept = self.singles.setdefault(single, self._empty())
-                kept[name][rows] = aligned(own.distribution(decisions[name].values), own, task)
+                kept = self.singles.setdefault(single, self.reference.empty())
+                alone = own.distribution(decisions[name].values)
+                kept[name][rows] = self.reference.aligned(name, alone, own)
         known = set(self.faults.found)
         for fault in fold.faults.found:
             if fault not in known and not self._of_target(fault):
@@ -218,18 +215,10 @@ class _Pooled:
         )
 
     def result(self) -> CrossValidation:
-        everything = np.arange(len(self.table))
+        everything = np.arange(len(self.fold_of))
         scores: Scores = {}
-        for name, task in self.tasks.items():
-            found = score_output(
-                task,
-                self.distributions[name],
-                *self.truth.targets[name],
-                self.truth.weight,
-                self.recipe.evaluation,
-                seed=self.recipe.seed,
-                groups=groups_of(self.recipe, Part(self.table, everything)),
-            )
+        for name in self.tasks:
+            found = self.reference.scores(name, self.distributions[name], self.recipe.evaluation, seed=self.recipe.seed)
             plain = self._scores(name, everything)
             scores[name] = {
                 metric: score.model_dump() | plain[metric] | self._over_folds(name, metric)
@@ -248,22 +237,17 @@ class _Pooled:
             faults=self.faults,
         )
 
-    def _empty(self) -> Distributions:
-        return {name: np.full((len(self.table), task.outputs), np.nan) for name, task in self.tasks.items()}
-
     def _of_target(self, fault: Fault) -> bool:
         """A label that only this fold's training rows lack is no fault of the table."""
         return any(fault.column in task.columns for task in self.tasks.values())
 
     def _scores(self, name: str, rows: np.ndarray) -> dict[str, Any]:
         """`value`, `majority` and `alone` of every metric over `rows`."""
-        task, (value, present) = self.tasks[name], self.truth.targets[name]
-        weight = None if self.truth.weight is None else self.truth.weight[rows]
         found: dict[str, Any] = {}
-        for metric in task.metrics:
+        for metric in self.tasks[name].metrics:
 
             def score(distributions: Distributions, metric: Any = metric) -> float | None:
-                got = score_metric(metric, task, distributions[name][rows], value[rows], present[rows], weight)
+                got = self.reference.value(name, metric, distributions[name], rows)
                 return float(got) if np.isfinite(got) else None
 
             found[metric.name] = {"value": score(self.distributions), "majority": score(self.majority)}
@@ -297,10 +281,10 @@ class _Pooled:
             task,
             self.distributions[name],
             self.singles[best][name],
-            self.truth.targets[name],
-            self.truth.weight,
+            self.reference.truth.targets[name],
+            self.reference.truth.weight,
             options,
             seed=self.recipe.seed,
-            groups=groups_of(self.recipe, Part(self.table, np.arange(len(self.table)))),
+            groups=self.reference.groups,
         )
         return {"best_input": best, "metrics": found}

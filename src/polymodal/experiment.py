@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import torch
 
 from polymodal.data.duplicates import shared_between, shared_items
 from polymodal.data.faults import Faults
+from polymodal.data.prepared import Prepared
 from polymodal.data.table import Table
 from polymodal.errors import DataError
 from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate_network
+from polymodal.features import input_features
 from polymodal.model import Model, make_network
+from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
@@ -23,7 +26,12 @@ from polymodal.splits import Part, groups_of
 from polymodal.training.distillation import Lessons
 from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
 from polymodal.training.machine import keep_freed_memory
+from polymodal.training.optimiser import freeze_parts
 from polymodal.training.trainer import Split, Trainer
+
+#: By the identity of prepared items, what settled them, and whether there are changed copies: the items (held, so that
+#: their identity stays theirs) and their features.
+Features = dict[tuple[int, str, bool], tuple[Prepared, Prepared]]
 
 
 @dataclass
@@ -31,6 +39,8 @@ class Experiment:
     """A fitted preparation and its prepared parts (`train`, `valid`, perhaps `test`).
 
     teacher: the same with the privileged inputs, where the recipe has any; this experiment is then without them
+    cache: where features are kept for other runs; None keeps them in memory
+    features: those that are open already, by input and what settled them
     """
 
     recipe: Recipe
@@ -42,6 +52,8 @@ class Experiment:
     detail: dict[str, Any] = field(default_factory=dict)
     decisions: dict[str, dict[str, Decisions]] = field(default_factory=dict)
     teacher: Experiment | None = None
+    cache: Path | None = None
+    features: Features = field(default_factory=dict)
 
 
 def prepare_experiment(
@@ -66,7 +78,7 @@ def prepare_experiment(
                 place = folder / f"table-{name}"
                 tables[id(part.table)] = used.prepare(part.table, faults, folder=place, cache=cache, advance=advance)
     splits = {name: Split(tables[id(part.table)], part.rows) for name, part in parts.items()}
-    experiment = Experiment(recipe, preparation, parts, splits, faults)
+    experiment = Experiment(recipe, preparation, parts, splits, faults, cache=cache)
     return experiment if bare is preparation else _without_privileged(experiment, kept)
 
 
@@ -88,7 +100,57 @@ def _without_privileged(teacher: Experiment, kept: list[str]) -> Experiment:
     recipe = teacher.recipe.only(kept)
     splits = {part: Split(split.prepared.only(kept), split.rows) for part, split in teacher.splits.items()}
     preparation = teacher.preparation.only(recipe)
-    return Experiment(recipe, preparation, teacher.parts, splits, teacher.faults, teacher=teacher)
+    return Experiment(
+        recipe,
+        preparation,
+        teacher.parts,
+        splits,
+        teacher.faults,
+        teacher=teacher,
+        cache=teacher.cache,
+        features=teacher.features,
+    )
+
+
+def feature_splits(experiment: Experiment, network: Network, progress: Progress) -> dict[str, Split]:
+    """The parts with features in place of the items of every input whose encoder has settled layers: what those make
+    of each item is computed once (see `features`). Where the recipe switches that off, the parts as they are."""
+    options = experiment.recipe.training.features
+    if not options.cache:
+        return experiment.splits
+    training = id(experiment.splits["train"].prepared) if "train" in experiment.splits else None
+    tables = {id(split.prepared): split.prepared for split in experiment.splits.values()}
+    found = {
+        key: _with_features(experiment, network, prepared, key == training, progress)
+        for key, prepared in tables.items()
+    }
+    return {name: Split(found[id(split.prepared)], split.rows) for name, split in experiment.splits.items()}
+
+
+def _with_features(
+    experiment: Experiment, network: Network, prepared: PreparedTable, views: bool, progress: Progress
+) -> PreparedTable:
+    inputs = dict(prepared.inputs)
+    for name, encoder in network.encoders().items():
+        source, settled = prepared.inputs.get(name), encoder.settled()
+        if source is None or settled is None:
+            continue
+        key = (id(source), settled.name, views)
+        if key not in experiment.features:
+            with progress.task(f"encode {name}", len(source.items)) as advance:
+                found = input_features(
+                    encoder,
+                    experiment.preparation.modalities[name],
+                    source,
+                    experiment.recipe.training.features,
+                    experiment.recipe.data.limits,
+                    folder=experiment.cache,
+                    views=views,
+                    advance=advance,
+                )
+            experiment.features[key] = (source, found or source)
+        inputs[name] = experiment.features[key][1]
+    return replace(prepared, inputs=inputs)
 
 
 def train_model(
@@ -111,10 +173,12 @@ def train_model(
     if experiment.teacher is not None:
         place = folder / "teacher" if folder else None
         lessons, taught = _teach(experiment.teacher, place, memory, resume, progress)
-    recipe, splits = experiment.recipe, experiment.splits
+    recipe = experiment.recipe
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, experiment.preparation, pretrained=True)
+        freeze_parts(network, recipe.training)
+        splits = feature_splits(experiment, network, progress)
         with progress.task(title, 1) as advance:
             trainer = Trainer(
                 recipe,
@@ -156,7 +220,7 @@ def _teach(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(teacher.recipe.to_yaml(), encoding="utf-8")
     model = train_model(teacher, folder=folder, memory=memory, resume=resume, progress=progress, title="train teacher")
-    split, machine = teacher.splits["train"], model.machine
+    split, machine = feature_splits(teacher, model.network, progress)["train"], model.machine
     decisions = decide(
         model.network, teacher.preparation, split.prepared, split.rows, machine=machine, batch=PREDICTION_BATCH
     )
@@ -168,8 +232,9 @@ def score_model(experiment: Experiment, model: Model, *, memory: Path | None, pr
     """Score the model on the validation and test parts, beside floors and each input alone."""
     shown = [name for name in ("valid", "test") if name in experiment.splits]
     options = model.recipe.evaluation
+    splits = feature_splits(experiment, model.network, progress)
     for name in shown:
-        split = experiment.splits[name]
+        split = splits[name]
         with progress.task(f"score {name}", None):
             scores, decisions = evaluate_network(
                 model.network,
@@ -213,7 +278,15 @@ def train_alone(
     recipe = recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
     preparation = experiment.preparation.only(recipe)
     splits = {part: Split(split.prepared.only([name]), split.rows) for part, split in experiment.splits.items()}
-    alone = Experiment(recipe, preparation, experiment.parts, splits, experiment.faults)
+    alone = Experiment(
+        recipe,
+        preparation,
+        experiment.parts,
+        splits,
+        experiment.faults,
+        cache=experiment.cache,
+        features=experiment.features,
+    )
     return alone, train_model(alone, memory=memory, progress=progress, title=f"train {name} alone")
 
 
@@ -222,8 +295,9 @@ def _score_alone(
 ) -> None:
     """Put the scores of one input alone beside the model's."""
     alone, single = train_alone(experiment, model, name, memory=memory, progress=progress)
+    splits = feature_splits(alone, single.network, progress)
     for part in shown:
-        split, machine = alone.splits[part], single.machine
+        split, machine = splits[part], single.machine
         decisions = decide(
             single.network, alone.preparation, split.prepared, split.rows, machine=machine, batch=PREDICTION_BATCH
         )

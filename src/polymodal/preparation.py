@@ -16,6 +16,7 @@ from polymodal.data.prepared import Prepared
 from polymodal.data.table import Table
 from polymodal.data.writer import PreparedWriter
 from polymodal.errors import DataError, RecipeError
+from polymodal.features import FeatureItems
 from polymodal.modalities.base import Modality
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import build
@@ -173,19 +174,22 @@ class Preparation:
     def batch(
         self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, damage: Damage | None = None
     ) -> Batch:
-        """The batch of `rows` of a prepared table. Rows that share an item hold it once."""
+        """The batch of `rows` of a prepared table, or of its features. Rows that share an item hold it once."""
         inputs = {}
         for name, modality in self.modalities.items():
             source = prepared.inputs[name]
             items = source.index[rows]
             present = items >= 0
             distinct, index = _distinct(items, present)
-            taken = source.items.take(distinct)
-            if damage is not None and damage.input == name and len(distinct):
-                taken = modality.corrupt(taken, damage.kind, damage.strength, damage.draw)
-            data = modality.collate(taken)
-            if augment:
-                data = modality.augment(data)
+            if isinstance(source.items, FeatureItems):
+                data = source.items.tensors(distinct, changed=augment)
+            else:
+                taken = source.items.take(distinct)
+                if damage is not None and damage.input == name and len(distinct):
+                    taken = modality.corrupt(taken, damage.kind, damage.strength, damage.draw)
+                data = modality.collate(taken)
+                if augment:
+                    data = modality.augment(data)
             inputs[name] = InputBatch(data, torch.from_numpy(index), torch.from_numpy(present))
         targets = {
             name: TargetBatch(torch.from_numpy(value[rows]), torch.from_numpy(known[rows]))

@@ -8,6 +8,25 @@ import torch
 from torch import Tensor, nn
 
 
+def changing_state(network: nn.Module) -> dict[str, Tensor]:
+    """The part of `state_dict` that training can change: everything but parameters that do not learn, which may be
+    most of a model with a pretrained encoder."""
+    still = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in still}
+
+
+def restore_state(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put back what `changing_state` gave; what does not learn stays as it is.
+
+    Raises:
+        RuntimeError: the state is of another network.
+    """
+    missing = changing_state(network).keys() - state.keys()
+    unexpected = network.load_state_dict(state, strict=False).unexpected_keys
+    if missing or unexpected:
+        raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
+
+
 @dataclass
 class BestEpochs:
     """Keeps the weights of the `count` best epochs by validation score (greater is better)."""
@@ -22,7 +41,7 @@ class BestEpochs:
         place = sum(score <= other for other in self.scores)
         if place >= self.count:
             return False
-        copied = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        copied = {name: tensor.detach().clone() for name, tensor in changing_state(network).items()}
         self.scores.insert(place, score)
         self.epochs.insert(place, epoch)
         self.weights.insert(place, copied)

@@ -19,7 +19,7 @@ from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.tokens import Batch
-from polymodal.training.averaging import BestEpochs
+from polymodal.training.averaging import BestEpochs, changing_state, restore_state
 from polymodal.training.checkpoint import (
     optimiser_tensors,
     read_checkpoint,
@@ -201,11 +201,11 @@ class Trainer:
         """Take the best epoch, or the average of the best ones where it validates at least as well; calibrate."""
         best = self.best.best()
         if len(self.best.weights) > 1:
-            self.network.load_state_dict(self.best.average())
+            restore_state(self.network, self.best.average())
             if self._validate().score >= self.best.scores[0]:
                 best = self.best.average()
                 self.history.averaged = sorted(self.best.epochs)
-        self.network.load_state_dict(best)
+        restore_state(self.network, best)
         self.network.eval()
         self._calibrate()
 
@@ -240,7 +240,7 @@ class Trainer:
         if self.checkpoint is None:
             return
         tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
-        tensors |= {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"network.{name}": tensor for name, tensor in changing_state(self.network).items()}
         tensors |= {f"loss.{name}": tensor for name, tensor in self.loss.state_dict().items()}
         tensors |= optimiser_tensors(self.optimiser)
         for rank, weights in enumerate(self.best.weights):
@@ -268,7 +268,7 @@ class Trainer:
                 f"{self.checkpoint} is of another recipe or other training rows: give those of the killed run, "
                 "or start anew with overwrite"
             )
-        self.network.load_state_dict(_under("network.", tensors))
+        restore_state(self.network, _under("network.", tensors))
         self.loss.load_state_dict(_under("loss.", tensors))
         restore_optimiser(self.optimiser, tensors)
         self.epoch, self.place, self.waited = facts["epoch"], facts["place"], facts["waited"]
