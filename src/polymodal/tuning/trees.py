@@ -1,0 +1,85 @@
+"""Boosted trees on the first principal components of each input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from polymodal.tuning.components import reduced
+from polymodal.tuning.lesson import Answer, Lesson, gains
+
+#: Components of an input that trees see.
+COLUMNS = 24
+ROUNDS, RATE, BINS, LEAVES = 40, 0.15, 32, 8
+
+
+def boosted(blocks: list[np.ndarray], new: list[np.ndarray], lesson: Lesson, inner: list[Any]) -> Answer:
+    held_out = np.zeros((ROUNDS, len(lesson.truth), lesson.outputs))
+    bases = np.zeros((len(lesson.truth), lesson.outputs))
+    answers = []
+    for rows, held in inner:
+        part = lesson.take(rows)
+        bases[held] = part.constant()
+        # Components belong to the rows they were found on: those of other rows are smaller.
+        known, others = _side_by_side([one[rows] for one in blocks], blocks, new)
+        stages = _boosted(known, part)
+        held_out[:, held] = stages(others[0][held], 0, ROUNDS)
+        answers.append((stages, others[1]))
+    found = []
+    for stage in held_out:
+        gain, scale = gains(stage, bases, lesson.truth, lesson.space)
+        found.append(lesson.weight @ gain / max(lesson.weight @ scale, 1e-12))
+    best = int(np.argmax(found))
+    decided = np.mean([stages(rows, best, best + 1)[0] for stages, rows in answers], axis=0)
+    return Answer(decided, float(found[best]), (2 * LEAVES - 1) * (best + 1) * lesson.outputs * len(inner))
+
+
+def _side_by_side(known: list[np.ndarray], *others: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """All inputs, each `reduced` for trees by its `known` rows, side by side."""
+    pairs = [reduced(one, np.concatenate(rest), COLUMNS) for one, *rest in zip(known, *others, strict=True)]
+    cuts = np.cumsum([len(one[0]) for one in others])[:-1]
+    joined, rest = (np.concatenate(side, axis=1) for side in zip(*pairs, strict=True))
+    return joined, np.split(rest, cuts)
+
+
+def _boosted(known: np.ndarray, lesson: Lesson) -> Callable[[np.ndarray, int, int], np.ndarray]:
+    """Boosted trees as a function: what they decide for rows after the rounds from `first` to before `last`,
+    `[last - first, rows, k]`."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    options: dict[str, Any] = {
+        "max_iter": ROUNDS,
+        "learning_rate": RATE,
+        "max_leaf_nodes": LEAVES,
+        "max_bins": BINS,
+        "min_samples_leaf": int(np.clip(len(known) // 30, 3, 20)),
+        "l2_regularization": 1.0,
+        "early_stopping": False,
+        "random_state": lesson.seed,
+    }
+    targets = [lesson.truth] if lesson.space == "categorical" else list(lesson.truth.T)
+    constant, models = lesson.constant(), []
+    for target in targets:
+        real = lesson.space == "real"
+        model = HistGradientBoostingRegressor(**options) if real else HistGradientBoostingClassifier(**options)
+        fits = len(np.unique(target)) > 1
+        models.append(model.fit(known, target, sample_weight=lesson.weight) if fits else None)
+
+    def stages(rows: np.ndarray, first: int, last: int) -> np.ndarray:
+        decided = np.tile(constant, (last - first, len(rows), 1))
+        for place, model in enumerate(models):
+            if model is None:
+                continue
+            given = model.staged_predict(rows) if lesson.space == "real" else model.staged_predict_proba(rows)
+            for step, one in enumerate(islice(given, first, last)):
+                if lesson.space == "categorical":
+                    decided[step] = 0.0
+                    decided[step][:, model.classes_] = one
+                else:
+                    decided[step, :, place] = one if lesson.space == "real" else one[:, 1]
+        return decided
+
+    return stages
