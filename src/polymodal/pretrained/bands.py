@@ -1,0 +1,79 @@
+"""Energy in frequency bands, as the feature extractors of pretrained audio networks measure it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Scale = Literal["slaney", "htk", "kaldi"]
+
+CHUNK = 1 << 17  # samples transformed at once: their spectra stay in the cache of a processor core
+
+
+def band_energy(sound: Tensor, window: Tensor, hop: int, filters: Tensor, *, preemphasis: float = 0.0) -> Tensor:
+    """`sound [items, samples]` -> energy in bands, `[items, frames, bands]` fp32; a frame begins every `hop` samples
+    and is as long as `window`.
+
+        E[t, m] = sum_k |FFT(window y_t)[k]|^2 W[k, m]
+
+    y_t is frame t as it is or, with `preemphasis` p, y[n] = x[n] - p x[n - 1] of the frame x without its mean, where
+    x[-1] = x[0]. The transform is as long as `filters [bins, bands]` asks for and runs in fp64: in fp32 the rounding of
+    a loud tone would drown the quiet bands that the logarithm brings up.
+    """
+    size = 2 * (len(filters) - 1)
+    window, filters = window.to(sound.device, torch.float64), filters.to(sound.device)
+    frames = (sound.shape[1] - len(window)) // hop + 1
+    result = sound.new_empty(len(sound), frames, filters.shape[1], dtype=torch.float32)
+    for start in range(0, len(sound), step := max(1, CHUNK // sound.shape[1])):
+        part = sound[start : start + step].double().unfold(1, len(window), hop)
+        if preemphasis:
+            part = part - part.mean(2, keepdim=True)
+            part = torch.cat([part[:, :, :1] * (1 - preemphasis), part[:, :, 1:] - preemphasis * part[:, :, :-1]], 2)
+        spectrum = torch.fft.rfft(part * window, n=size)
+        power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag).float()
+        result[start : start + step] = power @ filters
+    return result
+
+
+def filter_bank(bins: int, bands: int, low: float, high: float, rate: int, scale: Scale) -> Tensor:
+    """Triangular filters `[bins, bands]` fp32 from `low` to `high` Hz, whose edges e_0 ... e_{bands + 1} are evenly
+    spaced on a scale of pitch; bin k stands for the frequency f_k = k rate / (2 (bins - 1)).
+
+        slaney: mel(f) = 3 f / 200 below 1000 Hz, 15 + 27 ln(f / 1000) / ln 6.4 above; each filter has area 1
+        htk:    mel(f) = 2595 log10(1 + f / 700); each filter has height 1
+        kaldi:  mel(f) = 1127 ln(1 + f / 700); the same, but straight lines over mel(f), not over f
+
+    (Slaney, "Auditory Toolbox", 1998; Young et al., "The HTK Book", 2006; Povey et al., "The Kaldi Speech Recognition
+    Toolkit", 2011.)
+    """
+    pitch, frequency = _SCALES[scale]
+    ends = pitch(torch.tensor([low, high], dtype=torch.float64))
+    edges = torch.linspace(float(ends[0]), float(ends[1]), bands + 2, dtype=torch.float64)
+    place = torch.linspace(0, rate / 2, bins, dtype=torch.float64)
+    edges, place = (edges, pitch(place)) if scale == "kaldi" else (frequency(edges), place)
+    left, middle, right = edges[:-2], edges[1:-1], edges[2:]
+    place = place.unsqueeze(1)
+    filters = torch.minimum((place - left) / (middle - left), (right - place) / (right - middle)).clamp_min(0)
+    if scale == "slaney":
+        filters = filters * 2 / (right - left)
+    return filters.float()
+
+
+def _slaney(frequency: Tensor) -> Tensor:
+    above = 15 + 27 * (frequency.clamp_min(1000) / 1000).log() / math.log(6.4)
+    return torch.where(frequency < 1000, frequency * 3 / 200, above)
+
+
+def _slaney_back(mel: Tensor) -> Tensor:
+    return torch.where(mel < 15, mel * 200 / 3, 1000 * ((mel - 15) * math.log(6.4) / 27).exp())
+
+
+#: From Hz to each scale, and back.
+_SCALES = {
+    "slaney": (_slaney, _slaney_back),
+    "htk": (lambda f: 2595 * (1 + f / 700).log10(), lambda mel: 700 * (10 ** (mel / 2595) - 1)),
+    "kaldi": (lambda f: 1127 * (1 + f / 700).log(), lambda mel: 700 * ((mel / 1127).exp() - 1)),
+}
