@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import xxhash
@@ -19,12 +19,15 @@ from tokenizers import Tokenizer
 from polymodal.data.block import Block
 from polymodal.data.prepared import Prepared, RaggedItems
 from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import ArtefactError
+from polymodal.errors import ArtefactError, RecipeError
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.bpe import SMALLEST, plain, train_bpe
 from polymodal.modalities.cells import read_distinct
+from polymodal.modalities.checkpoint_text import CheckpointTokenizer
 from polymodal.modalities.text_changes import drop_words, mistype, shuffle_words
-from polymodal.recipe.options import Sized, sized
+from polymodal.pretrained.card import Card
+from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.options import Size, Sized, sized
 from polymodal.registry import register
 
 # A text is cut to this many characters for each token that is kept, before it is tokenised: so long texts
@@ -40,23 +43,35 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @register
 class Text(Modality):
-    """Texts as sequences of byte-pair symbols (see `bpe.train_bpe`).
+    """Texts as sequences of byte-pair symbols (see `bpe.train_bpe`), or of the tokens of a pretrained checkpoint (see
+    `checkpoint_text.CheckpointTokenizer`).
 
     Prepared: `values [items, length]` int32, padded with 0, and `length [items]`. Equal texts are one item.
     Empty and blank texts count as missing. Numbers and dates among the texts are read as they print.
 
-    After `prepare`, `cut` counts the rows whose text was longer than `max_tokens`, and `repaired` those in
-    which a character that cannot exist (half a surrogate pair) was shown as U+FFFD.
+    After `prepare`, `cut` counts the rows whose text was longer than `max_tokens`, and `repaired` those in which a
+    character that cannot exist (half a surrogate pair) was shown as U+FFFD.
     """
 
     class Options(ModalityOptions, Sized):
         name: Literal["text"] = "text"
+        checkpoint: str | None = None
+        """Read texts with the tokenizer of this pretrained checkpoint: a preset (`starter`, `fast`, `balanced`,
+        `best`), a hub id, or a folder. Silent: a tokenizer is learned from the training rows."""
         lowercase: bool = False
-        """Read capitals as small letters."""
-        vocabulary: int = sized(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
-        """Most symbols the tokenizer may learn; it learns fewer from little text."""
+        """Read capitals as small letters. Not beside a checkpoint, whose tokenizer decides that."""
+        vocabulary: int | None = sized(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
+        """Most symbols the tokenizer may learn; it learns fewer from little text. Null beside a checkpoint, whose
+        tokenizer has learned already."""
         max_tokens: int | None = Field(default=None, ge=1, le=8_192)
-        """Symbols kept of a text. Silent: enough for 99 of 100 texts of a sample, at most 512."""
+        """Symbols kept of a text. Silent: enough for 99 of 100 texts of a sample, at most 512, and no more than a
+        checkpoint has positions for."""
+
+        def at_size(self, size: Size) -> Self:
+            filled = super().at_size(size)
+            if self.checkpoint is None or "vocabulary" in self.model_fields_set:
+                return filled
+            return filled.model_copy(update={"vocabulary": None})
 
     default_encoder = "transformer"
     corruptions = ("typing_errors", "dropped_words", "shuffled_words")
@@ -67,6 +82,7 @@ class Text(Modality):
         self.column = columns[0]
         self.max_tokens = options.max_tokens or LONGEST
         self.tokenizer: Tokenizer | None = None
+        self.reader: CheckpointTokenizer | None = None
         self.cut = self.repaired = 0
 
     @classmethod
@@ -86,7 +102,14 @@ class Text(Modality):
         """Fill `max_tokens` from the lengths of sampled texts under a tokenizer trained on the sample itself.
 
         A fifth is added, since the sample fits its own tokenizer better than other texts will.
+
+        Raises:
+            RecipeError: there is no such checkpoint, it has no tokenizer, or another option does not go with it.
         """
+        if options.checkpoint is not None:
+            return _resolve_checkpoint(options, options.checkpoint, samples)
+        if options.vocabulary is None:
+            raise RecipeError("vocabulary", "null is for checkpoints; say how many symbols, or leave it out")
         if options.max_tokens is not None:
             return options
         texts = [as_text(value) for sample in samples for value in sample.values]
@@ -99,11 +122,19 @@ class Text(Modality):
         return options.model_copy(update={"max_tokens": min(LONGEST, max(8, -(-needed // 8) * 8))})
 
     def fit(self, blocks: Iterable[Block]) -> None:
-        """Train the tokenizer on the distinct texts of the training rows. Unusable cells are left to
-        `prepare`.
+        """Train the tokenizer on the distinct texts of the training rows; a checkpoint's stays as it is. Unusable cells
+        are left to `prepare`.
         """
+        if self.options.checkpoint is not None:
+            self._adopt(CheckpointTokenizer.of(self.options.checkpoint))
+            return
+        assert self.options.vocabulary is not None
         texts = _budget(self._distinct(blocks), TRAINING_CHARACTERS)
         self.tokenizer = train_bpe(texts, self.options.vocabulary, self.options.lowercase)
+
+    def _adopt(self, reader: CheckpointTokenizer) -> None:
+        self.reader, self.tokenizer = reader, reader.tokenizer
+        self.max_tokens = min(self.max_tokens, reader.limit or self.max_tokens)
 
     def _distinct(self, blocks: Iterable[Block]) -> Iterator[str]:
         seen: set[bytes] = set()
@@ -134,28 +165,34 @@ class Text(Modality):
         for position in np.flatnonzero(np.isin(codes, faulty)).tolist():
             reason = f"a text was expected, not {type(cells[codes[position]]).__name__}"
             block.fault(position, self.column, reason)
-        cut = np.array([len(text) > self._characters for text in texts], dtype=bool)
-        assert self.tokenizer is not None, "fit or load comes first"
-        sequences = []
-        found = self.tokenizer.encode_batch_fast([text[: self._characters] for text in texts])
-        for at, encoding in enumerate(found):
-            ids = encoding.ids
-            cut[at] |= len(ids) > self.max_tokens
-            sequences.append(np.asarray(ids[: self.max_tokens], dtype=np.int32))
+        found = self._read(list(texts))
+        cut = np.array([longer for _, longer in found], dtype=bool)
+        sequences = [np.asarray(ids, dtype=np.int32) for ids, _ in found]
         self.cut += int(cut[index[index >= 0]].sum())
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64)
         values = np.concatenate([np.zeros(0, np.int32), *sequences])
         return Prepared(index, RaggedItems({"values": values}, starts), [_key(text) for text in texts])
+
+    def _read(self, texts: list[str]) -> list[tuple[list[int], bool]]:
+        """The numbers of each text's symbols, at most `max_tokens`, and whether the text had more."""
+        if self.reader is not None:
+            return self.reader.read(texts, self.max_tokens)
+        assert self.tokenizer is not None, "fit or load comes first"
+        found = self.tokenizer.encode_batch_fast([text[: self._characters] for text in texts])
+        return [
+            (one.ids[: self.max_tokens], len(one.ids) > self.max_tokens or len(text) > self._characters)
+            for one, text in zip(found, texts, strict=True)
+        ]
 
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
         """Texts as their symbols spell them, damaged and read again."""
         change = {"typing_errors": mistype, "dropped_words": drop_words, "shuffled_words": shuffle_words}[kind]
-        assert self.tokenizer is not None, "fit or load comes first"
         spelt = [ids[:count].tolist() for ids, count in zip(items["values"], items["length"], strict=True)]
-        texts = [change(text, strength, draw) for text in self.tokenizer.decode_batch(spelt, skip_special_tokens=False)]
-        read = [encoding.ids[: self.max_tokens] for encoding in self.tokenizer.encode_batch_fast(texts)]
+        assert self.tokenizer is not None, "fit or load comes first"
+        texts = self.tokenizer.decode_batch(spelt, skip_special_tokens=self.reader is not None)
+        read = [ids for ids, _ in self._read([change(text, strength, draw) for text in texts])]
         length = np.array([max(1, len(ids)) for ids in read], np.int64)
         values = np.zeros((len(read), int(length.max(initial=1))), np.int32)
         for row, ids in zip(values, read, strict=True):
@@ -163,31 +200,58 @@ class Text(Modality):
         return {"values": values, "length": length}
 
     def shape(self) -> dict[str, Any]:
-        """`vocabulary`: symbols, padding included; `length`: the longest sequence."""
+        """`vocabulary`: symbols, padding included; `length`: the longest sequence; with a checkpoint also `checkpoint`,
+        its card, and `padding`, the number of its padding token."""
         assert self.tokenizer is not None, "fit or load comes first"
-        return {"vocabulary": self.tokenizer.get_vocab_size(), "length": self.max_tokens}
+        shape: dict[str, Any] = {"vocabulary": self.tokenizer.get_vocab_size(), "length": self.max_tokens}
+        if self.reader is not None:
+            shape |= {"checkpoint": self.reader.card.to_dict(), "padding": self.reader.padding}
+        return shape
+
+    def identity(self, limits: LimitOptions) -> str:
+        return f"text {_key(self._json()).hex()} {self.max_tokens}"
+
+    def _json(self) -> str:
+        assert self.tokenizer is not None, "fit or load comes first"
+        self.tokenizer.no_truncation()
+        return self.tokenizer.to_str()
 
     def save(self, folder: Path) -> dict[str, Any]:
-        assert self.tokenizer is not None, "fit or load comes first"
-        (folder / "tokenizer.json").write_text(self.tokenizer.to_str(), encoding="utf-8")
-        return {"max_tokens": self.max_tokens}
+        (folder / "tokenizer.json").write_text(self._json(), encoding="utf-8")
+        state: dict[str, Any] = {"max_tokens": self.max_tokens}
+        return state if self.reader is None else {**state, "checkpoint": self.reader.card.to_dict()}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         file = folder / "tokenizer.json"
         if not file.is_file():
             raise ArtefactError(f"{file} is missing: the tokenizer of column {self.column!r}")
         self.tokenizer = plain(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+        if "checkpoint" in state:
+            self._adopt(CheckpointTokenizer(self.tokenizer, Card.of(state["checkpoint"])))
         self.max_tokens = state["max_tokens"]
 
     def show(self) -> str:
         shape = self.shape()
-        line = f"{shape['vocabulary']:,} byte-pair symbols, texts up to {shape['length']} of them"
+        kind = "byte-pair symbols" if self.reader is None else f"symbols of {self.reader.card.model}"
+        line = f"{shape['vocabulary']:,} {kind}, texts up to {shape['length']} of them"
         return line + (f"; {self.cut:,} rows cut" if self.cut else "")
 
 
+def _resolve_checkpoint(options: Text.Options, checkpoint: str, samples: list[ColumnSample]) -> Text.Options:
+    for name, neutral in {"lowercase": False, "vocabulary": None}.items():
+        if name in options.model_fields_set and getattr(options, name) != neutral:
+            raise RecipeError(name, f"the checkpoint {checkpoint!r} has a tokenizer of its own; leave this out")
+    reader = CheckpointTokenizer.of(checkpoint)
+    if options.max_tokens is not None:
+        reader.check(options.max_tokens)
+        return options
+    texts = [as_text(value) for sample in samples for value in sample.values]
+    needed = reader.needed(list(_budget(filter(None, texts), 1_000_000)), LONGEST)
+    return options.model_copy(update={"max_tokens": needed})
+
+
 def as_text(cell: Any) -> str | None:
-    """The text of a cell without the blanks around it, "" where it is null or blank, None where it is no
-    text.
+    """The text of a cell without the blanks around it, "" where it is null or blank, None where it is no text.
 
     Surrogate pairs are joined; half a pair becomes U+FFFD, the sign for a character that could not be read.
     """
@@ -212,9 +276,7 @@ def _decoded(cell: bytes) -> str | None:
 
 
 def looks_like_keys(texts: list[str]) -> bool:
-    """Whether the texts are keys (`A-0017`, a UUID): all different, one ASCII word each, nearly all with a
-    digit.
-    """
+    """Whether the texts are keys (`A-0017`, a UUID): all different, one ASCII word each, nearly all with a digit."""
     if len(texts) < 20 or len(set(texts)) < len(texts):
         return False
     if any(re.search(r"\s", text.strip()) or not text.isascii() for text in texts):
