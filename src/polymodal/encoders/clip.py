@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import torch
 from pydantic import Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
-from polymodal.encoders.base import Encoder, EncoderOptions
-from polymodal.encoders.clips import Moments, pack, real_frames, unpack
+from polymodal.encoders.base import Encoder, EncoderOptions, Settled
+from polymodal.encoders.clips import Moments, pack, unpack
 from polymodal.encoders.positions import Positions, check_heads
 from polymodal.encoders.recurrent import LSTMStack
 from polymodal.nn.transformer import TransformerBlock
+from polymodal.pretrained.clips import OF_IMAGES
 from polymodal.recipe.options import Options as ComponentOptions
 from polymodal.recipe.options import Size, Sized, sized
 from polymodal.recipe.slots import Slot
-from polymodal.registry import build, components, register
+from polymodal.registry import build, components, find, register
 
 
 class FrameSlot(Slot):
@@ -53,6 +55,10 @@ class Clip(Encoder):
     padding does. In `mean` a frame knows nothing of the others nor of its place: the clip is the mean of its
     frames, in whatever order. The other two are told the seconds of each frame, since clips differ in how
     densely their frames lie.
+
+    A pretrained image encoder prescribes how frames are prepared, as it does for images. Where nothing of it learns,
+    the features f_t of the frames are settled, and only the layers over time run in each epoch. Where its upper layers
+    learn, nothing is settled: its hidden states below them would be kept for every patch of every frame.
 
     Raises:
         RecipeError: `heads` does not divide the common width, or the image encoder refuses an option.
@@ -102,12 +108,34 @@ class Clip(Encoder):
         )
         self.norm = nn.LayerNorm(width)
 
+    @classmethod
+    def prescribe(cls, options: Any) -> dict[str, Any]:
+        """What the image encoder needs of images; its checkpoint reads the frames one by one."""
+        wanted: dict[str, Any] = find("encoder", options.frames.name).prescribe(options.frames)
+        return {**wanted, "checkpoint": OF_IMAGES + wanted["checkpoint"]} if "checkpoint" in wanted else wanted
+
+    def initialise(self) -> None:
+        self.frames.initialise()
+
+    def settled(self) -> Settled | None:
+        """The features of the frames, where nothing of the image encoder learns."""
+        below = self.frames.settled()
+        if below is None or any(parameter.requires_grad for parameter in self.frames.parameters()):
+            return None
+        return Settled(f"frames, {below.name}", self.frames.width, timed=True)
+
+    def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"hidden": self._summaries(data), "length": data["length"], "times": data["times"]}
+
+    def rates(self) -> dict[nn.Parameter, float]:
+        return self.frames.rates()
+
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """`pixels [items, frames, 3, height, width]` uint8, `times [items, frames]`, `length [items]` -> `[items,
-        frames, width]`.
+        """`pixels [items, frames, 3, height, width]` uint8 (or `hidden [items, frames, n]`), `times [items, frames]`,
+        `length [items]` -> `[items, frames, width]`.
         """
-        real = real_frames(data)
-        x = unpack(_summaries(self.frames, pack(data["pixels"], real)), real)
+        real = _real(data)
+        x = data["hidden"] if "hidden" in data else self._summaries(data)
         if self.temporal == "mean":
             return x, real
         x = self.project(x)
@@ -123,9 +151,14 @@ class Clip(Encoder):
         """The moments of the frames."""
         return data["times"]
 
+    def _summaries(self, data: dict[str, Tensor]) -> Tensor:
+        """The mean of each frame's tokens, `[items, frames, n]`; zeros in the padding."""
+        real = _real(data)
+        features, mask = self.frames({"pixels": pack(data["pixels"], real)})
+        weight = mask.to(features.dtype).unsqueeze(-1)
+        return unpack((features * weight).sum(1) / weight.sum(1), real)
 
-def _summaries(encoder: Encoder, pixels: Tensor) -> Tensor:
-    """The mean of each image's tokens, `[images, width]`."""
-    features, mask = encoder({"pixels": pixels})
-    weight = mask.to(features.dtype).unsqueeze(-1)
-    return (features * weight).sum(1) / weight.sum(1)
+
+def _real(data: dict[str, Tensor]) -> Tensor:
+    """`[items, frames]` bool: True where a frame is within its item's `length`."""
+    return torch.arange(data["times"].shape[1], device=data["length"].device) < data["length"].unsqueeze(1)

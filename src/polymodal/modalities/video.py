@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import PIL.Image
@@ -20,14 +20,16 @@ from polymodal.data.media.sampling import Timeline
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.video import VideoRequest, choose
 from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import MissingExtraError
+from polymodal.errors import MissingExtraError, RecipeError
 from polymodal.modalities import clip_changes, picture_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.image import side_for
 from polymodal.modalities.media import Item, MediaModality, inline_or_path, is_missing
 from polymodal.modalities.pictures import strip
+from polymodal.pretrained.card import Card
+from polymodal.pretrained.clips import clip_card, clip_frames, clip_geometry
 from polymodal.recipe.data import LimitOptions
-from polymodal.recipe.options import Sized, sized
+from polymodal.recipe.options import Size, Sized, sized
 from polymodal.registry import register
 
 #: Files that are opened to see what a column holds.
@@ -37,19 +39,26 @@ _ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".apng"})
 
 @register
 class Video(MediaModality):
-    """Clips as a few square 8-bit RGB frames and their times.
+    """Clips as a few 8-bit RGB frames of one size and their times.
 
     A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and `path`, or an
     array `[frames, height, width, 1, 3 or 4]` of uint8, or of floats from 0 to 1, at 25 frames a second. Video files,
     GIF, WebP and PNG (with one frame too) are read.
 
-    Prepared: `pixels [items, frames, side, side, 3]` uint8, `times [items, frames]` float32 (seconds from the first
+    Prepared: `pixels [items, frames, height, width, 3]` uint8, `times [items, frames]` float32 (seconds from the first
     frame of the clip), `length [items]`; shorter clips are padded with zeros. Collated: `pixels [items, frames, 3,
-    side, side]`, the same memory seen channels-first; `times` and `length` as they are.
+    height, width]`, the same memory seen channels-first; `times` and `length` as they are.
+
+    With a checkpoint, frames are resized, cut and resampled as its own processor does it, and as many as its network
+    reads are kept. Which frames those are, its files do not say: they are chosen as `sampling` has it.
     """
 
     class Options(ModalityOptions, Sized):
         name: Literal["video"] = "video"
+        checkpoint: str | None = None
+        """A pretrained checkpoint whose preparation clips get: a preset, a hub id or a folder; with `image:` before it
+        where it reads single images. Encoders with a checkpoint set it themselves. It decides the number of frames
+        (unless it reads single images), `pixels` and `fit`, and is given no random changes that are not asked for."""
         frames: int = sized(8, 16, 16, ge=1, le=1_024)
         """The most frames that stand for a clip."""
         sampling: Literal["uniform", "keyframe", "scene"] = "uniform"
@@ -69,6 +78,14 @@ class Video(MediaModality):
         skip: float = Field(default=0.0, ge=0, lt=1)
         """In training: leave out each frame with this chance."""
 
+        def at_size(self, size: Size) -> Self:
+            """The number of frames stays silent where it is left to a checkpoint."""
+            filled = super().at_size(size)
+            if self.checkpoint is None or "frames" in self.model_fields_set:
+                return filled
+            given = filled.model_fields_set - {"frames"}
+            return cast(Self, filled.model_construct(_fields_set=given, **dict(filled)))
+
     media = "video"
     default_encoder = "clip"
     corruptions = ("noise", "blur", "jpeg", "contrast", "occlusion", "frame_loss", "shuffle")
@@ -77,6 +94,7 @@ class Video(MediaModality):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.side = options.pixels or options.max_pixels
+        self._card: Card | None = None
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -94,17 +112,33 @@ class Video(MediaModality):
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
-        """Fill `pixels` from the headers of up to 50 sampled clips; those that cannot be read do not count."""
+        """Fill `pixels` from the headers of up to 50 sampled clips; those that cannot be read do not count. With a
+        checkpoint, what its files say.
+
+        Raises:
+            RecipeError: an option is not what the checkpoint's network reads.
+        """
+        if options.checkpoint is not None:
+            return _of_checkpoint(options, options.checkpoint)
         if options.pixels is not None:
             return options
         sizes = [size for sample in samples for size in _sizes(sample)]
         return options.model_copy(update={"pixels": side_for(sizes, options.max_pixels)})
 
+    @property
+    def card(self) -> Card | None:
+        """What the checkpoint's files say; read when it is first asked for, or from a model directory."""
+        if self._card is None and self.options.checkpoint is not None:
+            self._card = clip_card(self.options.checkpoint)
+        return self._card
+
     def fit(self, blocks: Iterable[Block]) -> None:
         """Clips have nothing to learn from the training rows."""
 
     def request(self) -> VideoRequest:
-        return VideoRequest(self.options.frames, self.side, self.options.fit, self.options.sampling)
+        chosen = self.options
+        geometry = None if self.card is None else clip_geometry(self.card).pixels()
+        return VideoRequest(chosen.frames, self.side, chosen.fit, chosen.sampling, geometry)
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
         """Arrays of frames."""
@@ -127,6 +161,10 @@ class Video(MediaModality):
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         tensors = super().collate(items)
         return {**tensors, "pixels": tensors["pixels"].permute(0, 1, 4, 2, 3)}
+
+    @property
+    def changes(self) -> bool:
+        return bool(self.options.skip or self.options.shift or self.options.flip)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = self.options
@@ -155,21 +193,45 @@ class Video(MediaModality):
         return {**items, "pixels": changed}
 
     def shape(self) -> dict[str, Any]:
-        """The most `frames`, and `height`, `width` and `channels` of each."""
-        return {"frames": self.options.frames, "height": self.side, "width": self.side, "channels": 3}
+        """The most `frames`, and `height`, `width` and `channels` of each; `checkpoint`, its card, where there is
+        one."""
+        height, width = self.request().size
+        shape = {"frames": self.options.frames, "height": height, "width": width, "channels": 3}
+        return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
 
     def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
         return strip(item["pixels"])
 
     def save(self, folder: Path) -> dict[str, Any]:
-        return {"side": self.side}
+        return {"side": self.side, "checkpoint": None if self.card is None else self.card.to_dict()}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         self.side = state["side"]
+        self._card = Card.of(state["checkpoint"]) if state.get("checkpoint") else None
 
     def show(self) -> str:
-        chosen = self.options
-        return f"{chosen.frames} frames of {self.side} x {self.side} pixels ({chosen.sampling}, {chosen.fit})"
+        chosen, (height, width) = self.options, self.request().size
+        said = chosen.fit if self.card is None else f"{chosen.fit}, as {self.card.model} wants it"
+        return f"{chosen.frames} frames of {width} x {height} pixels ({chosen.sampling}, {said})"
+
+
+def _of_checkpoint(options: Video.Options, checkpoint: str) -> Video.Options:
+    """The options with what the files of the checkpoint say, and without random changes that were not asked for."""
+    card = clip_card(checkpoint)
+    frames, geometry = clip_frames(checkpoint, card), clip_geometry(card)
+    said: dict[str, Any] = {
+        "frames": options.frames if frames is None else frames,
+        "pixels": geometry.height if geometry.height == geometry.width else None,
+        "fit": "crop" if geometry.stretched is None else "stretch",
+    }
+    given = options.model_fields_set
+    for name, value in said.items():
+        asked = getattr(options, name)
+        if name in given and asked is not None and asked != value:
+            needed = f"{geometry.height} x {geometry.width}" if name == "pixels" else value
+            raise RecipeError(name, f"the checkpoint {checkpoint!r} reads {needed}, not {asked}; leave it out")
+    still = {} if "shift" in given else {"shift": 0.0}
+    return options.model_copy(update={**said, **still})
 
 
 def _damaged(frames: np.ndarray, kind: str, strength: float, draw: np.random.Generator) -> np.ndarray:

@@ -15,6 +15,7 @@ from polymodal.data.media.clip import Clip, Mismatch, plain_reasons
 from polymodal.data.media.formats import ANIMATIONS, check_format
 from polymodal.data.media.image import square
 from polymodal.data.media.sampling import Timeline, evenly, scenes, uniform
+from polymodal.pretrained.image_geometry import Geometry
 from polymodal.recipe.data import LimitOptions
 
 Sampling = Literal["uniform", "keyframe", "scene"]
@@ -36,12 +37,29 @@ class VideoRequest:
             for a clip that shows none
         scene: those in the middle of the longest scenes, found among `4 frames` candidates (keyframes if there are as
             many, else uniform ones); see `sampling.scenes`
+    geometry: how a checkpoint brings frames to size, in place of `side` and `fit`
     """
 
     frames: int
     side: int
     fit: str
     sampling: Sampling
+    geometry: Geometry | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.geometry, dict):  # as JSON has it
+            object.__setattr__(self, "geometry", Geometry(**self.geometry))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return (self.side, self.side) if self.geometry is None else (self.geometry.height, self.geometry.width)
+
+    def pixels(self, picture: Image.Image) -> np.ndarray:
+        """An RGB frame as `[height, width, 3]` uint8."""
+        if self.geometry is None:
+            return square(picture, self.side, self.fit)
+        return self.geometry.apply(picture)
 
 
 @dataclass(frozen=True)
@@ -56,11 +74,11 @@ class ClipFacts:
 
 def layout(request: VideoRequest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of one record (a frame) of each field."""
-    return {"pixels": ("uint8", (request.side, request.side, 3)), "times": ("float32", ())}
+    return {"pixels": ("uint8", (*request.size, 3)), "times": ("float32", ())}
 
 
 def decode(data: bytes, request: VideoRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
-    """The chosen frames of a clip: `pixels [n, side, side, 3]` uint8 and `times [n]` float32, seconds from its first
+    """The chosen frames of a clip: `pixels [n, height, width, 3]` uint8 and `times [n]` float32, seconds from its first
     frame, where n is `request.frames` or the number of frames (of keyframes) in the clip, whichever is less.
 
     Only what the chosen frames need is decoded: from the keyframe before each of them, and on in one run where it was
@@ -208,7 +226,7 @@ def _squares(
     source: _Pictures | _Run | _Sought, wanted: list[int], only_keys: bool, request: VideoRequest
 ) -> Iterator[np.ndarray]:
     for picture in source.take(wanted, only_keys):
-        yield square(picture, request.side, request.fit)
+        yield request.pixels(picture)
 
 
 def _picture(frame: Any) -> Image.Image:
