@@ -1,0 +1,120 @@
+"""Video networks with a pretrained checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.encoders.pretrained import PretrainedEncoder, PretrainedOptions
+from polymodal.errors import RecipeError
+from polymodal.pretrained.clips import clip_geometry
+from polymodal.pretrained.source import weights_folder
+from polymodal.registry import register
+
+
+@register
+class PretrainedVideo(PretrainedEncoder):
+    """A Transformer over boxes of pixels in space and time, as its checkpoint has it: VideoMAE (Tong et al.,
+    "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training", 2022), ViViT
+    (Arnab et al., "ViViT: A Video Vision Transformer", 2021), TimeSformer (Bertasius et al., "Is Space-Time Attention
+    All You Need for Video Understanding?", 2021).
+
+    The network reads a fixed number F of frames. Place i of a clip that has only L of them holds frame
+    `floor((2 i + 1) L / (2 F))`: the one shown at the middle of part i of F equal parts. So a clip is the same to the
+    network whatever it is batched with, and no position is padding.
+
+    Its summary of a clip is its class token; where it has none, the mean of its tokens, normalised where its
+    classifiers do that (VideoMAE: `LN(mean_t x_t)`, the identity scale and shift where the checkpoint has no
+    classifier). Else its tokens, box by box, those of one time beside one another.
+
+    Raises:
+        RecipeError: the checkpoint's network does not read clips of the size that its files say they are brought to.
+    """
+
+    class Options(PretrainedOptions):
+        name: Literal["pretrained_video"] = "pretrained_video"
+
+    modality: ClassVar[str] = "video"
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
+        super().__init__(options, shape=shape, width=width)
+        config = self.backbone.model.config
+        self.boxes = _boxes(config, shape)
+        self.by_place = config.model_type == "timesformer"
+        geometry = clip_geometry(self.card)
+        mean, std = torch.tensor(geometry.mean), torch.tensor(geometry.std)
+        self.register_buffer("scale", (geometry.rescale / std).view(3, 1, 1), persistent=False)
+        self.register_buffer("offset", (-mean / std).view(3, 1, 1), persistent=False)
+        self.norm: nn.LayerNorm | None = None
+        if getattr(config, "use_mean_pooling", False):
+            self.norm = nn.LayerNorm(self.backbone.width).requires_grad_(False)
+
+    def initialise(self) -> None:
+        super().initialise()
+        config = self.backbone.model.config
+        if self.norm is not None and "VideoMAEForVideoClassification" in (self.card.config.get("architectures") or []):
+            from transformers import AutoModelForVideoClassification
+
+            found: Any = AutoModelForVideoClassification.from_pretrained(
+                weights_folder(self.card), config=config, dtype=torch.float32, local_files_only=True
+            )
+            self.norm.load_state_dict(found.fc_norm.state_dict())
+
+    def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`pixel_values [items, F, 3, height, width]` of `pixels` uint8 and `length`."""
+        chosen = self._frames(data)
+        pixels = data["pixels"]
+        if chosen.shape[1] != pixels.shape[1] or bool((data["length"] < pixels.shape[1]).any()):
+            first = pixels.shape[1] * torch.arange(len(pixels), device=pixels.device).unsqueeze(1)
+            pixels = pixels.flatten(0, 1).index_select(0, (first + chosen).flatten())
+            pixels = pixels.view(*chosen.shape, *pixels.shape[1:])
+        return {"pixel_values": pixels.to(self.scale.dtype).mul_(self.scale).add_(self.offset)}
+
+    def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        steps, places = self.boxes
+        hidden: Tensor = output.last_hidden_state
+        extra = hidden.shape[1] - steps * places
+        if self.options.tokens == 1:
+            tokens = hidden[:, :1] if extra else hidden.mean(1, keepdim=True)
+            tokens = tokens if self.norm is None else self.norm(tokens)
+        else:
+            tokens = hidden[:, extra:]
+            if self.by_place:
+                tokens = tokens.view(len(tokens), places, steps, -1).transpose(1, 2).flatten(1, 2)
+        return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+    def _frames(self, data: dict[str, Tensor]) -> Tensor:
+        """The frame that stands at each place of the network, `[items, F]`."""
+        frames = self.backbone.model.config.num_frames
+        place = torch.arange(frames, device=data["length"].device)
+        return (2 * place + 1) * data["length"].unsqueeze(1) // (2 * frames)
+
+
+def _boxes(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
+    """Boxes in time, and in each of those in space.
+
+    Raises:
+        RecipeError: clips of `shape` are not what the network reads.
+    """
+    tubelet, patch = getattr(config, "tubelet_size", 1), getattr(config, "patch_size", None)
+    if isinstance(tubelet, list | tuple):
+        tubelet, *patch = tubelet
+    height, width = _pair(config.image_size)
+    if getattr(config, "attention_type", "") == "space_only":
+        raise RecipeError("model", "a TimeSformer of attention_type space_only sees no time; name another checkpoint")
+    if (shape["frames"], shape["height"], shape["width"]) != (config.num_frames, height, width):
+        raise RecipeError(
+            "model",
+            f"its network reads {config.num_frames} frames of {height} x {width} pixels, but clips are prepared as "
+            f"{shape['frames']} of {shape['height']} x {shape['width']}; its preprocessor_config.json does not fit it",
+        )
+    rows, columns = (side // part for side, part in zip((height, width), _pair(patch), strict=True))
+    return config.num_frames // tubelet, rows * columns
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
