@@ -78,7 +78,9 @@ class Network(nn.Module):
             )
             for name, spec in recipe.outputs.items()
         )
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+        for parameter in self.parameters():
+            if parameter.dim() == 4:  # `Module.to` refuses convolutions over three dimensions
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> dict[str, Outputs]:
         """Decide every output of a batch; `hidden[input]` `[batch]` bool hides that input in those rows."""
