@@ -16,12 +16,16 @@ from polymodal.data.block import Block
 from polymodal.data.decoded import Item
 from polymodal.data.media.facts import facts
 from polymodal.data.media.formats import IMAGE_SUFFIXES
-from polymodal.data.media.image import ImageRequest, decode_image, square
+from polymodal.data.media.image import ImageRequest, decode_image
 from polymodal.data.media.source import MediaError
 from polymodal.data.sample import ColumnSample, Guess
+from polymodal.errors import RecipeError
 from polymodal.modalities import augment, picture_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality, looks_like, recognised
+from polymodal.pretrained.card import Card
+from polymodal.pretrained.image_geometry import Geometry
+from polymodal.pretrained.source import read_card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register
@@ -33,7 +37,7 @@ SIDES = (32, 64, 96, 128, 160, 192, 224)
 
 @register
 class Image(MediaModality):
-    """Images as square 8-bit RGB pixels.
+    """Images as square 8-bit RGB pixels, or as a checkpoint's own processor brings them to size.
 
     A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and
     `path`, a PIL image or an array (see `data.media`).
@@ -44,15 +48,20 @@ class Image(MediaModality):
 
     class Options(ModalityOptions, Sized):
         name: Literal["image"] = "image"
+        checkpoint: str | None = None
+        """The pretrained checkpoint that images are prepared for, exactly as its makers do: its size, crop and
+        resampling filter. Pretrained encoders set it; then `pixels` and `fit` follow from it."""
         pixels: int | None = Field(default=None, ge=32, le=1_024)
-        """Height and width that images are brought to. Silent: the largest of 32, 64, 96, 128, 160, 192 and
-        224 that is not above `max_pixels` nor above the shorter side of half the images of a sample."""
+        """Height and width that images are brought to. Silent: the checkpoint's; without one the largest of 32, 64,
+        96, 128, 160, 192 and 224 that is not above `max_pixels` nor above the shorter side of half the images of a
+        sample."""
         max_pixels: int = sized(64, 128, 224, ge=32, le=1_024)
         """Upper bound of the side that is chosen while `pixels` is silent."""
         fit: Literal["crop", "pad", "stretch"] = "crop"
         """How an oblong image becomes a square: cut off the ends, add black bars, or distort."""
         shift: float = Field(default=0.06, ge=0, le=0.5)
-        """In training: move images by up to this share of their side. 0: never."""
+        """In training: move images by up to this share of their side. 0: never, as where there is a checkpoint and
+        this is silent."""
         flip: bool = False
         """In training: mirror half of the images. Only where left and right mean the same."""
         brightness: float = Field(default=0.0, ge=0, le=1)
@@ -69,6 +78,8 @@ class Image(MediaModality):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.side = options.pixels or options.max_pixels
+        self.card: Card | None = None
+        self.geometry: Geometry | None = None
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -76,29 +87,45 @@ class Image(MediaModality):
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
-        """Fill `pixels` from the headers of up to 200 sampled images; those that cannot be read do not
-        count.
+        """Fill `pixels` from the headers of up to 200 sampled images; those that cannot be read do not count. With a
+        checkpoint, fill `pixels` and `fit` from its files, and change nothing in training that was not asked for.
+
+        Raises:
+            RecipeError: the checkpoint cannot be read, or takes no images of these `pixels` and `fit`.
         """
+        if options.checkpoint is not None:
+            return _of_checkpoint(options, _geometry(_card(options.checkpoint)))
         if options.pixels is not None:
             return options
         sizes = [size for sample in samples for size in _sizes(sample)]
         return options.model_copy(update={"pixels": side_for(sizes, options.max_pixels)})
 
     def fit(self, blocks: Iterable[Block]) -> None:
-        """Images have nothing to learn from the training rows."""
+        """Images have nothing to learn from the training rows; the files of a checkpoint are read."""
+        if self.options.checkpoint is not None:
+            self._take(_card(self.options.checkpoint))
+
+    def _take(self, card: Card) -> None:
+        self.card, self.geometry = card, _geometry(card)
+        self.side = self.geometry.height
 
     def request(self) -> ImageRequest:
-        return ImageRequest(self.side, self.options.fit)
+        return ImageRequest(self.side, self.options.fit, self.geometry and self.geometry.pixels())
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
         """PIL images and arrays."""
         if not isinstance(cell, Pillow.Image | np.ndarray):
             return None
         image = decode_image(cell, limits)
-        return b"%d x %d " % image.size + image.tobytes(), {"pixels": square(image, self.side, self.options.fit)}
+        return b"%d x %d " % image.size + image.tobytes(), {"pixels": self.request().apply(image)}
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         return {"pixels": torch.from_numpy(items["pixels"]).permute(0, 3, 1, 2)}
+
+    @property
+    def changes(self) -> bool:
+        chosen = self.options
+        return bool(chosen.shift or chosen.flip or chosen.brightness or chosen.contrast)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         pixels, chosen = data["pixels"], self.options
@@ -122,20 +149,63 @@ class Image(MediaModality):
         return {"pixels": getattr(picture_changes, kind)(items["pixels"], strength, *drawn)}
 
     def shape(self) -> dict[str, Any]:
-        """`height`, `width` and `channels` of an image."""
-        return {"height": self.side, "width": self.side, "channels": 3}
+        """`height`, `width` and `channels` of an image; with a checkpoint its card, as `checkpoint`."""
+        plain = {"height": self.side, "width": self.side, "channels": 3}
+        return plain if self.card is None else {**plain, "checkpoint": self.card.to_dict()}
 
     def save(self, folder: Path) -> dict[str, Any]:
-        return {"side": self.side}
+        return {"side": self.side} if self.card is None else {"checkpoint": self.card.to_dict()}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        self.side = state["side"]
+        if "checkpoint" in state:
+            self._take(Card.of(state["checkpoint"]))
+        else:
+            self.side = state["side"]
 
     def picture(self, item: dict[str, np.ndarray]) -> Pillow.Image:
         return Pillow.fromarray(np.ascontiguousarray(item["pixels"]))
 
     def show(self) -> str:
         return f"images of {self.side} x {self.side} pixels ({self.options.fit})"
+
+
+def _card(checkpoint: str) -> Card:
+    try:
+        return read_card(checkpoint, "image")
+    except RecipeError as error:
+        raise error.under("checkpoint") from None
+
+
+def _geometry(card: Card) -> Geometry:
+    """How a checkpoint's images are prepared.
+
+    Raises:
+        RecipeError: its files ask for what is not known here, or for oblong images.
+    """
+    try:
+        geometry = Geometry.of(card.preprocessor, card.config)
+    except RecipeError as error:
+        raise RecipeError("checkpoint", f"{card.model!r} cannot be used: {error.problem}") from None
+    if geometry.height != geometry.width:
+        size = f"{geometry.width} x {geometry.height}"
+        raise RecipeError("checkpoint", f"{card.model!r} takes images of {size} pixels; only squares can be prepared")
+    return geometry
+
+
+def _of_checkpoint(options: Image.Options, geometry: Geometry) -> Image.Options:
+    """The options with what the geometry of their checkpoint leaves no choice in, and no change that is not asked for.
+
+    Raises:
+        RecipeError: they ask for another size or fit.
+    """
+    wanted = {"pixels": geometry.height, "fit": "crop" if geometry.stretched is None else "stretch"}
+    for option, value in wanted.items():
+        if option in options.model_fields_set and getattr(options, option) not in (None, value):
+            raise RecipeError(
+                option, f"the checkpoint {options.checkpoint!r} takes images with {value!r} here; leave this out"
+            )
+    silent = {} if "shift" in options.model_fields_set else {"shift": 0.0}
+    return options.model_copy(update=wanted | silent)
 
 
 def side_for(sizes: list[tuple[float, float]], most: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from polymodal.data.media.source import MediaError
+from polymodal.pretrained.image_geometry import Geometry
 from polymodal.recipe.data import LimitOptions
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -19,25 +20,42 @@ VERSION = "rgb8, bilinear, 1"
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """An image as a square of `side` pixels; `fit` says how an oblong one becomes it: crop, pad or stretch."""
+    """An image as a square of `side` pixels; `fit` says how an oblong one becomes it: crop, pad or stretch.
+
+    geometry: how a checkpoint brings images to size, instead of `side` and `fit`
+    """
 
     side: int
     fit: str
+    geometry: Geometry | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.geometry, dict):  # where the request has travelled as JSON
+            object.__setattr__(self, "geometry", Geometry(**self.geometry))
+
+    def apply(self, image: Image.Image) -> np.ndarray:
+        """An RGB image as pixels `[height, width, 3]` uint8."""
+        return square(image, self.side, self.fit) if self.geometry is None else self.geometry.apply(image)
 
 
 def layout(request: ImageRequest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """What `decode` gives: the type and shape of each field. An image is one record."""
-    return {"pixels": ("uint8", (request.side, request.side, 3))}
+    given = request.geometry
+    height, width = (request.side, request.side) if given is None else (given.height, given.width)
+    return {"pixels": ("uint8", (height, width, 3))}
 
 
 def decode(data: bytes, request: ImageRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
-    """`{"pixels": [side, side, 3] uint8}` of an encoded image.
+    """`{"pixels": [height, width, 3] uint8}` of an encoded image.
+
+    Where a checkpoint says how images are brought to size, a JPEG is decoded at its own: shrinking it while it is
+    decoded is faster, but changes pixels.
 
     Raises:
         MediaError: damaged, of another format, or over a limit.
     """
-    image = decode_image(data, limits, (request.side, request.side))
-    return {"pixels": square(image, request.side, request.fit)}
+    wanted = (request.side, request.side) if request.geometry is None else None
+    return {"pixels": request.apply(decode_image(data, limits, wanted))}
 
 
 def image_size(data: bytes) -> tuple[int, int]:
