@@ -13,7 +13,7 @@ from polymodal.data.duplicates import shared_between, shared_items
 from polymodal.data.faults import Faults
 from polymodal.data.prepared import Prepared
 from polymodal.data.table import Table
-from polymodal.errors import DataError
+from polymodal.errors import DataError, RecipeError
 from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate_network
 from polymodal.features import input_features
 from polymodal.model import Model, make_network
@@ -27,6 +27,7 @@ from polymodal.training.distillation import Lessons
 from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
 from polymodal.training.machine import keep_freed_memory
 from polymodal.training.optimiser import freeze_parts
+from polymodal.training.teacher import saved_teacher
 from polymodal.training.trainer import Split, Trainer
 
 #: By the identity of prepared items, what settled them, and whether there are changed copies: the items (held, so that
@@ -68,6 +69,8 @@ def prepare_experiment(
         preparation.fit(parts["train"].table, parts["train"].rows, cache=cache)
     faults = Faults(recipe.data.strict)
     kept = [name for name in recipe.inputs if name not in recipe.privileged]
+    if recipe.privileged and recipe.training.distillation.teacher is not None:
+        raise RecipeError("training.distillation.teacher", "privileged inputs have a teacher of their own; drop one")
     bare = preparation if len(kept) == len(recipe.inputs) else preparation.only(recipe.only(kept))
     _check_teachable(recipe, parts["valid"].table)
     tables: dict[int, PreparedTable] = {}
@@ -164,7 +167,8 @@ def train_model(
 ) -> Model:
     """Train a network on the experiment's training part and choose its weights on the validation part.
 
-    With privileged inputs, a teacher that sees them is trained first, and the model learns from its decisions too.
+    With privileged inputs, a teacher that sees them is trained first, and the model learns from its decisions too; or
+    the teacher is a saved model.
     The caller's random state is left as it was; the returned recipe says how it was computed.
     """
     keep_freed_memory()
@@ -173,6 +177,10 @@ def train_model(
     if experiment.teacher is not None:
         place = folder / "teacher" if folder else None
         lessons, taught = _teach(experiment.teacher, place, memory, resume, progress)
+    elif experiment.recipe.training.distillation.teacher is not None:
+        part, options = experiment.parts["train"], experiment.recipe.training.distillation
+        with progress.task("ask the teacher", None):
+            lessons, taught = saved_teacher(options, part.table, part.rows, experiment.preparation.tasks)
     recipe = experiment.recipe
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -274,7 +282,8 @@ def train_alone(
     """Train a model on one input alone, with the model's recipe otherwise; the experiment is that input's."""
     recipe = model.recipe.only([name])
     parts = {path: value for path, value in recipe.training.parts.items() if path != "fusion"}
-    training = recipe.training.model_copy(update={"parts": parts})
+    untaught = recipe.training.distillation.model_copy(update={"teacher": None})
+    training = recipe.training.model_copy(update={"parts": parts, "distillation": untaught})
     recipe = recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
     preparation = experiment.preparation.only(recipe)
     splits = {part: Split(split.prepared.only([name]), split.rows) for part, split in experiment.splits.items()}

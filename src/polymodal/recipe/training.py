@@ -19,7 +19,10 @@ class PartOptions(Strict):
 
 
 class DistillationOptions(Strict):
-    """How a model learns from the teacher that saw its privileged inputs; used where an input is privileged."""
+    """How a model learns from a teacher: the one that saw its privileged inputs, or a saved model."""
+
+    teacher: str | None = None
+    """Directory of a saved model or ensemble whose decisions this model learns from, beside the true targets."""
 
     weight: float = Field(default=0.5, ge=0, le=1)
     """Share of the loss that the teacher's decisions have; the true targets have the rest."""
@@ -78,6 +81,6 @@ class TrainingOptions(Sized):
     features: FeatureOptions = FeatureOptions()
     """The feature cache."""
     distillation: DistillationOptions = DistillationOptions()
-    """Learning from privileged inputs."""
+    """Learning from a teacher, where there is one: privileged inputs, or a saved model."""
     parts: dict[str, PartOptions] = {}
     """Rates and freezing of parts of the model, by recipe path."""
