@@ -20,11 +20,14 @@ from polymodal.data.media.facts import facts
 from polymodal.data.media.formats import AUDIO_SUFFIXES, format_of
 from polymodal.data.media.source import MediaError
 from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import MissingExtraError
+from polymodal.errors import MissingExtraError, RecipeError
 from polymodal.modalities import sound_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import Item, MediaModality, inline_or_path, looks_like, recognised
 from polymodal.modalities.pictures import spectrogram
+from polymodal.pretrained.card import Card
+from polymodal.pretrained.sound_features import sound_features
+from polymodal.pretrained.source import read_card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register
@@ -45,10 +48,18 @@ class Audio(MediaModality):
 
     Prepared: `values [items, samples, channels]` int16 and `length [items]`; shorter sounds are padded with zeros.
     Collated: `values [items, channels, samples]` float32, full scale from -1 to 1, and `length`.
+
+    With a checkpoint, sounds have one channel and the rate of its network, and no more seconds than that can take: of
+    a longer sound the part that `keep` says is used, and the rest is never heard. That is 30 s for Whisper, 10.2 s for
+    AST, 10 s for CLAP; wav2vec 2.0, HuBERT and WavLM take any length.
     """
 
     class Options(ModalityOptions, Sized):
         name: Literal["audio"] = "audio"
+        checkpoint: str | None = None
+        """A pretrained checkpoint whose preparation sounds get: a preset, a hub id or a folder. Encoders with a
+        checkpoint set it themselves. It decides `rate` and `channels`, bounds `seconds`, and sounds are given no
+        random changes that are not asked for."""
         rate: int = Field(default=16_000, ge=1_000, le=192_000)
         """Sample rate in Hz that sounds are brought to; what is heard ends at half of it."""
         channels: int = Field(default=1, ge=1, le=2)
@@ -83,19 +94,39 @@ class Audio(MediaModality):
     corruptions = ("noise", "babble", "reverberation", "clipping", "loss")
     options: Options
 
+    def __init__(self, options: Options, *, columns: list[str]) -> None:
+        super().__init__(options, columns=columns)
+        self._card: Card | None = None
+
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
         return recognised(sample, _looks_like_sound, "sound")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
-        """Fill `seconds` from the headers of up to 200 sampled sounds; those that tell no length do not count."""
+        """Fill `seconds` from the headers of up to 200 sampled sounds; those that tell no length do not count. With a
+        checkpoint, what its files say.
+
+        Raises:
+            RecipeError: there is no such checkpoint for sounds, or an option is not what its network reads.
+        """
+        most = options.max_seconds
+        if options.checkpoint is not None:
+            options, longest = _of_checkpoint(options, options.checkpoint)
+            most = min(most, longest)
         if options.seconds is not None:
             return options
         known = [seconds for sample in samples for seconds in _durations(sample)]
-        wanted = float(np.percentile(known, 95, method="higher")) if known else options.max_seconds
+        wanted = float(np.percentile(known, 95, method="higher")) if known else most
         rounded = math.ceil(min(wanted, 600) * 100) / 100
-        return options.model_copy(update={"seconds": max(0.01, min(rounded, options.max_seconds))})
+        return options.model_copy(update={"seconds": max(0.01, min(rounded, most))})
+
+    @property
+    def card(self) -> Card | None:
+        """What the checkpoint's files say; read when it is first asked for, or from a model directory."""
+        if self._card is None and self.options.checkpoint is not None:
+            self._card = _card(self.options.checkpoint)
+        return self._card
 
     def fit(self, blocks: Iterable[Block]) -> None:
         """Sounds have nothing to learn from the training rows."""
@@ -136,6 +167,10 @@ class Audio(MediaModality):
         scaled = values.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 32_768)
         return {"values": scaled, "length": torch.from_numpy(items["length"])}
 
+    @property
+    def changes(self) -> bool:
+        return bool(self.options.shift or self.options.gain or self.options.noise is not None)
+
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         values, length, chosen = data["values"], data["length"], self.options
         if chosen.shift:
@@ -175,22 +210,51 @@ class Audio(MediaModality):
         return {**items, "values": damaged}
 
     def shape(self) -> dict[str, Any]:
-        """`rate` in Hz, `channels`, and `samples` of the longest sound there can be."""
-        return {"rate": self.options.rate, "channels": self.options.channels, "samples": self.longest()}
+        """`rate` in Hz, `channels`, and `samples` of the longest sound there can be; `checkpoint`, its card, where
+        there is one."""
+        shape = {"rate": self.options.rate, "channels": self.options.channels, "samples": self.longest()}
+        return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
 
     def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
         return spectrogram(item["values"].mean(axis=1) / 32_768)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        return {}
+        return {"checkpoint": None if self.card is None else self.card.to_dict()}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        """There is nothing to take back: the options say it all."""
+        self._card = Card.of(state["checkpoint"]) if state.get("checkpoint") else None
 
     def show(self) -> str:
         request = self.request()
         kind = {1: "mono", 2: "stereo"}[request.channels]
-        return f"sounds of up to {request.seconds:g} s at {request.rate / 1000:g} kHz, {kind}"
+        said = "" if self.card is None else f", as {self.card.model} wants them"
+        return f"sounds of up to {request.seconds:g} s at {request.rate / 1000:g} kHz, {kind}{said}"
+
+
+def _card(checkpoint: str) -> Card:
+    try:
+        return read_card(checkpoint, "audio")
+    except RecipeError as error:
+        raise error.under("checkpoint") from None
+
+
+def _of_checkpoint(options: Audio.Options, checkpoint: str) -> tuple[Audio.Options, float]:
+    """The options with what the files of the checkpoint say and without random changes that were not asked for; and the
+    most seconds that its network can take."""
+    reads = sound_features(_card(checkpoint))
+    longest = math.inf if reads.longest is None else reads.longest / reads.rate
+    said = {"rate": reads.rate, "channels": 1}
+    given = options.model_fields_set
+    for name, value in said.items():
+        if name in given and getattr(options, name) != value:
+            asked = getattr(options, name)
+            raise RecipeError(name, f"the checkpoint {checkpoint!r} reads {value}, not {asked}; leave it out")
+    if options.seconds is not None and options.seconds > longest:
+        raise RecipeError(
+            "seconds", f"the checkpoint {checkpoint!r} hears {longest:g} s at most, not {options.seconds:g}"
+        )
+    still = {name: 0.0 for name in ("gain", "shift") if name not in given}
+    return options.model_copy(update={**said, **still}), longest
 
 
 def _durations(sample: ColumnSample) -> Iterator[float]:
