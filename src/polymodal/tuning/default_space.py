@@ -1,0 +1,104 @@
+"""The space that is searched where none is given: what the recipe leaves open, by the kinds of its inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.plan import complete_schedule
+from polymodal.recipe.recipe import Recipe
+from polymodal.registry import components, find
+
+#: Fusion methods that are tried, in the order of the first trials.
+FUSIONS: list[Any] = [
+    "concat",
+    {"name": "late", "combine": "product"},
+    "gated",
+    "attention",
+    {"name": "hybrid", "joint": "concat"},
+    "lowrank",
+    {"name": "concat", "layers": 0},
+    "late",
+]
+#: Tokens that a pretrained encoder gives of an item: its own summary, or neighbours averaged to so many.
+TOKENS = (1, 8)
+#: `tune: last` is tried where the budget is at least so many seconds for each row: its layers run in every step.
+LAST_SECONDS_PER_ROW = 10.0
+
+
+def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None) -> dict[str, Any]:
+    """Paths with choices and ranges, the best guess first.
+
+    What `given` says is never changed. Of the rest:
+    * encoders: a frozen pretrained one with one and with more tokens, where `pretrained` names a preset or starter
+      weights are installed (also with its last two layers trained, where `seconds` is None or at least 10 for each
+      row); else every encoder of our own for that modality
+    * fusion methods (two inputs or more), decoders, width, learning rate, weight decay, modality dropout, epochs
+
+    given: the user's recipe; plan: the complete one; rows: of the table
+    """
+    space: dict[str, Any] = {}
+    several = len(plan.inputs) > 1
+    if several and given.fusion is None:
+        space["fusion"] = FUSIONS
+    for name, spec in plan.inputs.items():
+        own = given.inputs.get(name)
+        if spec.modality is None or (own is not None and own.encoder is not None):
+            continue
+        choices = _encoders(spec.modality.name, plan, tuned=seconds is None or seconds >= LAST_SECONDS_PER_ROW * rows)
+        if len(choices) > 1:
+            space[f"inputs.{name}.encoder"] = choices
+    for name, out in plan.outputs.items():
+        mine = given.outputs.get(name)
+        if out.decoder is not None and out.decoder.name == "mlp" and (mine is None or mine.decoder is None):
+            space[f"outputs.{name}.decoder"] = ["mlp", {"name": "mlp", "dropout": 0.3}, "linear"]
+    if "width" not in given.model_fields_set:
+        space["width"] = [plan.width, plan.width // 2, plan.width * 2]
+    training, said = plan.training, given.training.model_fields_set
+    if "learning_rate" not in said:
+        rate = training.learning_rate
+        space["training.learning_rate"] = {"low": rate / 4, "high": rate * 4, "log": True}
+    if "weight_decay" not in said:
+        space["training.weight_decay"] = {"low": 0.001, "high": 0.3, "log": True}
+    if several and "modality_dropout" not in said:
+        space["training.modality_dropout"] = [0.2, 0.0, 0.1, 0.4]
+    if "epochs" not in said:
+        epochs = complete_schedule(plan, rows).training.epochs or 1
+        space["training.epochs"] = sorted({max(1, epochs // 2), max(1, epochs // 4), epochs}, key=_nearness(epochs))
+    return space
+
+
+def _nearness(epochs: int) -> Any:
+    """Half of the schedule first: trials of a search are short."""
+    return lambda count: abs(count - epochs // 2)
+
+
+def _encoders(modality: str, plan: Recipe, *, tuned: bool) -> list[Any]:
+    pretrained = components("encoder").get(f"pretrained_{modality}")
+    preset = _preset(modality, plan) if pretrained is not None else None
+    if pretrained is not None and preset is not None:
+        name = pretrained.Options.model_fields["name"].default
+        found: list[Any] = [{"name": name, "model": preset, "tokens": count} for count in TOKENS]
+        if tuned and "tune" in pretrained.Options.model_fields:
+            found.append({"name": name, "model": preset, "tokens": 1, "tune": "last"})
+        return found
+    default = find("modality", modality).default_encoder
+    own = [
+        name
+        for name, component in components("encoder").items()
+        if component.modality == modality and not name.startswith("pretrained_")
+    ]
+    return sorted(own, key=lambda name: (name != default, name))
+
+
+def _preset(modality: str, plan: Recipe) -> str | None:
+    """The preset to use: the recipe's, else `starter` where its weights are installed."""
+    from polymodal.pretrained.source import read_card
+
+    if plan.pretrained != "none":
+        return plan.pretrained
+    try:
+        read_card("starter", modality)
+    except (RecipeError, MissingExtraError):
+        return None
+    return "starter"

@@ -1,0 +1,90 @@
+"""What a search found, side by side: networks, baselines, and trials that were cut short or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from polymodal.artefact import json_ready
+from polymodal.report.wording import cut, interval, score
+from polymodal.tuning.candidate import Candidate
+from polymodal.tuning.folds import Folds
+from polymodal.tuning.study import summary
+
+#: Rows of the table on the terminal, baselines apart.
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: `status` is `complete`, `pruned` or `baseline`; `changes` is what the trial drew, by recipe path."""
+
+    candidate: Candidate
+    status: str
+    changes: dict[str, Any]
+
+    def to_dict(self, folds: Folds) -> dict[str, Any]:
+        one = self.candidate
+        facts = {key: value for key, value in one.facts().items() if key != "recipe"}
+        return facts | {"status": self.status, "changes": self.changes, "score": own_direction(one.score, folds)}
+
+
+def ranked(entries: Sequence[Entry]) -> list[Entry]:
+    """What was run on every fold first, and the best of it first."""
+
+    def place(entry: Entry) -> tuple[bool, bool, float]:
+        value = entry.candidate.score
+        return (entry.status == "pruned", not np.isfinite(value), -value if np.isfinite(value) else 0.0)
+
+    return sorted(entries, key=place)
+
+
+def own_direction(value: float, folds: Folds) -> float | None:
+    """A score as the metric has it: an error less its turned sign; None where it is undefined."""
+    if not np.isfinite(value):
+        return None
+    return value if folds.metric.greater_is_better else -value
+
+
+def board(entries: Sequence[Entry], folds: Folds) -> Table:
+    """The best trials and every baseline, for the terminal."""
+    metric = folds.metric
+    trials = [entry for entry in ranked(entries) if entry.status != "baseline"]
+    baselines = [entry for entry in ranked(entries) if entry.status == "baseline"]
+    shown = ranked([*trials[:SHOWN], *baselines])
+    title = f"{len(folds)} folds, {len(folds.fold_of)} rows, {metric.name} of {folds.output}"
+    if not metric.greater_is_better:
+        title += " (less is better)"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in ("score", "interval", "s", "parameters", "MiB", "ms a row"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for entry in shown:
+        one = entry.candidate
+        found = one.metrics.get(folds.output, {}).get(metric.name, {})
+        table.add_row(
+            Text(cut(one.name, 24)),
+            Text(score(own_direction(one.score, folds))),
+            Text(interval(found.get("low"), found.get("high")) if found.get("low") is not None else ""),
+            Text(f"{one.seconds:.1f}"),
+            Text(f"{one.parameters:,}" if one.parameters else ""),
+            Text(f"{one.size_mib:.1f}" if one.parameters else ""),
+            Text("" if one.latency_ms is None else f"{one.latency_ms:.1f}"),
+            Text(f"cut short after {one.folds}" if entry.status == "pruned" else summary(entry.changes)),
+            style="dim" if entry.status == "pruned" else "cyan" if entry.status == "baseline" else "",
+        )
+    if len(trials) > SHOWN:
+        table.caption = f"and {len(trials) - SHOWN} more trials in leaderboard.json"
+    return table
+
+
+def entries_json(entries: Sequence[Entry], folds: Folds) -> list[dict[str, Any]]:
+    """Every entry, JSON-ready, the best first."""
+    return [json_ready(entry.to_dict(folds)) for entry in ranked(entries)]

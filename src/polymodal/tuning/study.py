@@ -1,0 +1,322 @@
+"""The search itself: which recipe is tried next, when a trial is cut short, and what is kept of each."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polymodal.errors import MissingExtraError, PolymodalError, TrainingError
+from polymodal.tuning.candidate import Candidate
+from polymodal.tuning.pareto import OBJECTIVES
+from polymodal.tuning.space import Space
+from polymodal.tuning.trial import Bench, run_trial
+
+JOURNAL, TRIALS = "study.journal", "trials"
+#: Trials that must be whole before others are cut short, and folds that every trial runs.
+WHOLE_FIRST, FOLDS_FIRST = 5, 1
+#: Points that are given, at most; the rest is drawn.
+FIRST_POINTS = 16
+#: So many draws in a row that were tried before: the space is exhausted.
+REPEATS = 25
+#: Trials before which points are drawn at random rather than where good ones lie, besides those that are given.
+RANDOM_FIRST = 10
+
+#: Called with a text for people after each trial.
+Say = Callable[[str], None]
+
+
+class Pruned(Exception):
+    """A trial does worse than most did after as many folds."""
+
+
+class OutOfTime(Exception):
+    """The folds to come would end after the deadline."""
+
+
+class Orphaned(Exception):
+    """The process that this one works for is no longer there."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of one trial.
+
+    status: `complete`; `pruned` after some folds; `failed` with a `reason`; `unfinished` as time ran out or its
+        process was killed (resuming repeats it); `repeat` of an earlier one, or beyond the number asked for (not run)
+    changes: the values that it drew, by recipe path
+    """
+
+    number: int
+    status: str
+    reason: str
+    changes: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"trial {self.number}"
+
+
+class Study:
+    """The trials of one search, in a journal that several processes write.
+
+    Optuna proposes them: first the points of the space, then by the tree-structured Parzen estimator (Bergstra et al.,
+    "Algorithms for Hyper-Parameter Optimization", 2011), drawing all dimensions together. With one objective, a trial
+    whose score after two folds or more is below the median of earlier trials there is cut short.
+    """
+
+    def __init__(self, folder: Path, space: Space, objectives: Sequence[str], seed: int, worker: int = 0) -> None:
+        """
+        worker: the number of this process among those that work on the search, so that each draws its own
+
+        Raises:
+            MissingExtraError: Optuna is not installed.
+        """
+        optuna = require_optuna()
+        self.optuna, self.folder, self.space = optuna, folder, space
+        self.seed = seed + 7919 * worker
+        self.objectives = list(objectives)
+        journal, path = optuna.storages.journal, str(folder / JOURNAL)
+        backend = journal.JournalFileBackend(path, lock_obj=journal.JournalFileOpenLock(path))
+        self.study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(backend),
+            study_name="search",
+            directions=["maximize"] * len(self.objectives),
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=WHOLE_FIRST, n_warmup_steps=FOLDS_FIRST),
+        )
+
+    def begin(self, most: int | None) -> None:
+        """Queue the first points (`most` trials are asked for), and again those that a killed run or a deadline left
+        unfinished. One process does this, before any other works."""
+        most = FIRST_POINTS if most is None else min(most, FIRST_POINTS)
+        if not self.study.get_trials(deepcopy=False):
+            for point in self.space.points(most):
+                self.study.enqueue_trial(point)
+        for trial in self.study.get_trials(deepcopy=False):
+            status = trial.user_attrs.get("status")
+            if trial.state.name == "RUNNING" and not self._recover(trial):
+                self._close(trial.number, "FAIL", "unfinished", "its process was killed")
+                status = "unfinished"
+            elif trial.state.name == "RUNNING":
+                continue
+            if status == "unfinished" and not trial.user_attrs.get("queued_again"):
+                self._note(trial.number, queued_again=True)
+                self.study.enqueue_trial(trial.params)
+
+    def work(self, bench: Bench, *, most: int | None, deadline: float | None, say: Say, parent: int | None) -> None:
+        """Try recipes until `most` trials are there or a further one would end after `deadline` (`time.time()`).
+
+        parent: the process on whose behalf this one works; when it is gone, so is this one
+        """
+        repeats = 0
+        while repeats < REPEATS and self._room(most, deadline):
+            trial = self._ask()
+            changes = self.space.suggest(trial)
+            self._note(trial.number, changes=changes, process=os.getpid())
+            if most is not None and self._place(trial.number) >= most:
+                self._close(trial.number, "FAIL", "repeat", "more trials than were asked for")
+                continue
+            if self._tried(trial):
+                repeats += 1
+                continue
+            repeats = 0
+            self._run(trial, changes, bench, deadline, say, parent)
+
+    def attempts(self) -> list[Attempt]:
+        """Every trial that was begun, in order."""
+        return [
+            Attempt(
+                trial.number,
+                trial.user_attrs.get("status", "unfinished"),
+                trial.user_attrs.get("reason", ""),
+                trial.user_attrs.get("changes", {}),
+            )
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.state.name != "WAITING"
+        ]
+
+    def candidate(self, attempt: Attempt) -> Candidate | None:
+        """The candidate of a trial that ran one fold or more."""
+        if attempt.status not in ("complete", "pruned"):
+            return None
+        return Candidate.load(self.folder / TRIALS, str(attempt.number))
+
+    def give_up(self, process: int, reason: str) -> bool:
+        """Close the trial on which a process that is gone was working; whether there was one."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.name == "RUNNING" and trial.user_attrs.get("process") == process:
+                self._close(trial.number, "FAIL", "failed", reason)
+                return True
+        return False
+
+    def _ask(self) -> Any:
+        """The next trial. What is drawn follows from the seed and the number of trials so far, so that a search that
+        was resumed draws as an uninterrupted one does."""
+        drawn = len(self.study.get_trials(deepcopy=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # several arguments are marked as experimental
+            self.study.sampler = self.optuna.samplers.TPESampler(
+                n_startup_trials=RANDOM_FIRST,
+                seed=(self.seed * 1_000_003 + drawn) % 2**32,
+                multivariate=True,
+                group=True,
+            )
+        return self.study.ask()
+
+    def _run(
+        self, trial: Any, changes: dict[str, Any], bench: Bench, deadline: float | None, say: Say, parent: int | None
+    ) -> None:
+        number, begun = trial.number, time.time()
+        latest: list[Candidate] = []
+
+        def watch(candidate: Candidate) -> None:
+            latest[:] = [candidate]
+            if parent is not None and os.getppid() != parent:
+                raise Orphaned
+            if len(self.objectives) == 1 and self.objectives[0] == "score":
+                trial.report(candidate.score, candidate.folds - 1)
+                if trial.should_prune():
+                    raise Pruned
+            each = (time.time() - begun) / candidate.folds
+            to_come = each * (len(bench.folds) - candidate.folds)
+            if deadline is not None and time.time() + to_come > deadline and self._seconds():
+                raise OutOfTime
+
+        try:
+            candidate = run_trial(bench, self.space.recipe(changes), f"trial {number}", watch)
+            if not np.isfinite(candidate.score):
+                raise TrainingError("its score is undefined")
+        except Pruned:
+            latest[0].save(self.folder / TRIALS, str(number))
+            self._close(number, "PRUNED", "pruned", f"after {latest[0].folds} folds below the median")
+            say(f"trial {number}  cut short after {latest[0].folds} folds")
+        except OutOfTime:
+            self._close(number, "FAIL", "unfinished", "it would have ended after the deadline")
+        except Orphaned:
+            raise SystemExit(1) from None
+        except (PolymodalError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            reason = str(error) if isinstance(error, PolymodalError) else f"out of memory: {error}"
+            self._close(number, "FAIL", "failed", reason)
+            say(f"trial {number}  failed: {reason}")
+        else:
+            if parent is not None and os.getppid() != parent:
+                raise SystemExit(1)
+            candidate.save(self.folder / TRIALS, str(number))
+            self._complete(number, candidate)
+            say(f"trial {number}  {abs(candidate.score):.4f}  {candidate.seconds:.1f} s  {summary(changes)}")
+
+    def _complete(self, number: int, candidate: Candidate) -> None:
+        self._note(number, status="complete", seconds=candidate.seconds)
+        values = [OBJECTIVES[name](candidate) for name in self.objectives]
+        self.study.tell(number, values)
+
+    def _recover(self, trial: Any) -> bool:
+        """Close a trial that was saved but not yet told when its process was killed; whether it was one."""
+        if not (self.folder / TRIALS / f"{trial.number}.json").is_file():
+            return False
+        candidate = Candidate.load(self.folder / TRIALS, str(trial.number))
+        if candidate.latency_ms is None:
+            self._close(trial.number, "PRUNED", "pruned", f"after {candidate.folds} folds below the median")
+        else:
+            self._complete(trial.number, candidate)
+        return True
+
+    def _tried(self, trial: Any) -> bool:
+        """Whether an earlier trial had the same values: then this one is closed with what became of that."""
+        for other in self.study.get_trials(deepcopy=False):
+            if other.number >= trial.number or other.params != trial.params:
+                continue
+            status = other.user_attrs.get("status")
+            if status in ("repeat", "unfinished"):
+                continue
+            self._note(trial.number, status="repeat", reason=f"the same as trial {other.number}")
+            if other.state.name == "COMPLETE":
+                self.study.tell(trial.number, other.values)
+            else:
+                self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
+            return True
+        return False
+
+    def _room(self, most: int | None, deadline: float | None) -> bool:
+        """Whether another trial is asked for and would end in time."""
+        if most is not None and self._place(None) >= most:
+            return False
+        spent = self._seconds()
+        if deadline is None:
+            return True
+        return time.time() + (statistics.median(spent) if spent else 0.0) < deadline
+
+    def _place(self, number: int | None) -> int:
+        """How many trials were begun that count, before `number`."""
+        return sum(
+            trial.state.name != "WAITING"
+            and (number is None or trial.number < number)
+            and trial.user_attrs.get("status") not in ("repeat", "unfinished")
+            for trial in self.study.get_trials(deepcopy=False)
+        )
+
+    def _seconds(self) -> list[float]:
+        """What the trials that ran on all folds took."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
+
+    def _close(self, number: int, state: str, status: str, reason: str) -> None:
+        self._note(number, status=status, reason=reason)
+        self.study.tell(number, state=self.optuna.trial.TrialState[state])
+
+    def _note(self, number: int, **facts: Any) -> None:
+        storage, study = self.study._storage, self.study._study_id
+        trial = storage.get_trial_id_from_study_id_trial_number(study, number)
+        for key, value in facts.items():
+            storage.set_trial_user_attr(trial, key, value)
+
+
+def mend(folder: Path) -> None:
+    """Take what a killed process left out of a journal that nobody is writing: its lock, and half a line."""
+    path = folder / JOURNAL
+    (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)
+    if path.is_file():
+        whole = path.read_bytes()
+        if not whole.endswith(b"\n"):
+            path.write_bytes(whole[: whole.rfind(b"\n") + 1])
+
+
+def require_optuna() -> Any:
+    """The package Optuna, quiet.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtraError("optuna", "tune", "searching recipes") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def summary(changes: dict[str, Any]) -> str:
+    """What a trial drew, in one line: components by name, numbers with two digits."""
+    return "  ".join(f"{_short(path)} {_shown(value)}" for path, value in changes.items())
+
+
+def _short(path: str) -> str:
+    kind, *rest = path.split(".")
+    return path if kind not in ("inputs", "outputs", "training") else rest[-1 if kind == "training" else 0]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        rest = ", ".join(f"{key} {one}" for key, one in value.items() if key != "name")
+        return f"{value.get('name', '')}({rest})" if rest else str(value.get("name", ""))
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,183 @@
+"""One trial: a recipe trained and scored on every fold, with what trials share prepared once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from polymodal.data.faults import Faults
+from polymodal.experiment import Experiment, feature_splits, prepare_experiment, train_model
+from polymodal.folders import cache_folder, media_folder
+from polymodal.model import Model
+from polymodal.plan import complete_schedule, make_plan
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import Recipe
+from polymodal.training.inference import PREDICTION_BATCH, decide
+from polymodal.tuning.candidate import Candidate
+from polymodal.tuning.folds import Folds
+
+#: Bytes of prepared tables that one process keeps for later trials.
+KEPT_BYTES = 4 * 2**30
+#: Rows that are timed one by one, after one that is not counted.
+TIMED_ROWS = 7
+#: Modalities whose own encoders are large enough that the number format and threads are worth measuring.
+LARGE = ("image", "audio", "video")
+
+#: Called after each fold but the last with the candidate so far; what it raises ends the trial.
+Watch = Callable[[Candidate], None]
+
+
+class Bench:
+    """The folds of a search, prepared for one recipe after another. Recipes that prepare their rows in the same way
+    share prepared tables, and encoders that settle the same layers share features.
+
+    place: a folder for prepared tables, deleted by whoever made it
+    """
+
+    def __init__(self, folds: Folds, place: Path) -> None:
+        self.folds, self.place = folds, place
+        self._kept: OrderedDict[str, tuple[Experiment, Path]] = OrderedDict()
+        self._made = 0
+
+    def experiment(self, recipe: Recipe, fold: int) -> Experiment:
+        """The experiment of a complete recipe on one fold.
+
+        Raises:
+            RecipeError, DataError: as `prepare_experiment`.
+        """
+        if recipe.privileged:  # two experiments hang together there: the model's and its teacher's
+            return self._prepared(recipe, fold)[0]
+        key = json.dumps([fold, _preparing(recipe)], sort_keys=True)
+        if key not in self._kept:
+            self._kept[key] = self._prepared(recipe, fold)
+            self._make_room()
+        self._kept.move_to_end(key)
+        known = self._kept[key][0]
+        return replace(known, recipe=recipe, preparation=known.preparation.only(recipe))
+
+    def _prepared(self, recipe: Recipe, fold: int) -> tuple[Experiment, Path]:
+        self._made += 1
+        folder = self.place / f"prepared-{self._made}"
+        parts, hidden = self.folds.parts[fold], Progress(False)
+        return prepare_experiment(recipe, parts, folder=folder, cache=media_folder(), progress=hidden), folder
+
+    def _make_room(self) -> None:
+        sizes = {key: _bytes(folder) for key, (_, folder) in self._kept.items()}
+        while len(self._kept) > len(self.folds) and sum(sizes.values()) > KEPT_BYTES:
+            key, (experiment, folder) = self._kept.popitem(last=False)
+            experiment.features.clear()
+            sizes.pop(key)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_trial(bench: Bench, recipe: Recipe, name: str, watch: Watch) -> Candidate:
+    """Train and score `recipe` (with gaps, or complete) fold by fold.
+
+    watch: is given the candidate after each fold but the last; what it raises ends the trial
+
+    Raises:
+        RecipeError, DataError, TrainingError: as `fit`.
+    """
+    folds = bench.folds
+    complete = _economical(recipe, make_plan(folds.table, recipe).recipe)
+    memory = cache_folder() / "machine.json"
+    distributions, begun = folds.reference.empty(), time.perf_counter()
+    for fold in range(len(folds)):
+        training_rows = len(folds.parts[fold]["train"].rows)
+        experiment = bench.experiment(complete_schedule(complete, training_rows), fold)
+        model = train_model(experiment, memory=memory, progress=Progress(False))
+        _decide(bench, experiment, model, fold, distributions)
+        done = fold + 1 == len(folds)
+        candidate = Candidate(
+            name=name,
+            kind="trial",
+            recipe=complete.to_dict(),
+            distributions={output: values.copy() for output, values in distributions.items()},
+            score=folds.score(distributions),
+            metrics=folds.metrics(distributions, intervals=False),
+            fold_scores=folds.fold_scores(distributions),
+            seconds=round(time.perf_counter() - begun, 3),
+            parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+            size_mib=round(sum(one.nbytes for one in model.network.state_dict().values()) / 2**20, 3),
+            latency_ms=latency(model, bench) if done else None,
+            folds=fold + 1,
+        )
+        if not done:
+            watch(candidate)
+    return candidate
+
+
+def latency(model: Model, bench: Bench) -> float:
+    """Median milliseconds from one row's cells to its answer: decoding, preparation, encoders and all."""
+    table = bench.folds.table
+    spent = []
+    for row in np.linspace(0, len(table) - 1, TIMED_ROWS + 1).astype(int):
+        begun = time.perf_counter()
+        rows, columns = np.array([row]), model.preparation.input_columns
+        block = table.block(rows, columns, faults=Faults(), limits=model.recipe.data.limits)
+        one = model.preparation.prepare_block(block)
+        decide(model.network, model.preparation, one, np.arange(1), machine=model.machine, batch=1)
+        spent.append((time.perf_counter() - begun) * 1e3)
+    return round(statistics.median(spent[1:]), 3)
+
+
+def _decide(
+    bench: Bench, experiment: Experiment, model: Model, fold: int, distributions: dict[str, np.ndarray]
+) -> None:
+    """Put the model's answers for the rows of `fold` into `distributions`."""
+    split = feature_splits(experiment, model.network, Progress(False))["test"]
+    decided = decide(
+        model.network,
+        experiment.preparation,
+        split.prepared,
+        split.rows,
+        machine=model.machine,
+        batch=PREDICTION_BATCH,
+    )
+    for output, task in experiment.preparation.tasks.items():
+        own = task.distribution(decided[output].values)
+        distributions[output][split.rows] = bench.folds.reference.aligned(output, own, task)
+
+
+def _economical(given: Recipe, complete: Recipe) -> Recipe:
+    """The complete recipe without what a search does not use or measure again for each trial.
+
+    Single inputs are baselines. A small network computes fastest in fp32 on one thread; where the recipe leaves that
+    open and an own encoder of pictures, sounds or clips learns, it is measured as ever.
+    """
+    training, said = complete.training, given.training.model_fields_set
+    if not any(_learns_media(complete, name) for name in complete.inputs):
+        small = {"precision": "fp32", "threads": 1}
+        training = training.model_copy(update={key: value for key, value in small.items() if key not in said})
+    evaluation = complete.evaluation.model_copy(update={"singles": "none"})
+    return complete.model_copy(update={"training": training, "evaluation": evaluation})
+
+
+def _learns_media(recipe: Recipe, name: str) -> bool:
+    spec = recipe.inputs[name]
+    if spec.modality is None or spec.encoder is None or spec.modality.name not in LARGE:
+        return False
+    return getattr(spec.encoder, "tune", None) != "frozen"
+
+
+def _preparing(recipe: Recipe) -> dict[str, object]:
+    """Everything of a recipe that decides how rows are prepared."""
+    plain = recipe.to_dict()
+    return {
+        "inputs": {name: {**spec, "encoder": None} for name, spec in plain["inputs"].items()},
+        "outputs": {name: {**spec, "decoder": None} for name, spec in plain["outputs"].items()},
+        "data": plain["data"],
+        "features": plain["training"]["features"],
+    }
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
