@@ -3,56 +3,154 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from polymodal.errors import RecipeError
+from polymodal.errors import RecipeError, nearest
+from polymodal.pretrained import hub, starter
 from polymodal.pretrained.card import Card
+from polymodal.pretrained.presets import pinned, presets
 
 #: JSON files that a card keeps, where a checkpoint has them, by the name under which it keeps them.
 KEPT = {
     "config": "config.json",
     "preprocessor_config": "preprocessor_config.json",
+    "video_preprocessor_config": "video_preprocessor_config.json",
+    "processor_config": "processor_config.json",
     "tokenizer_config": "tokenizer_config.json",
     "modules": "modules.json",
     "pooling": "1_Pooling/config.json",
 }
+README = "README.md"
+#: What `processor_config.json` of a joint model calls the part that prepares items of a modality.
+PROCESSOR_PARTS = {
+    "image": ["image_processor"],
+    "audio": ["feature_extractor"],
+    "video": ["video_processor", "image_processor"],
+}
+WEIGHTS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 
 
 def read_card(model: str, modality: str) -> Card:
     """What the small files of the checkpoint `model` say; weights are not fetched.
 
+    model: a preset; `starter/minilm`, `starter/efficientnet-lite0` or `starter/whisper-tiny.en`; a folder; or a hub id
+        `owner/name`, with `@revision` for another than the newest. A folder goes before a hub id of the same name.
     modality: `text`, `image`, `audio` or `video`; presets (`starter`, `fast`, `balanced`, `best`) differ by it
 
     Raises:
-        RecipeError: there is no such preset, folder or hub id, or it cannot be reached.
+        RecipeError: there is no such preset, folder or hub id, or it cannot be reached or read.
         MissingExtraError: it needs an optional package.
     """
+    if model == "starter" or model.startswith("starter/"):
+        name = starter.resolve(model, modality)
+        return _card(model, f"starter/{name}", starter.folder(name), "", starter.STARTERS[name].licence, modality)
+    if model in presets(modality):
+        return _hub_card(model, *pinned(model, modality), modality)
     folder = Path(model).expanduser()
-    if not (folder / "config.json").is_file():
-        raise RecipeError("", f"there is no checkpoint {model!r}")
-    files: dict[str, Any] = {
-        name: json.loads((folder / file).read_text(encoding="utf-8"))
-        for name, file in KEPT.items()
-        if (folder / file).is_file()
-    }
-    return Card(model, str(folder), "", "", files)
-
-
-def tokenizer_file(card: Card) -> Path:
-    """The `tokenizer.json` of a checkpoint.
-
-    Raises:
-        RecipeError: it has none.
-    """
-    return Path(card.source) / "tokenizer.json"
+    if folder.is_dir():
+        return _card(model, str(folder.resolve()), folder, "", "", modality)
+    matched = HUB_ID.fullmatch(model)
+    if matched is None or model.startswith("."):
+        known = ["starter", *presets(modality)]
+        raise RecipeError(
+            "",
+            f"there is no checkpoint {model!r}: name a preset ({', '.join(known)}), an existing folder with config.json, "
+            f"or a hub id such as owner/name; {nearest(model, known)}",
+        )
+    return _hub_card(model, matched["repo"], matched["revision"], modality)
 
 
 def weights_folder(card: Card) -> Path:
     """The folder with the weights of a checkpoint, fetched if need be, as `from_pretrained` reads it.
 
     Raises:
-        RecipeError: they cannot be reached, or differ from what was published.
+        RecipeError: they cannot be reached, are not there as safetensors, or differ from what was published.
         MissingExtraError: they need an optional package.
     """
-    return Path(card.source)
+    folder = _folder(card, WEIGHTS)
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(_json(index)["weight_map"].values()))
+        lost = [shard for shard in shards if not (folder / shard).is_file()]
+        if lost:
+            raise RecipeError("", f"checkpoint {card.model!r} is incomplete: {', '.join(lost)} missing in {folder}")
+    elif not (folder / "model.safetensors").is_file():
+        raise RecipeError(
+            "",
+            f"checkpoint {card.model!r} has no model.safetensors. Other formats (.bin, .pt, .h5) are not read, since "
+            "loading a pickle can run any code. Convert it once where you trust it: "
+            "AutoModel.from_pretrained(...).save_pretrained(FOLDER), and name that folder",
+        )
+    return folder
+
+
+def tokenizer_file(card: Card) -> Path:
+    """The `tokenizer.json` of a checkpoint; made once, in the cache, where it has only older tokenizer files.
+
+    Raises:
+        RecipeError: it has no tokenizer, or one that cannot be converted.
+        MissingExtraError: converting needs an optional package.
+    """
+    from polymodal.pretrained.tokenizer import TOKENIZER_FILES, converted
+
+    folder = _folder(card, TOKENIZER_FILES)
+    ready = folder / "tokenizer.json"
+    return ready if ready.is_file() else converted(card, folder)
+
+
+def _folder(card: Card, patterns: list[str]) -> Path:
+    """Where the files of a checkpoint lie; those of the hub that match `patterns` are fetched first."""
+    if card.source.startswith("starter/"):
+        return starter.folder(card.source.removeprefix("starter/"))
+    if card.revision:
+        return hub.fetch(card.source, card.revision, patterns).folder
+    folder = Path(card.source)
+    if not folder.is_dir():
+        raise RecipeError("", f"the folder {folder} of checkpoint {card.model!r} is no longer there")
+    return folder
+
+
+def _hub_card(model: str, repo: str, revision: str | None, modality: str) -> Card:
+    found = hub.fetch(repo, revision, [*KEPT.values(), README])
+    return _card(model, repo, found.folder, found.commit, "", modality)
+
+
+def _card(model: str, source: str, folder: Path, revision: str, licence: str, modality: str) -> Card:
+    files = {name: _json(folder / file) for name, file in KEPT.items() if (folder / file).is_file()}
+    if "model_type" not in files.get("config", {}):
+        raise RecipeError(
+            "", f"checkpoint {model!r} has no config.json with a model_type in {folder}: it is not one for transformers"
+        )
+    joint = files.pop("processor_config", {})
+    video = files.pop("video_preprocessor_config", None)
+    if modality == "video" and video is not None:
+        files["preprocessor_config"] = video
+    for part in PROCESSOR_PARTS.get(modality, []):
+        if part in joint:
+            files.setdefault("preprocessor_config", joint[part])
+    return Card(model, source, revision, licence or _licence(folder), files)
+
+
+def _licence(folder: Path) -> str:
+    """The licence in the front matter of a checkpoint's README; "" where it says none."""
+    import yaml
+
+    readme = folder / README
+    matched = FRONT_MATTER.match(readme.read_text(encoding="utf-8", errors="replace")) if readme.is_file() else None
+    try:
+        front = yaml.safe_load(matched[1]) if matched else {}
+    except yaml.YAMLError:
+        return ""
+    licence = front.get("license_name") or front.get("license") if isinstance(front, dict) else None
+    return str(licence) if licence else ""
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError("", f"{path} is damaged ({error}): delete it and fetch the checkpoint again") from error

@@ -1,0 +1,146 @@
+"""EfficientNet-lite as a network of transformers, which has EfficientNet but not its lite form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
+
+#: Stages of lite0: repeats, kernel, stride, expansion, channels (Tan and Le 2019, table 1; B0 and lite0 share them).
+LITE0 = [
+    [1, 3, 1, 1, 16],
+    [2, 3, 2, 6, 24],
+    [2, 5, 2, 6, 40],
+    [3, 3, 2, 6, 80],
+    [3, 5, 1, 6, 112],
+    [4, 5, 2, 6, 192],
+    [1, 3, 1, 6, 320],
+]
+
+
+class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Sizes of an EfficientNet-lite.
+
+    stages: for each [repeats, kernel, stride, expansion, channels]; stem, hidden_size: channels of the first and of the
+    last convolution
+    """
+
+    model_type = "efficientnet_lite"
+
+    def __init__(
+        self,
+        stages: list[list[int]] | None = None,
+        stem: int = 32,
+        hidden_size: int = 1280,
+        image_size: int = 224,
+        norm_eps: float = 1e-3,
+        norm_momentum: float = 0.01,
+        **others: Any,
+    ) -> None:
+        self.stages = stages or LITE0
+        self.stem, self.hidden_size, self.image_size = stem, hidden_size, image_size
+        self.norm_eps, self.norm_momentum = norm_eps, norm_momentum
+        super().__init__(**others)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Number of blocks."""
+        return sum(stage[0] for stage in self.stages)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution padded so that the output has `ceil(size / stride)` pixels: where the padding is odd, the extra
+    pixel is at the right and the bottom, as in the networks these weights were trained with."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        pads: list[int] = []
+        for axis in (3, 2):
+            size, kernel, stride = images.shape[axis], self.kernel_size[axis - 2], self.stride[axis - 2]
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(functional.pad(images, pads) if any(pads) else images)
+
+
+class Block(nn.Module):
+    """An inverted bottleneck: widen by 1 x 1, convolve each channel by itself, narrow by 1 x 1, add the input where
+    shapes agree. ReLU6 behind the first two; no squeeze-and-excitation in the lite form."""
+
+    def __init__(self, config: EfficientNetLiteConfig, n: int, out: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        wide = n * expansion
+        self.expands, self.adds = expansion != 1, stride == 1 and n == out
+        if self.expands:
+            self.expand, self.expand_norm = Convolution(n, wide, 1, bias=False), _norm(config, wide)
+        self.depthwise = Convolution(wide, wide, kernel, stride=stride, groups=wide, bias=False)
+        self.depthwise_norm = _norm(config, wide)
+        self.project, self.project_norm = Convolution(wide, out, 1, bias=False), _norm(config, out)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = images
+        if self.expands:
+            inner = functional.relu6(self.expand_norm(self.expand(inner)))
+        inner = functional.relu6(self.depthwise_norm(self.depthwise(inner)))
+        inner = self.project_norm(self.project(inner))
+        return images + inner if self.adds else inner
+
+
+class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[misc]
+    """EfficientNet-lite (Mingxing Tan, Quoc Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural
+    Networks, 2019; the lite form by the same makers, 2020: ReLU6 for swish, no squeeze-and-excitation, stem and head of
+    one width for all sizes).
+
+    `pixel_values [n, 3, height, width]` -> `last_hidden_state [n, 1280, height / 32, width / 32]`, and its mean over
+    the places `pooler_output [n, 1280]`.
+    """
+
+    config_class = EfficientNetLiteConfig
+    base_model_prefix = "efficientnet_lite"
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: EfficientNetLiteConfig) -> None:
+        super().__init__(config)
+        self.stem, self.stem_norm = Convolution(3, config.stem, 3, stride=2, bias=False), _norm(config, config.stem)
+        self.blocks = nn.ModuleList()
+        n = config.stem
+        for repeats, kernel, stride, expansion, out in config.stages:
+            for repeat in range(repeats):
+                self.blocks.append(Block(config, n, out, kernel, stride if repeat == 0 else 1, expansion))
+                n = out
+        self.head, self.head_norm = Convolution(n, config.hidden_size, 1, bias=False), _norm(config, config.hidden_size)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+
+    def forward(
+        self, pixel_values: Tensor, output_hidden_states: bool | None = None, **others: Any
+    ) -> BaseModelOutputWithPoolingAndNoAttention:
+        features = functional.relu6(self.stem_norm(self.stem(pixel_values)))
+        states = [features]
+        for block in self.blocks:
+            features = block(features)
+            states.append(features)
+        last = functional.relu6(self.head_norm(self.head(features)))
+        return BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=last,
+            pooler_output=last.mean((2, 3)),
+            hidden_states=tuple(states) if output_hidden_states else None,
+        )
+
+
+def register_own_models() -> None:
+    """Make `AutoConfig` and `AutoModel` know the networks that are defined here."""
+    AutoConfig.register("efficientnet_lite", EfficientNetLiteConfig, exist_ok=True)
+    AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel, exist_ok=True)
+
+
+def _norm(config: EfficientNetLiteConfig, n: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(n, eps=config.norm_eps, momentum=config.norm_momentum)

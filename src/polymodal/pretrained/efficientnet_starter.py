@@ -1,0 +1,52 @@
+"""EfficientNet-lite0 as its package has it (a PyTorch state dictionary) -> a transformers folder of our own network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+NORMS = {"_bn0": "expand_norm", "_bn1": "depthwise_norm", "_bn2": "project_norm"}
+CONVOLUTIONS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
+WHOLE = {"_conv_stem": "stem", "_bn0": "stem_norm", "_conv_head": "head", "_bn1": "head_norm"}
+
+#: As its makers evaluated it: pixels less 127 over 128 (not ImageNet's mean and deviation), the middle 7/8, bicubic.
+PREPROCESSOR = {
+    "image_processor_type": "ViTImageProcessor",
+    "do_convert_rgb": True,
+    "do_resize": True,
+    "size": {"shortest_edge": 256},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [127 / 255] * 3,
+    "image_std": [128 / 255] * 3,
+}
+
+
+def convert(file: Path, folder: Path) -> None:
+    """Write config.json, model.safetensors and preprocessor_config.json of the weights in `file` into `folder`.
+
+    The classifier of ImageNet's 1000 classes is left out: what is learned from the features replaces it.
+    """
+    published = torch.load(file, map_location="cpu", weights_only=True)
+    weights = {renamed(name): value.contiguous() for name, value in published.items() if not name.startswith("_fc.")}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {"model_type": "efficientnet_lite", "architectures": ["EfficientNetLiteModel"]}
+    for name, values in (("config", config), ("preprocessor_config", PREPROCESSOR)):
+        (folder / f"{name}.json").write_text(json.dumps(values, indent=2), encoding="utf-8")
+
+
+def renamed(name: str) -> str:
+    """The name in `EfficientNetLiteModel` of a weight, from that in the package."""
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+    if block:
+        return f"blocks.{block[1]}.{ {**NORMS, **CONVOLUTIONS}[block[2]] }.{block[3]}"
+    module, _, parameter = name.partition(".")
+    return f"{WHOLE[module]}.{parameter}"

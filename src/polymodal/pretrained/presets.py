@@ -1,0 +1,114 @@
+"""Presets: well-chosen public checkpoints by modality and quality, in `presets.json`.
+
+`python -m polymodal.pretrained.presets --refresh` asks the hub for the newest commit, licence and size of each.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from polymodal.errors import RecipeError
+
+FILE = Path(__file__).with_name("presets.json")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A checkpoint that is recommended.
+
+    model: its hub id; revision: the full commit; None: not known, then `unverified` is True and the newest is taken
+    licence: as SPDX names it; megabytes: of model.safetensors; parameters: in millions, all parts
+    reads: what it takes in (tokens, pixels, rate); why: it was chosen
+    """
+
+    model: str
+    revision: str | None
+    licence: str
+    megabytes: int
+    parameters: float
+    reads: str
+    why: str
+    unverified: bool = False
+
+
+@cache
+def all_presets() -> dict[str, dict[str, Preset]]:
+    """By modality and name."""
+    written = json.loads(FILE.read_text(encoding="utf-8"))
+    return {modality: {name: Preset(**one) for name, one in named.items()} for modality, named in written.items()}
+
+
+def presets(modality: str) -> dict[str, Preset]:
+    """The presets of a modality by name; none for those that have no pretrained encoders."""
+    return all_presets().get(modality, {})
+
+
+def pinned(name: str, modality: str) -> tuple[str, str | None]:
+    """Hub id and commit of a preset. Warns where no commit is pinned: then what is newest is taken."""
+    preset = presets(modality)[name]
+    if preset.revision is None:
+        warnings.warn(
+            f"preset {name!r} of {modality}: the commit of {preset.model} is not pinned, the newest is taken; "
+            f"pin it by model: {preset.model}@COMMIT",
+            stacklevel=2,
+        )
+    return preset.model, preset.revision
+
+
+def refresh(file: Path = FILE) -> list[str]:
+    """Rewrite revision, licence and size of every preset in `file` from the hub; what changed, a line each.
+
+    Raises:
+        RecipeError: the hub does not know one of them or is not reached, or it has no model.safetensors; then nothing
+            is written.
+    """
+    written = json.loads(file.read_text(encoding="utf-8"))
+    lines: list[str] = []
+    for modality, named in written.items():
+        for name, one in named.items():
+            new = asdict(_newest(Preset(**one)))
+            if not new.pop("unverified"):
+                one.pop("unverified", None)
+            changes = [f"{key} {one[key]} -> {new[key]}" for key in new if new[key] != one[key]]
+            lines += [f"{modality} {name} ({new['model']}): {', '.join(changes)}"] if changes else []
+            one.update(new)
+    file.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return lines
+
+
+def _newest(preset: Preset) -> Preset:
+    from polymodal.pretrained.hub import plain_reasons
+
+    with plain_reasons(preset.model):
+        from huggingface_hub import HfApi
+
+        found = HfApi().model_info(preset.model, files_metadata=True)
+    sizes: dict[str, Any] = {one.rfilename: one.size for one in found.siblings or []}
+    if "model.safetensors" not in sizes:
+        raise RecipeError("", f"{preset.model} has no model.safetensors at {found.sha}: choose another preset")
+    licence = (found.card_data or {}).get("license") or preset.licence
+    total = found.safetensors.total if found.safetensors else preset.parameters * 1e6
+    return Preset(
+        preset.model,
+        found.sha,
+        preset.licence if str(licence).lower() == preset.licence.lower() else str(licence),
+        round(sizes["model.safetensors"] / 1e6),
+        round(total / 1e6, 1),
+        preset.reads,
+        preset.why,
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--refresh"]:
+        sys.exit("usage: python -m polymodal.pretrained.presets --refresh")
+    try:
+        print("\n".join(refresh()) or "nothing has changed")
+    except RecipeError as error:
+        sys.exit(f"error: {error}")

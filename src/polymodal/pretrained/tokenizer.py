@@ -1,0 +1,47 @@
+"""Older tokenizer files of a checkpoint (word pieces, merges, sentencepiece) -> one `tokenizer.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xxhash
+
+from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.folders import cache_folder
+from polymodal.pretrained.card import Card
+from polymodal.pretrained.hub import replacing
+
+OLDER = ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"]
+SETTINGS = ["config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+TOKENIZER_FILES = ["tokenizer.json", *OLDER, *SETTINGS]
+
+
+def converted(card: Card, folder: Path) -> Path:
+    """The `tokenizer.json` that transformers makes of the older files in `folder`; made once, in the cache.
+
+    Raises:
+        RecipeError: there are no such files, or transformers cannot convert them.
+        MissingExtraError: transformers is missing.
+    """
+    files = [folder / name for name in [*OLDER, *SETTINGS] if (folder / name).is_file()]
+    if not any(file.name in OLDER for file in files):
+        raise RecipeError(
+            "", f"checkpoint {card.model!r} has no tokenizer: neither tokenizer.json nor {', '.join(OLDER)}"
+        )
+    key = xxhash.xxh3_128()
+    for file in files:
+        key.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    target = cache_folder() / "weights" / "tokenizers" / key.hexdigest() / "tokenizer.json"
+    if not target.is_file():
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise MissingExtraError("transformers", "pretrained", f"the tokenizer of {card.model}") from error
+        try:
+            made = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            content = made.backend_tokenizer.to_str()
+        except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
+            problem = f"the tokenizer of checkpoint {card.model!r} cannot be converted to tokenizer.json ({error})"
+            raise RecipeError("", problem) from error
+        replacing(target, content)
+    return target
