@@ -1,0 +1,143 @@
+"""Clips for a checkpoint: frames as its own processor prepares them, and nothing that its network cannot take."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import VideoMAEImageProcessor, VivitImageProcessor
+
+from laws.checkpoints import checkpoint
+from laws.samples import prepare, sample, table_of
+from polymodal.data.block import Block
+from polymodal.data.faults import Faults
+from polymodal.errors import RecipeError
+from polymodal.modalities.video import Video
+from polymodal.plan import make_plan
+from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.recipe import Recipe
+
+CLIPS = 50
+FRAMES = 4
+PROCESSORS = {
+    "videomae": VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    "videomae, cut from more": VideoMAEImageProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 36}
+    ),
+    "videomae, distorted": VideoMAEImageProcessor(size={"height": 36, "width": 33}, do_center_crop=False, resample=3),
+    "videomae, not resized": VideoMAEImageProcessor(do_resize=False, crop_size={"height": 48, "width": 48}),
+    "vivit": VivitImageProcessor(size={"shortest_edge": 37}, crop_size={"height": 32, "width": 32}),
+}
+
+
+def films(count):
+    """Clips of 1 to 9 frames of very different sizes, as arrays."""
+    draw = np.random.default_rng(0)
+    for _ in range(count):
+        frames, height, width = int(draw.integers(1, 10)), *draw.integers(20, 120, 2).tolist()
+        coarse = draw.integers(0, 256, (frames, 5, 6, 3), dtype=np.uint8)
+        yield np.stack([np.array(Image.fromarray(one).resize((width, height))) for one in coarse])
+
+
+def modality(folder, **options):
+    made = Video.Options(checkpoint=str(folder), **options).at_size("tiny")
+    return Video(Video.resolve(made, []), columns=["clip"])
+
+
+def block(cells, cache=None):
+    return Block({"clip": cells}, np.arange(len(cells)), None, "table", Faults(True), LimitOptions(), cache)
+
+
+def saved(folder, processor):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "videomae", "num_frames": FRAMES}))
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_pixels_are_those_of_the_reference_processor(name, tmp_path):
+    processor = PROCESSORS[name]
+    made = modality(saved(tmp_path / "checkpoint", processor))
+    cells = list(films(CLIPS))
+    plain = {"do_rescale": False, "do_normalize": False, **({"offset": False} if name == "vivit" else {})}
+    prepared = made.prepare(block(cells))
+    for row, clip in enumerate(cells):
+        chosen = np.arange(len(clip))
+        if len(clip) > FRAMES:
+            chosen = (2 * np.arange(FRAMES) + 1) * len(clip) // (2 * FRAMES)
+        wanted = processor(list(clip[chosen]), **plain)["pixel_values"][0]
+        item = prepared.items.take(prepared.index[[row]])
+        assert item["length"].tolist() == [min(FRAMES, len(clip))]
+        np.testing.assert_array_equal(item["pixels"][0], np.moveaxis(np.array(wanted), 1, -1))
+
+
+def test_files_are_prepared_like_arrays_and_kept_under_their_own_name(tmp_path):
+    """Decoding processes are told the geometry; a store of other geometry is never read."""
+    file = io.BytesIO()
+    (clip,) = films(1)
+    pictures = [Image.fromarray(frame) for frame in clip]
+    pictures[0].save(file, "WEBP", save_all=True, append_images=pictures[1:], duration=40, lossless=True)
+    found = {}
+    for name in ("videomae", "videomae, cut from more", "vivit"):
+        made = modality(saved(tmp_path / name, PROCESSORS[name]))
+        prepared = made.prepare(block([file.getvalue(), clip], tmp_path / "store"))
+        one, other = (prepared.items.take(prepared.index[[row]]) for row in (0, 1))
+        for field in ("pixels", "times", "length"):
+            np.testing.assert_allclose(one[field], other[field], atol=1e-6)
+        assert one["pixels"].shape[2:4] == (made.shape()["height"], made.shape()["width"])
+        found[name] = one["pixels"]
+    assert found["videomae"].shape == found["vivit"].shape
+    assert not np.array_equal(found["videomae"], found["vivit"])
+
+
+@pytest.mark.parametrize(("option", "value"), [("frames", 3), ("frames", 8), ("pixels", 64), ("fit", "pad")])
+def test_what_the_network_cannot_take_is_refused_by_its_key(option, value):
+    inputs = {"x": {"modality": {"name": "video", option: value}, "columns": ["clip"]}}
+    inputs["x"]["encoder"] = {"name": "pretrained_video", "model": checkpoint("video")}
+    columns = sample("modality", "video", 4) | sample("task", "regress", 4)
+    with pytest.raises(RecipeError, match="leave it out") as raised:
+        prepare(columns, inputs=inputs, outputs={"target": "regress"})
+    assert raised.value.path == f"inputs.x.modality.{option}"
+
+
+def test_a_checkpoint_of_images_is_no_checkpoint_of_clips():
+    with pytest.raises(RecipeError, match="num_frames"):
+        modality(checkpoint("image"))
+    assert modality("image:" + checkpoint("image"), frames=3).options.frames == 3
+    assert modality("image:" + checkpoint("image")).options.frames == Video.Options().frames
+
+
+def test_clips_are_changed_only_where_that_is_asked_for():
+    assert not modality(checkpoint("video")).changes
+    asked = modality(checkpoint("video"), shift=0.1)
+    assert asked.changes
+    assert asked.options.shift == 0.1
+    assert Video(Video.Options(), columns=["clip"]).changes
+
+
+@pytest.mark.parametrize("size", ["tiny", "base"])
+def test_a_complete_recipe_is_complete_again_as_it_is(size):
+    columns = sample("modality", "video", 4) | sample("task", "regress", 4)
+    inputs = {"x": {"columns": ["clip"], "encoder": {"name": "pretrained_video", "model": checkpoint("video")}}}
+    table = table_of(columns)
+    once = make_plan(table, Recipe(inputs=inputs, outputs={"target": "regress"}, size=size)).recipe
+    assert once.inputs["x"].modality.frames == FRAMES
+    assert make_plan(table, Recipe(**once.to_dict())).recipe == once
+
+
+def test_a_saved_preparation_needs_no_checkpoint(tmp_path):
+    folder = shutil.copytree(checkpoint("video"), tmp_path / "checkpoint")
+    made = modality(folder)
+    state = json.loads(json.dumps(made.save(tmp_path)))
+    (clip,) = films(1)
+    before, shape = made.prepare(block([clip])).items.take(np.array([0])), made.shape()
+    shutil.rmtree(folder)
+    again = Video(made.options, columns=["clip"])
+    again.load(tmp_path, state)
+    assert again.shape() == shape
+    np.testing.assert_array_equal(again.prepare(block([clip])).items.take(np.array([0]))["pixels"], before["pixels"])
