@@ -22,7 +22,7 @@ LITE0 = [
 ]
 
 
-class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[misc]
+class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Sizes of an EfficientNet-lite.
 
     stages: for each [repeats, kernel, stride, expansion, channels]; stem, hidden_size: channels of the first and of the
@@ -88,7 +88,7 @@ class Block(nn.Module):
         return images + inner if self.adds else inner
 
 
-class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[misc]
+class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     """EfficientNet-lite (Mingxing Tan, Quoc Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural
     Networks, 2019; the lite form by the same makers, 2020: ReLU6 for swish, no squeeze-and-excitation, stem and head of
     one width for all sizes).
@@ -111,7 +111,7 @@ class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[misc]
                 self.blocks.append(Block(config, n, out, kernel, stride if repeat == 0 else 1, expansion))
                 n = out
         self.head, self.head_norm = Convolution(n, config.hidden_size, 1, bias=False), _norm(config, config.hidden_size)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -7,8 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 import xxhash
 
@@ -39,20 +41,18 @@ def fetch(repo: str, revision: str | None, patterns: list[str]) -> Snapshot:
         RecipeError: no such repository or revision, or no right to it; or not reached and not in the cache.
         MissingExtraError: huggingface_hub is missing.
     """
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingExtraError("huggingface_hub", "pretrained", f"the checkpoint {repo}") from error
+    if find_spec("huggingface_hub") is None:
+        raise MissingExtraError("huggingface_hub", "pretrained", f"the checkpoint {repo}")
     note = _note(repo, revision, patterns)
-    return _remembered(note) or _downloaded(huggingface_hub, repo, revision, patterns, note)
+    return _remembered(note) or _downloaded(repo, revision, patterns, note)
 
 
-def _downloaded(huggingface_hub: object, repo: str, revision: str | None, patterns: list[str], note: Path) -> Snapshot:
+def _downloaded(repo: str, revision: str | None, patterns: list[str], note: Path) -> Snapshot:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     # Failures of the network are of the HTTP library underneath, which differs between versions.
-    network = HfHubHTTPError.__bases__[0]
+    network: Any = HfHubHTTPError.__bases__[0]
     where = f"{repo}@{revision}" if revision else repo
     with plain_reasons(where):
         try:
@@ -106,7 +106,7 @@ def _note(repo: str, revision: str | None, patterns: list[str]) -> Path:
     """Where it is written down that these files are complete in the hub's cache."""
     from huggingface_hub import constants
 
-    key = xxhash.xxh3_128_hexdigest(json.dumps([constants.HF_HUB_CACHE, repo, revision, patterns]))
+    key = xxhash.xxh3_128_hexdigest(json.dumps([constants.HF_HUB_CACHE, repo, revision, patterns]).encode())
     return cache_folder() / "weights" / "hub" / f"{repo.replace('/', '--')}-{key}.json"
 
 

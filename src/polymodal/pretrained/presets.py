@@ -83,16 +83,16 @@ def refresh(file: Path = FILE) -> list[str]:
 
 
 def _newest(preset: Preset) -> Preset:
+    from huggingface_hub import HfApi
+
     from polymodal.pretrained.hub import plain_reasons
 
     with plain_reasons(preset.model):
-        from huggingface_hub import HfApi
-
         found = HfApi().model_info(preset.model, files_metadata=True)
     sizes: dict[str, Any] = {one.rfilename: one.size for one in found.siblings or []}
     if "model.safetensors" not in sizes:
         raise RecipeError("", f"{preset.model} has no model.safetensors at {found.sha}: choose another preset")
-    licence = (found.card_data or {}).get("license") or preset.licence
+    licence = (found.card_data.license if found.card_data else None) or preset.licence
     total = found.safetensors.total if found.safetensors else preset.parameters * 1e6
     return Preset(
         preset.model,

@@ -58,8 +58,8 @@ def read_card(model: str, modality: str) -> Card:
         known = ["starter", *presets(modality)]
         raise RecipeError(
             "",
-            f"there is no checkpoint {model!r}: name a preset ({', '.join(known)}), an existing folder with config.json, "
-            f"or a hub id such as owner/name; {nearest(model, known)}",
+            f"there is no checkpoint {model!r}: name a preset ({', '.join(known)}), an existing folder with "
+            f"config.json, or a hub id such as owner/name; {nearest(model, known)}",
         )
     return _hub_card(model, matched["repo"], matched["revision"], modality)
 

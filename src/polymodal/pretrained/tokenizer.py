@@ -25,9 +25,8 @@ def converted(card: Card, folder: Path) -> Path:
     """
     files = [folder / name for name in [*OLDER, *SETTINGS] if (folder / name).is_file()]
     if not any(file.name in OLDER for file in files):
-        raise RecipeError(
-            "", f"checkpoint {card.model!r} has no tokenizer: neither tokenizer.json nor {', '.join(OLDER)}"
-        )
+        known = ", ".join(["tokenizer.json", *OLDER])
+        raise RecipeError("", f"checkpoint {card.model!r} has no tokenizer: none of {known} in {folder}")
     key = xxhash.xxh3_128()
     for file in files:
         key.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

@@ -123,8 +123,8 @@ def generation(hints: dict[str, Any]) -> dict[str, Any]:
 def arrays(file: Path) -> dict[str, np.ndarray]:
     """The named arrays of a CTranslate2 file.
 
-    Its parts, little-endian: u32 version, name, u32 revision, u32 number of arrays; then for each its name, u8 rank, u32
-    for each dimension, u8 type, u32 bytes, and the values. A name is u16 length and bytes that end in NUL.
+    Its parts, little-endian: u32 version, name, u32 revision, u32 number of arrays; then for each its name, u8 rank,
+    u32 for each dimension, u8 type, u32 bytes, and the values. A name is u16 length and bytes that end in NUL.
 
     Raises:
         RecipeError: the file is of another version.
