@@ -1,0 +1,88 @@
+"""Baselines beside every search: the constant answer, linear models and boosted trees on fixed features."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from polymodal.preparation import Preparation
+from polymodal.progress import Progress
+from polymodal.tuning.candidate import Candidate, Distributions
+from polymodal.tuning.fixed import LEARNERS, FixedModels, Teacher
+from polymodal.tuning.folds import Folds
+
+#: Bytes of one learned number.
+BYTES = 4
+
+
+def run_baselines(folds: Folds, *, progress: Progress, models: FixedModels | None = None) -> list[Candidate]:
+    """The constant answer, and each learner (`linear`, `trees`; see `learners`) on each input alone and on all of them.
+
+    Every baseline learns, in each fold, from the rows of training and validation together (it chooses by inner folds,
+    grouped as the outer ones are) and decides the rows of the fold. Rows without the target are not learned from.
+    Outputs that are decided moment by moment (`spans`) have no baselines; then the constant answer stands there.
+
+    models: what has been decided already, shared with `audit`; its `notes` say what was left out
+
+    Returns baselines named `constant`, `linear: text`, `trees: text + image` ...; `recipe` is None. `seconds` are those
+    of learning and deciding; making the features is not in them.
+    """
+    models = models or FixedModels(folds, progress=progress)
+    subsets: list[tuple[str, ...]] = [(name,) for name in models.inputs]
+    if len(models.inputs) > 1:
+        subsets.append(tuple(models.inputs))
+    planned: list[tuple[Teacher, tuple[str, ...]]] = [("constant", ())]
+    for subset in subsets:
+        used = [one for one in LEARNERS if any(one in models.learners(output) for output in models.outputs)]
+        planned += [(learner, subset) for learner in used]
+    constants = _constants(folds)
+    found = []
+    with progress.task("baselines", len(planned)) as advance:
+        for learner, subset in planned:
+            found.append(_baseline(models, learner, subset, constants))
+            advance(1)
+    return found
+
+
+def baseline_name(learner: Teacher, inputs: tuple[str, ...]) -> str:
+    return f"{learner}: {' + '.join(inputs)}" if inputs else learner
+
+
+def _baseline(models: FixedModels, learner: Teacher, inputs: tuple[str, ...], constants: Distributions) -> Candidate:
+    folds, begun = models.folds, time.perf_counter()
+    distributions, parameters = dict(constants), sum(task.outputs for task in folds.tasks.values())
+    seconds = 0.0
+    for output in models.outputs if learner != "constant" else []:
+        if learner in models.learners(output):
+            decided = models.decide(output, learner, inputs)
+            distributions[output] = models.distribution(output, decided)
+            parameters += decided.parameters
+            seconds += decided.seconds
+    return Candidate(
+        name=baseline_name(learner, inputs),
+        kind="baseline",
+        recipe=None,
+        distributions=distributions,
+        score=folds.score(distributions),
+        metrics=folds.metrics(distributions),
+        fold_scores=folds.fold_scores(distributions),
+        seconds=round(seconds or time.perf_counter() - begun, 3),
+        parameters=parameters,
+        size_mib=round(BYTES * parameters / 2**20, 3),
+        latency_ms=None,
+        folds=len(folds),
+    )
+
+
+def _constants(folds: Folds) -> Distributions:
+    """The best constant answer of each fold's training rows, out of fold."""
+    distributions = folds.reference.empty()
+    for parts in folds.parts:
+        own = Preparation(folds.recipe).targets_only()
+        own.fit(folds.table, parts["train"].rows)
+        rows = parts["test"].rows
+        for output, task in own.tasks.items():
+            constant = np.broadcast_to(task.constant(), (len(rows), task.outputs))
+            distributions[output][rows] = folds.reference.aligned(output, constant, task)
+    return distributions
