@@ -1,0 +1,105 @@
+"""Image networks with a pretrained checkpoint."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from polymodal.encoders.pretrained import PretrainedEncoder, PretrainedOptions
+from polymodal.encoders.token_pool import average_tokens
+from polymodal.errors import RecipeError
+from polymodal.pretrained.image_geometry import Geometry
+from polymodal.registry import register
+
+
+@register
+class PretrainedImage(PretrainedEncoder):
+    """A network over images as its checkpoint has it: a Transformer over patches (ViT, DeiT, BEiT, DINO, the image side
+    of CLIP and SigLIP, Swin) or a convolutional network (ResNet, ConvNeXt, EfficientNet).
+
+    It reads `(x * rescale - mean) / std` of the 8-bit pixels x, as the checkpoint's own processor has them.
+
+    Its summary of an image is, where there are both, the embedding that texts are compared with (CLIP, SigLIP). Else it
+    is what the network itself pools: the mean over places (ResNet, EfficientNet, Swin), perhaps normalised (ConvNeXt,
+    BEiT), a class token (DINO), or what attention gathers (SigLIP). Where it pools by a layer that was trained for
+    another task, or not at all (ViT, DeiT: `tanh(W x + b)` of the class token), that is left out, and the summary is
+    the class token. Else it is the mean of all tokens. The other tokens are those of places, row by row: class,
+    register and distillation tokens are not among them.
+
+    Raises:
+        RecipeError: the network does not read images of the size that its files say they are brought to.
+    """
+
+    class Options(PretrainedOptions):
+        name: Literal["pretrained_image"] = "pretrained_image"
+
+    modality: ClassVar[str] = "image"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
+        super().__init__(options, shape=shape, width=width)
+        geometry = Geometry.of(self.card.preprocessor, self.card.config)
+        self.rescale = geometry.rescale
+        self.register_buffer("mean", torch.tensor(geometry.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(geometry.std).view(3, 1, 1), persistent=False)
+        tower: Any = getattr(self.backbone.model, "tower", self.backbone.model)
+        _check_size(tower, geometry)
+        self.places = _places(tower.config, geometry)
+        projection = getattr(self.backbone.model, "projection", None)
+        if options.tokens == 1 and projection is not None:
+            self.width = projection.out_features
+
+    def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`pixel_values [items, 3, height, width]` of `pixels` uint8, in the same memory format."""
+        values = data["pixels"].to(self.mean.dtype).mul_(self.rescale)
+        return {"pixel_values": values.sub_(self.mean).div_(self.std)}
+
+    def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        hidden: Tensor = output.last_hidden_state
+        if hidden.dim() == 4:
+            hidden = hidden.flatten(2).transpose(1, 2)
+        extra = max(0, hidden.shape[1] - self.places) if self.places else 0
+        tokens = self._summary(output, hidden, extra) if self.options.tokens == 1 else hidden[:, extra:]
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        if self.options.tokens is not None:
+            tokens, mask = average_tokens(tokens, mask, self.options.tokens)
+        return tokens, mask
+
+    def _summary(self, output: Any, hidden: Tensor, extra: int) -> Tensor:
+        for name in ("image_embeds", "pooler_output"):
+            found = getattr(output, name, None)
+            if found is not None:
+                return found.flatten(1).unsqueeze(1)
+        return hidden[:, :1] if extra else hidden.mean(1, keepdim=True)
+
+
+def _check_size(tower: Any, geometry: Geometry) -> None:
+    """Refuse images of another size than a network with a learned position for each place reads.
+
+    Networks that stretch their positions by themselves (DINO) do not have the switch for it.
+    """
+    fixed = "interpolate_pos_encoding" in inspect.signature(tower.forward).parameters
+    size, given = _pair(getattr(tower.config, "image_size", None)), (geometry.height, geometry.width)
+    if fixed and size not in (None, given):
+        raise RecipeError(
+            "model",
+            f"its network reads images of {size} (height, width), but its preprocessor_config.json brings them to "
+            f"{given}",
+        )
+
+
+def _places(config: Any, geometry: Geometry) -> int | None:
+    """How many patches an image is cut into; None where the network does not cut it."""
+    patch = _pair(getattr(config, "patch_size", None))
+    return None if patch is None else (geometry.height // patch[0]) * (geometry.width // patch[1])
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    if size is None or isinstance(size, int):
+        return None if size is None else (size, size)
+    height, width = size
+    return height, width
