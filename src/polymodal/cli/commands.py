@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console, RenderableType
 
+from polymodal.cli import weights
 from polymodal.cli.output import emit, grid, scores_grid
 
 app = typer.Typer(
@@ -16,6 +17,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(weights.app, name="weights")
 
 Combine = Literal["average", "weighted", "vote", "product", "stack"]
 Data = Annotated[

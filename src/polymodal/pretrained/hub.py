@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -47,6 +48,19 @@ def fetch(repo: str, revision: str | None, patterns: list[str]) -> Snapshot:
     return _remembered(note) or _downloaded(repo, revision, patterns, note)
 
 
+def cached(repo: str, revision: str | None) -> Path | None:
+    """The folder that the hub's cache has of a revision (None: the newest that was fetched), complete or not."""
+    if find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    branch = place / "refs" / (revision or "main")
+    commit = branch.read_text().strip() if branch.is_file() else revision
+    folder = place / "snapshots" / (commit or "")
+    return folder if commit and folder.is_dir() else None
+
+
 def _downloaded(repo: str, revision: str | None, patterns: list[str], note: Path) -> Snapshot:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -56,18 +70,24 @@ def _downloaded(repo: str, revision: str | None, patterns: list[str], note: Path
     where = f"{repo}@{revision}" if revision else repo
     with plain_reasons(where):
         try:
-            commit = HfApi().model_info(repo, revision=revision).sha
-            folder = Path(snapshot_download(repo, revision=commit, allow_patterns=patterns))
+            HfApi().model_info(repo, revision=revision)
         except HfHubHTTPError:
             raise
-        except (OfflineModeIsEnabled, network) as error:
+        except (OfflineModeIsEnabled, network) as unreached:
+            problem = f"the hub is not reached and its cache does not have {where} ({unreached}); {ELSEWHERE}"
             try:
                 kept = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
             except LocalEntryNotFoundError:
-                raise RecipeError(
-                    "", f"the hub is not reached and its cache does not have {where} ({error}); {ELSEWHERE}"
-                ) from error
+                raise RecipeError("", problem) from unreached
+            if not any(fnmatch(file, pattern) for file in _files(kept) for pattern in patterns):
+                raise RecipeError("", problem) from unreached
             return Snapshot(kept, kept.name)
+        try:
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        except HfHubHTTPError:
+            raise
+        except network as error:
+            raise RecipeError("", f"the files of {where} came only in part ({error}); try again") from error
     _remember(note, folder)
     return Snapshot(folder, folder.name)
 
@@ -120,8 +140,11 @@ def _remembered(note: Path) -> Snapshot | None:
 
 
 def _remember(note: Path, folder: Path) -> None:
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    replacing(note, json.dumps({"folder": str(folder), "files": files}))
+    replacing(note, json.dumps({"folder": str(folder), "files": _files(folder)}))
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def replacing(path: Path, text: str) -> None:

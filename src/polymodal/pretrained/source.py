@@ -29,7 +29,8 @@ PROCESSOR_PARTS = {
     "audio": ["feature_extractor"],
     "video": ["video_processor", "image_processor"],
 }
-WEIGHTS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
+WHOLE_WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS = [WHOLE_WEIGHTS, "model-*.safetensors", WEIGHTS_INDEX]
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 
@@ -72,13 +73,13 @@ def weights_folder(card: Card) -> Path:
         MissingExtraError: they need an optional package.
     """
     folder = _folder(card, WEIGHTS)
-    index = folder / "model.safetensors.index.json"
+    index = folder / WEIGHTS_INDEX
     if index.is_file():
         shards = sorted(set(_json(index)["weight_map"].values()))
         lost = [shard for shard in shards if not (folder / shard).is_file()]
         if lost:
             raise RecipeError("", f"checkpoint {card.model!r} is incomplete: {', '.join(lost)} missing in {folder}")
-    elif not (folder / "model.safetensors").is_file():
+    elif not (folder / WHOLE_WEIGHTS).is_file():
         raise RecipeError(
             "",
             f"checkpoint {card.model!r} has no model.safetensors. Other formats (.bin, .pt, .h5) are not read, since "
@@ -86,6 +87,13 @@ def weights_folder(card: Card) -> Path:
             "AutoModel.from_pretrained(...).save_pretrained(FOLDER), and name that folder",
         )
     return folder
+
+
+def found_weights(repo: str, revision: str | None) -> str | None:
+    """The folder in the hub's cache with the weights of a repository, without asking the network; None: not there."""
+    folder = hub.cached(repo, revision)
+    ready = folder is not None and any((folder / file).is_file() for file in (WHOLE_WEIGHTS, WEIGHTS_INDEX))
+    return str(folder) if ready else None
 
 
 def tokenizer_file(card: Card) -> Path:

@@ -1,0 +1,109 @@
+"""`polymodal weights`: the checkpoints that recipes can name, and preparing a machine for work offline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from polymodal.cli.output import emit, grid
+
+app = typer.Typer(help="List presets and starter weights of pretrained encoders, and fetch them.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+Modality = Literal["text", "image", "audio", "video"]
+
+
+@app.callback(invoke_without_command=True)
+def weights(context: typer.Context, as_json: Json = False) -> None:
+    """List presets and starter weights: hub id, revision, licence, size, and where they lie."""
+    if context.invoked_subcommand is not None:
+        return
+    presets, starters = preset_rows(), starter_rows()
+    shown = [grid([_short(row) for row in presets]), "", grid([_short(row) for row in starters])]
+    emit({"presets": presets, "starter": starters}, shown, as_json=as_json)
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str, typer.Argument(help="Preset, starter/NAME, hub id (owner/name, owner/name@revision) or folder.")
+    ],
+    modality: Annotated[Modality, typer.Option(help="What it is to read.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch a checkpoint now, so that everything with it works offline later."""
+    from polymodal.pretrained.source import read_card, tokenizer_file, weights_folder
+
+    card = read_card(name, modality)
+    tokenizer = tokenizer_file(card) if modality == "text" else None
+    folder = weights_folder(card)
+    value = {
+        "model": card.model,
+        "source": card.source,
+        "revision": card.revision or None,
+        "licence": card.licence or None,
+        "folder": str(folder),
+        "tokenizer": str(tokenizer) if tokenizer else None,
+    }
+    at = f" at {card.revision}" if card.revision else ""
+    emit(value, [f"{card.source}{at}, licence {card.licence or 'not stated'}, in {folder}"], as_json=as_json)
+
+
+def preset_rows() -> list[dict[str, Any]]:
+    """Every preset; `folder` is None where its weights are not on this machine."""
+    from polymodal.pretrained.presets import all_presets
+    from polymodal.pretrained.source import found_weights
+
+    return [
+        {
+            "modality": modality,
+            "name": name,
+            "model": one.model,
+            "revision": one.revision,
+            "licence": one.licence,
+            "megabytes": one.megabytes,
+            "parameters": one.parameters,
+            "reads": one.reads,
+            "why": one.why,
+            "folder": found_weights(one.model, one.revision),
+        }
+        for modality, named in all_presets().items()
+        for name, one in named.items()
+    ]
+
+
+def starter_rows() -> list[dict[str, Any]]:
+    """Every starter checkpoint, whether its package is installed, and whether its weights were found to be right."""
+    from polymodal.pretrained.starter import STARTERS, checked, location
+
+    rows: list[dict[str, Any]] = []
+    for name, one in STARTERS.items():
+        file = location(name)
+        rows.append(
+            {
+                "modality": one.modality,
+                "name": f"starter/{name}",
+                "package": one.package,
+                "sha256": one.sha256,
+                "licence": one.licence,
+                "megabytes": round(file.stat().st_size / 1e6) if file else None,
+                "parameters": one.parameters,
+                "what": one.what,
+                "installed": file is not None,
+                "checked": file is not None and checked(name, file),
+                "file": str(file) if file else None,
+            }
+        )
+    return rows
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """What people want to see of a row."""
+    named = {"modality": row["modality"], "name": row["name"]}
+    if "package" in row:
+        state = ("checked" if row["checked"] else "installed") if row["installed"] else "not installed"
+        return {**named, "package": row["package"], "licence": row["licence"], "MB": row["megabytes"], "state": state}
+    model = f"{row['model']}@{row['revision'][:8]}" if row["revision"] else f"{row['model']} (unverified)"
+    state = "here" if row["folder"] else "not fetched"
+    return {**named, "model": model, "licence": row["licence"], "MB": row["megabytes"], "state": state}
