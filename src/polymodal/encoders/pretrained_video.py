@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from polymodal.encoders.pretrained import PretrainedEncoder, PretrainedOptions
+from polymodal.encoders.token_pool import average_tokens
 from polymodal.errors import RecipeError
 from polymodal.pretrained.clips import clip_geometry
 from polymodal.pretrained.source import weights_folder
@@ -44,6 +47,7 @@ class PretrainedVideo(PretrainedEncoder):
         super().__init__(options, shape=shape, width=width)
         config = self.backbone.model.config
         self.boxes = _boxes(config, shape)
+        self.tubelet = config.num_frames // self.boxes[0]
         self.by_place = config.model_type == "timesformer"
         geometry = clip_geometry(self.card)
         mean, std = torch.tensor(geometry.mean), torch.tensor(geometry.std)
@@ -55,14 +59,10 @@ class PretrainedVideo(PretrainedEncoder):
 
     def initialise(self) -> None:
         super().initialise()
-        config = self.backbone.model.config
-        if self.norm is not None and "VideoMAEForVideoClassification" in (self.card.config.get("architectures") or []):
-            from transformers import AutoModelForVideoClassification
-
-            found: Any = AutoModelForVideoClassification.from_pretrained(
-                weights_folder(self.card), config=config, dtype=torch.float32, local_files_only=True
-            )
-            self.norm.load_state_dict(found.fc_norm.state_dict())
+        if self.norm is not None:
+            found = _classifier_norm(weights_folder(self.card))
+            if found:
+                self.norm.load_state_dict(found)
 
     def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """`pixel_values [items, F, 3, height, width]` of `pixels` uint8 and `length`."""
@@ -85,13 +85,36 @@ class PretrainedVideo(PretrainedEncoder):
             tokens = hidden[:, extra:]
             if self.by_place:
                 tokens = tokens.view(len(tokens), places, steps, -1).transpose(1, 2).flatten(1, 2)
-        return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return (tokens, mask) if self.options.tokens is None else average_tokens(tokens, mask, self.options.tokens)
+
+    def times(self, data: dict[str, Tensor], length: int) -> Tensor:
+        """The mean moment of each token's frames."""
+        if "hidden" in data:
+            return data["times"]
+        steps, places = self.boxes
+        times = data["times"].float().gather(1, self._frames(data)).view(-1, steps, self.tubelet).mean(-1)
+        times = times.repeat_interleave(places, dim=1).unsqueeze(-1)
+        if self.options.tokens is not None:
+            mask = torch.ones(times.shape[:2], dtype=torch.bool, device=times.device)
+            times, _ = average_tokens(times, mask, self.options.tokens)
+        return times.squeeze(-1)
 
     def _frames(self, data: dict[str, Tensor]) -> Tensor:
         """The frame that stands at each place of the network, `[items, F]`."""
         frames = self.backbone.model.config.num_frames
         place = torch.arange(frames, device=data["length"].device)
         return (2 * place + 1) * data["length"].unsqueeze(1) // (2 * frames)
+
+
+def _classifier_norm(folder: Path) -> dict[str, Tensor]:
+    """Scale and shift with which the checkpoint's classifier normalises the mean; none where it has no classifier."""
+    found: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            names = [name for name in tensors.keys() if name.startswith("fc_norm.")]  # noqa: SIM118  # not iterable
+            found |= {name.removeprefix("fc_norm."): tensors.get_tensor(name).float() for name in names}
+    return found
 
 
 def _boxes(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
