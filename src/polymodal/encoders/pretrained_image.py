@@ -37,15 +37,10 @@ class PretrainedImage(PretrainedEncoder):
         name: Literal["pretrained_image"] = "pretrained_image"
 
     modality: ClassVar[str] = "image"
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        geometry = Geometry.of(self.card.preprocessor, self.card.config)
-        self.rescale = geometry.rescale
-        self.register_buffer("mean", torch.tensor(geometry.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(geometry.std).view(3, 1, 1), persistent=False)
+        self.geometry = geometry = Geometry.of(self.card.preprocessor, self.card.config)
         tower: Any = getattr(self.backbone.model, "tower", self.backbone.model)
         _check_size(tower, geometry)
         self.places = _places(tower.config, geometry)
@@ -55,8 +50,7 @@ class PretrainedImage(PretrainedEncoder):
 
     def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """`pixel_values [items, 3, height, width]` of `pixels` uint8, in the same memory format."""
-        values = data["pixels"].to(self.mean.dtype).mul_(self.rescale)
-        return {"pixel_values": values.sub_(self.mean).div_(self.std)}
+        return {"pixel_values": numbers(data["pixels"], self.geometry)}
 
     def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         hidden: Tensor = output.last_hidden_state
@@ -75,6 +69,12 @@ class PretrainedImage(PretrainedEncoder):
             if found is not None:
                 return found.flatten(1).unsqueeze(1)
         return hidden[:, :1] if extra else hidden.mean(1, keepdim=True)
+
+
+def numbers(pixels: Tensor, geometry: Geometry) -> Tensor:
+    """`(pixels * rescale - mean) / std` of `pixels [items, 3, height, width]` uint8, fp32 in the same memory format."""
+    mean, std = (torch.tensor(one, device=pixels.device).view(3, 1, 1) for one in (geometry.mean, geometry.std))
+    return pixels.float().mul_(geometry.rescale).sub_(mean).div_(std)
 
 
 def _check_size(tower: Any, geometry: Geometry) -> None:
