@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from polymodal.errors import RecipeError, nearest
+from polymodal.recipe.options import Options
 from polymodal.recipe.recipe import Recipe
 
 #: Paths that decide what is learned from what, or on which rows: all trials share them, or their scores would not be
@@ -93,7 +95,7 @@ class Space:
             RecipeError: a path is not in the recipe, or a value is not possible there.
         """
         self.dimensions = dict(sorted(dimensions.items(), key=lambda pair: pair[0].count(".")))
-        self.base = base.model_dump(mode="json", exclude_unset=True)
+        self.base = _said(base)
         for path in self.dimensions:
             _check_path(path, base)
         self._allowed = {path: self._check_values(path) for path in self.dimensions}
@@ -251,9 +253,39 @@ def _as_yaml(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
 
 
-def named_paths(space: Mapping[str, Any]) -> Iterator[str]:
-    """The inputs' encoders that lie on the way to a path inside them but have no dimension of their own."""
-    for path in space:
-        head, found, _ = path.partition(".encoder.")
-        if found and f"{head}.encoder" not in space:
-            yield f"{head}.encoder"
+def base_recipe(given: Recipe, plan: Recipe, space: Mapping[str, Any]) -> Recipe:
+    """What every trial starts from: what the user's recipe says, with every input and output named.
+
+    All else stays open, so that it follows from what a trial chooses (a checkpoint's own preparation, the size dial).
+    An encoder is named where the space only changes options inside it.
+
+    given: the user's recipe; plan: the complete one; space: recipe paths as keys
+    """
+    said = _said(given)
+    inputs, outputs = said.get("inputs", {}), said.get("outputs", {})
+    within = {path.partition(".encoder.")[0] for path in space if ".encoder." in path}
+    for name, spec in plan.inputs.items():
+        assert spec.modality is not None
+        assert spec.encoder is not None
+        own = {"columns": spec.columns, "modality": {"name": spec.modality.name}, **inputs.get(name, {})}
+        if f"inputs.{name}" in within and f"inputs.{name}.encoder" not in space and "encoder" not in own:
+            model = {"model": spec.encoder.model} if hasattr(spec.encoder, "model") else {}
+            own["encoder"] = {"name": spec.encoder.name, **model}
+        inputs = {**inputs, name: own}
+    for name, out in plan.outputs.items():
+        assert out.task is not None
+        outputs = {**outputs, name: {"columns": out.columns, "task": {"name": out.task.name}, **outputs.get(name, {})}}
+    ordered = {name: inputs[name] for name in plan.inputs}
+    return Recipe.read({**said, "inputs": ordered, "outputs": outputs})
+
+
+def _said(value: Any) -> Any:
+    """What was given of a recipe or a part of it, as plain values; a component keeps its name."""
+    if isinstance(value, BaseModel):
+        given = {key: _said(getattr(value, key)) for key in value.model_fields_set}
+        return {"name": value.name, **given} if isinstance(value, Options) else given
+    if isinstance(value, Mapping):
+        return {key: _said(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_said(one) for one in value]
+    return value

@@ -1,0 +1,284 @@
+"""`tune`: search recipes by cross-validation, beside baselines, and end with models trained on all rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from polymodal.artefact import write_json
+from polymodal.data.table import Table
+from polymodal.ensemble import Ensemble
+from polymodal.errors import DataError, RecipeError, TrainingError
+from polymodal.fit import RecipeLike, as_recipe, as_table
+from polymodal.folders import scratch
+from polymodal.model import Model
+from polymodal.plan import make_plan
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import Recipe, read_mapping
+from polymodal.tuning.baselines import run_baselines
+from polymodal.tuning.candidate import Candidate
+from polymodal.tuning.correction import Corrected, correct
+from polymodal.tuning.crew import run_crew
+from polymodal.tuning.default_space import default_space
+from polymodal.tuning.finish import finish
+from polymodal.tuning.fixed import FixedModels
+from polymodal.tuning.folds import Folds
+from polymodal.tuning.job import Job, shareable, start
+from polymodal.tuning.leaderboard import SHOWN, Entry, entries_json, own_direction, ranked
+from polymodal.tuning.pareto import OBJECTIVES, check_objectives, pareto
+from polymodal.tuning.selection import Selection, select
+from polymodal.tuning.space import Space, base_recipe
+from polymodal.tuning.study import Attempt, Study, mend, require_optuna
+from polymodal.tuning.trial import Bench
+
+FILE = "leaderboard.json"
+#: Share of the time that is kept for training the chosen models on all rows.
+FINISH = 0.15
+
+SpaceLike = Mapping[str, Any] | Path | str | None
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a search found.
+
+    folder: where everything was written
+    model: the best recipe trained on all rows; ensemble: the chosen members, None where one model is best alone
+    best: the candidate of that recipe; its score is that of the best of many, which flatters it
+    entries: trials and baselines, the best first; failed: trials that could not be run
+    selection: the ensemble's members, weights and out-of-fold score
+    corrected: of `best` and `ensemble`, the score that the choice does not flatter
+    front: candidates that no other is as good as in every objective
+    seconds: of `baselines`, `search`, `models` and all (`total`)
+    """
+
+    folder: Path
+    folds: Folds
+    model: Model
+    ensemble: Ensemble | None
+    best: Candidate
+    entries: list[Entry]
+    failed: list[Attempt]
+    selection: Selection | None
+    corrected: dict[str, Corrected]
+    front: list[Candidate]
+    objectives: list[str]
+    seconds: dict[str, float]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The best recipe."""
+        return self.model.recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but models and distributions, JSON-ready."""
+        chosen = self.selection
+        return {
+            "output": self.folds.output,
+            "metric": self.folds.metric.name,
+            "greater_is_better": self.folds.metric.greater_is_better,
+            "rows": len(self.folds.fold_of),
+            "folds": len(self.folds),
+            "objectives": self.objectives,
+            "best": self.best.name,
+            "score": own_direction(self.best.score, self.folds),
+            "corrected": {name: vars(one) for name, one in self.corrected.items()},
+            "ensemble": None
+            if chosen is None
+            else {
+                "method": chosen.method,
+                "members": [member.name for member in chosen.members],
+                "weights": chosen.weights,
+                "score": own_direction(chosen.score, self.folds),
+            },
+            "front": [one.name for one in self.front],
+            "leaderboard": entries_json(self.entries, self.folds),
+            "failed": [vars(attempt) for attempt in self.failed],
+            "seconds": self.seconds,
+        }
+
+
+def tune(
+    data: Any,
+    target: str | list[str] | None = None,
+    *,
+    recipe: RecipeLike = None,
+    settings: list[str] | None = None,
+    space: SpaceLike = None,
+    folds: int = 5,
+    trials: int | None = None,
+    seconds: float | None = 600.0,
+    objectives: Sequence[str] = ("score",),
+    jobs: int = 1,
+    out: Path | str,
+    resume: bool = False,
+    root: Path | str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Tuning:
+    """Search for the recipe that scores best by cross-validation, and train it on all rows.
+
+    data, target, recipe, settings, root, progress: as in `fit`; what the recipe says is not changed by the search
+    space: recipe paths with choices (`[a, b]`) or ranges (`{low, high, log}`), or a YAML or JSON file of them; None
+        for `default_space`
+    folds: every candidate is tried on the same ones, grouped and stratified as `data.split` says
+    trials, seconds: the search ends with either; None for no limit. One trial is always run to its end.
+    objectives: `score`, and what it may cost: `latency`, `size`, `seconds`. The first says which recipe is best.
+    jobs: processes that try recipes at the same time, one thread each
+    out: the folder for trials, leaderboard and models; with `resume`, the search there is gone on with, for `seconds`
+        more
+    seed: of the search, not of the folds and networks, which is `recipe.seed`
+
+    Raises:
+        RecipeError, DataError: as `fit`; also for a space that the recipe cannot have.
+        TrainingError: no trial could be run to its end; the reasons are listed.
+        MissingExtraError: Optuna is not installed.
+        PolymodalError: `out` holds another search, or one that is not to be resumed.
+    """
+    require_optuna()
+    check_objectives(objectives)
+    _check_counts(trials, seconds, jobs)
+    begun, shown, folder = time.time(), Progress(progress), Path(out)
+    table, job = _describe(data, target, recipe, settings, space, folds, seconds, objectives, root, seed)
+    divided, dimensions = job.open(table)
+    job = start(job, folder, resume=resume)
+    mend(folder)
+    study = Study(folder, dimensions, job.objectives, job.seed)
+    study.begin(trials)
+    baselines = _baselines(divided, folder, shown)
+    searching = time.time()
+    deadline = None if seconds is None else begun + seconds * (1 - FINISH)
+    if jobs == 1:
+        with scratch() as place:
+            study.work(Bench(divided, place), most=trials, deadline=deadline, say=shown.say, parent=None)
+    else:
+        source, where = shareable(table, data, root, folder)
+        replace(job, source=source, root=where).write(folder)
+        run_crew(study, folder, jobs=jobs, most=trials, deadline=deadline, say=shown.say)
+    training = time.time()
+    found = _gather(study, divided, baselines)
+    tuning = _end(folder, divided, found, study, shown)
+    ended = time.time()
+    spent = {
+        "baselines": searching - begun,
+        "search": training - searching,
+        "models": ended - training,
+        "total": ended - begun,
+    }
+    tuning = replace(tuning, seconds={name: round(value, 3) for name, value in spent.items()})
+    write_json(folder / FILE, tuning.to_dict())
+    return tuning
+
+
+def _check_counts(trials: int | None, seconds: float | None, jobs: int) -> None:
+    for name, value in (("trials", trials), ("seconds", seconds), ("jobs", jobs)):
+        if value is not None and value <= 0:
+            raise RecipeError("", f"{name} must be above 0 (given: {value})")
+    if trials is None and seconds is None:
+        raise RecipeError("", "a search needs an end: give trials, seconds or both")
+
+
+def _describe(
+    data: Any,
+    target: str | list[str] | None,
+    recipe: RecipeLike,
+    settings: list[str] | None,
+    space: SpaceLike,
+    folds: int,
+    seconds: float | None,
+    objectives: Sequence[str],
+    root: Path | str | None,
+    seed: int,
+) -> tuple[Table, Job]:
+    """The table and the search."""
+    table = as_table(data, root)
+    if table is None:
+        raise DataError("there is no data to train on")
+    given = as_recipe(recipe, settings)
+    targets = [target] if isinstance(target, str) else list(target or [])
+    plan = make_plan(table, given, targets).recipe
+    if plan.data.split.column is not None:
+        raise RecipeError(
+            "data.split.column", "a search draws its own folds: set it to null and put the column into data.ignore"
+        )
+    if space is None:
+        wanted: Mapping[str, Any] = default_space(given, plan, len(table), seconds)
+    else:
+        wanted = space if isinstance(space, Mapping) else read_mapping(Path(space))
+    dimensions = Space.read(wanted, base_recipe(given, plan, wanted))
+    job = Job(
+        recipe=dimensions.base,
+        space=dimensions.to_dict(),
+        folds=folds,
+        seed=seed,
+        objectives=list(objectives),
+        fingerprint=table.fingerprint(),
+    )
+    return table, job
+
+
+def _baselines(folds: Folds, folder: Path, progress: Progress) -> list[Candidate]:
+    """The baselines, from an earlier run of the search where it got so far."""
+    place = folder / "baselines"
+    known = sorted(place.glob("*.json"), key=lambda path: int(path.stem)) if (place / "complete").is_file() else []
+    if known:
+        return [Candidate.load(place, path.stem) for path in known]
+    found = run_baselines(folds, progress=progress, models=FixedModels(folds, progress=progress))
+    for number, one in enumerate(found):
+        one.save(place, str(number))
+    (place / "complete").touch()
+    return found
+
+
+def _gather(study: Study, folds: Folds, baselines: Sequence[Candidate]) -> list[Entry]:
+    """Every trial that was scored, and the baselines.
+
+    Raises:
+        TrainingError: no trial is whole.
+    """
+    attempts = study.attempts()
+    entries = [Entry(one, "baseline", {}) for one in baselines]
+    for attempt in attempts:
+        candidate = study.candidate(attempt)
+        if candidate is not None:
+            entries.append(Entry(candidate, attempt.status, attempt.changes))
+    if not any(entry.status == "complete" for entry in entries):
+        reasons = {attempt.reason: attempt.name for attempt in reversed(attempts) if attempt.reason}
+        listed = "\n".join(f"{name}: {reason}" for reason, name in reasons.items())
+        raise TrainingError(f"none of {len(attempts)} trials could be run to its end\n{listed}")
+    return ranked(entries)
+
+
+def _end(folder: Path, folds: Folds, entries: list[Entry], study: Study, progress: Progress) -> Tuning:
+    """Intervals of the best, the ensemble, the corrected scores, and the models that are trained on all rows."""
+    trials = [entry for entry in entries if entry.status == "complete"]
+    whole = [entry.candidate for entry in trials]
+    with progress.task("intervals and ensemble", None):
+        scored = {entry.candidate.name: _scored(entry, folds) for entry in trials[:SHOWN]}
+        entries = [scored.get(entry.candidate.name, entry) for entry in entries]
+        first = OBJECTIVES[study.objectives[0]]
+        best = max(whole, key=first)
+        selection = select(whole, folds)
+        corrected = correct(whole, folds, folds.recipe.seed)
+    model, ensemble = finish(folds, best, selection, out=folder, progress=progress)
+    return Tuning(
+        folder=folder,
+        folds=folds,
+        model=model,
+        ensemble=ensemble,
+        best=next(entry.candidate for entry in entries if entry.candidate.name == best.name),
+        entries=entries,
+        failed=[attempt for attempt in study.attempts() if attempt.status in ("failed", "unfinished")],
+        selection=selection,
+        corrected=corrected,
+        front=pareto(whole, study.objectives),
+        objectives=study.objectives,
+        seconds={},
+    )
+
+
+def _scored(entry: Entry, folds: Folds) -> Entry:
+    return replace(entry, candidate=replace(entry.candidate, metrics=folds.metrics(entry.candidate.distributions)))
