@@ -1,0 +1,76 @@
+"""What of a backbone learns, and how fast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from polymodal.errors import RecipeError
+from polymodal.pretrained.adapters import add_adapters
+
+if TYPE_CHECKING:
+    from polymodal.encoders.pretrained import PretrainedOptions
+    from polymodal.pretrained.backbone import Backbone
+
+#: Options that count only with some ways of tuning.
+ONLY = {
+    "layers": {"last", "lora", "dora"},
+    "rank": {"lora", "dora"},
+    "rate": {"last", "lora", "dora", "full"},
+    "decay": {"last", "full"},
+    "checkpointing": {"last", "lora", "dora", "full"},
+}
+RATES = {"last": 0.05, "lora": 0.3, "dora": 0.3, "full": 0.03}
+RANK, LAST, DECAY = 8, 2, 0.9
+
+
+def check(options: PretrainedOptions) -> None:
+    """Raises RecipeError where an option is given that has no effect with this way of tuning."""
+    for name, ways in ONLY.items():
+        if getattr(options, name) and options.tune not in ways:
+            raise RecipeError(name, f"it has no effect with tune: {options.tune}, only with {', '.join(sorted(ways))}")
+
+
+def apply(backbone: Backbone, options: PretrainedOptions) -> None:
+    """Set the backbone's cut, add adapters, and let learn what learns.
+
+    Raises:
+        RecipeError: the network has fewer layers, or cannot be tuned in this way.
+    """
+    if options.tune == "frozen":
+        return
+    depth = backbone.depth
+    count = options.layers or (LAST if options.tune == "last" else depth)
+    if options.layers is not None and options.layers > depth:
+        raise RecipeError("layers", f"{backbone.card.model} has only {depth} layers")
+    count = depth if options.tune == "full" else min(count, depth)
+    backbone.cut = depth - count
+    if options.tune == "full":
+        backbone.model.requires_grad_(True)
+    elif options.tune == "last":
+        for module in [*backbone.layers[backbone.cut :], *backbone.above()]:
+            module.requires_grad_(True)
+    else:
+        layers = backbone.listed()[backbone.cut :]
+        add_adapters(backbone.model, layers, options.rank or RANK, dora=options.tune == "dora")
+    if options.checkpointing:
+        backbone.checkpoint_gradients()
+
+
+def rates(backbone: Backbone, options: PretrainedOptions) -> dict[nn.Parameter, float]:
+    """Factors on the learning rate: `rate * decay^k` for the k-th layer from the top; above the layers `rate`, below
+    them `rate * decay^depth`."""
+    if options.tune == "frozen":
+        return {}
+    rate = options.rate or RATES[options.tune]
+    decay = 1.0 if options.tune in ("lora", "dora") else options.decay or DECAY
+    learning = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    if decay == 1.0:
+        return dict.fromkeys(learning, rate)
+    found = dict.fromkeys(learning, rate * decay**backbone.depth)
+    for place, layer in enumerate(reversed(backbone.layers)):
+        found |= {one: rate * decay**place for one in layer.parameters() if one in found}
+    for module in backbone.above():
+        found |= {one: rate for one in module.parameters() if one in found}
+    return found

@@ -1,0 +1,132 @@
+"""The network of a checkpoint from its configuration alone, and its weights from its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.pretrained.adapters import renew_magnitudes, with_base_layers
+from polymodal.pretrained.card import Card
+from polymodal.pretrained.parts import encoder_of
+from polymodal.pretrained.source import weights_folder
+
+#: Values of a configuration that change only how it is trained or what it returns. Layers are never skipped at random
+#: (then nothing could go on from the hidden states between two of them), inputs not masked at random.
+ALWAYS = {
+    "use_cache": False,
+    "output_hidden_states": False,
+    "output_attentions": False,
+    "layerdrop": 0.0,
+    "encoder_layerdrop": 0.0,
+    "apply_spec_augment": False,
+}
+#: Random numbers that are repeated to fill the matrices of a network whose weights come later.
+FILL = 2**16
+
+
+def build(card: Card, part: str, attention: str | None) -> Any:
+    """The part of the card's network, without its weights: matrices hold small random numbers, norms do nothing.
+
+    Filling 100 million weights by the network's own rules takes seconds; these are never trained from.
+
+    attention: how it is computed, by transformers' name; None leaves it to transformers
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        RecipeError: transformers does not know such networks, or it encodes something else.
+    """
+    try:
+        from transformers import AutoConfig, AutoModel
+        from transformers.initialization import no_init_weights
+
+        from polymodal.pretrained.efficientnet_lite import register_own_models
+    except ModuleNotFoundError:
+        raise MissingExtraError("transformers", "pretrained", f"the checkpoint {card.model}") from None
+    from polymodal.pretrained.efficientnet_lite import register_own_models
+
+    register_own_models()
+    register_own_models()
+    values = card.config
+    kind = values.pop("model_type", None)
+    if values.pop("quantization_config", None) is not None:
+        raise RecipeError("model", f"{card.model} holds quantised weights; name the checkpoint they were made from")
+    try:
+        config = AutoConfig.for_model(kind, **values)
+        for name, value in ALWAYS.items():
+            if hasattr(config, name):
+                setattr(config, name, value)
+        with _quiet(), no_init_weights():  # type: ignore[no-untyped-call]
+            whole = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    except (ValueError, KeyError) as error:
+        raise RecipeError("model", f"transformers cannot build {card.model}, a {kind}: {error}") from error
+    model = encoder_of(whole, part, card)
+    _fill(model)
+    return model
+
+
+def load(model: nn.Module, card: Card, part: str) -> None:
+    """Take over the checkpoint's weights.
+
+    Raises:
+        RecipeError: they cannot be reached, are not safetensors, or the network needs some that are not there.
+    """
+    from transformers import AutoModel
+
+    folder = weights_folder(card)
+    if not list(folder.glob("*.safetensors")):
+        raise RecipeError("model", f"{card.model} has no weights as safetensors, the only format that is read")
+    try:
+        with _quiet():
+            whole, found = AutoModel.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RecipeError("model", f"the weights of {card.model} do not fit its configuration: {error}") from error
+    by_name = dict(whole.named_parameters(remove_duplicate=False)) | dict(whole.named_buffers(remove_duplicate=False))
+    unread = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
+    drawn = {id(by_name[name]): name for name in unread if name in by_name}
+    weights = encoder_of(whole, part, card).state_dict(keep_vars=True)
+    missing = [drawn[id(tensor)] for tensor in weights.values() if id(tensor) in drawn]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise RecipeError("model", f"{card.model} has no weights for {', '.join(missing[:5])}{more}")
+    taken = with_base_layers({name: tensor.detach() for name, tensor in weights.items()}, model)
+    own = {name for name in model.state_dict() if "lora_" not in name}
+    if own != taken.keys():
+        raise RuntimeError(f"the network and its weights differ in {sorted(own ^ taken.keys())}")
+    model.load_state_dict(taken, strict=False)
+    renew_magnitudes(model)
+
+
+def _fill(model: nn.Module) -> None:
+    noise = torch.randn(FILL) * 0.02
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                flat = parameter.view(-1)
+                whole = len(flat) // FILL * FILL
+                flat[:whole].view(-1, FILL).copy_(noise)
+                flat[whole:].copy_(noise[: len(flat) - whole])
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and remarks of transformers: what is missing is told by an error."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
