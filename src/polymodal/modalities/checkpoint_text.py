@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, normalizers, processors
+from tokenizers import Regex, Tokenizer, normalizers
 
 from polymodal.errors import RecipeError
 from polymodal.pretrained.card import Card
@@ -38,9 +38,10 @@ OFFSET = {
 class CheckpointTokenizer:
     """The tokenizer of a checkpoint: the same numbers as the reference tokenizer gives with `truncation=True`.
 
-    A cut text keeps the special tokens at its ends ([CLS] ... [SEP]). One difference is meant: where a text itself
-    spells a control token ("[SEP]", "</s>", "<|endoftext|>"), it is read as those characters and never as the token,
-    so that no cell of a table can steer the network.
+    The special tokens at the ends of a text ([CLS] ... [SEP], <s>) are those that the post-processor of its
+    `tokenizer.json` puts there, whatever `add_bos_token` of older files says; a cut text keeps them. One difference is
+    meant: where a text itself spells a control token ("[SEP]", "</s>", "<|endoftext|>"), it is read as those characters
+    and never as the token, so that no cell of a table can steer the network.
 
     padding: the number of the padding token (0 where there is none)
     special: how many special tokens are put around a text
@@ -82,7 +83,6 @@ class CheckpointTokenizer:
         said = card.files.get("tokenizer_config", {})
         if said.get("tokenizer_class") == "SiglipTokenizer":
             _canonical(tokenizer, lowercase=said.get("do_lower_case", True))
-        _put_ends(tokenizer, said)
         return cls(tokenizer, card)
 
     def check(self, most: int) -> None:
@@ -169,31 +169,6 @@ def _padding(tokenizer: Tokenizer, card: Card) -> int:
     if number is None:
         number = config.get("text_config", {}).get("pad_token_id", config.get("pad_token_id"))
     return number if isinstance(number, int) and number >= 0 else 0
-
-
-def _put_ends(tokenizer: Tokenizer, said: dict[str, Any]) -> None:
-    """Put the first and last token around texts as `tokenizer_config.json` says; where it is silent, the tokenizer's
-    own post-processor decides."""
-    probe = tokenizer.encode("a")
-    own = [number for number, mask in enumerate(probe.special_tokens_mask) if not mask]
-    before = probe.tokens[: own[0]] if own else probe.tokens
-    after = probe.tokens[own[-1] + 1 :] if own else []
-    first, last = _end(said, "bos", before), _end(said, "eos", after)
-    if (first, last) != (before, after):
-        tokens = [(token, tokenizer.token_to_id(token)) for token in dict.fromkeys([*first, *last])]
-        single = [*first, "$A", *last]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=single, pair=[*single, "$B"], special_tokens=tokens
-        )
-
-
-def _end(said: dict[str, Any], name: str, own: list[str]) -> list[str]:
-    token, wanted = _content(said.get(f"{name}_token")), said.get(f"add_{name}_token")
-    if token is None or not isinstance(wanted, bool) or wanted == (token in own):
-        return own
-    if not wanted:
-        return [one for one in own if one != token]
-    return [token, *own] if name == "bos" else [*own, token]
 
 
 def _canonical(tokenizer: Tokenizer, lowercase: bool) -> None:
