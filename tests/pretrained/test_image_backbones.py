@@ -117,11 +117,6 @@ def encoder(folder: str, modality: Image, **options: Any) -> PretrainedImage:
     return found.eval()
 
 
-def features(network: PretrainedImage, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    inputs = network.inputs(data)
-    return network.read(network.backbone.whole(inputs), inputs, data)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_are_those_of_transformers(kind: str) -> None:
     folder, images = made(kind), pictures()
@@ -140,15 +135,15 @@ def test_features_are_those_of_transformers(kind: str) -> None:
         every = encoder(folder, modality, tokens=None)
         some = encoder(folder, modality, tokens=3)
         torch.testing.assert_close(one.inputs(data)["pixel_values"], values, atol=1e-6, rtol=1e-6)
-        summary, mask = features(one, data)
+        summary, mask = one(data)
         assert mask.shape == (3, 1)
         assert summary.shape == (3, 1, one.width)
         torch.testing.assert_close(summary[:, 0], wanted, atol=1e-4, rtol=1e-4)
-        tokens, mask = features(every, data)
+        tokens, mask = every(data)
         assert tokens.shape == (*mask.shape, every.width)
         assert mask.all()
         torch.testing.assert_close(tokens, hidden[:, PREFIX.get(kind, 0) :], atol=1e-4, rtol=1e-4)
-        assert features(some, data)[0].shape == (3, 3, some.width)
+        assert some(data)[0].shape == (3, 3, some.width)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,9 +152,9 @@ def test_an_image_alone_is_the_same_as_among_others(kind: str) -> None:
     for tokens in (1, None):
         network = encoder(made(kind), modality, tokens=tokens)
         with torch.no_grad():
-            together = features(network, data)[0]
+            together = network(data)[0]
             for place in range(3):
-                alone = features(network, {"pixels": data["pixels"][place : place + 1]})[0]
+                alone = network({"pixels": data["pixels"][place : place + 1]})[0]
                 torch.testing.assert_close(alone[0], together[place], atol=1e-5, rtol=1e-5)
 
 

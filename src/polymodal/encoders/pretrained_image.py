@@ -44,9 +44,6 @@ class PretrainedImage(PretrainedEncoder):
         tower: Any = getattr(self.backbone.model, "tower", self.backbone.model)
         _check_size(tower, geometry)
         self.places = _places(tower.config, geometry)
-        projection = getattr(self.backbone.model, "projection", None)
-        if options.tokens == 1 and projection is not None:
-            self.width = projection.out_features
 
     def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """`pixel_values [items, 3, height, width]` of `pixels` uint8, in the same memory format."""
