@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.encoders.base import Encoder, EncoderOptions, Settled
+from polymodal.encoders.token_pool import average_tokens
 from polymodal.pretrained import tuning
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card

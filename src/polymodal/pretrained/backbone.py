@@ -78,7 +78,7 @@ class Backbone(nn.Module):
         """
         trace = self.trace(inputs)
         if len(trace.hidden) > 2:
-            hidden = hidden.transpose(1, 2).unflatten(2, trace.hidden[1:])
+            hidden = hidden.transpose(1, 2).reshape(len(hidden), *trace.hidden)
         return cutting.upper(self.model, self.listed(), self.cut, hidden, inputs, trace)
 
     def lengths(self, inputs: dict[str, Tensor], longest: int) -> Tensor:
@@ -114,7 +114,7 @@ class Backbone(nn.Module):
         if not any(isinstance(module, GradientCheckpointingLayer) for module in inside):
             raise RecipeError("checkpointing", f"the network of {self.card.model} cannot do it")
         model = getattr(self.model, "tower", self.model)
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
     def trace(self, inputs: dict[str, Tensor] | None = None) -> cutting.Trace:
         """How the network runs on inputs of these shapes; silent: of the shape that its configuration speaks of."""

@@ -78,7 +78,7 @@ def lower(model: nn.Module, layers: list[nn.Module], cut: int, inputs: dict[str,
 def upper(
     model: nn.Module, layers: list[nn.Module], cut: int, hidden: Tensor, inputs: dict[str, Tensor], trace: Trace
 ) -> Any:
-    """The network's output from the hidden states that go into layer `cut` on; of `inputs`, only shapes and masks count."""
+    """The network's output from the hidden states that go into layer `cut` on; `inputs` count by shape and masks."""
     with ExitStack() as stack:
         for name, answer in trace.answers.items():
             stack.enter_context(_replaced(model.get_submodule(name), _answering(answer, len(hidden))))
@@ -112,7 +112,7 @@ def run_without_content(model: nn.Module, layers: list[nn.Module], cut: int, inp
     hooks = []
 
     def enter(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        call = _Call(names[module], module, {**dict(enumerate(given)), **named}, len(open_calls))
+        call = _Call(names[module], module, _by_place(given, named), len(open_calls))
         calls.append(call)
         open_calls.append(call)
 
@@ -241,7 +241,7 @@ class _NotOfItems(Exception):
 
 def _answering(answer: Any, items: int) -> Callable[..., Any]:
     def forward(*given: Any, **named: Any) -> Any:
-        arguments: dict[int | str, Any] = {**dict(enumerate(given)), **named}
+        arguments = _by_place(given, named)
         like = _first(arguments)
 
         def tensor(value: Any) -> Any:
@@ -256,6 +256,12 @@ def _answering(answer: Any, items: int) -> Callable[..., Any]:
         return _mapped(answer, tensor)
 
     return forward
+
+
+def _by_place(given: tuple[Any, ...], named: dict[str, Any]) -> dict[int | str, Any]:
+    arguments: dict[int | str, Any] = dict(enumerate(given))
+    arguments.update(named)
+    return arguments
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -297,7 +303,7 @@ def _with_first(given: tuple[Any, ...], named: dict[str, Any], hidden: Tensor) -
 
 @contextmanager
 def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
     try:
         yield
     finally:
@@ -305,10 +311,10 @@ def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _kept(layer: nn.Module) -> Iterator[None]:
+def _kept(layer: Any) -> Iterator[None]:
     """Without gradient checkpointing of this layer."""
     before = getattr(layer, "gradient_checkpointing", False)
-    layer.gradient_checkpointing = False  # type: ignore[assignment]
+    layer.gradient_checkpointing = False
     try:
         yield
     finally:

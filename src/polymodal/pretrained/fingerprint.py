@@ -24,6 +24,6 @@ class Fingerprint:
             for name, tensor in sorted(tensors.items()):
                 found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 plain = tensor.detach().contiguous().reshape(-1)
-                found.update(memoryview(plain.view(torch.uint8).numpy()))
+                found.update(plain.view(torch.uint8).numpy().data)
             self._state, self._found = state, found.hexdigest()
         return self._found

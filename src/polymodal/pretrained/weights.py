@@ -60,8 +60,8 @@ def build(card: Card, part: str, attention: str | None) -> Any:
         for name, value in ALWAYS.items():
             if hasattr(config, name):
                 setattr(config, name, value)
-        with _quiet(), no_init_weights():  # type: ignore[no-untyped-call]
-            whole = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
+        with _quiet(), no_init_weights():
+            whole = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)  # type: ignore[no-untyped-call]
     except (ValueError, KeyError) as error:
         raise RecipeError("model", f"transformers cannot build {card.model}, a {kind}: {error}") from error
     model = encoder_of(whole, part, card)
@@ -119,8 +119,9 @@ def _fill(model: nn.Module) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the bars and remarks of transformers: what is missing is told by an error."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
