@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from polymodal.encoders.pretrained import PretrainedEncoder, PretrainedOptions
+from polymodal.encoders.pretrained_image import numbers
 from polymodal.encoders.token_pool import average_tokens
 from polymodal.errors import RecipeError
 from polymodal.pretrained.clips import clip_geometry
@@ -40,8 +41,6 @@ class PretrainedVideo(PretrainedEncoder):
         name: Literal["pretrained_video"] = "pretrained_video"
 
     modality: ClassVar[str] = "video"
-    scale: Tensor
-    offset: Tensor
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
@@ -49,10 +48,7 @@ class PretrainedVideo(PretrainedEncoder):
         self.boxes = _boxes(config, shape)
         self.tubelet = config.num_frames // self.boxes[0]
         self.by_place = config.model_type == "timesformer"
-        geometry = clip_geometry(self.card)
-        mean, std = torch.tensor(geometry.mean), torch.tensor(geometry.std)
-        self.register_buffer("scale", (geometry.rescale / std).view(3, 1, 1), persistent=False)
-        self.register_buffer("offset", (-mean / std).view(3, 1, 1), persistent=False)
+        self.geometry = clip_geometry(self.card)
         self.norm: nn.LayerNorm | None = None
         if getattr(config, "use_mean_pooling", False):
             self.norm = nn.LayerNorm(self.backbone.width).requires_grad_(False)
@@ -68,11 +64,11 @@ class PretrainedVideo(PretrainedEncoder):
         """`pixel_values [items, F, 3, height, width]` of `pixels` uint8 and `length`."""
         chosen = self._frames(data)
         pixels = data["pixels"]
-        if chosen.shape[1] != pixels.shape[1] or bool((data["length"] < pixels.shape[1]).any()):
+        if chosen.shape[1] != pixels.shape[1] or bool((data["length"] < pixels.shape[1]).any()):  # some are shorter
             first = pixels.shape[1] * torch.arange(len(pixels), device=pixels.device).unsqueeze(1)
             pixels = pixels.flatten(0, 1).index_select(0, (first + chosen).flatten())
             pixels = pixels.view(*chosen.shape, *pixels.shape[1:])
-        return {"pixel_values": pixels.to(self.scale.dtype).mul_(self.scale).add_(self.offset)}
+        return {"pixel_values": numbers(pixels, self.geometry)}
 
     def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         steps, places = self.boxes
@@ -86,19 +82,17 @@ class PretrainedVideo(PretrainedEncoder):
             if self.by_place:
                 tokens = tokens.view(len(tokens), places, steps, -1).transpose(1, 2).flatten(1, 2)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return (tokens, mask) if self.options.tokens is None else average_tokens(tokens, mask, self.options.tokens)
+        return tokens, mask
 
-    def times(self, data: dict[str, Tensor], length: int) -> Tensor:
+    def moments(self, data: dict[str, Tensor], length: int) -> Tensor:
         """The mean moment of each token's frames."""
-        if "hidden" in data:
-            return data["times"]
         steps, places = self.boxes
         times = data["times"].float().gather(1, self._frames(data)).view(-1, steps, self.tubelet).mean(-1)
-        times = times.repeat_interleave(places, dim=1).unsqueeze(-1)
-        if self.options.tokens is not None:
-            mask = torch.ones(times.shape[:2], dtype=torch.bool, device=times.device)
-            times, _ = average_tokens(times, mask, self.options.tokens)
-        return times.squeeze(-1)
+        times = times.repeat_interleave(places, dim=1)
+        if length == times.shape[1]:
+            return times
+        real = torch.ones(times.shape, dtype=torch.bool, device=times.device)
+        return average_tokens(times.unsqueeze(-1), real, length)[0].squeeze(-1)
 
     def _frames(self, data: dict[str, Tensor]) -> Tensor:
         """The frame that stands at each place of the network, `[items, F]`."""

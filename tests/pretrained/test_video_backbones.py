@@ -1,0 +1,250 @@
+"""Video networks against transformers' own: the numbers they read, their features, and clips shorter than they want."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    TimesformerConfig,
+    TimesformerForVideoClassification,
+    TimesformerModel,
+    VideoMAEConfig,
+    VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
+    VideoMAEModel,
+    ViTImageProcessor,
+    ViTModel,
+    VivitConfig,
+    VivitForVideoClassification,
+    VivitImageProcessor,
+)
+
+from laws.checkpoints import checkpoint
+from polymodal.encoders.clip import Clip
+from polymodal.encoders.pretrained_video import PretrainedVideo
+from polymodal.errors import RecipeError
+from polymodal.modalities.video import Video
+
+FRAMES, SIDE, PATCHES = 4, 32, 4
+COMMON = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": SIDE,
+    "num_frames": FRAMES,
+    "initializer_range": 0.2,
+}
+CUT = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+MAE = {**COMMON, "patch_size": 16, "tubelet_size": 2}
+
+
+def by_time(tokens):
+    """TimeSformer's tokens, which lie place by place, frame by frame."""
+    return tokens.unflatten(1, (PATCHES, FRAMES)).transpose(1, 2).flatten(1, 2)
+
+
+#: For each kind: its network and processor; its trunk; from its last hidden states the summary and the tokens.
+KINDS = {
+    "videomae": (
+        lambda: VideoMAEModel(VideoMAEConfig(**MAE, use_mean_pooling=False)),
+        lambda: VideoMAEImageProcessor(**CUT),
+        lambda model: model,
+        lambda model, hidden: hidden.mean(1),
+        lambda hidden: hidden,
+    ),
+    "videomae, its classifier": (
+        lambda: VideoMAEForVideoClassification(VideoMAEConfig(**MAE, use_mean_pooling=True)),
+        lambda: VideoMAEImageProcessor(**CUT, image_mean=[0.45, 0.4, 0.5], image_std=[0.2, 0.25, 0.3]),
+        lambda model: model.videomae,
+        lambda model, hidden: model.fc_norm(hidden.mean(1)),
+        lambda hidden: hidden,
+    ),
+    "vivit": (
+        lambda: VivitForVideoClassification(VivitConfig(**COMMON, tubelet_size=[2, 16, 16])),
+        lambda: VivitImageProcessor(size={"shortest_edge": 40}, crop_size={"height": SIDE, "width": SIDE}),
+        lambda model: model.vivit,
+        lambda model, hidden: hidden[:, 0],
+        lambda hidden: hidden[:, 1:],
+    ),
+    "timesformer": (
+        lambda: TimesformerForVideoClassification(TimesformerConfig(**COMMON, patch_size=16)),
+        lambda: VideoMAEImageProcessor(**CUT),
+        lambda model: model.timesformer,
+        lambda model, hidden: hidden[:, 0],
+        lambda hidden: by_time(hidden[:, 1:]),
+    ),
+    "timesformer, all at once": (
+        lambda: TimesformerModel(TimesformerConfig(**COMMON, patch_size=16, attention_type="joint_space_time")),
+        lambda: VideoMAEImageProcessor(**CUT),
+        lambda model: model,
+        lambda model, hidden: hidden[:, 0],
+        lambda hidden: by_time(hidden[:, 1:]),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request, tmp_path_factory):
+    """A saved network of random weights, none of them zero or one, and its processor."""
+    network, processor, trunk, summary, tokens = KINDS[request.param]
+    folder = tmp_path_factory.mktemp("checkpoint")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = network().eval()
+        for parameter in model.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    processor().save_pretrained(folder)
+    return folder, model, processor(), trunk(model), summary, tokens
+
+
+def encoder_of(folder, **options):
+    modality = Video(Video.resolve(Video.Options(checkpoint=str(folder)).at_size("tiny"), []), columns=["clip"])
+    given = PretrainedVideo.Options(model=str(folder), **options)
+    encoder = PretrainedVideo(given, shape=modality.shape(), width=16).eval()
+    encoder.initialise()
+    return encoder
+
+
+def clips(*lengths, seed=0):
+    """Collated clips with these numbers of frames, the shorter ones padded."""
+    draw = np.random.default_rng(seed)
+    pixels = draw.integers(0, 256, (len(lengths), max(lengths), 3, SIDE, SIDE), dtype=np.uint8)
+    times = np.sort(draw.uniform(0, 9, (len(lengths), max(lengths))), axis=1).astype(np.float32)
+    for row, length in enumerate(lengths):
+        pixels[row, length:], times[row, length:] = 0, 0
+    return {
+        "pixels": torch.from_numpy(pixels),
+        "times": torch.from_numpy(times),
+        "length": torch.tensor(lengths),
+    }
+
+
+def first(data, row, length):
+    return {
+        "pixels": data["pixels"][row : row + 1, :length],
+        "times": data["times"][row : row + 1, :length],
+        "length": torch.tensor([length]),
+    }
+
+
+@torch.no_grad()
+def test_numbers_and_features_are_those_of_transformers(kind):
+    folder, model, processor, trunk, summary, tokens = kind
+    data = clips(FRAMES, FRAMES, FRAMES)
+    processor.do_resize = processor.do_center_crop = False
+    films = [list(clip.permute(0, 2, 3, 1).numpy()) for clip in data["pixels"]]
+    wanted = torch.tensor(np.array(processor(films)["pixel_values"]), dtype=torch.float32)
+    pooled, every = encoder_of(folder), encoder_of(folder, tokens=None)
+    torch.testing.assert_close(pooled.inputs(data)["pixel_values"], wanted, atol=1e-6, rtol=0)
+    hidden = trunk(wanted).last_hidden_state
+    features, mask = pooled(data)
+    assert mask.shape == (3, 1)
+    assert mask.all()
+    torch.testing.assert_close(features[:, 0], summary(model, hidden), atol=1e-4, rtol=0)
+    features, mask = every(data)
+    assert mask.all()
+    torch.testing.assert_close(features, tokens(hidden), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_short_clips_are_stretched_whatever_they_are_batched_with(kind):
+    """Frames are repeated evenly: the same as if the file had held them so often."""
+    folder, *_ = kind
+    encoder = encoder_of(folder, tokens=3)
+    data = clips(1, 2, 3, 4)
+    together, _ = encoder(data)
+    times = encoder.times(data, 3)
+    repeated = {1: [0, 0, 0, 0], 2: [0, 0, 1, 1], 3: [0, 1, 1, 2], 4: [0, 1, 2, 3]}
+    for row, (length, frames) in enumerate(repeated.items()):
+        alone, _ = encoder(first(data, row, length))
+        torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)
+        full = {**first(data, row, 4), "pixels": data["pixels"][row : row + 1, frames]}
+        full["times"] = data["times"][row : row + 1, frames]
+        torch.testing.assert_close(encoder(full)[0][0], together[row], atol=1e-5, rtol=0)
+        torch.testing.assert_close(encoder.times(full, 3)[0], times[row], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_tokens_have_the_time_of_their_frames(kind):
+    folder, *_ = kind
+    encoder, data = encoder_of(folder, tokens=None), clips(FRAMES)
+    length = encoder(data)[0].shape[1]
+    tubelet = 4 * PATCHES // length
+    wanted = data["times"].view(1, -1, tubelet).mean(-1).repeat_interleave(PATCHES, dim=1)
+    torch.testing.assert_close(encoder.times(data, length), wanted)
+    one = encoder_of(folder)
+    torch.testing.assert_close(one.times(data, 1), data["times"].mean(1, keepdim=True))
+
+
+@torch.no_grad()
+def test_what_is_settled_goes_on_to_the_same_features(kind):
+    """With the times of its tokens, and without pixels."""
+    folder, *_ = kind
+    data = clips(FRAMES, 2)
+    for options in ({}, {"tokens": 3}, {"tokens": None}, {"tune": "last", "layers": 1, "tokens": None}):
+        encoder = encoder_of(folder, **options)
+        features, mask = encoder(data)
+        kept = encoder.settle(data)
+        assert not {"pixels"} & kept.keys()
+        again, other = encoder(kept)
+        torch.testing.assert_close(again, features, atol=1e-6, rtol=0)
+        assert torch.equal(mask, other)
+        length = features.shape[1]
+        torch.testing.assert_close(encoder.times(kept, length), encoder.times(data, length))
+
+
+def test_a_network_of_another_size_than_its_files_say_is_refused(tmp_path):
+    VideoMAEModel(VideoMAEConfig(**MAE)).save_pretrained(tmp_path)
+    VideoMAEImageProcessor().save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match="32 x 32 pixels, but clips are prepared as 4 of 224 x 224"):
+        encoder_of(tmp_path)
+
+
+def framewise(frames, temporal="lstm"):
+    """A `clip` encoder whose frames go through a pretrained image encoder, as its plan has it."""
+    options = Clip.Options(frames={"name": "pretrained_image", **frames}, temporal=temporal, layers=1)
+    chosen = Video.Options(**Clip.prescribe(options), frames=3).at_size("tiny")
+    modality = Video(Video.resolve(chosen, []), columns=["clip"])
+    torch.manual_seed(0)
+    encoder = Clip(options, shape=modality.shape(), width=16).eval()
+    encoder.initialise()
+    return encoder
+
+
+@pytest.mark.parametrize("temporal", ["mean", "lstm", "transformer"])
+@torch.no_grad()
+def test_frames_of_a_frozen_image_encoder_are_settled(temporal):
+    encoder = framewise({"model": checkpoint("image")}, temporal)
+    data = clips(3, 1, 2)
+    settled = encoder.settled()
+    assert settled is not None
+    assert settled.timed
+    kept = encoder.settle(data)
+    assert kept["hidden"].shape == (3, 3, settled.width)
+    assert kept.keys() == {"hidden", "times", "length"}
+    features, mask = encoder(data)
+    again, other = encoder(kept)
+    torch.testing.assert_close(again, features, atol=1e-6, rtol=0)
+    assert torch.equal(mask, other)
+    assert torch.equal(encoder.times(kept, 3), data["times"])
+
+
+@torch.no_grad()
+def test_frames_are_what_the_image_network_makes_of_them():
+    encoder, data = framewise({"model": checkpoint("image")}, "mean"), clips(3, 2)
+    model, processor = ViTModel.from_pretrained(checkpoint("image")), ViTImageProcessor(do_resize=False)
+    for row, length in enumerate(data["length"].tolist()):
+        frames = [frame.permute(1, 2, 0).numpy() for frame in data["pixels"][row, :length]]
+        hidden = model(processor(frames, return_tensors="pt")["pixel_values"]).last_hidden_state
+        torch.testing.assert_close(encoder(data)[0][row, :length], hidden[:, 0], atol=1e-4, rtol=0)
+
+
+def test_frames_of_an_image_encoder_that_learns_are_not_settled():
+    encoder = framewise({"model": checkpoint("image"), "tune": "last", "layers": 1})
+    assert encoder.settled() is None
+    learned = {id(parameter) for parameter in encoder.frames.parameters() if parameter.requires_grad}
+    assert learned
+    assert {id(parameter) for parameter in encoder.rates()} <= learned
