@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console, RenderableType
 
-from polymodal.cli import weights
+from polymodal.cli import tune, weights
 from polymodal.cli.output import emit, grid, scores_grid
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 app.add_typer(weights.app, name="weights")
+app.command("tune")(tune.tune)
 
 Combine = Literal["average", "weighted", "vote", "product", "stack"]
 Data = Annotated[
