@@ -33,7 +33,7 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
     * encoders: a frozen pretrained one with one and with more tokens, where `pretrained` names a preset or starter
       weights are installed (also with its last two layers trained, where `seconds` is None or at least 10 for each
       row); else every encoder of our own for that modality
-    * fusion methods (two inputs or more), decoders, width, learning rate, weight decay, modality dropout, epochs
+    * fusion methods (two inputs or more), decoders, width, learning rate, weight decay, modality dropout, batch, epochs
 
     given: the user's recipe; plan: the complete one; rows: of the table
     """
@@ -62,8 +62,12 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         space["training.weight_decay"] = {"low": 0.001, "high": 0.3, "log": True}
     if several and "modality_dropout" not in said:
         space["training.modality_dropout"] = [0.2, 0.0, 0.1, 0.4]
+    schedule = complete_schedule(plan, rows).training
+    if "batch" not in said:
+        batch = schedule.batch or 1
+        space["training.batch"] = [2 * batch, batch, 4 * batch]
     if "epochs" not in said:
-        epochs = complete_schedule(plan, rows).training.epochs or 1
+        epochs = schedule.epochs or 1
         space["training.epochs"] = sorted({max(1, epochs // 2), max(1, epochs // 4), epochs}, key=_nearness(epochs))
     return space
 

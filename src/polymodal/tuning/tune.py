@@ -18,11 +18,13 @@ from polymodal.model import Model
 from polymodal.plan import make_plan
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe, read_mapping
+from polymodal.tuning.audit import audit
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.correction import Corrected, correct
 from polymodal.tuning.crew import run_crew
 from polymodal.tuning.default_space import default_space
+from polymodal.tuning.findings import Audit
 from polymodal.tuning.finish import finish
 from polymodal.tuning.fixed import FixedModels
 from polymodal.tuning.folds import Folds
@@ -52,6 +54,7 @@ class Tuning:
     selection: the ensemble's members, weights and out-of-fold score
     corrected: of `best` and `ensemble`, the score that the choice does not flatter
     front: candidates that no other is as good as in every objective
+    audit: what each input is worth
     seconds: of `baselines`, `search`, `models` and all (`total`)
     """
 
@@ -65,6 +68,7 @@ class Tuning:
     selection: Selection | None
     corrected: dict[str, Corrected]
     front: list[Candidate]
+    audit: Audit
     objectives: list[str]
     seconds: dict[str, float]
 
@@ -95,6 +99,7 @@ class Tuning:
                 "score": own_direction(chosen.score, self.folds),
             },
             "front": [one.name for one in self.front],
+            "audit": self.audit.to_dict(),
             "leaderboard": entries_json(self.entries, self.folds),
             "failed": [vars(attempt) for attempt in self.failed],
             "seconds": self.seconds,
@@ -148,7 +153,8 @@ def tune(
     mend(folder)
     study = Study(folder, dimensions, job.objectives, job.seed)
     study.begin(trials)
-    baselines = _baselines(divided, folder, shown)
+    models = FixedModels(divided, progress=shown)
+    baselines = _baselines(models, folder, shown)
     searching = time.time()
     deadline = None if seconds is None else begun + seconds * (1 - FINISH)
     if jobs == 1:
@@ -160,7 +166,7 @@ def tune(
         run_crew(study, folder, jobs=jobs, most=trials, deadline=deadline, say=shown.say)
     training = time.time()
     found = _gather(study, divided, baselines)
-    tuning = _end(folder, divided, found, study, shown)
+    tuning = _end(folder, models, found, study, shown)
     ended = time.time()
     spent = {
         "baselines": searching - begun,
@@ -220,13 +226,13 @@ def _describe(
     return table, job
 
 
-def _baselines(folds: Folds, folder: Path, progress: Progress) -> list[Candidate]:
+def _baselines(models: FixedModels, folder: Path, progress: Progress) -> list[Candidate]:
     """The baselines, from an earlier run of the search where it got so far."""
     place = folder / "baselines"
     known = sorted(place.glob("*.json"), key=lambda path: int(path.stem)) if (place / "complete").is_file() else []
     if known:
         return [Candidate.load(place, path.stem) for path in known]
-    found = run_baselines(folds, progress=progress, models=FixedModels(folds, progress=progress))
+    found = run_baselines(models.folds, progress=progress, models=models)
     for number, one in enumerate(found):
         one.save(place, str(number))
     (place / "complete").touch()
@@ -252,8 +258,9 @@ def _gather(study: Study, folds: Folds, baselines: Sequence[Candidate]) -> list[
     return ranked(entries)
 
 
-def _end(folder: Path, folds: Folds, entries: list[Entry], study: Study, progress: Progress) -> Tuning:
+def _end(folder: Path, models: FixedModels, entries: list[Entry], study: Study, progress: Progress) -> Tuning:
     """Intervals of the best, the ensemble, the corrected scores, and the models that are trained on all rows."""
+    folds = models.folds
     trials = [entry for entry in entries if entry.status == "complete"]
     whole = [entry.candidate for entry in trials]
     with progress.task("intervals and ensemble", None):
@@ -263,6 +270,8 @@ def _end(folder: Path, folds: Folds, entries: list[Entry], study: Study, progres
         best = max(whole, key=first)
         selection = select(whole, folds)
         corrected = correct(whole, folds, folds.recipe.seed)
+    compared = [entry.candidate for entry in entries if entry.status != "pruned"]
+    audited = audit(compared, folds, progress=progress, models=models)
     model, ensemble = finish(folds, best, selection, out=folder, progress=progress)
     return Tuning(
         folder=folder,
@@ -275,6 +284,7 @@ def _end(folder: Path, folds: Folds, entries: list[Entry], study: Study, progres
         selection=selection,
         corrected=corrected,
         front=pareto(whole, study.objectives),
+        audit=audited,
         objectives=study.objectives,
         seconds={},
     )
