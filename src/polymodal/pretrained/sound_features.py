@@ -45,10 +45,12 @@ class Spectrogram(SoundFeatures):
     """Base of the extractors that give frames of a spectrogram.
 
     total: frames that they give, of a sound of whatever length
+    bands: values in each frame
     first, step: seconds of the middle of the first frame, and from one to the next
     """
 
     total: int
+    bands: int
     first: float
     step: float
 
@@ -185,8 +187,8 @@ class ClapFeatures(Spectrogram):
         self.padding = _one_of(values, "padding", "repeatpad", ["repeatpad", "repeat", "pad"])
         scale: Scale = "htk" if self.fusion else "slaney"
         low, high = float(values.get("frequency_min", 0)), float(values.get("frequency_max", 14_000))
-        bins, bands = 1 + self.size // 2, int(values.get("feature_size", 64))
-        self.filters = filter_bank(bins, bands, low, high, self.rate, scale)
+        self.bands = int(values.get("feature_size", 64))
+        self.filters = filter_bank(1 + self.size // 2, self.bands, low, high, self.rate, scale)
         self.window = torch.hann_window(self.size, dtype=torch.float64)
 
     def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:

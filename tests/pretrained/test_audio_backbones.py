@@ -1,0 +1,305 @@
+"""Audio networks of every kind on tiny checkpoints: features equal transformers' own, whatever sounds stand beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from polymodal.encoders.pretrained_audio import PretrainedAudio
+from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.modalities.audio import Audio
+
+transformers = pytest.importorskip("transformers")
+
+FEATURES, PADDING = 1e-4, 1e-5
+LAYERS: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+CONVOLUTIONS: dict[str, Any] = {
+    "conv_dim": [8, 8, 8],
+    "conv_kernel": [10, 3, 2],
+    "conv_stride": [5, 4, 4],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "num_feat_extract_layers": 3,
+}
+GROUP: dict[str, Any] = {**LAYERS, **CONVOLUTIONS, "feat_extract_norm": "group"}
+LAYER: dict[str, Any] = {**LAYERS, **CONVOLUTIONS, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
+
+
+def _whisper() -> tuple[Any, Any]:
+    config = transformers.WhisperConfig(
+        vocab_size=16,
+        d_model=16,
+        encoder_layers=2,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=32,
+        max_source_positions=100,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    return transformers.WhisperModel(config), transformers.WhisperFeatureExtractor(chunk_length=2)
+
+
+def _ast() -> tuple[Any, Any]:
+    config = transformers.ASTConfig(
+        **LAYERS, patch_size=16, frequency_stride=10, time_stride=10, max_length=128, num_mel_bins=64
+    )
+    return transformers.ASTModel(config), transformers.ASTFeatureExtractor(max_length=128, num_mel_bins=64)
+
+
+def _clap(fusion: bool) -> tuple[Any, Any]:
+    audio = {
+        "spec_size": 64,
+        "num_mel_bins": 16,
+        "patch_size": 4,
+        "patch_stride": [4, 4],
+        "patch_embeds_hidden_size": 8,
+        "hidden_size": 16,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 2],
+        "window_size": 4,
+        "projection_dim": 12,
+        "enable_fusion": fusion,
+        "aff_block_r": 2,
+    }
+    text = {**LAYERS, "vocab_size": 16, "projection_dim": 12}
+    config = transformers.ClapConfig(audio_config=audio, text_config=text, projection_dim=12)
+    extractor = transformers.ClapFeatureExtractor(
+        feature_size=16, max_length_s=2, truncation="fusion" if fusion else "rand_trunc"
+    )
+    return transformers.ClapModel(config), extractor
+
+
+def _waves(name: str, masks: bool = False, **options: Any) -> tuple[Any, Any]:
+    config = getattr(transformers, f"{name}Config")(**options)
+    extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masks)
+    return getattr(transformers, f"{name}Model")(config), extractor
+
+
+KINDS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "whisper": _whisper,
+    "ast": _ast,
+    "clap": lambda: _clap(fusion=False),
+    "clap-fused": lambda: _clap(fusion=True),
+    "wav2vec2": lambda: _waves("Wav2Vec2", **GROUP),
+    "wav2vec2-masked": lambda: _waves("Wav2Vec2", masks=True, **LAYER),
+    "wav2vec2-adapter": lambda: _waves("Wav2Vec2", masks=True, **LAYER, add_adapter=True, num_adapter_layers=1),
+    "wav2vec2-conformer": lambda: _waves(
+        "Wav2Vec2Conformer", masks=True, **{**LAYER, "conv_depthwise_kernel_size": 3, "position_embeddings_type": None}
+    ),
+    "hubert": lambda: _waves("Hubert", **GROUP),
+    "hubert-masked": lambda: _waves("Hubert", masks=True, **LAYER),
+    "wavlm": lambda: _waves("WavLM", **GROUP),
+    "wavlm-masked": lambda: _waves("WavLM", masks=True, **LAYER),
+    "data2vec": lambda: _waves(
+        "Data2VecAudio",
+        masks=True,
+        **{**LAYERS, **CONVOLUTIONS, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
+    ),
+}
+
+
+@cache
+def folder(kind: str) -> str:
+    """Where the tiny checkpoint is, made once; every number in it is drawn, buffers of statistics too."""
+    made = Path(mkdtemp(prefix=f"tiny-{kind}-"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, extractor = KINDS[kind]()
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                if name.endswith(("running_mean", "running_var")):
+                    tensor.uniform_(0.5, 1.5)
+    model.save_pretrained(made)
+    extractor.save_pretrained(made)
+    return str(made)
+
+
+@cache
+def sounds(rate: int) -> list[np.ndarray]:
+    """Of different lengths and loudness; the fourth as long as the first, the last too short for some networks."""
+    draw = np.random.default_rng(0)
+    lengths = [int(rate * seconds) for seconds in (0.5, 1.1, 0.23, 0.5, 0.8, 0.01)]
+    made = [draw.normal(0, 0.05 * (1 + at), length) for at, length in enumerate(lengths)]
+    return [np.rint(one.clip(-1, 1) * 32_767).astype(np.int16) for one in made]
+
+
+def encoder(
+    kind: str, tokens: int | None = 1, model: str | None = None, **tuning: Any
+) -> tuple[PretrainedAudio, Audio]:
+    model = model or folder(kind)
+    options = Audio.resolve(Audio.Options(checkpoint=model, max_seconds=2), [])
+    modality = Audio(options, columns=["sound"])
+    modality.fit([])
+    made = PretrainedAudio(
+        PretrainedAudio.Options(model=model, tokens=tokens, **tuning), shape=modality.shape(), width=16
+    )
+    made.initialise()
+    return made.eval(), modality
+
+
+def batch(modality: Audio, clips: list[np.ndarray]) -> dict[str, Tensor]:
+    values = np.zeros((len(clips), max(map(len, clips)), 1), np.int16)
+    for row, one in zip(values, clips, strict=True):
+        row[: len(one), 0] = one
+    return modality.collate({"values": values, "length": np.array([len(one) for one in clips])})
+
+
+def reference(kind: str, clip: np.ndarray) -> Any:
+    """What transformers itself makes of one sound."""
+    model = transformers.AutoModel.from_pretrained(folder(kind)).eval()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder(kind))
+    given = extractor(clip.astype(np.float32) / 32_768, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    with torch.no_grad():
+        if kind == "whisper":
+            return model.encoder(given["input_features"].float())
+        if kind.startswith("clap"):
+            given["is_longer"][:] = False
+            return model.get_audio_features(given["input_features"].float(), given["is_longer"])
+        return model(given["input_values"].float())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_equal_those_of_transformers(kind: str) -> None:
+    every, modality = encoder(kind, tokens=None)
+    one, _ = encoder(kind, tokens=1)
+    clips = sounds(modality.options.rate)[:5]
+    with torch.no_grad():
+        tokens, mask = every(batch(modality, clips))
+        summary, _ = one(batch(modality, clips))
+    assert summary.shape == (5, 1, one.width)
+    assert tokens.shape[2] == every.width
+    for item, clip in enumerate(clips):
+        wanted = reference(kind, clip)
+        hidden = wanted.last_hidden_state[0]
+        if kind == "ast":
+            hidden = hidden[2:].unflatten(0, (5, 12)).mean(0)
+        elif kind.startswith("clap"):
+            hidden = hidden.mean(1).T
+        found = tokens[item][mask[item]]
+        torch.testing.assert_close(found, hidden[: len(found)], atol=FEATURES, rtol=0)
+        pooled = getattr(wanted, "pooler_output", None)
+        pooled = hidden[: len(found)].mean(0) if pooled is None else pooled[0]
+        torch.testing.assert_close(summary[item, 0], pooled, atol=FEATURES, rtol=0)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, None])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sound_is_the_same_whatever_stands_beside_it(kind: str, tokens: int | None) -> None:
+    made, modality = encoder(kind, tokens)
+    clips = sounds(modality.options.rate)
+    with torch.no_grad():
+        data = batch(modality, clips)
+        together, mask = made(data)
+        times = made.moments(data, together.shape[1])
+        for item, clip in enumerate(clips):
+            alone = batch(modality, [clip])
+            features, real = made(alone)
+            count = int(real.sum())
+            assert count == int(mask[item].sum())
+            assert bool(mask[item, :count].all())
+            torch.testing.assert_close(features[0, :count], together[item, :count], atol=PADDING, rtol=0)
+            assert torch.isfinite(features).all()
+            torch.testing.assert_close(made.moments(alone, features.shape[1])[0, :count], times[item, :count])
+
+
+@pytest.mark.parametrize("tune", ["frozen", "last"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_on_from_what_is_settled(kind: str, tune: str) -> None:
+    """Gives the same as the whole network, for sounds of several lengths and for those of one batch alone."""
+    tuning = {"tune": tune, "layers": 1} if tune == "last" else {"tune": tune}
+    made, modality = encoder(kind, None, **tuning)
+    data = batch(modality, sounds(modality.options.rate))
+    with torch.no_grad():
+        whole, mask = made(data)
+        settled = made.settle(data)
+        again, real = made(settled)
+        torch.testing.assert_close(real, mask)
+        torch.testing.assert_close(again[mask], whole[mask], atol=PADDING, rtol=0)
+        times = made.times(settled, whole.shape[1])
+        assert times is not None
+        torch.testing.assert_close(times[mask], made.moments(data, whole.shape[1])[mask])
+        few = {name: tensor[[5, 0]] for name, tensor in settled.items()}
+        few["hidden"] = few["hidden"][:, : int(few["length"].max())]
+        again, real = made(few)
+        for item, one in zip([5, 0], range(2), strict=True):
+            torch.testing.assert_close(again[one][real[one]], whole[item][mask[item]], atol=PADDING, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_mask_is_as_long_as_the_sound(kind: str) -> None:
+    made, modality = encoder(kind, tokens=None)
+    clips = sounds(modality.options.rate)[:5]
+    data = batch(modality, clips)
+    with torch.no_grad():
+        features, mask = made(data)
+    times = made.moments(data, features.shape[1])
+    step = float(times[0, 1] - times[0, 0])
+    for item, clip in enumerate(clips):
+        seconds = len(clip) / modality.options.rate
+        last = float(times[item][mask[item]].max())
+        assert seconds - 2 * step - 0.1 < last < seconds + step
+        assert times[item][mask[item]].diff().min() > 0
+
+
+def test_times_of_averaged_tokens_and_of_one() -> None:
+    made, modality = encoder("whisper", tokens=2)
+    data = batch(modality, [np.zeros(16_000, np.int16), np.zeros(320, np.int16)])
+    with torch.no_grad():
+        _, mask = made(data)
+    assert mask.tolist() == [[True, True], [True, False]]
+    torch.testing.assert_close(made.moments(data, 2)[0], torch.tensor([0.24, 0.74]))  # 50 tokens of 20 ms from 0 on
+    made, _ = encoder("whisper", tokens=1)
+    torch.testing.assert_close(made.moments(data, 1), torch.tensor([[0.5], [0.01]]))
+
+
+def test_clap_gives_an_embedding_of_length_one() -> None:
+    made, modality = encoder("clap")
+    with torch.no_grad():
+        features, _ = made(batch(modality, sounds(48_000)))
+    assert made.width == features.shape[2] == 12
+    torch.testing.assert_close(features.norm(dim=2), torch.ones(6, 1))
+
+
+def test_a_network_that_does_not_fit_its_extractor(tmp_path: Path) -> None:
+    model, _ = KINDS["whisper"]()
+    model.save_pretrained(tmp_path)
+    transformers.WhisperFeatureExtractor(chunk_length=3).save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match="200 frames") as raised:
+        encoder("", model=str(tmp_path))
+    assert raised.value.path == "model"
+
+
+def test_whisper_tiny() -> None:
+    """The real weights of the starter package, on a chord and on noise."""
+    try:
+        made, modality = encoder("", tokens=None, model="starter")
+    except (MissingExtraError, RecipeError) as error:
+        pytest.skip(f"no starter weights: {error}")
+    from polymodal.pretrained.source import weights_folder
+
+    model = transformers.WhisperModel.from_pretrained(weights_folder(made.card), dtype=torch.float32).eval()
+    extractor = transformers.WhisperFeatureExtractor(**made.card.preprocessor)
+    time = np.arange(24_000) / 16_000
+    chord = sum(np.sin(2 * np.pi * tone * time) for tone in (220, 277, 330)) * 0.2
+    clips = [np.rint(chord * 32_767).astype(np.int16), sounds(16_000)[0]]
+    with torch.no_grad():
+        features, mask = made(batch(modality, clips))
+        for item, clip in enumerate(clips):
+            given = extractor(clip.astype(np.float32) / 32_768, sampling_rate=16_000, return_tensors="pt")
+            wanted = model.encoder(given["input_features"]).last_hidden_state[0]
+            found = features[item][mask[item]]
+            assert len(found) == -(-len(clip) // 320)
+            torch.testing.assert_close(found, wanted[: len(found)], atol=1e-3, rtol=1e-4)
