@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from polymodal.data.faults import Faults
 from polymodal.data.table import Table
+from polymodal.features import input_features
 from polymodal.model import make_network
+from polymodal.network import Network
 from polymodal.plan import Plan
-from polymodal.preparation import Preparation
+from polymodal.preparation import Preparation, PreparedTable
 from polymodal.splits import Part
 from polymodal.training.loss import Loss
 from polymodal.training.machine import choose
+from polymodal.training.optimiser import freeze_parts
 
 SAMPLE_ROWS = 2048
 
@@ -27,16 +31,22 @@ class Estimate:
     """The cost of a plan.
 
     parameters: of the network with vocabularies learned from a sample (the whole data may have more)
-    training_mib: weights, gradients, optimiser state and the tensors kept for one backward pass, in MiB
+    trainable: how many of them learn; `encoders`: the same two numbers of each input's encoder
+    training_mib: weights, of what learns gradients and optimiser state, and the tensors kept for one backward pass, in
+        MiB
     epoch_seconds: one pass over the training rows, from the fastest measured way to compute a step
     preparation_seconds: reading and decoding all rows once, if nothing is cached
+    encoding_seconds: running all items through the layers below the lowest trainable one, if nothing is cached
     faults: cells of the sample that cannot be used
     """
 
     parameters: int
+    trainable: int
+    encoders: dict[str, dict[str, int]]
     training_mib: float
     epoch_seconds: float
     preparation_seconds: float
+    encoding_seconds: float
     epochs: int
     rows: dict[str, int]
     faults: int
@@ -47,9 +57,12 @@ class Estimate:
 
     def text(self) -> str:
         rows = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        encoding = f"   encoding {_duration(self.encoding_seconds)}" if self.encoding_seconds else ""
         return (
-            f"\nrows {rows}\nparameters {self.parameters:,}   training memory {self.training_mib:,.0f} MiB\n"
-            f"preparation {_duration(self.preparation_seconds)}   one epoch {_duration(self.epoch_seconds)}   "
+            f"\nrows {rows}\n{_counted(self.parameters, self.trainable, self.encoders)}\n"
+            f"training memory {self.training_mib:,.0f} MiB\n"
+            f"preparation {_duration(self.preparation_seconds)}{encoding}   "
+            f"one epoch {_duration(self.epoch_seconds)}   "
             f"at most {self.epochs} epochs, {_duration(self.epochs * self.epoch_seconds)}"
             + (f"\n{self.faults} cells of the first {SAMPLE_ROWS} rows cannot be used" if self.faults else "")
         )
@@ -72,7 +85,9 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, preparation)
         loss = Loss(preparation.tasks, dict.fromkeys(preparation.tasks, 1.0), recipe.training.balance)
+        freeze_parts(network, recipe.training)
         rows = np.arange(min(batch_rows, len(sample)))
+        prepared, encoding = _with_features(plan, train, sample[rows], preparation, network, prepared)
 
         def step(trial: Any) -> None:
             batch = preparation.batch(prepared, rows, augment=True)
@@ -91,18 +106,69 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
                 begun = time.perf_counter()
                 step(network)
                 spent.append(time.perf_counter() - begun)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    parameters, trainable, encoders = _count(network)
     steps = math.ceil(len(train.rows) / batch_rows)
     return Estimate(
         parameters=parameters,
-        training_mib=round((16 * parameters + kept.bytes) / 2**20, 1),
+        trainable=trainable,
+        encoders=encoders,
+        training_mib=round((4 * parameters + 12 * trainable + kept.bytes) / 2**20, 1),
         epoch_seconds=round(float(np.median(spent)) * steps, 3),
         preparation_seconds=round(preparation_seconds, 3),
+        encoding_seconds=round(encoding * _rows_of_tables(parts) / len(rows), 3),
         epochs=epochs,
         rows={name: len(part.rows) for name, part in parts.items()},
         faults=len(faults.found),
         machine=machine.reason,
     )
+
+
+def describe_trainable(network: Network) -> str:
+    """How many parameters there are and how many of them learn, in all and by encoder where some do not."""
+    return _counted(*_count(network))
+
+
+def _count(network: Network) -> tuple[int, int, dict[str, dict[str, int]]]:
+    def both(module: nn.Module) -> tuple[int, int]:
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+        return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+
+    found = {name: both(encoder) for name, encoder in network.encoders().items()}
+    return *both(network), {name: {"parameters": all_, "trainable": some} for name, (all_, some) in found.items()}
+
+
+def _counted(parameters: int, trainable: int, encoders: dict[str, dict[str, int]]) -> str:
+    if trainable == parameters:
+        return f"parameters {parameters:,}"
+    lines = [f"parameters {parameters:,}, of which {trainable:,} learn ({trainable / parameters:.2%})"]
+    for name, one in encoders.items():
+        if one["trainable"] < one["parameters"]:
+            lines.append(f"  encoder of {name}: {one['trainable']:,} of {one['parameters']:,}")
+    return "\n".join(lines)
+
+
+def _with_features(
+    plan: Plan, train: Part, rows: np.ndarray, preparation: Preparation, network: Network, prepared: PreparedTable
+) -> tuple[PreparedTable, float]:
+    """The first rows with the features of their items, as training has them, and the seconds that those took.
+
+    The rows as they are, and 0, where no encoder has settled layers or the feature cache is off.
+    """
+    recipe = plan.recipe
+    settled = [name for name, encoder in network.encoders().items() if encoder.settled() is not None]
+    if not settled or not recipe.training.features.cache:
+        return prepared, 0.0
+    block = train.table.block(
+        rows, preparation.input_columns + preparation.target_columns, faults=Faults(), limits=recipe.data.limits
+    )
+    first = preparation.prepare_block(block, targets=True)
+    inputs = dict(first.inputs)
+    begun = time.perf_counter()
+    for name in settled:
+        encoder, modality = network.encoders()[name], preparation.modalities[name]
+        options, limits = recipe.training.features, recipe.data.limits
+        inputs[name] = input_features(encoder, modality, inputs[name], options, limits, folder=None) or inputs[name]
+    return replace(first, inputs=inputs), time.perf_counter() - begun
 
 
 class _Kept:

@@ -231,8 +231,8 @@ class PretrainedEncoder(Encoder):
         }
 
     def _one_inputs(self) -> dict[str, Tensor]:
-        if self._example is None:
-            with torch.no_grad():
+        if self._example is None:  # kept for training too, whatever the mode it is first needed in
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
                 self._example = self.inputs(self._one())
         return self._example
 

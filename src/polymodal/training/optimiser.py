@@ -22,8 +22,12 @@ def freeze_parts(network: Network, options: TrainingOptions) -> None:
 
 
 def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) -> AdamW:
-    """Fused AdamW. Matrices decay, vectors do not; a parameter has the rate of the innermost part that names it."""
+    """Fused AdamW. Matrices decay, vectors do not; a parameter has the rate of the innermost part that names it, times
+    the factor that its encoder sets (`Encoder.rates`)."""
     parts = network.parts()
+    factor_of: dict[int, float] = {}
+    for encoder in network.encoders().values():
+        factor_of |= {id(parameter): factor for parameter, factor in encoder.rates().items()}
     rate_of: dict[int, float] = {}
     for path in sorted(options.parts, key=len):  # inner parts come later and win
         for parameter in parts[path].parameters():
@@ -31,7 +35,8 @@ def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) 
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in [*network.parameters(), *loss.parameters()]:
         if parameter.requires_grad:
-            groups.setdefault((rate_of.get(id(parameter), 1.0), parameter.ndim > 1), []).append(parameter)
+            rate = rate_of.get(id(parameter), 1.0) * factor_of.get(id(parameter), 1.0)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return AdamW(
         [
             {
