@@ -12,6 +12,7 @@ from torch import Tensor
 from polymodal.encoders.frames import real_frames
 from polymodal.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.encoders.token_pool import average_tokens
+from polymodal.errors import RecipeError
 from polymodal.pretrained.sound_features import sound_features
 from polymodal.pretrained.sound_tokens import ConvolvedWaveform, sound_tokens
 from polymodal.registry import register
@@ -35,7 +36,8 @@ class PretrainedAudio(PretrainedEncoder):
     Tokens are in order of time; where there is one, its time is the middle of the sound.
 
     Raises:
-        RecipeError: the network does not read what its feature extractor gives, or its kind is not known.
+        RecipeError: the network does not read what its feature extractor gives, its kind is not known, or the
+            checkpoint cannot be tuned in this way.
     """
 
     class Options(PretrainedOptions):
@@ -48,6 +50,8 @@ class PretrainedAudio(PretrainedEncoder):
         self.sound = sound_features(self.card)
         self.tokens = sound_tokens(self.sound, self.backbone.model.config)
         self.alike = isinstance(self.tokens, ConvolvedWaveform) and self.tokens.alike
+        if getattr(self.backbone.model.config, "add_adapter", False) and options.tune not in ("frozen", "full"):
+            raise RecipeError("tune", f"{self.card.model} has convolutions behind its layers; frozen or full")
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         if not self.alike or (self.frozen and "hidden" in data):
@@ -92,8 +96,7 @@ class PretrainedAudio(PretrainedEncoder):
             if found is not None:
                 return found.unsqueeze(1), torch.ones(len(found), 1, dtype=torch.bool, device=found.device)
         tokens = self.tokens.along_time(output.last_hidden_state)
-        mask = real_frames(self.tokens.count(data["length"]), tokens.shape[1])
-        return (tokens, mask) if self.options.tokens is None else average_tokens(tokens, mask, self.options.tokens)
+        return tokens, real_frames(self.tokens.count(data["length"]), tokens.shape[1])
 
     def _blank_inputs(self, items: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
         return self.inputs(items) if self.alike else super()._blank_inputs(items, hidden)
