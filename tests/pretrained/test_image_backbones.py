@@ -20,6 +20,7 @@ from polymodal.data.faults import Faults
 from polymodal.encoders.pretrained_image import PretrainedImage
 from polymodal.errors import RecipeError
 from polymodal.modalities.image import Image
+from polymodal.pretrained import efficientnet_lite
 from polymodal.recipe.data import LimitOptions
 
 VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 16}
@@ -52,6 +53,18 @@ KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         "ViT",
         {"size": {"height": 64, "width": 64}},
     ),
+    "dinov3_convnext": (
+        "DINOv3ConvNext",
+        {"hidden_sizes": [4, 8, 12, 16], "depths": [1, 1, 1, 1], "image_size": 64},
+        "ViT",
+        {"size": 64},
+    ),
+    "lite": (
+        "EfficientNetLite",
+        {"stages": [[1, 3, 1, 1, 8], [2, 5, 2, 6, 12]], "stem": 8, "hidden_size": 20, "image_size": 64},
+        "ViT",
+        {"size": {"shortest_edge": 72}, "do_center_crop": True, "crop_size": 64, "resample": 3},
+    ),
     "efficientnet": (
         "EfficientNet",
         {
@@ -67,7 +80,17 @@ KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
 }
 #: What transformers' own output calls the summary that is wanted; None: its class token.
 SUMMARY = {"vit": None, "deit": None, "clip": "image_embeds"}
-PREFIX = {"vit": 1, "deit": 2, "beit": 1, "dinov2": 1, "registers": 4, "dinov3": 3, "clip": 1, "clip_vision": 1}
+PREFIX = {
+    "vit": 1,
+    "deit": 2,
+    "beit": 1,
+    "dinov2": 1,
+    "registers": 4,
+    "dinov3": 3,
+    "clip": 1,
+    "clip_vision": 1,
+    "dinov3_convnext": 1,
+}
 
 
 def processor(kind: str) -> Any:
@@ -84,7 +107,8 @@ def made(kind: str) -> str:
     network, config, _, _ = KINDS[kind]
     folder = Path(mkdtemp(prefix=f"tiny-{kind}-"))
     torch.manual_seed(0)
-    model = getattr(transformers, f"{network}Model")(getattr(transformers, f"{network}Config")(**config)).eval()
+    module = efficientnet_lite if kind == "lite" else transformers
+    model = getattr(module, f"{network}Model")(getattr(module, f"{network}Config")(**config)).eval()
     with torch.no_grad():  # as after training, so that means and steps are not all nought and one
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -156,6 +180,28 @@ def test_an_image_alone_is_the_same_as_among_others(kind: str) -> None:
             for place in range(3):
                 alone = network({"pixels": data["pixels"][place : place + 1]})[0]
                 torch.testing.assert_close(alone[0], together[place], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_on_from_settled_layers_gives_the_same(kind: str) -> None:
+    modality, data = prepared(made(kind), pictures())
+    for tokens in (1, None):
+        frozen = encoder(made(kind), modality, tokens=tokens)
+        tuned = encoder(made(kind), modality, tokens=tokens, tune="last", layers=1)
+        with torch.no_grad():
+            wanted = frozen(data)[0]
+            for network in (frozen, tuned):
+                assert network.settled() is not None
+                torch.testing.assert_close(network(network.settle(data))[0], wanted, atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(network(data)[0], wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_masked_autoencoders_are_refused(tmp_path: Path) -> None:
+    transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT, image_size=64)).save_pretrained(tmp_path)
+    processor("vit").save_pretrained(tmp_path)
+    modality, _ = prepared(str(tmp_path), pictures())
+    with pytest.raises(RecipeError, match=r"model: a vit_mae hides parts"):
+        encoder(str(tmp_path), modality)
 
 
 def test_images_of_a_size_that_the_network_has_no_positions_for_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,7 +31,8 @@ class PretrainedImage(PretrainedEncoder):
     register and distillation tokens are not among them.
 
     Raises:
-        RecipeError: the network does not read images of the size that its files say they are brought to.
+        RecipeError: the network does not read images of the size that its files say they are brought to, or hides
+            parts of them at random.
     """
 
     class Options(PretrainedOptions):
@@ -42,7 +44,7 @@ class PretrainedImage(PretrainedEncoder):
         super().__init__(options, shape=shape, width=width)
         self.geometry = geometry = Geometry.of(self.card.preprocessor, self.card.config)
         tower: Any = getattr(self.backbone.model, "tower", self.backbone.model)
-        _check_size(tower, geometry)
+        _check_reads(tower, geometry)
         self.places = _places(tower.config, geometry)
 
     def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -51,9 +53,12 @@ class PretrainedImage(PretrainedEncoder):
 
     def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         hidden: Tensor = output.last_hidden_state
+        extra = 0
         if hidden.dim() == 4:
             hidden = hidden.flatten(2).transpose(1, 2)
-        extra = max(0, hidden.shape[1] - self.places) if self.places else 0
+        else:  # what a network cuts more coarsely in its higher layers is a square still
+            length = hidden.shape[1]
+            extra = length - (self.places if self.places and length >= self.places else math.isqrt(length) ** 2)
         tokens = self._summary(output, hidden, extra) if self.options.tokens == 1 else hidden[:, extra:]
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         if self.options.tokens is not None:
@@ -74,11 +79,19 @@ def numbers(pixels: Tensor, geometry: Geometry) -> Tensor:
     return pixels.float().mul_(geometry.rescale).sub_(mean).div_(std)
 
 
-def _check_size(tower: Any, geometry: Geometry) -> None:
-    """Refuse images of another size than a network with a learned position for each place reads.
+def _check_reads(tower: Any, geometry: Geometry) -> None:
+    """Refuse networks that do not read whole images of this size: those with a learned position for each place of
+    another size, and those that hide places.
 
-    Networks that stretch their positions by themselves (DINO) do not have the switch for it.
+    Networks that stretch their positions by themselves (DINO) do not have the switch for it. Masked autoencoders hide
+    patches whenever they run.
     """
+    if getattr(tower.config, "mask_ratio", 0):
+        raise RecipeError(
+            "model",
+            f"a {tower.config.model_type} hides parts of each image at random whenever it runs; save its encoder as a "
+            "ViTModel and name that",
+        )
     fixed = "interpolate_pos_encoding" in inspect.signature(tower.forward).parameters
     size, given = _pair(getattr(tower.config, "image_size", None)), (geometry.height, geometry.width)
     if fixed and size not in (None, given):
