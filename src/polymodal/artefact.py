@@ -6,7 +6,7 @@ preparation.json        vocabularies, statistics, classes
 preparation/            tokenizer files
 metrics.json            scores with intervals
 run.json                versions, data fingerprints, column roles, history, faults by column
-manifest.json           format version and the SHA-256 of the files above that prediction needs
+manifest.json           format version, form of the weights, and the SHA-256 of the files above that prediction needs
 README.md               the model card
 report.html             the report
 """
@@ -29,8 +29,13 @@ from polymodal.errors import ArtefactError
 FORMAT = 1
 
 
-def write_artefact(folder: Path, weights: dict[str, Tensor], recipe_yaml: str, preparation: dict[str, Any]) -> None:
-    """Write what prediction needs into `folder` (tokenizer files are there already), and the manifest last."""
+def write_artefact(
+    folder: Path, weights: dict[str, Tensor], recipe_yaml: str, preparation: dict[str, Any], form: dict[str, Any]
+) -> None:
+    """Write what prediction needs into `folder` (tokenizer files are there already), and the manifest last.
+
+    form: how the weights are kept and computed with
+    """
     owned = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
     save_file(owned, folder / "model.safetensors")
     (folder / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
@@ -38,11 +43,12 @@ def write_artefact(folder: Path, weights: dict[str, Tensor], recipe_yaml: str, p
     files = [folder / "model.safetensors", folder / "recipe.yaml", folder / "preparation.json"]
     files += [path for path in sorted((folder / "preparation").rglob("*")) if path.is_file()]
     sums = {path.relative_to(folder).as_posix(): file_sum(path) for path in files}
-    write_json(folder / "manifest.json", {"format": FORMAT, "polymodal": __version__, "sha256": sums})
+    facts = {"format": FORMAT, "polymodal": __version__, "form": form, "sha256": sums}
+    write_json(folder / "manifest.json", facts)
 
 
-def check_artefact(folder: Path) -> None:
-    """Check that every file is there and unaltered.
+def check_artefact(folder: Path) -> dict[str, Any]:
+    """Check that every file is there and unaltered; the form of the weights.
 
     Raises:
         ArtefactError: the folder holds no model, a file is missing or differs, or the format is a later one.
@@ -66,6 +72,7 @@ def check_artefact(folder: Path) -> None:
             raise ArtefactError(f"{path} is missing")
         if file_sum(path) != expected:
             raise ArtefactError(f"{path} was altered after the model was saved; restore it or train again")
+    return dict(manifest.get("form", {}))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from polymodal.artefact import check_artefact, read_json, read_weights, write_artefact, write_json
+from polymodal.compression.form import Form
 from polymodal.data.faults import Fault, Faults
 from polymodal.data.table import Table, open_table
 from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
@@ -41,6 +42,7 @@ class Model:
 
     metrics: scores by part, output and metric, as in `metrics.json`
     run: what happened: versions, fingerprints, column roles, history, faults, as in `run.json`
+    form: how the weights are kept and computed with
     """
 
     recipe: Recipe
@@ -48,6 +50,7 @@ class Model:
     network: Network
     metrics: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+    form: Form = field(default_factory=Form)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """The answer for each row of `data`, in the order of the rows.
@@ -202,7 +205,8 @@ class Model:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = self.preparation.save(folder / "preparation")
-        write_artefact(folder, self.network.state_dict(), self.recipe.to_yaml(), state)
+        weights = self.form.packed(self.network.state_dict())
+        write_artefact(folder, weights, self.recipe.to_yaml(), state, self.form.model_dump())
         write_json(folder / "metrics.json", self.metrics)
         write_json(folder / "run.json", self.run)
         return folder
@@ -215,17 +219,19 @@ class Model:
             ArtefactError: a file is missing, altered, or of a later format.
         """
         folder = Path(folder)
-        check_artefact(folder)
+        form = Form(**check_artefact(folder))
         recipe = Recipe.read(folder / "recipe.yaml")
         preparation = Preparation(recipe)
         preparation.load(folder / "preparation", read_json(folder / "preparation.json"))
         network = make_network(recipe, preparation)
         try:
-            network.load_state_dict(read_weights(folder))
+            network.load_state_dict(form.unpacked(read_weights(folder)))
         except RuntimeError as error:
             raise ArtefactError(f"the weights in {folder} do not fit its recipe: {error}") from None
         network.eval()
-        return cls(recipe, preparation, network, _optional(folder / "metrics.json"), _optional(folder / "run.json"))
+        form.applied(network)
+        metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
+        return cls(recipe, preparation, network, metrics, run, form)
 
     def _warned(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[dict[str, np.ndarray]]:
         faults = Faults(strict)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console, RenderableType
 
-from polymodal.cli import tune, weights
+from polymodal.cli import compress, tune, weights
 from polymodal.cli.output import emit, grid, scores_grid
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 app.add_typer(weights.app, name="weights")
 app.command("tune")(tune.tune)
+app.command("compress")(compress.compress)
 
 Combine = Literal["average", "weighted", "vote", "product", "stack"]
 Data = Annotated[

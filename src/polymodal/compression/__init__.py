@@ -1,0 +1,1 @@
+"""Smaller and faster forms of a trained model, each beside what it costs in score."""
