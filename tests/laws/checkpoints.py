@@ -82,6 +82,7 @@ def _whisper(folder: Path) -> None:
         decoder_ffn_dim=32,
         num_mel_bins=80,
         max_source_positions=100,
+        dropout=0.1,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
