@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
+from polymodal.network import Network
 
 
 def digest(value: Any) -> str:
@@ -40,11 +41,13 @@ def _feed(found: Any, value: Any) -> None:
 
 
 def of_network(**recipe: Any) -> str:
-    """Weights, decisions in training (dropout at work) and in evaluation, and the loss with its penalties."""
+    """Weights, what learns and how fast, what is computed again for its gradient, decisions in training (dropout at
+    work) and in evaluation, and the loss with its penalties."""
     columns = recipe.pop("columns")
     preparation, prepared = prepare(columns, **recipe)
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
-    found: dict[str, Any] = {"state": network.state_dict()}
+    found: dict[str, Any] = {"state": network.state_dict(), "learns": learns(network)}
+    found["again"] = [name for name, part in network.named_modules() if getattr(part, "gradient_checkpointing", False)]
     for training in (True, False):
         torch.manual_seed(1)
         network.train(training)
@@ -52,6 +55,16 @@ def of_network(**recipe: Any) -> str:
             found |= {f"{name}{training}": decided for name, decided in network(batch).items()}
             found[f"loss{training}"] = total_loss(preparation, network, batch)
     return digest(found)
+
+
+def learns(network: Network) -> dict[str, float]:
+    """The factor on the learning rate of every parameter that learns."""
+    factors = [encoder.rates() for encoder in network.encoders().values()]
+    return {
+        name: next((found[parameter] for found in factors if parameter in found), 1.0)
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad
+    }
 
 
 def of_component(kind: str, options: dict[str, Any]) -> str:

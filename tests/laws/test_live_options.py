@@ -7,7 +7,11 @@ while it is silent may be silent and found as one of its values.
 
 from __future__ import annotations
 
+import json
+import shutil
 from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from laws.alternatives import alternatives, exhaustive
+from laws.checkpoints import checkpoint, write
 from laws.signature import of_component
 from polymodal.errors import PolymodalError
 from polymodal.registry import KINDS, components, find
@@ -24,6 +29,17 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("modality", "series", "long"): {"steps": 8},
     ("task", "regress", "delta"): {"loss": "huber"},
     ("fusion", "bottleneck", "fusion_layer"): {"layers": 4},
+    **{
+        ("encoder", f"pretrained_{modality}", option): {"tune": tune}
+        for modality in ("text", "image", "audio", "video")
+        for option, tune in {
+            "layers": "last",
+            "rank": "lora",
+            "rate": "last",
+            "decay": "full",
+            "checkpointing": "full",
+        }.items()
+    },
 }
 #: Options whose other values only the data can tell (names of inputs, classes, characters).
 NAMED: dict[tuple[str, str, str], list[Any]] = {
@@ -41,6 +57,17 @@ OPTIONS = [
     for option in component.Options.model_fields
     if option != "name"
 ]
+
+
+def shallower(modality: str) -> str:
+    """The folder of a checkpoint with one layer less than the one that laws use."""
+    folder = Path(mkdtemp(prefix=f"other-{modality}-"))
+    shutil.copytree(checkpoint(modality), folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    for layers in {"num_hidden_layers", "encoder_layers"} & config.keys():
+        config[layers] -= 1
+    write(folder / "config.json", config)
+    return str(folder)
 
 
 @cache
@@ -61,7 +88,8 @@ def test_every_option_is_live(kind: str, name: str, option: str) -> None:
     assert before is not None
     tried: dict[str, bool] = {}
     every = exhaustive(owner.model_fields[option])
-    for value in [*NAMED.get(key, []), *alternatives(owner, option, given)]:
+    named = [shallower(name.removeprefix("pretrained_"))] if option == "model" else NAMED.get(key, [])
+    for value in [*named, *alternatives(owner, option, given)]:
         after = signature(kind, yaml.safe_dump({**given, option: value}))
         if after is None or repr(value) in tried:
             continue
