@@ -44,6 +44,7 @@ class PretrainedVideo(PretrainedEncoder):
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
+        _hold_tensors(self.backbone)
         config = self.backbone.model.config
         self.boxes = _boxes(config, shape)
         self.tubelet = config.num_frames // self.boxes[0]
@@ -109,6 +110,16 @@ def _classifier_norm(folder: Path) -> dict[str, Tensor]:
             names = [name for name in tensors.keys() if name.startswith("fc_norm.")]  # noqa: SIM118  # not iterable
             found |= {name.removeprefix("fc_norm."): tensors.get_tensor(name).float() for name in names}
     return found
+
+
+def _hold_tensors(network: nn.Module) -> None:
+    """Make buffers of the tensors that are mere attributes (VideoMAE's positions): they move with the network, and
+    follow from its configuration."""
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                delattr(module, name)
+                module.register_buffer(name, value, persistent=False)
 
 
 def _boxes(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
