@@ -253,11 +253,10 @@ def _section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
 
 def commands_page() -> str:
     lines = ["# Commands", "", str(app.info.help), "", "`polymodal COMMAND --help` prints the same.", ""]
-    for command in app.registered_commands:
-        function: Any = command.callback
-        name = command.name or function.__name__.replace("_", "-")
+    for name, function in _commands(app):
         hints = get_type_hints(function, include_extras=True)
-        parameters = [(one, *get_args(hints[one.name])[:2]) for one in inspect.signature(function).parameters.values()]
+        given = [one for one in inspect.signature(function).parameters.values() if hints[one.name] is not typer.Context]
+        parameters = [(one, *get_args(hints[one.name])[:2]) for one in given]
         arguments = [one for one, _, info in parameters if isinstance(info, typer.models.ArgumentInfo)]
         usage = [one.name.upper() if one.default is one.empty else f"[{one.name.upper()}]" for one in arguments]
         lines += [f"## polymodal {name}", "", " ".join((function.__doc__ or "").split()), ""]
@@ -266,6 +265,20 @@ def commands_page() -> str:
         lines += [_parameter_row(*one) for one in parameters]
         lines += [""]
     return "\n".join(lines)
+
+
+def _commands(group: typer.Typer) -> list[tuple[str, Any]]:
+    """Name and function of every command; those of a group stand behind what the group itself does."""
+    found: list[tuple[str, Any]] = [
+        (one.name or one.callback.__name__.replace("_", "-"), one.callback)
+        for one in group.registered_commands
+        if one.callback is not None
+    ]
+    for inner in group.registered_groups:
+        within: Any = inner.typer_instance
+        found.append((str(inner.name), within.registered_callback.callback))
+        found += [(f"{inner.name} {name}", function) for name, function in _commands(within)]
+    return found
 
 
 def _parameter_row(parameter: inspect.Parameter, annotation: Any, info: Any) -> str:
