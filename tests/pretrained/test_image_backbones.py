@@ -158,7 +158,9 @@ def test_features_are_those_of_transformers(kind: str) -> None:
         one = encoder(folder, modality, tokens=1)
         every = encoder(folder, modality, tokens=None)
         some = encoder(folder, modality, tokens=3)
-        torch.testing.assert_close(one.inputs(data)["pixel_values"], values, atol=1e-6, rtol=1e-6)
+        read = one.inputs(data)["pixel_values"]
+        torch.testing.assert_close(read, values, atol=1e-6, rtol=1e-6)
+        assert read.is_contiguous(memory_format=torch.channels_last)
         summary, mask = one(data)
         assert mask.shape == (3, 1)
         assert summary.shape == (3, 1, one.width)
