@@ -100,6 +100,7 @@ class Study:
         if not self.study.get_trials(deepcopy=False):
             for point in self.space.points(most):
                 self.study.enqueue_trial(point)
+        queued = {trial.user_attrs.get("again") for trial in self.study.get_trials(deepcopy=False)}
         for trial in self.study.get_trials(deepcopy=False):
             status = trial.user_attrs.get("status")
             if trial.state.name == "RUNNING" and not self._recover(trial):
@@ -107,9 +108,8 @@ class Study:
                 status = "unfinished"
             elif trial.state.name == "RUNNING":
                 continue
-            if status == "unfinished" and not trial.user_attrs.get("queued_again"):
-                self._note(trial.number, queued_again=True)
-                self.study.enqueue_trial(trial.params)
+            if status == "unfinished" and trial.number not in queued:
+                self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
     def work(self, bench: Bench, *, most: int | None, deadline: float | None, say: Say, parent: int | None) -> None:
         """Try recipes until `most` trials are there or a further one would end after `deadline` (`time.time()`).
@@ -248,11 +248,11 @@ class Study:
         return False
 
     def _room(self, most: int | None, deadline: float | None) -> bool:
-        """Whether another trial is asked for and would end in time."""
+        """Whether another trial is asked for and would end in time; the first is run in any case."""
         if most is not None and self._place(None) >= most:
             return False
         spent = self._seconds()
-        if deadline is None:
+        if deadline is None or self._place(None) == 0:
             return True
         return time.time() + (statistics.median(spent) if spent else 0.0) < deadline
 

@@ -1,0 +1,41 @@
+"""A small search for the tests: two inputs that only together tell the target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from polymodal.data.synthetic import exclusive_or
+from polymodal.fit import as_recipe, as_table
+from polymodal.plan import make_plan
+from polymodal.tuning.folds import Folds
+from polymodal.tuning.space import Space, base_recipe
+from polymodal.tuning.study import Study
+
+RECIPE: dict[str, Any] = {
+    "inputs": {
+        "a": {"columns": ["a0", "a1", "a2", "a3"], "modality": "number"},
+        "b": {"columns": ["b0", "b1", "b2", "b3"], "modality": "number"},
+    },
+    "outputs": {"target": "classify"},
+    "width": 16,
+    "training": {"epochs": 16, "batch": 32, "learning_rate": 0.03, "modality_dropout": 0.0},
+    "evaluation": {"bootstrap": 50},
+}
+ROWS = 160
+
+
+def data(rows: int = ROWS) -> dict[str, Any]:
+    return exclusive_or(rows, seed=0)
+
+
+def search(
+    folder: Path, choices: dict[str, Any], *, folds: int = 2, objectives: list[str] | None = None
+) -> tuple[Study, Folds]:
+    """A study of `choices` in `folder` that has not begun, and its folds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table, given = as_table(data(), None), as_recipe(RECIPE, None)
+    assert table is not None
+    plan = make_plan(table, given).recipe
+    space = Space.read(choices, base_recipe(given, plan, choices))
+    return Study(folder, space, objectives or ["score"], 0), Folds(table, plan, folds)
