@@ -19,12 +19,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Repository:
-    """Files by path at one commit; gated: nobody may read it; licence: of its card."""
+    """Files by path at one commit of a branch; gated: nobody may read it; licence: of its card."""
 
     files: dict[str, bytes]
     commit: str = COMMIT
     gated: bool = False
     licence: str = "mit"
+    branch: str = "main"
 
 
 @dataclass
@@ -55,7 +56,8 @@ def answer(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
         return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
     if repository.gated:
         return 403, {"X-Error-Code": "GatedRepo"}, b"{}"
-    if rest and rest[1] not in ("main", repository.commit):
+    revision = "main" if not rest else "/".join(rest[1:]) if rest[0] == "revision" else rest[1]
+    if revision not in (repository.branch, repository.commit):
         return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
     if api:
         sizes = {file: len(content) for file, content in repository.files.items()}

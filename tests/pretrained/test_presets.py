@@ -42,7 +42,7 @@ def published(hub: Any, presets: dict[str, Any], tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(bytes(3_000_000))
     for named in presets.values():
         for one in named.values():
-            hub.add(one["model"], folder)
+            hub.add(one["model"], folder, branch=one.get("branch") or "main")
 
 
 def test_refresh_rewrites_what_the_hub_knows(hub: Any, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,16 @@ def test_a_preset_is_taken_at_its_pinned_commit(hub: Hub, folder: Path) -> None:
     shutil.rmtree(place.parents[1])
     with pytest.raises(RecipeError, match="no such revision"):
         read_card("fast", "text")
+
+
+def test_a_preset_may_lie_in_another_branch(hub: Hub, folder: Path) -> None:
+    preset = next(one for one in presets("video").values() if one.branch)
+    name = next(name for name, one in presets("video").items() if one is preset)
+    hub.add(preset.model, folder, branch=preset.branch, commit=preset.revision or "a" * 40)
+    with warnings.catch_warnings(action="ignore"):
+        card = read_card(name, "video")
+    assert card.revision == (preset.revision or "a" * 40)
+    assert (weights_folder(card) / "model.safetensors").is_file()
 
 
 def test_a_preset_without_a_pinned_commit_warns(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def preset_rows() -> list[dict[str, Any]]:
             "parameters": one.parameters,
             "reads": one.reads,
             "why": one.why,
-            "folder": found_weights(one.model, one.revision),
+            "folder": found_weights(one.model, one.revision or one.branch),
         }
         for modality, named in all_presets().items()
         for name, one in named.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Preset:
     """A checkpoint that is recommended.
 
     model: its hub id; revision: the full commit; None: not known, then `unverified` is True and the newest is taken
+    branch: where its safetensors are, if not in the default branch
     licence: as SPDX names it; megabytes: of model.safetensors; parameters: in millions, all parts
     reads: what it takes in (tokens, pixels, rate); why: it was chosen
     """
@@ -35,6 +36,7 @@ class Preset:
     reads: str
     why: str
     unverified: bool = False
+    branch: str | None = None
 
 
 @cache
@@ -50,7 +52,7 @@ def presets(modality: str) -> dict[str, Preset]:
 
 
 def pinned(name: str, modality: str) -> tuple[str, str | None]:
-    """Hub id and commit of a preset. Warns where no commit is pinned: then what is newest is taken."""
+    """Hub id and commit of a preset. Warns where no commit is pinned: then what is newest of its branch is taken."""
     preset = presets(modality)[name]
     if preset.revision is None:
         warnings.warn(
@@ -58,7 +60,7 @@ def pinned(name: str, modality: str) -> tuple[str, str | None]:
             f"pin it by model: {preset.model}@COMMIT",
             stacklevel=2,
         )
-    return preset.model, preset.revision
+    return preset.model, preset.revision or preset.branch
 
 
 def refresh(file: Path = FILE) -> list[str]:
@@ -75,9 +77,10 @@ def refresh(file: Path = FILE) -> list[str]:
             new = asdict(_newest(Preset(**one)))
             if not new.pop("unverified"):
                 one.pop("unverified", None)
-            changes = [f"{key} {one[key]} -> {new[key]}" for key in new if new[key] != one[key]]
-            lines += [f"{modality} {name} ({new['model']}): {', '.join(changes)}"] if changes else []
-            one.update(new)
+            changes = [key for key, value in new.items() if value != one.get(key)]
+            told = [f"{key} {one.get(key)} -> {new[key]}" for key in changes]
+            lines += [f"{modality} {name} ({new['model']}): {', '.join(told)}"] if told else []
+            one.update({key: new[key] for key in changes})
     file.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return lines
 
@@ -88,20 +91,19 @@ def _newest(preset: Preset) -> Preset:
     from polymodal.pretrained.hub import plain_reasons
 
     with plain_reasons(preset.model):
-        found = HfApi().model_info(preset.model, files_metadata=True)
+        found = HfApi().model_info(preset.model, revision=preset.branch, files_metadata=True)
     sizes: dict[str, Any] = {one.rfilename: one.size for one in found.siblings or []}
     if "model.safetensors" not in sizes:
         raise RecipeError("", f"{preset.model} has no model.safetensors at {found.sha}: choose another preset")
     licence = (found.card_data.license if found.card_data else None) or preset.licence
     total = found.safetensors.total if found.safetensors else preset.parameters * 1e6
-    return Preset(
-        preset.model,
-        found.sha,
-        preset.licence if str(licence).lower() == preset.licence.lower() else str(licence),
-        round(sizes["model.safetensors"] / 1e6),
-        round(total / 1e6, 1),
-        preset.reads,
-        preset.why,
+    return replace(
+        preset,
+        revision=found.sha,
+        licence=preset.licence if str(licence).lower() == preset.licence.lower() else str(licence),
+        megabytes=round(sizes["model.safetensors"] / 1e6),
+        parameters=round(total / 1e6, 1),
+        unverified=False,
     )
 
 
