@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -21,10 +23,12 @@ from transformers import (
 )
 
 from laws.checkpoints import checkpoint
+from laws.samples import sample, trained
 from polymodal.encoders.clip import Clip
 from polymodal.encoders.pretrained_video import PretrainedVideo
 from polymodal.errors import RecipeError
 from polymodal.modalities.video import Video
+from polymodal.model import Model
 
 FRAMES, SIDE, PATCHES = 4, 32, 4
 COMMON = {
@@ -248,3 +252,24 @@ def test_frames_of_an_image_encoder_that_learns_are_not_settled():
     learned = {id(parameter) for parameter in encoder.frames.parameters() if parameter.requires_grad}
     assert learned
     assert {id(parameter) for parameter in encoder.rates()} <= learned
+
+
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_a_model_is_read_back_without_its_checkpoint(kind, tmp_path):
+    """Training settles its features; predictions of a saved model run the whole network, and are the same."""
+    folder = shutil.copytree(checkpoint(kind), tmp_path / "checkpoint")
+    encoder = {"name": "pretrained_video", "model": str(folder)}
+    if kind == "image":
+        encoder = {"name": "clip", "frames": {"name": "pretrained_image", "model": str(folder)}}
+    columns = sample("modality", "video", 12) | sample("task", "classify", 12)
+    model = trained(
+        {"train": columns, "valid": columns},
+        tmp_path / "work",
+        inputs={"x": {"columns": ["clip"], "encoder": encoder}},
+        outputs={"target": "classify"},
+        training={"epochs": 1},
+    )
+    shutil.rmtree(folder)
+    again = Model.load(model.save(tmp_path / "model"))
+    cells = {"clip": columns["clip"]}
+    np.testing.assert_allclose(again.predict_proba(cells), model.predict_proba(cells), atol=1e-6)
