@@ -27,9 +27,9 @@ def learn(learner: Learner, blocks: list[np.ndarray], new: list[np.ndarray], les
         on the squared weights chosen on inner folds. Each input is scaled to a total variance of 1, so that it counts
         the same however many columns it has.
     trees: histogram gradient boosting (Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree",
-        2017) on each input's first principal components. Those of the inner folds decide together (a cross-validation
-        committee: Parmanto et al., "Improving Committee Diagnosis with Resampling Techniques", 1996), after the number
-        of rounds that is best on what each was not trained on.
+        2017) on each input's first principal components and on products of those of two inputs. The trees of the inner
+        folds decide together (a cross-validation committee: Parmanto et al., "Improving Committee Diagnosis with
+        Resampling Techniques", 1996), after the number of rounds that is best on what each was not trained on.
 
     Where rows are too few for inner folds, or all of one class, the answer is the constant one.
     """

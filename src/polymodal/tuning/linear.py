@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit, logsumexp
 
 from polymodal.tuning.lesson import Answer, Lesson, quality
 
 #: Inverse penalties of logistic regression and penalties of ridge regression, from strong to weak.
-INVERSE = np.logspace(-2, 3.5, 12)
+INVERSE = np.logspace(-2, 3.25, 8)
 RIDGE = np.logspace(2, -5, 15)
 
 Path = Callable[[np.ndarray, Lesson, list[np.ndarray], int], np.ndarray]
@@ -36,30 +36,55 @@ def logistic(known: np.ndarray, new: np.ndarray, lesson: Lesson, inner: list[Any
 
 
 def _logistic_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], steps: int) -> np.ndarray:
-    """Probabilities `[steps, rows, k]` under ever weaker penalties, each fit begun where the last one ended."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    """Probabilities `[steps, rows, k]` under ever weaker penalties, each fit begun where the last one ended.
 
-    constant, used = lesson.constant(), lesson.weight > 0
-    known, weight = known[used], lesson.weight[used] / lesson.weight[used].mean()
-    targets = [lesson.truth[used]] if lesson.space == "categorical" else list(lesson.truth[used].T)
+    Least C sum_i w_i loss_i + |W|^2 / 2 by L-BFGS (Liu and Nocedal, "On the limited memory BFGS method for large scale
+    optimization", 1989), the loss a cross-entropy over classes or the sum of those of all labels; intercepts are free.
+    A class that no row has gets probability 0, a label that all rows or none have its share.
+    """
+    from scipy.optimize import minimize
+
+    constant = lesson.constant()
     decided = np.tile(constant, (steps, len(new[0]), 1))
-    for place, target in enumerate(targets):
-        if len(np.unique(target)) < 2:
-            continue
-        model = LogisticRegression(warm_start=True, max_iter=300, tol=1e-3)
-        for step, inverse in enumerate(INVERSE[:steps]):
-            model.C = inverse
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model.fit(known, target, sample_weight=weight)
-            given = model.predict_proba(new[0])
-            if lesson.space == "categorical":
-                decided[step] = 0.0
-                decided[step][:, model.classes_] = given
-            else:
-                decided[step, :, place] = given[:, 1]
+    learned = np.flatnonzero(constant > 0 if lesson.space == "categorical" else (constant > 0) & (constant < 1))
+    weight = (lesson.weight / lesson.weight.mean())[:, None]
+    target = ((lesson.truth[:, None] == learned) if lesson.space == "categorical" else lesson.truth[:, learned]).astype(
+        np.float64
+    )
+    # The last row of the weights is the intercept, which begins at the constant answer.
+    x = np.column_stack([known, np.ones(len(known))]).astype(np.float64)
+    rows = np.column_stack([new[0], np.ones(len(new[0]))]).astype(np.float64)
+    read = softmax if lesson.space == "categorical" else expit
+    start = np.zeros((x.shape[1], len(learned)))
+    start[-1] = np.log(constant[learned]) if lesson.space == "categorical" else logit(constant[learned])
+
+    def objective(flat: np.ndarray, inverse: float) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(start.shape)
+        free = weights.copy()
+        free[-1] = 0.0
+        logits = x @ weights
+        if lesson.space == "categorical":
+            whole = logsumexp(logits, axis=1, keepdims=True)
+            loss = weight[:, 0] @ (whole[:, 0] - (logits * target).sum(1))
+            given = np.exp(logits - whole)
+        else:
+            loss = float((weight * (np.logaddexp(0, logits) - logits * target)).sum())
+            given = expit(logits)
+        slope = inverse * (x.T @ (weight * (given - target))) + free
+        # Of the order of 1 whatever the penalty is, so that one tolerance fits all.
+        scale = 1 / (inverse * weight.sum())
+        return scale * (inverse * float(loss) + 0.5 * float((free**2).sum())), scale * slope.ravel()
+
+    for step, inverse in enumerate(INVERSE[:steps]):
+        options = {"maxiter": 80, "gtol": 1e-4, "ftol": 1e-6}
+        found = minimize(objective, start.ravel(), (float(inverse),), "L-BFGS-B", jac=True, options=options)
+        start = found.x.reshape(start.shape)
+        decided[step][:, learned] = read(rows @ start)
     return decided
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(np.exp(logits - logsumexp(logits, axis=1, keepdims=True)))
 
 
 def ridge(known: np.ndarray, new: np.ndarray, lesson: Lesson, inner: list[Any]) -> Answer:

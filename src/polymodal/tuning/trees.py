@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,10 @@ from polymodal.tuning.lesson import Answer, Lesson, gains
 
 #: Components of an input that trees see.
 COLUMNS = 24
-ROUNDS, RATE, BINS, LEAVES = 40, 0.15, 32, 8
+#: Components of an input that are multiplied with those of another, as long as there are no more inputs than this: what
+#: lies in two inputs together (an exclusive or) is hard to find for trees that are grown one split at a time.
+LEADING, MULTIPLIED = 2, 6
+ROUNDS, RATE, BINS, LEAVES = 30, 0.2, 32, 8
 
 
 def boosted(blocks: list[np.ndarray], new: list[np.ndarray], lesson: Lesson, inner: list[Any]) -> Answer:
@@ -38,11 +41,26 @@ def boosted(blocks: list[np.ndarray], new: list[np.ndarray], lesson: Lesson, inn
 
 
 def _side_by_side(known: list[np.ndarray], *others: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """All inputs, each `reduced` for trees by its `known` rows, side by side."""
-    pairs = [reduced(one, np.concatenate(rest), COLUMNS) for one, *rest in zip(known, *others, strict=True)]
+    """All inputs, each `reduced` by its `known` rows, side by side, and the products of the leading components of every
+    two of them."""
+    sides, leading = [], []
+    for one, *rest in zip(known, *others, strict=True):
+        new = np.concatenate(rest)
+        sides.append(reduced(one, new, COLUMNS))
+        leading.append(reduced(one, new, min(LEADING, one.shape[1] - 1)) if one.shape[1] > 1 else None)
+    if len(known) <= MULTIPLIED:
+        sides += [
+            (_products(first[0], second[0]), _products(first[1], second[1]))
+            for first, second in combinations(filter(None, leading), 2)
+        ]
     cuts = np.cumsum([len(one[0]) for one in others])[:-1]
-    joined, rest = (np.concatenate(side, axis=1) for side in zip(*pairs, strict=True))
+    joined, rest = (np.concatenate(side, axis=1) for side in zip(*sides, strict=True))
     return joined, np.split(rest, cuts)
+
+
+def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Every column of `first` times every one of `second`, flags left out, `[rows, a b]`."""
+    return np.asarray((first[:, :-1, None] * second[:, None, :-1]).reshape(len(first), -1))
 
 
 def _boosted(known: np.ndarray, lesson: Lesson) -> Callable[[np.ndarray, int, int], np.ndarray]:
@@ -62,11 +80,13 @@ def _boosted(known: np.ndarray, lesson: Lesson) -> Callable[[np.ndarray, int, in
     }
     targets = [lesson.truth] if lesson.space == "categorical" else list(lesson.truth.T)
     constant, models = lesson.constant(), []
+    even = bool((lesson.weight == lesson.weight[0]).all())  # without weights, columns are put into bins much faster
+    weight = None if even else lesson.weight
     for target in targets:
         real = lesson.space == "real"
         model = HistGradientBoostingRegressor(**options) if real else HistGradientBoostingClassifier(**options)
         fits = len(np.unique(target)) > 1
-        models.append(model.fit(known, target, sample_weight=lesson.weight) if fits else None)
+        models.append(model.fit(known, target, sample_weight=weight) if fits else None)
 
     def stages(rows: np.ndarray, first: int, last: int) -> np.ndarray:
         decided = np.tile(constant, (last - first, len(rows), 1))
