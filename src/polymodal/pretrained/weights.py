@@ -41,15 +41,13 @@ def build(card: Card, part: str, attention: str | None) -> Any:
         RecipeError: transformers does not know such networks, or it encodes something else.
     """
     try:
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig, AutoModel
         from transformers.initialization import no_init_weights
 
         from polymodal.pretrained.efficientnet_lite import register_own_models
     except ModuleNotFoundError:
         raise MissingExtraError("transformers", "pretrained", f"the checkpoint {card.model}") from None
-    from polymodal.pretrained.efficientnet_lite import register_own_models
-
-    register_own_models()
     register_own_models()
     values = card.config
     kind = values.pop("model_type", None)
@@ -62,7 +60,7 @@ def build(card: Card, part: str, attention: str | None) -> Any:
                 setattr(config, name, value)
         with _quiet(), no_init_weights():
             whole = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)  # type: ignore[no-untyped-call]
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise RecipeError("model", f"transformers cannot build {card.model}, a {kind}: {error}") from error
     model = encoder_of(whole, part, card)
     _fill(model)

@@ -1,0 +1,136 @@
+"""A network cut between two layers computes what it computes whole, whatever its architecture."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from polymodal.errors import RecipeError
+from pretrained.kinds import KINDS, backbone, card, inputs
+
+#: Beside hidden states and summaries: what speech networks also return of their front end is not read by anything.
+UNREAD = {"extract_features"}
+
+
+def tensors(output: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in output.items() if isinstance(value, Tensor) and name not in UNREAD}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_lower_then_upper_is_the_whole_at_every_cut(name: str) -> None:
+    network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
+    with torch.no_grad():
+        whole = tensors(network.whole(given))
+        assert network.depth >= 3
+        for cut in range(1, network.depth + 1):
+            network.cut = cut
+            hidden = network.lower(given)
+            assert hidden.ndim == 3
+            assert hidden.shape[2] == network.cut_width
+            parts = tensors(network.upper(hidden, blank))
+            assert parts.keys() == whole.keys()
+            for key, value in whole.items():
+                torch.testing.assert_close(parts[key], value, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_layers_above_the_cut_get_the_gradient_of_the_whole(name: str) -> None:
+    network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
+    network.cut = network.depth - 1
+    learning = [p for part in [network.layers[-1], *network.above()] for p in part.parameters()]
+    for parameter in learning:
+        parameter.requires_grad_(True)
+    score(tensors(network.whole(given))).backward()
+    expected = [None if p.grad is None else p.grad.clone() for p in learning]
+    network.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        hidden = network.lower(given)
+    score(tensors(network.upper(hidden, blank))).backward()
+    assert any(gradient is not None and bool(gradient.abs().max() > 0) for gradient in expected)
+    for parameter, gradient in zip(learning, expected, strict=True):
+        assert (parameter.grad is None) == (gradient is None)
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-6)
+
+
+def score(found: dict[str, Tensor]) -> Tensor:
+    return torch.stack([(value * torch.linspace(-1, 1, value.shape[-1])).sum() for value in found.values()]).sum()
+
+
+@pytest.mark.parametrize("name", ["bert", "clip:image", "wav2vec2:layer", "efficientnet_lite", "t5"])
+def test_a_copy_is_cut_as_well(name: str) -> None:
+    network, given = backbone(name), inputs(name)
+    network.cut = 2
+    with torch.no_grad():
+        expected = tensors(network.upper(network.lower(given), given))
+        twin = copy.deepcopy(network)
+        for parameter in network.parameters():
+            parameter.zero_()
+        found = tensors(twin.upper(twin.lower(given), given))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert", "vit", "whisper", "wav2vec2:layer", "resnet"])
+def test_the_cut_is_exact_in_bf16_too(name: str) -> None:
+    network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
+    network.cut = 1
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        whole, hidden = tensors(network.whole(given)), network.lower(given)
+        parts = tensors(network.upper(hidden, blank))
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key].float(), value.float(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "vit", "videomae", "wav2vec2:layer", "whisper"])
+def test_layers_computed_again_for_their_gradient_have_the_same(name: str) -> None:
+    network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
+    network.cut = 1
+    for layer in network.layers[1:]:
+        layer.requires_grad_(True)
+    with torch.no_grad():
+        hidden = network.lower(given)
+    found = []
+    for again in (False, True):
+        if again:
+            network.checkpoint_gradients()
+        network.zero_grad(set_to_none=True)
+        network.train()
+        torch.manual_seed(0)
+        score(tensors(network.upper(hidden, blank))).backward()
+        found.append([p.grad for layer in network.layers[1:] for p in layer.parameters()])
+    for kept, computed in zip(*found, strict=True):
+        assert (kept is None) == (computed is None)
+        if kept is not None:
+            torch.testing.assert_close(computed, kept, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "dear"), [("wav2vec2:layer", "feature_extractor"), ("vit", "embeddings")])
+def test_front_ends_do_not_run_above_the_cut(name: str, dear: str) -> None:
+    network, given = backbone(name), inputs(name)
+    network.cut = 1
+    calls: list[int] = []
+    with torch.no_grad():
+        hidden = network.lower(given)
+        network.upper(hidden, given)
+        for module in network.model.get_submodule(dear).modules():
+            if isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d):
+                module.register_forward_hook(lambda *_: calls.append(1))
+        network.upper(hidden, given)
+        assert not calls
+        network.lower(given)
+        assert calls
+
+
+def test_layers_that_are_shared_cannot_be_cut() -> None:
+    from polymodal.pretrained.backbone import Backbone
+    from polymodal.pretrained.card import Card
+
+    config = {**card("bert").config, "model_type": "albert", "embedding_size": 8}
+    network = Backbone(Card("albert", "", "", "", {"config": config}), "text").eval()
+    network.cut = 1
+    with pytest.raises(RecipeError, match="frozen or full"):
+        network.upper(torch.zeros(3, 7, 16), inputs("bert"))
