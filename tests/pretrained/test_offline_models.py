@@ -1,0 +1,119 @@
+"""Tuned models are complete: they load and predict in a fresh process, their checkpoint gone and no network there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from laws.checkpoints import checkpoint
+from laws.samples import FIXED, sample_table
+from polymodal.fit import fit
+from polymodal.model import Model
+
+ROWS = 32
+MODES = {
+    "frozen": {},
+    "last": {"layers": 1},
+    "lora": {"layers": 2, "rank": 2},
+    "dora": {"rank": 2},
+    "full": {"checkpointing": True},
+}
+SCRIPT = """
+import json, socket, sys
+class Refused(socket.socket):
+    def __init__(self, *arguments, **named):
+        raise AssertionError("the network was asked for")
+socket.socket = socket.create_connection = socket.getaddrinfo = Refused
+import torch
+torch.set_num_threads(1)
+from polymodal.model import Model
+texts = json.loads(sys.argv[1])
+print(json.dumps([Model.load(folder).predict_proba({"text": texts}).tolist() for folder in sys.argv[2:]]))
+"""
+
+
+def test_models_of_every_mode_load_without_checkpoint_or_network(tmp_path: Path) -> None:
+    columns, recipe = sample_table(["text"], ["classify"], ROWS)
+    model_folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint("text"), model_folder)
+    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap": 20, "singles": "mask"}, "width": 16}
+    expected = []
+    for mode, options in MODES.items():
+        recipe["inputs"]["in_text"]["encoder"] = {
+            "name": "pretrained_text",
+            "model": str(model_folder),
+            "tune": mode,
+            **options,
+        }
+        model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / mode)
+        expected.append(model.predict_proba({"text": columns["text"]}))
+    shutil.rmtree(model_folder)
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(columns["text"]), *(str(tmp_path / mode) for mode in MODES)],
+        env={**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    for mode, ours, theirs in zip(MODES, expected, found, strict=True):
+        np.testing.assert_array_equal(np.array(theirs), ours, err_msg=mode)
+
+
+@pytest.mark.parametrize("modality", ["image", "audio", "video"])
+def test_other_modalities_load_without_their_checkpoint(modality: str, tmp_path: Path) -> None:
+    columns, recipe = sample_table([modality], ["classify"], 24)
+    model_folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint(modality), model_folder)
+    recipe["inputs"][f"in_{modality}"]["encoder"] = {
+        "name": f"pretrained_{modality}",
+        "model": str(model_folder),
+        "tune": "lora",
+        "layers": 1,
+    }
+    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap": 20, "singles": "mask"}, "width": 16}
+    model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / "model")
+    expected = model.predict_proba(columns)
+    shutil.rmtree(model_folder)
+    np.testing.assert_array_equal(Model.load(tmp_path / "model").predict_proba(columns), expected)
+
+
+def test_training_moves_exactly_what_learns(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    columns, recipe = sample_table(["text"], ["classify"], ROWS)
+    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap": 20, "singles": "mask"}, "width": 16}
+    original = load_file(Path(checkpoint("text")) / "model.safetensors")
+    for mode, options in MODES.items():
+        recipe["inputs"]["in_text"]["encoder"] = {
+            "name": "pretrained_text",
+            "model": checkpoint("text"),
+            "tune": mode,
+            **options,
+        }
+        model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / mode)
+        encoder = model.network.encoders()["in_text"]
+        now = {name.removeprefix("backbone.model."): value for name, value in encoder.state_dict().items()}
+        now = {name.replace(".base_layer", ""): value for name, value in now.items()}
+        moved = {name for name, value in original.items() if name in now and not bool((now[name] == value).all())}
+        if mode in ("frozen", "lora", "dora"):
+            assert not moved
+        elif mode == "last":
+            assert moved
+            assert all(name.startswith("encoder.layer.2.") for name in moved)
+        else:
+            assert {name.split(".")[0] for name in moved} == {"embeddings", "encoder"}
+        if mode in ("lora", "dora"):
+            assert all(bool(value.abs().max() > 0) for name, value in now.items() if "lora_B" in name)

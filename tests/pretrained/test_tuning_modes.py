@@ -1,0 +1,281 @@
+"""What learns in each way of tuning, how fast, and that cached layers change nothing."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from laws.checkpoints import checkpoint
+from laws.samples import network_of, prepare, sample_table, table_of, whole_batch
+from polymodal.encoders.pretrained import PretrainedEncoder
+from polymodal.errors import RecipeError
+from polymodal.estimate import describe_trainable, estimate
+from polymodal.model import make_network
+from polymodal.network import Network
+from polymodal.plan import complete_schedule, make_plan
+from polymodal.recipe.recipe import Recipe
+from polymodal.recipe.training import PartOptions, TrainingOptions
+from polymodal.splits import Part
+from polymodal.training.optimiser import make_optimiser
+
+MODALITIES = ["text", "image", "audio", "video"]
+CUT = {"frozen": {}, "last": {"layers": 1}, "lora": {"layers": 2}, "dora": {"layers": 1}}
+
+
+def built(modality: str, *, pretrained: bool = True, **options: Any) -> tuple[Network, dict[str, Tensor]]:
+    columns, recipe = sample_table([modality], ["regress"], rows=8)
+    recipe["inputs"][f"in_{modality}"]["encoder"] = {
+        "name": f"pretrained_{modality}",
+        "model": checkpoint(modality),
+        **options,
+    }
+    preparation, prepared = prepare(columns, **recipe)
+    torch.manual_seed(0)
+    network = make_network(preparation.recipe, preparation, pretrained=pretrained)
+    return network, whole_batch(preparation, prepared).inputs[f"in_{modality}"].data
+
+
+def encoder_of(network: Network) -> PretrainedEncoder:
+    found = next(iter(network.encoders().values()))
+    assert isinstance(found, PretrainedEncoder)
+    return found
+
+
+def learning(network: Network) -> set[str]:
+    encoder = encoder_of(network)
+    return {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+
+
+def test_frozen_learns_nothing() -> None:
+    assert learning(built("text")[0]) == set()
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_last_learns_the_top_layers_and_what_is_above_them(modality: str) -> None:
+    network = built(modality, tune="last", layers=2)[0]
+    encoder = encoder_of(network)
+    expected = {id(one) for layer in encoder.backbone.layers[1:] for one in layer.parameters()}
+    norms = {"text": [], "image": ["layernorm"], "audio": ["layer_norm"], "video": []}[modality]
+    expected |= {id(p) for norm in norms for p in encoder.backbone.model.get_submodule(norm).parameters()}
+    assert {id(p) for p in encoder.parameters() if p.requires_grad} == expected
+
+
+@pytest.mark.parametrize("tune", ["lora", "dora"])
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_only_adapters_of_the_top_layers_learn(modality: str, tune: str) -> None:
+    network = built(modality, tune=tune, layers=1, rank=3)[0]
+    names = learning(network)
+    assert names
+    assert all("lora_" in name for name in names)
+    assert any("magnitude" in name for name in names) == (tune == "dora")
+    top = {id(p) for p in encoder_of(network).backbone.layers[-1].parameters()}
+    assert {id(p) for p in encoder_of(network).parameters() if p.requires_grad} <= top
+    ranks = {p.shape[0] for name, p in encoder_of(network).named_parameters() if "lora_A" in name}
+    assert ranks == {3}
+
+
+def test_full_learns_everything() -> None:
+    network = built("text", tune="full")[0]
+    assert len(learning(network)) == len(list(encoder_of(network).parameters()))
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("tune", ["lora", "dora"])
+def test_new_adapters_change_nothing(modality: str, tune: str) -> None:
+    """B is zero, and the row lengths of DoRA are those of the weights that were taken over."""
+    adapted, data = built(modality, tune=tune)
+    plain = built(modality)[0]
+    with torch.no_grad():
+        expected, found = encoder_of(plain).eval()(data)[0], encoder_of(adapted).eval()(data)[0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("tune", CUT)
+@pytest.mark.parametrize("tokens", [1, 3, None])
+def test_what_settles_gives_the_same_features_and_times(modality: str, tune: str, tokens: int | None) -> None:
+    network, data = built(modality, tune=tune, tokens=tokens, **CUT[tune])
+    encoder = encoder_of(network).eval()
+    settled = encoder.settled()
+    assert settled is not None
+    with torch.no_grad():
+        expected, mask = encoder(data)
+        kept = encoder.settle(data)
+        assert kept["hidden"].shape[2] == settled.width
+        assert ("times" in kept) == settled.timed
+        found, found_mask = encoder(trimmed(kept))
+    length = found.shape[1]
+    assert torch.equal(mask[:, :length], found_mask)
+    assert not bool(mask[:, length:].any())
+    same = mask[:, :length].unsqueeze(-1)
+    torch.testing.assert_close(found * same, expected[:, :length] * same, rtol=0, atol=1e-5)
+    before, after = encoder.times(data, length), encoder.times(trimmed(kept), length)
+    assert (before is None) == (after is None)
+    if before is not None and after is not None:
+        torch.testing.assert_close(after[found_mask], before[found_mask])
+
+
+def trimmed(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As a batch from the store: each item cut to its length, then padded with zeros to the longest."""
+    longest = int(kept["length"].max())
+    found = {"length": kept["length"]}
+    for name in kept.keys() - {"length"}:
+        values = kept[name][:, :longest].clone()
+        for item, length in enumerate(kept["length"].tolist()):
+            values[item, length:] = 0
+        found[name] = values
+    return found
+
+
+@pytest.mark.parametrize("tune", ["last", "lora"])
+def test_gradients_are_the_same_from_settled_layers(tune: str) -> None:
+    network, data = built("text", tune=tune, layers=2)
+    encoder = encoder_of(network).eval()
+    kept = encoder.settle(data)
+    gradients = []
+    for given in (data, trimmed(kept)):
+        encoder.zero_grad(set_to_none=True)
+        features, mask = encoder(given)
+        (features * mask.unsqueeze(-1)).square().sum().backward()
+        gradients.append({n: p.grad for n, p in encoder.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() == learning(network)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_settled_layers_stay_in_evaluation_mode() -> None:
+    network = built("text", tune="last", layers=1)[0]
+    network.train()
+    layers = encoder_of(network).backbone.layers
+    dropouts = [[m.training for m in layer.modules() if isinstance(m, torch.nn.Dropout)] for layer in layers]
+    assert [set(found) for found in dropouts] == [{False}, {False}, {True}]
+    frozen = built("text")[0]
+    frozen.train()
+    assert not any(module.training for module in encoder_of(frozen).backbone.modules())
+    full = built("text", tune="full")[0]
+    full.train()
+    assert all(module.training for module in encoder_of(full).backbone.modules())
+
+
+def test_full_and_lora_in_all_layers_settle_nothing() -> None:
+    assert encoder_of(built("text", tune="full")[0]).settled() is None
+    assert encoder_of(built("text", tune="lora")[0]).settled() is None
+
+
+def test_the_name_of_settled_layers_follows_weights_cut_and_options() -> None:
+    def name(**options: Any) -> str:
+        settled = encoder_of(built("text", **options)[0]).settled()
+        assert settled is not None
+        return settled.name
+
+    several = [name(), name(tokens=None), name(tune="last", layers=1), name(tune="last", layers=2)]
+    assert len(set(several)) == 4
+    assert name() == several[0]
+    assert name(tune="last", layers=1, rate=0.5) == several[2]
+    assert name(pretrained=False) != several[0]
+
+
+def test_a_changed_weight_below_the_cut_is_another_name_and_one_above_is_not() -> None:
+    encoder = encoder_of(built("text", tune="last", layers=1)[0])
+    before = encoder.settled()
+    with torch.no_grad():
+        next(encoder.backbone.layers[2].parameters()).add_(1)
+    assert encoder.settled() == before
+    with torch.no_grad():
+        next(encoder.backbone.layers[0].parameters()).add_(1)
+    assert encoder.settled() != before
+
+
+def test_rates_fall_from_layer_to_layer() -> None:
+    network = built("image", tune="full", rate=0.1, decay=0.5)[0]
+    encoder = encoder_of(network)
+    rates, model = encoder.rates(), encoder.backbone.model
+    assert rates[next(model.layernorm.parameters())] == pytest.approx(0.1)
+    for place, layer in enumerate(encoder.backbone.layers):
+        assert all(rates[p] == pytest.approx(0.1 * 0.5 ** (2 - place)) for p in layer.parameters())
+    assert all(rates[p] == pytest.approx(0.1 * 0.5**3) for p in model.embeddings.parameters())
+    assert rates.keys() == set(encoder.parameters())
+
+
+def test_the_optimiser_multiplies_rates_of_parts_and_encoders() -> None:
+    network = built("image", tune="lora", rate=0.5)[0]
+    parts = {"inputs.in_image": PartOptions(rate=0.1)}
+    options = TrainingOptions(learning_rate=1e-2, parts=parts)
+    optimiser = make_optimiser(network, torch.nn.Module(), options)
+    rate_of = {p: group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    inside = set(encoder_of(network).parameters())
+    assert all(rate_of[p] == pytest.approx(1e-2 * 0.1 * 0.5) for p in rate_of if p in inside)
+    assert inside & rate_of.keys()
+    assert set(rate_of) == {p for p in network.parameters() if p.requires_grad}
+    assert rate_of[next(network.fusion.parameters())] == pytest.approx(1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"layers": 2}, "layers"),
+        ({"tune": "full", "layers": 2}, "layers"),
+        ({"rank": 4}, "rank"),
+        ({"tune": "last", "rank": 4}, "rank"),
+        ({"rate": 0.1}, "rate"),
+        ({"tune": "lora", "decay": 0.5}, "decay"),
+        ({"checkpointing": True}, "checkpointing"),
+        ({"tune": "last", "layers": 4}, "layers"),
+    ],
+)
+def test_options_without_effect_are_refused(options: dict[str, Any], path: str) -> None:
+    with pytest.raises(RecipeError) as found:
+        built("text", **options)
+    assert found.value.path == f"inputs.in_text.encoder.{path}"
+
+
+@pytest.mark.parametrize("tune", ["frozen", "last", "dora", "full"])
+def test_copies_and_second_builds_have_equal_states(tune: str) -> None:
+    network, data = built("text", tune=tune)
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        assert torch.equal(encoder_of(twin).eval()(data)[0], encoder_of(network).eval()(data)[0])
+    assert built("text", tune=tune, pretrained=False)[0].state_dict().keys() == network.state_dict().keys()
+
+
+def test_the_estimate_tells_what_learns_and_holds_no_state_for_what_does_not() -> None:
+    costs = {}
+    for tune in ("frozen", "full"):
+        columns, recipe = sample_table(["text"], ["regress"], rows=24)
+        recipe["inputs"]["in_text"]["encoder"] = {
+            "name": "pretrained_text",
+            "model": checkpoint("text"),
+            "tune": tune,
+        }
+        table = table_of(columns)
+        training = {"precision": "fp32", "threads": 1}
+        plan = make_plan(table, Recipe(width=16, training=training, **recipe))
+        plan = type(plan)(complete_schedule(plan.recipe, 24), plan.roles)
+        costs[tune] = estimate(plan, {"train": Part(table, torch.arange(24).numpy())})
+    assert costs["frozen"].parameters == costs["full"].parameters
+    inside = costs["full"].encoders["in_text"]["parameters"]
+    assert costs["frozen"].encoders["in_text"]["trainable"] == 0
+    assert costs["full"].trainable - costs["frozen"].trainable == inside
+    assert costs["full"].training_mib - costs["frozen"].training_mib >= 12 * inside / 2**20 - 0.1
+    assert "learn" in costs["frozen"].text()
+    assert costs["frozen"].encoding_seconds > 0 == costs["full"].encoding_seconds
+
+
+def test_what_learns_is_told_in_words() -> None:
+    network = built("text", tune="lora", layers=1)[0]
+    all_, some = (sum(p.numel() for p in network.parameters() if p.requires_grad or every) for every in (True, False))
+    told = describe_trainable(network)
+    assert f"{all_:,}" in told
+    assert f"{some:,} learn" in told
+    assert "encoder of in_text" in told
+
+
+def test_networks_without_checkpoints_have_no_rates_of_their_own() -> None:
+    columns, recipe = sample_table(["number"], ["regress"], rows=8)
+    network = network_of(prepare(columns, **recipe)[0])
+    groups = make_optimiser(network, torch.nn.Module(), TrainingOptions(learning_rate=1e-2)).param_groups
+    assert {group["lr"] for group in groups} == {1e-2}
