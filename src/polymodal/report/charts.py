@@ -39,7 +39,7 @@ def line_chart(
     lines = [Line(line.name, [p for p in line.points if math.isfinite(p[1])], line.style) for line in lines]
     xs = [x for line in lines for x, _ in line.points] or [0.0]
     ys = [y for line in lines for _, y in line.points] + ([level[1]] if level else []) or [0.0]
-    frame = Frame((min(xs), max(xs)), _wider(min(ys), max(ys)), x_label, y_label, whole=whole)
+    frame = Frame((min(xs), max(xs)), wider(min(ys), max(ys)), x_label, y_label, whole=whole)
     parts = [frame.axes()]
     for x in marked or []:
         parts.append(
@@ -66,7 +66,7 @@ def scatter(truth: np.ndarray, predicted: np.ndarray, *, title: str, unit: str) 
     if len(truth) > MOST_POINTS:
         chosen = np.linspace(0, len(truth) - 1, MOST_POINTS).astype(np.int64)
         truth, predicted = truth[chosen], predicted[chosen]
-    ends = _wider(
+    ends = wider(
         float(min(truth.min(initial=math.inf), predicted.min(initial=math.inf))),
         float(max(truth.max(initial=-math.inf), predicted.max(initial=-math.inf))),
     )
@@ -201,7 +201,7 @@ def _share(value: float, ends: Range) -> float:
     return (value - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.5
 
 
-def _wider(low: float, high: float) -> Range:
+def wider(low: float, high: float) -> Range:
     """A little more than `low` to `high`, so that no point lies on the edge."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return 0.0, 1.0
