@@ -87,7 +87,8 @@ class PretrainedAudio(PretrainedEncoder):
             if found.pop("attention_mask", None) is not None and not self.alike:
                 mask = real_frames(length.clamp_min(self.tokens.field), sound.shape[1])
                 found["attention_mask"] = mask.long()
-            return found
+            dtype = next(self.backbone.parameters()).dtype
+            return {name: one.to(dtype) if one.is_floating_point() else one for name, one in found.items()}
 
     def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         if self.options.tokens == 1:
