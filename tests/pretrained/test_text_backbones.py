@@ -213,6 +213,23 @@ def test_an_unknown_pooling_is_refused() -> None:
         Pooling.of(card)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_on_from_settled_layers_is_the_whole_network(kind: str) -> None:
+    """Summaries are found where the text ends, though settled items have no symbols any more."""
+    folder = text_checkpoint(kind)
+    options = PretrainedText.Options(model=folder, tune="last", layers=1)
+    encoder = PretrainedText(options, shape=text_of(folder).shape(), width=16)
+    encoder.initialise()
+    encoder.eval()
+    wanted, _ = encoded(folder, TEXTS)
+    assert encoder.settled() is not None
+    with torch.inference_mode():
+        assert largest(encoder(encoder.settle(prepared(folder, TEXTS)))[0], wanted) < 1e-5
+        for place, text in enumerate(TEXTS):
+            alone = encoder(encoder.settle(prepared(folder, [text])))[0]
+            assert largest(alone[0], wanted[place]) < 1e-5
+
+
 def columns() -> dict[str, list[Any]]:
     return {"t": [*TEXTS, None, " \n"], "y": [float(row) for row in range(len(TEXTS) + 2)]}
 
