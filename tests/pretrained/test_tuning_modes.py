@@ -11,6 +11,7 @@ from torch import Tensor
 
 from laws.checkpoints import checkpoint
 from laws.samples import network_of, prepare, sample_table, table_of, whole_batch
+from laws.text_checkpoints import KINDS, TEXTS, text_checkpoint
 from polymodal.encoders.pretrained import PretrainedEncoder
 from polymodal.errors import RecipeError
 from polymodal.estimate import describe_trainable, estimate
@@ -117,6 +118,24 @@ def test_what_settles_gives_the_same_features_and_times(modality: str, tune: str
     assert (before is None) == (after is None)
     if before is not None and after is not None:
         torch.testing.assert_close(after[found_mask], before[found_mask])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tune", ["last", "lora"])
+def test_texts_of_every_kind_go_on_from_settled_layers(kind: str, tune: str) -> None:
+    """Masks, ends and positions are made anew from lengths alone."""
+    encoder_options = {"name": "pretrained_text", "model": text_checkpoint(kind), "tune": tune, "layers": 1}
+    inputs = {"t": {"modality": "text", "encoder": encoder_options}}
+    columns = {"t": TEXTS, "y": [float(row) for row in range(len(TEXTS))]}
+    preparation, prepared = prepare(columns, inputs=inputs, outputs={"y": "regress"})
+    encoder = encoder_of(make_network(preparation.recipe, preparation, pretrained=True)).eval()
+    data = whole_batch(preparation, prepared).inputs["t"].data
+    with torch.no_grad():
+        expected, mask = encoder(data)
+        found, found_mask = encoder(trimmed(encoder.settle(data)))
+    assert torch.equal(mask, found_mask)
+    assert found.shape[2] == encoder.width
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def trimmed(kept: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -32,7 +32,14 @@ def add_adapters(model: nn.Module, layers: list[nn.Module], rank: int, *, dora: 
     names = [name for name, module in model.named_modules() if module in inside and _adaptable(module)]
     if not names:
         raise RecipeError("tune", "these layers have no matrices to which adapters could be added")
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=names, use_dora=dora)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.0,
+        target_modules=names,
+        use_dora=dora,
+        fan_in_fan_out=any(_transposed(model.get_submodule(name)) for name in names),
+    )
     inject_adapter_in_model(config, model, NAME)
 
 
@@ -66,4 +73,8 @@ def _adaptable(module: nn.Module) -> bool:
     """Linear maps (also GPT-2's, which transformers calls Conv1D) and convolutions over all channels."""
     if isinstance(module, nn.Conv2d):
         return module.groups == 1
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    return isinstance(module, nn.Linear) or _transposed(module)
+
+
+def _transposed(module: nn.Module) -> bool:
+    return type(module).__name__ == "Conv1D"

@@ -52,8 +52,8 @@ def apply(backbone: Backbone, options: PretrainedOptions) -> None:
         for module in [*backbone.layers[backbone.cut :], *backbone.above()]:
             module.requires_grad_(True)
     else:
-        layers = backbone.listed()[backbone.cut :]
-        add_adapters(backbone.model, layers, options.rank or RANK, dora=options.tune == "dora")
+        layers, tower = backbone.listed()[backbone.cut :], getattr(backbone.model, "tower", backbone.model)
+        add_adapters(tower, layers, options.rank or RANK, dora=options.tune == "dora")
     if options.checkpointing:
         backbone.checkpoint_gradients()
 
