@@ -71,10 +71,10 @@ def render_tuning(tuning: Tuning) -> str:
     baselines = [entry for entry in tuning.entries if entry.status == "baseline"]
     kept = {id(entry) for entry in [*networks[:SHOWN], *baselines]}
     shown = [entry for entry in tuning.entries if id(entry) in kept]
-    members = (
-        [] if tuning.selection is None else list(zip(tuning.selection.members, tuning.selection.weights, strict=True))
-    )
+    chosen = tuning.selection
+    members = [] if chosen is None else list(zip(chosen.members, chosen.weights, strict=True))
     constant = next((entry.candidate for entry in baselines if entry.candidate.name == "constant"), None)
+    ahead = [entry for entry in baselines if entry.candidate.score > tuning.best.score]
     return template("tuning.html.j2").render(
         version=__version__,
         output=folds.output,
@@ -86,6 +86,7 @@ def render_tuning(tuning: Tuning) -> str:
         best=tuning.best,
         best_score=_own(tuning.best.score, tuning),
         constant=None if constant is None else _own(constant.score, tuning),
+        ahead=[(one.candidate.name, _own(one.candidate.score, tuning)) for one in ahead[:1]],
         corrected=tuning.corrected,
         ensemble=chosen,
         ensemble_score=None if chosen is None else _own(chosen.score, tuning),
@@ -149,8 +150,8 @@ def _front(tuning: Tuning, cost: str) -> Markup:
         x, y = of[cost](one), _own(one.score, tuning)
         if entry.status == "complete" and x is not None and y is not None:
             points.append((one.name, float(x), float(y), one.name in chosen))
-    metric = metric_name(tuning.folds.metric.name)
-    return front_chart(points, title=f"{metric} and {_COSTS[cost]}", x_label=_COSTS[cost], y_label=metric)
+    metric, two = metric_name(tuning.folds.metric.name), len(tuning.objectives) == 2
+    return front_chart(points, title=f"{metric} and {_COSTS[cost]}", x_label=_COSTS[cost], y_label=metric, joined=two)
 
 
 def _audit(found: OutputAudit) -> AuditShown:

@@ -140,8 +140,8 @@ class _Output:
     def _amount(self, of: Any, tests: int = 1) -> Amount:
         """A function of the values of subsets (never below 0: the constant answer is always there), with an interval
         whose error is divided among `tests`."""
-        value = float(of(lambda subset: max(self.values[subset], 0.0)))
-        drawn = np.asarray(of(lambda subset: np.maximum(self.draws[subset], 0.0)))
+        value = round(float(of(lambda subset: max(self.values[subset], 0.0))), 9)  # equal answers differ by nothing
+        drawn = np.round(of(lambda subset: np.maximum(self.draws[subset], 0.0)), 9)
         low, high = percentiles(drawn, 1 - (1 - self.confidence) / tests)
         return Amount(value, low, high)
 
