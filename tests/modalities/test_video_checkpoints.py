@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from transformers import VideoMAEImageProcessor, VivitImageProcessor
 
@@ -74,6 +75,27 @@ def test_pixels_are_those_of_the_reference_processor(name, tmp_path):
         item = prepared.items.take(prepared.index[[row]])
         assert item["length"].tolist() == [min(FRAMES, len(clip))]
         np.testing.assert_array_equal(item["pixels"][0], np.moveaxis(np.array(wanted), 1, -1))
+
+
+def test_pixels_of_a_processor_of_torchvision_are_nearly_equal(tmp_path):
+    """V-JEPA's resizes tensors of 8 bits; its shorter side follows from the crop, whatever its file says."""
+    said = {"video_processor_type": "VJEPA2VideoProcessor", "crop_size": {"height": 32, "width": 32}, "fps": 4}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vjepa2", "frames_per_clip": FRAMES}))
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({**said, "size": {"shortest_edge": 256}}))
+    made = modality(tmp_path)
+    cells = [clip[:FRAMES] for clip in films(CLIPS)]
+    prepared = made.prepare(block(cells))
+    for row, clip in enumerate(cells):
+        height, width = clip.shape[1:3]
+        size = (int(36 * height / width), 36) if width <= height else (36, int(36 * width / height))
+        frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
+        resized = torch.nn.functional.interpolate(frames, size, mode="bilinear", antialias=True)
+        top, left = (size[0] - 32) // 2, (size[1] - 32) // 2
+        wanted = resized[:, :, top : top + 32, left : left + 32].permute(0, 2, 3, 1).numpy()
+        found = prepared.items.take(prepared.index[[row]])["pixels"][0]
+        apart = np.abs(found.astype(int) - wanted)
+        assert apart.max() <= 2
+        assert (apart > 1).mean() < 0.01
 
 
 def test_files_are_prepared_like_arrays_and_kept_under_their_own_name(tmp_path):

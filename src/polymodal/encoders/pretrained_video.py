@@ -23,7 +23,8 @@ class PretrainedVideo(PretrainedEncoder):
     """A Transformer over boxes of pixels in space and time, as its checkpoint has it: VideoMAE (Tong et al.,
     "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training", 2022), ViViT
     (Arnab et al., "ViViT: A Video Vision Transformer", 2021), TimeSformer (Bertasius et al., "Is Space-Time Attention
-    All You Need for Video Understanding?", 2021).
+    All You Need for Video Understanding?", 2021), V-JEPA 2 (Assran et al., "V-JEPA 2: Self-Supervised Video Models
+    Enable Understanding, Prediction and Planning", 2025; its encoder alone).
 
     The network reads a fixed number F of frames. Place i of a clip that has only L of them holds frame
     `floor((2 i + 1) L / (2 F))`: the one shown at the middle of part i of F equal parts. So a clip is the same to the
@@ -47,7 +48,7 @@ class PretrainedVideo(PretrainedEncoder):
         _hold_tensors(self.backbone)
         config = self.backbone.model.config
         self.boxes = _boxes(config, shape)
-        self.tubelet = config.num_frames // self.boxes[0]
+        self.tubelet = shape["frames"] // self.boxes[0]
         self.by_place = config.model_type == "timesformer"
         self.geometry = clip_geometry(self.card)
         self.norm: nn.LayerNorm | None = None
@@ -62,14 +63,14 @@ class PretrainedVideo(PretrainedEncoder):
                 self.norm.load_state_dict(found)
 
     def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`pixel_values [items, F, 3, height, width]` of `pixels` uint8 and `length`."""
+        """`pixel_values` or `pixel_values_videos` `[items, F, 3, height, width]` of `pixels` uint8 and `length`."""
         chosen = self._frames(data)
         pixels = data["pixels"]
         if chosen.shape[1] != pixels.shape[1] or bool((data["length"] < pixels.shape[1]).any()):  # some are shorter
             first = pixels.shape[1] * torch.arange(len(pixels), device=pixels.device).unsqueeze(1)
             pixels = pixels.flatten(0, 1).index_select(0, (first + chosen).flatten())
             pixels = pixels.view(*chosen.shape, *pixels.shape[1:])
-        return {"pixel_values": numbers(pixels, self.geometry)}
+        return {self.backbone.model.main_input_name: numbers(pixels, self.geometry)}
 
     def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         steps, places = self.boxes
@@ -97,7 +98,7 @@ class PretrainedVideo(PretrainedEncoder):
 
     def _frames(self, data: dict[str, Tensor]) -> Tensor:
         """The frame that stands at each place of the network, `[items, F]`."""
-        frames = self.backbone.model.config.num_frames
+        frames = self.shape["frames"]
         place = torch.arange(frames, device=data["length"].device)
         return (2 * place + 1) * data["length"].unsqueeze(1) // (2 * frames)
 
@@ -131,17 +132,18 @@ def _boxes(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
     tubelet, patch = getattr(config, "tubelet_size", 1), getattr(config, "patch_size", None)
     if isinstance(tubelet, list | tuple):
         tubelet, *patch = tubelet
-    height, width = _pair(config.image_size)
+    frames = getattr(config, "num_frames", None) or config.frames_per_clip
+    height, width = _pair(getattr(config, "image_size", None) or config.crop_size)
     if getattr(config, "attention_type", "") == "space_only":
         raise RecipeError("model", "a TimeSformer of attention_type space_only sees no time; name another checkpoint")
-    if (shape["frames"], shape["height"], shape["width"]) != (config.num_frames, height, width):
+    if (shape["frames"], shape["height"], shape["width"]) != (frames, height, width):
         raise RecipeError(
             "model",
-            f"its network reads {config.num_frames} frames of {height} x {width} pixels, but clips are prepared as "
+            f"its network reads {frames} frames of {height} x {width} pixels, but clips are prepared as "
             f"{shape['frames']} of {shape['height']} x {shape['width']}; its preprocessor_config.json does not fit it",
         )
     rows, columns = (side // part for side, part in zip((height, width), _pair(patch), strict=True))
-    return config.num_frames // tubelet, rows * columns
+    return frames // tubelet, rows * columns
 
 
 def _pair(size: Any) -> tuple[int, int]:

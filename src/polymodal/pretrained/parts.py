@@ -56,6 +56,9 @@ def encoder_of(model: Any, part: str, card: Card) -> Any:
         found = Projected(tower, getattr(model, projection), name) if hasattr(model, projection) else tower
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):
         found = model.encoder
+    elif hasattr(model, "encoder") and hasattr(model, "predictor"):  # V-JEPA: what predicts hidden parts is left out
+        found = model.encoder
+        found.main_input_name = model.main_input_name
     else:
         found = model
     if found.main_input_name not in READS[part]:
@@ -111,6 +114,8 @@ def example(model: Any, items: int) -> dict[str, Tensor]:
         height, width = side if isinstance(side, list | tuple) else (side, side)
         frames = [config.num_frames] if hasattr(config, "num_frames") else []
         shape = [*frames, getattr(config, "num_channels", 3), height, width]
+    elif name == "pixel_values_videos":
+        shape = [config.frames_per_clip, config.in_chans, config.crop_size, config.crop_size]
     elif hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins"):
         shape = [config.num_mel_bins, 2 * config.max_source_positions]
     elif hasattr(config, "spec_size"):
