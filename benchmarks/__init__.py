@@ -16,4 +16,13 @@ BENCHMARKS = (
     "ludwig_library",
 )
 #: Measurements that are run by themselves, since they need data or long: `python -m benchmarks.NAME`.
-STUDIES = ("series_archive", "planted_senses", "real_clips", "fuzz_media", "stamps", "stamps_senses", "preprocessing")
+STUDIES = (
+    "series_archive",
+    "planted_senses",
+    "real_clips",
+    "fuzz_media",
+    "stamps",
+    "stamps_senses",
+    "preprocessing",
+    "preprocessing_clips",
+)
