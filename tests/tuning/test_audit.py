@@ -1,0 +1,143 @@
+"""The audit says what was planted, and nothing where nothing was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polymodal.progress import Progress
+from polymodal.tuning.audit import audit
+from polymodal.tuning.baselines import run_baselines
+from polymodal.tuning.findings import OutputAudit
+from polymodal.tuning.fixed import FixedModels
+from polymodal.tuning.folds import Folds
+from tuning.planted import all_kinds, numbers, vector
+
+QUIET = Progress(False)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "cache"))
+
+
+def audited(folds: Folds) -> OutputAudit:
+    return audit([], folds, progress=QUIET).outputs["target"]
+
+
+def verdicts(found: OutputAudit) -> dict[str, tuple[str, list[str]]]:
+    return {one.name: (one.verdict, one.partners) for one in found.inputs}
+
+
+def test_every_kind_of_input_is_told() -> None:
+    found = audited(all_kinds(360, 1))
+    assert verdicts(found) == {
+        "a": ("own", []),
+        "b": ("redundant", ["a"]),
+        "c": ("none", []),
+        "d": ("together", ["e"]),
+        "e": ("together", ["d"]),
+    }
+    findings = {(pair.first, pair.second): pair.finding for pair in found.pairs if pair.finding}
+    assert findings == {("a", "b"): "redundant", ("d", "e"): "synergy"}
+    assert found.best_input == "a"
+    assert found.beyond_best.low > 0
+    assert found.sentence.startswith("Several inputs pay")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_is_redundant_and_one_input_is_enough(seed: int) -> None:
+    found = audited(all_kinds(240, seed, "abc"))
+    assert verdicts(found) == {"a": ("own", []), "b": ("redundant", ["a"]), "c": ("none", [])}
+    assert found.sentence.startswith("Several inputs do not pay here: a alone")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_exclusive_or_is_found(seed: int) -> None:
+    found = audited(all_kinds(240, seed, "cde"))
+    assert verdicts(found) == {"c": ("none", []), "d": ("together", ["e"]), "e": ("together", ["d"])}
+    assert found.values["d + e"].value > 0.5, "of one bit"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_noise_nothing_is_found(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    inputs = {name: draw.normal(size=(120, 3)) for name in "abc"}
+    found = audited(numbers(inputs, [f"k{one}" for one in draw.integers(0, 3, 120)]))
+    assert [one.verdict for one in found.inputs] == ["none"] * 3
+    assert not any(pair.finding for pair in found.pairs)
+    assert found.sentence == "Nothing about the target was found in any input."
+
+
+def test_of_a_number_the_shares_are_those_of_its_variance() -> None:
+    """The target is the sum of two independent parts, one in each input, four fifths and one fifth of its variance."""
+    draw = np.random.default_rng(0)
+    parts = draw.normal(size=(400, 2)) * [2.0, 1.0]
+    found = audited(numbers({"big": parts[:, :1], "small": parts[:, 1:]}, parts.sum(1).tolist()))
+    big, small = found.inputs
+    assert found.unit == "share of variance"
+    assert big.alone.value == pytest.approx(0.8, abs=0.06)
+    assert small.alone.value == pytest.approx(0.2, abs=0.06)
+    assert found.values["big + small"].value == pytest.approx(1.0, abs=0.02)
+    assert big.unique.value == pytest.approx(0.8, abs=0.06)
+    assert (big.verdict, small.verdict) == ("own", "own")
+    pair = found.pairs[0]
+    assert abs(pair.shared.value) < 0.06
+    assert big.metric_unique.low > 0, "greater is better, also where the metric is an error"
+
+
+def test_bounds_of_redundancy_and_synergy_hold_each_other() -> None:
+    draw = np.random.default_rng(3)
+    bits = draw.integers(0, 2, (2, 200))
+    inputs = {"x": vector(bits[0], 1.0, draw), "y": vector(bits[0] & bits[1], 1.0, draw)}
+    pair = audited(numbers(inputs, (bits[0] + bits[1]).astype(str).tolist())).pairs[0]
+    assert pair.shared.value == pytest.approx(pair.redundancy[0] - pair.synergy[0], abs=1e-6)
+    assert pair.redundancy[1] - pair.synergy[1] == pytest.approx(pair.shared.value, abs=1e-6)
+    assert pair.redundancy[0] <= pair.redundancy[1]
+    assert pair.synergy[0] <= pair.synergy[1]
+
+
+def test_whole_groups_are_drawn() -> None:
+    """Six rows of one person are no six independent rows: the intervals are wider than without groups."""
+    draw = np.random.default_rng(0)
+    person = np.repeat(np.arange(40), 6)
+    bit = draw.integers(0, 2, 40)[person]
+    inputs = {"a": vector(bit, 0.1, draw) + 0.8 * draw.normal(size=(40, 4))[person]}
+    target = np.where(bit, "yes", "no").tolist()
+    folds = numbers(inputs, target, "data.split.group=who", who=[f"p{one}" for one in person])
+    models = FixedModels(folds, progress=QUIET)
+    widths = []
+    for groups in (folds.reference.groups, None):
+        models.decide("target", "linear", ("a",))  # the same answers for both
+        models.decide("target", "trees", ("a",))
+        folds.reference.groups = groups
+        alone = audit([], folds, progress=QUIET, models=models).outputs["target"].inputs[0].alone
+        widths.append(alone.high - alone.low)
+    assert widths[0] > 1.3 * widths[1] > 0
+
+
+def test_the_best_network_is_compared_with_the_best_single_input() -> None:
+    """A network that is always right against what one input tells: better by what that input gets wrong."""
+    draw = np.random.default_rng(0)
+    bit = draw.integers(0, 2, 120)
+    folds = numbers({"a": vector(bit, 2.0, draw), "b": draw.normal(size=(120, 2))}, bit.astype(str).tolist())
+    models = FixedModels(folds, progress=QUIET)
+    baselines = run_baselines(folds, progress=QUIET, models=models)
+    right = {"target": np.eye(2)[bit] * 0.98 + 0.01}
+    recipe = {"inputs": {"a": {}, "b": {}}}
+    network = replace(
+        baselines[0], name="trial 0", kind="trial", recipe=recipe, distributions=right, score=folds.score(right)
+    )
+    found = audit([*baselines, network], folds, progress=QUIET, models=models)
+    model = found.outputs["target"].model
+    assert model is not None
+    assert model.several == "trial 0"
+    assert model.single.endswith(": a")
+    single = max(one.score for one in baselines if one.name == model.single)
+    assert model.value == pytest.approx(1 - single)
+    assert 0 < model.low <= model.value <= model.high
+    assert json.loads(json.dumps(found.to_dict()))["outputs"]["target"]["model"]["several"] == "trial 0"
