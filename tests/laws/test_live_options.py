@@ -88,7 +88,11 @@ def test_every_option_is_live(kind: str, name: str, option: str) -> None:
     assert before is not None
     tried: dict[str, bool] = {}
     every = exhaustive(owner.model_fields[option])
-    named = [shallower(name.removeprefix("pretrained_"))] if option == "model" else NAMED.get(key, [])
+    named = NAMED.get(key, [])
+    if option == "model":
+        named = [shallower(name.removeprefix("pretrained_"))]
+    elif option == "checkpoint":
+        named = [checkpoint(name)]
     for value in [*named, *alternatives(owner, option, given)]:
         after = signature(kind, yaml.safe_dump({**given, option: value}))
         if after is None or repr(value) in tried:
