@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polymodal.loading import load
     from polymodal.model import Model
     from polymodal.recipe.recipe import Recipe
+    from polymodal.tuning.tune import tune
 
 # The public names and where they live: each module is imported when one of its names is first used.
 _PUBLIC = {
@@ -35,6 +36,7 @@ _PUBLIC = {
     "ensemble": "polymodal.ensemble",
     "fit": "polymodal.fit",
     "load": "polymodal.loading",
+    "tune": "polymodal.tuning.tune",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "ensemble",
     "fit",
     "load",
+    "tune",
 ]
 
 

@@ -120,7 +120,7 @@ def ending(found: Tuning) -> list[RenderableType]:
         lines += ["", *(one.sentence for one in output.inputs), output.sentence]
     lines += [f"note  {note}" for note in found.audit.notes]
     lines += [f"note  {attempt.name}: {attempt.reason}" for attempt in found.failed[:5]]
-    lines.append(f"\nmodel {found.folder / 'best'}   recipe {found.folder / 'best' / 'recipe.yaml'}")
+    lines.append(f"\nmodel {found.folder / 'best'}   report {found.folder / 'tuning.html'}")
     if found.ensemble is not None:
         lines.append(f"ensemble {found.folder / 'ensemble'}")
     return lines

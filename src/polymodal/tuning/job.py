@@ -61,9 +61,10 @@ class Job:
         return next((key for key in mine if mine[key] != theirs[key]), None)
 
     def open(self, table: Table) -> tuple[Folds, Space]:
-        """The folds and the space of this search."""
-        base = Recipe.read(self.recipe)
-        return Folds(table, make_plan(table, base).recipe, self.folds), Space.read(self.space, base)
+        """The folds and the space of this search. The recipe of the folds, from which baselines take their features,
+        has the pretrained encoders that the space offers."""
+        space = Space.read(self.space, Recipe.read(self.recipe))
+        return Folds(table, make_plan(table, space.recipe(space.fixed_encoders())).recipe, self.folds), space
 
     def table(self) -> Table:
         """The table, in a process that was not handed it."""

@@ -66,8 +66,9 @@ def board(entries: Sequence[Entry], folds: Folds) -> Table:
     for heading in ("score", "interval", "s", "parameters", "MiB", "ms a row"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("what", overflow="fold")
+    varied = _varied(trials)
     for entry in shown:
-        one = entry.candidate
+        one, changes = entry.candidate, {path: entry.changes[path] for path in varied if path in entry.changes}
         found = one.metrics.get(folds.output, {}).get(metric.name, {})
         table.add_row(
             Text(cut(one.name, 24)),
@@ -77,12 +78,21 @@ def board(entries: Sequence[Entry], folds: Folds) -> Table:
             Text(f"{one.parameters:,}" if one.parameters else ""),
             Text(f"{one.size_mib:.1f}" if one.parameters else ""),
             Text("" if one.latency_ms is None else f"{one.latency_ms:.1f}"),
-            Text(f"cut short after {one.folds}" if entry.status == "pruned" else summary(entry.changes)),
+            Text(f"cut short after {one.folds}" if entry.status == "pruned" else summary(changes)),
             style="dim" if entry.status == "pruned" else "cyan" if entry.status == "baseline" else "",
         )
     if len(trials) > SHOWN:
         table.caption = f"and {len(trials) - SHOWN} more trials in leaderboard.json"
     return table
+
+
+def _varied(entries: Sequence[Entry]) -> list[str]:
+    """The recipe paths in which trials differ."""
+    found: dict[str, set[str]] = {}
+    for entry in entries:
+        for path, value in entry.changes.items():
+            found.setdefault(path, set()).add(repr(value))
+    return [path for path, values in found.items() if len(values) > 1]
 
 
 def entries_json(entries: Sequence[Entry], folds: Folds) -> list[dict[str, Any]]:

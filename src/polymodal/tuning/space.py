@@ -124,6 +124,19 @@ class Space:
         ordered = sorted(values.items(), key=lambda pair: pair[0].count("."))
         return Recipe.read(self.base, [f"{path}={_as_yaml(value)}" for path, value in ordered])
 
+    def fixed_encoders(self) -> dict[str, Any]:
+        """For each input whose encoder is searched, the first choice that is frozen and pretrained, if there is one."""
+        found = {}
+        for path, dimension in self.dimensions.items():
+            if not path.endswith(".encoder") or not isinstance(dimension, Choices):
+                continue
+            for value in dimension.values:
+                options = Recipe.read(self.base, [f"{path}={_as_yaml(value)}"]).inputs[_input(path)].encoder
+                if getattr(options, "tune", None) == "frozen":
+                    found[path] = value
+                    break
+        return found
+
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Values by path, drawn by an Optuna trial."""
         values: dict[str, Any] = {}
@@ -187,6 +200,10 @@ class Space:
         if not allowed:
             raise problem or RecipeError(path, f"{outer} is a range, which has nothing inside")
         return allowed
+
+
+def _input(path: str) -> str:
+    return path.removeprefix("inputs.").removesuffix(".encoder")
 
 
 def _importance(path: str) -> int:

@@ -213,7 +213,8 @@ class Study:
                 raise SystemExit(1)
             candidate.save(self.folder / TRIALS, str(number))
             self._complete(number, candidate)
-            say(f"trial {number}  {abs(candidate.score):.4f}  {candidate.seconds:.1f} s  {summary(changes)}")
+            parts = {path: value for path, value in changes.items() if isinstance(value, str | dict)}
+            say(f"trial {number}  {abs(candidate.score):.4f}  {candidate.seconds:.1f} s  {summary(parts)}")
 
     def _complete(self, number: int, candidate: Candidate) -> None:
         self._note(number, status="complete", seconds=candidate.seconds)

@@ -18,6 +18,7 @@ from polymodal.model import Model
 from polymodal.plan import make_plan
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe, read_mapping
+from polymodal.report.tuning import write_tuning_report
 from polymodal.tuning.audit import audit
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.candidate import Candidate
@@ -176,6 +177,7 @@ def tune(
     }
     tuning = replace(tuning, seconds={name: round(value, 3) for name, value in spent.items()})
     write_json(folder / FILE, tuning.to_dict())
+    write_tuning_report(folder, tuning)
     return tuning
 
 
