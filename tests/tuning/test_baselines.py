@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from laws.checkpoints import checkpoint
+from laws.samples import INPUTS
 from polymodal.data.synthetic import mixed, planted_images, planted_table, planted_text
 from polymodal.fit import as_recipe, as_table
 from polymodal.plan import make_plan
@@ -160,3 +161,27 @@ def test_timelines_are_left_out_with_a_note() -> None:
     assert models.outputs == []
     assert "moment by moment" in models.notes[0]
     assert run_baselines(folds, progress=QUIET, models=models)[0].name == "constant"
+
+
+@pytest.mark.parametrize("modality", ["audio", "video", "series", "image"])
+def test_statistics_of_media_are_those_of_the_item_alone(modality: str) -> None:
+    """Padding beside longer items changes nothing, a missing item is all 0, and equal items are equal rows."""
+    draw = np.random.default_rng(0)
+    rows = 24
+    column, cells = next(iter(INPUTS[modality](rows, draw).items()))
+    cells = [None, *cells[1:]]
+    target = draw.choice(["p", "q"], rows).tolist()
+    recipe = {"inputs": {column: {"columns": [column], "modality": modality}}}
+    features = FixedFeatures(folds_of({column: cells, "target": target}, "target", recipe=recipe), progress=QUIET)
+    values, present = features._fixed[column].values, features._fixed[column].present
+    assert present.tolist() == [False] + [True] * (rows - 1)
+    assert np.isfinite(values).all()
+    assert np.unique(values[1:], axis=0).shape[0] > 3
+    short = {column: [None, *cells[1:4], *cells[1:4]], "target": ["p", "q"] * 3 + ["p"]}
+    folds = folds_of(short, "target", recipe=recipe, folds=2)
+    few = FixedFeatures(folds, progress=QUIET)._fixed[column].values
+    np.testing.assert_allclose(few[1:4], values[1:4], atol=1e-4)
+    np.testing.assert_array_equal(few[4:], few[1:4])
+    matrix = features.matrix(column, 0)
+    assert not matrix[0].any()
+    assert np.abs(matrix).max() <= 10
