@@ -9,7 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from polymodal.encoders.pretrained_text import PretrainedText
 from polymodal.errors import RecipeError
+from polymodal.pretrained import tuning
+from polymodal.pretrained.backbone import Backbone
+from polymodal.pretrained.card import Card
 from pretrained.kinds import KINDS, backbone, card, inputs
 
 #: Beside hidden states and summaries: what speech networks also return of their front end is not read by anything.
@@ -125,12 +129,24 @@ def test_front_ends_do_not_run_above_the_cut(name: str, dear: str) -> None:
         assert calls
 
 
-def test_layers_that_are_shared_cannot_be_cut() -> None:
-    from polymodal.pretrained.backbone import Backbone
-    from polymodal.pretrained.card import Card
-
+def albert() -> Backbone:
+    """All its layers are one."""
     config = {**card("bert").config, "model_type": "albert", "embedding_size": 8}
-    network = Backbone(Card("albert", "", "", "", {"config": config}), "text").eval()
+    return Backbone(Card("albert", "", "", "", {"config": config}), "text").eval()
+
+
+def test_layers_that_are_shared_cannot_be_cut() -> None:
+    network = albert()
     network.cut = 1
     with pytest.raises(RecipeError, match="frozen or full"):
         network.upper(torch.zeros(3, 7, 16), inputs("bert"))
+    with pytest.raises(RecipeError, match="frozen or full"):
+        tuning.apply(albert(), PretrainedText.Options(tune="last"))
+
+
+def test_layers_that_are_shared_learn_at_one_rate() -> None:
+    network, options = albert(), PretrainedText.Options(tune="full", rate=0.2)
+    tuning.apply(network, options)
+    assert set(tuning.rates(network, options).values()) == {0.2}
+    with pytest.raises(RecipeError, match="one after another"):
+        tuning.apply(albert(), PretrainedText.Options(tune="full", decay=0.5))

@@ -98,6 +98,15 @@ class Backbone(nn.Module):
         shape = self.trace().hidden
         return shape[-1] if len(shape) == 2 else shape[0]
 
+    @property
+    def cuttable(self) -> bool:
+        """Whether its layers run one after another, so that it can be cut between them."""
+        try:
+            self.trace()
+        except RecipeError:
+            return False
+        return True
+
     def above(self) -> list[nn.Module]:
         """The modules that run only after the last layer: a final norm, a pooling head, a projection."""
         return [self.model.get_submodule(name) for name in self.trace().above]

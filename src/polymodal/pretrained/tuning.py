@@ -48,6 +48,8 @@ def apply(backbone: Backbone, options: PretrainedOptions) -> None:
     backbone.cut = depth - count
     if options.tune == "full":
         backbone.model.requires_grad_(True)
+        if options.decay is not None and not backbone.cuttable:
+            raise RecipeError("decay", f"{backbone.card.model} has no list of layers that run one after another")
     elif options.tune == "last":
         for module in [*backbone.layers[backbone.cut :], *backbone.above()]:
             module.requires_grad_(True)
@@ -60,13 +62,13 @@ def apply(backbone: Backbone, options: PretrainedOptions) -> None:
 
 def rates(backbone: Backbone, options: PretrainedOptions) -> dict[nn.Parameter, float]:
     """Factors on the learning rate: `rate * decay^k` for the k-th layer from the top; above the layers `rate`, below
-    them `rate * decay^depth`."""
+    them `rate * decay^depth`. A network without a list of layers that run one after another has `rate` everywhere."""
     if options.tune == "frozen":
         return {}
     rate = options.rate or RATES[options.tune]
-    decay = 1.0 if options.tune in ("lora", "dora") else options.decay or DECAY
+    decay = options.decay or DECAY
     learning = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    if decay == 1.0:
+    if options.tune in ("lora", "dora") or not backbone.cuttable:
         return dict.fromkeys(learning, rate)
     found = dict.fromkeys(learning, rate * decay**backbone.depth)
     for place, layer in enumerate(reversed(backbone.layers)):
