@@ -8,6 +8,7 @@ option is another feature (law 8).
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,11 @@ from polymodal.recipe.training import FeatureOptions
 #: Items that run through an encoder at once, and bytes of prepared items at most.
 BATCH = 64
 BATCH_BYTES = 16 * 2**20
-#: Bytes of features that are held before they go to the store: an interrupted run loses no more than these.
+#: Bytes of features, and seconds of work, that are held before they go to the store: an interrupted run loses no more.
 PACK = 64 * 2**20
+PACK_SECONDS = 30.0
+#: Raised when the same layers come to give other features; kept ones are then not found any more.
+VERSION = 1
 
 Advance = Callable[[int], None]
 
@@ -118,13 +122,15 @@ def input_features(
     run = _Run(encoder, modality, source.items, settled, number_format(options), advance)
     store = None
     if folder is not None:
-        store = MediaStore(folder, run.layout, f"{identity}\n{settled.name}\n{run.format}", True, kind="features")
+        described = f"{VERSION}\n{identity}\n{settled.name}\n{run.format}"
+        store = MediaStore(folder, run.layout, described, True, kind="features")
     copies: Items | None = None
     count = options.views if views and modality.changes else 0
     plain = run.kept(store, source.keys, [(item, None) for item in range(len(source.keys))])
     if count:
         made = [(item, view) for item in range(len(source.keys)) for view in range(count)]
-        keys = [content_key(source.keys[item] + f" view {view}".encode()) for item, view in made]
+        changes = modality.options.model_dump_json(exclude={"checkpoint"})
+        keys = [content_key(source.keys[item] + f" view {view} of {changes}".encode()) for item, view in made]
         copies = run.kept(store, keys, made)
     return Prepared(source.index, FeatureItems(plain, copies, count, run.format), source.keys)
 
@@ -151,15 +157,15 @@ class _Run:
         if store is not None and keys:
             unknown = np.flatnonzero(~store.known(keys)).tolist()
         fresh: dict[bytes, Item] = {}
-        held = 0
+        held, since = 0, time.monotonic()
         for places in self._batches(unknown, made):
             for place, feature in zip(places, self._features([made[place] for place in places]), strict=True):
                 fresh[keys[place]] = feature
                 held += sum(array.nbytes for array in feature.values())
             self.advance(len(places))
-            if store is not None and held >= PACK:
+            if store is not None and (held >= PACK or time.monotonic() - since >= PACK_SECONDS):
                 store.add(list(fresh), list(fresh.values()))
-                fresh, held = {}, 0
+                fresh, held, since = {}, 0, time.monotonic()
         if store is not None:
             if fresh:
                 store.add(list(fresh), list(fresh.values()))
@@ -178,7 +184,10 @@ class _Run:
     def _features(self, made: Sequence[tuple[int, int | None]]) -> list[Item]:
         if made[0][1] is None:
             return self._through(self.modality.collate(self.items.take(np.array([item for item, _ in made]))))
-        return [feature for item, view in made for feature in self._through(self._changed(item, view or 0))]
+        changed = [self._changed(item, view or 0) for item, view in made]
+        if len({str([tensor.shape for tensor in one.values()]) for one in changed}) == 1:
+            changed = [{name: torch.cat([one[name] for one in changed]) for name in changed[0]}]
+        return [feature for data in changed for feature in self._through(data)]
 
     def _changed(self, item: int, view: int) -> dict[str, Tensor]:
         """One item, randomly changed: the same for the same item and number, whatever else is computed."""

@@ -1,0 +1,501 @@
+"""Law 8 for features: what settled layers make of an item is found again for the same content, preparation, weights and
+cut, never for others, and goes on to the same end as the item itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from laws.alternatives import alternatives
+from laws.checkpoints import checkpoint
+from laws.samples import Columns, experiment, network_of, prepare, sample, table_of, whole_batch
+from polymodal.data.prepared import Prepared
+from polymodal.encoders.base import Encoder
+from polymodal.encoders.pretrained import PretrainedEncoder
+from polymodal.errors import RecipeError
+from polymodal.experiment import feature_splits
+from polymodal.features import FeatureItems, input_features
+from polymodal.model import make_network
+from polymodal.network import Network
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.progress import Progress
+from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.training import FeatureOptions
+from polymodal.registry import components
+
+WITHIN = 1e-5
+ROWS = 9
+SETTLING = {name: one for name, one in components("encoder").items() if one.settled is not Encoder.settled}
+#: Ways to cut, in which something is settled.
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"tokens": 2},
+    {"tokens": None},
+    {"tune": "last", "layers": 1},
+    {"tune": "last", "layers": 2, "tokens": None},
+    {"tune": "lora", "layers": 1},
+]
+FP32 = FeatureOptions(format="fp32")
+VIEWS = FeatureOptions(format="fp32", views=3)
+
+
+def cases() -> list[tuple[str, dict[str, Any]]]:
+    """Every encoder with settled layers, in every way in which it has them."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name, encoder in SETTLING.items():
+        if issubclass(encoder, PretrainedEncoder):
+            found += [(name, way) for way in WAYS]
+        else:
+            frames = {"name": "pretrained_image", "model": checkpoint("image")}
+            found += [(name, {"frames": frames, "temporal": way}) for way in ("mean", "lstm", "transformer")]
+    return found
+
+
+def spec_of(name: str, **options: Any) -> dict[str, Any]:
+    """An input of sample data of the encoder's modality."""
+    modality = SETTLING[name].modality
+    model = {} if "frames" in options or "model" in options else {"model": checkpoint(modality)}
+    prepared = {"name": modality, **options.pop("modality", {})}
+    columns = list(sample("modality", modality, rows=ROWS))
+    return {"modality": prepared, "columns": columns, "encoder": {"name": name, **model, **options}}
+
+
+def table_for(name: str) -> Columns:
+    return sample("modality", SETTLING[name].modality, rows=ROWS) | sample("task", "regress", rows=ROWS)
+
+
+def recipe_of(name: str, **options: Any) -> dict[str, Any]:
+    return {"inputs": {"x": spec_of(name, **options)}, "outputs": {"target": "regress"}}
+
+
+def built(name: str, **options: Any) -> tuple[Preparation, PreparedTable, Network, Encoder]:
+    """The network in evaluation mode, with the checkpoint's weights."""
+    preparation, prepared = prepare(table_for(name), **recipe_of(name, **options))
+    torch.manual_seed(0)
+    network = make_network(preparation.recipe, preparation, pretrained=True).eval()
+    return preparation, prepared, network, network.encoders()["x"]
+
+
+def features_of(
+    encoder: Encoder, preparation: Preparation, source: Prepared, folder: Path | None, options: FeatureOptions = FP32
+) -> FeatureItems:
+    modality = preparation.modalities["x"]
+    found = input_features(
+        encoder, modality, source, options, LimitOptions(), folder=folder, views=modality.changes and options is VIEWS
+    )
+    assert found is not None
+    assert isinstance(found.items, FeatureItems)
+    return found.items
+
+
+class Settling:
+    """Counts the items that run through settled layers, by the class of the encoder."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.items: Counter[str] = Counter()
+        self.within: set[int] = set()
+        for encoder in SETTLING.values():
+            owner: Any = next(one for one in encoder.__mro__ if "settle" in vars(one))
+            if not getattr(owner.settle, "counted", False):
+                patch.setattr(owner, "settle", self._counting(owner.settle))
+
+    def _counting(self, settle: Any) -> Any:
+        def counting(encoder: Encoder, data: dict[str, Tensor]) -> dict[str, Tensor]:
+            if id(encoder) in self.within:  # what the class above adds to
+                inner: dict[str, Tensor] = settle(encoder, data)
+                return inner
+            self.items[type(encoder).__name__] += len(next(iter(data.values())))
+            self.within.add(id(encoder))
+            found: dict[str, Tensor] = settle(encoder, data)
+            self.within.remove(id(encoder))
+            return found
+
+        counting.counted = True  # type: ignore[attr-defined]
+        return counting
+
+    def taken(self, name: str) -> int:
+        """The items since the last call."""
+        found = self.items[SETTLING[name].__name__]
+        self.items.clear()
+        return found
+
+
+@pytest.fixture
+def settling(monkeypatch: pytest.MonkeyPatch) -> Settling:
+    return Settling(monkeypatch)
+
+
+def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
+    """What a run does before it trains."""
+    table = table_of(columns)
+    prepared = experiment({"train": table, "valid": table}, cache / "prepared", **{"seed": 0, **recipe})
+    prepared.cache = cache
+    torch.manual_seed(prepared.recipe.seed)
+    network = make_network(prepared.recipe, prepared.preparation, pretrained=True)
+    feature_splits(prepared, network, Progress(False))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), cases(), ids=[f"{name}-{place}" for place, (name, _) in enumerate(cases())]
+)
+def test_settled_items_go_on_to_what_whole_ones_do(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    preparation, prepared, _, encoder = built(name, **options)
+    settled = encoder.settled()
+    assert settled is not None
+    data = whole_batch(preparation, prepared).inputs["x"].data
+    kept = features_of(encoder, preparation, prepared.inputs["x"], tmp_path)
+    with torch.no_grad():
+        wanted, mask = encoder(data)
+        times = encoder.times(data, wanted.shape[1])
+        found = encoder.settle(data)
+        assert found["hidden"].shape[-1] == settled.width
+        assert ("times" in found) == settled.timed
+        for given in (found, kept.tensors(np.arange(len(kept)))):
+            features, real = encoder(given)
+            longest = min(features.shape[1], wanted.shape[1])
+            assert torch.equal(real[:, :longest], mask[:, :longest])
+            assert real.sum() == mask.sum()
+            real = real[:, :longest]
+            torch.testing.assert_close(features[:, :longest][real], wanted[:, :longest][real], atol=WITHIN, rtol=0)
+            if times is not None:
+                own = encoder.times(given, features.shape[1])
+                assert own is not None
+                torch.testing.assert_close(own[:, :longest][real], times[:, :longest][real], atol=WITHIN, rtol=0)
+
+
+@pytest.mark.parametrize("name", SETTLING)
+def test_every_item_is_encoded_once_and_never_again(name: str, settling: Settling, tmp_path: Path) -> None:
+    options = next(options for one, options in cases() if one == name)
+    columns, recipe = table_for(name), recipe_of(name, **options)
+    cells = next(iter(columns.values()))
+    encode(columns, tmp_path, **recipe)
+    assert settling.taken(name) == distinct(cells)
+    encode({key: list(reversed(cells)) for key, cells in columns.items()}, tmp_path, **recipe)
+    assert settling.taken(name) == 0
+
+
+def test_one_changed_byte_of_a_cell_is_one_item(settling: Settling, tmp_path: Path) -> None:
+    columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
+    encode(columns, tmp_path, **recipe)
+    settling.taken("pretrained_text")
+    changed = {**columns, "text": [columns["text"][0] + "z", *columns["text"][1:]]}
+    encode(changed, tmp_path, **recipe)
+    assert settling.taken("pretrained_text") == 1
+
+
+def test_one_changed_pixel_is_one_item(settling: Settling, tmp_path: Path) -> None:
+    columns, recipe = table_for("pretrained_image"), recipe_of("pretrained_image")
+    encode(columns, tmp_path, **recipe)
+    settling.taken("pretrained_image")
+    picture = columns["image"][0].copy()
+    picture.putpixel((3, 3), (1, 2, 3))
+    encode({**columns, "image": [picture, *columns["image"][1:]]}, tmp_path, **recipe)
+    assert settling.taken("pretrained_image") == 1
+
+
+def changed_copy(folder: Path, *, weight: str) -> str:
+    """The tiny text checkpoint with one number of one weight changed; "" changes nothing."""
+    shutil.copytree(checkpoint("text"), folder)
+    weights = load_file(folder / "model.safetensors")
+    if weight:
+        weights[weight].view(-1)[0] += 1e-3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+BOTTOM, TOP = (f"encoder.layer.{layer}.attention.self.query.weight" for layer in (0, 2))
+
+
+@pytest.mark.parametrize(
+    ("weight", "tune", "again"),
+    [
+        ("", {}, False),
+        (BOTTOM, {}, True),
+        (TOP, {}, True),
+        (BOTTOM, {"tune": "last", "layers": 1}, True),
+        (TOP, {"tune": "last", "layers": 1}, False),
+        ("embeddings.LayerNorm.bias", {"tune": "last", "layers": 2}, True),
+    ],
+)
+def test_a_changed_weight_counts_below_the_cut_only(
+    weight: str, tune: dict[str, Any], again: bool, settling: Settling, tmp_path: Path
+) -> None:
+    """The folder of the checkpoint does not count: content is what names features."""
+    columns = table_for("pretrained_text")
+    encode(columns, tmp_path, **recipe_of("pretrained_text", **tune))
+    items = settling.taken("pretrained_text")
+    other = changed_copy(tmp_path / "other", weight=weight)
+    encode(columns, tmp_path, **recipe_of("pretrained_text", model=other, **tune))
+    assert settling.taken("pretrained_text") == (items if again else 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "again"),
+    [
+        ({}, {"tokens": 2}, True),
+        ({"tokens": 2}, {"tokens": None}, True),
+        ({}, {"tune": "last", "layers": 1}, True),
+        ({"tune": "last", "layers": 1}, {"tune": "last", "layers": 2}, True),
+        ({"tune": "last", "layers": 1}, {"tune": "last", "layers": 1, "rate": 0.5, "decay": 0.5}, False),
+        ({"tune": "last", "layers": 1}, {"tune": "last", "layers": 1, "tokens": 2}, False),
+        ({"tune": "lora", "layers": 1}, {"tune": "lora", "layers": 1, "rank": 2}, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", [name for name in SETTLING if name != "clip"])
+def test_options_count_where_they_matter_below_the_cut(
+    name: str, before: dict[str, Any], after: dict[str, Any], again: bool, settling: Settling, tmp_path: Path
+) -> None:
+    columns = table_for(name)
+    encode(columns, tmp_path, **recipe_of(name, **before))
+    items = settling.taken(name)
+    encode(columns, tmp_path, **recipe_of(name, **after))
+    assert settling.taken(name) == (items if again else 0)
+
+
+def test_number_format_counts(settling: Settling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polymodal.features.number_format", lambda options: options.format)
+    columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
+    for form, again in (("bf16", True), ("fp32", True), ("bf16", False)):
+        encode(columns, tmp_path, **recipe, training={"features": {"format": form}})
+        assert (settling.taken("pretrained_text") > 0) == again
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 24},
+        {"fusion": "gated"},
+        {"seed": 3},
+        {"training": {"learning_rate": 0.5, "modality_dropout": 0.5}},
+        {"outputs": {"target": {"task": "regress", "decoder": {"name": "mlp", "hidden": 8}}}},
+    ],
+    ids=str,
+)
+def test_nothing_above_the_cut_counts(change: dict[str, Any], settling: Settling, tmp_path: Path) -> None:
+    columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
+    encode(columns, tmp_path, **recipe)
+    assert settling.taken("pretrained_text") > 0
+    encode(columns, tmp_path, **recipe | change)
+    assert settling.taken("pretrained_text") == 0
+
+
+def test_layers_over_time_do_not_count_for_frames(settling: Settling, tmp_path: Path) -> None:
+    ways = [options for name, options in cases() if name == "clip"]
+    columns = table_for("clip")
+    encode(columns, tmp_path, **recipe_of("clip", **ways[0]))
+    assert settling.taken("clip") > 0
+    for options in ways[1:]:
+        encode(columns, tmp_path, **recipe_of("clip", **options))
+        assert settling.taken("clip") == 0
+
+
+@pytest.mark.parametrize("name", [name for name in SETTLING if name != "clip"])
+def test_whatever_changes_a_prepared_item_changes_its_feature(name: str, settling: Settling, tmp_path: Path) -> None:
+    """Every option of the modality, at other values than its own."""
+    modality = components("modality")[SETTLING[name].modality]
+    columns = table_for(name)
+    if "text" in columns:  # so long that some are cut
+        columns["text"] = [" ".join([text] * 3) for text in columns["text"]]
+    encode(columns, tmp_path, **recipe_of(name))
+    base = prepare(columns, **recipe_of(name))[1].inputs["x"]
+    settling.taken(name)
+    different = set()
+    for option in modality.Options.model_fields:
+        if option in ("name", "checkpoint", "vocabulary"):
+            continue
+        for value in list(alternatives(modality.Options, option, {}))[:2]:
+            recipe = recipe_of(name, modality={option: value})
+            try:
+                changed = prepare(columns, **recipe)[1].inputs["x"]
+            except RecipeError:  # the checkpoint says what it is
+                continue
+            if not same_items(base, changed):
+                encode(columns, tmp_path, **recipe)
+                assert settling.taken(name) == len(changed.items), (option, value)
+                different.add(option)
+    assert different or name == "pretrained_image"  # whose checkpoint says everything
+
+
+def distinct(cells: list[Any]) -> int:
+    """How many different items there are."""
+    kept = [cell for cell in cells if cell is not None]
+    return len({cell if isinstance(cell, str | bytes) else cell.tobytes() for cell in kept})
+
+
+def same_items(one: Prepared, other: Prepared) -> bool:
+    found, wanted = (prepared.items.take(np.arange(len(prepared.items))) for prepared in (one, other))
+    return all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+# Views: copies of items with random changes.
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "pretrained_image": {"flip": True, "shift": 0.2, "brightness": 0.3},
+    "pretrained_audio": {"gain": 6.0, "shift": 0.2},
+    "pretrained_video": {"flip": True, "shift": 0.2},
+    "clip": {"flip": True, "shift": 0.2},
+}
+
+
+def changing(name: str, **changes: Any) -> tuple[Preparation, PreparedTable, Encoder]:
+    options = next(options for one, options in cases() if one == name)
+    preparation, prepared, _, encoder = built(name, **options, modality=changes or CHANGES[name])
+    assert preparation.modalities["x"].changes
+    return preparation, prepared, encoder
+
+
+def copies_of(features: FeatureItems, item: int) -> Tensor:
+    """`[views, ...]`: the changed copies of one item."""
+    assert features.copies is not None
+    ids = item * features.views + np.arange(features.views)
+    return torch.from_numpy(features.copies.take(ids)["hidden"])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_views_differ_from_one_another_and_from_the_item(name: str, tmp_path: Path) -> None:
+    preparation, prepared, encoder = changing(name)
+    features = features_of(encoder, preparation, prepared.inputs["x"], tmp_path, VIEWS)
+    for item in range(len(features)):
+        plain = torch.from_numpy(features.plain.take(np.array([item]))["hidden"])
+        seen = [plain[0], *copies_of(features, item)]
+        assert all(not torch.equal(a, b) for place, a in enumerate(seen) for b in seen[:place])
+    assert all(not torch.equal(copies_of(features, 0)[0], copies_of(features, 1)[k]) for k in range(VIEWS.views))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_views_are_the_same_in_any_order_and_company(name: str, tmp_path: Path) -> None:
+    preparation, prepared, encoder = changing(name)
+    source = prepared.inputs["x"]
+    assert source.keys is not None
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    features = features_of(encoder, preparation, source, tmp_path / "all", VIEWS)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    order = [2, 0]
+    taken = Chosen(source.items, np.array(order))
+    alone = features_of(
+        encoder,
+        preparation,
+        Prepared(np.arange(2), taken, [source.keys[one] for one in order]),
+        tmp_path / "two",
+        VIEWS,
+    )
+    for place, item in enumerate(order):
+        torch.testing.assert_close(copies_of(alone, place), copies_of(features, item), atol=WITHIN, rtol=0)
+
+
+class Chosen:
+    """Some of the items, in another order."""
+
+    def __init__(self, items: Any, chosen: np.ndarray) -> None:
+        self.items, self.chosen = items, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = self.items.take(self.chosen[ids])
+        return found
+
+    def lengths(self) -> np.ndarray | None:
+        lengths = self.items.lengths()
+        return None if lengths is None else lengths[self.chosen]
+
+    def item_bytes(self) -> float:
+        return float(self.items.item_bytes())
+
+
+def test_views_of_other_changes_are_others(settling: Settling, tmp_path: Path) -> None:
+    """The plain items are found again, the copies are not; more copies of the same changes are added to those known."""
+    name = "pretrained_image"
+    for changes, count, encoded in (
+        ({"brightness": 0.3}, 2, (1, 2)),
+        ({"brightness": 0.9}, 2, (0, 2)),
+        ({"brightness": 0.3}, 2, (0, 0)),
+        ({"brightness": 0.3}, 3, (0, 1)),
+        ({"flip": True, "shift": 0.1}, 1, (0, 1)),
+    ):
+        columns, recipe = table_for(name), recipe_of(name, modality=changes)
+        encode(columns, tmp_path, **recipe, training={"features": {"views": count}})
+        assert settling.taken(name) == sum(encoded) * 3, (changes, count)
+
+
+def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path: Path) -> None:
+    preparation, prepared, encoder = changing("pretrained_image")
+    source = prepared.inputs["x"]
+    features = features_of(encoder, preparation, source, tmp_path, VIEWS)
+    cached = PreparedTable(
+        {"x": Prepared(source.index, features, source.keys)}, prepared.targets, prepared.weight, prepared.rows
+    )
+    rows = np.arange(prepared.rows)
+    plain = torch.from_numpy(features.plain.take(np.arange(len(features)))["hidden"])
+    assert torch.equal(preparation.batch(cached, rows).inputs["x"].data["hidden"], plain)
+    seen: Counter[tuple[int, int]] = Counter()
+    torch.manual_seed(0)
+    for _ in range(40):
+        for item, hidden in enumerate(preparation.batch(cached, rows, augment=True).inputs["x"].data["hidden"]):
+            (view,) = [k for k, copy in enumerate(copies_of(features, item)) if torch.equal(hidden, copy)]
+            seen[item, view] += 1
+    assert len(seen) == len(features) * VIEWS.views
+    assert min(seen.values()) >= 4
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        drawn.append([preparation.batch(cached, rows, augment=True).inputs["x"].data["hidden"] for _ in range(3)])
+    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
+
+
+def test_views_are_kept_for_training_rows_only_where_there_are_changes(settling: Settling, tmp_path: Path) -> None:
+    columns, recipe = table_for("pretrained_image"), recipe_of("pretrained_image")
+    encode(columns, tmp_path, **recipe, training={"features": {"views": 5}})
+    assert settling.taken("pretrained_image") == 3
+
+
+# Rows that lack the input, and rows that share an item.
+
+
+@pytest.mark.parametrize("name", SETTLING)
+def test_missing_and_shared_rows(name: str, settling: Settling, tmp_path: Path) -> None:
+    options = next(options for one, options in cases() if one == name)
+    columns = table_for(name)
+    cells = columns[next(iter(columns))]
+    cells[1] = cells[5] = None
+    cells[2] = cells[7] = cells[0]
+    preparation, prepared = prepare(columns, **recipe_of(name, **options))
+    network = network_of(preparation).eval()
+    source = prepared.inputs["x"]
+    features = features_of(network.encoders()["x"], preparation, source, tmp_path)
+    assert settling.taken(name) == len(features) == distinct(cells)
+    cached = PreparedTable(
+        {"x": Prepared(source.index, features, source.keys)}, prepared.targets, prepared.weight, prepared.rows
+    )
+    with torch.no_grad():
+        for rows in (np.arange(ROWS), np.array([1]), np.array([7, 5, 0, 2]), np.array([5, 1])):
+            whole, settled = (network(preparation.batch(one, rows))["target"].values for one in (prepared, cached))
+            torch.testing.assert_close(settled, whole, atol=WITHIN, rtol=0)
+
+
+@pytest.mark.parametrize("name", SETTLING)
+def test_a_column_without_any_item(name: str, tmp_path: Path) -> None:
+    options = next(options for one, options in cases() if one == name)
+    preparation, _, _, encoder = built(name, **options)
+    modality = preparation.modalities["x"]
+    nothing = Prepared(np.full(3, -1), prepare(table_for(name), **recipe_of(name, **options))[1].inputs["x"].items, [])
+    for folder in (tmp_path, None):
+        found = input_features(encoder, modality, nothing, FP32, LimitOptions(), folder=folder)
+        assert found is not None
+        assert len(found.items) == 0
+
+
+def test_samples_have_what_is_tested() -> None:
+    assert set(SETTLING) >= {f"pretrained_{one}" for one in ("text", "image", "audio", "video")} | {"clip"}
