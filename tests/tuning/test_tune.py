@@ -79,6 +79,14 @@ def test_processes_share_the_trials_of_a_search(tmp_path: Path) -> None:
     assert found.recipe.fusion.name != "late"
 
 
+def test_a_failed_trial_is_told_of_on_the_page(tmp_path: Path) -> None:
+    impossible = {"name": "bottleneck", "layers": 2, "fusion_layer": 1}
+    found = run(tmp_path, space={"fusion": [impossible, "concat"]})
+    (failed,) = found.failed
+    assert "fusion_layer" in failed.reason
+    assert "fusion_layer" in (tmp_path / "tuning.html").read_text(encoding="utf-8")
+
+
 def test_where_every_trial_fails_the_reasons_are_told(tmp_path: Path) -> None:
     impossible = [{"name": "bottleneck", "layers": 2, "fusion_layer": layer} for layer in (1, 2)]
     with pytest.raises(TrainingError, match=r"none of 2 trials(.|\n)*fusion_layer"):
