@@ -12,6 +12,7 @@ from polymodal.pretrained import cut as cutting
 from polymodal.pretrained import weights
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.parts import example, layers_of, width_of
+from polymodal.pretrained.trace import ITEMS, Trace, run_without_content
 
 #: How attention is computed, by part. Texts and images are short sequences, for which plain matrix products are faster
 #: on a CPU than the fused kernel (training in bf16: 1.3-1.4 against 0.24-0.75 of fp32's speed at 65-197 tokens); sounds
@@ -38,7 +39,7 @@ class Backbone(nn.Module):
         projection = getattr(self.model, "projection", None)
         last = [one for one in projection.modules() if isinstance(one, nn.Linear)] if projection is not None else []
         self.embedding: int | None = last[-1].out_features if last else None
-        self._traces: dict[tuple[Any, ...], cutting.Trace] = {}
+        self._traces: dict[tuple[Any, ...], Trace] = {}
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -125,15 +126,15 @@ class Backbone(nn.Module):
         model = getattr(self.model, "tower", self.model)
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
-    def trace(self, inputs: dict[str, Tensor] | None = None) -> cutting.Trace:
+    def trace(self, inputs: dict[str, Tensor] | None = None) -> Trace:
         """How the network runs on inputs of these shapes; silent: of the shape that its configuration speaks of."""
-        given = example(self.model, cutting.ITEMS) if inputs is None else inputs
+        given = example(self.model, ITEMS) if inputs is None else inputs
         main = given[self.model.main_input_name]
         key = (self.cut, *(main.shape[1:] if self.model.main_input_name != "input_ids" else ()))
         if key not in self._traces:
             training = self.training
             self.eval()
-            self._traces[key] = cutting.run_without_content(self.model, self.listed(), self.cut, given)
+            self._traces[key] = run_without_content(self.model, self.listed(), self.cut, given)
             self.train(training)
         return self._traces[key]
 
