@@ -172,3 +172,13 @@ def test_pretrained_encoders_are_tuned_only_where_there_is_time() -> None:
     for seconds in (1000, None):
         choices = default_space(plan, plan, rows=100, seconds=seconds)["inputs.text.encoder"]
         assert [choice.get("tune") for choice in choices] == [None, None, "last"]
+
+
+def test_baselines_read_the_first_frozen_pretrained_encoder_that_is_offered() -> None:
+    base = Recipe.read({"inputs": {"text": "text", "a": "number"}, "outputs": {"y": "classify"}})
+    frozen = {"name": "pretrained_text", "model": "starter", "tokens": 8}
+    choices = {
+        "inputs.text.encoder": ["bag", {**frozen, "tune": "last"}, frozen],
+        "inputs.a.encoder": ["linear", "periodic"],
+    }
+    assert Space.read(choices, base).fixed_encoders() == {"inputs.text.encoder": frozen}

@@ -13,12 +13,12 @@ from polymodal.registry import components, find
 FUSIONS: list[Any] = [
     "concat",
     {"name": "late", "combine": "product"},
-    "gated",
-    "attention",
-    {"name": "hybrid", "joint": "concat"},
     "lowrank",
-    {"name": "concat", "layers": 0},
+    {"name": "hybrid", "joint": "concat"},
     "late",
+    "attention",
+    "gated",
+    {"name": "concat", "layers": 0},
 ]
 #: Tokens that a pretrained encoder gives of an item: its own summary, or neighbours averaged to so many.
 TOKENS = (1, 8)
