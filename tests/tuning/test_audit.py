@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_the_best_network_is_compared_with_the_best_single_input() -> None:
     models = FixedModels(folds, progress=QUIET)
     baselines = run_baselines(folds, progress=QUIET, models=models)
     right = {"target": np.eye(2)[bit] * 0.98 + 0.01}
-    recipe = {"inputs": {"a": {}, "b": {}}}
+    recipe: dict[str, Any] = {"inputs": {"a": {}, "b": {}}}
     network = replace(
         baselines[0], name="trial 0", kind="trial", recipe=recipe, distributions=right, score=folds.score(right)
     )
