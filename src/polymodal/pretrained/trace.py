@@ -13,7 +13,7 @@ from torch.func import functional_call
 from polymodal.errors import RecipeError
 
 #: Items of the run without content: a number that no other dimension is likely to have by chance.
-ITEMS = 3
+ITEMS = 5
 
 
 @dataclass(frozen=True)
