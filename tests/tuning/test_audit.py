@@ -50,21 +50,21 @@ def test_every_kind_of_input_is_told() -> None:
     assert found.sentence.startswith("Several inputs pay")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_copy_is_redundant_and_one_input_is_enough(seed: int) -> None:
     found = audited(all_kinds(240, seed, "abc"))
     assert verdicts(found) == {"a": ("own", []), "b": ("redundant", ["a"]), "c": ("none", [])}
     assert found.sentence.startswith("Several inputs do not pay here: a alone")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_exclusive_or_is_found(seed: int) -> None:
     found = audited(all_kinds(240, seed, "cde"))
     assert verdicts(found) == {"c": ("none", []), "d": ("together", ["e"]), "e": ("together", ["d"])}
     assert found.values["d + e"].value > 0.5, "of one bit"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_in_noise_nothing_is_found(seed: int) -> None:
     draw = np.random.default_rng(seed)
     inputs = {name: draw.normal(size=(120, 3)) for name in "abc"}
