@@ -117,7 +117,7 @@ def ending(found: Tuning) -> list[RenderableType]:
     if len(found.objectives) > 1:
         lines.append(f"front of {', '.join(found.objectives)}: {', '.join(one.name for one in found.front)}")
     for output in found.audit.outputs.values():
-        lines += ["", *(one.sentence for one in output.inputs), output.sentence]
+        lines += ["", *(f"{one.name}  {one.sentence}" for one in output.inputs), output.sentence]
     lines += [f"note  {note}" for note in found.audit.notes]
     lines += [f"note  {attempt.name}: {attempt.reason}" for attempt in found.failed[:5]]
     lines.append(f"\nmodel {found.folder / 'best'}   report {found.folder / 'tuning.html'}")

@@ -62,20 +62,19 @@ def board(entries: Sequence[Entry], folds: Folds) -> Table:
     if not metric.greater_is_better:
         title += " (less is better)"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in ("score", "interval", "s", "parameters", "MiB", "ms a row"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for heading, width in (("score", 5), ("interval", 14), ("s", 4), ("MiB", 4), ("ms", 4)):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
     table.add_column("what", overflow="fold")
     varied = _varied(trials)
     for entry in shown:
         one, changes = entry.candidate, {path: entry.changes[path] for path in varied if path in entry.changes}
         found = one.metrics.get(folds.output, {}).get(metric.name, {})
         table.add_row(
-            Text(cut(one.name, 24)),
+            Text(cut(one.name, 40)),
             Text(score(own_direction(one.score, folds))),
             Text(interval(found.get("low"), found.get("high")) if found.get("low") is not None else ""),
             Text(f"{one.seconds:.1f}"),
-            Text(f"{one.parameters:,}" if one.parameters else ""),
             Text(f"{one.size_mib:.1f}" if one.parameters else ""),
             Text("" if one.latency_ms is None else f"{one.latency_ms:.1f}"),
             Text(f"cut short after {one.folds}" if entry.status == "pruned" else summary(changes)),

@@ -29,6 +29,7 @@ from polymodal.tuning.findings import Audit
 from polymodal.tuning.finish import finish
 from polymodal.tuning.fixed import FixedModels
 from polymodal.tuning.folds import Folds
+from polymodal.tuning.job import FILE as SEARCH
 from polymodal.tuning.job import Job, shareable, start
 from polymodal.tuning.leaderboard import SHOWN, Entry, entries_json, own_direction, ranked
 from polymodal.tuning.pareto import OBJECTIVES, check_objectives, pareto
@@ -148,6 +149,8 @@ def tune(
     check_objectives(objectives)
     _check_counts(trials, seconds, jobs)
     begun, shown, folder = time.time(), Progress(progress), Path(out)
+    if resume and space is None and (folder / SEARCH).is_file():
+        space = Job.read(folder).space  # what the default is follows from the time, which may be another now
     table, job = _describe(data, target, recipe, settings, space, folds, seconds, objectives, root, seed)
     divided, dimensions = job.open(table)
     job = start(job, folder, resume=resume)
