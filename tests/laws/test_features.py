@@ -44,6 +44,8 @@ WAYS: list[dict[str, Any]] = [
     {"tune": "lora", "layers": 1},
 ]
 FP32 = FeatureOptions(format="fp32")
+#: Of options whose ranges lead to no value that matters here.
+OTHER_VALUES: dict[str, list[Any]] = {"max_tokens": [6]}
 VIEWS = FeatureOptions(format="fp32", views=3)
 
 
@@ -121,9 +123,9 @@ class Settling:
         counting.counted = True  # type: ignore[attr-defined]
         return counting
 
-    def taken(self, name: str) -> int:
-        """The items since the last call."""
-        found = self.items[SETTLING[name].__name__]
+    def taken(self, *names: str) -> int:
+        """The items of these encoders since the last call."""
+        found = sum(self.items[SETTLING[name].__name__] for name in names)
         self.items.clear()
         return found
 
@@ -312,7 +314,7 @@ def test_whatever_changes_a_prepared_item_changes_its_feature(name: str, settlin
     for option in modality.Options.model_fields:
         if option in ("name", "checkpoint", "vocabulary"):
             continue
-        for value in list(alternatives(modality.Options, option, {}))[:2]:
+        for value in [*alternatives(modality.Options, option, {})][:2] + OTHER_VALUES.get(option, []):
             recipe = recipe_of(name, modality={option: value})
             try:
                 changed = prepare(columns, **recipe)[1].inputs["x"]
