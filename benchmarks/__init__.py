@@ -12,6 +12,8 @@ BENCHMARKS = (
     "frame_sampling",
     "log_mel",
     "epochs",
+    "feature_cache",
+    "last_layers",
     "transformers_trainer",
     "ludwig_library",
 )

@@ -186,7 +186,7 @@ def test_encoding_takes_nothing_from_the_random_numbers_of_training(tmp_path: Pa
 
 # The same training with and without.
 
-TUNED = {
+TUNED: dict[str, dict[str, Any]] = {
     "frozen": {},
     "tokens": {"tokens": None},
     "last": {"tune": "last", "layers": 1},
