@@ -64,10 +64,10 @@ def run(smallest: bool) -> Record:
                 for title, kept in zip(pair, (True, False), strict=True):
                     contest(title, experiment, kept, place / f"features{number}{precision}")
         interleaved(record, contestants, rounds, warm=0 if smallest else 1)
-        for kept, whole in pairs:
-            record.compare(kept, whole, None if smallest else 2)
-            difference = np.abs(np.subtract(runs[kept].losses, runs[whole].losses)).max()
-            record.facts[f"{kept.removesuffix(': kept')}: largest difference of the losses"] = float(difference)
+        for ours, whole in pairs:
+            record.compare(ours, whole, None if smallest else 2)
+            difference = np.abs(np.subtract(runs[ours].losses, runs[whole].losses)).max()
+            record.facts[f"{ours.removesuffix(': kept')}: largest difference of the losses"] = float(difference)
     return record
 
 
