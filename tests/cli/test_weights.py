@@ -9,18 +9,25 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from laws.checkpoints import checkpoint
+from polymodal.cli.commands import app
 from polymodal.pretrained.presets import all_presets
 from polymodal.pretrained.starter import STARTERS, location
 
 
 def run(*arguments: str, cache: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command on a machine with empty caches whose hub refuses every connection."""
+    """`polymodal weights` on a machine with empty caches whose hub refuses every connection."""
+    return polymodal("weights", *arguments, cache=cache, status=status)
+
+
+def polymodal(*arguments: str, cache: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Any command on such a machine."""
     environment = {**os.environ, "POLYMODAL_CACHE": str(cache / "own"), "HF_HOME": str(cache / "hub")}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "COLUMNS": "200"}
     done = subprocess.run(
-        [sys.executable, "-m", "polymodal", "weights", *arguments], capture_output=True, text=True, env=environment
+        [sys.executable, "-m", "polymodal", *arguments], capture_output=True, text=True, env=environment
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done
@@ -58,3 +65,24 @@ def test_fetch_without_a_hub_says_what_to_do(tmp_path: Path) -> None:
     failed = json.loads(run("fetch", "fast", "--modality", "image", "--json", cache=tmp_path, status=2).stdout)
     assert failed["kind"] == "RecipeError"
     assert "local folder" in failed["error"]
+
+
+def test_a_preset_that_cannot_be_fetched_is_one_error_with_its_place(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    table = tmp_path / "table.csv"
+    table.write_text("note,answer\n" + "the first words,yes\nsome other words,no\n" * 20)
+    failed = polymodal("recipe", str(table), "--target", "answer", "--set", "pretrained=fast", cache=tmp_path, status=2)
+    assert failed.stdout == ""
+    assert failed.stderr.count("\n") == 1
+    assert failed.stderr.startswith("error  inputs.note.modality.checkpoint: ")
+    assert "starter" in failed.stderr
+
+
+def test_the_list_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(app, ["weights"]).output
+    for named in all_presets().values():
+        for one in named.values():
+            owner, name = one.model.split("/")
+            assert f"{owner}/" in shown
+            assert name[:25] in shown

@@ -18,10 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(weights.app, name="weights")
-app.command("tune")(tune.tune)
-app.command("compress")(compress.compress)
-
 Combine = Literal["average", "weighted", "vote", "product", "stack"]
 Data = Annotated[
     str,
@@ -226,6 +222,9 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
     emit({"comparison": found}, [grid(rows)], as_json=as_json)
 
 
+app.command("tune")(tune.tune)
+
+
 @app.command()
 def ensemble(
     members: Annotated[list[Path], typer.Argument(help="Model directories.")],
@@ -243,6 +242,10 @@ def ensemble(
     run(list(members), method=method, data=data, root=root).save(out)
     text = f"{len(members)} models combined by {method} in {out}"
     emit({"out": str(out), "members": [str(member) for member in members], "method": method}, [text], as_json=as_json)
+
+
+app.command("compress")(compress.compress)
+app.add_typer(weights.app, name="weights")
 
 
 @app.command()

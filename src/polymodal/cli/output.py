@@ -10,12 +10,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from polymodal.artefact import json_ready
-
 
 def emit(value: dict[str, Any], shown: list[RenderableType], *, as_json: bool) -> None:
     """Print `value` as one JSON object, or `shown` for people."""
     if as_json:
+        from polymodal.artefact import json_ready
+
         sys.stdout.write(json.dumps(json_ready(value), ensure_ascii=False) + "\n")
         return
     console = Console()
@@ -41,6 +41,11 @@ def grid(rows: list[dict[str, Any]]) -> RenderableType:
     if len(rows) > 50:
         table.caption = f"and {len(rows) - 50} more rows; write them all with --out"
     return table
+
+
+def narrow() -> bool:
+    """Whether the terminal is too narrow for long names beside other columns."""
+    return Console().width < 110
 
 
 def scores_grid(scores: dict[str, dict[str, Any]]) -> RenderableType:

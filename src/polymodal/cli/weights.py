@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from polymodal.cli.output import emit, grid
+from polymodal.cli.output import emit, grid, narrow
 
 app = typer.Typer(help="List presets and starter weights of pretrained encoders, and fetch them.")
 
@@ -20,7 +20,13 @@ def weights(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     presets, starters = preset_rows(), starter_rows()
-    shown = [grid([_short(row) for row in presets]), "", grid([_short(row) for row in starters])]
+    shown = [
+        "[bold]Presets[/bold], fetched from the hub when first used (--set pretrained=fast)",
+        grid([_short(row) for row in presets]),
+        "",
+        "[bold]Starter weights[/bold], which packages carry (--set pretrained=starter)",
+        grid([_short(row) for row in starters]),
+    ]
     emit({"presets": presets, "starter": starters}, shown, as_json=as_json)
 
 
@@ -100,10 +106,11 @@ def starter_rows() -> list[dict[str, Any]]:
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     """What people want to see of a row."""
-    named = {"modality": row["modality"], "name": row["name"]}
+    facts = {"reads": row["modality"], "name": row["name"].removeprefix("starter/")}
+    facts |= {"MB": row["megabytes"], "licence": row["licence"]}
     if "package" in row:
         state = ("checked" if row["checked"] else "installed") if row["installed"] else "not installed"
-        return {**named, "package": row["package"], "licence": row["licence"], "MB": row["megabytes"], "state": state}
-    model = f"{row['model']}@{row['revision'][:8]}" if row["revision"] else f"{row['model']} (unverified)"
-    state = "here" if row["folder"] else "not fetched"
-    return {**named, "model": model, "licence": row["licence"], "MB": row["megabytes"], "state": state}
+        return {**facts, "state": state, "package": row["package"]}
+    model = row["model"] if row["revision"] else f"{row['model']} (unverified)"
+    model = model.replace("/", "/\n") if narrow() else model
+    return {**facts, "here": "yes" if row["folder"] else "no", "model": model}
