@@ -61,9 +61,9 @@ class Estimate:
         return (
             f"\nrows {rows}\n{_counted(self.parameters, self.trainable, self.encoders)}\n"
             f"training memory {self.training_mib:,.0f} MiB\n"
-            f"preparation {_duration(self.preparation_seconds)}{encoding}   "
-            f"one epoch {_duration(self.epoch_seconds)}   "
-            f"at most {self.epochs} epochs, {_duration(self.epochs * self.epoch_seconds)}"
+            f"once, then kept: preparation {_duration(self.preparation_seconds)}{encoding}\n"
+            f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
+            f"{_duration(self.epochs * self.epoch_seconds)}"
             + (f"\n{self.faults} cells of the first {SAMPLE_ROWS} rows cannot be used" if self.faults else "")
         )
 

@@ -14,6 +14,7 @@ from polymodal.data.faults import Faults
 from polymodal.data.prepared import Prepared
 from polymodal.data.table import Table
 from polymodal.errors import DataError, RecipeError
+from polymodal.estimate import describe_trainable
 from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate_network
 from polymodal.features import input_features
 from polymodal.model import Model, make_network
@@ -164,12 +165,15 @@ def train_model(
     resume: bool = False,
     progress: Progress,
     title: str = "train",
+    tell: bool = False,
 ) -> Model:
     """Train a network on the experiment's training part and choose its weights on the validation part.
 
     With privileged inputs, a teacher that sees them is trained first, and the model learns from its decisions too; or
     the teacher is a saved model.
     The caller's random state is left as it was; the returned recipe says how it was computed.
+
+    tell: say before training how much of the network learns, where not all of it does
     """
     keep_freed_memory()
     lessons: Lessons | None = None
@@ -186,6 +190,8 @@ def train_model(
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, experiment.preparation, pretrained=True)
         freeze_parts(network, recipe.training)
+        if tell and any(not parameter.requires_grad for parameter in network.parameters()):
+            progress.say(describe_trainable(network))
         splits = feature_splits(experiment, network, progress)
         with progress.task(title, 1) as advance:
             trainer = Trainer(

@@ -105,7 +105,7 @@ def run_plan(
     with scratch() as place:
         experiment = prepare_experiment(plan.recipe, parts, folder=place, cache=media_folder(), progress=progress)
         prepared = time.perf_counter()
-        model = train_model(experiment, folder=folder, memory=memory, resume=resume, progress=progress)
+        model = train_model(experiment, folder=folder, memory=memory, resume=resume, progress=progress, tell=True)
         score_model(experiment, model, memory=memory, progress=progress)
         model.run |= _facts(plan, experiment, model)
         model.run["seconds"] |= {
@@ -153,8 +153,7 @@ def _write_run(folder: Path, experiment: Experiment, model: Model) -> None:
 def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
     """The recipe of any form in which it may be given, with `settings` on top."""
     if isinstance(recipe, Recipe):
-        # Only what was given is handed on, so that silent values still follow from the data and the size.
-        return Recipe.read(recipe.model_dump(mode="json", exclude_unset=True), settings) if settings else recipe
+        return Recipe.read(recipe.given(), settings) if settings else recipe
     return Recipe.read(recipe if recipe is not None else {}, settings)
 
 

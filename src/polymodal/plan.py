@@ -165,18 +165,21 @@ def _complete_input(name: str, spec: InputSpec, recipe: Recipe, samples: _Sample
             f"inputs.{name}.columns", f"an input of {modality.name} reads one column; make an input of each"
         )
     roles += [Role(column, "input", modality.name, reason, name) for column in spec.columns]
-    encoder = spec.encoder or _silent_encoder(modality.name, recipe)
+    encoder = spec.encoder or silent_encoder(modality.name, recipe)
     modality = _prescribed(name, modality, encoder, recipe.size)
-    try:
-        modality = _resolved(modality, recipe.size, [samples[column] for column in spec.columns])
-    except RecipeError as error:
-        raise error.under(f"inputs.{name}.modality") from None
+    modality = _resolved(name, modality, recipe.size, [samples[column] for column in spec.columns])
     return spec.model_copy(update={"modality": modality, "encoder": encoder})
 
 
-def _silent_encoder(modality: str, recipe: Recipe) -> Options:
-    """The encoder where the recipe names none: a pretrained one if the recipe wants that and there is one."""
+def silent_encoder(modality: str, recipe: Recipe) -> Options:
+    """The encoder where the recipe names none: a pretrained one if the recipe wants that and there is one.
+
+    No starter checkpoint reads clips: their frames are read as images.
+    """
     pretrained = components("encoder").get(f"pretrained_{modality}")
+    if modality == "video" and recipe.pretrained == "starter":
+        clip: Options = find("encoder", "clip").Options(frames={"name": "pretrained_image", "model": "starter"})
+        return clip
     if recipe.pretrained != "none" and pretrained is not None:
         options: Options = pretrained.Options(model=recipe.pretrained)
         return options
@@ -249,18 +252,25 @@ def _infer_inputs(recipe: Recipe, samples: _Samples, taken: set[str], roles: lis
                 if len(names) == 1
                 else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
             )
-            encoder = _silent_encoder(kind, recipe)
+            encoder = silent_encoder(kind, recipe)
             modality = _prescribed(name, component.Options(), encoder, recipe.size)
-            modality = _resolved(modality, recipe.size, [samples[column] for column in names])
+            modality = _resolved(name, modality, recipe.size, [samples[column] for column in names])
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
             roles += [Role(column, "input", kind, reason, name) for column, reason in group]
     return inputs
 
 
-def _resolved(modality: Options, size: Size, samples: list[ColumnSample]) -> Options:
-    """The options with what follows from the size dial, then with what follows from the data."""
+def _resolved(name: str, modality: Options, size: Size, samples: list[ColumnSample]) -> Options:
+    """The options with what follows from the size dial, then with what follows from the data.
+
+    Raises:
+        RecipeError: an option cannot be so, or a checkpoint is not reached.
+    """
     at_size = modality.at_size(size) if isinstance(modality, Sized) else modality
-    resolved: Options = find("modality", modality.name).resolve(at_size, samples)
+    try:
+        resolved: Options = find("modality", modality.name).resolve(at_size, samples)
+    except RecipeError as error:
+        raise error.under(f"inputs.{name}.modality") from None
     return resolved
 
 

@@ -12,8 +12,10 @@ from polymodal.data import synthetic
 from polymodal.data.synthetic_events import planted_sounds
 from polymodal.data.table import open_table
 from polymodal.errors import DataError, RecipeError
-from polymodal.plan import Plan, complete_schedule, make_plan
-from polymodal.recipe.recipe import Recipe
+from polymodal.fit import as_recipe
+from polymodal.plan import Plan, complete_schedule, make_plan, silent_encoder
+from polymodal.recipe.recipe import InputSpec, Recipe
+from polymodal.registry import find
 
 
 def plan(columns: dict[str, list[Any]], tmp_path: Path, targets: list[str], **recipe: Any) -> Plan:
@@ -106,3 +108,26 @@ def test_nothing_moves_where_a_target_is_events_in_time(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"inputs\.sound\.modality\.trim.*events.*null"):
         plan(columns, tmp_path, ["events"], inputs=asked)
     assert plan(columns, tmp_path, ["events"], inputs={"sound": {"modality": {"name": "audio", "shift": 0.0}}})
+
+
+def test_a_recipe_with_settings_keeps_what_is_silent_silent() -> None:
+    """Else the defaults of components count as given: they would contradict the checkpoint and defy the size dial."""
+    encoder = find("encoder", "pretrained_text").Options(model="starter")
+    recipe = Recipe(inputs={"q": InputSpec(modality=find("modality", "text").Options(), encoder=encoder)})
+    changed = as_recipe(recipe, ["fusion=gated", "size=base"])
+    spec = changed.inputs["q"]
+    assert spec.modality is not None
+    assert spec.encoder is not None
+    assert spec.modality.model_fields_set == {"name"}
+    assert spec.encoder.model_fields_set == {"name", "model"}
+    assert changed.at_dial().width == 384
+    assert Recipe.read(recipe.given()) == recipe
+    assert as_recipe(changed, ["inputs.q.encoder.tokens=4"]).inputs["q"].encoder.model_dump()["tokens"] == 4
+
+
+def test_pretrained_clips_are_read_by_frames_where_only_starter_weights_are_there() -> None:
+    clip = silent_encoder("video", Recipe(pretrained="starter")).model_dump()
+    assert (clip["name"], clip["frames"]["name"], clip["frames"]["model"]) == ("clip", "pretrained_image", "starter")
+    assert silent_encoder("video", Recipe(pretrained="fast")).model_dump()["model"] == "fast"
+    assert silent_encoder("audio", Recipe(pretrained="starter")).name == "pretrained_audio"
+    assert silent_encoder("number", Recipe(pretrained="starter")).name == "linear"

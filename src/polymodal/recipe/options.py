@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,3 +40,15 @@ class Sized(Strict):
                 continue
             values[name] = extra["sizes"][size]  # type: ignore[index, call-overload]
         return self.model_copy(update=values)
+
+
+def given(value: Any) -> Any:
+    """What was given of options, or of a mapping or list of them, as plain values; a component keeps its name."""
+    if isinstance(value, BaseModel):
+        said = {key: given(getattr(value, key)) for key in type(value).model_fields if key in value.model_fields_set}
+        return {"name": value.name, **said} if isinstance(value, Options) else said
+    if isinstance(value, Mapping):
+        return {key: given(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [given(one) for one in value]
+    return value

@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 from polymodal.errors import RecipeError, nearest
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
-from polymodal.recipe.options import Options, Size, Sized, Strict, sized
+from polymodal.recipe.options import Options, Size, Sized, Strict, given, sized
 from polymodal.recipe.problems import recipe_error
 from polymodal.recipe.slots import Slot
 from polymodal.recipe.training import TrainingOptions
@@ -109,6 +109,11 @@ class Recipe(Sized):
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, with every key."""
         return self.model_dump(mode="json")
+
+    def given(self) -> dict[str, Any]:
+        """What was said of the recipe, as plain values: what is silent still follows from the data and the size."""
+        said: dict[str, Any] = given(self)
+        return said
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
