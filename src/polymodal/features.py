@@ -43,12 +43,14 @@ class FeatureItems:
 
     plain: one for each item; copies: of randomly changed items, `views` for each, or None
     format: of `hidden`; bf16 lies in the arrays as uint16
+    whole: fields that are one for an item; in the arrays each of its records repeats them
     """
 
     plain: Items
     copies: Items | None
     views: int
     format: str
+    whole: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.plain)
@@ -64,7 +66,7 @@ class FeatureItems:
         return self.plain.item_bytes()
 
     def tensors(self, ids: np.ndarray, *, changed: bool = False) -> dict[str, Tensor]:
-        """What the encoder goes on from: `hidden [n, longest, width]` fp32, `length [n]`, perhaps `times`.
+        """What the encoder goes on from: `hidden [n, longest, width]` fp32, `length [n]`, and the settled fields.
 
         changed: take one of each item's randomly changed copies, drawn from torch's global generator
         """
@@ -76,7 +78,7 @@ class FeatureItems:
         tensors = {name: torch.from_numpy(array) for name, array in taken.items()}
         if self.format == "bf16":
             tensors["hidden"] = tensors["hidden"].view(torch.bfloat16).float()
-        return tensors
+        return tensors | {name: tensors[name][:, 0] for name in self.whole}
 
 
 def number_format(options: FeatureOptions) -> str:
@@ -132,7 +134,7 @@ def input_features(
         changes = modality.options.model_dump_json(exclude={"checkpoint"})
         keys = [content_key(source.keys[item] + f" view {view} of {changes}".encode()) for item, view in made]
         copies = run.kept(store, keys, made)
-    return Prepared(source.index, FeatureItems(plain, copies, count, run.format), source.keys)
+    return Prepared(source.index, FeatureItems(plain, copies, count, run.format, tuple(settled.items)), source.keys)
 
 
 @dataclass
@@ -149,7 +151,7 @@ class _Run:
     @property
     def layout(self) -> Layout:
         hidden = ("uint16" if self.format == "bf16" else "float32", (self.settled.width,))
-        return {"hidden": hidden, **({"times": ("float32", ())} if self.settled.timed else {})}
+        return {"hidden": hidden, **self.settled.records, **self.settled.items}
 
     def kept(self, store: MediaStore | None, keys: list[bytes], made: Sequence[tuple[int, int | None]]) -> Items:
         """The features named `keys` of `made` (item, number of the changed copy or None), computed where not known."""
@@ -204,8 +206,12 @@ class _Run:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.format == "bf16"):
             found = self.encoder.settle(data)
         self.encoder.train(training)
-        hidden = found["hidden"].to(torch.bfloat16).view(torch.uint16) if self.format == "bf16" else found["hidden"]
-        arrays = {"hidden": hidden.numpy()} | ({"times": found["times"].numpy()} if self.settled.timed else {})
+        longest = found["hidden"].shape[1]
+        for name in self.settled.items:
+            found[name] = found[name].unsqueeze(1).expand(-1, longest, *found[name].shape[1:])
+        if self.format == "bf16":
+            found["hidden"] = found["hidden"].to(torch.bfloat16).view(torch.uint16)
+        arrays = {name: found[name].numpy() for name in self.layout}
         return [
             {name: array[row, :length] for name, array in arrays.items()}
             for row, length in enumerate(found["length"].tolist())

@@ -159,7 +159,7 @@ def test_settled_items_go_on_to_what_whole_ones_do(name: str, options: dict[str,
         times = encoder.times(data, wanted.shape[1])
         found = encoder.settle(data)
         assert found["hidden"].shape[-1] == settled.width
-        assert ("times" in found) == settled.timed
+        assert found.keys() == {"hidden", "length", *settled.records, *settled.items}
         for given in (found, kept.tensors(np.arange(len(kept)))):
             features, real = encoder(given)
             longest = min(features.shape[1], wanted.shape[1])
@@ -171,6 +171,30 @@ def test_settled_items_go_on_to_what_whole_ones_do(name: str, options: dict[str,
                 own = encoder.times(given, features.shape[1])
                 assert own is not None
                 torch.testing.assert_close(own[:, :longest][real], times[:, :longest][real], atol=WITHIN, rtol=0)
+
+
+@pytest.mark.parametrize("folder", [None, "store"])
+@pytest.mark.parametrize(
+    ("name", "options"), cases(), ids=[f"{name}-{place}" for place, (name, _) in enumerate(cases())]
+)
+def test_what_is_settled_beside_hidden_states_is_given_back_exactly(
+    name: str, options: dict[str, Any], folder: str | None, tmp_path: Path
+) -> None:
+    preparation, prepared, _, encoder = built(name, **options)
+    settled = encoder.settled()
+    assert settled is not None
+    found = encoder.settle(whole_batch(preparation, prepared).inputs["x"].data)
+    kept = features_of(encoder, preparation, prepared.inputs["x"], tmp_path / folder if folder else None)
+    given = kept.tensors(np.arange(len(kept)))
+    assert given.keys() == found.keys()
+    assert torch.equal(given["length"], found["length"])
+    for name, (dtype, shape) in settled.items.items():
+        assert given[name].dtype == found[name].dtype == getattr(torch, dtype)
+        assert given[name].shape == (len(kept), *shape)
+        assert torch.equal(given[name], found[name])
+    for name in settled.records:
+        for item, length in enumerate(found["length"].tolist()):
+            assert torch.equal(given[name][item, :length], found[name][item, :length])
 
 
 @pytest.mark.parametrize("name", SETTLING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -107,14 +108,14 @@ def test_what_settles_gives_the_same_features_and_times(modality: str, tune: str
         expected, mask = encoder(data)
         kept = encoder.settle(data)
         assert kept["hidden"].shape[2] == settled.width
-        assert ("times" in kept) == settled.timed
-        found, found_mask = encoder(trimmed(kept))
+        assert kept.keys() == {"hidden", "length", *settled.records, *settled.items}
+        found, found_mask = encoder(trimmed(kept, settled.items))
     length = found.shape[1]
     assert torch.equal(mask[:, :length], found_mask)
     assert not bool(mask[:, length:].any())
     same = mask[:, :length].unsqueeze(-1)
     torch.testing.assert_close(found * same, expected[:, :length] * same, rtol=0, atol=1e-5)
-    before, after = encoder.times(data, length), encoder.times(trimmed(kept), length)
+    before, after = encoder.times(data, length), encoder.times(trimmed(kept, settled.items), length)
     assert (before is None) == (after is None)
     if before is not None and after is not None:
         torch.testing.assert_close(after[found_mask], before[found_mask])
@@ -130,19 +131,22 @@ def test_texts_of_every_kind_go_on_from_settled_layers(kind: str, tune: str) -> 
     preparation, prepared = prepare(columns, inputs=inputs, outputs={"y": "regress"})
     encoder = encoder_of(make_network(preparation.recipe, preparation, pretrained=True)).eval()
     data = whole_batch(preparation, prepared).inputs["t"].data
+    settled = encoder.settled()
+    assert settled is not None
     with torch.no_grad():
         expected, mask = encoder(data)
-        found, found_mask = encoder(trimmed(encoder.settle(data)))
+        found, found_mask = encoder(trimmed(encoder.settle(data), settled.items))
     assert torch.equal(mask, found_mask)
     assert found.shape[2] == encoder.width
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def trimmed(kept: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As a batch from the store: each item cut to its length, then padded with zeros to the longest."""
+def trimmed(kept: dict[str, Tensor], whole: Iterable[str] = ()) -> dict[str, Tensor]:
+    """As a batch from the store: each item cut to its length, then padded with zeros to the longest; `whole` fields are
+    as they are."""
     longest = int(kept["length"].max())
-    found = {"length": kept["length"]}
-    for name in kept.keys() - {"length"}:
+    found = {name: kept[name] for name in ("length", *whole)}
+    for name in kept.keys() - found.keys():
         values = kept[name][:, :longest].clone()
         for item, length in enumerate(kept["length"].tolist()):
             values[item, length:] = 0

@@ -260,7 +260,7 @@ def test_frames_of_a_frozen_image_encoder_are_settled(temporal):
     data = clips(3, 1, 2)
     settled = encoder.settled()
     assert settled is not None
-    assert settled.timed
+    assert settled.records == {"times": ("float32", ())}
     kept = encoder.settle(data)
     assert kept["hidden"].shape == (3, 3, settled.width)
     assert kept.keys() == {"hidden", "times", "length"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -13,17 +15,23 @@ class EncoderOptions(Options, Sized):
     """Base of every encoder's options."""
 
 
+#: By name of a field, its type (as numpy names it) and the shape of one entry.
+Fields = Mapping[str, tuple[str, tuple[int, ...]]]
+
+
 class Settled(NamedTuple):
     """The layers of an encoder below the lowest that learns.
 
     name: what tells them from others: their kind, the options that matter, and a hash of their weights
     width: n of the `hidden [items, length, n]` that they give
-    timed: whether they give `times` as well
+    records: what else they give of each hidden state, `[items, length, *shape]`
+    items: what else they give of each item, `[items, *shape]`
     """
 
     name: str
     width: int
-    timed: bool = False
+    records: Fields = MappingProxyType({})
+    items: Fields = MappingProxyType({})
 
 
 class Encoder(nn.Module):
@@ -67,8 +75,8 @@ class Encoder(nn.Module):
     def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the layers below the lowest trainable one make of prepared items.
 
-        Returns `hidden [items, length, n]`, padded behind each item's `length [items]`, and where it is timed
-        `times [items, length]` fp32. Only where `settled` is not None.
+        Returns `hidden [items, length, n]`, padded behind each item's `length [items]`, and the fields that `settled`
+        names, under their names. Only where `settled` is not None.
         """
         raise NotImplementedError(type(self).__name__)
 

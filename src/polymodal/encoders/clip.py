@@ -122,7 +122,7 @@ class Clip(Encoder):
         below = self.frames.settled()
         if below is None or any(parameter.requires_grad for parameter in self.frames.parameters()):
             return None
-        return Settled(f"frames, {below.name}", self.frames.width, timed=True)
+        return Settled(f"frames, {below.name}", self.frames.width, records={"times": ("float32", ())})
 
     def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"hidden": self._summaries(data), "length": data["length"], "times": data["times"]}

@@ -20,6 +20,8 @@ from polymodal.recipe.options import sized
 
 #: The tensor that holds an item's content, by modality; all others of an item are about it, as its length.
 CONTENT = {"text": "values", "image": "pixels", "video": "pixels", "audio": "values"}
+#: Before the name of a prepared item's tensor that is kept beside hidden states.
+OF_ITEM = "item."
 
 
 class PretrainedOptions(EncoderOptions):
@@ -126,8 +128,10 @@ class PretrainedEncoder(Encoder):
         where = f"tokens {self.options.tokens}" if self.frozen else f"cut {self.backbone.cut} of {self.backbone.depth}"
         name = f"{self.options.name}\n{kept}\n{where}\n{self._fingerprint.of(self._still())}"
         if self.frozen:
-            return Settled(name, self.width, self.timed)
-        return Settled(name, self.backbone.cut_width, self._about_kept())
+            return Settled(name, self.width, records={"times": ("float32", ())} if self.timed else {})
+        about = {OF_ITEM + field: tensor for field, tensor in self._about().items()}
+        items = {field: (str(one.dtype).removeprefix("torch."), tuple(one.shape[1:])) for field, one in about.items()}
+        return Settled(name, self.backbone.cut_width, items=items)
 
     def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         inputs = self.inputs(data)
@@ -139,7 +143,7 @@ class PretrainedEncoder(Encoder):
                 return found if times is None else found | {"times": times.float()}
             hidden = self.backbone.lower(inputs)
         found = {"hidden": hidden, "length": self.backbone.lengths(inputs, hidden.shape[1])}
-        return found | {"times": self._about(data, hidden.shape[1])} if self._about_kept() else found
+        return found | {OF_ITEM + field: data[field] for field in self._about()}
 
     def rates(self) -> dict[nn.Parameter, float]:
         return tuning.rates(self.backbone, self.options)
@@ -161,38 +165,16 @@ class PretrainedEncoder(Encoder):
         held = [*self.named_parameters(), *self.named_buffers()]
         return {name: tensor for name, tensor in held if id(tensor) not in above and not tensor.requires_grad}
 
-    # What is known of an item besides its content lies in the settled `times` where hidden states go on: the numbers
-    # in the order of their names, one in each place, behind them zeros.
-
-    def _about_kept(self) -> bool:
-        """Whether something must be known of an item that its number of hidden states does not tell."""
-        one = self._one()
-        return len(one) > 1 and not (self.modality == "text" and "attention_mask" in self._one_inputs())
-
-    def _about(self, data: dict[str, Tensor], length: int) -> Tensor:
-        kept = torch.zeros(len(data["length"]), length)
-        start = 0
-        for name, example in self._about_shapes().items():
-            values = data[name].flatten(1).float() if data[name].ndim > 1 else data[name].float().unsqueeze(1)
-            kept[:, start : start + values.shape[1]] = values
-            start += example.numel()
-        return kept
-
-    def _about_shapes(self) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in sorted(self._one().items()) if name != CONTENT[self.modality]}
+    def _about(self) -> dict[str, Tensor]:
+        """What must be known of an item, besides its hidden states and their number, to go on from them: an example."""
+        if self.modality == "text" and "attention_mask" in self._one_inputs():
+            return {}
+        return {name: tensor for name, tensor in self._one().items() if name != CONTENT[self.modality]}
 
     def _blank(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """Prepared items without content, of what `settle` gave."""
         count = len(data["hidden"])
-        items: dict[str, Tensor] = {}
-        if self._about_kept():
-            start = 0
-            for name, example in self._about_shapes().items():
-                values = data["times"][:, start : start + example.numel()].to(example.dtype)
-                items[name] = values.reshape(count, *example.shape[1:])
-                start += example.numel()
-        elif "length" in self._one():
-            items["length"] = data["length"]
+        items = {name: data[OF_ITEM + name] for name in self._about()} or {"length": data["length"]}
         name = CONTENT[self.modality]
         content = self._one()[name]
         if self.modality in ("text", "audio"):
