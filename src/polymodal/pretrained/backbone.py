@@ -24,6 +24,7 @@ class Backbone(nn.Module):
     """The encoder of a checkpoint, built from its card alone; `load` takes over its weights.
 
     part: which part of a model with several is meant: `text`, `image`, `audio` or `video`
+    layers: of hierarchical networks stages or blocks, from the bottom
     depth: number of its layers; `cut`: how many of them, from the bottom, do not learn (all: nothing does)
     width: of its hidden states; `embedding`: of its projection into a space shared with another modality, if it has one
     """
@@ -34,17 +35,14 @@ class Backbone(nn.Module):
         self.model: Any = weights.build(card, part, ATTENTION[part])
         self.model.requires_grad_(False)
         self.width: int = width_of(self.model.config)
+        self.layers: list[nn.Module] = layers_of(self.model)
         self.depth: int = max(1, len(self.layers))
         self.cut = self.depth
         projection = getattr(self.model, "projection", None)
         last = [one for one in projection.modules() if isinstance(one, nn.Linear)] if projection is not None else []
         self.embedding: int | None = last[-1].out_features if last else None
         self._traces: dict[tuple[Any, ...], Trace] = {}
-
-    @property
-    def layers(self) -> list[nn.Module]:
-        """Its layers (of hierarchical networks: stages or blocks), from the bottom."""
-        return layers_of(self.model)
+        self._settled: int | None = None
 
     def load(self) -> None:
         """Take over the weights of the checkpoint.
@@ -56,11 +54,16 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:
         """Only what learns is ever in training mode: below the cut, no dropout and no new batch statistics."""
-        super().train(mode and self.cut == 0)
-        if mode and 0 < self.cut < self.depth:
-            self.training = True
-            for layer in self.layers[self.cut :]:
-                layer.train()
+        if self.cut == 0:
+            super().train(mode)
+            return self
+        if self._settled != self.cut:  # once: there may be thousands of modules
+            super().train(False)
+            self._settled = self.cut
+        learning = self.layers[self.cut :]
+        for layer in learning:
+            layer.train(mode)
+        self.training = mode and bool(learning)
         return self
 
     def whole(self, inputs: dict[str, Tensor]) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polymodal.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.adapters import renew_magnitudes, with_base_layers
@@ -27,6 +29,10 @@ ALWAYS = {
 }
 #: Random numbers that are repeated to fill the matrices of a network whose weights come later.
 FILL = 2**16
+#: Bytes of weights that a process keeps at most for the next network with the same checkpoint.
+KEPT = 2**30
+
+_kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
 
 def build(card: Card, part: str, attention: str | None) -> Any:
@@ -70,16 +76,54 @@ def build(card: Card, part: str, attention: str | None) -> Any:
 def load(model: nn.Module, card: Card, part: str) -> None:
     """Take over the checkpoint's weights.
 
+    Parameters that do not learn share their memory with other networks of this process, so nothing may write into
+    them; what learns, and every buffer, is the network's own.
+
     Raises:
         RecipeError: they cannot be reached, are not safetensors, or the network needs some that are not there.
     """
+    shares = any(not parameter.requires_grad for parameter in model.parameters())
+    taken = with_base_layers(pretrained(card, part, keep=shares), model)
+    state = {name: held for name, held in model.state_dict(keep_vars=True).items() if "lora_" not in name}
+    if state.keys() != taken.keys():
+        raise RuntimeError(f"the network and its weights differ in {sorted(state.keys() ^ taken.keys())}")
+    still = {name for name, held in state.items() if isinstance(held, nn.Parameter) and not held.requires_grad}
+    shared = {id(taken[name]): nn.Parameter(taken[name], requires_grad=False) for name in still}
+    model.load_state_dict({name: shared[id(taken[name])] for name in still}, strict=False, assign=True)
+    model.load_state_dict({name: taken[name] for name in taken.keys() - still}, strict=False)
+    renew_magnitudes(model)
+
+
+def pretrained(card: Card, part: str, *, keep: bool) -> dict[str, Tensor]:
+    """The weights of the card's network for `part`, by their names in it; they are shared, to be read only.
+
+    keep: for whoever asks next; those last asked for stay in memory, `KEPT` bytes of them at most, and are given again
+        as long as their files and they themselves are unchanged
+
+    Raises:
+        RecipeError: as `load`.
+    """
+    folder = weights_folder(card)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise RecipeError("model", f"{card.model} has no weights as safetensors, the only format that is read")
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
+    key = (part, str(folder), json.dumps(card.to_dict(), sort_keys=True), *facts)
+    found = _kept.pop(key, None)
+    if found is None or any(tensor._version for tensor in found.values()):
+        found = _read(folder, card, part)
+    if keep:
+        _kept[key] = found
+    while sum(tensor.nbytes for one in _kept.values() for tensor in one.values()) > KEPT:
+        del _kept[next(iter(_kept))]
+    return found
+
+
+def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
     from transformers import AutoModel
 
-    folder = weights_folder(card)
-    if not list(folder.glob("*.safetensors")):
-        raise RecipeError("model", f"{card.model} has no weights as safetensors, the only format that is read")
     try:
-        with _quiet():
+        with _quiet(), torch.random.fork_rng(devices=[]):  # what a checkpoint lacks is drawn
             whole, found = AutoModel.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
@@ -93,12 +137,8 @@ def load(model: nn.Module, card: Card, part: str) -> None:
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise RecipeError("model", f"{card.model} has no weights for {', '.join(missing[:5])}{more}")
-    taken = with_base_layers({name: tensor.detach() for name, tensor in weights.items()}, model)
-    own = {name for name in model.state_dict() if "lora_" not in name}
-    if own != taken.keys():
-        raise RuntimeError(f"the network and its weights differ in {sorted(own ^ taken.keys())}")
-    model.load_state_dict(taken, strict=False)
-    renew_magnitudes(model)
+    own = {id(tensor): tensor.detach().clone(memory_format=torch.contiguous_format) for tensor in weights.values()}
+    return {name: own[id(tensor)] for name, tensor in weights.items()}
 
 
 def _fill(model: nn.Module) -> None:

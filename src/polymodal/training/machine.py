@@ -66,7 +66,8 @@ def choose(
 
     Each candidate is timed on the same copy in turn, several rounds, and the medians compared; bf16 and more threads
     must win by 10 % to be taken. The choice is kept in `memory` per machine and network, so that a second run of the
-    same recipe computes the same way. Parameters and random state of the caller are untouched.
+    same recipe computes the same way. Parameters and random state of the caller are untouched; the copy shares those
+    that do not learn.
     """
     cores = len(_cores())
     threads = [options.threads] if options.threads != "auto" else sorted({1, min(cores, 8)})
@@ -78,7 +79,7 @@ def choose(
     known = _remembered(memory).get(key)
     if known:
         return Machine(**known)
-    trial = copy.deepcopy(network)
+    trial = copy.deepcopy(network, {id(one): one for one in network.parameters() if not one.requires_grad})
     random_state = torch.get_rng_state()
     times: dict[Machine, list[float]] = {candidate: [] for candidate in candidates}
     for attempt in range(6):

@@ -1,0 +1,156 @@
+"""Networks of one checkpoint share what does not learn, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from laws.checkpoints import checkpoint
+from polymodal.pretrained import weights
+from polymodal.pretrained.backbone import Backbone
+from polymodal.pretrained.source import read_card
+from polymodal.recipe.training import TrainingOptions
+from polymodal.training.machine import choose
+
+MODALITIES = ["text", "image", "audio", "video"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_kept", {})
+
+
+def loaded(part: str, folder: str | None = None, *, learning: int = 0) -> Backbone:
+    """A backbone whose `learning` top layers learn, with the checkpoint's weights."""
+    torch.manual_seed(0)
+    backbone = Backbone(read_card(folder or checkpoint(part), part), part)
+    backbone.cut = backbone.depth - learning
+    for layer in backbone.layers[backbone.cut :]:
+        layer.requires_grad_(True)
+    backbone.load()
+    return backbone
+
+
+def places(module: nn.Module) -> dict[str, int]:
+    return {name: tensor.data_ptr() for name, tensor in module.state_dict(keep_vars=True).items() if tensor.numel()}
+
+
+@pytest.mark.parametrize("part", MODALITIES)
+@pytest.mark.parametrize("learning", [0, 1])
+def test_exactly_frozen_parameters_are_shared(part: str, learning: int) -> None:
+    one, other = loaded(part, learning=learning), loaded(part, learning=learning)
+    at, elsewhere = places(one), places(other)
+    frozen = {name for name, parameter in one.named_parameters() if not parameter.requires_grad}
+    assert {name for name in at if at[name] == elsewhere[name]} == frozen
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name])
+
+
+def test_what_learns_in_one_network_is_unchanged_in_the_next() -> None:
+    one = loaded("text", learning=1)
+    wanted = copy.deepcopy(one.state_dict())
+    with torch.no_grad():
+        for parameter in one.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1.0)
+    found = loaded("text", learning=1).state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_network_that_learns_everywhere_leaves_nothing_in_memory() -> None:
+    backbone = Backbone(read_card(checkpoint("text"), "text"), "text")
+    backbone.requires_grad_(True)
+    backbone.load()
+    assert not weights._kept
+
+
+def test_weights_that_were_written_into_are_read_again() -> None:
+    one = loaded("text")
+    wanted = copy.deepcopy(one.state_dict())
+    with torch.no_grad():
+        next(one.parameters()).add_(1.0)
+    found = loaded("text").state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    copytree(checkpoint("text"), folder)
+    first = loaded("text", str(folder)).state_dict()
+    file = folder / "model.safetensors"
+    changed = {name: tensor + 1 for name, tensor in load_file(file).items()}
+    file.unlink()
+    save_file(changed, file, metadata={"format": "pt"})
+    second = loaded("text", str(folder)).state_dict()
+    assert all(torch.equal(second[name], first[name] + 1) for name in first)
+
+
+def test_the_oldest_weights_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded("text")
+    size = sum(tensor.nbytes for tensor in next(iter(weights._kept.values())).values())
+    loaded("image")
+    assert [key[0] for key in weights._kept] == ["text", "image"]
+    loaded("text")
+    assert [key[0] for key in weights._kept] == ["image", "text"]
+    monkeypatch.setattr(weights, "KEPT", size)
+    loaded("text")
+    assert [key[0] for key in weights._kept] == ["text"]
+    monkeypatch.setattr(weights, "KEPT", size - 1)
+    loaded("text")
+    assert not weights._kept
+
+
+@pytest.mark.parametrize("part", MODALITIES)
+def test_random_numbers_do_not_depend_on_what_is_kept(part: str) -> None:
+    drawn = []
+    for _ in range(2):
+        loaded(part)
+        drawn.append(torch.rand(4))
+    assert torch.equal(*drawn)
+
+
+def test_the_mode_of_settled_layers_is_set_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[nn.Module] = []
+    train = nn.Module.train
+
+    def counted(module: nn.Module, mode: bool = True) -> nn.Module:
+        calls.append(module)
+        return train(module, mode)
+
+    monkeypatch.setattr(nn.Module, "train", counted)
+    frozen, last = loaded("text"), loaded("text", learning=1)
+    for backbone in (frozen, last):
+        backbone.train()
+        backbone.eval()
+        calls.clear()
+        backbone.train()
+        top = {module for layer in backbone.layers[backbone.cut :] for module in layer.modules()}
+        assert set(calls) == top
+        assert {module for module in backbone.model.modules() if module.training} == top
+
+
+def test_a_copy_for_timing_shares_what_does_not_learn() -> None:
+    backbone = loaded("text", learning=1)
+    before = copy.deepcopy(backbone.state_dict())
+    found: list[dict[str, int]] = []
+
+    def step(network: Any) -> None:
+        found.append(places(network))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(1.0)
+
+    choose(TrainingOptions(threads=1, precision="auto"), backbone, step, None)
+    frozen = {name for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
+    own = places(backbone)
+    assert {name for name in own if own[name] == found[0][name]} == frozen
+    assert all(torch.equal(backbone.state_dict()[name], before[name]) for name in before)
