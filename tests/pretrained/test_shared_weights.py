@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from laws.checkpoints import checkpoint
+from laws.samples import prepare, sample_table
+from polymodal.model import make_network
 from polymodal.pretrained import weights
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.source import read_card
@@ -52,6 +54,16 @@ def test_exactly_frozen_parameters_are_shared(part: str, learning: int) -> None:
     assert one.state_dict().keys() == other.state_dict().keys()
     for name, tensor in one.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name])
+
+
+@pytest.mark.parametrize("part", MODALITIES)
+def test_weights_lie_in_memory_as_those_of_new_networks_do(part: str) -> None:
+    columns, recipe = sample_table([part], ["regress"], rows=8)
+    recipe["inputs"][f"in_{part}"]["encoder"] = {"name": f"pretrained_{part}", "model": checkpoint(part)}
+    preparation, _ = prepare(columns, **recipe)
+    new, taken = (make_network(preparation.recipe, preparation, pretrained=pretrained) for pretrained in (False, True))
+    strides = {name: parameter.stride() for name, parameter in new.named_parameters()}
+    assert {name: parameter.stride() for name, parameter in taken.named_parameters()} == strides
 
 
 def test_what_learns_in_one_network_is_unchanged_in_the_next() -> None:

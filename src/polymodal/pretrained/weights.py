@@ -137,8 +137,13 @@ def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise RecipeError("model", f"{card.model} has no weights for {', '.join(missing[:5])}{more}")
-    own = {id(tensor): tensor.detach().clone(memory_format=torch.contiguous_format) for tensor in weights.values()}
+    own = {id(tensor): _own(tensor) for tensor in weights.values()}
     return {name: own[id(tensor)] for name, tensor in weights.items()}
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy in memory, its channels last where it is a convolution over images, as `Network` has them."""
+    return tensor.detach().clone(memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format)
 
 
 def _fill(model: nn.Module) -> None:
