@@ -128,11 +128,36 @@ def test_images_without_a_checkpoint_are_moved_by_default() -> None:
     assert not Image(Image.Options(shift=0), columns=["i"]).changes
 
 
-@pytest.mark.parametrize(("option", "value"), [("pixels", 64), ("fit", "pad"), ("fit", "stretch")])
-def test_what_the_checkpoint_does_otherwise_is_refused(checkpoint: str, option: str, value: Any) -> None:
+def test_a_size_that_the_checkpoint_does_not_take_is_refused(checkpoint: str) -> None:
     with pytest.raises(RecipeError, match="checkpoint") as found:
-        Image.resolve(Image.Options(checkpoint=checkpoint, **{option: value}), [])
-    assert found.value.path == option
+        Image.resolve(Image.Options(checkpoint=checkpoint, pixels=64), [])
+    assert found.value.path == "pixels"
+
+
+@pytest.mark.parametrize("processor", [PROCESSOR, {"image_processor_type": "ViTImageProcessor", "size": 40}])
+def test_an_oblong_image_may_be_fitted_otherwise_than_the_checkpoint_does(
+    processor: dict[str, Any], tmp_path: Path
+) -> None:
+    """The size, the filter and the arithmetic stay the checkpoint's."""
+    folder = made(tmp_path / "fits", processor)
+    wide = Pillow.new("RGB", (120, 60), (200, 10, 10))
+    wide.paste((10, 200, 10), (0, 0, 30, 60))  # green at the left end
+    found = {fit: fitted(checkpoint=folder, fit=fit) for fit in ("crop", "stretch", "pad")}
+    seen = {fit: pixels(modality, [wide])[0] for fit, modality in found.items()}
+    assert all(one.shape == (40, 40, 3) for one in seen.values())
+    assert not (seen["crop"][..., 1] > 100).any()
+    assert (seen["stretch"][:, :9, 1] > 150).all()
+    assert (seen["stretch"][:, 12:, 1] < 50).all()
+    assert not seen["pad"][:9].any()
+    assert not seen["pad"][-9:].any()
+    assert (seen["pad"][11:29, :9, 1] > 150).all()
+    own = Image.resolve(Image.Options(checkpoint=folder), [])
+    assert np.array_equal(pixels(fitted(checkpoint=folder, fit=own.fit), [wide])[0], seen[own.fit])
+    limits = Recipe().data.limits
+    assert len({modality.identity(limits) for modality in found.values()}) == 3
+    again = Image(found["pad"].options, columns=["i"])
+    again.load(tmp_path, found["pad"].save(tmp_path))
+    assert np.array_equal(pixels(again, [wide])[0], seen["pad"])
 
 
 @pytest.mark.parametrize(
@@ -159,7 +184,7 @@ def test_an_encoder_says_which_checkpoint_a_plan_prepares_for(checkpoint: str, t
     modality = make_plan(table, Recipe(inputs=inputs), ["y"]).recipe.inputs["i"].modality
     assert modality is not None
     assert (modality.name, modality.checkpoint, modality.pixels) == ("image", checkpoint, 40)
-    inputs["i"]["modality"] = {"name": "image", "fit": "pad"}
+    inputs["i"]["modality"] = {"name": "image", "pixels": 64}
     with pytest.raises(RecipeError) as found:
         make_plan(table, Recipe(inputs=inputs), ["y"])
-    assert found.value.path == "inputs.i.modality.fit"
+    assert found.value.path == "inputs.i.modality.pixels"

@@ -58,7 +58,8 @@ class Image(MediaModality):
         max_pixels: int = sized(64, 128, 224, ge=32, le=1_024)
         """Upper bound of the side that is chosen while `pixels` is silent."""
         fit: Literal["crop", "pad", "stretch"] = "crop"
-        """How an oblong image becomes a square: cut off the ends, add black bars, or distort."""
+        """How an oblong image becomes a square: cut off the ends, add black bars, or distort. Silent with a checkpoint:
+        as its own processor does."""
         shift: float = Field(default=0.06, ge=0, le=0.5)
         """In training: move images by up to this share of their side. 0: never, as where there is a checkpoint and
         this is silent."""
@@ -91,7 +92,7 @@ class Image(MediaModality):
         checkpoint, fill `pixels` and `fit` from its files, and change nothing in training that was not asked for.
 
         Raises:
-            RecipeError: the checkpoint cannot be read, or takes no images of these `pixels` and `fit`.
+            RecipeError: the checkpoint cannot be read, or takes no images of these `pixels`.
         """
         if options.checkpoint is not None:
             return _of_checkpoint(options, _geometry(_card(options.checkpoint)))
@@ -106,7 +107,7 @@ class Image(MediaModality):
             self._take(_card(self.options.checkpoint))
 
     def _take(self, card: Card) -> None:
-        self.card, self.geometry = card, _geometry(card)
+        self.card, self.geometry = card, _geometry(card).fitted(self.options.fit)
         self.side = self.geometry.height
 
     def request(self) -> ImageRequest:
@@ -193,19 +194,19 @@ def _geometry(card: Card) -> Geometry:
 
 
 def _of_checkpoint(options: Image.Options, geometry: Geometry) -> Image.Options:
-    """The options with what the geometry of their checkpoint leaves no choice in, and no change that is not asked for.
+    """The options with the size that their checkpoint takes, its own fit and no random change where nothing else is
+    asked for.
 
     Raises:
-        RecipeError: they ask for another size or fit.
+        RecipeError: they ask for another size.
     """
-    wanted = {"pixels": geometry.height, "fit": "crop" if geometry.stretched is None else "stretch"}
-    for option, value in wanted.items():
-        if option in options.model_fields_set and getattr(options, option) not in (None, value):
-            raise RecipeError(
-                option, f"the checkpoint {options.checkpoint!r} takes images with {value!r} here; leave this out"
-            )
-    silent = {} if "shift" in options.model_fields_set else {"shift": 0.0}
-    return options.model_copy(update=wanted | silent)
+    if options.pixels not in (None, geometry.height):
+        raise RecipeError(
+            "pixels", f"the checkpoint {options.checkpoint!r} takes images of {geometry.height} pixels; leave this out"
+        )
+    silent = {"fit": geometry.fit, "shift": 0.0}
+    chosen = {key: value for key, value in silent.items() if key not in options.model_fields_set}
+    return options.model_copy(update={"pixels": geometry.height, **chosen})
 
 
 def side_for(sizes: list[tuple[float, float]], most: int) -> int:

@@ -112,6 +112,7 @@ class Geometry:
     shortest: the shorter side that pictures are brought to, before the crop, where they keep their shape. Neither
         this nor `stretched`: pictures are not resized. What lies outside `height` and `width` is cut off, equally on
         both sides; what is missing is black.
+    padded: instead of both, the longer side is brought to the prepared one, and the rest is black
     rescale, mean, std: numbers are `(pixel * rescale - mean) / std`, with one mean and std for each of three channels
     """
 
@@ -120,6 +121,7 @@ class Geometry:
     resample: int
     stretched: tuple[int, int] | None = None
     shortest: int | None = None
+    padded: bool = False
     rescale: float = 1.0
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -157,7 +159,25 @@ class Geometry:
         height, width, stretched, shortest = _sides(said, kind)
         rescale = float(said["rescale_factor"]) if said["do_rescale"] else 1.0
         mean, std = _arithmetic(said)
-        return cls(height, width, int(said["resample"]), stretched, shortest, rescale, mean, std)
+        found = cls(height, width, int(said["resample"]), stretched, shortest)
+        return replace(found, rescale=rescale, mean=mean, std=std)
+
+    @property
+    def fit(self) -> str:
+        """How oblong pictures are treated: `crop`, `stretch` or `pad`."""
+        return "pad" if self.padded else "crop" if self.stretched is None else "stretch"
+
+    def fitted(self, fit: str) -> Geometry:
+        """The same size, filter and arithmetic with oblong pictures treated in another way than the checkpoint's own
+        processor does; its own way is this geometry as it is."""
+        if fit == self.fit:
+            return self
+        own: dict[str, Any] = {"stretched": None, "shortest": None, "padded": fit == "pad"}
+        if fit == "stretch":
+            own["stretched"] = (self.height, self.width)
+        elif fit == "crop":
+            own["shortest"] = min(self.height, self.width)
+        return replace(self, **own)
 
     def apply(self, image: Image.Image) -> np.ndarray:
         """An RGB picture as `[height, width, 3]` uint8, `mean` and `std` not yet applied.
@@ -167,6 +187,8 @@ class Geometry:
         """
         width, height = image.size
         wanted = (height, width)
+        if self.padded:
+            return self._padded(image)
         if self.stretched is not None:
             wanted = self.stretched
         elif self.shortest is not None:
@@ -182,6 +204,14 @@ class Geometry:
         if wanted != (self.height, self.width):
             image = image.crop((left, top, left + self.width, top + self.height))
         return np.array(image)
+
+    def _padded(self, image: Image.Image) -> np.ndarray:
+        scale = min(self.width / image.width, self.height / image.height)
+        inside = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        canvas = Image.new("RGB", (self.width, self.height))
+        small = image.resize(inside, Image.Resampling(self.resample))
+        canvas.paste(small, ((self.width - inside[0]) // 2, (self.height - inside[1]) // 2))
+        return np.array(canvas)
 
     def pixels(self) -> Geometry:
         """The same without its arithmetic: all that decoded pixels depend on."""
