@@ -120,6 +120,17 @@ def test_the_oldest_weights_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not weights._kept
 
 
+def test_weights_first_read_for_inference_can_be_trained_beside() -> None:
+    with torch.inference_mode():
+        wanted = loaded("text").state_dict()
+    backbone = loaded("text", learning=1)
+    learning = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    output = backbone.whole({"input_ids": torch.ones(2, 8, dtype=torch.long)})
+    output.last_hidden_state.square().sum().backward()
+    assert any(bool((parameter.grad != 0).any()) for parameter in learning if parameter.grad is not None)
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in backbone.state_dict().items())
+
+
 @pytest.mark.parametrize("part", MODALITIES)
 def test_random_numbers_do_not_depend_on_what_is_kept(part: str) -> None:
     drawn = []

@@ -24,7 +24,6 @@ class Backbone(nn.Module):
     """The encoder of a checkpoint, built from its card alone; `load` takes over its weights.
 
     part: which part of a model with several is meant: `text`, `image`, `audio` or `video`
-    layers: of hierarchical networks stages or blocks, from the bottom
     depth: number of its layers; `cut`: how many of them, from the bottom, do not learn (all: nothing does)
     width: of its hidden states; `embedding`: of its projection into a space shared with another modality, if it has one
     """
@@ -35,7 +34,7 @@ class Backbone(nn.Module):
         self.model: Any = weights.build(card, part, ATTENTION[part])
         self.model.requires_grad_(False)
         self.width: int = width_of(self.model.config)
-        self.layers: list[nn.Module] = layers_of(self.model)
+        self._layers = layers_of(self.model)
         self.depth: int = max(1, len(self.layers))
         self.cut = self.depth
         projection = getattr(self.model, "projection", None)
@@ -43,6 +42,11 @@ class Backbone(nn.Module):
         self.embedding: int | None = last[-1].out_features if last else None
         self._traces: dict[tuple[Any, ...], Trace] = {}
         self._settled: int | None = None
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Its layers (of hierarchical networks: stages or blocks), from the bottom."""
+        return self._layers
 
     def load(self) -> None:
         """Take over the weights of the checkpoint.

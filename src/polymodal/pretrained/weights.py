@@ -123,7 +123,8 @@ def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
     from transformers import AutoModel
 
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):  # what a checkpoint lacks is drawn
+        # What a checkpoint lacks is drawn at random; and the next to ask may train.
+        with _quiet(), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             whole, found = AutoModel.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
@@ -137,7 +138,8 @@ def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise RecipeError("model", f"{card.model} has no weights for {', '.join(missing[:5])}{more}")
-    own = {id(tensor): _own(tensor) for tensor in weights.values()}
+    with torch.inference_mode(False):
+        own = {id(tensor): _own(tensor) for tensor in weights.values()}
     return {name: own[id(tensor)] for name, tensor in weights.items()}
 
 
