@@ -138,3 +138,19 @@ def test_the_demonstration_runs(folder: Path) -> None:
         "predict", "demo", '{"image": "photos/0.png", "question": "is there a red shape?"}', "--json", cwd=folder
     )
     assert json.loads(answer.stdout)["predictions"][0]["answer"]
+
+
+def test_a_model_is_compressed_and_bad_cells_are_one_note(folder: Path) -> None:
+    """What Python prints of a warning names a line of code, which tells a user nothing."""
+    done = run("compress", "model", "table.csv", "--out", "small", "--form", "int8", cwd=folder)
+    assert done.stderr.startswith("note  2 cells could not be used")
+    assert done.stderr.count("\n") == 1
+    assert "chosen" in done.stdout
+    assert json.loads((folder / "small" / "compression.json").read_text())["chosen"] == "int8"
+    assert run("predict", "small", "table.csv", "--json", cwd=folder).stdout
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; import polymodal.cli.commands; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

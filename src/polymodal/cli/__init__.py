@@ -8,9 +8,10 @@ import sys
 def main() -> None:
     """Run a command. Errors that Polymodal raises on purpose are printed without a traceback; exit status 2."""
     from polymodal.cli.commands import app
-    from polymodal.cli.output import fail
+    from polymodal.cli.output import fail, plain_warnings
     from polymodal.errors import PolymodalError
 
+    plain_warnings()
     try:
         app()
     except PolymodalError as error:

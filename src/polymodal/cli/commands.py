@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from polymodal.cli import compress, tune, weights
-from polymodal.cli.output import emit, grid, scores_grid
+from polymodal.cli.output import emit, grid, note, scores_grid
 
 app = typer.Typer(
     help="Turn a table of mixed media into a multimodal model.",
@@ -338,4 +338,4 @@ def _tell_faults(lines: list[str], as_json: bool) -> None:
 
 def _note(text: str, as_json: bool) -> None:
     if not as_json:
-        Console(stderr=True).print(f"[yellow]note[/yellow]  {text}", soft_wrap=True, highlight=False)
+        note(text)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+import warnings
+from pathlib import Path
+from typing import Any, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +33,31 @@ def fail(error: Exception, *, as_json: bool) -> None:
     Console(stderr=True).print(Text.assemble(("error  ", "bold red"), str(error)), soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """A line beside the result, on standard error."""
+    Console(stderr=True).print(Text.assemble(("note  ", "yellow"), text), soft_wrap=True)
+
+
+def plain_warnings() -> None:
+    """Show the warnings of Polymodal as notes, without the line of code that raised them."""
+    package, usual = str(Path(__file__).parents[1]), warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, UserWarning) and filename.startswith(package):
+            note(str(message))
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+
+
 def grid(rows: list[dict[str, Any]]) -> RenderableType:
     """Rows as a plain table, the first 50 of them."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -38,9 +65,9 @@ def grid(rows: list[dict[str, Any]]) -> RenderableType:
         table.add_column(name, overflow="fold")
     for row in rows[:50]:
         table.add_row(*(Text(short(cell)) for cell in row.values()))
-    if len(rows) > 50:
-        table.caption = f"and {len(rows) - 50} more rows; write them all with --out"
-    return table
+    if len(rows) <= 50:
+        return table
+    return Group(table, f"and {len(rows) - 50} more rows; write them all with --out")
 
 
 def narrow() -> bool:
