@@ -129,6 +129,7 @@ def _facts(plan: Plan, experiment: Experiment, model: Model) -> dict[str, Any]:
         "parts": {name: {"table": part.table.name, "rows": len(part.rows)} for name, part in experiment.parts.items()},
         "fingerprints": fingerprints(experiment.parts),
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
+        "trainable": sum(one.numel() for one in model.network.parameters() if one.requires_grad),
         "inputs": {name: modality.show() for name, modality in experiment.preparation.modalities.items()},
         "task_notes": {name: notes for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
         "shared_items": shared_between_parts(experiment),

@@ -54,9 +54,10 @@ class Progress:
             TextColumn("{task.fields[status]}"),
         ]
         with RichProgress(*columns, console=self.console) as bar:
-            yield Advance(bar, bar.add_task(title, total=total, status=""))
-            if total is None:
-                bar.update(0, total=1, completed=1)  # type: ignore[arg-type]
+            task = bar.add_task(title, total=total, status="")
+            yield Advance(bar, task)
+            whole = bar.tasks[0].total or 1  # what was found done before is not counted on the way
+            bar.update(task, total=whole, completed=whole)
 
     def say(self, text: str) -> None:
         """A line beside the bars."""

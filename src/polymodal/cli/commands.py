@@ -305,7 +305,7 @@ def _finished(model: Any, out: Path, as_json: bool) -> None:
     seconds = run["seconds"]
     shown: list[RenderableType] = [
         score_table(model),
-        f"trained {run['parameters']:,} parameters in {seconds['training']:.0f} s ({run['rows_per_second']:,.0f} "
+        f"trained {_trained(run)} parameters in {seconds['training']:.0f} s ({run['rows_per_second']:,.0f} "
         f"rows/s), {seconds['total']:.0f} s with preparation and scoring",
         f"model {out}   report {out / 'report.html'}",
     ]
@@ -323,6 +323,11 @@ def _finished(model: Any, out: Path, as_json: bool) -> None:
     if faults["count"]:
         by_column = ", ".join(f"{column}: {count}" for column, count in faults["by_column"].items())
         _note(f"{faults['count']} cells could not be used ({by_column}); listed in {out / 'faults.jsonl'}", as_json)
+
+
+def _trained(run: dict[str, Any]) -> str:
+    all_, some = run["parameters"], run.get("trainable", run["parameters"])
+    return f"{all_:,}" if some == all_ else f"{some:,} of {all_:,}"
 
 
 def _gib(size: int) -> str:
