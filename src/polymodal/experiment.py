@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -122,23 +122,27 @@ def feature_splits(experiment: Experiment, network: Network, progress: Progress)
     options = experiment.recipe.training.features
     if not options.cache:
         return experiment.splits
-    training = id(experiment.splits["train"].prepared) if "train" in experiment.splits else None
+    training = experiment.splits["train"].prepared.inputs if "train" in experiment.splits else {}
     tables = {id(split.prepared): split.prepared for split in experiment.splits.values()}
-    found = {
-        key: _with_features(experiment, network, prepared, key == training, progress)
-        for key, prepared in tables.items()
-    }
+    found = {key: _with_features(experiment, network, prepared, training, progress) for key, prepared in tables.items()}
     return {name: Split(found[id(split.prepared)], split.rows) for name, split in experiment.splits.items()}
 
 
 def _with_features(
-    experiment: Experiment, network: Network, prepared: PreparedTable, views: bool, progress: Progress
+    experiment: Experiment,
+    network: Network,
+    prepared: PreparedTable,
+    training: Mapping[str, Prepared],
+    progress: Progress,
 ) -> PreparedTable:
     inputs = dict(prepared.inputs)
+    said = experiment.recipe.training.threads
+    threads = said if isinstance(said, int) else None
     for name, encoder in network.encoders().items():
         source, settled = prepared.inputs.get(name), encoder.settled()
         if source is None or settled is None:
             continue
+        views = source is training.get(name)
         key = (id(source), settled.name, views)
         if key not in experiment.features:
             with progress.task(f"encode {name}", len(source.items)) as advance:
@@ -150,6 +154,7 @@ def _with_features(
                     experiment.recipe.data.limits,
                     folder=experiment.cache,
                     views=views,
+                    threads=threads,
                     advance=advance,
                 )
             experiment.features[key] = (source, found or source)

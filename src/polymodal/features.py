@@ -22,6 +22,7 @@ from polymodal.data.prepared import Items, Prepared, RaggedItems
 from polymodal.data.store import MediaStore, content_key
 from polymodal.encoders.base import Encoder, Settled
 from polymodal.modalities.base import Modality
+from polymodal.pace import Pace
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.training import FeatureOptions
 
@@ -106,6 +107,7 @@ def input_features(
     *,
     folder: Path | None,
     views: bool = False,
+    threads: int | None = None,
     advance: Advance = lambda done: None,
 ) -> Prepared | None:
     """The features of an input's items in place of the items; None where the encoder settles nothing, or the items are
@@ -113,6 +115,7 @@ def input_features(
 
     folder: of the stores; None computes and keeps them in memory
     views: also keep randomly changed copies, where the modality has random changes
+    threads: inside one operation; None finds out by the first batches whether one or all of the processors' are faster
     advance: called with the number of items that were computed since the last call
 
     Raises:
@@ -121,7 +124,7 @@ def input_features(
     settled, identity = encoder.settled(), modality.identity(limits)
     if settled is None or identity is None or source.keys is None:
         return None
-    run = _Run(encoder, modality, source.items, settled, number_format(options), advance)
+    run = _Run(encoder, modality, source.items, settled, number_format(options), advance, Pace(threads))
     store = None
     if folder is not None:
         described = f"{VERSION}\n{identity}\n{settled.name}\n{run.format}"
@@ -147,6 +150,7 @@ class _Run:
     settled: Settled
     format: str
     advance: Advance
+    pace: Pace
 
     @property
     def layout(self) -> Layout:
@@ -161,7 +165,9 @@ class _Run:
         fresh: dict[bytes, Item] = {}
         held, since = 0, time.monotonic()
         for places in self._batches(unknown, made):
-            for place, feature in zip(places, self._features([made[place] for place in places]), strict=True):
+            with self.pace.batch(len(places)):
+                features = self._features([made[place] for place in places])
+            for place, feature in zip(places, features, strict=True):
                 fresh[keys[place]] = feature
                 held += sum(array.nbytes for array in feature.values())
             self.advance(len(places))

@@ -107,7 +107,8 @@ class Image(MediaModality):
             self._take(_card(self.options.checkpoint))
 
     def _take(self, card: Card) -> None:
-        self.card, self.geometry = card, _geometry(card).fitted(self.options.fit)
+        own = _geometry(card)
+        self.card, self.geometry = card, own.fitted(self.options.fit) if "fit" in self.options.model_fields_set else own
         self.side = self.geometry.height
 
     def request(self) -> ImageRequest:

@@ -9,6 +9,7 @@ import numpy as np
 from polymodal.preparation import Preparation
 from polymodal.progress import Progress
 from polymodal.tuning.candidate import Candidate, Distributions
+from polymodal.tuning.features import WORDS
 from polymodal.tuning.fixed import LEARNERS, FixedModels, Teacher
 from polymodal.tuning.folds import Folds
 
@@ -25,11 +26,13 @@ def run_baselines(folds: Folds, *, progress: Progress, models: FixedModels | Non
 
     models: what has been decided already, shared with `audit`; its `notes` say what was left out
 
+    A text with a checkpoint is also read as the words that it is made of, without the checkpoint (`words of NAME`).
+
     Returns baselines named `constant`, `linear: text`, `trees: text + image` ...; `recipe` is None. `seconds` are those
     of learning and deciding; making the features is not in them.
     """
     models = models or FixedModels(folds, progress=progress)
-    subsets: list[tuple[str, ...]] = [(name,) for name in models.inputs]
+    subsets: list[tuple[str, ...]] = [(name,) for name in (*models.inputs, *models.features.words)]
     if len(models.inputs) > 1:
         subsets.append(tuple(models.inputs))
     planned: list[tuple[Teacher, tuple[str, ...]]] = [("constant", ())]
@@ -47,6 +50,12 @@ def run_baselines(folds: Folds, *, progress: Progress, models: FixedModels | Non
 
 def baseline_name(learner: Teacher, inputs: tuple[str, ...]) -> str:
     return f"{learner}: {' + '.join(inputs)}" if inputs else learner
+
+
+def inputs_of(name: str) -> list[str]:
+    """The inputs that the baseline called `name` reads."""
+    _, _, read = name.partition(": ")
+    return [one.removeprefix(WORDS) for one in read.split(" + ")] if read else []
 
 
 def _baseline(models: FixedModels, learner: Teacher, inputs: tuple[str, ...], constants: Distributions) -> Candidate:

@@ -12,7 +12,8 @@ import numpy as np
 from polymodal.artefact import json_ready, read_json
 from polymodal.errors import ArtefactError
 
-Kind = Literal["trial", "baseline"]
+#: A network of all inputs, a network (or the best ensemble) of one, or a model of fixed features.
+Kind = Literal["trial", "single", "baseline"]
 
 #: Distributions `[rows, k]` by output, rows in the order of the table, NaN where a row was not decided.
 Distributions = dict[str, np.ndarray]

@@ -20,6 +20,8 @@ FUSIONS: list[Any] = [
     "gated",
     {"name": "concat", "layers": 0},
 ]
+#: Heads that are tried on features of checkpoints: a wide one that forgets much learns most from few rows.
+WIDE = {"name": "mlp", "hidden": 512, "dropout": 0.5}
 #: Tokens that a pretrained encoder gives of an item: its own summary, or neighbours averaged to so many.
 TOKENS = (1, 8)
 #: `tune: last` is tried where the budget is at least so many seconds for each row: its layers run in every step.
@@ -30,15 +32,17 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
     """Paths with choices and ranges, the best guess first.
 
     What `given` says is never changed. Of the rest:
+    * pictures of a checkpoint: what is done with oblong ones
     * encoders: a frozen pretrained one with one and with more tokens, where `pretrained` names a preset or starter
       weights are installed (also with its last two layers trained, where `seconds` is None or at least 10 for each
       row); else every encoder of our own for that modality
-    * fusion methods (two inputs or more), decoders, width, learning rate, weight decay, modality dropout, batch, epochs
+    * fusion methods (two inputs or more), decoders, width, learning rate, weight decay, modality
+      dropout, batch, epochs
 
     given: the user's recipe; plan: the complete one; rows: of the table
     """
     space: dict[str, Any] = {}
-    several = len(plan.inputs) > 1
+    several, frozen = len(plan.inputs) > 1, False
     if several and given.fusion is None:
         space["fusion"] = FUSIONS
     for name, spec in plan.inputs.items():
@@ -48,18 +52,25 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         choices = _encoders(spec.modality.name, plan, tuned=seconds is None or seconds >= LAST_SECONDS_PER_ROW * rows)
         if len(choices) > 1:
             space[f"inputs.{name}.encoder"] = choices
+        checkpoint = any(str(_name(choice)).startswith("pretrained_") for choice in choices)
+        frozen |= checkpoint
+        asked = own.modality.model_fields_set if own is not None and own.modality is not None else set()
+        if spec.modality.name == "image" and checkpoint and "fit" not in asked:
+            space[f"inputs.{name}.modality.fit"] = ["crop", "stretch", "pad"]
     for name, out in plan.outputs.items():
         mine = given.outputs.get(name)
         if out.decoder is not None and out.decoder.name == "mlp" and (mine is None or mine.decoder is None):
-            space[f"outputs.{name}.decoder"] = ["mlp", {"name": "mlp", "dropout": 0.3}, "linear"]
+            heads: list[Any] = ["mlp", {"name": "mlp", "dropout": 0.3}, "linear"]
+            space[f"outputs.{name}.decoder"] = [WIDE, *heads] if frozen else heads
     if "width" not in given.model_fields_set:
-        space["width"] = [plan.width, plan.width // 2, plan.width * 2]
+        sizes = [plan.width, plan.width // 2, plan.width * 2]
+        space["width"] = [sizes[2], sizes[0]] if frozen else sizes
     training, said = plan.training, given.training.model_fields_set
     if "learning_rate" not in said:
         rate = training.learning_rate
         space["training.learning_rate"] = {"low": rate / 4, "high": rate * 4, "log": True}
     if "weight_decay" not in said:
-        space["training.weight_decay"] = {"low": 0.001, "high": 0.3, "log": True}
+        space["training.weight_decay"] = {"low": 0.001, "high": 1.0 if frozen else 0.3, "log": True}
     if several and "modality_dropout" not in said:
         space["training.modality_dropout"] = [0.2, 0.0, 0.1, 0.4]
     schedule = complete_schedule(plan, rows).training
@@ -70,6 +81,10 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         epochs = schedule.epochs or 1
         space["training.epochs"] = sorted({max(1, epochs // 2), max(1, epochs // 4), epochs}, key=_nearness(epochs))
     return space
+
+
+def _name(choice: Any) -> Any:
+    return choice.get("name") if isinstance(choice, dict) else choice
 
 
 def _nearness(epochs: int) -> Any:

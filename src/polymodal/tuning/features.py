@@ -27,32 +27,40 @@ from polymodal.tuning.statistics import DESCRIBE, described
 #: Numbers in the matrix of one text input at most, and its columns at least and at most.
 MOST_VALUES, COLUMNS = 50_000_000, (256, 4_096)
 
+#: Before the name of a text whose words are read beside its checkpoint's summary.
+WORDS = "words of "
+
 
 @dataclass(frozen=True)
 class _Fixed:
-    """Numbers that say the same of a row in every fold: `values [rows, n]`, and whether the row has the input."""
+    """Numbers that say the same of a row in every fold: `values [rows, n]`, whether the row has the input, and whether
+    they are a checkpoint's summary, which learned what its dimensions are worth to each other."""
 
     values: np.ndarray
     present: np.ndarray
+    summary: bool = False
 
 
 class FixedFeatures:
     """One matrix `[rows, n + 1]` float32 of each input and fold. The last column is 1 where the row has the input and 0
     where it has not; the other columns of such a row are 0.
 
-    Inputs with a pretrained encoder: the summaries of the frozen checkpoint, through the feature cache. Numbers and
+    Inputs with a pretrained encoder: the summaries of the frozen checkpoint, through the feature cache, brought to
+    length 1. Numbers and
     categories: as prepared for the network, categories one column a label. Text: TF-IDF of words and pairs of words
     (Salton and Buckley, "Term-weighting approaches in automatic text retrieval", 1988). Pictures, sounds, clips and
     series: see `statistics`. Whatever is learned (words, means, deviations, labels) is learned from the fold's rows of
-    training and validation; all but TF-IDF and labels have mean 0 and deviation 1 there.
+    training and validation; all but summaries, TF-IDF and labels have mean 0 and deviation 1 there.
 
     inputs: the inputs that have a matrix; privileged inputs have none, since a model must do without them
+    words: beside them, the words of texts that have a checkpoint (`words of NAME`)
     notes: which inputs were left out, and why
     """
 
     def __init__(self, folds: Folds, *, progress: Progress) -> None:
         self.folds, self.progress = folds, progress
         self.inputs: list[str] = []
+        self.words: list[str] = []
         self.notes: list[str] = []
         self._fixed: dict[str, _Fixed] = {}
         self._texts: dict[str, list[str]] = {}
@@ -77,6 +85,8 @@ class FixedFeatures:
     def _matrix(self, name: str, learned: np.ndarray) -> np.ndarray:
         if name in self._fixed:
             fixed = self._fixed[name]
+            if fixed.summary:
+                return _flagged(_unit(fixed.values), fixed.present)
             return _standardised(fixed.values, fixed.present, learned)
         if name in self._texts:
             return _tfidf(self._texts[name], learned)
@@ -95,6 +105,9 @@ class FixedFeatures:
         if issubclass(encoder, PretrainedEncoder):
             with self.progress.task(f"features of {name}", None):
                 self._fixed[name] = self._pretrained(name, spec)
+            if kind == "text":
+                self._texts[WORDS + name] = [text.lower() for text in self._cells(spec)]
+                self.words.append(WORDS + name)
         elif kind in DESCRIBE:
             with self.progress.task(f"features of {name}", None):
                 modality = self._modality(name)
@@ -104,15 +117,16 @@ class FixedFeatures:
                     *self._gathered(modality, lambda prepared, _: described(prepared.items, kind, shape))
                 )
         elif kind == "text":
-            rows = np.arange(len(self.folds.table))
-            column = spec.columns[0]
-            cells = self.folds.table.values(column, rows)
-            lowered = getattr(spec.modality, "lowercase", False)
-            texts = [as_text(cell) or "" for cell in (cells if isinstance(cells, list) else cells.to_pylist())]
+            lowered, texts = getattr(spec.modality, "lowercase", False), self._cells(spec)
             self._texts[name] = [text.lower() for text in texts] if lowered else texts
         else:
             return kind in ("number", "category")
         return True
+
+    def _cells(self, spec: InputSpec) -> list[str]:
+        """The texts of every row, "" where there is none."""
+        cells = self.folds.table.values(spec.columns[0], np.arange(len(self.folds.table)))
+        return [as_text(cell) or "" for cell in (cells if isinstance(cells, list) else cells.to_pylist())]
 
     def _pretrained(self, name: str, spec: InputSpec) -> _Fixed:
         """The checkpoint's own summary of each item, whatever of it the recipe tunes."""
@@ -139,7 +153,7 @@ class FixedFeatures:
                 raise RecipeError(path, "this encoder has no frozen layers whose features could be kept")
             return pooled(found.items)
 
-        return _Fixed(*self._gathered(modality, summaries))
+        return _Fixed(*self._gathered(modality, summaries), summary=True)
 
     def _modality(self, name: str) -> Modality:
         spec = self.folds.recipe.inputs[name]
@@ -188,6 +202,11 @@ def _encode_cells(prepared: Prepared, modality: Modality) -> np.ndarray:
 
 def _flagged(values: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.concatenate([np.where(present[:, None], values, 0), present[:, None]], axis=1).astype(np.float32)
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.divide(values, length, out=np.zeros_like(values), where=length > 0)
 
 
 def _standardised(values: np.ndarray, present: np.ndarray, learned: np.ndarray) -> np.ndarray:

@@ -16,9 +16,9 @@ from polymodal.tuning.learners import Learner, learn
 from polymodal.tuning.lesson import Lesson, constant_answer
 
 #: A learner, or the constant answer.
-Teacher = Literal["linear", "trees", "constant"]
+Teacher = Literal["linear", "ridge", "trees", "constant"]
 
-LEARNERS: tuple[Learner, ...] = ("linear", "trees")
+LEARNERS: tuple[Learner, ...] = ("linear", "ridge", "trees")
 #: Of more rows in a fold, as many are drawn to learn from.
 MOST_ROWS = 20_000
 #: With more classes or labels than this, boosted trees (one for each in every round) would take too long.
@@ -65,7 +65,8 @@ class FixedModels:
     def learners(self, output: str) -> list[Learner]:
         """The learners that decide this output."""
         task = self.folds.tasks[output]
-        return [one for one in LEARNERS if one == "linear" or task.space == "real" or task.outputs <= MOST_TREES]
+        used: list[Learner] = ["linear"] if task.space == "real" else ["linear", "ridge"]
+        return [*used, "trees"] if task.space == "real" or task.outputs <= MOST_TREES else used
 
     def decide(self, output: str, learner: Teacher, inputs: tuple[str, ...] = ()) -> Decided:
         """Decide every row by what was learned in its fold; a fold without a row to learn from is left NaN."""

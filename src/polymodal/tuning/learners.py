@@ -1,4 +1,4 @@
-"""Two learners of fixed features that need no tuning by hand: a penalised linear model and boosted trees."""
+"""Learners of fixed features that need no tuning by hand: penalised linear models and boosted trees."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from polymodal.tuning.components import joined
 from polymodal.tuning.lesson import Answer, Lesson, constant_answer
-from polymodal.tuning.linear import logistic, ridge
+from polymodal.tuning.linear import logistic, ridge, ridge_classes
 from polymodal.tuning.trees import boosted
 
-Learner = Literal["linear", "trees"]
+Learner = Literal["linear", "ridge", "trees"]
 
 #: Columns, or principal components where there are more, from which linear models learn.
 COLUMNS = 512
@@ -23,9 +23,10 @@ def learn(learner: Learner, blocks: list[np.ndarray], new: list[np.ndarray], les
     """Learn from the matrices `blocks` (one for each input, `[n, columns]`, the last column says whether the row has
     the input) and decide rows of the same columns, `new`.
 
-    linear: multinomial logistic regression, a logistic regression for each label, or ridge regression, with a penalty
-        on the squared weights chosen on inner folds. Each input is scaled to a total variance of 1, so that it counts
-        the same however many columns it has.
+    linear: multinomial logistic regression, a logistic regression for each label, or for numbers ridge regression,
+        with a penalty on the squared weights chosen on inner folds. Each input is scaled to a total variance of 1, so
+        that it counts the same however many columns it has.
+    ridge: the same with ridge regression for classes and labels too
     trees: histogram gradient boosting (Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree",
         2017) on each input's first principal components and on products of those of two inputs. The trees of the inner
         folds decide together (a cross-validation committee: Parmanto et al., "Improving Committee Diagnosis with
@@ -37,9 +38,10 @@ def learn(learner: Learner, blocks: list[np.ndarray], new: list[np.ndarray], les
     if not inner or (lesson.space == "categorical" and len(np.unique(lesson.truth)) < 2):
         return constant_answer(lesson, len(new[0]))
     with _one_thread():
-        if learner == "linear":
+        if learner != "trees":
             known, unknown = joined(blocks, new, COLUMNS)
-            return (ridge if lesson.space == "real" else logistic)(known, unknown, lesson, inner)
+            fit = ridge if lesson.space == "real" else logistic if learner == "linear" else ridge_classes
+            return fit(known, unknown, lesson, inner)
         return boosted(blocks, new, lesson, inner)
 
 

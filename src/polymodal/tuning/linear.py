@@ -1,8 +1,9 @@
-"""Penalised linear models: logistic regression for classes and labels, ridge regression for numbers."""
+"""Penalised linear models: logistic and ridge regression of classes and labels, ridge regression of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from polymodal.tuning.lesson import Answer, Lesson, quality
 #: Inverse penalties of logistic regression and penalties of ridge regression, from strong to weak.
 INVERSE = np.logspace(-2, 3.25, 8)
 RIDGE = np.logspace(2, -5, 15)
+#: What the ridge scores of classes are multiplied by before the softmax.
+SHARPNESS = np.array([2.0, 4.0, 8.0, 16.0, 32.0])
 
 Path = Callable[[np.ndarray, Lesson, list[np.ndarray], int], np.ndarray]
 
@@ -84,7 +87,7 @@ def _logistic_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], ste
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    return np.asarray(np.exp(logits - logsumexp(logits, axis=1, keepdims=True)))
+    return np.asarray(np.exp(logits - logsumexp(logits, axis=-1, keepdims=True)))
 
 
 def ridge(known: np.ndarray, new: np.ndarray, lesson: Lesson, inner: list[Any]) -> Answer:
@@ -102,3 +105,30 @@ def _ridge_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], steps:
     right, side = vector.T @ (x.T @ (weight[:, None] * y)), (new[0] - mean) @ vector
     shrunk = [side @ (right / (value.clip(0) + penalty)[:, None]) + level for penalty in RIDGE[:steps]]
     return np.stack(shrunk)
+
+
+def ridge_classes(known: np.ndarray, new: np.ndarray, lesson: Lesson, inner: list[Any]) -> Answer:
+    """Ridge regression on a column of 0 and 1 for each class or label; with few rows and many columns often the best
+    linear model. Numbers become probabilities by softmax(t s), or for labels by the logistic function of t (s - 1/2):
+    penalty and sharpness t are chosen together on the inner folds."""
+    steps = len(RIDGE) * len(SHARPNESS)
+    best, score = _best_of_path(_ridge_class_path, known, lesson, inner, steps)
+    return Answer(_ridge_class_path(known, lesson, [new], steps)[best], score, (known.shape[1] + 1) * lesson.outputs)
+
+
+def _ridge_class_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], steps: int) -> np.ndarray:
+    """Probabilities `[steps, rows, k]`: every sharpness under each penalty, the strongest penalty first.
+
+    A class that no row has gets probability 0, a label that all rows or none have its share.
+    """
+    constant = lesson.constant()
+    decided = np.tile(constant, (steps, len(new[0]), 1))
+    exclusive = lesson.space == "categorical"
+    learned = np.flatnonzero(constant > 0 if exclusive else (constant > 0) & (constant < 1))
+    truth = (lesson.truth[:, None] == learned) if exclusive else lesson.truth[:, learned]
+    numbers = replace(lesson, space="real", outputs=len(learned), truth=truth.astype(np.float64))
+    along = _ridge_path(known, numbers, new, len(RIDGE))
+    for step in range(steps):
+        scores, sharpness = along[step // len(SHARPNESS)], SHARPNESS[step % len(SHARPNESS)]
+        decided[step][:, learned] = softmax(sharpness * scores) if exclusive else expit(sharpness * (scores - 0.5))
+    return decided

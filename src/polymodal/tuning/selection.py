@@ -56,11 +56,7 @@ def select(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> S
     usable = whole(candidates, folds)
     if not usable:
         return None
-    counts = greedy([one.distributions for one in usable], folds, size=size)
-    chosen = sorted(counts, key=lambda place: (-counts[place], place))
-    members = [usable[place] for place in chosen]
-    weights = [counts[place] / sum(counts.values()) for place in chosen]
-    mixed = average([one.distributions for one in members], weights, folds)
+    members, weights, mixed = combine(usable, folds, size=size)
     score, best = folds.score(mixed), usable[0].score
     if len(members) > 1:
         top = members[:STACKED]
@@ -68,6 +64,19 @@ def select(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> S
         if folds.score(stacked) > score:
             return Selection("stack", top, [1 / len(top)] * len(top), stacked, folds.score(stacked), best)
     return Selection("weighted", members, weights, mixed, score, best)
+
+
+def combine(
+    candidates: Sequence[Candidate], folds: Folds, *, size: int
+) -> tuple[list[Candidate], list[float], Distributions]:
+    """The members that the greedy selection picks among candidates of every fold, the heaviest first, their weights,
+    and their mean."""
+    ordered = sorted(candidates, key=lambda one: (-one.score, one.seconds))
+    counts = greedy([one.distributions for one in ordered], folds, size=size)
+    chosen = sorted(counts, key=lambda place: (-counts[place], place))
+    members = [ordered[place] for place in chosen]
+    weights = [counts[place] / sum(counts.values()) for place in chosen]
+    return members, weights, average([one.distributions for one in members], weights, folds)
 
 
 def greedy(

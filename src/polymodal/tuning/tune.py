@@ -19,6 +19,7 @@ from polymodal.plan import make_plan
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe, read_mapping
 from polymodal.report.tuning import write_tuning_report
+from polymodal.tuning.alone import best_alone, run_alone
 from polymodal.tuning.audit import audit
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.candidate import Candidate
@@ -39,8 +40,8 @@ from polymodal.tuning.study import Attempt, Study, mend, require_optuna
 from polymodal.tuning.trial import Bench
 
 FILE = "leaderboard.json"
-#: Share of the time that is kept for training the chosen models on all rows.
-FINISH = 0.15
+#: Shares of the time that are kept for training the chosen models on all rows, and for networks of single inputs.
+FINISH, ALONE = 0.15, 0.15
 
 SpaceLike = Mapping[str, Any] | Path | str | None
 
@@ -160,7 +161,8 @@ def tune(
     models = FixedModels(divided, progress=shown)
     baselines = _baselines(models, folder, shown)
     searching = time.time()
-    deadline = None if seconds is None else begun + seconds * (1 - FINISH)
+    end = None if seconds is None else begun + seconds * (1 - FINISH)
+    deadline = end if seconds is None or end is None or len(divided.recipe.inputs) < 2 else end - seconds * ALONE
     if jobs == 1:
         with scratch() as place:
             study.work(Bench(divided, place), most=trials, deadline=deadline, say=shown.say, parent=None)
@@ -168,8 +170,9 @@ def tune(
         source, where = shareable(table, data, root, folder)
         replace(job, source=source, root=where).write(folder)
         run_crew(study, folder, jobs=jobs, most=trials, deadline=deadline, say=shown.say)
-    training = time.time()
     found = _gather(study, divided, baselines)
+    found = _with_singles(found, divided, folder, end, shown)
+    training = time.time()
     tuning = _end(folder, models, found, study, shown)
     ended = time.time()
     spent = {
@@ -261,6 +264,19 @@ def _gather(study: Study, folds: Folds, baselines: Sequence[Candidate]) -> list[
         listed = "\n".join(f"{name}: {reason}" for reason, name in reasons.items())
         raise TrainingError(f"none of {len(attempts)} trials could be run to its end\n{listed}")
     return ranked(entries)
+
+
+def _with_singles(
+    entries: list[Entry], folds: Folds, folder: Path, deadline: float | None, progress: Progress
+) -> list[Entry]:
+    """The entries with networks of each input alone, and the best that each input gives."""
+    trials = [entry.candidate for entry in entries if entry.status == "complete"]
+    with scratch() as place:
+        bench = Bench(folds, place)
+        networks = run_alone(trials, bench, folder / "alone", deadline=deadline, say=progress.say)
+    baselines = [entry.candidate for entry in entries if entry.status == "baseline"]
+    singles = [*networks, *best_alone([*baselines, *networks], folds)]
+    return ranked([*entries, *(Entry(one, "baseline", {}) for one in singles)])
 
 
 def _end(folder: Path, models: FixedModels, entries: list[Entry], study: Study, progress: Progress) -> Tuning:

@@ -37,9 +37,14 @@ def compare_candidates(models: FixedModels, output: str, candidates: list[Candid
         value = folds.reference.value(output, metric, one.distributions[output], rows)
         return value if metric.greater_is_better else -value
 
+    alone |= {baseline_name(learner, (name,)) for learner in LEARNERS for name in models.features.words}
     usable = [one for one in candidates if one.folds == len(folds) and np.isfinite(one.score)]
     several = [one for one in usable if one.recipe is not None and len(one.recipe["inputs"]) > 1]
-    single = [one for one in usable if one.name in alone or (one.recipe is not None and len(one.recipe["inputs"]) == 1)]
+    single = [
+        one
+        for one in usable
+        if one.name in alone or one.kind == "single" or (one.recipe is not None and len(one.recipe["inputs"]) == 1)
+    ]
     if not several or not single:
         return None
     best, other = max(several, key=score), max(single, key=score)

@@ -1,0 +1,50 @@
+"""How many threads: found out while the work is done."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Pace:
+    """Runs batches of like work with one thread or with all, alternately at first, then as was faster.
+
+    On a quiet machine all threads win; where other programs use the processors, threads that wait for each other can be
+    many times slower than one.
+
+    threads: to use from the beginning; None to find out
+    """
+
+    #: Batches of the trial: the first warms up and does not count.
+    TRIED = 5
+
+    def __init__(self, threads: int | None = None) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.choices = [threads] if threads is not None else sorted({1, cores})
+        self._spent = {choice: [0.0, 0] for choice in self.choices}
+        self._done = 0
+
+    @contextmanager
+    def batch(self, items: int) -> Iterator[None]:
+        """Run the work inside the block, of so many items, with the threads whose turn it is."""
+        threads = self._turn()
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+        if 0 < self._done < self.TRIED:
+            self._spent[threads][0] += time.perf_counter() - begun
+            self._spent[threads][1] += items
+        self._done += 1
+
+    def _turn(self) -> int:
+        if self._done < self.TRIED:
+            return self.choices[self._done % len(self.choices)]
+        return min(self.choices, key=lambda choice: self._spent[choice][0] / max(1, self._spent[choice][1]))
