@@ -136,6 +136,8 @@ def _with_features(
     progress: Progress,
 ) -> PreparedTable:
     inputs = dict(prepared.inputs)
+    said = experiment.recipe.training.threads
+    threads = said if isinstance(said, int) else None
     for name, encoder in network.encoders().items():
         source, settled = prepared.inputs.get(name), encoder.settled()
         if source is None or settled is None:
@@ -152,6 +154,7 @@ def _with_features(
                     experiment.recipe.data.limits,
                     folder=experiment.cache,
                     views=views,
+                    threads=threads,
                     advance=advance,
                 )
             experiment.features[key] = (source, found or source)
