@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from laws.checkpoints import checkpoint
+from polymodal import experiment
 from polymodal.fit import fit
 from polymodal.recipe.recipe import Recipe
 
@@ -25,3 +28,19 @@ def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFi
         assert (model.run["trainable"] < model.run["parameters"]) == told
     fit(TABLE, "y", recipe=recipe, settings=["inputs.note.encoder.tune=frozen"])
     assert "learn" not in capfd.readouterr().err
+
+
+def test_inputs_alone_take_the_features_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    opened: list[bool] = []
+    whole = experiment.input_features
+
+    def counted(*arguments: Any, views: bool = False, **more: Any) -> Any:
+        opened.append(views)
+        return whole(*arguments, views=views, **more)
+
+    monkeypatch.setattr(experiment, "input_features", counted)
+    encoder = {"name": "pretrained_text", "model": checkpoint("text")}
+    inputs = {"note": {"modality": "text", "encoder": encoder}, "size": "number"}
+    fit({**TABLE, "size": [1.0, 2.5, 3.0] * 10}, "y", recipe={**QUICK, "width": 16, "inputs": inputs})
+    assert opened == [True]
