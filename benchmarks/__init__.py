@@ -25,6 +25,7 @@ STUDIES = (
     "fuzz_media",
     "stamps",
     "stamps_senses",
+    "stamps_tune",
     "preprocessing",
     "preprocessing_clips",
 )

@@ -47,7 +47,7 @@ def test_all_inputs_together_beat_each_where_both_are_needed() -> None:
         "constant",
         *(
             f"{learner}: {inputs}"
-            for learner in ("linear", "trees")
+            for learner in ("linear", "ridge", "trees")
             for inputs in ("numbers", "maker", "numbers + maker")
         ),
     }

@@ -20,6 +20,17 @@ FUSIONS: list[Any] = [
     "gated",
     {"name": "concat", "layers": 0},
 ]
+#: The same for features of checkpoints, which need no layer more before the head.
+FUSIONS_OF_FEATURES: list[Any] = [
+    {"name": "late", "combine": "product"},
+    {"name": "concat", "layers": 0},
+    {"name": "hybrid", "joint": "concat"},
+    "late",
+    "concat",
+    "gated",
+    "lowrank",
+    "attention",
+]
 #: Heads that are tried on features of checkpoints: a wide one that forgets much learns most from few rows.
 WIDE = {"name": "mlp", "hidden": 512, "dropout": 0.5}
 #: Tokens that a pretrained encoder gives of an item: its own summary, or neighbours averaged to so many.
@@ -43,8 +54,6 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
     """
     space: dict[str, Any] = {}
     several, frozen = len(plan.inputs) > 1, False
-    if several and given.fusion is None:
-        space["fusion"] = FUSIONS
     for name, spec in plan.inputs.items():
         own = given.inputs.get(name)
         if spec.modality is None or (own is not None and own.encoder is not None):
@@ -56,7 +65,9 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         frozen |= checkpoint
         asked = own.modality.model_fields_set if own is not None and own.modality is not None else set()
         if spec.modality.name == "image" and checkpoint and "fit" not in asked:
-            space[f"inputs.{name}.modality.fit"] = ["crop", "stretch", "pad"]
+            space[f"inputs.{name}.modality.fit"] = ["stretch", "crop", "pad"]
+    if several and given.fusion is None:
+        space["fusion"] = FUSIONS_OF_FEATURES if frozen else FUSIONS
     for name, out in plan.outputs.items():
         mine = given.outputs.get(name)
         if out.decoder is not None and out.decoder.name == "mlp" and (mine is None or mine.decoder is None):
@@ -68,11 +79,13 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
     training, said = plan.training, given.training.model_fields_set
     if "learning_rate" not in said:
         rate = training.learning_rate
-        space["training.learning_rate"] = {"low": rate / 4, "high": rate * 4, "log": True}
+        low, high = (rate / 8, rate * 2) if frozen else (rate / 4, rate * 4)
+        space["training.learning_rate"] = {"low": low, "high": high, "log": True}
     if "weight_decay" not in said:
-        space["training.weight_decay"] = {"low": 0.001, "high": 1.0 if frozen else 0.3, "log": True}
+        low, high = (0.01, 3.0) if frozen else (0.001, 0.3)
+        space["training.weight_decay"] = {"low": low, "high": high, "log": True}
     if several and "modality_dropout" not in said:
-        space["training.modality_dropout"] = [0.2, 0.0, 0.1, 0.4]
+        space["training.modality_dropout"] = [0.0, 0.1, 0.2] if frozen else [0.2, 0.0, 0.1, 0.4]
     schedule = complete_schedule(plan, rows).training
     if "batch" not in said:
         batch = schedule.batch or 1

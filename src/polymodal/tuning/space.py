@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from polymodal.errors import RecipeError, nearest
-from polymodal.recipe.options import Options
+from polymodal.recipe.options import given as given_values
 from polymodal.recipe.recipe import Recipe
 
 #: Paths that decide what is learned from what, or on which rows: all trials share them, or their scores would not be
@@ -95,7 +94,7 @@ class Space:
             RecipeError: a path is not in the recipe, or a value is not possible there.
         """
         self.dimensions = dict(sorted(dimensions.items(), key=lambda pair: pair[0].count(".")))
-        self.base = _said(base)
+        self.base = given_values(base)
         for path in self.dimensions:
             _check_path(path, base)
         self._allowed = {path: self._check_values(path) for path in self.dimensions}
@@ -278,7 +277,7 @@ def base_recipe(given: Recipe, plan: Recipe, space: Mapping[str, Any]) -> Recipe
 
     given: the user's recipe; plan: the complete one; space: recipe paths as keys
     """
-    said = _said(given)
+    said = given_values(given)
     inputs, outputs = said.get("inputs", {}), said.get("outputs", {})
     within = {path.partition(".encoder.")[0] for path in space if ".encoder." in path}
     for name, spec in plan.inputs.items():
@@ -294,15 +293,3 @@ def base_recipe(given: Recipe, plan: Recipe, space: Mapping[str, Any]) -> Recipe
         outputs = {**outputs, name: {"columns": out.columns, "task": {"name": out.task.name}, **outputs.get(name, {})}}
     ordered = {name: inputs[name] for name in plan.inputs}
     return Recipe.read({**said, "inputs": ordered, "outputs": outputs})
-
-
-def _said(value: Any) -> Any:
-    """What was given of a recipe or a part of it, as plain values; a component keeps its name."""
-    if isinstance(value, BaseModel):
-        given = {key: _said(getattr(value, key)) for key in value.model_fields_set}
-        return {"name": value.name, **given} if isinstance(value, Options) else given
-    if isinstance(value, Mapping):
-        return {key: _said(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_said(one) for one in value]
-    return value
