@@ -71,7 +71,10 @@ def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yard
         first = run_alone(trials, bench, tmp_path / "alone", deadline=None, say=said.append)
         again = run_alone(trials, bench, tmp_path / "alone", deadline=None, say=lambda _: pytest.fail("ran twice"))
         late = run_alone(trials, bench, tmp_path / "late", deadline=0.0, say=said.append)
-    assert {one.name for one in first} == {f"network {n}: {name}" for n in (1, 2) for name in ("x", "text")}
+    networks = {f"network {n}: {name}" for n in (1, 2) for name in ("x", "text")}
+    assert {one.name for one in first} == {*networks, "adapters: text"}
+    adapted = next(one for one in first if one.name == "adapters: text")
+    assert (adapted.recipe or {})["inputs"]["text"]["encoder"]["tune"] == "lora"
     assert all(one.kind == "single" and len((one.recipe or {})["inputs"]) == 1 for one in first)
     assert [one.score for one in again] == [one.score for one in first]
     assert late == []

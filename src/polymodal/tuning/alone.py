@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.errors import PolymodalError
-from polymodal.recipe.recipe import Recipe
+from polymodal.errors import PolymodalError, TrainingError
+from polymodal.recipe.recipe import InputSpec, Recipe
 from polymodal.registry import find
 from polymodal.tuning.baselines import inputs_of
 from polymodal.tuning.candidate import Candidate
@@ -22,6 +22,11 @@ from polymodal.tuning.trial import Bench, run_trial
 
 #: Networks that are tried on each input alone.
 NETWORKS = 3
+#: How adapters are trained: their own learning rate is that of the head.
+ADAPTERS = {"tune": "lora", "rate": 1.0}
+#: Of more rows than this, adapters would take the whole time.
+ADAPTED_ROWS = 5_000
+ADAPTING = {"epochs": 12, "batch": 16, "patience": 12, "learning_rate": 1e-3, "weight_decay": 0.1}
 
 
 def run_alone(
@@ -32,38 +37,72 @@ def run_alone(
     deadline: float | None,
     say: Callable[[str], None],
 ) -> list[Candidate]:
-    """Networks of one input: for each input the best trials' recipes, reduced to it, as long as they differ.
+    """Networks of one input: for each input the best trials' recipes, reduced to it, as long as they differ; and for
+    each text with a frozen checkpoint the best of them with adapters in its layers, which short texts can afford.
 
     trials: those that were run on every fold, the best first
     folder: where they are kept, so that a search that is gone on with does not run them again
-    deadline: none is begun that would end after it (`time.time()`)
+    deadline: what cannot end before it (`time.time()`) is given up
     """
     found = []
-    slowest = 0.0
-    names = list(bench.folds.recipe.only([n for n in bench.folds.recipe.inputs if not _privileged(bench, n)]).inputs)
-    for place in range(NETWORKS):
-        for name in names if len(names) > 1 else []:
-            recipes = _reduced(trials, name)
-            if place >= len(recipes):
-                continue
-            title = f"network {place + 1}: {name}"
-            stem = f"{names.index(name)}-{place}"
-            if (folder / f"{stem}.json").is_file():
-                found.append(Candidate.load(folder, stem))
-                continue
-            if deadline is not None and time.time() + slowest > deadline:
-                continue
-            begun = time.perf_counter()
-            try:
-                one = replace(run_trial(bench, recipes[place], title, lambda _: None), kind="single")
-            except PolymodalError as error:
-                say(f"{title} could not be run: {error}")
-                continue
-            slowest = max(slowest, time.perf_counter() - begun)
-            say(f"{title}: {one.score:.4f} in {one.seconds:.1f} s")
-            one.save(folder, stem)
-            found.append(one)
+    for title, recipe in _planned(trials, bench):
+        stem = title.replace(": ", "-", 1).encode().hex()[:80]
+        if (folder / f"{stem}.json").is_file():
+            found.append(Candidate.load(folder, stem))
+            continue
+        try:
+            watch = _until(deadline, len(bench.folds))
+            one = replace(run_trial(bench, recipe, title, watch), kind="single")
+        except PolymodalError as error:
+            say(f"{title} was not run to its end: {error}")
+            continue
+        say(f"{title}: {one.score:.4f} in {one.seconds:.1f} s")
+        one.save(folder, stem)
+        found.append(one)
     return found
+
+
+def _until(deadline: float | None, folds: int) -> Callable[[Candidate], None]:
+    def watch(one: Candidate) -> None:
+        if deadline is not None and time.time() + one.seconds / one.folds * (folds - one.folds) > deadline:
+            raise TrainingError("there is no time for it")
+
+    if deadline is not None and time.time() > deadline:
+        raise TrainingError("there is no time for it")
+    return watch
+
+
+def _planned(trials: Sequence[Candidate], bench: Bench) -> list[tuple[str, Recipe]]:
+    """What is tried, in order: the best network of each input, adapters, then other networks of each input."""
+    names = [name for name in bench.folds.recipe.inputs if name not in bench.folds.recipe.privileged]
+    if len(names) < 2:
+        return []
+    recipes = {name: _reduced(trials, name)[:NETWORKS] for name in names}
+    planned = [(f"network 1: {name}", own[0]) for name, own in recipes.items() if own]
+    for name, own in recipes.items():
+        few = len(bench.folds.table) <= ADAPTED_ROWS
+        frozen = [one for one in own if few and _adaptable(one.inputs[name])]
+        planned += [(f"adapters: {name}", _with_adapters(one, name)) for one in frozen[:1]]
+    for place in range(1, NETWORKS):
+        planned += [(f"network {place + 1}: {name}", own[place]) for name, own in recipes.items() if place < len(own)]
+    return planned
+
+
+def _adaptable(spec: InputSpec) -> bool:
+    options = spec.encoder
+    return options is not None and options.name == "pretrained_text" and getattr(options, "tune", "") == "frozen"
+
+
+def _with_adapters(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with low-rank adapters that learn as fast as the head, in few epochs of small steps."""
+    spec = recipe.inputs[name]
+    assert spec.encoder is not None
+    given = {key: getattr(spec.encoder, key) for key in ("name", "model", "tokens")}
+    encoder = type(spec.encoder)(**given, **ADAPTERS)
+    training = recipe.training.model_copy(update={**ADAPTING, "precision": "auto", "threads": "auto"})
+    return recipe.model_copy(
+        update={"inputs": {name: spec.model_copy(update={"encoder": encoder})}, "training": training}
+    )
 
 
 def best_alone(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> list[Candidate]:
@@ -98,10 +137,6 @@ def _reads(one: Candidate) -> str | None:
     """The only input that a candidate reads; None if there are several or none."""
     read = inputs_of(one.name) if one.kind == "baseline" else list((one.recipe or {"inputs": {}})["inputs"])
     return read[0] if len(read) == 1 else None
-
-
-def _privileged(bench: Bench, name: str) -> bool:
-    return name in bench.folds.recipe.privileged
 
 
 def _reduced(trials: Sequence[Candidate], name: str) -> list[Recipe]:

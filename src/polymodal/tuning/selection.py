@@ -49,9 +49,9 @@ def select(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> S
     """The ensemble of at most `size` candidates that decides best out of fold; None where no candidate is whole.
 
     Greedy selection with replacement (Caruana et al., "Ensemble Selection from Libraries of Models", 2004): from the
-    best candidate on, add the one that raises the score of the average most, as long as one does. So its score is
-    never below that of the best single candidate. Stacking (Wolpert, "Stacked Generalization", 1992) of the members,
-    fitted on the rows of the other folds, is taken instead where it scores higher still.
+    best candidate on, add the one with which the average scores highest, and keep the best average that was met. So
+    its score is never below that of the best single candidate. Stacking (Wolpert, "Stacked Generalization", 1992) of
+    the members, fitted on the rows of the other folds, is taken instead where it scores higher still.
     """
     usable = whole(candidates, folds)
     if not usable:
@@ -82,10 +82,14 @@ def combine(
 def greedy(
     distributions: Sequence[Distributions], folds: Folds, *, size: int, rows: np.ndarray | None = None
 ) -> dict[int, int]:
-    """How often each place of `distributions` (the best first) is picked, on `rows` (None: all)."""
+    """How often each place of `distributions` (the best first) is picked, on `rows` (None: all).
+
+    Picking goes on where a step gains nothing, since a small share of something weak may take two steps; the counts
+    are those of the best moment.
+    """
     counts = {0: 1}
     total = dict(distributions[0])
-    score = folds.score(total, rows)
+    best, best_counts = folds.score(total, rows), dict(counts)
     for picks in range(1, PICKS):
         found = []
         for place, one in enumerate(distributions):
@@ -93,12 +97,11 @@ def greedy(
                 continue
             mixed = average([total, one], [picks / (picks + 1), 1 / (picks + 1)], folds)
             found.append((folds.score(mixed, rows), -place, mixed))
-        gained, place, mixed = max(found, key=lambda each: each[:2])
-        if gained <= score:
-            break
+        score, place, total = max(found, key=lambda each: each[:2])
         counts[-place] = counts.get(-place, 0) + 1
-        total, score = mixed, gained
-    return counts
+        if score > best:
+            best, best_counts = score, dict(counts)
+    return best_counts
 
 
 def average(distributions: Sequence[Distributions], weights: Sequence[float], folds: Folds) -> Distributions:

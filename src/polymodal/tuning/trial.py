@@ -151,7 +151,7 @@ def _economical(given: Recipe, complete: Recipe) -> Recipe:
     """The complete recipe without what a search does not use or measure again for each trial.
 
     Single inputs are baselines. A small network computes fastest in fp32 on one thread; where the recipe leaves that
-    open and an own encoder of pictures, sounds or clips learns, it is measured as ever.
+    open and an own encoder of pictures, sounds or clips learns, or layers of a checkpoint, it is measured as ever.
     """
     training, said = complete.training, given.training.model_fields_set
     if not any(_learns_media(complete, name) for name in complete.inputs):
@@ -163,9 +163,10 @@ def _economical(given: Recipe, complete: Recipe) -> Recipe:
 
 def _learns_media(recipe: Recipe, name: str) -> bool:
     spec = recipe.inputs[name]
-    if spec.modality is None or spec.encoder is None or spec.modality.name not in LARGE:
+    if spec.modality is None or spec.encoder is None:
         return False
-    return getattr(spec.encoder, "tune", None) != "frozen"
+    tune = getattr(spec.encoder, "tune", None)
+    return tune != "frozen" and (tune is not None or spec.modality.name in LARGE)
 
 
 def _preparing(recipe: Recipe) -> dict[str, object]:

@@ -41,7 +41,7 @@ from polymodal.tuning.trial import Bench
 
 FILE = "leaderboard.json"
 #: Shares of the time that are kept for training the chosen models on all rows, and for networks of single inputs.
-FINISH, ALONE = 0.15, 0.15
+FINISH, ALONE = 0.12, 0.25
 
 SpaceLike = Mapping[str, Any] | Path | str | None
 
