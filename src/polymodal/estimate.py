@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from polymodal.plan import Plan
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.splits import Part
 from polymodal.training.loss import Loss
-from polymodal.training.machine import choose
+from polymodal.training.machine import Machine, choose
 from polymodal.training.optimiser import freeze_parts
 
 SAMPLE_ROWS = 2048
@@ -96,10 +97,7 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
             trial.zero_grad()
 
         machine = choose(recipe.training, network, step, None)
-        network.train()
-        kept = _Kept()
-        with machine.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
-            step(network)
+        memory = training_mib(network, machine, step)
         with machine.active():
             spent = []
             for _ in range(3):
@@ -112,7 +110,7 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
         parameters=parameters,
         trainable=trainable,
         encoders=encoders,
-        training_mib=round((4 * parameters + 12 * trainable + kept.bytes) / 2**20, 1),
+        training_mib=memory,
         epoch_seconds=round(float(np.median(spent)) * steps, 3),
         preparation_seconds=round(preparation_seconds, 3),
         encoding_seconds=round(encoding * _rows_of_tables(parts) / len(rows), 3),
@@ -123,9 +121,27 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
     )
 
 
+def training_mib(network: Network, machine: Machine, step: Callable[[Any], None]) -> float:
+    """MiB that training holds: weights, gradients and optimiser state of what learns, and the tensors that one
+    `step(network)` keeps for its backward pass."""
+    network.train()
+    kept = _Kept()
+    with machine.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
+        step(network)
+    return round(_held_mib(network) + kept.bytes / 2**20, 1)
+
+
+def _held_mib(network: Network) -> float:
+    """MiB of fp32 weights, and of a gradient and two moments for each that learns."""
+    parameters, trainable, _ = _count(network)
+    return (4 * parameters + 12 * trainable) / 2**20
+
+
 def describe_trainable(network: Network) -> str:
-    """How many parameters there are and how many of them learn, in all and by encoder where some do not."""
-    return _counted(*_count(network))
+    """How many parameters there are and how many of them learn, in all and by encoder where some do not; and the
+    memory that this takes in training, before the first step."""
+    held = f"weights, gradients and optimiser {_held_mib(network):,.0f} MiB"
+    return f"{_counted(*_count(network))}\n{held}"
 
 
 def _count(network: Network) -> tuple[int, int, dict[str, dict[str, int]]]:

@@ -58,6 +58,8 @@ def test_the_better_of_two_fusions_is_found_and_nothing_is_tried_twice(tmp_path:
     assert candidate.folds == 2
     assert candidate.latency_ms is not None
     assert candidate.parameters > 0
+    assert candidate.memory_mib is not None
+    assert candidate.memory_mib >= round(16 * candidate.parameters / 2**20, 1) > 0, "four numbers for each that learns"
     assert candidate.score == folds.score(candidate.distributions)
     assert not np.isnan(candidate.distributions["target"]).any()
 

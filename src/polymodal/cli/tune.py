@@ -38,7 +38,9 @@ def tune(
     ] = None,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="score (default), latency, size or seconds; repeat for several, the one that decides first."),
+        typer.Option(
+            help="score (default), latency, memory, size or seconds; repeat for several, the one that decides first."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that try recipes at the same time.")] = 1,
     recipe: Annotated[

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 FILE = "tuning.html"
 #: Trials on the page, the best first; every baseline is shown.
 SHOWN = 30
-_COSTS = {"latency": "milliseconds for one row", "size": "MiB", "seconds": "seconds to train all folds"}
+_COSTS = {
+    "latency": "milliseconds for one row",
+    "memory": "MiB that training holds",
+    "size": "MiB",
+    "seconds": "seconds to train all folds",
+}
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,12 @@ def _lines(entries: Sequence[Entry], tuning: Tuning, constant: Candidate | None)
 
 def _front(tuning: Tuning, cost: str) -> Markup:
     """Score over one cost: every network that ran on all folds, those of the front pointed out."""
-    of = {"latency": lambda one: one.latency_ms, "size": lambda one: one.size_mib, "seconds": lambda one: one.seconds}
+    of = {"latency": "latency_ms", "memory": "memory_mib", "size": "size_mib", "seconds": "seconds"}
     chosen = {one.name for one in tuning.front}
     points = []
     for entry in tuning.entries:
         one = entry.candidate
-        x, y = of[cost](one), _own(one.score, tuning)
+        x, y = getattr(one, of[cost]), _own(one.score, tuning)
         if entry.status == "complete" and x is not None and y is not None:
             points.append((one.name, float(x), float(y), one.name in chosen))
     metric, two = metric_name(tuning.folds.metric.name), len(tuning.objectives) == 2

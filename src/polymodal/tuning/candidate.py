@@ -34,6 +34,7 @@ class Candidate:
     parameters, size_mib: of the model of the last fold: trained and frozen parameters, and MiB of its weights
     latency_ms: median milliseconds for one row, after the last fold; None where it was not measured
     folds: how many folds were run
+    memory_mib: what training holds (see `estimate.training_mib`), of the last fold; None where it was not measured
     """
 
     name: str
@@ -48,6 +49,7 @@ class Candidate:
     size_mib: float
     latency_ms: float | None
     folds: int
+    memory_mib: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """Everything but the distributions, JSON-ready."""

@@ -13,6 +13,7 @@ from polymodal.tuning.candidate import Candidate
 OBJECTIVES: dict[str, Callable[[Candidate], float]] = {
     "score": lambda one: one.score,
     "latency": lambda one: -np.inf if one.latency_ms is None else -one.latency_ms,
+    "memory": lambda one: -np.inf if one.memory_mib is None else -one.memory_mib,
     "size": lambda one: -one.size_mib,
     "seconds": lambda one: -one.seconds,
 }

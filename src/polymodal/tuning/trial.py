@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from polymodal.data.faults import Faults
+from polymodal.estimate import training_mib
 from polymodal.experiment import Experiment, feature_splits, prepare_experiment, train_model
 from polymodal.folders import cache_folder, media_folder
 from polymodal.model import Model
+from polymodal.network import Network
 from polymodal.plan import complete_schedule, make_plan
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
 from polymodal.training.inference import PREDICTION_BATCH, decide
+from polymodal.training.loss import Loss
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 
@@ -108,6 +111,7 @@ def run_trial(bench: Bench, recipe: Recipe, name: str, watch: Watch) -> Candidat
             parameters=sum(parameter.numel() for parameter in model.network.parameters()),
             size_mib=round(sum(one.nbytes for one in model.network.state_dict().values()) / 2**20, 3),
             latency_ms=latency(model, bench) if done else None,
+            memory_mib=memory_of(experiment, model) if done else None,
             folds=fold + 1,
         )
         if not done:
@@ -127,6 +131,21 @@ def latency(model: Model, bench: Bench) -> float:
         decide(model.network, model.preparation, one, np.arange(1), machine=model.machine, batch=1)
         spent.append((time.perf_counter() - begun) * 1e3)
     return round(statistics.median(spent[1:]), 3)
+
+
+def memory_of(experiment: Experiment, model: Model) -> float:
+    """MiB that training the model holds, from one of its steps."""
+    split = feature_splits(experiment, model.network, Progress(False))["train"]
+    batch = experiment.preparation.batch(split.prepared, split.rows[: experiment.recipe.training.batch or 1])
+    loss = Loss(experiment.preparation.tasks, dict.fromkeys(experiment.preparation.tasks, 1.0), "fixed")
+
+    def step(network: Network) -> None:
+        loss(network(batch), batch)[0].backward()
+        network.zero_grad()
+
+    found = training_mib(model.network, model.machine, step)
+    model.network.eval()
+    return found
 
 
 def _decide(

@@ -134,7 +134,8 @@ def tune(
         for `default_space`
     folds: every candidate is tried on the same ones, grouped and stratified as `data.split` says
     trials, seconds: the search ends with either; None for no limit. One trial is always run to its end.
-    objectives: `score`, and what it may cost: `latency`, `size`, `seconds`. The first says which recipe is best.
+    objectives: `score`, and what it may cost: `latency`, `memory`, `size`, `seconds`. The first says which
+        recipe is best.
     jobs: processes that try recipes at the same time, one thread each
     out: the folder for trials, leaderboard and models; with `resume`, the search there is gone on with, for `seconds`
         more
