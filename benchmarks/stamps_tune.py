@@ -47,11 +47,9 @@ def measure(folder: Path) -> Record:
     with tempfile.TemporaryDirectory() as place:
         os.environ["POLYMODAL_CACHE"] = str(Path(place) / "cache")
         columns = table(stamps)
-        paths = [str((stamps / path).resolve()) for path in columns["picture"]]
         begun = time.perf_counter()
-        found = tune(
-            {**columns, "picture": paths}, "class", recipe=RECIPE, seconds=SECONDS, jobs=2, out=Path(place) / "found"
-        )
+        out = Path(place) / "found"
+        found = tune(columns, "class", recipe=RECIPE, seconds=SECONDS, jobs=2, out=out, root=stamps, progress=True)
         record.facts["seconds, with encoding and final models"] = round(time.perf_counter() - begun)
         _set_down(record, found)
     return record

@@ -72,8 +72,8 @@ def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yard
         again = run_alone(trials, bench, tmp_path / "alone", deadline=None, say=lambda _: pytest.fail("ran twice"))
         late = run_alone(trials, bench, tmp_path / "late", deadline=0.0, say=said.append)
     networks = {f"network {n}: {name}" for n in (1, 2) for name in ("x", "text")}
-    assert {one.name for one in first} == {*networks, "adapters: text"}
-    adapted = next(one for one in first if one.name == "adapters: text")
+    assert {one.name for one in first} == {*networks, "adapters 1: text", "adapters 2: text"}
+    adapted = next(one for one in first if one.name == "adapters 1: text")
     assert (adapted.recipe or {})["inputs"]["text"]["encoder"]["tune"] == "lora"
     assert all(one.kind == "single" and len((one.recipe or {})["inputs"]) == 1 for one in first)
     assert [one.score for one in again] == [one.score for one in first]

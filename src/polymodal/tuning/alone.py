@@ -24,6 +24,8 @@ from polymodal.tuning.trial import Bench, run_trial
 NETWORKS = 3
 #: How adapters are trained: their own learning rate is that of the head.
 ADAPTERS = {"tune": "lora", "rate": 1.0}
+#: Networks with adapters of each text.
+ADAPTED = 2
 #: Of more rows than this, adapters would take the whole time.
 ADAPTED_ROWS = 5_000
 ADAPTING = {"epochs": 12, "batch": 16, "patience": 12, "learning_rate": 1e-3, "weight_decay": 0.1}
@@ -82,7 +84,9 @@ def _planned(trials: Sequence[Candidate], bench: Bench) -> list[tuple[str, Recip
     for name, own in recipes.items():
         few = len(bench.folds.table) <= ADAPTED_ROWS
         frozen = [one for one in own if few and _adaptable(one.inputs[name])]
-        planned += [(f"adapters: {name}", _with_adapters(one, name)) for one in frozen[:1]]
+        planned += [
+            (f"adapters {place + 1}: {name}", _with_adapters(one, name)) for place, one in enumerate(frozen[:ADAPTED])
+        ]
     for place in range(1, NETWORKS):
         planned += [(f"network {place + 1}: {name}", own[place]) for name, own in recipes.items() if place < len(own)]
     return planned

@@ -55,12 +55,14 @@ class FixedFeatures:
     inputs: the inputs that have a matrix; privileged inputs have none, since a model must do without them
     words: beside them, the words of texts that have a checkpoint (`words of NAME`)
     notes: which inputs were left out, and why
+    faults: cells of media that cannot be used
     """
 
     def __init__(self, folds: Folds, *, progress: Progress) -> None:
         self.folds, self.progress = folds, progress
         self.inputs: list[str] = []
         self.words: list[str] = []
+        self.faults = Faults(folds.recipe.data.strict)
         self.notes: list[str] = []
         self._fixed: dict[str, _Fixed] = {}
         self._texts: dict[str, list[str]] = {}
@@ -165,15 +167,17 @@ class FixedFeatures:
         rows = np.arange(len(self.folds.table))
         modality.fit(self._blocks(modality, rows))
 
-    def _blocks(self, modality: Modality, rows: np.ndarray) -> Any:
+    def _blocks(self, modality: Modality, rows: np.ndarray, faults: Faults | None = None) -> Any:
         table, limits = self.folds.table, self.folds.recipe.data.limits
         size = int(np.clip(256 * 2**20 / max(modality.row_bytes(), 1.0), 16, 4096))
-        return table.blocks(rows, modality.columns, size, faults=Faults(), limits=limits, cache=media_folder())
+        return table.blocks(
+            rows, modality.columns, size, faults=faults or Faults(), limits=limits, cache=media_folder()
+        )
 
     def _gathered(self, modality: Modality, describe: Any) -> tuple[np.ndarray, np.ndarray]:
         """What `describe(prepared, modality)` says of each item, row by row, and which rows have one."""
         parts, there = [], []
-        for block in self._blocks(modality, np.arange(len(self.folds.table))):
+        for block in self._blocks(modality, np.arange(len(self.folds.table)), self.faults):
             prepared = modality.prepare(block)
             present = prepared.index >= 0
             found = describe(prepared, modality)

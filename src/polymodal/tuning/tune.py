@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.artefact import write_json
+from polymodal.data.faults import Faults
 from polymodal.data.table import Table
 from polymodal.ensemble import Ensemble
 from polymodal.errors import DataError, RecipeError, TrainingError
@@ -41,7 +42,7 @@ from polymodal.tuning.trial import Bench
 
 FILE = "leaderboard.json"
 #: Shares of the time that are kept for training the chosen models on all rows, and for networks of single inputs.
-FINISH, ALONE = 0.12, 0.25
+FINISH, ALONE = 0.12, 0.33
 
 SpaceLike = Mapping[str, Any] | Path | str | None
 
@@ -161,6 +162,7 @@ def tune(
     study.begin(trials)
     models = FixedModels(divided, progress=shown)
     baselines = _baselines(models, folder, shown)
+    _tell_faults(models.features.faults, shown)
     searching = time.time()
     end = None if seconds is None else begun + seconds * (1 - FINISH)
     deadline = end if seconds is None or end is None or len(divided.recipe.inputs) < 2 else end - seconds * ALONE
@@ -186,6 +188,13 @@ def tune(
     write_json(folder / FILE, tuning.to_dict())
     write_tuning_report(folder, tuning)
     return tuning
+
+
+def _tell_faults(faults: Faults, progress: Progress) -> None:
+    """Say before the search begins that cells cannot be used; the model directory lists them at its end."""
+    if faults.found:
+        columns = ", ".join(f"{column}: {count}" for column, count in faults.counts().items())
+        progress.say(f"{len(faults.found)} cells cannot be used and count as missing ({columns})")
 
 
 def _check_counts(trials: int | None, seconds: float | None, jobs: int) -> None:
