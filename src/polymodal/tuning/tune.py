@@ -192,9 +192,10 @@ def tune(
 
 def _tell_faults(faults: Faults, progress: Progress) -> None:
     """Say before the search begins that cells cannot be used; the model directory lists them at its end."""
-    if faults.found:
-        columns = ", ".join(f"{column}: {count}" for column, count in faults.counts().items())
-        progress.say(f"{len(faults.found)} cells cannot be used and count as missing ({columns})")
+    distinct = Faults(found=list(dict.fromkeys(faults.found)))  # the same cell is met in every fold
+    if distinct.found:
+        columns = ", ".join(f"{column}: {count}" for column, count in distinct.counts().items())
+        progress.say(f"{len(distinct.found)} cells cannot be used and count as missing ({columns})")
 
 
 def _check_counts(trials: int | None, seconds: float | None, jobs: int) -> None:
