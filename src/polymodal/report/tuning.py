@@ -114,14 +114,22 @@ def _own(value: float, tuning: Tuning) -> float | None:
     return value if tuning.folds.metric.greater_is_better else -value
 
 
-def _lines(entries: Sequence[Entry], tuning: Tuning, constant: Candidate | None) -> list[Line]:
+def _what(entry: Entry, best: dict[str, Any], name: str) -> str:
+    """What a trial drew: the best one in full, the others where they differ from it."""
     from polymodal.tuning.study import summary
 
+    if entry.candidate.name == name:
+        return summary(entry.changes)
+    return summary({path: value for path, value in entry.changes.items() if best.get(path) != value})
+
+
+def _lines(entries: Sequence[Entry], tuning: Tuning, constant: Candidate | None) -> list[Line]:
     output, metric = tuning.folds.output, tuning.folds.metric.name
     found = [entry.candidate.metrics.get(output, {}).get(metric, {}) for entry in entries]
     values = [_own(entry.candidate.score, tuning) for entry in entries]
     floor = None if constant is None else _own(constant.score, tuning)
     ends = _ends([*values, *(one.get(key) for one in found for key in ("low", "high")), floor])
+    best = next((entry.changes for entry in entries if entry.candidate.name == tuning.best.name), {})
     lines = []
     for entry, one, value in zip(entries, found, values, strict=True):
         candidate = entry.candidate
@@ -131,7 +139,7 @@ def _lines(entries: Sequence[Entry], tuning: Tuning, constant: Candidate | None)
             Line(
                 name=candidate.name,
                 kind=entry.status,
-                what=cut_short if entry.status == "pruned" else summary(entry.changes),
+                what=cut_short if entry.status == "pruned" else _what(entry, best, tuning.best.name),
                 score=value,
                 low=one.get("low"),
                 high=one.get("high"),
