@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from polymodal.errors import PolymodalError, TrainingError
+from polymodal.pretrained.source import read_card
+from polymodal.recipe.options import Options
 from polymodal.recipe.recipe import InputSpec, Recipe
 from polymodal.registry import find
 from polymodal.tuning.baselines import inputs_of
 from polymodal.tuning.candidate import Candidate
+from polymodal.tuning.default_space import WIDE
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.selection import combine
 from polymodal.tuning.trial import Bench, run_trial
@@ -24,6 +27,7 @@ from polymodal.tuning.trial import Bench, run_trial
 NETWORKS = 3
 #: How adapters are trained: their own learning rate is that of the head.
 ADAPTERS = {"tune": "lora", "rate": 1.0}
+SMOOTHING, WIDEST = 0.1, 1024
 #: Networks with adapters of each text.
 ADAPTED = 2
 #: Of more rows than this, adapters would take the whole time.
@@ -98,15 +102,31 @@ def _adaptable(spec: InputSpec) -> bool:
 
 
 def _with_adapters(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with low-rank adapters that learn as fast as the head, in few epochs of small steps."""
+    """The recipe with low-rank adapters that learn as fast as the head, in few epochs of small steps; at the
+    checkpoint's own width, so that nothing of its summary is lost before the head, which is wide and forgets much."""
     spec = recipe.inputs[name]
     assert spec.encoder is not None
     given = {key: getattr(spec.encoder, key) for key in ("name", "model", "tokens")}
     encoder = type(spec.encoder)(**given, **ADAPTERS)
     training = recipe.training.model_copy(update={**ADAPTING, "precision": "auto", "threads": "auto"})
-    return recipe.model_copy(
-        update={"inputs": {name: spec.model_copy(update={"encoder": encoder})}, "training": training}
-    )
+    outputs = {
+        key: one.model_copy(update={"task": _smoothed(one.task), "decoder": _wide(one.decoder)})
+        for key, one in recipe.outputs.items()
+    }
+    inputs = {name: spec.model_copy(update={"encoder": encoder})}
+    own = read_card(encoder.model, "text").config.get("hidden_size")
+    width = own if isinstance(own, int) and own <= WIDEST else recipe.width
+    return recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "training": training, "width": width})
+
+
+def _smoothed(task: Options | None) -> Options | None:
+    if task is None or getattr(task, "label_smoothing", None) != 0:
+        return task
+    return task.model_copy(update={"label_smoothing": SMOOTHING})
+
+
+def _wide(decoder: Options | None) -> Options | None:
+    return type(decoder)(**WIDE) if decoder is not None and decoder.name == WIDE["name"] else decoder
 
 
 def best_alone(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> list[Candidate]:
