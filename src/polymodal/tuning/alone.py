@@ -114,7 +114,7 @@ def _with_adapters(recipe: Recipe, name: str) -> Recipe:
         for key, one in recipe.outputs.items()
     }
     inputs = {name: spec.model_copy(update={"encoder": encoder})}
-    own = read_card(encoder.model, "text").config.get("hidden_size")
+    own = read_card(given["model"], "text").config.get("hidden_size")
     width = own if isinstance(own, int) and own <= WIDEST else recipe.width
     return recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "training": training, "width": width})
 
