@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import pytest
@@ -20,16 +20,17 @@ import yaml
 from pydantic import BaseModel
 
 from laws.alternatives import alternatives, exhaustive
-from laws.samples import FIXED, Columns, sample, sample_table, small, table_of
+from laws.samples import FIXED, Columns, light, sample, sample_table, small, table_of
 from laws.signature import digest
 from polymodal.errors import PolymodalError
 from polymodal.experiment import prepare_experiment, score_model, train_model
+from polymodal.features import number_format
 from polymodal.plan import complete_schedule, make_plan
 from polymodal.progress import Advance, Progress
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
-from polymodal.recipe.training import PartOptions, TrainingOptions
+from polymodal.recipe.training import FeatureOptions, PartOptions, TrainingOptions
 from polymodal.splits import make_parts
 
 ROWS = 48
@@ -43,6 +44,14 @@ BASE: dict[str, Any] = {
 MEDIA = {"inputs": {"in_image": "image", "in_number": "number"}}
 TWO = {"outputs": {"y_classify": "classify", "y_regress": "regress"}}
 TAUGHT = {"privileged": "in_text"}
+FROZEN = {"encoders": {"in_text": "pretrained_text"}}
+TURNED = {
+    "inputs": {"in_image": "image"},
+    "encoders": {"in_image": "pretrained_image"},
+    "modalities": {"in_image": {"flip": True, "brightness": 0.5}},
+}
+#: Keys of the number format of features: nothing to choose where the processor does not compute in bf16.
+OF_BF16 = ["training.features.cache", "training.features.format"]
 #: What a key needs beside it to be live.
 BESIDE: dict[str, dict[str, Any]] = {
     "data.ignore": {"inputs": None},
@@ -53,6 +62,8 @@ BESIDE: dict[str, dict[str, Any]] = {
     "data.limits.frames": {"inputs": {"in_video": "video"}},
     "data.limits.values": {"inputs": {"in_series": "series"}},
     **{f"training.distillation.{key}": TAUGHT for key in ("weight", "temperature")},
+    **dict.fromkeys(OF_BF16, FROZEN),
+    "training.features.views": TURNED,
     "training.group_rows": MEDIA,
     "training.balance": TWO,
     "training.patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
@@ -128,17 +139,36 @@ def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
     columns |= {f"in_{name}": [column] for name, column in HEARD.items()}
     beside = dict(beside)
     privileged = beside.pop("privileged", None)
+    encoders, modalities = beside.pop("encoders", {}), beside.pop("modalities", {})
     inputs = beside.pop("inputs", {"in_text": "text", "in_number": "number"})
     outputs = beside.pop("outputs", {"y_classify": "classify"})
     recipe = merged(BASE, beside)
     recipe["outputs"] = {name: {"task": task} for name, task in outputs.items()}
     if inputs is not None:
         recipe["inputs"] = {name: {"modality": small(kind), "columns": columns[name]} for name, kind in inputs.items()}
+        for name, options in modalities.items():
+            recipe["inputs"][name]["modality"] |= options
+        for name, encoder in encoders.items():
+            recipe["inputs"][name]["encoder"] = light({"name": encoder})
         if privileged:
             recipe["inputs"][privileged]["privileged"] = True
     else:
         recipe["data"] = {"ignore": ["image", "weight", "part", "patient", "broken", "y_regress", *HEARD.values()]}
     return recipe
+
+
+@cache
+def teacher() -> str:
+    """The directory of a model of the same outputs."""
+    folder = mkdtemp(prefix="teacher-")
+    with TemporaryDirectory() as place:
+        data = table_of(table())
+        complete = make_plan(data, Recipe(**recipe_of({"training": {"learning_rate": 0.02}}))).recipe
+        parts = make_parts(complete, data, None, None)
+        complete = complete_schedule(complete, len(parts["train"].rows))
+        prepared = prepare_experiment(complete, parts, folder=Path(place), cache=None, progress=Progress(False))
+        train_model(prepared, progress=Progress(False)).save(folder)
+    return folder
 
 
 class Watching(Progress):
@@ -198,6 +228,8 @@ def outcome(recipe: str) -> str | None:
 
 @pytest.mark.parametrize(("path", "owner", "name"), KEYS, ids=[key[0] for key in KEYS])
 def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None:
+    if path in OF_BF16 and number_format(FeatureOptions()) != "bf16":
+        pytest.skip("this processor does not compute in bf16")
     base = recipe_of(BESIDE.get(path, {}))
     before = outcome(yaml.safe_dump(base))
     assert before is not None
@@ -209,7 +241,8 @@ def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None
         given = {key: value for key, value in given.items() if key == name}
     tried: dict[str, bool] = {}
     every = exhaustive(owner.model_fields[name])
-    for value in [*NAMED.get(path, []), *alternatives(owner, name, given)]:
+    named = [teacher()] if path == "training.distillation.teacher" else NAMED.get(path, [])
+    for value in [*named, *alternatives(owner, name, given)]:
         change: Any = value
         for key in reversed(path.split(".")):
             change = {key: change}
