@@ -118,7 +118,9 @@ def test_learns_its_planted_signal(name, plant, options, rate, steps):
 
 
 def test_every_encoder_of_these_modalities_is_tested():
+    """Those with a checkpoint are in tests/pretrained/test_planted_signals.py."""
     of = {name for name, found in components("encoder").items() if found.modality in SHAPES}
+    of = {name for name in of if not name.startswith("pretrained_")}
     assert of == {name for name, *_ in PLANTED}
 
 
