@@ -42,7 +42,7 @@ def run(smallest: bool) -> Record:
         unit="s an epoch",
         larger_is_better=False,
     )
-    rows, epochs, rounds = (16, 2, 1) if smallest else (256, 3, 3)
+    rows, epochs, rounds = (16, 2, 1) if smallest else (128, 2, 3)
     with TemporaryDirectory() as name:
         place = Path(name)
         contestants: dict[str, Callable[[], float]] = {}
