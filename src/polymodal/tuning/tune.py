@@ -106,6 +106,7 @@ class Tuning:
             "audit": self.audit.to_dict(),
             "leaderboard": entries_json(self.entries, self.folds),
             "failed": [vars(attempt) for attempt in self.failed],
+            "faults": self.model.run["faults"],
             "seconds": self.seconds,
         }
 
