@@ -1,0 +1,34 @@
+"""A cell that cannot be used is told before the search begins, and counted in what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polymodal import tune
+from polymodal.data.synthetic import planted_images
+
+
+def test_a_broken_picture_is_told_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for row, image in enumerate(planted_images(24, 0, size=32)["image"]):
+        image.save(tmp_path / f"{row}.png")
+    (tmp_path / "7.png").write_bytes(b"no picture")
+    data = {"photo": [f"{row}.png" for row in range(24)], "kind": ["a", "b"] * 12}
+    photo = {"modality": {"name": "image", "pixels": 32}, "encoder": {"name": "resnet", "channels": 8}}
+    recipe = {
+        "width": 8,
+        "inputs": {"photo": photo},
+        "training": {"epochs": 1, "batch": 8, "precision": "fp32", "threads": 1},
+        "evaluation": {"bootstrap": 20},
+    }
+    space = {"training.learning_rate": [0.001]}
+    out = tmp_path / "out"
+    tune(
+        data, "kind", recipe=recipe, space=space, folds=2, trials=1, seconds=None, out=out, root=tmp_path, progress=True
+    )
+    told = "".join(capsys.readouterr())
+    assert "1 cells cannot be used" in told
+    assert told.index("cannot be used") < told.index("trial 0")
+    assert json.loads((out / "leaderboard.json").read_text())["faults"] == {"count": 1, "by_column": {"photo": 1}}
