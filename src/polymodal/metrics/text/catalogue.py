@@ -1,0 +1,92 @@
+"""The metrics of written texts by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from polymodal.errors import RecipeError, nearest
+from polymodal.metrics.base import Metric
+from polymodal.metrics.text.answers import exact_match, normalised_match, token_f1
+from polymodal.metrics.text.bleu import bleu
+from polymodal.metrics.text.chrf import chrf
+from polymodal.metrics.text.cider import cider
+from polymodal.metrics.text.error_rates import cer, wer
+from polymodal.metrics.text.facts import Reader, fact_f1
+from polymodal.metrics.text.meteor import meteor
+from polymodal.metrics.text.rouge import rouge
+from polymodal.metrics.text.vqa import vqa_accuracy
+
+#: What each metric is, and how far it goes.
+TEXT_METRICS = {
+    "bleu": "BLEU, tokeniser 13a (0 to 100; extra text)",
+    "bleu_zh": "BLEU, tokeniser for Chinese (0 to 100; extra text)",
+    "bleu_char": "BLEU of characters (0 to 100; extra text)",
+    "chrf": "chrF2 of 1 to 6 characters (0 to 100; extra text)",
+    "rouge1": "ROUGE-1 F1, Latin letters and digits (0 to 1; extra text)",
+    "rouge2": "ROUGE-2 F1, Latin letters and digits (0 to 1; extra text)",
+    "rougeL": "ROUGE-L F1, Latin letters and digits (0 to 1; extra text)",
+    "rouge1_words": "ROUGE-1 F1, any script (0 to 1; extra text)",
+    "rouge2_words": "ROUGE-2 F1, any script (0 to 1; extra text)",
+    "rougeL_words": "ROUGE-L F1, any script (0 to 1; extra text)",
+    "meteor": "METEOR, exact and stem matches (0 to 1; extra text)",
+    "cider": "CIDEr-D (0 to 10)",
+    "exact_match": "share of texts equal to a reference (0 to 1)",
+    "normalised_match": "share of texts equal to a reference but for case, punctuation, articles (0 to 1)",
+    "token_f1": "F1 of words shared with the best reference (0 to 1)",
+    "vqa_accuracy": "share of annotators who agree, three being enough (0 to 1)",
+    "wer": "word error rate (0 is best; extra text)",
+    "cer": "character error rate (0 is best; extra text)",
+    "facts": "F1 of stated facts (0 to 1)",
+}
+
+_PLAIN: dict[str, Callable[[], Metric]] = {
+    "bleu": bleu,
+    "bleu_zh": partial(bleu, "zh"),
+    "bleu_char": partial(bleu, "char"),
+    "chrf": chrf,
+    "rouge1": partial(rouge, "rouge1"),
+    "rouge2": partial(rouge, "rouge2"),
+    "rougeL": partial(rouge, "rougeL"),
+    "rouge1_words": partial(rouge, "rouge1", any_script=True),
+    "rouge2_words": partial(rouge, "rouge2", any_script=True),
+    "rougeL_words": partial(rouge, "rougeL", any_script=True),
+    "meteor": meteor,
+    "exact_match": exact_match,
+    "normalised_match": normalised_match,
+    "token_f1": token_f1,
+    "vqa_accuracy": vqa_accuracy,
+    "wer": wer,
+    "cer": cer,
+}
+
+
+def text_metrics(
+    names: Iterable[str],
+    *,
+    documents: Iterable[Sequence[str]] | None = None,
+    read: Reader | None = None,
+) -> list[Metric]:
+    """The metrics of these names, in this order. All of them score an object array `[rows]` of str (None: no answer,
+    scored as the empty text) against an object array `[rows]` of tuples of references.
+
+    documents: references by row from which `cider` counts how telling an n-gram is; None: those of the scored rows
+    read: text -> its set of facts, for `facts`
+
+    Raises:
+        RecipeError: a name is unknown, or `facts` is asked for without `read`.
+        MissingExtraError: a metric needs a package that is not installed.
+    """
+    return [_metric(name, documents, read) for name in names]
+
+
+def _metric(name: str, documents: Iterable[Sequence[str]] | None, read: Reader | None) -> Metric:
+    if name == "cider":
+        return cider(documents)
+    if name == "facts":
+        if read is None:
+            raise RecipeError("metrics", "facts needs a function that reads the facts of a text")
+        return fact_f1(read)
+    if name not in _PLAIN:
+        raise RecipeError("metrics", f"there is no metric {name!r} of texts: {nearest(name, TEXT_METRICS)}")
+    return _PLAIN[name]()

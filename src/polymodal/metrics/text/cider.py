@@ -1,0 +1,102 @@
+"""CIDEr-D: consensus of a caption with its references, n-grams weighed by how telling they are."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from polymodal.metrics.base import Metric
+from polymodal.metrics.text.pairs import pairs
+from polymodal.metrics.text.sums import mean_of_rows
+from polymodal.metrics.text.words import words
+
+ORDERS = 4
+SIGMA = 6.0
+Tokeniser = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True)
+class DocumentFrequency:
+    """In how many of `documents` rows each n-gram stands in a reference."""
+
+    documents: int
+    rows: Counter[tuple[str, ...]]
+
+    @classmethod
+    def of(cls, references: Iterable[Sequence[str]], tokeniser: Tokeniser = words) -> DocumentFrequency:
+        """Count over the references of each row."""
+        found = [{ngram for text in texts for ngram in _ngrams(tokeniser(text))} for texts in references]
+        return cls(len(found), Counter(chain.from_iterable(found)))
+
+    def idf(self, ngram: tuple[str, ...]) -> float:
+        """log(documents / rows with it); an n-gram of no reference counts as one of a single row."""
+        return math.log(self.documents / max(1, self.rows[ngram]))
+
+
+@dataclass(frozen=True)
+class Vector:
+    """The weights of a text's n-grams, by order n, their norms, and the number of words."""
+
+    weights: list[dict[tuple[str, ...], float]]
+    norms: list[float]
+    length: int
+
+    def likeness(self, reference: Vector) -> float:
+        """CIDEr-D of this text with one reference, without the factor 10."""
+        total = 0.0
+        for mine, norm, theirs, other in zip(self.weights, self.norms, reference.weights, reference.norms, strict=True):
+            if norm > 0 and other > 0:
+                common = sum(min(mine[ngram], theirs[ngram]) * theirs[ngram] for ngram in mine if ngram in theirs)
+                total += common / (norm * other)
+        return total / ORDERS * math.exp(-((self.length - reference.length) ** 2) / (2 * SIGMA**2))
+
+
+def cider(documents: Iterable[Sequence[str]] | None = None, tokeniser: Tokeniser = words) -> Metric:
+    """The mean over rows of CIDEr-D, which lies in 0 to 10.
+
+    The n-gram w of the text c has the weight g_w(c) = h_w(c) log(|I| / d_w), where h_w(c) is how often it stands in
+    c, and d_w is the number of the |I| rows that have it in a reference. For m references s_j, and l words:
+
+        CIDEr-D_n = 10 / m sum_j exp(-(l(c) - l(s_j))^2 / (2 * 6^2)) min(g(c), g(s_j)) . g(s_j) / (|g(c)| |g(s_j)|)
+        CIDEr-D = mean of CIDEr-D_n over n = 1 to 4
+
+    documents: references by row from which d_w and |I| are counted; None counts them over the rows that are scored,
+        each row once whatever its weight. A bootstrap keeps d_w and |I| as they are.
+
+    NaN if every n-gram of the references stands in every row (as with a single row): log(|I| / d_w) is then 0 for
+    all of them, and no text could score.
+
+    Source: Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015.
+    """
+    given = None if documents is None else DocumentFrequency.of(documents, tokeniser)
+
+    def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        frequency = DocumentFrequency.of(truth, tokeniser) if given is None else given
+        rows, telling = np.zeros(len(truth)), False
+        for row, (text, references) in enumerate(pairs(distribution, truth)):
+            written = _vector(tokeniser(text), frequency)
+            wanted = [_vector(tokeniser(reference), frequency) for reference in references]
+            rows[row] = 10 * sum(written.likeness(one) for one in wanted) / len(wanted)
+            telling = telling or any(norm > 0 for one in wanted for norm in one.norms)
+        return rows if telling else np.full(len(rows), np.nan)
+
+    return mean_of_rows("cider", scores)
+
+
+def _ngrams(tokens: list[str]) -> Counter[tuple[str, ...]]:
+    return Counter(
+        tuple(tokens[start : start + n]) for n in range(1, ORDERS + 1) for start in range(len(tokens) - n + 1)
+    )
+
+
+def _vector(tokens: list[str], frequency: DocumentFrequency) -> Vector:
+    weights: list[dict[tuple[str, ...], float]] = [{} for _ in range(ORDERS)]
+    for ngram, count in _ngrams(tokens).items():
+        weights[len(ngram) - 1][ngram] = count * frequency.idf(ngram)
+    norms = [math.sqrt(sum(weight**2 for weight in one.values())) for one in weights]
+    return Vector(weights, norms, len(tokens))

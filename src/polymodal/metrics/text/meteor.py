@@ -1,0 +1,48 @@
+"""METEOR by nltk, with exact and stem matches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polymodal.metrics.base import Metric
+from polymodal.metrics.text.extra import imported
+from polymodal.metrics.text.pairs import pairs
+from polymodal.metrics.text.sums import mean_of_rows
+from polymodal.metrics.text.words import words
+
+
+class NoSynonyms:
+    """Stands where nltk expects WordNet, which would have to be downloaded: no word has a synonym."""
+
+    def synsets(self, word: str) -> list[object]:
+        return []
+
+
+def meteor() -> Metric:
+    """The mean over rows of METEOR in 0 to 1, best of the references, over `words`.
+
+    Words match if they are equal, or else if their Porter stems are. With m matches that lie in c stretches of
+    neighbours, and P = m / words of the text, R = m / words of the reference:
+
+        METEOR = (1 - 0.5 (c / m)^3) P R / (0.9 P + 0.1 R)
+
+    WordNet's synonyms are not used, so that nothing is downloaded: scores are a little lower than with them, and are
+    not those of METEOR 1.5, which also has paraphrases and other parameters.
+
+    Source: Lavie and Agarwal, "METEOR: An Automatic Metric for MT Evaluation with High Levels of Correlation with
+    Human Judgments", WMT 2007.
+
+    Raises:
+        MissingExtraError: nltk is not installed.
+    """
+    score = imported("nltk.translate.meteor_score", "nltk", "the metric meteor").meteor_score
+
+    def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return np.array(
+            [
+                score([words(reference) for reference in references], words(text), wordnet=NoSynonyms())
+                for text, references in pairs(distribution, truth)
+            ]
+        )
+
+    return mean_of_rows("meteor", scores)

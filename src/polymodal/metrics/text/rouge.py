@@ -1,0 +1,48 @@
+"""ROUGE-1, ROUGE-2 and ROUGE-L, as the package rouge_score counts them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from polymodal.metrics.base import Metric
+from polymodal.metrics.text.extra import imported
+from polymodal.metrics.text.pairs import pairs
+from polymodal.metrics.text.sums import mean_of_rows
+from polymodal.metrics.text.words import words
+
+
+class AnyScript:
+    """The tokeniser of the metrics `rouge..._words`: `words`."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+def rouge(kind: Literal["rouge1", "rouge2", "rougeL"], any_script: bool = False) -> Metric:
+    """The mean over rows of the F1 of common words, common pairs of words, or the longest common subsequence.
+
+        F1 = 2 P R / (P + R),   P = common / in the text,   R = common / in the reference
+
+    Of several references the one with the best F1 counts. The tokeniser of rouge_score reads only the letters a to z
+    and digits; with `any_script`, the words of any script are read and the metric is called `<kind>_words`. No stems
+    are taken. NaN if no reference of any row holds a word that the tokeniser reads.
+
+    Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL Workshop, 2004.
+
+    Raises:
+        MissingExtraError: rouge-score is not installed.
+    """
+    name = f"{kind}_words" if any_script else kind
+    package = imported("rouge_score.rouge_scorer", "rouge-score", f"the metric {name}")
+    tokeniser = AnyScript() if any_script else package.tokenizers.DefaultTokenizer()
+    scorer = package.RougeScorer([kind], tokenizer=tokeniser)
+
+    def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        both = list(pairs(distribution, truth))
+        if not any(tokeniser.tokenize(reference) for _, references in both for reference in references):
+            return np.full(len(both), np.nan)
+        return np.array([scorer.score_multi(references, text)[kind].fmeasure for text, references in both])
+
+    return mean_of_rows(name, scores)
