@@ -19,13 +19,15 @@ from polymodal.data.faults import Fault, Faults
 from polymodal.data.table import Table, open_table
 from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
 from polymodal.folders import cache_folder, media_folder, scratch
+from polymodal.generation.options import changed_writing
+from polymodal.generation.written import Written
 from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
 from polymodal.splits import Part, groups_of
 from polymodal.tasks.base import Task
-from polymodal.training.inference import PREDICTION_BATCH, decide
+from polymodal.training.inference import PREDICTION_BATCH, decide, write_rows
 from polymodal.training.machine import Machine
 
 if TYPE_CHECKING:
@@ -81,6 +83,61 @@ class Model:
             for name, distribution in block.items():
                 parts[name].append(distribution)
         return _single({name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+    def generate(
+        self,
+        data: Any,
+        *,
+        output: str | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+        **changes: Any,
+    ) -> list[list[Written]]:
+        """Write texts for each row of `data`, and tell what the model thought of them.
+
+        output: the text output to write; silent where there is only one
+        changes: options of `generation.options.Writing` (`beams`, `temperature`, `samples`, `regex` ...) on top of
+            those of the recipe
+        data, root, strict: as in `predict`
+
+        Returns `samples` texts for each row; none for a row whose prompt cannot be used.
+
+        Raises:
+            RecipeError: there is no such text output, or no such option.
+            DataError: a column is not there, or (strict) a cell cannot be used.
+        """
+        faults = Faults(strict)
+        found = [
+            texts
+            for block in self.stream_texts(self.open(data, root), faults, output=output, **changes)
+            for texts in block
+        ]
+        warn_of_faults(faults.found)
+        return found
+
+    def stream_texts(
+        self, table: Table, faults: Faults, *, output: str | None = None, **changes: Any
+    ) -> Iterator[list[list[Written]]]:
+        """`generate` block by block, so that memory does not grow with the table."""
+        name = self.text_output(output)
+        task: Any = self.preparation.tasks[name]
+        writing = changed_writing(task.options.writing, changes, f"outputs.{name}.task.writing")
+        for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
+            prepared = self.preparation.prepare_block(block)
+            yield write_rows(self.network, self.preparation, name, prepared, writing, machine=self.machine)
+
+    def text_output(self, output: str | None = None) -> str:
+        """The name of the text output that is meant.
+
+        Raises:
+            RecipeError: there is none of that name, or, without a name, none or several.
+        """
+        writes = [name for name, task in self.preparation.tasks.items() if task.writes]
+        if output is not None and output not in writes:
+            raise RecipeError(f"outputs.{output}", f"the model writes no such text; {nearest(output, writes)}")
+        if output is None and len(writes) != 1:
+            raise RecipeError("outputs", f"say which text to write: {', '.join(writes) or 'the model writes none'}")
+        return output or writes[0]
 
     @property
     def classes(self) -> Any:
@@ -253,6 +310,8 @@ def make_network(recipe: Recipe, preparation: Preparation, *, pretrained: bool =
                 encoder.initialise()
             except RecipeError as error:
                 raise error.under(f"inputs.{name}.encoder") from None
+        for decoder in network.all_decoders():
+            decoder.initialise()
     return network
 
 

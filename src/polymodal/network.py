@@ -9,8 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from polymodal.decoders.base import Decoder
+from polymodal.decoders.mixture import Mixture
+from polymodal.decoders.writer import Draft, Writer
 from polymodal.encoders.base import Encoder
 from polymodal.fusion.base import Fusion
+from polymodal.fusion.nothing import Nothing
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import build
 from polymodal.tokens import Batch, InputBatch, Outputs, OutputShape, Tokens, View
@@ -30,19 +34,27 @@ class Tower(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
 
-    def forward(self, batch: InputBatch, hidden: Tensor | None = None) -> Tokens:
-        """Tokens of each row, `[batch, length, width]`; rows where `hidden [batch]` is True count as missing."""
+    def forward(
+        self, batch: InputBatch, hidden: Tensor | None = None, *, encoded: bool = False
+    ) -> tuple[Tokens, Tokens | None]:
+        """Tokens of each row, `[batch, length, width]`; rows where `hidden [batch]` is True count as missing.
+
+        encoded: also give what the encoder gave, as it gave it; None where no row of this batch has the input
+        """
         present = batch.present if hidden is None else batch.present & ~hidden
         rows = len(present)
         if next(iter(batch.data.values())).shape[0] == 0:  # no row of this batch has the input
             features = self.missing.expand(rows, 1, -1)
-            return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present)
+            return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present), None
         features, mask = self.encoder(batch.data)
         times = self.encoder.times(batch.data, features.shape[1])
+        given = features if encoded else None
         features = self.norm(self.project(features))
         if len(features) != rows or not torch.equal(batch.index, torch.arange(rows, device=batch.index.device)):
             features, mask = features.index_select(0, batch.index), mask.index_select(0, batch.index)
             times = None if times is None else times.index_select(0, batch.index)
+            given = None if given is None else given.index_select(0, batch.index)
+        as_given = None if given is None else Tokens(given, mask, present, times)
         if not bool(present.all()):
             first = torch.zeros_like(mask)
             first[:, 0] = True
@@ -50,7 +62,7 @@ class Tower(nn.Module):
             mask = torch.where(absent.unsqueeze(1), first, mask)
             place = (first & absent.unsqueeze(1)).unsqueeze(-1)
             features = torch.where(place, self.missing.to(features.dtype), features)
-        return Tokens(features, mask, present, times)
+        return Tokens(features, mask, present, times), as_given
 
 
 class Network(nn.Module):
@@ -69,8 +81,11 @@ class Network(nn.Module):
             Tower(build("encoder", spec.encoder, f"inputs.{name}.encoder", shape=shapes[name], width=width), width)
             for name, spec in recipe.inputs.items()
         )
-        self.fusion: Fusion = build("fusion", recipe.fusion, "fusion", inputs=self.inputs, width=width)
-        self.fusion.prepare_outputs({name: shape.values for name, shape in outputs.items()})
+        self.fusion: Fusion = (
+            build("fusion", recipe.fusion, "fusion", inputs=self.inputs, width=width) if self.inputs else Nothing(width)
+        )
+        losses = {name: 2 for name, shape in outputs.items() if shape.text is not None}
+        self.fusion.prepare_outputs({name: shape.values for name, shape in outputs.items()} | losses)
         self.decoders = nn.ModuleList(
             nn.ModuleList(
                 build("decoder", spec.decoder, f"outputs.{name}.decoder", width=width, shape=outputs[name])
@@ -78,27 +93,70 @@ class Network(nn.Module):
             )
             for name, spec in recipe.outputs.items()
         )
+        self._keeps_encoded = any(decoder.reads_encoded for decoder in self.all_decoders())
         for parameter in self.parameters():
             if parameter.dim() == 4:  # `Module.to` refuses convolutions over three dimensions
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> dict[str, Outputs]:
         """Decide every output of a batch; `hidden[input]` `[batch]` bool hides that input in those rows."""
+        return self.decide(self.views(batch, hidden), batch)
+
+    def views(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> list[View]:
+        """What the fusion hands to the decoders; `hidden` as in `forward`."""
+        if isinstance(self.fusion, Nothing):
+            return [self.fusion.view(len(batch))]
         hidden = hidden or {}
-        tokens = {
-            name: tower(batch.inputs[name], hidden.get(name))
-            for name, tower in zip(self.inputs, self.towers, strict=True)
-        }
-        views = [self._with_timeline(view, tokens) for view in self.fusion(tokens)]
+        tokens: dict[str, Tokens] = {}
+        encoded: dict[str, Tokens] = {}
+        for name, tower in zip(self.inputs, self.towers, strict=True):
+            tokens[name], given = tower(batch.inputs[name], hidden.get(name), encoded=self._keeps_encoded)
+            if given is not None:
+                encoded[name] = given
+        return [self._with_sources(view, tokens, encoded) for view in self.fusion(tokens)]
+
+    def decide(self, views: list[View], batch: Batch) -> dict[str, Outputs]:
+        """Decide every output from the views of a batch. Of a text, how likely its target is; `draft` writes one."""
         decided = {}
         for name, decoders in self._decoders():
+            if self.spaces[name] == "text":
+                decided[name] = self._likelihood(name, decoders, views, batch)
+                continue
             decoded = [decoder(view).float() for decoder, view in zip(decoders, views, strict=True)]
             decided[name] = self.fusion.combine(decoded, views, self.spaces[name], name)
         return decided
 
+    def _likelihood(self, name: str, decoders: nn.ModuleList, views: list[View], batch: Batch) -> Outputs:
+        target = batch.targets.get(name)
+        if target is None:
+            return Outputs(batch.rows.new_zeros(len(batch), 2, dtype=torch.float32), [])
+        prompt = self._prompt(name, batch)
+        found = [
+            cast(Writer, decoder).losses(view, prompt, target.value).float()
+            for decoder, view in zip(decoders, views, strict=True)
+        ]
+        return self.fusion.combine(found, views, "real", name)
+
+    def draft(self, name: str, views: list[View], batch: Batch, steps: int) -> Draft:
+        """Begin to write output `name` in every row of a batch, at most `steps` tokens in each."""
+        (decoders,) = (each for output, each in self._decoders() if output == name)
+        prompt = self._prompt(name, batch)
+        drafts = [
+            cast(Writer, decoder).begin(view, prompt, steps) for decoder, view in zip(decoders, views, strict=True)
+        ]
+        return drafts[0] if len(drafts) == 1 else Mixture(drafts, [view.weight for view in views])
+
+    def _prompt(self, name: str, batch: Batch) -> Tensor:
+        found = batch.prompts.get(name)
+        return batch.rows.new_zeros(len(batch), 0) if found is None else found
+
     def encoders(self) -> dict[str, Encoder]:
         """The encoder of each input."""
         return {name: cast(Tower, tower).encoder for name, tower in zip(self.inputs, self.towers, strict=True)}
+
+    def all_decoders(self) -> list[Decoder]:
+        """The decoders of every output, one for each view."""
+        return [cast(Decoder, decoder) for _, decoders in self._decoders() for decoder in decoders]
 
     def parts(self) -> dict[str, nn.Module]:
         """The trainable parts by recipe path, as `training.parts` names them."""
@@ -109,11 +167,14 @@ class Network(nn.Module):
         found["fusion"] = self.fusion
         return found | {f"outputs.{name}": decoders for name, decoders in self._decoders()}
 
-    def _with_timeline(self, view: View, tokens: dict[str, Tokens]) -> View:
-        """The view with the tokens that have times: its own input's, or those of all inputs for a joint view."""
-        behind = [tokens[view.name]] if view.name in tokens else [tokens[name] for name in self.inputs]
-        timed = tuple(one for one in behind if one.times is not None)
-        return replace(view, timed=timed) if timed else view
+    def _with_sources(self, view: View, tokens: dict[str, Tokens], encoded: dict[str, Tokens]) -> View:
+        """The view with the tokens behind it: its own input's, or those of all inputs for a joint view."""
+        behind = [view.name] if view.name in tokens else self.inputs
+        return replace(
+            view,
+            sources={name: tokens[name] for name in behind},
+            encoded={name: encoded[name] for name in behind if name in encoded},
+        )
 
     def _decoders(self) -> Iterator[tuple[str, nn.ModuleList]]:
         """Each output with its decoders, one per view."""

@@ -53,7 +53,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
         raise RecipeError("outputs", "say what to predict: a target column, or outputs in the recipe")
     roles: list[Role] = []
     for name, spec in outputs.items():
-        outputs[name] = _complete_output(name, spec, samples, roles)
+        outputs[name] = _complete_output(name, spec, recipe, samples, roles)
     reserved = {role.column for role in roles}
     for path, column in (
         ("data.weight", recipe.data.weight),
@@ -68,6 +68,8 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
     for column in recipe.data.ignore:
         samples.check(column, "data.ignore")
         roles.append(Role(column, "ignored", "", "data.ignore names it"))
+    for name, spec in outputs.items():
+        _reserve_prompts(name, spec, samples, roles)
     taken = {role.column for role in roles}
     if recipe.inputs:
         inputs = {name: _complete_input(name, given, recipe, samples, roles) for name, given in recipe.inputs.items()}
@@ -83,15 +85,16 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
     if timed:
         for name, one in inputs.items():
             inputs[name] = _keeping_time(name, one, recipe.inputs.get(name), timed[0])
+    writes_only = all(find("task", spec.task.name).writes for spec in outputs.values() if spec.task is not None)
     if inputs and all(one.privileged for one in inputs.values()):
         raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "a model needs one input that is not privileged")
-    if not inputs:
+    if not inputs and not writes_only:
         raise DataError(
             "no column can serve as an input: "
             + "; ".join(f"{r.column}: {r.reason}" for r in roles if r.role == "ignored"),
             file=table.name,
         )
-    fusion = recipe.fusion or find("fusion", DEFAULT_FUSION).Options()
+    fusion = recipe.fusion if not inputs else recipe.fusion or _silent_fusion(outputs)
     complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "fusion": fusion}).at_dial()
     complete.check_parts()
     order = {column: place for place, column in enumerate(table.columns)}
@@ -103,7 +106,7 @@ def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
     options = recipe.training
     batch = options.batch or min(256, max(16, 2 ** round(math.log2(max(1, training_rows / 30)))))
     steps = max(1, math.ceil(training_rows / batch))
-    epochs = options.epochs or min(200, max(10, round(1500 / steps)))
+    epochs = min(200, max(10, round(1500 / steps))) if options.epochs is None else options.epochs
     patience = options.patience or max(5, epochs // 2)
     filled = options.model_copy(update={"batch": batch, "epochs": epochs, "patience": patience})
     return recipe.model_copy(update={"training": filled})
@@ -126,7 +129,7 @@ class _Samples:
             raise RecipeError(path, f"the table {self.table.name} has no column {column!r}; {hint}")
 
 
-def _complete_output(name: str, spec: OutputSpec, samples: _Samples, roles: list[Role]) -> OutputSpec:
+def _complete_output(name: str, spec: OutputSpec, recipe: Recipe, samples: _Samples, roles: list[Role]) -> OutputSpec:
     for column in spec.columns:
         samples.check(column, f"outputs.{name}.columns")
     task: Options
@@ -146,7 +149,35 @@ def _complete_output(name: str, spec: OutputSpec, samples: _Samples, roles: list
         task, reason = find("task", kind).Options(), guess.reason
     roles += [Role(column, "target", task.name, reason, name) for column in spec.columns]
     decoder = spec.decoder or find("decoder", find("task", task.name).default_decoder).Options()
+    writes, can = find("task", task.name).writes, find("decoder", decoder.name).writes
+    if writes != can:
+        fitting = ", ".join(key for key, one in components("decoder").items() if one.writes == writes)
+        problem = f"{decoder.name!r} {'writes texts' if can else 'does not write'}, and the task is {task.name}"
+        raise RecipeError(f"outputs.{name}.decoder", f"{problem}; name one of {fitting}")
+    task = _prescribed(f"outputs.{name}.task", "decoder", task, decoder, recipe.size)
     return spec.model_copy(update={"task": task, "decoder": decoder})
+
+
+def _reserve_prompts(name: str, spec: OutputSpec, samples: _Samples, roles: list[Role]) -> None:
+    """Columns that prompts name are read there, and are no inputs unless the recipe says so."""
+    if spec.task is None or not getattr(spec.task, "prompt", None):
+        return
+    task = find("task", spec.task.name)(spec.task, columns=spec.columns)
+    known = {role.column for role in roles}
+    for column in task.prompt_columns:
+        samples.check(column, f"outputs.{name}.task.prompt")
+        if column in spec.columns:
+            raise RecipeError(f"outputs.{name}.task.prompt", f"{column!r} is the target itself")
+        if column not in known:
+            roles.append(Role(column, "prompt", "text", "the prompt names it", name))
+
+
+def _silent_fusion(outputs: dict[str, OutputSpec]) -> Options:
+    """The fusion where the recipe names none: the one that the first output's task is best served by."""
+    first = next(iter(outputs.values())).task
+    name = find("task", first.name).default_fusion if first is not None else None
+    options: Options = find("fusion", name or DEFAULT_FUSION).Options()
+    return options
 
 
 def _complete_input(name: str, spec: InputSpec, recipe: Recipe, samples: _Samples, roles: list[Role]) -> InputSpec:
@@ -166,7 +197,7 @@ def _complete_input(name: str, spec: InputSpec, recipe: Recipe, samples: _Sample
         )
     roles += [Role(column, "input", modality.name, reason, name) for column in spec.columns]
     encoder = spec.encoder or silent_encoder(modality.name, recipe)
-    modality = _prescribed(name, modality, encoder, recipe.size)
+    modality = _prescribed(f"inputs.{name}.modality", "encoder", modality, encoder, recipe.size)
     modality = _resolved(name, modality, recipe.size, [samples[column] for column in spec.columns])
     return spec.model_copy(update={"modality": modality, "encoder": encoder})
 
@@ -187,21 +218,21 @@ def silent_encoder(modality: str, recipe: Recipe) -> Options:
     return silent
 
 
-def _prescribed(name: str, modality: Options, encoder: Options, size: Size) -> Options:
-    """The modality with the options that the encoder needs it to have.
+def _prescribed(path: str, kind: str, prepared: Options, network: Options, size: Size) -> Options:
+    """The modality (or task) at `path` with the options that its encoder (or decoder) needs it to have.
 
     Raises:
         RecipeError: the recipe itself says otherwise.
     """
-    at_size = encoder.at_size(size) if isinstance(encoder, Sized) else encoder
-    wanted = find("encoder", encoder.name).prescribe(at_size)
+    at_size = network.at_size(size) if isinstance(network, Sized) else network
+    wanted = find(kind, network.name).prescribe(at_size)
     for option, value in wanted.items():
-        if option in modality.model_fields_set and getattr(modality, option) != value:
+        if option in prepared.model_fields_set and getattr(prepared, option) != value:
             raise RecipeError(
-                f"inputs.{name}.modality.{option}",
-                f"the encoder {encoder.name} needs {value!r} here; leave it out, or name another encoder",
+                f"{path}.{option}",
+                f"the {kind} {network.name} needs {value!r} here; leave it out, or name another {kind}",
             )
-    return modality.model_copy(update=wanted) if wanted else modality
+    return prepared.model_copy(update=wanted) if wanted else prepared
 
 
 def _keeping_time(name: str, spec: InputSpec, given: InputSpec | None, output: str) -> InputSpec:
@@ -253,7 +284,7 @@ def _infer_inputs(recipe: Recipe, samples: _Samples, taken: set[str], roles: lis
                 else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
             )
             encoder = silent_encoder(kind, recipe)
-            modality = _prescribed(name, component.Options(), encoder, recipe.size)
+            modality = _prescribed(f"inputs.{name}.modality", "encoder", component.Options(), encoder, recipe.size)
             modality = _resolved(name, modality, recipe.size, [samples[column] for column in names])
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
             roles += [Role(column, "input", kind, reason, name) for column, reason in group]

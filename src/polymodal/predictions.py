@@ -58,7 +58,7 @@ def _blocks(model: Any, table: Table, faults: Faults, probabilities: bool) -> It
                 row[name] = answer
             if task.space == "categorical":
                 _add(answers, f"{name}.probability", distribution.max(1))
-            if probabilities and task.space != "real" and task.grid is None:  # events carry their own score
+            if probabilities and task.has_probabilities and task.grid is None:  # events carry their own score
                 for place, label in enumerate(task.classes):
                     _add(answers, f"{name}.{label}", distribution[:, place])
         yield answers

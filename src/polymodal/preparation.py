@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from polymodal.features import FeatureItems
 from polymodal.modalities.base import Modality
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import build
+from polymodal.tasks.answers import padded
 from polymodal.tasks.base import Task
 from polymodal.tokens import Batch, InputBatch, TargetBatch
 
@@ -33,12 +34,16 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class PreparedTable:
-    """All rows of one table, prepared: inputs, targets `(value, present)` by output, and sample weights."""
+    """All rows of one table, prepared: inputs, targets `(value, present)` by output, and sample weights.
+
+    prompts: by output, the prompt of each row (None where it cannot be used), for outputs that have prompts
+    """
 
     inputs: dict[str, Prepared]
     targets: dict[str, tuple[np.ndarray, np.ndarray]]
     weight: np.ndarray | None
     rows: int
+    prompts: dict[str, np.ndarray] = field(default_factory=dict)
 
     def only(self, names: list[str]) -> PreparedTable:
         """The same rows and targets with some of the inputs."""
@@ -71,7 +76,9 @@ class Preparation:
 
     @property
     def input_columns(self) -> list[str]:
-        return _unique(column for modality in self.modalities.values() for column in modality.columns)
+        """The columns that prediction reads: of the inputs, and of the prompts of texts that are written."""
+        read = [column for modality in self.modalities.values() for column in modality.columns]
+        return _unique([*read, *(column for task in self.tasks.values() for column in task.prompt_columns)])
 
     @property
     def target_columns(self) -> list[str]:
@@ -92,7 +99,8 @@ class Preparation:
             modality.fit(self._blocks(table, rows, modality.columns, Faults(), cache))
         for name, task in self.tasks.items():
             try:
-                task.fit(self._blocks(table, rows, task.columns, Faults(), None))
+                columns = _unique([*task.columns, *task.prompt_columns])
+                task.fit(self._blocks(table, rows, columns, Faults(), None))
             except RecipeError as error:
                 raise error.under(f"outputs.{name}.task") from None
 
@@ -119,6 +127,7 @@ class Preparation:
             for place, name in enumerate(self.modalities)
         }
         targets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.tasks}
+        prompts: dict[str, list[np.ndarray]] = {}
         weights: list[np.ndarray] = []
         for block in self.blocks(table, faults, cache=cache, targets=True):
             one = self.prepare_block(block, targets=True)
@@ -126,6 +135,8 @@ class Preparation:
                 writers[name].append(prepared)
             for name, pair in one.targets.items():
                 targets[name].append(pair)
+            for name, found in one.prompts.items():
+                prompts.setdefault(name, []).append(found)
             if one.weight is not None:
                 weights.append(one.weight)
             if advance:
@@ -141,6 +152,7 @@ class Preparation:
             },
             weight=np.concatenate(weights) if weights else None,
             rows=len(table),
+            prompts={name: np.concatenate(parts) for name, parts in prompts.items()},
         )
 
     def blocks(
@@ -164,12 +176,15 @@ class Preparation:
     def prepare_block(self, block: Block, *, targets: bool = False) -> PreparedTable:
         """One block prepared by itself, in memory."""
         weight = self.recipe.data.weight if targets else None
-        return PreparedTable(
-            inputs={name: modality.prepare(block) for name, modality in self.modalities.items()},
-            targets={name: task.prepare(block) for name, task in self.tasks.items()} if targets else {},
-            weight=_sample_weights(block, weight) if weight else None,
-            rows=len(block),
-        )
+        inputs = {name: modality.prepare(block) for name, modality in self.modalities.items()}
+        prompts = {name: found for name, task in self.tasks.items() if (found := task.prompts(block)) is not None}
+        prepared = {name: task.prepare(block) for name, task in self.tasks.items()} if targets else {}
+        for name, found in prompts.items():
+            if name in prepared:  # an answer to a prompt that cannot be used is not learned
+                value, present = prepared[name]
+                prepared[name] = (value, present & np.array([one is not None for one in found], dtype=bool))
+        weights = _sample_weights(block, weight) if weight else None
+        return PreparedTable(inputs, prepared, weights, len(block), prompts)
 
     def batch(
         self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, damage: Damage | None = None
@@ -192,11 +207,12 @@ class Preparation:
                     data = modality.augment(data)
             inputs[name] = InputBatch(data, torch.from_numpy(index), torch.from_numpy(present))
         targets = {
-            name: TargetBatch(torch.from_numpy(value[rows]), torch.from_numpy(known[rows]))
+            name: TargetBatch(self.tasks[name].collate(value[rows]), torch.from_numpy(known[rows]))
             for name, (value, known) in prepared.targets.items()
         }
+        prompts = {name: padded(value[rows]) for name, value in prepared.prompts.items()}
         weight = None if prepared.weight is None else torch.from_numpy(prepared.weight[rows])
-        return Batch(inputs, targets, torch.from_numpy(np.asarray(rows)), weight)
+        return Batch(inputs, targets, torch.from_numpy(np.asarray(rows)), weight, prompts)
 
     def only(self, recipe: Recipe) -> Preparation:
         """This preparation for a recipe with some of its inputs; what was fitted is shared."""
@@ -222,13 +238,20 @@ class Preparation:
             inputs[name] = modality.save(place)
             if not any(place.iterdir()):
                 place.rmdir()
+        for i, task in enumerate(self.tasks.values()):
+            place = folder / f"output{i}"
+            place.mkdir(parents=True, exist_ok=True)
+            task.write_files(place)
+            if not any(place.iterdir()):
+                place.rmdir()
         return {"inputs": inputs, "outputs": {name: task.save() for name, task in self.tasks.items()}}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         """Take back what `save` wrote."""
         for i, (name, modality) in enumerate(self.modalities.items()):
             modality.load(folder / f"input{i}", state["inputs"][name])
-        for name, task in self.tasks.items():
+        for i, (name, task) in enumerate(self.tasks.items()):
+            task.read_files(folder / f"output{i}")
             task.load(state["outputs"][name])
 
     def _blocks(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 # What one decoded number means. It decides how decisions combine: mutually exclusive classes (softmax), independent
-# yes/no labels (sigmoid), or real numbers.
-Space = Literal["categorical", "binary", "real"]
+# yes/no labels (sigmoid), real numbers, or the tokens of a text, each decided after the ones before it.
+Space = Literal["categorical", "binary", "real", "text"]
 
 
 class Grid(NamedTuple):
@@ -19,15 +20,34 @@ class Grid(NamedTuple):
     seconds: float
 
 
+class TextShape(NamedTuple):
+    """The tokens of a text that a decoder writes.
+
+    vocabulary: tokens are numbers from 0 to vocabulary - 1
+    begin, end: the tokens before and after a text
+    prompt, answer: most tokens of a prompt, and of an answer with its end
+    checkpoint: the card of the checkpoint whose tokens they are, JSON-ready; None for tokens learned here
+    """
+
+    vocabulary: int
+    begin: int
+    end: int
+    prompt: int
+    answer: int
+    checkpoint: dict[str, Any] | None = None
+
+
 class OutputShape(NamedTuple):
     """What a task asks of a decoder: `values` numbers in a row, read in `space`.
 
     With a `grid`, the values are decided for each cell of a timeline, `values = grid.frames * labels`, cell by cell.
+    With a `text`, a decoder that writes decides one of `values` tokens after the other.
     """
 
     values: int
     space: Space
     grid: Grid | None = None
+    text: TextShape | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +66,7 @@ class InputBatch:
 
 @dataclass(frozen=True)
 class TargetBatch:
-    """One output of a batch: `value [batch, ...]` as its task prepared it, `present [batch]` bool (False: a gap)."""
+    """One output of a batch: `value [batch, ...]` as its task collated it, `present [batch]` bool (False: a gap)."""
 
     value: Tensor
     present: Tensor
@@ -54,12 +74,17 @@ class TargetBatch:
 
 @dataclass(frozen=True)
 class Batch:
-    """Prepared rows. `rows [batch]` are row numbers of the table, `weight [batch]` the sample weights."""
+    """Prepared rows. `rows [batch]` are row numbers of the table, `weight [batch]` the sample weights.
+
+    prompts: by output, what a written answer follows on: `[batch, length]` int64, padded with -1; `[batch, 0]` where
+        the output has no prompt
+    """
 
     inputs: dict[str, InputBatch]
     targets: dict[str, TargetBatch]
     rows: Tensor
     weight: Tensor | None = None
+    prompts: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,15 +127,25 @@ class View:
     tokens: the fused tokens
     pooled: `[batch, width]`, their summary
     weight: `[batch]`, how much this view counts in the row's decision; 0 where the view's input is missing
-    timed: tokens, before fusion, of the inputs behind this view that have a timeline; the network adds them for
-        decoders that decide moment by moment, since a fused vector has no moments any more
+    vector: whether `tokens` are one vector for each row, in which the inputs' own tokens can no longer be told apart
+    sources: the tokens, before fusion, of the inputs behind the view; the network adds them for decoders that decide
+        moment by moment or word by word
+    encoded: what the encoders of those inputs gave, before it was brought to the common width and normalised; the
+        network adds them for decoders that ask for it (`Decoder.reads_encoded`)
     """
 
     name: str
     tokens: Tokens
     pooled: Tensor
     weight: Tensor
-    timed: tuple[Tokens, ...] = ()
+    vector: bool = False
+    sources: Mapping[str, Tokens] = field(default_factory=dict)
+    encoded: Mapping[str, Tokens] = field(default_factory=dict)
+
+    @property
+    def timed(self) -> tuple[Tokens, ...]:
+        """The sources that have a timeline."""
+        return tuple(one for one in self.sources.values() if one.times is not None)
 
 
 @dataclass(frozen=True)
@@ -127,7 +162,8 @@ class LossTerm:
 class Outputs:
     """What the model decides for one output.
 
-    values: `[batch, k]` logits (categorical, binary) or standardised numbers (real)
+    values: `[batch, k]` logits (categorical, binary) or standardised numbers (real); for a text `[batch, 2]`: the
+        negative log-likelihood of the row's target in nats, and of how many tokens it is
     terms: where the loss is taken; one term for a single view, more for decision-level fusion
     penalties: extra scalar losses of the fusion, already weighted (load balance, ranking, ...)
     views: `[batch, k]` decoded values of each view, by name

@@ -29,7 +29,8 @@ def tokens(rows: int, length: int, step: float = 0.5, seed: int = 0) -> Tokens:
 def view(*timed: Tokens, rows: int = 3) -> View:
     pooled = torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(9))
     fused = Tokens(pooled.unsqueeze(1), torch.ones(rows, 1, dtype=torch.bool), torch.ones(rows, dtype=torch.bool))
-    return View("joint", fused, pooled, torch.ones(rows), timed)
+    sources = {str(place): tokens for place, tokens in enumerate(timed)}
+    return View("joint", fused, pooled, torch.ones(rows), vector=True, sources=sources)
 
 
 def decoder(labels: int = 2, grid: Grid | None = GRID, **options: int) -> Timeline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -19,9 +19,25 @@ class Decoder(nn.Module):
 
     kind: ClassVar[str] = "decoder"
     Options: ClassVar[type[DecoderOptions]]
+    #: Whether it writes texts; see `decoders.writer.Writer`.
+    writes: ClassVar[bool] = False
+    #: Whether it reads what the encoders gave as they gave it (`View.encoded`).
+    reads_encoded: ClassVar[bool] = False
 
     def __init__(self, options: DecoderOptions, *, width: int, shape: OutputShape) -> None:
         super().__init__()
+
+    @classmethod
+    def prescribe(cls, options: Any) -> dict[str, Any]:
+        """Options that its task must have for this decoder, as the checkpoint whose tokens it writes."""
+        return {}
+
+    def initialise(self) -> None:
+        """Take over pretrained weights: called once on a new network, never on one that is read from a directory."""
+
+    def rates(self) -> dict[nn.Parameter, float]:
+        """Factors on the learning rate of parameters whose factor is not 1."""
+        return {}
 
     def forward(self, view: View) -> Tensor:
         """Decode a view to `[batch, shape.values]`."""

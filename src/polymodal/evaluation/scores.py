@@ -79,7 +79,7 @@ def score_metric(
 
 def floors(task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
     """Every metric of the constant answer `task.constant()` on the present rows; NaN where undefined."""
-    constant = np.broadcast_to(task.constant(), (len(present), task.outputs))
+    constant = task.constants(len(present))
     return {metric.name: score_metric(metric, task, constant, target, present, weight) for metric in task.metrics}
 
 
@@ -90,14 +90,14 @@ def detail(
     present: np.ndarray,
     weight: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """What stands behind the scores of a classification, JSON-ready; empty for numbers.
+    """What stands behind the scores of a classification, JSON-ready; empty for numbers and texts.
 
     classes: names of the k classes or labels
     per_class: `precision`, `recall`, `f1`, `support` of each (None where undefined)
     confusion: `[k][k]` summed weights, true class by row and decided class by column; only for exclusive
     classes
     """
-    if task.space == "real":
+    if task.space in ("real", "text"):
         return {}
     decided, truth, weights = task.by_class(*_present(task, distribution, target, present, weight))
     threshold = getattr(task.options, "threshold", 0.5)

@@ -105,7 +105,7 @@ class VectorFusion(Fusion):
 def vector_view(name: str, vector: Tensor, present: Tensor) -> View:
     """A view of one vector per row, `[batch, width]`, which counts where `present [batch]`."""
     tokens = Tokens(vector.unsqueeze(1), torch.ones_like(present).unsqueeze(1), present)
-    return View(name, tokens, vector, present.to(vector.dtype))
+    return View(name, tokens, vector, present.to(vector.dtype), vector=True)
 
 
 def token_view(name: str, features: Tensor, mask: Tensor, present: Tensor) -> View:

@@ -45,8 +45,9 @@ class FeatureOptions(Strict):
 class TrainingOptions(Sized):
     """The training run. `epochs` and `batch` follow from the number of rows when they are silent."""
 
-    epochs: int | None = Field(default=None, ge=1)
-    """Passes over the training rows at most; silent: about 1,500 steps, between 10 and 200 epochs."""
+    epochs: int | None = Field(default=None, ge=0)
+    """Passes over the training rows at most; silent: about 1,500 steps, between 10 and 200 epochs. 0 trains nothing: a
+    pretrained model is taken as it is."""
     batch: int | None = Field(default=None, ge=1)
     """Rows in a step; silent: a thirtieth of the training rows, between 16 and 256."""
     learning_rate: float = sized(2e-3, 1e-3, 3e-4, gt=0)

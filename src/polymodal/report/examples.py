@@ -13,7 +13,7 @@ import pyarrow as pa
 from polymodal.data.prepared import Items
 from polymodal.experiment import Experiment
 from polymodal.modalities.base import Modality
-from polymodal.report import timelines
+from polymodal.report import texts, timelines
 from polymodal.report.wording import cut
 from polymodal.tasks.base import Task
 from polymodal.tasks.spans import Spans
@@ -66,14 +66,16 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     """Places of the wrong rows, the most wrong first.
 
     Classes: rows of a wrong class, by the probability that the true one got. Labels: rows with a wrong label, by
-    the log-likelihood of the true labels. Events: rows with a wrong segment, by the loss. Numbers: by the absolute
-    error in standard deviations of the truth.
+    the log-likelihood of the true labels. Texts: those that are no reference, by the words that they lack. Events: rows
+    with a wrong segment, by the loss. Numbers: by the absolute error in standard deviations of the truth.
     """
     if not present.any():
         return np.zeros(0, np.int64)
     if task.space == "categorical":
         given = distribution[np.arange(len(truth)), truth]
         wrong, badness = distribution.argmax(1) != truth, -given
+    elif task.space == "text":
+        wrong, badness = texts.wrongness(distribution, truth)
     elif isinstance(task, Spans):
         wrong, badness = timelines.wrongness(task, distribution, truth)
     elif task.space == "binary":
@@ -129,6 +131,8 @@ def _picture(modality: Modality, items: Items, item: int) -> str:
 def _truth_text(task: Task, truth: Any) -> str:
     if task.space == "categorical":
         return cut(task.classes[int(truth)])
+    if task.space == "text":
+        return texts.truth_text(truth)
     if isinstance(task, Spans):
         return timelines.truth_text(task, truth)
     if task.space == "binary":
@@ -139,6 +143,8 @@ def _truth_text(task: Task, truth: Any) -> str:
 def _answer_text(task: Task, answer: Any) -> str:
     if task.space == "categorical":
         return cut(answer if not isinstance(answer, bool) else str(answer).lower())
+    if task.space == "text":
+        return texts.answer_text(answer)
     if isinstance(task, Spans):
         return timelines.events_text(answer)
     if task.space == "binary":
@@ -151,6 +157,8 @@ def _note(task: Task, distribution: np.ndarray, truth: Any) -> str:
     if task.space == "categorical":
         given = distribution[int(truth)]
         return f"probability {distribution.max():.1%} for the prediction, {given:.1%} for the truth"
+    if task.space == "text":
+        return texts.note(distribution, truth)
     if isinstance(task, Spans):
         return timelines.note(task, distribution, truth)
     if task.space == "binary":

@@ -72,7 +72,7 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
     value, present = (array[split.rows] for array in split.prepared.targets[name])
     distribution = task.distribution(experiment.decisions[part][name].values)[present]
     truth = task.truth(value[present])
-    bins = reliability_bins(*decisions_of(distribution, truth)) if task.space != "real" else []
+    bins = reliability_bins(*decisions_of(distribution, truth)) if task.has_probabilities else []
     order = _by_frequency(detail)
     lead = score_rows(model, part, name)[:1]
     return OutputView(
@@ -82,7 +82,7 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
         verdict=verdict(model, part, name),
         scores={one: _with_bars(score_rows(model, one, name)) for one in ("test", "valid") if one in model.metrics},
         alone=list(lead[0].alone) if lead else [],
-        curves=_curves(model, name, task.metrics[0].name, task.chance()),
+        curves=_curves(model, name, "perplexity" if task.writes else task.metrics[0].name, task.chance()),
         classes=_class_rows(detail, order[:MOST_IN_TABLE]),
         classes_left_out=max(0, len(order) - MOST_IN_TABLE),
         matrix=_matrix(detail, order) if "confusion" in detail else None,

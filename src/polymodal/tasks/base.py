@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from polymodal.data.block import Block
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
 from polymodal.recipe.options import Options
-from polymodal.tokens import Grid, OutputShape, Space
+from polymodal.tokens import Grid, OutputShape, Space, TextShape
 
 
 class TaskOptions(Options):
@@ -33,8 +35,12 @@ class Task(ABC):
     space: ClassVar[Space]
     #: Whether targets are moments in time, so that inputs must keep theirs.
     timed: ClassVar[bool] = False
+    #: Whether answers are texts, which a decoder that writes writes.
+    writes: ClassVar[bool] = False
     #: The decoder that answers where the recipe names none.
     default_decoder: ClassVar[str] = "mlp"
+    #: The fusion where the recipe names none and this is the first output; None: the recipe's own default.
+    default_fusion: ClassVar[str | None] = None
 
     def __init__(self, options: TaskOptions, *, columns: list[str]) -> None:
         self.options, self.columns = options, columns
@@ -67,9 +73,41 @@ class Task(ABC):
         return None
 
     @property
+    def has_probabilities(self) -> bool:
+        """Whether a distribution holds probabilities of `classes`."""
+        return self.space in ("categorical", "binary")
+
+    @property
+    def text_shape(self) -> TextShape | None:
+        """The tokens of the texts that are written; None for a task that does not write."""
+        return None
+
+    @property
     def output_shape(self) -> OutputShape:
         """What the task asks of its decoder."""
-        return OutputShape(self.outputs, self.space, self.grid)
+        return OutputShape(self.outputs, self.space, self.grid, self.text_shape)
+
+    @property
+    def prompt_columns(self) -> list[str]:
+        """Columns, beside the targets, from which the prompts of answers are made; prediction needs them too."""
+        return []
+
+    def prompts(self, block: Block) -> np.ndarray | None:
+        """The prompt of each row of a block, `[rows]` arrays of int32 tokens (None in a row whose prompt cannot be
+        used, which is a fault); None for a task without prompts."""
+        return None
+
+    def collate(self, value: np.ndarray) -> Tensor:
+        """Prepared targets of the rows of a batch as one tensor `[batch, ...]`."""
+        return torch.from_numpy(value)
+
+    def counts(self, values: Tensor) -> Tensor | None:
+        """How much the loss of each row counts beside its weight, `[batch]`; None: all alike."""
+        return None
+
+    def constants(self, rows: int) -> np.ndarray:
+        """The best constant answer for so many rows, as a distribution `[rows, k]`."""
+        return np.broadcast_to(self.constant(), (rows, self.outputs))
 
     @abstractmethod
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
@@ -112,6 +150,12 @@ class Task(ABC):
         """Names of the `k` values (class or label or column names), for tables and reports; with a `grid`, of the
         values of one cell."""
         return self.columns
+
+    def write_files(self, folder: Path) -> None:  # noqa: B027 - most tasks have no files
+        """Write what `fit` learned and `save` does not hold, as a tokenizer, into `folder`; nothing here."""
+
+    def read_files(self, folder: Path) -> None:  # noqa: B027
+        """Take back what `write_files` wrote; called before `load`."""
 
     @abstractmethod
     def save(self) -> dict[str, Any]:

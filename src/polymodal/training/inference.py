@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from polymodal.data.sampler import sequential
+from polymodal.generation.codec import Codec
+from polymodal.generation.loop import write as generate
+from polymodal.generation.options import Writing
+from polymodal.generation.written import Written
 from polymodal.network import Network
 from polymodal.preparation import Damage, Preparation, PreparedTable
+from polymodal.tasks.answers import padded
 from polymodal.tasks.base import Task
+from polymodal.tokens import Batch, View
 from polymodal.training.machine import Machine
 
 PREDICTION_BATCH = 1024
@@ -24,13 +32,16 @@ BATCH_BYTES = 32 * 2**20
 class Decisions:
     """What a network decided for one output over `rows`.
 
-    values: `[rows, k]` fp32
+    values: `[rows, k]` fp32; of a text the tokens that were written, `[rows, steps]` int64, -1 behind them (-2 first in
+        a row whose prompt cannot be used)
     views, view_weights: decoded values `[rows, k]` and weights `[rows]` of each view, by name
+    losses: of a text whose target is known, `[rows, 2]`: its negative log-likelihood in nats, and its tokens
     """
 
     values: Tensor
     views: dict[str, Tensor]
     view_weights: dict[str, Tensor]
+    losses: Tensor | None = None
 
 
 def decide(
@@ -43,10 +54,11 @@ def decide(
     batch: int,
     hide: frozenset[str] = frozenset(),
     damage: Damage | None = None,
+    write: bool = True,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Decisions]:
     """Decide every output for `rows`, in evaluation mode; inputs named in `hide` count as missing, and
-    `damage` is done to one input.
+    `damage` is done to one input. Texts are written only if `write`; how likely known ones are is told either way.
 
     Rows are visited in the order that pads least and encodes each shared item once; the results come back in the
     order of `rows`.
@@ -61,7 +73,15 @@ def decide(
         for places in sequential(np.arange(len(rows)), batch, *grouping(prepared, rows)):
             one = preparation.batch(prepared, rows[places], damage=damage)
             hidden = {name: torch.ones(len(places), dtype=torch.bool) for name in hide}
-            for name, decided in network(one, hidden).items():
+            views = network.views(one, hidden)
+            for name, decided in network.decide(views, one).items():
+                if preparation.tasks[name].writes:
+                    tokens = torch.zeros(len(places), 0, dtype=torch.int64)
+                    if write:
+                        tokens = write_tokens(network, preparation, name, views, one)
+                        tokens = marked(tokens, prepared.prompts.get(name), rows[places])
+                    gathered[name].append(Decisions(tokens, {}, {}, decided.values))
+                    continue
                 weights = {term.name: term.weight for term in decided.terms if term.name in decided.views}
                 gathered[name].append(Decisions(decided.values.float(), decided.views, weights))
             visited.append(places)
@@ -79,15 +99,77 @@ def bounded(batch: int, prepared: PreparedTable) -> int:
     return min(batch, max(1, int(BATCH_BYTES / max(row, 1.0))))
 
 
+def write_tokens(network: Network, preparation: Preparation, name: str, views: list[View], batch: Batch) -> Tensor:
+    """The tokens of the text that output `name` writes in each row of a batch, as `Decisions.values` holds them."""
+    task: Any = preparation.tasks[name]
+    texts = write_texts(network, name, views, batch, task.options.writing, task.codec, task.most)
+    return padded([np.asarray(one[0].tokens, np.int64) for one in texts])
+
+
+def marked(tokens: Tensor, prompts: np.ndarray | None, rows: np.ndarray) -> Tensor:
+    """Written tokens with -2 first, and nothing behind, in every row whose prompt cannot be used."""
+    lost = np.array([prompts is not None and prompts[row] is None for row in rows], dtype=bool)
+    if not lost.any():
+        return tokens
+    tokens = functional.pad(tokens, (0, max(0, 1 - tokens.shape[1])), value=-1)
+    lost_rows = torch.from_numpy(lost)
+    tokens[lost_rows] = -1
+    tokens[lost_rows, 0] = -2
+    return tokens
+
+
+def write_rows(
+    network: Network,
+    preparation: Preparation,
+    name: str,
+    prepared: PreparedTable,
+    writing: Writing,
+    *,
+    machine: Machine,
+    batch: int = PREDICTION_BATCH,
+) -> list[list[Written]]:
+    """The texts that output `name` writes in every row of a prepared table; none where its prompt cannot be used."""
+    task: Any = preparation.tasks[name]
+    rows = np.arange(prepared.rows)
+    prompts = prepared.prompts.get(name)
+    if prompts is not None:
+        rows = rows[[prompt is not None for prompt in prompts]]
+    found: list[list[Written]] = [[] for _ in range(prepared.rows)]
+    network.eval()
+    with torch.inference_mode(), machine.active():
+        for places in sequential(rows, bounded(batch, prepared), *grouping(prepared, rows)):
+            one = preparation.batch(prepared, places)
+            texts = write_texts(network, name, network.views(one), one, writing, task.codec, task.most)
+            for row, written in zip(places.tolist(), texts, strict=True):
+                found[row] = written
+    return found
+
+
+def write_texts(
+    network: Network, name: str, views: list[View], batch: Batch, writing: Writing, codec: Codec, most: int
+) -> list[list[Written]]:
+    """The texts that output `name` writes in each row of a batch, `writing.samples` for each row.
+
+    most: tokens of a text where `writing` does not say
+    """
+    steps = writing.max_tokens or most
+    return generate(network.draft(name, views, batch, steps), len(batch), writing, codec, steps)
+
+
 def _join(parts: list[Decisions], back: Tensor) -> Decisions:
     def joined(tensors: list[Tensor]) -> Tensor:
+        if tensors[0].dtype == torch.int64:
+            longest = max(tensor.shape[1] for tensor in tensors)
+            tensors = [functional.pad(one, (0, longest - one.shape[1]), value=-1) for one in tensors]
         return torch.cat(tensors).index_select(0, back)
 
     first = parts[0]
+    losses = None if first.losses is None else joined([part.losses for part in parts if part.losses is not None])
     return Decisions(
         joined([part.values for part in parts]),
         {name: joined([part.views[name] for part in parts]) for name in first.views},
         {name: joined([part.view_weights[name] for part in parts]) for name in first.view_weights},
+        losses,
     )
 
 
@@ -108,6 +190,10 @@ def grouping(prepared: PreparedTable, rows: np.ndarray) -> tuple[np.ndarray | No
         elif len(present) / len(np.unique(present)) >= most:  # sharing saves most where items are large
             most = len(present) / len(np.unique(present))
             shared = index
+    for value, _ in prepared.targets.values():
+        if value.dtype == object:  # texts, which are written or learned token by token
+            own = np.array([len(answer.ids) for answer in value[rows]], dtype=np.int64)
+            lengths = own if lengths is None else lengths + own
     return shared, None if shared is not None else lengths
 
 
@@ -116,4 +202,7 @@ def mean_task_loss(task: Task, decisions: Decisions, target: np.ndarray, present
     if not present.any():
         return float("nan")
     known = torch.from_numpy(present)
-    return float(task.loss(decisions.values[known], torch.from_numpy(target)[known]).mean())
+    if decisions.losses is not None:
+        nats, tokens = decisions.losses[known].unbind(1)
+        return float(nats.sum() / tokens.sum().clamp_min(1))
+    return float(task.loss(decisions.values[known], task.collate(target[present])).mean())

@@ -70,5 +70,9 @@ def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Te
     weight = term.weight.detach().float() * target.present
     if sample_weight is not None:
         weight = weight * sample_weight
-    losses = task.loss(term.values.float(), target.value)
+    values = term.values.float()
+    counts = task.counts(values)
+    if counts is not None:
+        weight = weight * counts
+    losses = task.loss(values, target.value)
     return (losses * weight).sum() / weight.sum().clamp_min(1e-8)

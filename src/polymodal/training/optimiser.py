@@ -23,11 +23,13 @@ def freeze_parts(network: Network, options: TrainingOptions) -> None:
 
 def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) -> AdamW:
     """Fused AdamW. Matrices decay, vectors do not; a parameter has the rate of the innermost part that names it, times
-    the factor that its encoder sets (`Encoder.rates`)."""
+    the factor that its encoder or decoder sets (`Encoder.rates`)."""
     parts = network.parts()
     factor_of: dict[int, float] = {}
     for encoder in network.encoders().values():
         factor_of |= {id(parameter): factor for parameter, factor in encoder.rates().items()}
+    for decoder in network.all_decoders():
+        factor_of |= {id(parameter): factor for parameter, factor in decoder.rates().items()}
     rate_of: dict[int, float] = {}
     for path in sorted(options.parts, key=len):  # inner parts come later and win
         for parameter in parts[path].parameters():

@@ -194,11 +194,15 @@ class Trainer:
             self.valid.rows,
             machine=self.machine,
             batch=batch,
+            write=False,
         )
         return validate(self.preparation.tasks, decisions, self.valid.prepared, self.valid.rows)
 
     def _choose_weights(self) -> None:
-        """Take the best epoch, or the average of the best ones where it validates at least as well; calibrate."""
+        """Take the best epoch (without any, the weights as they are), or the average of the best ones where it
+        validates at least as well; calibrate."""
+        if not self.best.epochs:
+            self.best.offer(self._validate().score, 0, self.network)
         best = self.best.best()
         if len(self.best.weights) > 1:
             restore_state(self.network, self.best.average())
@@ -212,8 +216,12 @@ class Trainer:
     def _calibrate(self) -> None:
         """Let a decision-level fusion fit its combination on the validation rows."""
         rows = self.valid.rows
-        decisions = decide(self.network, self.preparation, self.valid.prepared, rows, machine=Machine(), batch=512)
+        decisions = decide(
+            self.network, self.preparation, self.valid.prepared, rows, machine=Machine(), batch=512, write=False
+        )
         for name, task in self.preparation.tasks.items():
+            if task.writes:  # views that write together count by their weights alone
+                continue
             value, present = self.valid.prepared.targets[name]
             known = torch.from_numpy(present[rows])
             target = torch.from_numpy(value[rows])[known]
@@ -291,6 +299,13 @@ def _identity(recipe: Recipe, train: Split) -> str:
     digest = xxhash.xxh3_128(recipe.to_yaml().encode())
     digest.update(np.ascontiguousarray(train.rows).tobytes())
     for value, present in train.prepared.targets.values():
-        digest.update(np.ascontiguousarray(value[train.rows]).tobytes())
+        digest.update(_content(value[train.rows]))
         digest.update(np.ascontiguousarray(present[train.rows]).tobytes())
+    for prompts in train.prepared.prompts.values():
+        digest.update(_content(prompts[train.rows]))
     return digest.hexdigest()
+
+
+def _content(value: np.ndarray) -> bytes:
+    """The bytes of targets, or of the texts that a text output's targets and prompts are."""
+    return repr(value.tolist()).encode() if value.dtype == object else np.ascontiguousarray(value).tobytes()

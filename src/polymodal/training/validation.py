@@ -47,6 +47,10 @@ def validate(
         if not present.any():
             continue
         loss = mean_task_loss(task, decisions[name], value, present)
+        if task.writes:  # epochs are compared by how likely the known texts are: writing them all would take as long
+            losses[name], metrics[f"{name}.perplexity"] = loss, math.exp(min(loss, 700.0))
+            skills.append(-loss / max(task.chance(), 1e-6))
+            continue
         distribution = task.distribution(decisions[name].values)[present]
         truth, weight = task.truth(value[present]), np.ones(int(present.sum()))
         metric = task.metrics[0]
@@ -54,7 +58,7 @@ def validate(
         metrics[f"{name}.{metric.name}"], losses[name] = score, loss
         skill = score
         if not metric.greater_is_better:
-            constant = np.broadcast_to(task.constant(), distribution.shape)
+            constant = task.constants(len(distribution))
             floor = metric.score(constant, truth, weight)
             skill = 1 - score / floor if floor > 0 else -score
         share = loss_share(int(present.sum())) / max(task.chance(), 1e-6)

@@ -1,0 +1,34 @@
+"""Several views that write one text together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from polymodal.decoders.writer import Draft
+
+
+class Mixture(Draft):
+    """The mean of what several drafts say of the next token, each counting by its view's weight in the row:
+
+    p(token) = sum_v w_v p_v(token) / sum_v w_v
+
+    A row in which no view counts is decided by all of them alike.
+
+    weights: `[n]` of each draft
+    """
+
+    def __init__(self, drafts: list[Draft], weights: list[Tensor]) -> None:
+        self.drafts = drafts
+        weight = torch.stack([one.float() for one in weights], dim=1)
+        total = weight.sum(1, keepdim=True)
+        self.weight = torch.where(total > 0, weight / total.clamp_min(1e-9), 1.0 / len(drafts))
+
+    def step(self, tokens: Tensor | None) -> Tensor:
+        said = torch.stack([draft.step(tokens).log_softmax(-1) for draft in self.drafts], dim=1)
+        return torch.logsumexp(said + self.weight.log().unsqueeze(-1), dim=1)
+
+    def select(self, rows: Tensor) -> None:
+        self.weight = self.weight.index_select(0, rows)
+        for draft in self.drafts:
+            draft.select(rows)
