@@ -55,9 +55,10 @@ def _error_rate(name: str, aligned: Callable[[str, str], Any]) -> Metric:
     return score_of_sums(name, statistics, rate_of_sums, greater_is_better=False)
 
 
-def _rate_of_row(counts: tuple[int, int]) -> float:
+def _rate_of_row(counts: tuple[int, int]) -> tuple[float, int]:
+    """The rate; of equal rates the longer reference goes first, whichever is named first."""
     edits, length = counts
-    return edits / max(1, length)
+    return edits / max(1, length), -length
 
 
 def rate_of_sums(sums: np.ndarray) -> float:
