@@ -1,0 +1,122 @@
+"""What a program in the sandbox may be written with: lists of what is allowed, never of what is forbidden."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import collections
+import functools
+import itertools
+import math
+import re
+import types
+from typing import Any
+
+#: Characters of a program, and of its tests.
+LONGEST = 20_000
+
+_ALLOWED_BUILTINS = """
+abs all any bin bool chr dict divmod enumerate filter float frozenset hex int isinstance iter len list map max min next
+oct ord pow print range repr reversed round set sorted str sum tuple zip
+ArithmeticError AssertionError AttributeError Exception IndexError KeyError LookupError NameError OverflowError
+RecursionError StopIteration TypeError ValueError ZeroDivisionError
+"""
+_ALLOWED_SYNTAX = """
+Module Expression Expr Constant Name Load Store Del Attribute Subscript Slice Starred
+BinOp UnaryOp BoolOp Compare IfExp NamedExpr operator unaryop boolop cmpop expr_context
+List Tuple Set Dict ListComp SetComp DictComp GeneratorExp comprehension JoinedStr FormattedValue
+Assign AugAssign AnnAssign Delete Assert Raise Pass Break Continue If For While Try ExceptHandler
+FunctionDef Lambda Return Yield YieldFrom Global Nonlocal arguments arg Call keyword Import ImportFrom alias
+"""
+_BUILTINS = _ALLOWED_BUILTINS.split()
+_SYNTAX = tuple(getattr(ast, name) for name in _ALLOWED_SYNTAX.split())
+_MODULES: dict[str, dict[str, Any]] = {
+    module.__name__: {name: getattr(module, name) for name in names}
+    for module, names in (
+        (collections, ["Counter", "defaultdict", "deque"]),
+        (functools, ["reduce"]),
+        (itertools, [name for name in dir(itertools) if not name.startswith("_")]),
+        (math, [name for name in dir(math) if not name.startswith("_")]),
+        (re, ["findall", "fullmatch", "match", "search", "split", "sub"]),
+    )
+}
+# str.format and format_map read attributes that stand in a text, where no rule for syntax can see them.
+_ATTRIBUTES = {
+    name
+    for owner in (str, bytes, list, dict, set, frozenset, tuple, int, float, collections.Counter, collections.deque)
+    for name in dir(owner)
+    if not name.startswith("_") and name not in ("format", "format_map")
+} | {"args", "group", "groups", "span", *(name for names in _MODULES.values() for name in names)}
+
+
+class Refused(Exception):
+    """A program uses what the rules do not allow; the message says what and in which line."""
+
+
+def parse(code: str) -> ast.Module:
+    """The syntax tree of a program that keeps the rules.
+
+    Raises:
+        Refused: it does not.
+        SyntaxError: it is not Python.
+    """
+    if len(code) > LONGEST:
+        raise Refused(f"{len(code)} characters; {LONGEST} are allowed")
+    try:
+        tree = ast.parse(code)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SyntaxError(str(error) or "too deeply nested") from error
+    bound = _bound(tree)
+    for node in ast.walk(tree):
+        problem = _problem(node, bound)
+        if problem:
+            raise Refused(f"line {getattr(node, 'lineno', 1)}: {problem}")
+    return tree
+
+
+def namespace() -> dict[str, Any]:
+    """Fresh globals for a program: the allowed builtins and an import that knows the allowed parts of modules."""
+    allowed: dict[str, Any] = {name: getattr(builtins, name) for name in _BUILTINS}
+    return {"__builtins__": allowed | {"__import__": _import}, "__name__": "program"}
+
+
+def _import(name: str, *_: object) -> types.ModuleType:
+    module = types.ModuleType(name)
+    module.__dict__.update(_MODULES[name])
+    return module
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """Names that the program itself gives a meaning somewhere."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+    return names
+
+
+def _problem(node: ast.AST, bound: set[str]) -> str:
+    if not isinstance(node, _SYNTAX):
+        return f"{type(node).__name__} is not allowed"
+    for value in (getattr(node, name) for name in node._fields if not isinstance(node, ast.Constant)):
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and "__" in word:
+                return f"the name {word} is not allowed"
+    match node:
+        case ast.Name(id=name, ctx=ast.Load()) if hasattr(builtins, name) and name not in {*_BUILTINS, *bound}:
+            return f"{name} is not allowed"
+        case ast.Attribute(attr=name) if name not in _ATTRIBUTES:
+            return f"the attribute {name} is not allowed"
+        case ast.Attribute(attr=name, ctx=ast.Store() | ast.Del()):
+            return f"the attribute {name} may not be set"
+        case ast.Import(names=names) if unknown := [one.name for one in names if one.name not in _MODULES]:
+            return f"import of {unknown[0]} is not allowed"
+        case ast.ImportFrom(module=name, names=names):
+            known = _MODULES.get(name or "", {})
+            if unknown := [one.name for one in names if one.name not in known]:
+                return f"import of {unknown[0]} from {name} is not allowed"
+    return ""
