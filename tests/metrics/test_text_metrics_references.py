@@ -56,6 +56,13 @@ def test_smoothing_and_brevity_are_those_of_sacrebleu(text: str, reference: str)
     assert score("bleu", objects([text]), objects([(reference,)])) == pytest.approx(expected, abs=1e-9)
 
 
+def test_bleu_of_texts_of_three_words_is_nothing() -> None:
+    texts = objects(["two dogs", "a red cat"])
+    truth = objects([(text,) for text in texts])
+    assert score("bleu", texts, truth) == 0
+    assert score("chrf", texts, truth) == 100
+
+
 def test_chinese_needs_its_own_tokeniser() -> None:
     texts, truth = objects(["一只红色的猫坐在桌子上"]), objects([("一只红色的猫躺在桌子上",)])
     assert score("bleu", texts, truth) == 0
