@@ -194,8 +194,7 @@ class _Pooled:
         self.fold_of[rows] = len(self.folds)
         for name in self.tasks:
             own = fold.preparation.tasks[name]
-            constant = np.broadcast_to(own.constant(), (len(rows), own.outputs))
-            self.majority[name][rows] = self.reference.aligned(name, constant, own)
+            self.majority[name][rows] = self.reference.aligned(name, own.constants(len(rows)), own)
             decided = own.distribution(fold.decisions[name].values)
             self.distributions[name][rows] = self.reference.aligned(name, decided, own)
             for single, decisions in fold.alone.items():

@@ -294,6 +294,8 @@ def _check_member(first: Model, member: Model, place: int) -> None:
     if sorted(tasks) != sorted(own):
         raise RecipeError("outputs", f"model 0 decides {sorted(tasks)}, model {place} decides {sorted(own)}")
     for name, task in tasks.items():
+        if task.writes:
+            raise RecipeError(f"outputs.{name}", "texts of several models cannot be averaged into one; use one model")
         if not same_classes(task, own[name]):
             raise RecipeError(
                 f"outputs.{name}",

@@ -85,7 +85,10 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
     if timed:
         for name, one in inputs.items():
             inputs[name] = _keeping_time(name, one, recipe.inputs.get(name), timed[0])
-    writes_only = all(find("task", spec.task.name).writes for spec in outputs.values() if spec.task is not None)
+    writes = {name: find("task", spec.task.name).writes for name, spec in outputs.items() if spec.task is not None}
+    writes_only = all(writes.values())
+    if any(writes.values()) and (taught := [name for name, one in inputs.items() if one.privileged]):
+        raise RecipeError(f"inputs.{taught[0]}.privileged", "a teacher teaches decisions, and texts are not decisions")
     if inputs and all(one.privileged for one in inputs.values()):
         raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "a model needs one input that is not privileged")
     if not inputs and not writes_only:

@@ -35,7 +35,7 @@ FULL = {
         ({"fusion": "gatd"}, "fusion", "did you mean 'gated'?"),
         ({"data": {"split": {"vlaid": 0.2}}}, "data.split.vlaid", "did you mean 'valid'?"),
         ({"training": {"parts": {"fusion": {"rat": 1.0}}}}, "training.parts.fusion.rat", "did you mean 'rate'?"),
-        ({"training": {"epochs": 0}}, "training.epochs", "greater than or equal to 1"),
+        ({"training": {"epochs": -1}}, "training.epochs", "greater than or equal to 0"),
         ({"training": {"epochs": "many"}}, "training.epochs", "given: 'many'"),
         (
             {"outputs": {"y": {"task": {"name": "classify", "label_smoothing": 2}}}},

@@ -174,6 +174,8 @@ def _decide(model: Model, prepared: PreparedTable, rows: np.ndarray) -> Any:
 
 
 def _agreement(before: np.ndarray, after: np.ndarray, space: str) -> float:
+    if space == "text":
+        return float((before == after).mean())
     if space == "categorical":
         return float((before.argmax(-1) == after.argmax(-1)).mean())
     if space == "binary":

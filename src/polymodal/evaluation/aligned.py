@@ -12,8 +12,10 @@ def aligned(distribution: np.ndarray, task: Task, reference: Task) -> np.ndarray
     """`distribution [rows, k]` of `task` with its columns in the order of the classes of `reference`, `[rows, k']`.
 
     A class of `reference` that `task` does not know (no training row of it had one) gets probability 0; a class that
-    `reference` does not know is left out. Decisions on a timeline are moved to the cells of `reference`.
+    `reference` does not know is left out. Decisions on a timeline are moved to the cells of `reference`. Texts stay.
     """
+    if task.writes:
+        return distribution
     if task.grid is not None and reference.grid is not None:
         return _aligned_timeline(distribution, task, task.grid, reference, reference.grid)
     return _ordered(distribution, task.classes, reference.classes)
@@ -21,6 +23,8 @@ def aligned(distribution: np.ndarray, task: Task, reference: Task) -> np.ndarray
 
 def same_classes(task: Task, reference: Task) -> bool:
     """Whether two tasks are of one kind and know the same classes (or columns), in any order."""
+    if task.writes:
+        return reference.writes
     return task.options.name == reference.options.name and sorted(task.classes) == sorted(reference.classes)
 
 

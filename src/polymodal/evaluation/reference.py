@@ -37,7 +37,7 @@ class Reference:
 
     def empty(self) -> dict[str, np.ndarray]:
         """A distribution `[rows, k]` of each output, NaN everywhere."""
-        return {name: np.full((self.rows, task.outputs), np.nan) for name, task in self.tasks.items()}
+        return {name: task.undecided(self.rows) for name, task in self.tasks.items()}
 
     def aligned(self, name: str, distribution: np.ndarray, task: Task) -> np.ndarray:
         """`distribution [n, k]` of a fold's own task for output `name`, in the classes of the whole table."""

@@ -121,6 +121,10 @@ class Task(ABC):
     def constant(self) -> np.ndarray:
         """The best constant answer as a distribution `[k]` (class shares; the mean in user units): the floor."""
 
+    def undecided(self, rows: int) -> np.ndarray:
+        """A distribution `[rows, k]` in which nothing is decided yet: NaN everywhere."""
+        return np.full((rows, self.outputs), np.nan)
+
     @abstractmethod
     def distribution(self, values: Tensor) -> np.ndarray:
         """Decided values `[rows, k]` -> float64 `[rows, k]`: probabilities, or numbers in the user's units."""

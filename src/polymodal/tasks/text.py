@@ -175,6 +175,9 @@ class Text(Task):
     def constants(self, rows: int) -> np.ndarray:
         return objects([self._constant] * rows)
 
+    def undecided(self, rows: int) -> np.ndarray:
+        return objects([None] * rows)
+
     def distribution(self, values: Tensor) -> np.ndarray:
         """Written tokens `[rows, steps]`, padded with -1 -> `[rows]` texts; None in a row that begins with -2, in
         which nothing could be written."""

@@ -38,6 +38,7 @@ def saved_teacher(
         teacher = load(folder)
     except ArtefactError as error:
         raise RecipeError(PATH, str(error)) from None
+    _check_decides(tasks)
     for name, task in tasks.items():
         theirs = teacher.tasks.get(name)
         if theirs is None:
@@ -56,3 +57,9 @@ def saved_teacher(
         values = decision_values(task, aligned(decided, teacher.tasks[name], task))
         decisions[name] = Decisions(values, {}, {})
     return Lessons.of(decisions, rows, options), {"teacher": {"model": str(folder)}}
+
+
+def _check_decides(tasks: dict[str, Task]) -> None:
+    for name, task in tasks.items():
+        if task.writes:
+            raise RecipeError(PATH, f"{name} is a text; to learn from a teacher's texts, train on what it predicts")

@@ -19,6 +19,7 @@ from polymodal.model import Model
 from polymodal.plan import make_plan
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe, read_mapping
+from polymodal.registry import find
 from polymodal.report.tuning import write_tuning_report
 from polymodal.tuning.alone import best_alone, run_alone
 from polymodal.tuning.audit import audit
@@ -226,6 +227,7 @@ def _describe(
     given = as_recipe(recipe, settings)
     targets = [target] if isinstance(target, str) else list(target or [])
     plan = make_plan(table, given, targets).recipe
+    _check_decides(plan)
     if plan.data.split.column is not None:
         raise RecipeError(
             "data.split.column", "a search draws its own folds: set it to null and put the column into data.ignore"
@@ -325,3 +327,10 @@ def _end(folder: Path, models: FixedModels, entries: list[Entry], study: Study, 
 
 def _scored(entry: Entry, folds: Folds) -> Entry:
     return replace(entry, candidate=replace(entry.candidate, metrics=folds.metrics(entry.candidate.distributions)))
+
+
+def _check_decides(plan: Recipe) -> None:
+    for name, spec in plan.outputs.items():
+        if spec.task is not None and find("task", spec.task.name).writes:
+            problem = "a search combines decisions, and texts are none: compare recipes by `cross-validate`"
+            raise RecipeError(f"outputs.{name}.task", problem)
