@@ -17,9 +17,17 @@ READS = {
     "video": {"pixel_values", "pixel_values_videos"},
     "audio": {"input_values", "input_features"},
     "language": {"input_ids"},
+    "sequence": {"input_ids"},
+    "speech": {"input_features"},
 }
 #: The class of transformers that builds the whole network, where it is not the one without a head.
-NETWORKS = {"language": "AutoModelForCausalLM"}
+NETWORKS = {
+    "language": "AutoModelForCausalLM",
+    "sequence": "AutoModelForSeq2SeqLM",
+    "speech": "AutoModelForSpeechSeq2Seq",
+}
+#: Of these the decoder alone is meant, with its head: the encoder is another part.
+WITHOUT_ENCODER = {"sequence", "speech"}
 TOWERS = {"text": "text_model", "image": "vision_model", "video": "vision_model", "audio": "audio_model"}
 PROJECTIONS = {
     "text": ("text_projection", "text_embeds"),
@@ -48,14 +56,14 @@ class Projected(nn.Module):
 
 
 def encoder_of(model: Any, part: str, card: Card) -> Any:
-    """The part of a whole model that encodes `part`; for `language` the whole, with the head that writes.
+    """The part of a whole model that encodes `part`; for those of `NETWORKS` what writes, with its head.
 
     Raises:
         RecipeError: the model encodes something else.
     """
     tower = getattr(model, TOWERS[part], None) if part in TOWERS else None
     if part in NETWORKS:
-        found = model
+        found = _without_encoder(model) if part in WITHOUT_ENCODER else model
     elif tower is not None:
         projection, name = PROJECTIONS[part]
         found = Projected(tower, getattr(model, projection), name) if hasattr(model, projection) else tower
@@ -71,6 +79,13 @@ def encoder_of(model: Any, part: str, card: Card) -> Any:
     if part not in NETWORKS and not isinstance(found, Projected):
         _drop_pooler(found)
     return found
+
+
+def _without_encoder(model: Any) -> Any:
+    """An encoder-decoder that goes on from what its encoder gave (`encoder_outputs`)."""
+    owner = model if hasattr(model, "encoder") else model.model
+    owner.encoder = None
+    return model
 
 
 def network_class(part: str) -> Any:
