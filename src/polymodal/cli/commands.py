@@ -27,7 +27,9 @@ Data = Annotated[
 ]
 ModelDir = Annotated[Path, typer.Argument(help="A model directory, as `fit` leaves it.")]
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for several.")]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe file, YAML or JSON.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", "-r", help="Recipe file, YAML or JSON, or the name of a shipped one.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of the recipe, as training.epochs=5.")
 ]
@@ -187,6 +189,15 @@ def list_components(
         for name, component in components(each).items()
     ]
     emit({"components": rows}, [grid(rows)], as_json=as_json)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes that come with the package; `fit --recipe NAME` takes one."""
+    from polymodal.recipe.shipped import shipped
+
+    rows = [{"name": name, "what": what} for name, what in shipped().items()]
+    emit({"recipes": rows}, [grid(rows)], as_json=as_json)
 
 
 @app.command("cross-validate")

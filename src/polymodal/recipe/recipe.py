@@ -13,6 +13,7 @@ from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.options import Options, Size, Sized, Strict, given, sized
 from polymodal.recipe.problems import recipe_error
+from polymodal.recipe.shipped import recipe_file
 from polymodal.recipe.slots import Slot
 from polymodal.recipe.training import TrainingOptions
 
@@ -96,14 +97,15 @@ class Recipe(Sized):
 
     @classmethod
     def read(cls, source: Path | str | dict[str, Any], overrides: list[str] | None = None) -> Recipe:
-        """A recipe from a YAML or JSON file, or a mapping; `overrides` are `a.b=c` settings on top of it.
+        """A recipe from a YAML or JSON file, the name of a shipped recipe, or a mapping; `overrides` are `a.b=c`
+        settings on top of it.
 
         Raises:
             RecipeError: the file is not there or is not a mapping, or a key or value is wrong.
         """
         from polymodal.recipe.overrides import apply_overrides
 
-        values = source if isinstance(source, dict) else read_mapping(Path(source))
+        values = source if isinstance(source, dict) else read_mapping(recipe_file(source))
         return cls(**apply_overrides(values, overrides or []))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""The recipes that come with the package, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polymodal.errors import RecipeError, nearest
+
+FOLDER = Path(__file__).parent.parent / "recipes"
+
+
+def shipped() -> dict[str, str]:
+    """What each shipped recipe is for, by its name: the first line of its file."""
+    files = sorted(FOLDER.glob("*.yaml"))
+    return {file.stem: file.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for file in files}
+
+
+def recipe_file(name: Path | str) -> Path:
+    """The file of a recipe: a path, or the name of a shipped recipe where there is no such file.
+
+    Raises:
+        RecipeError: there is neither; the message gives the nearest name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = shipped()
+    if str(name) in known:
+        return FOLDER / f"{name}.yaml"
+    named = not path.suffix and len(path.parts) == 1
+    hint = f" and no shipped recipe of that name; {nearest(str(name), known)}" if named else ""
+    raise RecipeError("", f"there is no recipe file {path}{hint}")
