@@ -1,0 +1,39 @@
+"""The spoken prompts of Asterisk: short English sentences by one studio speaker, 8 kHz, with their texts."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import tempfile
+from pathlib import Path
+
+PACKAGES = ("asterisk-core-sounds-en-wav", "asterisk-core-sounds-en")
+
+
+def fetch(folder: Path) -> Path:
+    """The packages' files below `folder`, unpacked from Debian's packages where they are not there."""
+    for package in PACKAGES:
+        place = folder / package
+        if place.is_dir():
+            continue
+        with tempfile.TemporaryDirectory() as download:
+            subprocess.run(["apt-get", "download", package], cwd=download, check=True)
+            (file,) = Path(download).glob("*.deb")
+            subprocess.run(["dpkg-deb", "-x", str(file), str(place)], check=True)
+    return folder
+
+
+def table(folder: Path) -> dict[str, list[str]]:
+    """Columns `sound` (path) and `text`, one row for each prompt that has words; sounds without words (tones, beeps,
+    music: no text, or one in brackets or with a sign for what is heard) are left out."""
+    (texts,) = (folder / PACKAGES[1]).rglob("core-sounds-en.txt.gz")
+    sounds = next((folder / PACKAGES[0]).rglob("activated.wav")).parent
+    found: dict[str, str] = {}
+    for line in gzip.decompress(texts.read_bytes()).decode("utf-8").splitlines():
+        key, colon, text = line.partition(":")
+        text = text.strip()
+        if not colon or line.startswith(";") or not text or any(sign in text for sign in "[]<>()"):
+            continue
+        if (sounds / f"{key.strip()}.wav").is_file():
+            found[key.strip()] = text
+    return {"sound": [str(sounds / f"{key}.wav") for key in found], "text": list(found.values())}
