@@ -1,7 +1,7 @@
 """Run programs that nobody has read: what a model wrote, to see whether it does what was asked.
 
-Programs run in forked processes that go on to the next program only while nothing is raised, so one that fails
-disturbs no other. Four things stand between a program and the machine:
+Programs run in forked processes, each of them in fresh globals; where one ends its process or exhausts it, the next
+begins in another, so one that fails disturbs no other. Four things stand between a program and the machine:
 
 1. `rules`: the program is parsed first, and refused unless it uses only what the list of syntax, names, attributes and
    modules allows (no imports but parts of five modules, no classes, no names or attributes with two underscores);

@@ -19,8 +19,10 @@ from polymodal.sandbox.rules import Refused, namespace, parse
 
 #: Characters of a result's detail.
 _LONGEST_DETAIL = 300
-#: Programs that one child judges, if none of them raises anything: forking costs more than a small program.
+#: Programs that one child judges, if all goes well: forking costs more than running a small program.
 _BUNCH = 64
+#: Errors after which a process is not what it was.
+_EXHAUSTED = ("MemoryError", "RecursionError")
 
 Answer = tuple[str, str]
 Task = tuple[str, str]
@@ -62,8 +64,8 @@ def judge(program: str, tests: str) -> Answer:
 def _forked(programs: list[Task], seconds: float, memory: int) -> list[Answer]:
     """The answers of the first programs, one at least, from one child process.
 
-    The child ends after a program that raised something; if a program ends the child, that is its answer. Either way
-    the next program begins in a fresh process.
+    The child ends after a program that exhausted memory or stack; if a program ends the child, that is its answer.
+    Either way the next program begins in a fresh process.
     """
     read, write = os.pipe()
     child = os.fork()
@@ -76,16 +78,17 @@ def _forked(programs: list[Task], seconds: float, memory: int) -> list[Answer]:
                 limit_time(seconds)
                 result, detail = judge(program, tests)
                 os.write(write, json.dumps([result, detail[:_LONGEST_DETAIL]]).encode() + b"\n")
-                if result == "error":
+                if detail.startswith(_EXHAUSTED):
                     break
-        finally:
             os._exit(0)
+        finally:
+            os._exit(1)
     os.close(write)
     answers = _listen(read, len(programs), 20 * seconds + 5)
     os.close(read)
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
-    if not answers or (len(answers) < len(programs) and answers[-1][0] != "error"):
+    if len(answers) < len(programs) and status != 0:
         answers.append(_end(status))
     return answers
 
