@@ -24,6 +24,8 @@ from polymodal.tokens import Batch, View
 from polymodal.training.machine import Machine
 
 PREDICTION_BATCH = 1024
+#: Numbers that writing a batch of texts, or judging them, may take at once.
+TEXT_NUMBERS = 2**26
 #: Bytes of prepared items that one inference batch may hold: activations are some tens of times as much.
 BATCH_BYTES = 32 * 2**20
 
@@ -68,7 +70,7 @@ def decide(
         network.eval()
     gathered: dict[str, list[Decisions]] = {name: [] for name in network.outputs}
     visited: list[np.ndarray] = []
-    batch = bounded(batch, prepared)
+    batch = min(bounded(batch, prepared), bounded_by_texts(preparation))
     with torch.inference_mode(), machine.active():
         for places in sequential(np.arange(len(rows)), batch, *grouping(prepared, rows)):
             one = preparation.batch(prepared, rows[places], damage=damage)
@@ -137,7 +139,8 @@ def write_rows(
     found: list[list[Written]] = [[] for _ in range(prepared.rows)]
     network.eval()
     with torch.inference_mode(), machine.active():
-        for places in sequential(rows, bounded(batch, prepared), *grouping(prepared, rows)):
+        batch = min(bounded(batch, prepared), bounded_by_texts(preparation, writing.max_tokens))
+        for places in sequential(rows, batch, *grouping(prepared, rows)):
             one = preparation.batch(prepared, places)
             texts = write_texts(network, name, network.views(one), one, writing, task.codec, task.most)
             for row, written in zip(places.tolist(), texts, strict=True):
@@ -154,6 +157,18 @@ def write_texts(
     """
     steps = writing.max_tokens or most
     return generate(network.draft(name, views, batch, steps), len(batch), writing, codec, steps)
+
+
+def bounded_by_texts(preparation: Preparation, steps: int | None = None) -> int:
+    """The most rows whose texts, of at most `steps` tokens, are written or judged at once: each token has a number for
+    every token of the vocabulary, and each step keeps some for every number of the common width."""
+    most = PREDICTION_BATCH
+    for task in preparation.tasks.values():
+        if task.text_shape is not None:
+            shape = task.text_shape
+            row = 3 * shape.vocabulary + 16 * (shape.prompt + (steps or shape.answer)) * preparation.recipe.width
+            most = min(most, max(1, TEXT_NUMBERS // row))
+    return most
 
 
 def _join(parts: list[Decisions], back: Tensor) -> Decisions:
