@@ -17,13 +17,14 @@ from polymodal.pretrained.trace import ITEMS, Trace, run_without_content
 #: How attention is computed, by part. Texts and images are short sequences, for which plain matrix products are faster
 #: on a CPU than the fused kernel (training in bf16: 1.3-1.4 against 0.24-0.75 of fp32's speed at 65-197 tokens); sounds
 #: and clips have a thousand tokens and more, where the fused kernel is faster and keeps no matrix of all pairs.
-ATTENTION = {"text": "eager", "image": "eager", "audio": None, "video": None}
+ATTENTION = {"text": "eager", "image": "eager"}
 
 
 class Backbone(nn.Module):
     """The encoder of a checkpoint, built from its card alone; `load` takes over its weights.
 
-    part: which part of a model with several is meant: `text`, `image`, `audio` or `video`
+    part: which part of a model with several is meant: `text`, `image`, `audio`, `video`, or one of
+        `parts.NETWORKS`
     depth: number of its layers; `cut`: how many of them, from the bottom, do not learn (all: nothing does)
     width: of its hidden states; `embedding`: of its projection into a space shared with another modality, if it has one
     """
@@ -31,7 +32,7 @@ class Backbone(nn.Module):
     def __init__(self, card: Card, part: str) -> None:
         super().__init__()
         self.card, self.part = card, part
-        self.model: Any = weights.build(card, part, ATTENTION[part])
+        self.model: Any = weights.build(card, part, ATTENTION.get(part))
         self.model.requires_grad_(False)
         self.width: int = width_of(self.model.config)
         self._layers = layers_of(self.model)

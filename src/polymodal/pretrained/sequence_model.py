@@ -8,21 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
-from polymodal.pretrained.generative import Generative
+
+#: Norms that stand behind the layers of a decoder, by the names that architectures give them.
+LAST_NORMS = ("final_layer_norm", "layer_norm", "norm")
 
 
-class SequenceModel(Generative):
-    """The decoder and head of an encoder-decoder; what the encoder gives is handed to it.
+class SequenceModel(Backbone):
+    """The decoder and head of an encoder-decoder, built from its card alone; `load` takes over its weights. What the
+    encoder gives is handed to it.
 
     width: of the memory that it attends to
+    limit: the most tokens it has positions for; None where nothing limits it
+    vocabulary: tokens are numbers below it
     start: the tokens before every text, as the checkpoint forces them (Whisper: start, language, task, no time stamps)
     never, never_first: tokens that are never written, and never written first
     """
 
     def __init__(self, card: Card, language: str | None = None) -> None:
         super().__init__(card, part_of(card))
-        self.width = int(getattr(self.model.config, "d_model", 0) or self.model.config.hidden_size)
+        config = self.model.config
+        limits = [getattr(config, name, None) for name in ("max_target_positions", "max_position_embeddings")]
+        self.limit: int | None = next((one for one in limits if one), None)
+        self.vocabulary: int = config.vocab_size
         said = generation(card)
         self.start = start_tokens(said, card, language)
         self.never, self.never_first = _tokens(said, "suppress_tokens"), _tokens(said, "begin_suppress_tokens")
@@ -31,6 +40,14 @@ class SequenceModel(Generative):
             for module in self.model.modules():
                 if hasattr(module, "encoder_attn"):
                     module.encoder_attn.register_forward_pre_hook(self._with_mask, with_kwargs=True)
+
+    @property
+    def cuttable(self) -> bool:
+        return True
+
+    def above(self) -> list[nn.Module]:
+        """The norm behind the last layer; the head stays, since it mostly is the table of embeddings too."""
+        return [module for name, module in self.model.get_decoder().named_children() if name in LAST_NORMS]
 
     def forward(self, memory: Tensor, mask: Tensor | None, tokens: Tensor, cache: Any = None) -> Tensor:
         """Logits `[rows, length, vocabulary]` of what follows each of `tokens [rows, length]`.
@@ -71,6 +88,13 @@ class SequenceModel(Generative):
 
     def _with_mask(self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return (given, {**named, "attention_mask": self._memory_mask}) if self._memory_mask is not None else None
+
+
+def select(cache: Any, rows: Tensor) -> None:
+    """Go on with these rows `[m]` of a cache, in this order; they may be repeated or left out."""
+    for layer in [*cache.self_attention_cache.layers, *cache.cross_attention_cache.layers]:
+        if layer.is_initialized:
+            layer.keys, layer.values = layer.keys.index_select(0, rows), layer.values.index_select(0, rows)
 
 
 def part_of(card: Card) -> str:
