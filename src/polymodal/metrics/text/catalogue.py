@@ -14,6 +14,8 @@ from polymodal.metrics.text.cider import cider
 from polymodal.metrics.text.error_rates import cer, wer
 from polymodal.metrics.text.facts import Reader, fact_f1
 from polymodal.metrics.text.meteor import meteor
+from polymodal.metrics.text.pages import elements, pixels, renders
+from polymodal.metrics.text.programs import holds, mutation_score, parses, passes
 from polymodal.metrics.text.rouge import rouge
 from polymodal.metrics.text.vqa import vqa_accuracy
 
@@ -38,7 +40,16 @@ TEXT_METRICS = {
     "wer": "word error rate (0 is best; extra text)",
     "cer": "character error rate (0 is best; extra text)",
     "facts": "F1 of stated facts (0 to 1)",
+    "renders": "share of pages that can be drawn (0 to 1)",
+    "pixels": "likeness of a page's picture to the wanted one (0 to 1)",
+    "elements": "F1 of a page's elements (0 to 1)",
+    "parses": "share of texts that are Python by their syntax (0 to 1)",
+    "passes": "share of programs that pass the tests of their cell (0 to 1)",
+    "holds": "share of written tests that the right program passes (0 to 1)",
+    "mutation_score": "share of planted mistakes that written tests catch (0 to 1)",
 }
+#: Those that score code: their references must be pages, or hold tests or programs (`data.program_cells`).
+CODE_METRICS = ("renders", "pixels", "elements", "parses", "passes", "holds", "mutation_score")
 
 _PLAIN: dict[str, Callable[[], Metric]] = {
     "bleu": bleu,
@@ -58,6 +69,13 @@ _PLAIN: dict[str, Callable[[], Metric]] = {
     "vqa_accuracy": vqa_accuracy,
     "wer": wer,
     "cer": cer,
+    "renders": renders,
+    "pixels": pixels,
+    "elements": elements,
+    "parses": parses,
+    "passes": passes,
+    "holds": holds,
+    "mutation_score": mutation_score,
 }
 
 
