@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -16,6 +16,7 @@ from polymodal.pretrained import tuning
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.fingerprint import Fingerprint
+from polymodal.pretrained.tuning import TuningOptions
 from polymodal.recipe.options import sized
 
 #: The tensor that holds an item's content, by modality; all others of an item are about it, as its length.
@@ -24,7 +25,7 @@ CONTENT = {"text": "values", "image": "pixels", "video": "pixels", "audio": "val
 OF_ITEM = "item."
 
 
-class PretrainedOptions(EncoderOptions):
+class PretrainedOptions(EncoderOptions, TuningOptions):
     """Options of every pretrained encoder."""
 
     model: str = sized("fast", "balanced", "best")
@@ -33,22 +34,6 @@ class PretrainedOptions(EncoderOptions):
     tokens: int | None = Field(default=1, ge=1)
     """Tokens that an item becomes at most. 1: the checkpoint's own summary of it; more: neighbours are averaged;
     silent: all of them."""
-    tune: Literal["frozen", "last", "lora", "dora", "full"] = "frozen"
-    """What of the checkpoint learns. frozen: nothing; last: the top layers and what lies above them; lora, dora:
-    low-rank adapters in its layers (Hu et al., 2021; Liu et al., 2024); full: everything."""
-    layers: int | None = Field(default=None, ge=1)
-    """Top layers that learn, with `last` (silent: 2), or get adapters, with `lora` and `dora` (silent: all). Layers
-    below run once for each item."""
-    rank: int | None = Field(default=None, ge=1)
-    """Rank of the adapters, with `lora` and `dora`; silent: 8."""
-    rate: float | None = Field(default=None, gt=0)
-    """Multiplies the learning rate of what learns here; silent: 0.3 with `lora` and `dora`, 0.05 with `last`, 0.03
-    with `full`, since trained weights are lost at rates that new ones need."""
-    decay: float | None = Field(default=None, gt=0, le=1)
-    """Each layer learns at this factor of the rate of the one above it, with `last` and `full`; silent: 0.9."""
-    checkpointing: bool = False
-    """Compute the layers that learn a second time for their gradient, in place of keeping what they made: about a
-    third slower, and memory for a fraction of it."""
 
 
 class PretrainedEncoder(Encoder):
@@ -72,6 +57,7 @@ class PretrainedEncoder(Encoder):
         tuning.apply(self.backbone, options)
         embedding = self.backbone.embedding if options.tokens == 1 else None
         self.width = embedding or self.backbone.width
+        self.all = False
         self._fingerprint = Fingerprint()
         self._example: dict[str, Tensor] | None = None
 
@@ -81,6 +67,10 @@ class PretrainedEncoder(Encoder):
 
     def initialise(self) -> None:
         self.backbone.load()
+
+    def give_all(self) -> None:
+        """Give whatever the network gave for an item, silence that fills its window too: its own decoder reads that."""
+        self.all = True
 
     @abstractmethod
     def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -125,7 +115,11 @@ class PretrainedEncoder(Encoder):
         if self.backbone.cut == 0:
             return None
         kept = json.dumps(self.card.files, sort_keys=True)
-        where = f"tokens {self.options.tokens}" if self.frozen else f"cut {self.backbone.cut} of {self.backbone.depth}"
+        where = (
+            f"tokens {'window' if self.all else self.options.tokens}"
+            if self.frozen
+            else f"cut {self.backbone.cut} of {self.backbone.depth}"
+        )
         name = f"{self.options.name}\n{kept}\n{where}\n{self._fingerprint.of(self._still())}"
         if self.frozen:
             return Settled(name, self.width, records={"times": ("float32", ())} if self.timed else {})

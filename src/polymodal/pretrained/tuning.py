@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
 from torch import nn
 
 from polymodal.errors import RecipeError
 from polymodal.pretrained.adapters import add_adapters
+from polymodal.recipe.options import Strict
 
 if TYPE_CHECKING:
-    from polymodal.encoders.pretrained import PretrainedOptions
     from polymodal.pretrained.backbone import Backbone
 
 #: Options that count only with some ways of tuning.
@@ -25,14 +26,35 @@ RATES = {"last": 0.05, "lora": 0.3, "dora": 0.3, "full": 0.03}
 RANK, LAST, DECAY = 8, 2, 0.9
 
 
-def check(options: PretrainedOptions) -> None:
+class TuningOptions(Strict):
+    """What of a checkpoint learns, and how fast: options of every component with pretrained weights."""
+
+    tune: Literal["frozen", "last", "lora", "dora", "full"] = "frozen"
+    """What of the checkpoint learns. frozen: nothing; last: the top layers and what lies above them; lora, dora:
+    low-rank adapters in its layers (Hu et al., 2021; Liu et al., 2024); full: everything."""
+    layers: int | None = Field(default=None, ge=1)
+    """Top layers that learn, with `last` (silent: 2), or get adapters, with `lora` and `dora` (silent: all). Layers
+    of an encoder below run once for each item."""
+    rank: int | None = Field(default=None, ge=1)
+    """Rank of the adapters, with `lora` and `dora`; silent: 8."""
+    rate: float | None = Field(default=None, gt=0)
+    """Multiplies the learning rate of what learns here; silent: 0.3 with `lora` and `dora`, 0.05 with `last`, 0.03
+    with `full`, since trained weights are lost at rates that new ones need."""
+    decay: float | None = Field(default=None, gt=0, le=1)
+    """Each layer learns at this factor of the rate of the one above it, with `last` and `full`; silent: 0.9."""
+    checkpointing: bool = False
+    """Compute the layers that learn a second time for their gradient, in place of keeping what they made: about a
+    third slower, and memory for a fraction of it."""
+
+
+def check(options: TuningOptions) -> None:
     """Raises RecipeError where an option is given that has no effect with this way of tuning."""
     for name, ways in ONLY.items():
         if getattr(options, name) and options.tune not in ways:
             raise RecipeError(name, f"it has no effect with tune: {options.tune}, only with {', '.join(sorted(ways))}")
 
 
-def apply(backbone: Backbone, options: PretrainedOptions) -> None:
+def apply(backbone: Backbone, options: TuningOptions) -> None:
     """Set the backbone's cut, add adapters, and let learn what learns.
 
     Raises:
@@ -60,7 +82,7 @@ def apply(backbone: Backbone, options: PretrainedOptions) -> None:
         backbone.checkpoint_gradients()
 
 
-def rates(backbone: Backbone, options: PretrainedOptions) -> dict[nn.Parameter, float]:
+def rates(backbone: Backbone, options: TuningOptions) -> dict[nn.Parameter, float]:
     """Factors on the learning rate: `rate * decay^k` for the k-th layer from the top; above the layers `rate`, below
     them `rate * decay^depth`. A network without a list of layers that run one after another has `rate` everywhere."""
     if options.tune == "frozen":
