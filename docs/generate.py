@@ -26,6 +26,7 @@ import polymodal
 from polymodal import errors
 from polymodal.cli.commands import app
 from polymodal.crossvalidation import CrossValidation
+from polymodal.generation.written import Written
 from polymodal.model import BadCellsWarning
 from polymodal.recipe.options import Options
 from polymodal.recipe.recipe import Recipe
@@ -82,6 +83,10 @@ def kind_page(kind: str) -> str:
         facts = _facts(kind, component)
         lines += [f"{fact}  " for fact in facts]
         lines += ["", options_table(component.Options), ""]
+        for key, field in component.Options.model_fields.items():
+            inner, _ = _section(field.annotation)
+            if inner is not None:
+                lines += [f"### `{name}.{key}`", "", docstring(inner), "", options_table(inner), ""]
     return "\n".join(lines)
 
 
@@ -301,7 +306,8 @@ def python_page() -> str:
         if name != "__version__":
             lines += _python_section(name, getattr(polymodal, name))
     lines += ["## What functions return", ""]
-    lines += [line.replace("## ", "### ", 1) for line in _python_section("CrossValidation", CrossValidation)]
+    for name, returned in (("CrossValidation", CrossValidation), ("Written", Written)):
+        lines += [line.replace("## ", "### ", 1) for line in _python_section(name, returned)]
     return "\n".join(lines)
 
 
