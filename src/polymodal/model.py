@@ -121,7 +121,7 @@ class Model:
         """`generate` block by block, so that memory does not grow with the table."""
         name = self.text_output(output)
         task: Any = self.preparation.tasks[name]
-        writing = changed_writing(task.options.writing, changes, f"outputs.{name}.task.writing")
+        writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
         for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
             prepared = self.preparation.prepare_block(block)
             yield write_rows(self.network, self.preparation, name, prepared, writing, machine=self.machine)

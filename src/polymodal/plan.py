@@ -12,7 +12,7 @@ from polymodal.errors import DataError, RecipeError, nearest
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Options, Size, Sized
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
-from polymodal.registry import components, find
+from polymodal.registry import build, components, find
 
 #: Below this confidence a column is left out rather than guessed at.
 LEAST_CONFIDENCE = 0.3
@@ -163,14 +163,14 @@ def _complete_output(name: str, spec: OutputSpec, recipe: Recipe, samples: _Samp
 
 def _reserve_prompts(name: str, spec: OutputSpec, samples: _Samples, roles: list[Role]) -> None:
     """Columns that prompts name are read there, and are no inputs unless the recipe says so."""
-    if spec.task is None or not getattr(spec.task, "prompt", None):
+    if spec.task is None or not find("task", spec.task.name).writes:
         return
-    task = find("task", spec.task.name)(spec.task, columns=spec.columns)
+    task = build("task", spec.task, f"outputs.{name}.task", columns=spec.columns)
     known = {role.column for role in roles}
     for column in task.prompt_columns:
-        samples.check(column, f"outputs.{name}.task.prompt")
+        samples.check(column, f"outputs.{name}.task")
         if column in spec.columns:
-            raise RecipeError(f"outputs.{name}.task.prompt", f"{column!r} is the target itself")
+            raise RecipeError(f"outputs.{name}.task", f"the prompt reads {column!r}, which is the target itself")
         if column not in known:
             roles.append(Role(column, "prompt", "text", "the prompt names it", name))
 

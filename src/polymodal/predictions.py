@@ -87,7 +87,8 @@ def _write_arrow(blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str
             block = [{name: _flat(cell, suffix, name in timelines) for name, cell in row.items()} for row in block]
             batch = pa.RecordBatch.from_pylist(block, schema=schema)
             if writer is None:
-                schema = batch.schema
+                schema = pa.schema([_typed(field) for field in batch.schema])
+                batch = batch.cast(schema)
                 writer = _writer(path, suffix, schema)
             writer.write_batch(batch)
             count += len(block)
@@ -95,6 +96,11 @@ def _write_arrow(blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str
         if writer is not None:
             writer.close()
     return count
+
+
+def _typed(field: pa.Field) -> pa.Field:
+    """The field as one of texts where the first block has no value: only texts can be missing."""
+    return field.with_type(pa.string()) if pa.types.is_null(field.type) else field
 
 
 def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:

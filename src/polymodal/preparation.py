@@ -20,7 +20,7 @@ from polymodal.features import FeatureItems
 from polymodal.modalities.base import Modality
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import build
-from polymodal.tasks.answers import padded
+from polymodal.tasks.answers import padded, unlearned
 from polymodal.tasks.base import Task
 from polymodal.tokens import Batch, InputBatch, TargetBatch
 
@@ -182,7 +182,7 @@ class Preparation:
         for name, found in prompts.items():
             if name in prepared:  # an answer to a prompt that cannot be used is not learned
                 value, present = prepared[name]
-                prepared[name] = (value, present & np.array([one is not None for one in found], dtype=bool))
+                prepared[name] = (unlearned(value, np.array([one is None for one in found], dtype=bool)), present)
         weights = _sample_weights(block, weight) if weight else None
         return PreparedTable(inputs, prepared, weights, len(block), prompts)
 

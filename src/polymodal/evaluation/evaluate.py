@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.evaluation.scores import detail, score_metric, score_output
+from polymodal.evaluation.scores import detail, score_metric, score_output, score_perplexity
+from polymodal.metrics.text.perplexity import PERPLEXITY
 from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
@@ -27,7 +28,8 @@ def score_decisions(
     seed: int,
     groups: np.ndarray | None = None,
 ) -> Scores:
-    """Every metric of every output with interval and floor; `groups [rows]` makes the intervals clustered."""
+    """Every metric of every output with interval and floor, and the perplexity of texts that are known;
+    `groups [rows]` makes the intervals clustered."""
     scores: Scores = {}
     for name, task in preparation.tasks.items():
         value, present = prepared.targets[name]
@@ -41,6 +43,14 @@ def score_decisions(
             seed=seed,
             groups=groups,
         )
+        losses = decisions[name].losses
+        if losses is not None:
+            weight = np.ones(len(rows)) if prepared.weight is None else prepared.weight[rows].astype(np.float64)
+            known = present[rows]
+            clusters = None if groups is None else groups[known]
+            found["perplexity"] = score_perplexity(
+                losses.numpy()[known], weight[known], task.chance(), options, seed=seed, groups=clusters
+            )
         scores[name] = {metric: score.model_dump() for metric, score in found.items()}
     return scores
 
@@ -62,6 +72,12 @@ def add_alone(
             score = score_metric(metric, task, distribution, value[rows], present[rows], weight)
             alone = scores[name][metric.name].setdefault("alone", {})
             alone[input_name] = float(score) if np.isfinite(score) else None
+        losses = decisions[name].losses
+        if losses is not None:
+            known = present[rows]
+            weights = np.ones(int(known.sum())) if weight is None else weight[known].astype(np.float64)
+            score = PERPLEXITY.score(losses.numpy()[known], losses.numpy()[known], weights)
+            scores[name]["perplexity"].setdefault("alone", {})[input_name] = score if np.isfinite(score) else None
 
 
 def details(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import confusion, per_class
+from polymodal.metrics.text.perplexity import PERPLEXITY
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
@@ -63,6 +64,30 @@ def score_output(
             greater_is_better=metric.greater_is_better,
         )
     return scores
+
+
+def score_perplexity(
+    losses: np.ndarray,
+    weight: np.ndarray,
+    chance: float,
+    options: EvaluationOptions,
+    *,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> Score:
+    """The perplexity of known texts, from the `losses [rows, 2]` of a model that writes.
+
+    chance: nats a token of the best constant answer, the shares of tokens in training texts: the floor
+    weight, groups: `[rows]`, or None for independent rows
+    """
+    found = bootstrap(PERPLEXITY, losses, losses, weight, options.bootstrap, options.confidence, seed, groups)
+    return Score(
+        value=_finite(found.value),
+        low=_finite(found.low),
+        high=_finite(found.high),
+        majority=_finite(math.exp(min(chance, 700.0))),
+        greater_is_better=False,
+    )
 
 
 def score_metric(

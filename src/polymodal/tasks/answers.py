@@ -40,6 +40,16 @@ def read_references(cell: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def unlearned(answers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The answers without tokens in `rows [n]` bool: they are scored, and nothing is learned from them."""
+    return objects(
+        [
+            answer._replace(ids=answer.ids[:0]) if without else answer
+            for answer, without in zip(answers, rows, strict=True)
+        ]
+    )
+
+
 def padded(sequences: Sequence[np.ndarray | None]) -> Tensor:
     """`[rows, longest]` int64: the sequences, -1 behind them; a row of -1 where there is none."""
     longest = max((len(one) for one in sequences if one is not None), default=0)

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from polymodal.data.block import Block
 from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import ArtefactError, DataError, RecipeError
-from polymodal.generation.codec import Codec
+from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
+from polymodal.generation.codec import SMALLEST, Codec
 from polymodal.generation.options import Writing
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.catalogue import text_metrics
-from polymodal.modalities.bpe import SMALLEST
+from polymodal.metrics.text.catalogue import TEXT_METRICS, text_metrics
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register
 from polymodal.tasks.answers import Answer, objects, padded, read_references
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.prompt import Prompt
+from polymodal.tasks.conversation import Conversation
+from polymodal.tasks.prompt import Overflow, Prompt
 from polymodal.tokens import Space, TextShape
 
 #: Most tokens of an answer where the recipe does not say: longer ones are cut.
 LONGEST = 512
 TOKENIZER = "tokenizer.json"
+#: Letters of scripts without blanks between words.
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 
 
 @register
@@ -39,7 +42,12 @@ class Text(Task):
     prompt, the inputs); a batch's loss is the mean over all its tokens. A cell is a text, or a list of texts that are
     all right: the first is learned, scores read all. A cell that is no text is a fault and a gap, a blank one is a gap.
 
-    After `prepare`, `cut` counts the answers that were longer than `max_tokens`, whose end is not learned.
+    What the answer follows on is a `prompt`, or a conversation: `system`, `history` and `instruction`. No cell is ever
+    read as a control token. A row whose prompt cannot be used is a fault: it is not learned, and its answer is None,
+    which scores read as an empty text.
+
+    After `prepare`, `cut` counts the answers that were longer than `max_tokens`: their beginning is learned, and no end
+    after it. One of which nothing is left is a fault, and is not learned.
     """
 
     class Options(TaskOptions, Sized):
@@ -47,20 +55,55 @@ class Text(Task):
         checkpoint: str | None = None
         """Write the tokens of this pretrained checkpoint; decoders that are pretrained set it. Silent: tokens are
         learned from the training rows."""
+        tokenizer: str | None = None
+        """Write the tokens of the text output of a saved model: its directory."""
         tokens: Literal["pieces", "bytes"] = "pieces"
         """Pieces of words that are frequent in the training rows, or single bytes."""
-        vocabulary: int = sized(4_000, 8_000, 16_000, ge=SMALLEST + 2, le=200_000)
+        vocabulary: int = sized(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
         """Most different pieces; fewer are learned from little text."""
         max_tokens: int | None = Field(default=None, ge=1, le=65_536)
         """Most tokens of an answer, its end included. Silent: as many as the longest training answer, at most 512."""
+        answers: Literal["open", "closed"] = "open"
+        """Closed: only the answers of training rows may be written."""
         prompt: str | None = None
-        """What the answer follows on: a text with the names of columns in braces, as `Question: {question}`."""
+        """What the answer goes on from: a text with the names of columns in braces, as `Question: {question}`."""
+        instruction: str | None = None
+        """What the user of a conversation says last: a text with the names of columns in braces."""
+        history: str | None = None
+        """The column with what was said before in the conversation: a list of `{role, content}`, or of texts that user
+        and assistant say in turn; or either as JSON text."""
+        system: str | None = None
+        """What the conversation begins with: a text, perhaps with the names of columns in braces."""
         prompt_tokens: int = Field(default=512, ge=1, le=65_536)
-        """Most tokens of a prompt; a longer one is a fault, and its row has no answer."""
-        metrics: list[str] = ["chrf", "exact_match"]
+        """Most tokens of a prompt or conversation."""
+        overflow: Overflow = "refuse"
+        """A longer one is a fault, and its row has no answer; or it is cut: a prompt at its beginning, a conversation
+        by its oldest turns."""
+        metrics: list[str] = Field(default=["token_f1", "exact_match"], min_length=1)
         """The scores, by name; the first leads."""
         writing: Writing = Writing()
         """How the text is chosen from what the decoder says of each next token."""
+
+        @field_validator("metrics")
+        @classmethod
+        def _known(cls, names: list[str]) -> list[str]:
+            for name in names:
+                if name not in TEXT_METRICS:
+                    raise ValueError(f"there is no metric {name!r} of texts; {nearest(name, TEXT_METRICS)}")
+                if name == "facts":
+                    raise ValueError("facts are read by a function of your own; see metrics.text.facts")
+            return names
+
+        @model_validator(mode="after")
+        def _consistent(self) -> Self:
+            if self.prompt is not None and (self.instruction or self.history or self.system):
+                raise ValueError("a prompt stands alone; in a conversation write it as the instruction")
+            if self.checkpoint is not None and self.tokenizer is not None:
+                raise ValueError("checkpoint and tokenizer both say which tokens are written; drop one")
+            held = next((key for key in ("choices", "regex", "json_schema") if getattr(self.writing, key)), None)
+            if self.answers == "closed" and held is not None:
+                raise ValueError(f"closed answers are held to those of training rows; drop writing.{held}")
+            return self
 
     space: ClassVar[Space] = "text"
     writes: ClassVar[bool] = True
@@ -73,19 +116,21 @@ class Text(Task):
         if len(columns) != 1:
             raise RecipeError("columns", f"a text output reads one column, not {len(columns)}: {columns}")
         self._metrics = text_metrics(options.metrics)
-        self.prompt = Prompt(options.prompt) if options.prompt is not None else None
+        self.prompt = _prompt_of(options)
+        self.choices: list[str] = []
         self.cut = 0
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
-        texts = [value for value in sample.values if isinstance(value, str) and value.strip()]
+        firsts = [_first_text(value) for value in sample.values]
+        texts = [text for text in firsts if text]
         if not texts or len(texts) < 0.9 * len(sample.values):
             return None
         words = sum(len(text[:1_000].split()) for text in texts) / len(texts)
-        repeated = 1 - sample.distinct / len(texts)
-        if words >= 3 and repeated < 0.5:
-            return Guess(0.85, f"texts of {words:.1f} words on average, most of them different")
+        unwritten = sum(len(_UNSPACED.findall(text[:1_000])) for text in texts) / len(texts)
+        repeated = 1 - len(set(texts)) / len(texts)
+        if max(words, unwritten / 2) >= 3 and repeated < 0.5:
+            return Guess(0.85, f"texts of {max(words, unwritten / 2):.1f} words on average, most of them different")
         return Guess(0.15, "texts that could be written")
 
     def fit(self, blocks: Iterable[Block]) -> None:
@@ -99,23 +144,28 @@ class Text(Task):
                     continue
                 texts.update(references[:1])
             if self.prompt is not None:
-                prompts.update(text for text in self.prompt.texts(block) if text)
+                prompts |= self.prompt.learned(block)
         if not texts:
             raise DataError("no training row has a text to learn", column=self.columns[0])
         learned = [*texts.elements(), *sorted(prompts)]
         if self.options.checkpoint is not None:
             self.codec = Codec.of_checkpoint(self.options.checkpoint)
+        elif self.options.tokenizer is not None:
+            self.codec = Codec.of_model(self.options.tokenizer)
         else:
             self.codec = Codec.learned(learned, self.options.vocabulary, merge=self.options.tokens == "pieces")
         encoded = dict(zip(texts, self.codec.encode(list(texts)), strict=True))
         longest = max(len(ids) for ids in encoded.values()) + 1
         self.most = self.options.max_tokens or min(LONGEST, longest)
+        if self.options.answers == "closed" and longest > self.most:
+            raise RecipeError("max_tokens", f"the longest of the closed answers has {longest} tokens, its end included")
         counts = np.zeros(self.codec.vocabulary, np.int64)
         for text, rows in texts.items():
             np.add.at(counts, [*encoded[text], self.codec.end][: self.most], rows)
         share = counts[counts > 0] / counts.sum()
         self._chance = float(-(share * np.log(share)).sum())
         self._constant = texts.most_common(1)[0][0]
+        self.choices = sorted(texts) if self.options.answers == "closed" else []
 
     def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         value: list[Answer] = []
@@ -131,9 +181,28 @@ class Text(Task):
         known = np.flatnonzero(present).tolist()
         for position, ids in zip(known, self.codec.encode([value[at].references[0] for at in known]), strict=True):
             ids = [*ids, self.codec.end]
-            self.cut += len(ids) > self.most
-            value[position] = value[position]._replace(ids=np.asarray(ids[: self.most], np.int32))
+            if len(ids) > self.most:
+                self.cut += 1
+                ids = ids[: self.most]
+                if not self.codec.decode([ids])[0]:
+                    reason = f"nothing of the answer is left in {self.most} tokens, so it is not learned"
+                    block.fault(position, self.columns[0], f"{reason}; give max_tokens more")
+                    ids = []
+            value[position] = value[position]._replace(ids=np.asarray(ids, np.int32))
         return objects(value), present
+
+    @property
+    def notes(self) -> list[str]:
+        """What the report tells of the answers."""
+        if not self.cut:
+            return []
+        return [f"answers of more than {self.most} tokens, of which only the beginning is learned: {self.cut}"]
+
+    @property
+    def writing(self) -> Writing:
+        """How texts are written, with closed answers as the choices."""
+        writing = self.options.writing
+        return writing.model_copy(update={"choices": self.choices}) if self.choices else writing
 
     @property
     def prompt_columns(self) -> list[str]:
@@ -142,7 +211,7 @@ class Text(Task):
     def prompts(self, block: Block) -> np.ndarray | None:
         if self.prompt is None:
             return None
-        return self.prompt.prepare(block, self.codec, self.options.prompt_tokens)
+        return self.prompt.prepare(block, self.codec, self.options.prompt_tokens, self.options.overflow)
 
     def collate(self, value: np.ndarray) -> Tensor:
         return padded([answer.ids for answer in value])
@@ -205,8 +274,33 @@ class Text(Task):
         self._tokenizer = file.read_text(encoding="utf-8")
 
     def save(self) -> dict[str, Any]:
-        return {"codec": self.codec.save(), "most": self.most, "chance": self._chance, "constant": self._constant}
+        return {
+            "codec": self.codec.save(),
+            "most": self.most,
+            "chance": self._chance,
+            "constant": self._constant,
+            "choices": self.choices,
+            "cut": self.cut,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         self.codec = Codec.load(self._tokenizer, state["codec"])
         self.most, self._chance, self._constant = state["most"], state["chance"], state["constant"]
+        self.choices, self.cut = state["choices"], state["cut"]
+
+
+def _prompt_of(options: Text.Options) -> Prompt | Conversation | None:
+    """What an answer follows on; None where it follows on nothing."""
+    if options.prompt is not None:
+        return Prompt(options.prompt)
+    if options.system is None and options.history is None and options.instruction is None:
+        return None
+    return Conversation(options.system, options.history, options.instruction)
+
+
+def _first_text(cell: Any) -> str:
+    """The text that is learned from a cell of a sample, "" where there is none."""
+    try:
+        return next(iter(read_references(cell)), "") if isinstance(cell, str | list | tuple | np.ndarray) else ""
+    except ValueError:
+        return ""

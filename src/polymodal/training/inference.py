@@ -104,7 +104,7 @@ def bounded(batch: int, prepared: PreparedTable) -> int:
 def write_tokens(network: Network, preparation: Preparation, name: str, views: list[View], batch: Batch) -> Tensor:
     """The tokens of the text that output `name` writes in each row of a batch, as `Decisions.values` holds them."""
     task: Any = preparation.tasks[name]
-    texts = write_texts(network, name, views, batch, task.options.writing, task.codec, task.most)
+    texts = write_texts(network, name, views, batch, task.writing, task.codec, task.most)
     return padded([np.asarray(one[0].tokens, np.int64) for one in texts])
 
 

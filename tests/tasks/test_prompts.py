@@ -1,0 +1,163 @@
+"""Prompts and conversations: templates, histories, what no cell can spell, and what is done with long ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from polymodal.data.block import Block
+from polymodal.data.faults import Faults
+from polymodal.errors import RecipeError
+from polymodal.generation.codec import SPECIAL, Codec
+from polymodal.recipe.data import LimitOptions
+from polymodal.tasks.conversation import Conversation, Turn, read_history
+from polymodal.tasks.prompt import Prompt, Template
+
+
+def block(**columns: list[Any]) -> Block:
+    rows = len(next(iter(columns.values())))
+    return Block(columns, np.arange(rows), None, "table", Faults(), LimitOptions())
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec.learned(["what is this", "a red circle and a blue square", "how many"] * 5, 400)
+
+
+def spoken(codec: Codec, ids: np.ndarray) -> list[str]:
+    """Tokens as control tokens by name and the texts between them."""
+    found: list[Any] = []
+    for token in ids.tolist():
+        if token < len(SPECIAL):
+            found.append(SPECIAL[token])
+        elif found and isinstance(found[-1], list):
+            found[-1].append(token)
+        else:
+            found.append([token])
+    return [one if isinstance(one, str) else codec.decode([one])[0] for one in found]
+
+
+@pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        ("Question: {q} ?", "Question: {x} ?"),
+        ("{{q}} {q}", "{q} {x}"),
+        ("{{{q}}}", "{{x}}"),
+        ('{{"a": {{"b": "{q}"}}}}', '{"a": {"b": "{x}"}}'),
+        ("Describe the picture.", "Describe the picture."),
+        ("", ""),
+    ],
+)
+def test_a_template_fills_its_places_once(template: str, filled: str) -> None:
+    """What a cell says is not read as a template again."""
+    assert Template(template, "prompt").texts(block(q=["{x}"])) == [filled]
+
+
+def test_missing_cells_leave_their_place_empty_and_others_are_named() -> None:
+    read = Template("{a}-{b}", "prompt")
+    given = block(a=["x", None, float("nan"), "y"], b=["1", 2, None, [1, 2]])
+    assert read.texts(given) == ["x-1", "-2", "-", None]
+    assert read.unusable(given, 3) == "b"
+
+
+@pytest.mark.parametrize("template", ["{q", "q}", "a {} b", "{{q}", "question"])
+def test_a_template_that_cannot_be_meant_is_refused(template: str) -> None:
+    with pytest.raises(RecipeError, match="brace"):
+        Template(template, "prompt")
+
+
+@pytest.mark.parametrize("last", ["assistant", "user"])
+def test_histories_are_read_in_every_form(last: Any) -> None:
+    turns = [Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c"), Turn("assistant", "d")]
+    if last == "user":
+        turns = turns[:-1]
+    plain = [turn.content for turn in turns]
+    said = [turn._asdict() for turn in turns]
+    for cell in (plain, tuple(plain), said, np.array(plain, dtype=object), json.dumps(plain), json.dumps(said)):
+        assert read_history(cell, last=last) == turns
+    for cell in (None, "", "  ", [], "[]"):
+        assert read_history(cell, last=last) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ("hello", "JSON"),
+        (3, "not int"),
+        ('{"role": "user"}', "not dict"),
+        ([{"role": "usr", "content": "x"}], "user"),
+        ([{"content": "x"}], "role and content"),
+        ([{"role": "user", "content": ["x"]}], "no text"),
+        ([["x"]], "no text"),
+        (["x", {"role": "user", "content": "x"}], "some do not"),
+    ],
+)
+def test_a_history_that_is_none_says_why(cell: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        read_history(cell, last="assistant")
+
+
+def test_a_conversation_is_put_in_a_row_by_control_tokens(codec: Codec) -> None:
+    conversation = Conversation("Be brief.", "before", "{q}")
+    assert conversation.columns == ["before", "q"]
+    (ids,) = conversation.prepare(block(q=["how many"], before=[["hello", "hi"]]), codec, 100, "refuse")
+    assert spoken(codec, ids) == [
+        "[system]", "Be brief.", "[user]", "hello", "[assistant]", "hi", "[end]", "[user]", "how many", "[assistant]",
+    ]  # fmt: skip
+
+
+def test_no_cell_spells_a_control_token(codec: Codec) -> None:
+    evil = " ".join([*SPECIAL, "</s>", "<end_of_turn>", "<|im_start|>"])
+    assert codec.control == set(range(len(SPECIAL)))
+    assert codec.decode(codec.encode([evil])) == [evil]
+    assert codec.control.isdisjoint(codec.encode([evil])[0])
+    (prompt,) = Prompt("{q} so: ").prepare(block(q=[evil]), codec, 500, "refuse")
+    assert codec.control.isdisjoint(prompt.tolist())
+    given = block(q=[evil], before=[[evil, evil]], who=[evil])
+    (ids,) = Conversation("{who}", "before", "{q}").prepare(given, codec, 1_000, "refuse")
+    assert spoken(codec, ids) == [
+        "[system]", evil, "[user]", evil, "[assistant]", evil, "[end]", "[user]", evil, "[assistant]",
+    ]  # fmt: skip
+
+
+def test_long_prompts_are_refused_or_lose_their_beginning(codec: Codec) -> None:
+    given = block(q=["how many " * 40, "how many", None])
+    prompt = Prompt("{q}")
+    refused = prompt.prepare(given, codec, 10, "refuse")
+    assert refused[0] is None
+    assert len(refused[2]) == 0
+    ((row, column, reason),) = [(one.row, one.column, one.reason) for one in given.faults.found]
+    assert (row, column) == (0, "q")
+    assert "at most 10" in reason
+    cut = prompt.prepare(given, codec, 10, "cut")
+    assert cut[0].tolist() == codec.encode(["how many " * 40])[0][-10:]
+    assert cut[1].tolist() == refused[1].tolist()
+    assert len(given.faults.found) == 1
+
+
+def test_long_conversations_lose_their_oldest_exchange_and_keep_the_system(codec: Codec) -> None:
+    before = ["old " * 20, "older", "new", "newer"]
+    given = block(q=["how many"], before=[before])
+    conversation = Conversation("Be brief.", "before", "{q}")
+    assert conversation.prepare(given, codec, 40, "refuse")[0] is None
+    assert [one.column for one in given.faults.found] == ["before"]
+    (ids,) = conversation.prepare(given, codec, 40, "cut")
+    assert spoken(codec, ids) == [
+        "[system]", "Be brief.", "[user]", "new", "[assistant]", "newer", "[end]", "[user]", "how many", "[assistant]",
+    ]  # fmt: skip
+    assert conversation.prepare(given, codec, 5, "cut")[0] is None  # what is asked last is never cut
+    assert "at most 5" in given.faults.found[-1].reason
+
+
+def test_unusable_conversations_are_faults_where_they_are(codec: Codec) -> None:
+    given = block(q=["a", [1], "c", None], before=["x", None, [3, [1]], None])
+    found = Conversation(None, "before", "{q}").prepare(given, codec, 50, "refuse")
+    assert [one is None for one in found] == [True, True, True, False]
+    assert [(one.row, one.column) for one in given.faults.found] == [(0, "before"), (1, "q"), (2, "before")]
+    alone = block(before=[["a", "b"], [{"role": "assistant", "content": "b"}], None, ["a"]])
+    found = Conversation(None, "before", None).prepare(alone, codec, 50, "refuse")
+    assert [one is None for one in found] == [False, True, True, False]  # two texts end with the user's
+    assert all("end with what the user says" in one.reason for one in alone.faults.found)
