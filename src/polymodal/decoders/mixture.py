@@ -1,4 +1,4 @@
-"""Several views that write one text together."""
+"""Several drafts that write one text together."""
 
 from __future__ import annotations
 
@@ -30,5 +30,25 @@ class Mixture(Draft):
 
     def select(self, rows: Tensor) -> None:
         self.weight = self.weight.index_select(0, rows)
+        for draft in self.drafts:
+            draft.select(rows)
+
+
+class Agreement(Draft):
+    """The log-linear mean of what several drafts say, each with its `share`; what one of them excludes is excluded:
+
+    log p(token) = sum_d s_d log p_d(token) - log Z
+    """
+
+    def __init__(self, drafts: list[Draft], shares: list[float]) -> None:
+        self.drafts, self.shares = drafts, shares
+
+    def step(self, tokens: Tensor | None) -> Tensor:
+        said = [
+            share * draft.step(tokens).log_softmax(-1) for draft, share in zip(self.drafts, self.shares, strict=True)
+        ]
+        return torch.stack(said).sum(0)
+
+    def select(self, rows: Tensor) -> None:
         for draft in self.drafts:
             draft.select(rows)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
-from polymodal.decoders.writer import Draft, Writer, WriterOptions, at_answer, joined, memory
+from polymodal.decoders.ctc import Frames
+from polymodal.decoders.ctc_prefix import PrefixDraft
+from polymodal.decoders.mixture import Agreement
+from polymodal.decoders.packing import pack, saved
+from polymodal.decoders.start import take_over
+from polymodal.decoders.writer import Draft, Writer, WriterOptions, before_answer, joined, memory
 from polymodal.errors import RecipeError
 from polymodal.nn.causal import CausalBlock, Kept
 from polymodal.nn.transformer import sinusoidal_positions
 from polymodal.recipe.options import sized
 from polymodal.registry import register
 from polymodal.tokens import OutputShape, View
+
+#: Rows are packed where that leaves out this share of the places, or more.
+WORTH_PACKING = 0.2
 
 
 @register
@@ -25,6 +35,17 @@ class TransformerWriter(Writer):
 
     Every token attends to those before it (SA) and to the memory (CA, see `writer.memory`); the embedding E is also the
     last layer (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017).
+
+    With `ctc`, the tokens of the inputs also say the text by themselves (`decoders.ctc.Frames`), and both the loss and
+    what is written are of the two together (Watanabe et al., "Hybrid CTC/Attention Architecture for End-to-End Speech
+    Recognition", 2017):
+
+        (1 - ctc) log p_attention + ctc log p_ctc
+
+    A row whose frames are too few for its text learns from attention alone.
+
+    Raises:
+        RecipeError: the heads do not divide the width, or `start` names nothing that this could start from.
     """
 
     class Options(WriterOptions):
@@ -35,6 +56,12 @@ class TransformerWriter(Writer):
         """Heads of attention; they divide the recipe's width."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Share of units dropped in training."""
+        ctc: float = Field(default=0.0, ge=0, lt=1)
+        """Share of connectionist temporal classification in the loss and in what is written; for texts in the order
+        in which an input says them. 0 leaves it out."""
+        start: str | None = None
+        """Folder of a saved model whose text output has such a decoder, of the same width, layers and heads: its
+        embedding and layers are taken over, and its tokens. Over a language model, reading the inputs begins anew."""
 
     options: Options
 
@@ -42,64 +69,103 @@ class TransformerWriter(Writer):
         super().__init__(options, width=width, shape=shape)
         if width % options.heads:
             raise RecipeError("heads", f"{options.heads} heads do not divide the width {width}")
-        self.width = width
+        self.options, self.width, self.share = options, width, options.ctc
         self.embedding = nn.Embedding(self.text.vocabulary, width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         self.blocks = nn.ModuleList(CausalBlock(width, options.heads, options.dropout) for _ in range(options.layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(options.dropout)
+        self.frames = Frames(width, self.text.vocabulary, 1) if options.ctc else None
+
+    @classmethod
+    def prescribe(cls, options: Any) -> dict[str, Any]:
+        return {} if options.start is None else {"tokenizer": options.start}
+
+    def initialise(self) -> None:
+        if self.options.start is not None:
+            take_over(self, self.options.start)
+
+    def notice(self) -> str | None:
+        return None if self.frames is None else self.frames.notice()
 
     def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
         tokens, start = joined(self.text.begin, prompt, answer)
+        tokens = tokens[:, : max(1, tokens.shape[1] - 1)]  # nothing follows the last
         features, mask = memory(view)
-        states = self._states(tokens, features, mask)
-        return self.token_losses(self._logits(at_answer(states, start, answer.shape[1])), answer)
+        row, place = before_answer(start, answer)
+        if features.shape[1] == 1 and saved((tokens >= 0).sum(1)) > WORTH_PACKING:
+            lines = pack(tokens)
+            states = self._embedded(lines.tokens, lines.place)
+            for block in self._blocks:
+                states = block(states, features, mask, attend=lines.attend, owner=lines.owner)
+            states = states[lines.line[row], lines.start[row] + place]
+        else:
+            states = self._embedded(tokens, torch.arange(tokens.shape[1], device=tokens.device))
+            for block in self._blocks:
+                states = block(states, features, mask)
+            states = states[row, place]
+        found = self.real_losses(self._logits(states), answer)
+        if self.frames is None:
+            return found
+        by_frames = self.frames.losses(view, answer, self.text.end)
+        share = self.share * (by_frames[:, 1] > 0)
+        return torch.stack([(1 - share) * found[:, 0] + share * by_frames[:, 0], found[:, 1]], dim=1)
 
     def begin(self, view: View, prompt: Tensor, steps: int) -> Draft:
-        return _Draft(self, view, prompt, steps)
+        draft = _Draft(self, view, prompt)
+        if self.frames is None:
+            return draft
+        log_p, mask = self.frames(view)
+        return Agreement([draft, PrefixDraft(log_p, mask, self.text.end)], [1 - self.share, self.share])
+
+    @property
+    def _blocks(self) -> list[CausalBlock]:
+        return cast(list[CausalBlock], list(self.blocks))
 
     def _embedded(self, tokens: Tensor, place: Tensor) -> Tensor:
-        positions = sinusoidal_positions(int(place.max()) + 1, self.width).to(place.device)[place]
-        embedded = self.embedding(tokens.clamp_min(0)) * self.width**0.5
-        return self.dropout(embedded + positions.to(embedded.dtype))
-
-    def _states(self, tokens: Tensor, features: Tensor, mask: Tensor) -> Tensor:
-        place = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        x = self._embedded(tokens, place)
-        for block in self.blocks:
-            x = block(x, features, mask)
-        return x
+        longest = int(place.max()) + 1
+        positions = _positions(-(-longest // 256) * 256, self.width).to(place.device)[place]
+        embedded = functional.embedding(tokens.clamp_min(0), self.embedding.weight) * self.width**0.5
+        embedded = embedded + positions.to(embedded.dtype)
+        return self.dropout(embedded) if self.training else embedded
 
     def _logits(self, states: Tensor) -> Tensor:
-        return self.norm(states) @ self.embedding.weight.t()
+        return functional.linear(self.norm(states), self.embedding.weight)
+
+
+@lru_cache(maxsize=16)
+def _positions(length: int, width: int) -> Tensor:
+    with torch.inference_mode(False):
+        return sinusoidal_positions(length, width)
 
 
 class _Draft(Draft):
-    """Keys and values of every token so far, and of the memory, layer by layer."""
+    """Every row's texts so far, with what the blocks keep of them.
 
-    def __init__(self, writer: TransformerWriter, view: View, prompt: Tensor, steps: int) -> None:
-        self.writer = writer
+    length: `[n]`, tokens so far in each row, from which its positions go on
+    """
+
+    def __init__(self, writer: TransformerWriter, view: View, prompt: Tensor) -> None:
+        self.writer, self.blocks = writer, writer._blocks
         self.tokens, _ = joined(writer.text.begin, prompt, prompt.new_zeros(len(prompt), 0))
-        self.length = (self.tokens >= 0).sum(1)
-        features, mask = memory(view)
-        capacity = self.tokens.shape[1] + steps
-        blocks: Any = writer.blocks
-        self.kept: list[Kept] = [block.keep(features, mask, capacity) for block in blocks]
+        real = self.tokens >= 0
+        self.length = real.sum(1)
+        self.kept = Kept(self.blocks, *memory(view), real)
 
     def step(self, tokens: Tensor | None) -> Tensor:
-        writer = self.writer
         if tokens is None:
-            new, place = self.tokens, torch.arange(self.tokens.shape[1]).expand_as(self.tokens)
-            last = self.length - 1
+            x = self.writer._embedded(self.tokens, torch.arange(self.tokens.shape[1], device=self.tokens.device))
+            for layer, block in enumerate(self.blocks):
+                x = block.begin(x, self.kept, layer)
+            state = x[torch.arange(len(x), device=x.device), self.length - 1]
         else:
-            new, place, last = tokens.unsqueeze(1), self.length.unsqueeze(1), torch.zeros_like(self.length)
+            x = self.writer._embedded(tokens.unsqueeze(1), self.length.unsqueeze(1))
             self.length = self.length + 1
-        x = writer._embedded(new, place)
-        for block, kept in zip(writer.blocks, self.kept, strict=True):
-            x = block.extend(x, place, kept)  # type: ignore[operator]
-        state = x[torch.arange(len(x)), last]
-        return writer._logits(state).float()
+            for layer, block in enumerate(self.blocks):
+                x = block.extend(x, self.kept, layer)
+            state = x[:, 0]
+        self.kept.advance()
+        return self.writer._logits(state).float()
 
     def select(self, rows: Tensor) -> None:
-        self.tokens, self.length = self.tokens.index_select(0, rows), self.length.index_select(0, rows)
-        for kept in self.kept:
-            kept.select(rows)
+        self.length = self.length.index_select(0, rows)
+        self.kept.select(rows)

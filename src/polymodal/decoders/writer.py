@@ -46,11 +46,12 @@ class Writer(Decoder):
 
     writes: ClassVar[bool] = True
 
-    def __init__(self, options: WriterOptions, *, width: int, shape: OutputShape) -> None:
+    def __init__(self, options: DecoderOptions, *, width: int, shape: OutputShape) -> None:
         super().__init__(options, width=width, shape=shape)
         if shape.text is None:
             raise RecipeError("", "this decoder writes texts, and the task asks for none; leave the decoder out")
-        self.smoothing, self.text = options.smoothing, shape.text
+        self.smoothing = options.smoothing if isinstance(options, WriterOptions) else 0.0
+        self.text = shape.text
 
     def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
         """`[batch, 2]` fp32: the summed negative log-likelihood of each row's answer in nats, and its tokens."""
@@ -64,17 +65,22 @@ class Writer(Decoder):
         """
         raise NotImplementedError(type(self).__name__)
 
+    def notice(self) -> str | None:
+        """A sentence for the user about the answers of training so far; None if there is nothing to say."""
+        return None
+
     def forward(self, view: View) -> Tensor:
         raise TypeError(f"{type(self).__name__} writes: it has losses and begin, and no values")
 
     def token_losses(self, logits: Tensor, answer: Tensor) -> Tensor:
         """What `losses` gives, from logits `[batch, length, vocabulary]` of the answer's tokens `[batch, length]`."""
+        return self.real_losses(logits[answer >= 0], answer)
+
+    def real_losses(self, logits: Tensor, answer: Tensor) -> Tensor:
+        """What `losses` gives, from logits `[tokens, vocabulary]` of the answer's real tokens, row by row."""
         real = answer >= 0
         found = functional.cross_entropy(
-            logits[real].float(),
-            answer[real],
-            reduction="none",
-            label_smoothing=self.smoothing if self.training else 0.0,
+            logits.float(), answer[real], reduction="none", label_smoothing=self.smoothing if self.training else 0.0
         )
         spread = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device).masked_scatter(real, found)
         return torch.stack([spread.sum(1), real.sum(1).float()], dim=1)
@@ -102,6 +108,13 @@ def joined(begin: int, prompt: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
     order = torch.argsort((~real).to(torch.int8), dim=1, stable=True)
     longest = max(1, int(real.sum(1).max())) if len(whole) else 1
     return whole.gather(1, order)[:, :longest], 1 + (prompt >= 0).sum(1)
+
+
+def before_answer(start: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and place `[tokens]` of what decides each real token of the answers `[batch, length]`, row by row: the token
+    before it. `start [batch]` is the place of each answer's first token, as `joined` gives it."""
+    row, place = (answer >= 0).nonzero(as_tuple=True)
+    return row, start[row] - 1 + place
 
 
 def at_answer(values: Tensor, start: Tensor, length: int) -> Tensor:
