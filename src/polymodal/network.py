@@ -13,6 +13,7 @@ from polymodal.decoders.base import Decoder
 from polymodal.decoders.mixture import Mixture
 from polymodal.decoders.writer import Draft, Writer
 from polymodal.encoders.base import Encoder
+from polymodal.errors import RecipeError
 from polymodal.fusion.base import Fusion
 from polymodal.fusion.nothing import Nothing
 from polymodal.recipe.recipe import Recipe
@@ -94,6 +95,12 @@ class Network(nn.Module):
             for name, spec in recipe.outputs.items()
         )
         self._keeps_encoded = any(decoder.reads_encoded for decoder in self.all_decoders())
+        for name, decoders in self._decoders():
+            for decoder in decoders:
+                try:
+                    cast(Decoder, decoder).attach(self.encoders())
+                except RecipeError as error:
+                    raise error.under(f"outputs.{name}.decoder") from None
         for parameter in self.parameters():
             if parameter.dim() == 4:  # `Module.to` refuses convolutions over three dimensions
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from polymodal.encoders.base import Encoder
 from polymodal.recipe.options import Options, Sized
 from polymodal.tokens import OutputShape, View
 
@@ -34,6 +36,13 @@ class Decoder(nn.Module):
 
     def initialise(self) -> None:
         """Take over pretrained weights: called once on a new network, never on one that is read from a directory."""
+
+    def attach(self, encoders: Mapping[str, Encoder]) -> None:
+        """Look at the encoder of each input, where its outputs are read: called once, when the network is whole.
+
+        Raises:
+            RecipeError: an input has no such encoder as is needed.
+        """
 
     def rates(self) -> dict[nn.Parameter, float]:
         """Factors on the learning rate of parameters whose factor is not 1."""

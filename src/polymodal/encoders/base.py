@@ -80,6 +80,10 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError(type(self).__name__)
 
+    def item_bytes(self) -> float:
+        """Bytes that its first layer reads of an item, where that may be more than the prepared item has."""
+        return 0.0
+
     def rates(self) -> dict[nn.Parameter, float]:
         """Parameters that learn at another rate than the rest, and the factor on the learning rate of each."""
         return {}

@@ -115,11 +115,8 @@ class PretrainedEncoder(Encoder):
         if self.backbone.cut == 0:
             return None
         kept = json.dumps(self.card.files, sort_keys=True)
-        where = (
-            f"tokens {'window' if self.all else self.options.tokens}"
-            if self.frozen
-            else f"cut {self.backbone.cut} of {self.backbone.depth}"
-        )
+        tokens = "window" if self.all else self.options.tokens
+        where = f"tokens {tokens}" if self.frozen else f"cut {self.backbone.cut} of {self.backbone.depth}"
         name = f"{self.options.name}\n{kept}\n{where}\n{self._fingerprint.of(self._still())}"
         if self.frozen:
             return Settled(name, self.width, records={"times": ("float32", ())} if self.timed else {})

@@ -13,8 +13,8 @@ from polymodal.encoders.frames import real_frames
 from polymodal.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.encoders.token_pool import average_tokens
 from polymodal.errors import RecipeError
-from polymodal.pretrained.sound_features import sound_features
-from polymodal.pretrained.sound_tokens import ConvolvedWaveform, sound_tokens
+from polymodal.pretrained.sound_features import Spectrogram, sound_features
+from polymodal.pretrained.sound_tokens import ConvolvedWaveform, FrameGroups, sound_tokens
 from polymodal.registry import register
 
 
@@ -67,6 +67,10 @@ class PretrainedAudio(PretrainedEncoder):
     def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         return by_length(super().settle, data) if self.alike else super().settle(data)
 
+    def item_bytes(self) -> float:
+        """Of networks with a window of fixed length, its spectrogram, however short the sound is."""
+        return 4.0 * self.sound.total * self.sound.bands if isinstance(self.sound, Spectrogram) else 0.0
+
     def moments(self, data: dict[str, Tensor], length: int) -> Tensor:
         """Of one token the middle of the sound; of averaged ones the mean of their times; in seconds."""
         if self.options.tokens == 1:
@@ -97,6 +101,8 @@ class PretrainedAudio(PretrainedEncoder):
             if found is not None:
                 return found.unsqueeze(1), torch.ones(len(found), 1, dtype=torch.bool, device=found.device)
         tokens = self.tokens.along_time(output.last_hidden_state)
+        if self.all and isinstance(self.tokens, FrameGroups):
+            return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return tokens, real_frames(self.tokens.count(data["length"]), tokens.shape[1])
 
     def _blank_inputs(self, items: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:

@@ -34,7 +34,9 @@ class SequenceModel(Backbone):
         self.vocabulary: int = config.vocab_size
         said = generation(card)
         self.start = start_tokens(said, card, language)
-        self.never, self.never_first = _tokens(said, "suppress_tokens"), _tokens(said, "begin_suppress_tokens")
+        single = [words[0] for words in said.get("bad_words_ids") or [] if len(words) == 1]  # Marian: padding
+        self.never = _tokens([*(said.get("suppress_tokens") or []), *single])
+        self.never_first = _tokens(said.get("begin_suppress_tokens") or [])
         self._memory_mask: Tensor | None = None
         if self.part == "speech":  # transformers gives the memory of these no mask
             for module in self.model.modules():
@@ -154,5 +156,5 @@ def start_tokens(said: dict[str, Any], card: Card, language: str | None = None) 
     return found if stamps is None else [*found, int(stamps)]
 
 
-def _tokens(said: dict[str, Any], name: str) -> list[int]:
-    return [int(token) for token in said.get(name) or [] if int(token) >= 0]
+def _tokens(numbers: list[int]) -> list[int]:
+    return sorted({int(number) for number in numbers if number >= 0})

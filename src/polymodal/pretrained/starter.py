@@ -33,6 +33,7 @@ class Starter:
     convert: the module whose `convert(file, folder)` writes a transformers folder; None: it is one already
     parts: of a file that is cut over several packages: where its other parts lie, each as `module/file`
     extra: which extra of this package brings it
+    writes: whether it writes texts besides, so that its tokens can be asked for by the modality `text`
     """
 
     modality: str
@@ -46,6 +47,7 @@ class Starter:
     convert: str | None = None
     parts: tuple[str, ...] = ()
     extra: str = "starter"
+    writes: bool = False
 
 
 STARTERS = {
@@ -80,6 +82,7 @@ STARTERS = {
         37.8,
         "Whisper tiny.en: English speech at 16 kHz, 384 numbers",
         "polymodal.pretrained.whisper_starter",
+        writes=True,
     ),
     "gemma3-270m": Starter(
         "text",
@@ -114,7 +117,8 @@ def resolve(model: str, modality: str) -> str:
             "no starter checkpoint reads clips: read their frames as images by "
             "encoder: {name: clip, frames: {name: pretrained_image, model: starter}}",
         )
-    if name is None or STARTERS[name].modality != modality:
+    found = STARTERS[name] if name is not None else None
+    if name is None or found is None or not (found.modality == modality or (modality == "text" and found.writes)):
         raise RecipeError("", f"the starter checkpoint {named!r} does not read {modality}; leave it at `starter`")
     return name
 

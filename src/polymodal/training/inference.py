@@ -70,7 +70,7 @@ def decide(
         network.eval()
     gathered: dict[str, list[Decisions]] = {name: [] for name in network.outputs}
     visited: list[np.ndarray] = []
-    batch = min(bounded(batch, prepared), bounded_by_texts(preparation))
+    batch = min(bounded(batch, prepared, network), bounded_by_texts(preparation))
     with torch.inference_mode(), machine.active():
         for places in sequential(np.arange(len(rows)), batch, *grouping(prepared, rows)):
             one = preparation.batch(prepared, rows[places], damage=damage)
@@ -95,9 +95,13 @@ def decide(
     return {name: _join(parts, back) for name, parts in gathered.items()}
 
 
-def bounded(batch: int, prepared: PreparedTable) -> int:
+def bounded(batch: int, prepared: PreparedTable, network: Network) -> int:
     """`batch` rows, or fewer where so many sounds, clips or images at once would take too much memory."""
-    row = sum(source.items.item_bytes() for source in prepared.inputs.values())
+    encoders = network.encoders()
+    row = sum(
+        max(source.items.item_bytes(), encoders[name].item_bytes() if name in encoders else 0.0)
+        for name, source in prepared.inputs.items()
+    )
     return min(batch, max(1, int(BATCH_BYTES / max(row, 1.0))))
 
 
@@ -139,7 +143,7 @@ def write_rows(
     found: list[list[Written]] = [[] for _ in range(prepared.rows)]
     network.eval()
     with torch.inference_mode(), machine.active():
-        batch = min(bounded(batch, prepared), bounded_by_texts(preparation, writing.max_tokens))
+        batch = min(bounded(batch, prepared, network), bounded_by_texts(preparation, writing.max_tokens))
         for places in sequential(rows, batch, *grouping(prepared, rows)):
             one = preparation.batch(prepared, places)
             texts = write_texts(network, name, network.views(one), one, writing, task.codec, task.most)
