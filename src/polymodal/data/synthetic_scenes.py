@@ -41,8 +41,10 @@ class Box(NamedTuple):
 
 
 def scenes(rows: int, seed: int, size: int = 64, most: int = 3) -> Columns:
-    """`image`: PIL, `size` x `size`, up to `most` (at most 5) figures of one to three kinds on a noisy ground, none over another;
-    `caption`; `boxes`: for each figure a record of its `noun` and its box (`left`, `top`, `right`, `bottom`)."""
+    """`image`: PIL, `size` x `size`, up to `most` (at most 5) figures of one to three kinds on a noisy ground, none
+    over another; `caption`; `boxes`: for each figure a record of its `noun` and its box (`left`, `top`, `right`,
+    `bottom`).
+    """
     generator = np.random.default_rng(seed)
     columns: Columns = {"image": [], "caption": [], "boxes": []}
     nouns = [f"{colour} {shape}" for colour in _COLOURS for shape in _SHAPES]

@@ -1,0 +1,130 @@
+"""Composed scenes: cut-outs of Tux Paint stamps pasted on photographs, with known boxes and captions that state them.
+
+Stamps come from Debian's `tuxpaint-stamps-default` (GPL-2), photographs from its `opencv-doc`; neither is redistributed
+here. Each part (train, valid, test) has stamps and photographs of its own, so that a test scene shows things and places
+that were never seen; only the kinds of things are the same.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from polymodal.data.synthetic import Columns
+from polymodal.data.synthetic_scenes import arrange, choose, describe
+
+Part = Literal["train", "valid", "test"]
+SIDE = 224
+#: The kinds of things, and the folders or files of stamps that show one.
+KINDS = {
+    "ball": ["sports/*ball*", "sports/soccer*"],
+    "bird": ["animals/birds/*"],
+    "fish": ["animals/fish/*"],
+    "flag": ["town/flags/*"],
+    "flower": ["plants/flowers/*"],
+    "fruit": ["food/fruit/*", "food/fruit/cartoon/*"],
+    "gravestone": ["seasonal/halloween/grave*"],
+    "hat": ["clothes/hats/*", "seasonal/*/*hat*"],
+    "house": ["town/houses/cartoon/*"],
+    "road sign": ["town/roadsigns/*"],
+    "tool": ["household/tools/*"],
+    "vehicle": ["vehicles/auto/*", "vehicles/construction/*", "vehicles/construction/cartoon/*", "vehicles/*truck*"],
+}
+#: What a folder holds beside its kind.
+NOT_OF_KIND = ("lobster", "seahorse", "shrimp", "hoverfly", "chick-hatched", "cementmixer", "football_helmet")
+PHOTOS: dict[Part, tuple[str, ...]] = {
+    "train": ("aloeL", "baboon", "basketball1", "board", "building", "graf1", "home", "leuvenA", "messi5", "stuff"),
+    "valid": ("starry_night", "ml"),
+    "test": ("aero1", "rubberwhale1", "squirrel_cls", "licenseplate_motion", "box_in_scene"),
+}
+
+
+def fetch_photos(folder: Path) -> Path:
+    """The photographs below `folder`, unpacked from Debian's package if they are not there."""
+    photos = folder / "usr/share/doc/opencv-doc/examples/data"
+    if not photos.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as place:
+            subprocess.run(["apt-get", "download", "opencv-doc"], cwd=place, check=True)
+            (package,) = Path(place).glob("*.deb")
+            subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True)
+    return photos
+
+
+def cut_outs(stamps: Path) -> dict[str, list[Path]]:
+    """The stamps of each kind with a transparent ground, in order."""
+    found = {}
+    for noun, patterns in KINDS.items():
+        paths = sorted({path for pattern in patterns for path in stamps.glob(f"{pattern}.png")})
+        found[noun] = [
+            path for path in paths if "_mirror" not in path.stem and path.stem not in NOT_OF_KIND and _transparent(path)
+        ]
+    return found
+
+
+def stamps_of(part: Part, paths: list[Path]) -> list[Path]:
+    """Every fourth stamp tests, every eighth validates, the others train."""
+    chosen: dict[Part, list[Path]] = {"train": [], "valid": [], "test": []}
+    for place, path in enumerate(paths):
+        chosen["test" if place % 4 == 3 else "valid" if place % 8 == 1 else "train"].append(path)
+    return chosen[part]
+
+
+def compose(stamps: Path, photos: Path, part: Part, rows: int, seed: int, most: int = 3) -> Columns:
+    """`image`: JPEG bytes, 224 x 224 pixels, up to `most` stamps of 56 to 96 pixels on a crop of a photograph, none
+    over another; `caption` and `boxes` as in `data.synthetic_scenes`."""
+    generator = np.random.default_rng(seed)
+    kinds = {noun: [_trimmed(path) for path in stamps_of(part, paths)] for noun, paths in cut_outs(stamps).items()}
+    grounds = [Image.open(next(photos.glob(f"{name}.*"))).convert("RGB") for name in PHOTOS[part]]
+    columns: Columns = {"image": [], "caption": [], "boxes": []}
+    for _ in range(rows):
+        nouns = choose(list(kinds), most, generator)
+        pictures = [kinds[noun][int(generator.integers(len(kinds[noun])))] for noun in nouns]
+        sized = [_resized(picture, int(generator.integers(56, 97))) for picture in pictures]
+        boxes = arrange(nouns, [picture.size for picture in sized], SIDE, generator)
+        scene = _crop(grounds[int(generator.integers(len(grounds)))], generator)
+        for picture, box in zip(sized, boxes, strict=True):
+            scene.paste(picture, (box.left, box.top), picture)
+        file = io.BytesIO()
+        scene.save(file, "JPEG", quality=92)
+        columns["image"].append(file.getvalue())
+        columns["caption"].append(describe(boxes))
+        columns["boxes"].append([box._asdict() for box in boxes])
+    return columns
+
+
+def _transparent(path: Path) -> bool:
+    with Image.open(path) as image:
+        if image.mode != "RGBA" and "transparency" not in image.info:
+            return False
+        alpha = np.asarray(image.convert("RGBA"))[:, :, 3]
+    return bool((alpha == 0).mean() > 0.02)
+
+
+def _trimmed(path: Path) -> Image.Image:
+    """The stamp without empty edges, its longer side at most 128 pixels."""
+    with Image.open(path) as image:
+        whole = image.convert("RGBA")
+    solid = whole.getchannel("A").point(lambda alpha: 255 * (alpha > 32)).getbbox()
+    trimmed = whole.crop(solid)
+    trimmed.thumbnail((128, 128))
+    return trimmed
+
+
+def _resized(picture: Image.Image, longer: int) -> Image.Image:
+    scale = longer / max(picture.size)
+    width, height = (max(8, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _crop(photo: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """A square of at least half of the shorter side, brought to size."""
+    side = int(min(photo.size) * generator.uniform(0.5, 1.0))
+    left, top = (int(generator.integers(0, length - side + 1)) for length in photo.size)
+    return photo.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)

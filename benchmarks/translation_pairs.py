@@ -1,0 +1,89 @@
+"""English-Russian paragraphs of the manual of GIMP, paired by their place in pages of the same name.
+
+Debian's `gimp-help-en` and `gimp-help-ru` (GFDL, not redistributed here) are two translations of one source. Of each
+page whose two forms have equally many paragraphs, those at the same place are a pair. What was left untranslated is
+left out, and so are paragraphs that are no sentence in either language.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+from polymodal.data.synthetic import Columns
+
+#: Most and fewest words of a side, and how many times longer one side may be than the other.
+WORDS = (3, 80)
+RATIO = 2.5
+_CYRILLIC = re.compile("[а-яё]", re.IGNORECASE)
+_LATIN = re.compile("[a-z]", re.IGNORECASE)
+
+
+def fetch(folder: Path, language: str) -> Path:
+    """The manual in a language below `folder`, unpacked from Debian's package if it is not there."""
+    package = f"gimp-help-{language}"
+    pages = folder / f"{package}/usr/share/gimp/2.0/help/{language}"
+    if not pages.is_dir():
+        (folder / package).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as place:
+            subprocess.run(["apt-get", "download", package], cwd=place, check=True)
+            (file,) = Path(place).glob("*.deb")
+            subprocess.run(["dpkg-deb", "-x", str(file), str(folder / package)], check=True)
+    return pages
+
+
+def pairs(folder: Path) -> Columns:
+    """Columns `en`, `ru` and `page`; a pair of texts that occurs in several pages stands once, with the first."""
+    english, russian = fetch(folder, "en"), fetch(folder, "ru")
+    columns: Columns = {"en": [], "ru": [], "page": []}
+    seen: set[tuple[str, str]] = set()
+    for page in sorted(path.name for path in english.glob("*.html")):
+        if not (russian / page).is_file():
+            continue
+        ours, theirs = paragraphs(english / page), paragraphs(russian / page)
+        if len(ours) != len(theirs):
+            continue
+        for pair in zip(ours, theirs, strict=True):
+            if pair not in seen and _usable(*pair):
+                seen.add(pair)
+                for name, cell in zip(columns, (*pair, page.removesuffix(".html")), strict=True):
+                    columns[name].append(cell)
+    return columns
+
+
+def paragraphs(page: Path) -> list[str]:
+    """The texts of the `p` elements of a page, outside its navigation, in order."""
+    reader = _Paragraphs()
+    reader.feed(page.read_text(encoding="utf-8"))
+    return reader.found
+
+
+class _Paragraphs(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[str] = []
+        self.parts: list[str] | None = None
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag == "p":
+            self.parts = []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "p" and self.parts is not None:
+            self.found.append(" ".join("".join(self.parts).split()))
+            self.parts = None
+
+    def handle_data(self, data: str) -> None:
+        if self.parts is not None:
+            self.parts.append(data)
+
+
+def _usable(english: str, russian: str) -> bool:
+    lengths = [len(text.split()) for text in (english, russian)]
+    if min(lengths) < WORDS[0] or max(lengths) > WORDS[1] or max(lengths) > RATIO * min(lengths):
+        return False
+    letters = len(_CYRILLIC.findall(russian))
+    return letters > 2 * len(_LATIN.findall(russian)) and not _CYRILLIC.search(english)
