@@ -113,7 +113,10 @@ def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
 
 
 def _flat(cell: Any, suffix: str, timeline: bool) -> Any:
-    """Events as JSON text (any list of events has one type then); in text files, other lists as one text cell."""
+    """Events as JSON text (any list of events has one type then); in text files, other lists as one text cell, and no
+    answer as an empty text: a line without any sign is no row to those who read them."""
     if timeline:
         return json.dumps(cell, ensure_ascii=False)
+    if cell is None and suffix in (".csv", ".tsv"):
+        return ""
     return "|".join(map(str, cell)) if isinstance(cell, list | tuple) and suffix in (".csv", ".tsv") else cell

@@ -1,0 +1,287 @@
+"""The text task: what is learned, what is a fault, what is written and scored, and what is saved."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+import polymodal
+from laws.samples import prepare, table_of
+from polymodal.data.faults import Faults
+from polymodal.data.sample import ColumnSample
+from polymodal.errors import RecipeError
+from polymodal.model import BadCellsWarning, Model
+from polymodal.predictions import write_predictions
+from polymodal.preparation import Preparation
+from polymodal.recipe.recipe import Recipe
+from polymodal.registry import components
+from polymodal.tasks.text import Text
+
+COLOURS = ["red", "green", "blue", "dark grey"]
+
+
+def said(colour: str, question: str) -> str:
+    return f"it is {colour}" if question == "what colour" else f"we have {colour}"
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        colour, question = draw.choice(COLOURS), draw.choice(["what colour", "what"])
+        found.append({"colour": colour, "question": question, "answer": said(colour, question)})
+    return found
+
+
+def recipe(**task: Any) -> dict[str, Any]:
+    """The answer needs the prompt and the input."""
+    options = {"name": "text", "prompt": "{question}:", "prompt_tokens": 40, **task}
+    return {
+        "inputs": {"colour": "category"},
+        "outputs": {"answer": {"task": options}},
+        "width": 32,
+        "training": {"epochs": 14, "batch": 16, "precision": "fp32", "threads": 1},
+        "evaluation": {"bootstrap": 20, "singles": "none"},
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
+    """A model whose training rows have one answer that is too long, one that is no text, and one prompt too long."""
+    table = rows(240)
+    table[0]["answer"] = "it is " + "very " * 30 + "red"
+    table[1]["question"] = "what " * 60
+    table[2]["answer"] = ""
+    folder = tmp_path_factory.mktemp("text") / "run"
+    return polymodal.fit(table, recipe=recipe(max_tokens=20), test=rows(60, seed=1), out=folder), folder
+
+
+def test_answers_follow_from_prompt_and_input(run: tuple[Model, Path]) -> None:
+    model, _ = run
+    scores = model.metrics["test"]["answer"]
+    assert scores["exact_match"]["value"] >= 0.95
+    assert scores["exact_match"]["majority"] < 0.5
+    assert [role["role"] for role in model.run["roles"]] == ["input", "prompt", "target"]
+    written = model.generate({"colour": "blue", "question": "what"})[0][0]
+    assert (written.text, written.ended) == ("we have blue", "end")
+    assert math.exp(written.log_probability / (len(written.tokens) + 1)) > 0.5
+
+
+def test_cut_answers_and_faults_are_told_after_fit_and_after_loading(run: tuple[Model, Path]) -> None:
+    model, folder = run
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["task_notes"] == {
+        "answer": ["answers of more than 20 tokens, of which only the beginning is learned: 1"]
+    }
+    assert facts["task_notes"]["answer"][0] in (folder / "report.html").read_text()
+    faults = [json.loads(line) for line in (folder / "faults.jsonl").read_text().splitlines()]
+    assert [(one["row"], one["column"]) for one in faults] == [(1, "question")]
+    assert Model.load(folder).tasks["answer"].notes == model.tasks["answer"].notes  # type: ignore[attr-defined]
+
+
+def test_a_saved_model_writes_the_same(run: tuple[Model, Path]) -> None:
+    model, folder = run
+    asked = rows(20, seed=3)
+    assert Model.load(folder).predict(asked) == model.predict(asked)
+
+
+def test_a_prompt_that_is_too_long_gives_no_answer_in_any_output(run: tuple[Model, Path], tmp_path: Path) -> None:
+    model, _ = run
+    asked = [{"colour": "red", "question": "what " * 60}, {"colour": "red", "question": "what"}]
+    with pytest.warns(BadCellsWarning, match="row 0, column 'question': its prompt has .* at most 40"):
+        assert model.predict(asked) == [None, "we have red"]
+    table = model.open(asked * 3)
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        faults, path = Faults(), tmp_path / f"out{suffix}"
+        assert write_predictions(model, table, faults, path, probabilities=False) == 6
+        assert len(faults.found) == 3
+        if suffix == ".csv":
+            with path.open(newline="") as file:
+                found = [row["answer"] for row in csv.DictReader(file)]
+            assert found == ["", "we have red"] * 3
+        elif suffix == ".jsonl":
+            assert [json.loads(line)["answer"] for line in path.open()] == [None, "we have red"] * 3
+        else:
+            assert pyarrow.parquet.read_table(path)["answer"].to_pylist() == [None, "we have red"] * 3
+
+
+def test_no_answer_in_the_first_block_still_makes_a_column_of_texts(run: tuple[Model, Path], tmp_path: Path) -> None:
+    model, _ = run
+    none, some = {"colour": "red", "question": "what " * 60}, {"colour": "red", "question": "what"}
+    count = 1_024  # rows of a block of predictions
+    write_predictions(
+        model, model.open([none] * count + [some]), Faults(), tmp_path / "out.parquet", probabilities=False
+    )
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["answer"].to_pylist()[-2:] == [None, "we have red"]
+
+
+def test_no_answer_is_scored_as_an_empty_text(run: tuple[Model, Path]) -> None:
+    model, _ = run
+    asked = [row for row in rows(40, seed=4) if row["question"] == "what"][:10]
+    assert model.evaluate(asked)["answer"]["exact_match"]["value"] == 1
+    asked[0] = {**asked[0], "question": "what " * 60}
+    with pytest.warns(BadCellsWarning):
+        scores = model.evaluate(asked)["answer"]
+    assert scores["exact_match"]["value"] == pytest.approx(0.9)
+    assert math.isfinite(scores["perplexity"]["value"])
+
+
+def test_perplexity_is_that_of_the_written_tokens(run: tuple[Model, Path]) -> None:
+    """Where the model writes the truth, its perplexity is what the written tokens' probabilities say."""
+    model, _ = run
+    asked = rows(12, seed=5)
+    written = [one[0] for one in model.generate(asked)]
+    right = [(row, one) for row, one in zip(asked, written, strict=True) if one.text == row["answer"]]
+    nats = -sum(one.log_probability for _, one in right)
+    tokens = sum(len(one.tokens) + 1 for _, one in right)
+    score = model.evaluate([row for row, _ in right])["answer"]["perplexity"]
+    assert score["value"] == pytest.approx(math.exp(nats / tokens), rel=1e-4)
+    assert score["low"] <= score["value"] <= score["high"]
+    assert score["majority"] > score["value"]
+
+
+def task_of(columns: dict[str, list[Any]], **options: Any) -> tuple[Text, Preparation, Any, Faults]:
+    preparation, _ = prepare(columns, inputs={}, outputs={"answer": {"task": {"name": "text", **options}}})
+    faults = Faults()
+    prepared = preparation.prepare(table_of(columns), faults, folder=None, cache=None)
+    task = preparation.tasks["answer"]
+    assert isinstance(task, Text)
+    return task, preparation, prepared.targets["answer"], faults
+
+
+def test_of_several_references_the_first_is_learned_and_all_are_truth() -> None:
+    task, _, (value, present), faults = task_of({"answer": [["one"], ["two", "a pair"], None, ["", " "]] * 3})
+    assert present.tolist() == [True, True, False, False] * 3
+    assert task.codec.decode([value[1].ids.tolist()]) == ["two"]
+    assert value[1].ids[-1] == task.codec.end
+    assert task.truth(value)[1] == ("two", "a pair")
+    assert not faults.found
+
+
+def test_an_answer_that_is_no_text_is_a_fault() -> None:
+    _, _, (_, present), faults = task_of({"answer": [b"one", b"two", b"\xff\xfe"]})
+    assert present.tolist() == [True, True, False]
+    assert [(one.row, one.column) for one in faults.found] == [(2, "answer")]
+
+
+def test_an_answer_of_which_nothing_is_left_is_a_fault_and_still_scored() -> None:
+    """Single bytes: the first token of a text is the blank before it."""
+    task, preparation, (value, present), faults = task_of({"answer": ["one", "two"] * 4}, tokens="bytes", max_tokens=1)
+    assert present.all()
+    assert [len(answer.ids) for answer in value] == [0] * 8
+    assert len(faults.found) == 8
+    assert "max_tokens" in faults.found[0].reason
+    assert task.notes == preparation.tasks["answer"].notes != []  # type: ignore[attr-defined]
+
+
+def test_control_tokens_in_answers_are_text() -> None:
+    evil = "a [end] b [pad] </s> [begin] [user]"
+    task, _, (value, _), _ = task_of({"answer": [evil, "x"] * 4})
+    assert task.codec.control.isdisjoint(value[0].ids[:-1].tolist())
+    assert task.codec.decode([value[0].ids.tolist()]) == [evil]
+
+
+def test_closed_answers_are_stored_once_and_hold_the_writing(run: tuple[Model, Path]) -> None:
+    task, _, _, _ = task_of({"answer": ["two", "one", "two"] * 3}, answers="closed")
+    assert task.writing.choices == ["one", "two"]
+    again = Text(task.options, columns=["answer"])
+    again._tokenizer = task.codec.tokenizer.to_str()
+    again.load(json.loads(json.dumps(task.save())))
+    assert again.writing == task.writing
+    assert run[0].tasks["answer"].writing.choices is None  # type: ignore[attr-defined]
+
+
+def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None:
+    model, folder = run
+    task, _, (value, _), _ = task_of({"answer": ["it is blue", "Жук"] * 3}, tokenizer=str(folder))
+    own = model.tasks["answer"]
+    assert isinstance(own, Text)
+    assert task.codec.vocabulary == own.codec.vocabulary
+    assert value[0].ids.tolist() == [*own.codec.encode(["it is blue"])[0], own.codec.end]
+    assert task.codec.decode([value[1].ids.tolist()]) == ["Жук"]
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (["yes", "no"] * 20, "classify"),
+        (["a red circle on the left", "no circle at all"] * 20, "classify"),
+        ([f"a picture of {n} red balls" for n in range(40)], "text"),
+        ([f"Строка номер {n} из многих" for n in range(40)], "text"),
+        ([f"这是第{n}张红色的照片" for n in range(40)], "text"),
+        ([[f"one text number {n}", "another text"] for n in range(40)], "text"),
+        (["a|b", "b|c", "a"] * 20, "multilabel"),
+        ([f"p{n:04}" for n in range(40)], "text"),  # nothing repeats
+        ([f"p{n % 30:04}" for n in range(40)], "classify"),
+        ([["a", "b"], ["b"], ["c", "a"]] * 20, "multilabel"),
+        ([0.5 * n for n in range(40)], "regress"),
+        ([n % 3 for n in range(40)], "classify"),
+        ([{"start": 0.0, "end": 1.0, "label": "x"}] * 40, None),
+    ],
+)
+def test_texts_are_recognised_where_they_are_texts(column: list[Any], kind: str | None) -> None:
+    sample = ColumnSample("target", column, None, len(column), len(column), 0, None)
+    guesses = {name: component.recognise(sample) for name, component in components("task").items()}
+    found = {name: guess.confidence for name, guess in guesses.items() if guess is not None}
+    if kind is None:
+        assert "text" not in found
+    else:
+        assert max(found, key=lambda name: found[name]) == kind, found
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "problem"),
+    [
+        ({"metrics": ["exact_mach"]}, "outputs.answer.task.metrics", "exact_match"),
+        ({"metrics": ["facts"]}, "outputs.answer.task.metrics", "function"),
+        ({"metrics": []}, "outputs.answer.task.metrics", "at least 1"),
+        ({"prompt": "{a}", "history": "b"}, "outputs.answer.task", "instruction"),
+        ({"checkpoint": "x", "tokenizer": "y"}, "outputs.answer.task", "drop one"),
+        ({"answers": "closed", "writing": {"regex": "a"}}, "outputs.answer.task", "writing.regex"),
+        ({"overflow": "drop"}, "outputs.answer.task.overflow", "refuse"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_when_the_recipe_is_read(
+    options: dict[str, Any], path: str, problem: str
+) -> None:
+    with pytest.raises(RecipeError, match=problem) as caught:
+        Recipe(outputs={"answer": {"task": {"name": "text", **options}}})
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "problem"),
+    [
+        ({"prompt": "{qestion}"}, "outputs.answer.task", "question"),
+        ({"prompt": "question"}, "outputs.answer.task.prompt", "braces"),
+        ({"prompt": "{answer}"}, "outputs.answer.task", "target itself"),
+        ({"system": "Be brief."}, "outputs.answer.task.system", "instruction"),
+        ({"history": "bevore"}, "outputs.answer.task", "no column"),
+        ({"tokenizer": "/nowhere"}, "outputs.answer.task.tokenizer", "saved model"),
+        ({"answers": "closed", "max_tokens": 2}, "outputs.answer.task.max_tokens", "longest"),
+    ],
+)
+def test_options_that_do_not_fit_the_table_are_refused(options: dict[str, Any], path: str, problem: str) -> None:
+    outputs = {"answer": {"task": {"name": "text", **options}}}
+    with pytest.raises(RecipeError, match=problem) as caught:
+        polymodal.fit(rows(20), recipe={"inputs": {"colour": "category"}, "outputs": outputs})
+    assert caught.value.path == path
+
+
+def test_a_model_without_inputs_and_an_empty_prompt_write(run: tuple[Model, Path]) -> None:
+    model, _ = run
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answers = model.predict([{"colour": None, "question": None}, {"colour": "", "question": ""}])
+    assert all(isinstance(answer, str) for answer in answers)
+    bare = {**recipe(), "inputs": {}, "width": 16, "data": {"ignore": ["colour"]}, "training": {"epochs": 1}}
+    language = polymodal.fit(rows(30), recipe=bare)
+    assert isinstance(language.predict([{"question": ""}])[0], str)
