@@ -1,0 +1,35 @@
+"""The recipes for code that come with the package train on their generated sets, write, and are scored by running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import polymodal
+from polymodal.data.synthetic import Columns
+from polymodal.data.synthetic_functions import functions
+from polymodal.data.synthetic_pages import pages
+from polymodal.data.synthetic_repairs import repairs, suites
+
+SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.threads=1", "evaluation.bootstrap=20"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "make", "target", "scores"),
+    [
+        ("screenshot_to_code", pages, "html", {"elements", "pixels", "renders", "exact_match"}),
+        ("code_from_description", functions, "answer", {"passes", "parses", "exact_match"}),
+        ("code_repair", repairs, "answer", {"passes", "parses", "exact_match"}),
+        ("code_tests", suites, "answer", {"mutation_score", "holds", "parses"}),
+    ],
+)
+def test_the_recipe_trains_writes_and_is_scored(
+    recipe: str, make: Callable[[int, int], Columns], target: str, scores: set[str]
+) -> None:
+    model = polymodal.fit(make(60, 0), recipe=recipe, settings=[*SETTINGS, f"outputs.{target}.task.max_tokens=8"])
+    found = model.metrics["test"][target]
+    assert scores <= found.keys()
+    assert all(0 <= found[name]["value"] <= 1 for name in scores)
+    new = make(2, 1)
+    assert all(isinstance(text, str) for text in model.predict({name: new[name] for name in model.recipe.inputs}))
