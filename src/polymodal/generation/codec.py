@@ -39,6 +39,8 @@ class Codec:
         said = None if card is None else card.files.get("tokenizer_config", {}).get("unk_token")
         self.control = control_tokens(tokenizer, said.get("content") if isinstance(said, dict) else said)
         self._disarmed: Tokenizer | None = None
+        # Whisper was trained on texts that begin with a blank, as transcripts go on
+        self.before = " " if card is not None and card.config.get("model_type") == "whisper" else ""
 
     @classmethod
     def learned(cls, texts: Iterable[str], vocabulary: int, *, merge: bool = True) -> Codec:
@@ -91,7 +93,8 @@ class Codec:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text, without begin and end."""
-        found = [one.ids for one in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        texts = [self.before + text for text in texts]
+        found = [one.ids for one in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         for place, ids in enumerate(found):
             if not self.control.isdisjoint(ids):  # some vocabularies have control tokens among their words
                 if self._disarmed is None:
