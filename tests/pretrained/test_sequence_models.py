@@ -1,0 +1,137 @@
+"""Decoders of pretrained encoder-decoders write what transformers' own `generate` writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.laws.checkpoints import checkpoint
+from tests.laws.seq2seq_checkpoints import CONTROL, KINDS, seq2seq_checkpoint
+
+from polymodal.errors import RecipeError
+from polymodal.pretrained.card import Card
+from polymodal.pretrained.sequence_model import SequenceModel, select, start_tokens
+from polymodal.pretrained.source import read_card
+
+pytest.importorskip("transformers")
+STEPS = 12
+
+
+def card(kind: str) -> Card:
+    return read_card(seq2seq_checkpoint(kind), "audio" if kind == "whisper" else "text")
+
+
+@pytest.fixture(params=sorted(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def loaded(kind: str) -> SequenceModel:
+    model = SequenceModel(card(kind))
+    model.load()
+    model.eval()
+    return model
+
+
+def reference(kind: str) -> Any:
+    from transformers import AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
+
+    auto = AutoModelForSpeechSeq2Seq if kind == "whisper" else AutoModelForSeq2SeqLM
+    return auto.from_pretrained(seq2seq_checkpoint(kind)).eval()
+
+
+def inputs(kind: str, items: int) -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    if kind == "whisper":
+        return {"input_features": torch.randn(items, 80, 200, generator=draw)}
+    ids = torch.randint(5, 40, (items, 12), generator=draw)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+@torch.no_grad()
+def greedy(model: SequenceModel, memory: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    tokens, cache, found = torch.tensor([model.start] * len(memory)), model.new_cache(), []
+    for step in range(STEPS):
+        logits = model.bar(model(memory, mask, tokens, cache)[:, -1], first=step == 0)
+        tokens = logits.argmax(-1, keepdim=True)
+        found.append(tokens)
+    return torch.cat(found, 1)
+
+
+def test_writes_what_transformers_writes(kind: str) -> None:
+    model, theirs, given = loaded(kind), reference(kind), inputs(kind, 4)
+    with torch.no_grad():
+        memory = theirs.get_encoder()(**given).last_hidden_state
+    wanted = theirs.generate(
+        **given, max_new_tokens=STEPS, do_sample=False, num_beams=1, **({"language": "en"} if kind == "whisper" else {})
+    )
+    found = greedy(model, memory)
+    end = theirs.config.eos_token_id
+    for row, other in zip(found.tolist(), wanted.tolist(), strict=True):
+        text = (row[: row.index(end)] if end in row else row)[: STEPS - 2]  # the last ones may be forced there
+        first = 0 if kind == "whisper" else len(model.start)  # transformers leaves out Whisper's start tokens
+        assert other[first:][: len(text)] == text
+    assert len(set(map(tuple, found.tolist()))) > 1, "the tiny checkpoint writes the same whatever it reads"
+
+
+def test_padding_of_the_memory_is_not_read(kind: str) -> None:
+    model = loaded(kind)
+    memory = torch.randn(2, 9, model.width, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 6:] = False
+    tokens = torch.tensor([[*model.start, 40, 41, 42]] * 2)
+    with torch.no_grad():
+        both, alone = model(memory, mask, tokens), model(memory[1:, :6], None, tokens[1:])
+    assert torch.allclose(both[1:], alone, atol=1e-4)
+    assert not torch.allclose(both[1:], model(memory[1:], None, tokens[1:]), atol=1e-2)
+
+
+def test_cached_is_uncached_and_rows_are_chosen_again(kind: str) -> None:
+    model = loaded(kind)
+    memory = torch.randn(3, 7, model.width, generator=torch.Generator().manual_seed(2))
+    tokens = torch.tensor([[*model.start, 40 + row, 45, 46] for row in range(3)])
+    rows = torch.tensor([2, 0, 2])
+    with torch.no_grad():
+        cache = model.new_cache()
+        model(memory, None, tokens[:, :-1], cache)
+        select(cache, rows)
+        found = model(memory[rows], None, tokens[rows, -1:], cache)[:, -1]
+        assert torch.allclose(found, model(memory, None, tokens)[rows, -1], atol=1e-4)
+
+
+def test_a_card_is_enough_to_build_it(kind: str, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(seq2seq_checkpoint(kind), moved)
+    saved = read_card(str(moved), "audio" if kind == "whisper" else "text").to_dict()
+    shutil.rmtree(moved)
+    again = SequenceModel(Card.of(json.loads(json.dumps(saved))))
+    assert again.state_dict().keys() == loaded(kind).state_dict().keys()
+    assert not any("encoder.layers" in name or "encoder.block" in name for name in again.state_dict())
+
+
+def test_start_tokens_are_those_that_the_files_force() -> None:
+    numbers = {token: place for place, token in enumerate(CONTROL)}
+
+    def names(*tokens: str) -> list[int]:
+        return [numbers[f"<|{token}|>"] for token in tokens]
+
+    whisper = card("whisper")
+    assert SequenceModel(whisper).start == names("startoftranscript", "en", "transcribe", "notimestamps")
+    assert SequenceModel(whisper, "de").start == names("startoftranscript", "de", "transcribe", "notimestamps")
+    assert SequenceModel(card("bart")).start == [2, 0]
+    assert SequenceModel(card("marian")).never == [0]
+    with pytest.raises(RecipeError, match=r"language.*does not know 'fr', but de, en"):
+        SequenceModel(whisper, "fr")
+    with pytest.raises(RecipeError, match=r"language.*no tokens for languages"):
+        SequenceModel(card("t5"), "de")
+    with pytest.raises(RecipeError, match="with which token a text starts"):
+        start_tokens({}, whisper)
+
+
+def test_only_encoder_decoders_are_taken() -> None:
+    with pytest.raises(RecipeError, match="not an encoder with a decoder"):
+        SequenceModel(read_card(checkpoint("text"), "text"))
