@@ -20,8 +20,8 @@ _GROUNDS = (20, 130, 240)
 
 def summarised_clips(rows: int, seed: int, scenes: int = 3) -> Columns:
     """`clip`: an animated GIF of 32 x 32 pixels, 10 frames a second, one to `scenes` scenes of 8 to 14 frames, each
-    with a figure that drifts on a ground of another grey than that of the scene before; `summary`; `cuts`: the seconds at
-    which scenes begin, but for the first.
+    with a figure that drifts on a ground of another grey than that of the scene before; `summary`; `cuts`: the seconds
+    at which scenes begin, but for the first.
 
     The order of the scenes is in the summary, so no frame alone, nor all of them in any order, says it.
     """

@@ -1,0 +1,105 @@
+"""Every shipped recipe trains a few steps on a small table of its kind, and answers rows that it has not seen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from laws.checkpoints import checkpoint
+from laws.samples import sounds
+from laws.seq2seq_checkpoints import seq2seq_checkpoint
+from polymodal.data.synthetic import Columns, mixed
+from polymodal.data.synthetic_functions import functions
+from polymodal.data.synthetic_pages import pages
+from polymodal.data.synthetic_repairs import repairs, suites
+from polymodal.data.synthetic_scenes import scenes
+from polymodal.data.synthetic_summaries import summarised_clips
+from polymodal.data.synthetic_translations import translations
+from polymodal.fit import fit
+from polymodal.recipe.shipped import shipped
+
+ROWS = 24
+#: A few steps of a small network, and no resamples.
+QUICK = ["width=16", "training.epochs=1", "training.batch=8", "evaluation.bootstrap=0"]
+QUICK += ["training.precision=fp32", "training.threads=1"]
+WHISPER = seq2seq_checkpoint("whisper")
+TINY_WHISPER = [f"{part}.model={WHISPER}" for part in ("inputs.sound.encoder", "outputs.text.decoder")]
+TINY_IMAGES = f"inputs.image.encoder.model={checkpoint('image')}"
+
+
+def as_files(images: list[Image.Image]) -> list[bytes]:
+    """PNG files, by which rows can be grouped."""
+    files = []
+    for image in images:
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        files.append(file.getvalue())
+    return files
+
+
+def captions(rows: int) -> Columns:
+    columns = scenes(rows, seed=0)
+    return {"image": as_files(columns["image"]), "caption": columns["caption"]}
+
+
+def multilingual_captions(rows: int) -> Columns:
+    """Each scene in two languages, the second spelt backwards."""
+    one = captions(rows // 2)
+    both = [*one["caption"], *(caption[::-1] for caption in one["caption"])]
+    languages = ["English"] * (rows // 2) + ["Backwards"] * (rows // 2)
+    return {"image": one["image"] * 2, "language": languages, "caption": both}
+
+
+def questions(rows: int) -> Columns:
+    columns = mixed(rows, seed=0, gaps=0.0)
+    return {"image": as_files(columns["image"]), "question": columns["question"], "answer": columns["answer"]}
+
+
+def speech(rows: int) -> Columns:
+    draw = np.random.default_rng(0)
+    return {**sounds(rows, draw), "text": [f"word {number % 5}" for number in range(rows)]}
+
+
+#: By recipe: a maker of a small table of so many rows, and settings beside `QUICK`. A new recipe needs one line here.
+RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
+    "caption_cnn_transformer": (captions, []),
+    "caption_multilingual": (multilingual_captions, [TINY_IMAGES]),
+    "caption_vgg16_lstm": (captions, ["inputs.image.encoder.scale=0.0625"]),
+    "caption_vit": (captions, []),
+    "code_from_description": (lambda rows: functions(rows, seed=0), []),
+    "code_repair": (lambda rows: repairs(rows, seed=0), []),
+    "code_tests": (lambda rows: suites(rows, seed=0), []),
+    "easy_vqa": (questions, []),
+    "screenshot_to_code": (lambda rows: pages(rows, seed=0), []),
+    "speech_attention": (speech, ["inputs.sound.modality.seconds=2"]),
+    "speech_ctc": (speech, ["inputs.sound.modality.seconds=2"]),
+    "speech_whisper": (speech, [*TINY_WHISPER, "outputs.text.task.max_tokens=8", "training.epochs=0"]),
+    "summarise_video": (lambda rows: summarised_clips(rows, seed=0), []),
+    "translate": (lambda rows: translations(rows, seed=0), []),
+    "translate_with_image": (lambda rows: translations(rows, seed=0), []),
+    "vqa_generate": (questions, []),
+}
+
+
+def test_every_shipped_recipe_is_tried() -> None:
+    assert set(RECIPES) == set(shipped())
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_trains_and_answers(name: str) -> None:
+    make, settings = RECIPES[name]
+    columns = make(ROWS)
+    model = fit(columns, recipe=name, settings=[*QUICK, *settings])
+    (output,) = model.recipe.outputs
+    asked = {column: cells[:3] for column, cells in columns.items() if column != output}
+    answers: list[Any] = model.predict(asked)
+    assert len(answers) == 3
+    assert all(isinstance(answer, str) for answer in answers)
+    assert model.run["steps"] >= 2 or model.recipe.training.epochs == 0
+    scores = model.metrics["test"][output]
+    assert all(np.isfinite(score["value"]) for score in scores.values()), scores
