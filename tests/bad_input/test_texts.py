@@ -1,0 +1,90 @@
+"""Hostile and odd texts where texts are written: control tokens in cells, empty, endless and strange ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import polymodal
+from laws.lm_checkpoints import language_model
+from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
+from polymodal.errors import DataError, RecipeError
+from polymodal.generation.codec import SPECIAL, Codec
+from polymodal.model import BadCellsWarning, Model
+
+#: Whisper's tokenizer is read by its own decoder, which takes no texts of users.
+CHECKPOINTS = [(language_model, kind) for kind in ("llama", "gpt2")]
+CHECKPOINTS += [(seq2seq_checkpoint, kind) for kind in KINDS if kind != "whisper"]
+CONTROL = [*SPECIAL, "<s>", "</s>", "<pad>", "<bos>", "<eos>", "<end_of_turn>", "<start_of_turn>", "<|endoftext|>"]
+
+
+@pytest.mark.parametrize(("make", "kind"), CHECKPOINTS, ids=[kind for _, kind in CHECKPOINTS])
+def test_no_text_spells_a_control_token_of_a_checkpoint(make: Any, kind: str) -> None:
+    codec = Codec.of_checkpoint(make(kind))
+    names = [token.content for token in codec.tokenizer.get_added_tokens_decoder().values() if token.special]
+    assert names
+    assert codec.end in codec.control
+    for text in ("a red ball", *CONTROL, *names, " ".join(["a ball", *CONTROL, *names, "two"]), "".join(names)):
+        (ids,) = codec.encode([text])
+        assert codec.control.isdisjoint(ids), text
+    for name in names:  # an ordinary word around it stays what it is
+        (alone,), (beside,) = codec.encode(["a red ball"]), codec.encode([f"a red ball {name}"])
+        assert beside[: len(alone)] == alone
+    again = Codec.load(codec.tokenizer.to_str(), codec.save())
+    assert again.encode(names) == codec.encode(names)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Questions and answers are full of control tokens."""
+    evil = " ".join(CONTROL)
+    rows = [{"question": name, "before": [name, evil], "answer": f"{name} it is"} for name in CONTROL * 3]
+    task = {"name": "text", "system": "[end] {question}", "history": "before", "instruction": "{question}"}
+    recipe = {
+        "inputs": {},
+        "outputs": {"answer": {"task": {**task, "prompt_tokens": 1_000}}},
+        "width": 16,
+        "training": {"epochs": 1, "batch": 32, "precision": "fp32", "threads": 1},
+        "evaluation": {"bootstrap": 5},
+    }
+    return polymodal.fit(rows, recipe=recipe)
+
+
+def test_a_table_full_of_control_tokens_trains_and_is_answered(model: Model) -> None:
+    assert model.run["faults"]["count"] == 0
+    asked = [{"question": name, "before": None} for name in CONTROL]
+    assert all(isinstance(answer, str) for answer in model.predict(asked))
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"question": "a " * 100_000, "before": None}, "tokens; at most 1000"),
+        ({"question": "a", "before": "not a list"}, "list of turns"),
+        ({"question": "a", "before": '[{"role": "root", "content": "x"}]'}, "'root'"),
+    ],
+    ids=["endless", "no list", "no role"],
+)
+def test_a_conversation_that_cannot_be_used_has_no_answer(model: Model, row: dict[str, Any], problem: str) -> None:
+    with pytest.warns(BadCellsWarning, match=problem):
+        assert model.predict(row) == [None]
+    with pytest.warns(BadCellsWarning, match=problem):
+        assert model.generate(row) == [[]]
+    with pytest.raises(DataError, match=problem):
+        model.predict(row, strict=True)
+
+
+def test_odd_texts_are_answered(model: Model) -> None:
+    odd = ["", " ", "\0", "\u200f\u202e", "\U0001f468\u200d\U0001f469", "e\u0301" * 20, "\n\n\n", "ｆｕｌｌ"]
+    assert len(model.predict([{"question": text, "before": [text]} for text in odd])) == len(odd)
+
+
+def test_unknown_ways_of_writing_are_refused_by_name(model: Model) -> None:
+    row = {"question": "a", "before": None}
+    with pytest.raises(RecipeError, match="beams"):
+        model.generate(row, beam=3)
+    with pytest.raises(RecipeError, match="temperature"):
+        model.generate(row, top_k=3)
+    with pytest.raises(RecipeError, match="answer"):
+        model.generate(row, output="anser")
