@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -59,10 +58,10 @@ def run(programs: Sequence[Program], limits: Limits | None = None) -> list[Outco
     Texts are hashed alike in every run, so the order of sets is always the same.
 
     Raises:
-        PolymodalError: the sandbox cannot be started here (it needs a POSIX system), or its process ended.
+        PolymodalError: the sandbox cannot be started here (it needs Linux), or its process ended.
     """
-    if os.name != "posix":
-        raise PolymodalError("programs can be run in the sandbox on Linux and macOS only")
+    if not sys.platform.startswith("linux"):
+        raise PolymodalError("programs that a model wrote are run on Linux only: its limits are what holds them")
     if not programs:
         return []
     limits = limits or Limits()
