@@ -19,6 +19,7 @@ BENCHMARKS = (
 )
 #: Measurements that are run by themselves, since they need data or long: `python -m benchmarks.NAME`.
 STUDIES = (
+    "vqa_written",
     "series_archive",
     "planted_senses",
     "real_clips",

@@ -39,8 +39,8 @@ def measure(folder: Path) -> Record:
     record = Record(
         name="vqa_written",
         title="Visual question answering as generation: easy-VQA, answers written by a decoder from scratch",
-        method=f"Official split; {model.recipe.training.epochs} epochs by the shipped recipe: a small residual network, "
-        "a bag of words, product fusion and a Transformer decoder, nothing pretrained; one in twenty training images "
+        method=f"Official split; {model.recipe.training.epochs} epochs by the shipped recipe: residual network, "
+        "bag of words, product fusion and a Transformer decoder, nothing pretrained; one in twenty training images "
         "chooses the epoch. Exact match of the written answer with the true one over all test questions, the likeliest "
         "token each time; closed: only the answers of training rows may be written. Alone: the other input is hidden.",
         unit="exact match",

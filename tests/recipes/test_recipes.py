@@ -14,6 +14,7 @@ from laws.checkpoints import checkpoint
 from laws.samples import sounds
 from laws.seq2seq_checkpoints import seq2seq_checkpoint
 from polymodal.data.synthetic import Columns, mixed
+from polymodal.data.synthetic_dialogue import dialogues
 from polymodal.data.synthetic_functions import functions
 from polymodal.data.synthetic_pages import pages
 from polymodal.data.synthetic_repairs import repairs, suites
@@ -71,6 +72,7 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "caption_multilingual": (multilingual_captions, [TINY_IMAGES]),
     "caption_vgg16_lstm": (captions, ["inputs.image.encoder.scale=0.0625"]),
     "caption_vit": (captions, []),
+    "chat_with_image": (lambda rows: dialogues(rows // 3, seed=0), []),
     "code_from_description": (lambda rows: functions(rows, seed=0), []),
     "code_repair": (lambda rows: repairs(rows, seed=0), []),
     "code_tests": (lambda rows: suites(rows, seed=0), []),
@@ -82,6 +84,7 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "summarise_video": (lambda rows: summarised_clips(rows, seed=0), []),
     "translate": (lambda rows: translations(rows, seed=0), []),
     "translate_with_image": (lambda rows: translations(rows, seed=0), []),
+    "vqa_classify": (questions, ["pretrained=none"]),
     "vqa_generate": (questions, []),
 }
 
