@@ -9,8 +9,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 import torch
-from tests.laws.checkpoints import write
-from tests.laws.text_checkpoints import POSITIONS, byte_pairs, unigrams
+
+from laws.checkpoints import write
+from laws.text_checkpoints import POSITIONS, byte_pairs, unigrams
 
 SMALL: dict[str, Any] = {
     "d_model": 16,

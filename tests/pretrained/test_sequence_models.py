@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.laws.checkpoints import checkpoint
-from tests.laws.seq2seq_checkpoints import CONTROL, KINDS, seq2seq_checkpoint
 
+from laws.checkpoints import checkpoint
+from laws.seq2seq_checkpoints import CONTROL, KINDS, seq2seq_checkpoint
 from polymodal.errors import RecipeError
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.sequence_model import SequenceModel, select, start_tokens

@@ -84,8 +84,19 @@ def encoder_of(model: Any, part: str, card: Card) -> Any:
 def _without_encoder(model: Any) -> Any:
     """An encoder-decoder that goes on from what its encoder gave (`encoder_outputs`)."""
     owner = model if hasattr(model, "encoder") else model.model
-    owner.encoder = None
+    owner.encoder = _NoEncoder(owner.decoder.get_input_embeddings())
     return model
+
+
+class _NoEncoder(nn.Module):
+    """In the place of an encoder: some architectures ask it for the embeddings of the whole."""
+
+    def __init__(self, embeddings: nn.Module) -> None:
+        super().__init__()
+        self._embeddings = [embeddings]  # in a list, so that they stay the decoder's
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self._embeddings[0]
 
 
 def network_class(part: str) -> Any:

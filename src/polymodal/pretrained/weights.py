@@ -130,7 +130,7 @@ def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
         raise RecipeError("model", f"the weights of {card.model} do not fit its configuration: {error}") from error
     by_name = dict(whole.named_parameters(remove_duplicate=False)) | dict(whole.named_buffers(remove_duplicate=False))
     unread = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
-    drawn = {id(by_name[name]): name for name in unread if name in by_name}
+    drawn = {id(by_name[name]): name for name in unread if name in by_name and not _computed(whole, name)}
     weights = encoder_of(whole, part, card).state_dict(keep_vars=True)
     missing = [drawn[id(tensor)] for tensor in weights.values() if id(tensor) in drawn]
     if missing:
@@ -139,6 +139,11 @@ def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
     with torch.inference_mode(False):
         own = {id(tensor): _own(tensor) for tensor in weights.values()}
     return {name: own[id(tensor)] for name, tensor in weights.items()}
+
+
+def _computed(network: nn.Module, name: str) -> bool:
+    """Whether a parameter follows from its shape alone, so that checkpoints do not hold it (Marian's positions)."""
+    return "Sinusoidal" in type(network.get_submodule(name.rpartition(".")[0])).__name__
 
 
 def _own(tensor: Tensor) -> Tensor:
