@@ -1,8 +1,9 @@
-"""English-Russian paragraphs of the manual of GIMP, paired by their place in pages of the same name.
+"""English-Russian sentences of the manual of GIMP, paired by their place in pages of the same name.
 
-Debian's `gimp-help-en` and `gimp-help-ru` (GFDL, not redistributed here) are two translations of one source. Of each
-page whose two forms have equally many paragraphs, those at the same place are a pair. What was left untranslated is
-left out, and so are paragraphs that are no sentence in either language.
+Debian's `gimp-help-en` and `gimp-help-ru` (GFDL, not redistributed here) are two forms of one manual. Of each page
+whose forms have equally many paragraphs, those at the same place belong together; and of two such paragraphs with
+equally many sentences, so do the sentences at the same place. Other paragraphs stay whole. What was left untranslated
+is left out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import subprocess
 import tempfile
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 
 from polymodal.data.synthetic import Columns
@@ -20,6 +22,7 @@ WORDS = (3, 80)
 RATIO = 2.5
 _CYRILLIC = re.compile("[а-яё]", re.IGNORECASE)
 _LATIN = re.compile("[a-z]", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-ZА-ЯЁ“«])")
 
 
 def fetch(folder: Path, language: str) -> Path:
@@ -46,12 +49,18 @@ def pairs(folder: Path) -> Columns:
         ours, theirs = paragraphs(english / page), paragraphs(russian / page)
         if len(ours) != len(theirs):
             continue
-        for pair in zip(ours, theirs, strict=True):
+        for pair in chain.from_iterable(map(sentences, ours, theirs)):
             if pair not in seen and _usable(*pair):
                 seen.add(pair)
                 for name, cell in zip(columns, (*pair, page.removesuffix(".html")), strict=True):
                     columns[name].append(cell)
     return columns
+
+
+def sentences(english: str, russian: str) -> list[tuple[str, str]]:
+    """The pairs of sentences of two paragraphs, or the paragraphs themselves where those are not equally many."""
+    ours, theirs = _SENTENCE_END.split(english), _SENTENCE_END.split(russian)
+    return list(zip(ours, theirs, strict=True)) if len(ours) == len(theirs) else [(english, russian)]
 
 
 def paragraphs(page: Path) -> list[str]:

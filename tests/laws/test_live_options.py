@@ -29,6 +29,7 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("modality", "series", "long"): {"steps": 8},
     ("task", "regress", "delta"): {"loss": "huber"},
     ("fusion", "bottleneck", "fusion_layer"): {"layers": 4},
+    ("encoder", "pretrained_image", "positions"): {"tokens": None},
     **{
         ("encoder", f"pretrained_{modality}", option): {"tune": tune}
         for modality in ("text", "image", "audio", "video")

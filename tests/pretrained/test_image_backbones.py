@@ -198,6 +198,21 @@ def test_going_on_from_settled_layers_gives_the_same(kind: str) -> None:
                 torch.testing.assert_close(network(data)[0], wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_positions_are_added_to_the_tokens_of_places_and_tell_them_apart(kind: str) -> None:
+    modality, data = prepared(made(kind), pictures())
+    plain = encoder(made(kind), modality, tokens=None)
+    placed = encoder(made(kind), modality, tokens=None, positions="sincos")
+    with torch.no_grad():
+        added = placed(data)[0] - plain(data)[0]
+        torch.testing.assert_close(placed(placed.settle(data))[0], placed(data)[0], atol=1e-5, rtol=1e-5)
+    assert torch.allclose(added[0], added[1], atol=1e-5)
+    distance = torch.cdist(added[:1], added[:1])[0] + torch.eye(added.shape[1])
+    assert distance.min() > 0.1
+    with pytest.raises(RecipeError, match="positions"):
+        encoder(made(kind), modality, tokens=1, positions="sincos")
+
+
 def test_masked_autoencoders_are_refused(tmp_path: Path) -> None:
     transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT, image_size=64)).save_pretrained(tmp_path)
     processor("vit").save_pretrained(tmp_path)

@@ -22,7 +22,7 @@ class Positions(nn.Module):
         if way == "learned":
             self.table = nn.Parameter(0.3 * torch.randn(length, width))
         else:
-            fixed = sinusoidal_positions(length, width) if grid is None else _grid_positions(*grid, width)
+            fixed = sinusoidal_positions(length, width) if grid is None else grid_positions(*grid, width)
             self.register_buffer("table", fixed, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Positions(nn.Module):
         return x + self.table[: x.shape[1]].to(x.dtype)
 
 
-def _grid_positions(rows: int, columns: int, width: int) -> Tensor:
+def grid_positions(rows: int, columns: int, width: int) -> Tensor:
     """`[rows * columns, width]`, row by row."""
     half = width // 2
     down = sinusoidal_positions(rows, half).repeat_interleave(columns, dim=0)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from polymodal.encoders.positions import grid_positions
 from polymodal.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.encoders.token_pool import average_tokens
 from polymodal.errors import RecipeError
@@ -37,6 +38,9 @@ class PretrainedImage(PretrainedEncoder):
 
     class Options(PretrainedOptions):
         name: Literal["pretrained_image"] = "pretrained_image"
+        positions: Literal["none", "sincos"] = "none"
+        """Add fixed sines and cosines of its row and column to each token. The tokens of convolutional networks hardly
+        tell where they lie, so that nothing that reads them could tell left from right. Only with `tokens: null`."""
 
     modality: ClassVar[str] = "image"
 
@@ -46,6 +50,22 @@ class PretrainedImage(PretrainedEncoder):
         tower: Any = getattr(self.backbone.model, "tower", self.backbone.model)
         _check_reads(tower, geometry)
         self.places = _places(tower.config, geometry)
+        self.positions = options.positions
+        if options.positions != "none" and options.tokens is not None:
+            raise RecipeError("positions", "one token, or averages of neighbours, have no place; set tokens to null")
+
+    def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        tokens, mask = super().forward(data)
+        if self.positions == "none":
+            return tokens, mask
+        return tokens + self._grid(tokens.shape[1]).to(tokens), mask
+
+    def _grid(self, length: int) -> Tensor:
+        """The positions of `length` tokens that cover the picture row by row, `[length, width]`."""
+        rows = round(math.sqrt(length * self.geometry.height / self.geometry.width))
+        if rows == 0 or length % rows:
+            raise RecipeError("positions", f"the {length} tokens of this checkpoint are no rows and columns of a grid")
+        return grid_positions(rows, length // rows, self.width)
 
     def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """`pixel_values [items, 3, height, width]` of `pixels` uint8, in the same memory format."""
