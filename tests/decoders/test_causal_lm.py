@@ -233,7 +233,7 @@ def test_checkpointing_computes_the_layers_again(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_does_not_fit_is_an_error_that_names_the_numbers() -> None:
-    with pytest.raises(RecipeError, match=r"inputs 200 \+ prompt 8 \+ answer 12 = 221 tokens.*has 128 positions"):
+    with pytest.raises(RecipeError, match=r"inputs 200 \+ prompt 0 \+ answer 12 = 213 tokens.*has 128 positions"):
         decoder(language_model("llama"), tokens=200)
     model = decoder(language_model("llama"), tokens=4)
     view, prompt, _ = rows()

@@ -76,7 +76,7 @@ class CausalLanguageModel(Writer):
             raise RecipeError("", "the task writes tokens of its own; leave its checkpoint to this decoder")
         self.options = options
         self.language = LanguageModel(Card.of(self.text.checkpoint))
-        if problem := self.too_long(options.tokens or 0, self.text.prompt, self.text.answer):
+        if problem := self.too_long(options.tokens or 0, 0, self.text.answer):
             raise RecipeError("", problem)
         tuning.apply(self.language, options)
         wide = self.language.width

@@ -148,7 +148,8 @@ class _InPieces(torch.autograd.Function):
         ctx: Any, hidden: Tensor, tokens: Tensor, loss: Callable[[Tensor, Tensor], Tensor], rows: int
     ) -> Tensor:
         ctx.needed = ctx.needs_input_grad[0]
-        losses, slopes = [], []
+        losses: list[Tensor] = []
+        slopes: list[Tensor] = []
         for at in range(0, len(hidden), rows):
             some, their = hidden[at : at + rows], tokens[at : at + rows]
             with torch.set_grad_enabled(ctx.needed):
