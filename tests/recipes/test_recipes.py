@@ -30,6 +30,9 @@ QUICK = ["width=16", "training.epochs=1", "training.batch=8", "evaluation.bootst
 QUICK += ["training.precision=fp32", "training.threads=1"]
 WHISPER = seq2seq_checkpoint("whisper")
 TINY_WHISPER = [f"{part}.model={WHISPER}" for part in ("inputs.sound.encoder", "outputs.text.decoder")]
+TINY_T5 = [
+    f"{part}.model={seq2seq_checkpoint('t5')}" for part in ("inputs.document.encoder", "outputs.summary.decoder")
+]
 TINY_IMAGES = f"inputs.image.encoder.model={checkpoint('image')}"
 
 
@@ -66,6 +69,21 @@ def speech(rows: int) -> Columns:
     return {**sounds(rows, draw), "text": [f"word {number % 5}" for number in range(rows)]}
 
 
+def documents(rows: int) -> Columns:
+    words = ["amber", "birch", "cloud", "drift"]
+    texts = [f"{words[number % 4]} and {words[number % 3]} {number}" for number in range(rows)]
+    return {"document": texts, "summary": [text.split()[0] for text in texts]}
+
+
+def posts(rows: int) -> Columns:
+    columns = captions(rows)
+    return {
+        "text": [f"{caption} {number}" for number, caption in enumerate(columns["caption"])],
+        "image": columns["image"],
+        "sentiment": ["good", "bad", "so-so"] * (rows // 3),
+    }
+
+
 #: By recipe: a maker of a small table of so many rows, and settings beside `QUICK`. A new recipe needs one line here.
 RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "caption_cnn_transformer": (captions, []),
@@ -78,9 +96,14 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "code_tests": (lambda rows: suites(rows, seed=0), []),
     "easy_vqa": (questions, []),
     "screenshot_to_code": (lambda rows: pages(rows, seed=0), []),
+    "sentiment_text_image": (posts, [f"inputs.text.encoder.model={checkpoint('text')}", TINY_IMAGES]),
     "speech_attention": (speech, ["inputs.sound.modality.seconds=2"]),
     "speech_ctc": (speech, ["inputs.sound.modality.seconds=2"]),
-    "speech_whisper": (speech, [*TINY_WHISPER, "outputs.text.task.max_tokens=8", "training.epochs=0"]),
+    "speech_whisper": (
+        speech,
+        [*TINY_WHISPER, "inputs.sound.modality.seconds=2", "outputs.text.task.max_tokens=8", "training.epochs=0"],
+    ),
+    "summarise_text": (documents, TINY_T5),
     "summarise_video": (lambda rows: summarised_clips(rows, seed=0), []),
     "translate": (lambda rows: translations(rows, seed=0), []),
     "translate_with_image": (lambda rows: translations(rows, seed=0), []),
