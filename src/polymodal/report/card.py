@@ -92,4 +92,7 @@ def _example(model: Model) -> dict[str, Any]:
     for spec in model.recipe.inputs.values():
         kind = spec.modality.name if spec.modality is not None else ""
         row |= dict.fromkeys(spec.columns, _EXAMPLES.get(kind, "..."))
+    for task in model.preparation.tasks.values():
+        for column in task.prompt_columns:
+            row.setdefault(column, _EXAMPLES["text"])
     return row

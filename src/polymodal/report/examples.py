@@ -47,9 +47,33 @@ def worst_examples(experiment: Experiment, part: str, output: str, most: int) ->
     distribution = task.distribution(experiment.decisions[part][output].values)
     value, present = (array[split.rows] for array in split.prepared.targets[output])
     truth = task.truth(value)
-    places = most_wrong(task, distribution, truth, present)[:most]
+    return _examples(
+        experiment, part, output, distribution, truth, most_wrong(task, distribution, truth, present)[:most]
+    )
+
+
+def typical_texts(experiment: Experiment, part: str, output: str, most: int) -> list[Example]:
+    """Up to `most` rows of a text output, at even distances from the best text to the worst."""
+    split, task = experiment.splits[part], experiment.preparation.tasks[output]
+    distribution = task.distribution(experiment.decisions[part][output].values)
+    value, present = (array[split.rows] for array in split.prepared.targets[output])
+    truth = task.truth(value)
+    known = np.flatnonzero(present)
+    if not len(known):
+        return []
+    _, far = texts.wrongness(distribution[known], truth[known])
+    order = known[np.argsort(far, kind="stable")]
+    places = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(np.int64))]
+    return _examples(experiment, part, output, distribution, truth, places)
+
+
+def _examples(
+    experiment: Experiment, part: str, output: str, distribution: np.ndarray, truth: np.ndarray, places: np.ndarray
+) -> list[Example]:
+    """The rows at these places of a part."""
+    split, task = experiment.splits[part], experiment.preparation.tasks[output]
     answers = task.predict(distribution[places])
-    seen = _seen(experiment, part, split.rows[places])
+    seen = _seen(experiment, part, output, split.rows[places])
     return [
         Example(
             row=int(split.rows[place]),
@@ -91,8 +115,8 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     return places[np.argsort(-badness[places], kind="stable")]
 
 
-def _seen(experiment: Experiment, part: str, rows: np.ndarray) -> list[list[Seen]]:
-    """What the model saw of each of `rows`."""
+def _seen(experiment: Experiment, part: str, output: str, rows: np.ndarray) -> list[list[Seen]]:
+    """What the model saw of each of `rows`: its inputs, and what the prompt of this output reads."""
     table, prepared = experiment.parts[part].table, experiment.splits[part].prepared
     found: list[list[Seen]] = [[] for _ in rows]
     for name, spec in experiment.recipe.inputs.items():
@@ -110,6 +134,12 @@ def _seen(experiment: Experiment, part: str, rows: np.ndarray) -> list[list[Seen
         if len(spec.columns) > MOST_COLUMNS:
             for seen in found:
                 seen.append(Seen(name, f"and {len(spec.columns) - MOST_COLUMNS} more columns"))
+    shown = {column for spec in experiment.recipe.inputs.values() for column in spec.columns}
+    for column in experiment.preparation.tasks[output].prompt_columns:
+        if column not in shown:
+            cells = table.values(column, rows)
+            for place, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
+                found[place].append(Seen(column, texts.said(cell)))
     return found
 
 

@@ -13,13 +13,15 @@ from polymodal.experiment import Experiment
 from polymodal.model import Model
 from polymodal.report.calibration import calibration_error, decisions_of, reliability_bins
 from polymodal.report.charts import Line, Range, interval_bar, line_chart, reliability, scatter
-from polymodal.report.examples import Example, worst_examples
+from polymodal.report.examples import Example, typical_texts, worst_examples
 from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, verdict
 from polymodal.report.wording import metric_name, part_name, score
 from polymodal.tasks.base import Task
 
 #: Classes of the confusion matrix, and of the table of classes: the most frequent.
 MOST_IN_MATRIX, MOST_IN_TABLE = 30, 100
+#: Rows whose written texts are shown from the best to the worst.
+TYPICAL_TEXTS = 6
 #: Charts of predicted over true numbers, of an output of many columns.
 MOST_SCATTERS = 6
 
@@ -61,6 +63,7 @@ class OutputView:
     calibration: Markup | None
     calibration_error: str
     examples: list[Example]
+    written: list[Example]
     notes: list[str]
 
 
@@ -90,6 +93,7 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=score(calibration_error(bins)),
         examples=worst_examples(experiment, part, name, examples),
+        written=typical_texts(experiment, part, name, TYPICAL_TEXTS) if task.writes else [],
         notes=list(getattr(task, "notes", [])),
     )
 

@@ -48,6 +48,7 @@ def render_report(experiment: Experiment, model: Model) -> str:
         outputs=[view_output(experiment, model, name, part, examples) for name in experiment.recipe.outputs],
         roles=model.run["roles"],
         inputs=model.run["inputs"],
+        sources=_sources(model),
         parts=_parts(experiment),
         fingerprints=model.run["fingerprints"],
         leaks=[shared_sentence(one) for one in shared if one.touches_test],
@@ -61,6 +62,12 @@ def render_report(experiment: Experiment, model: Model) -> str:
         facts=run_facts(model),
         recipe=model.recipe.to_yaml(),
     )
+
+
+def _sources(model: Model) -> list[str]:
+    """The inputs, and the columns that prompts read beside them."""
+    read = [column for task in model.preparation.tasks.values() for column in task.prompt_columns]
+    return list(dict.fromkeys([*model.run["inputs"], *read]))
 
 
 def _examples_each(experiment: Experiment) -> int:

@@ -17,6 +17,22 @@ _NAMES = {
     "mae": "MAE",
     "r2": "R²",
     "spearman": "Spearman",
+    "bleu": "BLEU",
+    "bleu_zh": "BLEU (Chinese)",
+    "bleu_char": "BLEU (characters)",
+    "chrf": "chrF",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rouge1_words": "ROUGE-1 (any script)",
+    "rouge2_words": "ROUGE-2 (any script)",
+    "rougeL_words": "ROUGE-L (any script)",
+    "meteor": "METEOR",
+    "cider": "CIDEr-D",
+    "token_f1": "token F1",
+    "vqa_accuracy": "VQA accuracy",
+    "wer": "word error rate",
+    "cer": "character error rate",
 }
 _PARTS = {"train": "training", "valid": "validation", "test": "test"}
 #: Stands where a score is undefined.
