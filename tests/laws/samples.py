@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from laws.checkpoints import checkpoint
+from laws.lm_checkpoints import language_model
+from laws.seq2seq_checkpoints import seq2seq_checkpoint
 from polymodal.data.faults import Faults
 from polymodal.data.synthetic import planted_images
 from polymodal.data.table import Table, open_table
@@ -25,6 +27,7 @@ from polymodal.plan import complete_schedule, make_plan
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
+from polymodal.registry import components
 from polymodal.splits import Part
 from polymodal.tokens import Batch
 
@@ -144,13 +147,22 @@ def happenings(rows: int, draw: np.random.Generator) -> list[Any]:
     return [[span(label) for label in ("bark", "ring") if row == 0 or draw.random() < 0.6] for row in range(rows)]
 
 
+def sayings(rows: int, draw: np.random.Generator) -> list[Any]:
+    """One to three words; a text with a word that is nowhere else comes first."""
+    return ["once Only", *(" ".join(draw.choice(WORDS, draw.integers(1, 4)).tolist()) for _ in range(rows - 1))]
+
+
 #: One maker of target cells for each task: a new task needs one line here.
 TARGETS: dict[str, Callable[[int, np.random.Generator], list[Any]]] = {
     "classify": classes,
     "multilabel": label_sets,
     "regress": quantities,
     "spans": happenings,
+    "text": sayings,
 }
+#: Decoders that write, and those that do not.
+WRITERS = [name for name, decoder in components("decoder").items() if decoder.writes]
+DECIDERS = [name for name, decoder in components("decoder").items() if not decoder.writes]
 
 
 def sample(kind: str, name: str, rows: int = 24) -> Columns:
@@ -179,13 +191,23 @@ def small(modality: str) -> dict[str, Any]:
 
 
 def light(options: dict[str, Any]) -> dict[str, Any]:
-    """The same encoder options with the least value of `scale`-like dials and tiny checkpoints, so that tests stay
-    quick."""
+    """The same options of an encoder or decoder with the least value of `scale`-like dials and tiny checkpoints, so
+    that tests stay quick. A pretrained encoder-decoder reads what is fused, as any decoder does."""
+    if options["name"] == "causal_lm":
+        return {"model": language_model(), **options}
+    if options["name"] == "encoder_decoder":
+        return {"model": seq2seq_checkpoint("bart"), "read": "fused", **options}
     if options["name"].startswith("pretrained_"):
         return {"model": checkpoint(options["name"].removeprefix("pretrained_")), **options}
     if options["name"] == "vgg16":
         return {"scale": 0.0625, **options}
     return options
+
+
+def decided_width(preparation: Preparation, output: str) -> int:
+    """The values that a network decides for an output: of a text how likely its target is, in two numbers."""
+    task = preparation.tasks[output]
+    return 2 if task.writes else task.outputs
 
 
 def table_of(columns: Columns | Table) -> Table:

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
+from polymodal.generation.written import Written
 from polymodal.network import Network
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.registry import find
+from polymodal.training.inference import write_rows
+from polymodal.training.machine import Machine
 
 
 def digest(value: Any) -> str:
@@ -42,7 +47,7 @@ def _feed(found: Any, value: Any) -> None:
 
 def of_network(**recipe: Any) -> str:
     """Weights, what learns and how fast, what is computed again for its gradient, decisions in training (dropout at
-    work) and in evaluation, and the loss with its penalties."""
+    work) and in evaluation, the loss with its penalties, and what is written."""
     columns = recipe.pop("columns")
     preparation, prepared = prepare(columns, **recipe)
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
@@ -54,12 +59,22 @@ def of_network(**recipe: Any) -> str:
         with torch.no_grad():
             found |= {f"{name}{training}": decided for name, decided in network(batch).items()}
             found[f"loss{training}"] = total_loss(preparation, network, batch)
+    found["written"] = written(preparation, prepared, network)
     return digest(found)
+
+
+def written(preparation: Preparation, prepared: PreparedTable, network: Network) -> dict[str, list[list[Written]]]:
+    """The texts of every output that writes, as its task says."""
+    return {
+        name: write_rows(network, preparation, name, prepared, task.options.writing, machine=Machine())  # type: ignore[attr-defined]
+        for name, task in preparation.tasks.items()
+        if task.writes
+    }
 
 
 def learns(network: Network) -> dict[str, float]:
     """The factor on the learning rate of every parameter that learns."""
-    factors = [encoder.rates() for encoder in network.encoders().values()]
+    factors = [part.rates() for part in (*network.encoders().values(), *network.all_decoders())]
     return {
         name: next((found[parameter] for found in factors if parameter in found), 1.0)
         for name, parameter in network.named_parameters()
@@ -74,7 +89,9 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
     if kind == "modality":
         return _of_modality(options)
     if kind == "task":
-        return _of_task(options)
+        return _of_written(options) if find("task", options["name"]).writes else _of_task(options)
+    if kind == "decoder" and find("decoder", options["name"]).writes:
+        return _of_writer(light(options))
     columns, recipe = sample_table(["text", "number", "category"], ["classify", "regress"], rows=12)
     columns["text"][2] = None
     if kind == "fusion":
@@ -84,9 +101,21 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
     return of_network(columns=columns, **recipe)
 
 
-def _of_encoder(options: dict[str, Any]) -> str:
-    from polymodal.registry import find
+def _of_writer(options: dict[str, Any]) -> str:
+    columns, recipe = sample_table(["text"], ["text"], rows=12)
+    columns["text"][2] = None
+    if options.get("read") == "own":  # of two inputs that both have the encoder of the checkpoint
+        encoder = {"name": "pretrained_text", "model": options["model"], "tokens": None}
+        columns["more"] = columns["text"][::-1]
+        named = {"in_text": "text", "in_more": "more"} if options.get("input") else {"in_text": "text"}
+        recipe["inputs"] = {
+            name: {"modality": "text", "columns": [column], "encoder": encoder} for name, column in named.items()
+        }
+    recipe["outputs"]["y_text"] |= {"decoder": options}
+    return of_network(columns=columns, **recipe)
 
+
+def _of_encoder(options: dict[str, Any]) -> str:
     modality = find("encoder", options["name"]).modality
     columns, recipe = sample_table([modality], ["regress"], rows=8)
     recipe["inputs"][f"in_{modality}"]["encoder"] = light(options)
@@ -103,6 +132,17 @@ def _of_modality(options: dict[str, Any]) -> str:
     augmented = preparation.batch(prepared, np.arange(prepared.rows), augment=True)
     plain = preparation.batch(prepared, np.arange(prepared.rows))
     return digest([preparation.shapes(), plain.inputs["x"], augmented.inputs["x"]])
+
+
+def _of_written(options: dict[str, Any]) -> str:
+    """Prepared answers and prompts, what a network makes of them, what it writes, and the metrics' names."""
+    columns = sample("task", options["name"], rows=12) | sample("modality", "text", rows=12)
+    columns["turns"] = [[f"why {row}", "so"] for row in range(12)]
+    preparation, prepared = prepare(columns, outputs={"target": {"task": options}}, inputs={"text": "text"})
+    found = of_network(columns=columns, outputs={"target": {"task": options}}, inputs={"text": "text"})
+    metrics = [metric.name for metric in preparation.tasks["target"].metrics]
+    value, present = prepared.targets["target"]
+    return digest([found, metrics, list(value), present, list(prepared.prompts.get("target", []))])
 
 
 def _of_task(options: dict[str, Any]) -> str:

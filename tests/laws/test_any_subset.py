@@ -7,14 +7,24 @@ from itertools import product
 import pytest
 import torch
 
-from laws.samples import network_of, prepare, sample_table, table_of, total_loss, whole_batch
+from laws.samples import (
+    WRITERS,
+    decided_width,
+    light,
+    network_of,
+    prepare,
+    sample_table,
+    table_of,
+    total_loss,
+    whole_batch,
+)
 from polymodal.data.faults import Faults
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.registry import components
 
 ROWS = 8
 PRESENT = torch.tensor(list(product([True, False], repeat=3)))  # the last subset has nothing
-TASKS = ["classify", "multilabel", "regress"]
+TASKS = ["classify", "multilabel", "regress", "text"]
 
 
 def assert_trains_and_predicts(
@@ -34,7 +44,7 @@ def assert_trains_and_predicts(
     network.eval()
     with torch.no_grad():
         for name, decided in network(batch, hidden).items():
-            assert decided.values.shape == (ROWS, preparation.tasks[name].outputs)
+            assert decided.values.shape == (ROWS, decided_width(preparation, name))
             assert torch.isfinite(decided.values).all(), name
 
 
@@ -47,6 +57,16 @@ def test_of_three_inputs(fusion: str) -> None:
     for subset in [row.expand(ROWS, 3) for row in PRESENT] + [PRESENT]:
         hidden = {name: ~subset[:, place] for place, name in enumerate(names)}
         assert_trains_and_predicts(preparation, prepared, hidden)
+
+
+@pytest.mark.parametrize("fusion", ["attention", "concat", "late"])
+@pytest.mark.parametrize("decoder", WRITERS)
+def test_of_three_inputs_of_which_a_text_is_written(decoder: str, fusion: str) -> None:
+    columns, recipe = sample_table(["text", "number", "category"], ["text"], rows=ROWS)
+    recipe["outputs"]["y_text"]["decoder"] = light({"name": decoder})
+    preparation, prepared = prepare(columns, **recipe, fusion=fusion)
+    hidden = {name: ~PRESENT[:, place] for place, name in enumerate(recipe["inputs"])}
+    assert_trains_and_predicts(preparation, prepared, hidden)
 
 
 @pytest.mark.parametrize("fusion", components("fusion"))
@@ -83,7 +103,7 @@ def test_an_absent_input_says_nothing(fusion: str) -> None:
     lacking = {**columns, "text": [None, *columns["text"][1:]]}
     with torch.no_grad():
         hidden = network(whole_batch(preparation, prepared), {"in_text": torch.arange(ROWS) == 0})
-        block = next(iter(preparation.blocks(table_of(lacking), Faults())))
-        absent = network(whole_batch(preparation, preparation.prepare_block(block)))
+        block = next(iter(preparation.blocks(table_of(lacking), Faults(), targets=True)))
+        absent = network(whole_batch(preparation, preparation.prepare_block(block, targets=True)))
     for name in hidden:
         torch.testing.assert_close(hidden[name].values, absent[name].values, atol=1e-5, rtol=0)

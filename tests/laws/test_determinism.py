@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, trained, whole_batch
+from laws.samples import WRITERS, light, network_of, prepare, sample, sample_table, total_loss, trained, whole_batch
 from polymodal.network import Network
 from polymodal.preparation import Preparation
 from polymodal.registry import components
@@ -18,13 +18,13 @@ from polymodal.tokens import Batch
 SINGLE: list[tuple[str, dict[str, Any]]] = [
     *(("encoder", light({"name": name})) for name in components("encoder")),
     *(("fusion", {"name": name}) for name in components("fusion")),
-    *(("decoder", {"name": name}) for name in components("decoder")),
+    *(("decoder", light({"name": name})) for name in components("decoder")),
 ]
 ROWS = 12
 
 
 def train(folder: Path, seed: int, fusion: str = "attention") -> dict[str, Tensor]:
-    columns, recipe = sample_table(list(components("modality")), ["classify", "regress"])
+    columns, recipe = sample_table(list(components("modality")), ["classify", "regress", "text"])
     training = {"epochs": 2, "batch": 8, "modality_dropout": 0.2}
     parts = {"train": columns, "valid": columns}
     model = trained(parts, folder / str(seed), **recipe, seed=seed, fusion=fusion, training=training)
@@ -58,6 +58,9 @@ def network_with(kind: str, options: dict[str, Any]) -> tuple[Preparation, Netwo
     elif kind == "fusion":
         columns, recipe = sample_table(["text", "number", "category"], ["classify"], ROWS)
         recipe["fusion"] = options
+    elif options["name"] in WRITERS:
+        columns, recipe = sample_table(["text", "number", "series"], ["text"], ROWS)
+        recipe["outputs"]["y_text"]["decoder"], recipe["fusion"] = options, "concat"
     else:  # a timeline, which some inputs have and of which some end early
         columns, recipe = sample_table(["text", "number", "series"], ["spans"], ROWS)
         recipe["inputs"]["in_series"]["modality"] = {"name": "series", "rate": 10.0}

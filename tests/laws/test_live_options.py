@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -20,6 +21,9 @@ from pydantic import ValidationError
 
 from laws.alternatives import alternatives, exhaustive
 from laws.checkpoints import checkpoint, write
+from laws.lm_checkpoints import language_model
+from laws.samples import sample, trained
+from laws.seq2seq_checkpoints import seq2seq_checkpoint
 from laws.signature import of_component
 from polymodal.errors import PolymodalError
 from polymodal.registry import KINDS, components, find
@@ -29,10 +33,21 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("modality", "series", "long"): {"steps": 8},
     ("task", "regress", "delta"): {"loss": "huber"},
     ("fusion", "bottleneck", "fusion_layer"): {"layers": 4},
+    ("task", "text", "system"): {"instruction": "{text}"},
+    ("task", "text", "prompt_tokens"): {"prompt": "{text}"},
+    ("task", "text", "overflow"): {"prompt": "{text}", "prompt_tokens": 4},
     ("encoder", "pretrained_image", "positions"): {"tokens": None},
+    ("decoder", "causal_lm", "every"): {"read": "cross"},
+    ("decoder", "encoder_decoder", "read"): {"read": "own"},
+    ("decoder", "encoder_decoder", "input"): {"read": "own", "input": "in_text"},
+    ("decoder", "encoder_decoder", "language"): {"model": seq2seq_checkpoint("whisper")},
     **{
-        ("encoder", f"pretrained_{modality}", option): {"tune": tune}
-        for modality in ("text", "image", "audio", "video")
+        (*component, option): {"tune": tune}
+        for component in (
+            *(("encoder", f"pretrained_{modality}") for modality in ("text", "image", "audio", "video")),
+            ("decoder", "causal_lm"),
+            ("decoder", "encoder_decoder"),
+        )
         for option, tune in {
             "layers": "last",
             "rank": "lora",
@@ -50,6 +65,14 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("task", "classify", "class_weights"): [{"yes": 3.0}],
     ("task", "multilabel", "separator"): [","],
     ("task", "spans", "seconds"): [8.0],
+    ("task", "text", "prompt"): ["{text} ?"],
+    ("task", "text", "instruction"): ["What is {text}?"],
+    ("task", "text", "history"): ["turns"],
+    ("task", "text", "system"): ["Say little."],
+    ("task", "text", "metrics"): [["chrf"]],
+    ("task", "text", "writing"): [{"beams": 2}],
+    ("decoder", "encoder_decoder", "input"): ["in_more"],
+    ("decoder", "encoder_decoder", "language"): ["de"],
 }
 OPTIONS = [
     (kind, name, option)
@@ -72,6 +95,31 @@ def shallower(modality: str) -> str:
 
 
 @cache
+def trained_writer() -> str:
+    """The directory of a language model of the width that laws have."""
+    folder = Path(mkdtemp(prefix="writer-"))
+    texts = {"target": [f"{text} of all" for text in sample("task", "text")["target"]]}
+    model = trained({"train": texts, "valid": texts}, folder, outputs={"target": "text"}, training={"epochs": 1})
+    model.save(folder / "model")
+    return str(folder / "model")
+
+
+#: Other checkpoints and models, of what names one.
+OTHERS: dict[tuple[str, str, str], Callable[[], str]] = {
+    **{
+        ("encoder", f"pretrained_{modality}", "model"): partial(shallower, modality)
+        for modality in ("text", "image", "audio", "video")
+    },
+    **{("modality", modality, "checkpoint"): partial(checkpoint, modality) for modality in components("modality")},
+    ("decoder", "causal_lm", "model"): partial(language_model, "gpt2"),
+    ("decoder", "encoder_decoder", "model"): partial(seq2seq_checkpoint, "t5"),
+    ("decoder", "transformer", "start"): trained_writer,
+    ("task", "text", "checkpoint"): language_model,
+    ("task", "text", "tokenizer"): trained_writer,
+}
+
+
+@cache
 def signature(kind: str, options: str) -> str | None:
     """None where the component refuses the options (heads that do not divide the width)."""
     try:
@@ -90,10 +138,8 @@ def test_every_option_is_live(kind: str, name: str, option: str) -> None:
     tried: dict[str, bool] = {}
     every = exhaustive(owner.model_fields[option])
     named = NAMED.get(key, [])
-    if option == "model":
-        named = [shallower(name.removeprefix("pretrained_"))]
-    elif option == "checkpoint":
-        named = [checkpoint(name)]
+    if key in OTHERS:
+        named = [OTHERS[key]()]
     for value in [*named, *alternatives(owner, option, given)]:
         after = signature(kind, yaml.safe_dump({**given, option: value}))
         if after is None or repr(value) in tried:

@@ -31,7 +31,7 @@ print(json.dumps({name: values.tolist() for name, values in found.items()}))
 
 
 def test_loads_and_predicts_with_everything_else_gone(tmp_path: Path) -> None:
-    columns, recipe = sample_table(["text", "image", "number", "category"], ["classify", "regress"], ROWS)
+    columns, recipe = sample_table(["text", "image", "number", "category"], ["classify", "regress", "text"], ROWS)
     for row, image in enumerate(columns["image"]):
         image.save(tmp_path / f"{row}.png")
     columns["image"] = [f"{row}.png" for row in range(ROWS)]

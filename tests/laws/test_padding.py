@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from laws.samples import light, network_of, prepare, sample, sample_table, small
+from laws.samples import DECIDERS, WRITERS, light, network_of, prepare, sample, sample_table, small
+from polymodal.generation.options import Writing
+from polymodal.generation.written import Written
 from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.registry import components
 from polymodal.tokens import Tokens
+from polymodal.training.inference import write_texts
 
 WITHIN = 1e-5
 ENCODERS = [(encoder.modality, name) for name, encoder in components("encoder").items()]
@@ -27,7 +30,8 @@ def assert_rows_stand_alone(preparation: Preparation, prepared: PreparedTable, n
                 alone = network(preparation.batch(prepared, np.array(mates)))
                 for name, decided in together.items():
                     assert torch.isfinite(decided.values).all()
-                    torch.testing.assert_close(alone[name].values[0], decided.values[row], atol=WITHIN, rtol=0)
+                    rounding = 1e-6 if preparation.tasks[name].writes else 0  # of a sum over many tokens
+                    torch.testing.assert_close(alone[name].values[0], decided.values[row], atol=WITHIN, rtol=rounding)
 
 
 @pytest.mark.parametrize(("modality", "encoder"), ENCODERS)
@@ -42,7 +46,9 @@ def test_of_every_encoder(modality: str, encoder: str) -> None:
 
 @pytest.mark.parametrize("fusion", components("fusion"))
 def test_of_every_fusion(fusion: str) -> None:
-    columns, recipe = sample_table(["text", "number", "category"], ["classify", "multilabel", "regress"], rows=8)
+    columns, recipe = sample_table(
+        ["text", "number", "category"], ["classify", "multilabel", "regress", "text"], rows=8
+    )
     for place, name in enumerate(("text", "plain", "skewed", "often", "some")):
         columns[name][place :: 3 + place] = [None] * len(columns[name][place :: 3 + place])
     preparation, prepared = prepare(columns, **recipe, fusion=fusion)
@@ -50,7 +56,7 @@ def test_of_every_fusion(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["concat", "late"])
-@pytest.mark.parametrize("decoder", components("decoder"))
+@pytest.mark.parametrize("decoder", DECIDERS)
 def test_of_every_decoder(decoder: str, fusion: str) -> None:
     """Over a timeline too, of inputs that are long, short or missing."""
     columns, recipe = sample_table(["text", "series"], ["spans", "classify"], rows=8)
@@ -59,6 +65,31 @@ def test_of_every_decoder(decoder: str, fusion: str) -> None:
         output["decoder"] = decoder
     preparation, prepared = prepare(columns, **recipe, fusion=fusion)
     assert_rows_stand_alone(preparation, prepared, network_of(preparation))
+
+
+@pytest.mark.parametrize("fusion", ["attention", "concat", "late"])
+@pytest.mark.parametrize("decoder", WRITERS)
+def test_of_every_writer(decoder: str, fusion: str) -> None:
+    """Of inputs and answers that are long, short or missing; what is written stands alone too."""
+    columns, recipe = sample_table(["text", "series"], ["text"], rows=8)
+    columns["text"][1], columns["series"][2], columns["y_text"][3] = None, None, None
+    recipe["outputs"]["y_text"]["decoder"] = light({"name": decoder})
+    preparation, prepared = prepare(columns, **recipe, fusion=fusion)
+    network = network_of(preparation)
+    assert_rows_stand_alone(preparation, prepared, network)
+    together = texts_of(preparation, prepared, network, np.arange(8))
+    for row in range(8):
+        (alone,) = texts_of(preparation, prepared, network, np.array([row]))
+        assert alone.tokens == together[row].tokens
+        assert alone.log_probability == pytest.approx(together[row].log_probability, abs=1e-3)
+
+
+def texts_of(preparation: Preparation, prepared: PreparedTable, network: Network, rows: np.ndarray) -> list[Written]:
+    """What is written in these rows, as one batch."""
+    batch, task = preparation.batch(prepared, rows), preparation.tasks["y_text"]
+    with torch.inference_mode():
+        texts = write_texts(network, "y_text", network.views(batch), batch, Writing(), task.codec, 4)  # type: ignore[attr-defined]
+    return [one[0] for one in texts]
 
 
 @pytest.mark.parametrize("fusion", components("fusion"))
@@ -81,6 +112,6 @@ def test_what_stands_in_padding_reaches_nothing(fusion: str) -> None:
 
 
 def test_of_a_whole_model() -> None:
-    columns, recipe = sample_table(list(components("modality")), ["classify", "regress"], rows=8)
+    columns, recipe = sample_table(list(components("modality")), ["classify", "regress", "text"], rows=8)
     preparation, prepared = prepare(columns, **recipe, fusion="attention")
     assert_rows_stand_alone(preparation, prepared, network_of(preparation))

@@ -67,7 +67,7 @@ class KilledForReal(KilledAt):
 
 
 def the_experiment(folder: Path) -> Experiment:
-    columns, recipe = sample_table(["text", "image", "number"], ["classify", "regress"])
+    columns, recipe = sample_table(["text", "image", "number"], ["classify", "regress", "text"])
     return experiment({"train": columns, "valid": columns}, folder, **recipe, fusion="mixture", training=TRAINING)
 
 

@@ -54,8 +54,8 @@ def test_answers_stay_with_their_rows(model: Model) -> None:
 
 
 def test_ragged_rows_come_back_in_order() -> None:
-    """Texts are visited by length; the answers are not."""
-    columns, recipe = sample_table(["text"], ["regress"], rows=40)
+    """Texts that are read or written are visited by length; the answers are not."""
+    columns, recipe = sample_table(["text"], ["regress", "text"], rows=40)
     preparation, prepared = prepare(columns, **recipe)
     lengths = prepared.inputs["in_text"].items.lengths()
     assert lengths is not None
@@ -63,10 +63,16 @@ def test_ragged_rows_come_back_in_order() -> None:
 
     network = network_of(preparation)
     rows = np.arange(40)
-    by_batch = decide(network, preparation, prepared, rows, machine=Machine(), batch=7)["y_regress"].values
+    by_batch = decide(network, preparation, prepared, rows, machine=Machine(), batch=7)
     for row in rows:
         alone = decide(network, preparation, prepared, rows[row : row + 1], machine=Machine(), batch=7)
-        np.testing.assert_allclose(alone["y_regress"].values[0], by_batch[row], atol=1e-5)
+        np.testing.assert_allclose(alone["y_regress"].values[0], by_batch["y_regress"].values[row], atol=1e-5)
+        own, beside = alone["y_text"], by_batch["y_text"]
+        assert own.losses is not None
+        assert beside.losses is not None
+        np.testing.assert_allclose(own.losses[0], beside.losses[row], rtol=1e-5)
+        written = beside.values[row].tolist()
+        assert own.values[0].tolist() == [token for token in written if token >= 0]
 
 
 @pytest.mark.parametrize("modality", UNUSABLE)

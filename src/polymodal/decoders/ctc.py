@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from polymodal.decoders.base import DecoderOptions
 from polymodal.decoders.ctc_prefix import NOTHING, PrefixDraft
-from polymodal.decoders.writer import Draft, Writer
+from polymodal.decoders.writer import Draft, Writer, memory
 from polymodal.errors import RecipeError
 from polymodal.registry import register
 from polymodal.tokens import OutputShape, View
@@ -167,16 +167,11 @@ def _seen_before(peak: Tensor, run: Tensor) -> Tensor:
 def in_time(view: View) -> tuple[Tensor, Tensor]:
     """What is said moment by moment: features `[batch, length, width]`, real ones first, and mask `[batch, length]`.
 
-    The fused tokens; where the fusion made one vector of them, the tokens of the inputs that have a timeline, or else
-    of all inputs. Those of several inputs come one input after the other.
+    What every writer attends to, see `writer.memory`: the tokens of an input in their order, those of several inputs
+    one input after the other. Where the fusion made one vector of them, it is added to each.
     """
-    tokens = (view.timed or tuple(view.sources.values())) if view.vector else ()
-    if not tokens:
-        tokens = (view.tokens,)
-    kind = torch.promote_types(tokens[0].features.dtype, tokens[-1].features.dtype)
-    features = torch.cat([one.features.to(kind) for one in tokens], dim=1)
-    mask = torch.cat([one.mask for one in tokens], dim=1)
-    order = torch.argsort((~mask).to(torch.int8), dim=1, stable=True)
-    longest = int(mask.sum(1).max())
-    order = order[:, :longest]
+    features, mask = memory(view)
+    if view.vector:
+        features = features + view.pooled.unsqueeze(1)
+    order = torch.argsort((~mask).to(torch.int8), dim=1, stable=True)[:, : int(mask.sum(1).max())]
     return features.gather(1, order.unsqueeze(-1).expand(-1, -1, features.shape[2])), mask.gather(1, order)

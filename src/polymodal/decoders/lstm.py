@@ -25,7 +25,9 @@ class LSTMWriter(Writer):
         h_t, c_t = LSTM([E y_(t-1); z_t], h_(t-1), c_(t-1))
         logits_t = E' tanh(E y_(t-1) + L_h h_t + L_z z_t)
 
-    What does not depend on the state is computed for all tokens at once, before and after the loop.
+    What does not depend on the state is computed for all tokens at once, before and after the loop. The state is kept
+    at first: the bias of the forget gate begins higher by 1 (Jozefowicz, Zaremba and Sutskever, "An Empirical
+    Exploration of Recurrent Network Architectures", 2015).
     """
 
     class Options(WriterOptions):
@@ -52,7 +54,8 @@ class LSTMWriter(Writer):
         self.deep = nn.Linear(width + hidden, hidden)
         self.decide = nn.Linear(hidden, self.text.vocabulary)
         self.dropout = nn.Dropout(options.dropout)
-        nn.init.normal_(self.embedding.weight, std=0.1)
+        with torch.no_grad():
+            self.of_token.bias[hidden : 2 * hidden] += 1
 
     def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
         tokens, start = joined(self.text.begin, prompt, answer)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from polymodal.decoders.writer import Writer
 from polymodal.errors import TrainingError
 from polymodal.network import Network
 from polymodal.tokens import Batch
@@ -38,7 +39,13 @@ class Monitor:
                 self._say(f"input {name!r} gets no gradient: nothing it encodes reaches the loss")
 
     def watch_epoch(self, epoch: int, losses: dict[str, float]) -> None:
-        """Notice an output whose training loss is still that of the best constant answer after three epochs."""
+        """Notice an output whose training loss is still that of the best constant answer after three epochs, and after
+        the first what writers have to say of their answers."""
+        if epoch == 1:
+            for decoder in self.network.all_decoders():
+                notice = decoder.notice() if isinstance(decoder, Writer) else None
+                if notice is not None:
+                    self._say(notice)
         for name, chance in self.chance.items():
             if epoch == 3 and losses.get(name, 0.0) > 0.98 * chance:
                 self._say(
