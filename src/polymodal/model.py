@@ -20,6 +20,7 @@ from polymodal.data.table import Table, open_table
 from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
 from polymodal.folders import cache_folder, media_folder, scratch
 from polymodal.generation.options import changed_writing
+from polymodal.generation.stream import stream
 from polymodal.generation.written import Written
 from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
@@ -124,7 +125,47 @@ class Model:
         writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
         for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
             prepared = self.preparation.prepare_block(block)
-            yield write_rows(self.network, self.preparation, name, prepared, writing, machine=self.machine)
+            yield write_rows(
+                self.network, self.preparation, name, prepared, writing, machine=self.machine, numbers=block.rows
+            )
+
+    def stream_tokens(
+        self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
+    ) -> Iterator[str]:
+        """Write the text of one row, and give its pieces as they are written; together they are what `generate` gives.
+
+        row: a dict of cells, or a table of one row; `output`, `root` and `changes` are those of `generate`
+
+        Raises:
+            RecipeError: as `generate`, and where several texts or beams are asked for.
+            DataError: a column is not there, there is not exactly one row, or a cell of it cannot be used.
+        """
+        name, table = self.text_output(output), self.open(row, root)
+        if len(table) != 1:
+            raise DataError(f"one row is streamed at a time, and there are {len(table)}", file=table.name)
+        task: Any = self.preparation.tasks[name]
+        writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
+        (block,) = self.preparation.blocks(table, Faults(strict=True))
+        prepared = self.preparation.prepare_block(block)
+        with torch.inference_mode(), self.machine.active():
+            self.network.eval()
+            batch = self.preparation.batch(prepared, np.arange(1))
+            steps = writing.max_tokens or task.most
+            draft = self.network.draft(name, self.network.views(batch), batch, steps)
+            try:
+                pieces = stream(draft, writing, task.codec, steps)
+            except RecipeError as error:
+                raise error.under(f"outputs.{name}.task.writing") from None
+        return self._computed(pieces)
+
+    def _computed(self, pieces: Iterator[str]) -> Iterator[str]:
+        """The pieces, each computed in this model's way; between them, the caller computes in its own."""
+        while True:
+            with torch.inference_mode(), self.machine.active():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     def text_output(self, output: str | None = None) -> str:
         """The name of the text output that is meant.

@@ -1,44 +1,74 @@
-"""The loop that writes."""
+"""The loop that writes: one for every decoder."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from polymodal.decoders.writer import Draft
+from polymodal.errors import TrainingError
+from polymodal.generation.beams import Beams
 from polymodal.generation.codec import Codec
+from polymodal.generation.constraint import constraint_of
+from polymodal.generation.lines import Lines
 from polymodal.generation.options import Writing
-from polymodal.generation.written import Written
+from polymodal.generation.stopping import Stops
+from polymodal.generation.written import Ended, Written
 
 
-def write(draft: Draft, rows: int, writing: Writing, codec: Codec, steps: int) -> list[list[Written]]:
-    """Write a text in each of `rows` rows, at most `steps` tokens long; `writing.samples` texts for each row."""
-    tokens: list[list[int]] = [[] for _ in range(rows)]
-    scores = [0.0] * rows
-    ended = [False] * rows
-    place = list(range(rows))
-    last = None
-    for _ in range(steps):
-        logits = draft.step(last)
-        said = logits.log_softmax(-1)
-        chosen = said.argmax(-1)
-        score = said.gather(1, chosen.unsqueeze(1)).squeeze(1).tolist()
-        going = []
-        for at, (row, token) in enumerate(zip(place, chosen.tolist(), strict=True)):
-            scores[row] += score[at]
-            if token == codec.end:
-                ended[row] = True
-            else:
-                tokens[row].append(token)
-                going.append(at)
-        if not going:
-            break
-        if len(going) < len(place):
-            kept = torch.tensor(going)
-            draft.select(kept)
-            chosen, place = chosen[kept], [place[at] for at in going]
-        last = chosen
-    texts = codec.decode(tokens)
-    return [
-        [Written(text, ids, score, "end" if done else "length")]
-        for text, ids, score, done in zip(texts, tokens, scores, ended, strict=True)
-    ]
+def write(
+    draft: Draft,
+    rows: int,
+    writing: Writing,
+    codec: Codec,
+    steps: int,
+    *,
+    numbers: Sequence[int] | None = None,
+) -> list[list[Written]]:
+    """Write in each of `rows` rows, at most `steps` tokens, the end included; `writing.samples` texts for each row
+    (fewer from beams that are held to fewer texts).
+
+    numbers: the number of each row in its table, on which its draws depend (and not on the rows beside it)
+
+    Raises:
+        RecipeError: a constraint is not valid, or no text of so many tokens meets it; nothing was written.
+        MissingExtraError: the constraint needs an optional package.
+        TrainingError: the decoder gave no finite numbers.
+    """
+    constraint = constraint_of(writing, codec)
+    if rows == 0:
+        return []
+    found: list[list[tuple[list[int], list[float], Ended]]]
+    if writing.beams > 1:
+        best = Beams(draft, rows, writing, codec, steps, constraint).search()
+        found = [[(one.tokens, one.scores, one.ended) for one in row] for row in best]
+    else:
+        lines = Lines(draft, range(rows) if numbers is None else numbers, writing, codec, steps, constraint)
+        for _ in lines.write():
+            pass
+        each, samples = lines.found(), writing.samples
+        found = [each[row * samples : (row + 1) * samples] for row in range(rows)]
+    return as_written(found, writing, codec)
+
+
+def as_written(
+    found: Sequence[Sequence[tuple[list[int], list[float], Ended]]], writing: Writing, codec: Codec
+) -> list[list[Written]]:
+    """Tokens, their log-probabilities and the reason to end, as texts."""
+    stops = Stops(writing.stop, codec)
+    texts = iter(codec.decode([tokens for row in found for tokens, _, _ in row]))
+    written = []
+    for row in found:
+        if not row:
+            raise TrainingError("the decoder holds every text for impossible, or its weights or inputs are not finite")
+        own = []
+        for (tokens, scores, ended), text in zip(row, texts, strict=False):
+            total = float(torch.tensor(scores, dtype=torch.float64).sum())
+            if total != total:
+                raise TrainingError("the decoder gave no numbers: its weights, or its inputs, are not finite")
+            if ended == "stop":
+                text = stops.cut(tokens) or ""
+            own.append(Written(text, tokens, total, ended, tuple(scores)))
+        written.append(own)
+    return written

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.data.sampler import sequential
+from polymodal.errors import RecipeError
 from polymodal.generation.codec import Codec
 from polymodal.generation.loop import write as generate
 from polymodal.generation.options import Writing
@@ -108,8 +109,10 @@ def bounded(batch: int, prepared: PreparedTable, network: Network) -> int:
 def write_tokens(network: Network, preparation: Preparation, name: str, views: list[View], batch: Batch) -> Tensor:
     """The tokens of the text that output `name` writes in each row of a batch, as `Decisions.values` holds them."""
     task: Any = preparation.tasks[name]
-    texts = write_texts(network, name, views, batch, task.writing, task.codec, task.most)
-    return padded([np.asarray(one[0].tokens, np.int64) for one in texts])
+    first = [texts[0] for texts in write_texts(network, name, views, batch, task.writing, task.codec, task.most)]
+    before_stops = iter(task.codec.encode([one.text for one in first if one.ended == "stop"]))
+    tokens = [next(before_stops) if one.ended == "stop" else one.tokens for one in first]
+    return padded([np.asarray(one, np.int64) for one in tokens])
 
 
 def marked(tokens: Tensor, prompts: np.ndarray | None, rows: np.ndarray) -> Tensor:
@@ -133,8 +136,12 @@ def write_rows(
     *,
     machine: Machine,
     batch: int = PREDICTION_BATCH,
+    numbers: np.ndarray | None = None,
 ) -> list[list[Written]]:
-    """The texts that output `name` writes in every row of a prepared table; none where its prompt cannot be used."""
+    """The texts that output `name` writes in every row of a prepared table; none where its prompt cannot be used.
+
+    numbers: of the rows, on which their draws depend; silent: 0, 1, 2 ...
+    """
     task: Any = preparation.tasks[name]
     rows = np.arange(prepared.rows)
     prompts = prepared.prompts.get(name)
@@ -143,35 +150,50 @@ def write_rows(
     found: list[list[Written]] = [[] for _ in range(prepared.rows)]
     network.eval()
     with torch.inference_mode(), machine.active():
-        batch = min(bounded(batch, prepared, network), bounded_by_texts(preparation, writing.max_tokens))
+        batch = min(bounded(batch, prepared, network), bounded_by_texts(preparation, writing))
         for places in sequential(rows, batch, *grouping(prepared, rows)):
             one = preparation.batch(prepared, places)
-            texts = write_texts(network, name, network.views(one), one, writing, task.codec, task.most)
+            own = places if numbers is None else numbers[places]
+            texts = write_texts(network, name, network.views(one), one, writing, task.codec, task.most, own)
             for row, written in zip(places.tolist(), texts, strict=True):
                 found[row] = written
     return found
 
 
 def write_texts(
-    network: Network, name: str, views: list[View], batch: Batch, writing: Writing, codec: Codec, most: int
+    network: Network,
+    name: str,
+    views: list[View],
+    batch: Batch,
+    writing: Writing,
+    codec: Codec,
+    most: int,
+    numbers: np.ndarray | None = None,
 ) -> list[list[Written]]:
     """The texts that output `name` writes in each row of a batch, `writing.samples` for each row.
 
     most: tokens of a text where `writing` does not say
+    numbers: of the rows, on which their draws depend; silent: those of the batch
     """
     steps = writing.max_tokens or most
-    return generate(network.draft(name, views, batch, steps), len(batch), writing, codec, steps)
+    own: list[int] = batch.rows.tolist() if numbers is None else numbers.tolist()
+    draft = network.draft(name, views, batch, steps)
+    try:
+        return generate(draft, len(batch), writing, codec, steps, numbers=own)
+    except RecipeError as error:
+        raise error.under(f"outputs.{name}.task.writing") from None
 
 
-def bounded_by_texts(preparation: Preparation, steps: int | None = None) -> int:
-    """The most rows whose texts, of at most `steps` tokens, are written or judged at once: each token has a number for
-    every token of the vocabulary, and each step keeps some for every number of the common width."""
+def bounded_by_texts(preparation: Preparation, writing: Writing | None = None) -> int:
+    """The most rows whose texts are written or judged at once, as `writing` or else the recipe says: each token has a
+    number for every token of the vocabulary, and each step keeps some for every number of the common width."""
     most = PREDICTION_BATCH
     for task in preparation.tasks.values():
         if task.text_shape is not None:
-            shape = task.text_shape
-            row = 3 * shape.vocabulary + 16 * (shape.prompt + (steps or shape.answer)) * preparation.recipe.width
-            most = min(most, max(1, TEXT_NUMBERS // row))
+            own: Writing = writing or task.writing  # type: ignore[attr-defined]
+            shape, beside = task.text_shape, max(own.beams, own.samples)
+            kept = 16 * (shape.prompt + (own.max_tokens or shape.answer)) * preparation.recipe.width
+            most = min(most, max(1, TEXT_NUMBERS // (beside * (3 * shape.vocabulary + kept))))
     return most
 
 

@@ -1,0 +1,216 @@
+"""Texts that are held to choices, a regular expression, a JSON schema: always met, by every way of writing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from generation.tables import CODEC as BYTES
+from generation.tables import Table
+from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.generation import grammar
+from polymodal.generation.codec import Codec
+from polymodal.generation.loop import write
+from polymodal.generation.options import Writing
+
+TEXTS = ["a cat's hat on the mat", "zwei Hunde laufen"] * 20 + [chr(code) for code in range(33, 127)] * 3
+OWN = Codec.learned(TEXTS, 330)
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "count": {"type": "integer"},
+        "kind": {"enum": ["cat", "Hund"]},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["name", "count", "kind"],
+    "additionalProperties": False,
+}
+WAYS = [
+    Writing(),
+    Writing(beams=3, samples=2),
+    Writing(temperature=1.0, samples=3),
+    Writing(temperature=3.0, top_k=5, repetition_penalty=1.5),
+]
+
+
+def metaspace() -> Codec:
+    """Unigram pieces with a sign for blanks, as T5 has them."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    return Codec(tokenizer, 0, 1, tokenizer.get_vocab_size())
+
+
+def fallback() -> Codec:
+    """Pieces with a sign for blanks and tokens for single bytes, as Gemma has them; more numbers than tokens."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    trainer = trainers.BpeTrainer(vocab_size=150, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    said = json.loads(tokenizer.to_str())
+    size = len(said["model"]["vocab"])
+    said["model"]["vocab"] |= {f"<0x{byte:02X}>": size + byte for byte in range(256)}
+    tokenizer = Tokenizer.from_str(json.dumps(said))
+    return Codec(tokenizer, 0, 1, tokenizer.get_vocab_size() + 7)
+
+
+CODECS = {"own": OWN, "metaspace": metaspace(), "fallback": fallback()}
+
+
+def any_draft(codec: Codec, rows: int = 3, seed: int = 0) -> Table:
+    """A draft that knows nothing: the last token alone decides, at random."""
+    draw = torch.Generator().manual_seed(seed)
+    size = codec.vocabulary
+    logits = 2 * torch.randn(rows, 1, size + 1, size, generator=draw)
+    return Table(logits.expand(-1, size + 1, -1, -1))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
+@pytest.mark.parametrize("name", list(CODECS))
+def test_json_always_meets_its_schema(name: str, way: Writing) -> None:
+    codec = CODECS[name]
+    for steps in (90, 45):
+        found = write(any_draft(codec), 3, way.model_copy(update={"json_schema": SCHEMA}), codec, steps)
+        for row in found:
+            assert len(row) == way.samples
+            for one in row:
+                read = json.loads(one.text)
+                assert one.ended == "end"
+                assert len(one.tokens) < steps
+                assert list(read)[:3] == ["name", "count", "kind"]
+                assert isinstance(read["name"], str)
+                assert isinstance(read["count"], int)
+                assert read["kind"] in ("cat", "Hund")
+                assert set(read) <= set(SCHEMA["properties"])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
+@pytest.mark.parametrize("name", list(CODECS))
+def test_texts_match_their_regular_expression(name: str, way: Writing) -> None:
+    codec = CODECS[name]
+    for pattern, steps in ((r"[0-9]{4}-(ab|cd)+!", 12), (r"[^x]*x", 6), (r"(a/b|c)\.?", 5), (r"[a-z]{3,}", 40)):
+        found = write(any_draft(codec, seed=1), 3, way.model_copy(update={"regex": pattern}), codec, steps)
+        for one in (one for row in found for one in row):
+            assert re.fullmatch(pattern, one.text), (pattern, one.text)
+            assert one.ended == "end"
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
+@pytest.mark.parametrize("name", list(CODECS))
+def test_choices_are_all_that_is_written(name: str, way: Writing) -> None:
+    codec = CODECS[name]
+    choices = ["a", "a cat", "a cat's hat", "zwei Hunde"]
+    found = write(any_draft(codec, rows=6), 6, way.model_copy(update={"choices": choices}), codec, 30)
+    assert {one.text for row in found for one in row} <= set(choices)
+    short = write(any_draft(codec, rows=6), 6, way.model_copy(update={"choices": choices}), codec, 3)
+    fits = {choices[at] for at, ids in enumerate(codec.encode(choices)) if len(ids) < 3}
+    assert {one.text for row in short for one in row} <= fits
+
+
+def test_beams_find_the_likeliest_choice_and_draws_the_share_of_each() -> None:
+    choices = ["a", "a cat", "zwei", "a hat"]
+    table = any_draft(OWN, rows=1).logits
+    said = table[0, 0].log_softmax(-1)
+
+    def of(text: str) -> float:
+        path = [OWN.vocabulary, *OWN.encode([text])[0], OWN.end]
+        return sum(float(said[first, second]) for first, second in itertools.pairwise(path))
+
+    writing = Writing(beams=8, samples=8, length_penalty=0, choices=choices)
+    (found,) = write(Table(table), 1, writing, OWN, 20)
+    assert [one.text for one in found] == sorted(choices, key=of, reverse=True)
+    for one in found:
+        assert one.log_probability == pytest.approx(of(one.text), abs=1e-3)
+
+
+def test_a_draw_is_from_what_the_constraint_leaves() -> None:
+    table = torch.zeros(1, BYTES.vocabulary + 1, BYTES.vocabulary + 1, BYTES.vocabulary)
+    shares = {"x": 0.5, "y": 0.3, "z": 0.2}
+    for letter, share in shares.items():
+        table[..., BYTES.encode([letter])[0][-1]] = torch.tensor(share).log()
+    writing = Writing(temperature=1.0, samples=1000, regex="[xyz]")
+    counts = Counter(one.text for one in write(Table(table), 1, writing, BYTES, 3)[0])
+    assert set(counts) == set(shares)
+    for letter, share in shares.items():
+        assert abs(counts[letter] - 1000 * share) < 4 * (1000 * share * (1 - share)) ** 0.5
+
+
+@pytest.mark.parametrize("writing", [Writing(), Writing(beams=2)], ids=["greedy", "beams"])
+def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same(writing: Writing) -> None:
+    table = torch.full((1, OWN.vocabulary + 1, OWN.vocabulary + 1, OWN.vocabulary), -torch.inf)
+    table[..., 7] = 0.0
+    ((one,),) = write(Table(table), 1, writing.model_copy(update={"choices": ["cat", "Hund"]}), OWN, 20)
+    assert one.text in ("cat", "Hund")
+    assert one.log_probability == -torch.inf
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "message"),
+    [
+        ({"regex": "("}, 20, "regex: unclosed group"),
+        ({"regex": "(?=a)b"}, 20, "regex: look-around"),
+        ({"regex": "[a&&b]"}, 20, "regex: no text"),
+        ({"regex": "[0-9]{30}"}, 20, "regex: .* has 31 tokens .* max_tokens allows 20"),
+        ({"json_schema": {"type": "string", "minLength": 5, "maxLength": 2}}, 20, "json_schema: Unsatisfiable"),
+        ({"json_schema": {"type": "text"}}, 20, "json_schema: Invalid type: text"),
+        ({"json_schema": {"enum": []}}, 20, "json_schema: Unsatisfiable"),
+        ({"json_schema": {"$ref": "#/nowhere"}}, 20, "json_schema: .*nowhere"),
+        ({"json_schema": {"type": "array", "items": {"$ref": "#"}, "minItems": 1}}, 20, "json_schema: no text"),
+        ({"json_schema": SCHEMA}, 5, "json_schema: .* max_tokens allows 5"),
+        ({"choices": ["zwei Hunde laufen"]}, 2, "choices: the shortest has .* and 2 are allowed"),
+    ],
+)
+def test_what_cannot_be_met_is_refused_before_anything_is_written(
+    options: dict[str, Any], steps: int, message: str
+) -> None:
+    for way in (Writing(**options), Writing(beams=2, **options)):
+        draft = any_draft(OWN, rows=1)
+        with pytest.raises(RecipeError, match=message):
+            write(draft, 1, way, OWN, steps)
+        assert draft.widths == []
+
+
+def test_texts_that_the_tokens_cannot_say_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"choices: '猫' cannot be written"):
+        write(any_draft(CODECS["metaspace"], rows=1), 1, Writing(choices=["猫"]), CODECS["metaspace"], 9)
+    with pytest.raises(RecipeError, match=r"regex: '猫' cannot be written"):
+        write(any_draft(CODECS["metaspace"], rows=1), 1, Writing(regex="猫"), CODECS["metaspace"], 9)
+
+
+def test_control_tokens_are_never_part_of_a_text() -> None:
+    """The text may hold the words "[end]"; the tokens of control do not spell them."""
+    table = any_draft(OWN, rows=2).logits.clone()
+    table[..., [0, 1, 3, 4, 5]] += 50.0
+    for options in ({"regex": r"\[end\][a-z]{2}"}, {"regex": ".{1,5}"}):
+        for (one,) in write(Table(table), 2, Writing(**options), OWN, 30):
+            assert not set(one.tokens) & set(range(6))
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(grammar.importlib, "import_module", missing)
+    with pytest.raises(MissingExtraError, match=r"regex needs llguidance: pip install 'polymodal\[text\]'"):
+        write(any_draft(OWN, rows=1), 1, Writing(regex="[a-f]+"), OWN, 9)
+
+
+def test_held_rows_do_not_depend_on_those_beside_them() -> None:
+    draft = any_draft(OWN, rows=4)
+    for way in WAYS:
+        writing = way.model_copy(update={"json_schema": SCHEMA})
+        together = write(Table(draft.logits), 4, writing, OWN, 50)
+        (alone,) = write(Table(draft.logits[2:3]), 1, writing, OWN, 50, numbers=[2])
+        assert [one.text for one in alone] == [one.text for one in together[2]]
