@@ -27,6 +27,8 @@ STUDIES = (
     "stamps",
     "stamps_senses",
     "stamps_tune",
+    "write_code_screenshot",
+    "write_code_repair",
     "preprocessing",
     "preprocessing_clips",
 )

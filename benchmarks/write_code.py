@@ -1,0 +1,164 @@
+"""Does a model that writes code do better than the code of the most similar training item?
+
+Two generated sets. Screenshots: a picture of a page in, its HTML out (`polymodal.data.synthetic_pages`). Repairs: a
+broken program and what it said when it was run in, the right program out (`polymodal.data.synthetic_repairs`). The
+recipes are those that come with the package. Test items are new combinations: no training page has the same blocks, no
+training program the same four parts. The floor is retrieval: the code of the training item whose picture is nearest
+pixel by pixel, or whose program and message are nearest by the words they share (tf-idf).
+
+    python -m benchmarks.write_code screenshot      # or: repair
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from benchmarks.record import RECORDS, Record, finish, load_average
+from polymodal.data.synthetic import Columns
+from polymodal.data.synthetic_pages import pages
+from polymodal.data.synthetic_repairs import repairs
+from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.paired import compare
+from polymodal.fit import fit
+from polymodal.metrics.text import text_metrics
+from polymodal.sandbox import Program, run
+
+OURS, NEAREST = "written", "nearest training item's code"
+TEST_ROWS = 300
+SETTINGS = ["data.split.test=0", "data.split.valid=0.05"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A generated set and how it is learned and scored.
+
+    inputs, answer, group: its columns; `group` names the combination, which is in the training or in the test part
+    nearest: `(train, test) -> [test rows]`, the most similar training row of each test row
+    """
+
+    title: str
+    recipe: str
+    make: Callable[[int, int], Columns]
+    rows: int
+    inputs: tuple[str, ...]
+    answer: str
+    group: str
+    metrics: tuple[str, ...]
+    nearest: Callable[[Columns, Columns], np.ndarray]
+    epochs: int
+
+
+def nearest_picture(train: Columns, test: Columns) -> np.ndarray:
+    """By the mean squared difference of pixels, at half the size."""
+    known, asked = (
+        np.stack([np.asarray(image.reduce(2), dtype=np.float32).ravel() / 255 for image in part["image"]])
+        for part in (train, test)
+    )
+    distance = (known**2).sum(1) - 2 * asked @ known.T
+    return distance.argmin(1)
+
+
+def nearest_program(train: Columns, test: Columns) -> np.ndarray:
+    """By the cosine of tf-idf vectors of one and two symbols of program and message."""
+    known, asked = (
+        [f"{program}\n{message}" for program, message in zip(part["broken"], part["message"], strict=True)]
+        for part in (train, test)
+    )
+    words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), sublinear_tf=True).fit(known)
+    return (words.transform(asked) @ words.transform(known).T).toarray().argmax(1)
+
+
+TASKS = {
+    "screenshot": Task(
+        "screenshot to HTML", "screenshot_to_code", pages, 4_000, ("image",), "html", "layout",
+        ("renders", "pixels", "elements", "exact_match"), nearest_picture, 12,
+    ),
+    "repair": Task(
+        "repair of programs", "code_repair", repairs, 6_000, ("broken", "message"), "answer", "combination",
+        ("passes", "parses", "exact_match"), nearest_program, 8,
+    ),
+}  # fmt: skip
+
+
+def parted(columns: Columns, group: str, rows: int) -> tuple[Columns, Columns]:
+    """Train and test part: groups are drawn until the test part has `rows`."""
+    names = sorted(set(columns[group]))
+    sizes = Counter(columns[group])
+    order = np.random.default_rng(0).permutation(len(names))
+    held: set[str] = set()
+    while sum(sizes[name] for name in held) < rows:
+        held.add(names[order[len(held)]])
+    test = [row for row, name in enumerate(columns[group]) if name in held]
+    train = sorted(set(range(len(columns[group]))) - set(test))
+    first, second = ({name: [cells[row] for row in part] for name, cells in columns.items()} for part in (train, test))
+    return first, second
+
+
+def measure(name: str, task: Task) -> Record:
+    """Train, write the test rows, and score them; intervals draw whole combinations."""
+    record = Record(
+        name=f"write_code_{name}",
+        title=f"Code that is written: {task.title}",
+        method=f"Generated items, trained from scratch by the recipe {task.recipe} with {task.epochs} epochs. Test items "
+        "are combinations that no training item has; intervals and tests draw whole combinations (1,000 resamples). The "
+        "floor answers with the code of the most similar training item.",
+        unit="score",
+        larger_is_better=True,
+    )
+    train, test = parted(task.make(task.rows, 0), task.group, TEST_ROWS)
+    kept = (*task.inputs, task.answer, task.group)
+    settings = [*SETTINGS, f"training.epochs={task.epochs}"]
+    model = fit({name: train[name] for name in kept}, recipe=task.recipe, settings=settings, progress=True)
+    answers = [cell if isinstance(cell, str) else cell[0] for cell in train[task.answer]]
+    texts = {
+        OURS: _objects(model.predict({name: test[name] for name in task.inputs})),
+        NEAREST: _objects([answers[row] for row in task.nearest(train, test)]),
+    }
+    truth = _objects([(cell,) if isinstance(cell, str) else tuple(cell) for cell in test[task.answer]])
+    weight, groups = np.ones(len(truth)), np.asarray(test[task.group])
+    for metric in text_metrics(task.metrics):
+        for who, written in texts.items():
+            score = bootstrap(metric, written, truth, weight, groups=groups)
+            record.values[f"{metric.name}, {who}"] = [score.value]
+            record.facts[f"{metric.name}, {who}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+        paired = compare(metric, texts[OURS], texts[NEAREST], truth, weight, groups=groups)
+        record.facts[f"{metric.name}, difference"] = (
+            f"{paired.value:+.3f} ({paired.low:+.3f} to {paired.high:+.3f}), p = {paired.p_value:.2g}"
+        )
+    record.facts["rows"] = {"training and validation": len(answers), "test": len(truth)}
+    record.facts["test combinations"] = len(set(groups))
+    record.facts["training"] = f"{model.run['steps']} steps in {model.run['seconds']['training']:.0f} seconds"
+    if "kind" in test:
+        record.facts["passes by kind of mistake"] = _by_kind(texts[OURS], test)
+    return record
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        array[row] = value
+    return array
+
+
+def _by_kind(texts: np.ndarray, test: Columns) -> dict[str, str]:
+    """The share of programs that pass, for each kind of mistake."""
+    outcomes = run([Program(text, tests) for text, tests in zip(texts, test["tests"], strict=True)])
+    passed, asked = Counter[str](), Counter(test["kind"])
+    for kind, outcome in zip(test["kind"], outcomes, strict=True):
+        passed[kind] += outcome.passed
+    return {kind: f"{passed[kind]} of {asked[kind]}" for kind in sorted(asked)}
+
+
+if __name__ == "__main__":
+    load = load_average()
+    asked = sys.argv[1]
+    done = finish(measure(asked, TASKS[asked]), smallest=False, load=load)
+    done.write(RECORDS)
+    print(done.show())
