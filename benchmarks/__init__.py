@@ -29,6 +29,7 @@ STUDIES = (
     "stamps_tune",
     "write_code_screenshot",
     "write_code_repair",
+    "speech",
     "preprocessing",
     "preprocessing_clips",
 )

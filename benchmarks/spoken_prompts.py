@@ -24,7 +24,7 @@ def fetch(folder: Path) -> Path:
 
 
 def table(folder: Path) -> dict[str, list[str]]:
-    """Columns `sound` (path) and `text`, one row for each prompt that has words; sounds without words (tones, beeps,
+    """Columns `sound` (path from `folder`) and `text`, one row for each prompt that has words; sounds without words (tones, beeps,
     music: no text, or one in brackets or with a sign for what is heard) are left out."""
     (texts,) = (folder / PACKAGES[1]).rglob("core-sounds-en.txt.gz")
     sounds = next((folder / PACKAGES[0]).rglob("activated.wav")).parent
@@ -36,4 +36,5 @@ def table(folder: Path) -> dict[str, list[str]]:
             continue
         if (sounds / f"{key.strip()}.wav").is_file():
             found[key.strip()] = text
-    return {"sound": [str(sounds / f"{key}.wav") for key in found], "text": list(found.values())}
+    place = sounds.relative_to(folder)
+    return {"sound": [str(place / f"{key}.wav") for key in found], "text": list(found.values())}

@@ -1,0 +1,63 @@
+"""Speech recognition from scratch on 540 spoken prompts: CTC alone, and CTC with attention.
+
+`python -m benchmarks.speech FOLDER`: FOLDER holds the packages of the prompts, or receives them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import polymodal
+from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.spoken_prompts import fetch, table
+from polymodal.metrics.text.words import spoken
+
+RECIPES = ("speech_ctc", "speech_attention")
+SETTINGS = [
+    "inputs.sound.modality.rate=8000",
+    "data.split.group=text",
+    "data.split.test=0.26",
+    "data.split.valid=0.07",
+    "training.epochs=40",
+    "training.patience=40",
+    "training.batch=16",
+]
+
+
+def measure(folder: Path) -> Record:
+    """Train both recipes on the same rows, and score each on the same unseen texts."""
+    columns = table(fetch(folder.resolve()))
+    columns["text"] = [spoken(text) for text in columns["text"]]
+    record = Record(
+        name="speech",
+        title="Speech recognition from scratch: 24 minutes of spoken prompts",
+        method="540 prompts of one speaker at 8 kHz; about 140 whose texts no other part has are the test. Texts in "
+        "lower case without punctuation. Word error rate of the corpus with its bootstrap interval; the floor is the "
+        "most frequent training text. Whisper on the same kind of rows: benchmarks/whisper.py.",
+        unit="word error rate",
+        larger_is_better=False,
+    )
+    for name in RECIPES:
+        begun = time.perf_counter()
+        model = polymodal.fit(columns, "text", recipe=name, settings=SETTINGS, root=folder, progress=True)
+        spent = time.perf_counter() - begun
+        scores = model.metrics["test"]["text"]
+        record.values[name] = [scores["wer"]["value"]]
+        for metric in ("wer", "cer"):
+            one = scores[metric]
+            record.facts[f"{name}, {metric}"] = (
+                f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), floor {one['majority']:.3f}"
+            )
+        record.facts[f"{name}, seconds"] = round(spent)
+        record.facts[f"{name}, epochs"] = len(model.run["history"])
+    record.facts["rows"] = {name: part["rows"] for name, part in model.run["parts"].items()}
+    return record
+
+
+if __name__ == "__main__":
+    load = load_average()
+    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
+    done.write(RECORDS)
+    print(done.show())
