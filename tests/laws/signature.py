@@ -66,7 +66,7 @@ def of_network(**recipe: Any) -> str:
 def written(preparation: Preparation, prepared: PreparedTable, network: Network) -> dict[str, list[list[Written]]]:
     """The texts of every output that writes, as its task says."""
     return {
-        name: write_rows(network, preparation, name, prepared, task.options.writing, machine=Machine())  # type: ignore[attr-defined]
+        name: write_rows(network, preparation, name, prepared, task.writing, machine=Machine())  # type: ignore[attr-defined]
         for name, task in preparation.tasks.items()
         if task.writes
     }
