@@ -24,8 +24,10 @@ def fetch(folder: Path) -> Path:
 
 
 def table(folder: Path) -> dict[str, list[str]]:
-    """Columns `sound` (path from `folder`) and `text`, one row for each prompt that has words; sounds without words (tones, beeps,
-    music: no text, or one in brackets or with a sign for what is heard) are left out."""
+    """Columns `sound` (path from `folder`) and `text`, one row for each prompt that has words.
+
+    Sounds without words (tones, beeps, music: no text, or one in brackets) are left out.
+    """
     (texts,) = (folder / PACKAGES[1]).rglob("core-sounds-en.txt.gz")
     sounds = next((folder / PACKAGES[0]).rglob("activated.wav")).parent
     found: dict[str, str] = {}
