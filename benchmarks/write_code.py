@@ -15,7 +15,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -29,6 +28,7 @@ from polymodal.evaluation.paired import compare
 from polymodal.fit import fit
 from polymodal.metrics.text import text_metrics
 from polymodal.sandbox import Program, run
+from polymodal.tasks.answers import objects
 
 OURS, NEAREST = "written", "nearest training item's code"
 TEST_ROWS = 300
@@ -106,9 +106,9 @@ def measure(name: str, task: Task) -> Record:
     record = Record(
         name=f"write_code_{name}",
         title=f"Code that is written: {task.title}",
-        method=f"Generated items, trained from scratch by the recipe {task.recipe} with {task.epochs} epochs. Test items "
-        "are combinations that no training item has; intervals and tests draw whole combinations (1,000 resamples). The "
-        "floor answers with the code of the most similar training item.",
+        method=f"Generated items, trained from scratch by the recipe {task.recipe}, {task.epochs} epochs. Test items "
+        "are combinations that no training item has; intervals and tests draw whole combinations (1,000 resamples). "
+        "The floor answers with the code of the most similar training item.",
         unit="score",
         larger_is_better=True,
     )
@@ -118,10 +118,10 @@ def measure(name: str, task: Task) -> Record:
     model = fit({name: train[name] for name in kept}, recipe=task.recipe, settings=settings, progress=True)
     answers = [cell if isinstance(cell, str) else cell[0] for cell in train[task.answer]]
     texts = {
-        OURS: _objects(model.predict({name: test[name] for name in task.inputs})),
-        NEAREST: _objects([answers[row] for row in task.nearest(train, test)]),
+        OURS: objects(model.predict({name: test[name] for name in task.inputs})),
+        NEAREST: objects([answers[row] for row in task.nearest(train, test)]),
     }
-    truth = _objects([(cell,) if isinstance(cell, str) else tuple(cell) for cell in test[task.answer]])
+    truth = objects([(cell,) if isinstance(cell, str) else tuple(cell) for cell in test[task.answer]])
     weight, groups = np.ones(len(truth)), np.asarray(test[task.group])
     for metric in text_metrics(task.metrics):
         for who, written in texts.items():
@@ -138,13 +138,6 @@ def measure(name: str, task: Task) -> Record:
     if "kind" in test:
         record.facts["passes by kind of mistake"] = _by_kind(texts[OURS], test)
     return record
-
-
-def _objects(values: list[Any]) -> np.ndarray:
-    array = np.empty(len(values), dtype=object)
-    for row, value in enumerate(values):
-        array[row] = value
-    return array
 
 
 def _by_kind(texts: np.ndarray, test: Columns) -> dict[str, str]:
