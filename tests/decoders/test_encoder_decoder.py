@@ -299,3 +299,10 @@ def test_texts_longer_than_its_positions_are_refused() -> None:
     preparation, _ = prepare(columns("bart"), **made)
     with pytest.raises(RecipeError, match="has 32 positions, and start, prompt and answer need 41"):
         network_of(preparation)
+
+
+def test_training_where_nothing_learns_is_refused(tmp_path: Path) -> None:
+    data = columns("bart")
+    still = {"epochs": 1, "modality_dropout": 0}
+    with pytest.raises(RecipeError, match="epochs: 0"):
+        trained({"train": data, "valid": data}, tmp_path, **recipe("bart"), training=still)

@@ -87,7 +87,7 @@ def quick() -> Iterator[None]:
 
     def shortened(recipe: Recipe, training_rows: int) -> Recipe:
         whole = complete_schedule(recipe, training_rows)
-        short = {"epochs": 1, "precision": "fp32", "threads": 1}
+        short = {"epochs": min(1, whole.training.epochs or 0), "precision": "fp32", "threads": 1}
         return whole.model_copy(
             update={
                 "training": whole.training.model_copy(update=short),

@@ -14,7 +14,7 @@ import xxhash
 from torch import Tensor
 
 from polymodal.data.sampler import BatchSampler
-from polymodal.errors import ArtefactError, TrainingError
+from polymodal.errors import ArtefactError, RecipeError, TrainingError
 from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
@@ -154,6 +154,10 @@ class Trainer:
         hidden = hide_inputs(batch, self.options.modality_dropout)
         total, parts = self.loss(self.network(batch, hidden), batch)
         self.monitor.check_finite(total, batch)
+        if not total.requires_grad:
+            raise RecipeError(
+                "training.epochs", "nothing in this model learns: take it as it is with epochs: 0, or tune some of it"
+            )
         self.optimiser.zero_grad()
         total.backward()
         step = self.history.steps + 1
