@@ -32,4 +32,9 @@ STUDIES = (
     "speech",
     "preprocessing",
     "preprocessing_clips",
+    "captioning_scenes",
+    "captioning_stamps",
+    "multilingual_captions",
+    "translation",
+    "translation_with_image",
 )
