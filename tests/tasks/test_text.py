@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 import polymodal
+from laws.lm_checkpoints import language_model
 from laws.samples import prepare, table_of
 from polymodal.data.faults import Faults
 from polymodal.data.sample import ColumnSample
@@ -285,3 +286,62 @@ def test_a_model_without_inputs_and_an_empty_prompt_write(run: tuple[Model, Path
     bare = {**recipe(), "inputs": {}, "width": 16, "data": {"ignore": ["colour"]}, "training": {"epochs": 1}}
     language = polymodal.fit(rows(30), recipe=bare)
     assert isinstance(language.predict([{"question": ""}])[0], str)
+
+
+def pointed(count: int, seed: int) -> list[dict[str, Any]]:
+    """What is seen depends on where one was told to look, which only the history says."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        side, colours = draw.choice(["left", "right"]), [draw.choice(COLOURS) for _ in range(2)]
+        before = [{"role": "user", "content": f"look {side}"}, {"role": "assistant", "content": "yes"}]
+        row = dict(zip(["left", "right"], colours, strict=True))
+        found.append({**row, "before": before, "ask": "and now ?", "answer": row[side]})
+    return found
+
+
+def test_without_its_history_a_conversation_is_guessed() -> None:
+    def score(history: str | None) -> float:
+        task = {"prompt": None, "instruction": "{ask}", "history": history, "metrics": ["exact_match"]}
+        said = {**recipe(**task), "inputs": {"left": "category", "right": "category"}, "fusion": "concat"}
+        said["training"] |= {"epochs": 14, "modality_dropout": 0}
+        ignored = [] if history else ["data.ignore=[before]"]
+        model = polymodal.fit(pointed(300, seed=0), recipe=said, settings=ignored, test=pointed(80, seed=1))
+        return float(model.metrics["test"]["answer"]["exact_match"]["value"])
+
+    assert score("before") >= 0.95
+    assert score(None) <= 0.8
+
+
+def test_closed_answers_are_all_that_is_ever_written() -> None:
+    """An untrained model knows nothing, and can yet say nothing else."""
+    table = rows(40)
+    said = {**recipe(answers="closed"), "training": {**recipe()["training"], "epochs": 0}}
+    model = polymodal.fit(table, recipe=said)
+    known = {row["answer"] for row in table}
+    asked = rows(30, seed=6)
+    answers = model.predict(asked)
+    assert set(answers) <= known
+    freely = [texts[0].text for texts in model.generate(asked, choices=["only this"], max_tokens=20)]
+    assert set(freely) == {"only this"}
+
+
+def test_a_language_model_answers_a_conversation_by_its_template() -> None:
+    """What ends a reply is the sign of the template, before and after saving."""
+    table = [{"ask": f"a red ball {n % 3}", "answer": "two small dogs"} for n in range(12)]
+    outputs = {
+        "answer": {
+            "task": {"name": "text", "instruction": "{ask}", "prompt_tokens": 60},
+            "decoder": {"name": "causal_lm", "model": language_model("llama")},
+        }
+    }
+    said = {"inputs": {}, "outputs": outputs, "width": 16, "training": {"epochs": 1, "precision": "fp32", "threads": 1}}
+    model = polymodal.fit(table, recipe={**said, "evaluation": {"bootstrap": 0}})
+    task = model.tasks["answer"]
+    assert isinstance(task, Text)
+    assert task.codec.tokenizer.id_to_token(task.text_shape.end) == "<end_of_turn>"
+    again = Text(task.options, columns=["answer"])
+    again._tokenizer = task.codec.tokenizer.to_str()
+    again.load(json.loads(json.dumps(task.save())))
+    assert again.text_shape == task.text_shape
+    assert isinstance(model.predict({"ask": "</s> <eos>"})[0], str)

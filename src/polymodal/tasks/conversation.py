@@ -10,6 +10,7 @@ import numpy as np
 
 from polymodal.data.block import Block
 from polymodal.errors import DataError, RecipeError, nearest
+from polymodal.generation.chat import ChatTemplate
 from polymodal.generation.codec import Codec
 from polymodal.modalities.text import as_text
 from polymodal.tasks.answers import objects
@@ -165,6 +166,7 @@ class _Renderer:
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
+        self.template = None if codec.card is None else ChatTemplate(codec)
         self._known: dict[str, list[int]] = {}
 
     def __call__(self, turns: Sequence[Turn]) -> list[int]:
@@ -173,10 +175,8 @@ class _Renderer:
             DataError: the checkpoint's template refuses such a conversation.
         """
         codec = self.codec
-        if codec.card is not None:
-            from polymodal.pretrained.chat import chat_prompt
-
-            return chat_prompt(codec, turns)
+        if self.template is not None:
+            return self.template.prompt(turns)
         found: list[int] = []
         for turn in turns:
             found += [codec.role(turn.role), *self._text(turn.content)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from polymodal.data.block import Block
 from polymodal.data.sample import ColumnSample, Guess
 from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
+from polymodal.generation.chat import ChatTemplate
 from polymodal.generation.codec import SMALLEST, Codec
 from polymodal.generation.options import Writing
 from polymodal.metrics.base import Metric
@@ -152,6 +153,8 @@ class Text(Task):
         learned = [*texts.elements(), *sorted(prompts)]
         if self.options.checkpoint is not None:
             self.codec = Codec.of_checkpoint(self.options.checkpoint)
+            if isinstance(self.prompt, Conversation):
+                self.codec.end = ChatTemplate(self.codec).end()
         elif self.options.tokenizer is not None:
             self.codec = Codec.of_model(self.options.tokenizer)
         else:
@@ -278,6 +281,7 @@ class Text(Task):
     def save(self) -> dict[str, Any]:
         return {
             "codec": self.codec.save(),
+            "end": self.codec.end,
             "most": self.most,
             "chance": self._chance,
             "constant": self._constant,
@@ -287,6 +291,7 @@ class Text(Task):
 
     def load(self, state: dict[str, Any]) -> None:
         self.codec = Codec.load(self._tokenizer, state["codec"])
+        self.codec.end = state["end"]
         self.most, self._chance, self._constant = state["most"], state["chance"], state["constant"]
         self.choices, self.cut = state["choices"], state["cut"]
 
