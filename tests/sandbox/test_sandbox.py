@@ -111,7 +111,7 @@ def test_what_the_rules_allow_runs() -> None:
 
 def test_harm_is_stopped_and_disturbs_no_other() -> None:
     programs = [one for code in HARMFUL for one in (Program(code), RIGHT)]
-    outcomes = run(programs, Limits(seconds=0.2))
+    outcomes = run(programs, Limits(seconds=0.3, memory=96))
     assert [outcome.result for outcome in outcomes[::2]] == list(HARMFUL.values())
     assert {outcome.result for outcome in outcomes[1::2]} == {"passed"}
 
