@@ -1,0 +1,200 @@
+"""Models that write, from rows to texts: what is kept of tokens before changes nothing, and neither does a batch."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import polymodal
+from polymodal.errors import DataError, RecipeError
+from polymodal.generation.options import Writing
+from polymodal.model import Model
+from polymodal.training.inference import write_rows
+
+WORDS = ["red", "green", "blue", "dark", "pale", "round", "small"]
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    draw = random.Random(0)
+    found = []
+    for _ in range(count):
+        words = draw.sample(WORDS, draw.randint(1, 4))
+        found.append({"colour": words[0], "question": " ".join(words), "answer": "it is " + " and ".join(words)})
+    return found
+
+
+ROWS = rows(160)
+RECIPE = {
+    "inputs": {"colour": "category"},
+    "outputs": {"answer": {"task": {"name": "text", "prompt": "{question}:", "vocabulary": 300, "max_tokens": 40}}},
+    "width": 32,
+    "training": {"batch": 16, "precision": "fp32", "threads": 1},
+    "evaluation": {"bootstrap": 20, "singles": "none"},
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return polymodal.fit(ROWS, "answer", recipe=RECIPE, settings=["training.epochs=6"])
+
+
+@pytest.fixture(scope="module")
+def untrained() -> Model:
+    return polymodal.fit(ROWS[:40], "answer", recipe=RECIPE, settings=["training.epochs=0"])
+
+
+def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], list[float]]:
+    """The greedy answer by the loss alone: every step computes all tokens again, and takes the one that costs least."""
+    task: Any = model.tasks["answer"]
+    (block,) = model.preparation.blocks(model.open(row), polymodal.data.faults.Faults())
+    prepared = model.preparation.prepare_block(block)
+    batch = model.preparation.batch(prepared, np.arange(1))
+    (decoder,) = model.network.decoders[0]
+    (view,) = model.network.views(batch)
+    tokens: list[int] = []
+    scores = []
+    vocabulary = task.codec.vocabulary
+    many = type(view.tokens)(
+        view.tokens.features.expand(vocabulary, -1, -1),
+        view.tokens.mask.expand(vocabulary, -1),
+        view.tokens.present.expand(vocabulary),
+    )
+    wide = type(view)(view.name, many, view.pooled.expand(vocabulary, -1), view.weight.expand(vocabulary))
+    prompt = batch.prompts["answer"].expand(vocabulary, -1)
+    before = 0.0
+    while len(tokens) < steps:
+        tried = torch.cat(
+            [torch.tensor(tokens, dtype=torch.int64).expand(vocabulary, -1), torch.arange(vocabulary).unsqueeze(1)], 1
+        )
+        cost = decoder.losses(wide, prompt, tried)[:, 0]  # type: ignore[operator]
+        best = int(cost.argmin())
+        scores.append(before - float(cost[best]))
+        before = float(cost[best])
+        if best == task.codec.end:
+            break
+        tokens.append(best)
+    return tokens, scores
+
+
+def test_cached_writing_is_uncached_writing_to_the_token(model: Model) -> None:
+    for row in ROWS[:2]:
+        ((one,),) = model.generate([row], max_tokens=20)
+        with torch.inference_mode():
+            tokens, scores = uncached(model, row, 20)
+        assert one.tokens == tokens
+        assert one.token_log_probabilities == pytest.approx(scores, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"beams": 3, "samples": 2}, {"temperature": 0.7, "samples": 2}, {"regex": "it is [a-z ]{5,30}"}],
+    ids=["greedy", "beams", "draws", "held"],
+)
+def test_a_batch_of_eight_is_eight_singles(model: Model, options: dict[str, Any]) -> None:
+    together = model.generate(ROWS[:8], **options)
+    writing = Writing(**options)
+    for number, row in enumerate(ROWS[:8]):
+        (block,) = model.preparation.blocks(model.open([row]), polymodal.data.faults.Faults())
+        prepared = model.preparation.prepare_block(block)
+        (alone,) = write_rows(
+            model.network,
+            model.preparation,
+            "answer",
+            prepared,
+            writing,
+            machine=model.machine,
+            numbers=np.array([number]),
+        )
+        assert [one.tokens for one in alone] == [one.tokens for one in together[number]]
+
+
+def test_predictions_are_the_greedy_texts_and_streams_too(model: Model) -> None:
+    found = [texts[0].text for texts in model.generate(ROWS[:6])]
+    assert model.predict(ROWS[:6]) == found
+    for row, text in zip(ROWS[:3], found[:3], strict=True):
+        pieces = list(model.stream_tokens(row))
+        assert "".join(pieces) == text
+        assert len(pieces) > 1
+
+
+def test_a_stream_leaves_the_caller_as_it_was(model: Model) -> None:
+    stream = model.stream_tokens(ROWS[0])
+    next(stream)
+    assert not torch.is_inference_mode_enabled()
+    assert torch.ones(1, requires_grad=True).mul(2).requires_grad
+
+
+def test_json_of_an_untrained_model_meets_its_schema(untrained: Model) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"type": "string"}, "parts": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["colour", "parts"],
+        "additionalProperties": False,
+    }
+    for options in ({}, {"beams": 2}, {"temperature": 1.5, "samples": 2}):
+        for texts in untrained.generate(ROWS[:4], json_schema=schema, max_tokens=48, **options):
+            for one in texts:
+                read = json.loads(one.text)
+                assert set(read) == {"colour", "parts"}
+                assert isinstance(read["colour"], str)
+                assert all(isinstance(part, int) for part in read["parts"])
+    assert json.loads("".join(untrained.stream_tokens(ROWS[0], json_schema=schema, max_tokens=48)))
+
+
+def test_ten_thousand_tokens_are_written(untrained: Model) -> None:
+    """The decoder from scratch has no limit; an end that is never likely does not stop it early."""
+    ((one,),) = untrained.generate([ROWS[0]], max_tokens=10_000, regex="[a-z]{300}", repetition_penalty=1.1)
+    assert len(one.text) == 300
+    assert one.ended == "end"
+
+
+def test_a_stop_of_the_recipe_holds_for_predictions(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    again = Model.load(tmp_path)
+    task: Any = again.tasks["answer"]
+    task.options.writing = Writing(stop=[" and"])
+    stopped = again.predict(ROWS[:6])
+    assert stopped == [text.split(" and")[0] for text in model.predict(ROWS[:6])]
+    assert stopped != model.predict(ROWS[:6])
+
+
+def test_errors_name_the_key_and_come_before_any_writing(model: Model) -> None:
+    for options, message in (
+        ({"regex": "("}, r"outputs\.answer\.task\.writing\.regex: unclosed group"),
+        ({"json_schema": {"type": "x"}}, r"outputs\.answer\.task\.writing\.json_schema: Invalid type"),
+        ({"choices": ["green and blue"], "max_tokens": 1}, r"outputs\.answer\.task\.writing\.choices: the shortest"),
+        ({"beems": 3}, r"outputs\.answer\.task\.writing\.beems: .* did you mean 'beams'"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            model.generate(ROWS[:2], **options)
+        with pytest.raises(RecipeError, match=message):
+            model.stream_tokens(ROWS[0], **options)
+    with pytest.raises(DataError, match="one row is streamed at a time, and there are 2"):
+        model.stream_tokens(ROWS[:2])
+    with pytest.raises(RecipeError, match="one text is streamed"):
+        model.stream_tokens(ROWS[0], beams=2)
+
+
+def test_an_empty_prompt_and_no_rows(model: Model) -> None:
+    ((one,),) = model.generate([{"colour": "red", "question": ""}])
+    assert one.text
+    with pytest.raises(DataError, match="the table has no rows"):
+        model.generate({"colour": [], "question": []})
+
+
+def test_draws_do_not_depend_on_blocks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row numbers are those of the table, whatever the blocks that it is read in."""
+
+    def drawn(seed: int) -> list[str]:
+        return [texts[0].text for texts in model.generate(ROWS[:6], temperature=1.0, seed=seed)]
+
+    whole = drawn(0)
+    monkeypatch.setattr("polymodal.model.PREDICTION_BATCH", 2)
+    assert drawn(0) == whole
+    assert drawn(1) != whole

@@ -1,0 +1,86 @@
+"""The options of writing: each changes what is written, and what does not go together is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from generation.tables import CODEC, Table, random_table
+from polymodal.errors import RecipeError
+from polymodal.generation.loop import write
+from polymodal.generation.options import Writing, changed_writing
+
+DRAW = {"temperature": 1.0}
+#: For each option: the options around it, and two values of it that must not give the same.
+CASES: dict[str, tuple[dict[str, Any], Any, Any]] = {
+    "max_tokens": ({}, 3, 5),
+    "beams": ({}, 1, 8),
+    "length_penalty": ({"beams": 8}, 0.0, 3.0),
+    "temperature": ({}, 0.0, 1.0),
+    "top_k": (DRAW, 2, 200),
+    "top_p": (DRAW, 0.1, 1.0),
+    "min_p": (DRAW, 0.9, 0.01),
+    "repetition_penalty": ({}, 1.0, 2.0),
+    "stop": ({}, [], ["a", "e", "i", "x", " "]),
+    "samples": (DRAW, 1, 3),
+    "seed": (DRAW, 0, 1),
+    "choices": ({}, ["ab"], ["cd", "ef"]),
+    "regex": ({}, "[ab]{5}", "[0-9]{3}"),
+    "json_schema": ({}, {"type": "integer"}, {"type": "boolean"}),
+}
+
+
+def test_every_option_changes_what_is_written() -> None:
+    assert set(CASES) == set(Writing.model_fields)
+    table = random_table(4, 24, seed=0)
+    padded = table.new_full((4, CODEC.vocabulary + 1, CODEC.vocabulary + 1, CODEC.vocabulary), -9.0)
+    known = [*range(64, 88), CODEC.vocabulary]  # letters
+    for first, i in enumerate(known):
+        for second, j in enumerate(known):
+            padded[:, i, j, 64:88] = table[:, first, second]
+            padded[:, i, j, CODEC.end] = 1.0
+    for name, (around, *values) in CASES.items():
+        texts = []
+        for value in values:
+            writing = Writing(**around, **{name: value})
+            found = write(Table(padded), 4, writing, CODEC, writing.max_tokens or 8)
+            texts.append([[one.text for one in row] for row in found])
+        assert texts[0] != texts[1], name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 5}, "top_k is for draws"),
+        ({"min_p": 0.5}, "min_p is for draws"),
+        ({"beams": 2, "temperature": 0.5}, "beams search for the likeliest"),
+        ({"samples": 2}, "no more texts than beams"),
+        ({"samples": 5, "beams": 4}, "no more texts than beams"),
+        ({"length_penalty": 2.0}, "length_penalty is for beams"),
+        ({"choices": []}, "choices names no text"),
+        ({"choices": ["a"], "regex": "b"}, "one of choices, regex and json_schema"),
+        ({"regex": "b", "stop": ["x"]}, "stop would cut"),
+        ({"stop": [""]}, r"stop\.0: "),
+        ({"stop": "x"}, "stop: "),
+        ({"max_tokens": 0}, "max_tokens: "),
+        ({"temperature": -1}, "temperature: "),
+        ({"top_p": 0, **DRAW}, "top_p: "),
+        ({"top_p": 1.5, **DRAW}, "top_p: "),
+        ({"repetition_penalty": 0}, "repetition_penalty: "),
+        ({"beams": 0}, "beams: "),
+        ({"seed": -1}, "seed: "),
+        ({"beem": 4}, r"beem: there is no such key; did you mean 'beams'\?"),
+        ({"json_schema": "x"}, "json_schema: "),
+    ],
+)
+def test_what_does_not_go_together_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as raised:
+        changed_writing(Writing(), options, "outputs.caption.task.writing")
+    assert raised.value.path.startswith("outputs.caption.task.writing")
+
+
+def test_changes_are_on_top_of_the_recipe() -> None:
+    own = Writing(beams=4, length_penalty=2.0)
+    assert changed_writing(own, {"beams": 2}, "") == Writing(beams=2, length_penalty=2.0)
+    assert own.beams == 4

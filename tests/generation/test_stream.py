@@ -1,0 +1,74 @@
+"""Texts piece by piece: together they are the whole text, and no piece is ever taken back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generation.tables import CODEC, Table
+from generation.test_lines import text_table
+from polymodal.errors import RecipeError
+from polymodal.generation.codec import Codec
+from polymodal.generation.loop import write
+from polymodal.generation.options import Writing
+from polymodal.generation.stream import Decoded, stream
+
+
+def pieces(table: torch.Tensor, writing: Writing, codec: Codec = CODEC, steps: int = 60) -> list[str]:
+    found = list(stream(Table(table), writing, codec, steps))
+    ((whole,),) = write(Table(table), 1, writing, codec, steps)
+    assert "".join(found) == whole.text
+    assert all(found)
+    return found
+
+
+def test_pieces_come_one_by_one_and_characters_whole() -> None:
+    found = pieces(text_table("a猫b дё c", CODEC.vocabulary), Writing())
+    assert found == ["a", "猫", "b", " д", "ё", " c"]
+
+
+def test_what_may_be_a_stop_is_held_back() -> None:
+    assert pieces(text_table("ab<-cd<=ef", CODEC.vocabulary), Writing(stop=["<="])) == ["a", "b", "<-", "c", "d"]
+    assert pieces(text_table("ab<", CODEC.vocabulary), Writing(stop=["<="])) == ["a", "b", "<"]
+    assert pieces(text_table("abcd", CODEC.vocabulary), Writing(stop=["bc", "cx"])) == ["a"]
+
+
+def test_a_text_that_is_cut_inside_a_character_is_streamed_as_it_is_written() -> None:
+    for steps in range(1, 12):
+        pieces(text_table("a猫b дё", CODEC.vocabulary), Writing(), steps=steps)
+
+
+def test_draws_are_streamed_as_they_are_written() -> None:
+    table = torch.randn(1, 1, CODEC.vocabulary + 1, CODEC.vocabulary, generator=torch.Generator().manual_seed(0))
+    table = table.expand(-1, CODEC.vocabulary + 1, -1, -1)
+    for seed in range(30):
+        pieces(table, Writing(temperature=1.0, seed=seed, stop=["x", "ab"]), steps=40)
+
+
+def test_text_under_a_constraint_is_streamed() -> None:
+    table = torch.zeros(1, CODEC.vocabulary + 1, CODEC.vocabulary + 1, CODEC.vocabulary)
+    assert "".join(pieces(table, Writing(regex="[0-9]{3}-ab"))).endswith("-ab")
+
+
+def test_several_texts_are_not_streamed() -> None:
+    table = text_table("ab", CODEC.vocabulary)
+    for options, key in (({"beams": 2}, "beams"), ({"samples": 2, "temperature": 1.0}, "samples")):
+        with pytest.raises(RecipeError, match=f"{key}: one text is streamed"):
+            stream(Table(table), Writing(**options), CODEC, 5)
+
+
+LEARNED = Codec.learned(["the cat sat", "ёлка и кот", "猫が座った"] * 30, 340)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=30))
+def test_decoding_token_by_token_is_decoding_at_once(text: str) -> None:
+    (tokens,) = LEARNED.encode([text])
+    decoded, before = Decoded(LEARNED), ""
+    for token in tokens:
+        now = decoded.with_token(token)
+        assert now.startswith(before)
+        before = now
+    assert before == LEARNED.tokenizer.decode(tokens)
