@@ -94,6 +94,18 @@ def test_a_saved_model_writes_the_same(run: tuple[Model, Path]) -> None:
     assert Model.load(folder).predict(asked) == model.predict(asked)
 
 
+def test_the_report_shows_written_texts_with_what_was_asked(run: tuple[Model, Path]) -> None:
+    report = (run[1] / "report.html").read_text()
+    shown = report.split("What it writes</h3>")[1].split("<h3>")[0]
+    assert shown.count("<article>") == 6
+    assert shown.count("<dt>question</dt>") == 6
+    assert "as it should be" in shown
+    card = (run[1] / "README.md").read_text()
+    assert "texts of at most 20 tokens" in card
+    assert "`generate`" in card
+    assert "`predict_proba`" not in card
+
+
 def test_a_prompt_that_is_too_long_gives_no_answer_in_any_output(run: tuple[Model, Path], tmp_path: Path) -> None:
     model, _ = run
     asked = [{"colour": "red", "question": "what " * 60}, {"colour": "red", "question": "what"}]
@@ -277,14 +289,16 @@ def test_options_that_do_not_fit_the_table_are_refused(options: dict[str, Any], 
     assert caught.value.path == path
 
 
-def test_a_model_without_inputs_and_an_empty_prompt_write(run: tuple[Model, Path]) -> None:
+def test_a_model_without_inputs_and_an_empty_prompt_write(run: tuple[Model, Path], tmp_path: Path) -> None:
     model, _ = run
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         answers = model.predict([{"colour": None, "question": None}, {"colour": "", "question": ""}])
     assert all(isinstance(answer, str) for answer in answers)
     bare = {**recipe(), "inputs": {}, "width": 16, "data": {"ignore": ["colour"]}, "training": {"epochs": 1}}
-    language = polymodal.fit(rows(30), recipe=bare)
+    language = polymodal.fit(rows(30), recipe=bare, out=tmp_path / "language")
+    assert "From question." in (tmp_path / "language" / "report.html").read_text()
+    assert "'question': 'some text'" in (tmp_path / "language" / "README.md").read_text()
     assert isinstance(language.predict([{"question": ""}])[0], str)
 
 
