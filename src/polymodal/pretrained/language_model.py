@@ -14,6 +14,7 @@ from polymodal.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.key_values import KeyValues
+from polymodal.pretrained.packed import Packed
 
 #: What is added to the score of a key that may not be read; finite in every number format.
 NEVER = -1e30
@@ -48,6 +49,7 @@ class LanguageModel(Backbone):
             raise RecipeError("model", f"{card.model} has layers of {other}; full and sliding attention are known")
         if "position_ids" not in inspect.signature(self.base.forward).parameters:
             raise RecipeError("model", f"{card.model}, a {config.model_type}, takes no positions of its tokens")
+        self.packed = Packed(self.model)
         self.mixed = SLIDING in kinds
         window = getattr(config, "sliding_window", None)
         self.window: int | None = window if self.mixed or not kinds else None
