@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from laws.checkpoints import checkpoint
+from laws.lm_checkpoints import language_model
 from laws.samples import sounds
 from laws.seq2seq_checkpoints import seq2seq_checkpoint
 from polymodal.data.synthetic import Columns, mixed
@@ -87,6 +88,7 @@ def posts(rows: int) -> Columns:
 #: By recipe: a maker of a small table of so many rows, and settings beside `QUICK`. A new recipe needs one line here.
 RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "caption_cnn_transformer": (captions, []),
+    "caption_language_model": (captions, [TINY_IMAGES, f"outputs.caption.decoder.model={language_model()}"]),
     "caption_multilingual": (multilingual_captions, [TINY_IMAGES]),
     "caption_vgg16_lstm": (captions, ["inputs.image.encoder.scale=0.0625"]),
     "caption_vit": (captions, []),
@@ -95,6 +97,7 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "code_repair": (lambda rows: repairs(rows, seed=0), []),
     "code_tests": (lambda rows: suites(rows, seed=0), []),
     "easy_vqa": (questions, []),
+    "language_model": (lambda rows: {"text": documents(rows)["document"]}, ["outputs.text.task.vocabulary=300"]),
     "screenshot_to_code": (lambda rows: pages(rows, seed=0), []),
     "sentiment_text_image": (posts, [f"inputs.text.encoder.model={checkpoint('text')}", TINY_IMAGES]),
     "speech_attention": (speech, ["inputs.sound.modality.seconds=2"]),
@@ -123,7 +126,7 @@ def test_a_recipe_trains_and_answers(name: str) -> None:
     model = fit(columns, recipe=name, settings=[*QUICK, *settings])
     (output,) = model.recipe.outputs
     asked = {column: cells[:3] for column, cells in columns.items() if column != output}
-    answers: list[Any] = model.predict(asked)
+    answers: list[Any] = model.predict(asked or {"row": [0, 1, 2]})  # a language model reads nothing of a row
     assert len(answers) == 3
     assert all(isinstance(answer, str) for answer in answers)
     assert model.run["steps"] >= 2 or model.recipe.training.epochs == 0

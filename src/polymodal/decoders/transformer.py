@@ -71,7 +71,7 @@ class TransformerWriter(Writer):
             raise RecipeError("heads", f"{options.heads} heads do not divide the width {width}")
         self.options, self.width, self.share = options, width, options.ctc
         self.embedding = nn.Embedding(self.text.vocabulary, width)
-        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        nn.init.normal_(self.embedding.weight, std=0.5 * width**-0.5)  # larger, a token begins by repeating itself
         self.blocks = nn.ModuleList(CausalBlock(width, options.heads, options.dropout) for _ in range(options.layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(options.dropout)
         self.frames = Frames(width, self.text.vocabulary, 1) if options.ctc else None
