@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from laws.tiny import settled
+
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
     "naïve café — it's 3,14 €!",
@@ -38,7 +40,7 @@ def text_checkpoint(kind: str) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         KINDS[kind](folder)
-    return str(folder)
+    return settled(folder, f"text-{kind}")
 
 
 def _trained(model: Any, before: Any, trainer: Any) -> dict[str, Any]:

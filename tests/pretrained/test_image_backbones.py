@@ -15,6 +15,7 @@ import torch
 import transformers
 from PIL import Image as Pillow
 
+from laws.tiny import settled
 from polymodal.data.block import Block
 from polymodal.data.faults import Faults
 from polymodal.encoders.pretrained_image import PretrainedImage
@@ -117,7 +118,7 @@ def made(kind: str) -> str:
                 buffer.add_(0.3 * torch.rand_like(buffer))
     model.save_pretrained(folder)
     processor(kind).save_pretrained(folder)
-    return str(folder)
+    return settled(folder, f"image-{kind}")
 
 
 def pictures(count: int = 3) -> list[Pillow.Image]:

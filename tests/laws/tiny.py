@@ -1,0 +1,21 @@
+"""Where tiny checkpoints lie: under one path in every process of a test run, so that tests have one name in all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import gettempdir
+
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+
+
+def settled(made: Path, name: str) -> str:
+    """The folder of the checkpoint `name` that was made in the folder `made`; the first process to end makes it."""
+    place = Path(gettempdir()) / f"polymodal-tests-{RUN}" / name
+    place.parent.mkdir(exist_ok=True)
+    try:
+        made.rename(place)
+    except OSError:
+        shutil.rmtree(made)
+    return str(place)
