@@ -93,7 +93,8 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
         def step(trial: Any) -> None:
             batch = preparation.batch(prepared, rows, augment=True)
             total, _ = loss(trial(batch), batch)
-            total.backward()
+            if total.requires_grad:
+                total.backward()
             trial.zero_grad()
 
         machine = choose(recipe.training, network, step, None)

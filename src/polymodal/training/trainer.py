@@ -245,7 +245,8 @@ class Trainer:
         batch = self.preparation.batch(self.train.prepared, self.batches[0])
         network.train()
         total, _ = self.loss(network(batch), batch)
-        total.backward()
+        if total.requires_grad:  # else nothing learns
+            total.backward()
         network.zero_grad()
 
     def _save(self) -> None:
