@@ -1,0 +1,213 @@
+"""Speech recognition by a pretrained Whisper tiny.en: as it is, beside transformers' own, and fine-tuned.
+
+Data: Debian's `asterisk-core-sounds-en` and `asterisk-core-sounds-en-wav` (CC-BY-SA, not redistributed here): prompts
+of a telephone exchange, one speaker, 8 kHz, with their texts. Prompts whose text tells a noise in brackets are left
+out. 400 prompts train, the others test; no text is on both sides.
+
+    python -m benchmarks.whisper FOLDER      # FOLDER: the unpacked packages, or where to unpack them
+"""
+
+from __future__ import annotations
+
+import gzip
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from benchmarks.record import RECORDS, Record, finish, load_average
+from polymodal.evaluation.intervals import percentiles, resamples
+from polymodal.evaluation.paired import compare
+from polymodal.experiment import prepare_experiment, score_model, train_model
+from polymodal.fit import plan_fit
+from polymodal.folders import media_folder, scratch
+from polymodal.metrics.base import Metric
+from polymodal.metrics.text.catalogue import text_metrics
+from polymodal.pretrained.source import read_card, weights_folder
+from polymodal.progress import Progress
+from polymodal.tasks.answers import objects
+
+PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
+MODEL = "starter/whisper-tiny.en"
+TRAIN, VALID = 400, 40
+RECIPE: dict[str, Any] = {
+    "inputs": {
+        "sound": {
+            "modality": {"name": "audio", "seconds": 30},
+            "encoder": {"name": "pretrained_audio", "model": MODEL, "tokens": None},
+        },
+    },
+    "fusion": "concat",
+    "outputs": {
+        "text": {
+            "task": {"name": "text", "max_tokens": 224, "metrics": ["wer", "cer"]},
+            "decoder": {"name": "encoder_decoder", "model": MODEL},
+        }
+    },
+    "training": {"epochs": 0, "modality_dropout": 0},
+    "evaluation": {"singles": "none"},
+}
+TUNED = {"tune": "full", "rate": 0.03}
+EPOCHS, BATCH = 3, 16
+#: Test prompts that transformers transcribes as well.
+COMPARED = 40
+
+
+def fetch(folder: Path) -> tuple[Path, Path]:
+    """The list of texts and the folder of sounds below `folder`, unpacked from Debian's packages if need be."""
+    for package in PACKAGES:
+        place = folder / package
+        if not place.is_dir():
+            with tempfile.TemporaryDirectory() as name:
+                subprocess.run(["apt-get", "download", package], cwd=name, check=True)
+                (file,) = Path(name).glob("*.deb")
+                subprocess.run(["dpkg-deb", "-x", str(file), str(place)], check=True)
+    texts, sounds = folder / PACKAGES[0] / "usr/share/doc", folder / PACKAGES[1] / "usr/share/asterisk/sounds"
+    return next(texts.glob("*/core-sounds-en.txt.gz")), next(sounds.iterdir())
+
+
+def prompts(texts: Path, sounds: Path) -> list[dict[str, str]]:
+    """Rows of `sound` (path) and `text`."""
+    rows = []
+    for line in gzip.decompress(texts.read_bytes()).decode().splitlines():
+        key, _, text = line.partition(": ")
+        file = sounds / f"{key}.wav"
+        if text.strip() and not line.startswith(";") and "[" not in text and file.is_file():
+            rows.append({"sound": file.relative_to(sounds).as_posix(), "text": text.strip()})
+    return rows
+
+
+def parts(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], ...]:
+    """Rows for training, validation (of the 400) and test; rows of one text stay together."""
+    texts = sorted({row["text"].lower() for row in rows})
+    random.Random(0).shuffle(texts)
+    place = {text: number for number, text in enumerate(texts)}
+    ordered = sorted(rows, key=lambda row: place[row["text"].lower()])
+    cuts = []
+    for wanted in (VALID, TRAIN):
+        while ordered[wanted]["text"].lower() == ordered[wanted - 1]["text"].lower():
+            wanted += 1
+        cuts.append(wanted)
+    return ordered[cuts[0] : cuts[1]], ordered[: cuts[0]], ordered[cuts[1] :]
+
+
+def written(recipe: dict[str, Any], split: tuple[list[dict[str, str]], ...], sounds: Path) -> tuple[list[Any], float]:
+    """The tokens that a model of this recipe writes for the test part, and the seconds of its training."""
+    train, valid, test = split
+    plan, rows = plan_fit(train, recipe=recipe, valid=valid, test=test, root=sounds)
+    silent = Progress(False)
+    with scratch() as folder:
+        experiment = prepare_experiment(plan.recipe, rows, folder=folder, cache=media_folder(), progress=silent)
+        started = time.monotonic()
+        model = train_model(experiment, progress=silent)
+        seconds = time.monotonic() - started
+        score_model(experiment, model, memory=None, progress=silent)
+        found = experiment.decisions["test"]["text"].values.tolist()
+    return [[token for token in row if token >= 0] for row in found], seconds
+
+
+def by_transformers(rows: list[dict[str, str]], sounds: Path, batch: int = 10) -> list[list[int]]:
+    """Tokens by transformers' own feature extractor, network and `generate`."""
+    import soundfile
+    import soxr
+    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+    folder = weights_folder(read_card(MODEL, "audio"))
+    network: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    network.eval()
+    extract = WhisperFeatureExtractor.from_pretrained(folder)
+    tokens: list[list[int]] = []
+    for start in range(0, len(rows), batch):
+        waves = []
+        for row in rows[start : start + batch]:
+            wave, rate = soundfile.read(sounds / row["sound"], dtype="float32")
+            waves.append(soxr.resample(wave, rate, 16_000))
+        features = extract(waves, sampling_rate=16_000, return_tensors="pt").input_features
+        with torch.inference_mode():
+            found = network.generate(input_features=features, max_new_tokens=224).tolist()
+        tokens += [[token for token in one if token < network.config.eos_token_id] for one in found]
+    return tokens
+
+
+def whispers_own(texts: list[str]) -> list[str]:
+    """Texts as Whisper's authors compare them: numbers as digits, contractions in full, no fillers."""
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    normalise: Any = EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
+    return [normalise(text) for text in texts]
+
+
+def rate(wer: Metric, texts: list[str], truth: np.ndarray) -> str:
+    """The word error rate with its interval over rows."""
+    score = wer.weighted(objects(texts), truth)
+    ones = np.ones(len(texts))
+    low, high = percentiles(np.array([score(ones * drawn) for drawn in resamples(len(texts), 1000, 0)]), 0.95)
+    return f"{score(ones):.4f} [{low:.4f}, {high:.4f}]"
+
+
+def run(folder: Path) -> Record:
+    texts, sounds = fetch(folder)
+    rows = prompts(texts, sounds)
+    split = parts(rows)
+    train, _, test = split
+    record = Record(
+        name="whisper",
+        title="Whisper tiny.en on telephone prompts: word error rate",
+        method=(
+            f"{len(rows)} prompts, {len(train)} train, {len(split[1])} choose the epoch, {len(test)} test, no text on "
+            "both sides; greedy. Word error rate of lower-case words without punctuation (metric `wer`); beside it "
+            "that of texts in the normal form of Whisper's authors, in which numbers are digits. Intervals and the "
+            "paired test: 1,000 resamples of prompts."
+        ),
+        unit="word error rate",
+        larger_is_better=False,
+    )
+    wer = text_metrics(["wer"])[0]
+    truth = objects([(row["text"],) for row in test])
+    normal = objects([(text,) for text in whispers_own([row["text"] for row in test])])
+    tokenizer = Tokenizer.from_file(str(weights_folder(read_card(MODEL, "audio")) / "tokenizer.json"))
+    texts_of: dict[str, list[str]] = {}
+
+    def tell(name: str, tokens: list[list[int]]) -> None:
+        found = texts_of[name] = [text.strip() for text in tokenizer.decode_batch(tokens)]
+        record.values[name] = [wer.score(objects(found), truth[: len(found)], np.ones(len(found)))]
+        by_words = rate(wer, found, truth[: len(found)])
+        record.facts[name] = (
+            f"{by_words}; in Whisper's normal form {rate(wer, whispers_own(found), normal[: len(found)])}"
+        )
+        print(name, record.facts[name], flush=True)
+
+    tokens, _ = written(RECIPE, split, sounds)
+    tell("as it is", tokens)
+    text = {**RECIPE["outputs"]["text"], "decoder": {**RECIPE["outputs"]["text"]["decoder"], **TUNED}}
+    training = {**RECIPE["training"], "epochs": EPOCHS, "batch": BATCH}
+    tuned, seconds = written({**RECIPE, "outputs": {"text": text}, "training": training}, split, sounds)
+    record.facts["seconds of fine-tuning"] = round(seconds)
+    tell("fine-tuned", tuned)
+    ones = np.ones(len(test))
+    forms: list[tuple[str, Any, np.ndarray]] = [("", list, truth), (" in Whisper's normal form", whispers_own, normal)]
+    for name, form, right in forms:
+        one, other = (objects(form(texts_of[key])) for key in ("fine-tuned", "as it is"))
+        better = compare(wer, one, other, right, ones)
+        said = f"{better.value:+.4f} [{better.low:+.4f}, {better.high:+.4f}], p = {better.p_value:.3g}"
+        record.facts[f"fine-tuned minus as it is{name}, paired"] = said
+        print(name, said, flush=True)
+    theirs = by_transformers(test[:COMPARED], sounds)
+    equal = sum(one == other for one, other in zip(tokens, theirs, strict=False))
+    record.facts["as transformers writes"] = f"all tokens of {equal} of {len(theirs)} prompts"
+    record.compare("fine-tuned", "as it is")
+    return record
+
+
+if __name__ == "__main__":
+    before = load_average()
+    done = finish(run(Path(sys.argv[1])), smallest=False, load=before)
+    done.write(RECORDS)
+    print(done.show())
