@@ -88,7 +88,10 @@ def posts(rows: int) -> Columns:
 #: By recipe: a maker of a small table of so many rows, and settings beside `QUICK`. A new recipe needs one line here.
 RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "caption_cnn_transformer": (captions, []),
-    "caption_language_model": (captions, [TINY_IMAGES, f"outputs.caption.decoder.model={language_model()}"]),
+    "caption_language_model": (
+        captions,
+        [TINY_IMAGES, f"outputs.caption.decoder.model={language_model()}", "outputs.caption.task.max_tokens=60"],
+    ),
     "caption_multilingual": (multilingual_captions, [TINY_IMAGES]),
     "caption_vgg16_lstm": (captions, ["inputs.image.encoder.scale=0.0625"]),
     "caption_vit": (captions, []),
