@@ -32,6 +32,7 @@ STUDIES = (
     "write_code_screenshot",
     "write_code_repair",
     "speech",
+    "whisper",
     "preprocessing",
     "preprocessing_clips",
     "captioning_scenes",
