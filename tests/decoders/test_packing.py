@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polymodal.decoders import transformer
-from polymodal.decoders.packing import pack, saved
+from polymodal.decoders.packing import Lines, pack
 from polymodal.decoders.transformer import TransformerWriter
 from polymodal.fusion.nothing import Nothing
 from polymodal.tokens import OutputShape, TextShape, Tokens, View
@@ -29,6 +29,7 @@ LENGTHS = [3, 9, 1, 4, 2, 2, 8, 5]
 def test_every_row_lies_whole_in_one_line_and_sees_itself_alone() -> None:
     tokens = ragged(LENGTHS)
     lines = pack(tokens)
+    assert lines is not None
     assert len(lines.tokens) == 4  # 9, 8 + 1, 5 + 4, 3 + 2 + 2: the fewest for 34 tokens in lines of 9
     for row, length in enumerate(LENGTHS):
         line, start = int(lines.line[row]), int(lines.start[row])
@@ -44,9 +45,10 @@ def test_every_row_lies_whole_in_one_line_and_sees_itself_alone() -> None:
     assert lines.attend.any(2).all()  # also of padding, or a softmax would be empty
 
 
-def test_what_packing_saves() -> None:
-    assert saved(torch.tensor([4, 4])) == 0
-    assert saved(torch.tensor([4, 1, 1, 2])) == pytest.approx(0.5)
+def test_rows_that_hardly_save_a_line_are_left_as_they_are() -> None:
+    assert pack(ragged([4, 4, 3]), worth=0.2) is None
+    assert pack(ragged([4, 1, 1, 2, 4]), worth=0.2) is not None  # three lines
+    assert pack(ragged([4, 1, 1, 2, 4]), worth=0.5) is None
 
 
 def language_model(rows: int) -> View:
@@ -74,8 +76,13 @@ def test_packed_losses_and_gradients_equal_unpacked_ones(
     answer[4] = -1
     prompt = ragged([2, 0, 5, 1, 1, 3, 0, 4], seed=1) if prompted else answer.new_zeros(len(LENGTHS), 0)
     view = view_of(len(LENGTHS))
-    calls: list[int] = []
-    monkeypatch.setattr(transformer, "pack", lambda tokens: calls.append(len(tokens)) or pack(tokens))
+    packed_lines: list[Lines | None] = []
+
+    def watched(tokens: Tensor, worth: float) -> Lines | None:
+        packed_lines.append(pack(tokens, worth))
+        return packed_lines[-1]
+
+    monkeypatch.setattr(transformer, "pack", watched)
     found = []
     for worth in (0.0, 1.0):
         monkeypatch.setattr(transformer, "WORTH_PACKING", worth)
@@ -84,7 +91,7 @@ def test_packed_losses_and_gradients_equal_unpacked_ones(
         losses[:, 0].sum().backward(retain_graph=True)
         gradients = {name: p.grad.clone() for name, p in writer.named_parameters() if p.grad is not None}
         found.append((losses.detach(), gradients))
-    assert calls == [len(LENGTHS)]
+    assert [lines is not None for lines in packed_lines] == [True, False]
     (packed, packed_gradients), (plain, gradients) = found
     torch.testing.assert_close(packed, plain, atol=1e-5, rtol=1e-5)
     assert packed_gradients.keys() == gradients.keys()

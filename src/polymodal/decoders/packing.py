@@ -26,14 +26,9 @@ class Lines:
     start: Tensor
 
 
-def saved(lengths: Tensor) -> float:
-    """The share of places that packing rows of these lengths `[rows]` can leave out at the most."""
-    padded = len(lengths) * int(lengths.max())
-    return 1 - int(lengths.sum()) / padded if padded else 0.0
-
-
-def pack(tokens: Tensor) -> Lines:
-    """Rows `[rows, length]` int64, padded with -1 behind, in lines of the longest row's length.
+def pack(tokens: Tensor, worth: float = 0.0) -> Lines | None:
+    """Rows `[rows, length]` int64, padded with -1 behind, in lines of the longest row's length; None where that saves
+    less than the share `worth` of the lines, as where all rows are about as long.
 
     First fit decreasing: from the longest row down, each goes into the first line that has room.
     """
@@ -41,6 +36,8 @@ def pack(tokens: Tensor) -> Lines:
     lengths = real.sum(1)
     longest = int(lengths.max())
     line, start, filled = _first_fit(lengths.tolist(), longest)
+    if len(filled) > (1 - worth) * len(tokens):
+        return None
     lines, starts = (torch.tensor(one, device=tokens.device) for one in (line, start))
 
     row, column = real.nonzero(as_tuple=True)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from polymodal.decoders.ctc import Frames
 from polymodal.decoders.ctc_prefix import PrefixDraft
 from polymodal.decoders.mixture import Agreement
-from polymodal.decoders.packing import pack, saved
+from polymodal.decoders.packing import pack
 from polymodal.decoders.start import take_over
 from polymodal.decoders.writer import Draft, Writer, WriterOptions, before_answer, joined, memory
 from polymodal.errors import RecipeError
@@ -23,7 +23,7 @@ from polymodal.recipe.options import sized
 from polymodal.registry import register
 from polymodal.tokens import OutputShape, View
 
-#: Rows are packed where that leaves out this share of the places, or more.
+#: Rows are packed where that saves this share of the lines, or more.
 WORTH_PACKING = 0.2
 
 
@@ -92,8 +92,8 @@ class TransformerWriter(Writer):
         tokens = tokens[:, : max(1, tokens.shape[1] - 1)]  # nothing follows the last
         features, mask = memory(view)
         row, place = before_answer(start, answer)
-        if features.shape[1] == 1 and saved((tokens >= 0).sum(1)) > WORTH_PACKING:
-            lines = pack(tokens)
+        lines = pack(tokens, WORTH_PACKING) if features.shape[1] == 1 else None
+        if lines is not None:
             states = self._embedded(lines.tokens, lines.place)
             for block in self._blocks:
                 states = block(states, features, mask, attend=lines.attend, owner=lines.owner)
