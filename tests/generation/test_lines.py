@@ -88,6 +88,19 @@ def test_what_may_be_drawn_is_exact() -> None:
     assert kept(top_k=4, min_p=0.49) == [0, 1, 2]
 
 
+def test_top_p_over_many_tokens_is_the_fewest_that_reach_it() -> None:
+    logits = torch.randn(3, 5000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.1], [2.0], [8.0]])
+    share = logits.softmax(-1)
+    for p in (0.2, 0.9, 0.999):
+        found = probabilities(logits, Writing(temperature=1.0, top_p=p))
+        for row in range(3):
+            ordered = share[row].sort(descending=True).values
+            needed = int((ordered.double().cumsum(0) < p).sum()) + 1
+            assert abs(int((found[row] > 0).sum()) - needed) <= 1  # sums of so many numbers round
+            assert float(found[row].sum()) == pytest.approx(1, abs=1e-4)
+            assert float(share[row][found[row] > 0].sum()) >= p - 1e-4
+
+
 def test_a_low_temperature_is_greedy_and_nothing_overflows() -> None:
     table = random_table(6, 4, seed=8, spread=50.0)
     greedy = write(Table(table), 6, Writing(), SMALL, 6)

@@ -32,15 +32,27 @@ def probabilities(logits: Tensor, writing: Writing) -> Tensor:
     """
     share = ((logits - logits.amax(1, keepdim=True)) / writing.temperature).softmax(-1)
     if writing.top_k is not None and writing.top_k < share.shape[1]:
-        kept, place = share.topk(writing.top_k, dim=1)
-        share = _whole(torch.zeros_like(share).scatter(1, place, kept))
-    if writing.top_p is not None and writing.top_p < 1:
-        ordered, place = share.sort(dim=1, descending=True, stable=True)
-        before = ordered.cumsum(1) - ordered
-        share = _whole(torch.zeros_like(share).scatter(1, place, ordered * (before < writing.top_p)))
+        likeliest, place = share.topk(writing.top_k, dim=1)
+        likeliest = _whole(likeliest)
+    elif writing.top_p is not None and writing.top_p < 1:
+        likeliest, place = _reaching(share, writing.top_p)
+    else:
+        likeliest, place = share, None
+    if writing.top_p is not None and place is not None:
+        likeliest = _whole(likeliest * (likeliest.cumsum(1) - likeliest < writing.top_p))
     if writing.min_p is not None:
-        share = _whole(share * (share >= writing.min_p * share.amax(1, keepdim=True)))
-    return share
+        likeliest = _whole(likeliest * (likeliest >= writing.min_p * likeliest.amax(1, keepdim=True)))
+    return likeliest if place is None else torch.zeros_like(share).scatter(1, place, likeliest)
+
+
+def _reaching(share: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """The likeliest tokens in order, as many as reach the sum `p` in every row, and their places."""
+    most = 256
+    while True:
+        likeliest, place = share.topk(min(most, share.shape[1]), dim=1)
+        if most >= share.shape[1] or bool((likeliest.sum(1) >= p).all()):
+            return likeliest, place
+        most *= 8
 
 
 def _whole(share: Tensor) -> Tensor:
