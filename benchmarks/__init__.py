@@ -21,6 +21,7 @@ BENCHMARKS = (
 #: Measurements that are run by themselves, since they need data or long: `python -m benchmarks.NAME`.
 STUDIES = (
     "vqa_written",
+    "dialogue",
     "series_archive",
     "planted_senses",
     "real_clips",

@@ -26,7 +26,7 @@ COUNTS = ("one", "two", "three")
 SECOND, THIRD = "how many of those are there?", "and how many others?"
 
 
-def dialogues(scenes: int, seed: int, size: int = 48) -> Columns:
+def dialogues(scenes: int, seed: int, size: int = 64) -> Columns:
     """Three rows for each scene, one for each turn: `image` (PIL, `size` x `size`, the same in the three rows),
     `history` (what was said before: records of `role` and `content`), `question`, `answer`, and the number of the
     `scene`."""
