@@ -49,7 +49,7 @@ RECIPE: dict[str, Any] = {
     "training": {"batch": 32, "modality_dropout": 0, "learning_rate": 1e-3},
     "evaluation": {"singles": "none"},
 }
-SCENES = {"train": 4000, "valid": 300, "test": 600}
+SCENES = {"train": 3000, "valid": 300, "test": 600}
 FOLDS = 5
 METHOD = (
     "Frozen EfficientNet-lite0 features of 7 x 7 places, and two layers that attend to them and write the likeliest "

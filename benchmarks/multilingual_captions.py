@@ -21,7 +21,6 @@ from polymodal.metrics.text import text_metrics
 #: Names of the languages and how a stamp's text file marks their lines; English is the first line.
 LANGUAGES = {"English": "", "Russian": "ru", "French": "fr", "German": "de", "Spanish": "es", "Chinese": "zh_CN"}
 SETTINGS = ["training.epochs=12", "training.batch=32", "training.learning_rate=1e-3", "width=128"]
-SETTINGS += ["fusion={name: concat, layers: 0}"]
 
 
 def captions(stamps: Path) -> Columns:

@@ -168,9 +168,9 @@ def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
     record = Record(
         name="translation_with_image",
         title="Translation with a picture beside the text: words that only it decides",
-        method=f"Generated sentences, {rows} to train; into German or Russian, as the prompt says. Half of them are about "
-        "a crane or a seal, each as often an animal as a thing, which the picture tells by its shape. Share of sentences "
-        "that are right in every letter.",
+        method=f"Generated sentences, {rows} to train; into German or Russian, as the prompt says. Half of them are "
+        "about a crane or a seal, each as often an animal as a thing, which the picture tells by its shape. Share of "
+        "sentences that are right in every letter.",
         unit="exact match",
         larger_is_better=True,
     )

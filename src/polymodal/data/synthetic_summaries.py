@@ -1,4 +1,4 @@
-"""Small generated clips of a few scenes, and a sentence that tells them: `a red circle, then a blue square.`"""
+"""Small generated clips of a few scenes, and a sentence that tells them: `a red circle, then a blue bar.`"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRAME_MILLISECONDS = 100
 #: Frames of the shortest and the longest scene.
 SCENE = (8, 14)
 _COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
-_SHAPES = ("circle", "square")
+_SHAPES = ("circle", "bar")
 _GROUNDS = (20, 130, 240)
 
 
@@ -44,15 +44,17 @@ def summarised_clips(rows: int, seed: int, scenes: int = 3) -> Columns:
 
 
 def _scene(ground: int, colour: str, shape: str, generator: np.random.Generator) -> list[Image.Image]:
-    side = int(generator.integers(9, 14))
+    side = int(generator.integers(14, 21))
     places = generator.integers(1, SIDE - side, (2, 2))
     frames = []
     for share in np.linspace(0, 1, int(generator.integers(SCENE[0], SCENE[1] + 1))):
         left, top = np.rint((1 - share) * places[0] + share * places[1]).astype(int).tolist()
         frame = Image.new("RGB", (SIDE, SIDE), (ground, ground, ground))
         draw = ImageDraw.Draw(frame)
-        figure = draw.ellipse if shape == "circle" else draw.rectangle
-        figure((left, top, left + side - 1, top + side - 1), fill=_COLOURS[colour])
+        if shape == "circle":
+            draw.ellipse((left, top, left + side - 1, top + side - 1), fill=_COLOURS[colour])
+        else:
+            draw.rectangle((left, top + side // 3, left + side - 1, top + 2 * side // 3), fill=_COLOURS[colour])
         frames.append(frame)
     return frames
 
