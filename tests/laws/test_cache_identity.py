@@ -141,7 +141,7 @@ def fitted(kind: str, name: str, change: dict[int, Any] | None, folder: Path) ->
         columns[column] = [(change or {}).get(row, cell) for row, cell in enumerate(columns[column])]
     recipe = Recipe(
         inputs={"x": {"modality": complete(name if kind == "modality" else "number"), "columns": read}},
-        outputs={"target": name if kind == "task" else "regress"},
+        outputs={"target": {"task": complete(name) if kind == "task" else "regress"}},
     )
     table = table_of(columns)
     plan = complete_schedule(make_plan(table, recipe).recipe, 8)
@@ -154,15 +154,16 @@ def fitted(kind: str, name: str, change: dict[int, Any] | None, folder: Path) ->
     return (state, files, found.preparation.shapes()), digest(batch)
 
 
-def complete(modality: str) -> dict[str, Any]:
-    """Options that leave nothing to be told from a sample of the whole table (plans may look at all rows)."""
+def complete(name: str) -> dict[str, Any]:
+    """Options of a modality or task that leave nothing to be told from a sample of the whole table (plans may look at
+    all rows), and by which nothing is cut, which is counted over all rows."""
     said: dict[str, dict[str, Any]] = {
-        "text": {"max_tokens": 16},
+        "text": {"max_tokens": 64},
         "image": {"pixels": 32},
         "audio": {"seconds": 0.5},
         "series": {"layout": "steps_first", "channels": 2, "steps": 32},
     }
-    return {"name": modality, **said.get(modality, {})}
+    return {"name": name, **said.get(name, {})}
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ("modality", "task") for name in components(kind)])
