@@ -359,3 +359,16 @@ def test_a_language_model_answers_a_conversation_by_its_template() -> None:
     again.load(json.loads(json.dumps(task.save())))
     assert again.text_shape == task.text_shape
     assert isinstance(model.predict({"ask": "</s> <eos>"})[0], str)
+
+
+def test_a_prompt_leaves_room_for_the_answer_among_the_positions_of_a_checkpoint() -> None:
+    """The tiny model has 128 positions: one for the begin token, and those of the longest answer, are kept free."""
+    columns = {"ask": ["a red ball", "a " * 300], "answer": ["two small dogs", "the sea"]}
+    task, _, (value, present), faults = task_of(
+        {name: cells * 4 for name, cells in columns.items()}, prompt="{ask}", checkpoint=language_model("llama")
+    )
+    room = 128 - 1 - task.most
+    assert task.text_shape.prompt == task.prompt_tokens == room
+    assert {one.reason.split("; ")[1] for one in faults.found} == {f"at most {room} are read"}
+    assert present.all()
+    assert [len(answer.ids) == 0 for answer in value] == [False, True] * 4

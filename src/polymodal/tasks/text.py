@@ -20,6 +20,7 @@ from polymodal.generation.codec import SMALLEST, Codec
 from polymodal.generation.options import Writing
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalogue import TEXT_METRICS, text_metrics
+from polymodal.modalities.checkpoint_text import position_limit
 from polymodal.recipe.options import Sized, sized
 from polymodal.registry import register
 from polymodal.tasks.answers import Answer, objects, padded, read_references
@@ -76,7 +77,8 @@ class Text(Task):
         system: str | None = None
         """What the conversation begins with: a text, perhaps with the names of columns in braces."""
         prompt_tokens: int = Field(default=512, ge=1, le=65_536)
-        """Most tokens of a prompt or conversation."""
+        """Most tokens of a prompt or conversation; fewer where a checkpoint has too few positions for it and the
+        longest answer."""
         overflow: Overflow = "refuse"
         """A longer one is a fault, and its row has no answer; or it is cut: a prompt at its beginning, a conversation
         by its oldest turns."""
@@ -216,7 +218,15 @@ class Text(Task):
     def prompts(self, block: Block) -> np.ndarray | None:
         if self.prompt is None:
             return None
-        return self.prompt.prepare(block, self.codec, self.options.prompt_tokens, self.options.overflow)
+        return self.prompt.prepare(block, self.codec, self.prompt_tokens, self.options.overflow)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Most tokens of a prompt: as the options say, and so that the longest answer has room behind it among the
+        positions of a checkpoint."""
+        limit = None if self.codec.card is None else position_limit(self.codec.card)
+        room = self.options.prompt_tokens if limit is None else limit - 1 - self.most
+        return min(self.options.prompt_tokens, room) if room > 0 else self.options.prompt_tokens
 
     def collate(self, value: np.ndarray) -> Tensor:
         return padded([answer.ids for answer in value])
@@ -228,7 +238,7 @@ class Text(Task):
     @property
     def text_shape(self) -> TextShape:
         codec = self.codec
-        prompt = 0 if self.prompt is None else self.options.prompt_tokens
+        prompt = 0 if self.prompt is None else self.prompt_tokens
         card = None if codec.card is None else codec.card.to_dict()
         return TextShape(codec.vocabulary, codec.begin, codec.end, prompt, self.most, card)
 
