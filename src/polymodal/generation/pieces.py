@@ -21,6 +21,7 @@ class Pieces:
 
     def __init__(self, codec: Codec, guidance: Any) -> None:
         self.codec = codec
+        self._tokenizer: Any = None
         self.data = _data(codec, guidance)
         self.longest = max(map(len, self.data), default=1)
         self._tokens = {data: token for token, data in reversed(list(enumerate(self.data))) if data}
@@ -50,8 +51,10 @@ class Pieces:
         return found
 
     def tokenizer(self, guidance: Any) -> Any:
-        """A tokenizer of llguidance with these tokens."""
-        return guidance.LLTokenizer(guidance.TokenizerWrapper(_Wrapped(self)))
+        """A tokenizer of llguidance with these tokens; made once, as that takes seconds for a large vocabulary."""
+        if self._tokenizer is None:
+            self._tokenizer = guidance.LLTokenizer(guidance.TokenizerWrapper(_Wrapped(self)))
+        return self._tokenizer
 
 
 class _Wrapped:
