@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.data.synthetic import mixed, planted_table
+from polymodal.data.synthetic_scenes import scenes
 
 
 def write_example(folder: Path, rows: int = 600) -> None:
     """Write into `folder`: `photos/`, `table.csv` (image, question, score, mode -> answer), `new.csv` (the same
-    without answers), and `houses.csv` (numbers and a category, with the targets `grade` and `price`)."""
-    _write_questions(folder, "table.csv", mixed(rows, seed=0), first=0)
+    without answers), `houses.csv` (numbers and a category, with the targets `grade` and `price`), and `captions.csv`
+    (image, caption)."""
+    _write_pictures(folder, "table.csv", mixed(rows, seed=0), first=0)
     unanswered = mixed(20, seed=1)
     del unanswered["answer"]
-    _write_questions(folder, "new.csv", unanswered, first=rows)
+    _write_pictures(folder, "new.csv", unanswered, first=rows)
     _write_csv(folder / "houses.csv", planted_table(rows, seed=2))
+    pictures = scenes(100, seed=3)
+    _write_pictures(folder, "captions.csv", {"image": pictures["image"], "caption": pictures["caption"]}, rows + 20)
 
 
-def _write_questions(folder: Path, name: str, columns: dict[str, list[Any]], first: int) -> None:
+def _write_pictures(folder: Path, name: str, columns: dict[str, list[Any]], first: int) -> None:
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     paths: list[str | None] = []
     for number, image in enumerate(columns["image"], start=first):
