@@ -15,6 +15,7 @@ BENCHMARKS = (
     "feature_cache",
     "last_layers",
     "transformers_trainer",
+    "language_model_training",
     "ludwig_library",
     "decoding",
 )

@@ -21,7 +21,8 @@ from benchmarks.report import page
 from benchmarks import BENCHMARKS
 from polymodal.pretrained.starter import location
 
-OWN = [name for name in BENCHMARKS if name not in ("log_mel", "transformers_trainer", "ludwig_library")]
+IN_ENVIRONMENTS = ("log_mel", "transformers_trainer", "language_model_training", "ludwig_library")
+OWN = [name for name in BENCHMARKS if name not in IN_ENVIRONMENTS]
 LINUX_ONLY = ("memory",)
 STARTERS_OF = {"feature_cache": ("minilm", "efficientnet-lite0"), "last_layers": ("minilm",)}
 

@@ -1,0 +1,114 @@
+"""Language modelling: training tokens per second beside the Trainer of transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.library import run_other
+from benchmarks.measure import interleaved
+from benchmarks.record import Record
+from polymodal.data.synthetic import Columns
+from polymodal.data.table import open_table
+from polymodal.experiment import Experiment, prepare_experiment
+from polymodal.model import make_network
+from polymodal.network import Network
+from polymodal.plan import complete_schedule, make_plan
+from polymodal.progress import Progress
+from polymodal.recipe.recipe import Recipe
+from polymodal.splits import Part
+from polymodal.training.trainer import Trainer
+
+HEADS, LAYERS, WIDTH, BATCH, RATE, DROPOUT = 6, 4, 192, 32, 1e-3, 0.1
+
+
+def generated(rows: int, seed: int) -> Columns:
+    """Texts of 4 to 200 words, of a vocabulary whose frequencies fall as in languages (Zipf)."""
+    draw = np.random.default_rng(seed)
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    words = ["".join(draw.choice(syllables, draw.integers(1, 4)).tolist()) for _ in range(6_000)]
+    share = 1 / np.arange(1, len(words) + 1)
+    lengths = np.clip(draw.lognormal(3.6, 0.7, rows), 4, 200).astype(int)
+    return {"text": [" ".join(draw.choice(words, length, p=share / share.sum()).tolist()) for length in lengths]}
+
+
+def run(smallest: bool) -> Record:
+    """Tokens of texts per second in training steps, with padding and begin tokens left out of the count."""
+    record = Record(
+        name="language_model_training",
+        title="Training of a language model beside the Trainer of transformers",
+        method=(
+            "The same generated texts as the same tokens, one epoch in batches of 32 rows of similar length, one "
+            "thread, fused AdamW, clipping and a schedule; a decoder of 4 layers, 192 wide, with 6 heads and one "
+            "matrix for embedding and output. Polymodal: the recipe language_model, whose decoder also has (unused) "
+            "attention to inputs. The Trainer: GPT-2 of that shape with fused attention. Rates are of the steps "
+            "alone; reading, preparing and scoring are outside, for both."
+        ),
+        unit="tokens/s",
+        larger_is_better=True,
+    )
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        experiment = prepared(folder, 64 if smallest else 240)
+        answers = experiment.splits["train"].prepared.targets["text"][0]
+        text: Any = experiment.preparation.tasks["text"].text_shape
+        rows = [[text.begin, *answer.ids.tolist()] for answer in answers]
+        shape = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "batch": BATCH, "learning_rate": RATE}
+        said = {"rows": rows, "vocabulary": text.vocabulary, "dropout": DROPOUT, **shape}
+        (folder / "rows.json").write_text(json.dumps(said))
+        tokens = sum(len(row) - 1 for row in rows)
+        losses: dict[str, float] = {}
+
+        def ours(precision: str) -> float:
+            network, trainer = made(experiment, precision)
+            history = trainer.run()
+            losses[f"Polymodal, {precision}"] = round(history.epochs[0]["loss"]["text"], 3)
+            record.facts["Polymodal: parameters"] = sum(parameter.numel() for parameter in network.parameters())
+            return tokens / history.seconds
+
+        def theirs(precision: str) -> float:
+            result = run_other("transformers", "language_model_run.py", folder / "rows.json", precision, threads=1)
+            losses[f"Trainer, {precision}"] = round(result["loss"], 3)
+            record.facts["Trainer: parameters"] = result["parameters"]
+            record.facts["Trainer: versions"] = result["versions"]
+            return float(result["tokens_per_second"])
+
+        contestants = {}
+        for precision in ("fp32", "bf16"):
+            contestants[f"Polymodal, {precision}"] = lambda precision=precision: ours(precision)
+            contestants[f"Trainer, {precision}"] = lambda precision=precision: theirs(precision)
+        interleaved(record, contestants, 1 if smallest else 3, warm=0)
+    for precision in ("fp32", "bf16"):
+        record.compare(f"Polymodal, {precision}", f"Trainer, {precision}")
+    record.facts |= {"rows": len(rows), "tokens": tokens, "vocabulary": text.vocabulary, "mean loss": losses}
+    return record
+
+
+def prepared(folder: Path, rows: int) -> Experiment:
+    """The recipe's experiment over generated texts; the first ten rows validate too."""
+    table = open_table(generated(rows, seed=0), cache=folder / "tables")
+    recipe = Recipe.read("language_model")
+    decoder = {"name": "transformer", "layers": LAYERS, "heads": HEADS, "dropout": DROPOUT}
+    task = {"name": "text", "vocabulary": 4_000}
+    changes = {"outputs": {"text": {"task": task, "decoder": decoder}}, "width": WIDTH}
+    training = {"epochs": 1, "batch": BATCH, "learning_rate": RATE, "threads": 1, "precision": "fp32", "average": 1}
+    complete = make_plan(table, Recipe(**{**recipe.to_dict(), **changes, "training": training})).recipe
+    complete = complete_schedule(complete, rows)
+    parts = {"train": Part(table, np.arange(rows)), "valid": Part(table, np.arange(10))}
+    return prepare_experiment(complete, parts, folder=folder / "prepared", cache=None, progress=Progress(False))
+
+
+def made(experiment: Experiment, precision: str) -> tuple[Network, Trainer]:
+    """A new network and its trainer."""
+    recipe = experiment.recipe
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = make_network(recipe, experiment.preparation)
+    splits = experiment.splits
+    return network, Trainer(recipe, network, experiment.preparation, splits["train"], splits["valid"])
