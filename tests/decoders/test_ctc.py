@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import groupby, product
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from laws.samples import trained
 from polymodal.decoders.ctc import CTC, Frames, PathDraft
 from polymodal.decoders.ctc_prefix import PrefixDraft
 from polymodal.errors import RecipeError
@@ -152,3 +154,18 @@ def test_a_prompt_is_refused() -> None:
     shape = OutputShape(VOCABULARY, "text", text=TextShape(VOCABULARY, 1, END, 8, 8))
     with pytest.raises(RecipeError, match="prompt"):
         CTC(CTC.Options(), width=8, shape=shape)
+
+
+def test_a_run_tells_how_many_answers_were_too_long(tmp_path: Path) -> None:
+    """Of inputs that give one frame each, two in all; a model that is loaded goes on writing."""
+    columns = {"a": ["x", "y"] * 8, "target": ["one two three four five", "six"] * 8}
+    model = trained(
+        {"train": columns, "valid": columns},
+        tmp_path,
+        inputs={"a": "category"},
+        outputs={"target": {"task": "text", "decoder": "ctc"}},
+        fusion="attention",
+        training={"epochs": 2, "batch": 4},
+    )
+    (notice,) = (notice for notice in model.run["notices"] if "frames" in notice)
+    assert notice.startswith("8 of 16 answers")
