@@ -26,8 +26,8 @@ import polymodal
 from polymodal import errors
 from polymodal.cli.commands import app
 from polymodal.crossvalidation import CrossValidation
+from polymodal.data.fault_warning import BadCellsWarning
 from polymodal.generation.written import Written
-from polymodal.model import BadCellsWarning
 from polymodal.recipe.options import Options
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import KINDS, components
@@ -384,7 +384,12 @@ def errors_page() -> str:
     for name, thing in vars(errors).items():
         if inspect.isclass(thing) and issubclass(thing, errors.PolymodalError):
             lines += [f"## {name}", "", docstring(thing), ""]
-    lines += ["## BadCellsWarning", "", "A warning, in `polymodal.model`. " + docstring(BadCellsWarning), ""]
+    lines += [
+        "## BadCellsWarning",
+        "",
+        "A warning, in `polymodal.data.fault_warning`. " + docstring(BadCellsWarning),
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.data.fault_warning import warn_of_faults
 from polymodal.data.faults import Faults
 from polymodal.data.table import Table
 from polymodal.errors import RecipeError
 from polymodal.evaluation import paired
 from polymodal.evaluation.aligned import aligned, same_classes
-from polymodal.model import Model, warn_of_faults
+from polymodal.model import Model
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.splits import Part, groups_of
 from polymodal.tasks.base import Task

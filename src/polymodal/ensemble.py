@@ -17,13 +17,14 @@ from polymodal import __version__
 from polymodal.artefact import FORMAT, file_sum, read_json, write_json
 from polymodal.comparison import distributions
 from polymodal.data.block import Block
+from polymodal.data.fault_warning import warn_of_faults
 from polymodal.data.faults import Faults
 from polymodal.data.table import Table
 from polymodal.errors import ArtefactError, DataError, PolymodalError, RecipeError
 from polymodal.evaluation.aligned import aligned, same_classes
 from polymodal.evaluation.scores import score_metric, score_output
 from polymodal.fusion.combiner import Combine, Combiner
-from polymodal.model import Model, warn_of_faults
+from polymodal.model import Model
 from polymodal.preparation import PreparedTable
 from polymodal.recipe.data import LimitOptions
 from polymodal.splits import Part, groups_of

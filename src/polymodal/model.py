@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,32 +14,27 @@ import torch
 
 from polymodal.artefact import check_artefact, read_json, read_weights, write_artefact, write_json
 from polymodal.compression.form import Form
-from polymodal.data.faults import Fault, Faults
+from polymodal.data.fault_warning import warn_of_faults
+from polymodal.data.faults import Faults
 from polymodal.data.table import Table, open_table
 from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
 from polymodal.folders import cache_folder, media_folder, scratch
-from polymodal.generation.options import changed_writing
-from polymodal.generation.stream import stream
-from polymodal.generation.written import Written
 from polymodal.network import Network
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
 from polymodal.splits import Part, groups_of
 from polymodal.tasks.base import Task
-from polymodal.training.inference import PREDICTION_BATCH, decide, write_rows
+from polymodal.training.inference import PREDICTION_BATCH, decide
 from polymodal.training.machine import Machine
+from polymodal.writes_texts import WritesTexts
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
 
 
-class BadCellsWarning(UserWarning):
-    """Some cells could not be used and counted as missing; the message lists the first."""
-
-
 @dataclass
-class Model:
+class Model(WritesTexts):
     """A recipe, what its preparation learned, and trained weights.
 
     metrics: scores by part, output and metric, as in `metrics.json`
@@ -84,101 +78,6 @@ class Model:
             for name, distribution in block.items():
                 parts[name].append(distribution)
         return _single({name: np.concatenate(arrays) for name, arrays in parts.items()})
-
-    def generate(
-        self,
-        data: Any,
-        *,
-        output: str | None = None,
-        root: Path | str | None = None,
-        strict: bool = False,
-        **changes: Any,
-    ) -> list[list[Written]]:
-        """Write texts for each row of `data`, and tell what the model thought of them.
-
-        output: the text output to write; silent where there is only one
-        changes: options of `generation.options.Writing` (`beams`, `temperature`, `samples`, `regex` ...) on top of
-            those of the recipe
-        data, root, strict: as in `predict`
-
-        Returns `samples` texts for each row; none for a row whose prompt cannot be used.
-
-        Raises:
-            RecipeError: there is no such text output, or no such option.
-            DataError: a column is not there, or (strict) a cell cannot be used.
-        """
-        faults = Faults(strict)
-        found = [
-            texts
-            for block in self.stream_texts(self.open(data, root), faults, output=output, **changes)
-            for texts in block
-        ]
-        warn_of_faults(faults.found)
-        return found
-
-    def stream_texts(
-        self, table: Table, faults: Faults, *, output: str | None = None, **changes: Any
-    ) -> Iterator[list[list[Written]]]:
-        """`generate` block by block, so that memory does not grow with the table."""
-        name = self.text_output(output)
-        task: Any = self.preparation.tasks[name]
-        writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
-        for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
-            prepared = self.preparation.prepare_block(block)
-            yield write_rows(
-                self.network, self.preparation, name, prepared, writing, machine=self.machine, numbers=block.rows
-            )
-
-    def stream_tokens(
-        self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
-    ) -> Iterator[str]:
-        """Write the text of one row, and give its pieces as they are written; together they are what `generate` gives.
-
-        row: a dict of cells, or a table of one row; `output`, `root` and `changes` are those of `generate`
-
-        Raises:
-            RecipeError: as `generate`, and where several texts or beams are asked for.
-            DataError: a column is not there, there is not exactly one row, or a cell of it cannot be used.
-        """
-        name, table = self.text_output(output), self.open(row, root)
-        if len(table) != 1:
-            raise DataError(f"one row is streamed at a time, and there are {len(table)}", file=table.name)
-        task: Any = self.preparation.tasks[name]
-        writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
-        (block,) = self.preparation.blocks(table, Faults(strict=True))
-        prepared = self.preparation.prepare_block(block)
-        with torch.inference_mode(), self.machine.active():
-            self.network.eval()
-            batch = self.preparation.batch(prepared, np.arange(1))
-            steps = writing.max_tokens or task.most
-            draft = self.network.draft(name, self.network.views(batch), batch, steps)
-            try:
-                pieces = stream(draft, writing, task.codec, steps)
-            except RecipeError as error:
-                raise error.under(f"outputs.{name}.task.writing") from None
-        return self._computed(pieces)
-
-    def _computed(self, pieces: Iterator[str]) -> Iterator[str]:
-        """The pieces, each computed in this model's way; between them, the caller computes in its own."""
-        while True:
-            with torch.inference_mode(), self.machine.active():
-                piece = next(pieces, None)
-            if piece is None:
-                return
-            yield piece
-
-    def text_output(self, output: str | None = None) -> str:
-        """The name of the text output that is meant.
-
-        Raises:
-            RecipeError: there is none of that name, or, without a name, none or several.
-        """
-        writes = [name for name, task in self.preparation.tasks.items() if task.writes]
-        if output is not None and output not in writes:
-            raise RecipeError(f"outputs.{output}", f"the model writes no such text; {nearest(output, writes)}")
-        if output is None and len(writes) != 1:
-            raise RecipeError("outputs", f"say which text to write: {', '.join(writes) or 'the model writes none'}")
-        return output or writes[0]
 
     @property
     def classes(self) -> Any:
@@ -379,12 +278,3 @@ def _single(by_output: dict[str, Any]) -> Any:
 
 def _optional(path: Path) -> Any:
     return read_json(path) if path.is_file() else {}
-
-
-def warn_of_faults(found: list[Fault]) -> None:
-    """Warn of cells that could not be used, if there are any; the message lists the first."""
-    if found:
-        first = "; ".join(f"row {f.row}, column {f.column!r}: {f.reason}" for f in found[:5])
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        text = f"{len(found)} cells could not be used and count as missing: {first}{more}"
-        warnings.warn(text, BadCellsWarning, stacklevel=3)

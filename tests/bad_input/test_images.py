@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from bad_input.samples import Columns, pictures, train
+from polymodal.data.fault_warning import BadCellsWarning
 from polymodal.data.faults import Faults
 from polymodal.errors import DataError
-from polymodal.model import BadCellsWarning, Model
+from polymodal.model import Model
 
 PICTURES = {"inputs": {"image": "image"}}
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from laws.samples import Columns, network_of, prepare, sample_table, table_of, trained
+from polymodal.data.fault_warning import BadCellsWarning
 from polymodal.data.faults import Faults
 from polymodal.data.synthetic import planted_table
 from polymodal.errors import DataError
-from polymodal.model import BadCellsWarning, Model
+from polymodal.model import Model
 from polymodal.training.inference import PREDICTION_BATCH, decide
 from polymodal.training.machine import Machine
 

@@ -16,10 +16,11 @@ import pytest
 import polymodal
 from laws.lm_checkpoints import language_model
 from laws.samples import prepare, table_of
+from polymodal.data.fault_warning import BadCellsWarning
 from polymodal.data.faults import Faults
 from polymodal.data.sample import ColumnSample
 from polymodal.errors import RecipeError
-from polymodal.model import BadCellsWarning, Model
+from polymodal.model import Model
 from polymodal.predictions import write_predictions
 from polymodal.preparation import Preparation
 from polymodal.recipe.recipe import Recipe

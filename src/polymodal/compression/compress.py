@@ -15,11 +15,12 @@ import torch
 from polymodal.artefact import write_json
 from polymodal.compression.form import Form
 from polymodal.compression.int8 import computes_int8
+from polymodal.data.fault_warning import warn_of_faults
 from polymodal.data.faults import Faults
 from polymodal.errors import PolymodalError
 from polymodal.evaluation.scores import score_metric
 from polymodal.folders import media_folder, scratch
-from polymodal.model import Model, warn_of_faults
+from polymodal.model import Model
 from polymodal.preparation import PreparedTable
 from polymodal.training.inference import PREDICTION_BATCH, decide
 from polymodal.training.machine import keep_freed_memory

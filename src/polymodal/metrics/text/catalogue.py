@@ -11,7 +11,7 @@ from polymodal.metrics.text.answers import exact_match, normalised_match, token_
 from polymodal.metrics.text.bleu import bleu
 from polymodal.metrics.text.chrf import chrf
 from polymodal.metrics.text.cider import cider
-from polymodal.metrics.text.error_rates import cer, wer
+from polymodal.metrics.text.error_rates import cer, wer, wer_english
 from polymodal.metrics.text.facts import Reader, fact_f1
 from polymodal.metrics.text.meteor import meteor
 from polymodal.metrics.text.pages import elements, pixels, renders
@@ -38,6 +38,7 @@ TEXT_METRICS = {
     "token_f1": "F1 of words shared with the best reference (0 to 1)",
     "vqa_accuracy": "share of annotators who agree, three being enough (0 to 1)",
     "wer": "word error rate (0 is best; extra text)",
+    "wer_english": "word error rate, English in Whisper's normal form (0 is best; extras text, pretrained)",
     "cer": "character error rate (0 is best; extra text)",
     "facts": "F1 of stated facts (0 to 1)",
     "renders": "share of pages that can be drawn (0 to 1)",
@@ -68,6 +69,7 @@ _PLAIN: dict[str, Callable[[], Metric]] = {
     "token_f1": token_f1,
     "vqa_accuracy": vqa_accuracy,
     "wer": wer,
+    "wer_english": wer_english,
     "cer": cer,
     "renders": renders,
     "pixels": pixels,

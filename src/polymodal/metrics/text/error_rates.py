@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.errors import MissingExtraError
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.extra import imported
 from polymodal.metrics.text.pairs import pairs
@@ -29,6 +30,33 @@ def wer() -> Metric:
     return _error_rate("wer", imported("jiwer", "jiwer", "the metric wer").process_words)
 
 
+def wer_english() -> Metric:
+    """Word error rate of English texts in the form in which Whisper's authors compare them: lower case, numbers as
+    digits, contractions in full, no punctuation, no fillers such as "um" (Radford et al., "Robust Speech Recognition
+    via Large-Scale Weak Supervision", 2023, appendix C). British spellings stay as they are.
+
+    Raises:
+        MissingExtraError: jiwer or transformers is not installed.
+    """
+    aligned = imported("jiwer", "jiwer", "the metric wer_english").process_words
+    normalise = english_form()
+    return _error_rate("wer_english", aligned, normalise)
+
+
+def english_form() -> Callable[[str], str]:
+    """The normal form of English texts by Whisper's authors.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+    """
+    try:
+        from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+    except ModuleNotFoundError:
+        raise MissingExtraError("transformers", "pretrained", "the metric wer_english") from None
+    normalise: Any = EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
+    return lambda text: str(normalise(text))
+
+
 def cer() -> Metric:
     """Character error rate: as `wer`, by characters, of which the spaces between words are some.
 
@@ -38,7 +66,7 @@ def cer() -> Metric:
     return _error_rate("cer", imported("jiwer", "jiwer", "the metric cer").process_characters)
 
 
-def _error_rate(name: str, aligned: Callable[[str, str], Any]) -> Metric:
+def _error_rate(name: str, aligned: Callable[[str, str], Any], form: Callable[[str], str] = spoken) -> Metric:
     def counts(text: str, reference: str) -> tuple[int, int]:
         """Edits, and the length of the reference."""
         found = aligned(reference, text)
@@ -48,8 +76,8 @@ def _error_rate(name: str, aligned: Callable[[str, str], Any]) -> Metric:
     def statistics(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         rows = np.zeros((len(truth), 2))
         for row, (text, references) in enumerate(pairs(distribution, truth)):
-            written = spoken(text)
-            rows[row] = min((counts(written, spoken(one)) for one in references), key=_rate_of_row)
+            written = form(text)
+            rows[row] = min((counts(written, form(one)) for one in references), key=_rate_of_row)
         return rows
 
     return score_of_sums(name, statistics, rate_of_sums, greater_is_better=False)
