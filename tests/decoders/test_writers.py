@@ -130,11 +130,11 @@ def test_room_is_made_as_tokens_come() -> None:
     with torch.no_grad():
         draft = writer.begin(view, prompt, 10_000)
         draft.step(None)
-        assert draft.kept.store.shape[3] == PAGE
+        assert draft.kept.store.shape[4] == PAGE
         text = torch.arange(3 * PAGE) % 20 + 3
         for token in text:
             logits = draft.step(token.expand(2))
-        assert draft.kept.store.shape[3] < 5 * PAGE
+        assert draft.kept.store.shape[4] < 5 * PAGE
         whole = writer.losses(view, prompt, torch.cat([text, torch.tensor([END])]).expand(2, -1))
         less = writer.losses(view, prompt, text.expand(2, -1))
     torch.testing.assert_close(-logits.log_softmax(-1)[:, END], (whole - less)[:, 0], atol=1e-2, rtol=1e-3)

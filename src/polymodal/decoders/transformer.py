@@ -158,11 +158,10 @@ class _Draft(Draft):
                 x = block.begin(x, self.kept, layer)
             state = x[torch.arange(len(x), device=x.device), self.length - 1]
         else:
-            x = self.writer._embedded(tokens.unsqueeze(1), self.length.unsqueeze(1))
+            state = self.writer._embedded(tokens, self.length)
             self.length = self.length + 1
             for layer, block in enumerate(self.blocks):
-                x = block.extend(x, self.kept, layer)
-            state = x[:, 0]
+                state = block.extend(state, self.kept, layer)
         self.kept.advance()
         return self.writer._logits(state).float()
 

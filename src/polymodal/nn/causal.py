@@ -58,16 +58,26 @@ class CausalBlock(nn.Module):
     def begin(self, x: Tensor, kept: Kept, layer: int) -> Tensor:
         """The first tokens `x [rows, length, width]`; short rows end in padding, which `kept` knows of."""
         query, key, value = self._split_self(x)
-        kept.put(layer, key, value)
+        kept.put(layer, torch.stack([key, value]))
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self._read_and_think(x + self.self_out(_merge(mixed)), kept.memory[layer], kept.memory_mask)
 
     def extend(self, x: Tensor, kept: Kept, layer: int) -> Tensor:
-        """One more token in each row, `x [rows, 1, width]`."""
-        query, key, value = self._split_self(x)
-        keys, values = kept.put(layer, key, value)
-        mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=kept.mask)
-        return self._read_and_think(x + self.self_out(_merge(mixed)), kept.memory[layer], kept.memory_mask)
+        """One more token in each row, `x [rows, width]`. The same as in `forward`, in as few operations as can be."""
+        rows, width = x.shape
+        parts = self.query_key_value(self.self_norm(x)).view(rows, 3, self.heads, 1, -1).transpose(0, 1)
+        keys, values = kept.put(layer, parts[1:])
+        mixed = functional.scaled_dot_product_attention(parts[0], keys, values, attn_mask=kept.mask)
+        x = x + self.self_out(mixed.reshape(rows, width))
+        read = kept.memory[layer]
+        if len(read) == 1:
+            x = x + read[0].squeeze(1)
+        else:
+            key, value = read
+            query = self.memory_query(self.memory_norm(x)).view(rows, self.heads, 1, -1)
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=kept.memory_mask)
+            x = x + self.memory_out(mixed.reshape(rows, width))
+        return x + self.feed(self.feed_norm(x))
 
     def _read_and_think(self, x: Tensor, read: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
         if len(read) == 1:
@@ -93,7 +103,7 @@ class Kept:
     Room is made in pages as tokens come. Rows of different lengths are in step: a token goes to the same place in
     each, and what was padding behind a short beginning stays hidden.
 
-    store: keys and values, `[2 * layers, rows, heads, room, d]`
+    store: keys and values, `[layers, 2, rows, heads, room, d]`
     used: places that are taken
     real: `[rows, used]` bool, False at padding; None without any
     memory: what `CausalBlock.remember` gives, layer by layer; memory_mask `[rows, 1, 1, places]`, None without padding
@@ -107,22 +117,23 @@ class Kept:
         self.memory = [block.remember(memory) for block in blocks]
         self.memory_mask = None if bool(mask.all()) else mask[:, None, None]
         self.owner = torch.arange(rows, device=real.device)
-        shape = (2 * len(blocks), rows, blocks[0].heads, 0, memory.shape[2] // blocks[0].heads)
+        shape = (len(blocks), 2, rows, blocks[0].heads, 0, memory.shape[2] // blocks[0].heads)
         self.store = self.memory[0][0].new_empty(shape)
+        self.layers = self.store.unbind()
 
     @property
     def mask(self) -> Tensor | None:
         """What a new token attends to, `[rows, 1, 1, places]`; None: to all."""
         return None if self.real is None else self.real[:, None, None]
 
-    def put(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep new keys and values `[rows, heads, new, d]`, and give all so far."""
+    def put(self, layer: int, both: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep new keys and values `[2, rows, heads, new, d]`, and give all so far."""
         end = self.used + self.new
-        if end > self.store.shape[3]:
+        if end > self.store.shape[4]:
             self._copy(end, None)
-        self.store[2 * layer, :, :, self.used : end] = key
-        self.store[2 * layer + 1, :, :, self.used : end] = value
-        return self.store[2 * layer, :, :, :end], self.store[2 * layer + 1, :, :, :end]
+        self.layers[layer].narrow(3, self.used, self.new).copy_(both)
+        keys, values = self.layers[layer].narrow(3, 0, end).unbind()
+        return keys, values
 
     def advance(self) -> None:
         """The new tokens are in every layer; one more will come."""
@@ -132,7 +143,7 @@ class Kept:
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order. Where each goes on in a row of the same memory, as beams do, that stays."""
-        everyone = torch.arange(self.store.shape[1], device=rows.device)
+        everyone = torch.arange(self.store.shape[2], device=rows.device)
         if torch.equal(rows, everyone):
             return
         self._copy(self.used + 1, rows)
@@ -145,13 +156,13 @@ class Kept:
 
     def _copy(self, places: int, rows: Tensor | None) -> None:
         """Copy what is used (of `rows`) to where there is room for `places`."""
-        both, count, heads, room, size = self.store.shape
+        layers, both, count, heads, room, size = self.store.shape
         if places > room:
             room = max(-(-places // PAGE) * PAGE, room + room // 2)
-        fresh = self.store.new_empty(both, count if rows is None else len(rows), heads, room, size)
-        used = self.store[:, :, :, : self.used]
-        fresh[:, :, :, : self.used] = used if rows is None else used.index_select(1, rows)
-        self.store = fresh
+        fresh = self.store.new_empty(layers, both, count if rows is None else len(rows), heads, room, size)
+        used = self.store[..., : self.used, :]
+        fresh[..., : self.used, :] = used if rows is None else used.index_select(2, rows)
+        self.store, self.layers = fresh, fresh.unbind()
 
 
 def _attention(width: int, parts: int) -> tuple[nn.LayerNorm, nn.Linear, nn.Linear]:
