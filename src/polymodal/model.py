@@ -250,8 +250,12 @@ def make_network(recipe: Recipe, preparation: Preparation, *, pretrained: bool =
                 encoder.initialise()
             except RecipeError as error:
                 raise error.under(f"inputs.{name}.encoder") from None
-        for decoder in network.all_decoders():
-            decoder.initialise()
+        for name, decoders in network.decoders_by_output().items():
+            try:
+                for decoder in decoders:
+                    decoder.initialise()
+            except RecipeError as error:
+                raise error.under(f"outputs.{name}.decoder") from None
     return network
 
 

@@ -161,9 +161,13 @@ class Network(nn.Module):
         """The encoder of each input."""
         return {name: cast(Tower, tower).encoder for name, tower in zip(self.inputs, self.towers, strict=True)}
 
+    def decoders_by_output(self) -> dict[str, list[Decoder]]:
+        """The decoders of each output, one for each view."""
+        return {name: [cast(Decoder, decoder) for decoder in decoders] for name, decoders in self._decoders()}
+
     def all_decoders(self) -> list[Decoder]:
         """The decoders of every output, one for each view."""
-        return [cast(Decoder, decoder) for _, decoders in self._decoders() for decoder in decoders]
+        return [decoder for decoders in self.decoders_by_output().values() for decoder in decoders]
 
     def parts(self) -> dict[str, nn.Module]:
         """The trainable parts by recipe path, as `training.parts` names them."""
