@@ -91,7 +91,7 @@ def test_no_epoch_leaves_the_network_as_it_was_made() -> None:
 
 def test_models_that_write_are_cross_validated_compared_and_compressed(model: Model) -> None:
     folds = polymodal.cross_validate(table(60), "caption", recipe=recipe(training={**QUICK, "epochs": 1}), folds=2)
-    assert set(folds.scores["caption"]) >= {"token_f1", "exact_match", "perplexity"}
+    assert set(folds.scores["caption"]) == {"token_f1", "exact_match"}
     weak = polymodal.fit(table(60), "caption", recipe=recipe(training={**QUICK, "epochs": 0}))
     found = compare(model, weak, table(60, seed=3))["caption"]["token_f1"]
     assert found["low"] > 0
