@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from polymodal.errors import RecipeError, nearest
@@ -10,9 +11,13 @@ FOLDER = Path(__file__).parent.parent / "recipes"
 
 
 def shipped() -> dict[str, str]:
-    """What each shipped recipe is for, by its name: the first line of its file."""
-    files = sorted(FOLDER.glob("*.yaml"))
-    return {file.stem: file.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for file in files}
+    """What each shipped recipe is for, by its name: the first sentence of the comment that its file begins with."""
+    return {file.stem: _purpose(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.yaml"))}
+
+
+def _purpose(recipe: str) -> str:
+    comment = itertools.takewhile(lambda line: line.startswith("#"), recipe.splitlines())
+    return " ".join(line.lstrip("# ") for line in comment).split(". ", 1)[0].rstrip(".")
 
 
 def recipe_file(name: Path | str) -> Path:
