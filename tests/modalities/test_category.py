@@ -73,7 +73,7 @@ def test_a_row_is_missing_when_all_its_labels_are():
     assert prepared.items.arrays["ids"].tolist() == [[2, MISSING], [MISSING, RARE], [MISSING, MISSING]]
 
 
-@pytest.mark.parametrize("cell", [["x"], {"x": 1}, b"x", object()], ids=str)
+@pytest.mark.parametrize("cell", [["x"], {"x": 1}, b"x", object()], ids=lambda cell: type(cell).__name__)
 def test_a_bad_cell_is_quarantined_and_changes_no_other_row(cell):
     category = fitted(block(a=["x", "x", "y", "y"]))
     bad = block(first=4, a=["x", cell, "y"])
