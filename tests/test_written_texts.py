@@ -98,6 +98,15 @@ def test_models_that_write_are_cross_validated_compared_and_compressed(model: Mo
     assert compress(model, table(30, seed=4)).to_dict()["metric"] == "token_f1"
 
 
+def test_epochs_are_compared_by_what_is_written_where_the_task_says_so() -> None:
+    task = {"name": "text", "epochs_by": "score", "metrics": ["exact_match"]}
+    made = polymodal.fit(table(60), "caption", recipe=recipe(outputs={"caption": {"task": task}}))
+    history = made.run["history"]
+    assert all({"caption.exact_match", "caption.perplexity"} == set(epoch["valid"]) for epoch in history)
+    best = max(epoch["valid"]["caption.exact_match"] for epoch in history)
+    assert next(epoch for epoch in reversed(history) if epoch["best"])["valid"]["caption.exact_match"] == best
+
+
 def test_robustness_of_texts(model: Model) -> None:
     found = model.robustness(table(30, seed=5))["caption"]
     assert found.model_dump()

@@ -159,6 +159,6 @@ def _of_task(options: dict[str, Any]) -> str:
             "target": (value, present, task.classes, task.save()),
             "loss": task.loss(decided[known], torch.from_numpy(value)[known]),
             "answers": (distribution, task.predict(distribution), task.chance(), task.constant()),
-            "metrics": [metric.name for metric in task.metrics],
+            "metrics": ([metric.name for metric in task.metrics], task.judged_by_writing),
         }
     )

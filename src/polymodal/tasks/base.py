@@ -78,6 +78,11 @@ class Task(ABC):
         return self.space in ("categorical", "binary")
 
     @property
+    def judged_by_writing(self) -> bool:
+        """Whether epochs are compared by the scores of texts that are written for it, and not by their likelihood."""
+        return False
+
+    @property
     def text_shape(self) -> TextShape | None:
         """The tokens of the texts that are written; None for a task that does not write."""
         return None

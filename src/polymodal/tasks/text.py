@@ -82,6 +82,10 @@ class Text(Task):
         overflow: Overflow = "refuse"
         """A longer one is a fault, and its row has no answer; or it is cut: a prompt at its beginning, a conversation
         by its oldest turns."""
+        epochs_by: Literal["likelihood", "score"] = "likelihood"
+        """How epochs are compared on the validation rows: by how likely their texts are, or by the first of `metrics`
+        of texts written for them. The second takes longer, and is better where texts are few and never the same twice:
+        likelihood falls there as soon as the training texts are known."""
         metrics: list[str] = Field(default=["token_f1", "exact_match"], min_length=1)
         """The scores, by name; the first leads."""
         writing: Writing = Writing()
@@ -204,6 +208,10 @@ class Text(Task):
         if not self.cut:
             return []
         return [f"answers of more than {self.most} tokens, of which only the beginning is learned: {self.cut}"]
+
+    @property
+    def judged_by_writing(self) -> bool:
+        return self.options.epochs_by == "score"
 
     @property
     def writing(self) -> Writing:

@@ -198,7 +198,7 @@ class Trainer:
             self.valid.rows,
             machine=self.machine,
             batch=batch,
-            write=False,
+            write=any(task.judged_by_writing for task in self.preparation.tasks.values()),
         )
         return validate(self.preparation.tasks, decisions, self.valid.prepared, self.valid.rows)
 

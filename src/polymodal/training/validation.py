@@ -47,8 +47,10 @@ def validate(
         if not present.any():
             continue
         loss = mean_task_loss(task, decisions[name], value, present)
-        if task.writes:  # epochs are compared by how likely the known texts are: writing them all would take as long
-            losses[name], metrics[f"{name}.perplexity"] = loss, math.exp(min(loss, 700.0))
+        if task.writes:
+            metrics[f"{name}.perplexity"] = math.exp(min(loss, 700.0))
+        if task.writes and not task.judged_by_writing:  # writing every text would take as long as training
+            losses[name] = loss
             skills.append(-loss / max(task.chance(), 1e-6))
             continue
         distribution = task.distribution(decisions[name].values)[present]
@@ -61,6 +63,6 @@ def validate(
             constant = task.constants(len(distribution))
             floor = metric.score(constant, truth, weight)
             skill = 1 - score / floor if floor > 0 else -score
-        share = loss_share(int(present.sum())) / max(task.chance(), 1e-6)
+        share = 0.0 if task.writes else loss_share(int(present.sum())) / max(task.chance(), 1e-6)
         skills.append((skill if np.isfinite(skill) else 0.0) - share * loss)
     return Validation(float(np.mean(skills)) if skills else 0.0, metrics, losses)
