@@ -169,8 +169,8 @@ def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
         name="translation_with_image",
         title="Translation with a picture beside the text: words that only it decides",
         method=f"Generated sentences, {rows} to train; into German or Russian, as the prompt says. Half of them are "
-        "about a crane or a seal, each as often an animal as a thing, which the picture tells by its shape. Share of "
-        "sentences that are right in every letter.",
+        "about a crane or a seal, each as often an animal as a thing, which the picture tells by colour and shape. "
+        "Share of sentences that are right in every letter.",
         unit="exact match",
         larger_is_better=True,
     )

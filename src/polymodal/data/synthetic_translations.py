@@ -39,7 +39,7 @@ LANGUAGES = ("German", "Russian")
 
 def translations(rows: int, seed: int, ambiguous: float = 0.5) -> Columns:
     """`source`: an English sentence, as "The old crane is here."; `language`: German or Russian; `translation`: the
-    sentence in it; `image`: PIL, 64 x 64, a circle where an animal is meant and a square where a thing is.
+    sentence in it; `image`: PIL, 64 x 64, a green circle where an animal is meant and a blue square where a thing is.
 
     ambiguous: share of sentences about a crane or a seal, each as often an animal as a thing, so that of these no model
         without the image gets more than half right
@@ -73,8 +73,7 @@ def _picture(meaning: int, generator: np.random.Generator) -> Image.Image:
     image = Image.fromarray(generator.integers(170, 256, (64, 64, 3), dtype=np.uint8))
     side = int(generator.integers(20, 36))
     left, top = generator.integers(0, 64 - side, 2).tolist()
-    colour = tuple(generator.integers(0, 120, 3).tolist())
     draw = ImageDraw.Draw(image)
     figure = draw.rectangle if meaning else draw.ellipse
-    figure((left, top, left + side, top + side), fill=colour)
+    figure((left, top, left + side, top + side), fill=(40, 60, 120) if meaning else (40, 120, 60))
     return image
