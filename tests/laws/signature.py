@@ -140,7 +140,8 @@ def _of_written(options: dict[str, Any]) -> str:
     columns["turns"] = [[f"why {row}", "so"] for row in range(12)]
     preparation, prepared = prepare(columns, outputs={"target": {"task": options}}, inputs={"text": "text"})
     found = of_network(columns=columns, outputs={"target": {"task": options}}, inputs={"text": "text"})
-    metrics = [metric.name for metric in preparation.tasks["target"].metrics]
+    task = preparation.tasks["target"]
+    metrics = [*(metric.name for metric in task.metrics), task.judged_by_writing]
     value, present = prepared.targets["target"]
     return digest([found, metrics, list(value), present, list(prepared.prompts.get("target", []))])
 
@@ -159,6 +160,6 @@ def _of_task(options: dict[str, Any]) -> str:
             "target": (value, present, task.classes, task.save()),
             "loss": task.loss(decided[known], torch.from_numpy(value)[known]),
             "answers": (distribution, task.predict(distribution), task.chance(), task.constant()),
-            "metrics": ([metric.name for metric in task.metrics], task.judged_by_writing),
+            "metrics": [metric.name for metric in task.metrics],
         }
     )
