@@ -80,7 +80,7 @@ TASKS = {
     "screenshot": Task(
         "screenshot to HTML", "screenshot_to_code", pages, 6_000, ("image",), "html", "layout",
         ("renders", "pixels", "elements", "exact_match"), nearest_picture, 20,
-        "Two shorter runs, one with pictures of 256 pixels, were scored on these test rows before the recipe was fixed.",
+        "Two shorter runs, one with pictures of 256 pixels, were scored on these rows before the recipe was fixed.",
     ),
     "repair": Task(
         "repair of programs", "code_repair", repairs, 6_000, ("broken", "message"), "answer", "combination",
