@@ -20,7 +20,7 @@ from benchmarks.stamps import fetch, table
 from polymodal.fit import fit
 from polymodal.folders import cache_folder
 
-EPOCHS, ASKED, TESTED = 3, 16, 100
+EPOCHS, ASKED, TESTED = 2, 16, 100
 #: In a new process: no cache to find a checkpoint in, no network.
 AGAIN = """
 import json, socket, sys
