@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli import compress, generate, tune, weights
+from polymodal.cli import compress, generate, transcribe, tune, weights
 from polymodal.cli.output import emit, grid, note, scores_grid
 
 app = typer.Typer(
@@ -234,6 +234,7 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
 
 
 app.command("generate")(generate.generate)
+app.command("transcribe")(transcribe.transcribe)
 app.command("tune")(tune.tune)
 
 

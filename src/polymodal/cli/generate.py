@@ -65,7 +65,7 @@ def generate(
         lines = [{"row": one["row"], **text} for one in rows for text in one["texts"]]
         shown: list[Any] = [grid(lines)] if lines else []
     else:
-        value = {"rows": _written(found, out), "out": str(out)}
+        value = {"rows": write_lines(found, out), "out": str(out)}
         shown = [f"texts of {value['rows']} rows in {out}"]
     value["faults"] = [vars(fault) for fault in faults.found]
     emit(value, shown, as_json=as_json)
@@ -107,7 +107,7 @@ def _records(blocks: Iterator[list[list[Any]]]) -> Iterator[dict[str, Any]]:
             number += 1
 
 
-def _written(records: Iterator[dict[str, Any]], path: Path) -> int:
+def write_lines(records: Iterator[dict[str, Any]], path: Path) -> int:
     """Write records as lines; the file appears when it is complete."""
     from polymodal.artefact import json_ready
 
