@@ -12,7 +12,7 @@ from polymodal.errors import RecipeError
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"trainin": {}}, "trainin", "did you mean 'training'"),
     ({"training": {"epoch": 3}}, "training.epoch", "did you mean 'epochs'"),
-    ({"training": {"epochs": 0}}, "training.epochs", "greater than or equal to 1"),
+    ({"training": {"epochs": -1}}, "training.epochs", "greater than or equal to 0"),
     ({"training": {"threads": 0}}, "training.threads", "greater than or equal to 1"),
     ({"training": {"threads": "many"}}, "training.threads", "valid integer"),
     (

@@ -36,7 +36,7 @@ def test_the_catalogue_makes_every_metric_it_names() -> None:
     assert [metric.name for metric in EVERY] == NAMES
     assert [metric.name for metric in text_metrics(CODE_METRICS)] == list(CODE_METRICS)
     assert {*NAMES, *CODE_METRICS} == TEXT_METRICS.keys()
-    assert {metric.name for metric in EVERY if not metric.greater_is_better} == {"wer", "cer"}
+    assert {metric.name for metric in EVERY if not metric.greater_is_better} == {"wer", "wer_english", "cer"}
 
 
 def test_a_right_answer_is_best_and_none_is_worst(metric: Metric) -> None:
@@ -168,3 +168,10 @@ def test_spoken_text(text: str, expected: str) -> None:
 def test_scripts_without_spaces_are_read_by_the_character() -> None:
     assert words("一只cat在睡觉。") == ["一", "只", "cat", "在", "睡", "觉"]
     assert words("The ねこ's") == ["the", "ね", "こ", "s"]
+
+
+def test_numbers_and_contractions_have_one_english_form() -> None:
+    said, meant = objects(["press 1 now", "I do not know"]), objects([("Press one now.",), ("I don't know!",)])
+    english, plain = text_metrics(["wer_english", "wer"])
+    assert english.score(said, meant, np.ones(2)) == 0
+    assert plain.score(said, meant, np.ones(2)) == pytest.approx(3 / 6)
