@@ -132,3 +132,16 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
         model.generate(table(2), beems=2)
     with pytest.raises(RecipeError, match="writes no such text"):
         model.generate(table(2), output="captoin")
+
+
+@pytest.mark.parametrize(
+    ("writing", "problem"),
+    [
+        ({"regex": "(a"}, r"outputs\.caption\.task\.writing\.regex: "),
+        ({"regex": "a{200}", "max_tokens": 3}, r"outputs\.caption\.task\.writing\.regex: .*max_tokens"),
+        ({"json_schema": {"type": "nothing"}}, r"outputs\.caption\.task\.writing\.json_schema: "),
+    ],
+)
+def test_what_no_text_can_meet_is_told_before_training(writing: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        polymodal.fit(table(30), recipe=recipe(outputs={"caption": {"task": {"name": "text", "writing": writing}}}))

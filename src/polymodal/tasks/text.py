@@ -17,6 +17,7 @@ from polymodal.data.sample import ColumnSample, Guess
 from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
 from polymodal.generation.chat import ChatTemplate
 from polymodal.generation.codec import SMALLEST, Codec
+from polymodal.generation.constraint import constraint_of
 from polymodal.generation.options import Writing
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalogue import TEXT_METRICS, text_metrics
@@ -177,6 +178,16 @@ class Text(Task):
         self._chance = float(-(share * np.log(share)).sum())
         self._constant = texts.most_common(1)[0][0]
         self.choices = sorted(texts) if self.options.answers == "closed" else []
+        self._check_constraint()
+
+    def _check_constraint(self) -> None:
+        """Raises RecipeError where no text meets what `writing` holds texts to: better now than after training."""
+        try:
+            constraint = constraint_of(self.writing, self.codec)
+            if constraint is not None:
+                constraint.start(self.writing.max_tokens or self.most)
+        except RecipeError as error:
+            raise error.under("writing") from None
 
     def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         value: list[Answer] = []
