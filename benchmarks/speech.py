@@ -34,11 +34,11 @@ def measure(folder: Path) -> Record:
     record = Record(
         name="speech",
         title="Speech recognition from scratch: 24 minutes of spoken prompts",
-        method="540 prompts of one speaker at 8 kHz; about 140 whose texts no other part has are the test. Texts in "
-        "lower case without punctuation, written letter by letter; with 500 pieces of words in place of letters, a "
-        "rate of .001 and batches of 16, the rates were 1.16 and .99 on these test rows. Word error rate of the corpus with "
-        "its bootstrap interval; the floor is the most frequent training text. Whisper on the same kind of rows: "
-        "benchmarks/whisper.py.",
+        method="540 prompts of one speaker at 8 kHz; about 140 whose texts no other part has are the test. "
+        "Texts in lower case without punctuation, written letter by letter; with 500 pieces of words in "
+        "place of letters, a rate of .001 and batches of 16, the rates were 1.16 and .99 on these test "
+        "rows. Word error rate of the corpus with its bootstrap interval; the floor is the most frequent "
+        "training text. Whisper on the same kind of rows: benchmarks/whisper.py.",
         unit="word error rate",
         larger_is_better=False,
     )
