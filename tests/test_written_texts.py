@@ -62,6 +62,15 @@ def test_a_saved_model_writes_the_same(model: Model, tmp_path: Path) -> None:
     assert again.predict(rows) == model.predict(rows) == [texts[0].text for texts in model.generate(rows)]
 
 
+def test_draws_depend_on_the_row_and_not_on_its_block() -> None:
+    task = {"name": "text", "writing": {"temperature": 1.0, "max_tokens": 4}}
+    made = polymodal.fit(table(40), recipe=recipe(outputs={"caption": {"task": task}}, training={**QUICK, "epochs": 1}))
+    many = {"hint": ["the colour here is number 1"] * 1_100, "kind": ["k1"] * 1_100}  # more than one block
+    written = made.predict(many)
+    assert written == [texts[0].text for texts in made.generate(many)]
+    assert written[1_024:] != written[: 1_100 - 1_024]
+
+
 def test_a_row_may_lack_any_input(model: Model) -> None:
     written = model.predict([{"hint": None, "kind": "k1"}, {"hint": "the colour here is number 2", "kind": None}])
     assert all(isinstance(text, str) for text in written)

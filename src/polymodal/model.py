@@ -159,6 +159,7 @@ class Model(WritesTexts):
                 np.arange(prepared.rows),
                 machine=machine,
                 batch=PREDICTION_BATCH,
+                numbers=block.rows,
             )
             tasks = self.preparation.tasks
             yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}

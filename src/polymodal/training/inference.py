@@ -58,6 +58,7 @@ def decide(
     hide: frozenset[str] = frozenset(),
     damage: Damage | None = None,
     write: bool = True,
+    numbers: np.ndarray | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Decisions]:
     """Decide every output for `rows`, in evaluation mode; inputs named in `hide` count as missing, and
@@ -65,6 +66,8 @@ def decide(
 
     Rows are visited in the order that pads least and encodes each shared item once; the results come back in the
     order of `rows`.
+
+    numbers: of `rows` in the whole table, on which the draws of texts depend; silent: `rows` themselves
     """
     training = network.training
     if training:
@@ -81,7 +84,9 @@ def decide(
                 if preparation.tasks[name].writes:
                     tokens = torch.zeros(len(places), 0, dtype=torch.int64)
                     if write:
-                        tokens = write_tokens(network, preparation, name, views, one)
+                        tokens = write_tokens(
+                            network, preparation, name, views, one, (rows if numbers is None else numbers)[places]
+                        )
                         tokens = marked(tokens, prepared.prompts.get(name), rows[places])
                     gathered[name].append(Decisions(tokens, {}, {}, decided.values))
                     continue
@@ -106,10 +111,16 @@ def bounded(batch: int, prepared: PreparedTable, network: Network) -> int:
     return min(batch, max(1, int(BATCH_BYTES / max(row, 1.0))))
 
 
-def write_tokens(network: Network, preparation: Preparation, name: str, views: list[View], batch: Batch) -> Tensor:
-    """The tokens of the text that output `name` writes in each row of a batch, as `Decisions.values` holds them."""
+def write_tokens(
+    network: Network, preparation: Preparation, name: str, views: list[View], batch: Batch, numbers: np.ndarray
+) -> Tensor:
+    """The tokens of the text that output `name` writes in each row of a batch, as `Decisions.values` holds them.
+
+    numbers: of the rows, on which their draws depend
+    """
     task: Any = preparation.tasks[name]
-    first = [texts[0] for texts in write_texts(network, name, views, batch, task.writing, task.codec, task.most)]
+    written = write_texts(network, name, views, batch, task.writing, task.codec, task.most, numbers)
+    first = [texts[0] for texts in written]
     before_stops = iter(task.codec.encode([one.text for one in first if one.ended == "stop"]))
     tokens = [next(before_stops) if one.ended == "stop" else one.tokens for one in first]
     return padded([np.asarray(one, np.int64) for one in tokens])
