@@ -157,6 +157,10 @@ def _complete_output(name: str, spec: OutputSpec, recipe: Recipe, samples: _Samp
         fitting = ", ".join(key for key, one in components("decoder").items() if one.writes == writes)
         problem = f"{decoder.name!r} {'writes texts' if can else 'does not write'}, and the task is {task.name}"
         raise RecipeError(f"outputs.{name}.decoder", f"{problem}; name one of {fitting}")
+    serves = find("decoder", decoder.name).tasks
+    if serves and task.name not in serves:
+        problem = f"{decoder.name!r} serves the task {' or '.join(serves)}, and the task is {task.name}"
+        raise RecipeError(f"outputs.{name}.decoder", f"{problem}; name another decoder or another task")
     task = _prescribed(f"outputs.{name}.task", "decoder", task, decoder, recipe.size)
     return spec.model_copy(update={"task": task, "decoder": decoder})
 

@@ -25,6 +25,8 @@ class Decoder(nn.Module):
     writes: ClassVar[bool] = False
     #: Whether it reads what the encoders gave as they gave it (`View.encoded`).
     reads_encoded: ClassVar[bool] = False
+    #: The tasks that it serves; empty: all.
+    tasks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: DecoderOptions, *, width: int, shape: OutputShape) -> None:
         super().__init__()
