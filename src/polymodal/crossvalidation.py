@@ -24,6 +24,7 @@ from polymodal.plan import complete_schedule, make_plan
 from polymodal.preparation import Preparation
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
+from polymodal.registry import find
 from polymodal.splits import Part, make_fold_parts
 from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
 
@@ -120,6 +121,10 @@ def cross_validate(
             "data.split.column",
             "cross-validation draws its own parts: set it to null and put the column into data.ignore",
         )
+    for name, spec in plan.recipe.outputs.items():
+        if spec.task is not None and find("task", spec.task.name).embeds:
+            problem = "embeddings of the folds' models lie in different spaces and cannot be scored together: use `fit`"
+            raise RecipeError(f"outputs.{name}.task", problem)
     pooled = _Pooled(plan.recipe, table)
     for number, parts in enumerate(make_fold_parts(plan.recipe, table, folds)):
         shown.say(f"fold {number + 1} of {folds}")

@@ -297,6 +297,8 @@ def _check_member(first: Model, member: Model, place: int) -> None:
     for name, task in tasks.items():
         if task.writes:
             raise RecipeError(f"outputs.{name}", "texts of several models cannot be averaged into one; use one model")
+        if task.embeds:
+            raise RecipeError(f"outputs.{name}", "embeddings of several models lie in different spaces; use one model")
         if not same_classes(task, own[name]):
             raise RecipeError(
                 f"outputs.{name}",

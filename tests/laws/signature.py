@@ -92,12 +92,15 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
         return _of_written(options) if find("task", options["name"]).writes else _of_task(options)
     if kind == "decoder" and find("decoder", options["name"]).writes:
         return _of_writer(light(options))
-    columns, recipe = sample_table(["text", "number", "category"], ["classify", "regress"], rows=12)
+    task = "classify"
+    if kind == "decoder":
+        task = next(iter(find("decoder", options["name"]).tasks), task)
+    columns, recipe = sample_table(["text", "number", "category"], [task, "regress"], rows=12)
     columns["text"][2] = None
     if kind == "fusion":
         recipe["fusion"] = options
     else:
-        recipe["outputs"]["y_classify"]["decoder"] = options
+        recipe["outputs"][f"y_{task}"]["decoder"] = options
     return of_network(columns=columns, **recipe)
 
 
@@ -147,9 +150,9 @@ def _of_written(options: dict[str, Any]) -> str:
 
 
 def _of_task(options: dict[str, Any]) -> str:
-    """Prepared targets, loss, answers, floor, and the metrics' names."""
+    """Prepared targets, loss, answers, floor, and the metrics' names, beside a decoder that prescribes nothing."""
     columns = sample("task", options["name"]) | sample("modality", "number")
-    preparation, prepared = prepare(columns, outputs={"target": {"task": options}})
+    preparation, prepared = prepare(columns, outputs={"target": {"task": options, "decoder": "linear"}})
     task = preparation.tasks["target"]
     value, present = prepared.targets["target"]
     decided = torch.randn(prepared.rows, task.outputs, generator=torch.Generator().manual_seed(1))

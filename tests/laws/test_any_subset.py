@@ -24,7 +24,7 @@ from polymodal.registry import components
 
 ROWS = 8
 PRESENT = torch.tensor(list(product([True, False], repeat=3)))  # the last subset has nothing
-TASKS = ["classify", "multilabel", "regress", "text"]
+TASKS = ["classify", "multilabel", "regress", "similar", "text"]
 
 
 def assert_trains_and_predicts(

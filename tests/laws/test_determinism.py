@@ -24,7 +24,7 @@ ROWS = 12
 
 
 def train(folder: Path, seed: int, fusion: str = "attention") -> dict[str, Tensor]:
-    columns, recipe = sample_table(list(components("modality")), ["classify", "regress", "text"])
+    columns, recipe = sample_table(list(components("modality")), ["classify", "regress", "similar", "text"])
     training = {"epochs": 2, "batch": 8, "modality_dropout": 0.2}
     parts = {"train": columns, "valid": columns}
     model = trained(parts, folder / str(seed), **recipe, seed=seed, fusion=fusion, training=training)
@@ -61,6 +61,10 @@ def network_with(kind: str, options: dict[str, Any]) -> tuple[Preparation, Netwo
     elif options["name"] in WRITERS:
         columns, recipe = sample_table(["text", "number", "series"], ["text"], ROWS)
         recipe["outputs"]["y_text"]["decoder"], recipe["fusion"] = options, "concat"
+    elif components("decoder")[options["name"]].tasks:
+        (task,) = components("decoder")[options["name"]].tasks
+        columns, recipe = sample_table(["text", "number", "series"], [task], ROWS)
+        recipe["outputs"][f"y_{task}"]["decoder"] = options
     else:  # a timeline, which some inputs have and of which some end early
         columns, recipe = sample_table(["text", "number", "series"], ["spans"], ROWS)
         recipe["inputs"]["in_series"]["modality"] = {"name": "series", "rate": 10.0}

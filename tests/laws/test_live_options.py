@@ -64,6 +64,7 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("fusion", "qformer", "text"): ["in_text", None],
     ("task", "classify", "class_weights"): [{"yes": 3.0}],
     ("task", "multilabel", "separator"): [","],
+    ("task", "similar", "sizes"): [[12]],
     ("task", "spans", "seconds"): [8.0],
     ("task", "text", "prompt"): ["{text} ?"],
     ("task", "text", "instruction"): ["What is {text}?"],
@@ -71,6 +72,7 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("task", "text", "system"): ["Say little."],
     ("task", "text", "metrics"): [["chrf"]],
     ("task", "text", "writing"): [{"beams": 2}],
+    ("decoder", "embed", "sizes"): [[12]],
     ("decoder", "encoder_decoder", "input"): ["in_more"],
     ("decoder", "encoder_decoder", "language"): ["de"],
 }

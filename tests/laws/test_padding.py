@@ -47,7 +47,7 @@ def test_of_every_encoder(modality: str, encoder: str) -> None:
 @pytest.mark.parametrize("fusion", components("fusion"))
 def test_of_every_fusion(fusion: str) -> None:
     columns, recipe = sample_table(
-        ["text", "number", "category"], ["classify", "multilabel", "regress", "text"], rows=8
+        ["text", "number", "category"], ["classify", "multilabel", "regress", "similar", "text"], rows=8
     )
     for place, name in enumerate(("text", "plain", "skewed", "often", "some")):
         columns[name][place :: 3 + place] = [None] * len(columns[name][place :: 3 + place])

@@ -37,3 +37,12 @@ def unit(x: Tensor) -> Tensor:
 def prefixes(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """The first `s` numbers of each vector for each `s` of `sizes`, of unit length: a list of `[.., s]` fp32."""
     return [unit(x[..., :size]) for size in sizes]
+
+
+def halvings(size: int, least: int = 8) -> list[int]:
+    """The half of `size`, the half of that, and so on down to `least`; the shortest first."""
+    found = []
+    while size // 2 >= least:
+        size //= 2
+        found.append(size)
+    return found[::-1]

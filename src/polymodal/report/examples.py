@@ -91,9 +91,10 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
 
     Classes: rows of a wrong class, by the probability that the true one got. Labels: rows with a wrong label, by
     the log-likelihood of the true labels. Texts: those that are no reference, by the words that they lack. Events: rows
-    with a wrong segment, by the loss. Numbers: by the absolute error in standard deviations of the truth.
+    with a wrong segment, by the loss. Numbers: by the absolute error in standard deviations of the truth. Embeddings:
+    none, a vector is not wrong by itself.
     """
-    if not present.any():
+    if not present.any() or task.embeds:
         return np.zeros(0, np.int64)
     if task.space == "categorical":
         given = distribution[np.arange(len(truth)), truth]

@@ -89,7 +89,7 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
         classes=_class_rows(detail, order[:MOST_IN_TABLE]),
         classes_left_out=max(0, len(order) - MOST_IN_TABLE),
         matrix=_matrix(detail, order) if "confusion" in detail else None,
-        scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" else [],
+        scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" and not task.embeds else [],
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=score(calibration_error(bins)),
         examples=worst_examples(experiment, part, name, examples),

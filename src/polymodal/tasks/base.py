@@ -37,6 +37,8 @@ class Task(ABC):
     timed: ClassVar[bool] = False
     #: Whether answers are texts, which a decoder that writes writes.
     writes: ClassVar[bool] = False
+    #: Whether answers are vectors that mean something only beside others of the same model.
+    embeds: ClassVar[bool] = False
     #: The decoder that answers where the recipe names none.
     default_decoder: ClassVar[str] = "mlp"
     #: The fusion where the recipe names none and this is the first output; None: the recipe's own default.

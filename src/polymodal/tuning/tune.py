@@ -331,6 +331,8 @@ def _scored(entry: Entry, folds: Folds) -> Entry:
 
 def _check_decides(plan: Recipe) -> None:
     for name, spec in plan.outputs.items():
-        if spec.task is not None and find("task", spec.task.name).writes:
-            problem = "a search combines decisions, and texts are none: compare recipes by `cross-validate`"
+        task = None if spec.task is None else find("task", spec.task.name)
+        if task is not None and (task.writes or task.embeds):
+            what, instead = ("texts", "cross-validate") if task.writes else ("embeddings", "fit")
+            problem = f"a search combines decisions, and {what} are none: compare recipes by `{instead}`"
             raise RecipeError(f"outputs.{name}.task", problem)
