@@ -137,6 +137,11 @@ def quantities(rows: int, draw: np.random.Generator) -> list[Any]:
     return draw.lognormal(1, 0.8, rows).tolist()
 
 
+def groups(rows: int, draw: np.random.Generator) -> list[Any]:
+    """Names of groups of several rows; the first row is alone in its group."""
+    return ["lone", *draw.choice(["oak", "elm", "fir"], rows - 1).tolist()]
+
+
 def happenings(rows: int, draw: np.random.Generator) -> list[Any]:
     """Up to two events of two labels within four seconds; nothing at all in some rows."""
 
@@ -157,12 +162,13 @@ TARGETS: dict[str, Callable[[int, np.random.Generator], list[Any]]] = {
     "classify": classes,
     "multilabel": label_sets,
     "regress": quantities,
+    "similar": groups,
     "spans": happenings,
     "text": sayings,
 }
-#: Decoders that write, and those that do not.
+#: Decoders that write, and those that decide for any other task.
 WRITERS = [name for name, decoder in components("decoder").items() if decoder.writes]
-DECIDERS = [name for name, decoder in components("decoder").items() if not decoder.writes]
+DECIDERS = [name for name, decoder in components("decoder").items() if not (decoder.writes or decoder.tasks)]
 
 
 def sample(kind: str, name: str, rows: int = 24) -> Columns:
