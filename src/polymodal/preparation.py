@@ -37,6 +37,7 @@ class PreparedTable:
     """All rows of one table, prepared: inputs, targets `(value, present)` by output, and sample weights.
 
     prompts: by output, the prompt of each row (None where it cannot be used), for outputs that have prompts
+    data_set: `[rows]`, the number of the data set that each row is of, where the table is made of several
     """
 
     inputs: dict[str, Prepared]
@@ -44,6 +45,7 @@ class PreparedTable:
     weight: np.ndarray | None
     rows: int
     prompts: dict[str, np.ndarray] = field(default_factory=dict)
+    data_set: np.ndarray | None = None
 
     def only(self, names: list[str]) -> PreparedTable:
         """The same rows and targets with some of the inputs."""
@@ -153,6 +155,7 @@ class Preparation:
             weight=np.concatenate(weights) if weights else None,
             rows=len(table),
             prompts={name: np.concatenate(parts) for name, parts in prompts.items()},
+            data_set=table.data_set,
         )
 
     def blocks(
@@ -219,6 +222,12 @@ class Preparation:
         some = Preparation(recipe)
         some.modalities, some.tasks = {name: self.modalities[name] for name in recipe.inputs}, self.tasks
         return some
+
+    def inputs_only(self, names: list[str]) -> Preparation:
+        """This preparation for some of its inputs and without targets. What was fitted is shared."""
+        bare = Preparation(self.recipe.only(names).model_copy(update={"outputs": {}}))
+        bare.modalities = {name: self.modalities[name] for name in names}
+        return bare
 
     def targets_only(self) -> Preparation:
         """This preparation without inputs: it prepares targets and weights alone. What was fitted is shared."""

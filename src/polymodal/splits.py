@@ -46,7 +46,7 @@ def make_parts(recipe: Recipe, table: Table, valid: Table | None, test: Table | 
         recipe.seed,
         given=_cells(table, split.column) if split.column else None,
         groups=_cells(table, split.group) if split.group else None,
-        stratify_by=strata(recipe, table) if split.stratify else None,
+        stratify_by=strata(recipe, table),
     )
     parts |= {new: Part(table, rows[old]) for old, new in names.items() if len(rows[old])}
     return {name: parts[name] for name in ("train", "valid", "test") if name in parts}
@@ -56,7 +56,7 @@ def make_folds(recipe: Recipe, table: Table, count: int) -> list[tuple[np.ndarra
     """`count` pairs of (other rows, rows of the fold), grouped and stratified as `data.split` says."""
     split = recipe.data.split
     groups = _cells(table, split.group) if split.group else None
-    labels = strata(recipe, table) if split.stratify else None
+    labels = strata(recipe, table)
     return folds(len(table), count, recipe.seed, groups=groups, labels=labels)
 
 
@@ -69,7 +69,7 @@ def make_fold_parts(recipe: Recipe, table: Table, count: int) -> list[dict[str, 
     """
     split = recipe.data.split.model_copy(update={"test": 0.0})
     groups = _cells(table, split.group) if split.group else None
-    labels = strata(recipe, table) if split.stratify else None
+    labels = strata(recipe, table)
     made = []
     for others, fold in make_folds(recipe, table, count):
         divided = split_rows(
@@ -85,11 +85,17 @@ def make_fold_parts(recipe: Recipe, table: Table, count: int) -> list[dict[str, 
 
 
 def strata(recipe: Recipe, table: Table) -> np.ndarray | None:
-    """A class number per row when the only output is a classification of one column, else None."""
+    """The stratum of each row, `[rows]`: its class, as far as `data.split.stratify` asks for it and the only output is
+    a classification of one column; its data set, where the table is made of several; or both together. None without
+    strata."""
     specs = list(recipe.outputs.values())
-    if len(specs) != 1 or specs[0].task is None or specs[0].task.name != "classify" or len(specs[0].columns) != 1:
-        return None
-    return _codes(table, specs[0].columns[0])
+    single = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classify"
+    labels = None
+    if recipe.data.split.stratify and single and len(specs[0].columns) == 1:
+        labels = _codes(table, specs[0].columns[0])
+    if labels is None or table.data_set is None:
+        return table.data_set if labels is None else labels
+    return np.unique(np.stack([table.data_set, labels]), axis=1, return_inverse=True)[1].reshape(-1)
 
 
 def groups_of(recipe: Recipe, part: Part) -> np.ndarray | None:

@@ -34,7 +34,7 @@ class Faults:
             DataError: in strict mode.
         """
         if self.strict:
-            raise DataError(fault.reason, row=fault.row, column=fault.column, file=fault.file)
+            raise DataError(fault.reason, row=fault.row, column=fault.column, file=fault.file or fault.table or None)
         self.found.append(fault)
 
     def counts(self) -> dict[str, int]:

@@ -8,16 +8,25 @@ _WINDOW = 50  # batches that are sorted by length together; more pads less and s
 
 
 class BatchSampler:
-    """Training batches; each epoch has every row exactly once and depends on nothing but `seed` and its
-    number.
+    """Training batches; an epoch depends on nothing but `seed` and its number, and has every row exactly once.
+
+    With several data sets and a temperature T above 1, an epoch has as many rows, of which data set d has a share
+
+        p_d = n_d^(1/T) / sum_e n_e^(1/T)
+
+    of its n_d rows (Devlin, "Multilingual BERT", 2018; Raffel et al., "Exploring the Limits of Transfer Learning with
+    a Unified Text-to-Text Transformer", 2020; Xue et al., "mT5", 2021). Rows of a small set come several times then,
+    as often as each other or once more; of a large one some stay out, and are next in the epochs that follow.
 
     rows: `[n]` row numbers
     batch: rows in a batch
     group: `[n]`, the item that the expensive input of each row has (-1: none). Rows that share an item stay
         in one batch, so that it is encoded once; a batch then has up to `batch` rows, and an item with more
-        is cut.
+        is cut. A row that comes twice comes in two batches, as far as there are others between.
     lengths: `[n]`, the length of each row; rows of similar length share a batch, so that little is padded.
         Unused when `group` is given.
+    data_set: `[n]`, the number of the data set that each row is of
+    temperature: T, 1 or more; 1 takes the data sets as they are
     """
 
     def __init__(
@@ -27,21 +36,29 @@ class BatchSampler:
         seed: int,
         group: np.ndarray | None = None,
         lengths: np.ndarray | None = None,
+        data_set: np.ndarray | None = None,
+        temperature: float = 1.0,
     ) -> None:
         self.rows, self.batch, self.seed = np.asarray(rows, dtype=np.int64), batch, seed
         self.group = _apart(group) if group is not None else None
         self.lengths = lengths
+        mixed = data_set is not None and temperature > 1 and len(np.unique(data_set)) > 1
+        self.mixture = _Mixture(data_set, temperature, seed, self.group) if mixed and data_set is not None else None
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The batches of epoch `number`, each `[up to batch]` row numbers."""
         generator = np.random.default_rng([self.seed, number])
+        places, turn = np.arange(len(self.rows)), np.zeros(len(self.rows), dtype=np.int64)
+        if self.mixture is not None:
+            places, turn = self.mixture.epoch(number)
         if self.group is not None:
-            batches = self._by_group(self.group, generator)
+            count = int(self.group.max(initial=-1)) + 1
+            batches = self._by_group(self.group[places] + count * turn, generator)
         elif self.lengths is not None:
-            batches = self._by_length(self.lengths, generator)
+            batches = self._by_length(self.lengths[places], generator)
         else:
-            batches = _cut(generator.permutation(len(self.rows)), self.batch)
-        return [self.rows[places] for places in batches]
+            batches = _cut(generator.permutation(len(places)), self.batch)
+        return [self.rows[places[one]] for one in batches]
 
     def _by_group(self, group: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
         count = int(group.max(initial=-1)) + 1
@@ -52,13 +69,51 @@ class BatchSampler:
         return _pack(order, sizes, self.batch)
 
     def _by_length(self, lengths: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
-        windows = _cut(generator.permutation(len(self.rows)), self.batch * _WINDOW)
+        windows = _cut(generator.permutation(len(lengths)), self.batch * _WINDOW)
         batches = [
             places
             for window in windows
             for places in _cut(window[np.argsort(lengths[window], kind="stable")], self.batch)
         ]
         return [batches[place] for place in generator.permutation(len(batches))]
+
+
+class _Mixture:
+    """Which rows each epoch has. Every data set is a ring, its rows in random order with those of one group side by
+    side, and an epoch takes the next stretch of each ring: a row is never seen twice more than another of its set."""
+
+    def __init__(self, data_set: np.ndarray, temperature: float, seed: int, group: np.ndarray | None) -> None:
+        generator = np.random.default_rng(seed)
+        self.rings: list[np.ndarray] = []
+        for number in np.unique(data_set):
+            ring = generator.permutation(np.flatnonzero(data_set == number))
+            if group is not None:
+                turn = generator.permutation(int(group.max()) + 1)
+                ring = ring[np.argsort(turn[group[ring]], kind="stable")]
+            self.rings.append(ring)
+        self.counts = mixed_counts(np.array([len(ring) for ring in self.rings]), temperature)
+
+    def epoch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The places of the rows of an epoch, and whether each comes for the first time (0), the second (1) ..."""
+        steps = [np.arange(count) for count in self.counts]
+        places = [
+            ring[(number * count + step) % len(ring)]
+            for ring, count, step in zip(self.rings, self.counts.tolist(), steps, strict=True)
+        ]
+        turns = [step // len(ring) for ring, step in zip(self.rings, steps, strict=True)]
+        return np.concatenate(places), np.concatenate(turns)
+
+
+def mixed_counts(sizes: np.ndarray, temperature: float) -> np.ndarray:
+    """How many of the rows of an epoch each data set has, `[sets]`: in proportion to `sizes^(1/temperature)`, as whole
+    numbers that come to the sum of `sizes` (the largest remainders are rounded up)."""
+    # relative to the largest, so that nothing overflows
+    share = (sizes / sizes.max()) ** (1 / temperature)
+    exact = sizes.sum() * share / share.sum()
+    counts = np.floor(exact).astype(np.int64)
+    lacking = int(sizes.sum() - counts.sum())
+    counts[np.argsort(counts - exact, kind="stable")[:lacking]] += 1
+    return counts
 
 
 def sequential(

@@ -81,7 +81,14 @@ def _in_memory(source: Any) -> Columns | None:
 
 
 class Table:
-    """A table with named columns; `name` stands in fault reports, `root` is where media paths start."""
+    """A table with named columns; `name` stands in fault reports, `root` is where media paths start.
+
+    data_sets, data_set: of a table that is made of several (`data.joined`), their names, and `[rows]` the number of
+        the data set that each row is of
+    """
+
+    data_sets: tuple[str, ...] = ()
+    data_set: np.ndarray | None = None
 
     def __init__(self, columns: Columns, *, name: str, root: Path | None) -> None:
         self._columns, self.name = columns, name

@@ -55,6 +55,9 @@ class DataOptions(Strict):
     """Columns to leave out, besides those that inference leaves out."""
     weight: str | None = None
     """A column of sample weights (0 or more)."""
+    temperature: float = Field(default=1.0, ge=1)
+    """With several data sets: each has a share of an epoch in proportion to (its rows)^(1 / temperature). At 1 they are
+    as they are; the higher, the more alike are the shares of small sets, whose rows repeat, and large ones."""
     strict: bool = False
     """Refuse the run at the first cell that cannot be used, instead of listing it and treating it as missing."""
     limits: LimitOptions = LimitOptions()
