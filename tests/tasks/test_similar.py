@@ -1,0 +1,189 @@
+"""The task similar: its loss is the published one, chance is chance, groups never seen are found."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from laws.samples import Columns, prepare, trained
+from polymodal.data.sample import ColumnSample
+from polymodal.errors import DataError, RecipeError
+from polymodal.evaluation.intervals import bootstrap
+from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
+from polymodal.nn.embedding import unit
+from polymodal.registry import components, find
+from polymodal.tasks.similar import NO_GROUP, Similar, group_number, supervised_contrastive
+
+torch.set_num_threads(1)
+
+
+def vectors(rows: int, size: int = 8, seed: int = 0) -> Tensor:
+    return unit(torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)))
+
+
+def written_out(z: Tensor, groups: list[int], temperature: float) -> float:
+    """Equation 2 of the paper, the mean over rows that have another of their group."""
+    losses = []
+    for i in range(len(z)):
+        near = {a: math.exp(float(z[i] @ z[a]) / temperature) for a in range(len(z)) if a != i}
+        own = [a for a in near if groups[a] == groups[i]]
+        if own:
+            losses.append(-sum(math.log(near[p] / sum(near.values())) for p in own) / len(own))
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_the_loss_is_that_of_the_paper_in_units_of_chance(temperature: float) -> None:
+    groups = [1, 2, 1, 3, 2, 2, 4]
+    found = supervised_contrastive(vectors(7), torch.tensor(groups), temperature)
+    assert float(found.mean()) == pytest.approx(written_out(vectors(7), groups, temperature) / math.log(6), rel=1e-5)
+    assert [float(found[row]) for row in (3, 6)] == [0.0, 0.0]
+
+
+def test_many_anchors_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = torch.randint(1, 5, (23,), generator=torch.Generator().manual_seed(0))
+    whole = supervised_contrastive(vectors(23), groups, 0.1)
+    monkeypatch.setattr("polymodal.tasks.similar.ANCHORS", 4)
+    torch.testing.assert_close(supervised_contrastive(vectors(23), groups, 0.1), whole)
+
+
+def test_rows_without_a_target_are_compared_with_nothing() -> None:
+    groups = torch.tensor([1, 1, 2, 2, 3])
+    plain = supervised_contrastive(vectors(5), groups, 0.1)
+    more = torch.cat([vectors(5), vectors(3, seed=1)])
+    beside = supervised_contrastive(more, torch.cat([groups, torch.full((3,), NO_GROUP)]), 0.1)
+    torch.testing.assert_close(beside[:5], plain)
+    assert beside[5:].tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("groups", [[1, 2, 3], [NO_GROUP] * 3, [5], [1, 1]])
+def test_batches_without_pairs_have_a_gradient_of_zero(groups: list[int]) -> None:
+    values = vectors(len(groups)).requires_grad_()
+    loss = supervised_contrastive(values, torch.tensor(groups), 0.1).sum()
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
+    assert values.grad is not None
+    assert torch.isfinite(values.grad).all()
+
+
+@pytest.mark.parametrize("rows", [8, 40])
+def test_one_vector_for_all_rows_has_the_loss_of_chance(rows: int) -> None:
+    task = Similar(Similar.Options(size=32, sizes=[8, 16]), columns=["g"])
+    constant = torch.from_numpy(np.tile(task.constant(), (rows, 1)))
+    loss = task.loss(constant, torch.tensor([1 + row // 2 for row in range(rows)]))
+    assert float(loss.mean()) == pytest.approx(task.chance(), rel=1e-5) == 3
+
+
+def test_every_prefix_is_learned() -> None:
+    """A row in the wrong place of the short prefix costs, even where the whole vectors are right."""
+    task = Similar(Similar.Options(size=8, sizes=[2]), columns=["g"])
+    whole = Similar(Similar.Options(size=8, sizes=[]), columns=["g"])
+    values = torch.zeros(4, 8)
+    values[:, 0] = 1.0
+    values[:2, 2], values[2:, 3] = 9.0, 9.0
+    groups = torch.tensor([1, 1, 2, 2])
+    assert float(whole.loss(values, groups).mean()) < 0.7
+    assert float((task.loss(values, groups) - whole.loss(values, groups)).mean()) == pytest.approx(1.0)
+
+
+def test_names_of_groups_have_one_number_everywhere() -> None:
+    assert group_number("a") == group_number("a") != group_number("b")
+    assert group_number(1) == group_number(1.0)
+    assert len({group_number(one) for one in (1, True, "1", 1.5)}) == 4
+
+
+def test_gaps_and_unusable_cells() -> None:
+    columns: Columns = {"x": [1.0, 2.0, 3.0, 4.0], "target": ["a", None, "a", "b"]}
+    _, prepared = prepare(columns, inputs={"x": "number"}, outputs={"target": "similar"})
+    value, present = prepared.targets["target"]
+    assert present.tolist() == [True, False, True, True]
+    assert value[0] == value[2] != value[3]
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], ["a", "a", "a"]])
+def test_there_must_be_something_to_learn(names: list[str]) -> None:
+    with pytest.raises(DataError, match="two groups"):
+        prepare({"x": [1.0, 2.0, 3.0], "target": names}, inputs={"x": "number"}, outputs={"target": "similar"})
+
+
+def test_prefixes_are_shorter_than_the_vector() -> None:
+    with pytest.raises(RecipeError, match="sizes"):
+        Similar(Similar.Options(size=8, sizes=[8]), columns=["g"])
+    assert Similar(Similar.Options(size=64), columns=["g"]).sizes == [8, 16, 32, 64]
+
+
+def test_it_is_never_guessed() -> None:
+    sample = ColumnSample("g", ["a", "b"] * 3, None, rows=6, sampled=6, nulls=0, root=None)
+    assert find("task", "similar").recognise(sample) is None
+    assert components("task")["classify"].recognise(sample) is not None
+
+
+def test_leave_one_out_ranks_by_hand() -> None:
+    angles = np.deg2rad([0, 10, 25, 90, 100, 200])
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    queries, ranking = leave_one_out(points, np.array([1, 2, 1, 3, 3, 4]))
+    assert queries.tolist() == [0, 2, 3, 4]
+    assert ranking[:, 0].tolist() == [2, 2, 1, 1]
+    assert ranking[:, 1].tolist() == [0.5, 0.5, 1, 1]
+
+
+def test_ties_count_against_the_model() -> None:
+    """One vector for all rows finds nothing before it has seen all others."""
+    _, ranking = leave_one_out(np.tile(unit(torch.randn(1, 7)).double().numpy(), (9, 1)), np.arange(9) // 3)
+    assert ranking[:, 0].tolist() == [7] * 9
+    assert ranking[:, 1] == pytest.approx((1 / 7 + 2 / 8) / 2)
+
+
+def test_metrics_rank_once_and_follow_weights() -> None:
+    draw = np.random.default_rng(0)
+    points, groups = unit(torch.from_numpy(draw.normal(size=(30, 4)))).double().numpy(), draw.integers(0, 12, 30)
+    queries, ranking = leave_one_out(points, groups)
+    weight = draw.random(30)
+    for metric, values in zip(
+        leave_one_out_metrics(), (ranking[:, 0] <= 1, ranking[:, 0] <= 5, ranking[:, 1]), strict=True
+    ):
+        expected = np.average(values, weights=weight[queries])
+        assert metric.score(points, groups, weight) == pytest.approx(expected)
+        assert metric.weighted(points, groups)(weight) == pytest.approx(expected)
+        found = bootstrap(metric, points, groups, np.ones(30), 50)
+        assert found.low <= found.value <= found.high
+
+
+def planted(groups: int, rows: int, seed: int, first: int = 0) -> Columns:
+    """Every group has a place on a circle that two of fourteen numbers tell; the other twelve are loud noise."""
+    draw = np.random.default_rng(seed)
+    member = np.repeat(np.arange(first, first + groups), rows)
+    angle = 2.4 * member
+    told = np.stack([np.cos(angle), np.sin(angle)], axis=1) + draw.normal(0, 0.1, (len(member), 2))
+    noise = draw.normal(0, 3, (len(member), 12))
+    numbers = np.concatenate([told, noise], axis=1)
+    order = draw.permutation(len(member))
+    columns: Columns = {f"n{place}": numbers[order, place].tolist() for place in range(14)}
+    return {**columns, "who": [f"g{one}" for one in member[order]]}
+
+
+def test_groups_never_seen_are_found(tmp_path: Path) -> None:
+    """And they are not with the names of groups shuffled."""
+    seen, unseen = planted(12, 30, seed=0), planted(5, 20, seed=1, first=20)
+    shuffled = {**seen, "who": np.random.default_rng(5).permutation(seen["who"]).tolist()}
+    recipe = {
+        "inputs": {"n": {"modality": "number", "columns": [f"n{place}" for place in range(14)]}},
+        "outputs": {"who": {"task": "similar", "decoder": {"name": "embed", "size": 16, "hidden": 32}}},
+        "training": {"epochs": 15, "batch": 64, "learning_rate": 0.005},
+    }
+    scores = {}
+    for name, columns in (("real", seen), ("shuffled", shuffled)):
+        model = trained({"train": columns, "valid": unseen}, tmp_path / name, **recipe)
+        scores[name] = model.evaluate(unseen)["who"]
+        found = np.array(model.predict(unseen))
+        assert found.shape == (100, 16)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
+    assert scores["real"]["recall@1"]["low"] > 0.7
+    assert scores["real"]["map"]["value"] > scores["shuffled"]["map"]["value"] + 0.2
+    assert scores["real"]["recall@1"]["majority"] == 0.0
+    assert scores["shuffled"]["recall@1"]["value"] < 0.6
