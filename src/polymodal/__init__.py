@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polymodal.loading import load
     from polymodal.model import Model
     from polymodal.recipe.recipe import Recipe
+    from polymodal.sharing import sharing
     from polymodal.tuning.tune import tune
 
 # The public names and where they live: each module is imported when one of its names is first used.
@@ -36,6 +37,7 @@ _PUBLIC = {
     "ensemble": "polymodal.ensemble",
     "fit": "polymodal.fit",
     "load": "polymodal.loading",
+    "sharing": "polymodal.sharing",
     "tune": "polymodal.tuning.tune",
 }
 
@@ -51,6 +53,7 @@ __all__ = [
     "ensemble",
     "fit",
     "load",
+    "sharing",
     "tune",
 ]
 

@@ -1,0 +1,92 @@
+"""`polymodal sharing`: what each output gains or loses by sharing one body."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from polymodal.cli.output import emit, grid, short
+from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
+
+if TYPE_CHECKING:
+    from polymodal.sharing import Sharing
+
+
+def sharing(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="CSV, TSV, JSON lines, Parquet or Arrow file, or a folder of images, sounds or clips in class folders."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sharing.json and the models.")],
+    target: Annotated[
+        list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for each output.")
+    ] = None,
+    more: More = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", "-r", help="Recipe file, YAML or JSON, or the name of a shipped one.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of the recipe, as training.epochs=5.")
+    ] = None,
+    valid: Valid = None,
+    test: Test = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
+    ] = False,
+) -> None:
+    """Train one model for all targets and a model for each, and show what each gains or loses by sharing."""
+    from polymodal.sharing import sharing as run
+
+    found = run(
+        with_more(data, more),
+        target,
+        recipe=recipe,
+        settings=settings,
+        valid=one_or_more(valid),
+        test=one_or_more(test),
+        root=root,
+        out=out,
+        progress=not as_json,
+    )
+    emit({"out": str(out), **found.to_dict()}, grids(found), as_json=as_json)
+
+
+def grids(found: Sharing) -> list[RenderableType]:
+    """The gains, then what they cost."""
+    gains = [
+        {
+            "output": output if place == 0 else "",
+            "metric": metric + ("" if one["greater_is_better"] else " (less is better)"),
+            "shared": one["shared"],
+            "alone": one["alone"],
+            "shared - alone": one["difference"],
+            "interval": "" if one["low"] is None else f"{short(one['low'])} to {short(one['high'])}",
+            "p": one["p_value"],
+            "by sharing": verdict(one),
+        }
+        for output, metrics in found.outputs.items()
+        for place, (metric, one) in enumerate(metrics.items())
+    ]
+    summed = {key: sum(one[key] for one in found.alone.values()) for key in found.shared}
+    costs = [
+        {"model": name, "parameters": f"{one['parameters']:,}", "steps": one["steps"], "seconds": one["seconds"]}
+        for name, one in (
+            ("all outputs in one", found.shared),
+            *((f"{name} alone", one) for name, one in found.alone.items()),
+            ("those alone, together", summed),
+        )
+    ]
+    return [grid(gains), "", grid(costs)]
+
+
+def verdict(one: dict[str, Any]) -> str:
+    """In a word, as far as the interval tells."""
+    if one["low"] is None or one["low"] <= 0 <= one["high"]:
+        return "not shown"
+    return "gains" if (one["low"] > 0) == one["greater_is_better"] else "loses"
