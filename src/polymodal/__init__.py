@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from polymodal.crossvalidation import cross_validate
     from polymodal.ensemble import Ensemble, ensemble
     from polymodal.estimators import PolymodalClassifier, PolymodalRegressor
-    from polymodal.fit import fit
+    from polymodal.fit import fit, pretrain
     from polymodal.loading import load
     from polymodal.model import Model
     from polymodal.recipe.recipe import Recipe
@@ -37,6 +37,7 @@ _PUBLIC = {
     "ensemble": "polymodal.ensemble",
     "fit": "polymodal.fit",
     "load": "polymodal.loading",
+    "pretrain": "polymodal.fit",
     "sharing": "polymodal.sharing",
     "tune": "polymodal.tuning.tune",
 }
@@ -53,6 +54,7 @@ __all__ = [
     "ensemble",
     "fit",
     "load",
+    "pretrain",
     "sharing",
     "tune",
 ]

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from polymodal import __version__
-from polymodal.data.table import Table, open_table
+from polymodal.data.joined import Joined, open_data
+from polymodal.data.table import Table
 from polymodal.errors import DataError, PolymodalError, RecipeError
 from polymodal.experiment import (
     Experiment,
@@ -27,6 +28,7 @@ from polymodal.model import Model
 from polymodal.plan import Plan, complete_schedule, make_plan
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
+from polymodal.registry import find
 from polymodal.splits import Part, make_parts
 
 RecipeLike = Recipe | dict[str, Any] | str | Path | None
@@ -48,8 +50,8 @@ def fit(
 ) -> Model:
     """Train a model on a table and score it.
 
-    data, valid, test: tables as `data.table.open_table` takes them; without `valid` or `test`, rows of `data` are
-        split off as `recipe.data.split` says
+    data, valid, test: tables as `data.joined.open_data` takes them, several as a list or a dict by name; without
+        `valid` or `test`, rows of `data` are split off as `recipe.data.split` says
     target: the column or columns to predict; may be left out if the recipe has `outputs`
     recipe: a `Recipe`, a mapping, or a YAML or JSON file; what it leaves open is inferred from the data
     settings: `a.b=c` changes on top of the recipe
@@ -64,6 +66,49 @@ def fit(
         RecipeError, DataError, TrainingError: with what is wrong, where, and what to do.
     """
     plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, valid=valid, test=test, root=root)
+    return _run(plan, parts, out, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def pretrain(
+    data: Any,
+    objectives: str | list[str] | None = None,
+    *,
+    recipe: RecipeLike = None,
+    settings: list[str] | None = None,
+    valid: Any = None,
+    test: Any = None,
+    root: Path | str | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Model:
+    """Train a model on what the inputs tell of each other and of themselves; the table needs no target.
+
+    objectives: names of objectives in place of those of the recipe; where neither says any, several inputs are aligned
+        (`contrastive`), and a lone one is masked and reconstructed (`masked`)
+    recipe: as for `fit`; its outputs are left out and their columns are no inputs, so that one recipe serves both
+
+    The other arguments, the result and the errors are those of `fit`. The model embeds rows (`Model.embed`), and `fit`
+    goes on from it (recipe key `training.start`).
+    """
+    chosen = as_recipe(recipe, settings)
+    table = as_table(data, root)
+    targets = {column for spec in chosen.outputs.values() for column in spec.columns}
+    there = set() if table is None else (targets - set(chosen.data.ignore)) & set(table.columns)
+    ignored = [*chosen.data.ignore, *sorted(there)]
+    changed: dict[str, Any] = {"outputs": {}, "data": chosen.data.model_copy(update={"ignore": ignored})}
+    if objectives:
+        named = [objectives] if isinstance(objectives, str) else objectives
+        changed["objectives"] = [find("objective", name, "objectives").Options() for name in named]
+    chosen = chosen.model_copy(update=changed)
+    plan, parts = plan_fit(table, recipe=chosen, valid=valid, test=test, root=root, pretraining=True)
+    return _run(plan, parts, out, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def _run(
+    plan: Plan, parts: dict[str, Part], out: Path | str | None, *, resume: bool, overwrite: bool, progress: bool
+) -> Model:
     folder = _run_folder(out, resume=resume, overwrite=overwrite)
     if resume and folder and (folder / "manifest.json").is_file() and not (folder / "checkpoint.safetensors").is_file():
         return Model.load(folder)  # the run is complete
@@ -79,8 +124,9 @@ def plan_fit(
     valid: Any = None,
     test: Any = None,
     root: Path | str | None = None,
+    pretraining: bool = False,
 ) -> tuple[Plan, dict[str, Part]]:
-    """What `fit` would do with these arguments: the complete plan, and the rows of each part.
+    """What `fit` (or `pretrain`) would do with these arguments: the complete plan, and the rows of each part.
 
     Raises:
         RecipeError, DataError: as `fit`.
@@ -90,8 +136,12 @@ def plan_fit(
     table = tables["train"]
     if table is None:
         raise DataError("there is no data to train on")
+    if isinstance(table, Joined):  # a part may lack what only some of the data sets have
+        for name, part in tables.items():
+            if part is not None and part is not table:
+                tables[name] = (part if isinstance(part, Joined) else Joined({part.name: part})).like(table)
     targets = [target] if isinstance(target, str) else list(target or [])
-    plan = make_plan(table, chosen, targets)
+    plan = make_plan(table, chosen, targets, pretraining=pretraining)
     parts = make_parts(plan.recipe, table, tables["valid"], tables["test"])
     return Plan(complete_schedule(plan.recipe, len(parts["train"].rows)), plan.roles), parts
 
@@ -162,7 +212,7 @@ def as_table(source: Any, root: Path | str | None) -> Table | None:
     """The table of any form in which it may be given; None stays None."""
     if source is None or isinstance(source, Table):
         return source
-    return open_table(source, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
+    return open_data(source, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
 
 
 def _run_folder(out: Path | str | None, *, resume: bool, overwrite: bool) -> Path | None:

@@ -20,11 +20,14 @@ from polymodal.data.table import Table, open_table
 from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
 from polymodal.folders import cache_folder, media_folder, scratch
 from polymodal.network import Network
+from polymodal.nn.embedding import unit
+from polymodal.objectives.alignment import Alignment
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
 from polymodal.splits import Part, groups_of
 from polymodal.tasks.base import Task
+from polymodal.training.embedding import alignment_of, embed_rows
 from polymodal.training.inference import PREDICTION_BATCH, decide
 from polymodal.training.machine import Machine
 from polymodal.writes_texts import WritesTexts
@@ -164,6 +167,57 @@ class Model(WritesTexts):
             tasks = self.preparation.tasks
             yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}
 
+    def embed(
+        self,
+        data: Any,
+        *,
+        input: str | None = None,
+        size: int | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+    ) -> np.ndarray:
+        """The embedding of each row of `data`: float32 `[rows, size]` of unit length, NaN in rows that lack it.
+
+        input: embed this input alone; aligned inputs (`alignment`) lie in one space, where the embedding of a text can
+            be compared with that of an image. Only its columns are read. Silent: embed the whole row.
+        size: the first so many numbers, of unit length again; worth it where the model was trained with such `sizes`
+
+        The other arguments and errors are those of `predict`.
+
+        Raises:
+            RecipeError: there is no such input, or an embedding has fewer numbers than `size`.
+        """
+        names = None if input is None else [input]
+        if input is not None and input not in self.recipe.inputs:
+            raise RecipeError("input", f"there is no input {input!r}; {nearest(input, self.recipe.inputs)}")
+        preparation = self.preparation if names is None else self.preparation.inputs_only(names)
+        faults, parts = Faults(strict), []
+        for block in preparation.blocks(self._opened(data, root, preparation.input_columns), faults):
+            prepared = preparation.prepare_block(block)
+            found = embed_rows(
+                self.network,
+                preparation,
+                prepared,
+                np.arange(prepared.rows),
+                inputs=names,
+                machine=self.machine,
+                batch=PREDICTION_BATCH,
+            )
+            parts += list(found.values())
+        warn_of_faults(faults.found)
+        vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+        if size is None or not len(vectors):
+            return vectors
+        if not 1 <= size <= vectors.shape[1]:
+            raise RecipeError("size", f"an embedding has {vectors.shape[1]} numbers, and {size} are asked for")
+        shorter: np.ndarray = unit(torch.from_numpy(vectors[:, :size])).numpy()
+        return shorter
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """The objective in whose space inputs can be compared with each other; None for a model without."""
+        return alignment_of(self.network)
+
     @property
     def tasks(self) -> dict[str, Task]:
         """The task of each output."""
@@ -183,13 +237,16 @@ class Model(WritesTexts):
         Raises:
             DataError: a column is not there; the message gives the nearest.
         """
+        wanted = self.preparation.input_columns + (self.preparation.target_columns if targets else [])
+        return self._opened(data, root, wanted)
+
+    def _opened(self, data: Any, root: Path | str | None, wanted: list[str]) -> Table:
         if isinstance(data, Table):
             table = data
         else:
             table = open_table(
                 _rows(data), root=Path(root) if root is not None else None, cache=cache_folder() / "tables"
             )
-        wanted = self.preparation.input_columns + (self.preparation.target_columns if targets else [])
         for column in wanted:
             if column not in table.columns:
                 hint = nearest(column, table.columns)

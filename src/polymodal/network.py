@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from polymodal.decoders.base import Decoder
 from polymodal.decoders.mixture import Mixture
@@ -16,6 +17,7 @@ from polymodal.encoders.base import Encoder
 from polymodal.errors import RecipeError
 from polymodal.fusion.base import Fusion
 from polymodal.fusion.nothing import Nothing
+from polymodal.objectives.base import Objective, Reads, Step, Term
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import build
 from polymodal.tokens import Batch, InputBatch, Outputs, OutputShape, Tokens, View
@@ -28,26 +30,24 @@ class Tower(nn.Module):
     that lacks the input gets the learned "missing" token at its first position, and `present` False.
     """
 
-    def __init__(self, encoder: Encoder, width: int) -> None:
+    def __init__(self, encoder: Encoder, width: int, chunk: int | None = None) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.chunk = encoder, chunk
         self.project = nn.Identity() if encoder.width == width else nn.Linear(encoder.width, width)
         self.norm = nn.LayerNorm(width)
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
 
-    def forward(
-        self, batch: InputBatch, hidden: Tensor | None = None, *, encoded: bool = False
-    ) -> tuple[Tokens, Tokens | None]:
-        """Tokens of each row, `[batch, length, width]`; rows where `hidden [batch]` is True count as missing.
+    def forward(self, batch: InputBatch, *, encoded: bool = False) -> tuple[Tokens, Tokens | None]:
+        """Tokens of each row, `[batch, length, width]`.
 
         encoded: also give what the encoder gave, as it gave it; None where no row of this batch has the input
         """
-        present = batch.present if hidden is None else batch.present & ~hidden
+        present = batch.present
         rows = len(present)
         if next(iter(batch.data.values())).shape[0] == 0:  # no row of this batch has the input
             features = self.missing.expand(rows, 1, -1)
             return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present), None
-        features, mask = self.encoder(batch.data)
+        features, mask = self._encode(batch.data)
         times = self.encoder.times(batch.data, features.shape[1])
         given = features if encoded else None
         features = self.norm(self.project(features))
@@ -56,18 +56,43 @@ class Tower(nn.Module):
             times = None if times is None else times.index_select(0, batch.index)
             given = None if given is None else given.index_select(0, batch.index)
         as_given = None if given is None else Tokens(given, mask, present, times)
-        if not bool(present.all()):
-            first = torch.zeros_like(mask)
-            first[:, 0] = True
-            absent = ~present
-            mask = torch.where(absent.unsqueeze(1), first, mask)
-            place = (first & absent.unsqueeze(1)).unsqueeze(-1)
-            features = torch.where(place, self.missing.to(features.dtype), features)
-        return Tokens(features, mask, present, times), as_given
+        return self.without(Tokens(features, mask, present, times), ~present), as_given
+
+    def without(self, tokens: Tokens, absent: Tensor) -> Tokens:
+        """The tokens with the learned "missing" token alone in the rows where `absent [batch]` is True."""
+        if not bool(absent.any()):
+            return tokens
+        first = torch.zeros_like(tokens.mask)
+        first[:, 0] = True
+        mask = torch.where(absent.unsqueeze(1), first, tokens.mask)
+        place = (first & absent.unsqueeze(1)).unsqueeze(-1)
+        features = torch.where(place, self.missing.to(tokens.features.dtype), tokens.features)
+        return Tokens(features, mask, tokens.present & ~absent, tokens.times)
+
+    def _encode(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the encoder makes of the distinct items; in training `chunk` of them at once, forgotten and computed
+        again on the way back."""
+        items = next(iter(data.values())).shape[0]
+        if self.chunk is None or items <= self.chunk or not (self.training and torch.is_grad_enabled()):
+            return cast("tuple[Tensor, Tensor]", self.encoder(data))
+        parts = [
+            {key: value[place : place + self.chunk] for key, value in data.items()}
+            for place in range(0, items, self.chunk)
+        ]
+        found = [checkpoint(self.encoder, part, use_reentrant=False) for part in parts]
+        return torch.cat([features for features, _ in found]), torch.cat([mask for _, mask in found])
+
+
+class Encoded(NamedTuple):
+    """The inputs of a batch before fusion, by name: their `tokens`, and, where a decoder asks for it, what the encoders
+    gave (`given`)."""
+
+    tokens: dict[str, Tokens]
+    given: dict[str, Tokens]
 
 
 class Network(nn.Module):
-    """encoders -> fusion -> decoders.
+    """encoders -> fusion -> decoders, and beside them the objectives that learn from the inputs themselves.
 
     shapes: what each input's modality says about its prepared tensors (`Modality.shape()`), by input name
     outputs: what each output's task asks of its decoder
@@ -79,11 +104,17 @@ class Network(nn.Module):
         self.inputs, self.outputs = list(recipe.inputs), list(recipe.outputs)
         self.spaces = {name: shape.space for name, shape in outputs.items()}
         self.towers = nn.ModuleList(
-            Tower(build("encoder", spec.encoder, f"inputs.{name}.encoder", shape=shapes[name], width=width), width)
+            Tower(
+                build("encoder", spec.encoder, f"inputs.{name}.encoder", shape=shapes[name], width=width),
+                width,
+                recipe.training.chunk,
+            )
             for name, spec in recipe.inputs.items()
         )
         self.fusion: Fusion = (
-            build("fusion", recipe.fusion, "fusion", inputs=self.inputs, width=width) if self.inputs else Nothing(width)
+            build("fusion", recipe.fusion, "fusion", inputs=self.inputs, width=width)
+            if self.inputs and recipe.fuses
+            else Nothing(width)
         )
         losses = {name: 2 for name, shape in outputs.items() if shape.text is not None}
         self.fusion.prepare_outputs({name: shape.values for name, shape in outputs.items()} | losses)
@@ -93,6 +124,16 @@ class Network(nn.Module):
                 for _ in self.fusion.view_names()
             )
             for name, spec in recipe.outputs.items()
+        )
+        reads = {
+            name: Reads(spec.modality.name, shapes[name], encoder)
+            for (name, spec), encoder in zip(recipe.inputs.items(), self.encoders().values(), strict=True)
+            if spec.modality is not None
+        }
+        self.objective_names = _numbered([options.name for options in recipe.objectives])
+        self.objectives = nn.ModuleList(
+            build("objective", options, f"objectives.{place}", inputs=reads, width=width)
+            for place, options in enumerate(recipe.objectives)
         )
         self._keeps_encoded = any(decoder.reads_encoded for decoder in self.all_decoders())
         for name, decoders in self._decoders():
@@ -111,16 +152,39 @@ class Network(nn.Module):
 
     def views(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> list[View]:
         """What the fusion hands to the decoders; `hidden` as in `forward`."""
-        if isinstance(self.fusion, Nothing):
-            return [self.fusion.view(len(batch))]
-        hidden = hidden or {}
-        tokens: dict[str, Tokens] = {}
-        encoded: dict[str, Tokens] = {}
+        return self.fuse(self.encode(batch), len(batch), hidden)
+
+    def encode(self, batch: Batch) -> Encoded:
+        """The inputs of a batch, each by itself."""
+        found = Encoded({}, {})
         for name, tower in zip(self.inputs, self.towers, strict=True):
-            tokens[name], given = tower(batch.inputs[name], hidden.get(name), encoded=self._keeps_encoded)
+            found.tokens[name], given = tower(batch.inputs[name], encoded=self._keeps_encoded)
             if given is not None:
-                encoded[name] = given
-        return [self._with_sources(view, tokens, encoded) for view in self.fusion(tokens)]
+                found.given[name] = given
+        return found
+
+    def fuse(self, encoded: Encoded, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[View]:
+        """What the fusion hands to the decoders of so many encoded rows; `hidden` as in `forward`."""
+        if isinstance(self.fusion, Nothing):
+            return [self.fusion.view(rows)]
+        tokens = dict(encoded.tokens)
+        for name, tower in zip(self.inputs, self.towers, strict=True):
+            if hidden and name in hidden:
+                tokens[name] = cast(Tower, tower).without(tokens[name], hidden[name])
+        given = {name: replace(one, present=tokens[name].present) for name, one in encoded.given.items()}
+        return [self._with_sources(view, tokens, given) for view in self.fusion(tokens)]
+
+    def terms(self, step: Step) -> dict[str, list[Term]]:
+        """The losses of every objective on a batch, by its name."""
+        return {name: objective(step) for name, objective in self.named_objectives().items()}
+
+    def named_objectives(self) -> dict[str, Objective]:
+        """The objectives by name; the later ones of one kind are numbered (`contrastive.2`)."""
+        return dict(zip(self.objective_names, cast("Iterator[Objective]", self.objectives), strict=True))
+
+    def raw_inputs(self) -> set[str]:
+        """The inputs that an objective must see as they were prepared, so that no features may stand in for them."""
+        return {name for objective in self.named_objectives().values() for name in objective.reads_raw}
 
     def decide(self, views: list[View], batch: Batch) -> dict[str, Outputs]:
         """Decide every output from the views of a batch. Of a text, how likely its target is; `draft` writes one."""
@@ -157,6 +221,15 @@ class Network(nn.Module):
         found = batch.prompts.get(name)
         return batch.rows.new_zeros(len(batch), 0) if found is None else found
 
+    @property
+    def contrasts(self) -> bool:
+        """Whether an objective compares the rows of a batch with each other."""
+        return any(objective.contrasts for objective in self.named_objectives().values())
+
+    def tower(self, name: str) -> Tower:
+        """The tower of input `name`."""
+        return cast(Tower, self.towers[self.inputs.index(name)])
+
     def encoders(self) -> dict[str, Encoder]:
         """The encoder of each input."""
         return {name: cast(Tower, tower).encoder for name, tower in zip(self.inputs, self.towers, strict=True)}
@@ -176,7 +249,8 @@ class Network(nn.Module):
             found[f"inputs.{name}"] = tower
             found[f"inputs.{name}.encoder"] = cast(Tower, tower).encoder
         found["fusion"] = self.fusion
-        return found | {f"outputs.{name}": decoders for name, decoders in self._decoders()}
+        found |= {f"outputs.{name}": decoders for name, decoders in self._decoders()}
+        return found | {f"objectives.{place}": objective for place, objective in enumerate(self.objectives)}
 
     def _with_sources(self, view: View, tokens: dict[str, Tokens], encoded: dict[str, Tokens]) -> View:
         """The view with the tokens behind it: its own input's, or those of all inputs for a joint view."""
@@ -191,3 +265,8 @@ class Network(nn.Module):
         """Each output with its decoders, one per view."""
         for name, decoders in zip(self.outputs, self.decoders, strict=True):
             yield name, cast(nn.ModuleList, decoders)
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """The names, those that were there before with a number behind."""
+    return [name if (place := names[: i + 1].count(name)) == 1 else f"{name}.{place}" for i, name in enumerate(names)]

@@ -37,8 +37,11 @@ class Plan:
     roles: list[Role]
 
 
-def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) -> Plan:
+def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *, pretraining: bool = False) -> Plan:
     """Fill every gap of `recipe` from a sample of `table`; what the recipe says is never changed.
+
+    pretraining: there is no target; where the recipe names no objective, the inputs are aligned with each other, or, if
+        there is but one, masked and reconstructed
 
     Raises:
         RecipeError: a column is not in the table, serves twice, or cannot be what the recipe says.
@@ -49,7 +52,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
     for target in targets or []:
         if not any(target in spec.columns for spec in outputs.values()):
             outputs[target] = OutputSpec(columns=[target])
-    if not outputs:
+    if not outputs and not recipe.objectives and not pretraining:
         raise RecipeError("outputs", "say what to predict: a target column, or outputs in the recipe")
     roles: list[Role] = []
     for name, spec in outputs.items():
@@ -91,14 +94,17 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None) ->
         raise RecipeError(f"inputs.{taught[0]}.privileged", "a teacher teaches decisions, and texts are not decisions")
     if inputs and all(one.privileged for one in inputs.values()):
         raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "a model needs one input that is not privileged")
-    if not inputs and not writes_only:
+    if not inputs and not (outputs and writes_only):
         raise DataError(
             "no column can serve as an input: "
             + "; ".join(f"{r.column}: {r.reason}" for r in roles if r.role == "ignored"),
             file=table.name,
         )
-    fusion = recipe.fusion if not inputs else recipe.fusion or _silent_fusion(outputs)
-    complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "fusion": fusion}).at_dial()
+    objectives = recipe.objectives or (_silent_objectives(inputs) if pretraining else [])
+    complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "objectives": objectives})
+    if inputs and complete.fuses:
+        complete = complete.model_copy(update={"fusion": recipe.fusion or _silent_fusion(outputs)})
+    complete = complete.at_dial()
     complete.check_parts()
     order = {column: place for place, column in enumerate(table.columns)}
     return Plan(complete, sorted(roles, key=lambda role: order[role.column]))
@@ -179,9 +185,14 @@ def _reserve_prompts(name: str, spec: OutputSpec, samples: _Samples, roles: list
             roles.append(Role(column, "prompt", "text", "the prompt names it", name))
 
 
+def _silent_objectives(inputs: dict[str, InputSpec]) -> list[Options]:
+    """What is learned from the inputs where nothing is said: which belong together, or what a lone one holds."""
+    return [find("objective", "contrastive" if len(inputs) > 1 else "masked").Options()]
+
+
 def _silent_fusion(outputs: dict[str, OutputSpec]) -> Options:
     """The fusion where the recipe names none: the one that the first output's task is best served by."""
-    first = next(iter(outputs.values())).task
+    first = next((spec.task for spec in outputs.values()), None)
     name = find("task", first.name).default_fusion if first is not None else None
     options: Options = find("fusion", name or DEFAULT_FUSION).Options()
     return options

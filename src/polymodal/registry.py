@@ -24,6 +24,7 @@ KINDS = {
     "fusion": "polymodal.fusion",
     "decoder": "polymodal.decoders",
     "task": "polymodal.tasks",
+    "objective": "polymodal.objectives",
 }
 
 _components: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}

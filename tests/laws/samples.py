@@ -243,7 +243,8 @@ def total_loss(preparation: Preparation, network: Network, batch: Batch, hidden:
     from polymodal.training.loss import Loss
 
     weights = {name: spec.weight for name, spec in preparation.recipe.outputs.items()}
-    return Loss(preparation.tasks, weights, "fixed")(network(batch, hidden), batch)[0]
+    total: Tensor = Loss(preparation.tasks, weights, "fixed")(network(batch, hidden), batch).total
+    return total
 
 
 def experiment(parts: dict[str, Columns | Table], folder: Path, **recipe: Any) -> Experiment:

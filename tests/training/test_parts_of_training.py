@@ -198,16 +198,16 @@ def test_sample_weights_and_gaps_weigh_the_loss(tmp_path: Path) -> None:
     loss = Loss(one.preparation.tasks, {"target": 1.0}, "fixed")
     prepared = one.splits["train"].prepared
     single = [
-        loss(network(b), b)[0].item() for b in (one.preparation.batch(prepared, np.array([i])) for i in (0, 1, 2))
+        loss(network(b), b).total.item() for b in (one.preparation.batch(prepared, np.array([i])) for i in (0, 1, 2))
     ]
     from dataclasses import replace
 
     batch = one.preparation.batch(prepared, np.array([0, 1, 2]))
     weighted = replace(batch, weight=torch.tensor([1.0, 3.0, 0.0]))
-    assert loss(network(weighted), weighted)[0].item() == pytest.approx((single[0] + 3 * single[1]) / 4, rel=1e-5)
+    assert loss(network(weighted), weighted).total.item() == pytest.approx((single[0] + 3 * single[1]) / 4, rel=1e-5)
     target = replace(batch.targets["target"], present=torch.tensor([True, False, True]))
     gap = replace(batch, targets={"target": target})
-    assert loss(network(gap), gap)[0].item() == pytest.approx((single[0] + single[2]) / 2, rel=1e-5)
+    assert loss(network(gap), gap).total.item() == pytest.approx((single[0] + single[2]) / 2, rel=1e-5)
 
 
 def test_freezing_everything_is_seen(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli import compress, generate, transcribe, tune, weights
-from polymodal.cli.output import emit, grid, note, scores_grid
+from polymodal.cli import compress, generate, pretrain, sharing, transcribe, tune, weights
+from polymodal.cli.finished import aside, finished, tell_faults
+from polymodal.cli.output import emit, grid, scores_grid
+from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
 
 app = typer.Typer(
     help="Turn a table of mixed media into a multimodal model.",
@@ -43,10 +45,11 @@ def fit(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")],
     target: Target = None,
+    more: More = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
-    valid: Annotated[str | None, typer.Option(help="Table for validation; default: split off.")] = None,
-    test: Annotated[str | None, typer.Option(help="Table for the final score; default: split off.")] = None,
+    valid: Valid = None,
+    test: Test = None,
     root: Root = None,
     strict: Strict = False,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint of a killed run in --out.")] = False,
@@ -57,19 +60,19 @@ def fit(
     from polymodal.fit import fit as run
 
     model = run(
-        data,
+        with_more(data, more),
         target,
         recipe=recipe,
         settings=[*(settings or []), *(["data.strict=true"] if strict else [])],
-        valid=valid,
-        test=test,
+        valid=one_or_more(valid),
+        test=one_or_more(test),
         root=root,
         out=out,
         resume=resume,
         overwrite=overwrite,
         progress=not as_json,
     )
-    _finished(model, out, as_json)
+    finished(model, out, as_json)
 
 
 @app.command()
@@ -102,7 +105,7 @@ def predict(
         value, shown = {"rows": count, "out": str(out)}, [f"{count} predictions in {out}"]
     value["faults"] = [vars(fault) for fault in faults.found]
     emit(value, shown, as_json=as_json)
-    _tell_faults([f"row {f.row}, column {f.column}: {f.reason}" for f in faults.found], as_json)
+    tell_faults([f"row {f.row}, column {f.column}: {f.reason}" for f in faults.found], as_json)
 
 
 @app.command()
@@ -152,6 +155,7 @@ def _robustness(model: Any, data: str, out: Path, root: Path | None, strict: boo
 def recipe(
     data: Data,
     target: Target = None,
+    more: More = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
     root: Root = None,
@@ -161,7 +165,7 @@ def recipe(
     from polymodal.estimate import estimate
     from polymodal.fit import plan_fit
 
-    plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, root=root)
+    plan, parts = plan_fit(with_more(data, more), target, recipe=recipe, settings=settings, root=root)
     cost = estimate(plan, parts)
     roles = [vars(role) for role in plan.roles]
     value = {"roles": roles, "estimate": cost.to_dict(), "recipe": plan.recipe.to_dict()}
@@ -204,6 +208,7 @@ def recipes(as_json: Json = False) -> None:
 def cross_validate(
     data: Data,
     target: Target = None,
+    more: More = None,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     recipe: RecipeFile = None,
     settings: Settings = None,
@@ -214,7 +219,8 @@ def cross_validate(
     """Train and score by k folds, grouped and stratified as `data.split` says."""
     from polymodal.crossvalidation import cross_validate as run
 
-    result = run(data, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=not as_json)
+    table, shown = with_more(data, more), not as_json
+    result = run(table, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=shown)
     emit(result.to_dict(), [scores_grid(result.scores)], as_json=as_json)
 
 
@@ -234,6 +240,8 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
 
 
 app.command("generate")(generate.generate)
+app.command("pretrain")(pretrain.pretrain)
+app.command("sharing")(sharing.sharing)
 app.command("transcribe")(transcribe.transcribe)
 app.command("tune")(tune.tune)
 
@@ -285,7 +293,7 @@ def cache(
         shown.append(grid([{"kind": name, "items": k.items, "size": _gib(k.size)} for name, k in kinds.items()]))
     emit(value, shown, as_json=as_json)
     if clear and size:
-        _note(f"{_gib(size)} stay: a process has them open, or the system has no file locks", as_json)
+        aside(f"{_gib(size)} stay: a process has them open, or the system has no file locks", as_json)
 
 
 @app.command()
@@ -305,55 +313,8 @@ def demo(
     """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
     from polymodal.demo import run_demo
 
-    _finished(run_demo(out, settings, progress=not as_json), out, as_json)
-
-
-def _finished(model: Any, out: Path, as_json: bool) -> None:
-    """What `fit` ends with: the scores, notices, faults, and where things are."""
-    from polymodal.report.table import score_table
-
-    run = model.run
-    value = {"out": str(out), "metrics": model.metrics, "seconds": run["seconds"], "notices": run["notices"]}
-    value["faults"] = run["faults"]
-    seconds = run["seconds"]
-    shown: list[RenderableType] = [
-        score_table(model),
-        f"trained {_trained(run)} parameters in {seconds['training']:.0f} s ({run['rows_per_second']:,.0f} "
-        f"rows/s), {seconds['total']:.0f} s with preparation and scoring",
-        f"model {out}   report {out / 'report.html'}",
-    ]
-    emit(value, shown, as_json=as_json)
-    for shared in run["shared_items"]:
-        if "train" not in shared["between"]:
-            continue
-        between = " and ".join(shared["between"])
-        _note(
-            f"input {shared['input']!r}: {shared['items']} items are in {between} both ({shared['rows']} rows)", as_json
-        )
-    for notice in run["notices"]:
-        _note(notice, as_json)
-    faults = run["faults"]
-    if faults["count"]:
-        by_column = ", ".join(f"{column}: {count}" for column, count in faults["by_column"].items())
-        _note(f"{faults['count']} cells could not be used ({by_column}); listed in {out / 'faults.jsonl'}", as_json)
-
-
-def _trained(run: dict[str, Any]) -> str:
-    all_, some = run["parameters"], run.get("trainable", run["parameters"])
-    return f"{all_:,}" if some == all_ else f"{some:,} of {all_:,}"
+    finished(run_demo(out, settings, progress=not as_json), out, as_json)
 
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"
-
-
-def _tell_faults(lines: list[str], as_json: bool) -> None:
-    for line in lines[:10]:
-        _note(line, as_json)
-    if len(lines) > 10:
-        _note(f"and {len(lines) - 10} more cells that could not be used", as_json)
-
-
-def _note(text: str, as_json: bool) -> None:
-    if not as_json:
-        note(text)

@@ -104,7 +104,11 @@ def evaluate_network(
     seed: int,
     groups: np.ndarray | None = None,
 ) -> tuple[Scores, dict[str, Decisions]]:
-    """Score a network on `rows`, with `alone` scores by hiding all inputs but one where `options.singles` is `mask`."""
+    """Score the outputs of a network on `rows`, with `alone` scores by hiding all inputs but one where
+    `options.singles` is `mask`."""
+
+    if not preparation.tasks:
+        return {}, {}
 
     def decided(hide: frozenset[str]) -> dict[str, Decisions]:
         batch = PREDICTION_BATCH

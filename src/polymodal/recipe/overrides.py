@@ -33,9 +33,12 @@ def apply_overrides(recipe: dict[str, Any], settings: list[str]) -> dict[str, An
 
 
 def _put(recipe: dict[str, Any], path: str, value: Any) -> None:
-    place, rest = recipe, path
+    place: Any = recipe
+    rest = path
     walked: list[str] = []
     while True:
+        if isinstance(place, list):
+            place, rest = _item(place, rest, walked)
         key = max((name for name in place if rest == name or rest.startswith(f"{name}.")), key=len, default=None)
         if key is None:
             # keys of training.parts are recipe paths, with dots of their own
@@ -50,10 +53,22 @@ def _put(recipe: dict[str, Any], path: str, value: Any) -> None:
             inner = {}
         elif isinstance(inner, str):
             inner = {_short_key(walked): inner}
-        elif not isinstance(inner, dict):
+        elif not isinstance(inner, dict | list):
             raise RecipeError(".".join(walked), f"cannot set {rest!r} inside {inner!r}")
         place[key] = inner
         place = inner
+
+
+def _item(items: list[Any], path: str, walked: list[str]) -> tuple[dict[str, Any], str]:
+    """The item of a list that `path` begins with (`0.weight`), written out, and the rest of the path."""
+    number, _, rest = path.partition(".")
+    if not number.isdigit() or int(number) >= len(items) or not rest:
+        there = f"0 to {len(items) - 1}" if items else "none"
+        raise RecipeError(".".join(walked), f"cannot set {path!r}: name one of its items by number ({there}) and a key")
+    walked.append(number)
+    if isinstance(items[int(number)], str):
+        items[int(number)] = {"name": items[int(number)]}
+    return items[int(number)], rest
 
 
 def _short_key(path: list[str]) -> str:

@@ -60,6 +60,8 @@ class Recipe(Sized):
     """How the inputs are fused; silent: `concat`."""
     outputs: dict[str, OutputSpec] = {}
     """The targets by name."""
+    objectives: list[Annotated[SerializeAsAny[Options], Slot("objective")]] = []
+    """What is learned from the inputs themselves: alone in `pretrain`, or beside the outputs."""
     size: Size = "tiny"
     """One dial for every width, depth and rate that is not said."""
     pretrained: Literal["none", "starter", "fast", "balanced", "best"] = "none"
@@ -125,6 +127,7 @@ class Recipe(Sized):
         sections: dict[str, Any] = {"training": self.training.at_size(self.size)}
         if isinstance(self.fusion, Sized):
             sections["fusion"] = self.fusion.at_size(self.size)
+        sections["objectives"] = [one.at_size(self.size) if isinstance(one, Sized) else one for one in self.objectives]
         for kind in ("inputs", "outputs"):
             specs = {}
             for name, spec in getattr(self, kind).items():
@@ -148,6 +151,12 @@ class Recipe(Sized):
                     f"inputs.{name}.encoder",
                     f"{spec.encoder.name!r} reads {reads}, but this input is {spec.modality.name}",
                 )
+        modalities = {name: spec.modality.name for name, spec in self.inputs.items() if spec.modality is not None}
+        for place, options in enumerate(self.objectives):
+            try:
+                options.component.chosen(options.inputs, modalities)  # type: ignore[attr-defined]
+            except RecipeError as error:
+                raise error.under(f"objectives.{place}") from None
         known = self.part_names()
         for part in self.training.parts:
             if part not in known:
@@ -159,7 +168,7 @@ class Recipe(Sized):
         return [name for name, spec in self.inputs.items() if spec.privileged]
 
     def only(self, names: list[str]) -> Recipe:
-        """This recipe with some of its inputs, and the training of their parts."""
+        """This recipe with some of its inputs, the training of their parts, and the objectives that do with them."""
         left_out = [name for name in self.inputs if name not in names]
         parts = {
             path: value
@@ -167,12 +176,30 @@ class Recipe(Sized):
             if not any(path in (f"inputs.{name}", f"inputs.{name}.encoder") for name in left_out)
         }
         training = self.training.model_copy(update={"parts": parts})
-        return self.model_copy(update={"inputs": {name: self.inputs[name] for name in names}, "training": training})
+        kept = {name: self.inputs[name] for name in names}
+        modalities = {name: spec.modality.name for name, spec in kept.items() if spec.modality is not None}
+        objectives = [options for options in self.objectives if _serves(options, modalities)]
+        return self.model_copy(update={"inputs": kept, "training": training, "objectives": objectives})
 
     def part_names(self) -> list[str]:
         """Recipe paths of the trainable parts, for `training.parts`."""
         inputs = [path for name in self.inputs for path in (f"inputs.{name}", f"inputs.{name}.encoder")]
-        return [*inputs, "fusion", *(f"outputs.{name}" for name in self.outputs)]
+        objectives = [f"objectives.{place}" for place in range(len(self.objectives))]
+        return [*inputs, "fusion", *(f"outputs.{name}" for name in self.outputs), *objectives]
+
+    @property
+    def fuses(self) -> bool:
+        """Whether anything reads what a fusion makes of the inputs."""
+        return bool(self.outputs) or any(options.component.fuses for options in self.objectives)  # type: ignore[attr-defined]
+
+
+def _serves(options: Any, modalities: dict[str, str]) -> bool:
+    """Whether an objective can do with these inputs, by name and modality."""
+    try:
+        options.component.chosen(options.inputs, modalities)
+    except RecipeError:
+        return False
+    return True
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class TrainingOptions(Sized):
     pretrained model is taken as it is."""
     batch: int | None = Field(default=None, ge=1)
     """Rows in a step; silent: a thirtieth of the training rows, between 16 and 256."""
+    chunk: int | None = Field(default=None, ge=1)
+    """Items that an encoder reads at once in a step; what it computed within a chunk is computed again on the way back
+    (Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021). So a contrastive
+    objective keeps every row of a large batch as a candidate in the memory of a small one. Silent: all at once."""
     learning_rate: float = sized(2e-3, 1e-3, 3e-4, gt=0)
     """Peak learning rate of AdamW (Loshchilov & Hutter, 2019)."""
     weight_decay: float = Field(default=0.01, ge=0)

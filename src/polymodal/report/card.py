@@ -15,9 +15,11 @@ from polymodal.report.facts import (
     how_alone,
     run_facts,
     score_rows,
+    scored,
     shared_items,
     shared_sentence,
     shown_part,
+    title,
     verdict,
 )
 
@@ -46,7 +48,7 @@ def write_card(folder: Path, model: Model) -> None:
 def render_card(model: Model) -> str:
     """The Markdown text of the card. Names and reasons from the data are escaped, so they cannot become markup."""
     part = shown_part(model)
-    outputs = list(model.recipe.outputs)
+    names = scored(model, part)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("polymodal", "report"),
         finalize=markdown,
@@ -60,14 +62,15 @@ def render_card(model: Model) -> str:
     environment.globals |= {"interval": wording.interval, "count": wording.count}
     return environment.get_template("card.md.j2").render(
         version=__version__,
+        title=title(model),
         part=part,
         model=model,
         tasks=model.preparation.tasks,
         shown={name: modality.show() for name, modality in model.preparation.modalities.items()},
         most_classes=MOST_CLASSES,
         facts=run_facts(model),
-        scores={name: score_rows(model, part, name) for name in outputs},
-        verdicts={name: verdict(model, part, name) for name in outputs},
+        scores={name: score_rows(model, part, name) for name in names},
+        verdicts={name: verdict(model, part, name) for name in names},
         confidence=f"{model.recipe.evaluation.confidence:.0%}",
         how_alone=how_alone(model),
         parts=model.run.get("parts", {}),

@@ -62,6 +62,20 @@ def shown_part(model: Model) -> str:
     return next((part for part in ("test", "valid") if part in model.metrics), "")
 
 
+def scored(model: Model, part: str) -> list[str]:
+    """What has scores on a part: the outputs, then objectives and directions of retrieval."""
+    return [*model.recipe.outputs, *(name for name in model.metrics.get(part, {}) if name not in model.recipe.outputs)]
+
+
+def title(model: Model) -> str:
+    """What the model is about: its outputs; without any, its inputs."""
+    return (
+        listed(list(model.recipe.outputs))
+        if model.recipe.outputs
+        else f"Embeddings of {listed(list(model.recipe.inputs))}"
+    )
+
+
 def score_rows(model: Model, part: str, output: str) -> list[ScoreRow]:
     """The scores of one output on one part, the leading metric first."""
     rows = []

@@ -10,7 +10,7 @@ from polymodal.data.faults import Fault
 from polymodal.experiment import Experiment
 from polymodal.modalities.base import Modality
 from polymodal.model import Model
-from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part
+from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part, title
 from polymodal.report.outputs import view_output
 from polymodal.report.template import template
 
@@ -44,6 +44,7 @@ def render_report(experiment: Experiment, model: Model) -> str:
     faults: list[Fault] = experiment.faults.found
     return template("report.html.j2").render(
         version=__version__,
+        title=title(model),
         part=part,
         outputs=[view_output(experiment, model, name, part, examples) for name in experiment.recipe.outputs],
         roles=model.run["roles"],

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polymodal.model import Model
-from polymodal.report.facts import ScoreRow, rows_of, score_rows, shown_part
+from polymodal.report.facts import ScoreRow, rows_of, score_rows, scored, shown_part
 from polymodal.report.wording import count, cut, interval, part_name, score
 
 #: Metrics of each output, and inputs shown alone: the best ones.
@@ -15,10 +15,12 @@ MOST_METRICS, MOST_ALONE = 4, 6
 
 
 def score_table(model: Model) -> Table:
-    """The leading metrics of each output on the test part (the validation part where there is none): score,
+    """The leading metrics of each output (then of each objective, and of each aligned input by which another is found)
+    on the test part (the validation part where there is none): score,
     interval and the best constant answer, and under the first metric the scores of each input alone."""
     part = shown_part(model)
-    several = len(model.recipe.outputs) > 1
+    names = scored(model, part)
+    several = len(names) > 1
     title = f"Scores on {count(rows_of(model, part), part_name(part) + ' row')}" if part else "No scores"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     if several:
@@ -26,7 +28,7 @@ def score_table(model: Model) -> Table:
     table.add_column("metric", overflow="fold")
     for heading in ("score", "interval", "constant"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name in model.recipe.outputs:
+    for name in names:
         for place, row in enumerate(score_rows(model, part, name)[:MOST_METRICS]):
             lead = place == 0
             cells = [

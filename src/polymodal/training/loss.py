@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from polymodal.objectives.base import Term
 from polymodal.tasks.base import Task
 from polymodal.tokens import Batch, LossTerm, Outputs, TargetBatch
 from polymodal.training.distillation import Lessons
 
 
+@dataclass
+class Losses:
+    """The losses of a batch.
+
+    named: what each output and objective adds to the scalar that is minimised, and `penalty` what the fusion does
+    parts: all numbers behind them, detached (`answer`, `answer.view.image`, `contrastive.image-caption`)
+    chance: of the parts of objectives, the loss of knowing nothing, and how much the batch counts
+    """
+
+    named: dict[str, Tensor] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    chance: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tensor:
+        """The scalar to minimise."""
+        total = torch.zeros(())
+        for loss in self.named.values():
+            total = total + loss
+        return total
+
+
 class Loss(nn.Module):
-    """Weighs the losses of several outputs.
+    """Weighs the losses of several outputs and objectives.
 
     fixed: L = sum_o w_o L_o, with the weights of the recipe.
     uncertainty: L = sum_o w_o (exp(-s_o) L_o + s_o / 2), s_o learned (Kendall, Gal & Cipolla, "Multi-Task Learning
@@ -25,19 +50,21 @@ class Loss(nn.Module):
     def __init__(
         self,
         tasks: dict[str, Task],
-        weights: dict[str, float],
+        weights: Mapping[str, float],
         balance: Literal["fixed", "uncertainty"],
         lessons: Lessons | None = None,
     ) -> None:
         super().__init__()
-        self.tasks, self.weights, self.lessons = tasks, weights, lessons
-        self.log_variance = nn.Parameter(torch.zeros(len(tasks))) if balance == "uncertainty" else None
+        self.tasks, self.weights, self.lessons = tasks, dict(weights), lessons
+        self.log_variance = nn.Parameter(torch.zeros(len(weights))) if balance == "uncertainty" else None
 
-    def forward(self, outputs: dict[str, Outputs], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar to minimise, and its named parts (`answer`, `answer.view.image`, `answer.penalty.balance`)."""
-        total = torch.zeros(())
-        parts: dict[str, Tensor] = {}
-        for place, (name, task) in enumerate(self.tasks.items()):
+    def forward(
+        self, outputs: dict[str, Outputs], batch: Batch, terms: Mapping[str, list[Term]] | None = None
+    ) -> Losses:
+        """The losses of a batch, from what was decided and from the `terms` of each objective."""
+        found = Losses()
+        parts = found.parts
+        for name, task in self.tasks.items():
             decided, target = outputs[name], batch.targets[name]
             task_loss = torch.zeros(())
             for term in decided.terms:
@@ -49,14 +76,24 @@ class Loss(nn.Module):
                 learned = self._from_teacher(self.lessons, name, decided, batch)
                 task_loss = (1 - share) * task_loss + share * learned
                 parts[f"{name}.teacher"] = learned.detach()
-            if self.log_variance is not None:
-                spread = self.log_variance[place]
-                task_loss = torch.exp(-spread) * task_loss + spread / 2
-            total = total + self.weights[name] * task_loss
+            found.named[name] = self._weighed(name, task_loss)
             for kind, penalty in decided.penalties.items():
-                total = total + penalty / len(self.tasks)  # a fusion's penalty counts once, however many outputs
+                once = penalty / len(self.tasks)  # a fusion's penalty counts once, however many outputs
+                found.named["penalty"] = found.named.get("penalty", torch.zeros(())) + once
                 parts[f"penalty.{kind}"] = penalty.detach()
-        return total, parts
+        for name, some in (terms or {}).items():
+            if not some:
+                continue
+            found.named[name] = self._weighed(name, torch.stack([term.loss for term in some]).mean())
+            parts |= {f"{name}.{term.name}": term.loss.detach() for term in some}
+            found.chance |= {f"{name}.{term.name}": (term.chance, term.rows) for term in some}
+        return found
+
+    def _weighed(self, name: str, loss: Tensor) -> Tensor:
+        if self.log_variance is not None:
+            spread = self.log_variance[list(self.weights).index(name)]
+            loss = torch.exp(-spread) * loss + spread / 2
+        return loss * self.weights[name]
 
     def _from_teacher(self, lessons: Lessons, name: str, decided: Outputs, batch: Batch) -> Tensor:
         """The mean distance from the teacher over all rows, those without a target too."""

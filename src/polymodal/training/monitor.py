@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -37,6 +38,17 @@ class Monitor:
             self.silent[name] = self.silent.get(name, 0) + 1 if norm == 0 else 0
             if self.silent[name] == 5:
                 self._say(f"input {name!r} gets no gradient: nothing it encodes reaches the loss")
+
+    def watch_objectives(self, losses: Mapping[str, tuple[float, float]], epochs: int) -> None:
+        """Notice an objective whose loss on validation rows is not below chance after all epochs, though the best was
+        chosen. losses: by name, the loss and the loss of knowing nothing."""
+        for name, (loss, chance) in losses.items():
+            if loss > 0.98 * chance:
+                self._say(
+                    f"objective {name!r} is at chance on validation rows after {epochs} epochs (loss {loss:.4g}, "
+                    f"knowing nothing {chance:.4g}): what it looks for may not be there (are the pairs of a row really "
+                    "pairs?), the rows may be too few, or the learning rate too high"
+                )
 
     def watch_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Notice an output whose training loss is still that of the best constant answer after three epochs, and after

@@ -9,7 +9,9 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from polymodal.decoders.base import Decoder
 from polymodal.network import Network
+from polymodal.objectives.base import Objective
 from polymodal.recipe.training import TrainingOptions
 
 
@@ -28,8 +30,9 @@ def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) 
     factor_of: dict[int, float] = {}
     for encoder in network.encoders().values():
         factor_of |= {id(parameter): factor for parameter, factor in encoder.rates().items()}
-    for decoder in network.all_decoders():
-        factor_of |= {id(parameter): factor for parameter, factor in decoder.rates().items()}
+    parts_with_rates: list[Decoder | Objective] = [*network.all_decoders(), *network.named_objectives().values()]
+    for part in parts_with_rates:
+        factor_of |= {id(parameter): factor for parameter, factor in part.rates().items()}
     rate_of: dict[int, float] = {}
     for path in sorted(options.parts, key=len):  # inner parts come later and win
         for parameter in parts[path].parameters():

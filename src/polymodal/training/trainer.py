@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from polymodal.data.sampler import BatchSampler
 from polymodal.errors import ArtefactError, RecipeError, TrainingError
 from polymodal.network import Network
+from polymodal.objectives.base import Step
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.tokens import Batch
@@ -29,12 +31,13 @@ from polymodal.training.checkpoint import (
 from polymodal.training.distillation import Lessons
 from polymodal.training.inference import decide, grouping
 from polymodal.training.log import Log
-from polymodal.training.loss import Loss
+from polymodal.training.loss import Loss, Losses
 from polymodal.training.machine import Machine, choose
 from polymodal.training.modality_dropout import hide_inputs
 from polymodal.training.monitor import Monitor
 from polymodal.training.optimiser import clip_gradient, freeze_parts, make_optimiser, make_schedule
-from polymodal.training.validation import validate
+from polymodal.training.pretext import Pretext, objective_losses, pretext_score
+from polymodal.training.validation import Validation, validate
 
 
 @dataclass(frozen=True)
@@ -91,22 +94,28 @@ class Trainer:
         self.train, self.valid, self.watch = train, valid, watch
         self.patience = options.patience
         freeze_parts(network, options)
-        weights = {name: spec.weight for name, spec in recipe.outputs.items()}
+        self.objectives = network.named_objectives()
+        objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
+        weights = {name: spec.weight for name, spec in recipe.outputs.items()} | objective_weights
         self.loss = Loss(preparation.tasks, weights, options.balance, lessons)
         self.optimiser = make_optimiser(network, self.loss, options)
         shared, lengths = grouping(train.prepared, train.rows)
+        data_set = train.prepared.data_set
         self.sampler = BatchSampler(
             train.rows,
             options.batch,
             recipe.seed,
-            group=shared if options.group_rows else None,
+            group=shared if options.group_rows and not network.contrasts else None,
             lengths=lengths,
+            data_set=None if data_set is None else data_set[train.rows],
+            temperature=recipe.data.temperature,
         )
         self.epoch, self.place, self.waited = 0, 0, 0
         self.batches = self.sampler.epoch(0)
         self.planned = options.epochs * len(self.batches)
         self.schedule = make_schedule(self.optimiser, self.planned, options.warmup)
-        self.best = BestEpochs(options.average)
+        self.comparable = bool(preparation.tasks) or all(one.comparable for one in self.objectives.values())
+        self.best = BestEpochs(options.average if self.comparable else 1)
         self.history = History()
         self.monitor = Monitor(network, {name: task.chance() for name, task in preparation.tasks.items()})
         self.checkpoint = folder / "checkpoint.safetensors" if folder else None
@@ -125,11 +134,14 @@ class Trainer:
         Raises:
             TrainingError: a number is no longer finite, or no training row has a target.
         """
-        if not any(known[self.train.rows].any() for _, known in self.train.prepared.targets.values()):
+        targets = self.train.prepared.targets.values()
+        if not self.objectives and not any(known[self.train.rows].any() for _, known in targets):
             raise TrainingError("no training row has a target")
         while self.epoch < (self.options.epochs or 0) and self.waited < self.patience:
             self._one_epoch()
         self._choose_weights()
+        if self.epoch:
+            self.monitor.watch_objectives(self._objective_losses(), self.epoch)
         self.history.notices = self.monitor.notices
         self.log.close()
         return self.history
@@ -140,7 +152,7 @@ class Trainer:
         self.network.train()
         with self.machine.active():
             while self.place < len(self.batches):
-                self._step(self.preparation.batch(self.train.prepared, self.batches[self.place], augment=True))
+                self._step(self.batches[self.place])
                 self.place += 1
                 if self.history.steps % self.options.checkpoint_steps == 0 and self.place < len(self.batches):
                     self.history.seconds += time.perf_counter() - start
@@ -150,22 +162,39 @@ class Trainer:
         self._end_epoch()
         self._save()
 
-    def _step(self, batch: Batch) -> None:
-        hidden = hide_inputs(batch, self.options.modality_dropout)
-        total, parts = self.loss(self.network(batch, hidden), batch)
+    def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> Losses:
+        """The losses of a batch; every input is encoded once for all outputs and objectives."""
+        encoded = network.encode(batch)
+        decided = {}
+        if self.preparation.tasks:
+            decided = network.decide(network.fuse(encoded, len(batch), hide_inputs(batch, dropout)), batch)
+        again = partial(self.preparation.batch, self.train.prepared, rows, augment=True)
+        progress = self.history.steps / max(1, self.planned)
+        terms = network.terms(Step(network, batch, encoded.tokens, again, progress))
+        losses: Losses = self.loss(decided, batch, terms)
+        return losses
+
+    def _step(self, rows: np.ndarray) -> None:
+        batch = self.preparation.batch(self.train.prepared, rows, augment=True)
+        losses = self._losses(self.network, rows, batch, self.options.modality_dropout)
+        parts = losses.parts
+        total: Tensor = losses.total
         self.monitor.check_finite(total, batch)
-        if not total.requires_grad:
+        if losses.named and not total.requires_grad:
             raise RecipeError(
                 "training.epochs", "nothing in this model learns: take it as it is with epochs: 0, or tune some of it"
             )
         self.optimiser.zero_grad()
-        total.backward()
+        if losses.named:  # else no row of the batch has what the objectives learn from
+            total.backward()  # type: ignore[no-untyped-call]
         step = self.history.steps + 1
         logged = step % self.options.log_steps == 0 or step <= 5
         norms = self.monitor.gradient_norms() if logged else {}
         norm = clip_gradient([p for group in self.optimiser.param_groups for p in group["params"]], self.options.clip)
         self.optimiser.step()
         self.schedule.step()
+        for objective in self.objectives.values():
+            objective.after_step(self.network)
         self.history.steps, self.history.rows = step, self.history.rows + len(batch)
         for name, value in parts.items():
             self.epoch_loss[name] = self.epoch_loss.get(name, 0.0) + float(value)
@@ -189,7 +218,27 @@ class Trainer:
             self.log.write("notice", text=notice)
         self.epoch, self.place, self.epoch_loss = self.epoch + 1, 0, {}
 
-    def _validate(self) -> Any:
+    def _objective_losses(self) -> Pretext:
+        return objective_losses(
+            self.network,
+            self.preparation,
+            self.valid.prepared,
+            self.valid.rows,
+            machine=self.machine,
+            batch=self.options.batch or 64,
+            group_rows=self.options.group_rows,
+        )
+
+    def _validate(self) -> Validation:
+        pretext = self._objective_losses()
+        losses = {name: loss for name, (loss, _) in pretext.items()}
+        if not self.preparation.tasks:
+            score = pretext_score(self.network, self.loss.weights, pretext) if self.comparable else float(self.epoch)
+            return Validation(score, {}, losses)
+        found = self._validate_outputs()
+        return replace(found, losses=found.losses | losses)
+
+    def _validate_outputs(self) -> Validation:
         batch = 4 * (self.options.batch or 64)
         decisions = decide(
             self.network,
@@ -240,13 +289,14 @@ class Trainer:
                     name,
                 )
 
-    def _trial_step(self, network: Any) -> None:
+    def _trial_step(self, network: Network) -> None:
         """One step for timing on a copy of the network: forward, backward, no update."""
-        batch = self.preparation.batch(self.train.prepared, self.batches[0])
+        rows = self.batches[0]
+        batch = self.preparation.batch(self.train.prepared, rows)
         network.train()
-        total, _ = self.loss(network(batch), batch)
+        total: Tensor = self._losses(network, rows, batch, 0.0).total
         if total.requires_grad:  # else nothing learns
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
         network.zero_grad()
 
     def _save(self) -> None:

@@ -140,7 +140,7 @@ def memory_of(experiment: Experiment, model: Model) -> float:
     loss = Loss(experiment.preparation.tasks, dict.fromkeys(experiment.preparation.tasks, 1.0), "fixed")
 
     def step(network: Network) -> None:
-        loss(network(batch), batch)[0].backward()
+        loss(network(batch), batch).total.backward()
         network.zero_grad()
 
     found = training_mib(model.network, model.machine, step)

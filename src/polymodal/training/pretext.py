@@ -1,0 +1,66 @@
+"""The losses of objectives on rows that are not trained on, by which epochs are compared where there is no target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import torch
+
+from polymodal.data.sampler import BatchSampler
+from polymodal.network import Network
+from polymodal.objectives.base import Step
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.training.inference import grouping
+from polymodal.training.machine import Machine
+
+#: By objective and term: the mean loss, and the mean loss of knowing nothing.
+Pretext = dict[str, tuple[float, float]]
+
+
+def objective_losses(
+    network: Network,
+    preparation: Preparation,
+    prepared: PreparedTable,
+    rows: np.ndarray,
+    *,
+    machine: Machine,
+    batch: int,
+    group_rows: bool = True,
+) -> Pretext:
+    """The loss of every objective on `rows` by `objective.term`, in evaluation mode, with the same batches and the same
+    draws at every call; empty where the network has no objective or no row has what they learn from.
+
+    batch: rows in a batch, as in training: a contrastive loss grows with the number of candidates
+    """
+    if not len(network.objectives):
+        return {}
+    training = network.training
+    network.eval()
+    shared, lengths = grouping(prepared, rows)
+    batches = BatchSampler(
+        rows, batch, 0, group=shared if group_rows and not network.contrasts else None, lengths=lengths
+    ).epoch(0)
+    sums: dict[str, np.ndarray] = {}
+    with torch.inference_mode(), machine.active(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for places in batches:
+            one = preparation.batch(prepared, places)
+            again = partial(preparation.batch, prepared, places, augment=True)
+            for name, terms in network.terms(Step(network, one, network.encode(one).tokens, again)).items():
+                for term in terms:
+                    counted = np.array([float(term.loss), term.chance, 1.0]) * term.rows
+                    key = f"{name}.{term.name}"
+                    sums[key] = sums.get(key, np.zeros(3)) + counted
+    network.train(training)
+    return {name: (float(loss / rows), float(chance / rows)) for name, (loss, chance, rows) in sums.items() if rows}
+
+
+def pretext_score(network: Network, weights: Mapping[str, float], losses: Pretext) -> float:
+    """How good these losses are, greater is better: minus their weighted sum, each in units of its loss at chance."""
+    by_objective: dict[str, list[float]] = {}
+    for name in network.named_objectives():
+        own = [loss / max(chance, 1e-6) for key, (loss, chance) in losses.items() if key.rsplit(".", 1)[0] == name]
+        by_objective[name] = own
+    return -sum(weights[name] * float(np.mean(own)) for name, own in by_objective.items() if own)
