@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from polymodal.active.suggest import suggest
     from polymodal.comparison import compare
     from polymodal.crossvalidation import cross_validate
     from polymodal.ensemble import Ensemble, ensemble
@@ -39,6 +40,7 @@ _PUBLIC = {
     "load": "polymodal.loading",
     "pretrain": "polymodal.fit",
     "sharing": "polymodal.sharing",
+    "suggest": "polymodal.active.suggest",
     "tune": "polymodal.tuning.tune",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "load",
     "pretrain",
     "sharing",
+    "suggest",
     "tune",
 ]
 

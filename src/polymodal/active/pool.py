@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from polymodal.data.block import Block
 from polymodal.data.faults import Faults
 from polymodal.data.sampler import sequential
 from polymodal.data.table import Table
@@ -17,6 +18,7 @@ from polymodal.evaluation.aligned import aligned
 from polymodal.model import Model
 from polymodal.tasks.base import Task
 from polymodal.tokens import Batch
+from polymodal.training.embedding import embed_rows
 from polymodal.training.inference import PREDICTION_BATCH, bounded, grouping
 
 
@@ -120,30 +122,41 @@ def asked_output(model: Model | Ensemble, output: str | None) -> str:
 
 
 def look(model: Model, table: Table, faults: Faults) -> Seen:
-    """Every row of `table` as `model` sees it, block by block; cells that cannot be used go to `faults`."""
-    width = model.recipe.width
-    decided = {name: [np.zeros((0, task.outputs))] for name, task in model.tasks.items() if not task.writes}
-    vectors, present = [np.zeros((0, width), np.float32)], []
-    for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH):
-        prepared = model.preparation.prepare_block(block)
-        rows = np.arange(prepared.rows)
-        index = [source.index >= 0 for source in prepared.inputs.values()]
-        present.append(np.any(index, axis=0) if index else np.ones(len(rows), dtype=bool))
-        batches = sequential(rows, bounded(PREDICTION_BATCH, prepared, model.network), *grouping(prepared, rows))
-        back = np.argsort(np.concatenate(batches), kind="stable")
-        found = [_decided(model, model.preparation.batch(prepared, places)) for places in batches]
-        for name, parts in decided.items():
-            parts.append(np.concatenate([one[name] for one, _ in found])[back])
-        vectors.append(np.concatenate([one for _, one in found])[back])
-    width = vectors[-1].shape[1]
-    return Seen(
-        {name: np.concatenate(parts) for name, parts in decided.items()},
-        np.concatenate([one.reshape(-1, width) for one in vectors]),
-        np.concatenate(present),
-    )
+    """Every row of `table` as `model` sees it, block by block; cells that cannot be used go to `faults`.
+
+    Of a model without outputs, whose fusion learned nothing, the vectors are embeddings of the rows (`Model.embed`).
+    """
+    parts = [_seen(model, block) for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH)]
+    decided = {name: np.concatenate([one.decided[name] for one in parts]) for name in parts[0].decided}
+    vectors, present = (np.concatenate([getattr(one, name) for one in parts]) for name in ("vectors", "present"))
+    return Seen(decided, vectors, present)
+
+
+def _seen(model: Model, block: Block) -> Seen:
+    prepared = model.preparation.prepare_block(block)
+    rows = np.arange(prepared.rows)
+    if not model.tasks:
+        embedded = embed_rows(
+            model.network,
+            model.preparation,
+            prepared,
+            rows,
+            inputs=None,
+            machine=model.machine,
+            batch=PREDICTION_BATCH,
+        )["row"]
+        return Seen({}, np.nan_to_num(embedded), np.isfinite(embedded).all(1))
+    index = [source.index >= 0 for source in prepared.inputs.values()]
+    present = np.any(index, axis=0) if index else np.ones(len(rows), dtype=bool)
+    batches = sequential(rows, bounded(PREDICTION_BATCH, prepared, model.network), *grouping(prepared, rows))
+    back = np.argsort(np.concatenate(batches), kind="stable")
+    found = [_decided(model, model.preparation.batch(prepared, places)) for places in batches]
+    decided = {name: np.concatenate([one[name] for one, _ in found])[back] for name in found[0][0]}
+    return Seen(decided, np.concatenate([vectors for _, vectors in found])[back], present)
 
 
 def _decided(model: Model, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What is decided for a batch by output, and the views of its rows, weighted and side by side."""
     network, tasks = model.network, model.tasks
     with torch.inference_mode(), model.machine.active():
         views = network.views(batch)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli import compress, generate, pretrain, sharing, transcribe, tune, weights
+from polymodal.cli import compress, curate, generate, pretrain, sharing, suggest, transcribe, tune, weights
 from polymodal.cli.finished import aside, finished, tell_faults
 from polymodal.cli.output import emit, grid, scores_grid
 from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
@@ -239,9 +239,11 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
     emit({"comparison": found}, [grid(rows)], as_json=as_json)
 
 
+app.command("curate")(curate.curate)
 app.command("generate")(generate.generate)
 app.command("pretrain")(pretrain.pretrain)
 app.command("sharing")(sharing.sharing)
+app.command("suggest")(suggest.suggest)
 app.command("transcribe")(transcribe.transcribe)
 app.command("tune")(tune.tune)
 

@@ -1,0 +1,80 @@
+"""The command that names the rows most worth a label."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from polymodal.cli.output import emit, grid, note
+
+By = Literal["mixed", "margin", "entropy", "least_confident", "committee", "badge", "coreset", "typical"]
+
+
+def suggest(
+    model_dir: Annotated[Path, typer.Argument(help="A model or ensemble directory.")],
+    data: Annotated[str, typer.Argument(help="The table to choose from; rows that have the target are passed over.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many rows to name.")] = 20,
+    by: Annotated[By, typer.Option(help="How rows are chosen; typical for the first labels of all.")] = "mixed",
+    output: Annotated[str | None, typer.Option(help="The output to ask about, where the model has several.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Column that tells which rows are labelled; default: its own.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl or .csv: row, score and reason.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of draws and of clusters.")] = 0,
+    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
+    ] = False,
+) -> None:
+    """Name the rows of a table that are most worth a label, each with a score and a reason."""
+    import warnings
+
+    from polymodal.active.suggest import suggest as run
+    from polymodal.data.fault_warning import BadCellsWarning
+
+    if out is not None and out.suffix not in (".jsonl", ".csv"):
+        raise typer.BadParameter(f"suggestions are written as .jsonl or .csv, not {out.suffix!r}", param_hint="--out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BadCellsWarning)  # they are told below
+        found = run(model_dir, data, count, by=by, output=output, target=target, seed=seed, root=root, strict=strict)
+    rows = [asdict(one) for one in found]
+    value = {**asdict(found), "chosen": rows}
+    shown = [grid(rows)]
+    if out is not None:
+        _write(rows, out)
+        value["out"] = str(out)
+        shown = [f"{len(rows)} rows in {out}"]
+    emit(value, shown, as_json=as_json)
+    if as_json:
+        return
+    if len(found) < count:
+        note(f"{len(found)} of {count} rows: the {found.pool} rows without a label hold no more that differ")
+    if found.alike:
+        note(f"{found.alike} rows are almost the same as one of these and were passed over")
+    for fault in found.faults[:10]:
+        note(f"row {fault.row}, column {fault.column}: {fault.reason}; its row was passed over")
+    if len(found.faults) > 10:
+        note(f"and {len(found.faults) - 10} more cells that could not be used")
+
+
+def _write(rows: list[dict[str, object]], path: Path) -> None:
+    """Write the rows; the file appears when it is complete."""
+    import csv
+    import json
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".jsonl":
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(file, ["row", "score", "reason"])
+            writer.writeheader()
+            writer.writerows(rows)
+    part.replace(path)
