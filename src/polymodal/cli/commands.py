@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli import compress, curate, generate, pretrain, sharing, suggest, transcribe, tune, weights
+from polymodal.cli import compress, curate, generate, index, pretrain, sharing, suggest, transcribe, tune, weights
 from polymodal.cli.finished import aside, finished, tell_faults
 from polymodal.cli.output import emit, grid, scores_grid
 from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
@@ -241,11 +241,14 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
 
 app.command("curate")(curate.curate)
 app.command("generate")(generate.generate)
+app.command("index")(index.index)
 app.command("pretrain")(pretrain.pretrain)
 app.command("sharing")(sharing.sharing)
 app.command("suggest")(suggest.suggest)
+app.command("search")(index.search)
 app.command("transcribe")(transcribe.transcribe)
 app.command("tune")(tune.tune)
+app.command("unindex")(index.unindex)
 
 
 @app.command()

@@ -1,0 +1,169 @@
+"""The commands that embed tables into an index, search it, and delete from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polymodal.cli.output import emit, grid, note
+
+IndexDir = Annotated[Path, typer.Argument(help="An index, as `polymodal index` leaves it.")]
+ModelDir = Annotated[
+    Path | None, typer.Option("--model", "-m", help="Model directory; of an index that is there: if it moved.")
+]
+Root = Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+#: Rows that are asked again after building, to state the recall.
+SAMPLE, COUNT = 200, 10
+
+
+def index(
+    data: Annotated[str, typer.Argument(help="The rows: a table or a media folder, as `fit` takes it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The index: a folder to write, or with --add to add to.")],
+    model: ModelDir = None,
+    add: Annotated[bool, typer.Option("--add", help="Add the rows to the index --out, embedded as its own.")] = False,
+    input: Annotated[
+        str | None, typer.Option(help="The input to embed; default: the whole row, or the one the table has.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Keep the first so many numbers of an embedding.")] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to show and filter by; repeat for several. Default: all plain."),
+    ] = None,
+    approximate: Annotated[
+        bool | None,
+        typer.Option("--approximate/--exact", help="Search by a graph, or all rows; default: by their number."),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Keep vectors in 16 bits.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the index --out.")] = False,
+    root: Root = None,
+    strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Embed the rows of a table, and keep the vectors for `polymodal search`."""
+    from polymodal.search import Index
+    from polymodal.search.table import add_table, index_table
+
+    if add:
+        given = {"--input": input, "--size": size, "--keep": keep, "--approximate/--exact": approximate}
+        given |= {"--half": half or None, "--overwrite": overwrite or None}
+        fixed = [name for name, value in given.items() if value is not None]
+        if fixed:
+            raise typer.BadParameter("the index has settled it; leave it out with --add", param_hint=fixed[0])
+        found = Index.open(out)
+        ids, missing = add_table(found, data, model=model, root=root, strict=strict)
+        value: dict[str, Any] = {"out": str(out), "added": int((ids >= 0).sum()), "rows": len(found)}
+        shown = [f"{value['added']:,} rows added to {out}, which has {len(found):,} now"]
+    else:
+        if model is None:
+            raise typer.BadParameter("name the model that embeds the rows", param_hint="--model")
+        found, missing = index_table(
+            data,
+            model,
+            out,
+            input=input,
+            size=size,
+            keep=keep,
+            method="auto" if approximate is None else "approximate" if approximate else "exact",
+            dtype="float16" if half else "float32",
+            root=root,
+            strict=strict,
+            overwrite=overwrite,
+        )
+        value = {"out": str(out), "rows": len(found)}
+        shown = [f"{len(found):,} rows of {found.size} numbers in {out}"]
+    assert found.manifest.source is not None
+    value |= {"input": found.manifest.source.input, "size": found.size, "columns": found.columns}
+    value |= {"approximate": found.approximate, "missing": missing.tolist()}
+    if found.approximate and len(found) > 1:
+        sample = min(SAMPLE, len(found))
+        value[f"recall@{COUNT}"] = found.recall(sample=sample, count=COUNT)
+        shown.append(f"recall@{COUNT} {value[f'recall@{COUNT}']:.3f} against exact on {sample} of its own rows")
+    emit(value, list(shown), as_json=as_json)
+    if len(missing) and not as_json:
+        first = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        note(f"{len(missing)} rows lack what is embedded and are not in the index: {first}")
+
+
+def search(
+    index_dir: IndexDir,
+    query: Annotated[str, typer.Argument(help='A text, a file, or a row as JSON: \'{"image": "a.png"}\'.')],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Rows to find.")] = 10,
+    input: Annotated[str | None, typer.Option(help="The input that reads the query, where several could.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Condition on kept columns: \"price < 10 and colour == 'red'\".")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every row, though there is a graph.")] = False,
+    model: ModelDir = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Find the rows of an index that are nearest to a text, a file or a row."""
+    from polymodal.search import Index
+    from polymodal.search.query import embed_query
+    from polymodal.search.space import model_of
+
+    found = Index.open(index_dir)
+    loaded, source = model_of(found.manifest.source, model)
+    vector = embed_query(loaded, source, query, input=input, root=root or Path.cwd())
+    hits = found.search(vector, count, where=where, exact=exact)
+    there = hits.ids[0] >= 0
+    ids, similarity = hits.ids[0][there].tolist(), hits.similarity[0][there].tolist()
+    kept = found.take(ids).to_pylist() if found.columns else [{} for _ in ids]
+    rows = [
+        {"rank": rank, "row": one, "similarity": near, "columns": columns}
+        for rank, (one, near, columns) in enumerate(zip(ids, similarity, kept, strict=True), start=1)
+    ]
+    lines = [
+        {"rank": row["rank"], "similarity": f"{row['similarity']:.4f}", "row": row["row"], **_shown(row["columns"])}
+        for row in rows
+    ]
+    value = {"query": query, "count": len(rows), "rows": [{**row, "columns": _plain(row["columns"])} for row in rows]}
+    emit(value, [grid(lines)] if lines else ["no row meets the condition"], as_json=as_json)
+
+
+def unindex(
+    index_dir: IndexDir,
+    row: Annotated[list[int] | None, typer.Option("--row", help="Row to delete; repeat for several.")] = None,
+    where: Annotated[str | None, typer.Option(help="Delete all rows that meet this condition.")] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Also write the files anew, so that deleted rows leave the disk.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete rows of an index; the others keep their numbers."""
+    from polymodal.search import Index
+
+    if not (row or where or compact):
+        raise typer.BadParameter("say which rows: --row NUMBER, --where CONDITION; or --compact")
+    found = Index.open(index_dir)
+    gone = found.delete(row) if row else 0
+    gone += found.delete(where=where) if where else 0
+    if compact:
+        found.compact()
+    value = {"index": str(index_dir), "deleted": gone, "rows": len(found)}
+    emit(value, [f"{gone:,} rows deleted from {index_dir}, which has {len(found):,} now"], as_json=as_json)
+
+
+def _shown(columns: dict[str, Any]) -> dict[str, Any]:
+    """Cells for a line; a column that has the name of a fact stands behind it."""
+    return {
+        f"{name} " if name in ("rank", "similarity", "row") else name: cell for name, cell in _plain(columns).items()
+    }
+
+
+def _plain(columns: dict[str, Any]) -> dict[str, Any]:
+    """Cells as JSON knows them: bytes by their number, times as text."""
+    return {name: _cell(cell) for name, cell in columns.items()}
+
+
+def _cell(cell: Any) -> Any:
+    if isinstance(cell, bytes):
+        return f"{len(cell):,} bytes"
+    if cell is None or isinstance(cell, str | int | float):
+        return cell
+    if isinstance(cell, list):
+        return [_cell(one) for one in cell]
+    return _plain(cell) if isinstance(cell, dict) else str(cell)
