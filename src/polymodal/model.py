@@ -192,7 +192,7 @@ class Model(WritesTexts):
             raise RecipeError("input", f"there is no input {input!r}; {nearest(input, self.recipe.inputs)}")
         preparation = self.preparation if names is None else self.preparation.inputs_only(names)
         faults, parts = Faults(strict), []
-        for block in preparation.blocks(self._opened(data, root, preparation.input_columns), faults):
+        for block in preparation.blocks(self.open_columns(data, root, preparation.input_columns), faults):
             prepared = preparation.prepare_block(block)
             found = embed_rows(
                 self.network,
@@ -238,9 +238,10 @@ class Model(WritesTexts):
             DataError: a column is not there; the message gives the nearest.
         """
         wanted = self.preparation.input_columns + (self.preparation.target_columns if targets else [])
-        return self._opened(data, root, wanted)
+        return self.open_columns(data, root, wanted)
 
-    def _opened(self, data: Any, root: Path | str | None, wanted: list[str]) -> Table:
+    def open_columns(self, data: Any, root: Path | str | None, wanted: list[str]) -> Table:
+        """Open `data` as `open` does, and check that it has the columns `wanted` alone."""
         if isinstance(data, Table):
             table = data
         else:

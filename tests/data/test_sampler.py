@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,10 +21,13 @@ def case(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @SETTINGS
-@given(st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.sampled_from(["plain", "group", "lengths"]))
+@given(
+    st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.sampled_from(["plain", "group", "piece", "lengths"])
+)
 def test_every_row_once_and_deterministic(n: int, batch: int, seed: int, kind: str) -> None:
     rows, group, lengths = case(n, seed)
-    options = {"group": {"group": group}, "lengths": {"lengths": lengths}, "plain": {}}[kind]
+    pieces = {"group": group, "piece": 3}
+    options = {"group": {"group": group}, "piece": pieces, "lengths": {"lengths": lengths}, "plain": {}}[kind]
     sampler = BatchSampler(rows, batch, seed, **options)
     for number in (0, 7):
         batches = sampler.epoch(number)
@@ -68,6 +73,18 @@ def test_length_buckets_save_padding_and_keep_batches_shuffled() -> None:
     assert padding(bucketed, lengths) < 1.1
     longest = np.array([lengths[one].max() for one in bucketed])
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
+
+
+def test_pieces_of_groups_stay_together_and_change() -> None:
+    """Few large groups do not fill a batch, and every row of many small groups has company."""
+    group = np.repeat(np.arange(10), 40)
+    sampler = BatchSampler(np.arange(400), 16, 0, group=group, piece=4)
+    first, second = sampler.epoch(0), sampler.epoch(1)
+    company = [np.unique(group[one], return_counts=True) for one in first]
+    assert min(counts.min() for _, counts in company) >= 4
+    assert np.mean([len(names) for names, _ in company]) > 2.5
+    beside = [{frozenset(pair) for one in epoch for pair in pairwise(one)} for epoch in (first, second)]
+    assert len(beside[0] & beside[1]) < 0.2 * len(beside[0])
 
 
 @SETTINGS

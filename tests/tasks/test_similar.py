@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws.samples import Columns, prepare, trained
+from laws.samples import Columns, experiment, prepare, trained
 from polymodal.data.sample import ColumnSample
 from polymodal.errors import DataError, RecipeError
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
+from polymodal.model import make_network
 from polymodal.nn.embedding import unit
 from polymodal.registry import components, find
 from polymodal.tasks.similar import NO_GROUP, Similar, group_number, supervised_contrastive
+from polymodal.training.trainer import Trainer
 
 torch.set_num_threads(1)
 
@@ -187,3 +189,17 @@ def test_groups_never_seen_are_found(tmp_path: Path) -> None:
     assert scores["real"]["map"]["value"] > scores["shuffled"]["map"]["value"] + 0.2
     assert scores["real"]["recall@1"]["majority"] == 0.0
     assert scores["shuffled"]["recall@1"]["value"] < 0.6
+
+
+def test_training_draws_rows_of_a_group_together(tmp_path: Path) -> None:
+    """Of two hundred groups of two rows, a batch drawn at random would hold hardly a pair."""
+    columns = planted(200, 2, seed=0)
+    columns["who"][0] = None
+    found = experiment(
+        {"train": columns, "valid": columns}, tmp_path, outputs={"who": "similar"}, training={"batch": 16}
+    )
+    network = make_network(found.recipe, found.preparation)
+    trainer = Trainer(found.recipe, network, found.preparation, found.splits["train"], found.splits["valid"])
+    names = np.array(columns["who"], dtype=object)
+    paired = [sum(np.unique(names[rows].astype(str), return_counts=True)[1] == 2) for rows in trainer.sampler.epoch(0)]
+    assert sum(paired) == 199

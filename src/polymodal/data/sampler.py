@@ -23,6 +23,7 @@ class BatchSampler:
     group: `[n]`, the item that the expensive input of each row has (-1: none). Rows that share an item stay
         in one batch, so that it is encoded once; a batch then has up to `batch` rows, and an item with more
         is cut. A row that comes twice comes in two batches, as far as there are others between.
+    piece: so many rows of a group stay together, others in each epoch; silent: all of them
     lengths: `[n]`, the length of each row; rows of similar length share a batch, so that little is padded.
         Unused when `group` is given.
     data_set: `[n]`, the number of the data set that each row is of
@@ -36,12 +37,13 @@ class BatchSampler:
         seed: int,
         group: np.ndarray | None = None,
         lengths: np.ndarray | None = None,
+        piece: int | None = None,
         data_set: np.ndarray | None = None,
         temperature: float = 1.0,
     ) -> None:
         self.rows, self.batch, self.seed = np.asarray(rows, dtype=np.int64), batch, seed
         self.group = _apart(group) if group is not None else None
-        self.lengths = lengths
+        self.lengths, self.piece = lengths, piece
         mixed = data_set is not None and temperature > 1 and len(np.unique(data_set)) > 1
         self.mixture = _Mixture(data_set, temperature, seed, self.group) if mixed and data_set is not None else None
 
@@ -61,6 +63,8 @@ class BatchSampler:
         return [self.rows[places[one]] for one in batches]
 
     def _by_group(self, group: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
+        if self.piece is not None:
+            group = _pieces(group, self.piece, generator)
         count = int(group.max(initial=-1)) + 1
         turn = generator.permutation(count)
         order = generator.permutation(len(group))
@@ -136,6 +140,17 @@ def _apart(group: np.ndarray) -> np.ndarray:
     apart = np.array(group, dtype=np.int64)
     apart[lone] = group.max(initial=-1) + 1 + np.arange(len(lone))
     return np.unique(apart, return_inverse=True)[1]
+
+
+def _pieces(group: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
+    """Groups `[n]` cut at random into pieces of up to `most` rows, as 0, 1, 2 ..."""
+    order = generator.permutation(len(group))
+    order = order[np.argsort(group[order], kind="stable")]
+    first = np.searchsorted(group[order], group[order])
+    place = np.arange(len(group)) - first
+    piece = np.empty(len(group), dtype=np.int64)
+    piece[order] = np.cumsum(place % most == 0) - 1
+    return piece
 
 
 def _pack(order: np.ndarray, sizes: np.ndarray, batch: int) -> list[np.ndarray]:

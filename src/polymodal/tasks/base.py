@@ -104,6 +104,11 @@ class Task(ABC):
         used, which is a fault); None for a task without prompts."""
         return None
 
+    def together(self, value: np.ndarray, present: np.ndarray) -> np.ndarray | None:
+        """The group of each row, `[rows]`, of which training puts some rows into one batch (-1: of none); None where it
+        does not matter which rows are in a batch."""
+        return None
+
     def collate(self, value: np.ndarray) -> Tensor:
         """Prepared targets of the rows of a batch as one tensor `[batch, ...]`."""
         return torch.from_numpy(value)

@@ -37,7 +37,7 @@ class Similar(Task):
     vector and its `sizes` first prefixes, each of unit length by itself (Kusupati et al., "Matryoshka Representation
     Learning", 2022, equation 1 with all weights 1).
 
-    Only rows whose batch holds another of their group teach anything.
+    Only rows whose batch holds another of their group teach anything, so training draws rows of a group together.
     """
 
     class Options(TaskOptions):
@@ -99,6 +99,9 @@ class Similar(Task):
             except ValueError as error:
                 problems.append((position, str(error)))
         return value, value != NO_GROUP, problems
+
+    def together(self, value: np.ndarray, present: np.ndarray) -> np.ndarray | None:
+        return np.where(present, np.unique(value, return_inverse=True)[1], -1)
 
     @property
     def outputs(self) -> int:

@@ -60,6 +60,8 @@ class History:
     averaged: list[int] = field(default_factory=list)
 
 
+#: Rows of a group that stand in one batch, where a task wants some to.
+TOGETHER = 4
 #: Called after each step with (steps done, steps planned, short status text).
 Watch = Callable[[int, int, str], None]
 
@@ -101,12 +103,16 @@ class Trainer:
         self.optimiser = make_optimiser(network, self.loss, options)
         shared, lengths = grouping(train.prepared, train.rows)
         data_set = train.prepared.data_set
+        together = _together(preparation, train)
+        if not options.group_rows or network.contrasts:
+            shared = None
         self.sampler = BatchSampler(
             train.rows,
             options.batch,
             recipe.seed,
-            group=shared if options.group_rows and not network.contrasts else None,
+            group=shared if together is None else together,
             lengths=lengths,
+            piece=None if together is None else TOGETHER,
             data_set=None if data_set is None else data_set[train.rows],
             temperature=recipe.data.temperature,
         )
@@ -347,6 +353,16 @@ class Trainer:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _together(preparation: Preparation, train: Split) -> np.ndarray | None:
+    """The group of each training row, as the first task says that wants rows of a group in one batch."""
+    for name, task in preparation.tasks.items():
+        value, present = train.prepared.targets[name]
+        found = task.together(value[train.rows], present[train.rows])
+        if found is not None:
+            return found
+    return None
 
 
 def _identity(recipe: Recipe, train: Split) -> str:
