@@ -66,7 +66,7 @@ def _blocks(model: Any, table: Table, faults: Faults, probabilities: bool) -> It
 
 def _add(rows: list[dict[str, Any]], name: str, values: np.ndarray) -> None:
     for row, value in zip(rows, values.tolist(), strict=True):
-        row[name] = value
+        row[name] = None if value != value else value  # a row that has no answer
 
 
 def _write_lines(blocks: Iterator[list[dict[str, Any]]], path: Path) -> int:

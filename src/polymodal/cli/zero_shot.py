@@ -1,0 +1,101 @@
+"""The command that names rows by classes which no label taught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polymodal.cli.generate import write_lines
+from polymodal.cli.output import emit, grid, note, scores_grid
+
+
+def zero_shot(
+    model_dir: Annotated[Path, typer.Argument(help="A model directory with aligned texts, as `pretrain` leaves it.")],
+    data: Annotated[str, typer.Argument(help='A table, or a row as JSON: \'{"image": "a.png"}\'.')],
+    classes: Annotated[
+        str | None, typer.Option("--classes", "-c", help='Names with commas between: "cat,dog".')
+    ] = None,
+    classes_file: Annotated[
+        Path | None,
+        typer.Option(help="Names, one in a line; or .yaml or .json: a list of names, or descriptions by name."),
+    ] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help='A text with {} for the name: "a photo of {}"; repeat for several.')
+    ] = None,
+    input: Annotated[str | None, typer.Option(help="The input to name, where several are aligned with texts.")] = None,
+    text: Annotated[str | None, typer.Option(help="The aligned input of texts, where there are several.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Column with the true class: score the classes beside it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: a line for each row.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
+    ] = False,
+) -> None:
+    """Name each row by the class whose text is nearest, without any label."""
+    from polymodal.zero_shot import ZeroShot
+
+    if (classes is None) == (classes_file is None):
+        raise typer.BadParameter("give --classes or --classes-file", param_hint="--classes")
+    if out is not None and out.suffix != ".jsonl":
+        raise typer.BadParameter(f"names are written as .jsonl, not as {out.suffix!r}", param_hint="--out")
+    named = read_classes(classes_file) if classes_file else [one.strip() for one in (classes or "").split(",")]
+    classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template)
+    inline = data.lstrip().startswith(("{", "["))
+    table = classifier.open(data, root or (Path.cwd() if inline else None), target)
+    probabilities = classifier.predict_proba(table, strict=strict)
+    rows: list[dict[str, Any]] = [
+        {"row": row, "class": name, "probability": None if name is None else float(own.max())}
+        for row, (name, own) in enumerate(zip(classifier.names.predict(probabilities), probabilities, strict=True))
+    ]
+    value: dict[str, Any] = {"rows": len(rows), "input": classifier.input, "text": classifier.text}
+    shown: list[Any] = []
+    if out is None:
+        value["classes"] = rows
+        shown.append(grid(rows))
+    else:
+        write_lines(iter(rows), out)
+        value["out"] = str(out)
+        shown.append(f"classes of {len(rows)} rows in {out}")
+    if target is not None:
+        value["scores"] = {target: classifier.evaluate(table, target, strict=strict)}
+        shown.append(scores_grid(value["scores"]))
+        shown.append(chance_line(value["scores"][target]["accuracy"]))
+    emit(value, shown, as_json=as_json)
+    unseen = sum(one["class"] is None for one in rows)
+    if unseen and not as_json:
+        note(f"{unseen} rows lack the input {classifier.input!r} and have no class")
+
+
+def chance_line(accuracy: dict[str, Any]) -> str:
+    """How many rows were named rightly, and how likely that is by chance."""
+    return (
+        f"{accuracy['right']} of {accuracy['rows']} rows named rightly; chance is {accuracy['chance']:.1%} "
+        f"(exact binomial test, p = {accuracy['p_value']:.2g})"
+    )
+
+
+def read_classes(path: Path) -> list[str] | dict[str, list[str]]:
+    """Classes from a file: a name in each line, or the list or mapping of a YAML or JSON file.
+
+    Raises:
+        RecipeError: the file cannot be read.
+    """
+    import yaml
+
+    from polymodal.errors import RecipeError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix not in (".yaml", ".yml", ".json"):
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        found = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError("classes", f"the file {path} cannot be read: {error}") from None
+    if not isinstance(found, list | dict):
+        raise RecipeError("classes", f"the file {path} holds neither a list of names nor descriptions by name")
+    return found
