@@ -8,7 +8,20 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli import compress, curate, generate, index, pretrain, sharing, suggest, transcribe, tune, weights
+from polymodal.cli import (
+    compress,
+    curate,
+    few_shot,
+    generate,
+    index,
+    pretrain,
+    sharing,
+    suggest,
+    transcribe,
+    tune,
+    weights,
+    zero_shot,
+)
 from polymodal.cli.finished import aside, finished, tell_faults
 from polymodal.cli.output import emit, grid, scores_grid
 from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
@@ -89,10 +102,10 @@ def predict(
 ) -> None:
     """Predict every row of a table, in the order of the rows."""
     from polymodal.data.faults import Faults
-    from polymodal.loading import load
+    from polymodal.loading import load_predictor
     from polymodal.predictions import collect, write_predictions
 
-    model = load(model_dir)
+    model = load_predictor(model_dir)
     inline = data.lstrip().startswith(("{", "["))
     table = model.open(data, root or (Path.cwd() if inline else None))
     faults = Faults(strict)
@@ -123,11 +136,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model on rows whose targets are known, with intervals and floors."""
-    from polymodal.loading import load
+    from polymodal.loading import load_predictor
 
     if out is not None and not robustness:
         raise typer.BadParameter("--out is where --robustness writes its page; give both", param_hint="--out")
-    model = load(model_dir)
+    model = load_predictor(model_dir)
     if robustness:
         _robustness(model, data, out or model_dir, root, strict, as_json)
         return
@@ -240,6 +253,7 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
 
 
 app.command("curate")(curate.curate)
+app.command("few-shot")(few_shot.few_shot)
 app.command("generate")(generate.generate)
 app.command("index")(index.index)
 app.command("pretrain")(pretrain.pretrain)
@@ -248,6 +262,7 @@ app.command("suggest")(suggest.suggest)
 app.command("search")(index.search)
 app.command("transcribe")(transcribe.transcribe)
 app.command("tune")(tune.tune)
+app.command("zero-shot")(zero_shot.zero_shot)
 app.command("unindex")(index.unindex)
 
 
