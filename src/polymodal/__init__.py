@@ -19,20 +19,24 @@ if TYPE_CHECKING:
     from polymodal.crossvalidation import cross_validate
     from polymodal.ensemble import Ensemble, ensemble
     from polymodal.estimators import PolymodalClassifier, PolymodalRegressor
+    from polymodal.few_shot.few_shot import FewShot
     from polymodal.fit import fit, pretrain
     from polymodal.loading import load
     from polymodal.model import Model
     from polymodal.recipe.recipe import Recipe
     from polymodal.sharing import sharing
     from polymodal.tuning.tune import tune
+    from polymodal.zero_shot import ZeroShot
 
 # The public names and where they live: each module is imported when one of its names is first used.
 _PUBLIC = {
     "Ensemble": "polymodal.ensemble",
+    "FewShot": "polymodal.few_shot.few_shot",
     "Model": "polymodal.model",
     "PolymodalClassifier": "polymodal.estimators",
     "PolymodalRegressor": "polymodal.estimators",
     "Recipe": "polymodal.recipe.recipe",
+    "ZeroShot": "polymodal.zero_shot",
     "compare": "polymodal.comparison",
     "cross_validate": "polymodal.crossvalidation",
     "ensemble": "polymodal.ensemble",
@@ -46,10 +50,12 @@ _PUBLIC = {
 
 __all__ = [
     "Ensemble",
+    "FewShot",
     "Model",
     "PolymodalClassifier",
     "PolymodalRegressor",
     "Recipe",
+    "ZeroShot",
     "__version__",
     "compare",
     "cross_validate",
