@@ -18,7 +18,7 @@ from polymodal.errors import RecipeError
 from polymodal.fusion.base import Fusion
 from polymodal.fusion.nothing import Nothing
 from polymodal.objectives.base import Objective, Reads, Step, Term
-from polymodal.recipe.recipe import Recipe
+from polymodal.recipe.recipe import TASK, Recipe
 from polymodal.registry import build
 from polymodal.tokens import Batch, InputBatch, Outputs, OutputShape, Tokens, View
 
@@ -48,7 +48,7 @@ class Tower(nn.Module):
             features = self.missing.expand(rows, 1, -1)
             return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present), None
         features, mask = self._encode(batch.data)
-        times = self.encoder.times(batch.data, features.shape[1])
+        times = self.encoder.token_times(batch.data, features.shape[1])
         given = features if encoded else None
         features = self.norm(self.project(features))
         if len(features) != rows or not torch.equal(batch.index, torch.arange(rows, device=batch.index.device)):
@@ -74,12 +74,12 @@ class Tower(nn.Module):
         again on the way back."""
         items = next(iter(data.values())).shape[0]
         if self.chunk is None or items <= self.chunk or not (self.training and torch.is_grad_enabled()):
-            return cast("tuple[Tensor, Tensor]", self.encoder(data))
+            return self.encoder.encode(data)
         parts = [
             {key: value[place : place + self.chunk] for key, value in data.items()}
             for place in range(0, items, self.chunk)
         ]
-        found = [checkpoint(self.encoder, part, use_reentrant=False) for part in parts]
+        found = [checkpoint(self.encoder.encode, part, use_reentrant=False) for part in parts]
         return torch.cat([features for features, _ in found]), torch.cat([mask for _, mask in found])
 
 
@@ -111,11 +111,14 @@ class Network(nn.Module):
             )
             for name, spec in recipe.inputs.items()
         )
+        asked = recipe.task_tokens and bool(self.outputs)
+        read = [TASK, *self.inputs] if asked else self.inputs
         self.fusion: Fusion = (
-            build("fusion", recipe.fusion, "fusion", inputs=self.inputs, width=width)
+            build("fusion", recipe.fusion, "fusion", inputs=read, width=width)
             if self.inputs and recipe.fuses
             else Nothing(width)
         )
+        self.task_tokens = nn.Parameter(torch.randn(len(self.outputs), width)) if asked else None
         losses = {name: 2 for name, shape in outputs.items() if shape.text is not None}
         self.fusion.prepare_outputs({name: shape.values for name, shape in outputs.items()} | losses)
         self.decoders = nn.ModuleList(
@@ -172,7 +175,25 @@ class Network(nn.Module):
             if hidden and name in hidden:
                 tokens[name] = cast(Tower, tower).without(tokens[name], hidden[name])
         given = {name: replace(one, present=tokens[name].present) for name, one in encoded.given.items()}
+        if self.task_tokens is not None:
+            return [self._asked(self.task_tokens, tokens, given)]
         return [self._with_sources(view, tokens, given) for view in self.fusion(tokens)]
+
+    def _asked(self, task_tokens: Tensor, tokens: dict[str, Tokens], given: dict[str, Tokens]) -> View:
+        """The joint view as each output asks for it, and their mean: the fusion runs once for each output, and reads
+        its token as one more input that is always there."""
+        present = torch.stack([one.present for one in tokens.values()])
+        always = torch.ones_like(present[0])
+        asked: dict[str, View] = {}
+        for name, token in zip(self.outputs, task_tokens, strict=True):
+            task = Tokens(token.expand(len(always), 1, -1), always.unsqueeze(1), always)
+            (view,) = self.fusion({TASK: task, **tokens})
+            view = replace(view, weight=view.weight * present.any(0), penalties=self.fusion.penalties())
+            asked[name] = self._with_sources(view, tokens, given)
+        features = torch.stack([view.tokens.features for view in asked.values()]).mean(0)
+        pooled = torch.stack([view.pooled for view in asked.values()]).mean(0)
+        first = next(iter(asked.values()))
+        return replace(first, tokens=first.tokens.with_features(features), pooled=pooled, asked=asked, penalties={})
 
     def terms(self, step: Step) -> dict[str, list[Term]]:
         """The losses of every objective on a batch, by its name."""
@@ -190,11 +211,15 @@ class Network(nn.Module):
         """Decide every output from the views of a batch. Of a text, how likely its target is; `draft` writes one."""
         decided = {}
         for name, decoders in self._decoders():
+            own = [view.asked.get(name, view) for view in views]
             if self.spaces[name] == "text":
-                decided[name] = self._likelihood(name, decoders, views, batch)
-                continue
-            decoded = [decoder(view).float() for decoder, view in zip(decoders, views, strict=True)]
-            decided[name] = self.fusion.combine(decoded, views, self.spaces[name], name)
+                outputs = self._likelihood(name, decoders, own, batch)
+            else:
+                decoded = [decoder(view).float() for decoder, view in zip(decoders, own, strict=True)]
+                outputs = self.fusion.combine(decoded, own, self.spaces[name], name)
+            if self.task_tokens is not None:
+                outputs = replace(outputs, penalties=dict(own[0].penalties))
+            decided[name] = outputs
         return decided
 
     def _likelihood(self, name: str, decoders: nn.ModuleList, views: list[View], batch: Batch) -> Outputs:
@@ -211,6 +236,7 @@ class Network(nn.Module):
     def draft(self, name: str, views: list[View], batch: Batch, steps: int) -> Draft:
         """Begin to write output `name` in every row of a batch, at most `steps` tokens in each."""
         (decoders,) = (each for output, each in self._decoders() if output == name)
+        views = [view.asked.get(name, view) for view in views]
         prompt = self._prompt(name, batch)
         drafts = [
             cast(Writer, decoder).begin(view, prompt, steps) for decoder, view in zip(decoders, views, strict=True)

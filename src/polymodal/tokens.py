@@ -132,6 +132,8 @@ class View:
         moment by moment or word by word
     encoded: what the encoders of those inputs gave, before it was brought to the common width and normalised; the
         network adds them for decoders that ask for it (`Decoder.reads_encoded`)
+    asked: with task tokens, the view as each output asked for it, by name; this view is then their mean
+    penalties: of the run of the fusion that such a view came from, as `Fusion.penalties` has them
     """
 
     name: str
@@ -141,6 +143,8 @@ class View:
     vector: bool = False
     sources: Mapping[str, Tokens] = field(default_factory=dict)
     encoded: Mapping[str, Tokens] = field(default_factory=dict)
+    asked: Mapping[str, View] = field(default_factory=dict)
+    penalties: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def timed(self) -> tuple[Tokens, ...]:

@@ -67,6 +67,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "training.features.views": TURNED,
     "training.group_rows": MEDIA,
     "training.balance": TWO,
+    "task_tokens": TWO,
     "training.patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
     "training.average": {"training": {"epochs": 6}},
     "outputs.y_classify.weight": TWO,
@@ -92,7 +93,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training.parts.fusion": PartOptions,
     "evaluation": EvaluationOptions,
 }
-TOP = ["size", "width", "seed"]
+TOP = ["size", "width", "seed", "task_tokens"]
 
 
 def walk(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel], str]]:

@@ -14,6 +14,9 @@ from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
 if TYPE_CHECKING:
     from polymodal.sharing import Sharing
 
+#: Metrics of each output that are shown; `sharing.json` has all.
+MOST_METRICS = 3
+
 
 def sharing(
     data: Annotated[
@@ -58,20 +61,19 @@ def sharing(
 
 
 def grids(found: Sharing) -> list[RenderableType]:
-    """The gains, then what they cost."""
+    """What the leading metrics of each output gain, then what that costs."""
     gains = [
         {
             "output": output if place == 0 else "",
             "metric": metric + ("" if one["greater_is_better"] else " (less is better)"),
             "shared": one["shared"],
             "alone": one["alone"],
-            "shared - alone": one["difference"],
+            "difference": one["difference"],
             "interval": "" if one["low"] is None else f"{short(one['low'])} to {short(one['high'])}",
-            "p": one["p_value"],
-            "by sharing": verdict(one),
+            "it": verdict(one),
         }
         for output, metrics in found.outputs.items()
-        for place, (metric, one) in enumerate(metrics.items())
+        for place, (metric, one) in enumerate(list(metrics.items())[:MOST_METRICS])
     ]
     summed = {key: sum(one[key] for one in found.alone.values()) for key in found.shared}
     costs = [

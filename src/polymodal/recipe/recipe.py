@@ -19,6 +19,8 @@ from polymodal.recipe.training import TrainingOptions
 
 DEFAULT_FUSION = "concat"
 DEFAULT_DECODER = "mlp"
+#: The name of the input that stands for the output which is asked for, where the recipe has `task_tokens`.
+TASK = "task"
 
 
 class InputSpec(Strict):
@@ -62,6 +64,9 @@ class Recipe(Sized):
     """The targets by name."""
     objectives: list[Annotated[SerializeAsAny[Options], Slot("objective")]] = []
     """What is learned from the inputs themselves: alone in `pretrain`, or beside the outputs."""
+    task_tokens: bool = False
+    """Tell the fusion which output is asked for: it reads a learned token of that output beside the inputs, and runs
+    once for each output. For feature-level fusions."""
     size: Size = "tiny"
     """One dial for every width, depth and rate that is not said."""
     pretrained: Literal["none", "starter", "fast", "balanced", "best"] = "none"
@@ -157,10 +162,25 @@ class Recipe(Sized):
                 options.component.chosen(options.inputs, modalities)  # type: ignore[attr-defined]
             except RecipeError as error:
                 raise error.under(f"objectives.{place}") from None
+        if self.task_tokens and self.outputs:
+            self._check_task_tokens()
         known = self.part_names()
         for part in self.training.parts:
             if part not in known:
                 raise RecipeError(f"training.parts.{part}", f"there is no such part; {nearest(part, known)}")
+
+    def _check_task_tokens(self) -> None:
+        """Raises RecipeError where there is no fusion that could be told which output is asked for."""
+        if self.fusion is None or not self.inputs:
+            raise RecipeError("task_tokens", "a model without inputs has nothing to fuse; leave it out")
+        if self.fusion.component.level != "feature":  # type: ignore[attr-defined]
+            raise RecipeError(
+                "task_tokens",
+                f"with the fusion {self.fusion.name!r} each input decides by itself, and a token alone has nothing to "
+                "decide by; name a feature-level fusion, or leave it out",
+            )
+        if TASK in self.inputs:
+            raise RecipeError(f"inputs.{TASK}", "task_tokens are an input of this name; rename yours")
 
     @property
     def privileged(self) -> list[str]:
