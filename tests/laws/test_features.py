@@ -16,7 +16,7 @@ from torch import Tensor
 
 from laws.alternatives import alternatives
 from laws.checkpoints import checkpoint
-from laws.samples import Columns, experiment, network_of, prepare, sample, table_of, whole_batch
+from laws.samples import Columns, experiment, light, network_of, prepare, sample, small, table_of, whole_batch
 from polymodal.data.prepared import Prepared
 from polymodal.encoders.base import Encoder
 from polymodal.encoders.pretrained import PretrainedEncoder
@@ -59,6 +59,14 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
             frames = {"name": "pretrained_image", "model": checkpoint("image")}
             found += [(name, {"frames": frames, "temporal": way}) for way in ("mean", "lstm", "transformer")]
     return found
+
+
+#: Encoders that settle whole once nothing of them learns, and read what is named by its content.
+STILL = {
+    name: one
+    for name, one in components("encoder").items()
+    if name not in SETTLING and one.modality not in ("number", "category")
+}
 
 
 def spec_of(name: str, **options: Any) -> dict[str, Any]:
@@ -485,6 +493,75 @@ def test_views_are_kept_for_training_rows_only_where_there_are_changes(settling:
     columns, recipe = table_for("pretrained_image"), recipe_of("pretrained_image")
     encode(columns, tmp_path, **recipe, training={"features": {"views": 5}})
     assert settling.taken("pretrained_image") == 3
+
+
+# Encoders of the network's own, once nothing of them learns.
+
+
+def still(name: str) -> tuple[Preparation, PreparedTable, Encoder]:
+    """The encoder of sample rows, frozen after a step in training mode, so that it is not as it was built."""
+    modality = STILL[name].modality
+    spec = {"modality": small(modality), "columns": list(sample("modality", modality, ROWS))}
+    columns = sample("modality", modality, ROWS) | sample("task", "regress", rows=ROWS)
+    inputs = {"x": {**spec, "encoder": light({"name": name})}}
+    preparation, prepared = prepare(columns, inputs=inputs, outputs={"target": "regress"})
+    torch.manual_seed(0)
+    encoder = make_network(preparation.recipe, preparation).train().encoders()["x"]
+    with torch.no_grad():
+        encoder(whole_batch(preparation, prepared).inputs["x"].data)
+    encoder.requires_grad_(False)
+    return preparation, prepared, encoder
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_a_still_encoder_settles_whole_and_gives_the_same_from_the_store(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparation, prepared, encoder = still(name)
+    encoder.train()
+    assert not any(module.training for module in encoder.modules()), "no dropout, no new statistics"
+    data = whole_batch(preparation, prepared).inputs["x"].data
+    kept = features_of(encoder, preparation, prepared.inputs["x"], tmp_path)
+    with torch.no_grad():
+        wanted, mask = encoder(data)
+        times = encoder.times(data, wanted.shape[1])
+    given = kept.tensors(np.arange(len(kept)))
+    monkeypatch.setattr(encoder, "forward", None)
+    found, real = encoder.encode(given)
+    assert real.shape[1] == int(mask.sum(1).max())
+    mask, wanted = mask[:, : real.shape[1]], wanted[:, : real.shape[1]]
+    assert torch.equal(real, mask)
+    torch.testing.assert_close(found[real], wanted[real], atol=WITHIN, rtol=0)
+    own = encoder.token_times(given, found.shape[1])
+    assert (own is None) == (times is None)
+    if own is not None and times is not None:
+        torch.testing.assert_close(own[real], times[:, : real.shape[1]][real], atol=WITHIN, rtol=0)
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_one_weight_that_learns_and_nothing_is_settled(name: str) -> None:
+    _, _, encoder = still(name)
+    before = encoder.settled()
+    assert before is not None
+    parameters = list(encoder.parameters())
+    parameters[-1].requires_grad_(True)
+    assert encoder.settled() is None
+    assert encoder.train().training
+    with torch.no_grad():
+        parameters[-1].view(-1)[0] += 1e-3
+    encoder.requires_grad_(False)
+    after = encoder.settled()
+    assert after is not None
+    assert after.name != before.name
+
+
+def test_the_scale_of_a_series_counts(tmp_path: Path) -> None:
+    """`collate` applies what `fit` learned, so that it is no part of the items."""
+    preparation, _, _ = still("inception")
+    modality: Any = preparation.modalities["x"]
+    before = modality.identity(LimitOptions())
+    modality.mean = modality.mean + 1e-3
+    assert modality.identity(LimitOptions()) != before
 
 
 # Rows that lack the input, and rows that share an item.

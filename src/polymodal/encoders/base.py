@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
+from polymodal.pretrained.fingerprint import Fingerprint
 from polymodal.recipe.options import Options, Sized
 
 
@@ -44,6 +46,10 @@ class Encoder(nn.Module):
 
     An encoder whose lower layers do not learn is cut there: `settle` runs what lies below the lowest trainable layer,
     which gives the same for an item in every epoch, fold and run, and `forward` goes on from what `settle` gave.
+
+    Any other encoder of which nothing learns is *still*: all of it is settled, its features are final, and it stays in
+    evaluation mode (no dropout, no new batch statistics). `encode` and `token_times` go on from
+    them, whatever the encoder.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -55,6 +61,8 @@ class Encoder(nn.Module):
 
     def __init__(self, options: EncoderOptions, *, shape: dict[str, Any], width: int) -> None:
         super().__init__()
+        self._made_of = (options, shape, width)
+        self._hash = Fingerprint()
 
     @classmethod
     def prescribe(cls, options: Any) -> dict[str, Any]:
@@ -68,17 +76,51 @@ class Encoder(nn.Module):
         """Features and mask of prepared items, or of what `settle` made of them (then `data` has `hidden`)."""
         raise NotImplementedError(type(self).__name__)
 
+    @property
+    def still(self) -> bool:
+        """Whether nothing of it learns, so that what it makes of an item is final. An encoder with settled layers of
+        its own says itself how far they reach."""
+        if type(self).settled is not Encoder.settled:
+            return False
+        learns = [parameter.requires_grad for parameter in self.parameters()]
+        return bool(learns) and not any(learns)
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(mode and not self.still)
+
+    def encode(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features and mask as `forward` gives them, of prepared items or of what `settle` made of them."""
+        if self.still and "hidden" in data:
+            hidden = data["hidden"]
+            return hidden, torch.arange(hidden.shape[1], device=hidden.device) < data["length"].unsqueeze(1)
+        found: tuple[Tensor, Tensor] = self(data)
+        return found
+
+    def token_times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
+        """What `times` says, of prepared items or of what `settle` made of them."""
+        return data.get("times") if self.still and "hidden" in data else self.times(data, length)
+
     def settled(self) -> Settled | None:
-        """The layers that `settle` runs; None where none lies below the lowest trainable one (here)."""
-        return None
+        """The layers that `settle` runs: all of a still encoder; None where none lies below the lowest trainable one.
+        """
+        if not self.still:
+            return None
+        options, shape, width = self._made_of
+        made_of = f"{options.model_dump_json()}\n{sorted(shape.items())}\n{width}"
+        records: Fields = {"times": ("float32", ())} if type(self).times is not Encoder.times else {}
+        return Settled(f"{made_of}\n{self._hash.of(self.state_dict(keep_vars=True))}", self.width, records=records)
 
     def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the layers below the lowest trainable one make of prepared items.
+        """What the layers below the lowest trainable one make of prepared items; real tokens come first in each.
 
         Returns `hidden [items, length, n]`, padded behind each item's `length [items]`, and the fields that `settled`
         names, under their names. Only where `settled` is not None.
         """
-        raise NotImplementedError(type(self).__name__)
+        with torch.no_grad():
+            features, mask = self(data)
+            times = self.times(data, features.shape[1])
+        found = {"hidden": features, "length": mask.sum(1)}
+        return found if times is None else found | {"times": times.float()}
 
     def item_bytes(self) -> float:
         """Bytes that its first layer reads of an item, where that may be more than the prepared item has."""

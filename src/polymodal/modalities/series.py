@@ -29,6 +29,8 @@ from polymodal.registry import register
 
 # Items whose statistics are taken at once; bounds the memory that padded arrays take.
 CHUNK = 256
+#: The options of random changes, in the order in which they are done.
+CHANGES = ("crop", "mask", "gain", "jitter")
 
 
 @register
@@ -220,9 +222,18 @@ class Series(MediaModality):
         spread = np.sqrt((centred**2).sum(1, keepdims=True) / count)
         return centred / np.where(spread > 1e-6 * self.deviation, spread, self.deviation)
 
+    def identity(self, limits: LimitOptions) -> str:
+        """Also the scale, which `collate` applies."""
+        learned = f"{self.mean.tolist()} {self.deviation.tolist()}"
+        return f"{super().identity(limits)}\n{self.options.scale} {learned}"
+
+    @property
+    def changes(self) -> bool:
+        return any(getattr(self.options, name) for name in CHANGES)
+
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = self.options
-        for name in ("crop", "mask", "gain", "jitter"):
+        for name in CHANGES:
             if strength := getattr(chosen, name):
                 data = getattr(series_changes, name)(data, strength)
         return data
