@@ -125,7 +125,7 @@ def _seen(experiment: Experiment, part: str, output: str, rows: np.ndarray) -> l
         if type(modality).picture is not Modality.picture:
             for place, item in enumerate(source.index[rows]):
                 found[place].append(
-                    Seen(name, picture=_picture(modality, source.items, int(item)) if item >= 0 else "")
+                    Seen(name, picture=thumbnail(modality, source.items, int(item)) if item >= 0 else "")
                 )
             continue
         for column in spec.columns[:MOST_COLUMNS]:
@@ -144,8 +144,8 @@ def _seen(experiment: Experiment, part: str, output: str, rows: np.ndarray) -> l
     return found
 
 
-def _picture(modality: Modality, items: Items, item: int) -> str:
-    """What a person looks at of a prepared item, as a small JPEG in a data address."""
+def thumbnail(modality: Modality, items: Items, item: int) -> str:
+    """What a person looks at of a prepared item, as a small JPEG in a data address; empty where there is nothing."""
     taken = items.take(np.array([item]))
     length = int(taken.pop("length")[0]) if "length" in taken else None
     image = modality.picture(
