@@ -26,33 +26,23 @@ class AlignmentOptions(ObjectiveOptions):
     one row together still meet. Silent: every pair of inputs."""
     size: int = sized(64, 128, 256, ge=2)
     """Numbers in an embedding."""
-    sizes: list[int] = []
-    """Shorter embeddings that are learned too: the first so many numbers, by themselves (Kusupati et al., "Matryoshka
-    Representation Learning", 2022)."""
     hidden: int | None = Field(default=None, ge=1)
     """Width of a hidden layer of each input's head; silent: the head is linear."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the numbers before the head that are dropped in training."""
-    memory: int = Field(default=0, ge=0)
-    """Embeddings of so many earlier rows stay as further candidates that do not belong (Wu et al., "Unsupervised
-    Feature Learning via Non-Parametric Instance Discrimination", 2018; Wang et al., "Cross-Batch Memory for Embedding
-    Learning", 2020)."""
+    """Share of the numbers before the last layer of the head that are dropped in training."""
 
 
 class Alignment(Objective):
     """Base of every objective with a joint space: each input has a head, and rows tell what belongs together.
 
-        e_m = unit(Head_m(mean of the tokens of m))
+        z_m = Head_m(mean of the tokens of m) ;  e_m = unit(z_m)
 
-    Rows of a batch that share an item (five captions of one image) belong together too: all of them are positives. Only
-    rows that have both inputs of a pair take part in it.
+    Only rows that have both inputs of a pair take part in it.
     """
 
     options: AlignmentOptions
     fewest: ClassVar[int] = 2
     contrasts: ClassVar[bool] = True
-    bank: Tensor
-    bank_rows: Tensor
 
     def __init__(self, options: AlignmentOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
@@ -60,15 +50,8 @@ class Alignment(Objective):
             raise RecipeError(
                 "anchor", f"{options.anchor!r} is none of its inputs; {nearest(options.anchor, self.inputs)}"
             )
-        longer = [size for size in options.sizes if size >= options.size]
-        if longer or any(size < 1 for size in options.sizes):
-            raise RecipeError("sizes", f"shorter embeddings have between 1 and {options.size - 1} numbers")
-        self.sizes = [*sorted(set(options.sizes)), options.size]
+        self.sizes = [options.size]
         self.heads = nn.ModuleList(Head(width, options.size, options.hidden, options.dropout) for _ in self.inputs)
-        if options.memory:
-            self.register_buffer("bank", torch.zeros(len(self.inputs), options.memory, options.size))
-            self.register_buffer("bank_rows", torch.full((len(self.inputs), options.memory), -1, dtype=torch.int64))
-            self._fresh: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -77,14 +60,80 @@ class Alignment(Objective):
             return list(combinations(self.inputs, 2))
         return [(self.options.anchor, name) for name in self.inputs if name != self.options.anchor]
 
+    def project(self, name: str, tokens: Tokens) -> Tensor:
+        """What the head of input `name` makes of each row, `[batch, size]` fp32."""
+        found: Tensor = self.heads[self.inputs.index(name)](tokens.pooled())
+        return found.float()
+
     def embed(self, name: str, tokens: Tokens) -> Tensor:
         """The embedding of input `name` in each row, `[batch, size]` fp32, of unit length."""
-        return unit(self.heads[self.inputs.index(name)](tokens.pooled()).float())
+        return unit(self.project(name, tokens))
 
     @property
     @abstractmethod
     def scale(self) -> Tensor:
-        """What similarities are multiplied by: one over the temperature."""
+        """What similarities are multiplied by where a choice is made by them: one over the temperature."""
+
+    @abstractmethod
+    def align(
+        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
+    ) -> tuple[Tensor, float]:
+        """The loss of a pair of inputs, and the loss of knowing nothing.
+
+        projected: what the heads made of either input in `rows`, `[n, size]` each
+        rows: the places in the batch of the n rows that have both
+        """
+
+    def forward(self, step: Step) -> list[Term]:
+        projected = {name: self.project(name, step.tokens[name]) for name in self.inputs}
+        terms = []
+        for one, other in self.pairs:
+            both = (step.tokens[one].present & step.tokens[other].present).nonzero()[:, 0]
+            if len(both) < 2:
+                continue
+            with torch.autocast("cpu", enabled=False):
+                loss, chance = self.align((one, other), (projected[one][both], projected[other][both]), step, both)
+            terms.append(Term(f"{one}-{other}", loss, chance, float(len(both))))
+        if self.training:
+            self.keep(projected, step)
+        return terms
+
+    def keep(self, projected: dict[str, Tensor], step: Step) -> None:
+        """Remember something of a training batch until `after_step`; nothing here."""
+
+
+class ComparisonOptions(AlignmentOptions):
+    """Options of alignments that compare each row with all others."""
+
+    sizes: list[int] = []
+    """Shorter embeddings that are learned too: the first so many numbers, by themselves (Kusupati et al., "Matryoshka
+    Representation Learning", 2022)."""
+    memory: int = Field(default=0, ge=0)
+    """In training, embeddings of so many earlier rows stay as further candidates that do not belong (Wu et al.,
+    "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018; Wang et al., "Cross-Batch Memory
+    for Embedding Learning", 2020). Only the row itself, and rows that share an item with it in the batch, are known to
+    belong: where many rows share an item, a memory holds some that are wrongly told apart."""
+
+
+class Comparison(Alignment):
+    """Base of the alignments that look for what belongs to a row among candidates, by cosine.
+
+    Rows of a batch that share an item (five captions of one image) belong together too: all of them are positives.
+    """
+
+    options: ComparisonOptions
+    bank: Tensor
+    bank_rows: Tensor
+
+    def __init__(self, options: ComparisonOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
+        super().__init__(options, inputs=inputs, width=width)
+        if any(not 1 <= size < options.size for size in options.sizes):
+            raise RecipeError("sizes", f"shorter embeddings have between 1 and {options.size - 1} numbers")
+        self.sizes = [*sorted(set(options.sizes)), options.size]
+        if options.memory:
+            self.register_buffer("bank", torch.zeros(len(self.inputs), options.memory, options.size))
+            self.register_buffer("bank_rows", torch.full((len(self.inputs), options.memory), -1, dtype=torch.int64))
+            self._fresh: dict[str, tuple[Tensor, Tensor]] = {}
 
     @abstractmethod
     def compare(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
@@ -95,59 +144,48 @@ class Alignment(Objective):
         counted: `[n, m]` bool, False where a candidate must not be compared with
         """
 
-    def forward(self, step: Step) -> list[Term]:
-        embedded = {name: self.embed(name, step.tokens[name]) for name in self.inputs}
-        terms = []
-        for one, other in self.pairs:
-            both = (step.tokens[one].present & step.tokens[other].present).nonzero()[:, 0]
-            if len(both) < 2:
-                continue
-            positive = belonging(step.batch.inputs[one], step.batch.inputs[other], both)
-            losses, chances = [], []
-            for query, candidate in ((one, other), (other, one)):
-                for size in self.sizes:
-                    found, chance = self._towards(
-                        embedded[query][both, :size], candidate, embedded[candidate][both, :size], positive, step, both
-                    )
-                    losses.append(found)
-                    chances.append(chance)
-            loss, expected = torch.stack(losses).mean(), sum(chances) / len(chances)
-            terms.append(Term(f"{one}-{other}", loss, expected, float(len(both))))
-        if self.options.memory and self.training:
-            rows = step.batch.rows
-            self._fresh = {
-                name: (one[step.tokens[name].present].detach(), rows[step.tokens[name].present])
-                for name, one in embedded.items()
-            }
-        return terms
-
-    def _towards(
-        self, queries: Tensor, name: str, candidates: Tensor, positive: Tensor, step: Step, rows: Tensor
+    def align(
+        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
     ) -> tuple[Tensor, float]:
-        """Compare `queries [n, size]` with the candidates of input `name` in the batch, and in the memory."""
-        size = queries.shape[1]
+        positive = belonging(step.batch.inputs[pair[0]], step.batch.inputs[pair[1]], rows)
+        found = [
+            self.compare(*self._candidates(query[:, :size], name, candidate[:, :size], positive, step.batch.rows[rows]))
+            for query, name, candidate in ((projected[0], pair[1], projected[1]), (projected[1], pair[0], projected[0]))
+            for size in self.sizes
+        ]
+        losses, chances = zip(*found, strict=True)
+        return torch.stack(losses).mean(), sum(chances) / len(chances)
+
+    def _candidates(
+        self, queries: Tensor, name: str, candidates: Tensor, positive: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `compare` reads: `queries [n, size]` against the candidates of input `name` in the batch, and in
+        training those in the memory."""
         counted = torch.ones_like(positive)
-        if self.options.memory:
+        candidates = unit(candidates)
+        if self.options.memory and self.training:
             place = self.inputs.index(name)
-            bank, bank_rows = self.bank[place], self.bank_rows[place]
-            others = (bank_rows != step.batch.rows[rows].unsqueeze(1)) & (bank_rows >= 0)
-            candidates = torch.cat([candidates, bank[:, :size]])
-            counted = torch.cat([counted, others], 1)
-            positive = torch.cat([positive, torch.zeros_like(others)], 1)
-        if size < self.options.size:
-            queries, candidates = unit(queries), unit(candidates)
-        with torch.autocast("cpu", enabled=False):
-            return self.compare(queries @ candidates.T, positive, counted)
+            bank, bank_rows = self.bank[place][:, : queries.shape[1]], self.bank_rows[place]
+            related = positive.float() @ (rows.unsqueeze(1) == bank_rows).float() > 0
+            candidates = torch.cat([candidates, unit(bank)])
+            counted = torch.cat([counted, ~related & (bank_rows >= 0)], 1)
+            positive = torch.cat([positive, torch.zeros_like(related)], 1)
+        return unit(queries) @ candidates.T, positive, counted
+
+    def keep(self, projected: dict[str, Tensor], step: Step) -> None:
+        if self.options.memory:
+            there = {name: step.tokens[name].present for name in projected}
+            self._fresh = {
+                name: (unit(one[there[name]]).detach(), step.batch.rows[there[name]]) for name, one in projected.items()
+            }
 
     def after_step(self, network: Any) -> None:
         if not self.options.memory:
             return
-        for place, name in enumerate(self.inputs):
-            if name in self._fresh:
-                found, rows = self._fresh[name]
-                most = self.options.memory
-                self.bank[place] = torch.cat([found, self.bank[place]])[:most]
-                self.bank_rows[place] = torch.cat([rows, self.bank_rows[place]])[:most]
+        for name, (found, rows) in self._fresh.items():
+            place, most = self.inputs.index(name), self.options.memory
+            self.bank[place] = torch.cat([found, self.bank[place]])[:most]
+            self.bank_rows[place] = torch.cat([rows, self.bank_rows[place]])[:most]
         self._fresh = {}
 
 

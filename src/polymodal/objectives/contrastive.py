@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.objectives.alignment import Alignment, AlignmentOptions
+from polymodal.objectives.alignment import Comparison, ComparisonOptions
 from polymodal.objectives.base import Reads
 from polymodal.registry import register
 
@@ -19,7 +19,7 @@ LARGEST_SCALE = 100.0
 
 
 @register
-class Contrastive(Alignment):
+class Contrastive(Comparison):
     """Each row finds its own partner among all rows of the batch: InfoNCE in both directions, with a learned
     temperature (van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018; Radford et
     al., "Learning Transferable Visual Models From Natural Language Supervision", 2021).
@@ -30,7 +30,7 @@ class Contrastive(Alignment):
     alone where no items are shared. Knowing nothing costs log n among n candidates.
     """
 
-    class Options(AlignmentOptions):
+    class Options(ComparisonOptions):
         name: Literal["contrastive"] = "contrastive"
         temperature: float = Field(default=0.07, ge=0.01, le=1)
         """Similarities are divided by it; training starts here and learns it, down to 0.01."""
@@ -43,7 +43,12 @@ class Contrastive(Alignment):
 
     @property
     def scale(self) -> Tensor:
-        return self.log_scale.exp().clamp(max=LARGEST_SCALE)
+        return self.log_scale.exp()
+
+    def after_step(self, network: Any) -> None:
+        super().after_step(network)
+        with torch.no_grad():  # the parameter itself is held, so that its gradient never vanishes at the limit
+            self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
 
     def compare(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
         logits = (self.scale * similarity).masked_fill(~counted, float("-inf"))

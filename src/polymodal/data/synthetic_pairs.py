@@ -1,0 +1,106 @@
+"""Rows whose inputs all tell of one hidden factor, for objectives that need no target: tests, examples, documentation.
+
+The factor is a vector of three numbers in [-1, 1]. Every kind of input shows it in a language of its own, with noise:
+
+    text     three words, one for each number, by the tenth of the range that it lies in ("amber2 birch7 cloud0"),
+             among filler words
+    image    a patch on a noisy ground: the numbers are its place from left to right, its place from top to
+             bottom, and its colour from blue to red
+    series   a wave of 24 steps in two channels: the numbers are its phase, its rise, and the height of the second
+             channel
+    numbers  three columns, a rotation of the factor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Columns = dict[str, list[Any]]
+
+STEPS = 24
+LEVELS = 10
+_SUBJECTS = ("amber", "birch", "cloud")
+_FILLER = ("the", "of", "near", "some", "old")
+_TURN = np.array([[2.0, -1.0, 2.0], [2.0, 2.0, -1.0], [-1.0, 2.0, 2.0]]) / 3
+
+
+def planted_pairs(
+    rows: int,
+    seed: int,
+    inputs: Sequence[str] = ("text", "image", "series"),
+    *,
+    shuffled: bool = False,
+    noise: float = 0.05,
+    pixels: int = 32,
+) -> Columns:
+    """Columns of so many rows, one for each of `inputs` (three for `numbers`: `number0` to `number2`), and what was
+    hidden: `factor0` to `factor2`.
+
+    inputs: some of text, image, series and numbers
+    shuffled: each input shows the factor of a row drawn by itself, so that nothing in a row belongs together: the
+        control, on which an objective must find nothing. The factor is then that of no input.
+    noise: standard deviation of what is added to each series step, pixel (of its range) and number
+    pixels: side of an image
+
+    Raises:
+        ValueError: there is no such input.
+    """
+    draw = np.random.default_rng([seed, rows])
+    factor = draw.uniform(-1, 1, (rows, 3))
+    columns: Columns = {}
+    for name in inputs:
+        if name not in _SHOWN:
+            raise ValueError(f"there is no planted input {name!r}: choose among {', '.join(_SHOWN)}")
+        own = factor[draw.permutation(rows)] if shuffled else factor
+        columns |= _SHOWN[name](own, noise, pixels, draw)
+    return columns | {f"factor{place}": factor[:, place].tolist() for place in range(3)}
+
+
+def _texts(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Generator) -> Columns:
+    level = np.minimum(((factor + 1) / 2 * LEVELS).astype(int), LEVELS - 1)
+    texts = []
+    for row in level:
+        words = [f"{subject}{number}" for subject, number in zip(_SUBJECTS, row, strict=True)]
+        words.insert(int(draw.integers(4)), str(draw.choice(_FILLER)))
+        texts.append(" ".join(words))
+    return {"text": texts}
+
+
+def _images(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Generator) -> Columns:
+    side = pixels // 4
+    place = np.rint((factor[:, :2] + 1) / 2 * (pixels - side)).astype(int)
+    red = (factor[:, 2] + 1) / 2
+    images = []
+    for (x, y), share in zip(place, red, strict=True):
+        image = np.full((pixels, pixels, 3), 0.85)
+        image[y : y + side, x : x + side] = [share, 0.2, 1 - share]
+        image = np.clip(image + noise * draw.normal(size=image.shape), 0, 1)
+        images.append(Image.fromarray(np.rint(255 * image).astype(np.uint8)))
+    return {"image": images}
+
+
+def _series(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Generator) -> Columns:
+    step = np.linspace(0, 1, STEPS)
+    phase, rise, height = factor.T[:, :, None]
+    wave = np.sin(2 * np.pi * 2 * step + np.pi / 2 * phase) + 2 * rise * (step - 0.5)
+    second = height * np.cos(2 * np.pi * step)
+    values = np.stack([wave, second], axis=2)
+    values = values + noise * draw.normal(size=values.shape)
+    return {"series": values.tolist()}
+
+
+def _numbers(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Generator) -> Columns:
+    values = factor @ _TURN.T + noise * draw.normal(size=factor.shape)
+    return {f"number{place}": values[:, place].tolist() for place in range(3)}
+
+
+_SHOWN: dict[str, Callable[[np.ndarray, float, int, np.random.Generator], Columns]] = {
+    "text": _texts,
+    "image": _images,
+    "series": _series,
+    "numbers": _numbers,
+}
