@@ -32,6 +32,8 @@ from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
 from polymodal.training.machine import keep_freed_memory
 from polymodal.training.optimiser import freeze_parts
 from polymodal.training.pretext import objective_losses
+from polymodal.training.pseudo_labels import told as told_of_labels
+from polymodal.training.pseudo_labels import train_in_rounds
 from polymodal.training.teacher import saved_teacher
 from polymodal.training.trainer import Split, Trainer
 
@@ -196,22 +198,23 @@ def train_model(
         with progress.task("ask the teacher", None):
             lessons, taught = saved_teacher(options, part.table, part.rows, experiment.preparation.tasks)
     recipe = experiment.recipe
-    with torch.random.fork_rng(devices=[]):
+
+    def train_once(scheduled: Recipe, train: Split, place: Path | None, title: str) -> Trainer:
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, experiment.preparation, pretrained=True)
         freeze_parts(network, recipe.training)
-        if tell and any(not parameter.requires_grad for parameter in network.parameters()):
+        if tell and place == folder and any(not parameter.requires_grad for parameter in network.parameters()):
             progress.say(describe_trainable(network))
-        splits = feature_splits(experiment, network, progress)
+        splits = feature_splits(replace(experiment, splits=experiment.splits | {"train": train}), network, progress)
         with progress.task(title, 1) as advance:
             trainer = Trainer(
-                recipe,
+                scheduled,
                 network,
                 experiment.preparation,
                 splits["train"],
                 splits["valid"],
                 lessons=lessons,
-                folder=folder,
+                folder=place,
                 memory=memory,
                 resume=resume,
                 watch=advance.status,
@@ -219,6 +222,20 @@ def train_model(
             history = trainer.run()
             best = trainer.best.epochs[0]
             advance.status(history.steps, history.steps, f"{len(history.epochs)} epochs, best {best}")
+        return trainer
+
+    with torch.random.fork_rng(devices=[]):
+        train = experiment.splits["train"]
+        if recipe.training.pseudo_labels.rounds == 0:
+            trainer = train_once(recipe, train, folder, title)
+        else:
+            part, alone = experiment.parts["train"], lessons is None and not recipe.objectives
+            trainer, given = train_in_rounds(
+                train_once, recipe, experiment.preparation, part, train, folder=folder, alone=alone
+            )
+            taught |= given
+    history, network = trainer.history, trainer.network
+    told = [told_of_labels(taught["pseudo_labels"])] if "pseudo_labels" in taught else []
     training = recipe.training.model_copy(
         update={"precision": trainer.machine.precision, "threads": trainer.machine.threads}
     )
@@ -229,7 +246,7 @@ def train_model(
         "steps": history.steps,
         "rows_per_second": round(history.rows / max(history.seconds, 1e-9), 1),
         "averaged_epochs": history.averaged,
-        "notices": history.notices,
+        "notices": [*history.notices, *told],
         "history": history.epochs,
         **taught,
     }

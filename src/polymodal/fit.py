@@ -30,6 +30,7 @@ from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import find
 from polymodal.splits import Part, make_parts
+from polymodal.training.pseudo_labels import check_pseudo_labels, with_unlabelled
 
 RecipeLike = Recipe | dict[str, Any] | str | Path | None
 
@@ -42,6 +43,7 @@ def fit(
     settings: list[str] | None = None,
     valid: Any = None,
     test: Any = None,
+    unlabelled: Any = None,
     root: Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -52,6 +54,8 @@ def fit(
 
     data, valid, test: tables as `data.joined.open_data` takes them, several as a list or a dict by name; without
         `valid` or `test`, rows of `data` are split off as `recipe.data.split` says
+    unlabelled: rows without a target that are trained on as well, where the recipe says how (`training.pseudo_labels`,
+        objectives, or a teacher); they may lack the target's column
     target: the column or columns to predict; may be left out if the recipe has `outputs`
     recipe: a `Recipe`, a mapping, or a YAML or JSON file; what it leaves open is inferred from the data
     settings: `a.b=c` changes on top of the recipe
@@ -65,7 +69,9 @@ def fit(
     Raises:
         RecipeError, DataError, TrainingError: with what is wrong, where, and what to do.
     """
-    plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, valid=valid, test=test, root=root)
+    plan, parts = plan_fit(
+        data, target, recipe=recipe, settings=settings, valid=valid, test=test, unlabelled=unlabelled, root=root
+    )
     return _run(plan, parts, out, resume=resume, overwrite=overwrite, progress=progress)
 
 
@@ -123,6 +129,7 @@ def plan_fit(
     settings: list[str] | None = None,
     valid: Any = None,
     test: Any = None,
+    unlabelled: Any = None,
     root: Path | str | None = None,
     pretraining: bool = False,
 ) -> tuple[Plan, dict[str, Part]]:
@@ -142,7 +149,11 @@ def plan_fit(
                 tables[name] = (part if isinstance(part, Joined) else Joined({part.name: part})).like(table)
     targets = [target] if isinstance(target, str) else list(target or [])
     plan = make_plan(table, chosen, targets, pretraining=pretraining)
+    check_pseudo_labels(plan.recipe)
     parts = make_parts(plan.recipe, table, tables["valid"], tables["test"])
+    more = as_table(unlabelled, root)
+    if more is not None:
+        parts = with_unlabelled(plan.recipe, parts, table, more)
     return Plan(complete_schedule(plan.recipe, len(parts["train"].rows)), plan.roles), parts
 
 
@@ -197,7 +208,7 @@ def _write_run(folder: Path, experiment: Experiment, model: Model) -> None:
         file.writelines(experiment.faults.lines())
     write_card(folder, model)
     write_report(folder, experiment, model)
-    for place in (folder, folder / "teacher"):
+    for place in (folder, folder / "teacher", *folder.glob("round-*")):
         (place / "checkpoint.safetensors").unlink(missing_ok=True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from polymodal.data.gaps import filled
 from polymodal.data.split import folds, split_rows
 from polymodal.data.table import Table
 from polymodal.errors import DataError
@@ -40,14 +41,17 @@ def make_parts(recipe: Recipe, table: Table, valid: Table | None, test: Table | 
     else:
         names = {name: name for name in ("train", "valid", "test") if name not in parts}
         split = split if test is None else split.model_copy(update={"test": 0.0})
+    labels, some = strata(recipe, table), _divided(recipe, table)
     rows = split_rows(
-        len(table),
+        len(some),
         split,
         recipe.seed,
         given=_cells(table, split.column) if split.column else None,
         groups=_cells(table, split.group) if split.group else None,
-        stratify_by=strata(recipe, table),
+        stratify_by=None if labels is None else labels[some],
     )
+    rows = {name: some[places] for name, places in rows.items()}
+    rows["train"] = np.union1d(rows["train"], np.setdiff1d(np.arange(len(table)), some))
     parts |= {new: Part(table, rows[old]) for old, new in names.items() if len(rows[old])}
     return {name: parts[name] for name in ("train", "valid", "test") if name in parts}
 
@@ -82,6 +86,17 @@ def make_fold_parts(recipe: Recipe, table: Table, count: int) -> list[dict[str, 
         rows = {"train": others[divided["train"]], "valid": others[divided["valid"]], "test": fold}
         made.append({name: Part(table, part) for name, part in rows.items()})
     return made
+
+
+def _divided(recipe: Recipe, table: Table) -> np.ndarray:
+    """The rows among which parts are drawn: where classes are kept equal, those that have one, since rows without a
+    label can train a model and not judge it. All rows where they are drawn otherwise."""
+    split, specs = recipe.data.split, list(recipe.outputs.values())
+    classes = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classify"
+    rows = np.arange(len(table))
+    if not (split.stratify and classes and len(specs[0].columns) == 1) or split.column or split.group:
+        return rows
+    return rows[filled(table, specs[0].columns[0], rows)]
 
 
 def strata(recipe: Recipe, table: Table) -> np.ndarray | None:

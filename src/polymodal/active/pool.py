@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from polymodal.data.block import Block
 from polymodal.data.faults import Faults
+from polymodal.data.gaps import filled
 from polymodal.data.sampler import sequential
 from polymodal.data.table import Table
 from polymodal.ensemble import Ensemble, decision_values
@@ -99,7 +99,7 @@ def labelled_rows(model: Model | Ensemble, table: Table, output: str | None, tar
     columns = [target] if target is not None else [column for task in tasks for column in task.columns]
     if not columns or not set(columns) <= set(table.columns):
         return np.zeros(len(table), dtype=bool)
-    return np.asarray(np.all([_filled(table, column) for column in columns], axis=0))
+    return np.asarray(np.all([filled(table, column, np.arange(len(table))) for column in columns], axis=0))
 
 
 def asked_output(model: Model | Ensemble, output: str | None) -> str:
@@ -166,13 +166,6 @@ def _decided(model: Model, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndar
         name: tasks[name].distribution(one.values.float()) for name, one in outputs.items() if not tasks[name].writes
     }
     return found, vectors.numpy()
-
-
-def _filled(table: Table, column: str) -> np.ndarray:
-    cells = table.values(column, np.arange(len(table)))
-    if isinstance(cells, pa.ChunkedArray):
-        return np.asarray(cells.is_valid())
-    return np.array([cell is not None for cell in cells], dtype=bool)
 
 
 def _scaled(vectors: np.ndarray) -> np.ndarray:

@@ -30,6 +30,20 @@ class DistillationOptions(Strict):
     """Softens the teacher's probabilities; higher shows more of what it thinks of the other classes."""
 
 
+class PseudoLabelOptions(Strict):
+    """How a classifier learns from rows without a label: it labels those that it is sure of, and is trained again."""
+
+    rounds: int = Field(default=0, ge=0, le=10)
+    """How often labels are given and the model is trained again from the same start; 0: never."""
+    confidence: float = Field(default=0.9, gt=0, lt=1)
+    """Share of the given labels that shall be right. Rows are taken down to the calibrated probability at which the
+    validation rows show it (the lower bound of 95 % confidence, one-sided); none are taken where they do not."""
+    per_class: bool = True
+    """No class may give more than its share, among the labelled rows, of the rows that are taken."""
+    weight: float = Field(default=0.5, gt=0)
+    """How much a given label counts beside a true one."""
+
+
 class FeatureOptions(Strict):
     """The feature cache: what lies below the lowest trainable layer of an encoder runs once for each item."""
 
@@ -87,5 +101,7 @@ class TrainingOptions(Sized):
     """The feature cache."""
     distillation: DistillationOptions = DistillationOptions()
     """Learning from a teacher, where there is one: privileged inputs, or a saved model."""
+    pseudo_labels: PseudoLabelOptions = PseudoLabelOptions()
+    """Learning from rows without a label."""
     parts: dict[str, PartOptions] = {}
     """Rates and freezing of parts of the model, by recipe path."""
