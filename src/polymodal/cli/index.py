@@ -96,6 +96,9 @@ def search(
         str | None, typer.Option(help="Condition on kept columns: \"price < 10 and colour == 'red'\".")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every row, though there is a graph.")] = False,
+    expansion: Annotated[
+        int | None, typer.Option(min=1, help="Rows kept in view on the walk through the graph; more find more.")
+    ] = None,
     model: ModelDir = None,
     root: Root = None,
     as_json: Json = False,
@@ -108,7 +111,7 @@ def search(
     found = Index.open(index_dir)
     loaded, source = model_of(found.manifest.source, model)
     vector = embed_query(loaded, source, query, input=input, root=root or Path.cwd())
-    hits = found.search(vector, count, where=where, exact=exact)
+    hits = found.search(vector, count, where=where, exact=exact, expansion=expansion)
     there = hits.ids[0] >= 0
     ids, similarity = hits.ids[0][there].tolist(), hits.similarity[0][there].tolist()
     kept = found.take(ids).to_pylist() if found.columns else [{} for _ in ids]

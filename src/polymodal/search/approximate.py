@@ -17,11 +17,17 @@ _MOST_FOUND = 1_000
 
 
 def approximate_search(
-    queries: np.ndarray, rows: Rows, graph: Graph, count: int, allowed: np.ndarray | None
+    queries: np.ndarray,
+    rows: Rows,
+    graph: Graph,
+    count: int,
+    allowed: np.ndarray | None,
+    expansion: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places and similarities `[queries, count]`, as `exact_search` gives them, of rows that are probably the nearest.
 
     allowed: `[rows]` bool; None: all
+    expansion: how many rows the walk keeps in view; by default as the graph was built
 
     The graph is asked for more rows than are wanted, for what is not allowed, and since it compares rounded vectors;
     they are scored again with the stored ones. Rows that the graph does not have yet are searched exactly, and so is
@@ -32,7 +38,7 @@ def approximate_search(
     wanted = math.ceil(2 * count * len(graph) / max(1, free)) + 8
     if free <= _FEW_ROWS or (allowed is not None and wanted > max(_MOST_FOUND, 2 * count)):
         return exact_search(queries, rows.vectors, count, allowed)
-    query, ids = graph.search(queries, wanted)
+    query, ids = graph.search(queries, max(wanted, expansion or 0))  # what is asked for is kept in view, at least
     places = rows.find(ids)
     good = places >= 0
     if allowed is not None:

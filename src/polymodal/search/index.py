@@ -75,7 +75,7 @@ class Index:
         dtype: Literal["float32", "float16"] = "float32",
         connectivity: int = 16,
         expansion_add: int = 128,
-        expansion_search: int = 64,
+        expansion_search: int = 128,
         source: Source | None = None,
         overwrite: bool = False,
     ) -> Index:
@@ -173,11 +173,20 @@ class Index:
         table = self._rows.columns
         return table.take(pa.array(places)) if table is not None else pa.table({})
 
-    def search(self, queries: Any, count: int = 10, *, where: str | None = None, exact: bool = False) -> Hits:
+    def search(
+        self,
+        queries: Any,
+        count: int = 10,
+        *,
+        where: str | None = None,
+        exact: bool = False,
+        expansion: int | None = None,
+    ) -> Hits:
         """The `count` rows most similar to each of `queries [queries, size]` (or one query `[size]`).
 
         where: a condition on kept columns that rows must meet, as `price < 10 and colour == 'red'` (see `where`)
         exact: compare with every row, though the index is approximate
+        expansion: rows that a walk through the graph keeps in view, if more than the index was built with
 
         Fewer than `count` are found only where there are fewer.
 
@@ -193,7 +202,7 @@ class Index:
         if self.manifest.graph is None or exact:
             places, similarity = exact_search(wanted, self._rows.vectors, count, allowed)
         else:
-            places, similarity = approximate_search(wanted, self._rows, self._mapped_graph(), count, allowed)
+            places, similarity = approximate_search(wanted, self._rows, self._mapped_graph(), count, allowed, expansion)
         ids = np.full_like(places, -1)
         ids[places >= 0] = self._rows.ids[places[places >= 0]]
         return Hits(ids, similarity)
