@@ -44,7 +44,9 @@ class CheckpointTokenizer:
     and never as the token, so that no cell of a table can steer the network.
 
     padding: the number of the padding token (0 where there is none)
+    mask: the number of the token that stands for a hidden one; None where there is none
     special: how many special tokens are put around a text
+    controls: the numbers of those, of the padding token, and of every other token that no text spells
     limit: the most tokens the network reads, special ones included; None where nothing limits it
     """
 
@@ -66,6 +68,8 @@ class CheckpointTokenizer:
             if token.special and token.content != unknown
         }
         self._counted = {*self._control.values(), *around}
+        self.mask = tokenizer.token_to_id(_content(said.get("mask_token")) or "[MASK]")
+        self.controls = sorted({*self._counted, self.padding})
 
     @classmethod
     def of(cls, checkpoint: str) -> CheckpointTokenizer:

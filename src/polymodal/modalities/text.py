@@ -201,11 +201,14 @@ class Text(Modality):
 
     def shape(self) -> dict[str, Any]:
         """`vocabulary`: symbols, padding included; `length`: the longest sequence; with a checkpoint also `checkpoint`,
-        its card, and `padding`, the number of its padding token."""
+        its card, `padding` and `mask`, the numbers of these tokens (None: it has no mask token), and `special`, those
+        of all tokens that no text spells."""
         assert self.tokenizer is not None, "fit or load comes first"
         shape: dict[str, Any] = {"vocabulary": self.tokenizer.get_vocab_size(), "length": self.max_tokens}
         if self.reader is not None:
-            shape |= {"checkpoint": self.reader.card.to_dict(), "padding": self.reader.padding}
+            reader = self.reader
+            shape |= {"checkpoint": reader.card.to_dict(), "padding": reader.padding}
+            shape |= {"mask": reader.mask, "special": reader.controls}
         return shape
 
     def identity(self, limits: LimitOptions) -> str:
