@@ -26,6 +26,7 @@ from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import find
 from polymodal.splits import Part, groups_of
+from polymodal.training.carrying import carry, planned
 from polymodal.training.distillation import Lessons
 from polymodal.training.embedding import alignment_of, embed_rows
 from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
@@ -34,6 +35,7 @@ from polymodal.training.optimiser import freeze_parts
 from polymodal.training.pretext import objective_losses
 from polymodal.training.pseudo_labels import told as told_of_labels
 from polymodal.training.pseudo_labels import train_in_rounds
+from polymodal.training.start import Start
 from polymodal.training.teacher import saved_teacher
 from polymodal.training.trainer import Split, Trainer
 
@@ -67,13 +69,17 @@ class Experiment:
 def prepare_experiment(
     recipe: Recipe, parts: dict[str, Part], *, folder: Path, cache: Path | None, progress: Progress
 ) -> Experiment:
-    """Fit the preparation on the training part alone, then prepare every table once.
+    """Fit the preparation on the training part alone, then prepare every table once. What is carried over from a saved
+    model (`training.start`) is prepared as there.
 
     folder: for prepared tensors; cache: for decoded media
     """
-    preparation = Preparation(recipe)
+    preparation, start = Preparation(recipe), Start.of(recipe)
+    known = start.prepare(preparation) if start is not None else []
     with progress.task("learn vocabularies and statistics", None):
-        preparation.fit(parts["train"].table, parts["train"].rows, cache=cache)
+        preparation.fit(parts["train"].table, parts["train"].rows, cache=cache, known=known)
+    if start is not None:
+        start.adopt_tasks(preparation)
     faults = Faults(recipe.data.strict)
     kept = [name for name in recipe.inputs if name not in recipe.privileged]
     if recipe.privileged and recipe.training.distillation.teacher is not None:
@@ -197,11 +203,17 @@ def train_model(
         part, options = experiment.parts["train"], experiment.recipe.training.distillation
         with progress.task("ask the teacher", None):
             lessons, taught = saved_teacher(options, part.table, part.rows, experiment.preparation.tasks)
-    recipe = experiment.recipe
+    recipe, preparation = experiment.recipe, experiment.preparation
+    start = Start.of(recipe)
 
     def train_once(scheduled: Recipe, train: Split, place: Path | None, title: str) -> Trainer:
         torch.manual_seed(recipe.seed)
-        network = make_network(recipe, experiment.preparation, pretrained=True)
+        network = make_network(recipe, preparation, pretrained=True, known=planned(start, preparation))
+        if start is not None:
+            carried = carry(start, network, preparation)
+            taught["start"] = carried.facts()
+            if tell and place == folder:
+                progress.say(carried.told())
         freeze_parts(network, recipe.training)
         if tell and place == folder and any(not parameter.requires_grad for parameter in network.parameters()):
             progress.say(describe_trainable(network))

@@ -44,6 +44,7 @@ def fit(
     valid: Any = None,
     test: Any = None,
     unlabelled: Any = None,
+    start: Path | str | None = None,
     root: Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -57,6 +58,7 @@ def fit(
     unlabelled: rows without a target that are trained on as well, where the recipe says how (`training.pseudo_labels`,
         objectives, or a teacher); they may lack the target's column
     target: the column or columns to predict; may be left out if the recipe has `outputs`
+    start: the directory of a saved model to go on from (recipe key `training.start`)
     recipe: a `Recipe`, a mapping, or a YAML or JSON file; what it leaves open is inferred from the data
     settings: `a.b=c` changes on top of the recipe
     root: the folder that media paths in cells start from (by default that of each table's file)
@@ -69,6 +71,7 @@ def fit(
     Raises:
         RecipeError, DataError, TrainingError: with what is wrong, where, and what to do.
     """
+    recipe, settings = from_start(as_recipe(recipe, settings), start), None
     plan, parts = plan_fit(
         data, target, recipe=recipe, settings=settings, valid=valid, test=test, unlabelled=unlabelled, root=root
     )
@@ -83,6 +86,7 @@ def pretrain(
     settings: list[str] | None = None,
     valid: Any = None,
     test: Any = None,
+    start: Path | str | None = None,
     root: Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -98,7 +102,7 @@ def pretrain(
     The other arguments, the result and the errors are those of `fit`. The model embeds rows (`Model.embed`), and `fit`
     goes on from it (recipe key `training.start`).
     """
-    chosen = as_recipe(recipe, settings)
+    chosen = from_start(as_recipe(recipe, settings), start)
     table = as_table(data, root)
     targets = {column for spec in chosen.outputs.values() for column in spec.columns}
     there = set() if table is None else (targets - set(chosen.data.ignore)) & set(table.columns)
@@ -217,6 +221,14 @@ def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
     if isinstance(recipe, Recipe):
         return Recipe.read(recipe.given(), settings) if settings else recipe
     return Recipe.read(recipe if recipe is not None else {}, settings)
+
+
+def from_start(recipe: Recipe, start: Path | str | None) -> Recipe:
+    """The recipe, going on from the model in `start` where there is one."""
+    if start is None:
+        return recipe
+    training = recipe.training.model_copy(update={"start": str(start)})
+    return recipe.model_copy(update={"training": training})
 
 
 def as_table(source: Any, root: Path | str | None) -> Table | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -296,20 +296,27 @@ class Model(WritesTexts):
         warn_of_faults(faults.found)
 
 
-def make_network(recipe: Recipe, preparation: Preparation, *, pretrained: bool = False) -> Network:
+def make_network(
+    recipe: Recipe, preparation: Preparation, *, pretrained: bool = False, known: Collection[str] = ()
+) -> Network:
     """The untrained network of a complete recipe and a fitted preparation, weights drawn from torch's generator.
 
     pretrained: then take over the weights of checkpoints; a network that is read back has no need of them
+    known: inputs and outputs, by recipe path, that have no need of them either
     """
     outputs = {name: task.output_shape for name, task in preparation.tasks.items()}
     network = Network(recipe, shapes=preparation.shapes(), outputs=outputs)
     if pretrained:
         for name, encoder in network.encoders().items():
+            if f"inputs.{name}" in known:
+                continue
             try:
                 encoder.initialise()
             except RecipeError as error:
                 raise error.under(f"inputs.{name}.encoder") from None
         for name, decoders in network.decoders_by_output().items():
+            if f"outputs.{name}" in known:
+                continue
             try:
                 for decoder in decoders:
                     decoder.initialise()

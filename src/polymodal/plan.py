@@ -13,6 +13,7 @@ from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Options, Size, Sized
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
 from polymodal.registry import build, components, find
+from polymodal.training.start import Start
 
 #: Below this confidence a column is left out rather than guessed at.
 LEAST_CONFIDENCE = 0.3
@@ -47,6 +48,9 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         RecipeError: a column is not in the table, serves twice, or cannot be what the recipe says.
         DataError: no input or no target is left.
     """
+    start = Start.of(recipe)
+    if start is not None:
+        recipe = start.completed(recipe)
     samples = _Samples(table, recipe.data.limits)
     outputs = {name: spec.model_copy() for name, spec in recipe.outputs.items()}
     for target in targets or []:
@@ -56,6 +60,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         raise RecipeError("outputs", "say what to predict: a target column, or outputs in the recipe")
     roles: list[Role] = []
     for name, spec in outputs.items():
+        spec = spec if start is None else start.output(name, spec)
         outputs[name] = _complete_output(name, spec, recipe, samples, roles)
     reserved = {role.column for role in roles}
     for path, column in (
@@ -75,11 +80,15 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         _reserve_prompts(name, spec, samples, roles)
     taken = {role.column for role in roles}
     if recipe.inputs:
-        inputs = {name: _complete_input(name, given, recipe, samples, roles) for name, given in recipe.inputs.items()}
+        inputs = {
+            name: _complete_input(name, given, recipe, samples, roles, start) for name, given in recipe.inputs.items()
+        }
         used = {role.column for role in roles}
         roles += [Role(c, "ignored", "", "not among the recipe's inputs") for c in table.columns if c not in used]
     else:
-        inputs = _infer_inputs(recipe, samples, taken, roles)
+        inputs = _infer_inputs(recipe, samples, taken, roles, start)
+    if start is not None:
+        start.check(inputs)
     for name, one in inputs.items():
         shared = [column for column in one.columns if column in reserved]
         if shared:
@@ -103,7 +112,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
     objectives = recipe.objectives or (_silent_objectives(inputs) if pretraining else [])
     complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "objectives": objectives})
     if inputs and complete.fuses:
-        complete = complete.model_copy(update={"fusion": recipe.fusion or _silent_fusion(outputs)})
+        complete = complete.model_copy(update={"fusion": recipe.fusion or _silent_fusion(inputs, outputs, start)})
     complete = complete.at_dial()
     complete.check_parts()
     order = {column: place for place, column in enumerate(table.columns)}
@@ -190,17 +199,26 @@ def _silent_objectives(inputs: dict[str, InputSpec]) -> list[Options]:
     return [find("objective", "contrastive" if len(inputs) > 1 else "masked").Options()]
 
 
-def _silent_fusion(outputs: dict[str, OutputSpec]) -> Options:
-    """The fusion where the recipe names none: the one that the first output's task is best served by."""
+def _silent_fusion(inputs: dict[str, InputSpec], outputs: dict[str, OutputSpec], start: Start | None) -> Options:
+    """The fusion where the recipe names none: the one that the first output's task is best served by, or else that of
+    the model that is gone on from."""
     first = next((spec.task for spec in outputs.values()), None)
     name = find("task", first.name).default_fusion if first is not None else None
+    theirs = start.fusion(inputs) if start is not None else None
+    if theirs is not None and name in (None, theirs.name):
+        return theirs
     options: Options = find("fusion", name or DEFAULT_FUSION).Options()
     return options
 
 
-def _complete_input(name: str, spec: InputSpec, recipe: Recipe, samples: _Samples, roles: list[Role]) -> InputSpec:
+def _complete_input(
+    name: str, spec: InputSpec, recipe: Recipe, samples: _Samples, roles: list[Role], start: Start | None
+) -> InputSpec:
     for column in spec.columns:
         samples.check(column, f"inputs.{name}.columns")
+    if start is not None and (carried := start.input(name, spec)) is not None:
+        roles += _carried_roles(name, carried)
+        return carried
     reason = "the recipe says so"
     modality = spec.modality
     if modality is None:
@@ -218,6 +236,12 @@ def _complete_input(name: str, spec: InputSpec, recipe: Recipe, samples: _Sample
     modality = _prescribed(f"inputs.{name}.modality", "encoder", modality, encoder, recipe.size)
     modality = _resolved(name, modality, recipe.size, [samples[column] for column in spec.columns])
     return spec.model_copy(update={"modality": modality, "encoder": encoder})
+
+
+def _carried_roles(name: str, spec: InputSpec) -> list[Role]:
+    assert spec.modality is not None
+    kind, reason = spec.modality.name, "as in the model that training.start names"
+    return [Role(column, "input", kind, reason, name) for column in spec.columns]
 
 
 def silent_encoder(modality: str, recipe: Recipe) -> Options:
@@ -273,15 +297,23 @@ def _keeping_time(name: str, spec: InputSpec, given: InputSpec | None, output: s
     return spec.model_copy(update={"modality": modality.model_copy(update=still)}) if still else spec
 
 
-def _infer_inputs(recipe: Recipe, samples: _Samples, taken: set[str], roles: list[Role]) -> dict[str, InputSpec]:
-    """One input per media column; all numbers together as one input, and all categories."""
+def _infer_inputs(
+    recipe: Recipe, samples: _Samples, taken: set[str], roles: list[Role], start: Start | None
+) -> dict[str, InputSpec]:
+    """One input per media column; all numbers together as one input, and all categories. A column that the model to go
+    on from reads by itself is what it is there."""
     found: dict[str, list[tuple[str, str]]] = {}
+    inputs: dict[str, InputSpec] = {}
     for column in samples.table.columns:
         if column in taken:
             continue
         sample = samples[column]
         kind, guess = _best("modality", sample)
-        if len(sample.values) == 0:
+        known = start.lone(column) if start is not None else None
+        if known is not None and len(sample.values):
+            inputs[column] = known.model_copy(update={"privileged": False})
+            roles += _carried_roles(column, known)
+        elif len(sample.values) == 0:
             roles.append(Role(column, "ignored", "", "no value in any sampled row"))
         elif sample.distinct == 1 and sample.nulls == 0:
             roles.append(Role(column, "ignored", "", "the same value in every sampled row"))
@@ -289,7 +321,6 @@ def _infer_inputs(recipe: Recipe, samples: _Samples, taken: set[str], roles: lis
             roles.append(Role(column, "ignored", "", guess.reason if guess else "no modality fits its values"))
         else:
             found.setdefault(kind, []).append((column, guess.reason))
-    inputs: dict[str, InputSpec] = {}
     for kind, columns in found.items():
         component = find("modality", kind)
         shared = len(columns) > 1 and component.together([samples[column] for column, _ in columns])
@@ -301,12 +332,17 @@ def _infer_inputs(recipe: Recipe, samples: _Samples, taken: set[str], roles: lis
                 if len(names) == 1
                 else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
             )
+            bare = InputSpec(columns=names, modality=component.Options())
+            if start is not None and (carried := start.input(name, bare)) is not None:
+                inputs[name] = carried
+                roles += _carried_roles(name, carried)
+                continue
             encoder = silent_encoder(kind, recipe)
             modality = _prescribed(f"inputs.{name}.modality", "encoder", component.Options(), encoder, recipe.size)
             modality = _resolved(name, modality, recipe.size, [samples[column] for column in names])
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
             roles += [Role(column, "input", kind, reason, name) for column, reason in group]
-    return inputs
+    return inputs if start is None else start.ordered(inputs)
 
 
 def _resolved(name: str, modality: Options, size: Size, samples: list[ColumnSample]) -> Options:

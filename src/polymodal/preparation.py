@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,16 @@ class Preparation:
         row = sum(modality.row_bytes() for modality in self.modalities.values())
         return int(np.clip(BLOCK_BYTES / max(row, 1.0), FEWEST_BLOCK_ROWS, BLOCK_ROWS))
 
-    def fit(self, table: Table, rows: np.ndarray, *, cache: Path | None = None) -> None:
+    def fit(
+        self, table: Table, rows: np.ndarray, *, cache: Path | None = None, known: Collection[str] = ()
+    ) -> None:
         """Learn vocabularies and statistics from `rows` of `table`, block by block; media are decoded into `cache`.
+
+        known: inputs whose modality has learned already, from other rows
 
         Faults met here are not recorded (the same cells are met again, and recorded, in `prepare`).
         """
-        for modality in self.modalities.values():
+        for modality in (one for name, one in self.modalities.items() if name not in known):
             modality.fit(self._blocks(table, rows, modality.columns, Faults(), cache))
         for name, task in self.tasks.items():
             try:

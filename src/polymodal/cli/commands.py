@@ -51,6 +51,9 @@ Settings = Annotated[
 Root = Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: that of the table.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Strict = Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")]
+From = Annotated[
+    Path | None, typer.Option("--from", help="Model directory to go on from: its inputs, their weights and all else.")
+]
 
 
 @app.command()
@@ -60,6 +63,7 @@ def fit(
     target: Target = None,
     more: More = None,
     recipe: RecipeFile = None,
+    start: From = None,
     settings: Settings = None,
     valid: Valid = None,
     test: Test = None,
@@ -80,6 +84,7 @@ def fit(
         settings=[*(settings or []), *(["data.strict=true"] if strict else [])],
         valid=one_or_more(valid),
         test=one_or_more(test),
+        start=start,
         unlabelled=unlabelled,
         root=root,
         out=out,

@@ -20,6 +20,7 @@ def pretrain(
     recipe: Annotated[
         str | None, typer.Option("--recipe", "-r", help="Recipe file, YAML or JSON, or the name of a shipped one.")
     ] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Model directory to go on from.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of the recipe, as training.epochs=5.")
     ] = None,
@@ -43,6 +44,7 @@ def pretrain(
         settings=[*(settings or []), *(["data.strict=true"] if strict else [])],
         valid=valid,
         test=test,
+        start=start,
         root=root,
         out=out,
         resume=resume,

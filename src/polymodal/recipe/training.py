@@ -59,6 +59,9 @@ class FeatureOptions(Strict):
 class TrainingOptions(Sized):
     """The training run. `epochs` and `batch` follow from the number of rows when they are silent."""
 
+    start: str | None = None
+    """Directory of a saved model to go on from. Each input that has the name and the modality of one there keeps its
+    options, its preparation and its weights; so do the fusion, the decoders and the objectives that are the same."""
     epochs: int | None = Field(default=None, ge=0)
     """Passes over the training rows at most; silent: about 1,500 steps, between 10 and 200 epochs. 0 trains nothing: a
     pretrained model is taken as it is."""

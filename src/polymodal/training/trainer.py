@@ -37,6 +37,7 @@ from polymodal.training.modality_dropout import hide_inputs
 from polymodal.training.monitor import Monitor
 from polymodal.training.optimiser import clip_gradient, freeze_parts, make_optimiser, make_schedule
 from polymodal.training.pretext import Pretext, objective_losses, pretext_score
+from polymodal.training.start import identity_of
 from polymodal.training.validation import Validation, validate
 
 
@@ -367,7 +368,7 @@ def _together(preparation: Preparation, train: Split) -> np.ndarray | None:
 
 def _identity(recipe: Recipe, train: Split) -> str:
     """What a checkpoint belongs to: a recipe, training rows, and their targets."""
-    digest = xxhash.xxh3_128(recipe.to_yaml().encode())
+    digest = xxhash.xxh3_128((recipe.to_yaml() + identity_of(recipe)).encode())
     digest.update(np.ascontiguousarray(train.rows).tobytes())
     for value, present in train.prepared.targets.values():
         digest.update(_content(value[train.rows]))
