@@ -51,6 +51,9 @@ TURNED = {
     "encoders": {"in_image": "pretrained_image"},
     "modalities": {"in_image": {"flip": True, "brightness": 0.5}},
 }
+#: Few validation rows show little of a model, so little is asked of it.
+SURE = {"confidence": 0.01}
+SOME_LABELS = {"outputs": {"y_some": "classify"}, "training": {"pseudo_labels": {"rounds": 1, **SURE}}}
 #: Keys of the number format of features: nothing to choose where the processor does not compute in bf16.
 OF_BF16 = ["training.features.cache", "training.features.format"]
 #: What a key needs beside it to be live.
@@ -70,6 +73,8 @@ BESIDE: dict[str, dict[str, Any]] = {
     "task_tokens": TWO,
     "training.patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
     "training.average": {"training": {"epochs": 6}},
+    **{f"training.pseudo_labels.{key}": SOME_LABELS for key in ("confidence", "per_class", "weight")},
+    "training.pseudo_labels.rounds": {"outputs": SOME_LABELS["outputs"], "training": {"pseudo_labels": SURE}},
     "outputs.y_classify.weight": TWO,
 }
 #: Values that only the table can tell.
@@ -124,6 +129,7 @@ def table() -> Columns:
     return columns | {
         "image": pictures,
         **{column: sample("modality", name, ROWS)[column] for name, column in HEARD.items()},
+        "y_some": [None if row % 3 else y for row, y in enumerate(columns["y_classify"])],
         "weight": [0.25 + row % 4 for row in range(ROWS)],
         "part": [("train", "valid", "test")[max(0, row - ROWS + 3)] for row in range(ROWS)],
         "patient": [f"patient {row // 6}" for row in range(ROWS)],
@@ -166,7 +172,9 @@ def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
         if privileged:
             recipe["inputs"][privileged]["privileged"] = True
     else:
-        recipe["data"] = {"ignore": ["image", "weight", "part", "patient", "broken", "y_regress", *HEARD.values()]}
+        recipe["data"] = {
+            "ignore": ["image", "weight", "part", "patient", "broken", "y_regress", "y_some", *HEARD.values()]
+        }
     return recipe
 
 
@@ -230,6 +238,7 @@ def outcome(recipe: str, several: bool = False) -> str | None:
                 "faults": prepared.faults.found,
                 "machine": model.run["machine"],
                 "run": {key: model.run[key] for key in ("steps", "history", "averaged_epochs")},
+                "given labels": model.run.get("pseudo_labels"),
                 "checkpoints": watching.written,
                 "log": (folder / "run" / "log.jsonl").read_text(),
                 "files": sorted(path.name for path in (folder / "run").iterdir()),
