@@ -70,6 +70,13 @@ BESIDE: dict[str, dict[str, Any]] = {
     "training.features.views": TURNED,
     "training.group_rows": MEDIA,
     "training.balance": TWO,
+    "training.input_balance.method": {
+        **TWO,
+        "fusion": "hybrid",
+        "training": {"epochs": 6, "input_balance": {"epochs": 1}},
+    },
+    "training.input_balance.strength": {"training": {"input_balance": {"method": "ogm"}}},
+    "training.input_balance.epochs": {"fusion": "hybrid", "training": {"input_balance": {"method": "blend"}}},
     "task_tokens": TWO,
     "training.patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
     "training.average": {"training": {"epochs": 6}},

@@ -104,6 +104,20 @@ def test_after_two_kills(prepared: Experiment, uninterrupted: Model, tmp_path: P
     assert_same_run(train_model(prepared, folder=tmp_path, resume=True, progress=Progress(False)), uninterrupted)
 
 
+@pytest.mark.parametrize(("balance", "method"), [("gradnorm", "ogm_ge"), ("pcgrad", "blend")])
+def test_balances_go_on_as_they_were(balance: str, method: str, tmp_path: Path) -> None:
+    columns, recipe = sample_table(["text", "number"], ["classify", "regress"])
+    training = TRAINING | {"balance": balance, "input_balance": {"method": method, "epochs": 1}}
+    parts = {"train": columns, "valid": columns}
+    one = experiment(parts, tmp_path / "prepared", **recipe, fusion="hybrid", training=training)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(Killed):
+        train_model(one, folder=folder, progress=KilledAt(7))
+    resumed = train_model(one, folder=folder, resume=True, progress=Progress(False))
+    assert_same_run(resumed, train_model(one, progress=Progress(False)))
+
+
 def test_goes_on_from_the_checkpoint(prepared: Experiment, tmp_path: Path) -> None:
     """Resuming is not training from the start: the steps before the checkpoint are not done again."""
     with pytest.raises(Killed):

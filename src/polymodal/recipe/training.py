@@ -56,6 +56,19 @@ class FeatureOptions(Strict):
     step draws one of them."""
 
 
+class InputBalanceOptions(Strict):
+    """What keeps an input that learns fast from leaving the others behind."""
+
+    method: Literal["none", "ogm", "ogm_ge", "blend"] = "none"
+    """`ogm`: the gradient of an input's encoder is made smaller while the input alone tells more than the others do;
+    `ogm_ge`: and noise of its own size is added (Peng et al., 2022). `blend`: with the fusions `late` and `hybrid`, the
+    decisions of single inputs and of all together weigh as much as they generalise (Wang et al., 2020)."""
+    strength: float = Field(default=0.5, gt=0)
+    """How strongly `ogm` and `ogm_ge` hold an input back (alpha of the paper)."""
+    epochs: int = Field(default=3, ge=1)
+    """Epochs between two estimates of `blend`."""
+
+
 class TrainingOptions(Sized):
     """The training run. `epochs` and `batch` follow from the number of rows when they are silent."""
 
@@ -86,8 +99,12 @@ class TrainingOptions(Sized):
     since the end of the cosine often gains most."""
     average: int = Field(default=3, ge=1)
     """Average the weights of so many best epochs, and keep the average if it validates at least as well."""
-    balance: Literal["fixed", "uncertainty"] = "fixed"
-    """Weights of several outputs: as the recipe says, or learned (Kendall et al., 2018)."""
+    balance: Literal["fixed", "uncertainty", "gradnorm", "pcgrad"] = "fixed"
+    """Weights of several outputs and objectives: as the recipe says; learned (Kendall et al., 2018); so that all train
+    at similar rates (GradNorm, Chen et al., 2018); or as the recipe says, without the parts of their gradients that
+    conflict (PCGrad, Yu et al., 2020)."""
+    input_balance: InputBalanceOptions = InputBalanceOptions()
+    """What keeps an input that learns fast from leaving the others behind."""
     group_rows: bool = True
     """Keep rows that share an item (ten questions to one image) in one batch, so that it is encoded once."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from polymodal.objectives.base import Term
 from polymodal.tasks.base import Task
 from polymodal.tokens import Batch, LossTerm, Outputs, TargetBatch
+from polymodal.training.balance import GradNorm, PCGrad
+from polymodal.training.blending import Blending
 from polymodal.training.distillation import Lessons
 
 
@@ -44,6 +46,8 @@ class Loss(nn.Module):
     uncertainty: L = sum_o w_o (exp(-s_o) L_o + s_o / 2), s_o learned (Kendall, Gal & Cipolla, "Multi-Task Learning
         Using Uncertainty to Weigh Losses for Scene Geometry and Semantics", 2018, equation 7 with s = log sigma^2,
         the factor 1/2 of the regression term taken into the task's loss).
+    gradnorm, pcgrad: as fixed; what becomes of the gradients is said in `balance`.
+    With `blending`, the loss of each view of an output is weighed once more.
     With `lessons`, L_o becomes (1 - d) L_o + d D_o, D_o the distance from the teacher's decisions and d their weight.
     """
 
@@ -51,11 +55,14 @@ class Loss(nn.Module):
         self,
         tasks: dict[str, Task],
         weights: Mapping[str, float],
-        balance: Literal["fixed", "uncertainty"],
+        balance: Literal["fixed", "uncertainty", "gradnorm", "pcgrad"],
         lessons: Lessons | None = None,
+        blending: Blending | None = None,
     ) -> None:
         super().__init__()
         self.tasks, self.weights, self.lessons = tasks, dict(weights), lessons
+        self.blending = blending
+        self.balancer = GradNorm(list(weights)) if balance == "gradnorm" else PCGrad() if balance == "pcgrad" else None
         self.log_variance = nn.Parameter(torch.zeros(len(weights))) if balance == "uncertainty" else None
 
     def forward(
@@ -69,7 +76,8 @@ class Loss(nn.Module):
             task_loss = torch.zeros(())
             for term in decided.terms:
                 value = mean_loss(task, term, target, batch.weight)
-                task_loss = task_loss + term.scale * value
+                scale = term.scale if self.blending is None else term.scale * self.blending.of(name, term.name)
+                task_loss = task_loss + scale * value
                 parts[name if term.name == "joint" else f"{name}.view.{term.name}"] = value.detach()
             if self.lessons is not None:
                 share = self.lessons.options.weight
@@ -88,6 +96,13 @@ class Loss(nn.Module):
             parts |= {f"{name}.{term.name}": term.loss.detach() for term in some}
             found.chance |= {f"{name}.{term.name}": (term.chance, term.rows) for term in some}
         return found
+
+    def backward(self, losses: Losses, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]) -> None:
+        """Add to the gradient of each of `parameters`; `shared` are the last ones that all losses have in common."""
+        if self.balancer is not None and len(losses.named) > 1:
+            self.balancer.backward(losses.named, parameters, shared)
+        else:
+            losses.total.backward()  # type: ignore[no-untyped-call]
 
     def _weighed(self, name: str, loss: Tensor) -> Tensor:
         if self.log_variance is not None:

@@ -55,6 +55,17 @@ def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) 
     )
 
 
+def shared_parameters(network: Network) -> list[nn.Parameter]:
+    """The last parameters that all losses have in common: those of the fusion, or, where it has none that learn, of the
+    projections and norms before it."""
+    found = [parameter for parameter in network.fusion.parameters() if parameter.requires_grad]
+    if found and network.outputs:
+        return found
+    towers = [network.tower(name) for name in network.inputs]
+    before = [parameter for tower in towers for part in (tower.project, tower.norm) for parameter in part.parameters()]
+    return [parameter for parameter in before if parameter.requires_grad]
+
+
 def make_schedule(optimiser: AdamW, steps: int, warmup: float, *, done: int = 0) -> LambdaLR:
     """Linear warm-up over a share of `steps`, then half a cosine down to 0 (Loshchilov & Hutter, SGDR, 2017).
 

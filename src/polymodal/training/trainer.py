@@ -16,12 +16,14 @@ from torch import Tensor
 
 from polymodal.data.sampler import BatchSampler
 from polymodal.errors import ArtefactError, RecipeError, TrainingError
-from polymodal.network import Network
+from polymodal.network import Encoded, Network
 from polymodal.objectives.base import Step
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
+from polymodal.recipe.training import TrainingOptions
 from polymodal.tokens import Batch
 from polymodal.training.averaging import BestEpochs, changing_state, restore_state
+from polymodal.training.blending import Blending, view_losses
 from polymodal.training.checkpoint import (
     optimiser_tensors,
     read_checkpoint,
@@ -29,13 +31,20 @@ from polymodal.training.checkpoint import (
     write_checkpoint,
 )
 from polymodal.training.distillation import Lessons
-from polymodal.training.inference import decide, grouping
+from polymodal.training.inference import Decisions, decide, grouping
+from polymodal.training.input_balance import evidence, hold_back
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss, Losses
 from polymodal.training.machine import Machine, choose
 from polymodal.training.modality_dropout import hide_inputs
 from polymodal.training.monitor import Monitor
-from polymodal.training.optimiser import clip_gradient, freeze_parts, make_optimiser, make_schedule
+from polymodal.training.optimiser import (
+    clip_gradient,
+    freeze_parts,
+    make_optimiser,
+    make_schedule,
+    shared_parameters,
+)
 from polymodal.training.pretext import Pretext, objective_losses, pretext_score
 from polymodal.training.start import identity_of
 from polymodal.training.validation import Validation, validate
@@ -100,8 +109,10 @@ class Trainer:
         self.objectives = network.named_objectives()
         objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
         weights = {name: spec.weight for name, spec in recipe.outputs.items()} | objective_weights
-        self.loss = Loss(preparation.tasks, weights, options.balance, lessons)
+        self.loss = Loss(preparation.tasks, weights, options.balance, lessons, _blending(network, options))
         self.optimiser = make_optimiser(network, self.loss, options)
+        self.learned = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        self.shared = shared_parameters(network)
         shared, lengths = grouping(train.prepared, train.rows)
         data_set = train.prepared.data_set
         together = _together(preparation, train)
@@ -169,8 +180,8 @@ class Trainer:
         self._end_epoch()
         self._save()
 
-    def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> Losses:
-        """The losses of a batch; every input is encoded once for all outputs and objectives."""
+    def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, Encoded]:
+        """The losses of a batch, and its inputs, each encoded once for all outputs and objectives."""
         encoded = network.encode(batch)
         decided = {}
         if self.preparation.tasks:
@@ -179,11 +190,11 @@ class Trainer:
         progress = self.history.steps / max(1, self.planned)
         terms = network.terms(Step(network, batch, encoded.tokens, again, progress))
         losses: Losses = self.loss(decided, batch, terms)
-        return losses
+        return losses, encoded
 
     def _step(self, rows: np.ndarray) -> None:
         batch = self.preparation.batch(self.train.prepared, rows, augment=True)
-        losses = self._losses(self.network, rows, batch, self.options.modality_dropout)
+        losses, encoded = self._losses(self.network, rows, batch, self.options.modality_dropout)
         parts = losses.parts
         total: Tensor = losses.total
         self.monitor.check_finite(total, batch)
@@ -193,11 +204,12 @@ class Trainer:
             )
         self.optimiser.zero_grad()
         if losses.named:  # else no row of the batch has what the objectives learn from
-            total.backward()  # type: ignore[no-untyped-call]
+            self.loss.backward(losses, self.learned, self.shared)
+            self._balance_inputs(encoded, batch)
         step = self.history.steps + 1
         logged = step % self.options.log_steps == 0 or step <= 5
         norms = self.monitor.gradient_norms() if logged else {}
-        norm = clip_gradient([p for group in self.optimiser.param_groups for p in group["params"]], self.options.clip)
+        norm = clip_gradient(self.learned, self.options.clip)
         self.optimiser.step()
         self.schedule.step()
         for objective in self.objectives.values():
@@ -223,7 +235,30 @@ class Trainer:
         self.monitor.watch_epoch(self.epoch + 1, losses)
         for notice in self.monitor.notices[said:]:
             self.log.write("notice", text=notice)
+        self._blend(losses)
         self.epoch, self.place, self.epoch_loss = self.epoch + 1, 0, {}
+
+    def _balance_inputs(self, encoded: Encoded, batch: Batch) -> None:
+        """Hold back the towers whose inputs alone tell more of the targets than the others do."""
+        options = self.options.input_balance
+        if options.method not in ("ogm", "ogm_ge") or not self.preparation.tasks:
+            return
+        found = evidence(self.network, encoded, batch, self.preparation.tasks)
+        hold_back(self.network, found, options.strength, options.method == "ogm_ge")
+
+    def _blend(self, losses: dict[str, float]) -> None:
+        """Weigh the views of outputs anew after every few epochs."""
+        blending = self.loss.blending
+        if blending is None or (self.epoch + 1) % self.options.input_balance.epochs:
+            return
+        train = {
+            (output, view): losses[key]
+            for output in blending.outputs
+            for view in blending.views
+            if (key := output if view == "joint" else f"{output}.view.{view}") in losses
+        }
+        valid = view_losses(self.preparation.tasks, self._decide(), self.valid.prepared.targets, self.valid.rows)
+        blending.estimate(train, valid)
 
     def _objective_losses(self) -> Pretext:
         return objective_losses(
@@ -242,12 +277,13 @@ class Trainer:
         if not self.preparation.tasks:
             score = pretext_score(self.network, self.loss.weights, pretext) if self.comparable else float(self.epoch)
             return Validation(score, {}, losses)
-        found = self._validate_outputs()
+        found = validate(self.preparation.tasks, self._decide(), self.valid.prepared, self.valid.rows)
         return replace(found, losses=found.losses | losses)
 
-    def _validate_outputs(self) -> Validation:
+    def _decide(self) -> dict[str, Decisions]:
+        """What the network decides for the validation rows."""
         batch = 4 * (self.options.batch or 64)
-        decisions = decide(
+        return decide(
             self.network,
             self.preparation,
             self.valid.prepared,
@@ -256,7 +292,6 @@ class Trainer:
             batch=batch,
             write=any(task.judged_by_writing for task in self.preparation.tasks.values()),
         )
-        return validate(self.preparation.tasks, decisions, self.valid.prepared, self.valid.rows)
 
     def _choose_weights(self) -> None:
         """Take the best epoch (without any, the weights as they are), or the average of the best ones where it
@@ -301,7 +336,7 @@ class Trainer:
         rows = self.batches[0]
         batch = self.preparation.batch(self.train.prepared, rows)
         network.train()
-        total: Tensor = self._losses(network, rows, batch, 0.0).total
+        total: Tensor = self._losses(network, rows, batch, 0.0)[0].total
         if total.requires_grad:  # else nothing learns
             total.backward()  # type: ignore[no-untyped-call]
         network.zero_grad()
@@ -350,6 +385,23 @@ class Trainer:
         self.machine = Machine(**facts["machine"])
         self.schedule = make_schedule(self.optimiser, self.planned, self.options.warmup, done=self.history.steps)
         torch.set_rng_state(tensors["random"])
+
+
+def _blending(network: Network, options: TrainingOptions) -> Blending | None:
+    """The weights of the views of each output, where the recipe blends their gradients.
+
+    Raises:
+        RecipeError: the fusion has one view alone.
+    """
+    if options.input_balance.method != "blend":
+        return None
+    views = network.fusion.view_names()
+    if len(views) < 2:
+        raise RecipeError(
+            "training.input_balance.method",
+            "blend weighs the decisions of single inputs: take the fusion hybrid or late",
+        )
+    return Blending(network.outputs, views)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

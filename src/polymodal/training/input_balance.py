@@ -1,0 +1,65 @@
+"""Balance between inputs: an input that learns faster than the others is held back, so that they learn too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from polymodal.network import Encoded, Network
+from polymodal.tasks.base import Task
+from polymodal.tokens import Batch
+
+
+def evidence(network: Network, encoded: Encoded, batch: Batch, tasks: Mapping[str, Task]) -> dict[str, float]:
+    """How much each input alone tells of the targets of a batch: the mean of exp(-loss) over rows that have the input
+    and a target (of a class: the probability of the true one), all other inputs hidden; the mean over outputs.
+
+    An input that no such row has is left out.
+    """
+    found = {}
+    with torch.no_grad():
+        for name in network.inputs:
+            hidden = {other: torch.ones(len(batch), dtype=torch.bool) for other in network.inputs if other != name}
+            decided = network.decide(network.fuse(encoded, len(batch), hidden), batch)
+            shares = []
+            for output, task in tasks.items():
+                target = batch.targets[output]
+                known = target.present & encoded.tokens[name].present
+                if bool(known.any()):
+                    values = decided[output].values[known].float()
+                    loss = task.loss(values, target.value[known])
+                    counts = task.counts(values)
+                    shares.append(torch.exp(-(loss if counts is None else loss / counts.clamp_min(1))).mean())
+            if shares:
+                found[name] = float(torch.stack(shares).mean())
+    return found
+
+
+def hold_back(network: Network, found: Mapping[str, float], strength: float, noise: bool) -> dict[str, float]:
+    """Scale the gradient of each tower that is ahead of the others (Peng et al., "Balanced Multimodal Learning via
+    On-the-fly Gradient Modulation", 2022, equations 8 to 11), after the way back and before the optimiser.
+
+        rho_m = s_m / mean_{n != m} s_n ;  k_m = 1 - tanh(strength * rho_m) where rho_m > 1, else 1
+        g_m <- k_m g_m + N(0, std(g_m)^2)       the noise only with `noise`, and only on matrices
+
+    found: s_m by input, from `evidence`
+    Returns k by input.
+    """
+    factors = {}
+    for name, own in found.items():
+        others = [value for other, value in found.items() if other != name]
+        if not others:
+            continue
+        ratio = own / max(sum(others) / len(others), 1e-8)
+        factor = 1 - float(torch.tanh(torch.tensor(strength * ratio))) if ratio > 1 else 1.0
+        factors[name] = factor
+        for parameter in network.tower(name).parameters():
+            if parameter.grad is None:
+                continue
+            spread: Tensor = parameter.grad.std() if noise and parameter.ndim > 1 else torch.zeros(())
+            parameter.grad.mul_(factor)
+            if float(spread) > 0:
+                parameter.grad.add_(torch.randn_like(parameter.grad) * spread)
+    return factors
