@@ -49,12 +49,10 @@ class ZeroShot:
         templates: Sequence[str] | None = None,
     ) -> None:
         self.model = Model.load(model) if isinstance(model, Path | str) else model
-        alignment = _alignment(self.model)
-        self.text = _text_input(self.model, alignment, input, text)
-        self.input = _classified(alignment, self.text, input)
+        self.input, self.text = aligned_inputs(self.model, input, text)
         texts = class_texts(classes, templates)
         self.names = Names.of("class", list(texts))
-        self.scale = float(alignment.scale.detach())
+        self.scale = float(alignment_of(self.model).scale.detach())
         self.vectors = self._class_vectors([texts[name] for name in self.classes])
 
     @property
@@ -102,10 +100,14 @@ class ZeroShot:
             DataError: a column is not there; no row has one of the classes; (strict) a cell cannot be used.
         """
         table = self.open(data, root, target)
+        return self.score(self.predict_proba(table, strict=strict), table, target, strict=strict)
+
+    def score(self, probabilities: np.ndarray, table: Table, target: str, *, strict: bool = False) -> dict[str, Any]:
+        """As `evaluate`, of `probabilities [rows, k]` that are known already for the rows of `table`."""
         names, faults = Names.of(target, self.names.labels.values), Faults(strict)
         value, present = read_target(names, table, faults)
         warn_of_faults(faults.found)
-        return score_names(names, self.model, self.predict_proba(table, strict=strict), value, present)
+        return score_names(names, self.model, probabilities, value, present)
 
     def open(self, data: Any, root: Path | str | None = None, target: str | None = None) -> Table:
         """`data` as a table, which has the columns of the input and `target`.
@@ -147,7 +149,24 @@ def class_texts(classes: Classes, templates: Sequence[str] | None) -> dict[str, 
     return found
 
 
-def _alignment(model: Model) -> Alignment:
+def aligned_inputs(model: Model, input: str | None, text: str | None) -> tuple[str, str]:
+    """The input to classify and the input of texts that is aligned with it, as `ZeroShot` chooses them.
+
+    Raises:
+        RecipeError: there is no such input, or several that could be meant.
+        PolymodalError: the model has not aligned texts with an input.
+    """
+    alignment = alignment_of(model)
+    text = _text_input(model, alignment, input, text)
+    return _classified(alignment, text, input), text
+
+
+def alignment_of(model: Model) -> Alignment:
+    """The alignment of a model.
+
+    Raises:
+        PolymodalError: it has none.
+    """
     alignment = model.alignment
     if alignment is None:
         raise PolymodalError(

@@ -62,7 +62,7 @@ def zero_shot(
         value["out"] = str(out)
         shown.append(f"classes of {len(rows)} rows in {out}")
     if target is not None:
-        value["scores"] = {target: classifier.evaluate(table, target, strict=strict)}
+        value["scores"] = {target: classifier.score(probabilities, table, target, strict=strict)}
         shown.append(scores_grid(value["scores"]))
         shown.append(chance_line(value["scores"][target]["accuracy"]))
     emit(value, shown, as_json=as_json)

@@ -21,7 +21,7 @@ from polymodal.few_shot.heads import HEADS, Head, LinearProbe, Prototypes, TipAd
 from polymodal.model import Model
 from polymodal.naming import Names, read_target, score_names, softmax
 from polymodal.tasks.base import Task
-from polymodal.zero_shot import ZeroShot
+from polymodal.zero_shot import ZeroShot, aligned_inputs
 
 FILE, ARRAYS = "few_shot.json", "head.safetensors"
 FORMAT = 1
@@ -73,12 +73,13 @@ class FewShot:
             raise RecipeError("templates" if templates else "descriptions", f"the head {head!r} reads no texts")
         folder = Path(model) if isinstance(model, Path | str) else None
         model = Model.load(model) if isinstance(model, Path | str) else model
+        if head == "tip":
+            input, _ = aligned_inputs(model, input, None)
         table = model.open_columns(rows, root, [*_columns(model, input), target])
         names, faults = Names(target), Faults(strict)
         value, present = read_target(names, table, faults, fit=True)
         warn_of_faults(faults.found)
         zero_shot = _zero_shot(model, names, descriptions, templates, input) if head == "tip" else None
-        input = zero_shot.input if zero_shot is not None else input
         features = model.embed(table, input=input, strict=strict).astype(np.float64)
         known = present & ~np.isnan(features).any(1)
         lacking = set(range(names.outputs)) - set(value[known].tolist())
