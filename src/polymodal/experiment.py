@@ -15,6 +15,7 @@ from polymodal.data.prepared import Prepared
 from polymodal.data.table import Table
 from polymodal.errors import DataError, RecipeError
 from polymodal.estimate import describe_trainable
+from polymodal.evaluation.data_sets import score_data_sets
 from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate_network
 from polymodal.evaluation.retrieval import score_retrieval
 from polymodal.evaluation.scores import Score
@@ -205,6 +206,7 @@ def train_model(
             lessons, taught = saved_teacher(options, part.table, part.rows, experiment.preparation.tasks)
     recipe, preparation = experiment.recipe, experiment.preparation
     start = Start.of(recipe)
+    seconds: list[float] = []
 
     def train_once(scheduled: Recipe, train: Split, place: Path | None, title: str) -> Trainer:
         torch.manual_seed(recipe.seed)
@@ -232,6 +234,7 @@ def train_model(
                 watch=advance.status,
             )
             history = trainer.run()
+            seconds.append(history.seconds)
             best = trainer.best.epochs[0]
             advance.status(history.steps, history.steps, f"{len(history.epochs)} epochs, best {best}")
         return trainer
@@ -243,7 +246,7 @@ def train_model(
         else:
             part, alone = experiment.parts["train"], lessons is None and not recipe.objectives
             trainer, given = train_in_rounds(
-                train_once, recipe, experiment.preparation, part, train, folder=folder, alone=alone
+                train_once, recipe, preparation, part, train, folder=folder, alone=alone, title=title
             )
             taught |= given
     history, network = trainer.history, trainer.network
@@ -253,7 +256,7 @@ def train_model(
     )
     resolved = recipe.model_copy(update={"training": training})
     run = {
-        "seconds": {"training": round(history.seconds, 3)},
+        "seconds": {"training": round(sum(seconds), 3)},
         "machine": vars(trainer.machine),
         "steps": history.steps,
         "rows_per_second": round(history.rows / max(history.seconds, 1e-9), 1),
@@ -302,6 +305,18 @@ def score_model(experiment: Experiment, model: Model, *, memory: Path | None, pr
         scores |= _score_objectives(experiment, model, name, split)
         experiment.scores[name], experiment.decisions[name] = scores, decisions
         experiment.detail[name] = details(experiment.preparation, decisions, split.prepared, split.rows)
+        apart = score_data_sets(
+            experiment.preparation,
+            decisions,
+            split.prepared,
+            split.rows,
+            experiment.parts[name].table.data_sets,
+            options,
+            seed=model.recipe.seed,
+            groups=groups_of(model.recipe, experiment.parts[name]),
+        )
+        if apart:
+            model.run.setdefault("data_sets", {})[name] = apart
     if options.singles == "train" and len(model.recipe.inputs) > 1 and model.recipe.outputs:
         for input_name in model.recipe.inputs:
             _score_alone(experiment, model, input_name, shown, memory, progress)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +19,8 @@ MOST_METRICS, MOST_ALONE = 4, 6
 def score_table(model: Model) -> Table:
     """The leading metrics of each output (then of each objective, and of each aligned input by which another is found)
     on the test part (the validation part where there is none): score,
-    interval and the best constant answer, and under the first metric the scores of each input alone."""
+    interval and the best constant answer, and under the first metric the scores of each input alone and of each data
+    set."""
     part = shown_part(model)
     names = scored(model, part)
     several = len(names) > 1
@@ -41,8 +44,19 @@ def score_table(model: Model) -> Table:
             for single, value in _alone(row) if lead else []:
                 cells = [Text(f"  {cut(single, 30)} alone"), Text(score(value))]
                 table.add_row(*([Text("")] if several else []), *cells, style="dim")
+            for data_set, found in _by_data_set(model, part, name) if lead else []:
+                one = found["scores"][row.metric]
+                cells = [Text(f"  {cut(data_set, 30)}"), Text(score(one["value"]))]
+                cells += [Text(interval(one["low"], one["high"])), Text(score(one["majority"]))]
+                table.add_row(*([Text("")] if several else []), *cells, style="dim")
         table.add_section()
     return table
+
+
+def _by_data_set(model: Model, part: str, output: str) -> list[tuple[str, dict[str, Any]]]:
+    """The data sets that have the target of an output, where there are several; see `evaluation.data_sets`."""
+    found: dict[str, Any] = model.run.get("data_sets", {}).get(part, {}).get(output, {})
+    return list(found.items())
 
 
 def _alone(row: ScoreRow) -> list[tuple[str, float | None]]:

@@ -1,0 +1,58 @@
+"""Scores of each data set by itself, where the rows are of several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from polymodal.evaluation.scores import score_output
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.training.inference import Decisions
+
+#: By output and data set: how many `rows` have the target, and their `scores` by metric, as `metrics.json` has them.
+ByDataSet = dict[str, dict[str, dict[str, Any]]]
+
+
+def score_data_sets(
+    preparation: Preparation,
+    decisions: dict[str, Decisions],
+    prepared: PreparedTable,
+    rows: np.ndarray,
+    names: tuple[str, ...],
+    options: EvaluationOptions,
+    *,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> ByDataSet:
+    """Every metric of every output in each data set that has its target; nothing of an output that only one has, whose
+    scores are those of all rows. Arguments are those of `score_decisions`; `names` are those of the data sets."""
+    found: ByDataSet = {}
+    if prepared.data_set is None:
+        return found
+    of = prepared.data_set[rows]
+    for output, task in preparation.tasks.items():
+        value, present = prepared.targets[output]
+        known = present[rows]
+        having = [number for number in range(len(names)) if (known & (of == number)).any()]
+        if len(having) < 2:
+            continue
+        distribution, found[output] = task.distribution(decisions[output].values), {}
+        for number in having:
+            own = known & (of == number)
+            scores = score_output(
+                task,
+                distribution[own],
+                value[rows[own]],
+                present[rows[own]],
+                None if prepared.weight is None else prepared.weight[rows[own]],
+                options,
+                seed=seed,
+                groups=None if groups is None else groups[own],
+            )
+            found[output][names[number]] = {
+                "rows": int(own.sum()),
+                "scores": {metric: score.model_dump() for metric, score in scores.items()},
+            }
+    return found
