@@ -74,16 +74,18 @@ def make_fold_parts(recipe: Recipe, table: Table, count: int) -> list[dict[str, 
     split = recipe.data.split.model_copy(update={"test": 0.0})
     groups = _cells(table, split.group) if split.group else None
     labels = strata(recipe, table)
-    made = []
+    made, some = [], _divided(recipe, table)
     for others, fold in make_folds(recipe, table, count):
+        drawn = np.intersect1d(others, some)
         divided = split_rows(
-            len(others),
+            len(drawn),
             split,
             recipe.seed,
-            groups=None if groups is None else [groups[row] for row in others],
-            stratify_by=None if labels is None else labels[others],
+            groups=None if groups is None else [groups[row] for row in drawn],
+            stratify_by=None if labels is None else labels[drawn],
         )
-        rows = {"train": others[divided["train"]], "valid": others[divided["valid"]], "test": fold}
+        train = np.union1d(drawn[divided["train"]], np.setdiff1d(others, some))
+        rows = {"train": train, "valid": drawn[divided["valid"]], "test": fold}
         made.append({name: Part(table, part) for name, part in rows.items()})
     return made
 

@@ -13,8 +13,12 @@ import torch
 from scipy.stats import binom, ttest_1samp
 
 from polymodal import fit
+from polymodal.data.table import open_table
 from polymodal.errors import DataError, RecipeError
 from polymodal.model import Model
+from polymodal.plan import make_plan
+from polymodal.recipe.recipe import Recipe
+from polymodal.splits import make_fold_parts
 from polymodal.training import calibration
 from polymodal.training.trainer import Trainer
 
@@ -219,3 +223,12 @@ def test_the_threshold_is_the_lowest_that_will_do() -> None:
     lower = confidence[confidence < found.confidence]
     assert all(calibration.lower_bound(int(right.sum()), int((confidence >= t).sum())) < 0.9 for t in lower[-20:])
     assert calibration.threshold(confidence, np.arange(200) % 2 == 0, 0.9) is None
+
+
+def test_folds_validate_on_rows_with_a_label() -> None:
+    table = open_table(without(rows(300, 0), 60), cache=Path("unused"))
+    plan = make_plan(table, Recipe(**recipe() | {"data": {"split": {"valid": 0.25}}}))
+    for parts in make_fold_parts(plan.recipe, table, 3):
+        assert len(parts["valid"].rows) == 10
+        assert parts["valid"].rows.max() < 60
+        assert len(parts["train"].rows) + len(parts["valid"].rows) + len(parts["test"].rows) == 300

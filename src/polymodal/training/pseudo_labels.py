@@ -125,6 +125,7 @@ def train_in_rounds(
     *,
     folder: Path | None,
     alone: bool,
+    title: str = "train",
 ) -> tuple[Trainer, dict[str, Any]]:
     """Train, label, and train again; the trainer of the round that validates best, and what the run records.
 
@@ -152,8 +153,8 @@ def train_in_rounds(
         place = folder / f"round-{number}" if folder is not None and number else folder
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
-        title = f"train, round {number} of {options.rounds}" if number else "train"
-        trainer = train_once(scheduled(recipe, len(train.rows), len(split.rows)), split, place, title)
+        shown = f"{title}, round {number} of {options.rounds}" if number else title
+        trainer = train_once(scheduled(recipe, len(train.rows), len(split.rows)), split, place, shown)
         judged = judge(trainer, name, options.confidence)
         rounds.append({**entry, "valid": judged.validation.metrics, "valid_score": judged.validation.score})
         if kept is None or judged.validation.score > kept[1].validation.score:
