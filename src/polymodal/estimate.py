@@ -92,7 +92,7 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
 
         def step(trial: Any) -> None:
             batch = preparation.batch(prepared, rows, augment=True)
-            total, _ = loss(trial(batch), batch)
+            total = loss(trial(batch), batch).total
             if total.requires_grad:
                 total.backward()
             trial.zero_grad()
