@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,18 +98,33 @@ def test_many_small_additions_leave_few_files(index: Index) -> None:
     }
 
 
-def die_at_sync(number: int) -> None:
-    """Kill this process where it brings a file to the disk for the `number`-th time, counted from 0."""
-    left, sync = number, os.fsync
+def die_at(number: int) -> None:
+    """Kill this process before it brings a file to the disk, replaces or removes one, for the `number`-th time."""
+    left = number
 
-    def dying(file: int) -> None:
-        nonlocal left
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-        sync(file)
+    def deadly(call: Callable[..., None]) -> Callable[..., None]:
+        def dying(*arguments: Any, **named: Any) -> None:
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            call(*arguments, **named)
 
-    os.fsync = dying  # type: ignore[assignment]
+        return dying
+
+    for name in ("fsync", "replace", "unlink"):
+        setattr(os, name, deadly(getattr(os, name)))
+
+
+def changed(folder: Path, change: str) -> Index:
+    one = Index.open(folder)
+    if change == "add":
+        one.add(clusters(50, seed=9), {"name": ["new"] * 50})
+    elif change == "delete":
+        one.delete(where="name == 'b'")
+    else:
+        one.compact()
+    return one
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -114,41 +132,34 @@ def die_at_sync(number: int) -> None:
 def test_a_process_that_dies_in_a_change_leaves_the_old_index_or_the_new(
     tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at each point where a file is brought to the disk, one after another, until it lives to the end."""
+    """Killed at each point where the folder changes, one after another, until it lives to the end."""
     pytest.importorskip("usearch")
     monkeypatch.setattr(index_module, "TAIL", 20)
-    folder = tmp_path / "index"
-    index = Index.build(folder, clusters(200), COLUMNS, method="approximate")
+    index = Index.build(tmp_path / "index", clusters(200), COLUMNS, method="approximate")
     index.delete([3])
-    deaths = 0
-    while True:
-        before = state(Index.open(folder))
+    old = state(index)
+    new = state(changed(shutil.copytree(index.folder, tmp_path / "changed"), change))
+    assert (old == new) == (change == "compact")
+    found = []
+    for number in range(100):
+        folder = shutil.copytree(index.folder, tmp_path / f"{number}")
         child = os.fork()
         if child == 0:
-            die_at_sync(deaths)
-            one = Index.open(folder)
-            if change == "add":
-                one.add(clusters(50, seed=9), {"name": ["new"] * 50})
-            elif change == "delete":
-                one.delete(where="name == 'b'")
-            else:
-                one.compact()
+            die_at(number)
+            changed(folder, change)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         opened = Index.open(folder)
         opened.search(clusters(3, seed=1), 5)
+        found.append(state(opened))
         if status == 0:
             break
         assert os.WTERMSIG(status) == signal.SIGKILL
-        assert state(opened) == before
-        deaths += 1
-    assert deaths >= {"add": 5, "delete": 2, "compact": 5}[change]
-    if change == "compact":
-        assert state(opened) == before
-    else:
-        assert state(opened) != before
-    opened.delete([7])
-    assert not [path for path in folder.iterdir() if path.suffix == ".part"]
+        opened.delete([7])
+        assert {path.name for path in folder.glob("*-*")} == {file.name for file in opened.manifest.files()}
+    assert len(found) > 3
+    assert found[-1] == new
+    assert all(one in (old, new) for one in found)
 
 
 def test_an_open_index_shows_what_it_opened(index: Index) -> None:
