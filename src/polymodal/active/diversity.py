@@ -34,10 +34,7 @@ def k_center(distinct: Distinct, labelled: np.ndarray, count: int) -> list[tuple
     Returns places and their distances; infinite for the first where nothing is labelled.
     """
     vectors = distinct.vectors
-    nearest = np.full(len(vectors), np.inf)
-    for one in labelled.astype(np.float64):
-        nearest = np.minimum(nearest, ((vectors - one) ** 2).sum(1))
-    nearest = np.sqrt(nearest)
+    nearest = _nearest(vectors, labelled.astype(np.float64))
     chosen: list[tuple[int, float]] = []
     while len(chosen) < count:
         scores = nearest
@@ -49,6 +46,16 @@ def k_center(distinct: Distinct, labelled: np.ndarray, count: int) -> list[tuple
         chosen.append((place, float(nearest[place])))
         nearest = np.minimum(nearest, distinct.choose(place))
     return chosen
+
+
+def _nearest(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The distance of each of `vectors [rows, width]` from the nearest of `others [n, width]`, `[rows]`; infinite where
+    there are none."""
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    if not len(others) or not len(vectors):
+        return np.full(len(vectors), np.inf)
+    return np.asarray(pairwise_distances_argmin_min(vectors, others)[1])
 
 
 def gradient_seeds(
