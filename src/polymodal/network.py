@@ -112,6 +112,8 @@ class Network(nn.Module):
             for name, spec in recipe.inputs.items()
         )
         asked = recipe.task_tokens and bool(self.outputs)
+        if asked and not self.inputs:
+            raise RecipeError("task_tokens", "a model without inputs has nothing to fuse; leave it out")
         read = [TASK, *self.inputs] if asked else self.inputs
         self.fusion: Fusion = (
             build("fusion", recipe.fusion, "fusion", inputs=read, width=width)

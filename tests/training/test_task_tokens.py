@@ -161,3 +161,9 @@ def test_texts_are_written_from_their_own_view() -> None:
         ["no", "yes"],
         ["up", "down"],
     ]
+
+
+def test_without_inputs_there_is_nothing_to_fuse() -> None:
+    made = {"inputs": {}, "outputs": dict.fromkeys(("one", "other"), "text"), "task_tokens": True}
+    with pytest.raises(RecipeError, match=r"task_tokens.*without inputs"):
+        fit({"one": ["a b", "c d"] * 20, "other": ["up", "down"] * 20}, recipe=made | {"training": {"epochs": 1}})

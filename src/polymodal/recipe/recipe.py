@@ -170,10 +170,8 @@ class Recipe(Sized):
                 raise RecipeError(f"training.parts.{part}", f"there is no such part; {nearest(part, known)}")
 
     def _check_task_tokens(self) -> None:
-        """Raises RecipeError where there is no fusion that could be told which output is asked for."""
-        if self.fusion is None or not self.inputs:
-            raise RecipeError("task_tokens", "a model without inputs has nothing to fuse; leave it out")
-        if self.fusion.component.level != "feature":  # type: ignore[attr-defined]
+        """Raises RecipeError where the fusion cannot be told which output is asked for."""
+        if self.fusion is not None and self.fusion.component.level != "feature":  # type: ignore[attr-defined]
             raise RecipeError(
                 "task_tokens",
                 f"with the fusion {self.fusion.name!r} each input decides by itself, and a token alone has nothing to "
