@@ -203,3 +203,30 @@ def test_training_draws_rows_of_a_group_together(tmp_path: Path) -> None:
     names = np.array(columns["who"], dtype=object)
     paired = [sum(np.unique(names[rows].astype(str), return_counts=True)[1] == 2) for rows in trainer.sampler.epoch(0)]
     assert sum(paired) == 199
+
+
+def places(rows: int, seed: int) -> Columns:
+    """Sixteen groups, each told by a number of its own."""
+    member = np.arange(rows) % 16
+    numbers = np.eye(16)[member] + np.random.default_rng(seed).normal(0, 0.15, (rows, 16))
+    return {**{f"n{place}": numbers[:, place].tolist() for place in range(16)}, "who": [f"g{one}" for one in member]}
+
+
+def test_a_prefix_that_is_learned_tells_more_than_one_that_is_not(tmp_path: Path) -> None:
+    """And the whole vector loses nothing by it."""
+    seen, fresh = places(480, seed=0), places(240, seed=1)
+    found = {}
+    for name, sizes in (("learned", [3]), ("cut", [])):
+        model = trained(
+            {"train": seen, "valid": fresh},
+            tmp_path / name,
+            seed=2,
+            inputs={"n": {"modality": "number", "columns": [f"n{place}" for place in range(16)]}},
+            outputs={"who": {"task": "similar", "decoder": {"name": "embed", "size": 32, "sizes": sizes}}},
+            training={"epochs": 30, "batch": 64, "learning_rate": 0.01, "patience": 30},
+        )
+        for size in (3, 32):
+            _, ranking = leave_one_out(model.embed(fresh, size=size).astype(np.float64), np.array(fresh["who"]))
+            found[name, size] = ranking[:, 1].mean()
+    assert found["learned", 3] > found["cut", 3] + 0.03
+    assert found["learned", 32] > found["cut", 32] - 0.03
