@@ -21,6 +21,7 @@ BENCHMARKS = (
 )
 #: Measurements that are run by themselves, since they need data or long: `python -m benchmarks.NAME`.
 STUDIES = (
+    "emoji_retrieval",
     "vqa_written",
     "dialogue",
     "series_archive",
@@ -42,4 +43,5 @@ STUDIES = (
     "multilingual_captions",
     "translation",
     "translation_with_image",
+    "vector_search",
 )

@@ -116,6 +116,7 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
     if not rows:
         return []
     lead = rows[0]
+    floor = "the best constant answer" if output in model.recipe.outputs else "chance"
     if lead.value is None:
         return [f"The {lead.name} is undefined on the {part_name(part)} rows."]
     said = f"{lead.name} {score(lead.value)}"
@@ -123,7 +124,7 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
         said += f" ({model.recipe.evaluation.confidence:.0%} interval {interval(lead.low, lead.high)})"
     said += f" on {count(rows_of(model, part), part_name(part) + ' row')}"
     if lead.majority is not None:
-        said += f"; the best constant answer scores {score(lead.majority)}"
+        said += f"; {floor} {'scores' if output in model.recipe.outputs else 'is'} {score(lead.majority)}"
     single = lead.best_alone
     if single is not None:
         said += f", the best single input ({single[0]}) {score(single[1])}"
@@ -131,8 +132,8 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
     sentences = [said + ("." if lead.greater_is_better else ". Lower is better.")]
     if lead.majority is not None and lead.low is not None and not lead.clearly_better_than(lead.majority):
         sentences.append(
-            "The score is not clearly better than the best constant answer: by this metric, these rows do not show "
-            "that the model has learned anything."
+            f"The score is not clearly better than {floor}: by this metric, these rows do not show that the model has "
+            "learned anything."
         )
     elif single is not None and lead.low is not None and not lead.clearly_better_than(single[1]):
         sentences.append(

@@ -83,7 +83,7 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
         kind=task.options.name,
         columns=task.columns,
         verdict=verdict(model, part, name),
-        scores={one: _with_bars(score_rows(model, one, name)) for one in ("test", "valid") if one in model.metrics},
+        scores={one: with_bars(score_rows(model, one, name)) for one in ("test", "valid") if one in model.metrics},
         alone=list(lead[0].alone) if lead else [],
         curves=_curves(model, name, "perplexity" if task.writes else task.metrics[0].name, task.chance()),
         classes=_class_rows(detail, order[:MOST_IN_TABLE]),
@@ -98,7 +98,8 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
     )
 
 
-def _with_bars(rows: list[ScoreRow]) -> list[tuple[ScoreRow, Markup]]:
+def with_bars(rows: list[ScoreRow]) -> list[tuple[ScoreRow, Markup]]:
+    """Each score with the drawing of its interval."""
     found = []
     for row in rows:
         bar = Markup("")

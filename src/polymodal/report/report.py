@@ -11,6 +11,7 @@ from polymodal.experiment import Experiment
 from polymodal.modalities.base import Modality
 from polymodal.model import Model
 from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part, title
+from polymodal.report.learned import view_learned
 from polymodal.report.outputs import view_output
 from polymodal.report.template import template
 
@@ -47,6 +48,7 @@ def render_report(experiment: Experiment, model: Model) -> str:
         title=title(model),
         part=part,
         outputs=[view_output(experiment, model, name, part, examples) for name in experiment.recipe.outputs],
+        learned=view_learned(model, part) if part else [],
         roles=model.run["roles"],
         inputs=model.run["inputs"],
         sources=_sources(model),

@@ -29,7 +29,7 @@ def score_table(model: Model) -> Table:
     if several:
         table.add_column("output", overflow="fold")
     table.add_column("metric", overflow="fold")
-    for heading in ("score", "interval", "constant"):
+    for heading in ("score", "interval", "constant" if model.recipe.outputs else "chance"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in names:
         for place, row in enumerate(score_rows(model, part, name)[:MOST_METRICS]):

@@ -1,0 +1,60 @@
+"""What the report shows of objectives, and of finding one input by another: scores and learning curves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from polymodal.model import Model
+from polymodal.report.charts import Line, line_chart
+from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, scored
+from polymodal.report.outputs import with_bars
+
+
+@dataclass(frozen=True)
+class LearnedView:
+    """One objective's loss on one set of inputs, or one direction of retrieval; `alone` is empty."""
+
+    name: str
+    scores: dict[str, list[tuple[ScoreRow, Markup]]]
+    curves: list[Markup]
+    alone: list[str] = field(default_factory=list)
+
+
+def view_learned(model: Model, part: str) -> list[LearnedView]:
+    """Everything that has scores on `part` besides the outputs."""
+    names = [name for name in scored(model, part) if name not in model.recipe.outputs]
+    parts = [one for one in ("test", "valid") if one in model.metrics]
+    return [
+        LearnedView(name, {one: with_bars(score_rows(model, one, name)) for one in parts}, _curves(model, part, name))
+        for name in names
+    ]
+
+
+def _curves(model: Model, part: str, name: str) -> list[Markup]:
+    """The loss by epoch, where the name is that of a loss."""
+    history: list[dict[str, Any]] = model.run.get("history", [])
+    points = {
+        key: [
+            (float(entry["epoch"]), float(entry[key][name]))
+            for entry in history
+            if math.isfinite(entry[key].get(name, math.nan))
+        ]
+        for key in ("loss", "valid_loss")
+    }
+    if not points["loss"]:
+        return []
+    chance = model.metrics[part][name]["loss"]["majority"]
+    return [
+        line_chart(
+            [Line("training", points["loss"], "two"), Line("validation", points["valid_loss"], "one")],
+            title=f"Loss of {name} by epoch, on training and validation rows",
+            x_label="epoch",
+            y_label="loss",
+            level=("knowing nothing", chance),
+            marked=[float(epoch) for epoch in chosen_epochs(model)],
+        )
+    ]
