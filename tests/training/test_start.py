@@ -1,0 +1,272 @@
+"""Going on from a saved model: what is carried, what is refused, and that it pays on planted data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from polymodal import fit, pretrain
+from polymodal.cli.commands import app
+from polymodal.encoders.inception import Inception
+from polymodal.errors import ArtefactError, RecipeError
+from polymodal.model import Model
+from polymodal.training.trainer import Trainer
+
+Columns = dict[str, Any]
+CLASSES, STEPS = 5, 24
+NAMES = [["ash", "birch"], ["cedar", "elm"], ["fir", "oak"], ["pine", "teak"], ["willow", "yew"]]
+FIXED: dict[str, Any] = {"threads": 1, "precision": "fp32"}
+QUIET = {"singles": "none", "bootstrap": 0}
+ENCODER = "inputs.wave.encoder"
+
+
+def waves(count: int, seed: int, *, scale: float = 1.0) -> Columns:
+    """A wave of one of five frequencies at any moment, in noise; one of two names of its frequency; and its class."""
+    draw = np.random.default_rng(seed)
+    kind = np.arange(count) % CLASSES
+    phase = draw.uniform(0, 2 * np.pi, (count, 1))
+    clean = np.sin(phase + np.arange(STEPS) * (0.4 + 0.4 * kind[:, None]))
+    noisy = scale * (clean + draw.normal(0, 0.7, clean.shape))
+    names = [NAMES[k][draw.integers(2)] for k in kind]
+    return {"wave": noisy.tolist(), "name": names, "kind": [f"k{k}" for k in kind]}
+
+
+def without(columns: Columns, *names: str) -> Columns:
+    return {name: cells for name, cells in columns.items() if name not in names}
+
+
+def recipe(**training: Any) -> dict[str, Any]:
+    return {"training": {**FIXED, "batch": 32, **training}, "evaluation": QUIET}
+
+
+PAIRS: dict[str, Any] = {
+    **recipe(epochs=10, learning_rate=0.01),
+    "inputs": {
+        "wave": {"modality": {"name": "series", "crop": 0}, "encoder": {"name": "inception", "kernel": 9}},
+        "name": {"modality": "text", "encoder": "bag"},
+    },
+    "width": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that saw waves and their names together, without a class."""
+    folder = tmp_path_factory.mktemp("start") / "pairs"
+    pretrain(without(waves(500, 0, scale=3.0), "kind"), "contrastive", recipe=PAIRS, out=folder)
+    return folder
+
+
+def few(seed: int = 5, count: int = 40) -> Columns:
+    return without(waves(count, seed), "name")
+
+
+def right(model: Model) -> float:
+    test = few(99, 500)
+    return float(np.mean([a == b for a, b in zip(model.predict(test), test["kind"], strict=True)]))
+
+
+def states(folder: Path) -> Any:
+    return json.loads((folder / "preparation.json").read_text())
+
+
+def altered(folder: Path, copy: Path) -> Path:
+    """The model with another weight, saved as such: an intact model that is not the same."""
+    model = Model.load(folder)
+    with torch.no_grad():
+        next(model.network.parameters()).view(-1)[0] += 1.0
+    return model.save(copy)
+
+
+def test_few_labels_go_further_from_a_model_that_saw_pairs(start: Path) -> None:
+    with_start = fit(few(), "kind", recipe=recipe(epochs=15), start=start)
+    scratch = fit(few(), "kind", recipe={**PAIRS, **recipe(epochs=15), "inputs": {"wave": PAIRS["inputs"]["wave"]}})
+    assert with_start.recipe.inputs["wave"] == scratch.recipe.inputs["wave"]
+    assert right(with_start) > right(scratch) + 0.15
+
+
+def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tmp_path: Path) -> None:
+    """Also where it is gone on from the copy of a copy, and none of them is there any more."""
+    first = shutil.copytree(start, tmp_path / "first")
+    model = fit(few(), "kind", recipe=recipe(epochs=1), start=first, out=tmp_path / "second")
+    theirs = Model.load(start)
+    assert model.recipe.width == 32
+    assert model.recipe.inputs["wave"] == theirs.recipe.inputs["wave"]
+    assert states(tmp_path / "second")["inputs"]["wave"] == states(start)["inputs"]["wave"]
+    assert states(start)["inputs"]["wave"]["deviation"][0] > 2, "of waves three times as high as the labelled ones"
+    facts = json.loads((tmp_path / "second" / "run.json").read_text())["start"]
+    assert facts["carried"] == ["inputs.wave"]
+    assert facts["new"] == ["fusion", "outputs.kind"]
+    shutil.rmtree(first)
+    last = fit(few(7), "kind", recipe=recipe(epochs=0), start=tmp_path / "second", out=tmp_path / "third")
+    assert last.run["start"]["carried"] == ["inputs.wave", "fusion", "outputs.kind"]
+    shutil.rmtree(tmp_path / "second")
+    test = without(few(99), "kind")
+    assert np.array_equal(Model.load(tmp_path / "third").predict_proba(test), model.predict_proba(test))
+
+
+def test_tokens_and_objectives_are_carried(start: Path) -> None:
+    """The names of other rows would give another tokenizer."""
+    pairs = without(waves(60, 3), "kind")
+    pairs["name"] = [name.upper() for name in pairs["name"]]
+    model = pretrain(pairs, "contrastive", recipe=recipe(epochs=0), start=start)
+    theirs = Model.load(start)
+    assert model.run["start"]["carried"] == ["inputs.wave", "inputs.name", "objectives.0"]
+    for name, tensor in theirs.network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], tensor), name
+    other = pretrain(
+        pairs, recipe={**recipe(epochs=0), "objectives": [{"name": "contrastive", "size": 16}]}, start=start
+    )
+    assert other.run["start"]["new"] == ["objectives.0"]
+
+
+def test_numbers_keep_the_scale_of_the_start(tmp_path: Path) -> None:
+    """The decoder answers in deviations, which must be those it has learned."""
+    draw = np.random.default_rng(0)
+    rows = [{"x": x, "y": 100 * x} for x in draw.normal(size=80)]
+    data = {name: [row[name] for row in rows] for name in ("x", "y")}
+    first = fit(data, "y", recipe=recipe(epochs=5), out=tmp_path / "first")
+    near = {"x": data["x"], "y": [y / 1000 for y in data["y"]]}
+    again = fit(near, "y", recipe=recipe(epochs=0), start=tmp_path / "first")
+    assert "outputs.y" in again.run["start"]["carried"]
+    assert np.array_equal(again.predict_proba(near), first.predict_proba(near))
+
+
+def test_other_classes_get_a_new_decoder(start: Path, tmp_path: Path) -> None:
+    fit(few(), "kind", recipe=recipe(epochs=1), start=start, out=tmp_path / "first")
+    renamed = {**few(), "kind": [f"other {cell}" for cell in few()["kind"]]}
+    model = fit(renamed, "kind", recipe=recipe(epochs=1), start=tmp_path / "first")
+    assert model.run["start"]["new"] == ["outputs.kind"]
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "ours", "theirs"),
+    [
+        ({"inputs": {"wave": {"encoder": "rocket"}}}, "inputs.wave.encoder", "rocket", "inception"),
+        ({"inputs": {"wave": {"encoder": {"name": "inception", "kernel": 5}}}}, "inputs.wave.encoder.kernel", "5", "9"),
+        ({"inputs": {"wave": {"modality": {"name": "series", "crop": 0.5}}}}, "inputs.wave.modality.crop", "0.5", "0"),
+        ({"width": 64}, "width", "64", "32"),
+    ],
+    ids=["encoder", "kernel", "crop", "width"],
+)
+def test_a_recipe_that_says_otherwise_is_refused(
+    start: Path, change: dict[str, Any], path: str, ours: str, theirs: str
+) -> None:
+    with pytest.raises(RecipeError) as told:
+        fit(few(), "kind", recipe={**recipe(epochs=1), **change}, start=start)
+    assert told.value.path == path
+    assert f"says {ours}" in str(told.value).replace("'", "")
+    assert f"has {theirs}" in str(told.value).replace("'", "")
+
+
+def test_a_recipe_that_says_the_same_is_not(start: Path) -> None:
+    same = {**recipe(epochs=1), "width": 32, "inputs": {"wave": PAIRS["inputs"]["wave"]}}
+    assert fit(few(), "kind", recipe=same, start=start).run["start"]["carried"] == ["inputs.wave"]
+
+
+def test_no_common_input_is_refused_with_those_there_are(start: Path) -> None:
+    renamed = {"curve" if name == "wave" else name: cells for name, cells in few().items()}
+    with pytest.raises(RecipeError, match=r"training\.start.*wave \(series\), name \(text\).*curve \(series\)"):
+        fit(renamed, "kind", recipe=recipe(epochs=1), start=start)
+
+
+def test_a_start_that_is_not_there_or_was_altered_is_refused(start: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"training\.start: .*is not there"):
+        fit(few(), "kind", start=tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match=r"training\.start: .*holds no model"):
+        fit(few(), "kind", start=tmp_path / "empty")
+    copy = shutil.copytree(start, tmp_path / "copy")
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ArtefactError, match="altered"):
+        fit(few(), "kind", start=copy)
+
+
+class Killed(Exception):
+    pass
+
+
+def killed(step: int, patch: pytest.MonkeyPatch, **arguments: Any) -> None:
+    ordinary = Trainer._step
+
+    def until(self: Trainer, rows: np.ndarray) -> None:
+        if self.history.steps == step:
+            raise Killed
+        ordinary(self, rows)
+
+    with patch.context() as here:
+        here.setattr(Trainer, "_step", until)
+        with pytest.raises(Killed):
+            fit(few(), "kind", **arguments)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_killed_run_goes_on_to_the_same_end(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    place = shutil.copytree(start, tmp_path / "start")
+    given = recipe(epochs=4, batch=8, checkpoint_steps=1, parts={ENCODER: {"freeze": frozen}})
+    arguments: dict[str, Any] = {"recipe": given, "start": place}
+    whole = fit(few(), "kind", **arguments)
+    killed(5, monkeypatch, out=tmp_path / "run", **arguments)
+    resumed = fit(few(), "kind", out=tmp_path / "run", resume=True, **arguments)
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor), name
+    killed(5, monkeypatch, out=tmp_path / "other", **arguments)
+    shutil.rmtree(place)
+    altered(start, place)
+    with pytest.raises(ArtefactError, match="another recipe"):
+        fit(few(), "kind", out=tmp_path / "other", resume=True, **arguments)
+
+
+def test_a_frozen_encoder_of_the_start_runs_once_for_each_item(
+    start: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In every epoch otherwise; what is learned from either is the same to 1e-6."""
+    monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path))
+    ran: list[int] = []
+    ordinary = Inception.forward
+
+    def counted(self: Inception, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        ran.append(len(data["values"]))
+        return ordinary(self, data)
+
+    monkeypatch.setattr(Inception, "forward", counted)
+    still = {"name": "series", "crop": 0, "jitter": 0}
+    given = {**PAIRS, **recipe(epochs=1), "inputs": {"wave": {"modality": still}}}
+    pretrain(without(waves(60, 0), "kind", "name"), "masked", recipe=given, out=tmp_path / "still")
+    found, runs = [], []
+    for cache in (True, False):
+        ran.clear()
+        features = {"cache": cache, "format": "fp32"}
+        options = recipe(epochs=6, parts={ENCODER: {"freeze": True}}, features=features)
+        found.append(fit(few(), "kind", recipe=options, start=tmp_path / "still"))
+        runs.append(sum(ran))
+    assert runs[0] == 40
+    assert runs[1] >= 5 * 40
+    outputs = [one.predict_proba(few(99)) for one in found]
+    assert np.abs(outputs[0] - outputs[1]).max() < 1e-5
+    theirs = Model.load(tmp_path / "still").network.encoders()["wave"].state_dict()
+    for name, tensor in found[0].network.encoders()["wave"].state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_the_command_line_tells_what_is_carried(start: Path, tmp_path: Path) -> None:
+    table = tmp_path / "few.jsonl"
+    rows = [dict(zip(few(), row, strict=True)) for row in zip(*few().values(), strict=True)]
+    table.write_text("\n".join(json.dumps(row) for row in rows))
+    arguments = ["fit", str(table), "-t", "kind", "--from", str(start), "-o", str(tmp_path / "out")]
+    settings = ["training.epochs=1", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=0"]
+    done = CliRunner().invoke(app, [*arguments, *(part for one in settings for part in ("--set", one))])
+    assert done.exit_code == 0, done.output
+    assert "inputs.wave; new: fusion, outputs.kind" in " ".join(done.output.split())
