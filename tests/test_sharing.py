@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from polymodal.cli.commands import app
 from polymodal.data.synthetic import exclusive_or
 from polymodal.errors import DataError, PolymodalError, RecipeError
 from polymodal.fit import fit
@@ -91,3 +94,22 @@ def test_what_is_refused() -> None:
     data["rare"][400:] = [None] * 200
     with pytest.raises(DataError, match="test part"):
         sharing(data, recipe=RECIPE)
+
+
+def test_the_command_takes_several_tables(tmp_path: Path) -> None:
+    """Each target stands in a table of its own."""
+    columns = planted(340)
+    for name, rows in (("rare", slice(0, 120)), ("common", slice(120, 600))):
+        kept = [column for column in columns if column not in ("part", {"rare": "common", "common": "rare"}[name])]
+        pd.DataFrame({column: columns[column][rows] for column in kept}).to_csv(tmp_path / f"{name}.csv", index=False)
+    words = ["sharing", "rare.csv", "--with", "common.csv", "-t", "rare", "-t", "common", "--json"]
+    words = [str(tmp_path / word) if word.endswith(".csv") else word for word in words]
+    settings = [f"training.{key}" for key in ("epochs=2", "threads=1", "precision=fp32")] + ["evaluation.bootstrap=20"]
+    ran = CliRunner().invoke(
+        app, [*words, *(one for key in settings for one in ("-s", key)), "-o", str(tmp_path / "o")]
+    )
+    assert ran.exit_code == 0, ran.output
+    said = json.loads(ran.stdout)
+    assert said["rows"]["with_target"]["rare"] == {"train": 96, "valid": 12, "test": 12}
+    assert said["rows"]["with_target"]["common"] == {"train": 384, "valid": 48, "test": 48}
+    assert set(said["outputs"]) == {"rare", "common"}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from polymodal.cli.finished import finished
+from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
 
 
 def pretrain(
@@ -24,8 +25,9 @@ def pretrain(
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of the recipe, as training.epochs=5.")
     ] = None,
-    valid: Annotated[str | None, typer.Option(help="Table for validation; default: split off.")] = None,
-    test: Annotated[str | None, typer.Option(help="Table for the final score; default: split off.")] = None,
+    more: More = None,
+    valid: Valid = None,
+    test: Test = None,
     root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
     strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint of a killed run in --out.")] = False,
@@ -38,12 +40,12 @@ def pretrain(
     from polymodal.fit import pretrain as run
 
     model = run(
-        data,
+        with_more(data, more),
         objective,
         recipe=recipe,
         settings=[*(settings or []), *(["data.strict=true"] if strict else [])],
-        valid=valid,
-        test=test,
+        valid=one_or_more(valid),
+        test=one_or_more(test),
         start=start,
         root=root,
         out=out,

@@ -98,8 +98,10 @@ def shareable(table: Table, data: Any, root: Path | str | None, folder: Path) ->
     """Where other processes read the table, and its root: its own file, or a copy in `folder`.
 
     Raises:
-        DataError: cells are Python objects (pictures, arrays), which no file holds.
+        DataError: cells are Python objects (pictures, arrays), which no file holds; or there are several tables.
     """
+    if table.data_sets:
+        raise DataError("several tables are searched with one process alone", file=table.name)
     if isinstance(data, str | Path):
         return str(Path(data).resolve()), str(Path(root).resolve()) if root is not None else None
     columns = {}
