@@ -94,6 +94,8 @@ NAMED: dict[str, list[Any]] = {
 }
 #: Keys that bound decoding processes and change no result; tests/data/test_pool.py has what they do.
 ON_PROCESSES = ["data.limits.patience", "data.limits.memory", "data.limits.workers"]
+#: Keys that name a saved model.
+OF_A_MODEL = ["training.distillation.teacher", "training.start"]
 #: Keys that only several data sets make live: here, the rows of the table in two unequal halves.
 OF_SEVERAL = ["data.temperature"]
 #: Keys whose effect is that the run is refused.
@@ -271,7 +273,7 @@ def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None
         given = {key: value for key, value in given.items() if key == name}
     tried: dict[str, bool] = {}
     every = exhaustive(owner.model_fields[name])
-    named = [teacher()] if path == "training.distillation.teacher" else NAMED.get(path, [])
+    named = [teacher()] if path in OF_A_MODEL else NAMED.get(path, [])
     for value in [*named, *alternatives(owner, name, given)]:
         change: Any = value
         for key in reversed(path.split(".")):
