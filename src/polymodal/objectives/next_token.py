@@ -31,7 +31,7 @@ class NextToken(Objective):
     (Bengio et al., "A Neural Probabilistic Language Model", 2003).
 
         L = -mean_t log p(x_t | x_1 .. x_{t-1}, tokens of the other inputs)
-        h_0 = E x + P ;  logits = E LN(h_L) / sqrt(w)
+        h_0 = E x + P ;  logits = E LN(h_L)
 
     The text's own tower is never read, since it has seen what is to be told. But E is the embedding of its encoder
     where that has one of the common width w, so that it learns too.
@@ -96,7 +96,7 @@ class Causal(nn.Module):
 
     def __init__(self, reads: Reads, width: int, options: NextToken.Options, sources: int) -> None:
         super().__init__()
-        self.width, vocabulary = width, reads.shape["vocabulary"]
+        vocabulary = reads.shape["vocabulary"]
         self.shares = Shares(1, vocabulary)
         own = getattr(reads.encoder, "embedding", None)
         shares = isinstance(own, nn.Embedding) and own.embedding_dim == width
@@ -108,6 +108,7 @@ class Causal(nn.Module):
         self.kinds = nn.Parameter(0.3 * torch.randn(max(1, sources), width))
         self.blocks = nn.ModuleList(CausalBlock(width, heads, options.dropout) for _ in range(options.layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(options.dropout)
+        nn.init.constant_(self.norm.weight, width**-0.5)  # so that logits begin small, and can grow soon
         self.register_buffer("positions", sinusoidal_positions(reads.shape["length"], width), persistent=False)
         self.register_buffer("special", torch.tensor(reads.shape.get("special", [0])), persistent=False)
 
@@ -126,7 +127,7 @@ class Causal(nn.Module):
         memory, mask = self._memory(sources, len(rows))
         for block in self.blocks:
             x = block(x, memory, mask)
-        logits = functional.linear(self.norm(x[real]), weight) * self.width**-0.5
+        logits = functional.linear(self.norm(x[real]), weight)
         place = real.nonzero()[:, 1]
         return cast(Found, self.shares(logits.float(), ids[real], place))
 
