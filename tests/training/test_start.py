@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from polymodal import fit, pretrain
+from polymodal import cross_validate, fit, pretrain
 from polymodal.cli.commands import app
 from polymodal.encoders.inception import Inception
 from polymodal.errors import ArtefactError, RecipeError
+from polymodal.fit import plan_fit
 from polymodal.model import Model
+from polymodal.recipe.recipe import Recipe
 from polymodal.training.trainer import Trainer
+from polymodal.tuning.default_space import default_space
 
 Columns = dict[str, Any]
 CLASSES, STEPS = 5, 24
@@ -259,6 +262,17 @@ def test_a_frozen_encoder_of_the_start_runs_once_for_each_item(
     theirs = Model.load(tmp_path / "still").network.encoders()["wave"].state_dict()
     for name, tensor in found[0].network.encoders()["wave"].state_dict().items():
         assert torch.equal(tensor, theirs[name]), name
+
+
+def test_folds_and_trials_go_on_from_it_too(start: Path, tmp_path: Path) -> None:
+    """A search leaves alone what is carried."""
+    given = recipe(epochs=2, start=str(start))
+    folds = cross_validate(few(), "kind", recipe=given, folds=2)
+    assert folds.recipe.inputs["wave"] == Model.load(start).recipe.inputs["wave"]
+    plan, parts = plan_fit(few(), "kind", recipe=given)
+    space = default_space(Recipe.read(given), plan.recipe, len(parts["train"].rows), None)
+    assert not {"width", "inputs.wave.encoder"} & space.keys()
+    assert "outputs.kind.decoder" in space
 
 
 def test_the_command_line_tells_what_is_carried(start: Path, tmp_path: Path) -> None:

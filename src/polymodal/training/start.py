@@ -18,6 +18,8 @@ from polymodal.registry import build, find
 from polymodal.tasks.base import Task
 
 PATH = "training.start"
+#: Spaces whose values are in units that a task learns: deviations of numbers, tokens of texts.
+IN_UNITS = ("real", "text")
 #: How the layers of a checkpoint learn: that may change from phase to phase, as long as it has the same weights.
 TUNING = frozenset(TuningOptions.model_fields)
 
@@ -143,28 +145,33 @@ class Start:
         return names
 
     def adopt_tasks(self, preparation: Preparation) -> None:
-        """Give carried outputs the saved model's units: the scale of its numbers, the tokens of its texts."""
-        for name in self.carried_outputs(preparation):
-            if preparation.tasks[name].space in ("real", "text"):
-                preparation.tasks[name] = self._task(name, preparation.tasks[name].columns)
+        """Give outputs that can be carried the saved model's units: the scale of its numbers, the tokens of its
+        texts."""
+        for name in self._equal_outputs(preparation):
+            task = preparation.tasks[name]
+            if task.space in IN_UNITS and self._task(name, task.columns).classes == task.classes:
+                preparation.tasks[name] = self._task(name, task.columns)
 
     def carried_outputs(self, preparation: Preparation) -> list[str]:
-        """The outputs whose task, decoder and classes are those of the saved model, over the same fusion."""
+        """The outputs whose task, decoder, classes and units are those of the saved model, over the same fusion."""
+        found = []
+        for name in self._equal_outputs(preparation):
+            task = preparation.tasks[name]
+            theirs = self._task(name, task.columns)
+            alike = theirs.classes == task.classes and theirs.output_shape == task.output_shape
+            if alike and (task.space not in IN_UNITS or theirs.save() == task.save()):
+                found.append(name)
+        return found
+
+    def _equal_outputs(self, preparation: Preparation) -> list[str]:
         recipe, theirs = preparation.recipe, self.recipe.outputs
         if not self.same_fusion(recipe):
             return []
-        equal = [
+        return [
             name
             for name, spec in recipe.outputs.items()
             if name in theirs and spec.task == theirs[name].task and spec.decoder == theirs[name].decoder
         ]
-        return [name for name in equal if self._same_answers(name, preparation.tasks[name])]
-
-    def _same_answers(self, name: str, task: Task) -> bool:
-        theirs = self._task(name, task.columns)
-        if task.space in ("real", "text"):
-            return theirs.classes == task.classes
-        return theirs.classes == task.classes and theirs.output_shape == task.output_shape
 
     def _task(self, name: str, columns: list[str]) -> Task:
         """The saved model's task, fitted."""

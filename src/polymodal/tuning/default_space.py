@@ -8,6 +8,7 @@ from polymodal.errors import MissingExtraError, RecipeError
 from polymodal.plan import complete_schedule
 from polymodal.recipe.recipe import Recipe
 from polymodal.registry import components, find
+from polymodal.training.start import Start
 
 #: Fusion methods that are tried, in the order of the first trials.
 FUSIONS: list[Any] = [
@@ -49,14 +50,17 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
       row); else every encoder of our own for that modality
     * fusion methods (two inputs or more), decoders, width, learning rate, weight decay, modality
       dropout, batch, epochs
+    Inputs that are carried over from a saved model (`training.start`), and the width, are as there.
 
     given: the user's recipe; plan: the complete one; rows: of the table
     """
     space: dict[str, Any] = {}
+    start = Start.of(given)
+    carried = start.carried_inputs(plan) if start is not None else []
     several, frozen = len(plan.inputs) > 1, False
     for name, spec in plan.inputs.items():
         own = given.inputs.get(name)
-        if spec.modality is None or (own is not None and own.encoder is not None):
+        if name in carried or spec.modality is None or (own is not None and own.encoder is not None):
             continue
         choices = _encoders(spec.modality.name, plan, tuned=seconds is None or seconds >= LAST_SECONDS_PER_ROW * rows)
         if len(choices) > 1:
@@ -73,7 +77,7 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         if out.decoder is not None and out.decoder.name == "mlp" and (mine is None or mine.decoder is None):
             heads: list[Any] = ["mlp", {"name": "mlp", "dropout": 0.3}, "linear"]
             space[f"outputs.{name}.decoder"] = [WIDE, *heads] if frozen else heads
-    if "width" not in given.model_fields_set:
+    if "width" not in given.model_fields_set and start is None:
         sizes = [plan.width, plan.width // 2, plan.width * 2]
         space["width"] = [sizes[2], sizes[0]] if frozen else sizes
     training, said = plan.training, given.training.model_fields_set
