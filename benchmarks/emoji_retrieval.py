@@ -41,14 +41,14 @@ RECIPE: dict[str, Any] = {
     "objectives": [{"name": "contrastive", "size": 128}],
     "data": {"split": {"test": 0}},
     "training": {
-        "epochs": 40,
+        "epochs": 20,
         "batch": 256,
         "learning_rate": 0.002,
         "weight_decay": 0.05,
         "average": 1,
-        "patience": 40,
+        "patience": 20,
         "precision": "bf16",
-        "threads": 2,
+        "threads": 1,
     },
 }
 
@@ -136,7 +136,7 @@ def run(found: list[Emoji], group: list[str], folder: Path, seed: int) -> tuple[
     return model, time.perf_counter() - start
 
 
-def measure(folder: Path, seeds: int = 3) -> Record:
+def measure(folder: Path, seeds: int = 2) -> Record:
     """Pretrain on each way of holding out, several splits of each."""
     found = emoji(folder)
     record = Record(

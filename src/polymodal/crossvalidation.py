@@ -116,6 +116,8 @@ def cross_validate(
         raise DataError("there is no data to train on")
     targets = [target] if isinstance(target, str) else list(target or [])
     plan = make_plan(table, as_recipe(recipe, settings), targets)
+    if not plan.recipe.outputs:
+        raise RecipeError("outputs", "folds are scored by their targets: name one, or use `pretrain`, which needs none")
     if plan.recipe.data.split.column is not None:
         raise RecipeError(
             "data.split.column",

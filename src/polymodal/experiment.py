@@ -17,8 +17,7 @@ from polymodal.errors import DataError, RecipeError
 from polymodal.estimate import describe_trainable
 from polymodal.evaluation.data_sets import score_data_sets
 from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate_network
-from polymodal.evaluation.retrieval import score_retrieval
-from polymodal.evaluation.scores import Score
+from polymodal.evaluation.learned import score_learned
 from polymodal.features import input_features
 from polymodal.model import Model, make_network
 from polymodal.network import Network
@@ -29,11 +28,9 @@ from polymodal.registry import find
 from polymodal.splits import Part, groups_of
 from polymodal.training.carrying import carry, planned
 from polymodal.training.distillation import Lessons
-from polymodal.training.embedding import alignment_of, embed_rows
 from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
 from polymodal.training.machine import keep_freed_memory
 from polymodal.training.optimiser import freeze_parts
-from polymodal.training.pretext import objective_losses
 from polymodal.training.pseudo_labels import told as told_of_labels
 from polymodal.training.pseudo_labels import train_in_rounds
 from polymodal.training.start import Start
@@ -302,7 +299,15 @@ def score_model(experiment: Experiment, model: Model, *, memory: Path | None, pr
                 seed=model.recipe.seed,
                 groups=groups_of(model.recipe, experiment.parts[name]),
             )
-        scores |= _score_objectives(experiment, model, name, split)
+        scores |= score_learned(
+            model.network,
+            experiment.preparation,
+            split.prepared,
+            split.rows,
+            recipe=model.recipe,
+            machine=model.machine,
+            groups=groups_of(model.recipe, experiment.parts[name]),
+        )
         experiment.scores[name], experiment.decisions[name] = scores, decisions
         experiment.detail[name] = details(experiment.preparation, decisions, split.prepared, split.rows)
         apart = score_data_sets(
@@ -321,42 +326,6 @@ def score_model(experiment: Experiment, model: Model, *, memory: Path | None, pr
         for input_name in model.recipe.inputs:
             _score_alone(experiment, model, input_name, shown, memory, progress)
     model.metrics = dict(experiment.scores)
-
-
-def _score_objectives(experiment: Experiment, model: Model, part: str, split: Split) -> Scores:
-    """The loss of each objective on a part beside that of knowing nothing, and how well aligned inputs find each
-    other."""
-    recipe, network = model.recipe, model.network
-    losses = objective_losses(
-        network,
-        experiment.preparation,
-        split.prepared,
-        split.rows,
-        machine=model.machine,
-        batch=recipe.training.batch or 64,
-        group_rows=recipe.training.group_rows,
-    )
-    scores: Scores = {}
-    for key, (loss, chance) in losses.items():
-        scores[key] = {
-            "loss": Score(value=loss, low=None, high=None, majority=chance, greater_is_better=False).model_dump()
-        }
-    alignment = alignment_of(network)
-    if alignment is None:
-        return scores
-    embeddings = embed_rows(
-        network,
-        experiment.preparation,
-        split.prepared,
-        split.rows,
-        inputs=alignment.inputs,
-        machine=model.machine,
-        batch=PREDICTION_BATCH,
-    )
-    items = {name: split.prepared.inputs[name].index[split.rows] for name in alignment.inputs}
-    groups = groups_of(recipe, experiment.parts[part])
-    found = score_retrieval(embeddings, items, alignment.pairs, recipe.evaluation, seed=recipe.seed, groups=groups)
-    return scores | found
 
 
 def shared_between_parts(experiment: Experiment) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from polymodal.compression.form import Form
 from polymodal.data.fault_warning import warn_of_faults
 from polymodal.data.faults import Faults
 from polymodal.data.table import Table, open_table
-from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
+from polymodal.errors import ArtefactError, DataError, PolymodalError, RecipeError, nearest
 from polymodal.folders import cache_folder, media_folder, scratch
 from polymodal.network import Network
 from polymodal.nn.embedding import unit
@@ -89,12 +89,14 @@ class Model(WritesTexts):
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
-        best constant answer (`majority`), and the score with only one input shown (`alone`).
+        best constant answer (`majority`), and the score with only one input shown (`alone`). Of objectives the loss, and
+        of aligned inputs how well one is found by another, beside chance.
 
         Raises:
             DataError: an input or target column is not there, or (strict) a cell cannot be used.
         """
         from polymodal.evaluation.evaluate import evaluate_network
+        from polymodal.evaluation.learned import score_learned
 
         options = self.recipe.evaluation
         if options.singles == "train":  # a saved model has no training rows; hiding inputs is what it can do
@@ -108,6 +110,15 @@ class Model(WritesTexts):
                 machine=self.machine,
                 options=options,
                 seed=self.recipe.seed,
+                groups=groups,
+            )
+            scores |= score_learned(
+                self.network,
+                self.preparation,
+                prepared,
+                np.arange(prepared.rows),
+                recipe=self.recipe,
+                machine=self.machine,
                 groups=groups,
             )
         return scores
@@ -151,7 +162,13 @@ class Model(WritesTexts):
 
     def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Predict block by block, so that memory does not grow with the table: row numbers and, by output, their
-        distributions `[rows, k]`. Cells that cannot be used go to `faults`."""
+        distributions `[rows, k]`. Cells that cannot be used go to `faults`.
+
+        Raises:
+            PolymodalError: the model has no output.
+        """
+        if not self.recipe.outputs:
+            raise PolymodalError("this model predicts nothing: embed its rows, or fit a model that goes on from it")
         machine = self.machine
         for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
             prepared = self.preparation.prepare_block(block)

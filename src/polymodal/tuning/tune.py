@@ -330,6 +330,12 @@ def _scored(entry: Entry, folds: Folds) -> Entry:
 
 
 def _check_decides(plan: Recipe) -> None:
+    """Raises RecipeError for what a search cannot combine or does not train."""
+    if plan.objectives:
+        raise RecipeError(
+            "objectives",
+            "a search trains heads on features: pretrain with the objectives first, and let it start there",
+        )
     for name, spec in plan.outputs.items():
         task = None if spec.task is None else find("task", spec.task.name)
         if task is not None and (task.writes or task.embeds):
