@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from laws.objectives import of_objective
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
 from polymodal.generation.written import Written
 from polymodal.network import Network
@@ -92,6 +93,8 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
         return _of_written(options) if find("task", options["name"]).writes else _of_task(options)
     if kind == "decoder" and find("decoder", options["name"]).writes:
         return _of_writer(light(options))
+    if kind == "objective":
+        return digest(of_objective(options))
     task = "classify"
     if kind == "decoder":
         task = next(iter(find("decoder", options["name"]).tasks), task)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from laws.objectives import OBJECTIVES, step_of, train_steps, with_objective
 from laws.samples import WRITERS, light, network_of, prepare, sample, sample_table, total_loss, trained, whole_batch
 from polymodal.network import Network
 from polymodal.preparation import Preparation
@@ -119,6 +120,30 @@ def test_the_state_is_all_there_is(kind: str, options: dict[str, Any]) -> None:
     with torch.no_grad():
         one, two = network.eval()(batch), other.eval()(batch)
     assert all(torch.equal(one[name].values, two[name].values) for name in one)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_all_of_an_objective_learns_and_is_saved(objective: str) -> None:
+    """Each of its own parameters moves within a few steps, and none hides; a network of other first weights, given the
+    state, goes on as this one does."""
+    preparation, prepared, network = with_objective({"name": objective})
+    (own,) = network.objectives
+    before = {name: parameter.detach().clone() for name, parameter in own.named_parameters()}
+    train_steps(preparation, prepared, network)
+    assert [name for name, parameter in own.named_parameters() if torch.equal(before[name], parameter)] == []
+    assert set(before) <= set(own.state_dict())
+    other = network_of(preparation, seed=1)
+    other.load_state_dict(network.state_dict())
+    (others,) = other.objectives
+    for training in (False, True):
+        found = []
+        for one, its in ((network.train(training), own), (other.train(training), others)):
+            torch.manual_seed(2)
+            with torch.no_grad():
+                found.append([term.loss for term in its(step_of(preparation, prepared, one, progress=0.5))])
+        assert len(found[0]) == len(found[1])
+        assert found[0]
+        assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 
 def leaves(value: Any) -> list[Any]:

@@ -41,6 +41,7 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("decoder", "encoder_decoder", "read"): {"read": "own"},
     ("decoder", "encoder_decoder", "input"): {"read": "own", "input": "in_text"},
     ("decoder", "encoder_decoder", "language"): {"model": seq2seq_checkpoint("whisper")},
+    ("objective", "redundancy", "strength"): {"inputs": ["in_image"]},
     **{
         (*component, option): {"tune": tune}
         for component in (
@@ -75,6 +76,19 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("decoder", "embed", "sizes"): [[12]],
     ("decoder", "encoder_decoder", "input"): ["in_more"],
     ("decoder", "encoder_decoder", "language"): ["de"],
+    ("objective", "masked_multimodal", "told"): [["in_text"]],
+    ("objective", "matching", "exchange"): [["in_text"]],
+    ("objective", "next_token", "given"): [["in_number"], []],
+    ("objective", "transfer", "teacher"): ["in_number"],
+    **{
+        ("objective", name, option): values
+        for name in components("objective")
+        for option, values in {
+            "inputs": [["in_text", "in_number"], ["in_number"], ["in_text"]],
+            "anchor": ["in_text"],
+            "sizes": [[12]],
+        }.items()
+    },
 }
 OPTIONS = [
     (kind, name, option)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from laws.objectives import OBJECTIVES, inputs_of
 from laws.samples import experiment, sample_table
 from polymodal.experiment import Experiment, train_model
 from polymodal.model import Model
@@ -129,6 +130,26 @@ def test_goes_on_from_the_checkpoint(prepared: Experiment, tmp_path: Path) -> No
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines() if '"loss"' in line]
     assert steps[0] == 1
     assert steps.count(1) == 1
+
+
+@pytest.fixture(scope="module")
+def with_objectives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Model]:
+    """All objectives in one run, and what it comes to."""
+    columns, inputs = inputs_of(rows=16)
+    parts, folder = {"train": columns, "valid": columns}, tmp_path_factory.mktemp("objectives")
+    training = {**TRAINING, "epochs": 3, "checkpoint_steps": 1}
+    made = experiment(parts, folder, inputs=inputs, objectives=OBJECTIVES, training=training)
+    return made, train_model(made, progress=Progress(False))
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_with_objectives(step: int, with_objectives: tuple[Experiment, Model], tmp_path: Path) -> None:
+    """Teachers, memories and running means go on too, within an epoch and after one."""
+    made, whole = with_objectives
+    with pytest.raises(Killed):
+        train_model(made, folder=tmp_path, progress=KilledAt(step))
+    torch.manual_seed(step)
+    assert_same_run(train_model(made, folder=tmp_path, resume=True, progress=Progress(False)), whole)
 
 
 SCRIPT = """

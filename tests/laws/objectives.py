@@ -1,0 +1,93 @@
+"""Every objective on sample inputs: a network that has it, a few steps of training, and what both come to."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from laws.samples import network_of, prepare, sample, sample_table
+from polymodal.network import Network
+from polymodal.objectives.alignment import Alignment
+from polymodal.objectives.base import Step
+from polymodal.preparation import Preparation, PreparedTable
+from polymodal.registry import components
+from polymodal.training.loss import Loss
+
+#: The modalities of the sample inputs, `in_<modality>`; beside them there is a second text, `in_more`.
+MODALITIES = ["text", "number", "category", "image"]
+OBJECTIVES = list(components("objective"))
+
+
+def inputs_of(rows: int = 10) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Columns of two texts, numbers, categories and images, and the recipe's inputs."""
+    columns, recipe = sample_table(MODALITIES, [], rows)
+    columns["more"] = sample("modality", "text", rows)["text"][::-1]
+    inputs = recipe["inputs"] | {"in_more": {"modality": "text", "columns": ["more"]}}
+    inputs["in_image"]["encoder"] = {"name": "vit", "layers": 1}
+    return columns, inputs
+
+
+def with_objective(options: dict[str, Any]) -> tuple[Preparation, PreparedTable, Network]:
+    """A small network with the objective, and rows some of which lack an input."""
+    columns, inputs = inputs_of()
+    for place, spec in enumerate(inputs.values()):
+        for column in spec["columns"]:
+            columns[column][place] = None
+    preparation, prepared = prepare(columns, inputs=inputs, objectives=[options])
+    return preparation, prepared, network_of(preparation)
+
+
+def loss_of(preparation: Preparation, network: Network, step: Step) -> Tensor:
+    """The loss that training minimises."""
+    weights = {name: one.options.weight for name, one in network.named_objectives().items()}
+    total: Tensor = Loss(preparation.tasks, weights, "fixed")({}, step.batch, network.terms(step)).total
+    return total
+
+
+def step_of(
+    preparation: Preparation, prepared: PreparedTable, network: Network, progress: float = 0.0, *, augment: bool = True
+) -> Step:
+    rows = np.arange(prepared.rows)
+    batch = preparation.batch(prepared, rows, augment=augment)
+    again = partial(preparation.batch, prepared, rows, augment=True)
+    return Step(network, batch, network.encode(batch).tokens, again, progress)
+
+
+def train_steps(preparation: Preparation, prepared: PreparedTable, network: Network, steps: int = 3) -> list[Tensor]:
+    """The losses of so many steps of training; the weights follow."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learning, 1e-2, weight_decay=0)
+    network.train()
+    losses = []
+    for place in range(steps):
+        loss = loss_of(preparation, network, step_of(preparation, prepared, network, place / steps))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        for objective in network.named_objectives().values():
+            objective.after_step(network)
+        losses.append(loss.detach())
+    return losses
+
+
+def of_objective(options: dict[str, Any]) -> dict[str, Any]:
+    """The first weights, the losses of some steps, the weights after them, the terms in evaluation, and the embeddings
+    where there is a joint space."""
+    preparation, prepared, network = with_objective(options)
+    found: dict[str, Any] = {"state": {name: tensor.clone() for name, tensor in network.state_dict().items()}}
+    torch.manual_seed(1)
+    found["losses"] = train_steps(preparation, prepared, network)
+    found["after"] = network.state_dict()
+    network.eval()
+    (objective,) = network.named_objectives().values()
+    found["raw"] = objective.reads_raw
+    with torch.no_grad():
+        step = step_of(preparation, prepared, network, augment=False)
+        found["terms"] = list(map(tuple, objective(step)))
+        if isinstance(objective, Alignment):
+            found["embeddings"] = {name: objective.embed(name, step.tokens[name]) for name in objective.inputs}
+    return found
