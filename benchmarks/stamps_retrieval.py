@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.stamps import fetch
@@ -72,19 +73,33 @@ TEMPLATES = ("{}", "a picture of {}", "something of the kind {}", "this belongs 
 HELD_OUT = (("animals", "food", "town", "household"), ("plants", "seasonal", "vehicles"))
 
 
-def table(stamps: Path) -> dict[str, list[str | None]]:
-    """Columns `picture`, `caption`, `said` (None where there is no spoken description) and `class`."""
+def table(folder: Path) -> dict[str, list[str | None]]:
+    """Columns `picture`, `caption`, `said` (None where there is no spoken description) and `class`; paths start from
+    `folder`. Pictures are copied into squares on white ground, since they are cut out."""
+    stamps = fetch(folder)
     columns: dict[str, list[str | None]] = {"picture": [], "caption": [], "said": [], "class": []}
     for path in sorted(stamps.rglob("*.png")):
         place, text = path.relative_to(stamps), path.with_suffix(".txt")
         if place.parts[0] == "symbols" or "_mirror" in path.stem or not text.is_file():
             continue
-        said = place.with_name(f"{path.stem}_desc.ogg")
-        columns["picture"].append(place.as_posix())
+        said = path.with_name(f"{path.stem}_desc.ogg")
+        columns["picture"].append(_on_white(path, folder / "square" / place).relative_to(folder).as_posix())
         columns["caption"].append(text.read_text("utf-8").splitlines()[0].strip())
-        columns["said"].append(said.as_posix() if (stamps / said).is_file() else None)
+        columns["said"].append(said.relative_to(folder).as_posix() if said.is_file() else None)
         columns["class"].append(place.parts[0])
     return columns
+
+
+def _on_white(source: Path, target: Path) -> Path:
+    if not target.is_file():
+        with Image.open(source) as opened:
+            picture = opened.convert("RGBA")
+        side = max(picture.size)
+        square = Image.new("RGBA", (side, side), "white")
+        square.alpha_composite(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        square.convert("RGB").save(target)
+    return target
 
 
 class Study:
@@ -182,9 +197,9 @@ class Pool:
         return [float((one[:, 0] <= k).mean()) for one in self.tables]
 
 
-def pairs(stamps: Path) -> Record:
+def pairs(folder: Path) -> Record:
     """Five folds by caption; each chooses between the candidates on a third of its own training rows."""
-    opened = open_table(table(stamps), root=stamps, cache=cache_folder() / "tables")
+    opened = open_table(table(folder), root=folder, cache=cache_folder() / "tables")
     names, captions = ["picture", "caption"], cells_of(opened, "caption", np.arange(len(opened)))
     items, progress = items_of(opened, names), Progress(True)
     record = Record(
@@ -227,9 +242,9 @@ def pairs(stamps: Path) -> Record:
     return record
 
 
-def speech(stamps: Path) -> Record:
+def speech(folder: Path) -> Record:
     """Picture, caption and spoken description in one space; every pair in both directions."""
-    opened = open_table(table(stamps), root=stamps, cache=cache_folder() / "tables")
+    opened = open_table(table(folder), root=folder, cache=cache_folder() / "tables")
     names, captions = ["picture", "caption", "said"], cells_of(opened, "caption", np.arange(len(opened)))
     items, progress = items_of(opened, names), Progress(True)
     choice = {
@@ -260,10 +275,10 @@ def speech(stamps: Path) -> Record:
     return record
 
 
-def classes(stamps: Path) -> Record:
+def classes(folder: Path) -> Record:
     """Whole classes are held out of training; their pictures are named by the classes' names."""
-    columns = table(stamps)
-    opened = open_table(columns, root=stamps, cache=cache_folder() / "tables")
+    columns = table(folder)
+    opened = open_table(columns, root=folder, cache=cache_folder() / "tables")
     kinds, progress = np.array(columns["class"]), Progress(True)
     record = Record(
         name="stamps_zero_shot",
@@ -283,7 +298,7 @@ def classes(stamps: Path) -> Record:
                 np.flatnonzero(~np.isin(kinds, held))
             )
         zero = ZeroShot(model, list(held), input="picture", templates=TEMPLATES)
-        answers = np.array(zero.predict({"picture": [columns["picture"][row] for row in test]}, root=stamps))
+        answers = np.array(zero.predict({"picture": [columns["picture"][row] for row in test]}, root=folder))
         right = answers == kinds[test]
         by_chance = np.array([(answers == draw.permutation(kinds[test])).mean() for _ in range(10_000)])
         title = ", ".join(held)
@@ -305,6 +320,6 @@ STUDIES = {"pairs": pairs, "speech": speech, "classes": classes}
 if __name__ == "__main__":
     torch.set_num_threads(1)
     load = load_average()
-    done = finish(STUDIES[sys.argv[2]](fetch(Path(sys.argv[1]))), smallest=False, load=load)
+    done = finish(STUDIES[sys.argv[2]](Path(sys.argv[1])), smallest=False, load=load)
     done.write(RECORDS)
     print(done.show())
