@@ -38,6 +38,11 @@ TITLES = {
     "fusion": ("fusions", "Fusions", "How the inputs become one; compared in [Fusion](../fusion.md)."),
     "decoder": ("decoders", "Decoders", "Networks that turn a fused view into the numbers that a task reads."),
     "task": ("tasks", "Tasks", "One kind of target: its loss, predictions and scores."),
+    "objective": (
+        "objectives",
+        "Objectives",
+        "Losses on the inputs themselves, without a target; compared in [Learning without labels](../objectives.md).",
+    ),
 }
 
 
@@ -101,6 +106,9 @@ def _facts(kind: str, component: type[Any]) -> list[str]:
         facts.append(f"Level: {component.level}")
     if kind == "task":
         facts.append(f"Decided values: {component.space}")
+    if kind == "objective":
+        fitting = [f"[{name}](modalities.md#{name})" for name in component.modalities]
+        facts.append(f"Learns from: {', '.join(fitting) or 'any modality'}; {component.fewest} or more inputs")
     return facts
 
 
