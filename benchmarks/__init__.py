@@ -18,6 +18,7 @@ BENCHMARKS = (
     "language_model_training",
     "ludwig_library",
     "decoding",
+    "pretraining_step",
 )
 #: Measurements that are run by themselves, since they need data or long: `python -m benchmarks.NAME`.
 STUDIES = (

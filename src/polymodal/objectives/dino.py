@@ -37,9 +37,9 @@ class Dino(Objective):
         teacher <- m teacher + (1 - m) student ,  m from `momentum` to 1 along a cosine ;  c = the batch's mean of g_t
 
     g is the input's tower (encoder, projection and norm) and a head: a perceptron, a unit vector, and its cosines with
-    prototypes. The paper keeps a running mean as the centre c, and finds the batch's own as good; in runs of a few hundred
-    steps the running one comes too late, and all rows end with one answer. It serves here on rows that are not trained
-    on. One view is the row as training changes it, the other a copy that is changed strongly (see `views`), so
+    prototypes. The paper keeps a running mean as the centre c, and finds the batch's own as good; in runs of a few
+    hundred steps the running one comes too late, and all rows end with one answer. It serves here on rows that are not
+    trained on. One view is the row as training changes it, the other a copy that is changed strongly (see `views`), so
     that they differ even where the input's modality has no random changes of its own. There are no crops of other
     sizes. Rows are not compared with each other. Epochs cannot be compared by this loss, as the teacher moves: the last
     counts.
