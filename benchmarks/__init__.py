@@ -48,4 +48,5 @@ STUDIES = (
     "translation",
     "translation_with_image",
     "vector_search",
+    "many_tasks",
 )
