@@ -32,7 +32,7 @@ class Symbols(Labelled):
         super().__init__(shape["length"], shape["vocabulary"], apart=False)
         if shape.get("mask") is None and "checkpoint" in shape:
             model = shape["checkpoint"]["model"]
-            raise RecipeError("inputs", f"the tokenizer of {model} has no mask token; leave this input out")
+            raise RecipeError("inputs", f"the tokenizer of {model} has no mask token; hide no part of this input")
         self.mask: int = shape.get("mask", 0)
         self.register_buffer("special", torch.tensor(shape.get("special", [0])), persistent=False)
 
