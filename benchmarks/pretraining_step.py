@@ -43,9 +43,9 @@ def run(smallest: bool) -> Record:
             f"Transformer of {LAYERS} layers, both {WIDTH} wide with {HEADS} heads, linear heads to {SIZE} numbers; "
             f"InfoNCE in both directions with a learned temperature among {BATCH} pairs; fused AdamW, clipping and a "
             "schedule; one thread. Polymodal: the trainer over one epoch, with everything that a run does in its "
-            "steps (batches from the memory-mapped store, monitor, log). The hand-written loop: towers of the same sizes from "
-            "torch's own modules (norm first, GELU), decoded images and tokenised texts in memory. Seconds are of the "
-            "processor, of the whole process, in the steps alone."
+            "steps (batches from the memory-mapped store, monitor, log). The hand-written loop: towers of the same "
+            "sizes from torch's own modules (norm first, GELU), decoded images and tokenised texts in memory. Seconds "
+            "are of the processor, of the whole process, in the steps alone."
         ),
         unit="pairs/CPU-s",
         larger_is_better=True,

@@ -2,7 +2,7 @@
 
 The factor is a vector of three numbers in [-1, 1]. Every kind of input shows it in a language of its own, with noise:
 
-    text     three words, one for each number, by the tenth of the range that it lies in ("amber2 birch7 cloud0"),
+    text     three words, one for each number, by the sixth of the range that it lies in ("amber2 birch5 cloud0"),
              among filler words
     image    a patch on a noisy ground: the numbers are its place from left to right, its place from top to
              bottom, and its colour from blue to red
@@ -22,7 +22,7 @@ from PIL import Image
 Columns = dict[str, list[Any]]
 
 STEPS = 24
-LEVELS = 10
+LEVELS = 6
 _SUBJECTS = ("amber", "birch", "cloud")
 _FILLER = ("the", "of", "near", "some", "old")
 _TURN = np.array([[2.0, -1.0, 2.0], [2.0, 2.0, -1.0], [-1.0, 2.0, 2.0]]) / 3
