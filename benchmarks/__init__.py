@@ -49,4 +49,7 @@ STUDIES = (
     "translation_with_image",
     "vector_search",
     "many_tasks",
+    "pretraining_pays_vowels",
+    "pretraining_pays_vowels_lstm",
+    "pretraining_pays_vqa",
 )
