@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from laws.samples import network_of, prepare, sample_table, whole_batch
 
 import polymodal
+from laws.samples import network_of, prepare, sample_table, whole_batch
 from objectives.pairs import INPUTS, chance_notices, pretrained, recall
 from objectives.steps import bare, reads, step
 from polymodal.data.synthetic_pairs import planted_pairs
@@ -65,7 +65,9 @@ def test_shorter_embeddings_are_learned_by_themselves() -> None:
     (long,) = contrastive("a", "b", temperature=1)(step({"a": ONE, "b": OTHER}))
     cut = {"a": ONE * torch.tensor([1.0, 0.0]), "b": OTHER * torch.tensor([1.0, 0.0])}
     (short,) = contrastive("a", "b", temperature=1)(step(cut))
-    assert float(term.loss.detach()) == pytest.approx((float(long.loss.detach()) + float(short.loss.detach())) / 2, abs=1e-6)
+    assert float(term.loss.detach()) == pytest.approx(
+        (float(long.loss.detach()) + float(short.loss.detach())) / 2, abs=1e-6
+    )
     assert objective.sizes == [1, 2]
 
 
@@ -134,7 +136,7 @@ def test_chunks_keep_every_negative_and_the_gradient() -> None:
         )
         network = network_of(preparation).double()
         batch = whole_batch(preparation, prepared)
-        ((term,),) = network.terms(Step(network, batch, network.encode(batch).tokens, lambda: batch)).values()
+        ((term,),) = network.terms(Step(network, batch, network.encode(batch).tokens, lambda one=batch: one)).values()
         term.loss.backward()
         assert term.chance == pytest.approx(math.log(12))
         gradients.append({name: one.grad for name, one in network.named_parameters() if one.grad is not None})

@@ -2,8 +2,8 @@
 
 The factor is a vector of three numbers in [-1, 1]. Every kind of input shows it in a language of its own, with noise:
 
-    text     three words, one for each number, by the sixth of the range that it lies in ("amber2 birch5 cloud0"),
-             among filler words
+    text     three words, one for each number, by the sixth of the range that it lies in ("ambersa birchfo cloudlo"),
+             beside a filler word
     image    a patch on a noisy ground: the numbers are its place from left to right, its place from top to
              bottom, and its colour from blue to red
     series   a wave of 24 steps in two channels: the numbers are its phase, its rise, and the height of the second
@@ -22,8 +22,8 @@ from PIL import Image
 Columns = dict[str, list[Any]]
 
 STEPS = 24
-LEVELS = 6
 _SUBJECTS = ("amber", "birch", "cloud")
+_LEVELS = ("lo", "mi", "sa", "tu", "re", "fo")
 _FILLER = ("the", "of", "near", "some", "old")
 _TURN = np.array([[2.0, -1.0, 2.0], [2.0, 2.0, -1.0], [-1.0, 2.0, 2.0]]) / 3
 
@@ -61,10 +61,10 @@ def planted_pairs(
 
 
 def _texts(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Generator) -> Columns:
-    level = np.minimum(((factor + 1) / 2 * LEVELS).astype(int), LEVELS - 1)
+    level = np.minimum(((factor + 1) / 2 * len(_LEVELS)).astype(int), len(_LEVELS) - 1)
     texts = []
     for row in level:
-        words = [f"{subject}{number}" for subject, number in zip(_SUBJECTS, row, strict=True)]
+        words = [f"{subject}{_LEVELS[number]}" for subject, number in zip(_SUBJECTS, row, strict=True)]
         words.insert(int(draw.integers(4)), str(draw.choice(_FILLER)))
         texts.append(" ".join(words))
     return {"text": texts}

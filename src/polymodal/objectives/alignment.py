@@ -112,8 +112,8 @@ class ComparisonOptions(AlignmentOptions):
     """In training, embeddings of so many earlier rows stay as further candidates that do not belong (Wu et al.,
     "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018; Wang et al., "Cross-Batch Memory
     for Embedding Learning", 2020). Only the row itself, and rows that share an item with it in the batch, are known to
-    belong: where many rows share an item, a memory holds some that are wrongly told apart. They are as the weights were then: of
-    use where these change slowly (a low learning rate, a frozen encoder), and few batches old."""
+    belong: where many rows share an item, a memory holds some that are wrongly told apart. They are as the
+    weights were then: of use where these change slowly (a low learning rate, a frozen encoder)."""
 
 
 class Comparison(Alignment):

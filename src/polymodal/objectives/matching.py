@@ -64,15 +64,16 @@ class Matching(Objective):
     def forward(self, step: Step) -> list[Term]:
         tokens = {name: step.tokens[name] for name in self.inputs}
         count = torch.stack([one.present for one in tokens.values()]).sum(0)
-        true = self._logits(step, {}) if bool((count > 1).any()) else None
+        true: Tensor | None = None
         terms: list[Term] = []
         for name in self.exchanged:
             others = [one for one in self.inputs if one != name]
             whole = tokens[name].present & (count > 1)
             allowed = strangers(step.batch.inputs, name, others) & whole.unsqueeze(1) & tokens[name].present
             rows = allowed.any(1).nonzero()[:, 0]
-            if true is None or not len(rows):
+            if not len(rows):
                 continue
+            true = self._logits(step, {}) if true is None else true
             hardness = (EASY + (1 - EASY) * step.progress) / self.options.temperature
             similarity = hardness * self._similarity(step, name, others)[rows]
             chosen = similarity.masked_fill(~allowed[rows], float("-inf")).softmax(1).multinomial(1)[:, 0]
@@ -88,9 +89,9 @@ class Matching(Objective):
         from polymodal.network import Encoded
 
         network, rows = step.network, len(step.batch)
-        hidden = {name: torch.ones(rows, dtype=torch.bool) for name in step.tokens if name not in self.inputs}
+        hidden = {name: torch.ones(rows, dtype=torch.bool) for name in step.batch.inputs if name not in self.inputs}
         views = network.fuse(Encoded({**step.tokens, **exchanged}, {}), rows, hidden)
-        joint = [view for view in views if view.name not in step.tokens]
+        joint = [view for view in views if view.name not in step.batch.inputs]
         if not joint:
             raise RecipeError(
                 "fusion", "matching asks the fusion whether inputs belong together, and this one keeps them apart"
