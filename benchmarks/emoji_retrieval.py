@@ -23,7 +23,6 @@ import numpy as np
 
 from benchmarks.record import RECORDS, Record, finish, load_average
 from polymodal import pretrain
-from polymodal.data.table import open_table
 from polymodal.model import Model
 
 PACKAGES = {
@@ -131,8 +130,9 @@ def run(found: list[Emoji], group: list[str], folder: Path, seed: int) -> tuple[
     """Pretrain on one split; the model, and the seconds it took with preparation and scoring."""
     train, valid, test = split(found, group, seed)
     start = time.perf_counter()
-    tables = [open_table(rows(part, folder, training=part is train), root=folder) for part in (train, valid, test)]
-    model = pretrain(tables[0], recipe=RECIPE | {"seed": seed}, valid=tables[1], test=tables[2], progress=True)
+    tables = [rows(part, folder, training=part is train) for part in (train, valid, test)]
+    recipe = RECIPE | {"seed": seed}
+    model = pretrain(tables[0], recipe=recipe, valid=tables[1], test=tables[2], root=folder, progress=True)
     return model, time.perf_counter() - start
 
 
