@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from laws.checkpoints import checkpoint
 from polymodal import cross_validate, fit, pretrain
 from polymodal.cli.commands import app
 from polymodal.encoders.inception import Inception
@@ -262,6 +263,28 @@ def test_a_frozen_encoder_of_the_start_runs_once_for_each_item(
     theirs = Model.load(tmp_path / "still").network.encoders()["wave"].state_dict()
     for name, tensor in found[0].network.encoders()["wave"].state_dict().items():
         assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_tuned_checkpoint_goes_on_frozen_without_its_files(tmp_path: Path) -> None:
+    """Its weights are those that were tuned, and the originals, which other networks share, stay as they are."""
+    files = shutil.copytree(checkpoint("text"), tmp_path / "checkpoint")
+    names = {"name": ["a " + name for name in waves(40, 0)["name"]], "kind": waves(40, 0)["kind"]}
+    encoder = {"name": "pretrained_text", "model": str(files), "tune": "last", "layers": 1}
+    given = {**recipe(epochs=2, learning_rate=0.1), "inputs": {"name": {"modality": "text", "encoder": encoder}}}
+    first = fit(names, "kind", recipe=given, out=tmp_path / "first")
+    shutil.rmtree(files)
+    frozen = {"name": "pretrained_text", "tune": "frozen"}
+    again = {**recipe(epochs=2), "inputs": {"name": {"modality": "text", "encoder": frozen}}}
+    other = {**frozen, "model": "fast"}
+    with pytest.raises(RecipeError, match=r"inputs\.name\.encoder\.model"):
+        fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": other}}}, start=tmp_path / "first")
+    second = fit(names, "kind", recipe=again, start=tmp_path / "first")
+    tuned = first.network.encoders()["name"].state_dict()
+    for name, tensor in second.network.encoders()["name"].state_dict().items():
+        assert torch.equal(tensor, tuned[name]), name
+    adapters = {**frozen, "tune": "lora"}
+    with pytest.raises(RecipeError, match=r"inputs\.name: .*do not fit"):
+        fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": adapters}}}, start=tmp_path / "first")
 
 
 def test_folds_and_trials_go_on_from_it_too(start: Path, tmp_path: Path) -> None:
