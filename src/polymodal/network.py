@@ -87,8 +87,26 @@ class Encoded(NamedTuple):
     """The inputs of a batch before fusion, by name: their `tokens`, and, where a decoder asks for it, what the encoders
     gave (`given`)."""
 
-    tokens: dict[str, Tokens]
+    tokens: Mapping[str, Tokens]
     given: dict[str, Tokens]
+
+
+class InputTokens(Mapping[str, Tokens]):
+    """The tokens of every input of a batch by name, each encoded when it is first asked for."""
+
+    def __init__(self, network: Network, batch: Batch) -> None:
+        self._network, self._batch, self._found = network, batch, {}  # type: ignore[var-annotated]
+
+    def __getitem__(self, name: str) -> Tokens:
+        if name not in self._found:
+            self._found[name], _ = self._network.tower(name)(self._batch.inputs[name])
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._network.inputs)
+
+    def __len__(self) -> int:
+        return len(self._network.inputs)
 
 
 class Network(nn.Module):
@@ -161,12 +179,13 @@ class Network(nn.Module):
 
     def encode(self, batch: Batch) -> Encoded:
         """The inputs of a batch, each by itself."""
-        found = Encoded({}, {})
+        tokens: dict[str, Tokens] = {}
+        found: dict[str, Tokens] = {}
         for name, tower in zip(self.inputs, self.towers, strict=True):
-            found.tokens[name], given = tower(batch.inputs[name], encoded=self._keeps_encoded)
+            tokens[name], given = tower(batch.inputs[name], encoded=self._keeps_encoded)
             if given is not None:
-                found.given[name] = given
-        return found
+                found[name] = given
+        return Encoded(tokens, found)
 
     def fuse(self, encoded: Encoded, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[View]:
         """What the fusion hands to the decoders of so many encoded rows; `hidden` as in `forward`."""

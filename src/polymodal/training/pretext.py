@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from polymodal.data.sampler import BatchSampler
-from polymodal.network import Network
+from polymodal.network import InputTokens, Network
 from polymodal.objectives.base import Step
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.training.inference import grouping
@@ -48,7 +48,7 @@ def objective_losses(
         for places in batches:
             one = preparation.batch(prepared, places)
             again = partial(preparation.batch, prepared, places, augment=True)
-            for name, terms in network.terms(Step(network, one, network.encode(one).tokens, again)).items():
+            for name, terms in network.terms(Step(network, one, InputTokens(network, one), again)).items():
                 for term in terms:
                     counted = np.array([float(term.loss), term.chance, 1.0]) * term.rows
                     key = f"{name}.{term.name}"

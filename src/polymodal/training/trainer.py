@@ -16,7 +16,7 @@ from torch import Tensor
 
 from polymodal.data.sampler import BatchSampler
 from polymodal.errors import ArtefactError, RecipeError, TrainingError
-from polymodal.network import Encoded, Network
+from polymodal.network import Encoded, InputTokens, Network
 from polymodal.objectives.base import Step
 from polymodal.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
@@ -181,10 +181,11 @@ class Trainer:
         self._save()
 
     def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, Encoded]:
-        """The losses of a batch, and its inputs, each encoded once for all outputs and objectives."""
-        encoded = network.encode(batch)
-        decided = {}
+        """The losses of a batch, and its inputs, each encoded once for all outputs and objectives. Without outputs an
+        input is only encoded where an objective asks for it."""
+        encoded, decided = Encoded(InputTokens(network, batch), {}), {}
         if self.preparation.tasks:
+            encoded = network.encode(batch)
             decided = network.decide(network.fuse(encoded, len(batch), hide_inputs(batch, dropout)), batch)
         again = partial(self.preparation.batch, self.train.prepared, rows, augment=True)
         progress = self.history.steps / max(1, self.planned)
