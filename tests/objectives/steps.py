@@ -39,7 +39,8 @@ def step(
         tokens[name] = Tokens(features.unsqueeze(1), torch.ones(count, 1, dtype=torch.bool), there)
     numbers = torch.arange(count) if rows is None else torch.tensor(rows)
     batch = Batch(inputs, {}, numbers)
-    return Step(network or SimpleNamespace(objectives=[]), batch, tokens, lambda: batch)
+    shown: Any = network or SimpleNamespace(objectives=[])
+    return Step(shown, batch, tokens, lambda: batch)
 
 
 def bare(objective: Any) -> Any:

@@ -50,7 +50,7 @@ def test_the_teacher_does_not_learn_and_is_saved() -> None:
     assert [term.name for term in terms] == ["in_text", "in_number"]
     assert terms[0].chance == pytest.approx(math.log(8))
     assert [term.rows for term in terms] == [11, 12]
-    torch.stack([term.loss for term in terms]).sum().backward()
+    torch.stack([term.loss for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
     buffers = {name for name, _ in objective.named_buffers()}
     assert {"teachers.0.average0", "centre", "begun"} <= buffers <= set(objective.state_dict())
     assert all(one.grad is not None for one in objective.heads.parameters())

@@ -48,8 +48,10 @@ def test_rows_that_share_an_item_are_no_strangers() -> None:
 def test_the_loss_by_hand() -> None:
     """With a head that says log 3 of every row: p = 3/4 for true and for exchanged rows."""
     objective = matching(exchange=["b"])
-    torch.nn.init.zeros_(objective.head[1].weight)
-    torch.nn.init.constant_(objective.head[1].bias, math.log(3))
+    linear = objective.head[1]
+    assert isinstance(linear, torch.nn.Linear)
+    torch.nn.init.zeros_(linear.weight)
+    torch.nn.init.constant_(linear.bias, math.log(3))
     given = step({"a": torch.rand(3, 1), "b": torch.rand(3, 1)}, network=Looks(["a", "b"]))
     (term,) = objective(given)
     assert float(term.loss.detach()) == pytest.approx((-math.log(3 / 4) - math.log(1 / 4)) / 2, abs=1e-6)
@@ -82,7 +84,7 @@ def test_the_most_similar_rows_are_exchanged_at_the_end() -> None:
         objective = Matching(Matching.Options(exchange=["b"], temperature=0.1), inputs=reads("a", "b"), width=4)
         torch.manual_seed(0)
         for _ in range(50):
-            objective(SimpleNamespace(**{**vars(given), "progress": progress}))  # type: ignore[arg-type]
+            objective(SimpleNamespace(**{**vars(given), "progress": progress}))
         drawn = torch.stack([pooled[:, 2:] for pooled, _ in network.shown[1::2]])
         counts[progress] = float((drawn == near[[1, 0, 3, 2]]).all(2).float().mean())
     assert counts[1.0] > 0.95

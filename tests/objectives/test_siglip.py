@@ -15,7 +15,7 @@ ONE = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
 
 def siglip(**options: float) -> Siglip:
-    found: Siglip = bare(Siglip(Siglip.Options(size=2, **options), inputs=reads("a", "b"), width=2))  # type: ignore[arg-type]
+    found: Siglip = bare(Siglip(Siglip.Options(size=2, **options), inputs=reads("a", "b"), width=2))
     return found
 
 
