@@ -89,8 +89,8 @@ class Model(WritesTexts):
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
-        best constant answer (`majority`), and the score with only one input shown (`alone`). Of objectives the loss, and
-        of aligned inputs how well one is found by another, beside chance.
+        best constant answer (`majority`), and the score with only one input shown (`alone`). Of objectives the loss,
+        and of aligned inputs how well one is found by another, beside chance.
 
         Raises:
             DataError: an input or target column is not there, or (strict) a cell cannot be used.

@@ -31,6 +31,10 @@ class AlignmentOptions(ObjectiveOptions):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the numbers before the last layer of the head that are dropped in training."""
 
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        return [] if self.anchor is None else [("anchor", self.anchor)]
+
 
 class Alignment(Objective):
     """Base of every objective with a joint space: each input has a head, and rows tell what belongs together.

@@ -26,6 +26,11 @@ class ObjectiveOptions(Options, Sized):
     weight: float = Field(default=1.0, gt=0)
     """Weight of its loss beside those of other objectives and of the outputs."""
 
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Inputs that an option besides `inputs` names, as (option, input)."""
+        return []
+
 
 class Reads(NamedTuple):
     """What an objective is told of an input: its modality, the shape of its prepared tensors, and its encoder."""
@@ -115,6 +120,18 @@ class Objective(nn.Module):
             wanted = " or ".join(cls.modalities) or "any modality"
             raise RecipeError("inputs", f"it needs {cls.fewest} or more inputs of {wanted}, and there are {found}")
         return found
+
+    @classmethod
+    def check(cls, options: ObjectiveOptions, modalities: Mapping[str, str]) -> None:
+        """Check every option that names an input, before anything is built.
+
+        Raises:
+            RecipeError: as `chosen`; or another option names what is no input.
+        """
+        cls.chosen(options.inputs, modalities)
+        for option, name in options.named:
+            if name not in modalities:
+                raise RecipeError(option, f"there is no input {name!r}; {nearest(name, modalities)}")
 
     @property
     def reads_raw(self) -> list[str]:

@@ -28,6 +28,10 @@ class MaskedMultimodal(Masked):
         told: list[str] = []
         """Those of the inputs of which parts are hidden and told; silent: all. The others are only read."""
 
+        @property
+        def named(self) -> list[tuple[str, str]]:
+            return [("told", name) for name in self.told]
+
     options: Options
     fewest: ClassVar[int] = 2
     reads_others = True

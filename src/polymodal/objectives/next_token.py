@@ -50,6 +50,10 @@ class NextToken(Objective):
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Share of units dropped in training."""
 
+        @property
+        def named(self) -> list[tuple[str, str]]:
+            return [("given", name) for name in self.given or []]
+
     options: Options
     modalities: ClassVar[tuple[str, ...]] = ("text",)
 

@@ -46,6 +46,10 @@ class Transfer(Objective):
         hidden: int | None = Field(default=None, ge=1)
         """Width of a hidden layer of each student's head; silent: the head is linear."""
 
+        @property
+        def named(self) -> list[tuple[str, str]]:
+            return [] if self.teacher is None else [("teacher", self.teacher)]
+
     options: Options
     fewest: ClassVar[int] = 2
 

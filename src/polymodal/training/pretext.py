@@ -60,7 +60,8 @@ def objective_losses(
 def pretext_score(network: Network, weights: Mapping[str, float], losses: Pretext) -> float:
     """How good these losses are, greater is better: minus their weighted sum, each in units of its loss at chance."""
     by_objective: dict[str, list[float]] = {}
-    for name in network.named_objectives():
-        own = [loss / max(chance, 1e-6) for key, (loss, chance) in losses.items() if key.rsplit(".", 1)[0] == name]
-        by_objective[name] = own
-    return -sum(weights[name] * float(np.mean(own)) for name, own in by_objective.items() if own)
+    names = sorted(network.named_objectives(), key=len, reverse=True)  # `contrastive.2` before `contrastive`
+    for key, (loss, chance) in losses.items():
+        name = next(name for name in names if key.startswith(f"{name}."))
+        by_objective.setdefault(name, []).append(loss / max(chance, 1e-6))
+    return -sum(weights[name] * float(np.mean(own)) for name, own in by_objective.items())
