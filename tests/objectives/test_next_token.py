@@ -97,6 +97,5 @@ def test_what_would_teach_nothing_is_refused() -> None:
         ({"given": []}, r"objectives\.0\.inputs: 'in_text' is told from itself alone"),
         ({"given": ["in_image"]}, r"objectives\.0\.given: there is no input 'in_image'"),
     ):
-        preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[{"name": "next_token", **objective}])
         with pytest.raises(RecipeError, match=message):
-            network_of(preparation)
+            network_of(prepare(columns, inputs=recipe["inputs"], objectives=[{"name": "next_token", **objective}])[0])

@@ -94,7 +94,9 @@ class Objective(nn.Module):
     def __init__(self, options: ObjectiveOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
         super().__init__()
         self.options, self.width = options, width
-        self.inputs = self.chosen(options.inputs, {name: one.modality for name, one in inputs.items()})
+        modalities = {name: one.modality for name, one in inputs.items()}
+        self.check(options, modalities)
+        self.inputs = self.chosen(options.inputs, modalities)
 
     @classmethod
     def chosen(cls, named: list[str], modalities: Mapping[str, str]) -> list[str]:

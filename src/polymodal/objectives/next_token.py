@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.encoders.sequences import real_positions
-from polymodal.errors import RecipeError, nearest
+from polymodal.errors import RecipeError
 from polymodal.nn.causal import CausalBlock
 from polymodal.nn.transformer import sinusoidal_positions
 from polymodal.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
@@ -60,9 +60,6 @@ class NextToken(Objective):
     def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         given = list(inputs) if options.given is None else options.given
-        for name in given:
-            if name not in inputs:
-                raise RecipeError("given", f"there is no input {name!r}; {nearest(name, inputs)}")
         self.given = {text: [name for name in given if name != text] for text in self.inputs}
         self.writers = nn.ModuleList(
             Causal(inputs[text], width, options, len(self.given[text])) for text in self.inputs
