@@ -92,9 +92,7 @@ class Preparation:
         row = sum(modality.row_bytes() for modality in self.modalities.values())
         return int(np.clip(BLOCK_BYTES / max(row, 1.0), FEWEST_BLOCK_ROWS, BLOCK_ROWS))
 
-    def fit(
-        self, table: Table, rows: np.ndarray, *, cache: Path | None = None, known: Collection[str] = ()
-    ) -> None:
+    def fit(self, table: Table, rows: np.ndarray, *, cache: Path | None = None, known: Collection[str] = ()) -> None:
         """Learn vocabularies and statistics from `rows` of `table`, block by block; media are decoded into `cache`.
 
         known: inputs whose modality has learned already, from other rows

@@ -101,8 +101,7 @@ class Encoder(nn.Module):
         return data.get("times") if self.still and "hidden" in data else self.times(data, length)
 
     def settled(self) -> Settled | None:
-        """The layers that `settle` runs: all of a still encoder; None where none lies below the lowest trainable one.
-        """
+        """The layers that `settle` runs: all of a still encoder; None where none is below the lowest trainable one."""
         if not self.still:
             return None
         options, shape, width = self._made_of
