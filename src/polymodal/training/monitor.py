@@ -13,6 +13,9 @@ from polymodal.errors import TrainingError
 from polymodal.network import Network
 from polymodal.tokens import Batch
 
+#: Objectives that one notice names.
+MOST_NAMED = 4
+
 
 @dataclass
 class Monitor:
@@ -40,15 +43,51 @@ class Monitor:
                 self._say(f"input {name!r} gets no gradient: nothing it encodes reaches the loss")
 
     def watch_objectives(self, losses: Mapping[str, tuple[float, float]], epochs: int) -> None:
-        """Notice an objective whose loss on validation rows is not below chance after all epochs, though the best was
-        chosen. losses: by name, the loss and the loss of knowing nothing."""
-        for name, (loss, chance) in losses.items():
-            if loss > 0.98 * chance:
-                self._say(
-                    f"objective {name!r} is at chance on validation rows after {epochs} epochs (loss {loss:.4g}, "
-                    f"knowing nothing {chance:.4g}): what it looks for may not be there (are the pairs of a row really "
-                    "pairs?), the rows may be too few, or the learning rate too high"
+        """Notice objectives whose loss on validation rows is not below chance after all epochs, though the best was
+        chosen, and those that no validation row can judge. losses: by name, the loss and the loss of knowing nothing"""
+        found = {name: pair for name, pair in losses.items() if pair[0] > 0.98 * pair[1]}
+        told = [f"{name!r} (loss {loss:.4g}, knowing nothing {chance:.4g})" for name, (loss, chance) in found.items()]
+        if told:
+            one = len(told) == 1
+            told = told if len(told) <= MOST_NAMED else [*told[:MOST_NAMED], f"and {len(told) - MOST_NAMED} more"]
+            pairs = any(
+                objective.fewest > 1 and key.startswith(f"{name}.")
+                for name, objective in self.network.named_objectives().items()
+                for key in found
+            )
+            self._say(
+                f"{'objective' if one else 'objectives'} {', '.join(told)} {'is' if one else 'are'} at chance on "
+                f"validation rows after {epochs} epochs: what is looked for may not be there"
+                f"{' (do the inputs of a row really belong together?)' if pairs else ''}, the rows or the epochs may "
+                "be too few, or the learning rate too high"
+            )
+        for name in self._absent(losses):
+            self._say(
+                f"objective {name!r} is not judged: no batch of validation rows has what it learns from; give more "
+                "such rows, or a larger data.split.valid"
+            )
+
+    def watch_learning(self, losses: Mapping[str, float]) -> None:
+        """Notice an objective that had no loss in the whole first epoch.
+
+        Raises:
+            TrainingError: there was no loss at all.
+        """
+        why = "no batch of training rows has what it learns from, as two rows that both have its inputs"
+        for name in self._absent(losses):
+            if not losses:
+                raise TrainingError(
+                    f"objective {name!r} has nothing to learn: {why}. Look for missing cells and unusable files"
                 )
+            self._say(f"objective {name!r} learned nothing in the first epoch: {why}")
+
+    def _absent(self, losses: Mapping[str, object]) -> list[str]:
+        """The objectives without a loss."""
+        return [
+            name
+            for name in self.network.named_objectives()
+            if not any(key == name or key.startswith(f"{name}.") for key in losses)
+        ]
 
     def watch_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Notice an output whose training loss is still that of the best constant answer after three epochs, and after

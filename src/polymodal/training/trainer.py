@@ -150,7 +150,8 @@ class Trainer:
         """Train to the end, or until validation has not improved for `patience` epochs.
 
         Raises:
-            TrainingError: a number is no longer finite, or no training row has a target.
+            TrainingError: a number is no longer finite, or no training row has a target, or what an objective learns
+                from.
         """
         targets = self.train.prepared.targets.values()
         if not self.objectives and not any(known[self.train.rows].any() for _, known in targets):
@@ -226,6 +227,8 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         losses = {name: value / len(self.batches) for name, value in self.epoch_loss.items()}
+        if self.epoch == 0:
+            self.monitor.watch_learning(losses)
         result = self._validate()
         improved = self.best.offer(result.score, self.epoch + 1, self.network)
         self.waited = 0 if improved else self.waited + 1
@@ -276,7 +279,8 @@ class Trainer:
         pretext = self._objective_losses()
         losses = {name: loss for name, (loss, _) in pretext.items()}
         if not self.preparation.tasks:
-            score = pretext_score(self.network, self.loss.weights, pretext) if self.comparable else float(self.epoch)
+            judged = self.comparable and pretext
+            score = pretext_score(self.network, self.loss.weights, pretext) if judged else float(self.epoch)
             return Validation(score, {}, losses)
         found = validate(self.preparation.tasks, self._decide(), self.valid.prepared, self.valid.rows)
         return replace(found, losses=found.losses | losses)
