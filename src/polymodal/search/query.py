@@ -92,6 +92,10 @@ def _inputs_of_row(model: Model, known: list[str], row: dict[str, Any]) -> list[
 def _input_of_cell(model: Model, known: list[str], query: str) -> tuple[str, str, Path | None]:
     """The input that reads a file or a text, the cell for it, and the root of its path."""
     file = _file(query)
+    if file is None and _names_a_file(query):
+        raise DataError(
+            'there is no file of this name; to look for these words, ask by a row: {"column": "text"}', file=query
+        )
     if file is None:
         fitting = [name for name in known if isinstance(model.preparation.modalities[name], Text)]
         kind = "text"
@@ -114,6 +118,11 @@ def _file(query: str) -> Path | None:
         return path.resolve() if path.is_file() else None
     except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
         return None
+
+
+def _names_a_file(query: str) -> bool:
+    """Whether one word ends as media files do."""
+    return len(query.split()) == 1 and any(query.lower().endswith(suffix) for one in _KINDS.values() for suffix in one)
 
 
 def _readers(model: Model, known: list[str], file: Path) -> tuple[str, list[str]]:
