@@ -114,7 +114,13 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
     if inputs and complete.fuses:
         complete = complete.model_copy(update={"fusion": recipe.fusion or _silent_fusion(inputs, outputs, start)})
     complete = complete.at_dial()
-    complete.check_parts()
+    try:
+        complete.check_parts()
+    except RecipeError as error:
+        left_out = [f"{role.column}: {role.reason}" for role in roles if role.role == "ignored" and not recipe.inputs]
+        if error.path.startswith("objectives.") and error.path.endswith(".inputs") and left_out:
+            raise RecipeError(error.path, f"{error.problem}; no inputs are {'; '.join(left_out)}") from None
+        raise
     order = {column: place for place, column in enumerate(table.columns)}
     return Plan(complete, sorted(roles, key=lambda role: order[role.column]))
 
