@@ -122,7 +122,8 @@ def _drawn(classes: np.ndarray, shares: dict[str, float], generator: np.random.G
     kept = np.concatenate([[True], np.diff(classes[order]) != 0]) if rows else np.zeros(0, dtype=bool)
     free = order[~kept]
     if len(free) < len(shares):
-        raise DataError(f"{rows} rows in {kept.sum()} classes are too few: {' or '.join(shares)} would be empty")
+        classes_of = f" in {kept.sum()} classes" if kept.sum() > 1 else ""
+        raise DataError(f"{rows} rows{classes_of} are too few: {' or '.join(shares)} would be empty")
     scale = min(1.0, len(free) / (rows * sum(shares.values())))
     for name, share in reversed(list(shares.items())):
         later = PARTS.index(name) - 1  # parts that must still find a row
