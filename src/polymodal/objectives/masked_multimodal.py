@@ -13,9 +13,9 @@ from polymodal.registry import register
 
 @register
 class MaskedMultimodal(Masked):
-    """A share of the parts of an item of one input is hidden, and told from the rest *and from the other inputs of the
-    row* (Chen et al., "UNITER: UNiversal Image-TExt Representation Learning", 2020, masks one modality at a time so;
-    Bachmann et al., "MultiMAE: Multi-modal Multi-task Masked Autoencoders", 2022):
+    """A share of the parts of an item of one input is hidden, and told from the rest and from the other inputs of the
+    row (Chen et al., "UNITER: UNiversal Image-TExt Representation Learning", 2020, masks one modality at a time so;
+    Bachmann et al., "MultiMAE: Multi-modal Multi-task Masked Autoencoders", 2022).
 
         L = mean_{p hidden} d(D([E(x without hidden parts); E'(x'); ..], p), x_p)
 
