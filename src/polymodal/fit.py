@@ -95,23 +95,24 @@ def pretrain(
 ) -> Model:
     """Train a model on what the inputs tell of each other and of themselves; the table needs no target.
 
-    objectives: names of objectives in place of those of the recipe; where neither says any, several inputs are aligned
-        (`contrastive`), and a lone one is masked and reconstructed (`masked`)
+    objectives: names of objectives in place of those of the recipe, which `settings` may change
+        (`objectives.0.temperature=0.2`); where neither says any, several inputs are aligned (`contrastive`), and a lone
+        one is masked and reconstructed (`masked`)
     recipe: as for `fit`; its outputs are left out and their columns are no inputs, so that one recipe serves both
 
     The other arguments, the result and the errors are those of `fit`. The model embeds rows (`Model.embed`), and `fit`
     goes on from it (recipe key `training.start`).
     """
+    if objectives:
+        named = [objectives] if isinstance(objectives, str) else objectives
+        options = [find("objective", name, "objectives").Options() for name in named]
+        recipe = as_recipe(recipe, None).model_copy(update={"objectives": options})
     chosen = from_start(as_recipe(recipe, settings), start)
     table = as_table(data, root)
     targets = {column for spec in chosen.outputs.values() for column in spec.columns}
     there = set() if table is None else (targets - set(chosen.data.ignore)) & set(table.columns)
     ignored = [*chosen.data.ignore, *sorted(there)]
-    changed: dict[str, Any] = {"outputs": {}, "data": chosen.data.model_copy(update={"ignore": ignored})}
-    if objectives:
-        named = [objectives] if isinstance(objectives, str) else objectives
-        changed["objectives"] = [find("objective", name, "objectives").Options() for name in named]
-    chosen = chosen.model_copy(update=changed)
+    chosen = chosen.model_copy(update={"outputs": {}, "data": chosen.data.model_copy(update={"ignore": ignored})})
     plan, parts = plan_fit(table, recipe=chosen, valid=valid, test=test, root=root, pretraining=True)
     return _run(plan, parts, out, resume=resume, overwrite=overwrite, progress=progress)
 

@@ -49,6 +49,8 @@ def _put(recipe: dict[str, Any], path: str, value: Any) -> None:
             return
         rest = rest[len(key) + 1 :]
         inner = place.get(key)
+        if inner is None and walked == ["objectives"]:
+            raise RecipeError(path, "there is no objective to set this of: name it first (--objective, or the recipe)")
         if inner is None:
             inner = {}
         elif isinstance(inner, str):
