@@ -91,9 +91,14 @@ def compress(
     out: the directory to write, with the measurements in `compression.json`
 
     Raises:
-        PolymodalError: `form` is not known, or this processor has no int8 arithmetic for it.
+        PolymodalError: the model predicts nothing, `form` is not known, or this processor has no int8 arithmetic for
+            it.
         DataError: a column is missing.
     """
+    if not model.tasks:
+        raise PolymodalError(
+            "this model predicts nothing, so smaller forms cannot be scored; compress what is fitted on it"
+        )
     if form is not None and form not in FORMS:
         raise PolymodalError(f"there is no form {form!r}: choose from {', '.join(FORMS)}")
     if form == "int8 arithmetic" and not computes_int8():
