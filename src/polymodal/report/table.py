@@ -23,7 +23,7 @@ def score_table(model: Model) -> Table:
     set."""
     part = shown_part(model)
     names = scored(model, part)
-    several = len(names) > 1
+    several = len(names) > 1 or not model.recipe.outputs
     title = f"Scores on {count(rows_of(model, part), part_name(part) + ' row')}" if part else "No scores"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     if several:
