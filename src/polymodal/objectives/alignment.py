@@ -18,22 +18,27 @@ from polymodal.recipe.options import sized
 from polymodal.tokens import InputBatch, Tokens
 
 
-class AlignmentOptions(ObjectiveOptions):
-    """Options of every alignment."""
+class JointOptions(ObjectiveOptions):
+    """Options of every joint space."""
 
     anchor: str | None = None
     """Align every other input with this one alone, as ImageBind does (Girdhar et al., 2023): inputs that are never in
     one row together still meet. Silent: every pair of inputs."""
     size: int = sized(64, 128, 256, ge=2)
     """Numbers in an embedding."""
-    hidden: int | None = Field(default=None, ge=1)
-    """Width of a hidden layer of each input's head; silent: the head is linear."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the numbers before the last layer of the head that are dropped in training."""
 
     @property
     def named(self) -> list[tuple[str, str]]:
         return [] if self.anchor is None else [("anchor", self.anchor)]
+
+
+class AlignmentOptions(JointOptions):
+    """Options of alignments whose heads learn."""
+
+    hidden: int | None = Field(default=None, ge=1)
+    """Width of a hidden layer of each input's head; silent: the head is linear."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the numbers before the last layer of the head that are dropped in training."""
 
 
 class Alignment(Objective):
@@ -44,18 +49,24 @@ class Alignment(Objective):
     Only rows that have both inputs of a pair take part in it.
     """
 
-    options: AlignmentOptions
+    options: JointOptions
     fewest: ClassVar[int] = 2
     contrasts: ClassVar[bool] = True
 
-    def __init__(self, options: AlignmentOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: JointOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if options.anchor is not None and options.anchor not in self.inputs:
             raise RecipeError(
                 "anchor", f"{options.anchor!r} is none of its inputs; {nearest(options.anchor, self.inputs)}"
             )
         self.sizes = [options.size]
-        self.heads = nn.ModuleList(Head(width, options.size, options.hidden, options.dropout) for _ in self.inputs)
+        self.heads = nn.ModuleList(self.head(width) for _ in self.inputs)
+
+    def head(self, width: int) -> nn.Module:
+        """The head of an input: what its tokens say on average, `[batch, width]`, to `[batch, size]`."""
+        options = self.options
+        assert isinstance(options, AlignmentOptions)
+        return Head(width, options.size, options.hidden, options.dropout)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
