@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,11 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.splits import Part
 from polymodal.training.embedding import embed_rows
 from polymodal.training.inference import PREDICTION_BATCH
-from polymodal.training.trainer import Split
+from polymodal.training.run_state import Split
 from polymodal.zero_shot import ZeroShot
 
 FOLDS, RESAMPLES = 5, 2000
 PICTURE = {"modality": {"name": "image", "fit": "pad"}, "encoder": {"name": "pretrained_image", "model": "starter"}}
-CHANGED = {**PICTURE, "modality": {"name": "image", "fit": "pad", "flip": True, "shift": 0.1}}
 CAPTION = {"modality": "text", "encoder": {"name": "pretrained_text", "model": "starter"}}
 SAID = {"modality": "audio", "encoder": {"name": "pretrained_audio", "model": "starter"}}
 TRAINING: dict[str, Any] = {
@@ -53,20 +53,25 @@ TRAINING: dict[str, Any] = {
     "precision": "fp32",
 }
 CONTRASTIVE: dict[str, Any] = {"name": "contrastive", "size": 512, "dropout": 0.5, "temperature": 0.05}
-#: Between these each fold chooses on a third of its own training rows.
+#: One epoch of one batch: features are frozen, and the heads are solved from the moments of all rows.
+SOLVED: dict[str, Any] = TRAINING | {"epochs": 1, "batch": 1024}
+
+
+def solved(**options: Any) -> dict[str, Any]:
+    """What a recipe says where heads are solved; the width is that of the picture features, which so stay as they
+    are."""
+    objective = {"name": "linear_cca", "size": 512, "momentum": 1, **options}
+    return {"objectives": [objective], "training": SOLVED, "width": 1280}
+
+
+TWO: dict[str, Any] = {"inputs": {"picture": PICTURE, "caption": CAPTION}}
+#: Between these each fold chooses on its own training rows.
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "contrastive": {"inputs": {"picture": PICTURE, "caption": CAPTION}, "objectives": [CONTRASTIVE]},
-    "contrastive, larger batches": {
-        "inputs": {"picture": PICTURE, "caption": CAPTION},
-        "objectives": [CONTRASTIVE],
-        "training": TRAINING | {"batch": 128, "epochs": 14},
-    },
-    "contrastive, larger batches, changed pictures": {
-        "inputs": {"picture": CHANGED, "caption": CAPTION},
-        "objectives": [CONTRASTIVE],
-        "training": TRAINING | {"batch": 128, "epochs": 14},
-    },
+    f"ridge {ridge}, power {power}": TWO | solved(ridge=ridge, power=power)
+    for ridge in (1.5, 3, 6)
+    for power in (0.5, 1)
 }
+LEARNED: dict[str, Any] = TWO | {"objectives": [CONTRASTIVE], "training": TRAINING | {"batch": 128, "epochs": 14}}
 COMMON: dict[str, Any] = {"width": 1024, "training": TRAINING, "data": {"split": {"group": "caption"}}}
 TEMPLATES = ("{}", "a picture of {}", "something of the kind {}", "this belongs to {}")
 #: Two runs, each without the pictures of its classes: all folders of 20 pictures or more.
@@ -181,6 +186,17 @@ class Pool:
         self.chances.append((len(groups), chance(ranking.positives, ranking.candidates)))
         self.candidates.append(ranking.candidates)
 
+    @classmethod
+    def of(cls, pools: Iterable[Pool]) -> Pool:
+        """The queries of several directions together."""
+        found = cls()
+        for one in pools:
+            found.tables += one.tables
+            found.groups += one.groups
+            found.chances += one.chances
+            found.candidates += one.candidates
+        return found
+
     def scores(self) -> dict[str, str]:
         """Each metric over all queries, with an interval of resampled captions, and its chance level."""
         pooled, groups = np.concatenate(self.tables), np.concatenate(self.groups)
@@ -197,47 +213,87 @@ class Pool:
         return [float((one[:, 0] <= k).mean()) for one in self.tables]
 
 
+def first_ranks(
+    vectors: dict[str, np.ndarray],
+    items: dict[str, np.ndarray],
+    rows: np.ndarray,
+    directions: Iterable[tuple[str, str]],
+) -> list[np.ndarray]:
+    """Of each direction, where the first candidate of its own stands for each query."""
+    part = {key: value[rows] for key, value in items.items()}
+    return [ranked(vectors, part, *direction)[0].first for direction in directions]
+
+
+def difference(ours: Pool, theirs: Pool, k: int) -> str:
+    """Recall@k of one model less that of another on the same queries, with an interval of resampled captions."""
+    hits = [np.concatenate(pool.tables)[:, 0] <= k for pool in (ours, theirs)]
+    gained = hits[0].astype(float) - hits[1]
+    drawn = np.array(
+        [
+            np.average(gained, weights=weight)
+            for weight in resamples(len(gained), RESAMPLES, 0, np.concatenate(ours.groups))
+        ]
+    )
+    low, high = percentiles(drawn, 0.95)
+    return f"{gained.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def pairs(folder: Path) -> Record:
-    """Five folds by caption; each chooses between the candidates on a third of its own training rows."""
+    """Five folds by caption; each chooses between the candidates on its own training rows."""
     opened = open_table(table(folder), root=folder, cache=cache_folder() / "tables")
     names, captions = ["picture", "caption"], cells_of(opened, "caption", np.arange(len(opened)))
     items, progress = items_of(opened, names), Progress(True)
     record = Record(
         name="stamps_retrieval",
-        title="Captions find pictures and pictures captions: frozen encoders and a trained alignment, stamps of Tux "
+        title="Captions find pictures and pictures captions: frozen encoders and a solved alignment, stamps of Tux "
         "Paint",
-        method="Five folds by caption, so that no caption is on both sides; every other row trains. Frozen "
-        "EfficientNet-lite0 and MiniLM features; one linear map of each and a head learn. Candidates of a fold are its "
-        "distinct pictures or captions, ties count against the model. Each fold chooses between the candidates, on a "
-        "third of its own training rows (recall@1 and recall@10, both directions), and trains again on all of them. "
-        "Intervals by a bootstrap of captions over the queries of all folds; candidates stay.",
+        method="Five folds by caption, so that no caption is on both sides; every other row trains. Frozen features of "
+        "EfficientNet-lite0 (pictures on white squares) and MiniLM; `linear_cca` solves the heads in one pass. "
+        "Candidates of a fold are its distinct pictures or captions, ties count against the model; no other query is "
+        "looked at. Each fold chooses ridge and power (six choices) by three folds within its own training rows "
+        "(recall@1 + recall@10, both directions), and is solved again on all of them. That canonical correlation "
+        "serves better than trained heads here was known from earlier looks at all rows; the range of the choices "
+        "comes from folds within the training rows of fold 0. Beside it `contrastive` heads, trained by gradients on "
+        "the same features with settings that had been chosen on all rows. Intervals by a bootstrap of captions over "
+        "the queries of all folds; candidates stay.",
         unit="recall@1 of a fold",
         larger_is_better=True,
     )
-    pools = {("caption", "picture"): Pool(), ("picture", "caption"): Pool()}
+    directions = [("caption", "picture"), ("picture", "caption")]
+    models = {"solved": {one: Pool() for one in directions}, "contrastive": {one: Pool() for one in directions}}
     chosen: list[str] = []
     sizes = []
     with scratch() as place:
         studies = {name: Study(choice, opened, place / name, progress) for name, choice in CANDIDATES.items()}
+        learned = Study(LEARNED, opened, place / "learned", progress)
         for number, (others, fold) in enumerate(folds(len(opened), FOLDS, 0, groups=captions)):
-            inner, held = folds(len(others), 3, number, groups=[captions[row] for row in others])[0]
+            inner = folds(len(others), 3, number, groups=[captions[row] for row in others])
             within = {}
             for name, study in studies.items():
-                vectors = study.embed(study.train(others[inner]), others[held])
-                part = {key: value[others[held]] for key, value in items.items()}
-                tables = [ranked(vectors, part, *direction)[0].first for direction in pools]
-                within[name] = float(np.mean([[(one <= 1).mean(), (one <= 10).mean()] for one in tables]))
+                found = [
+                    first_ranks(study.embed(study.train(others[own]), others[held]), items, others[held], directions)
+                    for own, held in inner
+                ]
+                pooled = [np.concatenate(ranks) for ranks in zip(*found, strict=True)]
+                within[name] = float(np.mean([(one <= 1).mean() + (one <= 10).mean() for one in pooled]))
             best = max(within, key=lambda name: within[name])
             chosen.append(best)
-            vectors = studies[best].embed(studies[best].train(others), fold)
-            add(pools, vectors, items, fold)
+            for model, study in (("solved", studies[best]), ("contrastive", learned)):
+                add(models[model], study.embed(study.train(others), fold), items, fold)
             sizes.append(f"{len(others)} train, {len(fold)} test")
             progress.say(f"fold {number}: {best}; {within}")
     record.facts["rows of each fold"] = sizes
     record.facts["chosen in each fold"] = chosen
-    for (by, wanted), pool in pools.items():
-        record.values[f"{by} -> {wanted}"] = pool.recall(1)
-        record.facts[f"{by} -> {wanted}"] = pool.scores()
+    for model, pools in models.items():
+        for (by, wanted), pool in pools.items():
+            record.values[f"{model}, {by} -> {wanted}"] = pool.recall(1)
+            record.facts[f"{model}, {by} -> {wanted}"] = pool.scores()
+    both = {model: Pool.of(pools.values()) for model, pools in models.items()}
+    record.facts["both directions"] = {model: pool.scores() for model, pool in both.items()}
+    record.facts["solved less contrastive, both directions"] = {
+        f"recall@{k}": difference(both["solved"], both["contrastive"], k) for k in (1, 10)
+    }
+    for (by, wanted), pool in models["solved"].items():
         record.facts[f"candidates, {by} -> {wanted}"] = pool.candidates
     return record
 
@@ -294,7 +350,7 @@ def classes(folder: Path) -> Record:
     for held in HELD_OUT:
         test = np.flatnonzero(np.isin(kinds, held))
         with scratch() as place:
-            model = Study(CANDIDATES["contrastive"], opened, place, progress).train(
+            model = Study(TWO | {"objectives": [CONTRASTIVE]}, opened, place, progress).train(
                 np.flatnonzero(~np.isin(kinds, held))
             )
         zero = ZeroShot(model, list(held), input="picture", templates=TEMPLATES)
