@@ -254,6 +254,8 @@ def ensemble(
     members = [model if isinstance(model, Model) else Model.load(model) for model in models]
     if len(members) < 2:
         raise RecipeError("models", f"an ensemble is made of two models or more, not {len(members)}")
+    if not members[0].preparation.tasks:
+        raise RecipeError("outputs", "model 0 predicts nothing, and an ensemble combines what its members predict")
     for place, member in enumerate(members[1:], start=1):
         _check_member(members[0], member, place)
     made = Ensemble(members, _combiner(method, members))
