@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+#: The exit status of a command that Ctrl-C stopped.
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run a command. Errors that Polymodal raises on purpose are printed without a traceback; exit status 2."""
     from polymodal.cli.commands import app
-    from polymodal.cli.output import fail, plain_warnings
+    from polymodal.cli.output import fail, note, plain_warnings
     from polymodal.errors import PolymodalError
 
     plain_warnings()
@@ -17,3 +20,7 @@ def main() -> None:
     except PolymodalError as error:
         fail(error, as_json="--json" in sys.argv)
         sys.exit(2)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:
+            note("interrupted; a training that had begun goes on with --resume, from its last checkpoint")
+        raise
