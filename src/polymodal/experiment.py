@@ -33,9 +33,10 @@ from polymodal.training.machine import keep_freed_memory
 from polymodal.training.optimiser import freeze_parts
 from polymodal.training.pseudo_labels import told as told_of_labels
 from polymodal.training.pseudo_labels import train_in_rounds
+from polymodal.training.run_state import Split
 from polymodal.training.start import Start
 from polymodal.training.teacher import saved_teacher
-from polymodal.training.trainer import Split, Trainer
+from polymodal.training.trainer import Trainer
 
 #: By the identity of prepared items, what settled them, and whether there are changed copies: the items (held, so that
 #: their identity stays theirs) and their features.

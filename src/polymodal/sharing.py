@@ -20,7 +20,7 @@ from polymodal.progress import Progress
 from polymodal.recipe.recipe import Recipe
 from polymodal.splits import groups_of
 from polymodal.training.inference import PREDICTION_BATCH, decide
-from polymodal.training.trainer import Split
+from polymodal.training.run_state import Split
 
 FILE = "sharing.json"
 

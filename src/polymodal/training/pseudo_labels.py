@@ -36,7 +36,8 @@ from polymodal.training.calibration import (
     threshold,
 )
 from polymodal.training.inference import PREDICTION_BATCH, decide
-from polymodal.training.trainer import Split, Trainer
+from polymodal.training.run_state import Split
+from polymodal.training.trainer import Trainer
 from polymodal.training.validation import Validation, validate
 
 PATH = "training.pseudo_labels.rounds"

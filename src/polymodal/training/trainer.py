@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor
 
 from polymodal.data.sampler import BatchSampler
-from polymodal.errors import ArtefactError, RecipeError, TrainingError
+from polymodal.errors import RecipeError, TrainingError
 from polymodal.network import Encoded, InputTokens, Network
 from polymodal.objectives.base import Step
-from polymodal.preparation import Preparation, PreparedTable
+from polymodal.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import TrainingOptions
 from polymodal.tokens import Batch
-from polymodal.training.averaging import BestEpochs, changing_state, restore_state
+from polymodal.training.averaging import BestEpochs, restore_state
 from polymodal.training.blending import Blending, view_losses
-from polymodal.training.checkpoint import (
-    optimiser_tensors,
-    read_checkpoint,
-    restore_optimiser,
-    write_checkpoint,
-)
 from polymodal.training.distillation import Lessons
 from polymodal.training.inference import Decisions, decide, grouping
 from polymodal.training.input_balance import evidence, hold_back
@@ -46,29 +38,8 @@ from polymodal.training.optimiser import (
     shared_parameters,
 )
 from polymodal.training.pretext import Pretext, objective_losses, pretext_score
-from polymodal.training.start import identity_of
+from polymodal.training.run_state import History, Split, restore_run, run_identity, save_run
 from polymodal.training.validation import Validation, validate
-
-
-@dataclass(frozen=True)
-class Split:
-    """Some rows of a prepared table."""
-
-    prepared: PreparedTable
-    rows: np.ndarray
-
-
-@dataclass
-class History:
-    """What a run leaves behind: one entry per epoch, notices of the monitor, and how long it trained."""
-
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    steps: int = 0
-    rows: int = 0
-    averaged: list[int] = field(default_factory=list)
-
 
 #: Rows of a group that stand in one batch, where a task wants some to.
 TOGETHER = 4
@@ -137,11 +108,11 @@ class Trainer:
         self.history = History()
         self.monitor = Monitor(network, {name: task.chance() for name, task in preparation.tasks.items()})
         self.checkpoint = folder / "checkpoint.safetensors" if folder else None
-        resuming = bool(resume and self.checkpoint and self.checkpoint.is_file())
-        self.identity = _identity(recipe, train)
+        resuming = resume and self.checkpoint is not None and self.checkpoint.is_file()
+        self.identity = run_identity(recipe, train)
         self.epoch_loss: dict[str, float] = {}
-        if resuming:
-            self._restore()
+        if resuming and self.checkpoint is not None:
+            restore_run(self, self.checkpoint)
         else:
             self.machine = choose(options, network, self._trial_step, memory)
         self.log = Log(folder, tensorboard=options.tensorboard, keep=self.history.steps if resuming else None)
@@ -180,6 +151,10 @@ class Trainer:
         self.history.seconds += time.perf_counter() - start
         self._end_epoch()
         self._save()
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            save_run(self, self.checkpoint)
 
     def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, Encoded]:
         """The losses of a batch, and its inputs, each encoded once for all outputs and objectives. Without outputs an
@@ -346,51 +321,6 @@ class Trainer:
             total.backward()  # type: ignore[no-untyped-call]
         network.zero_grad()
 
-    def _save(self) -> None:
-        if self.checkpoint is None:
-            return
-        tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
-        tensors |= {f"network.{name}": tensor for name, tensor in changing_state(self.network).items()}
-        tensors |= {f"loss.{name}": tensor for name, tensor in self.loss.state_dict().items()}
-        tensors |= optimiser_tensors(self.optimiser)
-        for rank, weights in enumerate(self.best.weights):
-            tensors |= {f"best.{rank}.{name}": tensor for name, tensor in weights.items()}
-        facts = {
-            "identity": self.identity,
-            "epoch": self.epoch,
-            "place": self.place,
-            "waited": self.waited,
-            "epoch_loss": self.epoch_loss,
-            "scores": self.best.scores,
-            "epochs": self.best.epochs,
-            "history": vars(self.history),
-            "notices": self.monitor.notices,
-            "silent": self.monitor.silent,
-            "machine": vars(self.machine),
-        }
-        write_checkpoint(self.checkpoint, tensors, facts)
-
-    def _restore(self) -> None:
-        assert self.checkpoint is not None
-        tensors, facts = read_checkpoint(self.checkpoint)
-        if facts["identity"] != self.identity:
-            raise ArtefactError(
-                f"{self.checkpoint} is of another recipe or other training rows: give those of the killed run, "
-                "or start anew with overwrite"
-            )
-        restore_state(self.network, _under("network.", tensors))
-        self.loss.load_state_dict(_under("loss.", tensors))
-        restore_optimiser(self.optimiser, tensors)
-        self.epoch, self.place, self.waited = facts["epoch"], facts["place"], facts["waited"]
-        self.epoch_loss = facts["epoch_loss"]
-        self.best.scores, self.best.epochs = facts["scores"], facts["epochs"]
-        self.best.weights = [_under(f"best.{rank}.", tensors) for rank in range(len(self.best.scores))]
-        self.history = History(**facts["history"])
-        self.monitor.notices, self.monitor.silent = facts["notices"], facts["silent"]
-        self.machine = Machine(**facts["machine"])
-        self.schedule = make_schedule(self.optimiser, self.planned, self.options.warmup, done=self.history.steps)
-        torch.set_rng_state(tensors["random"])
-
 
 def _blending(network: Network, options: TrainingOptions) -> Blending | None:
     """The weights of the views of each output, where the recipe blends their gradients.
@@ -409,10 +339,6 @@ def _blending(network: Network, options: TrainingOptions) -> Blending | None:
     return Blending(network.outputs, views)
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
 def _together(preparation: Preparation, train: Split) -> np.ndarray | None:
     """The group of each training row, as the first task says that wants rows of a group in one batch."""
     for name, task in preparation.tasks.items():
@@ -421,20 +347,3 @@ def _together(preparation: Preparation, train: Split) -> np.ndarray | None:
         if found is not None:
             return found
     return None
-
-
-def _identity(recipe: Recipe, train: Split) -> str:
-    """What a checkpoint belongs to: a recipe, training rows, and their targets."""
-    digest = xxhash.xxh3_128((recipe.to_yaml() + identity_of(recipe)).encode())
-    digest.update(np.ascontiguousarray(train.rows).tobytes())
-    for value, present in train.prepared.targets.values():
-        digest.update(_content(value[train.rows]))
-        digest.update(np.ascontiguousarray(present[train.rows]).tobytes())
-    for prompts in train.prepared.prompts.values():
-        digest.update(_content(prompts[train.rows]))
-    return digest.hexdigest()
-
-
-def _content(value: np.ndarray) -> bytes:
-    """The bytes of targets, or of the texts that a text output's targets and prompts are."""
-    return repr(value.tolist()).encode() if value.dtype == object else np.ascontiguousarray(value).tobytes()
