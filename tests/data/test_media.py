@@ -18,6 +18,7 @@ from polymodal.data.media.formats import FORMATS as ALLOWED
 from polymodal.data.media.formats import check_format, format_of
 from polymodal.data.media.image import FORMATS, ImageRequest, decode, decode_image, image_size, layout
 from polymodal.data.media.source import MediaError, read_bytes
+from polymodal.pretrained.image_geometry import Geometry
 from polymodal.recipe.data import LimitOptions
 
 LIMITS = LimitOptions()
@@ -225,6 +226,21 @@ def test_transparency_lies_on_white() -> None:
     assert np.asarray(decode_image(clear, LIMITS)).min() == 255
     half = encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 128)))
     assert np.asarray(decode_image(half, LIMITS))[0, 0].tolist() == [127, 127, 127]
+
+
+@pytest.mark.parametrize(
+    ("colour", "beside"), [((200, 0, 0, 128), 255), ((200, 0, 0, 255), 0), ((200, 0, 0), 0), ((0, 0, 0, 0), 255)]
+)
+def test_bars_beside_what_was_cut_out_are_white(colour: tuple[int, ...], beside: int) -> None:
+    """As what shows through it; beside a picture that covers all of its own, in RGBA or not, they are black."""
+    source = io.BytesIO()
+    Image.new("RGBA" if len(colour) == 4 else "RGB", (64, 32), colour).save(source, "PNG")
+    for geometry in (None, Geometry(64, 64, resample=2, padded=True)):
+        request = ImageRequest(64, "pad", geometry)
+        pixels = decode(source.getvalue(), request, LimitOptions())["pixels"]
+        assert (pixels[:16] == beside).all()
+        assert (pixels[48:] == beside).all()
+        assert (pixels[18:46] == pixels[32, 32]).all()
 
 
 def test_palette_grey_and_one_bit() -> None:

@@ -24,7 +24,7 @@ from polymodal.modalities import augment, picture_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality, looks_like, recognised
 from polymodal.pretrained.card import Card
-from polymodal.pretrained.image_geometry import Geometry
+from polymodal.pretrained.image_geometry import Geometry, ground
 from polymodal.pretrained.source import read_card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.options import Sized, sized
@@ -58,8 +58,8 @@ class Image(MediaModality):
         max_pixels: int = sized(64, 128, 224, ge=32, le=1_024)
         """Upper bound of the side that is chosen while `pixels` is silent."""
         fit: Literal["crop", "pad", "stretch"] = "crop"
-        """How an oblong image becomes a square: cut off the ends, add black bars, or distort. Silent with a checkpoint:
-        as its own processor does."""
+        """How an oblong image becomes a square: cut off the ends, add bars (black, beside pictures with transparency
+        white as what shows through them), or distort. Silent with a checkpoint: as its own processor does."""
         shift: float = Field(default=0.06, ge=0, le=0.5)
         """In training: move images by up to this share of their side. 0: never, as where there is a checkpoint and
         this is silent."""
@@ -119,7 +119,8 @@ class Image(MediaModality):
         if not isinstance(cell, Pillow.Image | np.ndarray):
             return None
         image = decode_image(cell, limits)
-        return b"%d x %d " % image.size + image.tobytes(), {"pixels": self.request().apply(image)}
+        what = f"{image.width} x {image.height}, {ground(image)} "
+        return what.encode() + image.tobytes(), {"pixels": self.request().apply(image)}
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         return {"pixels": torch.from_numpy(items["pixels"]).permute(0, 3, 1, 2)}

@@ -102,6 +102,15 @@ _HARMLESS = {
 _WHOLE = 2**25
 
 
+#: Set in `Image.info` where the picture was cut out, and transparency was laid on white.
+CUT_OUT = "cut out"
+
+
+def ground(image: Image.Image) -> str:
+    """What belongs beside a picture: white where it was cut out and laid on white, else black."""
+    return "white" if image.info.get(CUT_OUT) is True else "black"
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How pictures are prepared for one checkpoint. All fields are JSON-ready; `Geometry(**values)` reads them back.
@@ -112,7 +121,7 @@ class Geometry:
     shortest: the shorter side that pictures are brought to, before the crop, where they keep their shape. Neither
         this nor `stretched`: pictures are not resized. What lies outside `height` and `width` is cut off, equally on
         both sides; what is missing is black.
-    padded: instead of both, the longer side is brought to the prepared one, and the rest is black
+    padded: instead of both, the longer side is brought to the prepared one, and the rest is the picture's `ground`
     rescale, mean, std: numbers are `(pixel * rescale - mean) / std`, with one mean and std for each of three channels
     """
 
@@ -208,7 +217,7 @@ class Geometry:
     def _padded(self, image: Image.Image) -> np.ndarray:
         scale = min(self.width / image.width, self.height / image.height)
         inside = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        canvas = Image.new("RGB", (self.width, self.height))
+        canvas = Image.new("RGB", (self.width, self.height), ground(image))
         small = image.resize(inside, Image.Resampling(self.resample))
         canvas.paste(small, ((self.width - inside[0]) // 2, (self.height - inside[1]) // 2))
         return np.array(canvas)

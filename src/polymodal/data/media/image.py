@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from polymodal.data.media.source import MediaError
-from polymodal.pretrained.image_geometry import Geometry
+from polymodal.pretrained.image_geometry import CUT_OUT, Geometry, ground
 from polymodal.recipe.data import LimitOptions
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-VERSION = "rgb8, bilinear, 1"
+VERSION = "rgb8, bilinear, 2"
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,14 @@ def decode_image(
 
 
 def square(image: Image.Image, side: int, fit: str) -> np.ndarray:
-    """An RGB image as pixels `[side, side, 3]` uint8, resized with an antialiasing bilinear filter."""
+    """An RGB image as pixels `[side, side, 3]` uint8, resized with an antialiasing bilinear filter; bars beside it are
+    its `ground`."""
     width, height = image.size
     bilinear = Image.Resampling.BILINEAR
     if fit == "pad":
         scale = side / max(width, height)
         small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), bilinear, reducing_gap=2.0)
-        canvas = Image.new("RGB", (side, side))
+        canvas = Image.new("RGB", (side, side), ground(image))
         canvas.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
         return np.array(canvas)
     box = (0.0, 0.0, float(width), float(height))
@@ -182,5 +183,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         paper = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(paper, layer).convert("RGB")
+        laid = Image.alpha_composite(paper, layer).convert("RGB")
+        laid.info[CUT_OUT] = bool(np.asarray(layer)[:, :, 3].min() < 255)
+        return laid
     return image.convert("RGB")
