@@ -88,7 +88,7 @@ def curate(
 
     data: the table, as for `Model.predict`; targets are not read
     against: a second table, as test rows are to training rows; what stands in both is named as a leak
-    find: what to look for; None: duplicates, and mismatches where the model has aligned inputs
+    find: what to look for; None: duplicates, and mismatches where the model has aligned some of `inputs`
     inputs: whose duplicates to look for; None: of all
     threshold: cosine similarity of near-duplicates; None chooses it from the data
     rate: share of right pairs among the listed mismatches that is accepted
@@ -99,14 +99,14 @@ def curate(
         DataError: a column is not there, too few rows have both inputs of a pair, or (strict) a cell cannot be used.
     """
     alignment = model.alignment
-    if find is None:
-        find = ["duplicates"] if alignment is None else ["duplicates", "mismatches"]
     names = list(inputs) if inputs is not None else list(model.recipe.inputs)
     for name in names:
         if name not in model.recipe.inputs:
             raise RecipeError("inputs", f"there is no input {name!r}; {nearest(name, model.recipe.inputs)}")
-    pairs: list[tuple[str, str]] = []
-    if "mismatches" in find:
+    pairs = [] if alignment is None else [pair for pair in alignment.pairs if set(pair) <= set(names)]
+    if find is None:
+        find = ["duplicates", "mismatches"] if pairs else ["duplicates"]
+    elif "mismatches" in find:
         if alignment is None:
             raise RecipeError(
                 "objectives",
@@ -114,6 +114,8 @@ def curate(
                 "train one with `polymodal pretrain --objective contrastive`",
             )
         pairs = alignment.pairs
+    else:
+        pairs = []
     wanted = names if "duplicates" in find else []
     used = list(dict.fromkeys([*wanted, *(name for pair in pairs for name in pair)]))
     sources = [("data", data), *([("against", against)] if against is not None else [])]
@@ -157,7 +159,7 @@ def _rows(
     with scratch() as folder:
         tables, prepared = [], []
         for name, data in sources:
-            table = model.open(data, root)
+            table = model.open_columns(data, root, preparation.input_columns)
             with bar.task(f"prepare {table.name}", len(table)) as advance:
                 prepared.append(
                     preparation.prepare(table, faults, folder=folder / name, cache=media_folder(), advance=advance)

@@ -99,7 +99,10 @@ def mismatched(
     ]
     rows = np.flatnonzero((items[0] >= 0) & (items[1] >= 0))
     if len(rows) < FEWEST:
-        raise DataError(f"{len(rows)} rows have both inputs; {FEWEST} are the fewest that show what pairs are like")
+        raise DataError(
+            f"{len(rows)} rows have both inputs, and {FEWEST} are the fewest that show what pairs are like; look for "
+            "duplicates alone (find)"
+        )
     one = _Side(first, second, relevance(items[0][rows], items[1][rows]), rows, items[0])
     other = _Side(second, first, relevance(items[1][rows], items[0][rows]), rows, items[1])
     similarity = (first[rows] * second[rows]).sum(1)
