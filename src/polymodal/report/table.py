@@ -12,8 +12,8 @@ from polymodal.model import Model
 from polymodal.report.facts import ScoreRow, rows_of, score_rows, scored, shown_part
 from polymodal.report.wording import count, cut, interval, part_name, score
 
-#: Metrics of each output, and inputs shown alone: the best ones.
-MOST_METRICS, MOST_ALONE = 4, 6
+#: Metrics of each output, and inputs shown alone: the best ones. Of more than `MANY` outputs only the leading one.
+MOST_METRICS, MOST_ALONE, MANY = 4, 6, 8
 
 
 def score_table(model: Model) -> Table:
@@ -24,6 +24,7 @@ def score_table(model: Model) -> Table:
     part = shown_part(model)
     names = scored(model, part)
     several = len(names) > 1 or not model.recipe.outputs
+    most = MOST_METRICS if len(names) <= MANY else 1
     title = f"Scores on {count(rows_of(model, part), part_name(part) + ' row')}" if part else "No scores"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     if several:
@@ -32,7 +33,7 @@ def score_table(model: Model) -> Table:
     for heading in ("score", "interval", "constant" if model.recipe.outputs else "chance"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in names:
-        for place, row in enumerate(score_rows(model, part, name)[:MOST_METRICS]):
+        for place, row in enumerate(score_rows(model, part, name)[:most]):
             lead = place == 0
             cells = [
                 Text(row.name + ("" if row.greater_is_better else " (less is better)")),
@@ -49,7 +50,8 @@ def score_table(model: Model) -> Table:
                 cells = [Text(f"  {cut(data_set, 30)}"), Text(score(one["value"]))]
                 cells += [Text(interval(one["low"], one["high"])), Text(score(one["majority"]))]
                 table.add_row(*([Text("")] if several else []), *cells, style="dim")
-        table.add_section()
+        if most > 1:
+            table.add_section()
     return table
 
 
