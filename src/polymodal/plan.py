@@ -57,7 +57,9 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         if not any(target in spec.columns for spec in outputs.values()):
             outputs[target] = OutputSpec(columns=[target])
     if not outputs and not recipe.objectives and not pretraining:
-        raise RecipeError("outputs", "say what to predict: a target column, or outputs in the recipe")
+        raise RecipeError(
+            "outputs", "say what to predict (a target column, or outputs), or what to learn without it (objectives)"
+        )
     roles: list[Role] = []
     for name, spec in outputs.items():
         spec = spec if start is None else start.output(name, spec)
