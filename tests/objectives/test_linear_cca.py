@@ -120,6 +120,15 @@ def test_what_shifts_all_rows_alike_gains_nothing() -> None:
     torch.testing.assert_close(after.loss, before.loss)
 
 
+def test_moments_and_heads_are_fp32_where_training_is_not() -> None:
+    torch.manual_seed(0)
+    rows = correlated(100)
+    exact = taught(linear_cca(3, size=2), rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = taught(linear_cca(3, size=2), rows)
+        torch.testing.assert_close(found.heads[0](rows["a"]), exact.heads[0](rows["a"]))
+
+
 def test_encoders_learn_from_solved_heads() -> None:
     torch.manual_seed(0)
     rows = correlated(50)

@@ -93,8 +93,9 @@ class LinearCca(Alignment):
             self._fresh.append((self._moments(self.own, place), found, found))
 
     def after_step(self, network: Any) -> None:
-        for moments, one, other in self._fresh:
-            moments.add(one, other, self.options.momentum)
+        with torch.autocast("cpu", enabled=False):
+            for moments, one, other in self._fresh:
+                moments.add(one, other, self.options.momentum)
         self._fresh = []
         self.steps += 1
         if int(self.steps).bit_count() == 1:
@@ -108,22 +109,23 @@ class LinearCca(Alignment):
     @torch.no_grad()
     def solve(self) -> None:
         """Put the heads where the moments so far say."""
-        own = [self._moments(self.own, place) for place in range(len(self.inputs))]
-        roots = [_root(one.covariance(), self.options.ridge) for one in own]
-        starts = torch.tensor([0, *(root.shape[1] for root in roots)]).cumsum(0).tolist()
-        joint = torch.zeros(starts[-1], starts[-1], dtype=torch.float64)
-        for place, (one, other) in enumerate(self.pairs):
-            first, second = self.inputs.index(one), self.inputs.index(other)
-            block = roots[first].T @ self._moments(self.across, place).covariance() @ roots[second]
-            joint[starts[first] : starts[first + 1], starts[second] : starts[second + 1]] = block
-            joint[starts[second] : starts[second + 1], starts[first] : starts[first + 1]] = block.T
-        correlations, vectors = torch.linalg.eigh(joint)
-        most = min(self.options.size, int((correlations > LEAST).sum()))
-        correlations, vectors = correlations.flip(0)[:most], vectors.flip(1)[:, :most]
-        weighted = vectors * correlations**self.options.power
-        for place, (root, moments) in enumerate(zip(roots, own, strict=True)):
-            self._centred(place).put(moments.one, root @ weighted[starts[place] : starts[place + 1]])
-        self.solved.copy_(self.steps)
+        with torch.autocast("cpu", enabled=False):
+            own = [self._moments(self.own, place) for place in range(len(self.inputs))]
+            roots = [_root(one.covariance(), self.options.ridge) for one in own]
+            starts = torch.tensor([0, *(root.shape[1] for root in roots)]).cumsum(0).tolist()
+            joint = torch.zeros(starts[-1], starts[-1], dtype=torch.float64)
+            for place, (one, other) in enumerate(self.pairs):
+                first, second = self.inputs.index(one), self.inputs.index(other)
+                block = roots[first].T @ self._moments(self.across, place).covariance() @ roots[second]
+                joint[starts[first] : starts[first + 1], starts[second] : starts[second + 1]] = block
+                joint[starts[second] : starts[second + 1], starts[first] : starts[first + 1]] = block.T
+            correlations, vectors = torch.linalg.eigh(joint)
+            most = min(self.options.size, int((correlations > LEAST).sum()))
+            correlations, vectors = correlations.flip(0)[:most], vectors.flip(1)[:, :most]
+            weighted = vectors * correlations**self.options.power
+            for place, (root, moments) in enumerate(zip(roots, own, strict=True)):
+                self._centred(place).put(moments.one, root @ weighted[starts[place] : starts[place + 1]])
+            self.solved.copy_(self.steps)
 
     def _centred(self, place: int) -> Centred:
         found = self.heads[place]
@@ -148,7 +150,8 @@ class Centred(nn.Module):
         self.register_buffer("map", torch.zeros(width, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x.float() - self.mean) @ self.map
+        with torch.autocast("cpu", enabled=False):
+            return (x.float() - self.mean) @ self.map
 
     def put(self, mean: Tensor, found: Tensor) -> None:
         """`found [width, k]`, k at most `size`: the other numbers are zero."""
