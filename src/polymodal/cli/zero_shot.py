@@ -15,7 +15,7 @@ def zero_shot(
     model_dir: Annotated[Path, typer.Argument(help="A model directory with aligned texts, as `pretrain` leaves it.")],
     data: Annotated[str, typer.Argument(help='A table, or a row as JSON: \'{"image": "a.png"}\'.')],
     classes: Annotated[
-        str | None, typer.Option("--classes", "-c", help='Names with commas between: "cat,dog".')
+        list[str] | None, typer.Option("--classes", "-c", help='Names with commas between: "cat,dog"; or repeat.')
     ] = None,
     classes_file: Annotated[
         Path | None,
@@ -39,11 +39,11 @@ def zero_shot(
     """Name each row by the class whose text is nearest, without any label."""
     from polymodal.zero_shot import ZeroShot
 
-    if (classes is None) == (classes_file is None):
+    if (not classes) == (classes_file is None):
         raise typer.BadParameter("give --classes or --classes-file", param_hint="--classes")
     if out is not None and out.suffix != ".jsonl":
         raise typer.BadParameter(f"names are written as .jsonl, not as {out.suffix!r}", param_hint="--out")
-    named = read_classes(classes_file) if classes_file else [one.strip() for one in (classes or "").split(",")]
+    named = read_classes(classes_file) if classes_file else [one.strip() for one in ",".join(classes or []).split(",")]
     classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template)
     inline = data.lstrip().startswith(("{", "["))
     table = classifier.open(data, root or (Path.cwd() if inline else None), target)
