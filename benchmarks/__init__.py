@@ -52,4 +52,5 @@ STUDIES = (
     "pretraining_pays_vowels",
     "pretraining_pays_vowels_lstm",
     "pretraining_pays_vqa",
+    "pretraining_pays_vqa_images",
 )
