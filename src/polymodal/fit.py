@@ -14,7 +14,7 @@ import torch
 from polymodal import __version__
 from polymodal.data.joined import Joined, open_data
 from polymodal.data.table import Table
-from polymodal.errors import DataError, PolymodalError, RecipeError
+from polymodal.errors import ArtefactError, DataError, PolymodalError, RecipeError
 from polymodal.experiment import (
     Experiment,
     fingerprints,
@@ -122,8 +122,24 @@ def _run(
 ) -> Model:
     folder = _run_folder(out, resume=resume, overwrite=overwrite)
     if resume and folder and (folder / "manifest.json").is_file() and not (folder / "checkpoint.safetensors").is_file():
-        return Model.load(folder)  # the run is complete
+        return _complete(folder, plan.recipe)
     return run_plan(plan, parts, folder=folder, resume=resume, progress=Progress(progress))
+
+
+def _complete(folder: Path, recipe: Recipe) -> Model:
+    """The model of a run that is complete.
+
+    Raises:
+        ArtefactError: it is of another recipe than the one that shall be resumed.
+    """
+    model = Model.load(folder)
+    chosen = {key: getattr(model.recipe.training, key) for key in ("precision", "threads")}  # by measurement
+    training = recipe.training.model_copy(update=chosen)
+    if model.recipe.to_yaml() != recipe.model_copy(update={"training": training}).to_yaml():
+        raise ArtefactError(
+            f"{folder} holds a complete run of another recipe: overwrite it, or choose another directory"
+        )
+    return model
 
 
 def plan_fit(

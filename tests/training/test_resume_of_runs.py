@@ -67,3 +67,10 @@ def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path, monkeypatc
     steps = [line["step"] for line in map(json.loads, logs[0].splitlines()) if line["event"] == "step"]
     assert steps == sorted(set(steps))
     assert not (tmp_path / "killed" / "checkpoint.safetensors").exists()
+
+
+def test_a_complete_run_of_another_recipe_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    data = synthetic.exclusive_or(200, 0)
+    fit(data, "target", settings=SETTINGS, out=tmp_path / "run")
+    with pytest.raises(ArtefactError, match="another recipe"):
+        fit(data, "target", settings=[*SETTINGS, "training.clip=0.5"], out=tmp_path / "run", resume=True)

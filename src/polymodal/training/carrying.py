@@ -80,7 +80,7 @@ def _carry_objectives(start: Start, network: Network, recipe: Recipe, weights: d
             own = dict(objective.named_parameters())
             held = {name: one for name, one in _under(weights, f"objectives.{other}.").items() if name in own}
             alike = theirs == options and _reads(start.recipe, theirs) == _reads(recipe, options)
-            if alike and own.keys() == held.keys() and _same_shapes(own, held):
+            if alike and own and own.keys() == held.keys() and _same_shapes(own, held):
                 objective.load_state_dict(held, strict=False)
                 found.append(f"objectives.{place}")
                 del free[other]
