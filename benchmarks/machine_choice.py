@@ -93,5 +93,5 @@ def _speed(trainer: Trainer, steps: int) -> float:
     with trainer.machine.active():
         start = time.perf_counter()
         for rows in batches:
-            trainer._step(trainer.preparation.batch(trainer.train.prepared, rows, augment=True))
+            trainer._step(rows)
         return steps / (time.perf_counter() - start)

@@ -223,7 +223,7 @@ def test_several_columns_make_one_input_where_their_lists_are_equally_long(tmp_p
     shorter = columns | {"y": [cells[:-1] for cells in columns["y"]]}
     plan, _ = plan_fit(shorter | target, "label")
     assert [spec.columns for spec in plan.recipe.inputs.values()] == [["x"], ["y"]]
-    with pytest.raises(DataError, match="row 0, column 'x': channels differ in length"):
+    with pytest.raises(DataError, match="row 0, column 'x', table: channels differ in length"):
         prepared(shorter, tmp_path)
     holes = columns | {"y": [None if at in (2, 4) else cells for at, cells in enumerate(columns["y"])]}
     holes["x"] = [None if at == 4 else cells for at, cells in enumerate(columns["x"])]
