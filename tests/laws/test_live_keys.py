@@ -79,7 +79,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "training.input_balance.epochs": {"fusion": "hybrid", "training": {"input_balance": {"method": "blend"}}},
     "task_tokens": TWO,
     "training.patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
-    "training.average": {"seed": 1, "training": {"epochs": 6, "learning_rate": 0.02}},
+    "training.average": {"seed": 3, "training": {"epochs": 9, "learning_rate": 0.01}},
     **{f"training.pseudo_labels.{key}": SOME_LABELS for key in ("confidence", "per_class", "weight")},
     "training.pseudo_labels.rounds": {"outputs": SOME_LABELS["outputs"], "training": {"pseudo_labels": SURE}},
     "outputs.y_classify.weight": TWO,
