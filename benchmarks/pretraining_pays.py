@@ -152,7 +152,8 @@ def vqa_images(folder: Path) -> Setting:
         carried={"inputs.image.encoder": {"rate": 0.1}},
         method="386 of 38,575 training questions have answers; pretraining reads the 4,000 training images without "
         "questions for 30 epochs; then the carried encoder learns at a tenth of the rate. Objective, epochs "
-        "and rate were chosen by two other subsets of labels, scored on these same test rows. From scratch it learns at the whole rate. 9,673 official test questions about other images. ",
+        "and rate were chosen by two other subsets of labels, scored on these same test rows. From "
+        "scratch it learns at the whole rate. 9,673 official test questions about other images. ",
     )
 
 
