@@ -34,9 +34,10 @@ class GradNorm(Balancer):
     Adaptive Loss Balancing in Deep Multitask Networks", 2018).
 
         G_i = w_i |d L_i / d W| ;  r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0))
-        w_i <- w_i - step * sign(G_i - mean_j G_j r_i^alpha) |d L_i / d W|, then scaled so that sum_i w_i = n
+        w_i <- w_i - step * sign(G_i - mean_j G_j r_i^alpha) |d L_i / d W| / mean_j |d L_j / d W|
 
-    W are the last shared parameters, L_i(0) is the first loss seen. A loss that no row of a batch has leaves its weight
+    then scaled so that sum_i w_i = n. The division makes the step independent of the scale of the losses; the paper
+    leaves that to the learning rate of its weights. W are the last shared parameters, L_i(0) is the first loss seen. A loss that no row of a batch has leaves its weight
     as it is.
     """
 
