@@ -37,8 +37,8 @@ class GradNorm(Balancer):
         w_i <- w_i - step * sign(G_i - mean_j G_j r_i^alpha) |d L_i / d W| / mean_j |d L_j / d W|
 
     then scaled so that sum_i w_i = n. The division makes the step independent of the scale of the losses; the paper
-    leaves that to the learning rate of its weights. W are the last shared parameters, L_i(0) is the first loss seen. A loss that no row of a batch has leaves its weight
-    as it is.
+    leaves that to the learning rate of its weights. W are the last shared parameters, L_i(0) is the first loss seen. A
+    loss that no row of a batch has leaves its weight as it is.
     """
 
     weights: Tensor
