@@ -13,8 +13,8 @@ from benchmarks import hand_loop
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.vqa import Vqa, in_memory, prepared_vqa
-from polymodal.training.inference import PREDICTION_BATCH
-from polymodal.training.machine import Machine
+from polymodal.inference.inference import PREDICTION_BATCH
+from polymodal.runtime.compute import Machine
 
 
 def run(smallest: bool) -> Record:

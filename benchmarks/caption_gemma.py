@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.stamps import fetch, table
-from polymodal.fit import fit
-from polymodal.folders import cache_folder
+from polymodal.core.paths import cache_folder
+from polymodal.workflows.fit import fit
 
 EPOCHS, ASKED, TESTED = 2, 16, 100
 #: In a new process: no cache to find a checkpoint in, no network.
@@ -27,7 +27,7 @@ import json, socket, sys
 def refused(*arguments, **named):
     raise AssertionError("the network was asked for")
 socket.create_connection = socket.getaddrinfo = refused
-from polymodal.model import Model
+from polymodal.model.model import Model
 print(json.dumps(Model.load(sys.argv[1]).predict({"image": json.loads(sys.argv[2])}, root=sys.argv[3])))
 """
 

@@ -23,21 +23,21 @@ import numpy as np
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.scenes import Part, compose, fetch_photos
 from benchmarks.stamps import fetch
-from polymodal.data.synthetic import Columns
-from polymodal.data.synthetic_scenes import facts
+from polymodal.core.paths import media_folder, scratch
+from polymodal.core.progress import Progress
+from polymodal.datasets.planted import Columns
+from polymodal.datasets.scenes import facts
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.evaluation.paired import compare
-from polymodal.experiment import feature_splits, prepare_experiment, train_model
-from polymodal.features import FeatureItems, pooled
-from polymodal.fit import RecipeLike, plan_fit
-from polymodal.folders import media_folder, scratch
+from polymodal.experiments.experiment import feature_splits, prepare_experiment, train_model
+from polymodal.inference.inference import PREDICTION_BATCH, decide
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text import text_metrics
 from polymodal.metrics.text.facts import Reader
-from polymodal.model import Model
-from polymodal.preparation import PreparedTable
-from polymodal.progress import Progress
-from polymodal.training.inference import PREDICTION_BATCH, decide
+from polymodal.model.model import Model
+from polymodal.preparation.feature_cache import FeatureItems, pooled
+from polymodal.preparation.preparation import PreparedTable
+from polymodal.workflows.fit import RecipeLike, plan_fit
 
 #: Frozen features of places: what the model reads, and, averaged, what finds the nearest picture.
 FEATURES = {"name": "pretrained_image", "model": "starter", "tokens": None, "positions": "sincos"}

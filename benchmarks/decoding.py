@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from polymodal.decoders.causal_draft import CausalDraft
+from polymodal.nn.decoders.causal_draft import CausalDraft
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.language_model import LanguageModel
 from polymodal.pretrained.source import read_card, weights_folder

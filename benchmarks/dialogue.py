@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.data.synthetic_dialogue import dialogues
-from polymodal.fit import fit
+from polymodal.datasets.dialogue import dialogues
+from polymodal.workflows.fit import fit
 
 SCENES, TEST_SCENES = 1_500, 300
 SETTINGS = ["training.epochs=16", "training.batch=32", "outputs.answer.task.metrics=[exact_match]"]

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.record import RECORDS, Record, finish, load_average
 from polymodal import pretrain
-from polymodal.model import Model
+from polymodal.model.model import Model
 
 PACKAGES = {
     "3d": "@lobehub/fluent-emoji-3d@1.1.0",

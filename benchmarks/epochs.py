@@ -15,10 +15,10 @@ from PIL import Image
 from benchmarks.frame_sampling import film
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from polymodal.data.faults import Faults
-from polymodal.data.table import Table, open_table
-from polymodal.plan import make_plan
-from polymodal.preparation import Preparation, PreparedTable
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table, open_table
+from polymodal.experiments.plan import make_plan
+from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 
 BATCH = 32

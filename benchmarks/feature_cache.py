@@ -17,14 +17,14 @@ import torch
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.stamps import fetch, table
-from polymodal.data.synthetic import planted_images
-from polymodal.experiment import Experiment, feature_splits, prepare_experiment
-from polymodal.fit import plan_fit
-from polymodal.folders import cache_folder
-from polymodal.model import make_network
-from polymodal.progress import Advance, Progress
-from polymodal.training.machine import keep_freed_memory
+from polymodal.core.paths import cache_folder
+from polymodal.core.progress import Advance, Progress
+from polymodal.datasets.planted import planted_images
+from polymodal.experiments.experiment import Experiment, feature_splits, prepare_experiment
+from polymodal.model.model import make_network
+from polymodal.runtime.compute import keep_freed_memory
 from polymodal.training.trainer import Trainer
+from polymodal.workflows.fit import plan_fit
 
 EPOCHS = 10
 RECIPE: dict[str, Any] = {

@@ -87,8 +87,8 @@ def everything(data: bytes) -> np.ndarray:
 
 def decoded_share(data: bytes, length: int) -> str:
     """How many frames the decoder gives while the chosen ones are sought."""
-    from polymodal.data.media.clip import Clip
-    from polymodal.data.media.sampling import uniform
+    from polymodal.data.media.frame_sampling import uniform
+    from polymodal.data.media.video_reader import Clip
 
     class Counting(Clip):
         count = 0

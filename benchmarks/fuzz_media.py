@@ -19,8 +19,8 @@ from typing import Any
 
 from benchmarks.fuzz_seeds import Seed, seeds
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.data.media.pool import DecodePool
 from polymodal.data.media.source import MediaError
+from polymodal.data.media.workers.pool import DecodePool
 from polymodal.recipe.data import LimitOptions
 
 FILES = 200_000

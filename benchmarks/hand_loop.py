@@ -13,9 +13,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from benchmarks.vqa import InMemory
-from polymodal.network import Network
-from polymodal.tokens import Batch, InputBatch
-from polymodal.training.machine import Machine
+from polymodal.core.types import Batch, InputBatch
+from polymodal.nn.network import Network
+from polymodal.runtime.compute import Machine
 
 Batches = Iterator[tuple[Batch, Tensor]]
 

@@ -13,15 +13,15 @@ import torch
 from benchmarks.library import run_other
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from polymodal.data.synthetic import Columns
-from polymodal.data.table import open_table
-from polymodal.experiment import Experiment, prepare_experiment
-from polymodal.model import make_network
-from polymodal.network import Network
-from polymodal.plan import complete_schedule, make_plan
-from polymodal.progress import Progress
+from polymodal.core.progress import Progress
+from polymodal.data.partition import Part
+from polymodal.data.table.table import open_table
+from polymodal.datasets.planted import Columns
+from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.model.model import make_network
+from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
-from polymodal.splits import Part
 from polymodal.training.trainer import Trainer
 
 HEADS, LAYERS, WIDTH, BATCH, RATE, DROPOUT = 6, 4, 192, 32, 1e-3, 0.1

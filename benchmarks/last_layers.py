@@ -15,9 +15,9 @@ import torch
 from benchmarks.feature_cache import Run, run_of
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from polymodal.experiment import Experiment, prepare_experiment
-from polymodal.fit import plan_fit
-from polymodal.progress import Progress
+from polymodal.core.progress import Progress
+from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.workflows.fit import plan_fit
 
 DOCS = Path(__file__).parents[1] / "docs"
 #: By the words of a text, its name in the record.

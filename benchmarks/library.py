@@ -15,7 +15,7 @@ import torch
 from benchmarks.environments import python_of
 from benchmarks.record import Record
 from benchmarks.vqa import Vqa
-from polymodal.training.inference import PREDICTION_BATCH, decide
+from polymodal.inference.inference import PREDICTION_BATCH, decide
 from polymodal.training.trainer import Trainer
 
 OTHER = Path(__file__).parent / "other"

@@ -14,8 +14,8 @@ import torch
 from benchmarks.library import run_other
 from benchmarks.measure import Run, interleaved
 from benchmarks.record import Record
-from polymodal.encoders.logmel import LogMel, LogMelOptions
-from polymodal.training.machine import Machine
+from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
+from polymodal.runtime.compute import Machine
 
 RATE, WITHIN = 16_000, 1e-4
 #: Each way of calling the extractor, and the frames at a clip's end where it mirrors the clip and silence is not heard.

@@ -17,12 +17,12 @@ from benchmarks.measure import interleaved
 from benchmarks.memory import WORDS
 from benchmarks.record import Record
 from benchmarks.vqa import prepared_vqa
-from polymodal.experiment import Experiment, prepare_experiment
-from polymodal.fit import plan_fit
-from polymodal.model import make_network
-from polymodal.progress import Progress
-from polymodal.training.machine import Machine, Precision
+from polymodal.core.progress import Progress
+from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.model.model import make_network
+from polymodal.runtime.compute import Machine, Precision
 from polymodal.training.trainer import Trainer
+from polymodal.workflows.fit import plan_fit
 
 
 def run(smallest: bool) -> Record:

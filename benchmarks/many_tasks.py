@@ -20,11 +20,11 @@ import pyarrow.compute
 from torch import nn
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.comparison import compare_output
-from polymodal.demo import RECIPE, easy_vqa
-from polymodal.evaluation.aligned import aligned
-from polymodal.fit import fit
-from polymodal.model import Model
+from polymodal.datasets.easy_vqa import RECIPE, easy_vqa
+from polymodal.evaluation.class_alignment import aligned
+from polymodal.model.model import Model
+from polymodal.workflows.fit import fit
+from polymodal.workflows.model_comparison import compare_output
 
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import Record
+from polymodal.core.paths import cache_folder
+from polymodal.core.progress import Progress
+from polymodal.data.partition import Part, groups_of
 from polymodal.evaluation.paired import compare
-from polymodal.experiment import Experiment, prepare_experiment, train_model
-from polymodal.folders import cache_folder
+from polymodal.experiments.experiment import Experiment, prepare_experiment, train_model
+from polymodal.experiments.plan import complete_schedule
+from polymodal.inference.inference import PREDICTION_BATCH, decide
 from polymodal.metrics.base import Metric
-from polymodal.model import Model
-from polymodal.plan import complete_schedule
-from polymodal.progress import Progress
+from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
-from polymodal.splits import Part, groups_of
-from polymodal.training.inference import PREDICTION_BATCH, decide
-from polymodal.training.run_state import Split
+from polymodal.training.state import Split
 
 Inputs = tuple[str, ...]
 

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.captioning import OURS, examples, fold, report, stamp_captions, tell
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.stamps import fetch
-from polymodal.data.synthetic import Columns
+from polymodal.datasets.planted import Columns
 from polymodal.metrics.text import text_metrics
 
 #: Names of the languages and how a stamp's text file marks their lines; English is the first line.

@@ -13,7 +13,7 @@ from benchmarks.batch_prediction import tokenizer
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.vqa import prepared_vqa
-from polymodal.training.machine import Machine
+from polymodal.runtime.compute import Machine
 
 
 def run(smallest: bool) -> Record:

@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.missing import study
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.data.synthetic_clips import moving_shapes_with_sound, spoken_digits
-from polymodal.fit import plan_fit
+from polymodal.datasets.clips import moving_shapes_with_sound, spoken_digits
+from polymodal.workflows.fit import plan_fit
 
 TRAIN, TEST = 2_400, 2_000
 #: Each set: its maker and its target. Default recipes, but for epochs: enough, and no more, for all models alike.

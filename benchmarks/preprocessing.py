@@ -27,10 +27,10 @@ from PIL import Image, ImageOps
 from benchmarks.measure import interleaved
 from benchmarks.record import RECORDS, Record, finish, load_average
 from polymodal.data.media.image import ImageRequest, decode, decode_image
-from polymodal.encoders.pretrained_image import numbers
-from polymodal.pretrained.image_geometry import Geometry
+from polymodal.data.media.image_geometry import Geometry
+from polymodal.nn.encoders.pretrained_image import numbers
 from polymodal.recipe.data import LimitOptions
-from polymodal.training.machine import Machine
+from polymodal.runtime.compute import Machine
 
 FILES, ROUNDS = 50, 5
 #: How much numbers may differ, as a share of the larger of 1 and the number.

@@ -27,11 +27,11 @@ from transformers import VideoMAEImageProcessor, VivitImageProcessor
 from benchmarks.measure import interleaved
 from benchmarks.real_clips import fetch
 from benchmarks.record import RECORDS, Record, finish, load_average
+from polymodal.data.media.image_geometry import Geometry
 from polymodal.data.media.video import VideoRequest, decode
-from polymodal.encoders.pretrained_image import numbers
-from polymodal.pretrained.image_geometry import Geometry
+from polymodal.nn.encoders.pretrained_image import numbers
 from polymodal.recipe.data import LimitOptions
-from polymodal.training.machine import Machine
+from polymodal.runtime.compute import Machine
 
 CLIPS, LENGTH, ROUNDS = 50, 40, 3
 #: What is timed, and on every how-manieth clip.

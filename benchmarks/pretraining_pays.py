@@ -26,14 +26,14 @@ from scipy.stats import ttest_1samp
 
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.series_archive import fetch, read_ts
-from polymodal.artefact import file_sum
-from polymodal.demo import easy_vqa
+from polymodal.checkpoint.model_directory import file_sum
+from polymodal.datasets.easy_vqa import easy_vqa
 from polymodal.evaluation import paired
 from polymodal.evaluation.paired import Difference
-from polymodal.fit import fit, pretrain
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy
-from polymodal.model import Model
+from polymodal.model.model import Model
+from polymodal.workflows.fit import fit, pretrain
 
 Columns = dict[str, Any]
 FIXED: dict[str, Any] = {"threads": 1, "precision": "fp32"}

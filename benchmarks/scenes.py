@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from polymodal.data.synthetic import Columns
-from polymodal.data.synthetic_scenes import arrange, choose, describe
+from polymodal.datasets.planted import Columns
+from polymodal.datasets.scenes import arrange, choose, describe
 
 Part = Literal["train", "valid", "test"]
 SIDE = 224

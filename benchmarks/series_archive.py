@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.fit import fit
-from polymodal.model import Model
+from polymodal.model.model import Model
+from polymodal.workflows.fit import fit
 
 PACKAGE = "aeon==1.6.0"
 SETS = {"JapaneseVowels": 0.97, "BasicMotions": 1.0}

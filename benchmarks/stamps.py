@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.crossvalidation import cross_validate
+from polymodal.workflows.cross_validation import cross_validate
 
 PACKAGE = "tuxpaint-stamps-default"
 RECIPE: dict[str, Any] = {

@@ -23,21 +23,21 @@ from PIL import Image
 
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.stamps import fetch
+from polymodal.applications.few_shot.zero_shot import ZeroShot
+from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.progress import Progress
+from polymodal.data.partition import Part
 from polymodal.data.split import folds
-from polymodal.data.table import Table, open_table
+from polymodal.data.table.table import Table, open_table
 from polymodal.evaluation.intervals import percentiles, resamples
-from polymodal.experiment import feature_splits, prepare_experiment, train_model
-from polymodal.folders import cache_folder, media_folder, scratch
+from polymodal.experiments.experiment import feature_splits, prepare_experiment, train_model
+from polymodal.experiments.plan import make_plan
+from polymodal.inference.embedding import embed_rows
+from polymodal.inference.inference import PREDICTION_BATCH
 from polymodal.metrics.retrieval import RETRIEVAL_METRICS, Ranking, chance, rank_vectors, relevance
-from polymodal.model import Model
-from polymodal.plan import make_plan
-from polymodal.progress import Progress
+from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
-from polymodal.splits import Part
-from polymodal.training.embedding import embed_rows
-from polymodal.training.inference import PREDICTION_BATCH
-from polymodal.training.run_state import Split
-from polymodal.zero_shot import ZeroShot
+from polymodal.training.state import Split
 
 FOLDS, RESAMPLES = 5, 2000
 PICTURE = {"modality": {"name": "image", "fit": "pad"}, "encoder": {"name": "pretrained_image", "model": "starter"}}

@@ -17,11 +17,11 @@ from typing import Any
 from benchmarks.missing import Inputs, study
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.stamps import fetch, table
-from polymodal.data.table import open_table
-from polymodal.folders import cache_folder
-from polymodal.plan import make_plan
+from polymodal.core.paths import cache_folder
+from polymodal.data.partition import make_fold_parts
+from polymodal.data.table.table import open_table
+from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
-from polymodal.splits import make_fold_parts
 
 SENSES = ("picture", "caption", "effect", "said", "told")
 RECIPE: dict[str, Any] = {

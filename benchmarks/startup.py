@@ -15,8 +15,8 @@ from benchmarks.record import Record
 LIMIT_SECONDS = 120
 _TRAIN = """
 import sys
-from polymodal.demo import RECIPE, easy_vqa
-from polymodal.fit import fit
+from polymodal.datasets.easy_vqa import RECIPE, easy_vqa
+from polymodal.workflows.fit import fit
 tables, root = easy_vqa()
 test, rows = tables["test"], int(sys.argv[2])
 fit(tables["train"].slice(0, rows), "answer", recipe=RECIPE, test=test.slice(0, rows), root=root, out=sys.argv[1])

@@ -8,7 +8,7 @@ from benchmarks import hand_loop
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.vqa import in_memory, prepared_vqa
-from polymodal.training.machine import Machine
+from polymodal.runtime.compute import Machine
 from polymodal.training.trainer import Trainer
 
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.translation_pairs import pairs
-from polymodal.data.synthetic import Columns
-from polymodal.data.synthetic_translations import translations
+from polymodal.datasets.planted import Columns
+from polymodal.datasets.translations import translations
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.evaluation.paired import compare
-from polymodal.fit import fit
 from polymodal.metrics.text import text_metrics
+from polymodal.workflows.fit import fit
 
 SETTINGS = ["training.batch=32", "evaluation.bootstrap=0", "seed=0"]
 EPOCHS = 14

@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
 
-from polymodal.data.synthetic import Columns
+from polymodal.datasets.planted import Columns
 
 #: Most and fewest words of a side, and how many times longer one side may be than the other.
 WORDS = (3, 80)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.search import Index
+from polymodal.applications.search import Index
 
 ROWS, ADDED, QUERIES, SIZE, COUNT = 1_000_000, 10_000, 1_000, 128, 10
 CLUSTERS, SUBSPACE = 1_000, 16
@@ -86,7 +86,7 @@ def memory(folder: Path, way: str) -> dict[str, float]:
 
 def tell_memory(way: str, folder: Path) -> None:
     """Print the growth of resident memory in this process, in MiB: anonymous, mapped files."""
-    from polymodal.search.graph import Graph
+    from polymodal.applications.search.graph import Graph
 
     torch.set_num_threads(1)
     queries = np.load(folder.with_name("queries.npy"))

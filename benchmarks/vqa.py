@@ -13,14 +13,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from polymodal.demo import RECIPE, easy_vqa
-from polymodal.experiment import Experiment, prepare_experiment
-from polymodal.fit import plan_fit
-from polymodal.model import Model, make_network
-from polymodal.network import Network
-from polymodal.progress import Progress
+from polymodal.core.progress import Progress
+from polymodal.datasets.easy_vqa import RECIPE, easy_vqa
+from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.model.model import Model, make_network
+from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.machine import Machine, keep_freed_memory
+from polymodal.runtime.compute import Machine, keep_freed_memory
+from polymodal.workflows.fit import plan_fit
 
 Part = Literal["train", "valid", "test"]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.demo import easy_vqa
-from polymodal.fit import fit
+from polymodal.datasets.easy_vqa import easy_vqa
 from polymodal.metrics.text.answers import exact_match
 from polymodal.tasks.answers import objects
+from polymodal.workflows.fit import fit
 
 TARGET = 0.98
 RECIPE = "vqa_generate"

@@ -23,16 +23,16 @@ import torch
 from tokenizers import Tokenizer
 
 from benchmarks.record import RECORDS, Record, finish, load_average
+from polymodal.core.paths import media_folder, scratch
+from polymodal.core.progress import Progress
 from polymodal.evaluation.intervals import percentiles, resamples
 from polymodal.evaluation.paired import compare
-from polymodal.experiment import prepare_experiment, score_model, train_model
-from polymodal.fit import plan_fit
-from polymodal.folders import media_folder, scratch
+from polymodal.experiments.experiment import prepare_experiment, score_model, train_model
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalogue import text_metrics
 from polymodal.pretrained.source import read_card, weights_folder
-from polymodal.progress import Progress
 from polymodal.tasks.answers import objects
+from polymodal.workflows.fit import plan_fit
 
 PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
 MODEL = "starter/whisper-tiny.en"

@@ -1,7 +1,7 @@
 """Does a model that writes code do better than the code of the most similar training item?
 
-Two generated sets. Screenshots: a picture of a page in, its HTML out (`polymodal.data.synthetic_pages`). Repairs: a
-broken program and what it said when it was run in, the right program out (`polymodal.data.synthetic_repairs`). The
+Two generated sets. Screenshots: a picture of a page in, its HTML out (`polymodal.datasets.pages`). Repairs: a
+broken program and what it said when it was run in, the right program out (`polymodal.datasets.repairs`). The
 recipes are those that come with the package. Test items are new combinations: no training page has the same blocks, no
 training program the same four parts. The floor is retrieval: the code of the training item whose picture is nearest
 pixel by pixel, or whose program and message are nearest by the words they share (tf-idf).
@@ -20,15 +20,15 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.data.synthetic import Columns
-from polymodal.data.synthetic_pages import pages
-from polymodal.data.synthetic_repairs import repairs
+from polymodal.datasets.pages import pages
+from polymodal.datasets.planted import Columns
+from polymodal.datasets.repairs import repairs
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.evaluation.paired import compare
-from polymodal.fit import fit
+from polymodal.metrics.code_eval.sandbox import Program, run
 from polymodal.metrics.text import text_metrics
-from polymodal.sandbox import Program, run
 from polymodal.tasks.answers import objects
+from polymodal.workflows.fit import fit
 
 OURS, NEAREST = "written", "nearest training item's code"
 TEST_ROWS = 300

@@ -10,8 +10,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from polymodal.data.synthetic import mixed, planted_table
-from polymodal.data.synthetic_scenes import scenes
+from polymodal.datasets.planted import mixed, planted_table
+from polymodal.datasets.scenes import scenes
 
 
 def write_example(folder: Path, rows: int = 600) -> None:

@@ -23,14 +23,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import polymodal
-from polymodal import errors
 from polymodal.cli.commands import app
-from polymodal.crossvalidation import CrossValidation
-from polymodal.data.fault_warning import BadCellsWarning
-from polymodal.generation.written import Written
-from polymodal.recipe.options import Options
+from polymodal.core import errors
+from polymodal.core.options import Options
+from polymodal.core.registry import KINDS, components
+from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.generation.output import Written
 from polymodal.recipe.recipe import Recipe
-from polymodal.registry import KINDS, components
+from polymodal.workflows.cross_validation import CrossValidation
 
 TITLES = {
     "modality": ("modalities", "Modalities", "One kind of input: how its cells are recognised, cleaned and prepared."),
@@ -395,7 +395,7 @@ def errors_page() -> str:
     lines += [
         "## BadCellsWarning",
         "",
-        "A warning, in `polymodal.data.fault_warning`. " + docstring(BadCellsWarning),
+        "A warning, in `polymodal.data.table.cell_warning`. " + docstring(BadCellsWarning),
         "",
     ]
     return "\n".join(lines)

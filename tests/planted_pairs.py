@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from polymodal import pretrain
-from polymodal.model import Model
+from polymodal.model.model import Model
 
 Columns = dict[str, list[Any]]
 

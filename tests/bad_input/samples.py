@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polymodal.data.synthetic import planted_images, planted_table
-from polymodal.fit import fit
-from polymodal.model import Model
+from polymodal.datasets.planted import planted_images, planted_table
+from polymodal.model.model import Model
+from polymodal.workflows.fit import fit
 
 Columns = dict[str, list[Any]]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bad_input.samples import TABLE, table, train
-from polymodal.data.fault_warning import BadCellsWarning
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
+from polymodal.data.table.cell_warning import BadCellsWarning
 
 
 def test_empty_and_very_long_texts() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from bad_input.samples import Columns, pictures, train
-from polymodal.data.fault_warning import BadCellsWarning
-from polymodal.data.faults import Faults
-from polymodal.errors import DataError
-from polymodal.model import Model
+from polymodal.core.errors import DataError
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.model.model import Model
 
 PICTURES = {"inputs": {"image": "image"}}
 

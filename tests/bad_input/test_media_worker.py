@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from bad_input.test_images import SPOILT
+from polymodal.core.errors import PolymodalError
 from polymodal.data.media.image import ImageRequest
-from polymodal.data.media.pool import DecodePool
 from polymodal.data.media.source import MediaError
-from polymodal.errors import PolymodalError
+from polymodal.data.media.workers.pool import DecodePool
 from polymodal.recipe.data import LimitOptions
 
 REQUEST = ImageRequest(16, "crop")
@@ -125,7 +125,7 @@ def resident(pid: int) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_process_that_is_stopped_for_good_is_replaced(pool: DecodePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even its own alarm ends it: it answers nothing and does not end."""
-    from polymodal.data.media import pool as pools
+    from polymodal.data.media.workers import pool as pools
 
     monkeypatch.setattr(pools, "_GRACE", 0.1)
     pool.limits = LimitOptions(workers=1, patience=2)
@@ -171,7 +171,6 @@ def test_damaged_files_of_every_format() -> None:
     """A slice of the fuzzing that `benchmarks/fuzz_media.py` does at length; no result is lost."""
     pytest.importorskip("av", reason="writes clips")
     pytest.importorskip("soundfile", reason="writes sounds")
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     from benchmarks.fuzz_media import fuzz
 
     found = fuzz(300, seed=1)
@@ -188,7 +187,6 @@ def test_files_of_every_format_are_decoded() -> None:
     """The undamaged files, so that what damage does is seen against something."""
     pytest.importorskip("av", reason="writes clips")
     pytest.importorskip("soundfile", reason="writes sounds")
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     from benchmarks.fuzz_media import repair
     from benchmarks.fuzz_seeds import seeds
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bad_input.samples import QUICK, TABLE, table, train
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"trainin": {}}, "trainin", "did you mean 'training'"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bad_input.samples import TABLE, table, train
-from polymodal.errors import ArtefactError, TrainingError
-from polymodal.model import Model
+from polymodal.core.errors import ArtefactError, TrainingError
+from polymodal.model.model import Model
 
 
 def test_a_loss_that_is_not_finite() -> None:

@@ -9,10 +9,10 @@ import pytest
 import polymodal
 from laws.lm_checkpoints import language_model
 from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
-from polymodal.data.fault_warning import BadCellsWarning
-from polymodal.errors import DataError, RecipeError
-from polymodal.generation.codec import SPECIAL, Codec
-from polymodal.model import Model
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.generation.tokenizer import SPECIAL, Codec
+from polymodal.model.model import Model
 
 #: Whisper's tokenizer is read by its own decoder, which takes no texts of users.
 CHECKPOINTS = [(language_model, kind) for kind in ("llama", "gpt2")]

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("easy_vqa", reason="the benchmarks compute on easy-VQA")
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.__main__ import main
 from benchmarks.environments import MissingEnvironment, python_of
@@ -19,7 +18,7 @@ from benchmarks.record import RECORDS, Record, read_records
 from benchmarks.report import page
 
 from benchmarks import BENCHMARKS
-from polymodal.pretrained.starter import location
+from polymodal.pretrained.starter.registry import location
 
 IN_ENVIRONMENTS = ("log_mel", "transformers_trainer", "language_model_training", "ludwig_library")
 OWN = [name for name in BENCHMARKS if name not in IN_ENVIRONMENTS]

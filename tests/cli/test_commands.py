@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polymodal.data import synthetic
+from polymodal.datasets import planted
 
 SETTINGS = ["training.epochs=2", "width=16", "training.threads=1", "training.precision=fp32"]
 SETTINGS += ["evaluation.bootstrap=20", "evaluation.singles=mask"]
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of photos and a table about them, with one broken and one missing photo, and a model of it."""
     place = tmp_path_factory.mktemp("own")
     (place / "photos").mkdir()
-    columns = synthetic.mixed(120, 0, gaps=0.0)
+    columns = planted.mixed(120, 0, gaps=0.0)
     with (place / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["photo", "question", "score", "mode", "answer"])
@@ -76,7 +76,7 @@ def test_json_is_the_only_thing_on_standard_output(folder: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "arrow"])
 def test_predictions_line_up_in_every_format(folder: Path, suffix: str) -> None:
-    from polymodal.data.table import open_table
+    from polymodal.data.table.table import open_table
 
     run("predict", "model", "table.csv", "--out", f"out.{suffix}", "--probabilities", cwd=folder)
     table = open_table(folder / f"out.{suffix}", cache=folder / "cache")

@@ -14,10 +14,10 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 import polymodal
+from polymodal.applications.curation.curate import curate
 from polymodal.cli.commands import app
-from polymodal.curation.curate import curate
-from polymodal.errors import RecipeError
-from polymodal.model import Model
+from polymodal.core.errors import RecipeError
+from polymodal.model.model import Model
 
 COLOURS = {"red": (230, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230), "white": (240, 240, 240)}
 PLACES = ("left", "middle", "right", "below")

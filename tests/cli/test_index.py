@@ -14,10 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import polymodal
+from polymodal.applications.search import Index, add_table, embed_query, index_table, model_of
 from polymodal.cli.commands import app
-from polymodal.data.fault_warning import BadCellsWarning
-from polymodal.errors import ArtefactError, DataError, RecipeError
-from polymodal.search import Index, add_table, embed_query, index_table, model_of
+from polymodal.core.errors import ArtefactError, DataError, RecipeError
+from polymodal.data.table.cell_warning import BadCellsWarning
 
 COLOURS = {
     "red": (220, 30, 30),

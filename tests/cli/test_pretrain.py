@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from polymodal.cli.commands import app
-from polymodal.errors import DataError, PolymodalError, RecipeError, TrainingError
+from polymodal.core.errors import DataError, PolymodalError, RecipeError, TrainingError
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "yellow": (230, 220, 30)}
 SETTINGS = ["width=16", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=20"]

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from polymodal.cli.commands import app
 from polymodal.cli.tune import as_seconds
-from polymodal.data.synthetic import exclusive_or
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.datasets.planted import exclusive_or
 
 
 def test_times_are_read_as_people_write_them() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from laws.checkpoints import checkpoint
 from polymodal.cli.commands import app
 from polymodal.pretrained.presets import all_presets
-from polymodal.pretrained.starter import STARTERS, location
+from polymodal.pretrained.starter.registry import STARTERS, location
 
 
 def run(*arguments: str, cache: Path, status: int = 0) -> subprocess.CompletedProcess[str]:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.data.duplicates import shared_between, shared_items
-from polymodal.data.prepared import FixedItems, Prepared
+from polymodal.core.errors import DataError
+from polymodal.data.leakage import shared_between, shared_items
 from polymodal.data.split import folds, split_rows
-from polymodal.errors import DataError
+from polymodal.data.store.items import FixedItems, Prepared
 from polymodal.recipe.data import SplitOptions
 
 OPTIONS = SplitOptions()

@@ -19,8 +19,8 @@ import yaml
 from typer.testing import CliRunner
 
 from polymodal.cli.commands import app
+from polymodal.core.registry import KINDS, components
 from polymodal.recipe.recipe import Recipe
-from polymodal.registry import KINDS, components
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -83,7 +83,7 @@ def load_script(name: str) -> ModuleType:
 def quick() -> Iterator[None]:
     """Runs of one epoch in fp32 on one thread, whatever the page says: the pages are about what happens, not how
     well."""
-    from polymodal.plan import complete_schedule
+    from polymodal.experiments.plan import complete_schedule
 
     def shortened(recipe: Recipe, training_rows: int) -> Recipe:
         whole = complete_schedule(recipe, training_rows)
@@ -135,7 +135,7 @@ def commands(text: str) -> list[str]:
     return [line for line in lines if line and not line.startswith(("#", *OTHERS))]
 
 
-@pytest.mark.filterwarnings("ignore::polymodal.data.fault_warning.BadCellsWarning")
+@pytest.mark.filterwarnings("ignore::polymodal.data.table.cell_warning.BadCellsWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_and_commands_run(
     page: Path, quick: None, example: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

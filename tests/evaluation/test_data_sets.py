@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from polymodal.data.synthetic import exclusive_or
-from polymodal.fit import fit
+from polymodal.datasets.planted import exclusive_or
 from polymodal.report.table import score_table
+from polymodal.workflows.fit import fit
 
 RECIPE: dict[str, Any] = {
     "inputs": {side: {"columns": [f"{side}{i}" for i in range(4)], "modality": "number"} for side in "ab"},

@@ -10,7 +10,7 @@ import pytest
 
 from polymodal import fit
 from polymodal.evaluation.robustness import STRENGTHS, Robustness, passes
-from polymodal.model import Model
+from polymodal.model.model import Model
 from polymodal.report.robustness import write_robustness
 
 RECIPE = {

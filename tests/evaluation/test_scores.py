@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
+from polymodal.core.registry import find
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
 from polymodal.evaluation.scores import detail, floors, score_metric, score_output
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.evaluation import EvaluationOptions
-from polymodal.registry import find
 from polymodal.tasks.base import Task
 
 OPTIONS = EvaluationOptions(bootstrap=50)

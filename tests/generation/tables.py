@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from polymodal.decoders.writer import Draft
-from polymodal.generation.codec import Codec
+from polymodal.generation.tokenizer import Codec
+from polymodal.nn.decoders.writer import Draft
 
 LETTERS = "abc"
 CODEC = Codec.learned(["a b c"], 262, merge=False)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from generation.tables import Small, Table, every_text, random_table
+from polymodal.generation.config import Writing
 from polymodal.generation.loop import write
-from polymodal.generation.options import Writing
 
 CODEC, STEPS = Small(), 4
 

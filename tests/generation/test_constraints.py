@@ -14,11 +14,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from generation.tables import CODEC as BYTES
 from generation.tables import Table
-from polymodal.errors import MissingExtraError, RecipeError
-from polymodal.generation import grammar
-from polymodal.generation.codec import Codec
+from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.generation.config import Writing
+from polymodal.generation.constraints import grammar
 from polymodal.generation.loop import write
-from polymodal.generation.options import Writing
+from polymodal.generation.tokenizer import Codec
 
 TEXTS = ["a cat's hat on the mat", "zwei Hunde laufen"] * 20 + [chr(code) for code in range(33, 127)] * 3
 OWN = Codec.learned(TEXTS, 330)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from generation.tables import CODEC, Small, Table, every_text, random_table
-from polymodal.errors import TrainingError
+from polymodal.core.errors import TrainingError
+from polymodal.generation.config import Writing
 from polymodal.generation.loop import write
-from polymodal.generation.options import Writing
 from polymodal.generation.sampling import penalised, probabilities
 
 SMALL = Small()

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import polymodal
-from polymodal.errors import DataError, RecipeError
-from polymodal.generation.options import Writing
-from polymodal.model import Model
-from polymodal.training.inference import write_rows
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.generation.config import Writing
+from polymodal.inference.inference import write_rows
+from polymodal.model.model import Model
 
 WORDS = ["red", "green", "blue", "dark", "pale", "round", "small"]
 
@@ -52,7 +52,7 @@ def untrained() -> Model:
 def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], list[float]]:
     """The greedy answer by the loss alone: every step computes all tokens again, and takes the one that costs least."""
     task: Any = model.tasks["answer"]
-    (block,) = model.preparation.blocks(model.open(row), polymodal.data.faults.Faults())
+    (block,) = model.preparation.blocks(model.open(row), polymodal.data.table.cell_errors.Faults())
     prepared = model.preparation.prepare_block(block)
     batch = model.preparation.batch(prepared, np.arange(1))
     (decoder,) = model.network.decoders[0]
@@ -100,7 +100,7 @@ def test_a_batch_of_eight_is_eight_singles(model: Model, options: dict[str, Any]
     together = model.generate(ROWS[:8], **options)
     writing = Writing(**options)
     for number, row in enumerate(ROWS[:8]):
-        (block,) = model.preparation.blocks(model.open([row]), polymodal.data.faults.Faults())
+        (block,) = model.preparation.blocks(model.open([row]), polymodal.data.table.cell_errors.Faults())
         prepared = model.preparation.prepare_block(block)
         (alone,) = write_rows(
             model.network,
@@ -195,6 +195,6 @@ def test_draws_do_not_depend_on_blocks(model: Model, monkeypatch: pytest.MonkeyP
         return [texts[0].text for texts in model.generate(ROWS[:6], temperature=1.0, seed=seed)]
 
     whole = drawn(0)
-    monkeypatch.setattr("polymodal.model.PREDICTION_BATCH", 2)
+    monkeypatch.setattr("polymodal.model.model.PREDICTION_BATCH", 2)
     assert drawn(0) == whole
     assert drawn(1) != whole

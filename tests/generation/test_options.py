@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from generation.tables import CODEC, Table, random_table
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.generation.config import Writing, changed_writing
 from polymodal.generation.loop import write
-from polymodal.generation.options import Writing, changed_writing
 
 DRAW = {"temperature": 1.0}
 #: For each option: the options around it, and two values of it that must not give the same.

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from generation.tables import CODEC, Table
 from generation.test_lines import text_table
-from polymodal.errors import RecipeError
-from polymodal.generation.codec import Codec
+from polymodal.core.errors import RecipeError
+from polymodal.generation.config import Writing
 from polymodal.generation.loop import write
-from polymodal.generation.options import Writing
 from polymodal.generation.stream import Decoded, stream
+from polymodal.generation.tokenizer import Codec
 
 
 def pieces(table: torch.Tensor, writing: Writing, codec: Codec = CODEC, steps: int = 60) -> list[str]:

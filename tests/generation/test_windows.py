@@ -9,11 +9,11 @@ import pytest
 
 from laws.samples import trained
 from laws.seq2seq_checkpoints import WINDOW, seq2seq_checkpoint
-from polymodal.data.faults import Faults
-from polymodal.errors import DataError, RecipeError
-from polymodal.generation.quiet import MARGIN, levels, stretches
-from polymodal.generation.windows import transcribe
-from polymodal.model import Model
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.data.table.cell_errors import Faults
+from polymodal.generation.silence import MARGIN, levels, stretches
+from polymodal.model.model import Model
+from polymodal.model.transcription import transcribe
 
 RATE = 8_000
 

@@ -11,8 +11,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from polymodal.errors import RecipeError
-from polymodal.recipe.options import Options
+from polymodal.core.errors import RecipeError
+from polymodal.core.options import Options
 
 
 def alternatives(owner: type[BaseModel], name: str, given: dict[str, Any]) -> Iterator[Any]:

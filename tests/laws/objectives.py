@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from laws.samples import network_of, prepare, sample, sample_table
-from polymodal.network import Network
-from polymodal.objectives.alignment import Alignment
-from polymodal.objectives.base import Step
-from polymodal.preparation import Preparation, PreparedTable
-from polymodal.registry import components
+from polymodal.core.registry import components
+from polymodal.nn.network import Network
+from polymodal.nn.objectives.alignment import Alignment
+from polymodal.nn.objectives.base import Step
+from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.training.loss import Loss
 
 #: The modalities of the sample inputs, `in_<modality>`; beside them there is a second text, `in_more`.

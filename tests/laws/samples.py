@@ -16,20 +16,20 @@ from torch import Tensor
 from laws.checkpoints import checkpoint
 from laws.lm_checkpoints import language_model
 from laws.seq2seq_checkpoints import seq2seq_checkpoint
-from polymodal.data.faults import Faults
-from polymodal.data.synthetic import planted_images
-from polymodal.data.table import Table, open_table
-from polymodal.experiment import Experiment, prepare_experiment, train_model
-from polymodal.folders import cache_folder
-from polymodal.model import Model, make_network
-from polymodal.network import Network
-from polymodal.plan import complete_schedule, make_plan
-from polymodal.preparation import Preparation, PreparedTable
-from polymodal.progress import Progress
+from polymodal.core.paths import cache_folder
+from polymodal.core.progress import Progress
+from polymodal.core.registry import components
+from polymodal.core.types import Batch
+from polymodal.data.partition import Part
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table, open_table
+from polymodal.datasets.planted import planted_images
+from polymodal.experiments.experiment import Experiment, prepare_experiment, train_model
+from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.model.model import Model, make_network
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.registry import components
-from polymodal.splits import Part
-from polymodal.tokens import Batch
 
 Columns = dict[str, list[Any]]
 

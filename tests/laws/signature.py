@@ -12,12 +12,12 @@ from torch import Tensor
 
 from laws.objectives import of_objective
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
-from polymodal.generation.written import Written
-from polymodal.network import Network
-from polymodal.preparation import Preparation, PreparedTable
-from polymodal.registry import find
-from polymodal.training.inference import write_rows
-from polymodal.training.machine import Machine
+from polymodal.core.registry import find
+from polymodal.generation.output import Written
+from polymodal.inference.inference import write_rows
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.runtime.compute import Machine
 
 
 def digest(value: Any) -> str:

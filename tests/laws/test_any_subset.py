@@ -18,9 +18,9 @@ from laws.samples import (
     total_loss,
     whole_batch,
 )
-from polymodal.data.faults import Faults
-from polymodal.preparation import Preparation, PreparedTable
-from polymodal.registry import components
+from polymodal.core.registry import components
+from polymodal.data.table.cell_errors import Faults
+from polymodal.preparation.preparation import Preparation, PreparedTable
 
 ROWS = 8
 PRESENT = torch.tensor(list(product([True, False], repeat=3)))  # the last subset has nothing

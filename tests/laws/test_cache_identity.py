@@ -13,20 +13,20 @@ from PIL import Image
 from laws.alternatives import alternatives
 from laws.samples import Columns, network_of, prepare, sample, table_of
 from laws.signature import digest
-from polymodal.data.faults import Faults
-from polymodal.data.store import content_key
-from polymodal.data.synthetic import planted_images
-from polymodal.data.table import open_table
-from polymodal.experiment import prepare_experiment
+from polymodal.core.progress import Progress
+from polymodal.core.registry import components, find
+from polymodal.data.partition import Part
+from polymodal.data.store.store import content_key
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import open_table
+from polymodal.datasets.planted import planted_images
+from polymodal.experiments.experiment import prepare_experiment
+from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.modalities.media import MediaModality
-from polymodal.plan import complete_schedule, make_plan
-from polymodal.preparation import Preparation
-from polymodal.progress import Progress
+from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
-from polymodal.registry import components, find
-from polymodal.splits import Part
-from polymodal.training.machine import Machine, choose
+from polymodal.runtime.compute import Machine, choose
 
 ROWS = 12
 FEW = 3

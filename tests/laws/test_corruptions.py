@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from laws.samples import network_of, prepare, sample_table
-from polymodal.preparation import Damage, Preparation, PreparedTable
-from polymodal.registry import components
+from polymodal.core.registry import components
+from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
 
 PAIRS = [(name, kind) for name, modality in components("modality").items() for kind in modality.corruptions]
 

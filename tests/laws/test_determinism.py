@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from laws.objectives import OBJECTIVES, step_of, train_steps, with_objective
 from laws.samples import WRITERS, light, network_of, prepare, sample, sample_table, total_loss, trained, whole_batch
-from polymodal.network import Network
-from polymodal.preparation import Preparation
-from polymodal.registry import components
-from polymodal.tokens import Batch
+from polymodal.core.registry import components
+from polymodal.core.types import Batch
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Preparation
 
 SINGLE: list[tuple[str, dict[str, Any]]] = [
     *(("encoder", light({"name": name})) for name in components("encoder")),

@@ -17,19 +17,19 @@ from torch import Tensor
 from laws.alternatives import alternatives
 from laws.checkpoints import checkpoint
 from laws.samples import Columns, experiment, light, network_of, prepare, sample, small, table_of, whole_batch
-from polymodal.data.prepared import Prepared
-from polymodal.encoders.base import Encoder
-from polymodal.encoders.pretrained import PretrainedEncoder
-from polymodal.errors import RecipeError
-from polymodal.experiment import feature_splits
-from polymodal.features import FeatureItems, input_features
-from polymodal.model import make_network
-from polymodal.network import Network
-from polymodal.preparation import Preparation, PreparedTable
-from polymodal.progress import Progress
+from polymodal.core.errors import RecipeError
+from polymodal.core.progress import Progress
+from polymodal.core.registry import components
+from polymodal.data.store.items import Prepared
+from polymodal.experiments.experiment import feature_splits
+from polymodal.model.model import make_network
+from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.encoders.pretrained import PretrainedEncoder
+from polymodal.nn.network import Network
+from polymodal.preparation.feature_cache import FeatureItems, input_features
+from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.training import FeatureOptions
-from polymodal.registry import components
 
 WITHIN = 1e-5
 ROWS = 9
@@ -296,7 +296,7 @@ def test_options_count_where_they_matter_below_the_cut(
 
 
 def test_number_format_counts(settling: Settling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polymodal.features.number_format", lambda options: options.format)
+    monkeypatch.setattr("polymodal.preparation.feature_cache.number_format", lambda options: options.format)
     columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
     for form, again in (("bf16", True), ("fp32", True), ("bf16", False)):
         encode(columns, tmp_path, **recipe, training={"features": {"format": form}})

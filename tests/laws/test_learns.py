@@ -22,9 +22,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from laws.samples import WRITERS, Columns, trained
-from polymodal.data.synthetic import exclusive_or
+from polymodal.core.registry import components
+from polymodal.datasets.planted import exclusive_or
 from polymodal.recipe.recipe import DEFAULT_DECODER
-from polymodal.registry import components
 
 #: Inputs are hidden less often than by default: the law is about what a fusion can learn, not about how soon.
 TRAINING = {"modality_dropout": 0.05, "epochs": 10, "batch": 32, "learning_rate": 0.01, "patience": 10, "average": 1}

@@ -22,17 +22,17 @@ from pydantic import BaseModel
 from laws.alternatives import alternatives, exhaustive
 from laws.samples import FIXED, Columns, light, sample, sample_table, small, table_of
 from laws.signature import digest
-from polymodal.data.joined import Joined
-from polymodal.errors import PolymodalError
-from polymodal.experiment import prepare_experiment, score_model, train_model
-from polymodal.features import number_format
-from polymodal.plan import complete_schedule, make_plan
-from polymodal.progress import Advance, Progress
+from polymodal.core.errors import PolymodalError
+from polymodal.core.progress import Advance, Progress
+from polymodal.data.partition import make_parts
+from polymodal.data.table.concat import Joined
+from polymodal.experiments.experiment import prepare_experiment, score_model, train_model
+from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.preparation.feature_cache import number_format
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
 from polymodal.recipe.training import FeatureOptions, PartOptions, TrainingOptions
-from polymodal.splits import make_parts
 
 ROWS = 48
 #: The column of a modality's sample.

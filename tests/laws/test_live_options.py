@@ -25,8 +25,8 @@ from laws.lm_checkpoints import language_model
 from laws.samples import sample, trained
 from laws.seq2seq_checkpoints import seq2seq_checkpoint
 from laws.signature import of_component
-from polymodal.errors import PolymodalError
-from polymodal.registry import KINDS, components, find
+from polymodal.core.errors import PolymodalError
+from polymodal.core.registry import KINDS, components, find
 
 #: Options that are live only beside another one.
 BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from laws.samples import FIXED, sample_table
-from polymodal.fit import fit
+from polymodal.workflows.fit import fit
 
 ROWS = 32
 SUFFIXES = {".safetensors", ".json", ".jsonl", ".yaml", ".md", ".html"}
@@ -23,7 +23,7 @@ class Refused(socket.socket):
 socket.socket = socket.create_connection = socket.getaddrinfo = Refused
 import torch
 torch.set_num_threads(1)
-from polymodal.model import Model
+from polymodal.model.model import Model
 model = Model.load(sys.argv[1])
 found = model.predict_proba(json.loads(sys.argv[2]), root=sys.argv[3])
 print(json.dumps({name: values.tolist() for name, values in found.items()}))

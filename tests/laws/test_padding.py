@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from laws.samples import DECIDERS, WRITERS, light, network_of, prepare, sample, sample_table, small
-from polymodal.generation.options import Writing
-from polymodal.generation.written import Written
-from polymodal.network import Network
-from polymodal.preparation import Preparation, PreparedTable
-from polymodal.registry import components
-from polymodal.tokens import Tokens
-from polymodal.training.inference import write_texts
+from polymodal.core.registry import components
+from polymodal.core.types import Tokens
+from polymodal.generation.config import Writing
+from polymodal.generation.output import Written
+from polymodal.inference.inference import write_texts
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Preparation, PreparedTable
 
 WITHIN = 1e-5
 ENCODERS = [(encoder.modality, name) for name, encoder in components("encoder").items()]

@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from laws.samples import Columns, sample_table, trained
-from polymodal.model import Model
+from polymodal.model.model import Model
 
 ROWS = 24
 
@@ -36,7 +36,7 @@ def columns(folder: Path) -> Columns:
 
 @pytest.fixture(scope="module")
 def model(folder: Path, columns: Columns) -> Model:
-    from polymodal.data.table import open_table
+    from polymodal.data.table.table import open_table
 
     _, recipe = sample_table(
         ["text", "image", "number", "category"], ["classify", "multilabel", "regress", "text"], ROWS

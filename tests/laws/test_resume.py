@@ -16,10 +16,10 @@ import torch
 
 from laws.objectives import OBJECTIVES, inputs_of
 from laws.samples import experiment, sample_table
-from polymodal.experiment import Experiment, train_model
-from polymodal.model import Model
-from polymodal.progress import Advance, Progress
-from polymodal.training.checkpoint import read_checkpoint
+from polymodal.checkpoint.training_state_file import read_checkpoint
+from polymodal.core.progress import Advance, Progress
+from polymodal.experiments.experiment import Experiment, train_model
+from polymodal.model.model import Model
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -158,7 +158,7 @@ from pathlib import Path
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from laws.test_resume import KilledForReal, the_experiment
-from polymodal.experiment import train_model
+from polymodal.experiments.experiment import train_model
 train_model(the_experiment(Path({folder!r}) / "prepared"), folder=Path({folder!r}) / "run", progress=KilledForReal(8))
 """
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from laws.samples import Columns, network_of, prepare, sample_table, table_of, trained
-from polymodal.data.fault_warning import BadCellsWarning
-from polymodal.data.faults import Faults
-from polymodal.data.synthetic import planted_table
-from polymodal.errors import DataError
-from polymodal.model import Model
-from polymodal.training.inference import PREDICTION_BATCH, decide
-from polymodal.training.machine import Machine
+from polymodal.core.errors import DataError
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.datasets.planted import planted_table
+from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.model.model import Model
+from polymodal.runtime.compute import Machine
 
 #: A cell that fits the type of its column and still cannot be used. Every string is a text and a label.
 UNUSABLE: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """The laws see every modality and task: each has sample data."""
 
 from laws.samples import INPUTS, TARGETS
-from polymodal.registry import components
+from polymodal.core.registry import components
 
 
 def test_every_kind_of_data_has_a_sample() -> None:

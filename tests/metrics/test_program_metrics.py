@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polymodal.data.program_cells import program_cell, suite_cell
-from polymodal.data.synthetic_functions import functions
-from polymodal.data.synthetic_pages import pages
-from polymodal.data.synthetic_repairs import repairs, suites
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
+from polymodal.datasets.functions import functions
+from polymodal.datasets.pages import pages
+from polymodal.datasets.repairs import repairs, suites
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.metrics.base import Metric
+from polymodal.metrics.code_eval.program_cells import program_cell, suite_cell
 from polymodal.metrics.text.pages import elements, pixels, renders
 from polymodal.metrics.text.programs import holds, mutation_score, parses, passes
 

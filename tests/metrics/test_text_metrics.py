@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from text_samples import ROWS, objects, sample
 
-from polymodal.errors import DataError, MissingExtraError, RecipeError
+from polymodal.core.errors import DataError, MissingExtraError, RecipeError
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text import TEXT_METRICS, text_metrics

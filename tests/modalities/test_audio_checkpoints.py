@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from laws.checkpoints import checkpoint
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.data.table import open_table
-from polymodal.errors import RecipeError
-from polymodal.folders import cache_folder
+from polymodal.core.errors import RecipeError
+from polymodal.core.paths import cache_folder
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import open_table
+from polymodal.experiments.plan import make_plan
 from polymodal.modalities.audio import Audio
-from polymodal.plan import make_plan
 from polymodal.pretrained.card import Card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe

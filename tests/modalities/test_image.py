@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from polymodal.data import decoded
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
+from polymodal.core.errors import DataError
 from polymodal.data.media.image import square
-from polymodal.data.media.pool import DecodePool
-from polymodal.data.sample import ColumnSample
-from polymodal.errors import DataError
+from polymodal.data.media.workers.pool import DecodePool
+from polymodal.data.store import decode_buffer
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities import media
 from polymodal.modalities.image import Image
 from polymodal.recipe.data import LimitOptions
@@ -69,7 +69,7 @@ def test_every_form_of_a_cell_gives_the_same_pixels(folder):
 
 def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, monkeypatch):
     monkeypatch.setattr(media, "CHUNK", 2)
-    monkeypatch.setattr(decoded, "PACK", 2 * 32 * 32 * 3)
+    monkeypatch.setattr(decode_buffer, "PACK", 2 * 32 * 32 * 3)
     cells = ["3.png", "big.jpg", None, "0.png", "3.png", "1.png", picture(7)]
     without = modality().prepare(block(cells, folder))
     stored = modality().prepare(block(cells, folder, folder / "cache"))

@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.data.table import open_table
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.data.media.image_geometry import Geometry
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import open_table
+from polymodal.experiments.plan import make_plan
 from polymodal.modalities.image import Image
-from polymodal.plan import make_plan
-from polymodal.pretrained.image_geometry import Geometry
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 

@@ -15,20 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.data import decoded as decoded_items
-from polymodal.data.block import Block
-from polymodal.data.decoded import Item
-from polymodal.data.faults import Faults
 from polymodal.data.media.audio import AudioRequest
 from polymodal.data.media.formats import AUDIO_SUFFIXES
-from polymodal.data.media.pool import DecodePool
 from polymodal.data.media.source import MediaError
-from polymodal.data.prepared import Prepared
-from polymodal.data.sample import ColumnSample, Guess
+from polymodal.data.media.workers.pool import DecodePool
+from polymodal.data.store import decode_buffer
+from polymodal.data.store.decode_buffer import Item
+from polymodal.data.store.items import Prepared
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities import media
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality, is_missing, looks_like, recognised
-from polymodal.preparation import BLOCK_BYTES, BLOCK_ROWS, FEWEST_BLOCK_ROWS, Preparation
+from polymodal.preparation.preparation import BLOCK_BYTES, BLOCK_ROWS, FEWEST_BLOCK_ROWS, Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -132,13 +132,13 @@ def test_every_form_of_a_cell_is_the_same_item(folder: Path, decoded: list[bytes
     assert len(prepared.items) == 2  # a sound in memory is not known by its file
 
 
-@pytest.mark.parametrize("pack", [1, decoded_items.PACK])
+@pytest.mark.parametrize("pack", [1, decode_buffer.PACK])
 @pytest.mark.parametrize("chunk", [2, media.CHUNK])
 def test_items_are_the_same_with_a_store_without_one_and_in_any_order(
     chunk: int, pack: int, folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
 ) -> None:
     monkeypatch.setattr(media, "CHUNK", chunk)
-    monkeypatch.setattr(decoded_items, "PACK", pack)
+    monkeypatch.setattr(decode_buffer, "PACK", pack)
     cells: list[Any] = [
         "3.wav",
         None,

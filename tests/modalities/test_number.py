@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.data.sample import ColumnSample
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.number import Number
 from polymodal.recipe.data import LimitOptions
 

@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from polymodal.data.faults import Faults
-from polymodal.data.table import open_table
-from polymodal.errors import DataError
-from polymodal.fit import fit, plan_fit
+from polymodal.core.errors import DataError
+from polymodal.core.registry import components
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import open_table
 from polymodal.modalities.series import Series
 from polymodal.modalities.series_plan import infer_layout, longest_kept
-from polymodal.model import Model
+from polymodal.model.model import Model
 from polymodal.recipe.data import LimitOptions
-from polymodal.registry import components
+from polymodal.workflows.fit import fit, plan_fit
 
 torch.set_num_threads(1)
 

@@ -14,16 +14,16 @@ import soundfile
 import torch
 from PIL import Image
 
-from polymodal.data.faults import Faults
+from polymodal.core.paths import cache_folder
 from polymodal.data.media.audio import AudioRequest, decode
-from polymodal.data.prepared import Prepared
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.data.table import open_table
-from polymodal.folders import cache_folder
+from polymodal.data.store.items import Prepared
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.table import open_table
+from polymodal.experiments.plan import make_plan
 from polymodal.modalities import sound_changes
 from polymodal.modalities.audio import Audio
-from polymodal.plan import make_plan
-from polymodal.preparation import Preparation
+from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 

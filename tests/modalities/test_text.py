@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.data.sample import ColumnSample
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.bpe import train_bpe
 from polymodal.modalities.text import Text
 from polymodal.recipe.data import LimitOptions

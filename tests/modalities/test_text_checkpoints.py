@@ -12,13 +12,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from laws.checkpoints import checkpoint
 from laws.text_checkpoints import KINDS, POSITIONS, TEXTS, text_checkpoint
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.data.sample import ColumnSample
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.sample import ColumnSample
+from polymodal.experiments.plan import make_plan
 from polymodal.modalities.checkpoint_text import CheckpointTokenizer, position_limit
 from polymodal.modalities.text import Text
-from polymodal.plan import make_plan
 from polymodal.pretrained.card import Card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe

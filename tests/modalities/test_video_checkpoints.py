@@ -14,11 +14,11 @@ from transformers import VideoMAEImageProcessor, VivitImageProcessor
 
 from laws.checkpoints import checkpoint
 from laws.samples import prepare, sample, table_of
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.experiments.plan import make_plan
 from polymodal.modalities.video import Video
-from polymodal.plan import make_plan
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 

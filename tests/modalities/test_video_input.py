@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.data.sample import ColumnSample
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities import clip_changes
 from polymodal.modalities.image import Image as Pictures
 from polymodal.modalities.video import Video

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from polymodal.encoders.pretrained_audio import PretrainedAudio
-from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.modalities.audio import Audio
+from polymodal.nn.encoders.pretrained_audio import PretrainedAudio
 
 transformers = pytest.importorskip("transformers")
 from laws.audio_checkpoints import KINDS, folder  # noqa: E402  # it needs transformers

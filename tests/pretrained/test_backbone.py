@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from laws.checkpoints import checkpoint
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
 from pretrained.kinds import KINDS, backbone, card, inputs

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from polymodal.encoders.pretrained_text import PretrainedText
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.nn.encoders.pretrained_text import PretrainedText
 from polymodal.pretrained import tuning
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card

@@ -16,12 +16,12 @@ import transformers
 from PIL import Image as Pillow
 
 from laws.tiny import settled
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.encoders.pretrained_image import PretrainedImage
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
 from polymodal.modalities.image import Image
-from polymodal.pretrained import efficientnet_lite
+from polymodal.nn.encoders.pretrained_image import PretrainedImage
+from polymodal.pretrained.starter import efficientnet_lite
 from polymodal.recipe.data import LimitOptions
 
 VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 16}

@@ -14,13 +14,14 @@ import torch
 
 import polymodal
 from laws.lm_checkpoints import language_model
-from polymodal.errors import MissingExtraError, RecipeError
-from polymodal.model import Model
-from polymodal.pretrained import starter, weights
+from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.model.model import Model
+from polymodal.pretrained import weights
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.language_model import LanguageModel
 from polymodal.pretrained.source import read_card
-from polymodal.pretrained.starter import STARTERS
+from polymodal.pretrained.starter import registry as starter
+from polymodal.pretrained.starter.registry import STARTERS
 
 pytest.importorskip("transformers")
 

@@ -14,8 +14,8 @@ import pytest
 
 from laws.checkpoints import checkpoint
 from laws.samples import FIXED, sample_table
-from polymodal.fit import fit
-from polymodal.model import Model
+from polymodal.model.model import Model
+from polymodal.workflows.fit import fit
 
 ROWS = 32
 MODES = {
@@ -33,7 +33,7 @@ class Refused(socket.socket):
 socket.socket = socket.create_connection = socket.getaddrinfo = Refused
 import torch
 torch.set_num_threads(1)
-from polymodal.model import Model
+from polymodal.model.model import Model
 texts = json.loads(sys.argv[1])
 print(json.dumps([Model.load(folder).predict_proba({"text": texts}).tolist() for folder in sys.argv[2:]]))
 """

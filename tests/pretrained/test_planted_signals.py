@@ -11,7 +11,7 @@ from PIL import Image
 
 from laws.checkpoints import WORDS, checkpoint
 from polymodal import fit
-from polymodal.registry import components
+from polymodal.core.registry import components
 
 ROWS = 160
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.pretrained.presets import FILE, Preset, all_presets, refresh
 
 PERMISSIVE = {"Apache-2.0", "MIT", "BSD-3-Clause"}

@@ -12,7 +12,7 @@ import torch
 
 from laws.checkpoints import checkpoint
 from laws.seq2seq_checkpoints import CONTROL, KINDS, seq2seq_checkpoint
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.sequence_model import SequenceModel, select, start_tokens
 from polymodal.pretrained.source import read_card

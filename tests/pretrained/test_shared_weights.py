@@ -14,12 +14,12 @@ from torch import nn
 
 from laws.checkpoints import checkpoint
 from laws.samples import prepare, sample_table
-from polymodal.model import make_network
+from polymodal.model.model import make_network
 from polymodal.pretrained import weights
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.source import read_card
 from polymodal.recipe.training import TrainingOptions
-from polymodal.training.machine import choose
+from polymodal.runtime.compute import choose
 
 MODALITIES = ["text", "image", "audio", "video"]
 

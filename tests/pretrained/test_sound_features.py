@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.sound_features import SoundFeatures, sound_features
 

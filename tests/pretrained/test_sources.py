@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 
 from laws.checkpoints import checkpoint
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.pretrained.presets import presets
 from polymodal.pretrained.source import read_card, tokenizer_file, weights_folder
 

@@ -17,10 +17,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch.nn import functional
 
-from polymodal.errors import MissingExtraError, RecipeError
-from polymodal.pretrained import starter
+from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.source import read_card, tokenizer_file, weights_folder
-from polymodal.pretrained.starter import STARTERS, checked, folder, location
+from polymodal.pretrained.starter import registry as starter
+from polymodal.pretrained.starter.registry import STARTERS, checked, folder, location
 
 transformers = pytest.importorskip("transformers")
 
@@ -116,7 +116,7 @@ def test_a_conversion_that_fails_leaves_nothing(
 ) -> None:
     package.write_bytes(b"\x07\x00\x00\x00")
     sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
-    wrong = replace(STARTERS["minilm"], convert="polymodal.pretrained.whisper_starter", sha256=sha256)
+    wrong = replace(STARTERS["minilm"], convert="polymodal.pretrained.starter.whisper", sha256=sha256)
     monkeypatch.setitem(STARTERS, "minilm", wrong)
     with pytest.raises(RecipeError, match="version 7"):
         folder("minilm")
@@ -153,7 +153,7 @@ def test_efficientnet_recognises_photos(photo: str, label: int) -> None:
 @needs("efficientnet-lite0")
 def test_the_stem_sees_what_it_was_trained_on() -> None:
     """Channel statistics of photos, in the first norm, agree with those stored in training; with another scale not."""
-    from polymodal.pretrained.efficientnet_lite import register_own_models
+    from polymodal.pretrained.starter.efficientnet_lite import register_own_models
 
     register_own_models()
     card = read_card("starter", "image")
@@ -173,7 +173,7 @@ def test_the_stem_sees_what_it_was_trained_on() -> None:
 
 
 def test_efficientnet_has_the_shapes_of_transformers_networks() -> None:
-    from polymodal.pretrained.efficientnet_lite import EfficientNetLiteConfig, register_own_models
+    from polymodal.pretrained.starter.efficientnet_lite import EfficientNetLiteConfig, register_own_models
 
     register_own_models()
     register_own_models()
@@ -191,7 +191,7 @@ def test_efficientnet_has_the_shapes_of_transformers_networks() -> None:
 
 
 def test_efficientnet_saves_and_loads(tmp_path: Path) -> None:
-    from polymodal.pretrained.efficientnet_lite import (
+    from polymodal.pretrained.starter.efficientnet_lite import (
         EfficientNetLiteConfig,
         EfficientNetLiteModel,
         register_own_models,
@@ -251,7 +251,7 @@ def pixels(card: Any, image: Image.Image) -> torch.Tensor:
 
 
 def features(card: Any, image: Image.Image) -> torch.Tensor:
-    from polymodal.pretrained.efficientnet_lite import register_own_models
+    from polymodal.pretrained.starter.efficientnet_lite import register_own_models
 
     register_own_models()
     model = transformers.AutoModel.from_pretrained(weights_folder(card), local_files_only=True).eval()

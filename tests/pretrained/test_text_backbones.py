@@ -18,14 +18,14 @@ from torch.nn import functional
 from laws.checkpoints import checkpoint
 from laws.samples import network_of, prepare, table_of
 from laws.text_checkpoints import KINDS, POSITIONS, TEXTS, sentence_files, text_checkpoint
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.encoders.pretrained_text import PretrainedText
-from polymodal.encoders.text_summary import Pooling
-from polymodal.encoders.token_pool import average_tokens
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.experiments.plan import make_plan
 from polymodal.modalities.text import Text
-from polymodal.plan import make_plan
+from polymodal.nn.encoders.pretrained_text import PretrainedText
+from polymodal.nn.encoders.text_summary import Pooling
+from polymodal.nn.encoders.token_pool import average_tokens
 from polymodal.pretrained.card import Card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe

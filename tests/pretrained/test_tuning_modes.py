@@ -13,15 +13,15 @@ from torch import Tensor
 from laws.checkpoints import checkpoint
 from laws.samples import network_of, prepare, sample_table, table_of, whole_batch
 from laws.text_checkpoints import KINDS, TEXTS, text_checkpoint
-from polymodal.encoders.pretrained import PretrainedEncoder
-from polymodal.errors import RecipeError
-from polymodal.estimate import describe_trainable, estimate
-from polymodal.model import make_network
-from polymodal.network import Network
-from polymodal.plan import complete_schedule, make_plan
+from polymodal.core.errors import RecipeError
+from polymodal.data.partition import Part
+from polymodal.experiments.estimate import describe_trainable, estimate
+from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.model.model import make_network
+from polymodal.nn.encoders.pretrained import PretrainedEncoder
+from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import PartOptions, TrainingOptions
-from polymodal.splits import Part
 from polymodal.training.optimiser import make_optimiser
 
 MODALITIES = ["text", "image", "audio", "video"]

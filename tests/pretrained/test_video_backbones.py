@@ -27,11 +27,11 @@ from transformers import (
 
 from laws.checkpoints import checkpoint
 from laws.samples import sample, trained
-from polymodal.encoders.clip import Clip
-from polymodal.encoders.pretrained_video import PretrainedVideo
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.modalities.video import Video
-from polymodal.model import Model
+from polymodal.model.model import Model
+from polymodal.nn.encoders.clip import Clip
+from polymodal.nn.encoders.pretrained_video import PretrainedVideo
 
 FRAMES, SIDE, PATCHES = 4, 32, 4
 COMMON = {

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 import polymodal
-from polymodal.data.synthetic import Columns
-from polymodal.data.synthetic_functions import functions
-from polymodal.data.synthetic_pages import pages
-from polymodal.data.synthetic_repairs import repairs, suites
+from polymodal.datasets.functions import functions
+from polymodal.datasets.pages import pages
+from polymodal.datasets.planted import Columns
+from polymodal.datasets.repairs import repairs, suites
 
 SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.threads=1", "evaluation.bootstrap=20"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.core.registry import KINDS, components
 from polymodal.recipe.overrides import apply_overrides
 from polymodal.recipe.recipe import Recipe
-from polymodal.registry import KINDS, components
 
 FULL = {
     "inputs": {"photo": {"modality": "image", "encoder": {"name": "vit", "layers": 3}}, "text": "text"},

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polymodal.core.formatting import count, cut, duration, listed, score
 from polymodal.report.calibration import calibration_error, decisions_of, reliability_bins
 from polymodal.report.charts import Line, interval_bar, line_chart, scatter, ticks
-from polymodal.report.wording import count, cut, duration, listed, score
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e6))

@@ -14,12 +14,12 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.data.sample import ColumnSample
-from polymodal.errors import DataError, RecipeError
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.registry import find
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.sample import ColumnSample
 from polymodal.recipe.data import LimitOptions
-from polymodal.registry import find
 from polymodal.tasks.classify import Classify
 from polymodal.tasks.multilabel import MultiLabel
 from polymodal.tasks.regress import Regress

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.errors import DataError, RecipeError
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
 from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.multilabel import MultiLabel
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
+from polymodal.core.registry import find
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
 from polymodal.recipe.data import LimitOptions
-from polymodal.registry import find
 
 torch.set_num_threads(1)
 

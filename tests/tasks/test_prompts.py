@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from laws.lm_checkpoints import TEMPLATE, language_model, save_tokenizer
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
 from polymodal.generation.chat import ChatTemplate
-from polymodal.generation.codec import SPECIAL, Codec
+from polymodal.generation.tokenizer import SPECIAL, Codec
 from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.conversation import Conversation, Turn, read_history
 from polymodal.tasks.prompt import Prompt, Template

@@ -14,9 +14,9 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
 from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.regress import Regress
 

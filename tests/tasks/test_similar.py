@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from laws.samples import Columns, experiment, prepare, trained
-from polymodal.data.sample import ColumnSample
-from polymodal.errors import DataError, RecipeError
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.registry import components, find
+from polymodal.data.table.sample import ColumnSample
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
-from polymodal.model import make_network
-from polymodal.nn.embedding import unit
-from polymodal.registry import components, find
+from polymodal.model.model import make_network
+from polymodal.nn.layers.embedding import unit
 from polymodal.tasks.similar import NO_GROUP, Similar, group_number, supervised_contrastive
 from polymodal.training.trainer import Trainer
 

@@ -14,15 +14,15 @@ import torch
 from torch.nn import functional
 
 import polymodal
-from polymodal.data.block import Block
-from polymodal.data.faults import Faults
-from polymodal.data.synthetic_events import planted_clips, planted_series, planted_sounds
-from polymodal.data.table import open_table
-from polymodal.errors import DataError, RecipeError
-from polymodal.evaluation.aligned import aligned, same_classes
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.registry import components
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import open_table
+from polymodal.datasets.events import planted_clips, planted_series, planted_sounds
+from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.recipe.data import LimitOptions
-from polymodal.registry import components
 from polymodal.tasks.segments import cover, decode, read_shares
 from polymodal.tasks.spans import Spans
 
@@ -313,7 +313,7 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
     assert [event["label"] for event in answers[0]] == ["knock"]
     assert abs(answers[0][0]["start"] - 6.3) < 0.3
 
-    from polymodal.predictions import write_predictions
+    from polymodal.model.prediction_files import write_predictions
 
     for suffix in (".csv", ".parquet", ".jsonl"):
         path = tmp_path / f"answers{suffix}"

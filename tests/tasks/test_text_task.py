@@ -16,15 +16,15 @@ import pytest
 import polymodal
 from laws.lm_checkpoints import language_model
 from laws.samples import prepare, table_of
-from polymodal.data.fault_warning import BadCellsWarning
-from polymodal.data.faults import Faults
-from polymodal.data.sample import ColumnSample
-from polymodal.errors import RecipeError
-from polymodal.model import Model
-from polymodal.predictions import write_predictions
-from polymodal.preparation import Preparation
+from polymodal.core.errors import RecipeError
+from polymodal.core.registry import components
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.sample import ColumnSample
+from polymodal.model.model import Model
+from polymodal.model.prediction_files import write_predictions
+from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
-from polymodal.registry import components
 from polymodal.tasks.text import Text
 
 COLOURS = ["red", "green", "blue", "dark grey"]

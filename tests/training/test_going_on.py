@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from laws.checkpoints import checkpoint
 from polymodal import cross_validate, fit, pretrain
 from polymodal.cli.commands import app
-from polymodal.encoders.inception import Inception
-from polymodal.errors import ArtefactError, RecipeError
-from polymodal.fit import plan_fit
-from polymodal.model import Model
+from polymodal.core.errors import ArtefactError, RecipeError
+from polymodal.model.model import Model
+from polymodal.nn.encoders.inception import Inception
 from polymodal.recipe.recipe import Recipe
 from polymodal.training.trainer import Trainer
 from polymodal.tuning.default_space import default_space
+from polymodal.workflows.fit import plan_fit
 
 Columns = dict[str, Any]
 CLASSES, STEPS = 5, 24

@@ -11,27 +11,27 @@ import pytest
 import torch
 from torch import nn
 
-from polymodal.data import synthetic
-from polymodal.errors import ArtefactError, TrainingError
-from polymodal.experiment import Experiment, prepare_experiment
-from polymodal.fit import plan_fit
-from polymodal.model import make_network
-from polymodal.progress import Progress
+from polymodal.checkpoint.training_state_file import read_checkpoint, write_checkpoint
+from polymodal.core.errors import ArtefactError, TrainingError
+from polymodal.core.progress import Progress
+from polymodal.datasets import planted
+from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.model.model import make_network
 from polymodal.recipe.training import TrainingOptions
+from polymodal.runtime.compute import Machine, choose
 from polymodal.training.averaging import BestEpochs
-from polymodal.training.checkpoint import read_checkpoint, write_checkpoint
 from polymodal.training.loss import Loss
-from polymodal.training.machine import Machine, choose
 from polymodal.training.modality_dropout import hide_inputs
 from polymodal.training.monitor import Monitor
 from polymodal.training.optimiser import freeze_parts, make_optimiser, make_schedule
 from polymodal.training.trainer import Trainer
+from polymodal.workflows.fit import plan_fit
 
 SETTINGS = ["width=16", "training.epochs=4", "training.batch=32", "training.precision=fp32", "training.threads=1"]
 
 
 def experiment(tmp_path: Path, *settings: str, rows: int = 240, target: Any = "target") -> Experiment:
-    plan, parts = plan_fit(synthetic.exclusive_or(rows, 0), target, settings=[*SETTINGS, *settings])
+    plan, parts = plan_fit(planted.exclusive_or(rows, 0), target, settings=[*SETTINGS, *settings])
     return prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
 
 
@@ -56,10 +56,10 @@ def test_hidden_inputs_leave_every_row_at_least_one() -> None:
 
 
 def mixed_batch() -> Any:
-    plan, parts = plan_fit(synthetic.mixed(64, 0, gaps=0.3), "answer", settings=SETTINGS)
+    plan, parts = plan_fit(planted.mixed(64, 0, gaps=0.3), "answer", settings=SETTINGS)
     with Progress(False).task("", None):
-        from polymodal.data.faults import Faults
-        from polymodal.preparation import Preparation
+        from polymodal.data.table.cell_errors import Faults
+        from polymodal.preparation.preparation import Preparation
 
         preparation = Preparation(plan.recipe)
         preparation.fit(parts["train"].table, parts["train"].rows)
@@ -89,7 +89,7 @@ def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
 
 
 def test_uncertainty_balancing_learns_its_weights_and_lowers_the_noisy_output(tmp_path: Path) -> None:
-    columns = synthetic.exclusive_or(400, 0)
+    columns = planted.exclusive_or(400, 0)
     columns["noise"] = np.random.default_rng(0).normal(size=400).tolist()
     settings = [*SETTINGS, "training.balance=uncertainty", "training.epochs=30", "training.learning_rate=0.01"]
     plan, parts = plan_fit(columns, ["target", "noise"], settings=settings)
@@ -143,7 +143,7 @@ def test_the_monitor_notices_an_input_without_gradient() -> None:
 
 
 def test_the_monitor_notices_a_loss_at_chance(tmp_path: Path) -> None:
-    columns = synthetic.exclusive_or(300, 0)
+    columns = planted.exclusive_or(300, 0)
     columns["target"] = np.random.default_rng(1).permutation(columns["target"]).tolist()
     plan, parts = plan_fit(columns, "target", settings=[*SETTINGS, "training.learning_rate=0.00001"])
     one = prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from polymodal.data.faults import Faults
-from polymodal.errors import RecipeError
-from polymodal.fit import fit, plan_fit, pretrain
-from polymodal.model import Model, make_network
-from polymodal.preparation import Preparation
-from polymodal.registry import components
+from polymodal.core.errors import RecipeError
+from polymodal.core.registry import components
+from polymodal.data.table.cell_errors import Faults
+from polymodal.model.model import Model, make_network
+from polymodal.preparation.preparation import Preparation
 from polymodal.training.loss import Loss
+from polymodal.workflows.fit import fit, plan_fit, pretrain
 
 BITS = np.array(list(itertools.product([-1.0, 1.0], repeat=3)))
 TRAINING = {

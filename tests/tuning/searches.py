@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polymodal.data.synthetic import exclusive_or
-from polymodal.fit import as_recipe, as_table
-from polymodal.plan import make_plan
+from polymodal.datasets.planted import exclusive_or
+from polymodal.experiments.plan import make_plan
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.space import Space, base_recipe
 from polymodal.tuning.study import Study
+from polymodal.workflows.fit import as_recipe, as_table
 
 RECIPE: dict[str, Any] = {
     "inputs": {

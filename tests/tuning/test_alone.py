@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from laws.checkpoints import checkpoint
-from polymodal.data.table import open_table
-from polymodal.folders import scratch
-from polymodal.plan import make_plan
-from polymodal.progress import Progress
+from polymodal.core.paths import scratch
+from polymodal.core.progress import Progress
+from polymodal.data.table.table import open_table
+from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
-from polymodal.tuning.alone import best_alone, run_alone
+from polymodal.tuning.baseline_data import Lesson
+from polymodal.tuning.baseline_models import learn
 from polymodal.tuning.baselines import inputs_of, run_baselines
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.learners import learn
-from polymodal.tuning.lesson import Lesson
 from polymodal.tuning.trial import Bench, run_trial
+from polymodal.tuning.unimodal import best_alone, run_alone
 
 ROWS = 90
 TRAINING = {"epochs": 3, "batch": 16, "precision": "fp32", "threads": 1}

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polymodal.progress import Progress
+from polymodal.core.progress import Progress
 from polymodal.tuning.audit import audit
+from polymodal.tuning.audit_results import OutputAudit
 from polymodal.tuning.baselines import run_baselines
-from polymodal.tuning.findings import OutputAudit
-from polymodal.tuning.fixed import FixedModels
 from polymodal.tuning.folds import Folds
+from polymodal.tuning.frozen_baselines import FixedModels
 from tuning.planted import all_kinds, numbers, vector
 
 QUIET = Progress(False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from polymodal import tune
-from polymodal.data.synthetic import planted_images
+from polymodal.datasets.planted import planted_images
 
 
 def test_a_broken_picture_is_told_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

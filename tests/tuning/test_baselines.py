@@ -10,16 +10,16 @@ import pytest
 
 from laws.checkpoints import checkpoint
 from laws.samples import INPUTS
-from polymodal.data.synthetic import mixed, planted_images, planted_table, planted_text
-from polymodal.fit import as_recipe, as_table
-from polymodal.plan import make_plan
-from polymodal.progress import Progress
+from polymodal.core.progress import Progress
+from polymodal.datasets.planted import mixed, planted_images, planted_table, planted_text
+from polymodal.experiments.plan import make_plan
+from polymodal.tuning.baseline_data import Lesson
+from polymodal.tuning.baseline_models import learn
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.features import FixedFeatures
-from polymodal.tuning.fixed import FixedModels
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.learners import learn
-from polymodal.tuning.lesson import Lesson
+from polymodal.tuning.frozen_baselines import FixedModels
+from polymodal.workflows.fit import as_recipe, as_table
 from tuning.planted import numbers, vector
 
 QUIET = Progress(False)

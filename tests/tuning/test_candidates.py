@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polymodal.data.synthetic import planted_table
-from polymodal.errors import ArtefactError
-from polymodal.fit import as_recipe, as_table
-from polymodal.plan import make_plan
+from polymodal.core.errors import ArtefactError
+from polymodal.datasets.planted import planted_table
+from polymodal.experiments.plan import make_plan
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
+from polymodal.workflows.fit import as_recipe, as_table
 from tuning.searches import RECIPE, data
 
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polymodal.data.table import Table, open_table
-from polymodal.errors import RecipeError
-from polymodal.loading import load
-from polymodal.plan import make_plan
-from polymodal.progress import Progress
+from polymodal.core.errors import RecipeError
+from polymodal.core.progress import Progress
+from polymodal.data.table.table import Table, open_table
+from polymodal.experiments.plan import make_plan
+from polymodal.model.loading import load
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.candidate import Candidate
-from polymodal.tuning.correction import correct
-from polymodal.tuning.finish import finish
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.pareto import pareto
+from polymodal.tuning.refit import finish
 from polymodal.tuning.selection import PICKS, select
+from polymodal.tuning.selection_bias import correct
 
 ROWS = 240
 SETTINGS = {"width": 8, "training": {"epochs": 2, "precision": "fp32", "threads": 1}, "evaluation": {"bootstrap": 20}}

@@ -8,12 +8,12 @@ from typing import Any
 import optuna
 import pytest
 
-from polymodal.errors import RecipeError
-from polymodal.fit import as_recipe, as_table
-from polymodal.plan import make_plan
+from polymodal.core.errors import RecipeError
+from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.default_space import default_space
 from polymodal.tuning.space import Range, Space, base_recipe
+from polymodal.workflows.fit import as_recipe, as_table
 from tuning.searches import RECIPE, data
 
 

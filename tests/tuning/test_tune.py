@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from polymodal.data.synthetic import planted_images
-from polymodal.errors import DataError, MissingExtraError, PolymodalError, RecipeError, TrainingError
-from polymodal.loading import load
-from polymodal.model import Model
+from polymodal.core.errors import DataError, MissingExtraError, PolymodalError, RecipeError, TrainingError
+from polymodal.datasets.planted import planted_images
+from polymodal.model.loading import load
+from polymodal.model.model import Model
 from polymodal.tuning.tune import Tuning, tune
 from tuning.searches import RECIPE, data
 
@@ -121,8 +121,8 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_cells_that_no_other_process_can_be_given_are_refused(tmp_path: Path) -> None:
-    from polymodal.fit import as_table
-    from polymodal.tuning.job import shareable
+    from polymodal.tuning.search_file import shareable
+    from polymodal.workflows.fit import as_table
 
     columns = planted_images(4, seed=0)
     table = as_table(columns, None)
@@ -132,9 +132,9 @@ def test_cells_that_no_other_process_can_be_given_are_refused(tmp_path: Path) ->
 
 
 def test_a_table_in_memory_reaches_other_processes_whole(tmp_path: Path) -> None:
-    from polymodal.data.table import open_table
-    from polymodal.fit import as_table
-    from polymodal.tuning.job import shareable
+    from polymodal.data.table.table import open_table
+    from polymodal.tuning.search_file import shareable
+    from polymodal.workflows.fit import as_table
 
     given = pa.table({"x": [1.5, None, 2.0], "word": ["a", "b", None], "many": [[1, 2], [], [3]]})
     table = as_table(given, tmp_path)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from polymodal.report.front import front_chart
-from polymodal.report.tuning import write_tuning_report
+from polymodal.tuning.pareto_chart import front_chart
+from polymodal.tuning.report import write_tuning_report
 from polymodal.tuning.tune import Tuning, tune
 from tuning.searches import RECIPE, data
 

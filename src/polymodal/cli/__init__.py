@@ -12,7 +12,7 @@ def main() -> None:
     """Run a command. Errors that Polymodal raises on purpose are printed without a traceback; exit status 2."""
     from polymodal.cli.commands import app
     from polymodal.cli.output import fail, note, plain_warnings
-    from polymodal.errors import PolymodalError
+    from polymodal.core.errors import PolymodalError
 
     plain_warnings()
     try:

@@ -75,7 +75,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Train a model on a table, score it, and write a model directory with a report."""
-    from polymodal.fit import fit as run
+    from polymodal.workflows.fit import fit as run
 
     model = run(
         with_more(data, more),
@@ -108,9 +108,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict every row of a table, in the order of the rows."""
-    from polymodal.data.faults import Faults
-    from polymodal.loading import load_predictor
-    from polymodal.predictions import collect, write_predictions
+    from polymodal.data.table.cell_errors import Faults
+    from polymodal.model.loading import load_predictor
+    from polymodal.model.prediction_files import collect, write_predictions
 
     model = load_predictor(model_dir)
     inline = data.lstrip().startswith(("{", "["))
@@ -143,7 +143,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model on rows whose targets are known, with intervals and floors."""
-    from polymodal.loading import load_predictor
+    from polymodal.model.loading import load_predictor
 
     if out is not None and not robustness:
         raise typer.BadParameter("--out is where --robustness writes its page; give both", param_hint="--out")
@@ -158,8 +158,8 @@ def evaluate(
 def _robustness(model: Any, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
     """Measure, write the page, and show what removing and damaging inputs costs."""
     from polymodal.cli.robustness import grids
-    from polymodal.errors import PolymodalError
-    from polymodal.model import Model
+    from polymodal.core.errors import PolymodalError
+    from polymodal.model.model import Model
     from polymodal.report.robustness import write_robustness
 
     if not isinstance(model, Model):
@@ -182,8 +182,8 @@ def recipe(
     as_json: Json = False,
 ) -> None:
     """Show what `fit` would do: the role of every column, the complete recipe, and what it would cost."""
-    from polymodal.estimate import estimate
-    from polymodal.fit import plan_fit
+    from polymodal.experiments.estimate import estimate
+    from polymodal.workflows.fit import plan_fit
 
     plan, parts = plan_fit(with_more(data, more), target, recipe=recipe, settings=settings, root=root)
     cost = estimate(plan, parts)
@@ -204,7 +204,7 @@ def list_components(
     as_json: Json = False,
 ) -> None:
     """List the components that recipes can name."""
-    from polymodal.registry import KINDS, components
+    from polymodal.core.registry import KINDS, components
 
     kinds = [kind] if kind else list(KINDS)
     rows = [
@@ -237,7 +237,7 @@ def cross_validate(
     as_json: Json = False,
 ) -> None:
     """Train and score by k folds, grouped and stratified as `data.split` says."""
-    from polymodal.crossvalidation import cross_validate as run
+    from polymodal.workflows.cross_validation import cross_validate as run
 
     table, shown = with_more(data, more), not as_json
     result = run(table, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=shown)
@@ -247,8 +247,8 @@ def cross_validate(
 @app.command()
 def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as_json: Json = False) -> None:
     """Compare two models on the same rows by paired tests."""
-    from polymodal.comparison import compare as run
-    from polymodal.model import Model
+    from polymodal.model.model import Model
+    from polymodal.workflows.model_comparison import compare as run
 
     found = run(Model.load(first), Model.load(second), data, root=root)
     rows = [
@@ -285,7 +285,7 @@ def ensemble(
     as_json: Json = False,
 ) -> None:
     """Combine separately trained models into one."""
-    from polymodal.ensemble import ensemble as run
+    from polymodal.model.ensemble import ensemble as run
 
     run(list(members), method=method, data=data, root=root).save(out)
     text = f"{len(members)} models combined by {method} in {out}"
@@ -305,8 +305,8 @@ def cache(
     as_json: Json = False,
 ) -> None:
     """Show or empty the store of decoded media, which every run shares."""
-    from polymodal.data.eviction import VARIABLE, evict, media_budget, usage
-    from polymodal.folders import media_folder
+    from polymodal.core.paths import media_folder
+    from polymodal.data.store.eviction import VARIABLE, evict, media_budget, usage
 
     folder, budget = media_folder(), media_budget()
     if clear or keep is not None:
@@ -338,7 +338,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
-    from polymodal.demo import run_demo
+    from polymodal.datasets.easy_vqa import run_demo
 
     finished(run_demo(out, settings, progress=not as_json), out, as_json)
 

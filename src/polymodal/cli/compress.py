@@ -24,10 +24,10 @@ def compress(
     ] = False,
 ) -> None:
     """Try smaller forms of a model on rows with targets, and write the best: size, latency and score side by side."""
-    from polymodal.compression.compress import compress as run
-    from polymodal.errors import PolymodalError
-    from polymodal.loading import load
-    from polymodal.model import Model
+    from polymodal.applications.compression import compress as run
+    from polymodal.core.errors import PolymodalError
+    from polymodal.model.loading import load
+    from polymodal.model.model import Model
 
     model = load(model_dir)
     if not isinstance(model, Model):

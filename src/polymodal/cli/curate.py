@@ -37,10 +37,10 @@ def curate(
     ] = False,
 ) -> None:
     """Find near-duplicates and mismatched pairs of a data set with a model's embeddings."""
-    from polymodal.curation.curate import curate as run
-    from polymodal.errors import PolymodalError
-    from polymodal.loading import load
-    from polymodal.model import Model
+    from polymodal.applications.curation.curate import curate as run
+    from polymodal.core.errors import PolymodalError
+    from polymodal.model.loading import load
+    from polymodal.model.model import Model
 
     model = load(model_dir)
     if not isinstance(model, Model):

@@ -37,7 +37,7 @@ def few_shot(
     ] = False,
 ) -> None:
     """Learn classes from a few labelled rows on the embeddings of a model that stays as it is."""
-    from polymodal.few_shot import FewShot
+    from polymodal.applications.few_shot import FewShot
 
     texts = read_classes(descriptions) if descriptions else None
     if texts is not None and not isinstance(texts, dict):

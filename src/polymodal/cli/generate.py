@@ -34,10 +34,10 @@ def generate(
     ] = False,
 ) -> None:
     """Write texts for every row of a table, and tell how likely the model holds them."""
-    from polymodal.data.faults import Faults
-    from polymodal.errors import PolymodalError
-    from polymodal.loading import load
-    from polymodal.model import Model
+    from polymodal.core.errors import PolymodalError
+    from polymodal.data.table.cell_errors import Faults
+    from polymodal.model.loading import load
+    from polymodal.model.model import Model
 
     if stream and (out is not None or as_json):
         raise typer.BadParameter(
@@ -81,7 +81,7 @@ def writing_options(settings: list[str]) -> dict[str, Any]:
     Raises:
         RecipeError: a setting has no `=`, its value cannot be read, or the file of a schema cannot.
     """
-    from polymodal.errors import RecipeError
+    from polymodal.core.errors import RecipeError
     from polymodal.recipe.overrides import apply_overrides
 
     regex = [one.partition("=")[2] for one in settings if one.partition("=")[0].strip() == "regex"]
@@ -109,7 +109,7 @@ def _records(blocks: Iterator[list[list[Any]]]) -> Iterator[dict[str, Any]]:
 
 def write_lines(records: Iterator[dict[str, Any]], path: Path) -> int:
     """Write records as lines; the file appears when it is complete."""
-    from polymodal.artefact import json_ready
+    from polymodal.checkpoint.model_directory import json_ready
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")

@@ -43,8 +43,8 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Embed the rows of a table, and keep the vectors for `polymodal search`."""
-    from polymodal.search import Index
-    from polymodal.search.table import add_table, index_table
+    from polymodal.applications.search import Index
+    from polymodal.applications.search.table import add_table, index_table
 
     if add:
         given = {"--input": input, "--size": size, "--keep": keep, "--approximate/--exact": approximate}
@@ -104,9 +104,9 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the rows of an index that are nearest to a text, a file or a row."""
-    from polymodal.search import Index
-    from polymodal.search.query import embed_query
-    from polymodal.search.space import model_of
+    from polymodal.applications.search import Index
+    from polymodal.applications.search.query import embed_query
+    from polymodal.applications.search.space import model_of
 
     found = Index.open(index_dir)
     loaded, source = model_of(found.manifest.source, model)
@@ -137,7 +137,7 @@ def unindex(
     as_json: Json = False,
 ) -> None:
     """Delete rows of an index; the others keep their numbers."""
-    from polymodal.search import Index
+    from polymodal.applications.search import Index
 
     if not (row or where or compact):
         raise typer.BadParameter("say which rows: --row NUMBER, --where CONDITION; or --compact")

@@ -16,7 +16,7 @@ from rich.text import Text
 def emit(value: dict[str, Any], shown: list[RenderableType], *, as_json: bool) -> None:
     """Print `value` as one JSON object, or `shown` for people."""
     if as_json:
-        from polymodal.artefact import json_ready
+        from polymodal.checkpoint.model_directory import json_ready
 
         sys.stdout.write(json.dumps(json_ready(value), ensure_ascii=False) + "\n")
         return

@@ -37,7 +37,7 @@ def pretrain(
     ] = False,
 ) -> None:
     """Train a model on its inputs alone: what belongs together, what was masked. `fit --from` goes on from it."""
-    from polymodal.fit import pretrain as run
+    from polymodal.workflows.fit import pretrain as run
 
     model = run(
         with_more(data, more),

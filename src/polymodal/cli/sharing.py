@@ -12,7 +12,7 @@ from polymodal.cli.output import emit, grid, short
 from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
 
 if TYPE_CHECKING:
-    from polymodal.sharing import Sharing
+    from polymodal.workflows.multitask_gain import Sharing
 
 #: Metrics of each output that are shown; `sharing.json` has all.
 MOST_METRICS = 3
@@ -44,7 +44,7 @@ def sharing(
     ] = False,
 ) -> None:
     """Train one model for all targets and a model for each, and show what each gains or loses by sharing."""
-    from polymodal.sharing import sharing as run
+    from polymodal.workflows.multitask_gain import sharing as run
 
     found = run(
         with_more(data, more),

@@ -35,8 +35,8 @@ def suggest(
     """Name the rows of a table that are most worth a label, each with a score and a reason."""
     import warnings
 
-    from polymodal.active.suggest import suggest as run
-    from polymodal.data.fault_warning import BadCellsWarning
+    from polymodal.applications.active_learning.suggest import suggest as run
+    from polymodal.data.table.cell_warning import BadCellsWarning
 
     if out is not None and out.suffix not in (".jsonl", ".csv"):
         raise typer.BadParameter(f"suggestions are written as .jsonl or .csv, not {out.suffix!r}", param_hint="--out")

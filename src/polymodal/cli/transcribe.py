@@ -33,11 +33,11 @@ def transcribe(
     ] = False,
 ) -> None:
     """Write down sounds of any length, and the sound of clips, in parts with their times."""
-    from polymodal.data.faults import Faults
-    from polymodal.errors import PolymodalError
-    from polymodal.generation.windows import transcribe as run
-    from polymodal.loading import load
-    from polymodal.model import Model
+    from polymodal.core.errors import PolymodalError
+    from polymodal.data.table.cell_errors import Faults
+    from polymodal.model.loading import load
+    from polymodal.model.model import Model
+    from polymodal.model.transcription import transcribe as run
 
     if out is not None and out.suffix != ".jsonl":
         raise typer.BadParameter(f"segments are written as .jsonl, not as {out.suffix!r}", param_hint="--out")

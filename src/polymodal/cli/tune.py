@@ -10,7 +10,7 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.output import emit
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from polymodal.tuning.tune import Tuning
@@ -96,7 +96,7 @@ def as_seconds(text: str) -> float | None:
 
 def ending(found: Tuning) -> list[RenderableType]:
     """The leaderboard, what its scores are worth, what the inputs are worth, and where things are."""
-    from polymodal.report.wording import interval, score
+    from polymodal.core.formatting import interval, score
     from polymodal.tuning.leaderboard import board, own_direction
 
     folds, metric = found.folds, found.folds.metric.name

@@ -81,7 +81,7 @@ def preset_rows() -> list[dict[str, Any]]:
 
 def starter_rows() -> list[dict[str, Any]]:
     """Every starter checkpoint, whether its package is installed, and whether its weights were found to be right."""
-    from polymodal.pretrained.starter import STARTERS, checked, location
+    from polymodal.pretrained.starter.registry import STARTERS, checked, location
 
     rows: list[dict[str, Any]] = []
     for name, one in STARTERS.items():

@@ -37,7 +37,7 @@ def zero_shot(
     ] = False,
 ) -> None:
     """Name each row by the class whose text is nearest, without any label."""
-    from polymodal.zero_shot import ZeroShot
+    from polymodal.applications.few_shot.zero_shot import ZeroShot
 
     if (not classes) == (classes_file is None):
         raise typer.BadParameter("give --classes or --classes-file", param_hint="--classes")
@@ -87,7 +87,7 @@ def read_classes(path: Path) -> list[str] | dict[str, list[str]]:
     """
     import yaml
 
-    from polymodal.errors import RecipeError
+    from polymodal.core.errors import RecipeError
 
     try:
         text = path.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.errors import DataError, nearest
+from polymodal.core.errors import DataError, nearest
 from polymodal.recipe.data import SplitOptions
 
 PARTS = ("train", "valid", "test")

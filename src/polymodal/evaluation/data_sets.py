@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from polymodal.evaluation.scores import score_output
-from polymodal.preparation import Preparation, PreparedTable
+from polymodal.inference.inference import Decisions
+from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
-from polymodal.training.inference import Decisions
 
 #: By output and data set: how many `rows` have the target, and their `scores` by metric, as `metrics.json` has them.
 ByDataSet = dict[str, dict[str, dict[str, Any]]]

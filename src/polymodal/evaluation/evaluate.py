@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from polymodal.evaluation.scores import detail, score_metric, score_output, score_perplexity
+from polymodal.inference.inference import PREDICTION_BATCH, Decisions, decide
 from polymodal.metrics.text.perplexity import PERPLEXITY
-from polymodal.network import Network
-from polymodal.preparation import Preparation, PreparedTable
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
-from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
-from polymodal.training.machine import Machine
+from polymodal.runtime.compute import Machine
 
 #: Scores of one part of the data: `scores[output][metric]` is a JSON-ready mapping.
 Scores = dict[str, dict[str, Any]]

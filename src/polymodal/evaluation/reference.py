@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from polymodal.data.faults import Faults
-from polymodal.data.table import Table
-from polymodal.evaluation.aligned import aligned
+from polymodal.data.partition import Part, groups_of
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table
+from polymodal.evaluation.class_alignment import aligned
 from polymodal.evaluation.scores import Score, score_metric, score_output
 from polymodal.metrics.base import Metric
-from polymodal.preparation import Preparation, PreparedTable
+from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.recipe import Recipe
-from polymodal.splits import Part, groups_of
 from polymodal.tasks.base import Task
 
 

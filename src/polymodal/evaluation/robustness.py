@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from polymodal.evaluation.evaluate import Scores, score_decisions
 from polymodal.evaluation.scores import score_metric
-from polymodal.network import Network
-from polymodal.preparation import Damage, Preparation, PreparedTable
+from polymodal.inference.inference import PREDICTION_BATCH, Decisions, decide
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
-from polymodal.training.inference import PREDICTION_BATCH, Decisions, decide
-from polymodal.training.machine import Machine
+from polymodal.runtime.compute import Machine
 
 #: Strengths at which every corruption is tried; strength 0 is the untouched data.
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

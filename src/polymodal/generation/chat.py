@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from polymodal.errors import DataError
-from polymodal.generation.codec import Codec
+from polymodal.core.errors import DataError
+from polymodal.generation.tokenizer import Codec
 
 #: Stands for the content of turn N while a template is filled; no text has these signs.
 _MARK = re.compile("\U0010fffd(\\d+)\U0010fffd")

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import torch
 
-from polymodal.decoders.writer import Draft
-from polymodal.errors import TrainingError
-from polymodal.generation.beams import Beams
-from polymodal.generation.codec import Codec
-from polymodal.generation.constraint import constraint_of
-from polymodal.generation.lines import Lines
-from polymodal.generation.options import Writing
-from polymodal.generation.stopping import Stops
-from polymodal.generation.written import Ended, Written
+from polymodal.core.errors import TrainingError
+from polymodal.generation.beam_search import Beams
+from polymodal.generation.config import Writing
+from polymodal.generation.constraints.base import constraint_of
+from polymodal.generation.output import Ended, Written
+from polymodal.generation.sampling_search import Lines
+from polymodal.generation.stop_strings import Stops
+from polymodal.generation.tokenizer import Codec
+from polymodal.nn.decoders.writer import Draft
 
 
 def write(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.generation.options import Writing
+from polymodal.generation.config import Writing
 
 #: Draws that are made at once for each text.
 AHEAD = 64

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polymodal.decoders.writer import Draft
-from polymodal.errors import RecipeError
-from polymodal.generation.codec import Codec
-from polymodal.generation.constraint import constraint_of
-from polymodal.generation.lines import Lines
+from polymodal.core.errors import RecipeError
+from polymodal.generation.config import Writing
+from polymodal.generation.constraints.base import constraint_of
 from polymodal.generation.loop import as_written
-from polymodal.generation.options import Writing
-from polymodal.generation.stopping import Stops
+from polymodal.generation.sampling_search import Lines
+from polymodal.generation.stop_strings import Stops
+from polymodal.generation.tokenizer import Codec
+from polymodal.nn.decoders.writer import Draft
 
 #: What incomplete UTF-8 is decoded to.
 REPLACEMENT = "\ufffd"

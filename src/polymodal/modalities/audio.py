@@ -14,13 +14,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from polymodal.data.block import Block
+from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.options import Sized, sized
+from polymodal.core.registry import register
 from polymodal.data.media.audio import AudioRequest, array_header, as_samples, sound_from_array
-from polymodal.data.media.facts import facts
 from polymodal.data.media.formats import AUDIO_SUFFIXES, format_of
+from polymodal.data.media.metadata import facts
 from polymodal.data.media.source import MediaError
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities import sound_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import Item, MediaModality, inline_or_path, looks_like, recognised
@@ -29,8 +31,6 @@ from polymodal.pretrained.card import Card
 from polymodal.pretrained.sound_features import sound_features
 from polymodal.pretrained.source import read_card
 from polymodal.recipe.data import LimitOptions
-from polymodal.recipe.options import Sized, sized
-from polymodal.registry import register
 
 #: Sounds whose headers are read to see how long they are.
 OPENED = 200

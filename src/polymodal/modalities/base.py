@@ -12,11 +12,11 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from polymodal.data.block import Block
-from polymodal.data.prepared import Prepared
-from polymodal.data.sample import ColumnSample, Guess
+from polymodal.core.options import Options
+from polymodal.data.store.items import Prepared
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.recipe.data import LimitOptions
-from polymodal.recipe.options import Options
 
 
 class ModalityOptions(Options):

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from polymodal.data.block import Block
-from polymodal.data.prepared import FixedItems, Prepared
-from polymodal.data.sample import ColumnSample, Guess
+from polymodal.core.registry import register
+from polymodal.data.store.items import FixedItems, Prepared
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.cells import read_distinct, read_numbers
 from polymodal.modalities.text import looks_like_keys
-from polymodal.registry import register
 
 MISSING, RARE, FIRST = 0, 1, 2
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Regex, Tokenizer, normalizers
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.source import read_card, tokenizer_file
 

@@ -12,23 +12,23 @@ from PIL import Image as Pillow
 from pydantic import Field
 from torch import Tensor
 
-from polymodal.data.block import Block
-from polymodal.data.decoded import Item
-from polymodal.data.media.facts import facts
+from polymodal.core.errors import RecipeError
+from polymodal.core.options import Sized, sized
+from polymodal.core.registry import register
 from polymodal.data.media.formats import IMAGE_SUFFIXES
 from polymodal.data.media.image import ImageRequest, decode_image
+from polymodal.data.media.image_geometry import Geometry, ground
+from polymodal.data.media.metadata import facts
 from polymodal.data.media.source import MediaError
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import RecipeError
+from polymodal.data.store.decode_buffer import Item
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities import augment, picture_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality, looks_like, recognised
 from polymodal.pretrained.card import Card
-from polymodal.pretrained.image_geometry import Geometry, ground
 from polymodal.pretrained.source import read_card
 from polymodal.recipe.data import LimitOptions
-from polymodal.recipe.options import Sized, sized
-from polymodal.registry import register
 
 #: Images whose sizes are looked at.
 OPENED = 200

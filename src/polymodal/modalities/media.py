@@ -17,15 +17,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from polymodal.data.block import Block
-from polymodal.data.decoded import Decoded, Layout
-from polymodal.data.decoded import Item as Item
 from polymodal.data.media.formats import FORMATS, format_of
-from polymodal.data.media.pool import decoding_pool
 from polymodal.data.media.source import MediaError, read_bytes
-from polymodal.data.prepared import Prepared
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.data.store import MediaStore, content_key
+from polymodal.data.media.workers.pool import decoding_pool
+from polymodal.data.store.decode_buffer import Decoded, Layout
+from polymodal.data.store.decode_buffer import Item as Item
+from polymodal.data.store.items import Prepared
+from polymodal.data.store.store import MediaStore, content_key
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.recipe.data import LimitOptions
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from polymodal.data.block import Block
-from polymodal.data.prepared import FixedItems, Prepared
-from polymodal.data.sample import ColumnSample, Guess
+from polymodal.core.registry import register
+from polymodal.data.store.items import FixedItems, Prepared
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.cells import read_numbers
-from polymodal.registry import register
 
 # A column counts as skewed from this skewness on (0 is symmetric, 2 is an exponential distribution).
 SKEWED = 1.5

@@ -13,19 +13,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from polymodal.data.block import Block
+from polymodal.core.errors import RecipeError
+from polymodal.core.options import Sized, sized
+from polymodal.core.registry import register
 from polymodal.data.media.series import Layout, SeriesRequest, arrange, read_cell
-from polymodal.data.prepared import Prepared
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import RecipeError
+from polymodal.data.store.items import Prepared
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities import series_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality
 from polymodal.modalities.pictures import lines
 from polymodal.modalities.series_plan import explore, is_vector, longest_kept, looks_like_series
 from polymodal.recipe.data import LimitOptions
-from polymodal.recipe.options import Sized, sized
-from polymodal.registry import register
 
 # Items whose statistics are taken at once; bounds the memory that padded arrays take.
 CHUNK = 256

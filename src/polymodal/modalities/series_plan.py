@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.data.media.facts import facts
 from polymodal.data.media.formats import SERIES_SUFFIXES
+from polymodal.data.media.metadata import facts
 from polymodal.data.media.series import NPY, Layout, read_cell, read_text
 from polymodal.data.media.source import MediaError
-from polymodal.data.sample import ColumnSample
+from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.media import inline_or_path
 
 #: A text of fewer numbers, all of one channel, may be anything (a telephone number, a date).

@@ -16,10 +16,12 @@ import xxhash
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from polymodal.data.block import Block
-from polymodal.data.prepared import Prepared, RaggedItems
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import ArtefactError, RecipeError
+from polymodal.core.errors import ArtefactError, RecipeError
+from polymodal.core.options import Size, Sized, sized
+from polymodal.core.registry import register
+from polymodal.data.store.items import Prepared, RaggedItems
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.bpe import SMALLEST, plain, train_bpe
 from polymodal.modalities.cells import read_distinct
@@ -27,8 +29,6 @@ from polymodal.modalities.checkpoint_text import CheckpointTokenizer
 from polymodal.modalities.text_changes import drop_words, mistype, shuffle_words
 from polymodal.pretrained.card import Card
 from polymodal.recipe.data import LimitOptions
-from polymodal.recipe.options import Size, Sized, sized
-from polymodal.registry import register
 
 # A text is cut to this many characters for each token that is kept, before it is tokenised: so long texts
 # stay cheap.

@@ -11,16 +11,18 @@ import PIL.Image
 from pydantic import Field
 from torch import Tensor
 
-from polymodal.data.block import Block
-from polymodal.data.media.clip import RATE
-from polymodal.data.media.facts import facts
+from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.options import Size, Sized, sized
+from polymodal.core.registry import register
 from polymodal.data.media.formats import ANIMATIONS, FORMATS, VIDEO_SUFFIXES, format_of
+from polymodal.data.media.frame_sampling import Timeline
 from polymodal.data.media.image import decode_image
-from polymodal.data.media.sampling import Timeline
+from polymodal.data.media.metadata import facts
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.video import VideoRequest, choose
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.data.media.video_reader import RATE
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.modalities import clip_changes, picture_changes
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.image import side_for
@@ -29,8 +31,6 @@ from polymodal.modalities.pictures import strip
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.clips import clip_card, clip_frames, clip_geometry
 from polymodal.recipe.data import LimitOptions
-from polymodal.recipe.options import Size, Sized, sized
-from polymodal.registry import register
 
 #: Files that are opened to see what a column holds.
 OPENED = 50

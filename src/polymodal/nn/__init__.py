@@ -1,1 +1,1 @@
-"""Layers that encoders and fusions share."""
+"""Networks: layers, encoders, fusions, decoders, objectives, and the network that they make."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.core.errors import MissingExtraError, RecipeError
 
 NAME = "default"
 

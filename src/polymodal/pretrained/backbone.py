@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.pretrained import cut as cutting
 from polymodal.pretrained import weights
 from polymodal.pretrained.card import Card

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.data.media.image_geometry import Geometry
 from polymodal.pretrained.card import Card
-from polymodal.pretrained.image_geometry import Geometry
 from polymodal.pretrained.source import read_card
 
 #: Stands before the name of a checkpoint that reads single images, and here the frames of a clip one by one.

@@ -15,8 +15,8 @@ from typing import Any
 
 import xxhash
 
-from polymodal.errors import MissingExtraError, RecipeError
-from polymodal.folders import cache_folder
+from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.paths import cache_folder
 
 ELSEWHERE = (
     "name a local folder, take `starter` (weights that packages carry), or prepare this machine while it is connected: "

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.key_values import KeyValues
-from polymodal.pretrained.packed import Packed
+from polymodal.runtime.cpu_kernels import Packed
 
 #: What is added to the score of a key that may not be read; finite in every number format.
 NEVER = -1e30

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 
 FILE = Path(__file__).with_name("presets.json")
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.bands import Scale, band_energy, filter_bank
 from polymodal.pretrained.card import Card
 

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from polymodal.errors import RecipeError, nearest
-from polymodal.pretrained import hub, starter
+from polymodal.core.errors import RecipeError, nearest
+from polymodal.pretrained import hub
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.presets import pinned, presets
+from polymodal.pretrained.starter import registry as starter
 
 #: JSON files that a card keeps, where a checkpoint has them, by the name under which it keeps them.
 KEPT = {

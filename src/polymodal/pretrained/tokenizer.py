@@ -6,8 +6,8 @@ from pathlib import Path
 
 import xxhash
 
-from polymodal.errors import MissingExtraError, RecipeError
-from polymodal.folders import cache_folder
+from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.paths import cache_folder
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.hub import replacing
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 
 #: Items of the run without content: a number that no other dimension is likely to have by chance.
 ITEMS = 5

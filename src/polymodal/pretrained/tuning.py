@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 from torch import nn
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
+from polymodal.core.options import Strict
 from polymodal.pretrained.adapters import add_adapters
-from polymodal.recipe.options import Strict
 
 if TYPE_CHECKING:
     from polymodal.pretrained.backbone import Backbone

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.errors import MissingExtraError, RecipeError
+from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.adapters import renew_magnitudes, with_base_layers
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.parts import encoder_of, network_class
@@ -51,7 +51,7 @@ def build(card: Card, part: str, attention: str | None) -> Any:
         from transformers import AutoConfig
         from transformers.initialization import no_init_weights
 
-        from polymodal.pretrained.efficientnet_lite import register_own_models
+        from polymodal.pretrained.starter.efficientnet_lite import register_own_models
     except ModuleNotFoundError:
         raise MissingExtraError("transformers", "pretrained", f"the checkpoint {card.model}") from None
     register_own_models()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from polymodal.recipe.options import Strict
+from polymodal.core.options import Strict
 
 
 class LimitOptions(Strict):

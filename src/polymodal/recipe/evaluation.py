@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from polymodal.recipe.options import Strict
+from polymodal.core.options import Strict
 
 
 class EvaluationOptions(Strict):

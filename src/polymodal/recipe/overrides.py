@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from polymodal.errors import RecipeError
+from polymodal.core.errors import RecipeError
 
 
 def apply_overrides(recipe: dict[str, Any], settings: list[str]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from polymodal.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.options import Options, Size, Sized, Strict, given, sized
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
-from polymodal.recipe.options import Options, Size, Sized, Strict, given, sized
-from polymodal.recipe.problems import recipe_error
 from polymodal.recipe.shipped import recipe_file
 from polymodal.recipe.slots import Slot
 from polymodal.recipe.training import TrainingOptions
+from polymodal.recipe.validation_errors import recipe_error
 
 DEFAULT_FUSION = "concat"
 DEFAULT_DECODER = "mlp"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from polymodal.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, nearest
 
-FOLDER = Path(__file__).parent.parent / "recipes"
+FOLDER = Path(__file__).parent / "library"
 
 
 def shipped() -> dict[str, str]:

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from polymodal.errors import nearest
-from polymodal.recipe.options import Options
-from polymodal.recipe.problems import Problem, problems
+from polymodal.core.errors import nearest
+from polymodal.core.options import Options
+from polymodal.recipe.validation_errors import Problem, problems
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Slot:
             raise _invalid(problems(known[name], error)) from None
 
     def _known(self) -> dict[str, type[Options]]:
-        from polymodal.registry import components  # the registry imports this package for `Options`
+        from polymodal.core.registry import components  # the registry imports this package for `Options`
 
         return {name: component.Options for name, component in components(self.kind).items()}
 

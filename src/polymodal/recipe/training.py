@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from polymodal.recipe.options import Sized, Strict, sized
+from polymodal.core.options import Sized, Strict, sized
 
 
 class PartOptions(Strict):

@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 
-from polymodal import __version__
-from polymodal.model import Model
-from polymodal.report import wording
+from polymodal._version import __version__
+from polymodal.core import formatting
+from polymodal.model.model import Model
 from polymodal.report.facts import (
     how_alone,
     run_facts,
@@ -57,9 +57,9 @@ def render_card(model: Model) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"score": wording.score, "part": wording.part_name, "listed": wording.listed}
-    environment.filters |= {"cut": wording.cut}
-    environment.globals |= {"interval": wording.interval, "count": wording.count}
+    environment.filters |= {"score": formatting.score, "part": formatting.part_name, "listed": formatting.listed}
+    environment.filters |= {"cut": formatting.cut}
+    environment.globals |= {"interval": formatting.interval, "count": formatting.count}
     return environment.get_template("card.md.j2").render(
         version=__version__,
         title=title(model),

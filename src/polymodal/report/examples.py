@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from polymodal.data.prepared import Items
-from polymodal.experiment import Experiment
+from polymodal.core.formatting import cut
+from polymodal.data.store.items import Items
+from polymodal.experiments.experiment import Experiment
 from polymodal.modalities.base import Modality
 from polymodal.report import texts, timelines
-from polymodal.report.wording import cut
 from polymodal.tasks.base import Task
 from polymodal.tasks.spans import Spans
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from polymodal.model import Model
-from polymodal.report.wording import count, duration, interval, listed, metric_name, part_name, score
+from polymodal.core.formatting import count, duration, interval, listed, metric_name, part_name, score
+from polymodal.model.model import Model
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from polymodal.model import Model
+from polymodal.model.model import Model
 from polymodal.report.charts import Line, line_chart
 from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, scored
 from polymodal.report.outputs import with_bars

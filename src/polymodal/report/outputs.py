@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from polymodal.experiment import Experiment
-from polymodal.model import Model
+from polymodal.core.formatting import metric_name, part_name, score
+from polymodal.experiments.experiment import Experiment
+from polymodal.model.model import Model
 from polymodal.report.calibration import calibration_error, decisions_of, reliability_bins
 from polymodal.report.charts import Line, Range, interval_bar, line_chart, reliability, scatter
 from polymodal.report.examples import Example, typical_texts, worst_examples
 from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, verdict
-from polymodal.report.wording import metric_name, part_name, score
 from polymodal.tasks.base import Task
 
 #: Classes of the confusion matrix, and of the table of classes: the most frequent.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from polymodal import __version__
-from polymodal.data.faults import Fault
-from polymodal.experiment import Experiment
+from polymodal._version import __version__
+from polymodal.data.table.cell_errors import Fault
+from polymodal.experiments.experiment import Experiment
 from polymodal.modalities.base import Modality
-from polymodal.model import Model
+from polymodal.model.model import Model
 from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part, title
 from polymodal.report.learned import view_learned
 from polymodal.report.outputs import view_output

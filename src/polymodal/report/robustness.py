@@ -7,12 +7,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from polymodal import __version__
-from polymodal.artefact import write_json
+from polymodal._version import __version__
+from polymodal.checkpoint.model_directory import write_json
+from polymodal.core.formatting import metric_name
 from polymodal.evaluation.robustness import Robustness
 from polymodal.report.charts import Line, line_chart
 from polymodal.report.template import template
-from polymodal.report.wording import metric_name
 
 
 @dataclass(frozen=True)

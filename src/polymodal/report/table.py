@@ -8,9 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from polymodal.model import Model
+from polymodal.core.formatting import count, cut, interval, part_name, score
+from polymodal.model.model import Model
 from polymodal.report.facts import ScoreRow, rows_of, score_rows, scored, shown_part
-from polymodal.report.wording import count, cut, interval, part_name, score
 
 #: Metrics of each output, and inputs shown alone: the best ones. Of more than `MANY` outputs only the leading one.
 MOST_METRICS, MOST_ALONE, MANY = 4, 6, 8

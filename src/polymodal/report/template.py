@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import jinja2
 
-from polymodal.report import wording
+from polymodal.core import formatting
 
 
-def template(name: str) -> jinja2.Template:
-    """The HTML template `name` of this folder, with the words that pages share."""
+def template(name: str, folder: str = "report") -> jinja2.Template:
+    """The HTML template `name` in the package's `folder`, with the words and the style that pages share."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polymodal", "report"),
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader("polymodal", one) for one in dict.fromkeys([folder, "report"])]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "score": wording.score,
-        "cut": wording.cut,
-        "part": wording.part_name,
-        "listed": wording.listed,
+        "score": formatting.score,
+        "cut": formatting.cut,
+        "part": formatting.part_name,
+        "listed": formatting.listed,
     }
-    environment.globals |= {"interval": wording.interval, "count": wording.count}
+    environment.globals |= {"interval": formatting.interval, "count": formatting.count}
     return environment.get_template(name)

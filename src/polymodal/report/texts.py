@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.report.wording import cut
+from polymodal.core.formatting import cut
 from polymodal.tasks.conversation import read_history
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.report.wording import count, cut
+from polymodal.core.formatting import count, cut
 from polymodal.tasks.spans import Spans
 
 

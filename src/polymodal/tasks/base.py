@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.data.block import Block
-from polymodal.data.sample import ColumnSample, Guess
+from polymodal.core.options import Options
+from polymodal.core.types import Grid, OutputShape, Space, TextShape
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
-from polymodal.recipe.options import Options
-from polymodal.tokens import Grid, OutputShape, Space, TextShape
 
 
 class TaskOptions(Options):

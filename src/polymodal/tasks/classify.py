@@ -12,15 +12,15 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.data.block import Block
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import DataError, RecipeError, nearest
+from polymodal.core.errors import DataError, RecipeError, nearest
+from polymodal.core.registry import register
+from polymodal.core.types import Space
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
-from polymodal.registry import register
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Label, Labels, few, key, read_label, text
-from polymodal.tokens import Space
 
 # An integer column with more distinct values is taken for a quantity unless the user says otherwise.
 FEW_INTEGERS = 20

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from polymodal.data.block import Block
-from polymodal.errors import DataError, RecipeError, nearest
+from polymodal.core.errors import DataError, RecipeError, nearest
+from polymodal.data.table.block import Block
 from polymodal.generation.chat import ChatTemplate
-from polymodal.generation.codec import Codec
+from polymodal.generation.tokenizer import Codec
 from polymodal.modalities.text import as_text
 from polymodal.tasks.answers import objects
 from polymodal.tasks.prompt import Overflow, Template

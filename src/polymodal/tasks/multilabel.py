@@ -13,15 +13,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.data.block import Block
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import DataError, RecipeError
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.registry import register
+from polymodal.core.types import Space
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
-from polymodal.registry import register
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Label, Labels, few, key, read_label, text
-from polymodal.tokens import Space
 
 Sequence = list | tuple | set | frozenset | np.ndarray
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from polymodal.data.block import Block
-from polymodal.errors import RecipeError
-from polymodal.generation.codec import Codec
+from polymodal.core.errors import RecipeError
+from polymodal.data.table.block import Block
+from polymodal.generation.tokenizer import Codec
 from polymodal.modalities.text import as_text
 from polymodal.tasks.answers import objects
 

@@ -12,15 +12,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.data.block import Block
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
+from polymodal.core.registry import register
+from polymodal.core.types import Space
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics import regression
 from polymodal.metrics.base import Metric
-from polymodal.registry import register
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.classify import FEW_INTEGERS
-from polymodal.tokens import Space
 
 # An unusable cell: its position in the block, its column and the reason.
 Problem = tuple[int, str, str]

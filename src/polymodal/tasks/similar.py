@@ -13,16 +13,16 @@ import xxhash
 from pydantic import Field
 from torch import Tensor
 
-from polymodal.data.block import Block
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import DataError, RecipeError
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.registry import register
+from polymodal.core.types import Space
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
 from polymodal.metrics.leave_one_out import leave_one_out_metrics
-from polymodal.nn.embedding import halvings, prefixes
-from polymodal.registry import register
+from polymodal.nn.layers.embedding import halvings, prefixes
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Label, key, read_label
-from polymodal.tokens import Space
 
 #: The number of no group: of a row without a target.
 NO_GROUP = 0

@@ -13,18 +13,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.data.block import Block
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import DataError, RecipeError
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.registry import register
+from polymodal.core.types import Grid, Space
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics import events as scores
 from polymodal.metrics.base import Metric
 from polymodal.metrics.events import EventCounts, Events, SegmentCounts
-from polymodal.registry import register
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Labels, few, key, text
 from polymodal.tasks.segments import cover, decode, read_shares
 from polymodal.tasks.span_cells import Span, gaps_between, read_spans
-from polymodal.tokens import Grid, Space
 
 #: Most cells of a timeline whose resolution is not said, and of any timeline.
 USUAL_CELLS, MOST_CELLS = 2_000, 20_000

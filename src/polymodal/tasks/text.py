@@ -12,23 +12,23 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from polymodal.data.block import Block
-from polymodal.data.sample import ColumnSample, Guess
-from polymodal.errors import ArtefactError, DataError, RecipeError, nearest
+from polymodal.core.errors import ArtefactError, DataError, RecipeError, nearest
+from polymodal.core.options import Sized, sized
+from polymodal.core.registry import register
+from polymodal.core.types import Space, TextShape
+from polymodal.data.table.block import Block
+from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.generation.chat import ChatTemplate
-from polymodal.generation.codec import SMALLEST, Codec
-from polymodal.generation.constraint import constraint_of
-from polymodal.generation.options import Writing
+from polymodal.generation.config import Writing
+from polymodal.generation.constraints.base import constraint_of
+from polymodal.generation.tokenizer import SMALLEST, Codec
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalogue import TEXT_METRICS, text_metrics
 from polymodal.modalities.checkpoint_text import position_limit
-from polymodal.recipe.options import Sized, sized
-from polymodal.registry import register
 from polymodal.tasks.answers import Answer, objects, padded, read_references
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.conversation import Conversation
 from polymodal.tasks.prompt import Overflow, Prompt
-from polymodal.tokens import Space, TextShape
 
 #: Most tokens of an answer where the recipe does not say: longer ones are cut.
 LONGEST = 512

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polymodal.inference.inference import Decisions
 from polymodal.tasks.base import Task
-from polymodal.training.inference import Decisions
 
 #: By output and view, the mean loss.
 ViewLosses = dict[tuple[str, str], float]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from polymodal.core.types import Space
+from polymodal.inference.inference import Decisions
 from polymodal.recipe.training import DistillationOptions
-from polymodal.tokens import Space
-from polymodal.training.inference import Decisions
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from polymodal.network import Encoded, Network
+from polymodal.core.types import Batch
+from polymodal.nn.network import Encoded, Network
 from polymodal.tasks.base import Task
-from polymodal.tokens import Batch
 
 
 def evidence(network: Network, encoded: Encoded, batch: Batch, tasks: Mapping[str, Task]) -> dict[str, float]:

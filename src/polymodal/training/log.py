@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from polymodal.errors import MissingExtraError
+from polymodal.core.errors import MissingExtraError
 
 
 class Log:

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from polymodal.objectives.base import Term
+from polymodal.core.types import Batch, LossTerm, Outputs, TargetBatch
+from polymodal.nn.objectives.base import Term
 from polymodal.tasks.base import Task
-from polymodal.tokens import Batch, LossTerm, Outputs, TargetBatch
 from polymodal.training.balance import GradNorm, PCGrad
 from polymodal.training.blending import Blending
 from polymodal.training.distillation import Lessons

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from polymodal.tokens import Batch
+from polymodal.core.types import Batch
 
 
 def hide_inputs(batch: Batch, chance: float) -> dict[str, Tensor]:

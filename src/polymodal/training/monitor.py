@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from polymodal.decoders.writer import Writer
-from polymodal.errors import TrainingError
-from polymodal.network import Network
-from polymodal.tokens import Batch
+from polymodal.core.errors import TrainingError
+from polymodal.core.types import Batch
+from polymodal.nn.decoders.writer import Writer
+from polymodal.nn.network import Network
 
 #: Objectives that one notice names.
 MOST_NAMED = 4

@@ -9,9 +9,9 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from polymodal.decoders.base import Decoder
-from polymodal.network import Network
-from polymodal.objectives.base import Objective
+from polymodal.nn.decoders.base import Decoder
+from polymodal.nn.network import Network
+from polymodal.nn.objectives.base import Objective
 from polymodal.recipe.training import TrainingOptions
 
 

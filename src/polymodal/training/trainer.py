@@ -12,22 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.core.errors import RecipeError, TrainingError
+from polymodal.core.types import Batch
 from polymodal.data.sampler import BatchSampler
-from polymodal.errors import RecipeError, TrainingError
-from polymodal.network import Encoded, InputTokens, Network
-from polymodal.objectives.base import Step
-from polymodal.preparation import Preparation
+from polymodal.inference.inference import Decisions, decide, grouping
+from polymodal.inference.objective_losses import Pretext, objective_losses, pretext_score
+from polymodal.nn.network import Encoded, InputTokens, Network
+from polymodal.nn.objectives.base import Step
+from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import TrainingOptions
-from polymodal.tokens import Batch
+from polymodal.runtime.compute import Machine, choose
 from polymodal.training.averaging import BestEpochs, restore_state
 from polymodal.training.blending import Blending, view_losses
 from polymodal.training.distillation import Lessons
-from polymodal.training.inference import Decisions, decide, grouping
 from polymodal.training.input_balance import evidence, hold_back
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss, Losses
-from polymodal.training.machine import Machine, choose
 from polymodal.training.modality_dropout import hide_inputs
 from polymodal.training.monitor import Monitor
 from polymodal.training.optimiser import (
@@ -37,8 +38,7 @@ from polymodal.training.optimiser import (
     make_schedule,
     shared_parameters,
 )
-from polymodal.training.pretext import Pretext, objective_losses, pretext_score
-from polymodal.training.run_state import History, Split, restore_run, run_identity, save_run
+from polymodal.training.state import History, Split, restore_run, run_identity, save_run
 from polymodal.training.validation import Validation, validate
 
 #: Rows of a group that stand in one batch, where a task wants some to.

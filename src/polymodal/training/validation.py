@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polymodal.preparation import PreparedTable
+from polymodal.inference.inference import Decisions, mean_task_loss
+from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
-from polymodal.training.inference import Decisions, mean_task_loss
 
 
 def loss_share(rows: int) -> float:

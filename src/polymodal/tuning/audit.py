@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from polymodal.core.formatting import listed
+from polymodal.core.progress import Progress
 from polymodal.evaluation import paired
 from polymodal.evaluation.intervals import percentiles, resamples
-from polymodal.progress import Progress
-from polymodal.report.wording import listed
+from polymodal.tuning.audit_results import Amount, Audit, InputAudit, Kind, OutputAudit, PairAudit
+from polymodal.tuning.baseline_data import gains
+from polymodal.tuning.best_vs_unimodal import compare_candidates
 from polymodal.tuning.candidate import Candidate
-from polymodal.tuning.findings import Amount, Audit, InputAudit, Kind, OutputAudit, PairAudit
-from polymodal.tuning.fixed import FixedModels
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.lesson import gains
-from polymodal.tuning.versus import compare_candidates
+from polymodal.tuning.frozen_baselines import FixedModels
 
 Subset = tuple[str, ...]
 

@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 
-from polymodal.preparation import Preparation
-from polymodal.progress import Progress
+from polymodal.core.progress import Progress
+from polymodal.preparation.preparation import Preparation
 from polymodal.tuning.candidate import Candidate, Distributions
 from polymodal.tuning.features import WORDS
-from polymodal.tuning.fixed import LEARNERS, FixedModels, Teacher
 from polymodal.tuning.folds import Folds
+from polymodal.tuning.frozen_baselines import LEARNERS, FixedModels, Teacher
 
 #: Bytes of one learned number.
 BYTES = 4

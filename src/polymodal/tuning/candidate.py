@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polymodal.artefact import json_ready, read_json
-from polymodal.errors import ArtefactError
+from polymodal.checkpoint.model_directory import json_ready, read_json
+from polymodal.core.errors import ArtefactError
 
 #: A network of all inputs, a network (or the best ensemble) of one, or a model of fixed features.
 Kind = Literal["trial", "single", "baseline"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from polymodal.errors import MissingExtraError, RecipeError
-from polymodal.plan import complete_schedule
+from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.registry import components, find
+from polymodal.experiments.plan import complete_schedule
 from polymodal.recipe.recipe import Recipe
-from polymodal.registry import components, find
-from polymodal.training.start import Start
+from polymodal.training.source_model import Start
 
 #: Fusion methods that are tried, in the order of the first trials.
 FUSIONS: list[Any] = [

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from polymodal.data.faults import Faults
-from polymodal.data.prepared import Prepared
-from polymodal.encoders.base import Encoder
-from polymodal.encoders.pretrained import PretrainedEncoder
-from polymodal.errors import RecipeError
-from polymodal.features import FeatureItems, input_features, pooled
-from polymodal.folders import media_folder
+from polymodal.core.errors import RecipeError
+from polymodal.core.paths import media_folder
+from polymodal.core.progress import Progress
+from polymodal.core.registry import build, find
+from polymodal.data.store.items import Prepared
+from polymodal.data.table.cell_errors import Faults
 from polymodal.modalities.base import Modality
 from polymodal.modalities.category import FIRST
 from polymodal.modalities.text import as_text
-from polymodal.progress import Progress
+from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.encoders.pretrained import PretrainedEncoder
+from polymodal.preparation.feature_cache import FeatureItems, input_features, pooled
 from polymodal.recipe.recipe import InputSpec
-from polymodal.registry import build, find
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.statistics import DESCRIBE, described
 

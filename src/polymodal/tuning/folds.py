@@ -6,11 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
-from polymodal.data.table import Table
+from polymodal.data.partition import Part, make_fold_parts
+from polymodal.data.table.table import Table
 from polymodal.evaluation.reference import Reference
 from polymodal.metrics.base import Metric
 from polymodal.recipe.recipe import Recipe
-from polymodal.splits import Part, make_fold_parts
 from polymodal.tasks.base import Task
 from polymodal.tuning.candidate import Distributions
 

@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from polymodal.artefact import json_ready
-from polymodal.report.wording import cut, interval, score
+from polymodal.checkpoint.model_directory import json_ready
+from polymodal.core.formatting import cut, interval, score
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.study import summary

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
-from polymodal.tuning.lesson import Answer, Lesson, quality
+from polymodal.tuning.baseline_data import Answer, Lesson, quality
 
 #: Inverse penalties of logistic regression and penalties of ridge regression, from strong to weak.
 INVERSE = np.logspace(-2, 3.25, 8)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from polymodal.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, nearest
 from polymodal.tuning.candidate import Candidate
 
 #: What a candidate can be judged by; greater is better, so costs have their sign turned.

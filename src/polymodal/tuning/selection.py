@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from polymodal.ensemble import decision_values
-from polymodal.fusion.combiner import Combiner
+from polymodal.model.ensemble import decision_values
+from polymodal.nn.fusion.combiner import Combiner
 from polymodal.tasks.base import Task
 from polymodal.tuning.candidate import Candidate, Distributions
 from polymodal.tuning.folds import Folds

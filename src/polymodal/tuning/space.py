@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from polymodal.errors import RecipeError, nearest
-from polymodal.recipe.options import given as given_values
+from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.options import given as given_values
 from polymodal.recipe.recipe import Recipe
 
 #: Paths that decide what is learned from what, or on which rows: all trials share them, or their scores would not be

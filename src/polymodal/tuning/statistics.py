@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from polymodal.data.prepared import Items
-from polymodal.encoders.logmel import LogMel, LogMelOptions
+from polymodal.data.store.items import Items
+from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 
 #: Items that are described at once.
 BATCH = 64

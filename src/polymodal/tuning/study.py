@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.errors import MissingExtraError, PolymodalError, TrainingError
+from polymodal.core.errors import MissingExtraError, PolymodalError, TrainingError
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.pareto import OBJECTIVES
 from polymodal.tuning.space import Space

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.tuning.baseline_data import Answer, Lesson, gains
 from polymodal.tuning.components import reduced
-from polymodal.tuning.lesson import Answer, Lesson, gains
 
 #: Components of an input that trees see.
 COLUMNS = 24

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from polymodal.data.faults import Faults
-from polymodal.estimate import training_mib
-from polymodal.experiment import Experiment, feature_splits, prepare_experiment, train_model
-from polymodal.folders import cache_folder, media_folder
-from polymodal.model import Model
-from polymodal.network import Network
-from polymodal.plan import complete_schedule, make_plan
-from polymodal.progress import Progress
+from polymodal.core.paths import cache_folder, media_folder
+from polymodal.core.progress import Progress
+from polymodal.data.table.cell_errors import Faults
+from polymodal.experiments.estimate import training_mib
+from polymodal.experiments.experiment import Experiment, feature_splits, prepare_experiment, train_model
+from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.model.model import Model
+from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.inference import PREDICTION_BATCH, decide
 from polymodal.training.loss import Loss
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds

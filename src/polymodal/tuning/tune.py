@@ -8,38 +8,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polymodal.artefact import write_json
-from polymodal.data.faults import Faults
-from polymodal.data.table import Table
-from polymodal.ensemble import Ensemble
-from polymodal.errors import DataError, RecipeError, TrainingError
-from polymodal.fit import RecipeLike, as_recipe, as_table
-from polymodal.folders import scratch
-from polymodal.model import Model
-from polymodal.plan import make_plan
-from polymodal.progress import Progress
+from polymodal.checkpoint.model_directory import write_json
+from polymodal.core.errors import DataError, RecipeError, TrainingError
+from polymodal.core.paths import scratch
+from polymodal.core.progress import Progress
+from polymodal.core.registry import find
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table
+from polymodal.experiments.plan import make_plan
+from polymodal.model.ensemble import Ensemble
+from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe, read_mapping
-from polymodal.registry import find
-from polymodal.report.tuning import write_tuning_report
-from polymodal.tuning.alone import best_alone, run_alone
 from polymodal.tuning.audit import audit
+from polymodal.tuning.audit_results import Audit
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.candidate import Candidate
-from polymodal.tuning.correction import Corrected, correct
-from polymodal.tuning.crew import run_crew
 from polymodal.tuning.default_space import default_space
-from polymodal.tuning.findings import Audit
-from polymodal.tuning.finish import finish
-from polymodal.tuning.fixed import FixedModels
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.job import FILE as SEARCH
-from polymodal.tuning.job import Job, shareable, start
+from polymodal.tuning.frozen_baselines import FixedModels
 from polymodal.tuning.leaderboard import SHOWN, Entry, entries_json, own_direction, ranked
 from polymodal.tuning.pareto import OBJECTIVES, check_objectives, pareto
+from polymodal.tuning.process_pool import run_crew
+from polymodal.tuning.refit import finish
+from polymodal.tuning.report import write_tuning_report
+from polymodal.tuning.search_file import FILE as SEARCH
+from polymodal.tuning.search_file import Job, shareable, start
 from polymodal.tuning.selection import Selection, select
+from polymodal.tuning.selection_bias import Corrected, correct
 from polymodal.tuning.space import Space, base_recipe
 from polymodal.tuning.study import Attempt, Study, mend, require_optuna
 from polymodal.tuning.trial import Bench
+from polymodal.tuning.unimodal import best_alone, run_alone
+from polymodal.workflows.fit import RecipeLike, as_recipe, as_table
 
 FILE = "leaderboard.json"
 #: Shares of the time that are kept for training the chosen models on all rows, and for networks of single inputs.

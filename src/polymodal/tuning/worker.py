@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from polymodal.errors import PolymodalError
-from polymodal.folders import scratch
-from polymodal.tuning.job import Job
+from polymodal.core.errors import PolymodalError
+from polymodal.core.paths import scratch
+from polymodal.tuning.search_file import Job
 from polymodal.tuning.study import Study
 from polymodal.tuning.trial import Bench
 

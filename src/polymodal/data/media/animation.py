@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from PIL import Image, UnidentifiedImageError
 
-from polymodal.data.media.clip import DAMAGED, check_seconds, check_size
+from polymodal.data.media.frame_sampling import Timeline
 from polymodal.data.media.image import plain_reasons
-from polymodal.data.media.sampling import Timeline
 from polymodal.data.media.source import MediaError
+from polymodal.data.media.video_reader import DAMAGED, check_seconds, check_size
 from polymodal.recipe.data import LimitOptions
 
 FORMATS = ("GIF", "WEBP", "PNG")

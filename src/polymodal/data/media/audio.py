@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polymodal.data.media import sound
+from polymodal.data.media import audio_effects
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.tracks import STRETCH, Header, check_header, open_track, package, to_float
 from polymodal.recipe.data import LimitOptions
@@ -29,8 +29,8 @@ class AudioRequest:
     keep: which part of it: its start or its middle
     trim: cut the ends that stay this many dB below the loudest moment; None keeps them
     normalise: bring the peak to -1 dB of full scale, or the RMS to -20 dB
-    denoise: gate steady noise (`sound.denoise`)
-    voice: keep only stretches with a voice (`sound.voiced`)
+    denoise: gate steady noise (`audio_effects.denoise`)
+    voice: keep only stretches with a voice (`audio_effects.voiced`)
     """
 
     rate: int = 16_000
@@ -178,15 +178,15 @@ def _mixed(stretch: np.ndarray, channels: int) -> np.ndarray:
 
 def _finished(values: np.ndarray, request: AudioRequest) -> dict[str, np.ndarray]:
     if request.denoise:
-        values = sound.denoise(values, request.rate)
+        values = audio_effects.denoise(values, request.rate)
     if request.voice:
-        values = sound.voiced(values, request.rate)
+        values = audio_effects.voiced(values, request.rate)
     if request.trim is not None:
-        values = sound.trim(values, request.rate, request.trim)
+        values = audio_effects.trim(values, request.rate, request.trim)
     start = (len(values) - request.samples) // 2 if request.keep == "middle" else 0
     values = values[max(0, start) :][: request.samples]
     if request.normalise != "none":
-        values = sound.normalise(values, request.normalise)
+        values = audio_effects.normalise(values, request.normalise)
     if len(values) == 0:
         raise MediaError(f"the sound is too short: it has no sample at {request.rate} Hz")
     return {"values": np.clip(np.rint(values * 32_768), -32_768, 32_767).astype(np.int16)}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from polymodal.data.media.image_geometry import CUT_OUT, Geometry, ground
 from polymodal.data.media.source import MediaError
-from polymodal.pretrained.image_geometry import CUT_OUT, Geometry, ground
 from polymodal.recipe.data import LimitOptions
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.core.errors import MissingExtraError
 from polymodal.data.media.animation import moving
 from polymodal.data.media.formats import ANIMATIONS, check_format
 from polymodal.data.media.source import MediaError
-from polymodal.errors import MissingExtraError
 from polymodal.recipe.data import LimitOptions
 
 #: Numbers read at a time. The reader of plain sounds seeks after each time, which is slow in MP3, so these are many.

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from polymodal.data.media import clip as clips
+from polymodal.data.media import video_reader
 from polymodal.data.media.animation import Animation
-from polymodal.data.media.clip import Clip, Mismatch, plain_reasons
 from polymodal.data.media.formats import ANIMATIONS, check_format
+from polymodal.data.media.frame_sampling import Timeline, evenly, scenes, uniform
 from polymodal.data.media.image import square
-from polymodal.data.media.sampling import Timeline, evenly, scenes, uniform
-from polymodal.pretrained.image_geometry import Geometry
+from polymodal.data.media.image_geometry import Geometry
+from polymodal.data.media.video_reader import Clip, Mismatch, plain_reasons
 from polymodal.recipe.data import LimitOptions
 
 Sampling = Literal["uniform", "keyframe", "scene"]
@@ -118,10 +118,10 @@ def clip_facts(data: bytes, limits: LimitOptions) -> ClipFacts:
     if check_format("video", data) in ANIMATIONS:
         animation = Animation(data, limits)
         return ClipFacts(None, animation.count, *animation.size)
-    with plain_reasons(), clips.open_container(data, limits) as container:
-        stream = clips.picture_stream(container)
+    with plain_reasons(), video_reader.open_container(data, limits) as container:
+        stream = video_reader.picture_stream(container)
         width, height = stream.codec_context.width, stream.codec_context.height
-        clips.check_size(width, height, limits)
+        video_reader.check_size(width, height, limits)
         seconds = None if container.duration is None else container.duration / 1e6
         return ClipFacts(seconds, stream.frames or None, width, height)
 

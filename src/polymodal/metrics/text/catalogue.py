@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from polymodal.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, nearest
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.answers import exact_match, normalised_match, token_f1
 from polymodal.metrics.text.bleu import bleu

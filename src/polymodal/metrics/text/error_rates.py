@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.errors import MissingExtraError
+from polymodal.core.errors import MissingExtraError
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.extra import imported
 from polymodal.metrics.text.pairs import pairs

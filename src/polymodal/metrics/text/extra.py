@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from polymodal.errors import MissingExtraError
+from polymodal.core.errors import MissingExtraError
 
 
 def imported(module: str, package: str, purpose: str) -> ModuleType:

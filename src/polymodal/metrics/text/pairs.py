@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
 
 
 def pairs(distribution: np.ndarray, truth: np.ndarray) -> Iterator[tuple[str, tuple[str, ...]]]:

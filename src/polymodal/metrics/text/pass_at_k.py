@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
 
 
 def pass_at_k(samples: np.ndarray, passed: np.ndarray, k: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scores of written programs and of written tests, by running them in the sandbox (`polymodal.sandbox`).
+"""Scores of written programs and of written tests, by running them in the sandbox (`metrics.code_eval.sandbox`).
 
 What a program is scored by stands in its references (`data.program_cells`): its tests, or, where tests are written,
 the program and its mutants. Each runs once for all resamples of a bootstrap.
@@ -10,12 +10,12 @@ import ast
 
 import numpy as np
 
-from polymodal.data.program_cells import read_programs, read_tests
-from polymodal.errors import DataError
+from polymodal.core.errors import DataError
 from polymodal.metrics.base import Metric
+from polymodal.metrics.code_eval.program_cells import read_programs, read_tests
+from polymodal.metrics.code_eval.sandbox import Program, run
 from polymodal.metrics.text.pairs import pairs
 from polymodal.metrics.text.sums import mean_of_rows
-from polymodal.sandbox import Program, run
 
 #: Characters of a program beyond which it does not count as one.
 LONGEST = 20_000

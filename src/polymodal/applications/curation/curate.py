@@ -1,0 +1,210 @@
+"""Curate a data set with a model: near-duplicates of every input, and pairs that do not belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from polymodal.applications.curation.duplicates import Duplicates, near_duplicates
+from polymodal.applications.curation.mismatches import Mismatches, mismatched
+from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.paths import media_folder, scratch
+from polymodal.core.progress import Progress
+from polymodal.data.store.items import Prepared
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.table import Table
+from polymodal.inference.embedding import embed_rows
+from polymodal.inference.inference import PREDICTION_BATCH
+from polymodal.model.model import Model
+from polymodal.preparation.preparation import Preparation, PreparedTable
+
+Finding = Literal["duplicates", "mismatches"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one or several tables, one after the other, prepared.
+
+    names: of the tables; starts: the first row of each, and the number of rows
+    index: by input, the item of each row over all tables, -1 where it is missing; equal contents are one item
+    """
+
+    names: list[str]
+    tables: list[Table]
+    prepared: list[PreparedTable]
+    preparation: Preparation
+    starts: list[int]
+    index: dict[str, np.ndarray]
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The number of the table that `row` is in, and its row there."""
+        table = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return table, row - self.starts[table]
+
+    def by_table(self, rows: np.ndarray) -> dict[str, list[int]]:
+        """Row numbers by the name of their table."""
+        found: dict[str, list[int]] = {}
+        for row in rows.tolist():
+            table, own = self.place(row)
+            found.setdefault(self.names[table], []).append(own)
+        return found
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What was found. Rows count through all tables.
+
+    duplicates: by input; mismatches: by pair of aligned inputs
+    seen: whether the model was trained on one of these very tables
+    """
+
+    duplicates: dict[str, Duplicates]
+    mismatches: dict[tuple[str, str], Mismatches]
+    seen: bool
+
+
+def curate(
+    model: Model,
+    data: Any,
+    *,
+    against: Any = None,
+    find: Sequence[Finding] | None = None,
+    inputs: Sequence[str] | None = None,
+    threshold: float | None = None,
+    rate: float = 0.1,
+    out: Path | str | None = None,
+    root: Path | str | None = None,
+    strict: bool = False,
+    progress: bool = False,
+) -> Curation:
+    """Find near-duplicates (see `near_duplicates`) and mismatched pairs (see `mismatched`) with a model's embeddings.
+
+    data: the table, as for `Model.predict`; targets are not read
+    against: a second table, as test rows are to training rows; what stands in both is named as a leak
+    find: what to look for; None: duplicates, and mismatches where the model has aligned some of `inputs`
+    inputs: whose duplicates to look for; None: of all
+    threshold: cosine similarity of near-duplicates; None chooses it from the data
+    rate: share of right pairs among the listed mismatches that is accepted
+    out: folder for `duplicates.jsonl`, `mismatches.jsonl` and `curation.html`
+
+    Raises:
+        RecipeError: there is no such input; mismatches are asked for, and no objective of the model aligns inputs.
+        DataError: a column is not there, too few rows have both inputs of a pair, or (strict) a cell cannot be used.
+    """
+    alignment = model.alignment
+    names = list(inputs) if inputs is not None else list(model.recipe.inputs)
+    for name in names:
+        if name not in model.recipe.inputs:
+            raise RecipeError("inputs", f"there is no input {name!r}; {nearest(name, model.recipe.inputs)}")
+    pairs = [] if alignment is None else [pair for pair in alignment.pairs if set(pair) <= set(names)]
+    if find is None:
+        find = ["duplicates", "mismatches"] if pairs else ["duplicates"]
+    elif "mismatches" in find:
+        if alignment is None:
+            raise RecipeError(
+                "objectives",
+                "no objective of this model aligns inputs, so it cannot say whether two of them fit; "
+                "train one with `polymodal pretrain --objective contrastive`",
+            )
+        pairs = alignment.pairs
+    else:
+        pairs = []
+    wanted = names if "duplicates" in find else []
+    used = list(dict.fromkeys([*wanted, *(name for pair in pairs for name in pair)]))
+    sources = [("data", data), *([("against", against)] if against is not None else [])]
+    bar = Progress(progress)
+    with _rows(model, sources, used, root, strict, bar) as rows:
+        vectors = _embedded(model, rows, used, bar)
+        parts = np.repeat(rows.names, np.diff(rows.starts)) if len(rows.names) > 1 else None
+        found = Curation(
+            {
+                name: near_duplicates(vectors[name], items=rows.index[name], threshold=threshold, parts=parts)
+                for name in wanted
+            },
+            {
+                (one, other): mismatched(
+                    vectors[one],
+                    vectors[other],
+                    first_items=rows.index[one],
+                    second_items=rows.index[other],
+                    rate=rate,
+                    seed=model.recipe.seed,
+                )
+                for one, other in pairs
+            },
+            seen=_trained_on(model, rows.tables),
+        )
+        if out is not None:
+            from polymodal.applications.curation.page import write_curation
+
+            write_curation(Path(out), found, rows)
+    return found
+
+
+@contextmanager
+def _rows(
+    model: Model, sources: list[tuple[str, Any]], names: list[str], root: Any, strict: bool, bar: Progress
+) -> Iterator[Rows]:
+    preparation = model.preparation.inputs_only(names)
+    untargeted = preparation.recipe.data.model_copy(update={"weight": None})
+    preparation.recipe = preparation.recipe.model_copy(update={"data": untargeted})
+    faults = Faults(strict)
+    with scratch() as folder:
+        tables, prepared = [], []
+        for name, data in sources:
+            table = model.open_columns(data, root, preparation.input_columns)
+            with bar.task(f"prepare {table.name}", len(table)) as advance:
+                prepared.append(
+                    preparation.prepare(table, faults, folder=folder / name, cache=media_folder(), advance=advance)
+                )
+            tables.append(table)
+        starts = [0, *accumulate(len(table) for table in tables)]
+        index = {name: joined([one.inputs[name] for one in prepared]) for name in names}
+        yield Rows([name for name, _ in sources], tables, prepared, preparation, starts, index)
+    warn_of_faults(faults.found)
+
+
+def joined(prepared: list[Prepared]) -> np.ndarray:
+    """The item of each row of several tables: one number for equal contents, -1 where a row lacks the input."""
+    numbers: dict[bytes, int] = {}
+    parts, unnamed = [], 0
+    for one in prepared:
+        if one.keys is None:
+            number = unnamed + np.arange(len(one.items))
+            unnamed += len(one.items)
+        else:
+            number = np.array([numbers.setdefault(key, len(numbers)) for key in one.keys], dtype=np.int64)
+        parts.append(np.where(one.index >= 0, np.append(number, -1)[one.index], -1))
+    return np.concatenate(parts)
+
+
+def _embedded(model: Model, rows: Rows, names: list[str], bar: Progress) -> dict[str, np.ndarray]:
+    """By input, `[rows, size]` over all tables."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for name in names:
+        preparation = model.preparation.inputs_only([name])
+        for prepared, table in zip(rows.prepared, rows.tables, strict=True):
+            with bar.task(f"embed {name} of {table.name}", None):
+                found = embed_rows(
+                    model.network,
+                    preparation,
+                    prepared.only([name]),
+                    np.arange(prepared.rows),
+                    inputs=[name],
+                    machine=model.machine,
+                    batch=PREDICTION_BATCH,
+                )
+            parts[name].append(found[name])
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _trained_on(model: Model, tables: list[Table]) -> bool:
+    known = set(model.run.get("fingerprints", {}).values())
+    return any(table.fingerprint() in known for table in tables)

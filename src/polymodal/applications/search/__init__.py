@@ -1,0 +1,23 @@
+"""Search by vectors: build an index on the disk, search it exactly or approximately, filter, add and delete."""
+
+from typing import TYPE_CHECKING, Any
+
+from polymodal.applications.search.index import Hits, Index
+
+if TYPE_CHECKING:
+    from polymodal.applications.search.query import embed_query
+    from polymodal.applications.search.space import model_of
+    from polymodal.applications.search.table import add_table, index_table
+
+__all__ = ["Hits", "Index", "add_table", "embed_query", "index_table", "model_of"]
+
+# What needs models is imported when it is first used: an index of vectors works without.
+_LATER = {"add_table": "table", "embed_query": "query", "index_table": "table", "model_of": "space"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"polymodal.applications.search has no {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"polymodal.applications.search.{_LATER[name]}"), name)

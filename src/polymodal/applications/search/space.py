@@ -1,0 +1,60 @@
+"""The model behind an index: which model it was, and which of its embeddings can be compared with the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polymodal.applications.search.manifest import NAME, Source
+from polymodal.checkpoint.model_directory import file_sum
+from polymodal.core.errors import ArtefactError, RecipeError, nearest
+from polymodal.model.model import Model
+from polymodal.nn.decoders.embed import Embed
+
+
+def source_of(folder: Path | str, model: Model, input: str | None, size: int | None) -> Source:
+    """What an index keeps of `model`, which was read from `folder`.
+
+    Raises:
+        RecipeError: the model has no such input.
+    """
+    check_input(model, input)
+    folder = Path(folder).resolve()
+    return Source(path=str(folder), sha256=file_sum(folder / NAME), input=input, size=size)
+
+
+def model_of(source: Source | None, folder: Path | str | None = None) -> tuple[Model, Source]:
+    """The model that made the vectors of an index, read from where it was or from `folder`.
+
+    Raises:
+        ArtefactError: the index was made without a model, the model is not there, or it is another one.
+    """
+    if source is None:
+        raise ArtefactError("the index was made of vectors without a model; search it from Python, with vectors")
+    found = Path(folder or source.path)
+    if not (found / NAME).is_file():
+        raise ArtefactError(f"the model of the index is not in {found}; say where it is now (--model DIR)")
+    if file_sum(found / NAME) != source.sha256:
+        raise ArtefactError(
+            f"{found} holds another model than the one that made the index; their vectors cannot be compared: name the "
+            "right one (--model DIR) or build the index again"
+        )
+    return Model.load(found), source
+
+
+def comparable(model: Model, indexed: str | None) -> list[str]:
+    """The inputs whose embeddings can be compared with rows that were embedded as `indexed` (None: as a whole)."""
+    alignment = model.alignment
+    if alignment is not None and (indexed in alignment.inputs or (indexed is None and not has_embed_decoder(model))):
+        return list(alignment.inputs)
+    return [indexed] if indexed is not None else []
+
+
+def has_embed_decoder(model: Model) -> bool:
+    """Whether an output of the model is made to embed whole rows."""
+    return any(isinstance(one[0], Embed) for one in model.network.decoders_by_output().values())
+
+
+def check_input(model: Model, input: str | None) -> None:
+    """Raises RecipeError if the model has no input of this name."""
+    if input is not None and input not in model.recipe.inputs:
+        raise RecipeError("input", f"there is no input {input!r}; {nearest(input, model.recipe.inputs)}")

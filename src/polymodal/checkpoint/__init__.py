@@ -1,0 +1,1 @@
+"""Files on the disk: the model directory, number formats of weights, the state of a training run."""

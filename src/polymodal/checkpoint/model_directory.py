@@ -1,0 +1,122 @@
+"""The model directory: safetensors, recipe, tokenizers and vocabularies as JSON; every file under a checksum.
+
+model.safetensors       weights
+recipe.yaml             the complete recipe: repeats the run
+preparation.json        vocabularies, statistics, classes
+preparation/            tokenizer files
+metrics.json            scores with intervals
+run.json                versions, data fingerprints, column roles, history, faults by column
+manifest.json           format version, form of the weights, and the SHA-256 of the files above that prediction needs
+README.md               the model card
+report.html             the report
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from polymodal._version import __version__
+from polymodal.core.errors import ArtefactError
+
+FORMAT = 1
+
+
+def write_artefact(
+    folder: Path, weights: dict[str, Tensor], recipe_yaml: str, preparation: dict[str, Any], form: dict[str, Any]
+) -> None:
+    """Write what prediction needs into `folder` (tokenizer files are there already), and the manifest last.
+
+    form: how the weights are kept and computed with
+    """
+    owned = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
+    save_file(owned, folder / "model.safetensors")
+    (folder / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
+    write_json(folder / "preparation.json", preparation)
+    files = [folder / "model.safetensors", folder / "recipe.yaml", folder / "preparation.json"]
+    files += [path for path in sorted((folder / "preparation").rglob("*")) if path.is_file()]
+    sums = {path.relative_to(folder).as_posix(): file_sum(path) for path in files}
+    facts = {"format": FORMAT, "polymodal": __version__, "form": form, "sha256": sums}
+    write_json(folder / "manifest.json", facts)
+
+
+def check_artefact(folder: Path) -> dict[str, Any]:
+    """Check that every file is there and unaltered; the form of the weights.
+
+    Raises:
+        ArtefactError: the folder holds no model, a file is missing or differs, or the format is a later one.
+    """
+    manifest_path = folder / "manifest.json"
+    if not manifest_path.is_file():
+        raise ArtefactError(f"{folder} is not a model directory: it has no manifest.json")
+    manifest = read_json(manifest_path)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
+        raise ArtefactError(f"{manifest_path} is damaged")
+    if manifest.get("format") != FORMAT:
+        raise ArtefactError(
+            f"{folder} has format {manifest.get('format')}, written by polymodal {manifest.get('polymodal')}; "
+            f"this is polymodal {__version__}, which reads format {FORMAT}"
+        )
+    for name, expected in manifest["sha256"].items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ArtefactError(f"{manifest_path} names a file outside the model directory: {name}")
+        if not path.is_file():
+            raise ArtefactError(f"{path} is missing")
+        if file_sum(path) != expected:
+            raise ArtefactError(f"{path} was altered after the model was saved; restore it or train again")
+    return dict(manifest.get("form", {}))
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights.
+
+    Raises:
+        ArtefactError: the file cannot be read.
+    """
+    try:
+        return load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{folder / 'model.safetensors'} cannot be read: {error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON; NaN and infinities become null, which is all that JSON knows."""
+    text = json.dumps(json_ready(value), ensure_ascii=False, indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def json_ready(value: Any) -> Any:
+    """The value with text keys, lists for tuples, and None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {str(key): json_ready(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file of a model directory.
+
+    Raises:
+        ArtefactError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path} cannot be read: {error}") from None
+
+
+def file_sum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,1 +1,0 @@
-"""Smaller and faster forms of a trained model, each beside what it costs in score."""

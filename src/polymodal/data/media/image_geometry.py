@@ -1,0 +1,310 @@
+"""What a checkpoint's `preprocessor_config.json` says about pictures: how they are brought to size, and their numbers.
+
+The reference is the form of each processor of transformers that works with PIL: pixels come out equal, and numbers
+within rounding. Two departures, both on purpose. Pictures are first made upright by their EXIF tag, which the
+processors leave to whoever opens the file (`transformers.image_utils.load_image` turns them too). DINOv3's processor
+resizes fractions where all others resize 8-bit values; here it is 8-bit for it too, which is up to one level off.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from polymodal.core.errors import RecipeError
+
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+_CLIP = {
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+}
+_SHARED = {
+    "do_resize": True,
+    "do_center_crop": False,
+    "crop_size": 224,
+    "size": {"height": 224, "width": 224},
+    "resample": 3,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": _HALF,
+    "image_std": _HALF,
+}
+_CROPPED = {"size": {"shortest_edge": 224}, "do_center_crop": True}
+
+#: What a processor does where its file is silent, beside `_SHARED`; processors that are not here do something else.
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "vit": {"resample": 2},
+    "deit": {"size": {"height": 256, "width": 256}, "do_center_crop": True},
+    "beit": {},
+    "pvt": _IMAGENET,
+    "siglip": {},
+    "blip": {"size": {"height": 384, "width": 384}, **_CLIP},
+    "clip": {**_CROPPED, **_CLIP},
+    "chineseclip": {**_CROPPED, **_CLIP},
+    "bit": {**_CROPPED, **_CLIP},
+    "mobilenetv1": {**_CROPPED, "size": {"shortest_edge": 256}, "resample": 2},
+    "mobilenetv2": {**_CROPPED, "size": {"shortest_edge": 256}, "resample": 2},
+    "convnext": {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256},
+    "efficientnet": {
+        "size": {"height": 346, "width": 346},
+        "crop_size": 289,
+        "offset": False,
+        "include_top": True,
+    },
+    "dinov3vit": {"resample": 2, **_IMAGENET},
+    "videomae": {**_CROPPED, "resample": 2},
+    "vivit": {**_CROPPED, "size": {"shortest_edge": 256}, "resample": 2, "rescale_factor": 1 / 127.5, "offset": True},
+}
+#: Processors that take a `size` of one number as the shorter edge; the others make a square of that side.
+_SHORTEST = {"clip", "chineseclip", "bit", "siglip", "mobilenetv1", "mobilenetv2", "convnext", "videomae", "vivit"}
+#: The processor of networks whose file names none.
+_OF_NETWORK = {
+    "swin": "vit",
+    "swinv2": "vit",
+    "dinov2": "bit",
+    "dinov2_with_registers": "bit",
+    "dinov3_vit": "dinov3vit",
+    "dinov3_convnext": "dinov3vit",
+    "convnextv2": "convnext",
+    "resnet": "convnext",
+    "regnet": "convnext",
+    "chinese_clip": "chineseclip",
+    "mobilenet_v1": "mobilenetv1",
+    "mobilenet_v2": "mobilenetv2",
+}
+#: Keys that never change pixels: names, defaults for other ways of calling, what is done to labels or to many frames.
+_HARMLESS = {
+    "_processor_class",
+    "_valid_processor_keys",
+    "auto_map",
+    "data_format",
+    "device",
+    "disable_grouping",
+    "do_convert_rgb",
+    "do_reduce_labels",
+    "feature_extractor_type",
+    "image_processor_type",
+    "input_data_format",
+    "model_input_names",
+    "pad_size",
+    "processor_class",
+    "reduce_labels",
+    "return_tensors",
+    "video_processor_type",
+}
+#: The largest resized picture, in pixels, of which all is made before it is cropped.
+_WHOLE = 2**25
+
+
+#: Set in `Image.info` where the picture was cut out, and transparency was laid on white.
+CUT_OUT = "cut out"
+
+
+def ground(image: Image.Image) -> str:
+    """What belongs beside a picture: white where it was cut out and laid on white, else black."""
+    return "white" if image.info.get(CUT_OUT) is True else "black"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How pictures are prepared for one checkpoint. All fields are JSON-ready; `Geometry(**values)` reads them back.
+
+    height, width: of a prepared picture
+    resample: the filter, as Pillow numbers them (2: bilinear, 3: bicubic), without a first, coarser step
+    stretched: `(height, width)` that pictures are distorted to, before any crop
+    shortest: the shorter side that pictures are brought to, before the crop, where they keep their shape. Neither
+        this nor `stretched`: pictures are not resized. What lies outside `height` and `width` is cut off, equally on
+        both sides; what is missing is black.
+    padded: instead of both, the longer side is brought to the prepared one, and the rest is the picture's `ground`
+    rescale, mean, std: numbers are `(pixel * rescale - mean) / std`, with one mean and std for each of three channels
+    """
+
+    height: int
+    width: int
+    resample: int
+    stretched: tuple[int, int] | None = None
+    shortest: int | None = None
+    padded: bool = False
+    rescale: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("stretched", "mean", "std"):  # lists, where they come from JSON
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else tuple(value))
+
+    @classmethod
+    def of(cls, preprocessor: dict[str, Any], config: dict[str, Any]) -> Geometry:
+        """The geometry that the files of a checkpoint state.
+
+        preprocessor: its `preprocessor_config.json`
+        config: its `config.json`, which names the processor where `preprocessor` does not
+
+        Raises:
+            RecipeError: the processor or one of its keys is not known, or pictures would come out in several sizes.
+        """
+        kind = processor_kind(preprocessor, config)
+        given = {key: value for key, value in preprocessor.items() if value is not None}
+        if "rescale_offset" in given:
+            given["offset"] = given.pop("rescale_offset")
+        known = {*_SHARED, *PROCESSORS[kind], *_HARMLESS, "default_to_square"}
+        for key, value in given.items():
+            if key not in known and value is not False:
+                raise RecipeError(
+                    "", f"its preprocessor_config.json asks for {key}: {value!r}, which is not known here"
+                )
+        said = {**_SHARED, **PROCESSORS[kind], **given}
+        if said["resample"] not in set(Image.Resampling):
+            raise RecipeError(
+                "", f"its preprocessor_config.json has a resample that is not known: {said['resample']!r}"
+            )
+        height, width, stretched, shortest = _sides(said, kind)
+        rescale = float(said["rescale_factor"]) if said["do_rescale"] else 1.0
+        mean, std = _arithmetic(said)
+        found = cls(height, width, int(said["resample"]), stretched, shortest)
+        return replace(found, rescale=rescale, mean=mean, std=std)
+
+    @property
+    def fit(self) -> str:
+        """How oblong pictures are treated: `crop`, `stretch` or `pad`."""
+        return "pad" if self.padded else "crop" if self.stretched is None else "stretch"
+
+    def fitted(self, fit: str) -> Geometry:
+        """The same size, filter and arithmetic with oblong pictures treated in another way than the checkpoint's own
+        processor does; its own way is this geometry as it is."""
+        if fit == self.fit:
+            return self
+        own: dict[str, Any] = {"stretched": None, "shortest": None, "padded": fit == "pad"}
+        if fit == "stretch":
+            own["stretched"] = (self.height, self.width)
+        elif fit == "crop":
+            own["shortest"] = min(self.height, self.width)
+        return replace(self, **own)
+
+    def apply(self, image: Image.Image) -> np.ndarray:
+        """An RGB picture as `[height, width, 3]` uint8, `mean` and `std` not yet applied.
+
+        Pictures so long that the resized one would have more than 34 million pixels are resized where they are kept
+        only, which is the same but for rounding (one level at most).
+        """
+        width, height = image.size
+        wanted = (height, width)
+        if self.padded:
+            return self._padded(image)
+        if self.stretched is not None:
+            wanted = self.stretched
+        elif self.shortest is not None:
+            longest = int(self.shortest * max(width, height) / min(width, height))
+            wanted = (longest, self.shortest) if width <= height else (self.shortest, longest)
+        filtered = Image.Resampling(self.resample)
+        left, top = (wanted[1] - self.width) // 2, (wanted[0] - self.height) // 2
+        if wanted[0] * wanted[1] > _WHOLE and left >= 0 and top >= 0:
+            across, down = width / wanted[1], height / wanted[0]
+            box = (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
+            return np.array(image.resize((self.width, self.height), filtered, box=box))
+        image = image.resize((wanted[1], wanted[0]), filtered)
+        if wanted != (self.height, self.width):
+            image = image.crop((left, top, left + self.width, top + self.height))
+        return np.array(image)
+
+    def _padded(self, image: Image.Image) -> np.ndarray:
+        scale = min(self.width / image.width, self.height / image.height)
+        inside = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        canvas = Image.new("RGB", (self.width, self.height), ground(image))
+        small = image.resize(inside, Image.Resampling(self.resample))
+        canvas.paste(small, ((self.width - inside[0]) // 2, (self.height - inside[1]) // 2))
+        return np.array(canvas)
+
+    def pixels(self) -> Geometry:
+        """The same without its arithmetic: all that decoded pixels depend on."""
+        return replace(self, rescale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def processor_kind(preprocessor: dict[str, Any], config: dict[str, Any]) -> str:
+    """The key of `PROCESSORS` under which a checkpoint's processor is known.
+
+    Raises:
+        RecipeError: it is not known.
+    """
+    names = [preprocessor.get(f"{key}_type") for key in ("image_processor", "feature_extractor", "video_processor")]
+    name = next((name for name in names if name), None)
+    if name is None:
+        network = str(config.get("model_type", ""))
+        kind = _OF_NETWORK.get(network, network)
+    else:
+        kind = re.sub(r"(ImageProcessor|FeatureExtractor|VideoProcessor)(Fast|Pil)?$", "", name).lower()
+    if kind not in PROCESSORS:
+        raise RecipeError(
+            "",
+            f"its pictures are prepared by {name or 'a processor that its files do not name'}, which is not known "
+            f"here; known are those of {', '.join(PROCESSORS)}",
+        )
+    return kind
+
+
+def _sides(said: dict[str, Any], kind: str) -> tuple[int, int, tuple[int, int] | None, int | None]:
+    """Height and width of prepared pictures, what they are stretched to, and their shorter side before the crop."""
+    size = _size(said["size"], "size", square=said.get("default_to_square", kind not in _SHORTEST))
+    crop = _size(said["crop_size"], "crop_size", square=True) if said["do_center_crop"] else None
+    final = None if crop is None else (crop["height"], crop["width"])
+    stretched: tuple[int, int] | None = None
+    shortest: int | None = None
+    if said["do_resize"]:
+        shortest = size.get("shortest_edge")
+        stretched = None if shortest is not None else (size["height"], size["width"])
+    if "crop_pct" in said and said["do_resize"]:
+        if shortest is None or final is not None:
+            raise _refusal("has a crop_pct beside a crop_size or a fixed size")
+        if shortest < 384:
+            final, shortest = (shortest, shortest), int(shortest / said["crop_pct"])
+        else:
+            stretched, shortest = (shortest, shortest), None
+    final = final or stretched
+    if final is None:
+        raise RecipeError(
+            "", "its preprocessor_config.json gives pictures of any size: there is no crop_size to cut to"
+        )
+    return *final, stretched, shortest
+
+
+def _size(value: Any, key: str, *, square: bool) -> dict[str, int]:
+    """A size as its keys: `height` and `width`, or `shortest_edge` alone."""
+    if isinstance(value, int):
+        return {"height": value, "width": value} if square else {"shortest_edge": value}
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return {"height": int(value[0]), "width": int(value[1])}
+    found = {name: int(side) for name, side in value.items() if side} if isinstance(value, dict) else {}
+    if found.keys() not in ({"height", "width"}, {"shortest_edge"}) or (key == "crop_size" and "height" not in found):
+        raise _refusal(f"has a {key} that is not known here: {value!r}")
+    return found
+
+
+def _arithmetic(said: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and standard deviation of each channel that all steps together come to."""
+    mean, std = [0.0] * 3, [1.0] * 3
+    given = [_three(said[key]) for key in ("image_mean", "image_std")]
+    if said["do_normalize"]:
+        mean, std = given
+    if said["do_rescale"] and said.get("offset"):
+        mean = [value + 1 for value in mean]
+    if said.get("include_top"):
+        std = [value * other for value, other in zip(std, given[1], strict=True)]
+    return tuple(mean), tuple(std)
+
+
+def _three(value: Any) -> list[float]:
+    values = [float(value)] * 3 if isinstance(value, int | float) else [float(one) for one in value]
+    if len(values) != 3:
+        raise _refusal(f"is for pictures of {len(values)} channels, not of 3")
+    return values
+
+
+def _refusal(problem: str) -> RecipeError:
+    return RecipeError("", f"its preprocessor_config.json {problem}")

@@ -1,0 +1,286 @@
+"""The frames of a video file: what its packets say of them, and decoding only those that are wanted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from itertools import chain, pairwise
+from typing import Any
+
+from polymodal.core.errors import MissingExtraError
+from polymodal.data.media.container_check import is_whole
+from polymodal.data.media.formats import check_format
+from polymodal.data.media.frame_sampling import Timeline
+from polymodal.data.media.source import MediaError
+from polymodal.recipe.data import LimitOptions
+
+#: Names of the demuxers that may read a clip; those that open further files (playlists) are not among them.
+READERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,ogg"
+#: Frames a second where nothing tells.
+RATE = 25.0
+#: Codecs whose frames either refer to a frame or never do, and say so: the latter need no decoding if not wanted.
+SKIPPING = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+DAMAGED = "the clip is damaged or incomplete"
+
+
+class Mismatch(Exception):
+    """The decoder does not give the frames that the container promised."""
+
+
+class Clip:
+    """The packets of a clip's pictures, in the order of decoding, and their decoder (one thread).
+
+    timeline: when each frame is shown, from the times of the packets alone; None where these do not tell: times are
+        missing or occur twice, or the container (AVI) has times of decoding only and the codec reorders frames
+
+    Raises:
+        MediaError: damaged, of another format, without pictures, or over a limit.
+    """
+
+    def __init__(self, data: bytes, limits: LimitOptions) -> None:
+        self.limits = limits
+        form = check_format("video", data)
+        with plain_reasons():
+            self._container = open_container(data, limits)
+            self._stream = picture_stream(self._container)
+            self._decoder = self._stream.codec_context
+            self._decoder.thread_count = 1
+            self._decoder.options = {"max_pixels": str(int(limits.megapixels * 1e6))}
+            check_size(self._decoder.width, self._decoder.height, limits)
+            if not is_whole(data, form):
+                raise MediaError(DAMAGED)
+            self.tick = float(self._stream.time_base)
+            self.packets = self._read()
+            self.timeline = self._timeline()
+        if self.timeline is not None:
+            check_seconds(self.timeline.seconds, limits)
+        self._next = 0  # the packet that the decoder gets next
+
+    def _read(self) -> list[Any]:
+        """All packets of the pictures; the other streams are read only to see how far the file reaches."""
+        packets: list[Any] = []
+        size, end = 0, 0.0
+        for packet in self._container.demux():
+            time = packet.pts if packet.pts is not None else packet.dts
+            if time is not None and packet.time_base is not None:
+                end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index != self._stream.index or not packet.size:
+                continue
+            packets.append(packet)
+            size += packet.size
+            if len(packets) > self.limits.frames:
+                raise MediaError(f"the clip has more than {self.limits.frames} frames, the limit")
+            if size > self.limits.megabytes * 2**20:
+                raise MediaError(f"the pictures are over the limit of {self.limits.megabytes:g} MiB")
+        if not packets:
+            raise MediaError("the clip has no frames")
+        self._check_complete(len(packets), end)
+        return packets
+
+    def _check_complete(self, packets: int, end: float) -> None:
+        """What the header promises must be there: the rest of a file that was cut off is not left out in silence."""
+        counted = {"mp4", "avi"} & set(self._container.format.name.split(","))
+        promised = sum(entry.size > 0 for entry in self._stream.index_entries) if counted else 0
+        if promised > packets:
+            raise MediaError(f"the clip is incomplete: {packets} of {promised} frames are there")
+        seconds = (self._container.duration or 0) / 1e6
+        there = end - (self._container.start_time or 0) / 1e6
+        if self._container.duration and seconds - there > max(1.0, 0.05 * seconds):
+            raise MediaError(f"the clip is incomplete: {there:.1f} of {seconds:.1f} seconds are there")
+
+    def _timeline(self) -> Timeline | None:
+        times = [packet.pts for packet in self.packets]
+        if None in times or len(set(times)) < len(times):
+            return None
+        if self._container.format.name == "avi" and self._decoder.has_b_frames and times == sorted(times):
+            return None
+        shown = sorted((packet.pts, packet.duration or 0) for packet in self.packets if not packet.is_discard)
+        if not shown:
+            raise MediaError("the clip has no frames")
+        starts = [start for start, _ in shown]
+        return Timeline(starts, starts[-1] + (shown[-1][1] or self._usual(starts)), self.tick)
+
+    def _usual(self, starts: Sequence[int]) -> int:
+        """How long the last frame is shown where nothing tells: as long as the one before."""
+        if len(starts) > 1:
+            return starts[-1] - starts[-2]
+        return max(1, round(1 / (self.rate * self.tick)))
+
+    @property
+    def rate(self) -> float:
+        """Frames a second, as the header has it."""
+        return float(self._stream.average_rate or self._stream.guessed_rate or RATE)
+
+    def decoded(self, start: int = 0, wanted: AbstractSet[int] | None = None) -> Iterator[Any]:
+        """Frames in order of time, from the packet `start` to the end; nothing is decoded before it is asked for.
+
+        wanted: the ticks of frames that will be used; others are left out where no frame refers to them
+
+        Raises:
+            MediaError: damage, or a limit that a frame is over.
+        """
+        with plain_reasons():
+            self._decoder.flush_buffers()
+            self._decoder.skip_frame = "DEFAULT"
+        self._next = start
+        skipped_unless = wanted if self._decoder.name in SKIPPING else None
+        while self._next <= len(self.packets):
+            packet = self.packets[self._next] if self._next < len(self.packets) else None
+            self._next += 1
+            if packet is not None and packet.is_corrupt:
+                raise MediaError(DAMAGED)
+            with plain_reasons():
+                if packet is not None and skipped_unless is not None:
+                    self._decoder.skip_frame = "DEFAULT" if packet.pts in skipped_unless else "NONREF"
+                frames = self._decoder.decode(packet)
+            for frame in frames:
+                if frame.is_corrupt:
+                    raise MediaError(DAMAGED)
+                check_size(frame.width, frame.height, self.limits)
+                yield frame
+
+    def at(self, wanted: Sequence[int]) -> Iterator[Any]:
+        """The frames shown from the ticks `wanted` (increasing). Decoding starts at the keyframe before each, or goes
+        on where it stands if that keyframe has been passed.
+
+        Raises:
+            Mismatch: the decoder gives other frames than the packets promise; decode everything instead.
+            MediaError: damage in what had to be decoded.
+        """
+        assert self.timeline is not None
+        needed = {self.timeline.starts[0], *wanted}
+        frames = self.decoded(0, needed)
+        first = next(frames, None)
+        if first is None or first.pts != self.timeline.starts[0]:
+            raise Mismatch
+        frames = chain([first], frames)
+        place = {packet.pts: position for position, packet in enumerate(self.packets)}
+        for tick in wanted:
+            key = self._key_before(tick, place[tick])
+            if key > self._next:
+                frames = self._from_key(key, needed)
+            for frame in frames:
+                if frame.pts == tick:
+                    yield frame
+                    break
+                if frame.pts is None or frame.pts > tick:
+                    raise Mismatch
+            else:
+                raise Mismatch
+
+    def _key_before(self, tick: int, position: int) -> int:
+        """The last keyframe from which the packet at `position` can be decoded: neither decoded nor shown after it
+        (the frames that a keyframe is decoded before but shown after may refer to those before it)."""
+        for key in range(position, -1, -1):
+            packet = self.packets[key]
+            if packet.is_keyframe and packet.pts <= tick:
+                return key
+        return 0
+
+    def _from_key(self, key: int, needed: AbstractSet[int]) -> Iterator[Any]:
+        """Frames from the keyframe at the packet `key` on."""
+        start = self.packets[key].pts
+        frames = (frame for frame in self.decoded(key, needed) if frame.pts is None or frame.pts >= start)
+        first = next(frames, None)
+        if first is None or first.pts != start or not first.key_frame:
+            raise Mismatch
+        return chain([first], frames)
+
+    def key_ticks(self) -> list[int]:
+        """Ticks of the frames that are complete in themselves, in order of time."""
+        return sorted(packet.pts for packet in self.packets if packet.is_keyframe and not packet.is_discard)
+
+    def alone(self, keys: Sequence[int]) -> Iterator[Any]:
+        """The keyframes shown from the ticks `keys`, each decoded by itself.
+
+        Raises:
+            Mismatch: one of them does not come out of the decoder.
+            MediaError: one of them is damaged.
+        """
+        place = {packet.pts: packet for packet in self.packets}
+        for key in keys:
+            with plain_reasons():
+                self._decoder.skip_frame = "NONKEY"
+                self._decoder.flush_buffers()
+                frames = [*self._decoder.decode(place[key]), *self._decoder.decode(None)]
+            if place[key].is_corrupt or any(frame.is_corrupt for frame in frames):
+                raise MediaError(DAMAGED)
+            if len(frames) != 1 or frames[0].pts != key or not frames[0].key_frame:
+                raise Mismatch
+            check_size(frames[0].width, frames[0].height, self.limits)
+            yield frames[0]
+
+    def timed_by_decoding(self) -> tuple[Timeline, list[int]]:
+        """The timeline of the frames that the decoder gives, and which of them are keyframes.
+
+        Where their times are missing or do not increase, they are shown at the header's rate.
+        """
+        starts: list[Any] = []
+        keys: list[int] = []
+        last = 0
+        for frame in self.decoded():
+            keys += [len(starts)] if frame.key_frame else []
+            starts.append(frame.pts)
+            last = frame.duration or 0
+            if len(starts) > self.limits.frames:
+                raise MediaError(f"the clip has more than {self.limits.frames} frames, the limit")
+        if not starts:
+            raise MediaError("the clip has no frames")
+        if None in starts or any(late <= early for early, late in pairwise(starts)):
+            timeline = Timeline(range(len(starts)), len(starts), 1 / self.rate)
+        else:
+            timeline = Timeline(starts, starts[-1] + (last or self._usual(starts)), self.tick)
+        check_seconds(timeline.seconds, self.limits)
+        return timeline, keys
+
+
+def open_container(data: bytes, limits: LimitOptions) -> Any:
+    """The file as the demuxer sees it. Call within `plain_reasons`.
+
+    Raises:
+        MissingExtraError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError("av", "video", "reading video clips") from error
+    options = {"format_whitelist": READERS, "protocol_whitelist": "", "max_pixels": str(int(limits.megapixels * 1e6))}
+    try:
+        return av.open(io.BytesIO(data), options=options, metadata_errors="replace")
+    except av.error.InvalidDataError as error:
+        raise MediaError("not a clip of a known format, or its header is damaged") from error
+
+
+def picture_stream(container: Any) -> Any:
+    """The first stream of moving pictures; the cover of an album is none."""
+    for stream in container.streams.video:
+        if not stream.disposition & stream.disposition.attached_pic:
+            return stream
+    raise MediaError("the file has no pictures")
+
+
+def check_size(width: int, height: int, limits: LimitOptions) -> None:
+    if width * height == 0:
+        raise MediaError(f"the frames have no size, or are over the limit of {limits.megapixels:g} megapixels")
+    if width * height > limits.megapixels * 1e6:
+        raise MediaError(f"frames of {width} x {height} pixels are over the limit of {limits.megapixels:g} megapixels")
+
+
+def check_seconds(seconds: float, limits: LimitOptions) -> None:
+    if seconds > limits.seconds:
+        raise MediaError(f"the clip lasts {seconds:.1f} seconds, over the limit of {limits.seconds:g}")
+
+
+@contextmanager
+def plain_reasons() -> Iterator[None]:
+    """Damaged files raise almost anything from the decoder; each becomes one reason that a user understands."""
+    try:
+        yield
+    except (MediaError, MissingExtraError, Mismatch):
+        raise
+    except MemoryError as error:
+        raise MediaError("the clip does not fit into memory") from error
+    except Exception as error:
+        raise MediaError(DAMAGED) from error

@@ -1,0 +1,144 @@
+"""Which rows train, which validate, which test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from polymodal.core.errors import DataError
+from polymodal.data.split import folds, split_rows
+from polymodal.data.table.nulls import filled
+from polymodal.data.table.table import Table
+from polymodal.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a table."""
+
+    table: Table
+    rows: np.ndarray
+
+
+def make_parts(recipe: Recipe, table: Table, valid: Table | None, test: Table | None) -> dict[str, Part]:
+    """The parts `train`, `valid` and, if there is one, `test`. Given tables are used whole; the rest is split off.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    split = recipe.data.split
+    parts = {name: _whole(given) for name, given in (("valid", valid), ("test", test)) if given is not None}
+    if valid is not None and (test is not None or split.test == 0):
+        return {"train": _whole(table), **parts}
+    if valid is not None:  # one part is split off, under the name that `split_rows` gives to the first
+        split, names = (
+            split.model_copy(update={"valid": split.test, "test": 0.0}),
+            {"train": "train", "valid": "test"},
+        )
+    else:
+        names = {name: name for name in ("train", "valid", "test") if name not in parts}
+        split = split if test is None else split.model_copy(update={"test": 0.0})
+    labels, some = strata(recipe, table), _divided(recipe, table)
+    rows = split_rows(
+        len(some),
+        split,
+        recipe.seed,
+        given=_cells(table, split.column) if split.column else None,
+        groups=_cells(table, split.group) if split.group else None,
+        stratify_by=None if labels is None else labels[some],
+    )
+    rows = {name: some[places] for name, places in rows.items()}
+    rows["train"] = np.union1d(rows["train"], np.setdiff1d(np.arange(len(table)), some))
+    parts |= {new: Part(table, rows[old]) for old, new in names.items() if len(rows[old])}
+    return {name: parts[name] for name in ("train", "valid", "test") if name in parts}
+
+
+def make_folds(recipe: Recipe, table: Table, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`count` pairs of (other rows, rows of the fold), grouped and stratified as `data.split` says."""
+    split = recipe.data.split
+    groups = _cells(table, split.group) if split.group else None
+    labels = strata(recipe, table)
+    return folds(len(table), count, recipe.seed, groups=groups, labels=labels)
+
+
+def make_fold_parts(recipe: Recipe, table: Table, count: int) -> list[dict[str, Part]]:
+    """`make_folds` as parts: the fold's rows are `test`; a share `data.split.valid` of the others is `valid`, also
+    grouped and stratified; the rest is `train`.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    split = recipe.data.split.model_copy(update={"test": 0.0})
+    groups = _cells(table, split.group) if split.group else None
+    labels = strata(recipe, table)
+    made, some = [], _divided(recipe, table)
+    for others, fold in make_folds(recipe, table, count):
+        drawn = np.intersect1d(others, some)
+        divided = split_rows(
+            len(drawn),
+            split,
+            recipe.seed,
+            groups=None if groups is None else [groups[row] for row in drawn],
+            stratify_by=None if labels is None else labels[drawn],
+        )
+        train = np.union1d(drawn[divided["train"]], np.setdiff1d(others, some))
+        rows = {"train": train, "valid": drawn[divided["valid"]], "test": fold}
+        made.append({name: Part(table, part) for name, part in rows.items()})
+    return made
+
+
+def _divided(recipe: Recipe, table: Table) -> np.ndarray:
+    """The rows among which parts are drawn: where classes are kept equal, those that have one, since rows without a
+    label can train a model and not judge it. All rows where they are drawn otherwise."""
+    split, specs = recipe.data.split, list(recipe.outputs.values())
+    classes = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classify"
+    rows = np.arange(len(table))
+    if not (split.stratify and classes and len(specs[0].columns) == 1) or split.column or split.group:
+        return rows
+    return rows[filled(table, specs[0].columns[0], rows)]
+
+
+def strata(recipe: Recipe, table: Table) -> np.ndarray | None:
+    """The stratum of each row, `[rows]`: its class, as far as `data.split.stratify` asks for it and the only output is
+    a classification of one column; its data set, where the table is made of several; or both together. None without
+    strata."""
+    specs = list(recipe.outputs.values())
+    single = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classify"
+    labels = None
+    if recipe.data.split.stratify and single and len(specs[0].columns) == 1:
+        labels = _codes(table, specs[0].columns[0])
+    if labels is None or table.data_set is None:
+        return table.data_set if labels is None else labels
+    return np.unique(np.stack([table.data_set, labels]), axis=1, return_inverse=True)[1].reshape(-1)
+
+
+def groups_of(recipe: Recipe, part: Part) -> np.ndarray | None:
+    """The group number of each row of a part, for cluster bootstrap; None without `data.split.group`."""
+    column = recipe.data.split.group
+    if column is None or column not in part.table.columns:
+        return None
+    return _codes(part.table, column)[part.rows]
+
+
+def _whole(table: Table) -> Part:
+    return Part(table, np.arange(len(table)))
+
+
+def _cells(table: Table, column: str) -> list[Any]:
+    if column not in table.columns:
+        raise DataError(f"there is no column {column!r} to split by", file=table.name)
+    values = table.values(column, np.arange(len(table)))
+    return values.to_pylist() if isinstance(values, pa.ChunkedArray) else list(values)
+
+
+def _codes(table: Table, column: str) -> np.ndarray:
+    """A number per distinct value of a column; rows without a value are one group of their own each."""
+    seen: dict[Any, int] = {}
+    codes = np.empty(len(table), np.int64)
+    for row, cell in enumerate(_cells(table, column)):
+        key = ("row", row) if cell is None else cell if not isinstance(cell, list | dict) else repr(cell)
+        codes[row] = seen.setdefault(key, len(seen))
+    return codes

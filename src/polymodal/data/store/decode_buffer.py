@@ -1,0 +1,59 @@
+"""Where decoded items of one block go: into the store, or into memory where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polymodal.data.store.items import FixedItems, Items, RaggedItems
+from polymodal.data.store.store import MediaStore
+
+#: Bytes of decoded items held before they go to the store: few large packs are read faster than many small.
+PACK = 256 * 2**20
+
+#: One decoded item: each field as the layout has it, or `[records, ...]` in ragged media.
+Item = dict[str, np.ndarray]
+#: Name of a field -> type and shape of one record.
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+
+
+class Decoded:
+    """Decoded items of one block on their way to the store, or into memory where there is none."""
+
+    def __init__(self, store: MediaStore | None, layout: dict[str, tuple[str, tuple[int, ...]]], ragged: bool) -> None:
+        self.store, self.layout, self.ragged = store, layout, ragged
+        self.fresh: dict[bytes, Item] = {}
+        self.size = 0
+
+    def unknown(self, keys: list[bytes]) -> list[bytes]:
+        """Those of `keys` that the store does not have."""
+        if self.store is None:
+            return keys
+        return [key for key, known in zip(keys, self.store.known(keys), strict=True) if not known]
+
+    def put(self, key: bytes, item: Item) -> None:
+        """Take a decoded item; it goes to the store with others."""
+        self.fresh[key] = item
+        self.size += sum(array.nbytes for array in item.values())
+        if self.store is not None and self.size >= PACK:
+            self._move(self.store)
+
+    def items(self, keys: list[bytes]) -> Items:
+        """The items of `keys`, in their order."""
+        if self.store is not None:
+            self._move(self.store)
+            return self.store.open(keys)
+        chosen = [self.fresh[key] for key in keys]
+        none = {name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self.layout.items()}
+        if not self.ragged:
+            return FixedItems(
+                {name: np.stack([item[name] for item in chosen]) if chosen else none[name] for name in none}
+            )
+        lengths = [len(next(iter(item.values()))) for item in chosen]
+        arrays = {name: np.concatenate([none[name], *(item[name] for item in chosen)]) for name in none}
+        return RaggedItems(arrays, np.cumsum([0, *lengths], dtype=np.int64))
+
+    def _move(self, store: MediaStore) -> None:
+        if self.fresh:
+            store.add(list(self.fresh), list(self.fresh.values()))
+            self.fresh.clear()
+            self.size = 0

@@ -1,0 +1,148 @@
+"""CSV, JSON lines, Parquet and Arrow files as memory-mapped Arrow tables, streamed so that memory stays
+flat."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import xxhash
+
+from polymodal.core.errors import DataError
+from polymodal.data.table.columns import check_names, plain, plain_type
+from polymodal.data.table.csv import CsvFile
+from polymodal.data.table.json_lines import JsonLines
+
+# Part of every cache entry's name: raise it when the conversion of a file changes.
+_VERSION = 1
+_BATCH_BYTES = 16 << 20
+
+Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
+
+
+def map_file(path: Path, cache: Path) -> pa.Table:
+    """The table in `path`, memory-mapped. Anything but an uncompressed Arrow file is converted into `cache`
+    once.
+
+    Raises:
+        DataError: the file cannot be read as what its suffix says.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".arrow", ".feather", ".ipc"):
+            mapped = _map_uncompressed(path)
+            if mapped is not None:
+                return mapped
+        return _map_converted(path, cache, _READERS[suffix])
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"the file is damaged or not a {suffix[1:]} file ({reason})", file=str(path)) from error
+
+
+def file_key(path: Path) -> str:
+    """A name for the content of a file: its hash, size and time of change."""
+    status = path.stat()
+    identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns} {path.suffix.lower()}\n"
+    digest = xxhash.xxh3_128(identity.encode())
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _map_converted(path: Path, cache: Path, read: Callable[[Path], Batches]) -> pa.Table:
+    cache.mkdir(parents=True, exist_ok=True)
+    target = cache / f"{file_key(path)}.arrow"
+    if target.exists():
+        try:
+            return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
+        except pa.ArrowInvalid:  # cut off by a machine that went down; written anew below
+            target.unlink()
+    partial = cache / f"{uuid.uuid4().hex}.partial"
+    try:
+        schema, batches = read(path)
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+        pa.default_memory_pool().release_unused()
+    return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
+
+
+def _read_csv(path: Path) -> Batches:
+    source = CsvFile(path, "\t" if path.suffix.lower() == ".tsv" else ",")
+    return source.schema, source.batches()
+
+
+def _read_json_lines(path: Path) -> Batches:
+    source = JsonLines(path)
+    return source.schema, source.batches()
+
+
+def _read_parquet(path: Path) -> Batches:
+    file = pyarrow.parquet.ParquetFile(str(path), memory_map=True, pre_buffer=False)
+    schema = _plain_schema(file.schema_arrow, path)
+    groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+    row_bytes = sum(group.total_byte_size for group in groups) / max(1, file.metadata.num_rows)
+    rows = min(4096, max(16, int(_BATCH_BYTES / max(1.0, row_bytes))))
+    return schema, (_plain_batch(batch, schema) for batch in file.iter_batches(batch_size=rows))
+
+
+def _read_arrow(path: Path) -> Batches:
+    schema, batches = _arrow_batches(pa.memory_map(str(path)))
+    wanted = _plain_schema(schema, path)
+    return wanted, (_plain_batch(batch, wanted) for batch in batches)
+
+
+_READERS: dict[str, Callable[[Path], Batches]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+    ".feather": _read_arrow,
+    ".ipc": _read_arrow,
+}
+SUFFIXES = frozenset(_READERS)
+
+
+def _map_uncompressed(path: Path) -> pa.Table | None:
+    """The mapped table, or None when its buffers are compressed, so that reading it would copy it into
+    memory."""
+    whole = pa.memory_map(str(path)).read_buffer()
+    schema, batches = _arrow_batches(pa.BufferReader(whole))
+    check_names(schema.names, str(path))
+    kept = []
+    for batch in batches:
+        buffers = [buffer for column in batch.columns for buffer in column.buffers() if buffer and buffer.size]
+        if any(not whole.address <= buffer.address < whole.address + whole.size for buffer in buffers):
+            return None
+        kept.append(batch)
+    return pa.Table.from_batches(kept, schema)
+
+
+def _arrow_batches(source: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Schema and batches of an Arrow file or stream; a file begins with its magic word."""
+    magic = source.read(6)
+    source.seek(0)
+    if magic == b"ARROW1":
+        file = pa.ipc.open_file(source)
+        return file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
+    stream = pa.ipc.open_stream(source)
+    return stream.schema, iter(stream)
+
+
+def _plain_schema(schema: pa.Schema, path: Path) -> pa.Schema:
+    check_names(schema.names, str(path))
+    return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
+
+
+def _plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([plain(column) for column in batch.columns], schema=schema)

@@ -1,0 +1,178 @@
+"""Columns in memory: frames, dicts, rows and media folders as Arrow arrays, or as lists where cells are
+objects."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from polymodal.core.errors import DataError
+from polymodal.data.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+Columns = dict[str, pa.ChunkedArray | list[Any]]
+
+_FOLDERS = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES}
+_PLACE = "files go to class/file.png (or .wav, .mp4, ...)"
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that cells of `kind` are given out as: one type for text, one for bytes, one for lists.
+
+    Dictionary-encoded, large and view types become their plain form, decimals become float64.
+    """
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_large_binary(kind) or types.is_binary_view(kind) or types.is_fixed_size_binary(kind):
+        return pa.binary()
+    if types.is_decimal(kind):
+        return pa.float64()
+    if types.is_float16(kind):
+        return pa.float32()
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return pa.list_(plain_type(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([pa.field(field.name, plain_type(field.type)) for field in kind])
+    return kind
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """`array` as `plain_type` of its type."""
+    if isinstance(array, pa.ExtensionArray):
+        return plain(array.storage)
+    wanted = plain_type(array.type)
+    return array if array.type == wanted else array.cast(wanted)
+
+
+def check_names(names: Sequence[str], file: str | None = None) -> None:
+    """Refuse a table with two columns of one name.
+
+    Raises:
+        DataError: it names them.
+    """
+    twice = [repr(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"several columns are called {', '.join(twice)}; rename them", file=file)
+
+
+def from_arrow(table: pa.Table) -> Columns:
+    check_names(table.column_names)
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def from_pandas(frame: Any) -> Columns:
+    names = [str(name) for name in frame.columns]
+    check_names(names)
+    columns: Columns = {}
+    for position, name in enumerate(names):
+        series = frame.iloc[:, position]
+        columns[name] = _column(name, series.tolist()) if series.dtype == object else _array(name, series)
+    return columns
+
+
+def from_dict(source: Mapping[str, Any]) -> Columns:
+    columns = {str(name): _column(str(name), values) for name, values in source.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise DataError(f"columns differ in length: {listed}")
+    return columns
+
+
+def from_rows(rows: Sequence[Any]) -> Columns:
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise DataError(f"a row must be a dict, not {type(row).__name__}", row=number)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return from_dict({name: [row.get(name) for row in rows] for name in names})
+
+
+def from_media_folder(folder: Path) -> Columns:
+    """Columns `image`, `audio` or `video` (paths relative to `folder`, which holds one kind of media) and `label`
+    (the name of the class folder)."""
+    paths: list[str] = []
+    labels: list[str] = []
+    kinds: dict[str, str] = {}  # each kind of media that was met, and the first such file
+    stray = ""
+    for entry in _visible(folder):
+        if not entry.is_dir():
+            stray = stray or (entry.name if _media(entry.name) else "")
+            continue
+        for file in _visible(Path(entry.path)):
+            place = f"{entry.name}/{file.name}"
+            if file.is_dir():
+                raise DataError(f"folder {place!r} is one level too deep; {_PLACE}", file=str(folder))
+            kind = _media(file.name)
+            if kind is None:
+                raise DataError(f"{place!r} is no image, sound or clip that can be read ({_known()})", file=str(folder))
+            kinds.setdefault(kind, place)
+            paths.append(place)
+            labels.append(entry.name)
+    if stray and paths:
+        raise DataError(f"{stray!r} lies beside the class folders; put it into one of them", file=str(folder))
+    if stray:
+        raise DataError(
+            f"{stray!r} lies in no class folder; {_PLACE} (or give a table with a column of paths)", file=str(folder)
+        )
+    if not paths:
+        raise DataError(f"the folder has no images, sounds or clips in class folders; {_PLACE}", file=str(folder))
+    if len(kinds) > 1:
+        met = ", ".join(f"{kind} ({place!r})" for kind, place in kinds.items())
+        raise DataError(
+            f"a folder holds one kind of media, this one several: {met}; give a table with a column of paths for each",
+            file=str(folder),
+        )
+    (kind,) = kinds
+    return {kind: pa.chunked_array([pa.array(paths)]), "label": pa.chunked_array([pa.array(labels)])}
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+
+
+def _media(name: str) -> str | None:
+    """The kind of media that a file's suffix promises."""
+    suffix = os.path.splitext(name)[1].lower()
+    return next((kind for kind, suffixes in _FOLDERS.items() if suffix in suffixes), None)
+
+
+def _known() -> str:
+    return "; ".join(f"{kind}: {', '.join(sorted(suffixes))}" for kind, suffixes in _FOLDERS.items())
+
+
+def _column(name: str, values: Any) -> pa.ChunkedArray | list[Any]:
+    """One column: an Arrow array, or a list when a cell is a PIL image or a numpy array."""
+    if isinstance(values, pa.ChunkedArray):
+        return values
+    if isinstance(values, np.ndarray) and values.ndim > 1:
+        return list(values)
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
+        raise DataError(f"a list of cells was expected, not {type(values).__name__}", column=name)
+    if isinstance(values, list | tuple):
+        if any(isinstance(value, Image.Image | np.ndarray) for value in values):
+            return [None if isinstance(value, float) and value != value else value for value in values]
+        values = [str(value) if isinstance(value, PurePath) else value for value in values]
+    return _array(name, values)
+
+
+def _array(name: str, values: Any) -> pa.ChunkedArray:
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        kinds = sorted({type(value).__name__ for value in values if value is not None})
+        raise DataError(
+            f"cells of one column must be of one kind; these are {', '.join(kinds)}", column=name
+        ) from error
+    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])

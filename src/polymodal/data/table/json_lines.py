@@ -1,0 +1,99 @@
+"""Streaming JSON lines: types are decided over the whole file, and errors name the line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from polymodal.core.errors import DataError
+
+_BLOCK_BYTES = 4 << 20
+
+
+class JsonLines:
+    """A file of one JSON object a line, read twice: once to find a type that holds a whole column, once to
+    convert.
+
+    Whole and decimal numbers together become float64. Values that have no common type become text: strings as
+    they are, everything else as its JSON. A key that a line lacks is a gap; blank lines are skipped.
+
+    Raises:
+        DataError: a line is not UTF-8, not JSON, or not an object; it names the line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.schema = self._decide()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The file in batches of `self.schema`."""
+        for rows in self._blocks():
+            arrays = [_convert([row.get(field.name) for row in rows], field.type) for field in self.schema]
+            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _decide(self) -> pa.Schema:
+        kinds: dict[str, pa.DataType] = {}
+        for rows in self._blocks():
+            for name in dict.fromkeys(name for row in rows for name in row):
+                kind = kinds.get(name, pa.null())
+                if not pa.types.is_string(kind):
+                    kinds[name] = _common(kind, _infer([row.get(name) for row in rows]))
+                else:
+                    kinds[name] = kind
+        return pa.schema(list(kinds.items()))
+
+    def _blocks(self) -> Iterator[list[dict[str, Any]]]:
+        number = 0
+        with open(self.path, "rb") as file:
+            while lines := file.readlines(_BLOCK_BYTES):
+                rows = []
+                for line in lines:
+                    number += 1
+                    if number == 1:
+                        line = line.removeprefix(b"\xef\xbb\xbf")
+                    if line.strip():
+                        rows.append(self._parse(line, number))
+                yield rows
+
+    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            problem = f"line {number} is not UTF-8; save the file in the encoding UTF-8"
+            raise DataError(problem, file=str(self.path)) from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"line {number} is not JSON ({error})", file=str(self.path)) from error
+        if not isinstance(row, dict):
+            raise DataError(f"line {number} is not a JSON object", file=str(self.path))
+        return row
+
+
+def _infer(values: list[Any]) -> pa.DataType:
+    """A type that holds all `values`; text where there is none."""
+    try:
+        return pa.array(values).type
+    except (pa.ArrowException, OverflowError):
+        real = [type(value) for value in values if value is not None]
+        numbers = all(kind in (int, float) for kind in real)
+        return pa.float64() if numbers and float in real else pa.string()
+
+
+def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """A type that holds the values of both; text where there is none."""
+    try:
+        schemas = [pa.schema([("x", one)]), pa.schema([("x", other)])]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowTypeError:
+        return pa.string()
+
+
+def _convert(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_string(kind):
+        values = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+    elif pa.types.is_floating(kind):
+        values = [None if v is None else float(v) for v in values]
+    return pa.array(values, type=kind)

@@ -1,0 +1,1 @@
+"""Data sets: planted signals by `make_*`, packaged ones by `load_*`."""

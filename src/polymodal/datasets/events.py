@@ -1,0 +1,106 @@
+"""Small seeded sets of sounds, series and clips in which something happens now and then, as dicts of columns.
+
+`events` of each row is a list of `{"start": seconds, "end": seconds, "label": name}`, as the task `spans` reads it.
+Events of one label never overlap; events of different labels may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from polymodal.datasets.clips import FRAME_MILLISECONDS, RATE, SIDE, Columns, clip_bytes, wav_bytes
+
+
+def planted_sounds(rows: int, seed: int, seconds: float = 4.0, noise: float = 0.02) -> Columns:
+    """`sound`: WAV files (8 kHz, 16 bits) of noise of deviation `noise`, in which a "tone" (one pitch), a "chirp" (a
+    pitch that rises) and a "burst" (loud noise) sound for 0.4 to 1.2 seconds, each up to twice."""
+    draw = np.random.default_rng(seed)
+    makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "burst": lambda t: 0.25 * draw.normal(size=len(t)),
+        "chirp": lambda t: 0.3 * np.sin(2 * np.pi * (600 + 900 * t / t[-1]) * t),
+        "tone": lambda t: 0.3 * np.sin(2 * np.pi * draw.uniform(380, 460) * t),
+    }
+    columns: Columns = {"sound": [], "events": []}
+    for _ in range(rows):
+        samples = noise * draw.normal(size=round(seconds * RATE))
+        events = _happenings(list(makers), seconds, (0.4, 1.2), draw)
+        for event in events:
+            first, last = (round(event[end] * RATE) for end in ("start", "end"))
+            samples[first:last] += makers[event["label"]](np.arange(last - first) / RATE)
+        columns["sound"].append(wav_bytes(samples))
+        columns["events"].append(events)
+    return columns
+
+
+def planted_series(rows: int, seed: int, steps: int = 240, noise: float = 0.3) -> Columns:
+    """`series`: lists of steps of three channels, one step a second, of normal noise of deviation `noise`, in which a
+    "bump" (half a sine in the first channel), a "wave" (eight steps a period, in the second) and a "shift" (the third
+    is higher, the first lower) last for 20 to 50 steps."""
+    draw = np.random.default_rng(seed)
+    columns: Columns = {"series": [], "events": []}
+    for _ in range(rows):
+        values = noise * draw.normal(size=(steps, 3))
+        events = _happenings(["bump", "shift", "wave"], steps, (20, 50), draw, whole=True)
+        for event in events:
+            first, last = int(event["start"]), int(event["end"])
+            t = np.arange(last - first)
+            if event["label"] == "bump":
+                values[first:last, 0] += 2 * np.sin(np.pi * (t + 0.5) / len(t))
+            elif event["label"] == "wave":
+                values[first:last, 1] += 1.5 * np.sin(2 * np.pi * t / 8)
+            else:
+                values[first:last] += [-1.0, 0.0, 1.5]
+        columns["series"].append(values.tolist())
+        columns["events"].append(events)
+    return columns
+
+
+def planted_clips(rows: int, seed: int, frames: int = 32, noise: float = 0.08) -> Columns:
+    """`clip`: animated GIFs of 32 x 32 pixels, 10 frames a second, grey noise of deviation `noise` (of 1), in which a
+    bright "square" (its outline) or "disc" is lit at a random place for 6 to 14 frames."""
+    draw = np.random.default_rng(seed)
+    columns: Columns = {"clip": [], "events": []}
+    for _ in range(rows):
+        pictures = 0.3 + noise * draw.normal(size=(frames, SIDE, SIDE))
+        spans = _happenings(["disc", "square"], frames, (6, 14), draw, whole=True)
+        for span in spans:
+            lit = _figure(span["label"], draw)
+            pictures[int(span["start"]) : int(span["end"])] += 0.5 * lit
+        columns["clip"].append(clip_bytes((np.clip(pictures, 0, 1) * 255).astype(np.uint8)))
+        columns["events"].append(
+            [span | {end: span[end] * FRAME_MILLISECONDS / 1_000 for end in ("start", "end")} for span in spans]
+        )
+    return columns
+
+
+def _happenings(
+    labels: list[str], length: float, lasting: tuple[float, float], draw: np.random.Generator, *, whole: bool = False
+) -> list[dict[str, Any]]:
+    """Events of each label, one or none in each half of `length`; `whole`: at whole numbers."""
+    events = []
+    for label in labels:
+        for half in (0.0, length / 2):
+            if draw.random() < 0.4:
+                duration = draw.uniform(*lasting)
+                start = half + draw.uniform(0, length / 2 - duration - 0.02 * length)
+                times = (start, start + duration)
+                begin, end = (float(round(time)) if whole else round(float(time), 3) for time in times)
+                events.append({"start": begin, "end": end, "label": label})
+    return sorted(events, key=lambda event: event["start"])
+
+
+def _figure(label: str, draw: np.random.Generator) -> np.ndarray:
+    """`[SIDE, SIDE]` 0 or 1: a square or a disc of 12 pixels somewhere."""
+    image = Image.new("L", (SIDE, SIDE))
+    left, top = draw.integers(1, SIDE - 13, 2).tolist()
+    box = (left, top, left + 12, top + 12)
+    pen = ImageDraw.Draw(image)
+    if label == "disc":
+        pen.ellipse(box, fill=1)
+    else:
+        pen.rectangle(box, outline=1, width=3)
+    return np.asarray(image, dtype=np.float64)

@@ -1,0 +1,77 @@
+"""Small generated web pages with their pictures: screenshot in, HTML out.
+
+    page  = 2 to 4 blocks, at most one of each kind except p
+    block = h1 | p | button | input | hr | ul of 2 or 3 li | div of 1 or 2 blocks (no ul, no div)
+    text  = 1 word (h1, button, input, li) or 2 to 4 words (p)
+
+Colours are drawn for half of the elements that may have one. Pages higher than the screen are drawn again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polymodal.datasets.planted import Columns
+from polymodal.metrics.code_eval.html_renderer import SCREEN, draw, height
+from polymodal.metrics.code_eval.html_subset import Element, walk, write
+
+_WORDS = ["apple", "bird", "cloud", "door", "earth", "fish", "green", "house", "ink", "jam", "kite", "lamp", "moon"]
+_WORDS += ["night", "ocean", "paper", "queen", "river", "star", "tree"]
+_INKS = ["blue", "green", "purple", "red"]
+_GROUNDS = ["khaki", "lightblue", "lightgreen", "pink", "plum", "silver"]
+_BLOCKS = ["h1", "p", "button", "input", "hr", "ul", "div"]
+
+
+def pages(rows: int, seed: int) -> Columns:
+    """`image`: PIL, 128 x 128, the rendering of `html`; `layout`: the tags with their nesting, as in
+    `h1 div(p button) hr`.
+
+    Split by `layout` to ask for new combinations of blocks; words and colours are drawn independently of it.
+    """
+    generator = np.random.default_rng(seed)
+    columns: Columns = {"image": [], "html": [], "layout": []}
+    while len(columns["html"]) < rows:
+        elements = _page(generator)
+        if height(elements) <= SCREEN:
+            columns["image"].append(draw(elements))
+            columns["html"].append(write(elements))
+            columns["layout"].append(layout(elements))
+    return columns
+
+
+def layout(elements: list[Element]) -> str:
+    """The tags of a page and how they are nested; items of lists are counted, as in `ul(3)`."""
+    parts = []
+    for element in elements:
+        inside = str(len(element.children)) if element.tag == "ul" else layout(element.children)
+        parts.append(f"{element.tag}({inside})" if inside else element.tag)
+    return " ".join(parts)
+
+
+def _page(generator: np.random.Generator) -> list[Element]:
+    wanted = int(generator.integers(2, 5))
+    while True:
+        tags = generator.choice(_BLOCKS, wanted).tolist()
+        elements = [_block(tag, generator) for tag in tags]
+        kinds = [path for path, element in walk(elements) if element.tag not in ("p", "li")]
+        if len(set(kinds)) == len(kinds):
+            return elements
+
+
+def _block(tag: str, generator: np.random.Generator) -> Element:
+    match tag:
+        case "hr":
+            return Element(tag)
+        case "ul":
+            return Element(tag, children=[_block("li", generator) for _ in range(generator.integers(2, 4))])
+        case "div":
+            inside = generator.choice([one for one in _BLOCKS if one not in ("ul", "div")], generator.integers(1, 3))
+            return Element(
+                tag,
+                colour=str(generator.choice(_GROUNDS)),
+                children=[_block(one, generator) for one in inside.tolist()],
+            )
+    words = generator.choice(_WORDS, generator.integers(2, 5) if tag == "p" else 1)
+    colours = {"button": _GROUNDS, "input": []}.get(tag, _INKS)
+    coloured = bool(colours) and generator.random() < 0.5
+    return Element(tag, " ".join(words.tolist()), str(generator.choice(colours)) if coloured else "")

@@ -1,0 +1,79 @@
+"""Small generated translations of English sentences, in which only a picture tells what some words mean."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from polymodal.datasets.planted import Columns
+
+#: German and Russian words by the English one; all nouns are masculine in both, so that nothing else has to agree.
+_ADJECTIVES = {
+    "small": ("kleine", "маленький"),
+    "old": ("alte", "старый"),
+    "black": ("schwarze", "чёрный"),
+    "white": ("weiße", "белый"),
+}
+_NOUNS = {
+    "dog": ("Hund", "пёс"),
+    "lion": ("Löwe", "лев"),
+    "elephant": ("Elefant", "слон"),
+    "bear": ("Bär", "медведь"),
+    "wolf": ("Wolf", "волк"),
+    "table": ("Tisch", "стол"),
+    "hammer": ("Hammer", "молоток"),
+}
+#: Words with two meanings: an animal, and a thing.
+_AMBIGUOUS = {
+    "crane": (("Kranich", "журавль"), ("Kran", "кран")),
+    "seal": (("Seehund", "тюлень"), ("Stempel", "штамп")),
+}
+_PLACES = {
+    "here": ("hier", "здесь"),
+    "at home": ("zu Hause", "дома"),
+    "in the garden": ("im Garten", "в саду"),
+    "in the street": ("auf der Straße", "на улице"),
+}
+LANGUAGES = ("German", "Russian")
+
+
+def translations(rows: int, seed: int, ambiguous: float = 0.5) -> Columns:
+    """`source`: an English sentence, as "The old crane is here."; `language`: German or Russian; `translation`: the
+    sentence in it; `image`: PIL, 64 x 64, a green circle where an animal is meant and a blue square where a thing is.
+
+    ambiguous: share of sentences about a crane or a seal, each as often an animal as a thing, so that of these no model
+        without the image gets more than half right
+    """
+    generator = np.random.default_rng(seed)
+    columns: Columns = {"source": [], "language": [], "image": [], "translation": []}
+    for _ in range(rows):
+        to = int(generator.integers(2))
+        adjective, place = (str(generator.choice(list(words))) for words in (_ADJECTIVES, _PLACES))
+        if generator.random() < ambiguous:
+            noun, meaning = str(generator.choice(list(_AMBIGUOUS))), int(generator.integers(2))
+            meant = _AMBIGUOUS[noun][meaning][to]
+        else:
+            noun = str(generator.choice(list(_NOUNS)))
+            meaning, meant = int(noun in ("table", "hammer")), _NOUNS[noun][to]
+        written = _sentence(to, _ADJECTIVES[adjective][to], meant, _PLACES[place][to])
+        columns["source"].append(f"The {adjective} {noun} is {place}.")
+        columns["language"].append(LANGUAGES[to])
+        columns["image"].append(_picture(meaning, generator))
+        columns["translation"].append(written)
+    return columns
+
+
+def _sentence(to: int, adjective: str, noun: str, place: str) -> str:
+    if LANGUAGES[to] == "German":
+        return f"Der {adjective} {noun} ist {place}."
+    return f"{adjective.capitalize()} {noun} {place}."
+
+
+def _picture(meaning: int, generator: np.random.Generator) -> Image.Image:
+    image = Image.fromarray(generator.integers(170, 256, (64, 64, 3), dtype=np.uint8))
+    side = int(generator.integers(20, 36))
+    left, top = generator.integers(0, 64 - side, 2).tolist()
+    draw = ImageDraw.Draw(image)
+    figure = draw.rectangle if meaning else draw.ellipse
+    figure((left, top, left + side, top + side), fill=(40, 60, 120) if meaning else (40, 120, 60))
+    return image

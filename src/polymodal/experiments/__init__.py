@@ -1,0 +1,1 @@
+"""One experiment: a complete recipe and parts of a table -> a trained, scored model."""

@@ -1,0 +1,213 @@
+"""What a run would cost: parameters, memory and time per epoch, measured on its first rows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from polymodal.data.partition import Part
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table
+from polymodal.experiments.plan import Plan
+from polymodal.model.model import make_network
+from polymodal.nn.network import Network
+from polymodal.preparation.feature_cache import input_features
+from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.runtime.compute import Machine, choose
+from polymodal.training.loss import Loss
+from polymodal.training.optimiser import freeze_parts
+
+SAMPLE_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of a plan.
+
+    parameters: of the network with vocabularies learned from a sample (the whole data may have more)
+    trainable: how many of them learn; `encoders`: the same two numbers of each input's encoder
+    training_mib: weights, of what learns gradients and optimiser state, and the tensors kept for one backward pass, in
+        MiB
+    epoch_seconds: one pass over the training rows, from the fastest measured way to compute a step
+    preparation_seconds: reading and decoding all rows once, if nothing is cached
+    encoding_seconds: running all items through the layers below the lowest trainable one, if nothing is cached
+    faults: cells of the sample that cannot be used
+    """
+
+    parameters: int
+    trainable: int
+    encoders: dict[str, dict[str, int]]
+    training_mib: float
+    epoch_seconds: float
+    preparation_seconds: float
+    encoding_seconds: float
+    epochs: int
+    rows: dict[str, int]
+    faults: int
+    machine: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        rows = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        encoding = f"   encoding {_duration(self.encoding_seconds)}" if self.encoding_seconds else ""
+        return (
+            f"\nrows {rows}\n{_counted(self.parameters, self.trainable, self.encoders)}\n"
+            f"training memory {self.training_mib:,.0f} MiB\n"
+            f"once, then kept: preparation {_duration(self.preparation_seconds)}{encoding}\n"
+            f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
+            f"{_duration(self.epochs * self.epoch_seconds)}"
+            + (f"\n{self.faults} cells of the first {SAMPLE_ROWS} rows cannot be used" if self.faults else "")
+        )
+
+
+def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
+    """Measure the cost of a plan on up to 2,048 of its training rows."""
+    recipe, train = plan.recipe, parts["train"]
+    batch_rows, epochs = recipe.training.batch or 1, recipe.training.epochs or 1
+    sample = np.sort(np.random.default_rng(0).permutation(train.rows)[:SAMPLE_ROWS])
+    preparation = Preparation(recipe)
+    preparation.fit(train.table, sample)
+    faults = Faults()
+    begun = time.perf_counter()
+    columns = preparation.input_columns + preparation.target_columns
+    block = train.table.block(sample, columns, faults=faults, limits=recipe.data.limits)
+    prepared = preparation.prepare_block(block, targets=True)
+    preparation_seconds = (time.perf_counter() - begun) / len(sample) * _rows_of_tables(parts)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = make_network(recipe, preparation)
+        loss = Loss(preparation.tasks, dict.fromkeys(preparation.tasks, 1.0), recipe.training.balance)
+        freeze_parts(network, recipe.training)
+        rows = np.arange(min(batch_rows, len(sample)))
+        prepared, encoding = _with_features(plan, train, sample[rows], preparation, network, prepared)
+
+        def step(trial: Any) -> None:
+            batch = preparation.batch(prepared, rows, augment=True)
+            total = loss(trial(batch), batch).total
+            if total.requires_grad:
+                total.backward()
+            trial.zero_grad()
+
+        machine = choose(recipe.training, network, step, None)
+        memory = training_mib(network, machine, step)
+        with machine.active():
+            spent = []
+            for _ in range(3):
+                begun = time.perf_counter()
+                step(network)
+                spent.append(time.perf_counter() - begun)
+    parameters, trainable, encoders = _count(network)
+    steps = math.ceil(len(train.rows) / batch_rows)
+    return Estimate(
+        parameters=parameters,
+        trainable=trainable,
+        encoders=encoders,
+        training_mib=memory,
+        epoch_seconds=round(float(np.median(spent)) * steps, 3),
+        preparation_seconds=round(preparation_seconds, 3),
+        encoding_seconds=round(encoding * _rows_of_tables(parts) / len(rows), 3),
+        epochs=epochs,
+        rows={name: len(part.rows) for name, part in parts.items()},
+        faults=len(faults.found),
+        machine=machine.reason,
+    )
+
+
+def training_mib(network: Network, machine: Machine, step: Callable[[Any], None]) -> float:
+    """MiB that training holds: weights, gradients and optimiser state of what learns, and the tensors that one
+    `step(network)` keeps for its backward pass."""
+    network.train()
+    kept = _Kept()
+    with machine.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
+        step(network)
+    return round(_held_mib(network) + kept.bytes / 2**20, 1)
+
+
+def _held_mib(network: Network) -> float:
+    """MiB of fp32 weights, and of a gradient and two moments for each that learns."""
+    parameters, trainable, _ = _count(network)
+    return (4 * parameters + 12 * trainable) / 2**20
+
+
+def describe_trainable(network: Network) -> str:
+    """How many parameters there are and how many of them learn, in all and by encoder where some do not; and the
+    memory that this takes in training, before the first step."""
+    held = f"weights, gradients and optimiser {_held_mib(network):,.0f} MiB"
+    return f"{_counted(*_count(network))}\n{held}"
+
+
+def _count(network: Network) -> tuple[int, int, dict[str, dict[str, int]]]:
+    def both(module: nn.Module) -> tuple[int, int]:
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+        return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+
+    found = {name: both(encoder) for name, encoder in network.encoders().items()}
+    return *both(network), {name: {"parameters": all_, "trainable": some} for name, (all_, some) in found.items()}
+
+
+def _counted(parameters: int, trainable: int, encoders: dict[str, dict[str, int]]) -> str:
+    if trainable == parameters:
+        return f"parameters {parameters:,}"
+    lines = [f"parameters {parameters:,}, of which {trainable:,} learn ({trainable / parameters:.2%})"]
+    for name, one in encoders.items():
+        if one["trainable"] < one["parameters"]:
+            lines.append(f"  encoder of {name}: {one['trainable']:,} of {one['parameters']:,}")
+    return "\n".join(lines)
+
+
+def _with_features(
+    plan: Plan, train: Part, rows: np.ndarray, preparation: Preparation, network: Network, prepared: PreparedTable
+) -> tuple[PreparedTable, float]:
+    """The first rows with the features of their items, as training has them, and the seconds that those took.
+
+    The rows as they are, and 0, where no encoder has settled layers or the feature cache is off.
+    """
+    recipe = plan.recipe
+    settled = [name for name, encoder in network.encoders().items() if encoder.settled() is not None]
+    if not settled or not recipe.training.features.cache:
+        return prepared, 0.0
+    block = train.table.block(
+        rows, preparation.input_columns + preparation.target_columns, faults=Faults(), limits=recipe.data.limits
+    )
+    first = preparation.prepare_block(block, targets=True)
+    inputs = dict(first.inputs)
+    begun = time.perf_counter()
+    for name in settled:
+        encoder, modality = network.encoders()[name], preparation.modalities[name]
+        options, limits = recipe.training.features, recipe.data.limits
+        inputs[name] = input_features(encoder, modality, inputs[name], options, limits, folder=None) or inputs[name]
+    return replace(first, inputs=inputs), time.perf_counter() - begun
+
+
+class _Kept:
+    """Adds up the bytes of the tensors that autograd keeps, each storage once."""
+
+    def __init__(self) -> None:
+        self.bytes, self._seen = 0, set[int]()
+
+    def count(self, tensor: torch.Tensor) -> torch.Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in self._seen:
+            self._seen.add(place)
+            self.bytes += tensor.untyped_storage().nbytes()
+        return tensor
+
+
+def _rows_of_tables(parts: dict[str, Part]) -> int:
+    tables: dict[int, Table] = {id(part.table): part.table for part in parts.values()}
+    return sum(len(table) for table in tables.values())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,279 @@
+"""Pseudo-labels: a classifier labels the rows that it is sure of, and is trained again with them.
+
+Self-training (Yarowsky, "Unsupervised Word Sense Disambiguation Rivaling Supervised Methods", 1995; for networks: Lee,
+"Pseudo-Label", 2013), with two guards. The probabilities are calibrated on the validation rows, and only such labels
+are given as those rows show to be right as often as is wanted (`calibration`). And each class gives its share at most
+(in the spirit of Zou et al., "Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training", 2018), so
+that classes that are easy to tell do not crowd out the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polymodal.core.errors import DataError, RecipeError, nearest
+from polymodal.data.partition import Part
+from polymodal.data.table.concat import Joined
+from polymodal.data.table.nulls import filled
+from polymodal.data.table.table import Table
+from polymodal.experiments.confidence_calibration import (
+    LEVEL,
+    Threshold,
+    as_target,
+    confidences,
+    fewest_rows,
+    temperature,
+    threshold,
+)
+from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.preparation.preparation import Preparation
+from polymodal.recipe.recipe import Recipe
+from polymodal.recipe.training import PseudoLabelOptions
+from polymodal.tasks.classify import Classify
+from polymodal.training.state import Split
+from polymodal.training.trainer import Trainer
+from polymodal.training.validation import Validation, validate
+
+PATH = "training.pseudo_labels.rounds"
+#: Most epochs of a round that the recipe's own epochs do not exceed.
+MOST_EPOCHS = 200
+
+#: Trains anew from the same start with a schedule and labels, in a folder, under a title.
+TrainOnce = Callable[[Recipe, Split, Path | None, str], Trainer]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Labels that were given: rows of the table, and the class number of each."""
+
+    rows: np.ndarray
+    classes: np.ndarray
+
+    def same(self, other: Given) -> bool:
+        return np.array_equal(self.rows, other.rows) and np.array_equal(self.classes, other.classes)
+
+
+NONE = Given(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the validation rows say of a trained model: scores, temperature, and the threshold (None: none will do)."""
+
+    validation: Validation
+    temperature: float
+    threshold: Threshold | None
+    rows: int
+
+
+def check_pseudo_labels(recipe: Recipe) -> None:
+    """Raises RecipeError where the recipe asks for pseudo-labels and its outputs cannot have them."""
+    if recipe.training.pseudo_labels.rounds == 0:
+        return
+    for name, spec in recipe.outputs.items():
+        if spec.task is not None and spec.task.name != "classify":
+            raise RecipeError(PATH, f"labels are given for classify, and outputs.{name} is of {spec.task.name}")
+    if len(recipe.outputs) != 1:
+        raise RecipeError(PATH, f"labels are given for one output, and the recipe has {len(recipe.outputs)}")
+    if recipe.privileged:
+        raise RecipeError(
+            PATH, "the teacher of the privileged inputs teaches the rows without a label already; leave out one of both"
+        )
+
+
+def with_unlabelled(recipe: Recipe, parts: dict[str, Part], table: Table, unlabelled: Table) -> dict[str, Part]:
+    """The parts with every row of `unlabelled` among the training rows, in one table with those of `table`.
+
+    Raises:
+        RecipeError: nothing in the recipe learns from rows without a label.
+        DataError: the rows have a label, or lack a column that an input reads.
+    """
+    training = recipe.training
+    if not (training.pseudo_labels.rounds or recipe.objectives or training.distillation.teacher):
+        raise RecipeError(PATH, "unlabelled rows are given, and nothing learns from them: set this to 1 or more")
+    for column in (column for spec in recipe.inputs.values() for column in spec.columns):
+        if column not in unlabelled.columns:
+            hint = nearest(column, unlabelled.columns)
+            raise DataError(f"an input reads this column; {hint}", column=column, file=unlabelled.name)
+    for column in (column for spec in recipe.outputs.values() for column in spec.columns):
+        if column in unlabelled.columns and filled(unlabelled, column, np.arange(len(unlabelled))).any():
+            raise DataError(
+                "these rows have the target, so they are not unlabelled: put them into the training table",
+                column=column,
+                file=unlabelled.name,
+            )
+    sets = dict(zip(table.data_sets, table.tables, strict=True)) if isinstance(table, Joined) else {table.name: table}
+    name = "unlabelled"
+    while name in sets:
+        name += "_"
+    joined = Joined({**sets, name: unlabelled})
+    moved = {key: Part(joined, part.rows) if part.table is table else part for key, part in parts.items()}
+    return moved | {"train": Part(joined, np.append(parts["train"].rows, np.arange(len(table), len(joined))))}
+
+
+def train_in_rounds(
+    train_once: TrainOnce,
+    recipe: Recipe,
+    preparation: Preparation,
+    part: Part,
+    train: Split,
+    *,
+    folder: Path | None,
+    alone: bool,
+    title: str = "train",
+) -> tuple[Trainer, dict[str, Any]]:
+    """Train, label, and train again; the trainer of the round that validates best, and what the run records.
+
+    part: the training rows in their table, where a row without a target is one to label; a target that could not be
+        used is no gap, and its row stays without
+    train: the same rows, prepared
+    folder: of the run; each later round has a folder of its own in it, so that a killed run goes on where it stopped
+    alone: whether rows without any label teach nothing, so that steps without them are saved
+
+    Each round takes about as many steps as the recipe's epochs take over all training rows.
+
+    Raises:
+        RecipeError: the outputs are not one classification.
+    """
+    check_pseudo_labels(recipe)
+    options = recipe.training.pseudo_labels
+    ((name, task),) = preparation.tasks.items()
+    assert isinstance(task, Classify)
+    empty = part.rows[~filled(part.table, task.columns[0], part.rows)]
+    given, before, rounds = NONE, NONE, []
+    kept: tuple[Trainer, Judged, int] | None = None
+    entry: dict[str, Any] = {"round": 0, "taken": 0}
+    for number in range(options.rounds + 1):
+        split = labelled(train, name, given, options, alone=alone)
+        place = folder / f"round-{number}" if folder is not None and number else folder
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+        shown = f"{title}, round {number} of {options.rounds}" if number else title
+        trainer = train_once(scheduled(recipe, len(train.rows), len(split.rows)), split, place, shown)
+        judged = judge(trainer, name, options.confidence)
+        rounds.append({**entry, "valid": judged.validation.metrics, "valid_score": judged.validation.score})
+        if kept is None or judged.validation.score > kept[1].validation.score:
+            kept = trainer, judged, number
+        if number == options.rounds:
+            break
+        before, given = given, choose(trainer, judged, empty, task, options)
+        entry = described(number + 1, judged, given, before, task, options)
+        if not len(given.rows) or given.same(before):
+            entry["why"] = entry.get("why", "the same rows were given the same labels")
+            rounds.append(entry)
+            break
+    assert kept is not None
+    record = {"output": name, "unlabelled": len(empty), "level": LEVEL, "kept": kept[2], "rounds": rounds}
+    return kept[0], {"pseudo_labels": record}
+
+
+def labelled(train: Split, name: str, given: Given, options: PseudoLabelOptions, *, alone: bool) -> Split:
+    """The training rows with the labels that were given, which count as `options.weight` says; without the rows that
+    have no label, if they teach nothing (`alone`). The arrays of `train` stay as they are."""
+    prepared = train.prepared
+    value, present = (array.copy() for array in prepared.targets[name])
+    weight = np.ones(prepared.rows, np.float32) if prepared.weight is None else prepared.weight.copy()
+    value[given.rows], present[given.rows] = given.classes, True
+    weight[given.rows] *= options.weight
+    rows = train.rows[present[train.rows]] if alone else train.rows
+    changed = replace(prepared, targets={**prepared.targets, name: (value, present)}, weight=weight)
+    return Split(changed, rows if len(rows) else train.rows)
+
+
+def scheduled(recipe: Recipe, all_rows: int, rows: int) -> Recipe:
+    """The recipe with as many epochs over `rows` as make the steps of its epochs over `all_rows`, and its patience
+    in proportion."""
+    training = recipe.training
+    epochs, batch, patience = training.epochs or 0, training.batch or 1, training.patience or 1
+    steps = epochs * math.ceil(all_rows / batch)
+    most = max(epochs, MOST_EPOCHS)
+    longer = min(most, math.ceil(steps / math.ceil(rows / batch)))
+    waits = math.ceil(patience * longer / max(1, epochs))
+    return recipe.model_copy(update={"training": training.model_copy(update={"epochs": longer, "patience": waits})})
+
+
+def judge(trainer: Trainer, name: str, wanted: float) -> Judged:
+    """What the validation rows say of the model that a trainer leaves."""
+    prepared, rows = trainer.valid.prepared, trainer.valid.rows
+    decisions = decide(
+        trainer.network, trainer.preparation, prepared, rows, machine=trainer.machine, batch=PREDICTION_BATCH
+    )
+    value, present = (array[rows] for array in prepared.targets[name])
+    validation = validate(trainer.preparation.tasks, decisions, prepared, rows)
+    if not present.any():
+        return Judged(validation, 1.0, None, 0)
+    values, target = decisions[name].values[present], as_target(value[present])
+    heat = temperature(values, target)
+    decided, confidence = confidences(values, heat)
+    found = threshold(confidence, decided == target.numpy(), wanted)
+    return Judged(validation, heat, found, int(present.sum()))
+
+
+def choose(trainer: Trainer, judged: Judged, empty: np.ndarray, task: Classify, options: PseudoLabelOptions) -> Given:
+    """The rows of `empty` that a trained model labels, in the order of the table, and their classes."""
+    if judged.threshold is None or not len(empty):
+        return NONE
+    decisions = decide(
+        trainer.network,
+        trainer.preparation,
+        trainer.train.prepared,
+        empty,
+        machine=trainer.machine,
+        batch=PREDICTION_BATCH,
+    )
+    (values,) = (one.values for one in decisions.values())
+    decided, confidence = confidences(values, judged.temperature)
+    kept = np.flatnonzero(confidence >= judged.threshold.confidence)
+    if options.per_class:
+        kept = kept[np.argsort(-confidence[kept], kind="stable")]
+        most = np.ceil(task.shares * len(kept))
+        kept = np.concatenate([kept[decided[kept] == c][: int(most[c])] for c in range(task.outputs)])
+    kept = np.sort(kept)
+    return Given(empty[kept], decided[kept])
+
+
+def described(
+    number: int, judged: Judged, given: Given, before: Given, task: Classify, options: PseudoLabelOptions
+) -> dict[str, Any]:
+    """What a round begins with: the labels that were given, and what the validation rows promise of them."""
+    counts = np.bincount(given.classes, minlength=task.outputs).tolist()
+    old = dict(zip(before.rows.tolist(), before.classes.tolist(), strict=True))
+    new = dict(zip(given.rows.tolist(), given.classes.tolist(), strict=True))
+    entry: dict[str, Any] = {
+        "round": number,
+        "taken": len(given.rows),
+        "by_class": dict(zip(task.classes, counts, strict=True)),
+        "changed": sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
+        "temperature": judged.temperature,
+        "threshold": None,
+    }
+    found = judged.threshold
+    if found is not None:
+        entry |= {"threshold": found.confidence, "precision": found.precision, "precision_low": found.low}
+        return entry | ({} if len(given.rows) else {"why": "no row without a label is that sure"})
+    why = f"no threshold shows that {options.confidence:.0%} of the labels would be right"
+    if judged.rows < fewest_rows(options.confidence):
+        why += f": {judged.rows} validation rows are too few, {fewest_rows(options.confidence)} are the least"
+    return entry | {"why": why}
+
+
+def told(record: dict[str, Any]) -> str:
+    """What pseudo-labels did, in a sentence for the report."""
+    rounds, unlabelled = record["rounds"], record["unlabelled"]
+    last, kept = rounds[-1], rounds[record["kept"]]
+    if record["kept"] == 0:
+        why = last.get("why") if len(rounds) == 2 else None
+        return f"pseudo-labels: the model without them is kept: {why or 'with them it validates no better'}"
+    metric = next(iter(kept["valid"]))
+    return (
+        f"pseudo-labels: round {kept['round']} is kept: {kept['taken']:,} of {unlabelled:,} rows without a label were "
+        f"given one (from a probability of {kept['threshold']:.3f} on; {kept['precision']:.1%} of such validation rows "
+        f"are right, at least {kept['precision_low']:.1%}); {metric} on the validation rows "
+        f"{rounds[0]['valid'][metric]:.4g} without, {kept['valid'][metric]:.4g} with"
+    )

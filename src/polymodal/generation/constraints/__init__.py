@@ -1,0 +1,1 @@
+"""What a generated text must be: one of several choices, a regular expression, a grammar."""

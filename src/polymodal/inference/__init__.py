@@ -1,0 +1,1 @@
+"""What a network makes of prepared rows: predictions, embeddings, losses."""

@@ -1,0 +1,1 @@
+"""Scores of written code: programs that are run, pages that are drawn."""

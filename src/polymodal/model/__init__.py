@@ -1,0 +1,1 @@
+"""What users hold: a model, an ensemble, and how they are read back."""

@@ -1,0 +1,321 @@
+"""An ensemble: separately trained models that decide together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from polymodal._version import __version__
+from polymodal.checkpoint.model_directory import FORMAT, file_sum, read_json, write_json
+from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
+from polymodal.data.partition import Part, groups_of
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.table import Table
+from polymodal.evaluation.class_alignment import aligned, same_classes
+from polymodal.evaluation.scores import score_metric, score_output
+from polymodal.model.model import Model
+from polymodal.nn.fusion.combiner import Combine, Combiner
+from polymodal.preparation.preparation import PreparedTable
+from polymodal.recipe.data import LimitOptions
+from polymodal.tasks.base import Task
+from polymodal.workflows.model_comparison import distributions
+
+FILE = "ensemble.json"
+WEIGHTS = "combination.safetensors"
+#: Ways of combining that have something to learn.
+FITTED = ("weighted", "product", "stack")
+
+
+class Ensemble:
+    """Models that decide together; made by `ensemble`, read back by `load`.
+
+    members: the models; the first one's outputs and order of classes are the ensemble's
+    combiner: how their decisions become one (formulas in `fusion.decision`)
+    """
+
+    def __init__(self, members: list[Model], combiner: Combiner) -> None:
+        self.members, self.combiner = members, combiner
+
+    @property
+    def method(self) -> str:
+        return self.combiner.rule
+
+    @property
+    def classes(self) -> Any:
+        """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
+        return self.members[0].classes
+
+    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """The answer for each row of `data`; as `Model.predict`. The columns of every member are needed."""
+        decided = self._distributions(self.members[0].open(data, root), strict)
+        return _single({name: task.predict(decided[name]) for name, task in self.tasks.items()})
+
+    def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """Probabilities `[rows, k]` in the order of `classes`, numbers for regression; as `Model.predict_proba`."""
+        return _single(self._distributions(self.members[0].open(data, root), strict))
+
+    def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
+        """Scores on rows whose targets are known, as `Model.evaluate`; `members` are the scores of each by itself.
+
+        Resamples, confidence, sample weights and groups are those of the first member's recipe.
+        """
+        first = self.members[0]
+        table = first.open(data, root, targets=True)
+        truth = _truth(first, table, strict)
+        each = self._each(table, strict)
+        decided = self._combine(each)
+        groups = groups_of(first.recipe, Part(table, np.arange(truth.rows)))
+        scores: dict[str, Any] = {}
+        for name, task in self.tasks.items():
+            target = truth.targets[name]
+            found = score_output(
+                task,
+                decided[name],
+                *target,
+                truth.weight,
+                first.recipe.evaluation,
+                seed=first.recipe.seed,
+                groups=groups,
+            )
+            scores[name] = {}
+            for metric in task.metrics:
+                own = [score_metric(metric, task, member[name], *target, truth.weight) for member in each]
+                members = [float(score) if np.isfinite(score) else None for score in own]
+                scores[name][metric.name] = found[metric.name].model_dump() | {"members": members}
+        return scores
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the ensemble: `ensemble.json`, `combination.safetensors`, and each member in `members/0` and on.
+
+        An ensemble that is there already is replaced.
+
+        Raises:
+            PolymodalError: the folder holds a single model.
+        """
+        folder = Path(folder)
+        if (folder / "manifest.json").exists():
+            raise PolymodalError(f"{folder} holds a model: choose another directory for the ensemble")
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / FILE).is_file():
+            (folder / FILE).unlink()
+            shutil.rmtree(folder / "members", ignore_errors=True)
+        sums = {}
+        for place, member in enumerate(self.members):
+            member.save(folder / "members" / str(place))
+            manifest = f"members/{place}/manifest.json"
+            sums[manifest] = file_sum(folder / manifest)
+        save_file({name: tensor.contiguous() for name, tensor in self.combiner.state_dict().items()}, folder / WEIGHTS)
+        facts = {"format": FORMAT, "polymodal": __version__, "method": self.method, "members": len(self.members)}
+        write_json(folder / FILE, facts | {"sha256": sums | {WEIGHTS: file_sum(folder / WEIGHTS)}})
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Ensemble:
+        """Read an ensemble directory.
+
+        Raises:
+            ArtefactError: a file is missing, altered, or of a later format.
+        """
+        folder = Path(folder)
+        facts = read_json(folder / FILE)
+        if not isinstance(facts, dict) or not {"format", "method", "members", "sha256"} <= facts.keys():
+            raise ArtefactError(f"{folder / FILE} is damaged")
+        if facts["format"] != FORMAT:
+            raise ArtefactError(
+                f"{folder} has format {facts['format']}, written by polymodal {facts.get('polymodal')}; "
+                f"this is polymodal {__version__}, which reads format {FORMAT}"
+            )
+        count, method = facts["members"], facts["method"]
+        names = [f"members/{place}/manifest.json" for place in range(count)] if isinstance(count, int) else []
+        if not names or method not in get_args(Combine) or set(facts["sha256"]) != {*names, WEIGHTS}:
+            raise ArtefactError(f"{folder / FILE} is damaged")
+        for name, expected in facts["sha256"].items():
+            if not (folder / name).is_file():
+                raise ArtefactError(f"{folder / name} is missing")
+            if file_sum(folder / name) != expected:
+                raise ArtefactError(f"{folder / name} was altered after the ensemble was saved")
+        members = [Model.load((folder / name).parent) for name in names]
+        combiner = _combiner(method, members)
+        try:
+            combiner.load_state_dict(load_file(folder / WEIGHTS))
+        except (SafetensorError, RuntimeError) as error:
+            raise ArtefactError(f"{folder / WEIGHTS} does not fit the members: {error}") from None
+        return cls(members, combiner)
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The task of each output, as the first member has it."""
+        return self.members[0].tasks
+
+    def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
+        """Open `data` as a table and check that it has the columns of every member; as `Model.open`."""
+        table = self.members[0].open(data, root, targets=targets)
+        for member in self.members[1:]:
+            member.open(table, targets=targets)
+        return table
+
+    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Row numbers and distributions as `Model.stream`, in one block: members may read in different blocks.
+
+        A cell that several members cannot use is one fault.
+        """
+        before, each = len(faults.found), []
+        for member in self.members:
+            blocks = [block for _, block in member.stream(table, faults)]
+            each.append(
+                {
+                    name: aligned(np.concatenate([block[name] for block in blocks]), member.tasks[name], task)
+                    for name, task in self.tasks.items()
+                }
+            )
+        faults.found[before:] = dict.fromkeys(faults.found[before:])
+        yield np.arange(len(table)), self._combine(each)
+
+    def _distributions(self, table: Table, strict: bool) -> dict[str, np.ndarray]:
+        return self._combine(self._each(table, strict))
+
+    def _each(self, table: Table, strict: bool) -> list[dict[str, np.ndarray]]:
+        """The distributions of each member, in the classes of the first."""
+        found = []
+        for member in self.members:
+            decided = distributions(member, table, strict=strict)
+            tasks = member.preparation.tasks
+            found.append({name: aligned(decided[name], tasks[name], task) for name, task in self.tasks.items()})
+        return found
+
+    def _combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        found = {}
+        for name, task in self.tasks.items():
+            values = [decision_values(task, member[name]) for member in each]
+            here = [torch.ones(len(values[0]))] * len(values)
+            with torch.no_grad():
+                found[name] = task.distribution(self.combiner(values, here, task.space, name))
+        return found
+
+    def _fit(self, table: Table) -> None:
+        """Fit what the combination has to learn on the rows of `table`, by the tasks' own losses."""
+        truth = _truth(self.members[0], table, strict=False)
+        each = self._each(table, strict=False)
+        for name, task in self.tasks.items():
+            value, present = truth.targets[name]
+            if not present.any():
+                raise DataError("no row has this target, so nothing can be fitted", column=", ".join(task.columns))
+            target = torch.from_numpy(value[present])
+            weight = torch.ones(len(target)) if truth.weight is None else torch.from_numpy(truth.weight[present])
+
+            def loss(values: Tensor, task: Task = task, target: Tensor = target, weight: Tensor = weight) -> Tensor:
+                return (task.loss(values, target) * weight).sum() / weight.sum().clamp_min(1e-8)
+
+            views = self.combiner.views
+            decided = {
+                view: decision_values(task, own[name])[torch.from_numpy(present)]
+                for view, own in zip(views, each, strict=True)
+            }
+            here = {view: torch.ones(len(target)) for view in views}
+            self.combiner.calibrate(decided, here, loss, task.space, name)
+
+
+def ensemble(
+    models: Sequence[Model | Path | str],
+    *,
+    method: Combine = "average",
+    data: Any = None,
+    root: Path | str | None = None,
+) -> Ensemble:
+    """Combine trained models with the same outputs and classes; their inputs may differ.
+
+    models: two or more models, or their directories
+    method: `average` of the probabilities (numbers); `vote`: the class that most members name (the median);
+        `weighted`: average with fitted weights; `product`: log-linear pool with fitted temperatures; `stack`: a fitted
+        linear layer over all decisions. Formulas: `fusion.decision`.
+    data, root: rows with targets on which `weighted`, `product` and `stack` are fitted, as `Model.evaluate` takes
+        them. They should be new to the members: a model that fits its training rows is over-sure there.
+
+    Raises:
+        RecipeError: outputs or classes differ, the method is not known, or `data` is missing or of no use to it.
+        DataError: a column of a member is not there, or no row has a target.
+        ArtefactError: a directory does not hold a model.
+    """
+    if method not in get_args(Combine):
+        raise RecipeError("method", f"there is no way to combine called {method!r}: {', '.join(get_args(Combine))}")
+    if (data is not None) != (method in FITTED):
+        needs = "is fitted: give rows with targets as data" if data is None else "has nothing to fit: leave out data"
+        raise RecipeError("method", f"{method} {needs}")
+    members = [model if isinstance(model, Model) else Model.load(model) for model in models]
+    if len(members) < 2:
+        raise RecipeError("models", f"an ensemble is made of two models or more, not {len(members)}")
+    if not members[0].preparation.tasks:
+        raise RecipeError("outputs", "model 0 predicts nothing, and an ensemble combines what its members predict")
+    for place, member in enumerate(members[1:], start=1):
+        _check_member(members[0], member, place)
+    made = Ensemble(members, _combiner(method, members))
+    if data is not None:
+        made._fit(members[0].open(data, root, targets=True))
+    return made
+
+
+def decision_values(task: Task, distribution: np.ndarray) -> Tensor:
+    """A distribution `[rows, k]` as decided values of the task's space, `[rows, k]` fp32: the inverse of
+    `Task.distribution`. Log-probabilities, logits, or numbers on the task's scale.
+
+    Raises:
+        DataError: a number has no place on that scale.
+    """
+    if task.space == "categorical":
+        return torch.from_numpy(np.log(np.maximum(distribution, np.finfo(np.float32).tiny))).float()
+    if task.space == "binary":
+        yes = np.maximum(distribution, np.finfo(np.float32).tiny)
+        no = np.maximum(1 - distribution, np.finfo(np.float64).eps / 2)
+        return torch.from_numpy(np.log(yes) - np.log(no)).float()
+    columns = {name: distribution[:, place].tolist() for place, name in enumerate(task.columns)}
+    rows = np.arange(len(distribution))
+    value, present = task.prepare(Block(columns, rows, None, "predictions", Faults(), LimitOptions()))
+    if not present.all():
+        bad = distribution[~present][0].tolist()
+        raise DataError(f"a member decides {bad}, which the first member's scale cannot hold", column=task.columns[0])
+    return torch.from_numpy(value)
+
+
+def _combiner(method: Combine, members: list[Model]) -> Combiner:
+    combiner = Combiner(method, [str(place) for place in range(len(members))])
+    combiner.prepare({name: task.outputs for name, task in members[0].preparation.tasks.items()})
+    return combiner
+
+
+def _check_member(first: Model, member: Model, place: int) -> None:
+    tasks, own = first.preparation.tasks, member.preparation.tasks
+    if sorted(tasks) != sorted(own):
+        raise RecipeError("outputs", f"model 0 decides {sorted(tasks)}, model {place} decides {sorted(own)}")
+    for name, task in tasks.items():
+        if task.writes:
+            raise RecipeError(f"outputs.{name}", "texts of several models cannot be averaged into one; use one model")
+        if task.embeds:
+            raise RecipeError(f"outputs.{name}", "embeddings of several models lie in different spaces; use one model")
+        if not same_classes(task, own[name]):
+            raise RecipeError(
+                f"outputs.{name}",
+                f"model 0 decides {task.options.name} of {task.classes}, "
+                f"model {place} {own[name].options.name} of {own[name].classes}",
+            )
+
+
+def _truth(first: Model, table: Table, strict: bool) -> PreparedTable:
+    """Prepared targets and weights of every row of `table`."""
+    faults = Faults(strict)
+    truth = first.preparation.targets_only().prepare(table, faults, folder=None, cache=None)
+    warn_of_faults(faults.found)
+    return truth
+
+
+def _single(by_output: dict[str, Any]) -> Any:
+    return next(iter(by_output.values())) if len(by_output) == 1 else by_output

@@ -1,0 +1,367 @@
+"""A trained model: rows in, predictions out. What `fit` returns and `load` reads back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from polymodal.checkpoint.model_directory import check_artefact, read_json, read_weights, write_artefact, write_json
+from polymodal.checkpoint.weight_format import Form
+from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError, nearest
+from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.progress import Progress
+from polymodal.data.partition import Part, groups_of
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.table import Table, open_table
+from polymodal.inference.embedding import alignment_of, embed_rows
+from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.model.text_generation import WritesTexts
+from polymodal.nn.layers.embedding import unit
+from polymodal.nn.network import Network
+from polymodal.nn.objectives.alignment import Alignment
+from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.recipe.recipe import Recipe
+from polymodal.runtime.compute import Machine
+from polymodal.tasks.base import Task
+
+if TYPE_CHECKING:
+    from polymodal.evaluation.robustness import Robustness
+
+
+@dataclass
+class Model(WritesTexts):
+    """A recipe, what its preparation learned, and trained weights.
+
+    metrics: scores by part, output and metric, as in `metrics.json`
+    run: what happened: versions, fingerprints, column roles, history, faults, as in `run.json`
+    form: how the weights are kept and computed with
+    """
+
+    recipe: Recipe
+    preparation: Preparation
+    network: Network
+    metrics: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    form: Form = field(default_factory=Form)
+
+    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """The answer for each row of `data`, in the order of the rows.
+
+        data: anything `open_table` reads, or one row as a dict of cells
+        root: the folder that media paths in cells start from (by default that of the table's file)
+        strict: refuse the data at the first cell that cannot be used; else such a cell counts as missing, and a
+            `BadCellsWarning` lists it
+
+        Returns a list (one answer per row, as the training table wrote them); with several outputs, a dict of lists.
+
+        Raises:
+            DataError: an input column is not there, or (strict) a cell cannot be used.
+        """
+        answers: dict[str, list[Any]] = {name: [] for name in self.recipe.outputs}
+        for block in self._warned(data, root, strict):
+            for name, distribution in block.items():
+                answers[name] += self.preparation.tasks[name].predict(distribution)
+        return _single(answers)
+
+    def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """Probabilities `[rows, k]` in the order of `classes` (numbers in the user's units for regression).
+
+        With several outputs, a dict of arrays. Arguments and errors are those of `predict`.
+        """
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.recipe.outputs}
+        for block in self._warned(data, root, strict):
+            for name, distribution in block.items():
+                parts[name].append(distribution)
+        return _single({name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+    @property
+    def classes(self) -> Any:
+        """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
+        return _single({name: task.classes for name, task in self.preparation.tasks.items()})
+
+    def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
+        """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
+        best constant answer (`majority`), and the score with only one input shown (`alone`). Of objectives the loss,
+        and of aligned inputs how well one is found by another, beside chance.
+
+        Raises:
+            DataError: an input or target column is not there, or (strict) a cell cannot be used.
+        """
+        from polymodal.evaluation.evaluate import evaluate_network
+        from polymodal.evaluation.objectives import score_learned
+
+        options = self.recipe.evaluation
+        if options.singles == "train":  # a saved model has no training rows; hiding inputs is what it can do
+            options = options.model_copy(update={"singles": "mask"})
+        with self._prepared(data, root, strict) as (prepared, groups):
+            scores, _ = evaluate_network(
+                self.network,
+                self.preparation,
+                prepared,
+                np.arange(prepared.rows),
+                machine=self.machine,
+                options=options,
+                seed=self.recipe.seed,
+                groups=groups,
+            )
+            scores |= score_learned(
+                self.network,
+                self.preparation,
+                prepared,
+                np.arange(prepared.rows),
+                recipe=self.recipe,
+                machine=self.machine,
+                groups=groups,
+            )
+        return scores
+
+    def robustness(
+        self, data: Any, *, root: Path | str | None = None, strict: bool = False, progress: bool = False
+    ) -> dict[str, Robustness]:
+        """How the score of each output holds as each input is removed, and as each is damaged in growing steps.
+
+        Arguments and errors are those of `evaluate`; `progress` shows a bar on standard error.
+        """
+        from polymodal.evaluation.robustness import measure_robustness, passes
+
+        with (
+            self._prepared(data, root, strict) as (prepared, groups),
+            Progress(progress).task("remove and damage inputs", passes(self.preparation)) as advance,
+        ):
+            return measure_robustness(
+                self.network,
+                self.preparation,
+                prepared,
+                np.arange(prepared.rows),
+                machine=self.machine,
+                options=self.recipe.evaluation,
+                seed=self.recipe.seed,
+                groups=groups,
+                advance=advance,
+            )
+
+    @contextmanager
+    def _prepared(
+        self, data: Any, root: Path | str | None, strict: bool
+    ) -> Iterator[tuple[PreparedTable, np.ndarray | None]]:
+        """Rows with their targets, prepared, and their groups; cells that cannot be used are warned of at the end."""
+        table = self.open(data, root, targets=True)
+        faults = Faults(strict)
+        with scratch() as folder:
+            prepared = self.preparation.prepare(table, faults, folder=folder, cache=media_folder())
+            yield prepared, groups_of(self.recipe, Part(table, np.arange(prepared.rows)))
+        warn_of_faults(faults.found)
+
+    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Predict block by block, so that memory does not grow with the table: row numbers and, by output, their
+        distributions `[rows, k]`. Cells that cannot be used go to `faults`.
+
+        Raises:
+            PolymodalError: the model has no output.
+        """
+        if not self.recipe.outputs:
+            raise PolymodalError("this model predicts nothing: embed its rows, or fit a model that goes on from it")
+        machine = self.machine
+        for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
+            prepared = self.preparation.prepare_block(block)
+            decided = decide(
+                self.network,
+                self.preparation,
+                prepared,
+                np.arange(prepared.rows),
+                machine=machine,
+                batch=PREDICTION_BATCH,
+                numbers=block.rows,
+            )
+            tasks = self.preparation.tasks
+            yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}
+
+    def embed(
+        self,
+        data: Any,
+        *,
+        input: str | None = None,
+        size: int | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+    ) -> np.ndarray:
+        """The embedding of each row of `data`: float32 `[rows, size]` of unit length, NaN in rows that lack it.
+
+        input: embed this input alone; aligned inputs (`alignment`) lie in one space, where the embedding of a text can
+            be compared with that of an image. Only its columns are read. Silent: embed the whole row.
+        size: the first so many numbers, of unit length again; worth it where the model was trained with such `sizes`
+
+        The other arguments and errors are those of `predict`.
+
+        Raises:
+            RecipeError: there is no such input, or an embedding has fewer numbers than `size`.
+        """
+        names = None if input is None else [input]
+        if input is not None and input not in self.recipe.inputs:
+            raise RecipeError("input", f"there is no input {input!r}; {nearest(input, self.recipe.inputs)}")
+        preparation = self.preparation if names is None else self.preparation.inputs_only(names)
+        faults, parts = Faults(strict), []
+        for block in preparation.blocks(self.open_columns(data, root, preparation.input_columns), faults):
+            prepared = preparation.prepare_block(block)
+            found = embed_rows(
+                self.network,
+                preparation,
+                prepared,
+                np.arange(prepared.rows),
+                inputs=names,
+                machine=self.machine,
+                batch=PREDICTION_BATCH,
+            )
+            parts += list(found.values())
+        warn_of_faults(faults.found)
+        vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+        if size is None or not len(vectors):
+            return vectors
+        if not 1 <= size <= vectors.shape[1]:
+            raise RecipeError("size", f"an embedding has {vectors.shape[1]} numbers, and {size} are asked for")
+        shorter: np.ndarray = unit(torch.from_numpy(vectors[:, :size])).numpy()
+        return shorter
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """The objective in whose space inputs can be compared with each other; None for a model without."""
+        return alignment_of(self.network)
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The task of each output."""
+        return self.preparation.tasks
+
+    @property
+    def machine(self) -> Machine:
+        """How predictions are computed: as the recipe's resolved `precision` and `threads` say."""
+        options = self.recipe.training
+        precision = "fp32" if options.precision == "auto" else options.precision
+        threads = torch.get_num_threads() if options.threads == "auto" else options.threads
+        return Machine(precision, min(threads, torch.get_num_threads()))
+
+    def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
+        """Open `data` as a table and check that it has the columns of the inputs (and targets).
+
+        Raises:
+            DataError: a column is not there; the message gives the nearest.
+        """
+        wanted = self.preparation.input_columns + (self.preparation.target_columns if targets else [])
+        return self.open_columns(data, root, wanted)
+
+    def open_columns(self, data: Any, root: Path | str | None, wanted: list[str]) -> Table:
+        """Open `data` as `open` does, and check that it has the columns `wanted` alone."""
+        if isinstance(data, Table):
+            table = data
+        else:
+            table = open_table(
+                _rows(data), root=Path(root) if root is not None else None, cache=cache_folder() / "tables"
+            )
+        for column in wanted:
+            if column not in table.columns:
+                hint = nearest(column, table.columns)
+                raise DataError(
+                    f"there is no such column, which the model reads; {hint}", column=column, file=table.name
+                )
+        return table
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model directory (see `artefact`); existing files of a model there are replaced."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = self.preparation.save(folder / "preparation")
+        weights = self.form.packed(self.network.state_dict())
+        write_artefact(folder, weights, self.recipe.to_yaml(), state, self.form.model_dump())
+        write_json(folder / "metrics.json", self.metrics)
+        write_json(folder / "run.json", self.run)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Model:
+        """Read a model directory; nothing else is needed, and no network.
+
+        Raises:
+            ArtefactError: a file is missing, altered, or of a later format.
+        """
+        folder = Path(folder)
+        form = Form(**check_artefact(folder))
+        recipe = Recipe.read(folder / "recipe.yaml")
+        preparation = Preparation(recipe)
+        preparation.load(folder / "preparation", read_json(folder / "preparation.json"))
+        network = make_network(recipe, preparation)
+        try:
+            network.load_state_dict(form.unpacked(read_weights(folder)))
+        except RuntimeError as error:
+            raise ArtefactError(f"the weights in {folder} do not fit its recipe: {error}") from None
+        network.eval()
+        form.applied(network)
+        metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
+        return cls(recipe, preparation, network, metrics, run, form)
+
+    def _warned(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[dict[str, np.ndarray]]:
+        faults = Faults(strict)
+        for _, block in self.stream(self.open(data, root), faults):
+            yield block
+        warn_of_faults(faults.found)
+
+
+def make_network(
+    recipe: Recipe, preparation: Preparation, *, pretrained: bool = False, known: Collection[str] = ()
+) -> Network:
+    """The untrained network of a complete recipe and a fitted preparation, weights drawn from torch's generator.
+
+    pretrained: then take over the weights of checkpoints; a network that is read back has no need of them
+    known: inputs and outputs, by recipe path, that have no need of them either
+    """
+    outputs = {name: task.output_shape for name, task in preparation.tasks.items()}
+    network = Network(recipe, shapes=preparation.shapes(), outputs=outputs)
+    if pretrained:
+        for name, encoder in network.encoders().items():
+            if f"inputs.{name}" in known:
+                continue
+            try:
+                encoder.initialise()
+            except RecipeError as error:
+                raise error.under(f"inputs.{name}.encoder") from None
+        for name, decoders in network.decoders_by_output().items():
+            if f"outputs.{name}" in known:
+                continue
+            try:
+                for decoder in decoders:
+                    decoder.initialise()
+            except RecipeError as error:
+                raise error.under(f"outputs.{name}.decoder") from None
+    return network
+
+
+def _rows(data: Any) -> Any:
+    """A dict of single cells, or JSON text, is a row; everything else is left to `open_table`."""
+    if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
+        try:
+            data = json.loads(data)
+        except ValueError as error:
+            raise DataError(f"the rows are not JSON: {error}") from None
+    if isinstance(data, Mapping) and any(_is_cell(value) for value in data.values()):
+        return [dict(data)]
+    return data
+
+
+def _is_cell(value: Any) -> bool:
+    """Whether a value of a mapping is one cell and not a column: text, bytes, or anything without a length."""
+    return isinstance(value, str | bytes) or not hasattr(value, "__len__")
+
+
+def _single(by_output: dict[str, Any]) -> Any:
+    return next(iter(by_output.values())) if len(by_output) == 1 else by_output
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.is_file() else {}

@@ -1,0 +1,122 @@
+"""Predictions as rows of a table: in memory, or streamed to a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from polymodal.core.errors import DataError, nearest
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
+
+
+def collect(model: Any, table: Table, faults: Faults, *, probabilities: bool) -> list[dict[str, Any]]:
+    """The predictions of every row as dicts: the answer by output and, for classes, its probability."""
+    return [row for block in _blocks(model, table, faults, probabilities) for row in block]
+
+
+def write_predictions(model: Any, table: Table, faults: Faults, path: Path, *, probabilities: bool) -> int:
+    """Stream the predictions of `table` to `path`, in the format of its suffix; return the number of rows.
+
+    The file appears when it is complete.
+
+    Raises:
+        DataError: the suffix is not one that can be written.
+    """
+    if path.suffix not in SUFFIXES:
+        raise DataError(
+            f"predictions cannot be written as {path.suffix!r}; {nearest(path.suffix, SUFFIXES)}", file=str(path)
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    blocks = _blocks(model, table, faults, probabilities)
+    timelines = {name for name, task in model.tasks.items() if task.grid is not None}
+    if path.suffix == ".jsonl":
+        count = _write_lines(blocks, part)
+    else:
+        count = _write_arrow(blocks, part, path.suffix, timelines)
+    part.replace(path)
+    return count
+
+
+def _blocks(model: Any, table: Table, faults: Faults, probabilities: bool) -> Iterator[list[dict[str, Any]]]:
+    tasks = model.tasks
+    for rows, decided in model.stream(table, faults):
+        answers: list[dict[str, Any]] = [{} for _ in rows]
+        for name, distribution in decided.items():
+            task = tasks[name]
+            for row, answer in zip(answers, task.predict(distribution), strict=True):
+                row[name] = answer
+            if task.space == "categorical":
+                _add(answers, f"{name}.probability", distribution.max(1))
+            if probabilities and task.has_probabilities and task.grid is None:  # events carry their own score
+                for place, label in enumerate(task.classes):
+                    _add(answers, f"{name}.{label}", distribution[:, place])
+        yield answers
+
+
+def _add(rows: list[dict[str, Any]], name: str, values: np.ndarray) -> None:
+    for row, value in zip(rows, values.tolist(), strict=True):
+        row[name] = None if value != value else value  # a row that has no answer
+
+
+def _write_lines(blocks: Iterator[list[dict[str, Any]]], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for block in blocks:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in block)
+            count += len(block)
+    return count
+
+
+def _write_arrow(blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str, timelines: set[str]) -> int:
+    writer: Any = None
+    schema: pa.Schema | None = None
+    count = 0
+    try:
+        for block in blocks:
+            block = [{name: _flat(cell, suffix, name in timelines) for name, cell in row.items()} for row in block]
+            batch = pa.RecordBatch.from_pylist(block, schema=schema)
+            if writer is None:
+                schema = pa.schema([_typed(field) for field in batch.schema])
+                batch = batch.cast(schema)
+                writer = _writer(path, suffix, schema)
+            writer.write_batch(batch)
+            count += len(block)
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def _typed(field: pa.Field) -> pa.Field:
+    """The field as one of texts where the first block has no value: only texts can be missing."""
+    return field.with_type(pa.string()) if pa.types.is_null(field.type) else field
+
+
+def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
+    if suffix == ".parquet":
+        return pa.parquet.ParquetWriter(path, schema)
+    if suffix == ".arrow":
+        return pa.ipc.new_file(str(path), schema)
+    options = pa.csv.WriteOptions(delimiter="\t" if suffix == ".tsv" else ",", quoting_style="needed")
+    return pa.csv.CSVWriter(str(path), schema, write_options=options)
+
+
+def _flat(cell: Any, suffix: str, timeline: bool) -> Any:
+    """Events as JSON text (any list of events has one type then); in text files, other lists as one text cell, and no
+    answer as an empty text: a line without any sign is no row to those who read them."""
+    if timeline:
+        return json.dumps(cell, ensure_ascii=False)
+    if cell is None and suffix in (".csv", ".tsv"):
+        return ""
+    return "|".join(map(str, cell)) if isinstance(cell, list | tuple) and suffix in (".csv", ".tsv") else cell

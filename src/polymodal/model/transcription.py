@@ -1,0 +1,156 @@
+"""Long sounds: cut into windows at quiet places, each written by itself, the texts joined with their times."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from polymodal.core.errors import DataError, RecipeError, nearest
+from polymodal.data.media.audio import AudioRequest
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table
+from polymodal.generation.silence import stretches
+from polymodal.modalities.audio import Audio
+from polymodal.pretrained.sound_features import sound_features
+
+if TYPE_CHECKING:
+    from polymodal.model.model import Model
+
+#: Rows whose sounds are decoded at once, and windows that are written at once.
+ROWS, WINDOWS = 4, 32
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What was said from `start` to `end`, in seconds from the start of the sound; both lie in its loud part."""
+
+    start: float
+    end: float
+    text: str
+
+
+class Window(NamedTuple):
+    """A part of a row's sound, in seconds, and the row with that part in place of the whole."""
+
+    row: int
+    start: float
+    end: float
+    cells: dict[str, Any]
+    root: Path | None
+
+
+class _Whole(Audio):
+    """Sounds as a fitted modality has them, but of another most length."""
+
+    def __init__(self, like: Audio, seconds: float) -> None:
+        super().__init__(like.options, columns=like.columns)
+        self._card, self._seconds = like.card, seconds
+
+    def request(self) -> AudioRequest:
+        return replace(super().request(), seconds=self._seconds, keep="start", trim=None, voice=False)
+
+
+def transcribe(
+    model: Model,
+    table: Table,
+    faults: Faults,
+    *,
+    input: str | None = None,
+    output: str | None = None,
+    window: float | None = None,
+    **changes: Any,
+) -> list[list[Segment]]:
+    """Write the text of sounds of any length, with the times of its parts; sound tracks of clips too.
+
+    A sound is cut in the longest pause of the second half of each window, else at its quietest place; what is quiet at
+    the ends of a window is left out, and a window that is quiet throughout is not written. Every window is a row of
+    its own, with the row's other inputs and prompt, so that windows and rows are written side by side.
+
+    input: the sounds' input; silent where there is only one
+    output: the text output; silent where there is only one
+    window: the most seconds of a window; silent: 28, or what the model reads if that is less
+    changes: options of `Writing`, as in `Model.generate`
+    faults: takes the cells that cannot be used
+
+    Returns the segments of each row in order of time; none where the sound is missing or quiet.
+
+    Raises:
+        RecipeError: there is no such input or output, or a window is longer than the model reads.
+        DataError: the model hears nothing, or (strict) a cell cannot be used.
+    """
+    name, sounds = _sound_input(model, input)
+    most = _reads(sounds)
+    length = min(28.0, most) if window is None else window
+    if not 0 < length <= most:
+        raise RecipeError("window", f"the model reads {most:g} s at once, so a window has more than 0 and at most that")
+    preparation = copy.copy(model.preparation)
+    preparation.modalities = {**preparation.modalities, name: _Whole(sounds, most)}
+    windowed = replace(model, preparation=preparation)
+    output = model.text_output(output)
+    whole = _Whole(sounds, model.recipe.data.limits.seconds)
+    found: list[list[Segment]] = [[] for _ in range(len(table))]
+    waiting: list[Window] = []
+    for block in model.preparation.blocks(table, faults, size=ROWS):
+        for position, samples in _decoded(block, whole):
+            row = {column: block.cells(column)[position] for column in block.columns}
+            for start, end in stretches(samples, sounds.options.rate, length):
+                part = samples[round(start * sounds.options.rate) : round(end * sounds.options.rate)]
+                cell = {"array": part, "sampling_rate": sounds.options.rate}
+                cells = {**row, sounds.columns[0]: cell}
+                waiting.append(Window(int(block.rows[position]), start, end, cells, block.root))
+        while len(waiting) >= WINDOWS:
+            _write(windowed, waiting[:WINDOWS], found, faults, output, changes)
+            del waiting[:WINDOWS]
+    _write(windowed, waiting, found, faults, output, changes)
+    return found
+
+
+def _write(
+    model: Model,
+    windows: list[Window],
+    found: list[list[Segment]],
+    faults: Faults,
+    output: str,
+    changes: dict[str, Any],
+) -> None:
+    """Write windows side by side, and add their segments to those of their rows."""
+    if not windows:
+        return
+    table = model.open([one.cells for one in windows], windows[0].root)
+    texts = [text for block in model.stream_texts(table, faults, output=output, **changes) for text in block]
+    for one, written in zip(windows, texts, strict=True):
+        if written and written[0].text:
+            found[one.row].append(Segment(one.start, one.end, written[0].text))
+
+
+def _decoded(block: Block, sounds: Audio) -> Iterator[tuple[int, np.ndarray]]:
+    """The place in the block and the samples `[samples]` int16 of every sound that is there."""
+    prepared = sounds.prepare(block)
+    for position, item in enumerate(prepared.index.tolist()):
+        if item >= 0:
+            values = prepared.items.take(np.array([item]))["values"][0]
+            yield position, np.ascontiguousarray(values.mean(axis=1).round().astype(np.int16))
+
+
+def _sound_input(model: Model, name: str | None) -> tuple[str, Audio]:
+    sounds = {key: one for key, one in model.preparation.modalities.items() if isinstance(one, Audio)}
+    if not sounds:
+        raise DataError("the model hears nothing: none of its inputs is a sound")
+    if name is None and len(sounds) > 1:
+        raise RecipeError("input", f"say which sound to cut: {', '.join(sounds)}")
+    chosen = name or next(iter(sounds))
+    if chosen not in sounds:
+        raise RecipeError("input", f"the model has no sounds of that name; {nearest(chosen, sounds)}")
+    return chosen, sounds[chosen]
+
+
+def _reads(sounds: Audio) -> float:
+    """The most seconds that the model can read at once: what its checkpoint can, else what it was trained on."""
+    longest = None if sounds.card is None else sound_features(sounds.card).longest
+    return float(sounds.request().seconds) if longest is None else longest / sounds.options.rate

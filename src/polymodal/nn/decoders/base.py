@@ -1,0 +1,55 @@
+"""What a decoder is: a `View` -> the numbers that a task reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from polymodal.core.options import Options, Sized
+from polymodal.core.types import OutputShape, View
+from polymodal.nn.encoders.base import Encoder
+
+
+class DecoderOptions(Options, Sized):
+    """Base of every decoder's options."""
+
+
+class Decoder(nn.Module):
+    """Base of every decoder: built with the fused width and the `shape` of the values that its task asks for."""
+
+    kind: ClassVar[str] = "decoder"
+    Options: ClassVar[type[DecoderOptions]]
+    #: Whether it writes texts; see `decoders.writer.Writer`.
+    writes: ClassVar[bool] = False
+    #: Whether it reads what the encoders gave as they gave it (`View.encoded`).
+    reads_encoded: ClassVar[bool] = False
+    #: The tasks that it serves; empty: all.
+    tasks: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, options: DecoderOptions, *, width: int, shape: OutputShape) -> None:
+        super().__init__()
+
+    @classmethod
+    def prescribe(cls, options: Any) -> dict[str, Any]:
+        """Options that its task must have for this decoder, as the checkpoint whose tokens it writes."""
+        return {}
+
+    def initialise(self) -> None:
+        """Take over pretrained weights: called once on a new network, never on one that is read from a directory."""
+
+    def attach(self, encoders: Mapping[str, Encoder]) -> None:
+        """Look at the encoder of each input, where its outputs are read: called once, when the network is whole.
+
+        Raises:
+            RecipeError: an input has no such encoder as is needed.
+        """
+
+    def rates(self) -> dict[nn.Parameter, float]:
+        """Factors on the learning rate of parameters whose factor is not 1."""
+        return {}
+
+    def forward(self, view: View) -> Tensor:
+        """Decode a view to `[batch, shape.values]`."""
+        raise NotImplementedError(type(self).__name__)

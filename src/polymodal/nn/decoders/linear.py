@@ -1,0 +1,26 @@
+"""A linear decoder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from polymodal.core.registry import register
+from polymodal.core.types import OutputShape, View
+from polymodal.nn.decoders.base import Decoder, DecoderOptions
+
+
+@register
+class Linear(Decoder):
+    """One linear map of the pooled view: y = W z + b. Any interaction between inputs must come from the fusion."""
+
+    class Options(DecoderOptions):
+        name: Literal["linear"] = "linear"
+
+    def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
+        super().__init__(options, width=width, shape=shape)
+        self.project = nn.Linear(width, shape.values)
+
+    def forward(self, view: View) -> Tensor:
+        return self.project(view.pooled)

@@ -1,0 +1,56 @@
+"""A small convolutional network over log-mel spectrograms."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from polymodal.core.options import sized
+from polymodal.core.registry import register
+from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.encoders.frames import MelConvolutions, frame_times, real_frames
+from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
+
+
+@register
+class AudioCNN(Encoder):
+    """Stages of small convolutions over time and frequency (Kong et al., "PANNs: Large-Scale Pretrained Audio Neural
+    Networks for Audio Pattern Recognition", 2020), with strides where those pool.
+
+    A token stands for 4 frames (80 ms in the smallest size, else 40 ms); the bands that are left lie beside the
+    channels, so that a token still knows its pitch. Each channel of sound is a channel of the first convolution.
+    Normalisation is within a frame: padding cannot reach it, as it would a batch norm's statistics.
+    """
+
+    class Options(LogMelOptions):
+        name: Literal["audio_cnn"] = "audio_cnn"
+        channels: int = sized(32, 48, 64, ge=1)
+        """Channels of the stem and the first stage; the second has twice, the third four times as many."""
+        layers: int = sized(1, 2, 3, ge=1, le=12)
+        """Convolutions in each stage."""
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Share of the last feature maps dropped in training."""
+
+    modality: ClassVar[str] = "audio"
+
+    def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
+        super().__init__(options, shape=shape, width=width)
+        self.width = width
+        self.mel = LogMel(options, shape["rate"])
+        self.convolutions = MelConvolutions(
+            shape["channels"], options.mels, options.channels, options.layers, (2, 1, 2, 1)
+        )
+        self.dropout = nn.Dropout2d(options.dropout)
+        self.project = nn.Linear(self.convolutions.width, width)
+
+    def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """`values [items, channels, samples]`, `length [items]` -> `[items, frames / 4, width]`."""
+        mel, length = self.mel(data["values"], data["length"])
+        x, length = self.convolutions(mel.to(self.project.weight.dtype), length, self.dropout)
+        return self.project(x), real_frames(length, x.shape[1])
+
+    def times(self, data: dict[str, Tensor], length: int) -> Tensor:
+        """The frames at the middle of each token, in seconds."""
+        return frame_times(data["length"], length, 0.0, self.convolutions.stride * self.mel.seconds)

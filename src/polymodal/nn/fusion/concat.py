@@ -1,0 +1,50 @@
+"""Concatenation fusion."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from polymodal.core.registry import register
+from polymodal.nn.fusion.base import FusionOptions, VectorFusion
+
+
+@register
+class Concat(VectorFusion):
+    """All inputs side by side, then a linear map or a perceptron.
+
+        z = f([h_1; ..; h_M; a_1; ..; a_M])
+        layers = 0: f is linear;   layers > 0: that many hidden layers of 2 width units with ReLU, then linear
+
+    The "late fusion" baseline of Liang et al., "MultiBench" (2021). A missing input is read as its learned
+    "missing" embedding, and the flags a_m say which inputs are there. Cost: about 2 (M + 1) width^2
+    parameters with one hidden layer. With `layers: 0` the method is additive.
+    """
+
+    class Options(FusionOptions):
+        name: Literal["concat"] = "concat"
+        layers: int = Field(default=1, ge=0, le=8)
+        """Number of hidden layers; 0 is a linear map."""
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Share of units dropped in training: hidden units, or inputs of the linear map when there are
+        none."""
+
+    def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
+        super().__init__(options, inputs=inputs, width=width)
+        self.hidden_layers = options.layers
+        units = len(inputs) * (width + 1)
+        stack: list[nn.Module] = [] if options.layers else [nn.Dropout(options.dropout)]
+        for _ in range(options.layers):
+            stack += [nn.Linear(units, 2 * width), nn.ReLU(), nn.Dropout(options.dropout)]
+            units = 2 * width
+        self.layers = nn.Sequential(*stack, nn.Linear(units, width))
+
+    @property
+    def interacts(self) -> bool:
+        return self.hidden_layers > 0
+
+    def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:
+        return self.layers(torch.cat([vectors.flatten(1), present.to(vectors.dtype)], dim=1))

@@ -1,0 +1,36 @@
+"""Any number of tokens -> a fixed number of them (Perceiver resampler)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.nn.layers.transformer import CrossBlock
+
+
+class Resampler(nn.Module):
+    """Learned queries that read tokens and each other, layer by layer, and are mapped to another width:
+
+        Z_0 = learned ;  Z_l = Cross(Z_(l-1) <- [X; Z_(l-1)]) ;  result = W LN(Z_L)
+
+    (Alayrac et al., "Flamingo: a Visual Language Model for Few-Shot Learning", 2022, section 2.1). The cost grows
+    linearly with the number of tokens.
+
+    tokens: how many there are afterwards; width: of the tokens that are read; out: of the result
+    """
+
+    def __init__(self, tokens: int, width: int, out: int, *, layers: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        heads = next(one for one in range(min(heads, width), 0, -1) if width % one == 0)
+        self.blocks = nn.ModuleList(CrossBlock(width, heads, 0.0) for _ in range(layers))
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, out)
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`features [batch, length, width]` and `mask [batch, length]` (True = real) -> `[batch, tokens, out]` and
+        their mask, all True."""
+        x = self.queries.expand(len(features), -1, -1)
+        own = mask.new_ones(x.shape[:2])
+        for block in self.blocks:
+            x = block(x, torch.cat([features, x.to(features.dtype)], dim=1), torch.cat([mask, own], dim=1))
+        return self.out(self.norm(x)), own

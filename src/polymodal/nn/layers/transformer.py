@@ -1,0 +1,74 @@
+"""Pre-norm Transformer blocks: within one sequence, and from one sequence to another."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.nn.layers.attention import MultiHeadAttention
+
+
+class FeedForward(nn.Sequential):
+    """Linear -> exact GELU -> dropout -> linear, at each token by itself; `ratio` times wider inside."""
+
+    def __init__(self, width: int, dropout: float, ratio: int = 4) -> None:
+        hidden = width * ratio
+        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and feed-forward with the normalisation first (Xiong et al., "On Layer Normalization in
+    the Transformer Architecture", 2020):
+
+        x' = x + SA(LN x) ;  x'' = x' + FFN(LN x')
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, ratio: int = 4) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = nn.LayerNorm(width), MultiHeadAttention(width, heads, dropout)
+        self.feed_norm, self.feed = nn.LayerNorm(width), FeedForward(width, dropout, ratio)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, pair: Tensor | None = None) -> Tensor:
+        """`x [batch, length, width]`, `mask [batch, length]`, `pair [batch or 1, length, length]` (bool)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, pair=pair))
+        return x + self.dropout(self.feed(self.feed_norm(x)))
+
+
+class CrossBlock(nn.Module):
+    """Cross-attention from x to y and feed-forward, normalisation first:
+
+        x' = x + CA(LN x <- LN y) ;  x'' = x' + FFN(LN x')
+
+    With `gate`, both additions are multiplied by tanh(alpha), one alpha each, 0 at the start: the block
+    begins as the identity and opens as it learns (Alayrac et al., "Flamingo: a Visual Language Model for
+    Few-Shot Learning", 2022).
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, ratio: int = 4, gate: bool = False) -> None:
+        super().__init__()
+        self.query_norm, self.context_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = MultiHeadAttention(width, heads, dropout)
+        self.feed_norm, self.feed = nn.LayerNorm(width), FeedForward(width, dropout, ratio)
+        self.dropout = nn.Dropout(dropout)
+        self.alpha = nn.Parameter(torch.zeros(2)) if gate else None
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`x [batch, length, width]`, `context [batch, keys, width]`, `mask [batch, keys]` bool over the
+        context."""
+        read, think = (1.0, 1.0) if self.alpha is None else self.alpha.tanh().unbind()
+        found = self.attention(self.query_norm(x), self.context_norm(context), mask)
+        x = x + read * self.dropout(found)
+        return x + think * self.dropout(self.feed(self.feed_norm(x)))
+
+
+def sinusoidal_positions(length: int, width: int) -> Tensor:
+    """Fixed positions `[length, width]` (Vaswani et al., 2017): sine in even columns, cosine in odd ones.
+
+    p[t, 2i] = sin(t / 10000^(2i / width)) ;  p[t, 2i+1] = cos(t / 10000^(2i / width))
+    """
+    column = torch.arange(0, width, 2, dtype=torch.float32)
+    angle = torch.arange(length, dtype=torch.float32).unsqueeze(1) * torch.exp(column * (-math.log(10000.0) / width))
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]

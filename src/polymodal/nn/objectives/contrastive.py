@@ -1,0 +1,56 @@
+"""The contrastive loss of CLIP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from polymodal.core.registry import register
+from polymodal.nn.objectives.alignment import Comparison, ComparisonOptions
+from polymodal.nn.objectives.base import Reads
+
+#: The largest factor on similarities, as in CLIP.
+LARGEST_SCALE = 100.0
+
+
+@register
+class Contrastive(Comparison):
+    """Each row finds its own partner among all rows of the batch: InfoNCE in both directions, with a learned
+    temperature (van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018; Radford et
+    al., "Learning Transferable Visual Models From Natural Language Supervision", 2021).
+
+        s_ij = e^theta u_i . v_j ;  L = -mean_i mean_{p in P(i)} log( e^{s_ip} / sum_j e^{s_ij} )
+
+    P(i) are the rows that belong to row i (Khosla et al., "Supervised Contrastive Learning", 2020, L_out), itself
+    alone where no items are shared. Knowing nothing costs log n among n candidates.
+    """
+
+    class Options(ComparisonOptions):
+        name: Literal["contrastive"] = "contrastive"
+        temperature: float = Field(default=0.07, ge=0.01, le=1)
+        """Similarities are divided by it; training starts here and learns it, down to 0.01."""
+
+    options: Options
+
+    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+        super().__init__(options, inputs=inputs, width=width)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(options.temperature)))
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.exp()
+
+    def after_step(self, network: Any) -> None:
+        super().after_step(network)
+        with torch.no_grad():  # the parameter itself is held, so that its gradient never vanishes at the limit
+            self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
+
+    def compare(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+        logits = (self.scale * similarity).masked_fill(~counted, float("-inf"))
+        own = torch.where(positive, logits.log_softmax(1), 0.0).sum(1) / positive.sum(1)
+        return -own.mean(), float(counted.sum(1).float().log().mean())

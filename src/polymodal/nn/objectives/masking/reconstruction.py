@@ -1,0 +1,140 @@
+"""Objectives that damage an input and have what was there told from its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.core.errors import RecipeError
+from polymodal.core.options import sized
+from polymodal.core.types import InputBatch, Tokens
+from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step
+from polymodal.nn.objectives.masking.cells import Labels, Numbers
+from polymodal.nn.objectives.masking.decoder import PlaceDecoder
+from polymodal.nn.objectives.masking.parts import Data, Parts
+from polymodal.nn.objectives.masking.pictures import ImagePatches, Tubes
+from polymodal.nn.objectives.masking.sounds import SoundPatches
+from polymodal.nn.objectives.masking.steps import StepPatches
+from polymodal.nn.objectives.masking.symbols import Symbols
+
+
+class ReconstructionOptions(ObjectiveOptions):
+    """Options of every reconstruction."""
+
+    layers: int = sized(1, 2, 4, ge=1, le=24)
+    """Layers of the decoder. What it cannot do, the encoder has to: it is kept small."""
+    width: int = sized(64, 128, 256, ge=4)
+    """Width of the decoder."""
+
+
+class Reconstruction(Objective):
+    """Base of the objectives that damage the prepared tensors of an input, encode it with its tower, and tell what was
+    there before by a light decoder (`PlaceDecoder`) and one linear map.
+
+    An encoder of which nothing learns would be taught nothing: silent `inputs` leave it out.
+
+    Raises:
+        RecipeError: an input is named whose encoder is frozen, or no other is left.
+    """
+
+    options: ReconstructionOptions
+    #: Whether the decoder of an input reads the tokens of the others too.
+    reads_others: ClassVar[bool] = False
+
+    def __init__(self, options: ReconstructionOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
+        super().__init__(options, inputs=inputs, width=width)
+        self.told = self._told(inputs)
+        self.parts = nn.ModuleList(parts_of(inputs[name], getattr(options, "patch", None)) for name in self.told)
+        others = len(self.inputs) - 1 if self.reads_others else 0
+        self.decoders = nn.ModuleList(
+            PlaceDecoder(
+                cast(Tensor, parts.at), tokens=width, width=options.width, layers=options.layers, others=others
+            )
+            for parts in self.parts
+        )
+        self.heads = nn.ModuleList(nn.Linear(options.width, cast(Parts, parts).size) for parts in self.parts)
+
+    def _told(self, inputs: Mapping[str, Reads]) -> list[str]:
+        """The inputs that are damaged and told."""
+        if self.reads_others and any(_learns(inputs[name].encoder) for name in self.inputs):
+            return self.inputs
+        frozen = [name for name in self.inputs if not _learns(inputs[name].encoder)]
+        if frozen and (self.options.inputs or len(frozen) == len(self.inputs)):
+            raise RecipeError(
+                "inputs",
+                f"the encoder of {frozen[0]!r} is frozen and would be taught nothing; let some of it learn "
+                f"(inputs.{frozen[0]}.encoder.tune), or leave this input out",
+            )
+        return [name for name in self.inputs if name not in frozen]
+
+    @property
+    def reads_raw(self) -> list[str]:
+        return self.told
+
+    def seen(self, step: Step, name: str, damaged: Data, rows: Tensor | None) -> Tokens:
+        """The tokens of damaged items of an input: of each item, or of the `rows` of the batch.
+
+        Raises:
+            RecipeError: the recipe freezes every encoder that would be taught.
+        """
+        read = self.inputs if self.reads_others else [name]
+        if self.training and not any(_learns(step.network.tower(one).encoder) for one in read):
+            raise RecipeError(
+                "training.parts", f"inputs.{name} is frozen, and an objective that would teach it learns from it"
+            )
+        tower = step.network.tower(name)
+        count = len(next(iter(damaged.values())))
+        index = torch.arange(count) if rows is None else step.batch.inputs[name].index[rows]
+        tokens, _ = tower(InputBatch(damaged, index, torch.ones(len(index), dtype=torch.bool)))
+        return cast(Tokens, tokens)
+
+    def tell(self, step: Step, name: str, damaged: Data, asked: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the decoder says of the parts `asked [items, places]`: `[n, width]`, of the item `[n]` and the place
+        `[n]` of each. Where other inputs are read, an item counts once for each row that has it."""
+        which = self.told.index(name)
+        parts, decoder = cast(Parts, self.parts[which]), cast(PlaceDecoder, self.decoders[which])
+        rows = step.batch.inputs[name].present.nonzero()[:, 0] if self.reads_others else None
+        own = self.seen(step, name, damaged, rows)
+        others = []
+        if rows is not None:
+            asked, real = (each[step.batch.inputs[name].index[rows]] for each in (asked, real))
+            others = [_some(step.tokens[other], rows) for other in self.inputs if other != name]
+        most = int(asked.sum(1).max())
+        place = asked.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        valid = asked.gather(1, place)
+        told = decoder(parts.at[place], own, parts.tokens_at(own.mask, real), others)
+        line = valid.nonzero()[:, 0]
+        item = line if rows is None else step.batch.inputs[name].index[rows][line]
+        return told[valid], item, place[valid]
+
+
+def _learns(encoder: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def _some(tokens: Tokens, rows: Tensor) -> Tokens:
+    return replace(
+        tokens, features=tokens.features[rows], mask=tokens.mask[rows], present=tokens.present[rows], times=None
+    )
+
+
+def parts_of(reads: Reads, patch: int | None) -> Parts:
+    """What a masked objective must know of an input.
+
+    patch: size of a part, in pixels, frames of the spectrogram, or steps; None: as the modality has it
+    """
+    makers: dict[str, Any] = {
+        "image": lambda: ImagePatches(reads.shape, patch),
+        "video": lambda: Tubes(reads.shape, patch),
+        "audio": lambda: SoundPatches(reads.shape, patch, reads.encoder),
+        "series": lambda: StepPatches(reads.shape, patch),
+        "text": lambda: Symbols(reads.shape),
+        "number": lambda: Numbers(reads.shape),
+        "category": lambda: Labels(reads.shape),
+    }
+    parts: Parts = makers[reads.modality]()
+    return parts

@@ -1,0 +1,55 @@
+"""Stretches of sounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
+from polymodal.nn.objectives.masking.parts import Data, Measured, stretches
+
+#: Seconds of a silent patch.
+SECONDS = 0.16
+
+
+class SoundPatches(Measured):
+    """Stretches of some frames of the log-mel spectrogram, all bands (Huang et al., "Masked Autoencoders that Listen",
+    2022, with masking in time), of mean 0 and deviation 1 over each sound. A hidden stretch is silent in the waveform,
+    so that any encoder of sounds serves; the spectrogram is that of the encoder's own front end, where it has one.
+    """
+
+    share = 0.5
+
+    def __init__(self, shape: dict[str, Any], patch: int | None, encoder: Encoder) -> None:
+        own = getattr(encoder, "mel", None)
+        chosen = own.options if isinstance(own, LogMel) else LogMelOptions(name="logmel")
+        plain = {"normalise": "standard", "time_masks": 0, "band_masks": 0}
+        mel = LogMel(chosen.model_copy(update=plain), shape["rate"])
+        frames = patch or max(1, round(SECONDS / mel.seconds))
+        longest = -(-shape["samples"] // mel.hop)
+        super().__init__(-(-longest // frames), frames * shape["channels"] * chosen.mels)
+        self.mel, self.frames = mel, frames
+
+    def real(self, data: Data) -> Tensor:
+        return stretches(data["length"], data["values"].shape[2], self.frames * self.mel.hop)
+
+    def hide(self, data: Data, hidden: Tensor) -> Data:
+        values = data["values"]
+        area = hidden.repeat_interleave(self.frames * self.mel.hop, 1)[:, None, : values.shape[2]]
+        return {**data, "values": values.masked_fill(area, 0.0)}
+
+    def target(self, data: Data) -> tuple[Tensor, Tensor]:
+        mel, length = self.mel(data["values"], data["length"])
+        items, channels, frames, bands = mel.shape
+        known = (torch.arange(frames) < length.unsqueeze(1))[:, None, :, None].expand_as(mel).float()
+        short = (0, 0, 0, -frames % self.frames)
+
+        def cut(x: Tensor) -> Tensor:
+            parts = functional.pad(x, short).view(items, channels, -1, self.frames, bands)
+            return parts.transpose(1, 2).flatten(2)
+
+        return cut(mel.float()), cut(known)

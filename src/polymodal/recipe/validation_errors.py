@@ -1,0 +1,83 @@
+"""Validation failures in the user's words: the recipe path, what is wrong there, and the nearest valid key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from polymodal.core.errors import RecipeError, nearest
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong at a path of recipe keys."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+
+def problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
+    """Every problem of a failed validation of `model`, those inside component options included."""
+    found: list[Problem] = []
+    for item in error.errors(include_url=False):
+        path = _keys(model, item["loc"])
+        context = item.get("ctx", {})
+        if "problems" in context:
+            found += [Problem(path + inner.path, inner.text) for inner in context["problems"]]
+        elif item["type"] == "extra_forbidden":
+            owner = _model_at(model, path[:-1])
+            found.append(Problem(path, f"there is no such key; {nearest(str(path[-1]), owner.model_fields)}"))
+        else:
+            given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+            found.append(Problem(path, item["msg"].removeprefix("Value error, ") + given))
+    return found
+
+
+def recipe_error(model: type[BaseModel], error: ValidationError) -> RecipeError:
+    """The `RecipeError` for a failed validation; further problems follow on lines of their own."""
+    first, *rest = problems(model, error)
+    more = "".join(f"\n{_dotted(problem.path)}: {problem.text}" for problem in rest)
+    return RecipeError(_dotted(first.path), first.text + more)
+
+
+def _keys(model: type[BaseModel], place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """A place as pydantic names it, without the names of the branches of unions (`int`, `literal['auto']`)."""
+    kept: tuple[str | int, ...] = ()
+    named = False  # whether the branch of the last key's union was named already
+    for part in place:
+        field = _model_at(model, kept[:-1]).model_fields.get(str(kept[-1])) if kept else None
+        branch = field is not None and _is_union(field.annotation) and not named
+        named = isinstance(part, str) and (branch or part.endswith("]"))
+        if not named:
+            kept = (*kept, part)
+    return kept
+
+
+def _is_union(annotation: Any) -> bool:
+    """A union of two kinds or more; an optional value is none."""
+    choices = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return get_origin(annotation) in (Union, UnionType) and len(choices) > 1
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _model_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel]:
+    """The model that a path leads to; a key of a mapping of models leads to that mapping's model."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            inner = _models(field.annotation)
+            if inner:
+                model = inner[0]
+    return model
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]

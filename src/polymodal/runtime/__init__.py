@@ -1,0 +1,1 @@
+"""How things are computed: number format, threads, kernels."""

@@ -1,0 +1,139 @@
+"""Fixed features on the folds of a search, and what the two learners make of any of the inputs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from polymodal.core.progress import Progress
+from polymodal.tasks.base import Task
+from polymodal.tuning.baseline_data import Lesson, constant_answer
+from polymodal.tuning.baseline_models import Learner, learn
+from polymodal.tuning.features import FixedFeatures
+from polymodal.tuning.folds import Folds
+
+#: A learner, or the constant answer.
+Teacher = Literal["linear", "ridge", "trees", "constant"]
+
+LEARNERS: tuple[Learner, ...] = ("linear", "ridge", "trees")
+#: Of more rows in a fold, as many are drawn to learn from.
+MOST_ROWS = 20_000
+#: With more classes or labels than this, boosted trees (one for each in every round) would take too long.
+MOST_TREES = 60
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Out-of-fold decisions of one learner from some inputs.
+
+    decided: `[rows, k]`, probabilities, or numbers standardised over the whole table
+    inner: by fold, how good it was on inner folds (see `lesson.quality`); seconds: of all folds
+    parameters: numbers learned in the last fold
+    """
+
+    decided: np.ndarray
+    inner: list[float]
+    seconds: float
+    parameters: int
+
+
+class FixedModels:
+    """Decides the rows of every fold from any of the inputs, once each.
+
+    outputs: the outputs that can be decided (one decision for a row); notes: what was left out, and why
+    """
+
+    def __init__(self, folds: Folds, *, progress: Progress) -> None:
+        self.folds, self.progress = folds, progress
+        self.features = FixedFeatures(folds, progress=progress)
+        self.inputs = self.features.inputs
+        self.outputs = [name for name, task in folds.tasks.items() if task.grid is None]
+        self.notes = list(self.features.notes)
+        for name, task in folds.tasks.items():
+            if task.grid is not None:
+                kind = task.options.name
+                self.notes.append(
+                    f"output {name!r} ({kind}) is decided moment by moment: its only baseline is constant"
+                )
+            elif "trees" not in self.learners(name):
+                self.notes.append(f"output {name!r}: {task.outputs} {task.space} values are too many for boosted trees")
+        self._decided: dict[tuple[str, Teacher, tuple[str, ...]], Decided] = {}
+
+    def learners(self, output: str) -> list[Learner]:
+        """The learners that decide this output."""
+        task = self.folds.tasks[output]
+        used: list[Learner] = ["linear"] if task.space == "real" else ["linear", "ridge"]
+        return [*used, "trees"] if task.space == "real" or task.outputs <= MOST_TREES else used
+
+    def decide(self, output: str, learner: Teacher, inputs: tuple[str, ...] = ()) -> Decided:
+        """Decide every row by what was learned in its fold; a fold without a row to learn from is left NaN."""
+        key = (output, learner, inputs)
+        if key not in self._decided:
+            self._decided[key] = self._decide(*key)
+        return self._decided[key]
+
+    def distribution(self, output: str, decided: Decided) -> np.ndarray:
+        """Decisions as distributions of the whole table's task: probabilities, or numbers in the user's units."""
+        task = self.folds.tasks[output]
+        return task.truth(decided.decided) if task.space == "real" else decided.decided
+
+    def weights(self, output: str) -> np.ndarray:
+        """How much each row counts in learning, `[rows]`: its sample weight times that of its class."""
+        truth = self.folds.reference.truth
+        weight = np.ones(truth.rows) if truth.weight is None else truth.weight.astype(np.float64)
+        task = self.folds.tasks[output]
+        if task.space == "categorical":
+            weight = weight * np.asarray(task.weights)[truth.targets[output][0]]  # type: ignore[attr-defined]
+        return weight
+
+    def lesson(self, output: str, rows: np.ndarray) -> Lesson:
+        """The truth of some rows whose target is known."""
+        task, (value, _) = self.folds.tasks[output], self.folds.reference.truth.targets[output]
+        groups = self.folds.reference.groups
+        return Lesson(
+            space=task.space,
+            outputs=task.outputs,
+            truth=_as_learned(task, value[rows]),
+            weight=self.weights(output)[rows],
+            groups=None if groups is None else groups[rows],
+            seed=self.folds.recipe.seed,
+        )
+
+    def _decide(self, output: str, learner: Teacher, inputs: tuple[str, ...]) -> Decided:
+        begun = time.perf_counter()
+        task = self.folds.tasks[output]
+        decided = np.full((len(self.folds.table), task.outputs), np.nan)
+        inner, parameters = [], 0
+        for fold, parts in enumerate(self.folds.parts):
+            learned = self._learned(output, fold)
+            new = parts["test"].rows
+            if len(learned) == 0:
+                inner.append(0.0)
+                continue
+            lesson = self.lesson(output, learned)
+            if learner == "constant":
+                answer = constant_answer(lesson, len(new))
+            else:
+                matrices = [self.features.matrix(name, fold) for name in inputs]
+                answer = learn(learner, [one[learned] for one in matrices], [one[new] for one in matrices], lesson)
+            decided[new] = answer.decided
+            inner.append(answer.inner)
+            parameters = answer.parameters
+        return Decided(decided, inner, time.perf_counter() - begun, parameters)
+
+    def _learned(self, output: str, fold: int) -> np.ndarray:
+        """The rows of training and validation that count and whose target is known."""
+        parts = self.folds.parts[fold]
+        rows = np.sort(np.concatenate([parts["train"].rows, parts["valid"].rows]))
+        present = self.folds.reference.truth.targets[output][1]
+        rows = rows[present[rows] & (self.weights(output)[rows] > 0)]
+        if len(rows) > MOST_ROWS:
+            rows = np.sort(np.random.default_rng(self.folds.recipe.seed).choice(rows, MOST_ROWS, replace=False))
+        return rows
+
+
+def _as_learned(task: Task, value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float64) if task.space == "real" else value.astype(np.int64)

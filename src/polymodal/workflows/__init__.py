@@ -1,0 +1,1 @@
+"""From a table to a result in one call: fit, cross-validation, comparisons, scikit-learn."""

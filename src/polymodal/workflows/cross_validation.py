@@ -1,0 +1,296 @@
+"""Cross-validation: every row is scored by a model that never saw it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polymodal.checkpoint.model_directory import write_json
+from polymodal.core.errors import DataError, PolymodalError, RecipeError
+from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.progress import Progress
+from polymodal.core.registry import find
+from polymodal.data.partition import Part, make_fold_parts
+from polymodal.data.table.cell_errors import Fault, Faults
+from polymodal.data.table.table import Table
+from polymodal.evaluation.evaluate import Scores
+from polymodal.evaluation.reference import Reference
+from polymodal.experiments.experiment import Experiment, feature_splits, prepare_experiment, train_alone, train_model
+from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.inference.inference import PREDICTION_BATCH, Decisions, decide
+from polymodal.model.model import Model
+from polymodal.preparation.preparation import Preparation
+from polymodal.recipe.recipe import Recipe
+from polymodal.workflows.fit import RecipeLike, as_recipe, as_table
+from polymodal.workflows.model_comparison import compare_output
+
+FILE = "cross_validation.json"
+
+#: Distributions `[rows, k]` by output, rows in the order of the table.
+Distributions = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The scores of one recipe over folds.
+
+    recipe: the complete recipe; schedule values that it leaves open follow from each fold's number of rows
+    folds: by fold, the number of rows of each part, seconds, and `scores[output][metric]`: `value`, `majority` and,
+        where single inputs were scored, `alone`
+    scores: over all rows together, each decided by the model of its fold: `value` with the bootstrap interval `low`
+        to `high` (whole groups are drawn where the recipe names a group), `majority`, `alone`, and `fold_mean` and
+        `fold_deviation` of the folds' values. The interval covers the choice of rows, not that of the training run.
+    comparison: by output, the full model against the best single input (see `comparison`: `a` is the full
+        model, `b` the input `best_input`); empty unless
+        `evaluation.singles` is `train` and there are two inputs or more
+    classes, distributions: names and values `[rows, k]` of the out-of-fold distributions, by output
+    singles: the same distributions from each input alone, by input
+    fold_of: the fold of each row, `[rows]`
+    faults: cells that could not be used, each once
+    """
+
+    recipe: Recipe
+    folds: list[dict[str, Any]]
+    scores: Scores
+    comparison: dict[str, Any]
+    classes: dict[str, list[str]]
+    distributions: Distributions
+    singles: dict[str, Distributions]
+    fold_of: np.ndarray
+    faults: Faults = field(default_factory=Faults)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the distributions, JSON-ready."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "rows": len(self.fold_of),
+            "folds": self.folds,
+            "scores": self.scores,
+            "comparison": self.comparison,
+            "classes": self.classes,
+            "faults": {"count": len(self.faults.found), "by_column": self.faults.counts()},
+        }
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `cross_validation.json` into `folder`."""
+        path = Path(folder) / FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, self.to_dict())
+        return path
+
+
+def cross_validate(
+    data: Any,
+    target: str | list[str] | None = None,
+    *,
+    recipe: RecipeLike = None,
+    settings: list[str] | None = None,
+    folds: int = 5,
+    root: Path | str | None = None,
+    out: Path | str | None = None,
+    progress: bool = False,
+) -> CrossValidation:
+    """Train and score the recipe `folds` times, each time on rows that the model of that fold never saw.
+
+    Folds are grouped and stratified as `data.split` says, and so is the validation part (a share `data.split.valid`
+    of the other rows). Vocabularies and statistics are learned anew from each fold's training rows. With
+    `evaluation.singles: train`, each input alone is trained on the same folds.
+
+    data, target, recipe, settings, root, progress: as in `fit`
+    out: the folder in which `cross_validation.json` is written
+
+    Raises:
+        RecipeError, DataError, TrainingError: as `fit`; also for more folds than rows or groups, and for a recipe
+            with `data.split.column`, which leaves no folds to draw.
+        PolymodalError: `out` holds a cross-validation already.
+    """
+    if out is not None and (Path(out) / FILE).exists():
+        raise PolymodalError(f"{Path(out) / FILE} is there already: choose another directory or delete it")
+    shown = Progress(progress)
+    table = as_table(data, root)
+    if table is None:
+        raise DataError("there is no data to train on")
+    targets = [target] if isinstance(target, str) else list(target or [])
+    plan = make_plan(table, as_recipe(recipe, settings), targets)
+    if not plan.recipe.outputs:
+        raise RecipeError("outputs", "folds are scored by their targets: name one, or use `pretrain`, which needs none")
+    if plan.recipe.data.split.column is not None:
+        raise RecipeError(
+            "data.split.column",
+            "cross-validation draws its own parts: set it to null and put the column into data.ignore",
+        )
+    for name, spec in plan.recipe.outputs.items():
+        if spec.task is not None and find("task", spec.task.name).embeds:
+            problem = "embeddings of the folds' models lie in different spaces and cannot be scored together: use `fit`"
+            raise RecipeError(f"outputs.{name}.task", problem)
+    pooled = _Pooled(plan.recipe, table)
+    for number, parts in enumerate(make_fold_parts(plan.recipe, table, folds)):
+        shown.say(f"fold {number + 1} of {folds}")
+        pooled.add(_run_fold(complete_schedule(plan.recipe, len(parts["train"].rows)), parts, shown))
+    result = pooled.result()
+    if out is not None:
+        result.save(out)
+    return result
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """What one fold leaves behind; `alone` are the decisions of each input alone."""
+
+    parts: dict[str, Part]
+    preparation: Preparation
+    decisions: dict[str, Decisions]
+    alone: dict[str, dict[str, Decisions]]
+    faults: Faults
+    seconds: float
+
+
+def _run_fold(recipe: Recipe, parts: dict[str, Part], progress: Progress) -> _Fold:
+    begun = time.perf_counter()
+    memory = cache_folder() / "machine.json"
+    with scratch() as place:
+        experiment = prepare_experiment(recipe, parts, folder=place, cache=media_folder(), progress=progress)
+        model = train_model(experiment, memory=memory, progress=progress)
+        decisions = _decide_test(experiment, model)
+        alone = {}
+        inputs = model.recipe.inputs
+        singles = recipe.evaluation.singles if len(inputs) > 1 else "none"
+        for name in inputs if singles != "none" else []:
+            if singles == "train":
+                alone[name] = _decide_test(*train_alone(experiment, model, name, memory=memory, progress=progress))
+            else:
+                alone[name] = _decide_test(experiment, model, hide=frozenset(inputs) - {name})
+    seconds = round(time.perf_counter() - begun, 3)
+    return _Fold(parts, experiment.preparation, decisions, alone, experiment.faults, seconds)
+
+
+def _decide_test(experiment: Experiment, model: Model, hide: frozenset[str] = frozenset()) -> dict[str, Decisions]:
+    split = feature_splits(experiment, model.network, Progress(False))["test"]
+    return decide(
+        model.network,
+        experiment.preparation,
+        split.prepared,
+        split.rows,
+        machine=model.machine,
+        batch=PREDICTION_BATCH,
+        hide=hide,
+    )
+
+
+class _Pooled:
+    """Gathers the folds' distributions row by row, in the classes of the whole table, and scores them.
+
+    The majority answer of a row is that of its fold's training rows.
+    """
+
+    def __init__(self, recipe: Recipe, table: Table) -> None:
+        self.recipe = recipe
+        self.reference = Reference(recipe, table)
+        self.tasks, self.faults = self.reference.tasks, self.reference.faults
+        self.distributions, self.majority = self.reference.empty(), self.reference.empty()
+        self.singles: dict[str, Distributions] = {}
+        self.fold_of = np.full(len(table), -1)
+        self.folds: list[dict[str, Any]] = []
+
+    def add(self, fold: _Fold) -> None:
+        rows = fold.parts["test"].rows
+        self.fold_of[rows] = len(self.folds)
+        for name in self.tasks:
+            own = fold.preparation.tasks[name]
+            self.majority[name][rows] = self.reference.aligned(name, own.constants(len(rows)), own)
+            decided = own.distribution(fold.decisions[name].values)
+            self.distributions[name][rows] = self.reference.aligned(name, decided, own)
+            for single, decisions in fold.alone.items():
+                kept = self.singles.setdefault(single, self.reference.empty())
+                alone = own.distribution(decisions[name].values)
+                kept[name][rows] = self.reference.aligned(name, alone, own)
+        known = set(self.faults.found)
+        for fault in fold.faults.found:
+            if fault not in known and not self._of_target(fault):
+                self.faults.add(fault)
+        self.folds.append(
+            {
+                "rows": {name: len(part.rows) for name, part in fold.parts.items()},
+                "seconds": fold.seconds,
+                "scores": {name: self._scores(name, rows) for name in self.tasks},
+            }
+        )
+
+    def result(self) -> CrossValidation:
+        everything = np.arange(len(self.fold_of))
+        scores: Scores = {}
+        for name in self.tasks:
+            found = self.reference.scores(name, self.distributions[name], self.recipe.evaluation, seed=self.recipe.seed)
+            plain = self._scores(name, everything)
+            scores[name] = {
+                metric: score.model_dump() | plain[metric] | self._over_folds(name, metric)
+                for metric, score in found.items()
+            }
+        trained = self.recipe.evaluation.singles == "train" and bool(self.singles)
+        return CrossValidation(
+            recipe=self.recipe,
+            folds=self.folds,
+            scores=scores,
+            comparison={name: self._compare(name, scores) for name in self.tasks} if trained else {},
+            classes={name: list(task.classes) for name, task in self.tasks.items()},
+            distributions=self.distributions,
+            singles=self.singles,
+            fold_of=self.fold_of,
+            faults=self.faults,
+        )
+
+    def _of_target(self, fault: Fault) -> bool:
+        """A label that only this fold's training rows lack is no fault of the table."""
+        return any(fault.column in task.columns for task in self.tasks.values())
+
+    def _scores(self, name: str, rows: np.ndarray) -> dict[str, Any]:
+        """`value`, `majority` and `alone` of every metric over `rows`."""
+        found: dict[str, Any] = {}
+        for metric in self.tasks[name].metrics:
+
+            def score(distributions: Distributions, metric: Any = metric) -> float | None:
+                got = self.reference.value(name, metric, distributions[name], rows)
+                return float(got) if np.isfinite(got) else None
+
+            found[metric.name] = {"value": score(self.distributions), "majority": score(self.majority)}
+            if self.singles:
+                alone = {single: score(distributions) for single, distributions in self.singles.items()}
+                found[metric.name]["alone"] = alone
+        return found
+
+    def _over_folds(self, name: str, metric: str) -> dict[str, float | None]:
+        values = [fold["scores"][name][metric]["value"] for fold in self.folds]
+        if None in values:
+            return {"fold_mean": None, "fold_deviation": None}
+        return {"fold_mean": float(np.mean(values)), "fold_deviation": float(np.std(values, ddof=1))}
+
+    def _compare(self, name: str, scores: Scores) -> dict[str, Any]:
+        """The full model against the input that scores best alone on the first metric.
+
+        That input is chosen with these same rows in view, which favours it: the test is on the careful side.
+        """
+        task, options = self.tasks[name], self.recipe.evaluation
+        first = task.metrics[0]
+        alone = {
+            single: value if first.greater_is_better else -value
+            for single, value in scores[name][first.name]["alone"].items()
+            if value is not None
+        }
+        if not alone:
+            return {}
+        best = max(alone, key=lambda single: alone[single])
+        found = compare_output(
+            task,
+            self.distributions[name],
+            self.singles[best][name],
+            self.reference.truth.targets[name],
+            self.reference.truth.weight,
+            options,
+            seed=self.recipe.seed,
+            groups=self.reference.groups,
+        )
+        return {"best_input": best, "metrics": found}

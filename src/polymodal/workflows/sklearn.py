@@ -1,0 +1,291 @@
+"""Polymodal as scikit-learn estimators, for scikit-learn's pipelines, grid searches and cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+
+from polymodal.core.errors import RecipeError
+from polymodal.core.progress import Progress
+from polymodal.core.registry import find
+from polymodal.data.partition import Part, make_parts
+from polymodal.data.table.table import Table
+from polymodal.experiments.plan import Plan, complete_schedule, make_plan
+from polymodal.model.model import Model
+from polymodal.recipe.data import DataOptions
+from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
+from polymodal.workflows.fit import RecipeLike, as_recipe, as_table, run_plan
+
+#: With fewer rows a validation part would be empty or a row; the training rows then validate.
+FEWEST_ROWS = 10
+
+_FRAMES = ("pandas", "polars", "pyarrow")
+
+
+class _Estimator(BaseEstimator):  # type: ignore[misc]
+    """What classifier and regressor share."""
+
+    _task: ClassVar[str]
+
+    def __init__(
+        self,
+        recipe: RecipeLike = None,
+        settings: list[str] | None = None,
+        root: Path | str | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.recipe = recipe
+        self.settings = settings
+        self.root = root
+        self.random_state = random_state
+
+    def _fit(self, columns: dict[str, Any], y: np.ndarray, weights: np.ndarray | None) -> Self:
+        """Train on `columns` with the targets `y [rows]`; rows of weight 0 are left out."""
+        recipe = as_recipe(self.recipe, self.settings)
+        target = _target_column(recipe, self._task, columns)
+        source: dict[str, Any] = {**columns, target: y.tolist()}
+        data = recipe.data
+        if data.split.column is not None:
+            raise RecipeError("data.split.column", "an estimator trains on every row it is given: leave it out")
+        if weights is not None:
+            if data.weight is not None:
+                raise RecipeError("data.weight", "weights are given as sample_weight too: leave one of them out")
+            name = _free_name("sample_weight", source)
+            source[name] = weights.tolist()
+            data = data.model_copy(update={"weight": name})
+        table = as_table(source, self.root)
+        assert table is not None
+        plan = make_plan(table, self._settled(recipe, data, target, columns), [target])
+        parts = _parts(plan.recipe, table, len(np.unique(y)) if self._task == "classify" else 1)
+        plan = Plan(complete_schedule(plan.recipe, len(parts["train"].rows)), plan.roles)
+        self.model_: Model = run_plan(plan, parts, folder=None, progress=Progress(False))
+        return self
+
+    def _settled(self, recipe: Recipe, data: DataOptions, target: str, columns: dict[str, Any]) -> Recipe:
+        """The recipe with what follows from its use by scikit-learn; see `PolymodalClassifier`."""
+        name, spec = next(iter(recipe.outputs.items()), (target, OutputSpec(columns=[target])))
+        task = spec.task or find("task", self._task).Options()
+        training = recipe.training
+        machine: dict[str, Any] = {"precision": "fp32"} if training.precision == "auto" else {}
+        machine |= {"threads": 1} if training.threads == "auto" else {}
+        settled: dict[str, Any] = {
+            "outputs": {name: spec.model_copy(update={"task": task})},
+            "data": data.model_copy(update={"split": data.split.model_copy(update={"test": 0.0})}),
+            "evaluation": recipe.evaluation.model_copy(update={"singles": "none", "bootstrap": 0}),
+            "training": training.model_copy(update=machine),
+        }
+        if self.random_state is not None:
+            settled["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if not recipe.inputs and all(_is_number_array(cells) for cells in columns.values()):
+            numbers = InputSpec(columns=list(columns), modality=find("modality", "number").Options())
+            settled["inputs"] = {_free_name("numbers", [name]): numbers}
+        return recipe.model_copy(update=settled)
+
+    def _training_data(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
+        """Checked columns, targets `[rows]` and weights `[rows]` of the rows whose weight is not 0."""
+        numeric = self._task == "regress"
+        if _is_frame(X):
+            y = validate_data(self, y=y, y_numeric=numeric)  # forgets the names of columns, so it comes first
+            validate_data(self, X, skip_check_array=True)
+            check_consistent_length(X, y)
+        else:
+            X, y = validate_data(self, X, y, dtype=None, ensure_all_finite="allow-nan", y_numeric=numeric)
+        if not numeric:
+            check_classification_targets(y)
+        columns = self._columns(X)
+        if sample_weight is None:
+            return columns, y, None
+        weights: np.ndarray = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        kept = np.flatnonzero(weights)
+        if len(kept) == 0:
+            raise ValueError("sample_weight is 0 in every row: no row is left to train on")
+        if len(kept) < len(y):
+            columns = {name: _take(cells, kept) for name, cells in columns.items()}
+        return columns, y[kept], weights[kept]
+
+    def _distribution(self, X: Any) -> np.ndarray:
+        """What the model decides for the rows of `X`, `[rows, k]` in its own order of classes."""
+        check_is_fitted(self)
+        if _is_frame(X):
+            validate_data(self, X, skip_check_array=True, reset=False)
+        else:
+            X = validate_data(self, X, dtype=None, ensure_all_finite="allow-nan", reset=False)
+        found: np.ndarray = self.model_.predict_proba(as_table(self._columns(X), self.root))
+        return found
+
+    def _columns(self, X: Any) -> dict[str, Any]:
+        """The columns of `X` by name; columns without a name are x0, x1 and on, in their order."""
+        names = getattr(self, "feature_names_in_", None)
+        names = [f"x{place}" for place in range(self.n_features_in_)] if names is None else list(names)
+        if not _is_frame(X):
+            return {name: np.ascontiguousarray(X[:, place]) for place, name in enumerate(names)}
+        table = as_table(X, None)
+        assert table is not None
+        rows = np.arange(len(table))
+        return {name: table.values(own, rows) for name, own in zip(names, table.columns, strict=True)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state for pickling and copying: the model travels as the files of its directory."""
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            state["model_"] = _to_files(state["model_"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if "model_" in state:
+            state["model_"] = _from_files(state["model_"])
+        super().__setstate__(state)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+class PolymodalClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
+    """A classifier of tables of any media.
+
+    recipe, settings, root: as in `polymodal.fit`. What the recipe leaves open is inferred from the columns; an array
+        of numbers is one input of all its columns.
+    random_state: None for the recipe's `seed`; else an int or `numpy.random.RandomState` from which the seed is drawn
+
+    `X` is a frame (pandas, polars, pyarrow) or an array `[rows, columns]` whose columns are called x0, x1 and on.
+    Missing cells may be None or NaN. The recipe's test part and the scores are left out, since scikit-learn holds rows
+    out itself; a share `data.split.valid` of the rows chooses the weights (below `FEWEST_ROWS` rows, or with as many
+    classes as rows, the training rows do). Where the recipe leaves `training.precision` and `training.threads` open,
+    they are fp32 and 1, so that a `random_state` always gives the same model.
+
+    Fitted: `model_` (the `Model`, which can be saved), `classes_`, `n_features_in_`, `feature_names_in_` (frames).
+    """
+
+    _task = "classify"
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on the rows of `X` with classes `y [rows]`; a row of `sample_weight` 0 does not count.
+
+        Raises:
+            ValueError: `X` or `y` cannot be used, or there is only one class.
+            RecipeError, DataError, TrainingError: as `polymodal.fit`.
+        """
+        columns, y, weights = self._training_data(X, y, sample_weight)
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError(f"PolymodalClassifier needs two classes, y has 1 class: {self.classes_[0]!r}")
+        return self._fit(columns, y, weights)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities `[rows, classes]` in the order of `classes_`."""
+        decided = self._distribution(X)
+        task = next(iter(self.model_.tasks.values()))
+        labels = np.asarray(task.labels.values, dtype=self.classes_.dtype)  # type: ignore[attr-defined]
+        probabilities = np.zeros((len(decided), len(self.classes_)))  # a class may have no training row
+        probabilities[:, np.searchsorted(self.classes_, labels)] = decided
+        return probabilities
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of each row, `[rows]`."""
+        decided = self.predict_proba(X).argmax(1)
+        answers: np.ndarray = self.classes_[decided]
+        return answers
+
+
+class PolymodalRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
+    """A regressor of tables of any media. Parameters, `X` and the split are those of `PolymodalClassifier`.
+
+    Fitted: `model_`, `n_features_in_`, `feature_names_in_` (frames).
+    """
+
+    _task = "regress"
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on the rows of `X` with numbers `y [rows]`; a row of `sample_weight` 0 does not count.
+
+        Raises:
+            ValueError: `X` or `y` cannot be used, or there is only one row.
+            RecipeError, DataError, TrainingError: as `polymodal.fit`.
+        """
+        columns, y, weights = self._training_data(X, y, sample_weight)
+        if len(y) < 2:
+            raise ValueError("PolymodalRegressor needs two rows or more, given n_samples = 1")
+        return self._fit(columns, y, weights)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The number of each row, `[rows]`."""
+        return self._distribution(X)[:, 0]
+
+
+def _parts(recipe: Recipe, table: Table, classes: int) -> dict[str, Part]:
+    rows = len(table)
+    if rows < FEWEST_ROWS or rows <= classes:
+        everything = Part(table, np.arange(rows))
+        return {"train": everything, "valid": everything}
+    return make_parts(recipe, table, None, None)
+
+
+def _target_column(recipe: Recipe, task: str, columns: dict[str, Any]) -> str:
+    """The column that `y` becomes: the one that the recipe's output reads, else a free name.
+
+    Raises:
+        RecipeError: the recipe's outputs are not one output of this task, or its column is in `X` as well.
+    """
+    if not recipe.outputs:
+        return _free_name("target", columns)
+    if len(recipe.outputs) > 1:
+        raise RecipeError("outputs", f"an estimator decides one output, not {len(recipe.outputs)}")
+    name, spec = next(iter(recipe.outputs.items()))
+    if len(spec.columns) != 1:
+        raise RecipeError(f"outputs.{name}.columns", f"an estimator decides one column, not {len(spec.columns)}")
+    if spec.task is not None and spec.task.name != task:
+        raise RecipeError(f"outputs.{name}.task", f"{spec.task.name!r} is not the task of this estimator, {task!r}")
+    if spec.columns[0] in columns:
+        raise RecipeError(f"outputs.{name}.columns", f"{spec.columns[0]!r} is a column of X: take it out")
+    return spec.columns[0]
+
+
+def _is_frame(X: Any) -> bool:
+    return type(X).__module__.partition(".")[0] in _FRAMES and hasattr(X, "columns")
+
+
+def _is_number_array(cells: Any) -> bool:
+    return isinstance(cells, np.ndarray) and cells.dtype.kind in "iuf"
+
+
+def _take(cells: Any, rows: np.ndarray) -> Any:
+    """Some cells of a column: of an array, an Arrow column, or a list of objects."""
+    return [cells[row] for row in rows] if isinstance(cells, list) else cells.take(rows)
+
+
+def _free_name(wanted: str, taken: Any) -> str:
+    while wanted in taken:
+        wanted += "_"
+    return wanted
+
+
+def _to_files(model: Model) -> dict[str, bytes]:
+    """The files of a model's directory, by their path in it."""
+    with TemporaryDirectory() as place:
+        folder = model.save(place)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _from_files(files: dict[str, bytes]) -> Model:
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return Model.load(folder)

@@ -1,0 +1,204 @@
+"""What files say of themselves is asked of processes that may die of it."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polymodal.core.errors import MissingExtraError
+from polymodal.data.media.audio import header
+from polymodal.data.media.image import image_size
+from polymodal.data.media.metadata import Facts, facts
+from polymodal.data.media.probe import ProbeRequest, decode, layout
+from polymodal.data.media.series import read_file
+from polymodal.data.media.source import MediaError
+from polymodal.data.media.video import clip_facts
+from polymodal.data.media.workers.pool import decoding_pool
+from polymodal.data.table.sample import ColumnSample
+from polymodal.modalities.image import Image as ImageModality
+from polymodal.modalities.series import Series
+from polymodal.modalities.video import Video
+from polymodal.recipe.data import LimitOptions
+
+LIMITS = LimitOptions()
+MATROSKA = bytes.fromhex("1a45dfa3") + bytes(100)
+SLOW_TABLE = b"1\n" * 3_000_000
+
+
+def png(width: int, height: int) -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 0, 0)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def gif(count: int, side: int = 50) -> bytes:
+    sink = io.BytesIO()
+    first, *others = [Image.new("L", (side, side + 10), 10 * number) for number in range(count)]
+    first.save(sink, "GIF", save_all=True, append_images=others)
+    return sink.getvalue()
+
+
+def wav(seconds: float = 0.5, channels: int = 2) -> bytes:
+    sink = io.BytesIO()
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(sink, np.zeros((round(seconds * 8_000), channels)), 8_000, "PCM_16", format="WAV")
+    return sink.getvalue()
+
+
+def film() -> bytes:
+    av = pytest.importorskip("av")
+    sink = io.BytesIO()
+    with av.open(sink, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 64, 48
+        for level in range(0, 250, 50):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return sink.getvalue()
+
+
+def npy(shape: tuple[int, ...]) -> bytes:
+    sink = io.BytesIO()
+    np.save(sink, np.zeros(shape))
+    return sink.getvalue()
+
+
+def one(media: str, data: bytes) -> Facts:
+    (found,) = facts(media, [data], None, LIMITS)
+    assert isinstance(found, Facts)
+    return found
+
+
+def sample(values: list[Any]) -> ColumnSample:
+    return ColumnSample("x", values, None, len(values), len(values), 0, None)
+
+
+def test_of_images() -> None:
+    data = png(40, 30)
+    width, height = image_size(data)
+    assert one("image", data) == Facts("PNG", width=width, height=height)
+
+
+def test_of_sounds() -> None:
+    data = wav()
+    stated = header(data)
+    assert stated is not None
+    found = one("audio", data)
+    assert found == Facts("WAV", seconds=stated.seconds, rate=stated.rate, channels=stated.channels)
+    assert (found.seconds, found.rate, found.channels) == (0.5, 8_000, 2)
+
+
+def test_of_clips() -> None:
+    for form, data in {"MP4": film(), "GIF": gif(4)}.items():
+        stated = clip_facts(data, LIMITS)
+        found = one("video", data)
+        assert found == Facts(form, stated.seconds, stated.frames, stated.width, stated.height)
+    assert found == Facts("GIF", None, 4, 50, 60)
+    silent = one("audio", film())
+    assert silent == Facts("MP4")
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [(npy((7,)), "npy"), (npy((7, 3)), "npy"), ("a,é b\n1,2\n,4\n5,6\n".encode(), "text"), (b"1;2\n3;4\n", "text")],
+    ids=["one dimension", "two dimensions", "names", "no names"],
+)
+def test_of_series(data: bytes, form: str) -> None:
+    raw = read_file(data, LIMITS)
+    found = one("series", data)
+    sides = (found.rows,) if found.columns is None else (found.rows, found.columns)
+    assert sides == raw.values.shape
+    assert (found.form, found.names, bool(found.lines)) == (form, raw.names, raw.lines)
+
+
+def test_what_a_file_does_not_tell_is_nan_in_its_fields() -> None:
+    found = decode(gif(2), ProbeRequest("video"), LIMITS)
+    assert found.keys() == layout(ProbeRequest("video")).keys()
+    assert math.isnan(found["seconds"])
+    assert found["frames"] == 2
+
+
+def test_in_order_with_the_reasons_of_those_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(10, 20))
+    small = LimitOptions(megabytes=0.01)
+    cells = [
+        "b.png",
+        "a.png",
+        "../a.png",
+        b"",
+        wav(0.1),
+        bytes(20_000),
+        png(30, 20),
+        {"bytes": None, "path": "a.png"},
+        5,
+    ]
+    found = list(facts("image", cells, tmp_path, small))
+    assert [one.width if isinstance(one, Facts) else None for one in found] == [None, 10, *[None] * 4, 30, 10, None]
+    reasons = [str(one) for one in found if isinstance(one, MediaError)]
+    parts = ["not there", "leaves the root", "empty", "those of WAV", "over the limit", "a path or bytes"]
+    assert all(part in reason for part, reason in zip(parts, reasons, strict=True))
+    assert list(facts("image", [], tmp_path, small)) == []
+
+
+def test_a_file_that_takes_too_long_costs_itself() -> None:
+    found = list(facts("series", [npy((5,)), SLOW_TABLE, npy((6,))], None, LimitOptions(workers=1, patience=0.25)))
+    assert isinstance(found[1], MediaError)
+    assert "longer than 0.25 s" in str(found[1])
+    assert [one.rows for one in found[::2] if isinstance(one, Facts)] == [5, 6]
+
+
+@pytest.fixture
+def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever opens a film dies of it, as by a fault in a library."""
+    (tmp_path / "av.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    decoding_pool(LIMITS).close()
+    yield
+    decoding_pool(LIMITS).close()
+
+
+@pytest.mark.usefixtures("deadly")
+def test_planning_outlives_a_file_that_kills_its_reader() -> None:
+    clips = sample([gif(3, 100), MATROSKA, gif(2, 100), MATROSKA, gif(5, 100)])
+    guess = Video.recognise(clips)
+    assert guess is not None
+    assert guess.confidence > 0.9
+    assert Video.resolve(Video.Options(max_pixels=128), [clips]).pixels == 96
+    assert Video.recognise(sample([MATROSKA] * 3)) is None
+
+
+def test_a_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "av.py").write_text("raise ImportError('no')")
+    monkeypatch.syspath_prepend(tmp_path)
+    decoding_pool(LIMITS).close()
+    clips = sample([gif(2), MATROSKA])
+    try:
+        assert Video.recognise(clips) is not None
+        with pytest.raises(MissingExtraError, match="polymodal"):
+            Video.resolve(Video.Options(), [clips])
+    finally:
+        decoding_pool(LIMITS).close()
+
+
+def test_series_in_files_are_seen_as_those_in_memory() -> None:
+    """The first cell decides between ties, so files keep their places among cells that are in memory."""
+    for shapes in ([(10, 3), (12, 2)], [(12, 2), (10, 3)]):
+        plain = Series.resolve(Series.Options(), [sample([np.zeros(shape) for shape in shapes])])
+        assert (plain.layout, plain.channels, plain.steps) == ("steps_first", shapes[0][1], 16)
+        for filed in ([0], [1], [0, 1]):
+            cells = [npy(shape) if place in filed else np.zeros(shape) for place, shape in enumerate(shapes)]
+            assert Series.resolve(Series.Options(), [sample([b"no numbers", *cells])]) == plain
+
+
+def test_images_that_cannot_be_read_do_not_count() -> None:
+    cells = [png(100, 200), b"no picture", np.zeros((100, 300, 3), np.uint8), Image.new("L", (90, 400)), png(100, 100)]
+    options = ImageModality.resolve(ImageModality.Options(max_pixels=224), [sample(cells)])
+    assert options.pixels == 96

@@ -1,0 +1,426 @@
+"""Tables of every source: cells come back as they went in, and every bad input is a clear error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from polymodal.core.errors import DataError
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table, open_table
+from polymodal.recipe.data import LimitOptions
+
+CELLS = {
+    "n": [3, 1, None, 2],
+    "x": [0.5, None, 2.0, 1e3],
+    "t": ["a", "ü,\n", None, "d"],
+    "ok": [True, False, None, True],
+}
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def cells(table: Table) -> dict[str, list]:
+    block = table.block(np.arange(len(table)), table.columns, faults=Faults(), limits=LimitOptions())
+    return {column: block.cells(column) for column in table.columns}
+
+
+def write(name: str, folder: Path) -> Path | object:
+    table, path = pa.table(CELLS), folder / name
+    if name.endswith((".csv", ".tsv")):
+        pd.DataFrame(table.to_pylist(), dtype=object).to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
+    elif name.endswith(".jsonl"):
+        path.write_text("\n".join(json.dumps(row) for row in table.to_pylist()))
+    elif name.endswith(".parquet"):
+        pa.parquet.write_table(table, path, row_group_size=2, use_dictionary=True)
+    elif name.endswith(".feather"):
+        pa.feather.write_feather(table, str(path), compression="lz4")
+    elif name == "stream.arrow":
+        with pa.ipc.new_stream(str(path), table.schema) as sink:
+            sink.write_table(table, max_chunksize=3)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as sink:
+            sink.write_table(table, max_chunksize=3)
+    return path
+
+
+FILES = ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.feather", "file.arrow", "stream.arrow"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_gives_the_cells_that_went_in(name: str, tmp_path: Path, cache: Path) -> None:
+    table = open_table(write(name, tmp_path), cache=cache)
+    assert cells(table) == CELLS
+    assert [str(table.kind(c)) for c in table.columns] == ["int64", "double", "string", "bool"]
+    assert table.root == tmp_path
+    assert table.name == name
+    assert cells(open_table(tmp_path / name, cache=cache)) == CELLS
+    if name in ("file.arrow", "stream.arrow"):
+        assert not cache.exists()
+
+
+def test_sources_in_memory_give_the_same_cells_and_fingerprint(tmp_path: Path, cache: Path) -> None:
+    table = pa.table(CELLS)
+    sources = [
+        table,
+        pd.DataFrame(table.to_pylist(), dtype=object),
+        table.to_pandas(types_mapper=pd.ArrowDtype),
+        pl.from_arrow(table),
+        CELLS,
+        table.to_pylist(),
+        table.set_column(2, "t", table["t"].dictionary_encode()),
+    ]
+    opened = [open_table(source, cache=cache) for source in sources]
+    assert all(cells(one) == CELLS and one.root is None for one in opened)
+    prints = {one.fingerprint() for one in opened}
+    assert prints == {open_table(write("a.parquet", tmp_path), cache=cache).fingerprint()}
+    changed = CELLS | {"t": ["a", "ü,\n", None, "e"]}
+    assert open_table(changed, cache=cache).fingerprint() not in prints
+
+
+def test_pandas_types_that_hold_gaps(cache: Path) -> None:
+    frame = pd.DataFrame({"x": [1.0, np.nan], "c": pd.Categorical(["a", None]), "i": pd.array([1, None], "Int64")})
+    assert cells(open_table(frame, cache=cache)) == {"x": [1.0, None], "c": ["a", None], "i": [1, None]}
+
+
+def test_objects_are_kept_as_they_are(cache: Path) -> None:
+    image, array = Image.new("RGB", (2, 2)), np.zeros((2, 2, 3), np.uint8)
+    for source in ({"image": [image, array, None]}, pd.DataFrame({"image": pd.Series([image, array, None])})):
+        table = open_table(source, cache=cache)
+        assert table.kind("image") is None
+        one, other, gap = cells(table)["image"]
+        assert one is image
+        assert other is array
+        assert gap is None
+    assert len(open_table({"image": np.zeros((5, 4, 4, 3))}, cache=cache)) == 5
+    assert cells(open_table({"p": [Path("a/b.png"), None]}, cache=cache)) == {"p": ["a/b.png", None]}
+
+
+def test_rows_come_in_the_order_asked_for(tmp_path: Path, cache: Path) -> None:
+    source = pa.table({"n": pa.chunked_array([range(0, 7), range(7, 7), range(7, 20)])})
+    table = open_table(source, cache=cache)
+    rows = np.array([19, 0, 7, 6, 6, 3])
+    assert table.values("n", rows).to_pylist() == rows.tolist()
+    assert table.values("n", rows[:0]).to_pylist() == []
+    blocks = list(table.blocks(rows, ["n"], size=4, faults=Faults(), limits=LimitOptions()))
+    assert [block.cells("n") for block in blocks] == [[19, 0, 7, 6], [6, 3]]
+    with pytest.raises(IndexError):
+        table.values("n", np.array([-1]))
+
+
+def test_sample_is_spread_over_the_table(cache: Path) -> None:
+    table = open_table({"n": [None if i % 2 else i for i in range(10_000)]}, cache=cache)
+    sample = table.sample("n", limit=500, seed=1)
+    assert (sample.rows, sample.sampled) == (10_000, 500)
+    assert len(sample.values) + sample.nulls == 500
+    assert 150 < sample.nulls < 350
+    assert np.histogram(sample.values, bins=10, range=(0, 10_000))[0].min() > 10
+    assert table.sample("n", limit=500, seed=1).values == sample.values
+
+
+def test_blocks_of_large_rows_are_shorter(tmp_path: Path, cache: Path) -> None:
+    rows, megabyte = 150, bytes(1 << 20)
+    pa.parquet.write_table(pa.table({"image": [megabyte] * rows, "n": range(rows)}), tmp_path / "a.parquet")
+    table = open_table(tmp_path / "a.parquet", cache=cache)
+    every, options = np.arange(rows), {"faults": Faults(), "limits": LimitOptions()}
+    assert [len(block) for block in table.blocks(every, ["image", "n"], **options)] == [64, 64, 22]
+    assert [len(block) for block in table.blocks(every, ["n"], **options)] == [150]
+
+
+# CSV
+
+
+def csv(text: str | bytes, tmp_path: Path) -> Table:
+    (tmp_path / "t.csv").write_bytes(text.encode() if isinstance(text, str) else text)
+    return open_table(tmp_path / "t.csv", cache=tmp_path / "cache")
+
+
+def test_csv_type_is_decided_over_the_whole_file(tmp_path: Path) -> None:
+    rows = 400_000  # several blocks
+    lines = "".join(f"{i},{i}\n" for i in range(rows))
+    table = csv(f"late,n\n{lines}last,{rows}\n", tmp_path)
+    assert str(table.kind("late")) == "string"
+    assert str(table.kind("n")) == "int64"
+    assert table.values("late", np.array([0, rows])).to_pylist() == ["0", "last"]
+    assert len(table.values("late", np.array([0, rows])).chunks) == 1
+    assert len(table._columns["n"].chunks) > 2
+
+
+def test_csv_gaps_quotes_and_mark(tmp_path: Path) -> None:
+    table = csv('\ufeffn,t\n 1,"say ""hi"",\r\n\r\nyou"\nNA,NA\n,\n2.5,""\n', tmp_path)
+    assert cells(table) == {"n": [1.0, None, None, 2.5], "t": ['say "hi",\r\n\r\nyou', "NA", None, ""]}
+
+
+def test_csv_line_breaks_in_cells_over_several_blocks(tmp_path: Path) -> None:
+    cell = "\n".join(["one, two"] * 50)
+    table = csv("t,n\n" + "".join(f'"{cell}",{i}\n' for i in range(6000)), tmp_path)
+    assert len(table) == 6000
+    assert set(table.values("t", np.arange(6000)).to_pylist()) == {cell}
+
+
+@pytest.mark.parametrize("codes", [["007", "123"], ["12345678901234567890", "1"], ["0x10", "1"], ["1_0", "2"]])
+def test_csv_codes_stay_text(codes: list[str], tmp_path: Path) -> None:
+    assert cells(csv("c\n" + "\n".join(codes), tmp_path)) == {"c": codes}
+
+
+def test_csv_cell_larger_than_a_block(tmp_path: Path) -> None:
+    long = "x" * (9 << 20)
+    assert cells(csv(f"t,n\n{long},1\ny,2\n", tmp_path)) == {"t": [long, "y"], "n": [1, 2]}
+
+
+BAD_CSV = {
+    "few": ('a,b\n1,"x\ny"\n3\n4,5\n', "line 4 has 1 cells, the header has 2"),
+    "many": ("a,b\n1,2\n\n3,4,5\n", "line 4 has 3 cells"),
+    "latin": ("a,b\n1,2\n3,größe\n".encode("latin-1"), "line 3 is not UTF-8"),
+    "latin header": ("größe,b\n1,2\n".encode("latin-1"), "line 1 is not UTF-8"),
+    "utf-16": ("a,b\n1,2\n".encode("utf-16"), "line 1 is not UTF-8"),
+    "twice": ("a,b,a\n1,2,3\n", "'a'"),
+    "nothing": ("", "empty"),
+    "header only": ("a,b\n", "no rows"),
+    "semicolons": ("a;b\n1;2\n", "no comma"),
+    "open quote": ('a,b\n1,2\n3,"x\n4,5\n', "never closed"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CSV)
+def test_bad_csv(case: str, tmp_path: Path) -> None:
+    text, message = BAD_CSV[case]
+    with pytest.raises(DataError, match=message) as caught:
+        csv(text, tmp_path)
+    assert "t.csv" in str(caught.value)
+    assert list(tmp_path.glob("cache/*.partial")) == []
+
+
+def test_bad_line_in_a_late_block_leaves_no_cache_entry(tmp_path: Path) -> None:
+    lines = "a,b\n" + "1,2\n" * 1_000_000
+    with pytest.raises(DataError, match="line 1000002 has 3 cells"):
+        csv(lines + "1,2,3\n", tmp_path)
+    assert list(tmp_path.glob("cache/*")) == []
+
+
+# JSON lines
+
+
+def jsonl(text: str | bytes, tmp_path: Path) -> Table:
+    (tmp_path / "t.jsonl").write_bytes(text.encode() if isinstance(text, str) else text)
+    return open_table(tmp_path / "t.jsonl", cache=tmp_path / "cache")
+
+
+def test_json_type_is_decided_over_the_whole_file(tmp_path: Path) -> None:
+    rows = 85_000
+    lines = [f'{{"late": {i}, "list": [1, 2], "n": {i}, "date": "2024-01-01"}}\n' for i in range(rows)]
+    lines.append('{"late": "last", "list": [0.5], "n": 1.5, "date": "soon", "new": {"k": 1}}\n')
+    assert sum(map(len, lines)) > 9 << 19
+    table = jsonl("".join(lines), tmp_path)
+    kinds = {column: str(table.kind(column)) for column in table.columns}
+    assert kinds["late"] == kinds["date"] == "string"
+    assert kinds["n"] == "double"
+    assert table.kind("list") == pa.list_(pa.float64())
+    ends = np.array([0, rows])
+    assert table.values("late", ends).to_pylist() == ["0", "last"]
+    assert table.values("list", ends).to_pylist() == [[1.0, 2.0], [0.5]]
+    assert table.values("new", ends).to_pylist() == [None, {"k": 1}]
+
+
+def test_json_mixed_cells_become_text(tmp_path: Path) -> None:
+    table = jsonl('{"a": 1}\n{"a": "x"}\n\n{"a": [true, null]}\n{"b": 9999999999999999999999}\n', tmp_path)
+    assert cells(table) == {
+        "a": ["1", "x", "[true, null]", None],
+        "b": [None, None, None, "9999999999999999999999"],
+    }
+
+
+BAD_JSON = {
+    "broken": ('{"a": 1}\n{"a": \n', "line 2 is not JSON"),
+    "not an object": ('{"a": 1}\n\n[1]\n', "line 3 is not a JSON object"),
+    "latin": ('{"a": "ü"}'.encode("latin-1"), "line 1 is not UTF-8"),
+    "nothing": ("", "no rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_JSON)
+def test_bad_json(case: str, tmp_path: Path) -> None:
+    text, message = BAD_JSON[case]
+    with pytest.raises(DataError, match=message):
+        jsonl(text, tmp_path)
+
+
+# everything else that can be wrong
+
+
+def test_missing_file_names_the_nearest(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "train.csv").write_text("a\n1\n")
+    with pytest.raises(DataError, match=r"did you mean 'train\.csv'"):
+        open_table(tmp_path / "trian.csv", cache=cache)
+    with pytest.raises(DataError, match="folder is not there"):
+        open_table(tmp_path / "no" / "train.csv", cache=cache)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.feather"])
+def test_damaged_files(name: str, tmp_path: Path, cache: Path) -> None:
+    path = write(name, tmp_path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=name):
+        open_table(path, cache=cache)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=name):
+        open_table(path, cache=cache)
+
+
+BAD_SOURCES = {
+    "suffix": (lambda folder: folder / "t.xlsx", "xlsx"),
+    "number": (lambda folder: 3, "not int"),
+    "no rows": (lambda folder: {"a": []}, "no rows"),
+    "no columns": (lambda folder: {}, "no rows"),
+    "lengths": (lambda folder: {"a": [1], "b": [1, 2]}, "differ in length"),
+    "kinds": (lambda folder: {"a": [1, "x"]}, "int, str"),
+    "row": (lambda folder: [{"a": 1}, 3], "row 1"),
+    "cells": (lambda folder: {"a": "text"}, "column 'a'"),
+    "pandas twice": (lambda folder: pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),
+    "arrow twice": (lambda folder: pa.table([[1], [2]], names=["a", "a"]), "'a'"),
+    "empty frame": (lambda folder: pl.DataFrame({"a": []}), "no rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SOURCES)
+def test_bad_sources(case: str, tmp_path: Path, cache: Path) -> None:
+    make, message = BAD_SOURCES[case]
+    (tmp_path / "t.xlsx").write_bytes(b"x")
+    with pytest.raises(DataError, match=message):
+        open_table(make(tmp_path), cache=cache)
+
+
+def test_unknown_column_names_the_nearest(cache: Path) -> None:
+    table = open_table({"question": ["a"]}, cache=cache)
+    for call in (table.kind, table.sample, lambda name: table.values(name, np.array([0]))):
+        with pytest.raises(DataError, match="did you mean 'question'"):
+            call("qestion")
+
+
+def test_a_damaged_cache_entry_is_written_anew(tmp_path: Path, cache: Path) -> None:
+    path = write("a.csv", tmp_path)
+    open_table(path, cache=cache)
+    (entry,) = cache.iterdir()
+    entry.write_bytes(b"")
+    assert cells(open_table(path, cache=cache)) == CELLS
+
+
+def test_a_changed_file_is_converted_anew(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a\n1\n")
+    open_table(path, cache=cache)
+    path.write_text("a\n2\n")
+    assert cells(open_table(path, cache=cache)) == {"a": [2]}
+
+
+# media folders
+
+
+def media(folder: Path, *names: str) -> Path:
+    """Files of these names; what is in them does not matter before they are decoded."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("image", ["cat/a.png", "dog/a.JPG", "dog/b.webp"]),
+        ("audio", ["cat/a.wav", "dog/a.FLAC", "dog/b.opus"]),
+        ("video", ["cat/a.mp4", "dog/a.WebM", "dog/b.ogv"]),
+    ],
+)
+def test_media_folder(kind: str, names: list[str], tmp_path: Path, cache: Path) -> None:
+    folder = media(tmp_path / "pets", *reversed(names))
+    (folder / ".hidden").write_text("")
+    (folder / "README.md").write_text("")
+    table = open_table(folder, cache=cache)
+    assert cells(table) == {kind: names, "label": ["cat", "dog", "dog"]}
+    assert table.root == folder
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.png"], "no class folder"),
+        (["a.wav", "dog/b.png"], "beside the class folders"),
+        (["dog/small/a.png"], "too deep"),
+        ([], "no images, sounds or clips"),
+        (["dog/a.png", "dog/b.heic"], r"dog/b\.heic"),
+        (["cat/a.png", "dog/a.wav"], r"several: image \('cat/a\.png'\), audio \('dog/a\.wav'\)"),
+    ],
+)
+def test_bad_media_folders(names: list[str], message: str, tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    with pytest.raises(DataError, match=message):
+        open_table(media(folder, *names), cache=cache)
+
+
+# memory
+
+_MEASURE = """
+import sys
+from pathlib import Path
+import numpy as np
+from polymodal.data.table.table import open_table
+from polymodal.data.table.cell_errors import Faults
+from polymodal.recipe.data import LimitOptions
+
+def anonymous():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+small, large, cache = map(Path, sys.argv[1:])
+def use(path):
+    table = open_table(path, cache=cache)
+    for block in table.blocks(np.arange(len(table)), table.columns, faults=Faults(), limits=LimitOptions()):
+        pass
+    table.sample("t")
+    return table
+kept = use(small)
+before = anonymous()
+kept_too = use(large)
+print(anonymous() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_memory_does_not_grow_with_the_file(suffix: str, tmp_path: Path) -> None:
+    """Ten times the rows (160 MB of text instead of 16) may not cost 80 MB (what allocators keep)."""
+    paths = []
+    for name, count in (("small", 16), ("large", 160)):
+        path = tmp_path / f"{name}.{suffix}"
+        text = pa.array([f"{i:06d}" * 33 for i in range(5000)])
+        part = pa.table({"n": np.arange(5000), "t": text})
+        if suffix == "csv":
+            chunk = "".join(f"{i},{word}x\n" for i, word in enumerate(text.to_pylist()))
+            with open(path, "w") as file:
+                file.write("n,t\n")
+                for _ in range(count):
+                    file.write(chunk)
+        else:
+            with pa.parquet.ParquetWriter(path, part.schema, compression="none", use_dictionary=False) as writer:
+                for _ in range(count):
+                    writer.write_table(part)
+        paths.append(str(path))
+    command = [sys.executable, "-c", _MEASURE, *paths, str(tmp_path / "cache")]
+    grown = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown < 80

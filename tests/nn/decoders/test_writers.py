@@ -1,0 +1,176 @@
+"""Decoders that write: what a draft says token by token is what the loss counts, whatever rows are selected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from polymodal.core.types import OutputShape, TextShape, Tokens, View
+from polymodal.nn.decoders.ctc import CTC
+from polymodal.nn.decoders.lstm import LSTMWriter
+from polymodal.nn.decoders.mixture import Mixture
+from polymodal.nn.decoders.transformer import TransformerWriter
+from polymodal.nn.decoders.writer import Writer, memory
+from polymodal.nn.layers.causal import PAGE
+
+WIDTH, VOCABULARY, END = 16, 30, 2
+MADE: list[tuple[type[Writer], dict[str, Any]]] = [
+    (TransformerWriter, {"layers": 2}),
+    (TransformerWriter, {"layers": 1, "heads": 2}),
+    (LSTMWriter, {"hidden": 12}),
+    (LSTMWriter, {"hidden": 12, "spread": 1.0}),
+    (CTC, {"upsampling": 2}),
+]
+
+
+def made(kind: type[Writer], options: dict[str, Any], prompt: int = 8) -> Writer:
+    torch.manual_seed(0)
+    text = TextShape(VOCABULARY, 1, END, 0 if kind is CTC else prompt, 9)
+    component: Any = kind
+    writer: Writer = component(
+        component.Options(**options), width=WIDTH, shape=OutputShape(VOCABULARY, "text", text=text)
+    )
+    for parameter in writer.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return writer.eval()
+
+
+def view_of(rows: int, places: int = 6) -> View:
+    """Rows of memories of different lengths."""
+    draw = torch.Generator().manual_seed(rows)
+    features = torch.randn(rows, places, WIDTH, generator=draw)
+    lengths = places - torch.arange(rows) % 3
+    mask = torch.arange(places) < lengths.unsqueeze(1)
+    present = torch.ones(rows, dtype=torch.bool)
+    tokens = Tokens(features, mask, present)
+    return View("joint", tokens, tokens.pooled(), present.float())
+
+
+def ragged(lengths: list[int], seed: int) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(3, VOCABULARY, (len(lengths), max(lengths)), generator=draw)
+    return tokens.masked_fill(torch.arange(tokens.shape[1]) >= torch.tensor(lengths).unsqueeze(1), -1)
+
+
+def data(kind: type[Writer]) -> tuple[View, Tensor, Tensor]:
+    answer = ragged([4, 2, 5, 1, 3], 1)
+    last = (answer >= 0).sum(1) - 1
+    answer[torch.arange(5), last] = END
+    prompt = torch.zeros(5, 0, dtype=torch.int64) if kind is CTC else ragged([3, 1, 0, 5, 3], 2)
+    return view_of(5), prompt, answer
+
+
+@pytest.mark.parametrize(("kind", "options"), MADE, ids=str)
+def test_the_loss_is_what_the_draft_says(kind: type[Writer], options: dict[str, Any]) -> None:
+    """Token by token, after prompts of different lengths; so what is kept of the tokens before is right."""
+    writer = made(kind, options)
+    view, prompt, answer = data(kind)
+    with torch.no_grad():
+        if kind is CTC:  # the loss may also say the end token itself, which no draft does
+            writer.frames.decide.bias[END] = -1e4  # type: ignore[union-attr, index]
+        losses = writer.losses(view, prompt, answer)
+        draft = writer.begin(view, prompt, answer.shape[1])
+        said = torch.zeros(5)
+        last = None
+        for column in answer.unbind(1):
+            log_p = draft.step(last).log_softmax(-1)
+            real = column >= 0
+            last = column.clamp_min(0)
+            said = said - torch.where(real, log_p.gather(1, last.unsqueeze(1)).squeeze(1), 0.0)
+    torch.testing.assert_close(losses[:, 0], said, atol=1e-4, rtol=1e-4)
+    assert losses[:, 1].tolist() == [4, 2, 5, 1, 3]
+
+
+@pytest.mark.parametrize(("kind", "options"), [*MADE, (TransformerWriter, {"ctc": 0.3})], ids=str)
+def test_selected_rows_go_on_as_if_alone(kind: type[Writer], options: dict[str, Any]) -> None:
+    """Repeated, reordered and left out, within the rows of one memory and across; logits equal those of each row
+    written by itself."""
+    writer = made(kind, options)
+    if "ctc" in options:
+        writer.text = writer.text._replace(prompt=0)
+    view, prompt, _ = data(kind)
+    script = [[0, 0, 4, 2, 2], [1, 0, 3, 4, 3], [2, 4], [0, 1, 1]]
+    tokens = torch.arange(40).reshape(8, 5) % (VOCABULARY - 4) + 3
+    with torch.no_grad():
+        draft = writer.begin(view, prompt, 9)
+        draft.step(None)
+        history = [(row, ()) for row in range(5)]
+        for number, rows in enumerate(script):
+            draft.select(torch.tensor(rows))
+            history = [history[row] for row in rows]
+            new = tokens[number, : len(rows)]
+            found = draft.step(new)
+            history = [(row, (*text, int(token))) for (row, text), token in zip(history, new, strict=True)]
+            for place, (row, text) in enumerate(history):
+                alone = writer.begin(_row(view, row), prompt[[row]], 9)
+                logits = alone.step(None)
+                for token in text:
+                    logits = alone.step(torch.tensor([token]))
+                torch.testing.assert_close(
+                    found[place].log_softmax(-1), logits[0].log_softmax(-1), atol=2e-4, rtol=1e-4
+                )
+
+
+def _row(view: View, row: int) -> View:
+    tokens = view.tokens
+    length = int(tokens.mask[row].sum())
+    one = Tokens(tokens.features[[row], :length], tokens.mask[[row], :length], tokens.present[[row]])
+    return View("joint", one, one.pooled(), view.weight[[row]])
+
+
+def test_room_is_made_as_tokens_come() -> None:
+    """Ten thousand tokens that were asked for take no place before they are written; kept keys stay right across
+    pages."""
+    writer: Any = made(TransformerWriter, {"layers": 1})
+    view, prompt = view_of(2), torch.zeros(2, 0, dtype=torch.int64)
+    with torch.no_grad():
+        draft = writer.begin(view, prompt, 10_000)
+        draft.step(None)
+        assert draft.kept.store.shape[4] == PAGE
+        text = torch.arange(3 * PAGE) % 20 + 3
+        for token in text:
+            logits = draft.step(token.expand(2))
+        assert draft.kept.store.shape[4] < 5 * PAGE
+        whole = writer.losses(view, prompt, torch.cat([text, torch.tensor([END])]).expand(2, -1))
+        less = writer.losses(view, prompt, text.expand(2, -1))
+    torch.testing.assert_close(-logits.log_softmax(-1)[:, END], (whole - less)[:, 0], atol=1e-2, rtol=1e-3)
+
+
+def test_a_mixture_weighs_each_row_by_its_views() -> None:
+    writers = [made(TransformerWriter, {"layers": 1}), made(LSTMWriter, {})]
+    view, prompt, _ = data(TransformerWriter)
+    weights = [torch.tensor([1.0, 0.0, 1.0, 0.0, 3.0]), torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])]
+    with torch.no_grad():
+        said = [writer.begin(view, prompt, 3).step(None).softmax(-1) for writer in writers]
+        mixed = Mixture([writer.begin(view, prompt, 3) for writer in writers], weights).step(None).softmax(-1)
+    for row, share in enumerate([0.5, 0.0, 1.0, 0.5, 0.75]):
+        torch.testing.assert_close(mixed[row], share * said[0][row] + (1 - share) * said[1][row])
+
+
+def test_looking_everywhere_alike_costs_nothing() -> None:
+    """The penalty on attention is the sum over places of (1 - what each got over the text)^2, in training alone."""
+    view, prompt, answer = data(LSTMWriter)
+    plain, spread = (made(LSTMWriter, {"dropout": 0.0, "spread": weight}) for weight in (0.0, 2.0))
+    with torch.no_grad():
+        assert torch.equal(plain.losses(view, prompt, answer), spread.losses(view, prompt, answer))
+        penalty = spread.train().losses(view, prompt, answer) - plain.train().losses(view, prompt, answer)
+    assert (penalty[:, 0] > 0).all()
+    assert (penalty[:, 1] == 0).all()
+
+
+def test_what_a_writer_reads() -> None:
+    """Fused tokens; of one fused vector also the inputs' own tokens, but for those of missing inputs."""
+    tokens = view_of(2).tokens
+    missing = Tokens(tokens.features, tokens.mask, torch.tensor([True, False]))
+    vector = tokens.features[:, :1]
+    there = torch.ones(2, dtype=torch.bool)
+    fused = Tokens(vector, there.unsqueeze(1), there)
+    features, mask = memory(View("joint", fused, vector[:, 0], there.float(), True, {"a": missing}))
+    assert features.shape == (2, 7, WIDTH)
+    assert mask[1].tolist() == [True] + [False] * 6
+    features, _ = memory(View("joint", tokens, vector[:, 0], there.float(), False, {"a": missing}))
+    assert features is tokens.features

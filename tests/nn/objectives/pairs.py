@@ -1,0 +1,55 @@
+"""Runs on planted pairs: what is planted is found, and what is not there is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polymodal
+from polymodal.datasets.pairs import planted_pairs
+from polymodal.model.model import Model
+
+NUMBERS = ["number0", "number1", "number2"]
+INPUTS: dict[str, Any] = {
+    "text": {"modality": "text", "encoder": {"name": "bag", "word_dropout": 0.0}},
+    "numbers": {"modality": "number", "columns": NUMBERS, "encoder": "periodic"},
+}
+
+
+def pretrained(
+    objectives: list[dict[str, Any]] | dict[str, Any],
+    *,
+    shuffled: bool = False,
+    rows: int = 512,
+    valid: int = 128,
+    inputs: dict[str, Any] = INPUTS,
+    training: dict[str, Any] | None = None,
+    **recipe: Any,
+) -> Model:
+    """A model pretrained on planted texts and numbers."""
+    parts = [
+        planted_pairs(count, seed, ("text", "numbers"), shuffled=shuffled) for seed, count in enumerate((rows, valid))
+    ]
+    schedule = {"epochs": 10, "batch": 32, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}
+    return polymodal.pretrain(
+        parts[0],
+        valid=parts[1],
+        recipe={
+            "inputs": inputs,
+            "objectives": objectives if isinstance(objectives, list) else [objectives],
+            "width": 32,
+            "training": {**schedule, **(training or {})},
+            "evaluation": {"bootstrap": 20},
+            **recipe,
+        },
+    )
+
+
+def recall(model: Model, k: int = 10, by: str = "text", wanted: str = "numbers") -> float:
+    """Of queries on validation rows, the share that finds its own among the first `k`."""
+    found: float = model.metrics["valid"][f"{by} -> {wanted}"][f"recall@{k}"]["value"]
+    return found
+
+
+def chance_notices(model: Model) -> list[str]:
+    """What the monitor says of objectives that learn nothing."""
+    return [notice for notice in model.run["notices"] if "at chance" in notice]

@@ -1,0 +1,201 @@
+"""Alignments: contrastive losses by hand, what they count, and what they find in planted pairs."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+import polymodal
+from laws.samples import network_of, prepare, sample_table, whole_batch
+from nn.objectives.pairs import INPUTS, chance_notices, pretrained, recall
+from nn.objectives.steps import bare, reads, step
+from polymodal.core.errors import RecipeError
+from polymodal.datasets.pairs import planted_pairs
+from polymodal.nn.layers.embedding import unit
+from polymodal.nn.objectives.base import Step
+from polymodal.nn.objectives.contrastive import Contrastive
+
+
+def contrastive(*names: str, **options: Any) -> Contrastive:
+    made = Contrastive(Contrastive.Options(**{"size": 2, **options}), inputs=reads(*names), width=2)
+    found: Contrastive = bare(made)
+    return found
+
+
+ONE = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+OTHER = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+
+
+def test_the_loss_by_hand() -> None:
+    """Cosines are 1 or 0; at temperature 1 the log-sum-exp of each row is log(e + 2) or log(2e + 1)."""
+    (term,) = contrastive("a", "b", temperature=1)(step({"a": ONE, "b": OTHER}))
+    towards_b = [math.log(math.e + 2) - 1, math.log(2 * math.e + 1) - 1, math.log(math.e + 2)]
+    towards_a = [math.log(2 * math.e + 1) - 1, math.log(math.e + 2) - 1, math.log(math.e + 2)]
+    assert float(term.loss.detach()) == pytest.approx((sum(towards_a) + sum(towards_b)) / 6, abs=1e-6)
+    assert term.chance == pytest.approx(math.log(3))
+    assert term.rows == 3
+
+
+def test_rows_that_share_an_item_are_all_positives() -> None:
+    """Rows 0 and 2 have one item of `a`: each of them counts the mean over both."""
+    (term,) = contrastive("a", "b", temperature=1)(step({"a": ONE, "b": OTHER}, index={"a": [0, 1, 0]}))
+    whole = math.log(math.e + 2)
+    towards_b = [whole - 0.5, math.log(2 * math.e + 1) - 1, whole - 0.5]
+    towards_a = [math.log(2 * math.e + 1) - 1, whole - 1, whole]
+    assert float(term.loss.detach()) == pytest.approx((sum(towards_a) + sum(towards_b)) / 6, abs=1e-6)
+
+
+def test_rows_that_lack_an_input_take_no_part() -> None:
+    given = {"a": ONE, "b": OTHER}
+    objective = contrastive("a", "b")
+    (term,) = objective(step(given, present={"b": [True, True, False]}))
+    (wanted,) = objective(step({name: one[:2] for name, one in given.items()}))
+    assert float(term.loss.detach()) == float(wanted.loss.detach())
+    assert term.chance == wanted.chance
+    assert objective(step(given, present={"a": [True, False, False]})) == []
+
+
+def test_shorter_embeddings_are_learned_by_themselves() -> None:
+    """The mean of the losses of both lengths; of one number, only the sign is left."""
+    objective = contrastive("a", "b", sizes=[1], temperature=1)
+    (term,) = objective(step({"a": ONE, "b": OTHER}))
+    (long,) = contrastive("a", "b", temperature=1)(step({"a": ONE, "b": OTHER}))
+    cut = {"a": ONE * torch.tensor([1.0, 0.0]), "b": OTHER * torch.tensor([1.0, 0.0])}
+    (short,) = contrastive("a", "b", temperature=1)(step(cut))
+    assert float(term.loss.detach()) == pytest.approx(
+        (float(long.loss.detach()) + float(short.loss.detach())) / 2, abs=1e-6
+    )
+    assert objective.sizes == [1, 2]
+
+
+@pytest.mark.parametrize("options", [{"sizes": [2]}, {"sizes": [0]}, {"anchor": "c"}])
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=next(iter(options))):
+        contrastive("a", "b", **options)
+
+
+def test_an_anchor_binds_every_other_input() -> None:
+    assert contrastive("a", "b", "c").pairs == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert contrastive("a", "b", "c", anchor="b").pairs == [("b", "a"), ("b", "c")]
+
+
+def test_the_memory_holds_the_latest_rows_as_further_candidates() -> None:
+    objective = contrastive("a", "b", memory=4, temperature=1)
+    objective(step({"a": ONE, "b": OTHER}, rows=[0, 1, 2]))
+    objective.after_step(None)
+    assert objective.bank_rows.tolist() == [[0, 1, 2, -1]] * 2
+    assert torch.equal(objective.bank[1][:3], OTHER)
+    later = {"a": ONE[:2], "b": OTHER[:2]}
+    (term,) = objective(step(later, rows=[5, 1]))
+    # towards b: row 5 against b5, b1 and the kept rows 0, 1, 2; row 1 does not count itself as kept
+    towards_b = [math.log(2 * math.e + 3) - 1, math.log(2 * math.e + 2) - 1]
+    # towards a: kept (1,0), (0,1), (1,0)
+    towards_a = [math.log(3 * math.e + 2) - 1, math.log(math.e + 3) - 1]
+    assert float(term.loss.detach()) == pytest.approx((sum(towards_a) + sum(towards_b)) / 4, abs=1e-6)
+    assert term.chance == pytest.approx((math.log(5) + math.log(4)) / 2)
+    objective.after_step(None)
+    assert objective.bank_rows.tolist() == [[5, 1, 0, 1]] * 2
+    objective.eval()
+    (term,) = objective(step(later, rows=[5, 1]))
+    assert term.chance == pytest.approx(math.log(2)), "the memory is for training alone"
+
+
+def test_what_the_memory_holds_of_a_row_that_shares_an_item_is_no_negative() -> None:
+    objective = contrastive("a", "b", memory=2, temperature=1)
+    objective(step({"a": ONE[:2], "b": OTHER[:2]}, rows=[3, 4]))
+    objective.after_step(None)
+    (term,) = objective(step({"a": ONE, "b": OTHER}, rows=[7, 3, 8], index={"a": [0, 0, 1]}))
+    # rows 7 and 3 share an item: neither is told apart from the kept row 3, only from row 4
+    assert term.chance == pytest.approx((2 * math.log(4) + math.log(5)) / 3)
+
+
+def test_the_learned_temperature_is_held_and_can_come_back() -> None:
+    objective = contrastive("a", "b")
+    with torch.no_grad():
+        objective.log_scale.fill_(6)
+    objective.after_step(None)
+    assert float(objective.scale.detach()) == pytest.approx(100)
+    (term,) = objective(step({"a": ONE, "b": OTHER}))
+    term.loss.backward()
+    assert objective.log_scale.grad is not None
+    assert float(objective.log_scale.grad) != 0
+
+
+def test_chunks_keep_every_negative_and_the_gradient() -> None:
+    """`training.chunk`: the loss and the gradient of a batch that is encoded in parts are those of the whole."""
+    columns, recipe = sample_table(["text", "image"], [], rows=12)
+    for name, encoder in (("in_text", "transformer"), ("in_image", "vit")):
+        recipe["inputs"][name]["encoder"] = {"name": encoder, "layers": 1, "dropout": 0}
+    gradients = []
+    for chunk in (None, 5):
+        preparation, prepared = prepare(
+            columns, **recipe, objectives=[{"name": "contrastive"}], training={"chunk": chunk, "precision": "fp32"}
+        )
+        network = network_of(preparation).double()
+        batch = whole_batch(preparation, prepared)
+        ((term,),) = network.terms(
+            Step(network, batch, network.encode(batch).tokens, partial(whole_batch, preparation, prepared))
+        ).values()
+        term.loss.backward()  # type: ignore[no-untyped-call]
+        assert term.chance == pytest.approx(math.log(12))
+        gradients.append({name: one.grad for name, one in network.named_parameters() if one.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_planted_pairs_are_found() -> None:
+    model = pretrained({"name": "contrastive"})
+    assert recall(model) > 0.5
+    assert recall(model, 1) > 0.05
+    assert recall(model, by="numbers", wanted="text") > 0.5
+    assert chance_notices(model) == []
+
+
+def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
+    model = pretrained({"name": "contrastive"}, shuffled=True, training={"epochs": 6})
+    assert recall(model) < 0.2
+    assert len(chance_notices(model)) == 1
+
+
+def test_pairs_are_found_with_a_memory() -> None:
+    model = pretrained({"name": "contrastive", "memory": 64}, training={"learning_rate": 2e-3})
+    assert recall(model) > 0.3
+    assert chance_notices(model) == []
+
+
+def test_inputs_that_never_meet_find_each_other_through_an_anchor() -> None:
+    """Rows have numbers and text, or numbers and the factors; text and factors are compared on rows that have both."""
+    rows = 768
+    train, valid = (planted_pairs(count, seed, ("text", "numbers")) for seed, count in enumerate((rows, 128)))
+    train["text"][::2] = [None] * (rows // 2)
+    factors = [f"factor{place}" for place in range(3)]
+    for column in factors:
+        train[column][1::2] = [None] * (rows // 2)
+    inputs = {**INPUTS, "factors": {"modality": "number", "columns": factors, "encoder": "periodic"}}
+    schedule = {"epochs": 12, "batch": 64, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}
+    model = polymodal.pretrain(
+        train,
+        valid=valid,
+        recipe={
+            "inputs": inputs,
+            "objectives": [{"name": "contrastive", "anchor": "numbers"}],
+            "width": 32,
+            "training": schedule,
+            "evaluation": {"bootstrap": 20},
+        },
+    )
+    text, other = (model.embed(valid, input=name) for name in ("text", "factors"))
+    ranks = ((text @ other.T) >= (text * other).sum(1)[:, None]).sum(1)
+    assert (ranks <= 10).mean() > 0.35, "chance is 0.08"
+    assert recall(model) > 0.35
+
+
+def test_embeddings_are_of_unit_length() -> None:
+    given = step({"a": 3 * ONE, "b": OTHER})
+    objective = contrastive("a", "b")
+    assert torch.equal(objective.embed("a", given.tokens["a"]), unit(ONE))

@@ -1,0 +1,53 @@
+"""Swapped cells are told where the other cells of the row tell them, and nowhere else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nn.objectives.planted import MAKERS, at_chance, below_chance, pretrained, spec
+from polymodal.model.model import Model
+from polymodal.nn.objectives.denoise import swap
+
+
+def model_of(modality: str, shuffled: bool, epochs: int = 8) -> Model:
+    generator = np.random.default_rng(1)
+    train, valid = (MAKERS[modality](rows, generator, shuffled) for rows in (500, 800))
+    objective = {"name": "denoise", "spot": True, "width": 32}
+    return pretrained(train, valid, {"x": spec(modality, train)}, objective, epochs=epochs)
+
+
+@pytest.mark.parametrize("modality", ["number", "category"])
+def test_the_other_cells_tell_what_was_swapped(modality: str) -> None:
+    model = model_of(modality, shuffled=False)
+    found = below_chance(model)
+    assert found["denoise.x"] < 0.5
+    if modality == "category":  # which of several numbers is odd, a decoder of one layer learns late
+        assert found["denoise.x.changed"] < 0.7
+        assert at_chance(model) == []
+
+
+@pytest.mark.parametrize("modality", ["number", "category"])
+def test_cells_that_tell_nothing_of_each_other_stay_at_chance(modality: str) -> None:
+    model = model_of(modality, shuffled=True, epochs=4)
+    assert below_chance(model)["denoise.x"] > 0.98
+    assert any("'denoise.x'" in notice for notice in at_chance(model))
+
+
+def test_swapping_keeps_every_column_to_itself() -> None:
+    """Each swapped cell is one of the same column of another row, value and flag together; the rest stays."""
+    torch.manual_seed(0)
+    values = torch.arange(40.0).view(10, 4)
+    data = {"values": values, "known": values % 3 > 0}
+    before = {name: tensor.clone() for name, tensor in data.items()}
+    cells = torch.rand(10, 4) < 0.5
+    damaged, changed = swap(data, cells)
+    assert all(torch.equal(before[name], data[name]) for name in data)
+    assert torch.equal(changed, cells)  # here no two cells of a column are alike
+    assert torch.equal(damaged["values"][~cells], values[~cells])
+    assert torch.equal(damaged["values"] % 4, values % 4)
+    assert torch.equal(damaged["known"], damaged["values"] % 3 > 0)
+    alike, same = swap({"ids": torch.ones(10, 4)}, cells)
+    assert not bool(same.any())
+    assert torch.equal(alike["ids"], torch.ones(10, 4))

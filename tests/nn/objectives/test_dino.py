@@ -1,0 +1,142 @@
+"""Self-distillation: the teacher, views, collapse, and planted topics."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from laws.samples import network_of, prepare, sample_table, whole_batch
+from nn.objectives.pairs import chance_notices
+from nn.objectives.steps import reads
+from nn.objectives.topics import named, pretrained_on_topics
+from polymodal.core.errors import RecipeError
+from polymodal.nn.network import Network
+from polymodal.nn.objectives.base import Step
+from polymodal.nn.objectives.dino import Average, Dino, spread_out
+from polymodal.nn.objectives.views import CHANGES, View
+from polymodal.preparation.preparation import Preparation
+from polymodal.training.monitor import Monitor
+
+
+def made(**options: Any) -> tuple[Network, Step, Dino, Preparation]:
+    columns, recipe = sample_table(["text", "number"], [], rows=12)
+    columns["text"][2] = None
+    preparation, prepared = prepare(columns, **recipe, objectives=[{"name": "dino", "prototypes": 8, **options}])
+    network, batch = network_of(preparation), whole_batch(preparation, prepared)
+    step = Step(network, batch, network.encode(batch).tokens, lambda: batch)
+    (objective,) = network.objectives
+    assert isinstance(objective, Dino)
+    return network, step, objective, preparation
+
+
+def test_the_teacher_is_the_running_average_of_the_student() -> None:
+    network, step, objective, _ = made(momentum=0.75)
+    objective(step)
+    teacher = objective.teachers[0]
+    assert isinstance(teacher, Average)
+    place = teacher.names.index("tower.norm.weight")
+    with torch.no_grad():
+        network.tower("in_text").norm.weight.fill_(5)
+    objective.after_step(network)
+    torch.testing.assert_close(getattr(teacher, f"average{place}"), torch.full((16,), 0.75 * 1 + 0.25 * 5))
+
+
+def test_the_teacher_does_not_learn_and_is_saved() -> None:
+    network, step, objective, _ = made()
+    terms = objective(step)
+    assert [term.name for term in terms] == ["in_text", "in_number"]
+    assert terms[0].chance == pytest.approx(math.log(8))
+    assert [term.rows for term in terms] == [11, 12]
+    torch.stack([term.loss for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
+    buffers = {name for name, _ in objective.named_buffers()}
+    assert {"teachers.0.average0", "centre", "begun"} <= buffers <= set(objective.state_dict())
+    assert all(one.grad is not None for one in objective.heads.parameters())
+    assert network.tower("in_text").project is not None
+
+
+def test_a_teacher_that_is_sure_costs_the_cross_entropy() -> None:
+    """Student and teacher agree: the loss is no less than the entropy of the teacher's answers, and not below 0."""
+    _, step, objective, _ = made(temperature=0.001)
+    objective.eval()
+    losses = {term.name: float(term.loss.detach()) for term in objective(step)}
+    assert losses["in_text"] > 0
+    assert 0 <= losses["in_text collapse"] <= math.log(8)
+
+
+@pytest.mark.parametrize("modality", ["text", "image", "series", "audio", "number", "category", "video"])
+def test_a_second_view_differs_and_keeps_its_form(modality: str) -> None:
+    """Though none of these modalities changes anything by itself here; the batch stays as it was."""
+    columns, recipe = sample_table([modality], [], rows=6)
+    preparation, prepared = prepare(columns, **recipe, objectives=[{"name": "dino"}])
+    batch = whole_batch(preparation, prepared).inputs[f"in_{modality}"]
+    before = {name: one.clone() for name, one in batch.data.items()}
+    torch.manual_seed(0)
+    changed = CHANGES[modality](batch.data, 0.7)
+    assert all(torch.equal(one, batch.data[name]) for name, one in before.items())
+    assert changed.keys() == before.keys()
+    assert all(changed[name].dtype == one.dtype for name, one in before.items())
+    assert all(len(changed[name]) == len(one) for name, one in before.items())
+    same = [
+        name
+        for name in before
+        if changed[name].shape == before[name].shape and torch.equal(changed[name], before[name])
+    ]
+    assert len(same) < len(before)
+    weak = CHANGES[modality](batch.data, 1e-9)
+    if modality in ("text", "number", "category"):
+        assert all(torch.equal(weak[name], one) for name, one in before.items())
+
+
+def test_a_text_keeps_its_ends_and_its_order() -> None:
+    data = {"values": torch.tensor([[5, 6, 7, 8, 9, 0], [1, 2, 3, 4, 5, 6]]), "length": torch.tensor([5, 6])}
+    torch.manual_seed(1)
+    found = CHANGES["text"](data, 1.0)
+    for row, (values, length) in enumerate(zip(found["values"].tolist(), found["length"].tolist(), strict=True)):
+        kept = values[:length]
+        assert kept == sorted(kept)
+        assert (kept[0], kept[-1]) == ((5, 9), (1, 6))[row]
+        assert values[length:] == [0] * (6 - length)
+
+
+def test_what_cannot_be_changed_is_refused() -> None:
+    with pytest.raises(RecipeError, match="no random changes of graph"):
+        Dino(Dino.Options(), inputs=reads("a", modality="graph"), width=4)
+    assert View("a", "text", 0.5).name == "a"
+
+
+def test_spread_out_by_hand() -> None:
+    """Points at 0, 1 and 3 on a line have their nearest neighbours at 1, 1 and 2."""
+    angles = torch.tensor([0.0, 0.2, 0.6])
+    points = torch.stack([angles.cos(), angles.sin()], 1)
+    chords = [2 * math.sin(gap / 2) for gap in (0.2, 0.2, 0.4)]
+    assert float(spread_out(points)) == pytest.approx(-sum(map(math.log, chords)) / 3, abs=1e-3)
+
+
+DINO = {"name": "dino", "momentum": 0.9, "strength": 0.3}
+
+
+def test_planted_topics_are_found_and_the_last_epoch_counts() -> None:
+    model = pretrained_on_topics(DINO)
+    assert named(model) > 0.9
+    assert chance_notices(model) == []
+    assert [entry["epoch"] for entry in model.run["history"] if entry["best"]][-1] == 12
+
+
+def test_words_of_all_topics_show_none() -> None:
+    assert named(pretrained_on_topics(DINO, topical=False), topical=False) < 0.3
+
+
+def test_one_answer_for_all_is_reported() -> None:
+    network, step, objective, _ = made()
+    objective(step)
+    with torch.no_grad():
+        objective.centre[:, 0] = -100
+    objective.eval()
+    losses = {term.name: (float(term.loss.detach()), term.chance) for term in objective(step)}
+    assert losses["in_text collapse"] == pytest.approx((math.log(8), math.log(8)), abs=1e-4)
+    monitor = Monitor(network, {})
+    monitor.watch_objectives({"dino.in_text collapse": losses["in_text collapse"]}, 3)
+    assert "in_text collapse" in monitor.notices[0]

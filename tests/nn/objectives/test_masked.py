@@ -1,0 +1,221 @@
+"""What is hidden is told where the rest tells it, of every modality; where nothing does, the monitor says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from laws.checkpoints import checkpoint
+from laws.samples import INPUTS, network_of, prepare, sample_table, whole_batch
+from nn.objectives.planted import MAKERS, at_chance, below_chance, pretrained, spec
+from polymodal.core.errors import RecipeError
+from polymodal.core.types import Batch
+from polymodal.nn.network import Network
+from polymodal.nn.objectives.base import Step, Term
+from polymodal.nn.objectives.masked import Masked
+from polymodal.nn.objectives.masking.parts import Parts, draw
+from polymodal.preparation.preparation import Preparation
+
+#: Of each modality the size of a part, and the share of the chance loss that is reached.
+PLANTED: dict[str, tuple[dict[str, Any], float]] = {
+    "image": ({"patch": 8}, 0.8),
+    "video": ({"patch": 8}, 0.8),
+    "audio": ({"patch": 4}, 0.7),
+    "series": ({"patch": 3}, 0.2),
+    "text": ({}, 0.3),
+    "number": ({"share": 0.5}, 0.2),
+    "category": ({"share": 0.5}, 0.2),
+}
+
+
+def model_of(modality: str, shuffled: bool) -> Any:
+    generator = np.random.default_rng(1)
+    few = modality in ("number", "category")  # where a row has but two hidden parts, luck chooses among few
+    train, valid = (MAKERS[modality](rows, generator, shuffled) for rows in ((500, 1000) if few else (192, 96)))
+    objective = {"name": "masked", "width": 32, **PLANTED[modality][0]}
+    return pretrained(train, valid, {"x": spec(modality, train)}, objective, epochs=5 if few else 10)
+
+
+@pytest.mark.parametrize("modality", PLANTED)
+def test_the_rest_tells_what_is_hidden(modality: str) -> None:
+    model = model_of(modality, shuffled=False)
+    (ratio,) = below_chance(model).values()
+    assert ratio < PLANTED[modality][1]
+    assert at_chance(model) == []
+
+
+@pytest.mark.parametrize("modality", PLANTED)
+def test_parts_that_tell_nothing_of_each_other_stay_at_chance(modality: str) -> None:
+    model = model_of(modality, shuffled=True)
+    (ratio,) = below_chance(model).values()
+    assert ratio > 0.98
+    assert len(at_chance(model)) == 1
+
+
+def masked(modality: str, rows: int = 6, **options: Any) -> tuple[Network, Masked, Batch, Preparation, Any]:
+    columns, recipe = sample_table([modality], [], rows=rows)
+    for column in recipe["inputs"][f"in_{modality}"]["columns"]:
+        columns[column][1] = None
+    objective = {"name": "masked", **options}
+    preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=[objective])
+    network = network_of(preparation).eval()
+    (found,) = network.objectives
+    return network, found, whole_batch(preparation, prepared), preparation, prepared  # type: ignore[return-value]
+
+
+def terms(network: Network, batch: Batch) -> list[Term]:
+    (found,) = network.terms(Step(network, batch, network.encode(batch).tokens, lambda: batch)).values()
+    return found
+
+
+@pytest.mark.parametrize("modality", INPUTS)
+def test_hidden_parts_reach_neither_the_encoder_nor_the_callers_tensors(modality: str) -> None:
+    """Whatever a hidden part held, the damaged tensors are the same."""
+    _, objective, batch, *_ = masked(modality)
+    parts, data = objective.parts[0], batch.inputs[f"in_{modality}"].data
+    before = {name: tensor.clone() for name, tensor in data.items()}
+    hidden = parts.real(data)
+    once = parts.hide(data, hidden)
+    assert all(torch.equal(before[name], data[name]) for name in data)
+    again = parts.hide({**data, **content(modality, data)}, hidden)
+    assert any(not torch.equal(once[name], data[name]) for name in data)
+    assert all(torch.equal(once[name], again[name]) for name in data if name != "length")
+
+
+def content(modality: str, data: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Other content in the same real places."""
+    if modality == "text":
+        return {"values": torch.where(data["values"] > 0, data["values"] % 7 + 1, 0)}
+    if modality == "category":
+        return {"ids": torch.where(data["ids"] > 0, 1, 0)}
+    if modality == "number":
+        return {"values": torch.where(data["known"], data["values"] + 1, 0.0)}
+    if modality == "series":
+        return {"values": data["values"] + data["observed"]}
+    name = "values" if modality == "audio" else "pixels"
+    real = data[name] != 0 if modality != "image" else torch.ones_like(data[name], dtype=torch.bool)
+    return {name: torch.where(real, data[name].flip(-1), data[name])} if modality == "image" else {}
+
+
+@pytest.mark.parametrize("modality", INPUTS)
+def test_the_loss_of_an_item_does_not_depend_on_its_batch(modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same parts hidden, the loss of a batch is the mean of those of its items, each alone."""
+    network, _, _, preparation, prepared = masked(modality)
+
+    def first(real: Tensor, share: float) -> Tensor:
+        """Every part but the first of each item: other symbols are drawn for none, since all are."""
+        return real & (real.cumsum(1) > (real.sum(1, keepdim=True) > 1).int())
+
+    monkeypatch.setattr("polymodal.nn.objectives.masked.draw", first)
+    monkeypatch.setattr("polymodal.nn.objectives.masking.symbols.HIDDEN", 1.0)
+    rows = np.flatnonzero(prepared.inputs[f"in_{modality}"].index >= 0)
+    with torch.no_grad():
+        (together,) = terms(network, preparation.batch(prepared, rows))
+        items = np.unique(prepared.inputs[f"in_{modality}"].index[rows], return_index=True)[1]
+        alone = [term for row in rows[items] for term in terms(network, preparation.batch(prepared, np.array([row])))]
+    total = sum(term.rows for term in alone)
+    assert total == together.rows
+    mean = sum(float(term.loss) * term.rows for term in alone) / total
+    assert float(together.loss) == pytest.approx(mean, rel=1e-4)
+
+
+def test_rows_that_lack_the_input_teach_nothing() -> None:
+    network, _, batch, preparation, prepared = masked("number")
+    assert terms(network, preparation.batch(prepared, np.array([1, 1]))) == []
+    (term,) = terms(network, batch)
+    assert term.rows == 5.0  # one hidden cell of each row that has numbers
+
+
+@pytest.mark.parametrize("modality", INPUTS)
+def test_bf16_and_inference_mode(modality: str) -> None:
+    network, objective, batch, *_ = masked(modality)
+    before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        (term,) = terms(network, batch)
+    assert term.loss.dtype == torch.float32
+    assert bool(torch.isfinite(term.loss))
+    assert all(torch.equal(before[name], tensor) for name, tensor in objective.state_dict().items())
+    network.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        (term,) = terms(network, batch)
+    term.loss.backward()
+    learned = [p.grad for p in network.encoders()[f"in_{modality}"].parameters() if p.grad is not None]
+    assert any(bool(gradient.any()) for gradient in learned)
+
+
+def test_the_same_draws_hide_the_same() -> None:
+    real = torch.tensor([[True] * 8, [True] * 3 + [False] * 5, [True] + [False] * 7])
+    torch.manual_seed(0)
+    one = draw(real, 0.5)
+    torch.manual_seed(0)
+    assert torch.equal(one, draw(real, 0.5))
+    assert one.sum(1).tolist() == [4, 2, 1]
+    assert not bool((one & ~real).any())
+    assert torch.equal(draw(real, 1.0), real)
+    assert draw(real, 0.99).sum(1).tolist() == [7, 2, 1]  # something is left to tell it from
+
+
+def test_bert_replaces_most_and_leaves_some() -> None:
+    """80 % hidden, 10 % other symbols, 10 % as they are; a whole text is hidden altogether."""
+    columns = {"text": [" ".join(["oak elm fir ash"] * 16)] * 2}
+    preparation, prepared = prepare(
+        columns, inputs={"text": {"modality": {"name": "text", "max_tokens": 64}}}, objectives=["masked"]
+    )
+    data = whole_batch(preparation, prepared).inputs["text"].data
+    data = {name: tensor.repeat(200, *[1] * (tensor.dim() - 1)) for name, tensor in data.items()}
+    parts = network_of(preparation).objectives[0].parts[0]
+    assert isinstance(parts, Parts)
+    torch.manual_seed(0)
+    hidden = draw(parts.real(data), 0.5)
+    shown = parts.hide(data, hidden)["values"]
+    assert torch.equal(shown[~hidden], data["values"][~hidden])
+    masked_share = float((shown[hidden] == 0).float().mean())
+    same = float((shown[hidden] == data["values"][hidden]).float().mean())
+    assert masked_share == pytest.approx(0.8, abs=0.02)
+    assert same == pytest.approx(0.1, abs=0.02)
+    assert bool((parts.hide(data, parts.real(data))["values"] == 0).all())
+
+
+def test_a_checkpoints_own_mask_token() -> None:
+    """And the special tokens around a text are never hidden."""
+    encoder = {"name": "pretrained_text", "model": checkpoint("text"), "tune": "full", "tokens": None}
+    columns, recipe = sample_table(["text"], [], rows=6)
+    recipe["inputs"]["in_text"]["encoder"] = encoder
+    preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=["masked"])
+    network, batch = network_of(preparation), whole_batch(preparation, prepared)
+    parts, data = network.objectives[0].parts[0], batch.inputs["in_text"].data
+    tokenizer = preparation.modalities["in_text"].tokenizer  # type: ignore[attr-defined]
+    shown = parts.hide(data, parts.real(data))["values"]
+    first = [tokenizer.id_to_token(number) for number in shown[0, : int(data["length"][0])].tolist()]
+    assert (first[0], first[-1]) == ("[CLS]", "[SEP]")
+    assert set(first[1:-1]) == {"[MASK]"}
+    (term,) = terms(network.train(), batch)
+    term.loss.backward()
+
+
+def test_a_frozen_encoder_is_refused_where_it_is_named_and_left_out_where_not() -> None:
+    encoder = {"name": "pretrained_text", "model": checkpoint("text")}
+    columns, recipe = sample_table(["text", "number"], [], rows=6)
+    recipe["inputs"]["in_text"]["encoder"] = encoder
+    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=["masked"])
+    (objective,) = network_of(preparation).objectives
+    assert objective.reads_raw == ["in_number"]
+    named = [{"name": "masked", "inputs": ["in_text"]}]
+    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=named)
+    with pytest.raises(RecipeError, match=r"in_text.*is frozen"):
+        network_of(preparation)
+    training = {"parts": {"inputs.x": {"freeze": True}}, "epochs": 1}
+    train = MAKERS["number"](32, np.random.default_rng(0), False)
+    with pytest.raises(RecipeError, match=r"inputs\.x is frozen"):
+        pretrained(train, train, {"x": spec("number", train)}, {"name": "masked"}, **training)
+
+
+def test_a_patch_must_divide_the_image() -> None:
+    columns, recipe = sample_table(["image"], [], rows=6)
+    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[{"name": "masked", "patch": 5}])
+    with pytest.raises(RecipeError, match=r"objectives\.0\.patch: 5 does not divide 32 x 32 pixels"):
+        network_of(preparation)

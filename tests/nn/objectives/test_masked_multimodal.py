@@ -1,0 +1,58 @@
+"""What only another input tells of a hidden part is told with that input, and not without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from laws.samples import network_of, prepare, sample_table
+from nn.objectives.planted import WORDS, Columns, at_chance, below_chance, pretrained, spec
+from polymodal.core.errors import RecipeError
+
+
+def said_elsewhere(rows: int, draw: np.random.Generator, shuffled: bool) -> Columns:
+    """Four labels, drawn each by itself, and a text that repeats them in order (of another row where shuffled)."""
+    drawn = np.array(WORDS)[draw.integers(4, size=(rows, 4))]
+    said = drawn[draw.permutation(rows)] if shuffled else drawn
+    return {"text": [" ".join(row) for row in said]} | {f"x{column}": drawn[:, column].tolist() for column in range(4)}
+
+
+def model_of(shuffled: bool, **objective: Any) -> Any:
+    generator = np.random.default_rng(3)
+    train, valid = (said_elsewhere(rows, generator, shuffled) for rows in (384, 200))
+    labels = {name: cells for name, cells in train.items() if name != "text"}
+    inputs = {"text": spec("text", {"text": []}), "labels": spec("category", labels)}
+    return pretrained(train, valid, inputs, objective, epochs=12 if not shuffled else 3)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_other_input_tells_what_is_hidden(share: float) -> None:
+    model = model_of(False, name="masked_multimodal", told=["labels"], share=share, width=32)
+    assert below_chance(model)["masked_multimodal.labels"] < 0.4
+    assert at_chance(model) == []
+
+
+def test_of_pairs_that_do_not_belong_together_it_does_not() -> None:
+    model = model_of(True, name="masked_multimodal", told=["labels"], share=0.5, width=32)
+    assert below_chance(model)["masked_multimodal.labels"] > 0.98
+    assert len(at_chance(model)) == 1
+
+
+def test_the_input_alone_does_not() -> None:
+    model = model_of(True, name="masked", inputs=["labels"], share=0.5, width=32)
+    assert below_chance(model)["masked.labels"] > 0.98
+
+
+def test_only_what_is_told_is_read_raw() -> None:
+    columns, recipe = sample_table(["text", "number", "category"], [], rows=6)
+    some = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_number"]}
+    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[some, "masked_multimodal"])
+    one, other = network_of(preparation).objectives
+    assert one.reads_raw == ["in_number"]
+    assert other.reads_raw == ["in_text", "in_number", "in_category"]
+    wrong = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_category"]}
+    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[wrong])
+    with pytest.raises(RecipeError, match=r"objectives\.0\.told: 'in_category' is none of its inputs"):
+        network_of(preparation)

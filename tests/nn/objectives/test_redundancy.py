@@ -1,0 +1,88 @@
+"""Barlow Twins: by hand, the embedding, two copies of one input, and planted pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from nn.objectives.pairs import chance_notices, pretrained, recall
+from nn.objectives.steps import bare, reads, step
+from nn.objectives.topics import named, pretrained_on_topics
+from polymodal.core.errors import RecipeError
+from polymodal.nn.objectives.redundancy import Redundancy, standardised
+
+SQUARE = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+
+
+def redundancy(**options: Any) -> Redundancy:
+    found: Redundancy = bare(Redundancy(Redundancy.Options(size=2, **options), inputs=reads("a", "b"), width=2))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("other", "loss"),
+    [
+        (SQUARE, 0.0),  # the same: C is the identity
+        (3 * SQUARE + 5, 0.0),  # scale and place do not matter
+        (SQUARE.flip(1), (2 + 0.5 * 2) / 2),  # crossed: C is 0 on the diagonal and 1 beside it
+        (-SQUARE, (4 + 4) / 2),  # the opposite
+        (SQUARE[:, :1].repeat(1, 2), (0 + 1 + 0.5 * 1) / 2),  # the same number twice
+    ],
+)
+def test_the_loss_by_hand(other: torch.Tensor, loss: float) -> None:
+    (term,) = redundancy(off_diagonal=0.5)(step({"a": SQUARE, "b": other}))
+    assert float(term.loss) == pytest.approx(loss, abs=1e-4)
+    assert term.chance == 1
+
+
+def test_numbers_that_have_nothing_to_do_with_each_other_cost_chance() -> None:
+    torch.manual_seed(0)
+    one, other = torch.randn(4000, 2), torch.randn(4000, 2)
+    (term,) = redundancy()(step({"a": one, "b": other}))
+    assert float(term.loss) == pytest.approx(term.chance, abs=0.05)
+
+
+def test_an_embedding_is_standardised_by_what_training_saw() -> None:
+    torch.manual_seed(0)
+    objective = redundancy()
+    given = {"a": 4 * torch.randn(500, 2) + 7, "b": torch.randn(500, 2)}
+    for _ in range(80):
+        objective(step(given))
+        objective.after_step(None)
+    objective.eval()
+    found = objective.embed("a", step(given).tokens["a"])
+    torch.testing.assert_close(found, torch.nn.functional.normalize(standardised(given["a"])), atol=0.02, rtol=0)
+
+
+def test_planted_pairs_are_found() -> None:
+    model = pretrained({"name": "redundancy", "hidden": 64})
+    assert recall(model) > 0.3
+    assert recall(model, by="numbers", wanted="text") > 0.3
+    assert chance_notices(model) == []
+
+
+def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
+    model = pretrained({"name": "redundancy", "hidden": 64}, shuffled=True, valid=512, training={"epochs": 6})
+    assert recall(model) < 0.1
+    assert len(chance_notices(model)) == 1
+
+
+TWO_COPIES = {"name": "redundancy", "strength": 0.3, "off_diagonal": 0.05}
+
+
+def test_two_copies_of_one_input_show_planted_topics() -> None:
+    model = pretrained_on_topics(TWO_COPIES, epochs=16)
+    assert named(model) > 0.75
+    assert model.alignment is not None
+    assert model.alignment.pairs == []
+
+
+def test_words_of_all_topics_show_none() -> None:
+    assert named(pretrained_on_topics(TWO_COPIES, topical=False, epochs=8), topical=False) < 0.3
+
+
+def test_an_input_that_cannot_be_changed_is_refused() -> None:
+    with pytest.raises(RecipeError, match="two copies of 'a' would be the same"):
+        Redundancy(Redundancy.Options(), inputs=reads("a", modality="graph"), width=4)

@@ -1,0 +1,70 @@
+"""The pairwise sigmoid loss: by hand, its chance, and planted pairs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nn.objectives.pairs import chance_notices, pretrained, recall
+from nn.objectives.steps import bare, reads, step
+from polymodal.nn.objectives.siglip import Siglip, entropy
+
+ONE = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+
+
+def siglip(**options: float) -> Siglip:
+    found: Siglip = bare(Siglip(Siglip.Options(size=2, **options), inputs=reads("a", "b"), width=2))
+    return found
+
+
+def log_sigmoid(x: float) -> float:
+    return -math.log1p(math.exp(-x))
+
+
+def test_the_loss_by_hand() -> None:
+    """Scale 10 and bias -10: partners have the logit 0, all others -10."""
+    (term,) = siglip()(step({"a": ONE, "b": ONE}))
+    assert float(term.loss.detach()) == pytest.approx(-(2 * log_sigmoid(0) + 2 * log_sigmoid(10)) / 2, abs=1e-6)
+
+
+def test_several_positives() -> None:
+    """Both rows share an item, so that all four pairs belong together."""
+    (term,) = siglip()(step({"a": ONE, "b": ONE}, index={"b": [0, 0]}))
+    assert float(term.loss.detach()) == pytest.approx(-(2 * log_sigmoid(0) + 2 * log_sigmoid(-10)) / 2, abs=1e-5)
+    assert term.chance == 0
+
+
+def test_chance_is_the_best_constant() -> None:
+    """No bias does better without similarities, and one comes as near as one likes."""
+    vectors = {"a": torch.tensor([[1.0, 0.0]] * 4), "b": torch.tensor([[0.0, 1.0]] * 4)}
+    objective = siglip()
+    losses = []
+    for bias in torch.linspace(-4, 2, 601).tolist():
+        with torch.no_grad():
+            objective.bias.fill_(bias)
+        (term,) = objective(step(vectors))
+        losses.append(float(term.loss.detach()))
+    assert term.chance == pytest.approx(4 * entropy(0.25), abs=1e-9)
+    assert min(losses) == pytest.approx(term.chance, abs=1e-4)
+
+
+def test_scale_and_bias_begin_as_published() -> None:
+    objective = siglip()
+    assert float(objective.scale) == pytest.approx(10)
+    assert float(objective.bias) == -10
+    assert float(siglip(bias=-3).bias) == -3
+
+
+def test_planted_pairs_are_found() -> None:
+    model = pretrained({"name": "siglip"})
+    assert recall(model) > 0.35
+    assert recall(model, by="numbers", wanted="text") > 0.35
+    assert chance_notices(model) == []
+
+
+def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
+    model = pretrained({"name": "siglip"}, shuffled=True, training={"epochs": 6})
+    assert recall(model) < 0.2
+    assert len(chance_notices(model)) == 1

@@ -1,0 +1,137 @@
+"""Every shipped recipe trains a few steps on a small table of its kind, and answers rows that it has not seen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from laws.checkpoints import checkpoint
+from laws.lm_checkpoints import language_model
+from laws.samples import sounds
+from laws.seq2seq_checkpoints import seq2seq_checkpoint
+from polymodal.datasets.dialogue import dialogues
+from polymodal.datasets.functions import functions
+from polymodal.datasets.pages import pages
+from polymodal.datasets.planted import Columns, mixed
+from polymodal.datasets.repairs import repairs, suites
+from polymodal.datasets.scenes import scenes
+from polymodal.datasets.summaries import summarised_clips
+from polymodal.datasets.translations import translations
+from polymodal.recipe.shipped import shipped
+from polymodal.workflows.fit import fit
+
+ROWS = 24
+#: A few steps of a small network, and no resamples.
+QUICK = ["width=16", "training.epochs=1", "training.batch=8", "evaluation.bootstrap=0"]
+QUICK += ["training.precision=fp32", "training.threads=1"]
+WHISPER = seq2seq_checkpoint("whisper")
+TINY_WHISPER = [f"{part}.model={WHISPER}" for part in ("inputs.sound.encoder", "outputs.text.decoder")]
+TINY_T5 = [
+    f"{part}.model={seq2seq_checkpoint('t5')}" for part in ("inputs.document.encoder", "outputs.summary.decoder")
+]
+TINY_IMAGES = f"inputs.image.encoder.model={checkpoint('image')}"
+
+
+def as_files(images: list[Image.Image]) -> list[bytes]:
+    """PNG files, by which rows can be grouped."""
+    files = []
+    for image in images:
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        files.append(file.getvalue())
+    return files
+
+
+def captions(rows: int) -> Columns:
+    columns = scenes(rows, seed=0)
+    return {"image": as_files(columns["image"]), "caption": columns["caption"]}
+
+
+def multilingual_captions(rows: int) -> Columns:
+    """Each scene in two languages, the second spelt backwards."""
+    one = captions(rows // 2)
+    both = [*one["caption"], *(caption[::-1] for caption in one["caption"])]
+    languages = ["English"] * (rows // 2) + ["Backwards"] * (rows // 2)
+    return {"image": one["image"] * 2, "language": languages, "caption": both}
+
+
+def questions(rows: int) -> Columns:
+    columns = mixed(rows, seed=0, gaps=0.0)
+    return {"image": as_files(columns["image"]), "question": columns["question"], "answer": columns["answer"]}
+
+
+def speech(rows: int) -> Columns:
+    draw = np.random.default_rng(0)
+    return {**sounds(rows, draw), "text": [f"word {number % 5}" for number in range(rows)]}
+
+
+def documents(rows: int) -> Columns:
+    words = ["amber", "birch", "cloud", "drift"]
+    texts = [f"{words[number % 4]} and {words[number % 3]} {number}" for number in range(rows)]
+    return {"document": texts, "summary": [text.split()[0] for text in texts]}
+
+
+def posts(rows: int) -> Columns:
+    columns = captions(rows)
+    return {
+        "text": [f"{caption} {number}" for number, caption in enumerate(columns["caption"])],
+        "image": columns["image"],
+        "sentiment": ["good", "bad", "so-so"] * (rows // 3),
+    }
+
+
+#: By recipe: a maker of a small table of so many rows, and settings beside `QUICK`. A new recipe needs one line here.
+RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
+    "caption_cnn_transformer": (captions, []),
+    "caption_language_model": (
+        captions,
+        [TINY_IMAGES, f"outputs.caption.decoder.model={language_model()}", "outputs.caption.task.max_tokens=60"],
+    ),
+    "caption_multilingual": (multilingual_captions, [TINY_IMAGES]),
+    "caption_vgg16_lstm": (captions, ["inputs.image.encoder.scale=0.0625"]),
+    "caption_vit": (captions, []),
+    "chat_with_image": (lambda rows: dialogues(rows // 3, seed=0), []),
+    "code_from_description": (lambda rows: functions(rows, seed=0), []),
+    "code_repair": (lambda rows: repairs(rows, seed=0), []),
+    "code_tests": (lambda rows: suites(rows, seed=0), []),
+    "easy_vqa": (questions, []),
+    "language_model": (lambda rows: {"text": documents(rows)["document"]}, ["outputs.text.task.vocabulary=300"]),
+    "screenshot_to_code": (lambda rows: pages(rows, seed=0), []),
+    "sentiment_text_image": (posts, [f"inputs.text.encoder.model={checkpoint('text')}", TINY_IMAGES]),
+    "speech_attention": (speech, ["inputs.sound.modality.seconds=2"]),
+    "speech_ctc": (speech, ["inputs.sound.modality.seconds=2"]),
+    "speech_whisper": (
+        speech,
+        [*TINY_WHISPER, "inputs.sound.modality.seconds=2", "outputs.text.task.max_tokens=8", "training.epochs=0"],
+    ),
+    "summarise_text": (documents, TINY_T5),
+    "summarise_video": (lambda rows: summarised_clips(rows, seed=0), []),
+    "translate": (lambda rows: translations(rows, seed=0), []),
+    "translate_with_image": (lambda rows: translations(rows, seed=0), []),
+    "vqa_classify": (questions, ["pretrained=none"]),
+    "vqa_generate": (questions, []),
+}
+
+
+def test_every_shipped_recipe_is_tried() -> None:
+    assert set(RECIPES) == set(shipped())
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_trains_and_answers(name: str) -> None:
+    make, settings = RECIPES[name]
+    columns = make(ROWS)
+    model = fit(columns, recipe=name, settings=[*QUICK, *settings])
+    (output,) = model.recipe.outputs
+    asked = {column: cells[:3] for column, cells in columns.items() if column != output}
+    answers: list[Any] = model.predict(asked or {"row": [0, 1, 2]})  # a language model reads nothing of a row
+    assert len(answers) == 3
+    assert all(isinstance(answer, str) for answer in answers)
+    assert model.run["steps"] >= 2 or model.recipe.training.epochs == 0
+    scores = model.metrics["test"][output]
+    assert all(np.isfinite(score["value"]) for score in scores.values()), scores

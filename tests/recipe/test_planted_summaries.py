@@ -1,0 +1,23 @@
+"""The recipe for clips writes what happens in them, in order, and not what usually happens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polymodal.datasets.summaries import summarised_clips
+from polymodal.workflows.fit import fit
+
+
+def test_a_summary_tells_the_scenes_of_its_own_clip_in_order() -> None:
+    train, valid, test = (summarised_clips(rows, seed, scenes=2) for seed, rows in enumerate((300, 40, 60)))
+    settings = ["width=32", "training.batch=16", "training.epochs=18", "training.precision=fp32", "training.threads=1"]
+    settings += ["evaluation.bootstrap=0", "inputs.clip.modality.frames=2"]
+    model = fit(train, recipe="summarise_video", settings=settings, valid=valid, test=test)
+    written = np.array(model.predict({"clip": test["clip"]}))
+    right = np.mean(written == np.array(test["summary"]))
+    exchanged = np.mean(written == np.array(test["summary"][::-1]))
+    assert right > 0.5
+    assert exchanged < 0.2
+    several = [row for row, summary in enumerate(test["summary"]) if ", then" in summary]
+    backwards = [", then ".join(reversed(test["summary"][row].rstrip(".").split(", then "))) + "." for row in several]
+    assert np.mean(written[several] == np.array(backwards)) < 0.2

@@ -1,0 +1,46 @@
+"""What `fit` says before it trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from laws.checkpoints import checkpoint
+from polymodal.experiments import experiment
+from polymodal.recipe.recipe import Recipe
+from polymodal.workflows.fit import fit
+
+TABLE = {"note": ["some short words", "others", "a few more of them"] * 10, "y": ["a", "b", "c"] * 10}
+QUICK = {"training": {"epochs": 1, "batch": 16, "threads": 1, "precision": "fp32"}, "evaluation": {"bootstrap": 10}}
+
+
+def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers")
+    encoder = {"name": "pretrained_text", "model": checkpoint("text")}
+    for options, told in (({"tune": "frozen"}, True), ({"tune": "full"}, False)):
+        recipe = Recipe.read(
+            {**QUICK, "width": 16, "inputs": {"note": {"modality": "text", "encoder": {**encoder, **options}}}}
+        )
+        model = fit(TABLE, "y", recipe=recipe, progress=True)
+        said = capfd.readouterr().err
+        assert (f"{model.run['trainable']:,} learn" in said) == told
+        assert (model.run["trainable"] < model.run["parameters"]) == told
+    fit(TABLE, "y", recipe=recipe, settings=["inputs.note.encoder.tune=frozen"])
+    assert "learn" not in capfd.readouterr().err
+
+
+def test_inputs_alone_take_the_features_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    opened: list[bool] = []
+    whole = experiment.input_features
+
+    def counted(*arguments: Any, views: bool = False, **more: Any) -> Any:
+        opened.append(views)
+        return whole(*arguments, views=views, **more)
+
+    monkeypatch.setattr(experiment, "input_features", counted)
+    encoder = {"name": "pretrained_text", "model": checkpoint("text")}
+    inputs = {"note": {"modality": "text", "encoder": encoder}, "size": "number"}
+    fit({**TABLE, "size": [1.0, 2.5, 3.0] * 10}, "y", recipe={**QUICK, "width": 16, "inputs": inputs})
+    assert opened == [True]
