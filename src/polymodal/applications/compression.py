@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from polymodal.checkpoint.int8 import computes_int8
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.checkpoint.weight_format import Form
 from polymodal.core.errors import PolymodalError
 from polymodal.core.paths import media_folder, scratch
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import warn_of_faults
 from polymodal.evaluation.scores import score_metric
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.inference.batching import PREDICTION_BATCH
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.runtime.compute import keep_freed_memory
+from polymodal.runtime.random_state import own_random_state
 
 FILE = "compression.json"
 FORMS = {
@@ -143,7 +144,7 @@ def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) 
     one: dict[str, list[float]] = {form: [] for form in variants}
     many: dict[str, list[float]] = {form: [] for form in variants}
     decided: dict[str, np.ndarray] = {}
-    with torch.random.fork_rng(devices=[]):
+    with own_random_state():
         for turn in range(ROUNDS + 1):
             for form, variant in variants.items():
                 begun = time.perf_counter()
@@ -176,7 +177,7 @@ def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) 
 
 
 def _decide(model: Model, prepared: PreparedTable, rows: np.ndarray) -> Any:
-    return decide(model.network, model.preparation, prepared, rows, machine=model.machine, batch=PREDICTION_BATCH)
+    return model.predictor.predict(Split(prepared, rows))
 
 
 def _agreement(before: np.ndarray, after: np.ndarray, space: str) -> float:

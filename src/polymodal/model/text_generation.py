@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from polymodal.core.errors import DataError, RecipeError, nearest
 from polymodal.data.table.cell_errors import Faults
@@ -17,10 +16,10 @@ from polymodal.data.table.table import Table
 from polymodal.generation.config import changed_writing
 from polymodal.generation.output import Written
 from polymodal.generation.stream import stream
-from polymodal.inference.inference import PREDICTION_BATCH, write_rows
+from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.inference.predictor import Predictor
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
-from polymodal.runtime.compute import Machine
 
 if TYPE_CHECKING:
     from polymodal.model.transcription import Segment
@@ -34,8 +33,8 @@ class WritesTexts:
 
     @property
     @abstractmethod
-    def machine(self) -> Machine:
-        """How it is computed."""
+    def predictor(self) -> Predictor:
+        """What runs prepared rows through the network."""
 
     @abstractmethod
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
@@ -81,9 +80,7 @@ class WritesTexts:
         writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
         for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
             prepared = self.preparation.prepare_block(block)
-            yield write_rows(
-                self.network, self.preparation, name, prepared, writing, machine=self.machine, numbers=block.rows
-            )
+            yield self.predictor.generate(prepared, name, writing, numbers=block.rows)
 
     def stream_tokens(
         self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
@@ -103,9 +100,8 @@ class WritesTexts:
         writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
         (block,) = self.preparation.blocks(table, Faults(strict=True))
         prepared = self.preparation.prepare_block(block)
-        with torch.inference_mode(), self.machine.active():
-            self.network.eval()
-            batch = self.preparation.batch(prepared, np.arange(1))
+        with self.predictor.running():
+            batch = self.predictor.batch(prepared, np.arange(1))
             steps = writing.max_tokens or task.most
             draft = self.network.draft(name, self.network.views(batch), batch, steps)
             try:
@@ -117,7 +113,7 @@ class WritesTexts:
     def _computed(self, pieces: Iterator[str]) -> Iterator[str]:
         """The pieces, each computed in this model's way; between them, the caller computes in its own."""
         while True:
-            with torch.inference_mode(), self.machine.active():
+            with self.predictor.running():
                 piece = next(pieces, None)
             if piece is None:
                 return
