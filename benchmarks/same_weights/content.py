@@ -1,4 +1,4 @@
-"""What a run left behind, by content: the tensors and the numbers in its folder, whatever their files are laid out as."""
+"""What a run left behind, by content: tensors and numbers in its folder, however its files are laid out."""
 
 from __future__ import annotations
 

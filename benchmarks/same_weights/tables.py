@@ -20,8 +20,8 @@ Columns = dict[str, list[Any]]
 
 
 def write_tables(folder: Path) -> None:
-    """Write `rows.csv`, `more.csv` (fewer columns), `unlabelled.csv`, `sounds.jsonl`, `series.jsonl`, `clips.jsonl`, and
-    the media that they name."""
+    """Write `rows.csv`, `more.csv` (fewer columns), `unlabelled.csv`, `sounds.jsonl`, `series.jsonl`, `clips.jsonl`
+    and the media that they name."""
     draw = np.random.default_rng(0)
     rows = _rows(folder, draw, ROWS)
     _write_csv(folder / "rows.csv", rows)
