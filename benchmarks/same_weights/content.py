@@ -19,7 +19,7 @@ _MEASURED = re.compile(r"second|latency|memory|machine|rows_per")
 
 def tensors(folder: Path) -> Named:
     """Type, shape and hash of every tensor in every safetensors file below `folder`, by file and name."""
-    found = {}
+    found: Named = {}
     for path in sorted(folder.rglob("*.safetensors")):
         content = path.read_bytes()
         start = 8 + int.from_bytes(content[:8], "little")
@@ -34,7 +34,7 @@ def tensors(folder: Path) -> Named:
 
 def numbers(folder: Path) -> Named:
     """Every number in the metrics, histories, step logs and leaderboards below `folder`, by file and key; no times."""
-    found = {}
+    found: Named = {}
     for path in sorted([*folder.rglob("*.json"), *folder.rglob("*.jsonl")]):
         name, text = path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")
         if path.name == "run.json":
