@@ -37,7 +37,7 @@ OBJECTIVES: Mapping[str, Values] = {
     "next_token": {"layers": 1},
     "dino": {"prototypes": 16, "hidden": 16, "bottleneck": 8},
 }
-#: Encoders by the table and the modality that they read; `layers` and `channels` as small as they may be.
+#: Encoders by the column that they read, with its table and modality; as small as they may be.
 ENCODERS: Mapping[str, tuple[str, Values, Mapping[str, Values]]] = {
     "note": (
         "rows.csv",
