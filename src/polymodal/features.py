@@ -23,6 +23,7 @@ from polymodal.data.store import MediaStore, content_key
 from polymodal.encoders.base import Encoder, Settled
 from polymodal.modalities.base import Modality
 from polymodal.pace import Pace
+from polymodal.pretrained.cpu_kernels import computes_bf16
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.training import FeatureOptions
 
@@ -84,7 +85,7 @@ class FeatureItems:
 
 def number_format(options: FeatureOptions) -> str:
     """The format in which settled layers run and are kept: bf16 only where the processor computes in it."""
-    return options.format if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    return options.format if computes_bf16() else "fp32"
 
 
 def pooled(items: FeatureItems) -> np.ndarray:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polymodal.pretrained.cpu_kernels import pack, packed_linear, packs
+
 #: Rows that the layout is made for: fewer are as fast, more still right.
 ROWS = 8
-FORMATS = (torch.float32, torch.bfloat16)
 
 
 class Packed:
@@ -35,10 +36,13 @@ class Packed:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Within, and without gradients, the network's frozen linear layers on a CPU use the packed copies."""
+        """Within, and without gradients, the network's frozen linear layers on a CPU use the packed copies.
+
+        Where the processor has no kernel for the number format, bf16 on one with AVX2 alone, nothing is packed, and
+        they compute as ever.
+        """
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-        known: Any = torch.backends.mkldnn
-        if torch.is_grad_enabled() or kind not in FORMATS or not known.is_available():
+        if torch.is_grad_enabled() or not packs(kind):
             yield
             return
         changed: list[Any] = []
@@ -58,8 +62,7 @@ class Packed:
         bias = module.bias if module.bias is None else module.bias.to(kind)
 
         def forward(x: Tensor) -> Tensor:
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(kind), packed, bias, "none", [], "")
-            return found
+            return packed_linear(x.to(kind), packed, bias)
 
         return forward
 
@@ -68,8 +71,7 @@ class Packed:
         key = (weight.data_ptr(), kind)
         held = self._held.get(key)
         if held is None or held[0].shape != weight.shape or held[0].stride() != weight.stride():
-            made = torch.ops.mkldnn._reorder_linear_weight(weight.to(kind).contiguous(), ROWS)
-            held = self._held[key] = (weight, made)
+            held = self._held[key] = (weight, pack(weight.to(kind), ROWS))
         return held[1]
 
 
