@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.checkpoint.int8 import computes_int8
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.checkpoint.weight_format import Form
 from polymodal.core.errors import PolymodalError
@@ -24,6 +23,7 @@ from polymodal.inference.batching import PREDICTION_BATCH
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.runtime.compute import keep_freed_memory
+from polymodal.runtime.cpu_kernels import multiplies_int8
 from polymodal.runtime.random_state import own_random_state
 
 FILE = "compression.json"
@@ -88,7 +88,7 @@ def compress(
     data, root: rows that were not trained on, as `Model.evaluate` takes them
     form: one of `FORMS`; silent: the smallest whose score is at most `tolerance` (of the metric's own size) below that
         of fp32; of two equally small ones, int8 arithmetic only where it is 1.1 times as fast, one row at a time or
-        many
+        many. Where the processor does not multiply in int8, that form is not tried.
     out: the directory to write, with the measurements in `compression.json`
 
     Raises:
@@ -102,11 +102,14 @@ def compress(
         )
     if form is not None and form not in FORMS:
         raise PolymodalError(f"there is no form {form!r}: choose from {', '.join(FORMS)}")
-    if form == "int8 arithmetic" and not computes_int8():
-        raise PolymodalError("this build of torch has no int8 arithmetic for this processor; use int8 or bf16")
+    if form == "int8 arithmetic" and not multiplies_int8():
+        raise PolymodalError(
+            "this processor, or this build of torch, does not multiply eight-bit integers (on x86 that needs VNNI), so "
+            "int8 arithmetic would be no faster here; use int8 or bf16"
+        )
     keep_freed_memory()
     variants = {
-        name: in_form(model, one) for name, one in FORMS.items() if one.arithmetic == "float" or computes_int8()
+        name: in_form(model, one) for name, one in FORMS.items() if one.arithmetic == "float" or multiplies_int8()
     }
     faults = Faults()
     with scratch() as folder:

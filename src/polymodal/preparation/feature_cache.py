@@ -29,6 +29,7 @@ from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import FeatureOptions
 from polymodal.runtime.compute import device_of
+from polymodal.runtime.cpu_kernels import computes_bf16
 from polymodal.runtime.random_state import own_random_state
 from polymodal.runtime.thread_tuner import Pace
 
@@ -90,7 +91,7 @@ class FeatureItems:
 
 def number_format(options: FeatureOptions) -> str:
     """The format in which settled layers run and are kept: bf16 only where the processor computes in it."""
-    return options.format if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    return options.format if computes_bf16() else "fp32"
 
 
 def pooled(items: FeatureItems) -> np.ndarray:

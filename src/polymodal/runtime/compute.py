@@ -22,6 +22,7 @@ import xxhash
 from polymodal.core.errors import RecipeError
 from polymodal.core.paths import cache_folder
 from polymodal.recipe.training import TrainingOptions
+from polymodal.runtime.cpu_kernels import computes_bf16
 from polymodal.runtime.random_state import own_random_state
 
 Precision = Literal["fp32", "bf16"]
@@ -106,13 +107,14 @@ def choose(
     """The fastest way to run `step(network copy)` among those the recipe leaves open.
 
     Each candidate is timed on the same copy in turn, several rounds, and the medians compared; bf16 and more threads
-    must win by 10 % to be taken. The choice is kept in `memory` per machine and network, so that a second run of the
-    same recipe computes the same way. Parameters and random state of the caller are untouched; the copy shares those
-    that do not learn.
+    must win by 10 % to be taken. bf16 is tried only where the processor computes in it. The choice is kept in `memory`
+    per machine and network, so that a second run of the same recipe computes the same way. Parameters and random state
+    of the caller are untouched; the copy shares those that do not learn.
     """
     device, cores = device_of(network), len(_cores())
     threads = [options.threads] if options.threads != "auto" else sorted({1, min(cores, 8)})
-    precisions: list[Precision] = ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
+    both: list[Precision] = ["fp32", "bf16"] if computes_bf16() else ["fp32"]
+    precisions = both if options.precision == "auto" else [options.precision]
     candidates = [Compute(precision, count, device=device) for precision in precisions for count in threads]
     if len(candidates) == 1:
         return replace(candidates[0], reason="as the recipe says")
