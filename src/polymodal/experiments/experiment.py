@@ -12,7 +12,7 @@ import torch
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
-from polymodal.data.leakage import shared_between, shared_items
+from polymodal.data.leakage import SharedItems, shared_between, shared_items
 from polymodal.data.partition import Part, groups_of
 from polymodal.data.store.items import Prepared
 from polymodal.data.table.cell_errors import Faults
@@ -20,12 +20,12 @@ from polymodal.data.table.table import Table
 from polymodal.evaluation.data_sets import score_data_sets
 from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate_network
 from polymodal.evaluation.objectives import score_learned
-from polymodal.experiments.estimate import describe_trainable
-from polymodal.experiments.self_training import told as told_of_labels
 from polymodal.experiments.self_training import train_in_rounds
 from polymodal.experiments.teacher import saved_teacher
 from polymodal.inference.inference import PREDICTION_BATCH, Decisions, decide
 from polymodal.model.model import Model, make_network
+from polymodal.model.run_record import ComputeRecord, PseudoLabels, RunRecord, Seconds, TeacherRecord
+from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, start_sentence
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import input_features
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -33,6 +33,7 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import keep_freed_memory
 from polymodal.training.distillation import Lessons
 from polymodal.training.optimiser import freeze_parts
+from polymodal.training.records import StartRecord
 from polymodal.training.source_model import Start
 from polymodal.training.state import Split
 from polymodal.training.trainer import Trainer
@@ -194,26 +195,28 @@ def train_model(
     """
     keep_freed_memory()
     lessons: Lessons | None = None
-    taught: dict[str, Any] = {}
+    teacher: TeacherRecord | None = None
+    started: StartRecord | None = None
+    labels: PseudoLabels | None = None
     if experiment.teacher is not None:
         place = folder / "teacher" if folder else None
-        lessons, taught = _teach(experiment.teacher, place, memory, resume, progress)
+        lessons, teacher = _teach(experiment.teacher, place, memory, resume, progress)
     elif experiment.recipe.training.distillation.teacher is not None:
         part, options = experiment.parts["train"], experiment.recipe.training.distillation
         with progress.task("ask the teacher", None):
-            lessons, taught = saved_teacher(options, part.table, part.rows, experiment.preparation.tasks)
+            lessons, teacher = saved_teacher(options, part.table, part.rows, experiment.preparation.tasks)
     recipe, preparation = experiment.recipe, experiment.preparation
     start = Start.of(recipe)
     seconds: list[float] = []
 
     def train_once(scheduled: Recipe, train: Split, place: Path | None, title: str) -> Trainer:
+        nonlocal started
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, preparation, pretrained=True, known=planned(start, preparation))
         if start is not None:
-            carried = carry(start, network, preparation)
-            taught["start"] = carried.facts()
+            started = carry(start, network, preparation).record()
             if tell and place == folder:
-                progress.say(carried.told())
+                progress.say(start_sentence(started))
         freeze_parts(network, recipe.training)
         if tell and place == folder and any(not parameter.requires_grad for parameter in network.parameters()):
             progress.say(describe_trainable(network))
@@ -243,32 +246,34 @@ def train_model(
             trainer = train_once(recipe, train, folder, title)
         else:
             part, alone = experiment.parts["train"], lessons is None and not recipe.objectives
-            trainer, given = train_in_rounds(
+            trainer, labels = train_in_rounds(
                 train_once, recipe, preparation, part, train, folder=folder, alone=alone, title=title
             )
-            taught |= given
     history, network = trainer.history, trainer.network
-    told = [told_of_labels(taught["pseudo_labels"])] if "pseudo_labels" in taught else []
+    told = [] if labels is None else [pseudo_label_sentence(labels)]
     training = recipe.training.model_copy(
         update={"precision": trainer.machine.precision, "threads": trainer.machine.threads}
     )
     resolved = recipe.model_copy(update={"training": training})
-    run = {
-        "seconds": {"training": round(sum(seconds), 3)},
-        "machine": vars(trainer.machine),
-        "steps": history.steps,
-        "rows_per_second": round(history.rows / max(history.seconds, 1e-9), 1),
-        "averaged_epochs": history.averaged,
-        "notices": [*history.notices, *told],
-        "history": history.epochs,
-        **taught,
-    }
+    machine = trainer.machine
+    run = RunRecord(
+        seconds=Seconds(round(sum(seconds), 3)),
+        compute=ComputeRecord(machine.precision, machine.threads, machine.reason),
+        steps=history.steps,
+        rows_per_second=round(history.rows / max(history.seconds, 1e-9), 1),
+        averaged_epochs=tuple(history.averaged),
+        notices=(*history.notices, *told),
+        history=tuple(history.epochs),
+        teacher=teacher,
+        start=started,
+        pseudo_labels=labels,
+    )
     return Model(resolved, experiment.preparation, network, run=run)
 
 
 def _teach(
     teacher: Experiment, folder: Path | None, memory: Path | None, resume: bool, progress: Progress
-) -> tuple[Lessons, dict[str, Any]]:
+) -> tuple[Lessons, TeacherRecord]:
     """Train the teacher; what it decides for the training rows, and what the run records of it."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -278,8 +283,8 @@ def _teach(
     decisions = decide(
         model.network, teacher.preparation, split.prepared, split.rows, machine=machine, batch=PREDICTION_BATCH
     )
-    record = {"privileged": teacher.recipe.privileged, "history": model.run["history"]}
-    return Lessons.of(decisions, split.rows, teacher.recipe.training.distillation), {"teacher": record}
+    record = TeacherRecord(privileged=tuple(teacher.recipe.privileged), history=model.run.history)
+    return Lessons.of(decisions, split.rows, teacher.recipe.training.distillation), record
 
 
 def score_model(experiment: Experiment, model: Model, *, memory: Path | None, progress: Progress) -> None:
@@ -322,14 +327,14 @@ def score_model(experiment: Experiment, model: Model, *, memory: Path | None, pr
             groups=groups_of(model.recipe, experiment.parts[name]),
         )
         if apart:
-            model.run.setdefault("data_sets", {})[name] = apart
+            model.run = replace(model.run, data_sets=model.run.data_sets | {name: apart})
     if options.singles == "train" and len(model.recipe.inputs) > 1 and model.recipe.outputs:
         for input_name in model.recipe.inputs:
             _score_alone(experiment, model, input_name, shown, memory, progress)
     model.metrics = dict(experiment.scores)
 
 
-def shared_between_parts(experiment: Experiment) -> list[dict[str, Any]]:
+def shared_between_parts(experiment: Experiment) -> list[SharedItems]:
     """The same image or text in two parts, by input; see `data.duplicates`."""
     tables = {id(split.prepared): split.prepared for split in experiment.splits.values()}
     if len(tables) == 1:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from polymodal.experiments.confidence_calibration import (
     threshold,
 )
 from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.model.run_record import LabelRound, PseudoLabels
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import PseudoLabelOptions
@@ -127,7 +127,7 @@ def train_in_rounds(
     folder: Path | None,
     alone: bool,
     title: str = "train",
-) -> tuple[Trainer, dict[str, Any]]:
+) -> tuple[Trainer, PseudoLabels]:
     """Train, label, and train again; the trainer of the round that validates best, and what the run records.
 
     part: the training rows in their table, where a row without a target is one to label; a target that could not be
@@ -146,9 +146,10 @@ def train_in_rounds(
     ((name, task),) = preparation.tasks.items()
     assert isinstance(task, Classify)
     empty = part.rows[~filled(part.table, task.columns[0], part.rows)]
-    given, before, rounds = NONE, NONE, []
+    given, before = NONE, NONE
+    rounds: list[LabelRound] = []
     kept: tuple[Trainer, Judged, int] | None = None
-    entry: dict[str, Any] = {"round": 0, "taken": 0}
+    entry = LabelRound(0)
     for number in range(options.rounds + 1):
         split = labelled(train, name, given, options, alone=alone)
         place = folder / f"round-{number}" if folder is not None and number else folder
@@ -157,7 +158,7 @@ def train_in_rounds(
         shown = f"{title}, round {number} of {options.rounds}" if number else title
         trainer = train_once(scheduled(recipe, len(train.rows), len(split.rows)), split, place, shown)
         judged = judge(trainer, name, options.confidence)
-        rounds.append({**entry, "valid": judged.validation.metrics, "valid_score": judged.validation.score})
+        rounds.append(replace(entry, valid=judged.validation.metrics, valid_score=judged.validation.score))
         if kept is None or judged.validation.score > kept[1].validation.score:
             kept = trainer, judged, number
         if number == options.rounds:
@@ -165,12 +166,10 @@ def train_in_rounds(
         before, given = given, choose(trainer, judged, empty, task, options)
         entry = described(number + 1, judged, given, before, task, options)
         if not len(given.rows) or given.same(before):
-            entry["why"] = entry.get("why", "the same rows were given the same labels")
-            rounds.append(entry)
+            rounds.append(replace(entry, why=entry.why or "the same rows were given the same labels"))
             break
     assert kept is not None
-    record = {"output": name, "unlabelled": len(empty), "level": LEVEL, "kept": kept[2], "rounds": rounds}
-    return kept[0], {"pseudo_labels": record}
+    return kept[0], PseudoLabels(name, len(empty), LEVEL, kept[2], tuple(rounds))
 
 
 def labelled(train: Split, name: str, given: Given, options: PseudoLabelOptions, *, alone: bool) -> Split:
@@ -240,40 +239,23 @@ def choose(trainer: Trainer, judged: Judged, empty: np.ndarray, task: Classify, 
 
 def described(
     number: int, judged: Judged, given: Given, before: Given, task: Classify, options: PseudoLabelOptions
-) -> dict[str, Any]:
+) -> LabelRound:
     """What a round begins with: the labels that were given, and what the validation rows promise of them."""
     counts = np.bincount(given.classes, minlength=task.outputs).tolist()
     old = dict(zip(before.rows.tolist(), before.classes.tolist(), strict=True))
     new = dict(zip(given.rows.tolist(), given.classes.tolist(), strict=True))
-    entry: dict[str, Any] = {
-        "round": number,
-        "taken": len(given.rows),
-        "by_class": dict(zip(task.classes, counts, strict=True)),
-        "changed": sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
-        "temperature": judged.temperature,
-        "threshold": None,
-    }
+    entry = LabelRound(
+        number,
+        taken=len(given.rows),
+        by_class=dict(zip(task.classes, counts, strict=True)),
+        changed=sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
+        temperature=judged.temperature,
+    )
     found = judged.threshold
     if found is not None:
-        entry |= {"threshold": found.confidence, "precision": found.precision, "precision_low": found.low}
-        return entry | ({} if len(given.rows) else {"why": "no row without a label is that sure"})
+        why = None if len(given.rows) else "no row without a label is that sure"
+        return replace(entry, threshold=found.confidence, precision=found.precision, precision_low=found.low, why=why)
     why = f"no threshold shows that {options.confidence:.0%} of the labels would be right"
     if judged.rows < fewest_rows(options.confidence):
         why += f": {judged.rows} validation rows are too few, {fewest_rows(options.confidence)} are the least"
-    return entry | {"why": why}
-
-
-def told(record: dict[str, Any]) -> str:
-    """What pseudo-labels did, in a sentence for the report."""
-    rounds, unlabelled = record["rounds"], record["unlabelled"]
-    last, kept = rounds[-1], rounds[record["kept"]]
-    if record["kept"] == 0:
-        why = last.get("why") if len(rounds) == 2 else None
-        return f"pseudo-labels: the model without them is kept: {why or 'with them it validates no better'}"
-    metric = next(iter(kept["valid"]))
-    return (
-        f"pseudo-labels: round {kept['round']} is kept: {kept['taken']:,} of {unlabelled:,} rows without a label were "
-        f"given one (from a probability of {kept['threshold']:.3f} on; {kept['precision']:.1%} of such validation rows "
-        f"are right, at least {kept['precision_low']:.1%}); {metric} on the validation rows "
-        f"{rounds[0]['valid'][metric]:.4g} without, {kept['valid'][metric]:.4g} with"
-    )
+    return replace(entry, why=why)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.inference.inference import Decisions
 from polymodal.model.ensemble import decision_values
 from polymodal.model.loading import load
+from polymodal.model.run_record import TeacherRecord
 from polymodal.recipe.training import DistillationOptions
 from polymodal.tasks.base import Task
 from polymodal.training.distillation import Lessons
@@ -23,7 +23,7 @@ PATH = "training.distillation.teacher"
 
 def saved_teacher(
     options: DistillationOptions, table: Table, rows: np.ndarray, tasks: dict[str, Task]
-) -> tuple[Lessons, dict[str, Any]]:
+) -> tuple[Lessons, TeacherRecord]:
     """What the teacher in the directory `options.teacher` decides for `rows` of `table`, and what the run records.
 
     The teacher may read other inputs than the student, and its decisions are those of the rows it was perhaps trained
@@ -56,7 +56,7 @@ def saved_teacher(
         decided = np.concatenate([block[name] for block in blocks])[rows]
         values = decision_values(task, aligned(decided, teacher.tasks[name], task))
         decisions[name] = Decisions(values, {}, {})
-    return Lessons.of(decisions, rows, options), {"teacher": {"model": str(folder)}}
+    return Lessons.of(decisions, rows, options), TeacherRecord(model=str(folder))
 
 
 def _check_decides(tasks: dict[str, Task]) -> None:

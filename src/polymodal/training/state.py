@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import Machine
 from polymodal.training.averaging import changing_state, restore_state
 from polymodal.training.optimiser import make_schedule
+from polymodal.training.records import History
 from polymodal.training.source_model import identity_of
 
 if TYPE_CHECKING:
@@ -35,18 +36,6 @@ class Split:
 
     prepared: PreparedTable
     rows: np.ndarray
-
-
-@dataclass
-class History:
-    """What a run leaves behind: one entry per epoch, notices of the monitor, and how long it trained."""
-
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    steps: int = 0
-    rows: int = 0
-    averaged: list[int] = field(default_factory=list)
 
 
 #: Rows of a group that stand in one batch, where a task wants some to.
@@ -69,7 +58,7 @@ def save_run(trainer: Trainer, checkpoint: Path) -> None:
         "epoch_loss": trainer.epoch_loss,
         "scores": trainer.best.scores,
         "epochs": trainer.best.epochs,
-        "history": vars(trainer.history),
+        "history": trainer.history.state_dict(),
         "notices": trainer.monitor.notices,
         "silent": trainer.monitor.silent,
         "machine": vars(trainer.machine),
@@ -96,7 +85,7 @@ def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     trainer.epoch_loss = facts["epoch_loss"]
     trainer.best.scores, trainer.best.epochs = facts["scores"], facts["epochs"]
     trainer.best.weights = [_under(f"best.{rank}.", tensors) for rank in range(len(trainer.best.scores))]
-    trainer.history = History(**facts["history"])
+    trainer.history = History.from_state(facts["history"])
     trainer.monitor.notices, trainer.monitor.silent = facts["notices"], facts["silent"]
     trainer.machine = Machine(**facts["machine"])
     trainer.schedule = make_schedule(

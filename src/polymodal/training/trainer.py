@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +38,8 @@ from polymodal.training.optimiser import (
     make_schedule,
     shared_parameters,
 )
-from polymodal.training.state import History, Split, restore_run, run_identity, save_run
+from polymodal.training.records import Epoch, History
+from polymodal.training.state import Split, restore_run, run_identity, save_run
 from polymodal.training.validation import Validation, validate
 
 #: Rows of a group that stand in one batch, where a task wants some to.
@@ -207,9 +208,9 @@ class Trainer:
         result = self._validate()
         improved = self.best.offer(result.score, self.epoch + 1, self.network)
         self.waited = 0 if improved else self.waited + 1
-        entry = {"epoch": self.epoch + 1, "step": self.history.steps, "loss": losses, "valid": result.metrics}
-        self.history.epochs.append({**entry, "valid_loss": result.losses, "best": improved})
-        self.log.write("epoch", **self.history.epochs[-1])
+        entry = Epoch(self.epoch + 1, self.history.steps, losses, result.metrics, result.losses, improved)
+        self.history.epochs.append(entry)
+        self.log.write("epoch", **asdict(entry))
         said = len(self.monitor.notices)
         self.monitor.watch_epoch(self.epoch + 1, losses)
         for notice in self.monitor.notices[said:]:

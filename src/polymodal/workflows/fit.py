@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from polymodal._version import __version__
 from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
 from polymodal.core.paths import cache_folder, media_folder, scratch
 from polymodal.core.progress import Progress
@@ -30,6 +26,8 @@ from polymodal.experiments.experiment import (
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan
 from polymodal.experiments.self_training import check_pseudo_labels, with_unlabelled
 from polymodal.model.model import Model
+from polymodal.model.run_record import Environment, FaultCounts, PartRecord, RunRecord, Seconds
+from polymodal.model.run_summary import count_parameters
 from polymodal.recipe.recipe import Recipe
 
 RecipeLike = Recipe | dict[str, Any] | str | Path | None
@@ -189,34 +187,29 @@ def run_plan(
         prepared = time.perf_counter()
         model = train_model(experiment, folder=folder, memory=memory, resume=resume, progress=progress, tell=True)
         score_model(experiment, model, memory=memory, progress=progress)
-        model.run |= _facts(plan, experiment, model)
-        model.run["seconds"] |= {
-            "preparation": round(prepared - begun, 3),
-            "total": round(time.perf_counter() - begun, 3),
-        }
+        model.run = _recorded(plan, experiment, model)
+        seconds = Seconds(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
+        model.run = replace(model.run, seconds=seconds)
         if folder is not None:
             _write_run(folder, experiment, model)
     return model
 
 
-def _facts(plan: Plan, experiment: Experiment, model: Model) -> dict[str, Any]:
-    """What `run.json` records beside the training history."""
+def _recorded(plan: Plan, experiment: Experiment, model: Model) -> RunRecord:
+    """The record of the training, with what is known of the plan, the tables and the network."""
     tasks = experiment.preparation.tasks
-    return {
-        "polymodal": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": platform.processor() or platform.machine(),
-        "roles": [asdict(role) for role in plan.roles],
-        "parts": {name: {"table": part.table.name, "rows": len(part.rows)} for name, part in experiment.parts.items()},
-        "fingerprints": fingerprints(experiment.parts),
-        "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
-        "trainable": sum(one.numel() for one in model.network.parameters() if one.requires_grad),
-        "inputs": {name: modality.show() for name, modality in experiment.preparation.modalities.items()},
-        "task_notes": {name: notes for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
-        "shared_items": shared_between_parts(experiment),
-        "faults": {"count": len(experiment.faults.found), "by_column": experiment.faults.counts()},
-    }
+    return replace(
+        model.run,
+        environment=Environment.current(),
+        roles=tuple(plan.roles),
+        parts={name: PartRecord(part.table.name, len(part.rows)) for name, part in experiment.parts.items()},
+        fingerprints=fingerprints(experiment.parts),
+        parameters=count_parameters(model.network),
+        inputs={name: modality.show() for name, modality in experiment.preparation.modalities.items()},
+        task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
+        shared_items=tuple(shared_between_parts(experiment)),
+        faults=FaultCounts(len(experiment.faults.found), experiment.faults.counts()),
+    )
 
 
 def _write_run(folder: Path, experiment: Experiment, model: Model) -> None:
