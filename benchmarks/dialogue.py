@@ -52,7 +52,7 @@ def measure(folder: Path) -> Record:
         record.facts[f"{way}, interval"] = f"{score['low']:.3f} to {score['high']:.3f}"
         record.facts[f"{way}, by turn"] = {turn: round(value, 3) for turn, value in turns.items()}
         record.facts["constant answer"] = score["majority"]
-        record.facts[f"{way}, seconds of training"] = model.run["seconds"]["training"]
+        record.facts[f"{way}, seconds of training"] = model.run.seconds.training
     return record
 
 

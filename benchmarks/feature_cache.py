@@ -108,7 +108,7 @@ def run_of(experiment: Experiment, epochs: int, *, kept: bool, cache: Path | Non
         done = time.perf_counter()
         trainer = Clocked(recipe, network, experiment.preparation, splits["train"], splits["valid"])
         history = trainer.run()
-    losses = [sum(epoch["loss"].values()) for epoch in history.epochs]
+    losses = [sum(epoch.loss.values()) for epoch in history.epochs]
     machine = f"{trainer.machine.precision}, threads: {trainer.machine.threads}"
     return Run(done - begun, done - start, trainer.spent, counted.items.total(), losses, machine)
 

@@ -67,7 +67,7 @@ def run(smallest: bool) -> Record:
         def ours(precision: str) -> float:
             network, trainer = made(experiment, precision)
             history = trainer.run()
-            losses[f"Polymodal, {precision}"] = round(history.epochs[0]["loss"]["text"], 3)
+            losses[f"Polymodal, {precision}"] = round(history.epochs[0].loss["text"], 3)
             record.facts["Polymodal: parameters"] = sum(parameter.numel() for parameter in network.parameters())
             return tokens / history.seconds
 

@@ -164,8 +164,8 @@ def measure(folder: Path) -> Record:
         record.facts[f"{name}: test rows"] = len(table)
         record.facts[f"{name}: parameters of the single model"] = single[name]
     for name, model in found.items():
-        record.facts[f"{name}: seconds of training"] = model.run["seconds"]["training"]
-        record.facts[f"{name}: steps"] = model.run["steps"]
+        record.facts[f"{name}: seconds of training"] = model.run.seconds.training
+        record.facts[f"{name}: steps"] = model.run.steps
     return record
 
 

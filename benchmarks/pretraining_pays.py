@@ -248,7 +248,7 @@ def measure(setting: Setting, folder: Path, arms: list[str]) -> Record:
         starts[arm], model = pretrained(setting, arm, folder)
         losses = {key: one["loss"] for key, one in model.metrics["valid"].items() if "loss" in one}
         told = ", ".join(f"{key} {one['value']:.3f} of {one['majority']:.3f}" for key, one in losses.items())
-        record.facts[f"{arm}, pretraining"] = f"{model.run['steps']} steps; validation loss, of chance: {told}"
+        record.facts[f"{arm}, pretraining"] = f"{model.run.steps} steps; validation loss, of chance: {told}"
         print(record.facts, flush=True)
     decided: dict[str, list[np.ndarray]] = {arm: [] for arm in starts}
     for seed in range(setting.first, setting.first + setting.subsets):

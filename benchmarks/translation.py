@@ -140,8 +140,8 @@ def measure(folder: Path) -> Record:
     record.facts["test pages"] = len(set(test["page"]))
     record.facts["test sources that are training sources too"] = sum(source in seen for source in test["source"])
     record.facts["words in the table"] = len(table)
-    record.facts["seconds of training"] = round(model.run["seconds"]["training"])
-    record.facts["epochs"] = len(model.run["history"])
+    record.facts["seconds of training"] = round(model.run.seconds.training)
+    record.facts["epochs"] = len(model.run.history)
     draw = np.random.default_rng(0).choice(len(truth), 5, replace=False)
     record.facts["examples"] = [
         f"“{test['source'][row]}” → “{texts[OURS][row]}” (true: “{test['translation'][row]}”)" for row in draw.tolist()
@@ -180,7 +180,7 @@ def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
         for name, hits in right.items():
             record.values[f"{kind}: {name}"] = [float(hits[chosen].mean())]
         record.facts[f"{kind}: test rows"] = int(chosen.sum())
-    record.facts["seconds of training"] = round(both.run["seconds"]["training"] + alone.run["seconds"]["training"])
+    record.facts["seconds of training"] = round(both.run.seconds.training + alone.run.seconds.training)
     return record
 
 

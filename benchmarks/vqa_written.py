@@ -59,8 +59,8 @@ def measure(folder: Path) -> Record:
         "perplexity": surprise["value"],
         "perplexity of the constant answer": surprise["majority"],
         **{f"{name} alone": value for name, value in score["alone"].items()},
-        "parameters": model.run["parameters"],
-        "seconds of training": model.run["seconds"]["training"],
+        "parameters": model.run.parameters.total,
+        "seconds of training": model.run.seconds.training,
         "test questions": len(truth),
     }
     return record

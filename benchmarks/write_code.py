@@ -137,7 +137,7 @@ def measure(name: str, task: Task) -> Record:
         )
     record.facts["rows"] = {"training and validation": len(answers), "test": len(truth)}
     record.facts["test combinations"] = len(set(groups))
-    record.facts["training"] = f"{model.run['steps']} steps in {model.run['seconds']['training']:.0f} seconds"
+    record.facts["training"] = f"{model.run.steps} steps in {model.run.seconds.training:.0f} seconds"
     if "kind" in test:
         record.facts["passes by kind of mistake"] = _by_kind(texts[OURS], test)
     return record

@@ -86,7 +86,7 @@ def assert_same_run(model: Model, other: Model) -> None:
     state, wanted = model.network.state_dict(), other.network.state_dict()
     assert [name for name in wanted if not torch.equal(state[name], wanted[name])] == []
     for key in ("history", "steps", "averaged_epochs", "notices"):
-        assert model.run[key] == other.run[key], key
+        assert getattr(model.run, key) == getattr(other.run, key), key
 
 
 @pytest.mark.parametrize("step", range(1, 4 * STEPS_PER_EPOCH + 1))

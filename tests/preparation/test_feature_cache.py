@@ -229,7 +229,7 @@ def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[st
 def test_training_over_kept_features_is_the_same_training(modality: str, tuned: str, tmp_path: Path) -> None:
     model = without_dropout(modality, tmp_path / "checkpoint")
     kept, whole = (trained(tmp_path / str(cache), cache, modality, model, TUNED[tuned]) for cache in (True, False))
-    losses = [[epoch["loss"]["y_regress"] for epoch in one.run["history"]] for one in (kept, whole)]
+    losses = [[epoch.loss["y_regress"] for epoch in one.run.history] for one in (kept, whole)]
     np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
     assert len({round(loss, 6) for loss in losses[0]}) == 4
     columns, _ = sample_table([modality], ["regress"], rows=12)

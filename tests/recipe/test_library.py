@@ -132,6 +132,6 @@ def test_a_recipe_trains_and_answers(name: str) -> None:
     answers: list[Any] = model.predict(asked or {"row": [0, 1, 2]})  # a language model reads nothing of a row
     assert len(answers) == 3
     assert all(isinstance(answer, str) for answer in answers)
-    assert model.run["steps"] >= 2 or model.recipe.training.epochs == 0
+    assert model.run.steps >= 2 or model.recipe.training.epochs == 0
     scores = model.metrics["test"][output]
     assert all(np.isfinite(score["value"]) for score in scores.values()), scores

@@ -14,6 +14,7 @@ from rich.console import Console
 from polymodal.core.formatting import score
 from polymodal.datasets import planted
 from polymodal.model.model import Model
+from polymodal.model.run_record import RunRecord
 from polymodal.report.card import render_card, write_card
 from polymodal.report.table import score_table
 from polymodal.workflows.fit import fit
@@ -147,7 +148,7 @@ def test_card_escapes_and_tells_the_scores(several: tuple[Model, Page, str, Path
     value = model.metrics["test"]["price"]["rmse"]["value"]
     assert f"| RMSE (less is better) | {score(value)} |" in card
     assert "**Warning:**" in card
-    assert model.run["fingerprints"]["table"] in card
+    assert model.run.fingerprints["table"] in card
     code = re.search(r"predict\((.*)\)\n", card)
     assert code is not None
     assert set(eval(code[1], {})) == set(model.preparation.input_columns)
@@ -202,6 +203,6 @@ def test_the_card_of_a_loaded_model_is_the_same(several: tuple[Model, Page, str,
     write_card(tmp_path, Model.load(folder))
     assert (tmp_path / "README.md").read_bytes() == (folder / "README.md").read_bytes()
     bare = Model.load(folder)
-    bare.metrics, bare.run = {}, {}
+    bare.metrics, bare.run = {}, RunRecord()
     assert "It has not been scored." in render_card(bare)
     assert "No scores" in terminal(bare)

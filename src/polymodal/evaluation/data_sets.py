@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pydantic.dataclasses import dataclass
 
+from polymodal.core.record import RECORD
 from polymodal.data.partition import Split
-from polymodal.evaluation.scores import score_output
+from polymodal.evaluation.scores import Score, score_output
 from polymodal.inference.decisions import Decisions
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
-#: By output and data set: how many `rows` have the target, and their `scores` by metric, as `metrics.json` has them.
-ByDataSet = dict[str, dict[str, dict[str, Any]]]
+
+@dataclass(frozen=True, config=RECORD)
+class DataSetScores:
+    """How many rows of a data set have the target, and their scores by metric."""
+
+    rows: int
+    scores: dict[str, Score]
+
+
+#: The scores by output and data set.
+ByDataSet = dict[str, dict[str, DataSetScores]]
 
 
 def score_data_sets(
@@ -50,8 +60,5 @@ def score_data_sets(
                 seed=seed,
                 groups=None if prepared.groups is None else prepared.groups[rows[own]],
             )
-            found[output][names[number]] = {
-                "rows": int(own.sum()),
-                "scores": {metric: score.model_dump() for metric, score in scores.items()},
-            }
+            found[output][names[number]] = DataSetScores(int(own.sum()), scores)
     return found

@@ -24,7 +24,7 @@ class Score(BaseModel):
         model that has learned anything beats
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float | None
     low: float | None

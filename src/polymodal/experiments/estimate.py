@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.experiments.plan import Plan
 from polymodal.model.model import make_network
+from polymodal.model.run_record import ParameterCounts
+from polymodal.model.run_summary import count_encoders, count_parameters, held_mib, parameters_sentence
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import input_features
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -45,7 +46,7 @@ class Estimate:
 
     parameters: int
     trainable: int
-    encoders: dict[str, dict[str, int]]
+    encoders: dict[str, ParameterCounts]
     training_mib: float
     epoch_seconds: float
     preparation_seconds: float
@@ -60,9 +61,10 @@ class Estimate:
 
     def text(self) -> str:
         rows = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        counts = ParameterCounts(self.parameters, self.trainable)
         encoding = f"   encoding {_duration(self.encoding_seconds)}" if self.encoding_seconds else ""
         return (
-            f"\nrows {rows}\n{_counted(self.parameters, self.trainable, self.encoders)}\n"
+            f"\nrows {rows}\n{parameters_sentence(counts, self.encoders)}\n"
             f"training memory {self.training_mib:,.0f} MiB\n"
             f"once, then kept: preparation {_duration(self.preparation_seconds)}{encoding}\n"
             f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
@@ -106,12 +108,12 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
                 begun = time.perf_counter()
                 step(network)
                 spent.append(time.perf_counter() - begun)
-    parameters, trainable, encoders = _count(network)
+    counts = count_parameters(network)
     steps = math.ceil(len(train.rows) / batch_rows)
     return Estimate(
-        parameters=parameters,
-        trainable=trainable,
-        encoders=encoders,
+        parameters=counts.total,
+        trainable=counts.trainable,
+        encoders=count_encoders(network),
         training_mib=memory,
         epoch_seconds=round(float(np.median(spent)) * steps, 3),
         preparation_seconds=round(preparation_seconds, 3),
@@ -130,39 +132,7 @@ def training_mib(network: Network, compute: Compute, step: Callable[[Any], None]
     kept = _Kept()
     with compute.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
         step(network)
-    return round(_held_mib(network) + kept.bytes / 2**20, 1)
-
-
-def _held_mib(network: Network) -> float:
-    """MiB of fp32 weights, and of a gradient and two moments for each that learns."""
-    parameters, trainable, _ = _count(network)
-    return (4 * parameters + 12 * trainable) / 2**20
-
-
-def describe_trainable(network: Network) -> str:
-    """How many parameters there are and how many of them learn, in all and by encoder where some do not; and the
-    memory that this takes in training, before the first step."""
-    held = f"weights, gradients and optimiser {_held_mib(network):,.0f} MiB"
-    return f"{_counted(*_count(network))}\n{held}"
-
-
-def _count(network: Network) -> tuple[int, int, dict[str, dict[str, int]]]:
-    def both(module: nn.Module) -> tuple[int, int]:
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
-        return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
-
-    found = {name: both(encoder) for name, encoder in network.encoders().items()}
-    return *both(network), {name: {"parameters": all_, "trainable": some} for name, (all_, some) in found.items()}
-
-
-def _counted(parameters: int, trainable: int, encoders: dict[str, dict[str, int]]) -> str:
-    if trainable == parameters:
-        return f"parameters {parameters:,}"
-    lines = [f"parameters {parameters:,}, of which {trainable:,} learn ({trainable / parameters:.2%})"]
-    for name, one in encoders.items():
-        if one["trainable"] < one["parameters"]:
-            lines.append(f"  encoder of {name}: {one['trainable']:,} of {one['parameters']:,}")
-    return "\n".join(lines)
+    return round(held_mib(count_parameters(network)) + kept.bytes / 2**20, 1)
 
 
 def _with_features(

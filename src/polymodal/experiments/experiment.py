@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.progress import Progress
-from polymodal.data.leakage import shared_between, shared_items
+from polymodal.data.leakage import SharedItems, shared_between, shared_items
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
@@ -59,7 +58,7 @@ class Experiment:
         changed = {key: replace(table, inputs=one) for (key, table), one in zip(prepared.items(), encoded, strict=True)}
         return {name: Split(changed[id(split.table)], split.rows) for name, split in self.splits.items()}
 
-    def shared_between_splits(self) -> list[dict[str, Any]]:
+    def shared_between_splits(self) -> list[SharedItems]:
         """The same image or text in two splits, by input; see `data.leakage`."""
         first = next(iter(self.splits.values())).table
         if all(split.table is first for split in self.splits.values()):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from polymodal.experiments.confidence_calibration import (
 )
 from polymodal.experiments.experiment import Experiment
 from polymodal.inference.predictor import Predictor
+from polymodal.model.run_record import LabelRound, PseudoLabels
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import PseudoLabelOptions
@@ -140,7 +141,7 @@ def with_unlabelled(
     return moved | {"train": Split[Table](joined, np.append(splits["train"].rows, np.arange(len(table), len(joined))))}
 
 
-def train_in_rounds(job: Rounds) -> tuple[Trainer, float, dict[str, Any]]:
+def train_in_rounds(job: Rounds) -> tuple[Trainer, float, PseudoLabels]:
     """Train, label, and train again; the trainer of the round that validates best, the seconds of all rounds, and what
     the run records.
 
@@ -161,9 +162,10 @@ def train_in_rounds(job: Rounds) -> tuple[Trainer, float, dict[str, Any]]:
     cells, train = experiment.tables["train"], experiment.splits["train"]
     empty = cells.rows[~filled(cells.table, task.columns[0], cells.rows)]
     alone = job.lessons is None and not recipe.objectives
-    given, before, rounds, seconds = NONE, NONE, [], 0.0
+    given, before, seconds = NONE, NONE, 0.0
+    rounds: list[LabelRound] = []
     kept: tuple[Trainer, Judged, int] | None = None
-    entry: dict[str, Any] = {"round": 0, "taken": 0}
+    entry = LabelRound(0)
     for number in range(options.rounds + 1):
         split = labelled(train, name, given, options, alone=alone)
         place = folder / f"round-{number}" if folder is not None and number else folder
@@ -173,7 +175,7 @@ def train_in_rounds(job: Rounds) -> tuple[Trainer, float, dict[str, Any]]:
         trainer = job.trainer(scheduled(recipe, len(train), len(split)), split, place, shown)
         seconds += trainer.run(resume=job.resume).seconds
         judged = judge(trainer, name, options.confidence)
-        rounds.append({**entry, "valid": judged.validation.metrics, "valid_score": judged.validation.score})
+        rounds.append(replace(entry, valid=judged.validation.metrics, valid_score=judged.validation.score))
         if kept is None or judged.validation.score > kept[1].validation.score:
             kept = trainer, judged, number
         if number == options.rounds:
@@ -181,12 +183,10 @@ def train_in_rounds(job: Rounds) -> tuple[Trainer, float, dict[str, Any]]:
         before, given = given, choose(trainer, judged, empty, task, options)
         entry = described(number + 1, judged, given, before, task, options)
         if not len(given.rows) or given.same(before):
-            entry["why"] = entry.get("why", "the same rows were given the same labels")
-            rounds.append(entry)
+            rounds.append(replace(entry, why=entry.why or "the same rows were given the same labels"))
             break
     assert kept is not None
-    record = {"output": name, "unlabelled": len(empty), "level": LEVEL, "kept": kept[2], "rounds": rounds}
-    return kept[0], seconds, record
+    return kept[0], seconds, PseudoLabels(name, len(empty), LEVEL, kept[2], tuple(rounds))
 
 
 def labelled(
@@ -253,40 +253,23 @@ def _predictor(trainer: Trainer) -> Predictor:
 
 def described(
     number: int, judged: Judged, given: Given, before: Given, task: Classify, options: PseudoLabelOptions
-) -> dict[str, Any]:
+) -> LabelRound:
     """What a round begins with: the labels that were given, and what the validation rows promise of them."""
     counts = np.bincount(given.classes, minlength=task.outputs).tolist()
     old = dict(zip(before.rows.tolist(), before.classes.tolist(), strict=True))
     new = dict(zip(given.rows.tolist(), given.classes.tolist(), strict=True))
-    entry: dict[str, Any] = {
-        "round": number,
-        "taken": len(given.rows),
-        "by_class": dict(zip(task.classes, counts, strict=True)),
-        "changed": sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
-        "temperature": judged.temperature,
-        "threshold": None,
-    }
+    entry = LabelRound(
+        number,
+        taken=len(given.rows),
+        by_class=dict(zip(task.classes, counts, strict=True)),
+        changed=sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
+        temperature=judged.temperature,
+    )
     found = judged.threshold
     if found is not None:
-        entry |= {"threshold": found.confidence, "precision": found.precision, "precision_low": found.low}
-        return entry | ({} if len(given.rows) else {"why": "no row without a label is that sure"})
+        why = None if len(given.rows) else "no row without a label is that sure"
+        return replace(entry, threshold=found.confidence, precision=found.precision, precision_low=found.low, why=why)
     why = f"no threshold shows that {options.confidence:.0%} of the labels would be right"
     if judged.rows < fewest_rows(options.confidence):
         why += f": {judged.rows} validation rows are too few, {fewest_rows(options.confidence)} are the least"
-    return entry | {"why": why}
-
-
-def describe(record: dict[str, Any]) -> str:
-    """What pseudo-labels did, in a sentence for the report."""
-    rounds, unlabelled = record["rounds"], record["unlabelled"]
-    last, kept = rounds[-1], rounds[record["kept"]]
-    if record["kept"] == 0:
-        why = last.get("why") if len(rounds) == 2 else None
-        return f"pseudo-labels: the model without them is kept: {why or 'with them it validates no better'}"
-    metric = next(iter(kept["valid"]))
-    return (
-        f"pseudo-labels: round {kept['round']} is kept: {kept['taken']:,} of {unlabelled:,} rows without a label were "
-        f"given one (from a probability of {kept['threshold']:.3f} on; {kept['precision']:.1%} of such validation rows "
-        f"are right, at least {kept['precision_low']:.1%}); {metric} on the validation rows "
-        f"{rounds[0]['valid'][metric]:.4g} without, {kept['valid'][metric]:.4g} with"
-    )
+    return replace(entry, why=why)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.inference.decisions import Decisions
 from polymodal.model.ensemble import decision_values
 from polymodal.model.loading import load
+from polymodal.model.run_record import TeacherRecord
 from polymodal.recipe.training import DistillationOptions
 from polymodal.tasks.base import Task
 from polymodal.training.distillation import Lessons
@@ -24,7 +24,7 @@ PATH = "training.distillation.teacher"
 
 def saved_teacher(
     options: DistillationOptions, train: Split[Table], tasks: dict[str, Task]
-) -> tuple[Lessons, dict[str, Any]]:
+) -> tuple[Lessons, TeacherRecord]:
     """What the teacher in the directory `options.teacher` decides for the training rows, and what the run records.
 
     The teacher may read other inputs than the student, and its decisions are those of the rows it was perhaps trained
@@ -57,7 +57,7 @@ def saved_teacher(
         decided = np.concatenate([block[name] for block in blocks])[train.rows]
         values = decision_values(task, aligned(decided, teacher.tasks[name], task))
         decisions[name] = Decisions(values, {}, {})
-    return Lessons.of(decisions, train.rows, options), {"teacher": {"model": str(folder)}}
+    return Lessons.of(decisions, train.rows, options), TeacherRecord(model=str(folder))
 
 
 def _check_decides(tasks: dict[str, Task]) -> None:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.partition import Split
-from polymodal.experiments.estimate import describe_trainable
 from polymodal.experiments.experiment import Experiment
-from polymodal.experiments.self_training import describe as describe_labels
 from polymodal.experiments.self_training import train_in_rounds
 from polymodal.experiments.teacher import saved_teacher
 from polymodal.model.model import Model, make_network
+from polymodal.model.run_record import ComputeRecord, PseudoLabels, RunRecord, Seconds, TeacherRecord
+from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, start_sentence
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import keep_freed_memory, resolve_device
 from polymodal.runtime.random_state import own_random_state
 from polymodal.training.distillation import Lessons
 from polymodal.training.optimiser import freeze_parts
+from polymodal.training.records import StartRecord
 from polymodal.training.source_model import Start
 from polymodal.training.trainer import Trainer
 from polymodal.training.weight_transfer import carry, planned
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainingJob:
     """An experiment to train, and how: makes a trainer for each round.
 
@@ -37,7 +37,7 @@ class TrainingJob:
     resume: go on from the checkpoint in the folder, if there is one
     title: of the bar that shows the steps
     tell: say before training how much of the network learns, where not all of it does
-    record: what the run records of how its network was made
+    start: what was carried over from a saved model
     """
 
     experiment: Experiment
@@ -47,7 +47,7 @@ class TrainingJob:
     progress: Progress
     title: str
     tell: bool
-    record: dict[str, Any] = field(default_factory=dict)
+    start: StartRecord | None = None
 
     def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
         """A trainer with a new network from the seed, for a schedule and labels of their own."""
@@ -56,10 +56,9 @@ class TrainingJob:
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, preparation, pretrained=True, known=planned(start, preparation))
         if start is not None:
-            carried = carry(start, network, preparation)
-            self.record["start"] = carried.facts()
+            self.start = carry(start, network, preparation).record()
             if tell:
-                self.progress.say(carried.told())
+                self.progress.say(start_sentence(self.start))
         freeze_parts(network, recipe.training)
         network.to(resolve_device(recipe.training.device))
         if tell and any(not parameter.requires_grad for parameter in network.parameters()):
@@ -97,16 +96,32 @@ def train_model(
     """
     keep_freed_memory()
     recipe, train = experiment.recipe, experiment.splits["train"]
-    lessons, record = _lessons(experiment, folder, resume, progress)
-    job = TrainingJob(experiment, lessons, folder, resume, progress, title, tell, record)
+    lessons, teacher = _lessons(experiment, folder, resume, progress)
+    job = TrainingJob(experiment, lessons, folder, resume, progress, title, tell)
+    labels: PseudoLabels | None = None
     with own_random_state():
         if recipe.training.pseudo_labels.rounds:
-            trainer, seconds, rounds = train_in_rounds(job)
-            record["pseudo_labels"] = rounds
+            trainer, seconds, labels = train_in_rounds(job)
         else:
             trainer = job.trainer(recipe, train, folder, title)
             seconds = trainer.run(resume=resume).seconds
-    return _model(job, trainer, seconds)
+    history, compute = trainer.history, trainer.compute
+    told = [] if labels is None else [pseudo_label_sentence(labels)]
+    record = RunRecord(
+        seconds=Seconds(round(seconds, 3)),
+        compute=ComputeRecord(compute.precision, compute.threads, compute.reason, compute.device),
+        steps=history.steps,
+        rows_per_second=round(history.rows / max(history.seconds, 1e-9), 1),
+        averaged_epochs=tuple(history.averaged),
+        notices=(*history.notices, *told),
+        history=tuple(history.epochs),
+        teacher=teacher,
+        start=job.start,
+        pseudo_labels=labels,
+    )
+    chosen = {"precision": compute.precision, "threads": compute.threads}
+    resolved = recipe.model_copy(update={"training": recipe.training.model_copy(update=chosen)})
+    return Model(resolved, experiment.preparation, trainer.network, run=record)
 
 
 def train_alone(experiment: Experiment, model: Model, name: str, *, progress: Progress) -> tuple[Experiment, Model]:
@@ -122,7 +137,7 @@ def train_alone(experiment: Experiment, model: Model, name: str, *, progress: Pr
 
 def _lessons(
     experiment: Experiment, folder: Path | None, resume: bool, progress: Progress
-) -> tuple[Lessons | None, dict[str, Any]]:
+) -> tuple[Lessons | None, TeacherRecord | None]:
     """What a teacher decides for the training rows, and what the run records of it; None without a teacher."""
     options = experiment.recipe.training.distillation
     if experiment.teacher is not None:
@@ -130,12 +145,12 @@ def _lessons(
     if options.teacher is not None:
         with progress.task("ask the teacher", None):
             return saved_teacher(options, experiment.tables["train"], experiment.preparation.tasks)
-    return None, {}
+    return None, None
 
 
 def _privileged_teacher(
     teacher: Experiment, folder: Path | None, resume: bool, progress: Progress
-) -> tuple[Lessons, dict[str, Any]]:
+) -> tuple[Lessons, TeacherRecord]:
     """Train the teacher that sees the privileged inputs."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,24 +158,5 @@ def _privileged_teacher(
     model = train_model(teacher, folder=folder, resume=resume, progress=progress, title="train teacher")
     split = teacher.feature_splits(model.network, progress)["train"]
     decisions = model.predictor.predict(split)
-    record = {"privileged": teacher.recipe.privileged, "history": model.run["history"]}
-    return Lessons.of(decisions, split.rows, teacher.recipe.training.distillation), {"teacher": record}
-
-
-def _model(job: TrainingJob, trainer: Trainer, seconds: float) -> Model:
-    """The trained model, with what its run records."""
-    recipe, history = job.experiment.recipe, trainer.history
-    chosen = {"precision": trainer.compute.precision, "threads": trainer.compute.threads}
-    resolved = recipe.model_copy(update={"training": recipe.training.model_copy(update=chosen)})
-    told = [describe_labels(job.record["pseudo_labels"])] if "pseudo_labels" in job.record else []
-    run = {
-        "seconds": {"training": round(seconds, 3)},
-        "compute": vars(trainer.compute),
-        "steps": history.steps,
-        "rows_per_second": round(history.rows / max(history.seconds, 1e-9), 1),
-        "averaged_epochs": history.averaged,
-        "notices": [*history.notices, *told],
-        "history": history.epochs,
-        **job.record,
-    }
-    return Model(resolved, job.experiment.preparation, trainer.network, run=run)
+    record = TeacherRecord(privileged=tuple(teacher.recipe.privileged), history=model.run.history)
+    return Lessons.of(decisions, split.rows, teacher.recipe.training.distillation), record

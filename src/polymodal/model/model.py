@@ -24,6 +24,7 @@ from polymodal.data.table.table import Table, open_table
 from polymodal.inference.batching import PREDICTION_BATCH
 from polymodal.inference.embedding import alignment_of
 from polymodal.inference.predictor import Predictor
+from polymodal.model.run_record import RunRecord
 from polymodal.model.text_generation import WritesTexts
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.network import Network
@@ -42,7 +43,7 @@ class Model(WritesTexts):
     """A recipe, what its preparation learned, and trained weights.
 
     metrics: scores by part, output and metric, as in `metrics.json`
-    run: what happened: versions, fingerprints, column roles, history, faults, as in `run.json`
+    run: how it was made: versions, fingerprints, column roles, history, faults, as in `run.json`
     form: how the weights are kept and computed with
     """
 
@@ -50,7 +51,7 @@ class Model(WritesTexts):
     preparation: Preparation
     network: Network
     metrics: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
+    run: RunRecord = field(default_factory=RunRecord)
     form: Form = field(default_factory=Form)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
@@ -241,7 +242,7 @@ class Model(WritesTexts):
         weights = self.form.packed(self.network.state_dict())
         write_artefact(folder, weights, self.recipe.to_yaml(), state, self.form.model_dump())
         write_json(folder / "metrics.json", self.metrics)
-        write_json(folder / "run.json", self.run)
+        self.run.write(folder)
         return folder
 
     @classmethod
@@ -251,7 +252,7 @@ class Model(WritesTexts):
         device: where to predict: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is one
 
         Raises:
-            ArtefactError: a file is missing, altered, or of a later format.
+            ArtefactError: a file is missing, altered, or of a later format, or `run.json` has an unknown key.
             RecipeError: there is no such device.
         """
         folder = Path(folder)
@@ -267,8 +268,9 @@ class Model(WritesTexts):
         network.eval()
         form.applied(network)
         network.to(resolve_device(device, "device"))
-        metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
-        return cls(recipe, preparation, network, metrics, run, form)
+        scores = folder / "metrics.json"
+        metrics = read_json(scores) if scores.is_file() else {}
+        return cls(recipe, preparation, network, metrics, RunRecord.read(folder), form)
 
     def _warned(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[dict[str, np.ndarray]]:
         faults = Faults(strict)
@@ -325,7 +327,3 @@ def _is_cell(value: Any) -> bool:
 
 def _single(by_output: dict[str, Any]) -> Any:
     return next(iter(by_output.values())) if len(by_output) == 1 else by_output
-
-
-def _optional(path: Path) -> Any:
-    return read_json(path) if path.is_file() else {}

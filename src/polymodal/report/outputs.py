@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from polymodal.report.charts import Line, Range, interval_bar, line_chart, relia
 from polymodal.report.examples import Example, typical_texts, worst_examples
 from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, verdict
 from polymodal.tasks.base import Task
+from polymodal.training.records import Epoch
 
 #: Classes of the confusion matrix, and of the table of classes: the most frequent.
 MOST_IN_MATRIX, MOST_IN_TABLE = 30, 100
@@ -117,24 +118,20 @@ def _ends(row: ScoreRow) -> Range:
 
 
 def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]:
-    history: list[dict[str, Any]] = model.run.get("history", [])
+    history = model.run.history
     if not history:
         return []
     chosen: list[float] = [float(epoch) for epoch in chosen_epochs(model)]
 
-    def points(*keys: str) -> list[tuple[float, float]]:
-        found = []
-        for entry in history:
-            number = entry[keys[0]].get(keys[1])
-            if number is not None and math.isfinite(number):
-                found.append((float(entry["epoch"]), float(number)))
-        return found
+    def points(values: Callable[[Epoch], Mapping[str, float | None]], key: str) -> list[tuple[float, float]]:
+        found = [(float(epoch.epoch), values(epoch).get(key)) for epoch in history]
+        return [(place, number) for place, number in found if number is not None]
 
     shown = metric_name(metric)
     loss = line_chart(
         [
-            Line("training", points("loss", name), "two"),
-            Line("validation", points("valid_loss", name), "one"),
+            Line("training", points(lambda epoch: epoch.loss, name), "two"),
+            Line("validation", points(lambda epoch: epoch.valid_loss, name), "one"),
         ],
         title=f"Loss of {name} by epoch, on training and validation rows",
         x_label="epoch",
@@ -143,7 +140,7 @@ def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]
         marked=chosen,
     )
     scores = line_chart(
-        [Line("validation", points("valid", f"{name}.{metric}"), "one")],
+        [Line("validation", points(lambda epoch: epoch.valid, f"{name}.{metric}"), "one")],
         title=f"{shown} of {name} by epoch, on validation rows",
         x_label="epoch",
         y_label=shown,

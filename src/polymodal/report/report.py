@@ -51,17 +51,17 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
         part=part,
         outputs=[view_output(model, scores[part], name, part, examples) for name in experiment.recipe.outputs],
         learned=view_learned(model, part) if part else [],
-        roles=model.run["roles"],
-        inputs=model.run["inputs"],
+        roles=model.run.roles,
+        inputs=model.run.inputs,
         sources=_sources(model),
         parts=_parts(experiment),
-        fingerprints=model.run["fingerprints"],
+        fingerprints=model.run.fingerprints,
         leaks=[shared_sentence(one) for one in shared if one.touches_test],
         shared=shared,
         faults=faults[:MOST_FAULTS],
         fault_count=len(faults),
         fault_columns=experiment.faults.counts(),
-        notices=model.run.get("notices", []),
+        notices=model.run.notices,
         how_alone=how_alone(model),
         confidence=model.recipe.evaluation.confidence if model.recipe.evaluation.bootstrap else 0,
         facts=run_facts(model),
@@ -72,7 +72,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
 def _sources(model: Model) -> list[str]:
     """The inputs, and the columns that prompts read beside them."""
     read = [column for task in model.preparation.tasks.values() for column in task.prompt_columns]
-    return list(dict.fromkeys([*model.run["inputs"], *read]))
+    return list(dict.fromkeys([*model.run.inputs, *read]))
 
 
 def _examples_each(experiment: Experiment) -> int:

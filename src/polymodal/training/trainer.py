@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from polymodal.core.errors import ArtefactError, RecipeError, TrainingError
 from polymodal.core.progress import Progress
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
-from polymodal.data.sampler import BatchSampler
-from polymodal.inference.batching import grouping
 from polymodal.inference.decisions import Decisions
 from polymodal.inference.objective_losses import Pretext, pretext_score
 from polymodal.inference.predictor import Predictor
@@ -38,8 +36,10 @@ from polymodal.recipe.training import TrainingOptions
 from polymodal.runtime.compute import Compute, choose, device_of, measurements
 from polymodal.runtime.random_state import random_state, restore_random_state
 from polymodal.training.averaging import BestEpochs, changing_state, restore_state
+from polymodal.training.batches import make_sampler
 from polymodal.training.blending import Blending, view_losses
 from polymodal.training.distillation import Lessons
+from polymodal.training.identity import run_identity
 from polymodal.training.input_balance import evidence, hold_back
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss, Losses
@@ -52,11 +52,8 @@ from polymodal.training.optimiser import (
     make_schedule,
     shared_parameters,
 )
-from polymodal.training.state import History, run_identity
+from polymodal.training.records import Epoch, History
 from polymodal.training.validation import Validation, validate
-
-#: Rows of a group that stand in one batch, where a task wants some to.
-TOGETHER = 4
 
 
 class Trainer:
@@ -100,7 +97,7 @@ class Trainer:
         self.optimizer = make_optimiser(network, self.loss, options)
         self.learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.shared = shared_parameters(network)
-        self.sampler = _sampler(recipe, network, preparation, self.train)
+        self.sampler = make_sampler(recipe, network, preparation, self.train)
         self.epoch, self.place, self.waited = 0, 0, 0
         self.batches = self.sampler.epoch(0)
         self.planned = options.epochs * len(self.batches)
@@ -178,7 +175,7 @@ class Trainer:
             "epoch_loss": self.epoch_loss,
             "scores": self.best.scores,
             "epochs": self.best.epochs,
-            "history": vars(self.history),
+            "history": self.history.state_dict(),
             "notices": self.monitor.notices,
             "silent": self.monitor.silent,
             "compute": vars(self.compute),
@@ -203,7 +200,7 @@ class Trainer:
         self.epoch, self.place, self.waited = facts["epoch"], facts["place"], facts["waited"]
         self.epoch_loss = facts["epoch_loss"]
         self.best.load_state_dict(state.under("best."), facts["scores"], facts["epochs"])
-        self.history = History(**facts["history"])
+        self.history = History.from_state(facts["history"])
         self.monitor.notices, self.monitor.silent = facts["notices"], facts["silent"]
         self.compute = replace(Compute(**facts["compute"]), device=self.compute.device)
         self.schedule = make_schedule(self.optimizer, self.planned, self.options.warmup, done=self.history.steps)
@@ -278,9 +275,9 @@ class Trainer:
         result = self._validate()
         improved = self.best.offer(result.score, self.epoch + 1, self.network)
         self.waited = 0 if improved else self.waited + 1
-        entry = {"epoch": self.epoch + 1, "step": self.history.steps, "loss": losses, "valid": result.metrics}
-        self.history.epochs.append({**entry, "valid_loss": result.losses, "best": improved})
-        self.log.write("epoch", **self.history.epochs[-1])
+        entry = Epoch(self.epoch + 1, self.history.steps, losses, result.metrics, result.losses, improved)
+        self.history.epochs.append(entry)
+        self.log.write("epoch", **asdict(entry))
         said = len(self.monitor.notices)
         self.monitor.watch_epoch(self.epoch + 1, losses)
         for notice in self.monitor.notices[said:]:
@@ -392,31 +389,3 @@ def _blending(network: Network, options: TrainingOptions) -> Blending | None:
             "blend weighs the decisions of single inputs: take the fusion hybrid or late",
         )
     return Blending(network.outputs, views)
-
-
-def _sampler(recipe: Recipe, network: Network, preparation: Preparation, train: Split[PreparedTable]) -> BatchSampler:
-    """Draws the batches of an epoch: rows that share an item together, or rows of like length, or as a task wants."""
-    shared, lengths = grouping(train)
-    together = _together(preparation, train)
-    if not recipe.training.group_rows or network.contrasts:
-        shared = None
-    return BatchSampler(
-        train.rows,
-        recipe.training.batch or 1,
-        recipe.seed,
-        group=shared if together is None else together,
-        lengths=lengths,
-        piece=None if together is None else TOGETHER,
-        data_set=None if train.table.data_set is None else train.table.data_set[train.rows],
-        temperature=recipe.data.temperature,
-    )
-
-
-def _together(preparation: Preparation, train: Split[PreparedTable]) -> np.ndarray | None:
-    """The group of each training row, as the first task says that wants rows of a group in one batch."""
-    for name, task in preparation.tasks.items():
-        value, present = train.table.targets[name]
-        found = task.together(value[train.rows], present[train.rows])
-        if found is not None:
-            return found
-    return None

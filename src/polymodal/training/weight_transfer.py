@@ -10,6 +10,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
+from polymodal.training.records import StartRecord
 from polymodal.training.source_model import Start
 
 
@@ -20,14 +21,9 @@ class Carried(NamedTuple):
     parts: list[str]
     new: list[str]
 
-    def told(self) -> str:
-        """For the terminal."""
-        new = f"; new: {', '.join(self.new)}" if self.new else ""
-        return f"going on from {self.start.folder}: {', '.join(self.parts)}{new}"
-
-    def facts(self) -> dict[str, Any]:
-        """For `run.json`."""
-        return {"model": str(self.start.folder), "sha256": self.start.sum, "carried": self.parts, "new": self.new}
+    def record(self) -> StartRecord:
+        """For the record of the run."""
+        return StartRecord(str(self.start.folder), self.start.sum, tuple(self.parts), tuple(self.new))
 
 
 def planned(start: Start | None, preparation: Preparation) -> frozenset[str]:

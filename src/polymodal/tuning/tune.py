@@ -12,6 +12,7 @@ from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.errors import DataError, RecipeError, TrainingError
 from polymodal.core.paths import scratch
 from polymodal.core.progress import Progress
+from polymodal.core.record import record_json
 from polymodal.core.registry import find
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
@@ -107,7 +108,7 @@ class Tuning:
             "audit": self.audit.to_dict(),
             "leaderboard": entries_json(self.entries, self.folds),
             "failed": [vars(attempt) for attempt in self.failed],
-            "faults": self.model.run["faults"],
+            "faults": record_json(self.model.run.faults),
             "seconds": self.seconds,
         }
 

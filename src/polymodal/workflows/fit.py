@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from polymodal._version import __version__
 from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError
 from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
@@ -25,6 +21,8 @@ from polymodal.experiments.score import SplitScores, score_model
 from polymodal.experiments.self_training import check_pseudo_labels, with_unlabelled
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
+from polymodal.model.run_record import Environment, FaultCounts, PartRecord, RunRecord, Seconds
+from polymodal.model.run_summary import count_parameters
 from polymodal.recipe.recipe import Recipe
 from polymodal.report.card import write_card
 from polymodal.report.report import write_report
@@ -118,11 +116,9 @@ def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progre
         prepared = time.perf_counter()
         model = train_model(experiment, folder=out.path, resume=out.resume, progress=progress, tell=True)
         scores = score_model(experiment, model, progress=progress)
-        model.run |= _facts(plan, experiment, model, scores)
-        model.run["seconds"] |= {
-            "preparation": round(prepared - begun, 3),
-            "total": round(time.perf_counter() - begun, 3),
-        }
+        record = _recorded(plan, experiment, model, scores)
+        spent = Seconds(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
+        model.run = replace(record, seconds=spent)
         out.write(experiment, model, scores)
     return model
 
@@ -242,22 +238,19 @@ def _without_outputs(recipe: Recipe, table: Table) -> Recipe:
     return recipe.model_copy(update={"outputs": {}, "data": recipe.data.model_copy(update={"ignore": ignored})})
 
 
-def _facts(plan: Plan, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> dict[str, Any]:
-    """What `run.json` records beside the training history."""
-    tasks, network = experiment.preparation.tasks, model.network
-    sets = {name: one.data_sets for name, one in scores.items() if one.data_sets}
-    return {
-        "polymodal": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": platform.processor() or platform.machine(),
-        "roles": [asdict(role) for role in plan.roles],
-        "parts": {name: {"table": split.table.name, "rows": len(split)} for name, split in experiment.tables.items()},
-        "fingerprints": experiment.fingerprints(),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "trainable": sum(one.numel() for one in network.parameters() if one.requires_grad),
-        "inputs": {name: modality.show() for name, modality in experiment.preparation.modalities.items()},
-        "task_notes": {name: notes for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
-        "shared_items": experiment.shared_between_splits(),
-        "faults": {"count": len(experiment.faults.found), "by_column": experiment.faults.counts()},
-    } | ({"data_sets": sets} if sets else {})
+def _recorded(plan: Plan, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> RunRecord:
+    """The record of the training, with what is known of the plan, the tables, the network and the scores."""
+    tasks, faults = experiment.preparation.tasks, experiment.faults
+    return replace(
+        model.run,
+        environment=Environment.current(),
+        roles=tuple(plan.roles),
+        parts={name: PartRecord(split.table.name, len(split)) for name, split in experiment.tables.items()},
+        fingerprints=experiment.fingerprints(),
+        parameters=count_parameters(model.network),
+        inputs={name: modality.show() for name, modality in experiment.preparation.modalities.items()},
+        task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
+        shared_items=tuple(experiment.shared_between_splits()),
+        faults=FaultCounts(len(faults.found), faults.counts()),
+        data_sets={name: one.data_sets for name, one in scores.items() if one.data_sets},
+    )

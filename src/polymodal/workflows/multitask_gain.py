@@ -191,7 +191,7 @@ def _cost(model: Model) -> dict[str, Any]:
     """What a model took."""
     return {
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
-        "steps": model.run["steps"],
-        "epochs": len(model.run["history"]),
-        "seconds": model.run["seconds"]["training"],
+        "steps": model.run.steps,
+        "epochs": len(model.run.history),
+        "seconds": model.run.seconds.training,
     }

@@ -122,7 +122,7 @@ def test_planted_topics_are_found_and_the_last_epoch_counts() -> None:
     model = pretrained_on_topics(DINO)
     assert named(model) > 0.9
     assert chance_notices(model) == []
-    assert [entry["epoch"] for entry in model.run["history"] if entry["best"]][-1] == 12
+    assert [entry.epoch for entry in model.run.history if entry.best][-1] == 12
 
 
 def test_words_of_all_topics_show_none() -> None:

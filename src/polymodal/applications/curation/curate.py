@@ -197,5 +197,5 @@ def _embedded(model: Model, rows: Rows, names: list[str], bar: Progress) -> dict
 
 
 def _trained_on(model: Model, tables: list[Table]) -> bool:
-    known = set(model.run.get("fingerprints", {}).values())
+    known = set(model.run.fingerprints.values())
     return any(table.fingerprint() in known for table in tables)

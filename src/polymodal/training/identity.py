@@ -1,9 +1,6 @@
-"""What a training run leaves behind, and what it belongs to."""
+"""What a checkpoint belongs to."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -12,18 +9,6 @@ from polymodal.data.partition import Split
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.training.source_model import identity_of
-
-
-@dataclass
-class History:
-    """What a run leaves behind: one entry per epoch, notices of the monitor, and how long it trained."""
-
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    steps: int = 0
-    rows: int = 0
-    averaged: list[int] = field(default_factory=list)
 
 
 def run_identity(recipe: Recipe, train: Split[PreparedTable]) -> str:
