@@ -10,8 +10,9 @@ import torch
 
 from polymodal.data.sampler import BatchSampler
 from polymodal.inference.inference import grouping
-from polymodal.nn.network import InputTokens, Network
+from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import Step
+from polymodal.nn.towers import InputTokens
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.runtime.compute import Machine
 
@@ -34,7 +35,7 @@ def objective_losses(
 
     batch: rows in a batch, as in training: a contrastive loss grows with the number of candidates
     """
-    if not len(network.objectives):
+    if not network.objectives:
         return {}
     training = network.training
     network.eval()
@@ -48,7 +49,7 @@ def objective_losses(
         for places in batches:
             one = preparation.batch(prepared, places)
             again = partial(preparation.batch, prepared, places, augment=True)
-            for name, terms in network.terms(Step(network, one, InputTokens(network, one), again)).items():
+            for name, terms in network.terms(Step(network, one, InputTokens(network.towers, one), again)).items():
                 for term in terms:
                     counted = np.array([float(term.loss), term.chance, 1.0]) * term.rows
                     key = f"{name}.{term.name}"
@@ -60,7 +61,7 @@ def objective_losses(
 def pretext_score(network: Network, weights: Mapping[str, float], losses: Pretext) -> float:
     """How good these losses are, greater is better: minus their weighted sum, each in units of its loss at chance."""
     by_objective: dict[str, list[float]] = {}
-    names = sorted(network.named_objectives(), key=len, reverse=True)  # `contrastive.2` before `contrastive`
+    names = sorted(network.objectives, key=len, reverse=True)  # `contrastive.2` before `contrastive`
     for key, (loss, chance) in losses.items():
         name = next(name for name in names if key.startswith(f"{name}."))
         by_objective.setdefault(name, []).append(loss / max(chance, 1e-6))

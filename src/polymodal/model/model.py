@@ -331,11 +331,11 @@ def make_network(
                 encoder.initialise()
             except RecipeError as error:
                 raise error.under(f"inputs.{name}.encoder") from None
-        for name, decoders in network.decoders_by_output().items():
+        for name, decoders in network.decoders.items():
             if f"outputs.{name}" in known:
                 continue
             try:
-                for decoder in decoders:
+                for decoder in decoders.values():
                     decoder.initialise()
             except RecipeError as error:
                 raise error.under(f"outputs.{name}.decoder") from None

@@ -17,8 +17,9 @@ from polymodal.core.types import Batch
 from polymodal.data.sampler import BatchSampler
 from polymodal.inference.inference import Decisions, decide, grouping
 from polymodal.inference.objective_losses import Pretext, objective_losses, pretext_score
-from polymodal.nn.network import Encoded, InputTokens, Network
+from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import Step
+from polymodal.nn.towers import Encoded, InputTokens
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import TrainingOptions
@@ -77,7 +78,7 @@ class Trainer:
         self.train, self.valid, self.watch = train, valid, watch
         self.patience = options.patience
         freeze_parts(network, options)
-        self.objectives = network.named_objectives()
+        self.objectives = network.objectives
         objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
         weights = {name: spec.weight for name, spec in recipe.outputs.items()} | objective_weights
         self.loss = Loss(preparation.tasks, weights, options.balance, lessons, _blending(network, options))
@@ -159,7 +160,7 @@ class Trainer:
     def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, Encoded]:
         """The losses of a batch, and its inputs, each encoded once for all outputs and objectives. Without outputs an
         input is only encoded where an objective asks for it."""
-        encoded, decided = Encoded(InputTokens(network, batch), {}), {}
+        encoded, decided = Encoded(InputTokens(network.towers, batch), {}), {}
         if self.preparation.tasks:
             encoded = network.encode(batch)
             decided = network.decide(network.fuse(encoded, len(batch), hide_inputs(batch, dropout)), batch)

@@ -17,6 +17,7 @@ from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.objectives.alignment import Alignment, alignments
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
+from polymodal.nn.towers import Encoded
 
 #: How hard the exchanged rows are at the start, in comparison to the end.
 EASY = 0.1
@@ -86,8 +87,6 @@ class Matching(Objective):
 
     def _logits(self, step: Step, exchanged: dict[str, Tokens]) -> Tensor:
         """How sure the fusion is that each row of the batch belongs together, `[batch]`."""
-        from polymodal.nn.network import Encoded
-
         network, rows = step.network, len(step.batch)
         hidden = {name: torch.ones(rows, dtype=torch.bool) for name in step.batch.inputs if name not in self.inputs}
         views = network.fuse(Encoded({**step.tokens, **exchanged}, {}), rows, hidden)
@@ -102,7 +101,9 @@ class Matching(Objective):
     @torch.no_grad()
     def _similarity(self, step: Step, name: str, others: list[str]) -> Tensor:
         """How well the input `name` of each row would suit each row, `[batch, batch]` cosines."""
-        space = next((one for one in alignments(step.network.objectives) if {name, *others} <= set(one.inputs)), None)
+        space = next(
+            (one for one in alignments(step.network.objectives.values()) if {name, *others} <= set(one.inputs)), None
+        )
         own = step.tokens[name]
         if space is None:
             vectors = unit(own.pooled())

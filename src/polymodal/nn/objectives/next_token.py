@@ -16,6 +16,7 @@ from polymodal.core.registry import register
 from polymodal.core.types import InputBatch
 from polymodal.nn.encoders.sequences import real_positions
 from polymodal.nn.layers.causal import CausalBlock
+from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.layers.transformer import sinusoidal_positions
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
 from polymodal.nn.objectives.masking.chance import Found, Shares
@@ -61,11 +62,11 @@ class NextToken(Objective):
         super().__init__(options, inputs=inputs, width=width)
         given = list(inputs) if options.given is None else options.given
         self.given = {text: [name for name in given if name != text] for text in self.inputs}
-        self.writers = nn.ModuleList(
-            Causal(inputs[text], width, options, len(self.given[text])) for text in self.inputs
+        self.writers = NamedModules(
+            {text: Causal(inputs[text], width, options, len(self.given[text])) for text in self.inputs}
         )
-        for text, writer in zip(self.inputs, self.writers, strict=True):
-            if not self.given[text] and cast(Causal, writer).embedding is not None:
+        for text, writer in self.writers.items():
+            if not self.given[text] and writer.embedding is not None:
                 raise RecipeError(
                     "inputs",
                     f"{text!r} is told from itself alone, which would teach its encoder nothing; give an input",
@@ -77,14 +78,14 @@ class NextToken(Objective):
 
     def forward(self, step: Step) -> list[Term]:
         terms = []
-        for text, module in zip(self.inputs, self.writers, strict=True):
-            writer, batch = cast(Causal, module), step.batch.inputs[text]
+        for text, writer in self.writers.items():
+            batch = step.batch.inputs[text]
             rows = batch.present.nonzero()[:, 0]
             if not len(rows):
                 continue
             sources = [step.tokens[name] for name in self.given[text]]
             memory = [(one.features[rows], one.mask[rows]) for one in sources]
-            shared = getattr(step.network.tower(text).encoder, "embedding", None)
+            shared = getattr(step.network.towers[text].encoder, "embedding", None)
             terms.append(Term(text, *writer(batch, rows, memory, shared)))
         return terms
 

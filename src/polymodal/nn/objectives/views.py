@@ -38,8 +38,8 @@ class View(NamedTuple):
 
     def tokens(self, step: Step) -> Tokens:
         """The tokens of such a copy."""
-        found, _ = step.network.tower(self.name)(self.batch(step))
-        tokens: Tokens = found
+        tokens: Tokens
+        tokens, _ = step.network.towers[self.name](self.batch(step))
         return tokens
 
 
