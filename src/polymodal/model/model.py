@@ -31,6 +31,7 @@ from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import Machine
 from polymodal.tasks.base import Task
+from polymodal.training.decoder_weights import initialise
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
@@ -336,7 +337,7 @@ def make_network(
                 continue
             try:
                 for decoder in decoders.values():
-                    decoder.initialise()
+                    initialise(decoder)
             except RecipeError as error:
                 raise error.under(f"outputs.{name}.decoder") from None
     return network
