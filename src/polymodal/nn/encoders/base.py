@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from polymodal.core.masks import length_mask
 from polymodal.core.options import Options, Sized
 from polymodal.pretrained.fingerprint import Fingerprint
 
@@ -92,7 +93,7 @@ class Encoder(nn.Module):
         """Features and mask as `forward` gives them, of prepared items or of what `settle` made of them."""
         if self.still and "hidden" in data:
             hidden = data["hidden"]
-            return hidden, torch.arange(hidden.shape[1], device=hidden.device) < data["length"].unsqueeze(1)
+            return hidden, length_mask(data["length"], hidden.shape[1])
         found: tuple[Tensor, Tensor] = self(data)
         return found
 

@@ -10,9 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
 from polymodal.nn.encoders.base import Encoder, EncoderOptions, Settled
-from polymodal.nn.encoders.token_pool import average_tokens
+from polymodal.nn.encoders.tokens import average_tokens
 from polymodal.pretrained import tuning
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
@@ -98,7 +99,7 @@ class PretrainedEncoder(Encoder):
         if self.frozen:
             found = data if "hidden" in data else self.settle(data)
             hidden = found["hidden"]
-            return hidden, _real(found["length"], hidden.shape[1])
+            return hidden, length_mask(found["length"], hidden.shape[1])
         if "hidden" in data:
             items = self._blank(data)
             inputs = self._blank_inputs(items, data["hidden"])
@@ -214,7 +215,3 @@ class PretrainedEncoder(Encoder):
         config = self.backbone.model.config
         end = getattr(config, "eos_token_id", None)
         return end if isinstance(end, int) and 2 < end < config.vocab_size else config.vocab_size - 1
-
-
-def _real(length: Tensor, longest: int) -> Tensor:
-    return torch.arange(longest, device=length.device) < length.unsqueeze(1)

@@ -12,9 +12,8 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.clips import Moments
-from polymodal.nn.encoders.pictures import to_unit
-from polymodal.nn.encoders.positions import Positions, check_heads
+from polymodal.nn.encoders.pixels import to_unit
+from polymodal.nn.encoders.positions import Moments, Positions, check_heads
 from polymodal.nn.encoders.vit import patchify
 from polymodal.nn.layers.attention import MultiHeadAttention
 from polymodal.nn.layers.transformer import FeedForward

@@ -11,8 +11,9 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.pictures import all_real, to_unit
+from polymodal.nn.encoders.pixels import to_unit
 from polymodal.nn.encoders.positions import Positions, check_heads
+from polymodal.nn.encoders.tokens import all_real
 from polymodal.nn.layers.transformer import TransformerBlock
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
+from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch
-from polymodal.nn.encoders.sequences import real_positions
 from polymodal.nn.layers.causal import CausalBlock
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.layers.transformer import sinusoidal_positions
@@ -119,7 +119,9 @@ class Causal(nn.Module):
     ) -> Found:
         index = batch.index[rows]
         ids = batch.data["values"].long()[index]
-        real = (real_positions(batch.data) & ~torch.isin(batch.data["values"], self.special))[index]
+        values = batch.data["values"]
+        real = length_mask(batch.data["length"], values.shape[1]) & ~torch.isin(values, self.special)
+        real = real[index]
         weight = (
             shared if self.embedding is None and shared is not None else cast(nn.Embedding, self.embedding)
         ).weight

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.nn.encoders.sequences import real_positions
+from polymodal.core.masks import length_mask
 from polymodal.nn.objectives.masking.parts import Data, Labelled
 
 #: What becomes of symbols that are to be predicted: hidden, another symbol, and left as they are.
@@ -37,7 +37,7 @@ class Symbols(Labelled):
         self.register_buffer("special", torch.tensor(shape.get("special", [0])), persistent=False)
 
     def real(self, data: Data) -> Tensor:
-        return real_positions(data) & ~torch.isin(data["values"], self.special)
+        return length_mask(data["length"], data["values"].shape[1]) & ~torch.isin(data["values"], self.special)
 
     def hide(self, data: Data, hidden: Tensor) -> Data:
         values = data["values"]
