@@ -37,7 +37,12 @@ class Tower(nn.Module):
         if next(iter(batch.data.values())).shape[0] == 0:  # no row of this batch has the input
             features = self.missing.expand(rows, 1, -1)
             return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present), None
-        features, mask = self._encode(batch.data)
+        if "hidden" in batch.data and self.encoder.still:
+            features, mask = self.encoder.final(batch.data)
+        elif self.chunk is None or not (self.training and torch.is_grad_enabled()):
+            features, mask = self.encoder(batch.data)
+        else:
+            features, mask = self._encode_in_chunks(batch.data, self.chunk)
         times = self.encoder.token_times(batch.data, features.shape[1])
         given = features if encoded else None
         features = self.norm(self.project(features))
@@ -59,18 +64,16 @@ class Tower(nn.Module):
         features = torch.where(place, self.missing.to(tokens.features.dtype), tokens.features)
         return Tokens(features, mask, tokens.present & ~absent, tokens.times)
 
-    def _encode(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What the encoder makes of the distinct items; in training `chunk` of them at once, forgotten and computed
-        again on the way back."""
+    def _encode_in_chunks(self, data: dict[str, Tensor], chunk: int) -> tuple[Tensor, Tensor]:
+        """What the encoder makes of the distinct items, `chunk` of them at once; what it computes on the way is
+        forgotten, and computed again on the way back."""
         items = next(iter(data.values())).shape[0]
-        if self.chunk is None or items <= self.chunk or not (self.training and torch.is_grad_enabled()):
-            return self.encoder.encode(data)
-        parts = [
-            {key: value[place : place + self.chunk] for key, value in data.items()}
-            for place in range(0, items, self.chunk)
-        ]
-        found = [checkpoint(self.encoder.encode, part, use_reentrant=False) for part in parts]
-        return torch.cat([features for features, _ in found]), torch.cat([mask for _, mask in found])
+        if items <= chunk:
+            found: tuple[Tensor, Tensor] = self.encoder(data)
+            return found
+        parts = [{key: one[place : place + chunk] for key, one in data.items()} for place in range(0, items, chunk)]
+        found_parts = [checkpoint(self.encoder, part, use_reentrant=False) for part in parts]
+        return torch.cat([features for features, _ in found_parts]), torch.cat([mask for _, mask in found_parts])
 
 
 class Encoded(NamedTuple):
