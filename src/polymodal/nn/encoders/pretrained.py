@@ -171,7 +171,7 @@ class PretrainedEncoder(Encoder):
         content = self._one()[name]
         if self.modality in ("text", "audio"):
             longest = int(items["length"].max())
-            items[name] = torch.zeros(count, *content.shape[1:-1], longest, dtype=content.dtype)
+            items[name] = content.new_zeros(count, *content.shape[1:-1], longest)
             if self.modality == "text":
                 items[name].scatter_(1, (items["length"] - 1).unsqueeze(1), self._last_symbol())
         else:
@@ -185,28 +185,35 @@ class PretrainedEncoder(Encoder):
             return self.inputs(items)
         return {name: tensor.expand(len(hidden), *tensor.shape[1:]) for name, tensor in one.items()}
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
+
     def _one(self) -> dict[str, Tensor]:
         """A prepared item without content, as long as there can be."""
         shape = self.shape
-        length = torch.ones(1, dtype=torch.int64)
+        length = torch.ones(1, dtype=torch.int64, device=self._device)
         if self.modality == "text":
-            return {"values": torch.zeros(1, shape["length"], dtype=torch.int32), "length": length * shape["length"]}
+            return {
+                "values": length.new_zeros(1, shape["length"], dtype=torch.int32),
+                "length": length * shape["length"],
+            }
         if self.modality == "audio":
-            values = torch.zeros(1, shape["channels"], shape["samples"])
+            values = length.new_zeros(1, shape["channels"], shape["samples"], dtype=torch.float32)
             return {"values": values, "length": length * shape["samples"]}
         pixels = [shape["channels"], shape["height"], shape["width"]]
         if self.modality == "image":
-            return {"pixels": torch.zeros(1, *pixels, dtype=torch.uint8)}
+            return {"pixels": length.new_zeros(1, *pixels, dtype=torch.uint8)}
         frames = shape["frames"]
         return {
-            "pixels": torch.zeros(1, frames, *pixels, dtype=torch.uint8),
-            "times": torch.zeros(1, frames),
+            "pixels": length.new_zeros(1, frames, *pixels, dtype=torch.uint8),
+            "times": length.new_zeros(1, frames, dtype=torch.float32),
             "length": length * frames,
         }
 
     def _one_inputs(self) -> dict[str, Tensor]:
         if self._example is None:  # kept for training too, whatever the mode it is first needed in
-            with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(self._device.type, enabled=False):
                 self._example = self.inputs(self._one())
         return self._example
 

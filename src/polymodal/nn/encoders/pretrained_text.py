@@ -67,7 +67,7 @@ class PretrainedText(PretrainedEncoder):
             summary = self._summary(output, data)[:, None]
             return summary, torch.ones(summary.shape[:2], dtype=torch.bool, device=summary.device)
         longest = data["values"].shape[1]
-        return output.last_hidden_state[:, :longest], length_mask(data["length"], data["values"].shape[1])
+        return output.last_hidden_state[:, :longest], length_mask(data["length"], longest)
 
     def _summary(self, output: Any, data: dict[str, Tensor]) -> Tensor:
         if self.projection is not None:

@@ -107,7 +107,7 @@ class Alignment(Objective):
             both = (step.tokens[one].present & step.tokens[other].present).nonzero()[:, 0]
             if len(both) < 2:
                 continue
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast(both.device.type, enabled=False):
                 loss, chance = self.align((one, other), (projected[one][both], projected[other][both]), step, both)
             terms.append(Term(f"{one}-{other}", loss, chance, float(len(both))))
         if self.training:

@@ -62,7 +62,7 @@ class Cca(Alignment):
 
     @property
     def scale(self) -> Tensor:
-        return torch.tensor(SCALE)
+        return self.mean.new_tensor(SCALE)
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
         place = self.inputs.index(name)
@@ -91,7 +91,7 @@ class Cca(Alignment):
     def _whitened(self, z: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
         size = len(mean)
         ridge = self.options.ridge * covariance.diagonal().mean() + 1e-6
-        root = torch.linalg.cholesky(covariance + ridge * torch.eye(size))
+        root = torch.linalg.cholesky(covariance + ridge * torch.eye(size, device=covariance.device))
         return torch.linalg.solve_triangular(root, (z - mean).T, upper=False).T
 
     def keep(self, projected: dict[str, Tensor], step: Step) -> None:

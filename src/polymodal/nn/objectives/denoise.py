@@ -71,7 +71,8 @@ def swap(data: Data, cells: Tensor) -> tuple[Data, Tensor]:
     """The rows with these `cells [items, columns]` swapped for those of other rows, drawn at random for each cell, and
     the cells in which there now is something else than before."""
     items = len(cells)
-    other = (torch.arange(items).unsqueeze(1) + torch.randint(1, items, cells.shape)) % items
+    steps = torch.randint(1, items, cells.shape).to(cells.device)
+    other = (torch.arange(items, device=cells.device).unsqueeze(1) + steps) % items
     damaged = {name: torch.where(cells, tensor.gather(0, other), tensor) for name, tensor in data.items()}
     differs = [damaged[name] != tensor for name, tensor in data.items()]
     return damaged, torch.stack(differs).any(0)

@@ -168,7 +168,7 @@ class PrototypeHead(nn.Module):
 
     def compare(self, vector: Tensor) -> Tensor:
         """Cosines with the prototypes."""
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(vector.device.type, enabled=False):
             return vector @ unit(self.prototypes).T
 
 

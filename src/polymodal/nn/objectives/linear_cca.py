@@ -79,7 +79,7 @@ class LinearCca(Alignment):
 
     @property
     def scale(self) -> Tensor:
-        return torch.tensor(SCALE)
+        return torch.tensor(SCALE, device=self.steps.device)
 
     def align(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
@@ -99,7 +99,7 @@ class LinearCca(Alignment):
             self._fresh.append((self.own[name], found, found))
 
     def after_step(self, network: Learner) -> None:
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(self.steps.device.type, enabled=False):
             for moments, one, other in self._fresh:
                 moments.add(one, other, self.options.momentum)
         self._fresh = []
@@ -115,10 +115,10 @@ class LinearCca(Alignment):
     @torch.no_grad()
     def solve(self) -> None:
         """Put the heads where the moments so far say."""
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(self.steps.device.type, enabled=False):
             roots = [_root(one.covariance(), self.options.ridge) for one in self.own.values()]
             starts = torch.tensor([0, *(root.shape[1] for root in roots)]).cumsum(0).tolist()
-            joint = torch.zeros(starts[-1], starts[-1], dtype=torch.float64)
+            joint = torch.zeros(starts[-1], starts[-1], dtype=torch.float64, device=self.steps.device)
             for one, other in self.pairs:
                 first, second = self.inputs.index(one), self.inputs.index(other)
                 block = roots[first].T @ self.across[one][other].covariance() @ roots[second]
@@ -150,7 +150,7 @@ class Centred(nn.Module):
         self.register_buffer("map", torch.zeros(width, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             return (x.float() - self.mean) @ self.map
 
     def put(self, mean: Tensor, found: Tensor) -> None:

@@ -137,6 +137,6 @@ class Causal(nn.Module):
 
     def _memory(self, sources: list[tuple[Tensor, Tensor]], rows: int) -> tuple[Tensor, Tensor]:
         if not sources:
-            return self.kinds.expand(rows, 1, -1), torch.ones(rows, 1, dtype=torch.bool)
+            return self.kinds.expand(rows, 1, -1), torch.ones(rows, 1, dtype=torch.bool, device=self.kinds.device)
         features = [one + kind for (one, _), kind in zip(sources, self.kinds, strict=True)]
         return torch.cat(features, 1), torch.cat([mask for _, mask in sources], 1)

@@ -64,7 +64,7 @@ class Redundancy(Alignment):
 
     @property
     def scale(self) -> Tensor:
-        return torch.tensor(SCALE)
+        return self.mean.new_tensor(SCALE)
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
         place = self.inputs.index(name)

@@ -70,7 +70,7 @@ class Transfer(Objective):
             both = (taught.present & step.tokens[name].present).nonzero()[:, 0]
             if len(both) < 2:
                 continue
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast(both.device.type, enabled=False):
                 target = standardised(taught.pooled()[both].detach().float())
                 found = head(step.tokens[name].pooled()[both].float())
                 rows, pair = float(len(both)), f"{self.teacher}-{name}"

@@ -53,10 +53,10 @@ class ImagePatches(Measured):
         down = max(1, round((count * rows / columns) ** 0.5))
         if count != down * max(1, round(down * columns / rows)):
             return None
-        return _middles(down, count // down, self._grid).expand(len(mask), -1, -1)
+        return _middles(down, count // down, self._grid).to(mask.device).expand(len(mask), -1, -1)
 
     def real(self, data: Data) -> Tensor:
-        return torch.ones(len(data["pixels"]), self.places, dtype=torch.bool)
+        return torch.ones(len(data["pixels"]), self.places, dtype=torch.bool, device=data["pixels"].device)
 
     def hide(self, data: Data, hidden: Tensor) -> Data:
         area = self._area(hidden).unsqueeze(1)

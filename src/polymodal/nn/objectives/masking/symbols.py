@@ -41,11 +41,11 @@ class Symbols(Labelled):
 
     def hide(self, data: Data, hidden: Tensor) -> Data:
         values = data["values"]
-        chance = torch.rand(values.shape)
+        chance = torch.rand(values.shape).to(values.device)
         whole = (hidden == self.real(data)).all(1, keepdim=True)
         masked = hidden & ((chance < HIDDEN) | whole)
         other = hidden & ~masked & (chance < HIDDEN + OTHER)
-        drawn = torch.randint(self.size, values.shape, dtype=values.dtype)
+        drawn = torch.randint(self.size, values.shape, dtype=values.dtype).to(values.device)
         return {**data, "values": torch.where(masked, self.mask, torch.where(other, drawn, values))}
 
     def labels(self, data: Data) -> Tensor:
