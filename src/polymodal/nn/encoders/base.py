@@ -49,7 +49,7 @@ class Encoder(nn.Module):
     which gives the same for an item in every epoch, fold and run, and `forward` goes on from what `settle` gave.
 
     Any other encoder of which nothing learns is *still*: all of it is settled, its features are final, and it stays in
-    evaluation mode (no dropout, no new batch statistics). What its `settle` gave is read by `final`, never by `forward`.
+    evaluation mode (no dropout, no new batch statistics). `final` reads what its `settle` gave; `forward` does not.
     """
 
     kind: ClassVar[str] = "encoder"

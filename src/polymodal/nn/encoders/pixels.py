@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from polymodal.core.errors import RecipeError
 
 
 def to_unit(pixels: Tensor, dtype: torch.dtype) -> Tensor:
@@ -32,3 +36,16 @@ def unpack(frames: Tensor, real: Tensor) -> Tensor:
         return frames.view(*real.shape, -1)
     spread = frames.new_zeros(real.numel(), frames.shape[-1])
     return spread.index_copy(0, real.flatten().nonzero().squeeze(1), frames).view(*real.shape, -1)
+
+
+def patch_grid(shape: dict[str, Any], patch: int, what: str) -> tuple[int, int]:
+    """Rows and columns of square patches in a picture of the modality's `shape`; `what` names one for the message.
+
+    Raises:
+        RecipeError: `patch` does not divide its height and width.
+    """
+    height, width = shape["height"], shape["width"]
+    if height % patch or width % patch:
+        fitting = [size for size in (4, 7, 8, 14, 16, 32) if not (height % size or width % size)]
+        raise RecipeError("patch", f"{patch} does not divide {what} of {height} x {width} pixels; {fitting} would")
+    return height // patch, width // patch
