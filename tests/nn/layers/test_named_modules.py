@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from laws.samples import sample_table, trained
+from polymodal.model.model import Model
 from polymodal.nn.layers.named_modules import NamedModules, key_of
 
 HOSTILE = [
@@ -75,3 +80,14 @@ def test_most_names_are_their_own_keys(name: str) -> None:
 def test_a_key_is_an_encoded_name(name: str) -> None:
     assert "." not in key_of(name)
     assert key_of(name) == "%" or unquote(key_of(name)) == name
+
+
+def test_inputs_and_outputs_of_any_name_are_trained_on_and_read_back(tmp_path: Path) -> None:
+    columns, recipe = sample_table(["number", "category"], ["regress"])
+    inputs = dict(zip(["a.b", "keys"], recipe["inputs"].values(), strict=True))
+    columns["type"] = columns.pop("y_regress")
+    parts: Any = {"train": columns, "valid": columns}
+    model = trained(parts, tmp_path, inputs=inputs, outputs={"type": "regress"}, fusion="late", training={"epochs": 1})
+    loaded = Model.load(model.save(tmp_path / "model"))
+    assert {"towers.a%2Eb.missing", "towers.%6Beys.missing"} <= set(loaded.network.state_dict())
+    assert np.array_equal(loaded.predict(columns), model.predict(columns))
