@@ -55,7 +55,7 @@ def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], 
     (block,) = model.preparation.blocks(model.open(row), polymodal.data.table.cell_errors.Faults())
     prepared = model.preparation.prepare_block(block)
     batch = model.preparation.batch(prepared, np.arange(1))
-    (decoder,) = model.network.decoders[0]
+    (decoder,) = model.network.all_decoders()
     (view,) = model.network.views(batch)
     tokens: list[int] = []
     scores = []

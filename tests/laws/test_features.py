@@ -527,7 +527,7 @@ def test_a_still_encoder_settles_whole_and_gives_the_same_from_the_store(
         times = encoder.times(data, wanted.shape[1])
     given = kept.tensors(np.arange(len(kept)))
     monkeypatch.setattr(encoder, "forward", None)
-    found, real = encoder.encode(given)
+    found, real = encoder.final(given)
     assert real.shape[1] == int(mask.sum(1).max())
     mask, wanted = mask[:, : real.shape[1]], wanted[:, : real.shape[1]]
     assert torch.equal(real, mask)

@@ -55,7 +55,7 @@ def reversed_classes(model: Model) -> Model:
     task.labels.values.reverse()  # type: ignore[attr-defined]
     task.labels._number = {key: 1 - place for key, place in task.labels._number.items()}  # type: ignore[attr-defined]
     network = model.network
-    last = [m for m in network.decoders[0].modules() if hasattr(m, "out_features") and m.out_features == 2][-1]
+    last = [m for m in network.decoders.modules() if hasattr(m, "out_features") and m.out_features == 2][-1]
     last.weight.data, last.bias.data = last.weight.data.flip(0), last.bias.data.flip(0)
     return model
 

@@ -129,8 +129,8 @@ def test_best_epochs_are_kept_in_order_and_averaged() -> None:
 def test_the_monitor_names_the_first_tensor_that_is_not_finite(tmp_path: Path) -> None:
     run = trainer(experiment(tmp_path))
     with torch.no_grad():
-        run.network.decoders[0][0].layers[0].bias[0] = float("nan")
-    with pytest.raises(TrainingError, match=r"parameter decoders\.0\.0\.layers\.0\.bias is not finite"):
+        run.network.decoders["target"]["joint"].layers[0].bias[0] = float("nan")
+    with pytest.raises(TrainingError, match=r"parameter decoders\.target\.joint\.layers\.0\.bias is not finite"):
         run.run()
 
 

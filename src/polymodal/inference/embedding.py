@@ -14,7 +14,7 @@ from polymodal.nn.objectives.alignment import Alignment
 
 def alignment_of(network: Network) -> Alignment | None:
     """The first objective that aligns inputs; None where there is none."""
-    return next((one for one in network.named_objectives().values() if isinstance(one, Alignment)), None)
+    return next((one for one in network.objectives.values() if isinstance(one, Alignment)), None)
 
 
 def embed_inputs(network: Network, batch: Batch, names: list[str]) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def embed_inputs(network: Network, batch: Batch, names: list[str]) -> dict[str, 
     alignment = alignment_of(network)
     found = {}
     for name in names:
-        tokens, _ = network.tower(name)(batch.inputs[name])
+        tokens, _ = network.towers[name](batch.inputs[name])
         found[name] = _where(tokens.present, _embedded(alignment, name, tokens))
     return found
 
@@ -40,7 +40,7 @@ def embed_rows(network: Network, batch: Batch) -> Tensor:
     encoded = network.encode(batch)
     present = torch.stack([one.present for one in encoded.tokens.values()]).any(0)
     alignment = alignment_of(network)
-    embeds = [name for name, decoders in network.decoders_by_output().items() if isinstance(decoders[0], Embed)]
+    embeds = [name for name, one in network.decoders.items() if any(isinstance(view, Embed) for view in one.values())]
     if embeds:
         return _where(present, unit(network.decide(network.fuse(encoded, len(batch)), batch)[embeds[0]].values))
     if alignment is not None:

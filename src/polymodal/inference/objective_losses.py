@@ -28,7 +28,7 @@ def mean_losses(network: Network, steps: Iterable[Step]) -> Pretext:
 def pretext_score(network: Network, weights: Mapping[str, float], losses: Pretext) -> float:
     """How good these losses are, greater is better: minus their weighted sum, each in units of its loss at chance."""
     by_objective: dict[str, list[float]] = {}
-    names = sorted(network.named_objectives(), key=len, reverse=True)  # `contrastive.2` before `contrastive`
+    names = sorted(network.objectives, key=len, reverse=True)  # `contrastive.2` before `contrastive`
     for key, (loss, chance) in losses.items():
         name = next(name for name in names if key.startswith(f"{name}."))
         by_objective.setdefault(name, []).append(loss / max(chance, 1e-6))

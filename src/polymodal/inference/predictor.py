@@ -24,8 +24,9 @@ from polymodal.inference.decisions import Decisions
 from polymodal.inference.embedding import embed_inputs, embed_rows
 from polymodal.inference.objective_losses import Pretext, mean_losses
 from polymodal.inference.texts import marked, write_texts, write_tokens
-from polymodal.nn.network import InputTokens, Network
+from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import Step
+from polymodal.nn.towers import InputTokens
 from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
 from polymodal.runtime.compute import Compute
 from polymodal.runtime.random_state import own_random_state
@@ -181,7 +182,7 @@ class Predictor:
     def _step(self, prepared: PreparedTable, rows: np.ndarray) -> Step:
         batch = self.batch(prepared, rows)
         again = partial(self.batch, prepared, rows, augment=True)
-        return Step(self.network, batch, InputTokens(self.network, batch), again)
+        return Step(self.network, batch, InputTokens(self.network.towers, batch), again)
 
 
 def _back(visited: list[np.ndarray]) -> Tensor:

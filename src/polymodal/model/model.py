@@ -33,6 +33,7 @@ from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import Compute, device_of, resolve_device
 from polymodal.tasks.base import Task
+from polymodal.training.decoder_weights import initialise
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
@@ -297,12 +298,12 @@ def make_network(
                 encoder.initialise()
             except RecipeError as error:
                 raise error.under(f"inputs.{name}.encoder") from None
-        for name, decoders in network.decoders_by_output().items():
+        for name, decoders in network.decoders.items():
             if f"outputs.{name}" in known:
                 continue
             try:
-                for decoder in decoders:
-                    decoder.initialise()
+                for decoder in decoders.values():
+                    initialise(decoder)
             except RecipeError as error:
                 raise error.under(f"outputs.{name}.decoder") from None
     return network

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from polymodal.core.types import Batch
-from polymodal.nn.network import Encoded, Network
+from polymodal.nn.network import Network
+from polymodal.nn.towers import Encoded
 from polymodal.tasks.base import Task
 
 
@@ -55,7 +56,7 @@ def hold_back(network: Network, found: Mapping[str, float], strength: float, noi
         ratio = own / max(sum(others) / len(others), 1e-8)
         factor = 1 - float(torch.tanh(torch.tensor(strength * ratio))) if ratio > 1 else 1.0
         factors[name] = factor
-        for parameter in network.tower(name).parameters():
+        for parameter in network.towers[name].parameters():
             if parameter.grad is None:
                 continue
             spread: Tensor = parameter.grad.std() if noise and parameter.ndim > 1 else parameter.grad.new_zeros(())

@@ -28,8 +28,9 @@ from polymodal.data.partition import Split
 from polymodal.inference.decisions import Decisions
 from polymodal.inference.objective_losses import Pretext, pretext_score
 from polymodal.inference.predictor import Predictor
-from polymodal.nn.network import Encoded, InputTokens, Network
+from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import Step
+from polymodal.nn.towers import Encoded, InputTokens
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import TrainingOptions
@@ -89,7 +90,7 @@ class Trainer:
         self.folder, self.progress, self.title = folder, progress or Progress(False), title
         self.patience = options.patience
         freeze_parts(network, options)
-        self.objectives = network.named_objectives()
+        self.objectives = network.objectives
         objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
         weights = {name: spec.weight for name, spec in recipe.outputs.items()} | objective_weights
         self.loss = Loss(preparation.tasks, weights, options.balance, lessons, _blending(network, options))
@@ -227,7 +228,7 @@ class Trainer:
     def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, Encoded]:
         """The losses of a batch, and its inputs, each encoded once for all outputs and objectives. Without outputs an
         input is only encoded where an objective asks for it."""
-        encoded, decided = Encoded(InputTokens(network, batch), {}), {}
+        encoded, decided = Encoded(InputTokens(network.towers, batch), {}), {}
         if self.preparation.tasks:
             encoded = network.encode(batch)
             decided = network.decide(network.fuse(encoded, len(batch), hide_inputs(batch, dropout)), batch)
