@@ -9,7 +9,7 @@ import torch
 from polymodal.core.errors import TrainingError
 from polymodal.generation.beam_search import Beams
 from polymodal.generation.config import Writing
-from polymodal.generation.constraints.base import constraint_of
+from polymodal.generation.constraints.factory import constraint_of
 from polymodal.generation.output import Ended, Written
 from polymodal.generation.sampling_search import Lines
 from polymodal.generation.stop_strings import Stops

@@ -20,7 +20,7 @@ from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.generation.chat import ChatTemplate
 from polymodal.generation.config import Writing
-from polymodal.generation.constraints.base import constraint_of
+from polymodal.generation.constraints.factory import constraint_of
 from polymodal.generation.tokenizer import SMALLEST, Codec
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalogue import TEXT_METRICS, text_metrics
