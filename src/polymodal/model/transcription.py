@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.generation.silence import stretches
 from polymodal.modalities.audio import Audio
+from polymodal.model.rows import open_rows
+from polymodal.model.text_generation import TextModel, stream_texts, text_output
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Preparation
 from polymodal.pretrained.sound_features import sound_features
-
-if TYPE_CHECKING:
-    from polymodal.model.model import Model
+from polymodal.runtime.compute import Machine
 
 #: Rows whose sounds are decoded at once, and windows that are written at once.
 ROWS, WINDOWS = 4, 32
@@ -45,6 +47,15 @@ class Window(NamedTuple):
     root: Path | None
 
 
+@dataclass(frozen=True)
+class _Windowed:
+    """A model that reads a whole window of the sounds that are cut."""
+
+    network: Network
+    preparation: Preparation
+    machine: Machine
+
+
 class _Whole(Audio):
     """Sounds as a fitted modality has them, but of another most length."""
 
@@ -57,7 +68,7 @@ class _Whole(Audio):
 
 
 def transcribe(
-    model: Model,
+    model: TextModel,
     table: Table,
     faults: Faults,
     *,
@@ -91,9 +102,9 @@ def transcribe(
         raise RecipeError("window", f"the model reads {most:g} s at once, so a window has more than 0 and at most that")
     preparation = copy.copy(model.preparation)
     preparation.modalities = {**preparation.modalities, name: _Whole(sounds, most)}
-    windowed = replace(model, preparation=preparation)
-    output = model.text_output(output)
-    whole = _Whole(sounds, model.recipe.data.limits.seconds)
+    windowed = _Windowed(model.network, preparation, model.machine)
+    output = text_output(preparation, output)
+    whole = _Whole(sounds, preparation.recipe.data.limits.seconds)
     found: list[list[Segment]] = [[] for _ in range(len(table))]
     waiting: list[Window] = []
     for block in model.preparation.blocks(table, faults, size=ROWS):
@@ -112,7 +123,7 @@ def transcribe(
 
 
 def _write(
-    model: Model,
+    model: TextModel,
     windows: list[Window],
     found: list[list[Segment]],
     faults: Faults,
@@ -122,8 +133,8 @@ def _write(
     """Write windows side by side, and add their segments to those of their rows."""
     if not windows:
         return
-    table = model.open([one.cells for one in windows], windows[0].root)
-    texts = [text for block in model.stream_texts(table, faults, output=output, **changes) for text in block]
+    table = open_rows([one.cells for one in windows], windows[0].root, model.preparation.input_columns)
+    texts = [text for block in stream_texts(model, table, faults, output, changes) for text in block]
     for one, written in zip(windows, texts, strict=True):
         if written and written[0].text:
             found[one.row].append(Segment(one.start, one.end, written[0].text))
@@ -138,7 +149,7 @@ def _decoded(block: Block, sounds: Audio) -> Iterator[tuple[int, np.ndarray]]:
             yield position, np.ascontiguousarray(values.mean(axis=1).round().astype(np.int16))
 
 
-def _sound_input(model: Model, name: str | None) -> tuple[str, Audio]:
+def _sound_input(model: TextModel, name: str | None) -> tuple[str, Audio]:
     sounds = {key: one for key, one in model.preparation.modalities.items() if isinstance(one, Audio)}
     if not sounds:
         raise DataError("the model hears nothing: none of its inputs is a sound")
