@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
 from polymodal.runtime.compute import Machine
 from polymodal.tasks.answers import padded
 from polymodal.tasks.base import Task
+from polymodal.tasks.generation import GenerationTask, generation_task
 
 PREDICTION_BATCH = 1024
 #: Numbers that writing a batch of texts, or judging them, may take at once.
@@ -118,7 +118,7 @@ def write_tokens(
 
     numbers: of the rows, on which their draws depend
     """
-    task: Any = preparation.tasks[name]
+    task = generation_task(preparation.tasks, name)
     written = write_texts(network, name, views, batch, task.writing, task.codec, task.most, numbers)
     first = [texts[0] for texts in written]
     before_stops = iter(task.codec.encode([one.text for one in first if one.ended == "stop"]))
@@ -153,7 +153,7 @@ def write_rows(
 
     numbers: of the rows, on which their draws depend; silent: 0, 1, 2 ...
     """
-    task: Any = preparation.tasks[name]
+    task = generation_task(preparation.tasks, name)
     rows = np.arange(prepared.rows)
     prompts = prepared.prompts.get(name)
     if prompts is not None:
@@ -200,8 +200,8 @@ def bounded_by_texts(preparation: Preparation, writing: Writing | None = None) -
     number for every token of the vocabulary, and each step keeps some for every number of the common width."""
     most = PREDICTION_BATCH
     for task in preparation.tasks.values():
-        if task.text_shape is not None:
-            own: Writing = writing or task.writing  # type: ignore[attr-defined]
+        if isinstance(task, GenerationTask):
+            own = writing or task.writing
             shape, beside = task.text_shape, max(own.beams, own.samples)
             kept = 16 * (shape.prompt + (own.max_tokens or shape.answer)) * preparation.recipe.width
             most = min(most, max(1, TEXT_NUMBERS // (beside * (3 * shape.vocabulary + kept))))

@@ -18,6 +18,7 @@ from polymodal.inference.inference import PREDICTION_BATCH, write_rows
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
 from polymodal.runtime.compute import Machine
+from polymodal.tasks.generation import generation_task
 
 
 class TextModel(Protocol):
@@ -38,7 +39,7 @@ def stream_texts(
 ) -> Iterator[list[list[Written]]]:
     """The texts of each row of `table`, block by block, as `Model.stream_texts`."""
     name = text_output(model.preparation, output)
-    task: Any = model.preparation.tasks[name]
+    task = generation_task(model.preparation.tasks, name)
     writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
     for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH):
         prepared = model.preparation.prepare_block(block)
@@ -52,7 +53,7 @@ def stream_tokens(model: TextModel, table: Table, output: str | None, changes: d
     name = text_output(model.preparation, output)
     if len(table) != 1:
         raise DataError(f"one row is streamed at a time, and there are {len(table)}", file=table.name)
-    task: Any = model.preparation.tasks[name]
+    task = generation_task(model.preparation.tasks, name)
     writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
     (block,) = model.preparation.blocks(table, Faults(strict=True))
     prepared = model.preparation.prepare_block(block)

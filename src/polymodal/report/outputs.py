@@ -94,7 +94,7 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
         calibration_error=score(calibration_error(bins)),
         examples=worst_examples(experiment, part, name, examples),
         written=typical_texts(experiment, part, name, TYPICAL_TEXTS) if task.writes else [],
-        notes=list(getattr(task, "notes", [])),
+        notes=list(task.notes),
     )
 
 

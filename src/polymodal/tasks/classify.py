@@ -62,7 +62,6 @@ class Classify(Task):
         super().__init__(options, columns=columns)
         if len(columns) != 1:
             raise RecipeError("columns", f"a classify output reads one column, not {len(columns)}: {columns}")
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -107,7 +106,7 @@ class Classify(Task):
         self.shares = self.rows / self.rows.sum()
         self.weights = self._class_weights()
         single = [label for label, count in zip(self.labels.values, self.rows, strict=True) if count == 1]
-        self.notes = few(
+        self._notes = few(
             single, "class {!r} has 1 training row", "{} classes have 1 training row each, {!r} among them"
         )
 

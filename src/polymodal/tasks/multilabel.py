@@ -55,7 +55,6 @@ class MultiLabel(Task):
         super().__init__(options, columns=columns)
         if len(columns) != 1:
             raise RecipeError("columns", f"a multilabel output reads one column, not {len(columns)}: {columns}")
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -112,8 +111,10 @@ class MultiLabel(Task):
         counted = list(zip(self.labels.values, self.positives, strict=True))
         single = [label for label, count in counted if count == 1]
         constant = [label for label, count in counted if count == rows]
-        self.notes = few(single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them")
-        self.notes += few(
+        self._notes = few(
+            single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them"
+        )
+        self._notes += few(
             constant,
             "label {!r} is in every training row",
             "{} labels are in every training row, {!r} among them",
@@ -140,6 +141,10 @@ class MultiLabel(Task):
             value[position, numbers] = 1
             present[position] = True
         return value, present
+
+    @property
+    def threshold(self) -> float:
+        return self.options.threshold
 
     @property
     def outputs(self) -> int:
@@ -169,7 +174,7 @@ class MultiLabel(Task):
         return values.detach().double().sigmoid().cpu().numpy()
 
     def predict(self, distribution: np.ndarray) -> list[Any]:
-        decided = distribution >= self.options.threshold
+        decided = distribution >= self.threshold
         return [[self.labels.values[number] for number in np.flatnonzero(row)] for row in decided]
 
     def truth(self, value: np.ndarray) -> np.ndarray:
@@ -177,7 +182,7 @@ class MultiLabel(Task):
 
     @property
     def metrics(self) -> list[Metric]:
-        at = self.options.threshold
+        at = self.threshold
         return [
             Metric(
                 "mean_average_precision",

@@ -63,7 +63,6 @@ class Similar(Task):
         if any(not 1 <= size < options.size for size in shorter):
             raise RecipeError("sizes", f"prefixes of {options.size} numbers have 1 to {options.size - 1}")
         self.sizes = [*shorter, options.size]
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -80,7 +79,7 @@ class Similar(Task):
             raise DataError(
                 f"similarity needs two groups, and one of two rows; there are {found}", column=self.columns[0]
             )
-        self.notes = [f"{alone} of {len(rows)} groups have 1 training row, which is near no other"] if alone else []
+        self._notes = [f"{alone} of {len(rows)} groups have 1 training row, which is near no other"] if alone else []
 
     def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         value, present, problems = self._read(block)
@@ -142,10 +141,10 @@ class Similar(Task):
         return [str(place) for place in range(self.outputs)]
 
     def save(self) -> dict[str, Any]:
-        return {"notes": self.notes}
+        return {"notes": self._notes}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.notes = state["notes"]
+        self._notes = state["notes"]
 
 
 def group_number(label: Label) -> int:

@@ -84,7 +84,6 @@ class Spans(Task):
         super().__init__(options, columns=columns)
         if len(columns) != 1:
             raise RecipeError("columns", f"a spans output reads one column, not {len(columns)}: {columns}")
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -122,7 +121,7 @@ class Spans(Task):
         self._take(total.ravel() / len(inside))
         counts = Counter(key(label) for _, _, label in found)
         single = [label for label in self.labels.values if counts[key(label)] == 1]
-        self.notes += few(single, "{!r} happens once in the training rows", "{} labels happen once, {!r} among them")
+        self._notes += few(single, "{!r} happens once in the training rows", "{} labels happen once, {!r} among them")
 
     def _choose_times(self, rows: list[list[Span]], found: list[Span]) -> None:
         """Set the timeline, and the times that the options leave open."""
@@ -146,7 +145,7 @@ class Spans(Task):
 
     def _take(self, shares: np.ndarray) -> None:
         self.shares = shares
-        self.notes = [
+        self._notes = [
             f"decided in {self.grid.frames:,} cells of {self.width:.3g} s over {self.grid.seconds:.4g} s; segment "
             f"scores count segments of {self.segment:.3g} s, event scores allow {self.collar:.3g} s"
         ]
@@ -185,6 +184,10 @@ class Spans(Task):
                 continue
             present[position] = True
         return value, present
+
+    @property
+    def threshold(self) -> float:
+        return self.options.threshold
 
     @property
     def outputs(self) -> int:
@@ -227,7 +230,7 @@ class Spans(Task):
         return decode(
             self._by_cell(distribution),
             self.width,
-            threshold=self.options.threshold,
+            threshold=self.threshold,
             smooth=self.options.smooth,
             gap=self.gap,
             shortest=self.shortest,

@@ -213,7 +213,7 @@ def _facts(plan: Plan, experiment: Experiment, model: Model) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
         "trainable": sum(one.numel() for one in model.network.parameters() if one.requires_grad),
         "inputs": {name: modality.show() for name, modality in experiment.preparation.modalities.items()},
-        "task_notes": {name: notes for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
+        "task_notes": {name: notes for name, task in tasks.items() if (notes := task.notes)},
         "shared_items": shared_between_parts(experiment),
         "faults": {"count": len(experiment.faults.found), "by_column": experiment.faults.counts()},
     }
