@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 
 from polymodal.cli.output import emit, note
 
+if TYPE_CHECKING:
+    from polymodal.model.model import Model
 
-def finished(model: Any, out: Path, as_json: bool) -> None:
+
+def finished(model: Model, out: Path, as_json: bool) -> None:
     """Print what `fit` ends with: the scores, notices, faults, and where things are."""
     from polymodal.report.table import score_table
 

@@ -24,6 +24,7 @@ from polymodal.generation.output import Written
 from polymodal.inference.embedding import alignment_of, embed_rows
 from polymodal.inference.inference import PREDICTION_BATCH, decide
 from polymodal.model import text_generation
+from polymodal.model.distributions import single
 from polymodal.model.rows import open_rows
 from polymodal.model.transcription import Segment, transcribe
 from polymodal.nn.layers.embedding import unit
@@ -71,7 +72,7 @@ class Model:
         for block in self._warned(data, root, strict):
             for name, distribution in block.items():
                 answers[name] += self.preparation.tasks[name].predict(distribution)
-        return _single(answers)
+        return single(answers)
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes` (numbers in the user's units for regression).
@@ -82,12 +83,12 @@ class Model:
         for block in self._warned(data, root, strict):
             for name, distribution in block.items():
                 parts[name].append(distribution)
-        return _single({name: np.concatenate(arrays) for name, arrays in parts.items()})
+        return single({name: np.concatenate(arrays) for name, arrays in parts.items()})
 
     @property
     def classes(self) -> Any:
         """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
-        return _single({name: task.classes for name, task in self.preparation.tasks.items()})
+        return single({name: task.classes for name, task in self.preparation.tasks.items()})
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
@@ -401,10 +402,6 @@ def make_network(
             except RecipeError as error:
                 raise error.under(f"outputs.{name}.decoder") from None
     return network
-
-
-def _single(by_output: dict[str, Any]) -> Any:
-    return next(iter(by_output.values())) if len(by_output) == 1 else by_output
 
 
 def _optional(path: Path) -> Any:
