@@ -20,6 +20,7 @@ from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
 from polymodal.metrics.leave_one_out import leave_one_out_metrics
+from polymodal.metrics.retrieval import unit_rows
 from polymodal.nn.layers.embedding import halvings, prefixes
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Label, key, read_label
@@ -122,9 +123,7 @@ class Similar(Task):
         return np.full(self.outputs, 1 / math.sqrt(self.outputs))
 
     def distribution(self, values: Tensor) -> np.ndarray:
-        vectors = values.detach().double().cpu().numpy()
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+        return unit_rows(values.detach().double().cpu().numpy())
 
     def predict(self, distribution: np.ndarray) -> list[Any]:
         return distribution.tolist()

@@ -22,7 +22,7 @@ from polymodal.metrics import events as scores
 from polymodal.metrics.base import Metric
 from polymodal.metrics.events import EventCounts, Events, SegmentCounts
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Labels, few, key, text
+from polymodal.tasks.labels import Labels, few, first_problem, key, read_cells, text
 from polymodal.tasks.segments import cover, decode, read_shares
 from polymodal.tasks.span_cells import Span, gaps_between, read_spans
 
@@ -97,22 +97,14 @@ class Spans(Task):
 
     def fit(self, blocks: Iterable[Block]) -> None:
         column = self.columns[0]
-        rows: list[list[Span]] = []
-        problem = ""
-        for block in blocks:
-            for cell in block.cells(column):
-                if cell is None:
-                    continue
-                try:
-                    rows.append(read_spans(cell))
-                except ValueError as error:
-                    problem = problem or f" ({error})"
+        problems: list[str] = []
+        rows = list(read_cells(blocks, column, read_spans, problems))
         limit = math.inf if self.options.seconds is None else self.options.seconds
         inside = [spans for spans in rows if all(end <= limit + 1e-6 for _, end, _ in spans)]
         found = [span for spans in inside for span in spans]
         if not found:
             late = f" that ends before {limit:g} s (the option `seconds`)" if any(rows) else ""
-            raise DataError(f"the training rows hold no event{late}{problem}", column=column)
+            raise DataError(f"the training rows hold no event{late}{first_problem(problems)}", column=column)
         self.labels = Labels({key(label): label for _, _, label in found}.values())
         self._choose_times(inside, found)
         total = np.zeros((self.grid.frames, len(self.labels)))

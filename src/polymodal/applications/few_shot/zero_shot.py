@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
-from polymodal.applications.few_shot.classes import Names, read_target, score_names, softmax
+from polymodal.applications.few_shot.classes import Names, read_target, score_names
 from polymodal.core.errors import PolymodalError, RecipeError, nearest
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import warn_of_faults
 from polymodal.data.table.table import Table
+from polymodal.metrics.retrieval import unit_rows
 from polymodal.model.model import Model
 from polymodal.nn.objectives.alignment import Alignment
 from polymodal.tasks.base import Task
@@ -77,9 +79,7 @@ class ZeroShot:
             text = flat[int(np.isnan(found).any(1).argmax())]
             raise RecipeError("classes", f"the model reads nothing in the text {text!r}")
         cuts = np.cumsum([len(own) for own in texts])[:-1]
-        means = np.stack([part.mean(0) for part in np.split(found, cuts)])
-        vectors: np.ndarray = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return vectors
+        return unit_rows(np.stack([part.mean(0) for part in np.split(found, cuts)]))
 
     def logits(self, vectors: np.ndarray) -> np.ndarray:
         """The logits `[rows, k]` of embeddings `[rows, size]` of the input."""
@@ -91,7 +91,8 @@ class ZeroShot:
 
         data, root, strict: as for `Model.predict`; only the columns of the input are read
         """
-        return softmax(self.logits(self.model.embed(data, input=self.input, root=root, strict=strict)))
+        vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
+        return softmax(self.logits(vectors), axis=1)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> list[str | None]:
         """The class of each row; None in rows that lack the input."""
