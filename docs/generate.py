@@ -385,7 +385,7 @@ def errors_page() -> str:
     lines = [
         "# Errors",
         "",
-        "Everything that Polymodal raises on purpose derives from `polymodal.errors.PolymodalError`. The command line "
+        "Everything that Polymodal raises on purpose derives from `polymodal.core.errors.PolymodalError`. The command line "
         "prints it without a traceback (as a JSON object with `--json`) and ends with status 2.",
         "",
     ]

@@ -63,6 +63,11 @@ class InputBatch:
     index: Tensor
     present: Tensor
 
+    def to(self, device: str) -> InputBatch:
+        """The same on a device."""
+        data = {name: tensor.to(device) for name, tensor in self.data.items()}
+        return InputBatch(data, self.index.to(device), self.present.to(device))
+
 
 @dataclass(frozen=True)
 class TargetBatch:
@@ -70,6 +75,10 @@ class TargetBatch:
 
     value: Tensor
     present: Tensor
+
+    def to(self, device: str) -> TargetBatch:
+        """The same on a device."""
+        return TargetBatch(self.value.to(device), self.present.to(device))
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,16 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def to(self, device: str) -> Batch:
+        """The same on a device, where the network that reads it lies."""
+        return Batch(
+            {name: one.to(device) for name, one in self.inputs.items()},
+            {name: one.to(device) for name, one in self.targets.items()},
+            self.rows.to(device),
+            None if self.weight is None else self.weight.to(device),
+            {name: prompt.to(device) for name, prompt in self.prompts.items()},
+        )
 
 
 @dataclass(frozen=True)

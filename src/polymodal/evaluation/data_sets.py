@@ -4,35 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from polymodal.data.partition import Split
 from polymodal.evaluation.scores import score_output
-from polymodal.inference.inference import Decisions
-from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.inference.decisions import Decisions
+from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.tasks.base import Task
 
 #: By output and data set: how many `rows` have the target, and their `scores` by metric, as `metrics.json` has them.
 ByDataSet = dict[str, dict[str, dict[str, Any]]]
 
 
 def score_data_sets(
-    preparation: Preparation,
+    tasks: dict[str, Task],
     decisions: dict[str, Decisions],
-    prepared: PreparedTable,
-    rows: np.ndarray,
+    split: Split[PreparedTable],
     names: tuple[str, ...],
     options: EvaluationOptions,
     *,
     seed: int,
-    groups: np.ndarray | None = None,
 ) -> ByDataSet:
     """Every metric of every output in each data set that has its target; nothing of an output that only one has, whose
     scores are those of all rows. Arguments are those of `score_decisions`; `names` are those of the data sets."""
     found: ByDataSet = {}
+    prepared, rows = split.table, split.rows
     if prepared.data_set is None:
         return found
     of = prepared.data_set[rows]
-    for output, task in preparation.tasks.items():
+    for output, task in tasks.items():
         value, present = prepared.targets[output]
         known = present[rows]
         having = [number for number in range(len(names)) if (known & (of == number)).any()]
@@ -49,7 +48,7 @@ def score_data_sets(
                 None if prepared.weight is None else prepared.weight[rows[own]],
                 options,
                 seed=seed,
-                groups=None if groups is None else groups[own],
+                groups=None if prepared.groups is None else prepared.groups[rows[own]],
             )
             found[output][names[number]] = {
                 "rows": int(own.sum()),

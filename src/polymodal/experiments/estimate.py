@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.experiments.plan import Plan
@@ -20,7 +20,9 @@ from polymodal.model.model import make_network
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import input_features
 from polymodal.preparation.preparation import Preparation, PreparedTable
-from polymodal.runtime.compute import Machine, choose
+from polymodal.recipe.recipe import Recipe
+from polymodal.runtime.compute import Compute, choose, device_of, resolve_device
+from polymodal.runtime.random_state import own_random_state
 from polymodal.training.loss import Loss
 from polymodal.training.optimiser import freeze_parts
 
@@ -51,7 +53,7 @@ class Estimate:
     epochs: int
     rows: dict[str, int]
     faults: int
-    machine: str
+    compute: str
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,7 +71,7 @@ class Estimate:
         )
 
 
-def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
+def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
     """Measure the cost of a plan on up to 2,048 of its training rows."""
     recipe, train = plan.recipe, parts["train"]
     batch_rows, epochs = recipe.training.batch or 1, recipe.training.epochs or 1
@@ -82,24 +84,23 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
     block = train.table.block(sample, columns, faults=faults, limits=recipe.data.limits)
     prepared = preparation.prepare_block(block, targets=True)
     preparation_seconds = (time.perf_counter() - begun) / len(sample) * _rows_of_tables(parts)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = make_network(recipe, preparation)
+    with own_random_state(recipe.seed):
+        network = make_network(recipe, preparation).to(resolve_device(recipe.training.device))
         loss = Loss(preparation.tasks, dict.fromkeys(preparation.tasks, 1.0), recipe.training.balance)
         freeze_parts(network, recipe.training)
         rows = np.arange(min(batch_rows, len(sample)))
-        prepared, encoding = _with_features(plan, train, sample[rows], preparation, network, prepared)
+        prepared, encoding = _with_features(recipe, Split(train.table, sample[rows]), preparation, network, prepared)
 
         def step(trial: Any) -> None:
-            batch = preparation.batch(prepared, rows, augment=True)
+            batch = preparation.batch(prepared, rows, augment=True).to(device_of(network))
             total = loss(trial(batch), batch).total
             if total.requires_grad:
                 total.backward()
             trial.zero_grad()
 
-        machine = choose(recipe.training, network, step, None)
-        memory = training_mib(network, machine, step)
-        with machine.active():
+        compute = choose(recipe.training, network, step, None)
+        memory = training_mib(network, compute, step)
+        with compute.active():
             spent = []
             for _ in range(3):
                 begun = time.perf_counter()
@@ -118,16 +119,16 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
         epochs=epochs,
         rows={name: len(part.rows) for name, part in parts.items()},
         faults=len(faults.found),
-        machine=machine.reason,
+        compute=compute.reason,
     )
 
 
-def training_mib(network: Network, machine: Machine, step: Callable[[Any], None]) -> float:
+def training_mib(network: Network, compute: Compute, step: Callable[[Any], None]) -> float:
     """MiB that training holds: weights, gradients and optimiser state of what learns, and the tensors that one
     `step(network)` keeps for its backward pass."""
     network.train()
     kept = _Kept()
-    with machine.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
+    with compute.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
         step(network)
     return round(_held_mib(network) + kept.bytes / 2**20, 1)
 
@@ -165,27 +166,26 @@ def _counted(parameters: int, trainable: int, encoders: dict[str, dict[str, int]
 
 
 def _with_features(
-    plan: Plan, train: Part, rows: np.ndarray, preparation: Preparation, network: Network, prepared: PreparedTable
+    recipe: Recipe, first: Split[Table], preparation: Preparation, network: Network, prepared: PreparedTable
 ) -> tuple[PreparedTable, float]:
     """The first rows with the features of their items, as training has them, and the seconds that those took.
 
     The rows as they are, and 0, where no encoder has settled layers or the feature cache is off.
     """
-    recipe = plan.recipe
     settled = [name for name, encoder in network.encoders().items() if encoder.settled() is not None]
     if not settled or not recipe.training.features.cache:
         return prepared, 0.0
-    block = train.table.block(
-        rows, preparation.input_columns + preparation.target_columns, faults=Faults(), limits=recipe.data.limits
+    block = first.table.block(
+        first.rows, preparation.input_columns + preparation.target_columns, faults=Faults(), limits=recipe.data.limits
     )
-    first = preparation.prepare_block(block, targets=True)
-    inputs = dict(first.inputs)
+    some = preparation.prepare_block(block, targets=True)
+    inputs = dict(some.inputs)
     begun = time.perf_counter()
     for name in settled:
         encoder, modality = network.encoders()[name], preparation.modalities[name]
         options, limits = recipe.training.features, recipe.data.limits
         inputs[name] = input_features(encoder, modality, inputs[name], options, limits, folder=None) or inputs[name]
-    return replace(first, inputs=inputs), time.perf_counter() - begun
+    return replace(some, inputs=inputs), time.perf_counter() - begun
 
 
 class _Kept:
@@ -202,7 +202,7 @@ class _Kept:
         return tensor
 
 
-def _rows_of_tables(parts: dict[str, Part]) -> int:
+def _rows_of_tables(parts: dict[str, Split[Table]]) -> int:
     tables: dict[int, Table] = {id(part.table): part.table for part in parts.values()}
     return sum(len(table) for table in tables.values())
 

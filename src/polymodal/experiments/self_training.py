@@ -10,15 +10,14 @@ that classes that are easy to tell do not crowd out the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from polymodal.core.errors import DataError, RecipeError, nearest
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.table.concat import Joined
 from polymodal.data.table.nulls import filled
 from polymodal.data.table.table import Table
@@ -31,12 +30,13 @@ from polymodal.experiments.confidence_calibration import (
     temperature,
     threshold,
 )
-from polymodal.inference.inference import PREDICTION_BATCH, decide
-from polymodal.preparation.preparation import Preparation
+from polymodal.experiments.experiment import Experiment
+from polymodal.inference.predictor import Predictor
+from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import PseudoLabelOptions
 from polymodal.tasks.classify import Classify
-from polymodal.training.state import Split
+from polymodal.training.distillation import Lessons
 from polymodal.training.trainer import Trainer
 from polymodal.training.validation import Validation, validate
 
@@ -44,8 +44,27 @@ PATH = "training.pseudo_labels.rounds"
 #: Most epochs of a round that the recipe's own epochs do not exceed.
 MOST_EPOCHS = 200
 
-#: Trains anew from the same start with a schedule and labels, in a folder, under a title.
-TrainOnce = Callable[[Recipe, Split, Path | None, str], Trainer]
+
+class Rounds(Protocol):
+    """What is trained in rounds: see `train.TrainingJob`."""
+
+    @property
+    def experiment(self) -> Experiment: ...
+
+    @property
+    def lessons(self) -> Lessons | None: ...
+
+    @property
+    def folder(self) -> Path | None: ...
+
+    @property
+    def resume(self) -> bool: ...
+
+    @property
+    def title(self) -> str: ...
+
+    def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
+        """A trainer with a new network, for a schedule and labels of their own."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +106,10 @@ def check_pseudo_labels(recipe: Recipe) -> None:
         )
 
 
-def with_unlabelled(recipe: Recipe, parts: dict[str, Part], table: Table, unlabelled: Table) -> dict[str, Part]:
-    """The parts with every row of `unlabelled` among the training rows, in one table with those of `table`.
+def with_unlabelled(
+    recipe: Recipe, splits: dict[str, Split[Table]], table: Table, unlabelled: Table
+) -> dict[str, Split[Table]]:
+    """The splits with every row of `unlabelled` among the training rows, in one table with those of `table`.
 
     Raises:
         RecipeError: nothing in the recipe learns from rows without a label.
@@ -113,40 +134,34 @@ def with_unlabelled(recipe: Recipe, parts: dict[str, Part], table: Table, unlabe
     while name in sets:
         name += "_"
     joined = Joined({**sets, name: unlabelled})
-    moved = {key: Part(joined, part.rows) if part.table is table else part for key, part in parts.items()}
-    return moved | {"train": Part(joined, np.append(parts["train"].rows, np.arange(len(table), len(joined))))}
+    moved: dict[str, Split[Table]] = {
+        key: Split[Table](joined, one.rows) if one.table is table else one for key, one in splits.items()
+    }
+    return moved | {"train": Split[Table](joined, np.append(splits["train"].rows, np.arange(len(table), len(joined))))}
 
 
-def train_in_rounds(
-    train_once: TrainOnce,
-    recipe: Recipe,
-    preparation: Preparation,
-    part: Part,
-    train: Split,
-    *,
-    folder: Path | None,
-    alone: bool,
-    title: str = "train",
-) -> tuple[Trainer, dict[str, Any]]:
-    """Train, label, and train again; the trainer of the round that validates best, and what the run records.
+def train_in_rounds(job: Rounds) -> tuple[Trainer, float, dict[str, Any]]:
+    """Train, label, and train again; the trainer of the round that validates best, the seconds of all rounds, and what
+    the run records.
 
-    part: the training rows in their table, where a row without a target is one to label; a target that could not be
-        used is no gap, and its row stays without
-    train: the same rows, prepared
-    folder: of the run; each later round has a folder of its own in it, so that a killed run goes on where it stopped
-    alone: whether rows without any label teach nothing, so that steps without them are saved
+    A training row without a target is one to label; a target that could not be used is no gap, and its row stays
+    without. Each later round has a folder of its own in that of the run, so that a killed run goes on where it stopped.
+    Where rows without any label teach nothing (no teacher, no objective), steps without them are saved.
 
     Each round takes about as many steps as the recipe's epochs take over all training rows.
 
     Raises:
         RecipeError: the outputs are not one classification.
     """
+    experiment, folder, recipe = job.experiment, job.folder, job.experiment.recipe
     check_pseudo_labels(recipe)
     options = recipe.training.pseudo_labels
-    ((name, task),) = preparation.tasks.items()
+    ((name, task),) = experiment.preparation.tasks.items()
     assert isinstance(task, Classify)
-    empty = part.rows[~filled(part.table, task.columns[0], part.rows)]
-    given, before, rounds = NONE, NONE, []
+    cells, train = experiment.tables["train"], experiment.splits["train"]
+    empty = cells.rows[~filled(cells.table, task.columns[0], cells.rows)]
+    alone = job.lessons is None and not recipe.objectives
+    given, before, rounds, seconds = NONE, NONE, [], 0.0
     kept: tuple[Trainer, Judged, int] | None = None
     entry: dict[str, Any] = {"round": 0, "taken": 0}
     for number in range(options.rounds + 1):
@@ -154,8 +169,9 @@ def train_in_rounds(
         place = folder / f"round-{number}" if folder is not None and number else folder
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
-        shown = f"{title}, round {number} of {options.rounds}" if number else title
-        trainer = train_once(scheduled(recipe, len(train.rows), len(split.rows)), split, place, shown)
+        shown = f"{job.title}, round {number} of {options.rounds}" if number else job.title
+        trainer = job.trainer(scheduled(recipe, len(train), len(split)), split, place, shown)
+        seconds += trainer.run(resume=job.resume).seconds
         judged = judge(trainer, name, options.confidence)
         rounds.append({**entry, "valid": judged.validation.metrics, "valid_score": judged.validation.score})
         if kept is None or judged.validation.score > kept[1].validation.score:
@@ -170,13 +186,15 @@ def train_in_rounds(
             break
     assert kept is not None
     record = {"output": name, "unlabelled": len(empty), "level": LEVEL, "kept": kept[2], "rounds": rounds}
-    return kept[0], {"pseudo_labels": record}
+    return kept[0], seconds, record
 
 
-def labelled(train: Split, name: str, given: Given, options: PseudoLabelOptions, *, alone: bool) -> Split:
+def labelled(
+    train: Split[PreparedTable], name: str, given: Given, options: PseudoLabelOptions, *, alone: bool
+) -> Split[PreparedTable]:
     """The training rows with the labels that were given, which count as `options.weight` says; without the rows that
     have no label, if they teach nothing (`alone`). The arrays of `train` stay as they are."""
-    prepared = train.prepared
+    prepared = train.table
     value, present = (array.copy() for array in prepared.targets[name])
     weight = np.ones(prepared.rows, np.float32) if prepared.weight is None else prepared.weight.copy()
     value[given.rows], present[given.rows] = given.classes, True
@@ -200,12 +218,10 @@ def scheduled(recipe: Recipe, all_rows: int, rows: int) -> Recipe:
 
 def judge(trainer: Trainer, name: str, wanted: float) -> Judged:
     """What the validation rows say of the model that a trainer leaves."""
-    prepared, rows = trainer.valid.prepared, trainer.valid.rows
-    decisions = decide(
-        trainer.network, trainer.preparation, prepared, rows, machine=trainer.machine, batch=PREDICTION_BATCH
-    )
-    value, present = (array[rows] for array in prepared.targets[name])
-    validation = validate(trainer.preparation.tasks, decisions, prepared, rows)
+    valid = trainer.valid
+    decisions = _predictor(trainer).predict(valid)
+    value, present = (array[valid.rows] for array in valid.table.targets[name])
+    validation = validate(trainer.preparation.tasks, decisions, valid)
     if not present.any():
         return Judged(validation, 1.0, None, 0)
     values, target = decisions[name].values[present], as_target(value[present])
@@ -219,14 +235,7 @@ def choose(trainer: Trainer, judged: Judged, empty: np.ndarray, task: Classify, 
     """The rows of `empty` that a trained model labels, in the order of the table, and their classes."""
     if judged.threshold is None or not len(empty):
         return NONE
-    decisions = decide(
-        trainer.network,
-        trainer.preparation,
-        trainer.train.prepared,
-        empty,
-        machine=trainer.machine,
-        batch=PREDICTION_BATCH,
-    )
+    decisions = _predictor(trainer).predict(Split(trainer.train.table, empty))
     (values,) = (one.values for one in decisions.values())
     decided, confidence = confidences(values, judged.temperature)
     kept = np.flatnonzero(confidence >= judged.threshold.confidence)
@@ -236,6 +245,10 @@ def choose(trainer: Trainer, judged: Judged, empty: np.ndarray, task: Classify, 
         kept = np.concatenate([kept[decided[kept] == c][: int(most[c])] for c in range(task.outputs)])
     kept = np.sort(kept)
     return Given(empty[kept], decided[kept])
+
+
+def _predictor(trainer: Trainer) -> Predictor:
+    return Predictor(trainer.network, trainer.preparation, trainer.compute)
 
 
 def described(
@@ -263,7 +276,7 @@ def described(
     return entry | {"why": why}
 
 
-def told(record: dict[str, Any]) -> str:
+def describe(record: dict[str, Any]) -> str:
     """What pseudo-labels did, in a sentence for the report."""
     rounds, unlabelled = record["rounds"], record["unlabelled"]
     last, kept = rounds[-1], rounds[record["kept"]]

@@ -16,7 +16,7 @@ from torch import Tensor
 from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import FORMAT, file_sum, read_json, write_json
 from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
-from polymodal.data.partition import Part, groups_of
+from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import warn_of_faults
 from polymodal.data.table.table import Table
@@ -72,7 +72,7 @@ class Ensemble:
         truth = _truth(first, table, strict)
         each = self._each(table, strict)
         decided = self.combine(each)
-        groups = groups_of(first.recipe, Part(table, np.arange(truth.rows)))
+        groups = groups_of(first.recipe, table)
         scores: dict[str, Any] = {}
         for name, task in self.tasks.items():
             target = truth.targets[name]

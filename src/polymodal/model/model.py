@@ -16,13 +16,14 @@ from polymodal.checkpoint.weight_format import Form
 from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError, nearest
 from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
-from polymodal.data.partition import Part, groups_of
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.generation.output import Written
-from polymodal.inference.embedding import alignment_of, embed_rows
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.inference.embedding import alignment_of
+from polymodal.inference.predictor import Predictor
 from polymodal.model import text_generation
 from polymodal.model.distributions import single
 from polymodal.model.rows import open_rows
@@ -32,7 +33,7 @@ from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Machine
+from polymodal.runtime.compute import Compute, device_of, resolve_device
 from polymodal.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -98,33 +99,15 @@ class Model:
         Raises:
             DataError: an input or target column is not there, or (strict) a cell cannot be used.
         """
-        from polymodal.evaluation.evaluate import evaluate_network
-        from polymodal.evaluation.objectives import score_learned
+        from polymodal.evaluation.evaluate import evaluate
+        from polymodal.evaluation.objectives import score_objectives
 
         options = self.recipe.evaluation
         if options.singles == "train":  # a saved model has no training rows; hiding inputs is what it can do
             options = options.model_copy(update={"singles": "mask"})
-        with self._prepared(data, root, strict) as (prepared, groups):
-            scores, _ = evaluate_network(
-                self.network,
-                self.preparation,
-                prepared,
-                np.arange(prepared.rows),
-                machine=self.machine,
-                options=options,
-                seed=self.recipe.seed,
-                groups=groups,
-            )
-            scores |= score_learned(
-                self.network,
-                self.preparation,
-                prepared,
-                np.arange(prepared.rows),
-                recipe=self.recipe,
-                machine=self.machine,
-                groups=groups,
-            )
-        return scores
+        with self._prepared(data, root, strict) as split:
+            scores, _ = evaluate(self.predictor, split, options, seed=self.recipe.seed)
+            return scores | score_objectives(self.predictor, split, self.recipe)
 
     def robustness(
         self, data: Any, *, root: Path | str | None = None, strict: bool = False, progress: bool = False
@@ -136,31 +119,20 @@ class Model:
         from polymodal.evaluation.robustness import measure_robustness, passes
 
         with (
-            self._prepared(data, root, strict) as (prepared, groups),
+            self._prepared(data, root, strict) as split,
             Progress(progress).task("remove and damage inputs", passes(self.preparation)) as advance,
         ):
             return measure_robustness(
-                self.network,
-                self.preparation,
-                prepared,
-                np.arange(prepared.rows),
-                machine=self.machine,
-                options=self.recipe.evaluation,
-                seed=self.recipe.seed,
-                groups=groups,
-                advance=advance,
+                self.predictor, split, self.recipe.evaluation, seed=self.recipe.seed, advance=advance
             )
 
     @contextmanager
-    def _prepared(
-        self, data: Any, root: Path | str | None, strict: bool
-    ) -> Iterator[tuple[PreparedTable, np.ndarray | None]]:
-        """Rows with their targets, prepared, and their groups; cells that cannot be used are warned of at the end."""
+    def _prepared(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[Split[PreparedTable]]:
+        """Rows with their targets, prepared; cells that cannot be used are warned of at the end."""
         table = self.open(data, root, targets=True)
         faults = Faults(strict)
         with scratch() as folder:
-            prepared = self.preparation.prepare(table, faults, folder=folder, cache=media_folder())
-            yield prepared, groups_of(self.recipe, Part(table, np.arange(prepared.rows)))
+            yield Split.whole(self.preparation.prepare(table, faults, folder=folder, cache=media_folder()))
         warn_of_faults(faults.found)
 
     def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -172,19 +144,9 @@ class Model:
         """
         if not self.recipe.outputs:
             raise PolymodalError("this model predicts nothing: embed its rows, or fit a model that goes on from it")
-        machine = self.machine
+        predictor, tasks = self.predictor, self.preparation.tasks
         for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
-            prepared = self.preparation.prepare_block(block)
-            decided = decide(
-                self.network,
-                self.preparation,
-                prepared,
-                np.arange(prepared.rows),
-                machine=machine,
-                batch=PREDICTION_BATCH,
-                numbers=block.rows,
-            )
-            tasks = self.preparation.tasks
+            decided = predictor.predict(Split.whole(self.preparation.prepare_block(block)), numbers=block.rows)
             yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}
 
     def embed(
@@ -210,20 +172,12 @@ class Model:
         names = None if input is None else [input]
         if input is not None and input not in self.recipe.inputs:
             raise RecipeError("input", f"there is no input {input!r}; {nearest(input, self.recipe.inputs)}")
-        preparation = self.preparation if names is None else self.preparation.inputs_only(names)
-        faults, parts = Faults(strict), []
+        predictor = self.predictor if names is None else self.predictor.for_inputs(names)
+        preparation = predictor.preparation
+        faults = Faults(strict)
+        parts: list[np.ndarray] = []
         for block in preparation.blocks(self.open_columns(data, root, preparation.input_columns), faults):
-            prepared = preparation.prepare_block(block)
-            found = embed_rows(
-                self.network,
-                preparation,
-                prepared,
-                np.arange(prepared.rows),
-                inputs=names,
-                machine=self.machine,
-                batch=PREDICTION_BATCH,
-            )
-            parts += list(found.values())
+            parts += predictor.embed(Split.whole(preparation.prepare_block(block)), names).values()
         warn_of_faults(faults.found)
         vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
         if size is None or not len(vectors):
@@ -265,7 +219,7 @@ class Model:
         self, table: Table, faults: Faults, *, output: str | None = None, **changes: Any
     ) -> Iterator[list[list[Written]]]:
         """`generate` block by block, so that memory does not grow with the table."""
-        return text_generation.stream_texts(self, table, faults, output, changes)
+        return text_generation.stream_texts(self.predictor, table, faults, output, changes)
 
     def stream_tokens(
         self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
@@ -278,7 +232,7 @@ class Model:
             RecipeError: as `generate`, and where several texts or beams are asked for.
             DataError: a column is not there, there is not exactly one row, or a cell of it cannot be used.
         """
-        return text_generation.stream_tokens(self, self.open(row, root), output, changes)
+        return text_generation.stream_tokens(self.predictor, self.open(row, root), output, changes)
 
     def transcribe(
         self,
@@ -300,7 +254,8 @@ class Model:
         Returns the segments of each row in the order of time; none where the sound is missing or quiet.
         """
         faults = Faults(strict)
-        found = transcribe(self, self.open(data, root), faults, input=input, output=output, window=window, **changes)
+        table = self.open(data, root)
+        found = transcribe(self.predictor, table, faults, input=input, output=output, window=window, **changes)
         warn_of_faults(faults.found)
         return found
 
@@ -315,12 +270,18 @@ class Model:
         return self.preparation.tasks
 
     @property
-    def machine(self) -> Machine:
-        """How predictions are computed: as the recipe's resolved `precision` and `threads` say."""
+    def predictor(self) -> Predictor:
+        """The network, its preparation, and how to compute: what runs prepared rows through the network."""
+        return Predictor(self.network, self.preparation, self.compute)
+
+    @property
+    def compute(self) -> Compute:
+        """How predictions are computed: as the recipe's resolved `precision` and `threads` say, on the device of the
+        network."""
         options = self.recipe.training
         precision = "fp32" if options.precision == "auto" else options.precision
         threads = torch.get_num_threads() if options.threads == "auto" else options.threads
-        return Machine(precision, min(threads, torch.get_num_threads()))
+        return Compute(precision, min(threads, torch.get_num_threads()), device=device_of(self.network))
 
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
         """Open `data` as a table and check that it has the columns of the inputs (and targets).
@@ -347,11 +308,14 @@ class Model:
         return folder
 
     @classmethod
-    def load(cls, folder: Path | str) -> Model:
+    def load(cls, folder: Path | str, *, device: str = "auto") -> Model:
         """Read a model directory; nothing else is needed, and no network.
+
+        device: where to predict: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is one
 
         Raises:
             ArtefactError: a file is missing, altered, or of a later format.
+            RecipeError: there is no such device.
         """
         folder = Path(folder)
         form = Form(**check_artefact(folder))
@@ -365,6 +329,7 @@ class Model:
             raise ArtefactError(f"the weights in {folder} do not fit its recipe: {error}") from None
         network.eval()
         form.applied(network)
+        network.to(resolve_device(device, "device"))
         metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
         return cls(recipe, preparation, network, metrics, run, form)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
 from polymodal.core.errors import DataError, RecipeError, nearest
 from polymodal.data.table.cell_errors import Faults
@@ -14,65 +13,49 @@ from polymodal.data.table.table import Table
 from polymodal.generation.config import changed_writing
 from polymodal.generation.output import Written
 from polymodal.generation.stream import stream
-from polymodal.inference.inference import PREDICTION_BATCH, write_rows
-from polymodal.nn.network import Network
+from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.inference.predictor import Predictor
 from polymodal.preparation.preparation import Preparation
-from polymodal.runtime.compute import Machine
 from polymodal.tasks.generation import generation_task
 
 
-class TextModel(Protocol):
-    """What writing needs of a model: its network, what prepares rows for it, and how it is computed."""
-
-    @property
-    def network(self) -> Network: ...
-
-    @property
-    def preparation(self) -> Preparation: ...
-
-    @property
-    def machine(self) -> Machine: ...
-
-
 def stream_texts(
-    model: TextModel, table: Table, faults: Faults, output: str | None, changes: dict[str, Any]
+    predictor: Predictor, table: Table, faults: Faults, output: str | None, changes: dict[str, Any]
 ) -> Iterator[list[list[Written]]]:
     """The texts of each row of `table`, block by block, as `Model.stream_texts`."""
-    name = text_output(model.preparation, output)
-    task = generation_task(model.preparation.tasks, name)
+    preparation = predictor.preparation
+    name = text_output(preparation, output)
+    task = generation_task(preparation.tasks, name)
     writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
-    for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH):
-        prepared = model.preparation.prepare_block(block)
-        yield write_rows(
-            model.network, model.preparation, name, prepared, writing, machine=model.machine, numbers=block.rows
-        )
+    for block in preparation.blocks(table, faults, size=PREDICTION_BATCH):
+        yield predictor.generate(preparation.prepare_block(block), name, writing, numbers=block.rows)
 
 
-def stream_tokens(model: TextModel, table: Table, output: str | None, changes: dict[str, Any]) -> Iterator[str]:
+def stream_tokens(predictor: Predictor, table: Table, output: str | None, changes: dict[str, Any]) -> Iterator[str]:
     """The pieces of the text of the one row of `table`, as `Model.stream_tokens`."""
-    name = text_output(model.preparation, output)
+    preparation, network = predictor.preparation, predictor.network
+    name = text_output(preparation, output)
     if len(table) != 1:
         raise DataError(f"one row is streamed at a time, and there are {len(table)}", file=table.name)
-    task = generation_task(model.preparation.tasks, name)
+    task = generation_task(preparation.tasks, name)
     writing = changed_writing(task.writing, changes, f"outputs.{name}.task.writing")
-    (block,) = model.preparation.blocks(table, Faults(strict=True))
-    prepared = model.preparation.prepare_block(block)
-    with torch.inference_mode(), model.machine.active():
-        model.network.eval()
-        batch = model.preparation.batch(prepared, np.arange(1))
+    (block,) = preparation.blocks(table, Faults(strict=True))
+    prepared = preparation.prepare_block(block)
+    with predictor.running():
+        batch = predictor.batch(prepared, np.arange(1))
         steps = writing.max_tokens or task.most
-        draft = model.network.draft(name, model.network.views(batch), batch, steps)
+        draft = network.draft(name, network.views(batch), batch, steps)
         try:
             pieces = stream(draft, writing, task.codec, steps)
         except RecipeError as error:
             raise error.under(f"outputs.{name}.task.writing") from None
-    return _computed(pieces, model.machine)
+    return _computed(pieces, predictor)
 
 
-def _computed(pieces: Iterator[str], machine: Machine) -> Iterator[str]:
-    """The pieces, each computed as `machine` says; between them, the caller computes in its own way."""
+def _computed(pieces: Iterator[str], predictor: Predictor) -> Iterator[str]:
+    """The pieces, each computed in the predictor's way; between them, the caller computes in its own."""
     while True:
-        with torch.inference_mode(), machine.active():
+        with predictor.running():
             piece = next(pieces, None)
         if piece is None:
             return

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from polymodal.core.formatting import metric_name, part_name, score
-from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.score import SplitScores
 from polymodal.model.model import Model
 from polymodal.report.calibration import calibration_error, decisions_of, reliability_bins
 from polymodal.report.charts import Line, Range, interval_bar, line_chart, reliability, scatter
@@ -67,13 +67,13 @@ class OutputView:
     notes: list[str]
 
 
-def view_output(experiment: Experiment, model: Model, name: str, part: str, examples: int) -> OutputView:
+def view_output(model: Model, scored: SplitScores, name: str, part: str, examples: int) -> OutputView:
     """The view of output `name`; charts, classes and up to `examples` wrong rows are those of `part`."""
-    task = experiment.preparation.tasks[name]
-    detail = experiment.detail[part].get(name, {})
-    split = experiment.splits[part]
-    value, present = (array[split.rows] for array in split.prepared.targets[name])
-    distribution = task.distribution(experiment.decisions[part][name].values)[present]
+    task = model.preparation.tasks[name]
+    detail = scored.detail.get(name, {})
+    split = scored.split
+    value, present = (array[split.rows] for array in split.table.targets[name])
+    distribution = task.distribution(scored.decisions[name].values)[present]
     truth = task.truth(value[present])
     bins = reliability_bins(*decisions_of(distribution, truth)) if task.has_probabilities else []
     order = _by_frequency(detail)
@@ -92,8 +92,8 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
         scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" and not task.embeds else [],
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=score(calibration_error(bins)),
-        examples=worst_examples(experiment, part, name, examples),
-        written=typical_texts(experiment, part, name, TYPICAL_TEXTS) if task.writes else [],
+        examples=worst_examples(model.preparation, scored, name, examples),
+        written=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.writes else [],
         notes=list(task.notes),
     )
 

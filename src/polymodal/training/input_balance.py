@@ -21,7 +21,7 @@ def evidence(network: Network, encoded: Encoded, batch: Batch, tasks: Mapping[st
     found = {}
     with torch.no_grad():
         for name in network.inputs:
-            hidden = {other: torch.ones(len(batch), dtype=torch.bool) for other in network.inputs if other != name}
+            hidden = {other: torch.ones_like(batch.rows, dtype=torch.bool) for other in network.inputs if other != name}
             decided = network.decide(network.fuse(encoded, len(batch), hidden), batch)
             shares = []
             for output, task in tasks.items():
@@ -58,7 +58,7 @@ def hold_back(network: Network, found: Mapping[str, float], strength: float, noi
         for parameter in network.tower(name).parameters():
             if parameter.grad is None:
                 continue
-            spread: Tensor = parameter.grad.std() if noise and parameter.ndim > 1 else torch.zeros(())
+            spread: Tensor = parameter.grad.std() if noise and parameter.ndim > 1 else parameter.grad.new_zeros(())
             parameter.grad.mul_(factor)
             if float(spread) > 0:
                 parameter.grad.add_(torch.randn_like(parameter.grad) * spread)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.paths import media_folder
@@ -22,6 +21,7 @@ from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.preparation.feature_cache import FeatureItems, input_features, pooled
 from polymodal.recipe.recipe import InputSpec
+from polymodal.runtime.random_state import own_random_state
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.statistics import DESCRIBE, described
 
@@ -141,7 +141,7 @@ class FixedFeatures:
         options = spec.encoder.model_copy(update={key: value for key, value in wanted.items() if key in known})
         recipe = self.folds.recipe
         path = f"inputs.{name}.encoder"
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state():
             encoder: Encoder = build("encoder", options, path, shape=modality.shape(), width=recipe.width)
         try:
             encoder.initialise()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polymodal.core.errors import RecipeError
-from polymodal.data.partition import Part, groups_of
+from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import warn_of_faults
 from polymodal.evaluation import paired
@@ -42,7 +42,7 @@ def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) ->
     truth = a.preparation.targets_only().prepare(table, faults, folder=None, cache=None)
     warn_of_faults(faults.found)
     decided_a, decided_b = distributions(a, table), distributions(b, table)
-    groups = groups_of(a.recipe, Part(table, np.arange(truth.rows)))
+    groups = groups_of(a.recipe, table)
     found = {}
     for name, task in a.preparation.tasks.items():
         found[name] = compare_output(

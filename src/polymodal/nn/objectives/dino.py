@@ -178,6 +178,7 @@ class _Student(nn.Module):
     def __init__(self, tower: nn.Module, head: PrototypeHead) -> None:
         super().__init__()
         self.tower, self.head = tower, head
+        self.training = tower.training  # a new module would count as training, and put the tower back to that
 
     def forward(self, batch: InputBatch) -> Tensor:
         tokens: Tokens = self.tower(batch)[0]
