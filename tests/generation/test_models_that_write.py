@@ -16,6 +16,8 @@ from polymodal.core.errors import DataError, RecipeError
 from polymodal.generation.config import Writing
 from polymodal.inference.inference import write_rows
 from polymodal.model.model import Model
+from polymodal.tasks.generation import generation_task
+from polymodal.tasks.text import Text
 
 WORDS = ["red", "green", "blue", "dark", "pale", "round", "small"]
 
@@ -51,7 +53,7 @@ def untrained() -> Model:
 
 def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], list[float]]:
     """The greedy answer by the loss alone: every step computes all tokens again, and takes the one that costs least."""
-    task: Any = model.tasks["answer"]
+    task = generation_task(model.tasks, "answer")
     (block,) = model.preparation.blocks(model.open(row), polymodal.data.table.cell_errors.Faults())
     prepared = model.preparation.prepare_block(block)
     batch = model.preparation.batch(prepared, np.arange(1))
@@ -157,7 +159,8 @@ def test_ten_thousand_tokens_are_written(untrained: Model) -> None:
 def test_a_stop_of_the_recipe_holds_for_predictions(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path)
     again = Model.load(tmp_path)
-    task: Any = again.tasks["answer"]
+    task = again.tasks["answer"]
+    assert isinstance(task, Text)
     task.options.writing = Writing(stop=[" and"])
     stopped = again.predict(ROWS[:6])
     assert stopped == [text.split(" and")[0] for text in model.predict(ROWS[:6])]

@@ -12,7 +12,8 @@ import pytest
 
 from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError
 from polymodal.datasets.planted import planted_table
-from polymodal.model.ensemble import FITTED, Ensemble, decision_values, ensemble
+from polymodal.model.distributions import decision_values
+from polymodal.model.ensemble import FITTED, Ensemble, ensemble
 from polymodal.model.loading import load
 from polymodal.model.model import Model
 from polymodal.nn.fusion.combiner import Combine

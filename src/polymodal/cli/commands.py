@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import RenderableType
@@ -25,6 +25,9 @@ from polymodal.cli import (
 from polymodal.cli.finished import aside, finished, tell_faults
 from polymodal.cli.output import emit, grid, scores_grid
 from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
+
+if TYPE_CHECKING:
+    from polymodal.model.protocol import PredictsRows
 
 app = typer.Typer(
     help="Turn a table of mixed media into a multimodal model.",
@@ -108,8 +111,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict every row of a table, in the order of the rows."""
+    from polymodal.applications.few_shot.loading import load_predictor
     from polymodal.data.table.cell_errors import Faults
-    from polymodal.model.loading import load_predictor
     from polymodal.model.prediction_files import collect, write_predictions
 
     model = load_predictor(model_dir)
@@ -143,7 +146,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model on rows whose targets are known, with intervals and floors."""
-    from polymodal.model.loading import load_predictor
+    from polymodal.applications.few_shot.loading import load_predictor
 
     if out is not None and not robustness:
         raise typer.BadParameter("--out is where --robustness writes its page; give both", param_hint="--out")
@@ -155,7 +158,7 @@ def evaluate(
     emit({"scores": scores}, [scores_grid(scores)], as_json=as_json)
 
 
-def _robustness(model: Any, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
+def _robustness(model: PredictsRows, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
     """Measure, write the page, and show what removing and damaging inputs costs."""
     from polymodal.cli.robustness import grids
     from polymodal.core.errors import PolymodalError

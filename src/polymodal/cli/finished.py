@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
 from polymodal.cli.output import emit, note
 
 if TYPE_CHECKING:
+    from polymodal.model.model import Model
     from polymodal.model.run_record import ParameterCounts, RunRecord
 
 
-def finished(model: Any, out: Path, as_json: bool) -> None:
+def finished(model: Model, out: Path, as_json: bool) -> None:
     """Print what `fit` ends with: the scores, notices, faults, and where things are."""
     from polymodal.report.table import score_table
 

@@ -48,7 +48,7 @@ def transcribe(
     table = model.open(data, root or (Path.cwd() if inline else None))
     faults = Faults(strict)
     changes = writing_options(settings or [])
-    found = run(model, table, faults, input=input, output=output, window=window, **changes)
+    found = run(model.predictor, table, faults, input=input, output=output, window=window, **changes)
     rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
     value: dict[str, Any] = {"rows": len(rows)}
     if out is None:

@@ -44,9 +44,9 @@ def zero_shot(
     if out is not None and out.suffix != ".jsonl":
         raise typer.BadParameter(f"names are written as .jsonl, not as {out.suffix!r}", param_hint="--out")
     named = read_classes(classes_file) if classes_file else [one.strip() for one in ",".join(classes or []).split(",")]
-    classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template)
+    classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template, target=target or "class")
     inline = data.lstrip().startswith(("{", "["))
-    table = classifier.open(data, root or (Path.cwd() if inline else None), target)
+    table = classifier.open(data, root or (Path.cwd() if inline else None), targets=target is not None)
     probabilities = classifier.predict_proba(table, strict=strict)
     rows: list[dict[str, Any]] = [
         {"row": row, "class": name, "probability": None if name is None else float(own.max())}
@@ -62,7 +62,7 @@ def zero_shot(
         value["out"] = str(out)
         shown.append(f"classes of {len(rows)} rows in {out}")
     if target is not None:
-        value["scores"] = {target: classifier.score(probabilities, table, target, strict=strict)}
+        value["scores"] = classifier.score(probabilities, table, strict=strict)
         shown.append(scores_grid(value["scores"]))
         shown.append(chance_line(value["scores"][target]["accuracy"]))
     emit(value, shown, as_json=as_json)

@@ -125,8 +125,7 @@ def detail(
     if task.space in ("real", "text"):
         return {}
     decided, truth, weights = task.by_class(*_present(task, distribution, target, present, weight))
-    threshold = getattr(task.options, "threshold", 0.5)
-    table = per_class(decided, truth, weights, threshold)
+    table = per_class(decided, truth, weights, task.threshold)
     found: dict[str, Any] = {
         "classes": task.classes,
         "per_class": {name: [_finite(value) for value in values] for name, values in table.items()},

@@ -12,7 +12,7 @@ from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.inference.decisions import Decisions
-from polymodal.model.ensemble import decision_values
+from polymodal.model.distributions import decision_values
 from polymodal.model.loading import load
 from polymodal.model.run_record import TeacherRecord
 from polymodal.recipe.training import DistillationOptions

@@ -12,6 +12,7 @@ from polymodal.data.sampler import sequential
 from polymodal.generation.config import Writing
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.tasks.generation import GenerationTask
 
 PREDICTION_BATCH = 1024
 #: Numbers that writing a batch of texts, or judging them, may take at once.
@@ -40,8 +41,8 @@ def bounded_by_texts(preparation: Preparation, writing: Writing | None = None) -
     number for every token of the vocabulary, and each step keeps some for every number of the common width."""
     most = PREDICTION_BATCH
     for task in preparation.tasks.values():
-        if task.text_shape is not None:
-            own: Writing = writing or task.writing  # type: ignore[attr-defined]
+        if isinstance(task, GenerationTask):
+            own = writing or task.writing
             shape, beside = task.text_shape, max(own.beams, own.samples)
             kept = 16 * (shape.prompt + (own.max_tokens or shape.answer)) * preparation.recipe.width
             most = min(most, max(1, TEXT_NUMBERS // (beside * (3 * shape.vocabulary + kept))))

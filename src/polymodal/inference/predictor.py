@@ -30,6 +30,7 @@ from polymodal.nn.towers import InputTokens
 from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
 from polymodal.runtime.compute import Compute
 from polymodal.runtime.random_state import own_random_state
+from polymodal.tasks.generation import GenerationTask, generation_task
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Predictor:
 
         numbers: of the rows in the whole table, `[rows]`, on which their draws depend; default: 0, 1, 2 ...
         """
-        task, prompts = self.preparation.tasks[output], prepared.prompts.get(output)
+        task, prompts = generation_task(self.preparation.tasks, output), prepared.prompts.get(output)
         rows = np.arange(len(prepared))
         if prompts is not None:
             rows = rows[[prompt is not None for prompt in prompts]]
@@ -168,7 +169,7 @@ class Predictor:
         found = {}
         for name, decided in self.network.decide(views, batch).items():
             task = self.preparation.tasks[name]
-            if task.writes:
+            if isinstance(task, GenerationTask):
                 tokens = torch.zeros(len(batch), 0, dtype=torch.int64)
                 if prompts is not None:
                     tokens = write_tokens(self.network, name, task, views, batch, numbers)

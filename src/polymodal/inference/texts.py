@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,10 +14,17 @@ from polymodal.generation.loop import write as generate
 from polymodal.generation.output import Written
 from polymodal.nn.network import Network
 from polymodal.tasks.answers import padded
+from polymodal.tasks.generation import GenerationTask
 
 
 def write_texts(
-    network: Network, name: str, task: Any, views: list[View], batch: Batch, writing: Writing, numbers: np.ndarray
+    network: Network,
+    name: str,
+    task: GenerationTask,
+    views: list[View],
+    batch: Batch,
+    writing: Writing,
+    numbers: np.ndarray,
 ) -> list[list[Written]]:
     """The texts that output `name` writes in each row of a batch, `writing.samples` for each row.
 
@@ -34,7 +39,7 @@ def write_texts(
 
 
 def write_tokens(
-    network: Network, name: str, task: Any, views: list[View], batch: Batch, numbers: np.ndarray
+    network: Network, name: str, task: GenerationTask, views: list[View], batch: Batch, numbers: np.ndarray
 ) -> Tensor:
     """The tokens of the text that output `name` writes in each row of a batch, as `Decisions.values` holds them."""
     written = write_texts(network, name, task, views, batch, task.writing, numbers)

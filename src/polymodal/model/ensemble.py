@@ -17,18 +17,16 @@ from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import FORMAT, file_sum, read_json, write_json
 from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
 from polymodal.data.partition import groups_of
-from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.evaluation.scores import score_metric, score_output
+from polymodal.model.distributions import decision_values, distributions, single
 from polymodal.model.model import Model
 from polymodal.nn.fusion.combiner import Combine, Combiner
 from polymodal.preparation.preparation import PreparedTable
-from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.base import Task
-from polymodal.workflows.model_comparison import distributions
 
 FILE = "ensemble.json"
 WEIGHTS = "combination.safetensors"
@@ -58,11 +56,11 @@ class Ensemble:
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """The answer for each row of `data`; as `Model.predict`. The columns of every member are needed."""
         decided = self._distributions(self.members[0].open(data, root), strict)
-        return _single({name: task.predict(decided[name]) for name, task in self.tasks.items()})
+        return single({name: task.predict(decided[name]) for name, task in self.tasks.items()})
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes`, numbers for regression; as `Model.predict_proba`."""
-        return _single(self._distributions(self.members[0].open(data, root), strict))
+        return single(self._distributions(self.members[0].open(data, root), strict))
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, as `Model.evaluate`; `members` are the scores of each by itself.
@@ -73,7 +71,7 @@ class Ensemble:
         table = first.open(data, root, targets=True)
         truth = _truth(first, table, strict)
         each = self._each(table, strict)
-        decided = self._combine(each)
+        decided = self.combine(each)
         groups = groups_of(first.recipe, table)
         scores: dict[str, Any] = {}
         for name, task in self.tasks.items():
@@ -179,10 +177,20 @@ class Ensemble:
                 }
             )
         faults.found[before:] = dict.fromkeys(faults.found[before:])
-        yield np.arange(len(table)), self._combine(each)
+        yield np.arange(len(table)), self.combine(each)
+
+    def combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """One distribution `[rows, k]` by output of what each member decides, in the classes of the first."""
+        found = {}
+        for name, task in self.tasks.items():
+            values = [decision_values(task, member[name]) for member in each]
+            here = [torch.ones(len(values[0]))] * len(values)
+            with torch.no_grad():
+                found[name] = task.distribution(self.combiner(values, here, task.space, name))
+        return found
 
     def _distributions(self, table: Table, strict: bool) -> dict[str, np.ndarray]:
-        return self._combine(self._each(table, strict))
+        return self.combine(self._each(table, strict))
 
     def _each(self, table: Table, strict: bool) -> list[dict[str, np.ndarray]]:
         """The distributions of each member, in the classes of the first."""
@@ -191,15 +199,6 @@ class Ensemble:
             decided = distributions(member, table, strict=strict)
             tasks = member.preparation.tasks
             found.append({name: aligned(decided[name], tasks[name], task) for name, task in self.tasks.items()})
-        return found
-
-    def _combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        found = {}
-        for name, task in self.tasks.items():
-            values = [decision_values(task, member[name]) for member in each]
-            here = [torch.ones(len(values[0]))] * len(values)
-            with torch.no_grad():
-                found[name] = task.distribution(self.combiner(values, here, task.space, name))
         return found
 
     def _fit(self, table: Table) -> None:
@@ -264,28 +263,6 @@ def ensemble(
     return made
 
 
-def decision_values(task: Task, distribution: np.ndarray) -> Tensor:
-    """A distribution `[rows, k]` as decided values of the task's space, `[rows, k]` fp32: the inverse of
-    `Task.distribution`. Log-probabilities, logits, or numbers on the task's scale.
-
-    Raises:
-        DataError: a number has no place on that scale.
-    """
-    if task.space == "categorical":
-        return torch.from_numpy(np.log(np.maximum(distribution, np.finfo(np.float32).tiny))).float()
-    if task.space == "binary":
-        yes = np.maximum(distribution, np.finfo(np.float32).tiny)
-        no = np.maximum(1 - distribution, np.finfo(np.float64).eps / 2)
-        return torch.from_numpy(np.log(yes) - np.log(no)).float()
-    columns = {name: distribution[:, place].tolist() for place, name in enumerate(task.columns)}
-    rows = np.arange(len(distribution))
-    value, present = task.prepare(Block(columns, rows, None, "predictions", Faults(), LimitOptions()))
-    if not present.all():
-        bad = distribution[~present][0].tolist()
-        raise DataError(f"a member decides {bad}, which the first member's scale cannot hold", column=task.columns[0])
-    return torch.from_numpy(value)
-
-
 def _combiner(method: Combine, members: list[Model]) -> Combiner:
     combiner = Combiner(method, [str(place) for place in range(len(members))])
     combiner.prepare({name: task.outputs for name, task in members[0].preparation.tasks.items()})
@@ -315,7 +292,3 @@ def _truth(first: Model, table: Table, strict: bool) -> PreparedTable:
     truth = first.preparation.targets_only().prepare(table, faults, folder=None, cache=None)
     warn_of_faults(faults.found)
     return truth
-
-
-def _single(by_output: dict[str, Any]) -> Any:
-    return next(iter(by_output.values())) if len(by_output) == 1 else by_output

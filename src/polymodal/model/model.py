@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +13,22 @@ import torch
 
 from polymodal.checkpoint.model_directory import check_artefact, read_json, read_weights, write_artefact, write_json
 from polymodal.checkpoint.weight_format import Form
-from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError, nearest
-from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError, nearest
+from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import warn_of_faults
-from polymodal.data.table.table import Table, open_table
+from polymodal.data.table.table import Table
+from polymodal.generation.output import Written
 from polymodal.inference.batching import PREDICTION_BATCH
 from polymodal.inference.embedding import alignment_of
 from polymodal.inference.predictor import Predictor
+from polymodal.model import text_generation
+from polymodal.model.distributions import single
+from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
-from polymodal.model.text_generation import WritesTexts
+from polymodal.model.transcription import Segment, transcribe
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Model(WritesTexts):
+class Model:
     """A recipe, what its preparation learned, and trained weights.
 
     metrics: scores by part, output and metric, as in `metrics.json`
@@ -72,7 +75,7 @@ class Model(WritesTexts):
         for block in self._warned(data, root, strict):
             for name, distribution in block.items():
                 answers[name] += self.preparation.tasks[name].predict(distribution)
-        return _single(answers)
+        return single(answers)
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes` (numbers in the user's units for regression).
@@ -83,12 +86,12 @@ class Model(WritesTexts):
         for block in self._warned(data, root, strict):
             for name, distribution in block.items():
                 parts[name].append(distribution)
-        return _single({name: np.concatenate(arrays) for name, arrays in parts.items()})
+        return single({name: np.concatenate(arrays) for name, arrays in parts.items()})
 
     @property
     def classes(self) -> Any:
         """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
-        return _single({name: task.classes for name, task in self.preparation.tasks.items()})
+        return single({name: task.classes for name, task in self.preparation.tasks.items()})
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
@@ -186,6 +189,78 @@ class Model(WritesTexts):
         shorter: np.ndarray = unit(torch.from_numpy(vectors[:, :size])).numpy()
         return shorter
 
+    def generate(
+        self,
+        data: Any,
+        *,
+        output: str | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+        **changes: Any,
+    ) -> list[list[Written]]:
+        """Write texts for each row of `data`, and tell what the model thought of them.
+
+        output: the text output to write; silent where there is only one
+        changes: options of `generation.config.Writing` (`beams`, `temperature`, `samples`, `regex` ...) on top of
+            those of the recipe
+        data, root, strict: as in `predict`
+
+        Returns `samples` texts for each row; none for a row whose prompt cannot be used.
+
+        Raises:
+            RecipeError: there is no such text output, or no such option.
+            DataError: a column is not there, or (strict) a cell cannot be used.
+        """
+        faults = Faults(strict)
+        blocks = self.stream_texts(self.open(data, root), faults, output=output, **changes)
+        found = [texts for block in blocks for texts in block]
+        warn_of_faults(faults.found)
+        return found
+
+    def stream_texts(
+        self, table: Table, faults: Faults, *, output: str | None = None, **changes: Any
+    ) -> Iterator[list[list[Written]]]:
+        """`generate` block by block, so that memory does not grow with the table."""
+        return text_generation.stream_texts(self.predictor, table, faults, output, changes)
+
+    def stream_tokens(
+        self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
+    ) -> Iterator[str]:
+        """Write the text of one row, and give its pieces as they are written; together they are what `generate` gives.
+
+        row: a dict of cells, or a table of one row; `output`, `root` and `changes` are those of `generate`
+
+        Raises:
+            RecipeError: as `generate`, and where several texts or beams are asked for.
+            DataError: a column is not there, there is not exactly one row, or a cell of it cannot be used.
+        """
+        return text_generation.stream_tokens(self.predictor, self.open(row, root), output, changes)
+
+    def transcribe(
+        self,
+        data: Any,
+        *,
+        input: str | None = None,
+        output: str | None = None,
+        window: float | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+        **changes: Any,
+    ) -> list[list[Segment]]:
+        """Write the text of sounds of any length, and of the sound of clips, with the times of its parts.
+
+        A sound is cut in its pauses into windows of at most `window` seconds, and each is written by itself; see
+        `model.transcription.transcribe`, which says what `input`, `output` and `window` are silently. Other arguments
+        and errors are those of `generate`.
+
+        Returns the segments of each row in the order of time; none where the sound is missing or quiet.
+        """
+        faults = Faults(strict)
+        table = self.open(data, root)
+        found = transcribe(self.predictor, table, faults, input=input, output=output, window=window, **changes)
+        warn_of_faults(faults.found)
+        return found
+
     @property
     def alignment(self) -> Alignment | None:
         """The objective in whose space inputs can be compared with each other; None for a model without."""
@@ -221,19 +296,7 @@ class Model(WritesTexts):
 
     def open_columns(self, data: Any, root: Path | str | None, wanted: list[str]) -> Table:
         """Open `data` as `open` does, and check that it has the columns `wanted` alone."""
-        if isinstance(data, Table):
-            table = data
-        else:
-            table = open_table(
-                _rows(data), root=Path(root) if root is not None else None, cache=cache_folder() / "tables"
-            )
-        for column in wanted:
-            if column not in table.columns:
-                hint = nearest(column, table.columns)
-                raise DataError(
-                    f"there is no such column, which the model reads; {hint}", column=column, file=table.name
-                )
-        return table
+        return open_rows(data, root, wanted)
 
     def save(self, folder: Path | str) -> Path:
         """Write the model directory (see `artefact`); existing files of a model there are replaced."""
@@ -307,24 +370,3 @@ def make_network(
             except RecipeError as error:
                 raise error.under(f"outputs.{name}.decoder") from None
     return network
-
-
-def _rows(data: Any) -> Any:
-    """A dict of single cells, or JSON text, is a row; everything else is left to `open_table`."""
-    if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
-        try:
-            data = json.loads(data)
-        except ValueError as error:
-            raise DataError(f"the rows are not JSON: {error}") from None
-    if isinstance(data, Mapping) and any(_is_cell(value) for value in data.values()):
-        return [dict(data)]
-    return data
-
-
-def _is_cell(value: Any) -> bool:
-    """Whether a value of a mapping is one cell and not a column: text, bytes, or anything without a length."""
-    return isinstance(value, str | bytes) or not hasattr(value, "__len__")
-
-
-def _single(by_output: dict[str, Any]) -> Any:
-    return next(iter(by_output.values())) if len(by_output) == 1 else by_output

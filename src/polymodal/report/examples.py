@@ -110,9 +110,8 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     elif isinstance(task, Spans):
         wrong, badness = timelines.wrongness(task, distribution, truth)
     elif task.space == "binary":
-        threshold = getattr(task.options, "threshold", 0.5)
         given = np.where(truth > 0, distribution, 1 - distribution)
-        wrong = ((distribution >= threshold) != (truth > 0)).any(1)
+        wrong = ((distribution >= task.threshold) != (truth > 0)).any(1)
         badness = -np.log(np.maximum(given, 1e-12)).sum(1)
     else:
         scale = truth[present].std(0)
@@ -199,10 +198,9 @@ def _note(task: Task, distribution: np.ndarray, truth: Any) -> str:
     if isinstance(task, Spans):
         return timelines.note(task, distribution, truth)
     if task.space == "binary":
-        threshold = getattr(task.options, "threshold", 0.5)
         named = list(zip(task.classes, distribution, truth > 0, strict=True))
-        too_many = [f"{name} {p:.1%}" for name, p, there in named if p >= threshold and not there]
-        missed = [f"{name} {p:.1%}" for name, p, there in named if p < threshold and there]
+        too_many = [f"{name} {p:.1%}" for name, p, there in named if p >= task.threshold and not there]
+        missed = [f"{name} {p:.1%}" for name, p, there in named if p < task.threshold and there]
         parts = [("wrongly given: ", too_many), ("missed: ", missed)]
         return "; ".join(word + cut(", ".join(labels)) for word, labels in parts if labels)
     errors = [f"{error:+.4g}" for error in distribution - truth]

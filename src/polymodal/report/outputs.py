@@ -95,7 +95,7 @@ def view_output(model: Model, scored: SplitScores, name: str, part: str, example
         calibration_error=score(calibration_error(bins)),
         examples=worst_examples(model.preparation, scored, name, examples),
         written=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.writes else [],
-        notes=list(getattr(task, "notes", [])),
+        notes=list(task.notes),
     )
 
 

@@ -13,6 +13,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import build, find
 from polymodal.data.store.items import Prepared
 from polymodal.data.table.cell_errors import Faults
+from polymodal.metrics.retrieval import unit_rows
 from polymodal.modalities.base import Modality
 from polymodal.modalities.category import FIRST
 from polymodal.modalities.text import as_text
@@ -88,7 +89,7 @@ class FixedFeatures:
         if name in self._fixed:
             fixed = self._fixed[name]
             if fixed.summary:
-                return _flagged(_unit(fixed.values), fixed.present)
+                return _flagged(unit_rows(fixed.values), fixed.present)
             return _standardised(fixed.values, fixed.present, learned)
         if name in self._texts:
             return _tfidf(self._texts[name], learned)
@@ -206,11 +207,6 @@ def _encode_cells(prepared: Prepared, modality: Modality) -> np.ndarray:
 
 def _flagged(values: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.concatenate([np.where(present[:, None], values, 0), present[:, None]], axis=1).astype(np.float32)
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.divide(values, length, out=np.zeros_like(values), where=length > 0)
 
 
 def _standardised(values: np.ndarray, present: np.ndarray, learned: np.ndarray) -> np.ndarray:

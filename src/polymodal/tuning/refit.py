@@ -10,7 +10,8 @@ import torch
 from polymodal.core.progress import Progress
 from polymodal.data.partition import make_splits
 from polymodal.experiments.plan import Plan, complete_schedule
-from polymodal.model.ensemble import Ensemble, decision_values
+from polymodal.model.distributions import decision_values
+from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
 from polymodal.nn.fusion.combiner import Combiner
 from polymodal.recipe.recipe import Recipe

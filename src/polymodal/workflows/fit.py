@@ -249,7 +249,7 @@ def _recorded(plan: Plan, experiment: Experiment, model: Model, scores: dict[str
         fingerprints=experiment.fingerprints(),
         parameters=count_parameters(model.network),
         inputs={name: modality.show() for name, modality in experiment.preparation.modalities.items()},
-        task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
+        task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := task.notes)},
         shared_items=tuple(experiment.shared_between_splits()),
         faults=FaultCounts(len(faults.found), faults.counts()),
         data_sets={name: one.data_sets for name, one in scores.items() if one.data_sets},

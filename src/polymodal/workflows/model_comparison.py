@@ -12,9 +12,9 @@ from polymodal.core.errors import RecipeError
 from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import warn_of_faults
-from polymodal.data.table.table import Table
 from polymodal.evaluation import paired
 from polymodal.evaluation.class_alignment import aligned, same_classes
+from polymodal.model.distributions import distributions
 from polymodal.model.model import Model
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
@@ -95,12 +95,6 @@ def compare_output(
             "greater_is_better": metric.greater_is_better,
         }
     return found
-
-
-def distributions(model: Model, table: Table, *, strict: bool = False) -> dict[str, np.ndarray]:
-    """`predict_proba` of a model by output, also where it has only one."""
-    found = model.predict_proba(table, strict=strict)
-    return found if isinstance(found, dict) else {next(iter(model.recipe.outputs)): found}
 
 
 def _defined(score: float | None) -> float | None:

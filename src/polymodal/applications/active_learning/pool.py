@@ -16,7 +16,8 @@ from polymodal.data.table.nulls import filled
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import aligned
 from polymodal.inference.batching import PREDICTION_BATCH, batches, bounded
-from polymodal.model.ensemble import Ensemble, decision_values
+from polymodal.model.distributions import decision_values
+from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
 from polymodal.tasks.base import Task
 
@@ -79,7 +80,7 @@ def make_pool(model: Model | Ensemble, table: Table, faults: Faults, *, output: 
             {name: aligned(one.decided[name], member.tasks[name], of) for name, of in model.tasks.items()}
             for one, member in zip(seen, members, strict=True)
         ]
-        decided = model._combine(own)[output][rows]
+        decided = model.combine(own)[output][rows]
         numbers = [one[output] if task.space != "real" else decision_values(task, one[output]).numpy() for one in own]
         each = np.stack(numbers)[:, rows]
     blank = int((~known & ~bad & ~present).sum())
