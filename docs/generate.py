@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import polymodal
+from polymodal import datasets
 from polymodal.cli.commands import app
 from polymodal.core import errors
 from polymodal.core.options import Options
@@ -56,6 +57,7 @@ def generate(folder: Path) -> None:
         "recipe.md": recipe_page(),
         "commands.md": commands_page(),
         "python.md": python_page(),
+        "datasets.md": datasets_page(),
         "errors.md": errors_page(),
     }
     for name, text in pages.items():
@@ -74,6 +76,7 @@ def index_page() -> str:
         "- [Recipe](recipe.md): every section and key; [JSON schema](recipe.schema.json)",
         "- [Commands](commands.md): the command line",
         "- [Python](python.md): the public names",
+        "- [Data sets](datasets.md): generated and packaged ones, for examples and tests",
         "- [Errors](errors.md): what can be raised on purpose",
     ]
     return "\n".join(lines) + "\n"
@@ -316,6 +319,13 @@ def python_page() -> str:
     lines += ["## What functions return", ""]
     for name, returned in (("CrossValidation", CrossValidation), ("Written", Written)):
         lines += [line.replace("## ", "### ", 1) for line in _python_section(name, returned)]
+    return "\n".join(lines)
+
+
+def datasets_page() -> str:
+    lines = ["# Data sets", "", docstring(datasets), ""]
+    for name in datasets.__all__:
+        lines += _python_section(name, getattr(datasets, name))
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ import polymodal
 from laws import architecture
 from laws.architecture import Finding, Tree
 from polymodal.cli.commands import app
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
 
 ROOT = Path(__file__).parents[2]
 PLAN = architecture.read_plan((ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
@@ -267,6 +267,6 @@ def test_few_frames_lie_between_fit_and_the_first_encoder(tmp_path: Path, monkey
     monkeypatch.setattr(LinearColumns, "forward", stop)
     settings = ["training.precision=fp32", "training.threads=1", "training.epochs=1", "fusion=concat"]
     with pytest.raises(Reached):
-        polymodal.fit(exclusive_or(32, 0), "target", settings=settings, out=tmp_path / "run", progress=False)
+        polymodal.fit(make_exclusive_or(32, 0), "target", settings=settings, out=tmp_path / "run", progress=False)
     frames = [*frames[frames.index("fit.fit") :], "linear.LinearColumns.forward"]
     assert len(frames) <= bound, "\n".join(frames)
