@@ -395,8 +395,8 @@ def errors_page() -> str:
     lines = [
         "# Errors",
         "",
-        "Everything that Polymodal raises on purpose derives from `polymodal.errors.PolymodalError`. The command line "
-        "prints it without a traceback (as a JSON object with `--json`) and ends with status 2.",
+        "Everything that Polymodal raises on purpose derives from `polymodal.core.errors.PolymodalError`. The command "
+        "line prints it without a traceback (as a JSON object with `--json`) and ends with status 2.",
         "",
     ]
     for name, thing in vars(errors).items():

@@ -53,7 +53,7 @@ def fit(
 ) -> Model:
     """Train a model on a table and score it.
 
-    data, valid, test: tables as `data.joined.open_data` takes them, several as a list or a dict by name; without
+    data, valid, test: tables as `data.table.concat.open_data` takes them, several as a list or a dict by name; without
         `valid` or `test`, rows of `data` are split off as `recipe.data.split` says
     unlabelled: rows without a target that are trained on as well, where the recipe says how (`training.pseudo_labels`,
         objectives, or a teacher); they may lack the target's column

@@ -113,7 +113,7 @@ class FewShot:
         return self.names.predict(self.predict_proba(data, root=root, strict=strict))
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
-        """Scores on rows whose target is known, by output and metric as `Model.evaluate`; see `naming.score_names`."""
+        """Scores on rows whose target is known, by output and metric as `Model.evaluate`; see `classes.score_names`."""
         target = self.names.columns[0]
         table, faults = self.open(data, root, targets=True), Faults(strict)
         value, present = read_target(self.names, table, faults)
