@@ -129,7 +129,7 @@ def _without_privileged(teacher: Experiment, kept: list[str]) -> Experiment:
 
 def feature_splits(experiment: Experiment, network: Network, progress: Progress) -> dict[str, Split]:
     """The parts with features in place of the items of every input whose encoder has settled layers: what those make
-    of each item is computed once (`feature_cache`). Where the recipe switches that off, the parts as they are."""
+    of each item is computed once (see `features`). Where the recipe switches that off, the parts as they are."""
     options = experiment.recipe.training.features
     if not options.cache:
         return experiment.splits
@@ -330,7 +330,7 @@ def score_model(experiment: Experiment, model: Model, *, memory: Path | None, pr
 
 
 def shared_between_parts(experiment: Experiment) -> list[dict[str, Any]]:
-    """The same image or text in two parts, by input; see `data.leakage`."""
+    """The same image or text in two parts, by input; see `data.duplicates`."""
     tables = {id(split.prepared): split.prepared for split in experiment.splits.values()}
     if len(tables) == 1:
         prepared = next(iter(tables.values()))

@@ -53,7 +53,7 @@ class WritesTexts:
         """Write texts for each row of `data`, and tell what the model thought of them.
 
         output: the text output to write; silent where there is only one
-        changes: options of `generation.config.Writing` (`beams`, `temperature`, `samples`, `regex` ...) on top of
+        changes: options of `generation.options.Writing` (`beams`, `temperature`, `samples`, `regex` ...) on top of
             those of the recipe
         data, root, strict: as in `predict`
 
@@ -137,7 +137,7 @@ class WritesTexts:
         """Write the text of sounds of any length, and of the sound of clips, with the times of its parts.
 
         A sound is cut in its pauses into windows of at most `window` seconds, and each is written by itself; see
-        `model.transcription.transcribe`, which says what `input`, `output` and `window` are silently. Other arguments
+        `generation.windows.transcribe`, which says what `input`, `output` and `window` are silently. Other arguments
         and errors are those of `generate`.
 
         Returns the segments of each row in the order of time; none where the sound is missing or quiet.

@@ -94,7 +94,7 @@ class ZeroShot:
     ) -> dict[str, Any]:
         """The metrics of a classification on rows whose class stands in the column `target`, each with its interval and
         the score of the best constant answer; accuracy also with an exact test against chance, see
-        `classes.score_names`. Cells that hold none of the classes are faults.
+        `naming.score_names`. Cells that hold none of the classes are faults.
 
         Raises:
             DataError: a column is not there; no row has one of the classes; (strict) a cell cannot be used.
