@@ -19,7 +19,7 @@ from benchmarks.record import Record
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
 from polymodal.core.progress import Advance, Progress
-from polymodal.datasets.planted import planted_images
+from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import Experiment, feature_splits, prepare_experiment
 from polymodal.model.model import make_network
 from polymodal.runtime.compute import keep_freed_memory
@@ -117,7 +117,7 @@ def columns_of(smallest: bool) -> tuple[dict[str, list[Any]], Path | None]:
     """Stamps with their captions and classes; in the smallest size, drawings and made-up captions."""
     if smallest:
         names = ["a blue bird", "a red rose", "an old boat"]
-        pictures = planted_images(24, 0, size=64)["image"]
+        pictures = make_planted_images(24, 0, size=64)["image"]
         cells = [names[row % 3] for row in range(24)]
         return {
             "picture": pictures,

@@ -27,7 +27,7 @@ from scipy.stats import ttest_1samp
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.series_archive import fetch, read_ts
 from polymodal.checkpoint.model_directory import file_sum
-from polymodal.datasets.easy_vqa import easy_vqa
+from polymodal.datasets.easy_vqa import load_easy_vqa
 from polymodal.evaluation import paired
 from polymodal.evaluation.paired import Difference
 from polymodal.metrics.base import Metric
@@ -101,7 +101,7 @@ def _vowels(folder: Path, encoder: str, epochs: int) -> Setting:
 
 
 def vqa(folder: Path) -> Setting:
-    tables, root = easy_vqa()
+    tables, root = load_easy_vqa()
     train, test = tables["train"].to_pydict(), tables["test"].to_pydict()
     draw = np.random.default_rng(0)
     by_image: dict[str, list[int]] = {}

@@ -19,7 +19,7 @@ from benchmarks.record import Record
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Part
 from polymodal.data.table.table import open_table
-from polymodal.datasets.pairs import planted_pairs
+from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.model.model import make_network
@@ -95,7 +95,7 @@ def run(smallest: bool) -> Record:
 
 def prepared(folder: Path, rows: int) -> Experiment:
     """Planted pairs of images and texts, prepared."""
-    columns = planted_pairs(rows, 0, ("image", "text"), pixels=PIXELS)
+    columns = make_planted_pairs(rows, 0, ("image", "text"), pixels=PIXELS)
     draw = np.random.default_rng(0)
     filler = [
         " ".join(draw.choice(["the", "of", "near", "some", "old", "very"], WORDS - 4).tolist()) for _ in range(rows)

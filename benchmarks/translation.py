@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.translation_pairs import pairs
 from polymodal.datasets.planted import Columns
-from polymodal.datasets.translations import translations
+from polymodal.datasets.translations import make_translations
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.evaluation.paired import compare
 from polymodal.metrics.text import text_metrics
@@ -151,7 +151,7 @@ def measure(folder: Path) -> Record:
 
 def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
     """Generated sentences with words that only a picture decides: with it, without it, and with exchanged pictures."""
-    train, valid, test = (translations(count, seed) for seed, count in enumerate((rows, 200, 600)))
+    train, valid, test = (make_translations(count, seed) for seed, count in enumerate((rows, 200, 600)))
     settings = [f"training.epochs={epochs}", "training.batch=32", "width=64", "evaluation.bootstrap=0"]
     settings += ["evaluation.singles=none"]
     both = fit(train, recipe="translate_with_image", settings=settings, valid=valid, test=test, progress=True)

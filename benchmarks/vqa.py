@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polymodal.core.progress import Progress
-from polymodal.datasets.easy_vqa import RECIPE, easy_vqa
+from polymodal.datasets import load_easy_vqa
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import Model, make_network
 from polymodal.nn.network import Network
@@ -71,10 +71,12 @@ class InMemory:
 def prepared_vqa(smallest: bool, settings: list[str] | None = None) -> Iterator[Vqa]:
     """The whole data set, or (smallest) a few hundred rows of each part, by the demonstration's recipe."""
     keep_freed_memory()
-    tables, root = easy_vqa()
+    tables, root = load_easy_vqa()
     if smallest:
         tables = {name: table.slice(0, 400) for name, table in tables.items()}
-    plan, parts = plan_fit(tables["train"], "answer", recipe=RECIPE, settings=settings, test=tables["test"], root=root)
+    plan, parts = plan_fit(
+        tables["train"], "answer", recipe="easy_vqa", settings=settings, test=tables["test"], root=root
+    )
     with TemporaryDirectory() as folder:
         place = Path(folder)
         experiment = prepare_experiment(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.datasets.easy_vqa import easy_vqa
+from polymodal.datasets.easy_vqa import load_easy_vqa
 from polymodal.metrics.text.answers import exact_match
 from polymodal.tasks.answers import objects
 from polymodal.workflows.fit import fit
@@ -25,7 +25,7 @@ SETTINGS = ["outputs.answer.task.metrics=[exact_match]", "evaluation.singles=mas
 
 def measure(folder: Path) -> Record:
     """Train once, and score both ways of writing on the official test part."""
-    tables, root = easy_vqa()
+    tables, root = load_easy_vqa()
     model = fit(
         tables["train"],
         recipe=RECIPE,

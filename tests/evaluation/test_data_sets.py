@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
 from polymodal.report.table import score_table
 from polymodal.workflows.fit import fit
 
@@ -34,9 +34,9 @@ def turned(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 def test_each_data_set_has_scores_of_its_own(tmp_path: Path) -> None:
     """One data set can be learned, half of the other's answers are wrong: the mean of both tells neither."""
-    good, bad = exclusive_or(300, seed=0), turned(exclusive_or(160, seed=1))
+    good, bad = make_exclusive_or(300, seed=0), turned(make_exclusive_or(160, seed=1))
     good["more"] = good["a0"]
-    tests = {"good": exclusive_or(90, seed=2), "bad": turned(exclusive_or(60, seed=3))}
+    tests = {"good": make_exclusive_or(90, seed=2), "bad": turned(make_exclusive_or(60, seed=3))}
     outputs = {"target": "classify", "more": "regress"}
     model = fit({"good": good, "bad": bad}, recipe={**RECIPE, "outputs": outputs}, test=tests, out=tmp_path / "m")
     found = model.run.data_sets["test"]

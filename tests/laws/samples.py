@@ -23,7 +23,7 @@ from polymodal.core.types import Batch
 from polymodal.data.partition import Part
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table, open_table
-from polymodal.datasets.planted import planted_images
+from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import Experiment, prepare_experiment, train_model
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.model.model import Model, make_network
@@ -43,7 +43,7 @@ def texts(rows: int, draw: np.random.Generator) -> Columns:
 
 def images(rows: int, draw: np.random.Generator) -> Columns:
     """Oblong pictures, each shared by up to three rows."""
-    pictures = planted_images((rows + 2) // 3, int(draw.integers(1000)), size=64)["image"]
+    pictures = make_planted_images((rows + 2) // 3, int(draw.integers(1000)), size=64)["image"]
     return {"image": [pictures[row // 3].resize((64, 80)) for row in range(rows)]}
 
 

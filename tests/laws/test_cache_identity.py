@@ -19,7 +19,7 @@ from polymodal.data.partition import Part
 from polymodal.data.store.store import content_key
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import open_table
-from polymodal.datasets.planted import planted_images
+from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.modalities.media import MediaModality
@@ -54,7 +54,7 @@ def packs(cache: Path) -> int:
 
 
 def test_media_are_decoded_once_and_one_changed_byte_is_another_image(tmp_path: Path) -> None:
-    image = planted_images(1, 0, size=48)["image"][0]
+    image = make_planted_images(1, 0, size=48)["image"][0]
     first = png(image)
     image.putpixel((24, 24), (1, 2, 3))
     second = png(image)
@@ -70,7 +70,7 @@ def test_media_are_decoded_once_and_one_changed_byte_is_another_image(tmp_path: 
 
 def test_a_file_that_was_overwritten_is_decoded_anew(tmp_path: Path) -> None:
     found = []
-    for image in planted_images(2, 0, size=48)["image"]:
+    for image in make_planted_images(2, 0, size=48)["image"]:
         (tmp_path / "x.png").write_bytes(png(image))
         table = open_table({"image": ["x.png"], "y": [1.0]}, root=tmp_path, cache=tmp_path / "tables")
         recipe = Recipe(inputs={"image": "image"}, outputs={"y": "regress"})

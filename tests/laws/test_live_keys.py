@@ -92,7 +92,7 @@ NAMED: dict[str, list[Any]] = {
     "data.split.group": ["patient"],
     "training.threads": ["auto"],
 }
-#: Keys that bound decoding processes and change no result; tests/data/test_pool.py has what they do.
+#: Keys that bound decoding processes and change no result; tests/data/media/test_pool.py has what they do.
 ON_PROCESSES = ["data.limits.patience", "data.limits.memory", "data.limits.workers"]
 #: Keys that name a saved model.
 OF_A_MODEL = ["training.distillation.teacher", "training.start"]

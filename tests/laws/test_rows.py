@@ -12,7 +12,7 @@ from laws.samples import Columns, network_of, prepare, sample_table, table_of, t
 from polymodal.core.errors import DataError
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import BadCellsWarning
-from polymodal.datasets.planted import planted_table
+from polymodal.datasets.planted import make_planted_table
 from polymodal.inference.inference import PREDICTION_BATCH, decide
 from polymodal.model.model import Model
 from polymodal.runtime.compute import Machine
@@ -28,7 +28,7 @@ UNUSABLE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    columns = planted_table(120, 0)
+    columns = make_planted_table(120, 0)
     return trained(
         {"train": columns, "valid": columns},
         tmp_path_factory.mktemp("rows"),
@@ -45,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def test_answers_stay_with_their_rows(model: Model) -> None:
     """In any order, repeated, and over several prediction blocks."""
-    columns = planted_table(2 * PREDICTION_BATCH + 37, 1)
+    columns = make_planted_table(2 * PREDICTION_BATCH + 37, 1)
     for row in range(0, len(columns["maker"]), 5):
         columns["maker"][row] = None
     straight = model.predict_proba(columns)
@@ -98,7 +98,7 @@ def test_an_unusable_cell_is_listed_and_no_other_row_changes(modality: str) -> N
 
 
 def test_prediction_warns_of_unusable_cells_and_strict_refuses(model: Model) -> None:
-    columns = planted_table(10, 2)
+    columns = make_planted_table(10, 2)
     clean = model.predict_proba(columns)
     columns["length"][4] = float("inf")
     with pytest.warns(BadCellsWarning, match="row 4, column 'length'"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from polymodal.core.errors import ArtefactError
 from polymodal.data.leakage import SharedItems
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
 from polymodal.evaluation.data_sets import DataSetScores
 from polymodal.evaluation.scores import Score
 from polymodal.model.model import Model
@@ -114,7 +114,7 @@ def changed(**training: Any) -> dict[str, Any]:
 
 def test_records_of_runs_are_read_back(tmp_path: Path) -> None:
     """Those of a run on several data sets, of pretraining and going on from it, and of both ways to be taught."""
-    table, few = exclusive_or(120, seed=0), exclusive_or(60, seed=1)
+    table, few = make_exclusive_or(120, seed=0), make_exclusive_or(60, seed=1)
     several = fit({"one": table, "two": few}, recipe=RECIPE, out=tmp_path / "several")
     assert {name for outputs in several.run.data_sets.values() for name in outputs["target"]} == {"one", "two"}
     first = pretrain(table, "contrastive", recipe=RECIPE, out=tmp_path / "first")
@@ -140,7 +140,7 @@ def test_records_of_runs_are_read_back(tmp_path: Path) -> None:
 
 def test_the_record_of_a_search_is_read_back(tmp_path: Path) -> None:
     space = {"fusion": ["late", "concat"]}
-    found = tune(exclusive_or(80, seed=0), recipe=RECIPE, space=space, folds=2, trials=2, seconds=None, out=tmp_path)
+    found = tune(make_exclusive_or(80, seed=0), recipe=RECIPE, space=space, folds=2, trials=2, seconds=None, out=tmp_path)
     assert found.model.run.parts
     assert read_back(found.model.run) == found.model.run
 

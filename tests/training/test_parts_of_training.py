@@ -31,7 +31,7 @@ SETTINGS = ["width=16", "training.epochs=4", "training.batch=32", "training.prec
 
 
 def experiment(tmp_path: Path, *settings: str, rows: int = 240, target: Any = "target") -> Experiment:
-    plan, parts = plan_fit(planted.exclusive_or(rows, 0), target, settings=[*SETTINGS, *settings])
+    plan, parts = plan_fit(planted.make_exclusive_or(rows, 0), target, settings=[*SETTINGS, *settings])
     return prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
 
 
@@ -56,7 +56,7 @@ def test_hidden_inputs_leave_every_row_at_least_one() -> None:
 
 
 def mixed_batch() -> Any:
-    plan, parts = plan_fit(planted.mixed(64, 0, gaps=0.3), "answer", settings=SETTINGS)
+    plan, parts = plan_fit(planted.make_mixed(64, 0, gaps=0.3), "answer", settings=SETTINGS)
     with Progress(False).task("", None):
         from polymodal.data.table.cell_errors import Faults
         from polymodal.preparation.preparation import Preparation
@@ -89,7 +89,7 @@ def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
 
 
 def test_uncertainty_balancing_learns_its_weights_and_lowers_the_noisy_output(tmp_path: Path) -> None:
-    columns = planted.exclusive_or(400, 0)
+    columns = planted.make_exclusive_or(400, 0)
     columns["noise"] = np.random.default_rng(0).normal(size=400).tolist()
     settings = [*SETTINGS, "training.balance=uncertainty", "training.epochs=30", "training.learning_rate=0.01"]
     plan, parts = plan_fit(columns, ["target", "noise"], settings=settings)
@@ -143,7 +143,7 @@ def test_the_monitor_notices_an_input_without_gradient() -> None:
 
 
 def test_the_monitor_notices_a_loss_at_chance(tmp_path: Path) -> None:
-    columns = planted.exclusive_or(300, 0)
+    columns = planted.make_exclusive_or(300, 0)
     columns["target"] = np.random.default_rng(1).permutation(columns["target"]).tolist()
     plan, parts = plan_fit(columns, "target", settings=[*SETTINGS, "training.learning_rate=0.00001"])
     one = prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))

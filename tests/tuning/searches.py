@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.space import Space, base_recipe
@@ -26,7 +26,7 @@ ROWS = 160
 
 
 def data(rows: int = ROWS) -> dict[str, Any]:
-    return exclusive_or(rows, seed=0)
+    return make_exclusive_or(rows, seed=0)
 
 
 def search(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from polymodal.core.errors import DataError, MissingExtraError, PolymodalError, RecipeError, TrainingError
-from polymodal.datasets.planted import planted_images
+from polymodal.datasets.planted import make_planted_images
 from polymodal.model.loading import load
 from polymodal.model.model import Model
 from polymodal.tuning.tune import Tuning, tune
@@ -124,7 +124,7 @@ def test_cells_that_no_other_process_can_be_given_are_refused(tmp_path: Path) ->
     from polymodal.tuning.search_file import shareable
     from polymodal.workflows.fit import as_table
 
-    columns = planted_images(4, seed=0)
+    columns = make_planted_images(4, seed=0)
     table = as_table(columns, None)
     assert table is not None
     with pytest.raises(DataError, match="one process"):

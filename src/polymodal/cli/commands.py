@@ -341,7 +341,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
-    from polymodal.datasets.easy_vqa import run_demo
+    from polymodal.cli.demo import run_demo
 
     finished(run_demo(out, settings, progress=not as_json), out, as_json)
 

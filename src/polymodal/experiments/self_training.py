@@ -2,9 +2,9 @@
 
 Self-training (Yarowsky, "Unsupervised Word Sense Disambiguation Rivaling Supervised Methods", 1995; for networks: Lee,
 "Pseudo-Label", 2013), with two guards. The probabilities are calibrated on the validation rows, and only such labels
-are given as those rows show to be right as often as is wanted (`calibration`). And each class gives its share at most
-(in the spirit of Zou et al., "Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training", 2018), so
-that classes that are easy to tell do not crowd out the others.
+are given as those rows show to be right as often as is wanted (`confidence_calibration`). And each class gives its
+share at most (in the spirit of Zou et al., "Domain Adaptation for Semantic Segmentation via Class-Balanced
+Self-Training", 2018), so that classes that are easy to tell do not crowd out the others.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Ensemble:
     """Models that decide together; made by `ensemble`, read back by `load`.
 
     members: the models; the first one's outputs and order of classes are the ensemble's
-    combiner: how their decisions become one (formulas in `fusion.decision`)
+    combiner: how their decisions become one (formulas in `nn.fusion.decision`)
     """
 
     def __init__(self, members: list[Model], combiner: Combiner) -> None:
@@ -236,7 +236,7 @@ def ensemble(
     models: two or more models, or their directories
     method: `average` of the probabilities (numbers); `vote`: the class that most members name (the median);
         `weighted`: average with fitted weights; `product`: log-linear pool with fitted temperatures; `stack`: a fitted
-        linear layer over all decisions. Formulas: `fusion.decision`.
+        linear layer over all decisions. Formulas: `nn.fusion.decision`.
     data, root: rows with targets on which `weighted`, `product` and `stack` are fitted, as `Model.evaluate` takes
         them. They should be new to the members: a model that fits its training rows is over-sure there.
 

@@ -299,7 +299,7 @@ class Model:
         return open_rows(data, root, wanted)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model directory (see `artefact`); existing files of a model there are replaced."""
+        """Write the model directory (`checkpoint.model_directory`); existing files of a model there are replaced."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = self.preparation.save(folder / "preparation")

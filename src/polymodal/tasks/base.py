@@ -31,7 +31,7 @@ class Task(ABC):
 
     kind: ClassVar[str] = "task"
     Options: ClassVar[type[TaskOptions]]
-    #: How decoded values are read and combined; see `tokens.Space`.
+    #: How decoded values are read and combined; see `core.types.Space`.
     space: ClassVar[Space]
     #: Whether targets are moments in time, so that inputs must keep theirs.
     timed: ClassVar[bool] = False

@@ -45,7 +45,7 @@ class CrossValidation:
     scores: over all rows together, each decided by the model of its fold: `value` with the bootstrap interval `low`
         to `high` (whole groups are drawn where the recipe names a group), `majority`, `alone`, and `fold_mean` and
         `fold_deviation` of the folds' values. The interval covers the choice of rows, not that of the training run.
-    comparison: by output, the full model against the best single input (see `comparison`: `a` is the full
+    comparison: by output, the full model against the best single input (`workflows.model_comparison`: `a` is the full
         model, `b` the input `best_input`); empty unless
         `evaluation.singles` is `train` and there are two inputs or more
     classes, distributions: names and values `[rows, k]` of the out-of-fold distributions, by output

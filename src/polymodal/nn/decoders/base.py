@@ -39,7 +39,7 @@ class Decoder(nn.Module):
 
     kind: ClassVar[str] = "decoder"
     Options: ClassVar[type[DecoderOptions]]
-    #: Whether it writes texts; see `decoders.writer.Writer`.
+    #: Whether it writes texts; see `nn.decoders.writer.Writer`.
     writes: ClassVar[bool] = False
     #: Whether it reads what the encoders gave as they gave it (`View.encoded`).
     reads_encoded: ClassVar[bool] = False
