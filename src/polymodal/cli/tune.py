@@ -13,7 +13,7 @@ from polymodal.cli.output import emit
 from polymodal.core.errors import RecipeError
 
 if TYPE_CHECKING:
-    from polymodal.tuning.tune import Tuning
+    from polymodal.tuning.results import Tuning
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
