@@ -19,7 +19,8 @@ from typing import Any
 from benchmarks.record import RECORDS, Record, finish, load_average
 from benchmarks.stamps import fetch, table
 from polymodal.tuning.leaderboard import Entry, own_direction
-from polymodal.tuning.tune import Tuning, tune
+from polymodal.tuning.results import Tuning
+from polymodal.tuning.tune import tune
 
 RECIPE: dict[str, Any] = {
     "inputs": {"picture": "image", "caption": "text"},

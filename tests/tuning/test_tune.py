@@ -16,7 +16,8 @@ from polymodal.core.errors import DataError, MissingExtraError, PolymodalError, 
 from polymodal.datasets.planted import make_planted_images
 from polymodal.model.loading import load
 from polymodal.model.model import Model
-from polymodal.tuning.tune import Tuning, tune
+from polymodal.tuning.results import Tuning
+from polymodal.tuning.tune import tune
 from tuning.searches import RECIPE, data
 
 FUSIONS = {"fusion": ["late", "concat"]}

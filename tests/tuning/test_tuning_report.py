@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from polymodal.tuning.pareto_chart import front_chart
-from polymodal.tuning.report import write_tuning_report
-from polymodal.tuning.tune import Tuning, tune
+from polymodal.tuning.report import front_chart, write_tuning_report
+from polymodal.tuning.results import Tuning
+from polymodal.tuning.tune import tune
 from tuning.searches import RECIPE, data
 
 MARKUP = "<b>& co</b>"

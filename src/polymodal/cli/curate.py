@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from polymodal.cli.inputs import one_model
+from polymodal.cli.options import Json, Root, Strict
 from polymodal.cli.output import emit, grid, note
 
 
@@ -30,21 +32,14 @@ def curate(
         float | None, typer.Option(min=-1, max=1, help="Cosine of near-duplicates; default: chosen from the data.")
     ] = None,
     rate: Annotated[float, typer.Option(min=0, max=1, help="Accepted share of right pairs among the listed.")] = 0.1,
-    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
-    ] = False,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
 ) -> None:
     """Find near-duplicates and mismatched pairs of a data set with a model's embeddings."""
     from polymodal.applications.curation.curate import curate as run
-    from polymodal.core.errors import PolymodalError
-    from polymodal.model.loading import load
-    from polymodal.model.model import Model
 
-    model = load(model_dir)
-    if not isinstance(model, Model):
-        raise PolymodalError("one model embeds the rows; name the directory of a member of the ensemble")
+    model = one_model(model_dir, "one model embeds the rows; name the directory of a member of the ensemble")
     found = run(
         model,
         data,

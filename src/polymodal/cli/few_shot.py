@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from polymodal.cli.options import Json, Root, Strict
 from polymodal.cli.output import emit, scores_grid
 from polymodal.cli.zero_shot import chance_line, read_classes
 
@@ -30,11 +31,9 @@ def few_shot(
         typer.Option(help='For tip: a text with {} for the name, "a photo of {}"; repeat for several.'),
     ] = None,
     test: Annotated[str | None, typer.Option(help="Table to score the head on.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
-    ] = False,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
 ) -> None:
     """Learn classes from a few labelled rows on the embeddings of a model that stays as it is."""
     from polymodal.applications.few_shot import FewShot

@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from polymodal.cli.options import Json, Root, Strict
 from polymodal.cli.output import emit, grid, note
 
 IndexDir = Annotated[Path, typer.Argument(help="An index, as `polymodal index` leaves it.")]
-ModelDir = Annotated[
+ModelOfIndex = Annotated[
     Path | None, typer.Option("--model", "-m", help="Model directory; of an index that is there: if it moved.")
 ]
-Root = Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 #: Rows that are asked again after building, to state the recall.
 SAMPLE, COUNT = 200, 10
 
@@ -22,7 +21,7 @@ SAMPLE, COUNT = 200, 10
 def index(
     data: Annotated[str, typer.Argument(help="The rows: a table or a media folder, as `fit` takes it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The index: a folder to write, or with --add to add to.")],
-    model: ModelDir = None,
+    model: ModelOfIndex = None,
     add: Annotated[bool, typer.Option("--add", help="Add the rows to the index --out, embedded as its own.")] = False,
     input: Annotated[
         str | None, typer.Option(help="The input to embed; default: the whole row, or the one the table has.")
@@ -39,7 +38,7 @@ def index(
     half: Annotated[bool, typer.Option("--half", help="Keep vectors in 16 bits.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the index --out.")] = False,
     root: Root = None,
-    strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Embed the rows of a table, and keep the vectors for `polymodal search`."""
@@ -99,8 +98,10 @@ def search(
     expansion: Annotated[
         int | None, typer.Option(min=1, help="Rows kept in view on the walk through the graph; more find more.")
     ] = None,
-    model: ModelDir = None,
-    root: Root = None,
+    model: ModelOfIndex = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that paths of the query start from; default: this one.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the rows of an index that are nearest to a text, a file or a row."""

@@ -1,16 +1,25 @@
-"""What commands print: one JSON object on standard output with `--json`, else text for people."""
+"""What commands print and write: one JSON object on standard output with `--json`, else text for people."""
 
 from __future__ import annotations
 
 import json
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from polymodal.data.table.cell_errors import Fault
+
+#: Faults that are told one by one.
+MOST_FAULTS = 10
 
 
 def emit(value: dict[str, Any], shown: list[RenderableType], *, as_json: bool) -> None:
@@ -36,6 +45,16 @@ def fail(error: Exception, *, as_json: bool) -> None:
 def note(text: str) -> None:
     """A line beside the result, on standard error."""
     Console(stderr=True).print(Text.assemble(("note  ", "yellow"), text), soft_wrap=True)
+
+
+def tell_faults(faults: Sequence[Fault], *, as_json: bool, then: str = "") -> None:
+    """Cells that could not be used, one in a line; `then` is what became of their rows."""
+    if as_json:
+        return
+    for fault in faults[:MOST_FAULTS]:
+        note(f"row {fault.row}, column {fault.column}: {fault.reason}{then}")
+    if len(faults) > MOST_FAULTS:
+        note(f"and {len(faults) - MOST_FAULTS} more cells that could not be used")
 
 
 def plain_warnings() -> None:
@@ -98,3 +117,33 @@ def short(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def check_ending(out: Path | None, what: str, *endings: str) -> None:
+    """Raises typer.BadParameter where `what` cannot be written to a file of that name."""
+    if out is not None and out.suffix not in endings:
+        raise typer.BadParameter(
+            f"{what} are written as {' or '.join(endings)}, not as {out.suffix!r}", param_hint="--out"
+        )
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """A text file to write; it appears under its name when it is complete. Its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        yield file
+    part.replace(path)
+
+
+def write_lines(records: Iterator[dict[str, Any]], path: Path) -> int:
+    """Write records as lines of JSON, and say how many they were."""
+    from polymodal.checkpoint.model_directory import json_ready
+
+    count = 0
+    with whole_file(path) as file:
+        for record in records:
+            file.write(json.dumps(json_ready(record), ensure_ascii=False) + "\n")
+            count += 1
+    return count

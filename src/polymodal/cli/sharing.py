@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 
+from polymodal.cli.inputs import one_or_more, with_more
+from polymodal.cli.options import Data, Json, More, RecipeFile, Root, Settings, Target, Test, Valid
 from polymodal.cli.output import emit, grid, short
-from polymodal.cli.several import More, Test, Valid, one_or_more, with_more
 
 if TYPE_CHECKING:
     from polymodal.workflows.multitask_gain import Sharing
@@ -19,29 +20,16 @@ MOST_METRICS = 3
 
 
 def sharing(
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="CSV, TSV, JSON lines, Parquet or Arrow file, or a folder of images, sounds or clips in class folders."
-        ),
-    ],
+    data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sharing.json and the models.")],
-    target: Annotated[
-        list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for each output.")
-    ] = None,
+    target: Target = None,
     more: More = None,
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", "-r", help="Recipe file, YAML or JSON, or the name of a shipped one.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of the recipe, as training.epochs=5.")
-    ] = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
     valid: Valid = None,
     test: Test = None,
-    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
-    ] = False,
+    root: Root = None,
+    as_json: Json = False,
 ) -> None:
     """Train one model for all targets and a model for each, and show what each gains or loses by sharing."""
     from polymodal.workflows.multitask_gain import sharing as run

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from polymodal.cli.output import emit, grid, note
+from polymodal.cli.options import Json, Root, Strict
+from polymodal.cli.output import check_ending, emit, grid, note, tell_faults, whole_file
 
 By = Literal["mixed", "margin", "entropy", "least_confident", "committee", "badge", "coreset", "typical"]
 
@@ -26,11 +27,9 @@ def suggest(
         Path | None, typer.Option("--out", "-o", help="File to write, .jsonl or .csv: row, score and reason.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of draws and of clusters.")] = 0,
-    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
-    ] = False,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
 ) -> None:
     """Name the rows of a table that are most worth a label, each with a score and a reason."""
     import warnings
@@ -38,8 +37,7 @@ def suggest(
     from polymodal.applications.active_learning.suggest import suggest as run
     from polymodal.data.table.cell_warning import BadCellsWarning
 
-    if out is not None and out.suffix not in (".jsonl", ".csv"):
-        raise typer.BadParameter(f"suggestions are written as .jsonl or .csv, not {out.suffix!r}", param_hint="--out")
+    check_ending(out, "suggestions", ".jsonl", ".csv")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadCellsWarning)  # they are told below
         found = run(model_dir, data, count, by=by, output=output, target=target, seed=seed, root=root, strict=strict)
@@ -57,24 +55,18 @@ def suggest(
         note(f"{len(found)} of {count} rows: the {found.pool} rows without a label hold no more that differ")
     if found.alike:
         note(f"{found.alike} rows are almost the same as one of these and were passed over")
-    for fault in found.faults[:10]:
-        note(f"row {fault.row}, column {fault.column}: {fault.reason}; its row was passed over")
-    if len(found.faults) > 10:
-        note(f"and {len(found.faults) - 10} more cells that could not be used")
+    tell_faults(found.faults, as_json=as_json, then="; its row was passed over")
 
 
 def _write(rows: list[dict[str, object]], path: Path) -> None:
-    """Write the rows; the file appears when it is complete."""
+    """Write the rows."""
     import csv
     import json
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as file:
         if path.suffix == ".jsonl":
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:
             writer = csv.DictWriter(file, ["row", "score", "reason"])
             writer.writeheader()
             writer.writerows(rows)
-    part.replace(path)

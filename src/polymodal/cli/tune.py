@@ -9,29 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
+from polymodal.cli.options import Data, Folds, Json, Root, Settings, Target
 from polymodal.cli.output import emit
 from polymodal.core.errors import RecipeError
 
 if TYPE_CHECKING:
-    from polymodal.tuning.tune import Tuning
+    from polymodal.tuning.results import Tuning
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def tune(
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="CSV, TSV, JSON lines, Parquet or Arrow file, or a folder of images, sounds or clips in class folders."
-        ),
-    ],
+    data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials, leaderboard and models.")],
-    target: Annotated[
-        list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for several.")
-    ] = None,
+    target: Target = None,
     time: Annotated[str, typer.Option("--time", help="How long to search: 90s, 10m, 2h, or none.")] = "10m",
     trials: Annotated[int | None, typer.Option(min=1, help="Most recipes to try.")] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    folds: Folds = 5,
     space: Annotated[
         Path | None,
         typer.Option(help="Search space, YAML or JSON: recipe paths with [choices] or {low, high, log}."),
@@ -46,15 +40,11 @@ def tune(
     recipe: Annotated[
         Path | None, typer.Option("--recipe", "-r", help="Recipe file; what it says is not searched.")
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of the recipe, as training.epochs=5.")
-    ] = None,
+    settings: Settings = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
-    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
-    ] = False,
+    root: Root = None,
+    as_json: Json = False,
 ) -> None:
     """Search for the recipe that scores best by cross-validation, beside baselines, and train it on all rows."""
     from polymodal.tuning.tune import tune as run

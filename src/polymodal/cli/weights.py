@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from polymodal.cli.options import Json
 from polymodal.cli.output import emit, grid, narrow
 
 app = typer.Typer(help="List presets and starter weights of pretrained encoders, and fetch them.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Modality = Literal["text", "image", "audio", "video"]
 
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from polymodal.cli.generate import write_lines
-from polymodal.cli.output import emit, grid, note, scores_grid
+from polymodal.cli.inputs import start_of_paths
+from polymodal.cli.options import Json, Root, Strict
+from polymodal.cli.output import check_ending, emit, grid, note, scores_grid, write_lines
 
 
 def zero_shot(
@@ -30,23 +31,19 @@ def zero_shot(
         str | None, typer.Option("--target", "-t", help="Column with the true class: score the classes beside it.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: a line for each row.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: the table's.")] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
-    ] = False,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
 ) -> None:
     """Name each row by the class whose text is nearest, without any label."""
     from polymodal.applications.few_shot.zero_shot import ZeroShot
 
     if (not classes) == (classes_file is None):
         raise typer.BadParameter("give --classes or --classes-file", param_hint="--classes")
-    if out is not None and out.suffix != ".jsonl":
-        raise typer.BadParameter(f"names are written as .jsonl, not as {out.suffix!r}", param_hint="--out")
+    check_ending(out, "names", ".jsonl")
     named = read_classes(classes_file) if classes_file else [one.strip() for one in ",".join(classes or []).split(",")]
     classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template, target=target or "class")
-    inline = data.lstrip().startswith(("{", "["))
-    table = classifier.open(data, root or (Path.cwd() if inline else None), targets=target is not None)
+    table = classifier.open(data, start_of_paths(data, root), targets=target is not None)
     probabilities = classifier.predict_proba(table, strict=strict)
     rows: list[dict[str, Any]] = [
         {"row": row, "class": name, "probability": None if name is None else float(own.max())}

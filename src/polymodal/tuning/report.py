@@ -6,21 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from polymodal._version import __version__
 from polymodal.core.formatting import duration, metric_name
-from polymodal.report.charts import Range, interval_bar
+from polymodal.report.charts import HEIGHT, TOP, WIDTH, Frame, Range, interval_bar, wider
 from polymodal.report.template import template
 from polymodal.tuning.audit_results import Amount, InputAudit, OutputAudit, PairAudit
-from polymodal.tuning.pareto_chart import front_chart
-
-if TYPE_CHECKING:
-    from polymodal.tuning.candidate import Candidate
-    from polymodal.tuning.leaderboard import Entry
-    from polymodal.tuning.tune import Tuning
+from polymodal.tuning.candidate import Candidate
+from polymodal.tuning.leaderboard import Entry, own_direction
+from polymodal.tuning.results import Tuning
+from polymodal.tuning.study import summary
 
 FILE = "tuning.html"
 #: Trials on the page, the best first; every baseline is shown.
@@ -89,12 +87,12 @@ def render_tuning(tuning: Tuning) -> str:
         folds=len(folds),
         trials=len(networks) + len(tuning.failed),
         best=tuning.best,
-        best_score=_own(tuning.best.score, tuning),
-        constant=None if constant is None else _own(constant.score, tuning),
-        ahead=[(one.candidate.name, _own(one.candidate.score, tuning)) for one in ahead[:1]],
+        best_score=own_direction(tuning.best.score, tuning.folds),
+        constant=None if constant is None else own_direction(constant.score, tuning.folds),
+        ahead=[(one.candidate.name, own_direction(one.candidate.score, tuning.folds)) for one in ahead[:1]],
         corrected=tuning.corrected,
         ensemble=chosen,
-        ensemble_score=None if chosen is None else _own(chosen.score, tuning),
+        ensemble_score=None if chosen is None else own_direction(chosen.score, tuning.folds),
         members=[(member, weight, _weight_bar(weight)) for member, weight in members],
         lines=_lines(shown, tuning, constant),
         left_out=max(0, len(networks) - SHOWN),
@@ -107,17 +105,8 @@ def render_tuning(tuning: Tuning) -> str:
     )
 
 
-def _own(value: float, tuning: Tuning) -> float | None:
-    """A score in the metric's own direction."""
-    if not math.isfinite(value):
-        return None
-    return value if tuning.folds.metric.greater_is_better else -value
-
-
 def _what(entry: Entry, best: dict[str, Any], name: str) -> str:
     """What a trial drew: the best one in full, the others where they differ from it."""
-    from polymodal.tuning.study import summary
-
     if entry.candidate.name == name:
         return summary(entry.changes)
     return summary({path: value for path, value in entry.changes.items() if best.get(path) != value})
@@ -126,8 +115,8 @@ def _what(entry: Entry, best: dict[str, Any], name: str) -> str:
 def _lines(entries: Sequence[Entry], tuning: Tuning, constant: Candidate | None) -> list[Line]:
     output, metric = tuning.folds.output, tuning.folds.metric.name
     found = [entry.candidate.metrics.get(output, {}).get(metric, {}) for entry in entries]
-    values = [_own(entry.candidate.score, tuning) for entry in entries]
-    floor = None if constant is None else _own(constant.score, tuning)
+    values = [own_direction(entry.candidate.score, tuning.folds) for entry in entries]
+    floor = None if constant is None else own_direction(constant.score, tuning.folds)
     ends = _ends([*values, *(one.get(key) for one in found for key in ("low", "high")), floor])
     best = next((entry.changes for entry in entries if entry.candidate.name == tuning.best.name), {})
     lines = []
@@ -160,11 +149,33 @@ def _front(tuning: Tuning, cost: str) -> Markup:
     points = []
     for entry in tuning.entries:
         one = entry.candidate
-        x, y = getattr(one, of[cost]), _own(one.score, tuning)
+        x, y = getattr(one, of[cost]), own_direction(one.score, tuning.folds)
         if entry.status == "complete" and x is not None and y is not None:
             points.append((one.name, float(x), float(y), one.name in chosen))
     metric, two = metric_name(tuning.folds.metric.name), len(tuning.objectives) == 2
     return front_chart(points, title=f"{metric} and {_COSTS[cost]}", x_label=_COSTS[cost], y_label=metric, joined=two)
+
+
+def front_chart(
+    points: list[tuple[str, float, float, bool]], *, title: str, x_label: str, y_label: str, joined: bool
+) -> Markup:
+    """Scores over costs. Each point is `(name, cost, score, whether no other is as good in everything)`: a dot where it
+    is so, else a ring. joined: connect the dots (with further costs, they are no line)."""
+    xs, ys = [x for _, x, _, _ in points] or [0.0], [y for _, _, y, _ in points] or [0.0]
+    frame = Frame(wider(min(xs), max(xs)), wider(min(ys), max(ys)), x_label, y_label)
+    parts = [frame.axes()]
+    if joined:
+        path = " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in sorted((x, y) for _, x, y, best in points if best))
+        parts.append(Markup('<polyline class="line one" points="{}"/>').format(path))
+    for name, x, y, best in points:
+        style = "dot" if best else "other"
+        label = f"{name}: {y:.3g} at {x:.3g}"
+        circle = Markup('<circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>')
+        parts.append(circle.format(style, frame.x(x), frame.y(y), 4.5 if best else 3.5, label))
+    parts.append(Markup('<text x="{}" y="{}">{}</text>').format(54, TOP - 13, "dot: no other is as good in everything"))
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{title}"><title>{title}</title>{}</svg>'
+    ).format(WIDTH, HEIGHT, Markup("").join(parts), title=title)
 
 
 def _audit(found: OutputAudit) -> AuditShown:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,30 @@ from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.errors import DataError, RecipeError, TrainingError
 from polymodal.core.paths import scratch
 from polymodal.core.progress import Progress
-from polymodal.core.record import record_json
 from polymodal.core.registry import find
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table
 from polymodal.experiments.plan import make_plan
-from polymodal.model.ensemble import Ensemble
-from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe, read_mapping
 from polymodal.tuning.audit import audit
-from polymodal.tuning.audit_results import Audit
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.default_space import default_space
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.frozen_baselines import FixedModels
-from polymodal.tuning.leaderboard import SHOWN, Entry, entries_json, own_direction, ranked
+from polymodal.tuning.leaderboard import SHOWN, Entry, ranked
 from polymodal.tuning.pareto import OBJECTIVES, check_objectives, pareto
 from polymodal.tuning.process_pool import run_crew
 from polymodal.tuning.refit import finish
 from polymodal.tuning.report import write_tuning_report
+from polymodal.tuning.results import Tuning
 from polymodal.tuning.search_file import FILE as SEARCH
 from polymodal.tuning.search_file import Job, shareable, start
-from polymodal.tuning.selection import Selection, select
-from polymodal.tuning.selection_bias import Corrected, correct
+from polymodal.tuning.selection import select
+from polymodal.tuning.selection_bias import correct
 from polymodal.tuning.space import Space, base_recipe
-from polymodal.tuning.study import Attempt, Study, mend, require_optuna
+from polymodal.tuning.study import Study, mend, require_optuna
 from polymodal.tuning.trial import Bench
 from polymodal.tuning.unimodal import best_alone, run_alone
 
@@ -47,70 +44,6 @@ FILE = "leaderboard.json"
 FINISH, ALONE = 0.12, 0.33
 
 SpaceLike = Mapping[str, Any] | Path | str | None
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What a search found.
-
-    folder: where everything was written
-    model: the best recipe trained on all rows; ensemble: the chosen members, None where one model is best alone
-    best: the candidate of that recipe; its score is that of the best of many, which flatters it
-    entries: trials and baselines, the best first; failed: trials that could not be run
-    selection: the ensemble's members, weights and out-of-fold score
-    corrected: of `best` and `ensemble`, the score that the choice does not flatter
-    front: candidates that no other is as good as in every objective
-    audit: what each input is worth
-    seconds: of `baselines`, `search`, `models` and all (`total`)
-    """
-
-    folder: Path
-    folds: Folds
-    model: Model
-    ensemble: Ensemble | None
-    best: Candidate
-    entries: list[Entry]
-    failed: list[Attempt]
-    selection: Selection | None
-    corrected: dict[str, Corrected]
-    front: list[Candidate]
-    audit: Audit
-    objectives: list[str]
-    seconds: dict[str, float]
-
-    @property
-    def recipe(self) -> Recipe:
-        """The best recipe."""
-        return self.model.recipe
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but models and distributions, JSON-ready."""
-        chosen = self.selection
-        return {
-            "output": self.folds.output,
-            "metric": self.folds.metric.name,
-            "greater_is_better": self.folds.metric.greater_is_better,
-            "rows": len(self.folds.fold_of),
-            "folds": len(self.folds),
-            "objectives": self.objectives,
-            "best": self.best.name,
-            "score": own_direction(self.best.score, self.folds),
-            "corrected": {name: vars(one) for name, one in self.corrected.items()},
-            "ensemble": None
-            if chosen is None
-            else {
-                "method": chosen.method,
-                "members": [member.name for member in chosen.members],
-                "weights": chosen.weights,
-                "score": own_direction(chosen.score, self.folds),
-            },
-            "front": [one.name for one in self.front],
-            "audit": self.audit.to_dict(),
-            "leaderboard": entries_json(self.entries, self.folds),
-            "failed": [vars(attempt) for attempt in self.failed],
-            "faults": record_json(self.model.run.faults),
-            "seconds": self.seconds,
-        }
 
 
 def tune(
@@ -157,7 +90,20 @@ def tune(
     begun, shown, folder = time.time(), Progress(progress), Path(out)
     if resume and space is None and (folder / SEARCH).is_file():
         space = Job.read(folder).space  # what the default is follows from the time, which may be another now
-    table, job = _describe(data, target, recipe, settings, space, folds, seconds, objectives, root, seed)
+    table = as_table(data, root)
+    if table is None:
+        raise DataError("there is no data to train on")
+    given = as_recipe(recipe, settings)
+    plan = _planned(table, given, target)
+    asked = _asked_space(space, given, plan, len(table), seconds)
+    job = Job(
+        recipe=asked.base,
+        space=asked.to_dict(),
+        folds=folds,
+        seed=seed,
+        objectives=list(objectives),
+        fingerprint=table.fingerprint(),
+    )
     divided, dimensions = job.open(table)
     job = start(job, folder, resume=resume)
     mend(folder)
@@ -209,23 +155,12 @@ def _check_counts(trials: int | None, seconds: float | None, jobs: int) -> None:
         raise RecipeError("", "a search needs an end: give trials, seconds or both")
 
 
-def _describe(
-    data: Any,
-    target: str | list[str] | None,
-    recipe: RecipeLike,
-    settings: list[str] | None,
-    space: SpaceLike,
-    folds: int,
-    seconds: float | None,
-    objectives: Sequence[str],
-    root: Path | str | None,
-    seed: int,
-) -> tuple[Table, Job]:
-    """The table and the search."""
-    table = as_table(data, root)
-    if table is None:
-        raise DataError("there is no data to train on")
-    given = as_recipe(recipe, settings)
+def _planned(table: Table, given: Recipe, target: str | list[str] | None) -> Recipe:
+    """The whole recipe that `given` and the table make.
+
+    Raises:
+        RecipeError: a search cannot combine what the recipe predicts, or cannot draw the folds that it names.
+    """
     targets = [target] if isinstance(target, str) else list(target or [])
     plan = make_plan(table, given, targets).recipe
     _check_decides(plan)
@@ -233,20 +168,16 @@ def _describe(
         raise RecipeError(
             "data.split.column", "a search draws its own folds: set it to null and put the column into data.ignore"
         )
+    return plan
+
+
+def _asked_space(space: SpaceLike, given: Recipe, plan: Recipe, rows: int, seconds: float | None) -> Space:
+    """What to search: the space that is asked for, or the default one of the time and the number of rows."""
     if space is None:
-        wanted: Mapping[str, Any] = default_space(given, plan, len(table), seconds)
+        wanted: Mapping[str, Any] = default_space(given, plan, rows, seconds)
     else:
         wanted = space if isinstance(space, Mapping) else read_mapping(Path(space))
-    dimensions = Space.read(wanted, base_recipe(given, plan, wanted))
-    job = Job(
-        recipe=dimensions.base,
-        space=dimensions.to_dict(),
-        folds=folds,
-        seed=seed,
-        objectives=list(objectives),
-        fingerprint=table.fingerprint(),
-    )
-    return table, job
+    return Space.read(wanted, base_recipe(given, plan, wanted))
 
 
 def _baselines(models: FixedModels, folder: Path, progress: Progress) -> list[Candidate]:

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from polymodal._version import __version__
-from polymodal.applications.curation.curate import Curation, Rows
 from polymodal.applications.curation.duplicates import Duplicates, Group
 from polymodal.applications.curation.mismatches import Mismatches
+from polymodal.applications.curation.results import Curation, Rows
 from polymodal.checkpoint.model_directory import json_ready
 from polymodal.core.formatting import cut
 from polymodal.modalities.base import Modality

@@ -1,0 +1,72 @@
+"""The commands that show what there is: list, recipes, schema, cache."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from polymodal.cli.options import Json
+from polymodal.cli.output import emit, grid, note
+
+
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help="modality, encoder, fusion, decoder or task.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the components that recipes can name."""
+    from polymodal.core.registry import KINDS, components
+
+    kinds = [kind] if kind else list(KINDS)
+    rows = [
+        {"kind": each, "name": name, "what": (component.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")}
+        for each in kinds
+        for name, component in components(each).items()
+    ]
+    emit({"components": rows}, [grid(rows)], as_json=as_json)
+
+
+def recipes(as_json: Json = False) -> None:
+    """List the recipes that come with the package; `fit --recipe NAME` takes one."""
+    from polymodal.recipe.shipped import shipped
+
+    rows = [{"name": name, "what": what} for name, what in shipped().items()]
+    emit({"recipes": rows}, [grid(rows)], as_json=as_json)
+
+
+def schema(as_json: Json = False) -> None:
+    """Print the JSON schema of recipes."""
+    from polymodal.recipe.recipe import Recipe
+
+    emit(Recipe.model_json_schema(), [], as_json=True)
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all decoded media that no process has open.")] = False,
+    keep: Annotated[
+        float | None, typer.Option(min=0, metavar="GIB", help="Delete the least recently used down to this size.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show or empty the store of decoded media, which every run shares."""
+    from polymodal.core.paths import media_folder
+    from polymodal.data.store.eviction import VARIABLE, evict, media_budget, usage
+
+    folder, budget = media_folder(), media_budget()
+    if clear or keep is not None:
+        evict(folder, 0 if clear else int((keep or 0.0) * 2**30))
+    kinds = usage(folder)
+    size = sum(kind.size for kind in kinds.values())
+    value = {"folder": str(folder), "budget": budget, "size": size}
+    value["kinds"] = {name: vars(kind) for name, kind in kinds.items()}
+    shown: list[RenderableType] = [f"{_gib(size)} of decoded media of {_gib(budget)} ({VARIABLE}) in {folder}"]
+    if kinds:
+        shown.append(grid([{"kind": name, "items": k.items, "size": _gib(k.size)} for name, k in kinds.items()]))
+    emit(value, shown, as_json=as_json)
+    if clear and size and not as_json:
+        note(f"{_gib(size)} stay: a process has them open, or the system has no file locks")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"

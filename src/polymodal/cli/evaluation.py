@@ -1,0 +1,110 @@
+"""The commands that score: evaluate, cross-validate, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from polymodal.cli.inputs import with_more
+from polymodal.cli.options import Data, Folds, Json, ModelDir, More, RecipeFile, Root, Settings, Strict, Target
+from polymodal.cli.output import emit, grid, scores_grid
+
+if TYPE_CHECKING:
+    from polymodal.evaluation.robustness import Robustness
+    from polymodal.model.protocol import PredictsRows
+
+
+def evaluate(
+    model_dir: ModelDir,
+    data: Data,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also score with each input removed, and damaged in growing steps.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for robustness.html and .json; default: the model's.")
+    ] = None,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Score a model on rows whose targets are known, with intervals and floors."""
+    from polymodal.applications.few_shot.loading import load_predictor
+
+    if out is not None and not robustness:
+        raise typer.BadParameter("--out is where --robustness writes its page; give both", param_hint="--out")
+    model = load_predictor(model_dir)
+    if robustness:
+        _robustness(model, data, out or model_dir, root, strict, as_json)
+        return
+    scores = model.evaluate(data, root=root, strict=strict)
+    emit({"scores": scores}, [scores_grid(scores)], as_json=as_json)
+
+
+def _robustness(model: PredictsRows, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
+    """Measure, write the page, and show what removing and damaging inputs costs."""
+    from polymodal.core.errors import PolymodalError
+    from polymodal.model.model import Model
+    from polymodal.report.robustness import write_robustness
+
+    if not isinstance(model, Model):
+        raise PolymodalError("robustness is measured for one model; name the directory of a member of the ensemble")
+    table = model.open(data, root, targets=True)
+    found = model.robustness(table, strict=strict, progress=not as_json)
+    write_robustness(out, found, table=table.name, rows=len(table))
+    value = {"robustness": {name: one.model_dump(mode="json") for name, one in found.items()}, "out": str(out)}
+    emit(value, [*_robustness_grids(found), f"curves in {out / 'robustness.html'}"], as_json=as_json)
+
+
+def _robustness_grids(found: dict[str, Robustness]) -> list[RenderableType]:
+    """Two tables: the score without each input, and with each damaged."""
+    removed: list[dict[str, Any]] = []
+    damaged: list[dict[str, Any]] = []
+    for output, one in found.items():
+        first = {"output": output} if len(found) > 1 else {}
+        removed.append({**first, "without": "(nothing)", "score": one.value, "loss": None})
+        removed += [
+            {**first, "without": name, "score": removal.value, "loss": removal.loss}
+            for name, removal in one.removed.items()
+        ]
+        for name, kinds in one.damaged.items():
+            for kind, curve in kinds.items():
+                scores = {f"{strength:g}": value for strength, value in zip(one.strengths, curve.scores, strict=True)}
+                damage = kind.replace("_", " ")
+                damaged.append({**first, "input": name, "damage": damage, **scores, "area": curve.area})
+    return [grid(removed), "", *([grid(damaged)] if damaged else [])]
+
+
+def cross_validate(
+    data: Data,
+    target: Target = None,
+    more: More = None,
+    folds: Folds = 5,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for cross_validation.json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and score by k folds, grouped and stratified as `data.split` says."""
+    from polymodal.workflows.cross_validation import cross_validate as run
+
+    table, shown = with_more(data, more), not as_json
+    result = run(table, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=shown)
+    emit(result.to_dict(), [scores_grid(result.scores)], as_json=as_json)
+
+
+def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as_json: Json = False) -> None:
+    """Compare two models on the same rows by paired tests."""
+    from polymodal.model.model import Model
+    from polymodal.workflows.model_comparison import compare as run
+
+    found = run(Model.load(first), Model.load(second), data, root=root)
+    rows = [
+        {"output": output, "metric": metric, **one}
+        for output, metrics in found.items()
+        for metric, one in metrics.items()
+    ]
+    emit({"comparison": found}, [grid(rows)], as_json=as_json)

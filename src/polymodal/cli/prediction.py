@@ -1,0 +1,179 @@
+"""The commands that ask a model about rows: predict, generate, transcribe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from polymodal.cli.inputs import one_model, open_rows
+from polymodal.cli.options import Json, ModelDir, Root, Strict, TableOrRow, TextOutput
+from polymodal.cli.output import check_ending, emit, grid, tell_faults, write_lines
+
+ONE_WRITER = "texts are written by one model; name the directory of a member of the ensemble"
+
+
+def predict(
+    model_dir: ModelDir,
+    data: TableOrRow,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write: .csv, .tsv, .jsonl, .parquet or .arrow.")
+    ] = None,
+    probabilities: Annotated[bool, typer.Option(help="Also write the probability of every class.")] = False,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Predict every row of a table, in the order of the rows."""
+    from polymodal.applications.few_shot.loading import load_predictor
+    from polymodal.data.table.cell_errors import Faults
+    from polymodal.model.prediction_files import collect, write_predictions
+
+    model = load_predictor(model_dir)
+    table = open_rows(model, data, root)
+    faults = Faults(strict)
+    if out is None:
+        rows = collect(model, table, faults, probabilities=probabilities)
+        value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
+        shown: list[RenderableType] = [grid(rows)] if rows else []
+    else:
+        count = write_predictions(model, table, faults, out, probabilities=probabilities)
+        value, shown = {"rows": count, "out": str(out)}, [f"{count} predictions in {out}"]
+    value["faults"] = [vars(fault) for fault in faults.found]
+    emit(value, shown, as_json=as_json)
+    tell_faults(faults.found, as_json=as_json)
+
+
+def generate(
+    model_dir: ModelDir,
+    data: TableOrRow,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", help="KEY=VALUE of the options of writing, as beams=4; json_schema may name a file."
+        ),
+    ] = None,
+    output: TextOutput = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: a line for each row with its texts.")
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the text of one row while it is written.")] = False,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Write texts for every row of a table, and tell how likely the model holds them."""
+    from polymodal.data.table.cell_errors import Faults
+
+    if stream and (out is not None or as_json):
+        raise typer.BadParameter(
+            "a stream is shown as it is written; leave out --out and --json", param_hint="--stream"
+        )
+    check_ending(out, "texts", ".jsonl")
+    changes = writing_options(settings or [])
+    model = one_model(model_dir, ONE_WRITER)
+    table = open_rows(model, data, root)
+    if stream:
+        for piece in model.stream_tokens(table, output=output, **changes):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        return
+    faults = Faults(strict)
+    found = _records(model.stream_texts(table, faults, output=output, **changes))
+    if out is None:
+        rows = list(found)
+        value: dict[str, Any] = {"rows": len(rows), "texts": rows}
+        lines = [{"row": one["row"], **text} for one in rows for text in one["texts"]]
+        shown: list[Any] = [grid(lines)] if lines else []
+    else:
+        value = {"rows": write_lines(found, out), "out": str(out)}
+        shown = [f"texts of {value['rows']} rows in {out}"]
+    value["faults"] = [vars(fault) for fault in faults.found]
+    emit(value, shown, as_json=as_json)
+    tell_faults(faults.found, as_json=as_json)
+
+
+def transcribe(
+    model_dir: ModelDir,
+    data: Annotated[str, typer.Argument(help='A table, or a row as JSON: \'{"sound": "talk.wav"}\'.')],
+    window: Annotated[
+        float | None, typer.Option(help="Most seconds written at once; default: 28, or what the model reads.")
+    ] = None,
+    input: Annotated[str | None, typer.Option(help="The input with the sounds, where there are several.")] = None,
+    output: TextOutput = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE of the options of writing, as beams=4.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: a line for each row with its segments.")
+    ] = None,
+    root: Root = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Write down sounds of any length, and the sound of clips, in parts with their times."""
+    from polymodal.data.table.cell_errors import Faults
+    from polymodal.model.transcription import transcribe as run
+
+    check_ending(out, "segments", ".jsonl")
+    model = one_model(model_dir, ONE_WRITER)
+    table = open_rows(model, data, root)
+    faults = Faults(strict)
+    changes = writing_options(settings or [])
+    found = run(model.predictor, table, faults, input=input, output=output, window=window, **changes)
+    rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
+    value: dict[str, Any] = {"rows": len(rows)}
+    if out is None:
+        value["transcripts"] = rows
+        lines = [
+            {"row": row, "start": f"{one.start:.1f}", "end": f"{one.end:.1f}", "text": one.text}
+            for row, segments in enumerate(found)
+            for one in segments
+        ]
+        shown: list[Any] = [grid(lines)] if lines else []
+    else:
+        write_lines(iter(rows), out)
+        value["out"] = str(out)
+        shown = [f"transcripts of {len(rows)} rows in {out}"]
+    value["faults"] = [vars(fault) for fault in faults.found]
+    emit(value, shown, as_json=as_json)
+    tell_faults(faults.found, as_json=as_json)
+
+
+def writing_options(settings: list[str]) -> dict[str, Any]:
+    """Options of `Writing` from KEY=VALUE: a regular expression as it stands, all others read as YAML.
+
+    Raises:
+        RecipeError: a setting has no `=`, its value cannot be read, or the file of a schema cannot.
+    """
+    from polymodal.core.errors import RecipeError
+    from polymodal.recipe.overrides import apply_overrides
+
+    regex = [one.partition("=")[2] for one in settings if one.partition("=")[0].strip() == "regex"]
+    found = apply_overrides({}, [one for one in settings if one.partition("=")[0].strip() != "regex"])
+    if regex:
+        found["regex"] = regex[-1]
+    schema = found.get("json_schema")
+    if isinstance(schema, str):
+        try:
+            found["json_schema"] = json.loads(Path(schema).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecipeError("json_schema", f"the file {schema!r} cannot be read: {error}") from None
+    return found
+
+
+def _records(blocks: Iterator[list[list[Any]]]) -> Iterator[dict[str, Any]]:
+    """A JSON-ready record of each row: its number and its texts."""
+    number = 0
+    for block in blocks:
+        for texts in block:
+            shown = [{"text": t.text, "log_probability": t.log_probability, "ended": t.ended} for t in texts]
+            yield {"row": number, "texts": shown}
+            number += 1
