@@ -9,6 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli import (
+    components,
     compress,
     curate,
     few_shot,
@@ -198,23 +199,6 @@ def recipe(
     emit(value, shown, as_json=as_json)
 
 
-@app.command("list")
-def list_components(
-    kind: Annotated[str | None, typer.Argument(help="modality, encoder, fusion, decoder or task.")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the components that recipes can name."""
-    from polymodal.core.registry import KINDS, components
-
-    kinds = [kind] if kind else list(KINDS)
-    rows = [
-        {"kind": each, "name": name, "what": (component.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")}
-        for each in kinds
-        for name, component in components(each).items()
-    ]
-    emit({"components": rows}, [grid(rows)], as_json=as_json)
-
-
 @app.command()
 def recipes(as_json: Json = False) -> None:
     """List the recipes that come with the package; `fit --recipe NAME` takes one."""
@@ -263,6 +247,7 @@ app.command("curate")(curate.curate)
 app.command("few-shot")(few_shot.few_shot)
 app.command("generate")(generate.generate)
 app.command("index")(index.index)
+app.command("list")(components.list_components)
 app.command("pretrain")(pretrain.pretrain)
 app.command("sharing")(sharing.sharing)
 app.command("suggest")(suggest.suggest)
