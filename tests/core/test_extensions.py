@@ -83,7 +83,8 @@ def test_the_list_says_where_components_come_from(tmp_path: Path) -> None:
     found = listed(tmp_path / "site")
     assert found["fusion", "squares"]["package"] == "my_package 1.2"
     assert (
-        found["fusion", "squares"]["what"] == "The sum of the squares of the inputs that are there, then a linear map."
+        found["fusion", "squares"]["what"]
+        == "The square of the sum of the inputs that are there, then a linear map: it holds their products."
     )
     assert found["fusion", "gated"]["package"].startswith("polymodal ")
     assert {name for _, name in listed(None, "fusion", "co*")} == {"concat", "coattention"}
