@@ -11,22 +11,6 @@ from polymodal.cli.options import Json
 from polymodal.cli.output import emit, grid, note
 
 
-def list_components(
-    kind: Annotated[str | None, typer.Argument(help="modality, encoder, fusion, decoder or task.")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the components that recipes can name."""
-    from polymodal.core.registry import KINDS, components
-
-    kinds = [kind] if kind else list(KINDS)
-    rows = [
-        {"kind": each, "name": name, "what": (component.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")}
-        for each in kinds
-        for name, component in components(each).items()
-    ]
-    emit({"components": rows}, [grid(rows)], as_json=as_json)
-
-
 def recipes(as_json: Json = False) -> None:
     """List the recipes that come with the package; `fit --recipe NAME` takes one."""
     from polymodal.recipe.shipped import shipped

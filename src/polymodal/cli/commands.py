@@ -8,6 +8,7 @@ import typer
 
 from polymodal.cli import (
     catalogue,
+    components,
     curate,
     evaluation,
     few_shot,
@@ -27,7 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": prediction.predict,
     "evaluate": evaluation.evaluate,
     "recipe": training.recipe,
-    "list": catalogue.list_components,
+    "list": components.list_components,
     "recipes": catalogue.recipes,
     "cross-validate": evaluation.cross_validate,
     "compare": evaluation.compare,
