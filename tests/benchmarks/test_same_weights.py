@@ -17,7 +17,8 @@ from benchmarks.same_weights.cases import ENCODERS, FUSIONS, OBJECTIVES, all_cas
 from benchmarks.same_weights.compare import compare, first_difference
 from benchmarks.same_weights.content import answer, numbers, tensors
 from benchmarks.same_weights.worker import place
-from polymodal.registry import components
+
+from polymodal.core.registry import components
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -54,5 +54,5 @@ def test_each_data_set_has_scores_of_its_own(tmp_path: Path) -> None:
 
 
 def test_one_table_has_none() -> None:
-    model = fit(exclusive_or(80, seed=0), "target", recipe={**RECIPE, "training": {"epochs": 1}})
+    model = fit(make_exclusive_or(80, seed=0), "target", recipe={**RECIPE, "training": {"epochs": 1}})
     assert model.run.data_sets == {}

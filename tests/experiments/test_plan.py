@@ -13,9 +13,9 @@ from polymodal.core.registry import find
 from polymodal.data.table.table import open_table
 from polymodal.datasets import planted
 from polymodal.datasets.events import make_sound_events
+from polymodal.experiments.arguments import as_recipe
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan, silent_encoder
 from polymodal.recipe.recipe import InputSpec, Recipe
-from polymodal.workflows.fit import as_recipe
 
 
 def plan(columns: dict[str, list[Any]], tmp_path: Path, targets: list[str], **recipe: Any) -> Plan:

@@ -10,7 +10,7 @@ import torch
 
 from polymodal import cross_validate, fit, load
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.inference.inference import Decisions
+from polymodal.inference.decisions import Decisions
 from polymodal.recipe.training import DistillationOptions
 from polymodal.training.distillation import Lessons
 

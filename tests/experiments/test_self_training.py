@@ -14,7 +14,7 @@ from scipy.stats import binom, ttest_1samp
 
 from polymodal import fit
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.data.partition import make_fold_parts
+from polymodal.data.partition import make_fold_splits
 from polymodal.data.table.table import open_table
 from polymodal.experiments import confidence_calibration as calibration
 from polymodal.experiments.plan import make_plan
@@ -228,7 +228,7 @@ def test_the_threshold_is_the_lowest_that_will_do() -> None:
 def test_folds_validate_on_rows_with_a_label() -> None:
     table = open_table(without(rows(300, 0), 60), cache=Path("unused"))
     plan = make_plan(table, Recipe(**recipe() | {"data": {"split": {"valid": 0.25}}}))
-    for parts in make_fold_parts(plan.recipe, table, 3):
+    for parts in make_fold_splits(plan.recipe, table, 3):
         assert len(parts["valid"].rows) == 10
         assert parts["valid"].rows.max() < 60
         assert len(parts["train"].rows) + len(parts["valid"].rows) + len(parts["test"].rows) == 300

@@ -14,7 +14,6 @@ import torch
 import polymodal
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.generation.config import Writing
-from polymodal.inference.inference import write_rows
 from polymodal.model.model import Model
 from polymodal.tasks.generation import generation_task
 from polymodal.tasks.text import Text
@@ -104,15 +103,7 @@ def test_a_batch_of_eight_is_eight_singles(model: Model, options: dict[str, Any]
     for number, row in enumerate(ROWS[:8]):
         (block,) = model.preparation.blocks(model.open([row]), polymodal.data.table.cell_errors.Faults())
         prepared = model.preparation.prepare_block(block)
-        (alone,) = write_rows(
-            model.network,
-            model.preparation,
-            "answer",
-            prepared,
-            writing,
-            machine=model.machine,
-            numbers=np.array([number]),
-        )
+        (alone,) = model.predictor.generate(prepared, "answer", writing, numbers=np.array([number]))
         assert [one.tokens for one in alone] == [one.tokens for one in together[number]]
 
 

@@ -21,7 +21,6 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
 from polymodal.core.registry import components
 from polymodal.data.store.items import Prepared
-from polymodal.experiments.experiment import feature_splits
 from polymodal.model.model import make_network
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
@@ -150,7 +149,7 @@ def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
     prepared.cache = cache
     torch.manual_seed(prepared.recipe.seed)
     network = make_network(prepared.recipe, prepared.preparation, pretrained=True)
-    feature_splits(prepared, network, Progress(False))
+    prepared.feature_splits(network, Progress(False))
 
 
 @pytest.mark.parametrize(

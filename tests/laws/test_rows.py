@@ -10,12 +10,13 @@ import pytest
 
 from laws.samples import Columns, network_of, prepare, sample_table, table_of, trained
 from polymodal.core.errors import DataError
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.cell_warning import BadCellsWarning
 from polymodal.datasets.planted import make_planted_table
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.inference.predictor import Predictor
 from polymodal.model.model import Model
-from polymodal.runtime.compute import Machine
 
 #: A cell that fits the type of its column and still cannot be used. Every string is a text and a label.
 UNUSABLE: dict[str, Any] = {
@@ -64,9 +65,10 @@ def test_ragged_rows_come_back_in_order() -> None:
 
     network = network_of(preparation)
     rows = np.arange(40)
-    by_batch = decide(network, preparation, prepared, rows, machine=Machine(), batch=7)
+    predictor = Predictor(network, preparation, batch_size=7)
+    by_batch = predictor.predict(Split(prepared, rows))
     for row in rows:
-        alone = decide(network, preparation, prepared, rows[row : row + 1], machine=Machine(), batch=7)
+        alone = predictor.predict(Split(prepared, rows[row : row + 1]))
         np.testing.assert_allclose(alone["y_regress"].values[0], by_batch["y_regress"].values[row], atol=1e-5)
         own, beside = alone["y_text"], by_batch["y_text"]
         assert own.losses is not None

@@ -140,7 +140,9 @@ def test_records_of_runs_are_read_back(tmp_path: Path) -> None:
 
 def test_the_record_of_a_search_is_read_back(tmp_path: Path) -> None:
     space = {"fusion": ["late", "concat"]}
-    found = tune(make_exclusive_or(80, seed=0), recipe=RECIPE, space=space, folds=2, trials=2, seconds=None, out=tmp_path)
+    found = tune(
+        make_exclusive_or(80, seed=0), recipe=RECIPE, space=space, folds=2, trials=2, seconds=None, out=tmp_path
+    )
     assert found.model.run.parts
     assert read_back(found.model.run) == found.model.run
 

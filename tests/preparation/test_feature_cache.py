@@ -20,7 +20,8 @@ from laws.samples import Columns, experiment, sample_table, table_of
 from laws.test_features import Settling, distinct
 from laws.test_resume import Killed, KilledAt, assert_same_run
 from polymodal.core.progress import Progress
-from polymodal.experiments.experiment import Experiment, train_model
+from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
 from polymodal.workflows.cross_validation import cross_validate
 from polymodal.workflows.fit import fit
@@ -122,7 +123,7 @@ encode_texts(Path({folder!r}), {model!r})
 
 
 def encode_texts(folder: Path, model: str) -> Experiment:
-    from polymodal.experiments.experiment import feature_splits
+
     from polymodal.model.model import make_network
 
     columns, recipe = table_and_recipe()
@@ -131,7 +132,7 @@ def encode_texts(folder: Path, model: str) -> Experiment:
     table = table_of({name: columns[name] for name in ("text", "y_classify")})
     found = experiment({"train": table, "valid": table}, folder / "prepared", **recipe | {"inputs": {"in_text": text}})
     found.cache = folder / "cache"
-    feature_splits(found, make_network(found.recipe, found.preparation, pretrained=True), Progress(False))
+    found.feature_splits(make_network(found.recipe, found.preparation, pretrained=True), Progress(False))
     return found
 
 

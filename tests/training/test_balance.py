@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from laws.samples import FIXED, experiment, network_of, prepare, whole_batch
 from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
-from polymodal.experiments.experiment import train_model
+from polymodal.experiments.train import train_model
 from polymodal.training.balance import GradNorm, PCGrad
 from polymodal.training.blending import Blending, blended
 from polymodal.training.input_balance import evidence, hold_back

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.datasets.planted import make_exclusive_or
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.space import Space, base_recipe
 from polymodal.tuning.study import Study
-from polymodal.workflows.fit import as_recipe, as_table
 
 RECIPE: dict[str, Any] = {
     "inputs": {

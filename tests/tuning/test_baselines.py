@@ -12,6 +12,7 @@ from laws.checkpoints import checkpoint
 from laws.samples import INPUTS
 from polymodal.core.progress import Progress
 from polymodal.datasets.planted import make_mixed, make_planted_images, make_planted_table, make_planted_text
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.baseline_data import Lesson
 from polymodal.tuning.baseline_models import learn
@@ -19,7 +20,6 @@ from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.features import FixedFeatures
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.frozen_baselines import FixedModels
-from polymodal.workflows.fit import as_recipe, as_table
 from tuning.planted import numbers, vector
 
 QUIET = Progress(False)

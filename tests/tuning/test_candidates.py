@@ -10,10 +10,10 @@ import pytest
 
 from polymodal.core.errors import ArtefactError
 from polymodal.datasets.planted import make_planted_table
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.workflows.fit import as_recipe, as_table
 from tuning.searches import RECIPE, data
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
 from polymodal.core.progress import Progress
-from polymodal.data.partition import make_fold_parts
+from polymodal.data.partition import make_fold_splits
 from polymodal.data.store.store import MediaStore
 from polymodal.datasets.planted import make_exclusive_or, make_planted_images, make_planted_table
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.workflows.cross_validation import CrossValidation, _run_fold, cross_validate
-from polymodal.workflows.fit import as_recipe, as_table
 
 TINY = ["width=16", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=100"]
 TWO_INPUTS = {
@@ -105,7 +105,7 @@ def test_no_group_is_on_two_sides_in_any_fold_and_statistics_are_those_of_its_tr
     settings = [*TINY, "data.split.group=who", "data.ignore=[price]", "training.epochs=1", "evaluation.singles=none"]
     plan = make_plan(table, as_recipe(None, settings), ["grade"])
     means = set()
-    for parts in make_fold_parts(plan.recipe, table, 4):
+    for parts in make_fold_splits(plan.recipe, table, 4):
         rows = [parts[name].rows for name in ("train", "valid", "test")]
         assert sorted(np.concatenate(rows)) == list(range(80))
         people = [set(who[part]) for part in rows]
