@@ -1,4 +1,4 @@
-"""The four values that travel through a model: Batch -> Tokens -> View -> Outputs."""
+"""The four values that travel through a model: Batch -> Tokens -> View -> Outputs; and masks from lengths."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 # What one decoded number means. It decides how decisions combine: mutually exclusive classes (softmax), independent
@@ -196,3 +197,8 @@ class Outputs:
     terms: list[LossTerm]
     penalties: dict[str, Tensor] = field(default_factory=dict)
     views: dict[str, Tensor] = field(default_factory=dict)
+
+
+def length_mask(length: Tensor, longest: int) -> Tensor:
+    """`[items, longest]` bool: True at the places before each item's end; `length [items]`, an integer or a number."""
+    return torch.arange(longest, device=length.device) < length.unsqueeze(1)

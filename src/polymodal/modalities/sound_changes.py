@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.core.masks import length_mask
+from polymodal.core.types import length_mask
 
 #: Seconds in a packet of sound, for `loss`; most packets lost, and longest reverberation (60 dB), at full strength.
 PACKET, MOST_LOST, LONGEST_DECAY = 0.04, 0.8, 2.0

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.frames import frame_times, shorter
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions

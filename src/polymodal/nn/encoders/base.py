@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from polymodal.core.masks import length_mask
 from polymodal.core.options import Options, Sized
+from polymodal.core.types import length_mask
 from polymodal.pretrained.fingerprint import Fingerprint
 
 

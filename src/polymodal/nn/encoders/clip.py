@@ -8,10 +8,10 @@ from pydantic import Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
-from polymodal.core.masks import length_mask
 from polymodal.core.options import Options as ComponentOptions
 from polymodal.core.options import Size, Sized, sized
 from polymodal.core.registry import build, components, find, register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions, Settled
 from polymodal.nn.encoders.pixels import pack, unpack
 from polymodal.nn.encoders.positions import Moments, Positions, check_heads

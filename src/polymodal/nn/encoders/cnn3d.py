@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.pixels import channels_last, pack, to_unit, unpack
 

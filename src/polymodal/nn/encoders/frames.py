@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polymodal.core.masks import length_mask
+from polymodal.core.types import length_mask
 
 
 def shorter(length: Tensor, stride: int) -> Tensor:

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import EncoderOptions
 from polymodal.nn.encoders.spec_augment import spec_augment
 

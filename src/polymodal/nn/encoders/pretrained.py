@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions, Settled
 from polymodal.nn.encoders.tokens import average_tokens
 from polymodal.pretrained import tuning

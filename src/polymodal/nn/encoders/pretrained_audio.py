@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.masks import length_mask
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.tokens import average_tokens
 from polymodal.pretrained.sound_features import Spectrogram, sound_features

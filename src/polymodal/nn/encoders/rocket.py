@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.series_steps import RealNorm, window_times
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from polymodal.core.masks import length_mask
+from polymodal.core.types import length_mask
 
 
 def all_real(features: Tensor) -> Tensor:

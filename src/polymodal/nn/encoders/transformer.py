@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.positions import Positions, check_heads
 from polymodal.nn.layers.transformer import TransformerBlock

@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.frames import FrameConvolution, FrameNorm, frame_times, shorter, silence
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.masks import length_mask
 from polymodal.core.options import sized
 from polymodal.core.registry import register
-from polymodal.core.types import InputBatch
+from polymodal.core.types import InputBatch, length_mask
 from polymodal.nn.layers.causal import CausalBlock
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.layers.transformer import sinusoidal_positions

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.masks import length_mask
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pixels import to_unit
 from polymodal.nn.encoders.vit import patchify
 from polymodal.nn.objectives.masking.parts import Data, Measured

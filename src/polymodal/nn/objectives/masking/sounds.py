@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.core.masks import length_mask
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.objectives.masking.parts import Data, Measured, stretches

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.masks import length_mask
+from polymodal.core.types import length_mask
 from polymodal.nn.objectives.masking.parts import Data, Labelled
 
 #: What becomes of symbols that are to be predicted: hidden, another symbol, and left as they are.
