@@ -108,8 +108,7 @@ class TrainingOptions(Sized):
     group_rows: bool = True
     """Keep rows that share an item (ten questions to one image) in one batch, so that it is encoded once."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of matrix work; `auto` times both on the first batch and writes down the faster (bf16 only where
-    the processor computes in it)."""
+    """Number format of matrix work; `auto` times both on the first batch and writes down the faster."""
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Threads inside one operation; `auto` is timed together with `precision`."""
     checkpoint_steps: int = Field(default=500, ge=1)
