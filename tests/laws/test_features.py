@@ -146,7 +146,7 @@ def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
     """What a run does before it trains."""
     table = table_of(columns)
     prepared = experiment({"train": table, "valid": table}, cache / "prepared", **{"seed": 0, **recipe})
-    prepared.cache = cache
+    prepared.features.folder = cache
     torch.manual_seed(prepared.recipe.seed)
     network = make_network(prepared.recipe, prepared.preparation, pretrained=True)
     prepared.feature_splits(network, Progress(False))

@@ -131,7 +131,7 @@ def encode_texts(folder: Path, model: str) -> Experiment:
     text["encoder"]["model"] = model
     table = table_of({name: columns[name] for name in ("text", "y_classify")})
     found = experiment({"train": table, "valid": table}, folder / "prepared", **recipe | {"inputs": {"in_text": text}})
-    found.cache = folder / "cache"
+    found.features.folder = folder / "cache"
     found.feature_splits(make_network(found.recipe, found.preparation, pretrained=True), Progress(False))
     return found
 
@@ -156,7 +156,7 @@ def views_experiment(folder: Path, cache: Path) -> Experiment:
     recipe["training"] = {**TRAINING, "epochs": 3, "batch": 8, "checkpoint_steps": 2, "features": {"views": 3}}
     table = table_of(columns)
     found = experiment({"train": table, "valid": table}, folder, **recipe)
-    found.cache = cache
+    found.features.folder = cache
     return found
 
 
@@ -181,7 +181,7 @@ def test_encoding_takes_nothing_from_the_random_numbers_of_training(tmp_path: Pa
     second = train_model(views_experiment(tmp_path / "b", tmp_path / "cache"), progress=Progress(False))
     assert_same_run(second, first)
     in_memory = views_experiment(tmp_path / "c", tmp_path / "cache")
-    in_memory.cache = None
+    in_memory.features.folder = None
     assert_same_run(train_model(in_memory, progress=Progress(False)), first)
 
 
@@ -220,7 +220,7 @@ def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[st
     recipe["outputs"]["y_regress"] = {"task": "regress", "decoder": {"name": "mlp", "dropout": 0.0}}
     table = table_of(columns)
     found = experiment({"train": table, "valid": table}, folder, **recipe, seed=0, fusion="mean")
-    found.cache = folder / "cache"
+    found.features.folder = folder / "cache"
     torch.manual_seed(0)
     return train_model(found, progress=Progress(False))
 

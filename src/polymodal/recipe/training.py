@@ -111,8 +111,7 @@ class TrainingOptions(Sized):
     """Where the network is trained: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is
     one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of matrix work; `auto` times both on the first batch and writes down the faster (bf16 only where
-    the processor computes in it)."""
+    """Number format of matrix work; `auto` times both on the first batch and writes down the faster."""
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Threads inside one operation; `auto` is timed together with `precision`."""
     checkpoint_steps: int = Field(default=500, ge=1)

@@ -107,14 +107,13 @@ def choose(
     """The fastest way to run `step(network copy)` among those the recipe leaves open.
 
     Each candidate is timed on the same copy in turn, several rounds, and the medians compared; bf16 and more threads
-    must win by 10 % to be taken. bf16 is tried only where the processor computes in it. The choice is kept in `memory`
-    per machine and network, so that a second run of the same recipe computes the same way. Parameters and random state
-    of the caller are untouched; the copy shares those that do not learn.
+    must win by 10 % to be taken. The choice is kept in `memory` per machine and network, so that a second run of the
+    same recipe computes the same way. Parameters and random state of the caller are untouched; the copy shares those
+    that do not learn.
     """
     device, cores = device_of(network), len(_cores())
     threads = [options.threads] if options.threads != "auto" else sorted({1, min(cores, 8)})
-    both: list[Precision] = ["fp32", "bf16"] if computes_bf16() else ["fp32"]
-    precisions = both if options.precision == "auto" else [options.precision]
+    precisions: list[Precision] = ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
     candidates = [Compute(precision, count, device=device) for precision in precisions for count in threads]
     if len(candidates) == 1:
         return replace(candidates[0], reason="as the recipe says")
@@ -157,7 +156,8 @@ def _cores() -> list[int]:
 def _machine_key(network: torch.nn.Module, candidates: list[Compute]) -> str:
     shapes = [(name, tuple(parameter.shape)) for name, parameter in network.named_parameters()]
     waiting = os.environ.get("OMP_WAIT_POLICY")
-    facts = (platform.processor(), platform.machine(), len(_cores()), waiting, torch.__version__, shapes, candidates)
+    processor = (platform.processor(), platform.machine(), len(_cores()), computes_bf16())
+    facts = (*processor, waiting, torch.__version__, shapes, candidates)
     return xxhash.xxh3_128_hexdigest(repr(facts).encode())
 
 
