@@ -39,9 +39,9 @@ def measure(names: list[str], settings: list[str]) -> Record:
     for name in names:
         make, target = SETS[name]
         chosen = [f"training.epochs={EPOCHS}", *settings]
-        plan, parts = plan_fit(make(TRAIN, 1), target, settings=chosen, test=make(TEST, 2))
+        plan, splits = plan_fit(make(TRAIN, 1), target, settings=chosen, test=make(TEST, 2))
         print(name, {one: spec.encoder.name for one, spec in plan.recipe.inputs.items() if spec.encoder}, flush=True)
-        found = study(plan.recipe, [parts], [(one,) for one in plan.recipe.inputs])
+        found = study(plan.recipe, [splits], [(one,) for one in plan.recipe.inputs])
         found.tell(record, name)
     return record
 
