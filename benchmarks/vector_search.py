@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.applications.search import Index
+from polymodal.applications.search import GraphOptions, Index
 
 ROWS, ADDED, QUERIES, SIZE, COUNT = 1_000_000, 10_000, 1_000, 128, 10
 CLUSTERS, SUBSPACE = 1_000, 16
@@ -61,7 +61,11 @@ def sweep(
     for connectivity, adding in settings:
         began = time.perf_counter()
         index = Index.build(
-            folder, vectors, method="approximate", connectivity=connectivity, expansion_add=adding, overwrite=True
+            folder,
+            vectors,
+            method="approximate",
+            graph=GraphOptions(connectivity=connectivity, expansion_add=adding),
+            overwrite=True,
         )
         built = time.perf_counter() - began
         for searching in SWEEP_SEARCH:
@@ -97,7 +101,7 @@ def tell_memory(way: str, folder: Path) -> None:
     if way == "loaded":
         assert index.manifest.graph is not None
         graph = Graph.open(folder, SIZE, index.manifest.graph, change=True)
-        loaded = graph, [np.array(part) for part in index._rows.vectors]
+        loaded = graph, [np.array(part) for part in index._storage.rows.vectors]
     elif way == "mapped":
         for query in queries:
             index.search(query, COUNT)
