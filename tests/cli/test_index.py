@@ -17,7 +17,7 @@ import polymodal
 from polymodal.applications.search import Index, IndexOptions, add_table, embed_query, index_table, model_of
 from polymodal.cli.commands import app
 from polymodal.core.errors import ArtefactError, DataError, RecipeError
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning
 
 COLOURS = {
     "red": (220, 30, 30),

@@ -10,8 +10,7 @@ import pytest
 
 from laws.samples import Columns, network_of, prepare, sample_table, table_of, trained
 from polymodal.core.errors import DataError
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning, Faults
 from polymodal.datasets.planted import planted_table
 from polymodal.inference.inference import PREDICTION_BATCH, decide
 from polymodal.model.model import Model

@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from polymodal.core.errors import DataError
 from polymodal.data.split import folds, split_rows
-from polymodal.data.table.nulls import filled
-from polymodal.data.table.table import Table
+from polymodal.data.table.table import Table, filled
 from polymodal.recipe.recipe import Recipe
 
 

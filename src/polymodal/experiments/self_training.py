@@ -20,8 +20,7 @@ import numpy as np
 from polymodal.core.errors import DataError, RecipeError, nearest
 from polymodal.data.partition import Part
 from polymodal.data.table.concat import Joined
-from polymodal.data.table.nulls import filled
-from polymodal.data.table.table import Table
+from polymodal.data.table.table import Table, filled
 from polymodal.experiments.confidence_calibration import (
     LEVEL,
     Threshold,

@@ -18,8 +18,7 @@ from polymodal.core.errors import ArtefactError, DataError, PolymodalError, Reci
 from polymodal.core.paths import cache_folder, media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Part, groups_of
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table, open_table
 from polymodal.inference.embedding import alignment_of, embed_rows
 from polymodal.inference.inference import PREDICTION_BATCH, decide

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from polymodal.core.errors import DataError, RecipeError, nearest
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.generation.config import changed_writing
 from polymodal.generation.output import Written

@@ -10,8 +10,7 @@ import numpy as np
 
 from polymodal.core.errors import RecipeError
 from polymodal.data.partition import Part, groups_of
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.evaluation import paired
 from polymodal.evaluation.class_alignment import aligned, same_classes

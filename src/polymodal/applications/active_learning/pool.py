@@ -12,8 +12,7 @@ from polymodal.core.types import Batch
 from polymodal.data.sampler import sequential
 from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.nulls import filled
-from polymodal.data.table.table import Table
+from polymodal.data.table.table import Table, filled
 from polymodal.evaluation.class_alignment import aligned
 from polymodal.inference.embedding import embed_rows
 from polymodal.inference.inference import PREDICTION_BATCH, bounded, grouping

@@ -19,8 +19,7 @@ from polymodal.core.errors import RecipeError, nearest
 from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.data.store.items import Prepared
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.inference.embedding import embed_rows
 from polymodal.inference.inference import PREDICTION_BATCH

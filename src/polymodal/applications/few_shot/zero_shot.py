@@ -10,8 +10,7 @@ import numpy as np
 
 from polymodal.applications.few_shot.classes import Names, read_target, score_names, softmax
 from polymodal.core.errors import PolymodalError, RecipeError, nearest
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.model.model import Model
 from polymodal.nn.objectives.alignment import Alignment

@@ -231,3 +231,11 @@ def _object_bytes(cell: Any) -> bytes:
     if isinstance(cell, Image.Image):
         return f"{cell.mode} {cell.size}".encode() + cell.tobytes()
     return repr(cell).encode()
+
+
+def filled(table: Table, column: str, rows: np.ndarray) -> np.ndarray:
+    """Whether each of `rows [n]` has a value in `column`, usable or not: `[n]` bool."""
+    cells = table.values(column, rows)
+    if isinstance(cells, pa.ChunkedArray):
+        return np.asarray(cells.is_valid())
+    return np.array([cell is not None for cell in cells], dtype=bool)
