@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.scenes import Part, compose, fetch_photos
 from benchmarks.stamps import fetch
 from polymodal.core.paths import media_folder, scratch
@@ -245,8 +245,5 @@ def _tell_of_rows(record: Record, told: Told) -> None:
 
 
 if __name__ == "__main__":
-    load = load_average()
     measure = {"scenes": measure_scenes, "stamps": measure_stamps}[sys.argv[2]]
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

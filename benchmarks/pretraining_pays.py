@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from scipy.stats import ttest_1samp
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.series_archive import fetch, read_ts
 from polymodal.checkpoint.model_directory import file_sum
 from polymodal.datasets.easy_vqa import easy_vqa
@@ -269,8 +269,5 @@ def measure(setting: Setting, folder: Path, arms: list[str]) -> Record:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    load = load_average()
     chosen = SETTINGS[sys.argv[1]](Path(sys.argv[2]))
-    done = finish(measure(chosen, Path(sys.argv[2]), sys.argv[3:] or list(chosen.arms)), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, chosen, Path(sys.argv[2]), sys.argv[3:] or list(chosen.arms))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.translation_pairs import pairs
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.translations import translations
@@ -185,8 +185,7 @@ def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    made = measure_image() if sys.argv[1] == "image" else measure(Path(sys.argv[1]))
-    done = finish(made, smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    if sys.argv[1] == "image":
+        run_study(measure_image)
+    else:
+        run_study(measure, Path(sys.argv[1]))

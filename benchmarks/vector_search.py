@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from polymodal.applications.search import GraphOptions, Index
 
 ROWS, ADDED, QUERIES, SIZE, COUNT = 1_000_000, 10_000, 1_000, 128, 10
@@ -186,7 +186,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--memory":
         tell_memory(sys.argv[2], Path(sys.argv[3]))
     else:
-        load = load_average()
-        done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-        done.write(RECORDS)
-        print(done.show())
+        run_study(measure, Path(sys.argv[1]))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from polymodal.datasets.pages import pages
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.repairs import repairs
@@ -153,8 +153,5 @@ def _by_kind(texts: np.ndarray, test: Columns) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    load = load_average()
     asked = sys.argv[1]
-    done = finish(measure(asked, TASKS[asked]), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, asked, TASKS[asked])
