@@ -13,8 +13,8 @@ from benchmarks import hand_loop
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.vqa import Vqa, in_memory, prepared_vqa
-from polymodal.inference.inference import PREDICTION_BATCH
-from polymodal.runtime.compute import Machine
+from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.runtime.compute import Compute
 
 
 def run(smallest: bool) -> Record:
@@ -38,24 +38,24 @@ def run(smallest: bool) -> Record:
         files = [str(vqa.root / path) for path in table["image"].to_pylist()]
         questions = table["question"].to_pylist()
 
-        def ours(machine: Machine) -> float:
-            model = vqa.model(machine)
+        def ours(compute: Compute) -> float:
+            model = vqa.model(compute)
             start = time.perf_counter()
             return len(model.predict(table, root=vqa.root)) / (time.perf_counter() - start)
 
-        def memory(machine: Machine) -> float:
-            return hand_loop.predict(network, data, PREDICTION_BATCH, machine)
+        def memory(compute: Compute) -> float:
+            return hand_loop.predict(network, data, PREDICTION_BATCH, compute)
 
         def from_files() -> float:
-            with Machine("fp32", 1).active():
+            with Compute("fp32", 1).active():
                 return hand_loop.predict_files(network, files, questions, tokenise, PREDICTION_BATCH)
 
         contestants = {
-            "Polymodal from files (fp32, 1 thread)": lambda: ours(Machine("fp32", 1)),
-            "Polymodal from files (bf16, 1 thread)": lambda: ours(Machine("bf16", 1)),
-            f"Polymodal from files (bf16, {cores} threads)": lambda: ours(Machine("bf16", cores)),
-            "loop in memory (fp32, 1 thread)": lambda: memory(Machine("fp32", 1)),
-            "loop in memory (bf16, 1 thread)": lambda: memory(Machine("bf16", 1)),
+            "Polymodal from files (fp32, 1 thread)": lambda: ours(Compute("fp32", 1)),
+            "Polymodal from files (bf16, 1 thread)": lambda: ours(Compute("bf16", 1)),
+            f"Polymodal from files (bf16, {cores} threads)": lambda: ours(Compute("bf16", cores)),
+            "loop in memory (fp32, 1 thread)": lambda: memory(Compute("fp32", 1)),
+            "loop in memory (bf16, 1 thread)": lambda: memory(Compute("bf16", 1)),
             "loop from files (fp32, 1 thread)": from_files,
         }
         interleaved(record, contestants, 1 if smallest else 5)

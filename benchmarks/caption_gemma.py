@@ -87,7 +87,7 @@ def run(folder: Path) -> Record:
         alone = [model.predict({"image": [one]}, root=stamps)[0] for one in asked[:8]]
     record.facts["equal after saving and loading offline"] = f"{ASKED} of {ASKED}"
     same = sum(one == other for one, other in zip(alone, written, strict=False))
-    record.facts["equal alone and in a batch"] = f"{same} of 8, in {model.machine.precision}"
+    record.facts["equal alone and in a batch"] = f"{same} of 8, in {model.compute.precision}"
     truth = tables["test"]["caption"]
     record.facts["written (true)"] = [f"{one} ({true})" for one, true in zip(written[:6], truth, strict=False)]
     return record

@@ -25,19 +25,21 @@ from benchmarks.scenes import Part, compose, fetch_photos
 from benchmarks.stamps import fetch
 from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
+from polymodal.data.partition import Split
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.scenes import facts
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.evaluation.paired import compare
-from polymodal.experiments.experiment import feature_splits, prepare_experiment, train_model
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.experiments.arguments import RecipeLike
+from polymodal.experiments.experiment import prepare_experiment
+from polymodal.experiments.train import train_model
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text import text_metrics
 from polymodal.metrics.text.facts import Reader
 from polymodal.model.model import Model
 from polymodal.preparation.feature_cache import FeatureItems, pooled
 from polymodal.preparation.preparation import PreparedTable
-from polymodal.workflows.fit import RecipeLike, plan_fit
+from polymodal.workflows.fit import plan_fit
 
 #: Frozen features of places: what the model reads, and, averaged, what finds the nearest picture.
 FEATURES = {"name": "pretrained_image", "model": "starter", "tokens": None, "positions": "sincos"}
@@ -112,8 +114,8 @@ def tell(
     with scratch() as place:
         experiment = prepare_experiment(plan.recipe, chosen, folder=place, cache=media_folder(), progress=progress)
         model = train_model(experiment, progress=progress)
-        splits = feature_splits(experiment, model.network, progress)
-        train, test = splits["train"].prepared, splits["test"].prepared
+        splits = experiment.feature_splits(model.network, progress)
+        train, test = splits["train"].table, splits["test"].table
         image = test.inputs["image"]
         others = np.random.default_rng(0).permutation(len(image.items))[image.index]
         exchanged = replace(test, inputs={**test.inputs, "image": replace(image, index=others)})
@@ -129,8 +131,7 @@ def tell(
 
 def write(model: Model, prepared: PreparedTable) -> np.ndarray:
     """The captions of prepared rows."""
-    rows = np.arange(prepared.rows)
-    decided = decide(model.network, model.preparation, prepared, rows, machine=model.machine, batch=PREDICTION_BATCH)
+    decided = model.predictor.predict(Split.whole(prepared))
     return model.preparation.tasks["caption"].distribution(decided["caption"].values)
 
 

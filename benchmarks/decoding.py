@@ -15,6 +15,7 @@ from polymodal.nn.decoders.causal_draft import CausalDraft
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.language_model import LanguageModel
 from polymodal.pretrained.source import read_card, weights_folder
+from polymodal.runtime.random_state import own_random_state
 
 MODEL = "starter/gemma3-270m"
 PROMPT, BATCHES = 16, (1, 8)
@@ -109,8 +110,7 @@ def language(smallest: bool) -> LanguageModel:
         found = LanguageModel(read_card(MODEL, "text"))
         found.load()
         return found.eval()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with own_random_state(0):
         return LanguageModel(Card("tiny", "", "", "", {"config": TINY})).eval()
 
 

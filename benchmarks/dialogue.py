@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.record import Record, run_study
-from polymodal.datasets.dialogue import dialogues
+from polymodal.datasets.dialogue import make_dialogues
 from polymodal.workflows.fit import fit
 
 SCENES, TEST_SCENES = 1_500, 300
@@ -24,7 +24,7 @@ TURNS = ("first question", "how many of those", "and how many others")
 
 def measure(folder: Path) -> Record:
     """Train with the history and without it on the same scenes; score new scenes turn by turn."""
-    train, test = dialogues(SCENES, seed=0), dialogues(TEST_SCENES, seed=1)
+    train, test = make_dialogues(SCENES, seed=0), make_dialogues(TEST_SCENES, seed=1)
     record = Record(
         name="dialogue",
         title="Dialogue with an image: generated scenes, replies written from scratch, with what was said and without",
@@ -52,7 +52,7 @@ def measure(folder: Path) -> Record:
         record.facts[f"{way}, interval"] = f"{score['low']:.3f} to {score['high']:.3f}"
         record.facts[f"{way}, by turn"] = {turn: round(value, 3) for turn, value in turns.items()}
         record.facts["constant answer"] = score["majority"]
-        record.facts[f"{way}, seconds of training"] = model.run["seconds"]["training"]
+        record.facts[f"{way}, seconds of training"] = model.run.seconds.training
     return record
 
 

@@ -165,8 +165,8 @@ def measure(folder: Path, seeds: int = 2) -> Record:
                     f"median rank {scores[direction]['median_rank']['value']:.0f}"
                 )
             record.facts[f"{title}, split {seed + 1}, seconds"] = (
-                f"{seconds:.0f} in all, {model.run['seconds']['training']:.0f} of training, "
-                f"{model.run['rows_per_second']:.0f} pairs a second"
+                f"{seconds:.0f} in all, {model.run.seconds.training:.0f} of training, "
+                f"{model.run.rows_per_second:.0f} pairs a second"
             )
     record.facts["parameters"] = sum(parameter.numel() for parameter in model.network.parameters())
     return record

@@ -12,17 +12,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
+from benchmarks.single_steps import decide_anew
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
 from polymodal.core.progress import Advance, Progress
-from polymodal.datasets.planted import planted_images
-from polymodal.experiments.experiment import Experiment, feature_splits, prepare_experiment
+from polymodal.datasets.planted import make_planted_images
+from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import make_network
+from polymodal.preparation.feature_cache import FeatureCache
 from polymodal.runtime.compute import keep_freed_memory
+from polymodal.runtime.random_state import own_random_state
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
 
@@ -63,11 +64,13 @@ class Clocked(Trainer):
     def __init__(self, *values: Any, **options: Any) -> None:
         super().__init__(*values, **options)
         self.spent: list[float] = []
+        self.before = 0.0
 
-    def _one_epoch(self) -> None:
+    def _end_epoch(self) -> None:
         start = time.perf_counter()
-        super()._one_epoch()
-        self.spent.append(time.perf_counter() - start)
+        super()._end_epoch()
+        self.spent.append(self.history.seconds - self.before + time.perf_counter() - start)
+        self.before = self.history.seconds
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Run:
     ready: seconds until training can begin: reading weights, and encoding or finding the features of every item
     encoding: of these the seconds for features; `encoded` is the number of items that were not found
     epochs, losses: seconds and training loss of each epoch
-    machine: how it computed
+    compute: how it computed
     """
 
     ready: float
@@ -85,7 +88,7 @@ class Run:
     epochs: list[float]
     encoded: int
     losses: list[float]
-    machine: str
+    compute: str
 
 
 def run_of(experiment: Experiment, epochs: int, *, kept: bool, cache: Path | None = None) -> Run:
@@ -98,26 +101,26 @@ def run_of(experiment: Experiment, epochs: int, *, kept: bool, cache: Path | Non
     features = recipe.training.features.model_copy(update={"cache": kept})
     training = recipe.training.model_copy(update={"epochs": epochs, "features": features})
     recipe = recipe.model_copy(update={"training": training})
-    experiment = replace(experiment, recipe=recipe, cache=cache, features={})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    experiment = replace(experiment.with_recipe(recipe), features=FeatureCache(cache))
+    with own_random_state(recipe.seed):
         begun, counted = time.perf_counter(), Counted()
         network = make_network(recipe, experiment.preparation, pretrained=True)
         start = time.perf_counter()
-        splits = feature_splits(experiment, network, counted)
+        splits = experiment.feature_splits(network, counted)
         done = time.perf_counter()
-        trainer = Clocked(recipe, network, experiment.preparation, splits["train"], splits["valid"])
+        trainer = Clocked(recipe, network, experiment.preparation, splits)
+        decide_anew(trainer)
         history = trainer.run()
-    losses = [sum(epoch["loss"].values()) for epoch in history.epochs]
-    machine = f"{trainer.machine.precision}, threads: {trainer.machine.threads}"
-    return Run(done - begun, done - start, trainer.spent, counted.items.total(), losses, machine)
+    losses = [sum(epoch.loss.values()) for epoch in history.epochs]
+    compute = f"{trainer.compute.precision}, threads: {trainer.compute.threads}"
+    return Run(done - begun, done - start, trainer.spent, counted.items.total(), losses, compute)
 
 
 def columns_of(smallest: bool) -> tuple[dict[str, list[Any]], Path | None]:
     """Stamps with their captions and classes; in the smallest size, drawings and made-up captions."""
     if smallest:
         names = ["a blue bird", "a red rose", "an old boat"]
-        pictures = planted_images(24, 0, size=64)["image"]
+        pictures = make_planted_images(24, 0, size=64)["image"]
         cells = [names[row % 3] for row in range(24)]
         return {
             "picture": pictures,
@@ -146,11 +149,11 @@ def run(smallest: bool) -> Record:
     epochs = 2 if smallest else EPOCHS
     columns, root = columns_of(smallest)
     settings = ["training.threads=1", "training.precision=fp32"] if smallest else []
-    plan, parts = plan_fit(columns, "class", recipe=RECIPE, settings=settings, root=root)
+    plan, splits = plan_fit(columns, "class", recipe=RECIPE, settings=settings, root=root)
     with TemporaryDirectory() as name:
         place = Path(name)
         experiment = prepare_experiment(
-            plan.recipe, parts, folder=place / "run", cache=place / "media", progress=Progress(False)
+            plan.recipe, splits, folder=place / "run", cache=place / "media", progress=Progress(False)
         )
         runs: dict[str, Run] = {}
         folders = iter(place / f"features{number}" for number in range(1_000))
@@ -178,8 +181,8 @@ def run(smallest: bool) -> Record:
             "rows": len(columns["class"]),
             "items encoded by the first run": runs[KEPT].encoded,
             "items encoded by a second run": runs[AGAIN].encoded,
-            "with features kept": runs[KEPT].machine,
-            "without": runs[WHOLE].machine,
+            "with features kept": runs[KEPT].compute,
+            "without": runs[WHOLE].compute,
         }
     record.compare(LATER, FIRST, None if smallest else 20)
     record.compare(KEPT, WHOLE, None if smallest else 5)

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from benchmarks.vqa import InMemory
 from polymodal.core.types import Batch, InputBatch
 from polymodal.nn.network import Network
-from polymodal.runtime.compute import Machine
+from polymodal.runtime.compute import Compute
 
 Batches = Iterator[tuple[Batch, Tensor]]
 
@@ -46,7 +46,7 @@ def _batch(data: InMemory, rows: Tensor, pixels: Tensor, index: Tensor) -> tuple
     return Batch(inputs, {}, rows), data.target[rows]
 
 
-def train(network: Network, batches: Batches, steps: int, machine: Machine, *, plain: bool) -> float:
+def train(network: Network, batches: Batches, steps: int, compute: Compute, *, plain: bool) -> float:
     """Rows per second of up to `steps` optimiser steps.
 
     plain: AdamW as it comes; otherwise fused, with clipped gradients and a schedule, as Polymodal trains
@@ -55,7 +55,7 @@ def train(network: Network, batches: Batches, steps: int, machine: Machine, *, p
     optimiser = AdamW(network.parameters(), lr=2e-3, fused=None if plain else True)
     schedule = None if plain else OneCycleLR(optimiser, 2e-3, total_steps=steps + 1)
     rows, start = 0, time.perf_counter()
-    with machine.active():
+    with compute.active():
         for _, (batch, target) in zip(range(steps), batches, strict=False):
             loss = cross_entropy(network(batch)["answer"].values, target)
             optimiser.zero_grad()
@@ -69,12 +69,12 @@ def train(network: Network, batches: Batches, steps: int, machine: Machine, *, p
     return rows / (time.perf_counter() - start)
 
 
-def predict(network: Network, data: InMemory, batch: int, machine: Machine) -> float:
+def predict(network: Network, data: InMemory, batch: int, compute: Compute) -> float:
     """Rows per second of predicting all rows in order from memory, each row with its own copy of its image."""
     network.eval()
     answers: list[int] = []
     start = time.perf_counter()
-    with torch.inference_mode(), machine.active():
+    with torch.inference_mode(), compute.active():
         for rows in torch.arange(len(data.target)).split(batch):
             pixels = data.images.index_select(0, data.image[rows])
             one, _ = _batch(data, rows, pixels, torch.arange(len(rows)))

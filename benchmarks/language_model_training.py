@@ -8,13 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.library import run_other
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from polymodal.core.progress import Progress
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.table.table import open_table
 from polymodal.datasets.planted import Columns
 from polymodal.experiments.experiment import Experiment, prepare_experiment
@@ -22,6 +21,7 @@ from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.model.model import make_network
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
+from polymodal.runtime.random_state import own_random_state
 from polymodal.training.trainer import Trainer
 
 HEADS, LAYERS, WIDTH, BATCH, RATE, DROPOUT = 6, 4, 192, 32, 1e-3, 0.1
@@ -55,7 +55,7 @@ def run(smallest: bool) -> Record:
     with TemporaryDirectory() as place:
         folder = Path(place)
         experiment = prepared(folder, 64 if smallest else 240)
-        answers = experiment.splits["train"].prepared.targets["text"][0]
+        answers = experiment.splits["train"].table.targets["text"][0]
         text: Any = experiment.preparation.tasks["text"].text_shape
         rows = [[text.begin, *answer.ids.tolist()] for answer in answers]
         shape = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "batch": BATCH, "learning_rate": RATE}
@@ -67,7 +67,7 @@ def run(smallest: bool) -> Record:
         def ours(precision: str) -> float:
             network, trainer = made(experiment, precision)
             history = trainer.run()
-            losses[f"Polymodal, {precision}"] = round(history.epochs[0]["loss"]["text"], 3)
+            losses[f"Polymodal, {precision}"] = round(history.epochs[0].loss["text"], 3)
             record.facts["Polymodal: parameters"] = sum(parameter.numel() for parameter in network.parameters())
             return tokens / history.seconds
 
@@ -99,16 +99,14 @@ def prepared(folder: Path, rows: int) -> Experiment:
     training = {"epochs": 1, "batch": BATCH, "learning_rate": RATE, "threads": 1, "precision": "fp32", "average": 1}
     complete = make_plan(table, Recipe(**{**recipe.to_dict(), **changes, "training": training})).recipe
     complete = complete_schedule(complete, rows)
-    parts = {"train": Part(table, np.arange(rows)), "valid": Part(table, np.arange(10))}
-    return prepare_experiment(complete, parts, folder=folder / "prepared", cache=None, progress=Progress(False))
+    splits = {"train": Split(table, np.arange(rows)), "valid": Split(table, np.arange(10))}
+    return prepare_experiment(complete, splits, folder=folder / "prepared", cache=None, progress=Progress(False))
 
 
 def made(experiment: Experiment, precision: str) -> tuple[Network, Trainer]:
     """A new network and its trainer."""
     recipe = experiment.recipe
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with own_random_state(0):
         network = make_network(recipe, experiment.preparation)
-    splits = experiment.splits
-    return network, Trainer(recipe, network, experiment.preparation, splits["train"], splits["valid"])
+    return network, Trainer(recipe, network, experiment.preparation, experiment.splits)

@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.feature_cache import Run, run_of
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from polymodal.core.progress import Progress
 from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.runtime.random_state import own_random_state
 from polymodal.workflows.fit import plan_fit
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -98,8 +98,7 @@ def vit(folder: Path, side: int) -> str:
     """A checkpoint of the shape of ViT-Tiny (Touvron et al., 2021), with random weights."""
     from transformers import ViTConfig, ViTModel
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with own_random_state(0):
         config = ViTConfig(
             hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768, image_size=side
         )
@@ -119,5 +118,5 @@ def prepared(columns: dict[str, list[Any]], encoder: dict[str, Any], precision: 
         "seed": 0,
         "training": training | {"modality_dropout": 0.0, "batch": 16},
     }
-    plan, parts = plan_fit(columns, "y", recipe=recipe)
-    return prepare_experiment(plan.recipe, parts, folder=folder, cache=folder / "media", progress=Progress(False))
+    plan, splits = plan_fit(columns, "y", recipe=recipe)
+    return prepare_experiment(plan.recipe, splits, folder=folder, cache=folder / "media", progress=Progress(False))

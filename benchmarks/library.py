@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.environments import python_of
 from benchmarks.record import Record
+from benchmarks.single_steps import decide_anew
 from benchmarks.vqa import Vqa
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.inference.predictor import Predictor
+from polymodal.runtime.random_state import own_random_state
 from polymodal.training.trainer import Trainer
 
 OTHER = Path(__file__).parent / "other"
@@ -26,8 +27,7 @@ def write_rows(vqa: Vqa, file: Path) -> None:
     """The rows that Polymodal trains and tests on, as columns of image files, questions and answers."""
     parts = {}
     for name in ("train", "test"):
-        part = vqa.experiment.parts[name]
-        table = vqa.tables[name].take(part.rows)
+        table = vqa.tables[name].take(vqa.experiment.tables[name].rows)
         columns = {column: table[column].to_pylist() for column in ("image", "question", "answer")}
         columns["image"] = [str(vqa.root / path) for path in columns["image"]]
         parts[name] = columns
@@ -70,21 +70,19 @@ def run_ours(vqa: Vqa, epochs: int) -> dict[str, Any]:
     splits, preparation, network = vqa.experiment.splits, vqa.experiment.preparation, vqa.network()
     schedule = vqa.recipe.training.model_copy(update={"epochs": epochs})
     recipe = vqa.recipe.model_copy(update={"training": schedule})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        trainer = Trainer(recipe, network, preparation, splits["train"], splits["valid"])
+    with own_random_state(recipe.seed):
+        trainer = Trainer(recipe, network, preparation, splits)
+        decide_anew(trainer)
         history = trainer.run()
     test = splits["test"]
-    decided = decide(network, preparation, test.prepared, test.rows, machine=trainer.machine, batch=PREDICTION_BATCH)[
-        "answer"
-    ]
-    target = test.prepared.targets["answer"][0][test.rows]
+    decided = Predictor(network, preparation, trainer.compute).predict(test)["answer"]
+    target = test.table.targets["answer"][0][test.rows]
     return {
         "rows_per_second": [history.rows / history.seconds],
         "seconds": history.seconds,
         "accuracy": float(np.mean(decided.values.argmax(1).numpy() == target)),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "machine": f"{trainer.machine.precision}, threads: {trainer.machine.threads}",
+        "machine": f"{trainer.compute.precision}, threads: {trainer.compute.threads}",
     }
 
 

@@ -15,7 +15,7 @@ from benchmarks.library import run_other
 from benchmarks.measure import Run, interleaved
 from benchmarks.record import Record
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
-from polymodal.runtime.compute import Machine
+from polymodal.runtime.compute import Compute
 
 RATE, WITHIN = 16_000, 1e-4
 #: Each way of calling the extractor, and the frames at a clip's end where it mirrors the clip and silence is not heard.
@@ -50,7 +50,7 @@ def run(smallest: bool) -> Record:
 
     def ours() -> float:
         rates: list[float] = []
-        with Machine("fp32", 1).active():
+        with Compute("fp32", 1).active():
             start = time.perf_counter()
             while time.perf_counter() - start < seconds or len(rates) < 2:
                 before = time.perf_counter()

@@ -16,11 +16,12 @@ import pyarrow as pa
 from benchmarks.measure import interleaved
 from benchmarks.memory import WORDS
 from benchmarks.record import Record
+from benchmarks.single_steps import stepping
 from benchmarks.vqa import prepared_vqa
 from polymodal.core.progress import Progress
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import make_network
-from polymodal.runtime.compute import Machine, Precision
+from polymodal.runtime.compute import Compute, Precision
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
 
@@ -51,7 +52,7 @@ def run(smallest: bool) -> Record:
             cases["easy-VQA, size small"] = stack.enter_context(prepared_vqa(smallest, ["size=small"])).experiment
         for case, experiment in cases.items():
             own = _trainer(experiment).machine
-            trainers = {f"{case}: {p}, threads {t}": _trainer(experiment, Machine(p, t)) for p, t in ways}
+            trainers = {f"{case}: {p}, threads {t}": _trainer(experiment, Compute(p, t)) for p, t in ways}
             steps = 2 if smallest else 12
             runs = {name: partial(_speed, trainer, steps) for name, trainer in trainers.items()}
             interleaved(record, runs, 1 if smallest else 5, warm=0 if smallest else 1)
@@ -72,25 +73,25 @@ def _texts(smallest: bool) -> Iterator[Experiment]:
         "second": [float(row % 23) for row in range(rows)],
         "answer": ["high" if row % 17 > row % 23 else "low" for row in range(rows)],
     }
-    plan, parts = plan_fit(pa.table(columns), "answer")
+    plan, splits = plan_fit(pa.table(columns), "answer")
     with TemporaryDirectory() as folder:
-        yield prepare_experiment(plan.recipe, parts, folder=Path(folder), cache=None, progress=Progress(False))
+        yield prepare_experiment(plan.recipe, splits, folder=Path(folder), cache=None, progress=Progress(False))
 
 
-def _trainer(experiment: Experiment, machine: Machine | None = None) -> Trainer:
+def _trainer(experiment: Experiment, compute: Compute | None = None) -> Trainer:
     """A trainer with fresh weights, which chooses for itself or computes as `machine` says."""
     recipe = experiment.recipe
-    if machine:
-        fixed = {"precision": machine.precision, "threads": machine.threads}
+    if compute:
+        fixed = {"precision": compute.precision, "threads": compute.threads}
         recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=fixed)})
-    splits, network = experiment.splits, make_network(recipe, experiment.preparation)
-    return Trainer(recipe, network, experiment.preparation, splits["train"], splits["valid"])
+    network = make_network(recipe, experiment.preparation)
+    return Trainer(recipe, network, experiment.preparation, experiment.splits)
 
 
 def _speed(trainer: Trainer, steps: int) -> float:
     """Steps per second of the trainer's next steps."""
     batches = itertools.islice(itertools.cycle(trainer.batches), trainer.history.steps, trainer.history.steps + steps)
-    with trainer.machine.active():
+    with stepping(trainer):
         start = time.perf_counter()
         for rows in batches:
             trainer._step(rows)

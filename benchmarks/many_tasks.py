@@ -20,9 +20,10 @@ import pyarrow.compute
 from torch import nn
 
 from benchmarks.record import Record, run_study
-from polymodal.datasets.easy_vqa import RECIPE, easy_vqa
+from polymodal.datasets import load_easy_vqa
 from polymodal.evaluation.class_alignment import aligned
 from polymodal.model.model import Model
+from polymodal.recipe.shipped import recipe_file
 from polymodal.workflows.fit import fit
 from polymodal.workflows.model_comparison import compare_output
 
@@ -58,7 +59,7 @@ def figures(questions: pa.Table) -> pa.Table:
 def parts() -> tuple[dict[str, dict[str, pa.Table]], Path]:
     """The tables `questions` and `figures` of the parts `train`, `valid` (pictures drawn from the official training
     part) and `test`, and the folder of the pictures."""
-    tables, root = easy_vqa()
+    tables, root = load_easy_vqa()
     pictures = sorted(set(tables["train"]["image"].to_pylist()))
     drawn = np.random.default_rng(0).permutation(len(pictures))[: round(VALID_SHARE * len(pictures))]
     kept = pa.array([pictures[place] for place in drawn])
@@ -75,7 +76,7 @@ def recipe(outputs: list[str], *, question: bool) -> dict[str, Any]:
     """The demonstration's recipe for some of the outputs, with linear decoders: what is not shared is small."""
     import yaml
 
-    made: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    made: dict[str, Any] = yaml.safe_load(recipe_file("easy_vqa").read_text(encoding="utf-8"))
     made["outputs"] = {name: {"task": "classify", "decoder": "linear"} for name in outputs}
     if not question:
         del made["inputs"]["question"]
@@ -164,8 +165,8 @@ def measure(folder: Path) -> Record:
         record.facts[f"{name}: test rows"] = len(table)
         record.facts[f"{name}: parameters of the single model"] = single[name]
     for name, model in found.items():
-        record.facts[f"{name}: seconds of training"] = model.run["seconds"]["training"]
-        record.facts[f"{name}: steps"] = model.run["steps"]
+        record.facts[f"{name}: seconds of training"] = model.run.seconds.training
+        record.facts[f"{name}: steps"] = model.run.steps
     return record
 
 

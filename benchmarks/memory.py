@@ -22,7 +22,7 @@ polymodal.fit(sys.argv[1], "answer", settings=["size=tiny", "training.epochs=1",
 _DEMO = """
 import sys
 from pathlib import Path
-from polymodal.datasets.easy_vqa import run_demo
+from polymodal.cli.demo import run_demo
 run_demo(Path(sys.argv[1]), ["training.epochs=1", "training.threads=1", "training.precision=fp32"], progress=False)
 """
 _STARTS = ["ba", "co", "du", "fe", "gi", "lo", "mu", "ne", "pi", "ra"]

@@ -6,22 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from benchmarks.record import Record
 from polymodal.core.paths import cache_folder
 from polymodal.core.progress import Progress
-from polymodal.data.partition import Part, groups_of
+from polymodal.data.partition import Split, groups_of
+from polymodal.data.table.table import Table
 from polymodal.evaluation.paired import compare
-from polymodal.experiments.experiment import Experiment, prepare_experiment, train_model
+from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.experiments.train import train_model
 from polymodal.metrics.base import Metric
 from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.state import Split
 
 Inputs = tuple[str, ...]
 
@@ -77,30 +76,30 @@ class Study:
                 )
 
 
-def study(recipe: Recipe, folds: Iterable[dict[str, Part]], subsets: list[Inputs]) -> Study:
+def study(recipe: Recipe, folds: Iterable[dict[str, Split[Table]]], subsets: list[Inputs]) -> Study:
     """Train on all inputs and on each of `subsets`, fold by fold; every input is prepared once per fold."""
     found = Study()
-    for number, parts in enumerate(folds):
-        complete = complete_schedule(recipe, len(parts["train"].rows))
+    for number, splits in enumerate(folds):
+        complete = complete_schedule(recipe, len(splits["train"]))
         with TemporaryDirectory() as place:
             quiet = Progress(False)
             media = cache_folder() / "media"
-            experiment = prepare_experiment(complete, parts, folder=Path(place), cache=media, progress=quiet)
+            experiment = prepare_experiment(complete, splits, folder=Path(place), cache=media, progress=quiet)
             task = next(iter(experiment.preparation.tasks.values()))
             split = experiment.splits["test"]
-            value, _ = next(iter(split.prepared.targets.values()))
+            value, _ = next(iter(split.table.targets.values()))
             found.truth.append(task.truth(value[split.rows]))
             found.metric = next(metric for metric in task.metrics if metric.name == "accuracy")
-            groups = groups_of(recipe, parts["test"])
+            groups = groups_of(recipe, splits["test"].table)
             if groups is not None:
-                found.groups.append(groups)
+                found.groups.append(groups[split.rows])
             model = _train(experiment)
             everything = tuple(recipe.inputs)
             found.trained.setdefault(everything, []).append(_decided(experiment, model))
             for name in everything:
                 found.hidden.setdefault(name, []).append(_decided(experiment, model, frozenset({name})))
             for inputs in subsets:
-                some = _keeping(experiment, inputs)
+                some = experiment.with_recipe(experiment.recipe.only(list(inputs)))
                 found.trained.setdefault(inputs, []).append(_decided(some, _train(some)))
         told = [f"{'+'.join(inputs)} {found.accuracy_of(-1, each):.3f}" for inputs, each in found.trained.items()]
         told += [f"without {name} {found.accuracy_of(-1, each):.3f}" for name, each in found.hidden.items()]
@@ -109,26 +108,10 @@ def study(recipe: Recipe, folds: Iterable[dict[str, Part]], subsets: list[Inputs
 
 
 def _train(experiment: Experiment) -> Model:
-    return train_model(experiment, memory=cache_folder() / "machine.json", progress=Progress(False))
-
-
-def _keeping(experiment: Experiment, inputs: Inputs) -> Experiment:
-    """The same rows and fitted preparation with some of the inputs."""
-    recipe = experiment.recipe.only(list(inputs))
-    preparation = experiment.preparation.only(recipe)
-    splits = {part: Split(split.prepared.only(list(inputs)), split.rows) for part, split in experiment.splits.items()}
-    return Experiment(recipe, preparation, experiment.parts, splits, experiment.faults)
+    return train_model(experiment, progress=Progress(False))
 
 
 def _decided(experiment: Experiment, model: Model, hide: frozenset[str] = frozenset()) -> np.ndarray:
     split, task = experiment.splits["test"], next(iter(experiment.preparation.tasks.values()))
-    decisions: dict[str, Any] = decide(
-        model.network,
-        experiment.preparation,
-        split.prepared,
-        split.rows,
-        machine=model.machine,
-        batch=PREDICTION_BATCH,
-        hide=hide,
-    )
+    decisions = model.predictor.predict(split, hide=hide)
     return task.distribution(next(iter(decisions.values())).values)

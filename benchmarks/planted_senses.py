@@ -2,8 +2,8 @@
 
     python -m benchmarks.planted_senses        # needs no data; `-s key=value` changes the recipe, for studies
 
-`spoken_digits`: a noisy picture and a noisy tone sequence of a digit. `moving_shapes_with_sound`: a clip and a sound in
-which only the order in time tells.
+`make_spoken_digits`: a noisy picture and a noisy tone sequence of a digit. `make_moving_shapes_with_sound`: a clip and
+a sound in which only the order in time tells.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 from benchmarks.missing import study
 from benchmarks.record import RECORDS, Record, run_study
-from polymodal.datasets.clips import moving_shapes_with_sound, spoken_digits
+from polymodal.datasets.clips import make_moving_shapes_with_sound, make_spoken_digits
 from polymodal.workflows.fit import plan_fit
 
 TRAIN, TEST = 2_400, 2_000
 #: Each set: its maker and its target. Default recipes, but for epochs: enough, and no more, for all models alike.
 SETS: dict[str, tuple[Callable[[int, int], dict[str, list[Any]]], str]] = {
-    "digits": (spoken_digits, "digit"),
-    "motion": (moving_shapes_with_sound, "motion"),
+    "digits": (make_spoken_digits, "digit"),
+    "motion": (make_moving_shapes_with_sound, "motion"),
 }
 EPOCHS = 24
 
@@ -39,9 +39,9 @@ def measure(names: list[str], settings: list[str]) -> Record:
     for name in names:
         make, target = SETS[name]
         chosen = [f"training.epochs={EPOCHS}", *settings]
-        plan, parts = plan_fit(make(TRAIN, 1), target, settings=chosen, test=make(TEST, 2))
+        plan, splits = plan_fit(make(TRAIN, 1), target, settings=chosen, test=make(TEST, 2))
         print(name, {one: spec.encoder.name for one, spec in plan.recipe.inputs.items() if spec.encoder}, flush=True)
-        found = study(plan.recipe, [parts], [(one,) for one in plan.recipe.inputs])
+        found = study(plan.recipe, [splits], [(one,) for one in plan.recipe.inputs])
         found.tell(record, name)
     return record
 

@@ -30,7 +30,7 @@ from polymodal.data.media.image import ImageRequest, decode, decode_image
 from polymodal.data.media.image_geometry import Geometry
 from polymodal.nn.encoders.pretrained_image import numbers
 from polymodal.recipe.data import LimitOptions
-from polymodal.runtime.compute import Machine
+from polymodal.runtime.compute import Compute
 
 FILES, ROUNDS = 50, 5
 #: How much numbers may differ, as a share of the larger of 1 and the number.
@@ -145,7 +145,7 @@ def run(folders: list[Path], smallest: bool) -> Record:
             f"{name}, stored": _stored(name, files),
             f"{name}, transformers": _theirs(name, files),
         }
-    with Machine("fp32", 1).active():
+    with Compute("fp32", 1).active():
         interleaved(record, contestants, 1 if smallest else ROUNDS, warm=0 if smallest else 1)
     for name in timed:
         record.compare(f"{name}, Polymodal", f"{name}, transformers")

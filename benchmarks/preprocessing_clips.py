@@ -31,7 +31,7 @@ from polymodal.data.media.image_geometry import Geometry
 from polymodal.data.media.video import VideoRequest, decode
 from polymodal.nn.encoders.pretrained_image import numbers
 from polymodal.recipe.data import LimitOptions
-from polymodal.runtime.compute import Machine
+from polymodal.runtime.compute import Compute
 
 CLIPS, LENGTH, ROUNDS = 50, 40, 3
 #: What is timed, and on every how-manieth clip.
@@ -150,7 +150,7 @@ def run(folder: Path, smallest: bool) -> Record:
         "Polymodal": _timed(some, lambda file: prepared_here(geometry, file, frames)),
         "transformers": _timed(some, lambda file: prepared_by(processor, file, frames)),
     }
-    with Machine("fp32", 1).active():
+    with Compute("fp32", 1).active():
         interleaved(record, contestants, 1 if smallest else ROUNDS, warm=0)
     record.compare("Polymodal", "transformers")
     record.facts["clips"] = len(files)

@@ -27,7 +27,7 @@ from scipy.stats import ttest_1samp
 from benchmarks.record import Record, run_study
 from benchmarks.series_archive import fetch, read_ts
 from polymodal.checkpoint.model_directory import file_sum
-from polymodal.datasets.easy_vqa import easy_vqa
+from polymodal.datasets.easy_vqa import load_easy_vqa
 from polymodal.evaluation import paired
 from polymodal.evaluation.paired import Difference
 from polymodal.metrics.base import Metric
@@ -101,7 +101,7 @@ def _vowels(folder: Path, encoder: str, epochs: int) -> Setting:
 
 
 def vqa(folder: Path) -> Setting:
-    tables, root = easy_vqa()
+    tables, root = load_easy_vqa()
     train, test = tables["train"].to_pydict(), tables["test"].to_pydict()
     draw = np.random.default_rng(0)
     by_image: dict[str, list[int]] = {}
@@ -248,7 +248,7 @@ def measure(setting: Setting, folder: Path, arms: list[str]) -> Record:
         starts[arm], model = pretrained(setting, arm, folder)
         losses = {key: one["loss"] for key, one in model.metrics["valid"].items() if "loss" in one}
         told = ", ".join(f"{key} {one['value']:.3f} of {one['majority']:.3f}" for key, one in losses.items())
-        record.facts[f"{arm}, pretraining"] = f"{model.run['steps']} steps; validation loss, of chance: {told}"
+        record.facts[f"{arm}, pretraining"] = f"{model.run.steps} steps; validation loss, of chance: {told}"
         print(record.facts, flush=True)
     decided: dict[str, list[np.ndarray]] = {arm: [] for arm in starts}
     for seed in range(setting.first, setting.first + setting.subsets):

@@ -16,10 +16,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
+from benchmarks.single_steps import stepping
 from polymodal.core.progress import Progress
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.table.table import open_table
-from polymodal.datasets.pairs import planted_pairs
+from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.model.model import make_network
@@ -59,13 +60,11 @@ def run(smallest: bool) -> Record:
         def ours(precision: str) -> float:
             trainer = made(experiment, precision)
             record.facts["Polymodal: parameters"] = sum(one.numel() for one in trainer.network.parameters())
-            spent = 0.0
-            for batch in trainer.batches:
-                trainer.network.train()
+            with stepping(trainer):
                 start = time.process_time()
-                with trainer.machine.active():
+                for batch in trainer.batches:
                     trainer._step(batch)
-                spent += time.process_time() - start
+                spent = time.process_time() - start
             found = trainer.epoch_loss["contrastive.image-text"] / len(trainer.batches)
             losses[f"Polymodal, {precision}"] = round(found, 3)
             return rows / spent
@@ -95,7 +94,7 @@ def run(smallest: bool) -> Record:
 
 def prepared(folder: Path, rows: int) -> Experiment:
     """Planted pairs of images and texts, prepared."""
-    columns = planted_pairs(rows, 0, ("image", "text"), pixels=PIXELS)
+    columns = make_planted_pairs(rows, 0, ("image", "text"), pixels=PIXELS)
     draw = np.random.default_rng(0)
     filler = [
         " ".join(draw.choice(["the", "of", "near", "some", "old", "very"], WORDS - 4).tolist()) for _ in range(rows)
@@ -123,8 +122,8 @@ def prepared(folder: Path, rows: int) -> Experiment:
         training={"epochs": 1, "batch": BATCH, "learning_rate": RATE, "threads": 1, "precision": "fp32", "average": 1},
     )
     complete = complete_schedule(make_plan(table, recipe, pretraining=True).recipe, rows)
-    parts = {"train": Part(table, np.arange(rows)), "valid": Part(table, np.arange(BATCH))}
-    return prepare_experiment(complete, parts, folder=folder / "prepared", cache=None, progress=Progress(False))
+    splits = {"train": Split(table, np.arange(rows)), "valid": Split(table, np.arange(BATCH))}
+    return prepare_experiment(complete, splits, folder=folder / "prepared", cache=None, progress=Progress(False))
 
 
 def made(experiment: Experiment, precision: str) -> Trainer:
@@ -133,13 +132,13 @@ def made(experiment: Experiment, precision: str) -> Trainer:
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
     torch.manual_seed(0)
     network = make_network(recipe, experiment.preparation)
-    return Trainer(recipe, network, experiment.preparation, experiment.splits["train"], experiment.splits["valid"])
+    return Trainer(recipe, network, experiment.preparation, experiment.splits)
 
 
 def in_memory(experiment: Experiment) -> tuple[Tensor, Tensor]:
     """Images `[rows, 3, height, width]` uint8 and texts `[rows, longest]`, padded with 0."""
     split = experiment.splits["train"]
-    batch = experiment.preparation.batch(split.prepared, split.rows)
+    batch = experiment.preparation.batch(split.table, split.rows)
     image, text = batch.inputs["image"], batch.inputs["text"]
     pixels = image.data["pixels"].index_select(0, image.index)
     return pixels, text.data["values"].index_select(0, text.index).long()

@@ -73,7 +73,7 @@ def stamps_of(part: Part, paths: list[Path]) -> list[Path]:
 
 def compose(stamps: Path, photos: Path, part: Part, rows: int, seed: int, most: int = 3) -> Columns:
     """`image`: JPEG bytes, 224 x 224 pixels, up to `most` stamps of 56 to 96 pixels on a crop of a photograph, none
-    over another; `caption` and `boxes` as in `data.synthetic_scenes`."""
+    over another; `caption` and `boxes` as in `datasets.scenes`."""
     generator = np.random.default_rng(seed)
     kinds = {noun: [_trimmed(path) for path in stamps_of(part, paths)] for noun, paths in cut_outs(stamps).items()}
     grounds = [Image.open(next(photos.glob(f"{name}.*"))).convert("RGB") for name in PHOTOS[part]]

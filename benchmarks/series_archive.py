@@ -81,7 +81,7 @@ def measure(folder: Path, encoders: tuple[str, ...]) -> Record:
             record.values[f"{name}, {encoder}"] = [score["value"]]
             interval = f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
             asked = f", {wanted:.2f} asked for" if encoder == ENCODERS[0] else ""
-            record.facts[f"{name}, {encoder}"] = f"{interval}, {model.run['seconds']['total']:.0f} s{asked}"
+            record.facts[f"{name}, {encoder}"] = f"{interval}, {model.run.seconds.total:.0f} s{asked}"
     return record
 
 

@@ -54,8 +54,8 @@ def measure(folder: Path) -> Record:
                 f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), floor {one['majority']:.3f}"
             )
         record.facts[f"{name}, seconds"] = round(spent)
-        record.facts[f"{name}, epochs"] = len(model.run["history"])
-    record.facts["rows"] = {name: part["rows"] for name, part in model.run["parts"].items()}
+        record.facts[f"{name}, epochs"] = len(model.run.history)
+    record.facts["rows"] = {name: part.rows for name, part in model.run.parts.items()}
     return record
 
 

@@ -26,18 +26,16 @@ from benchmarks.stamps import fetch
 from polymodal.applications.few_shot.zero_shot import ZeroShot
 from polymodal.core.paths import cache_folder, media_folder, scratch
 from polymodal.core.progress import Progress
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.split import folds
 from polymodal.data.table.table import Table, open_table
 from polymodal.evaluation.intervals import percentiles, resamples
-from polymodal.experiments.experiment import feature_splits, prepare_experiment, train_model
+from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.plan import make_plan
-from polymodal.inference.embedding import embed_rows
-from polymodal.inference.inference import PREDICTION_BATCH
+from polymodal.experiments.train import train_model
 from polymodal.metrics.retrieval import RETRIEVAL_METRICS, Ranking, chance, rank_vectors, relevance
 from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.state import Split
 
 FOLDS, RESAMPLES = 5, 2000
 PICTURE = {"modality": {"name": "image", "fit": "pad"}, "encoder": {"name": "pretrained_image", "model": "starter"}}
@@ -114,26 +112,18 @@ class Study:
     def __init__(self, choice: dict[str, Any], opened: Table, folder: Path, progress: Progress) -> None:
         self.recipe = make_plan(opened, Recipe(**{**COMMON, **choice}), []).recipe
         self.progress = progress
-        parts = {part: Part(opened, np.arange(len(opened))) for part in ("train", "valid")}
-        self.whole = prepare_experiment(self.recipe, parts, folder=folder, cache=media_folder(), progress=progress)
+        splits = {name: Split.whole(opened) for name in ("train", "valid")}
+        self.whole = prepare_experiment(self.recipe, splits, folder=folder, cache=media_folder(), progress=progress)
 
     def train(self, rows: np.ndarray) -> Model:
         """A model of all of `rows`, trained for the epochs that the recipe says: nothing is chosen by other rows."""
-        own = Split(self.whole.splits["train"].prepared, rows)
+        own = Split(self.whole.splits["train"].table, rows)
         return train_model(replace(self.whole, splits={"train": own, "valid": own}), progress=self.progress)
 
     def embed(self, model: Model, rows: np.ndarray) -> dict[str, np.ndarray]:
         """By input, `[rows, size]`, NaN where a row lacks it."""
-        prepared = feature_splits(self.whole, model.network, self.progress)["valid"].prepared
-        return embed_rows(
-            model.network,
-            self.whole.preparation,
-            prepared,
-            rows,
-            inputs=list(self.recipe.inputs),
-            machine=model.machine,
-            batch=PREDICTION_BATCH,
-        )
+        prepared = self.whole.feature_splits(model.network, self.progress)["valid"].table
+        return model.predictor.embed(Split(prepared, rows), list(self.recipe.inputs))
 
 
 def cells_of(opened: Table, column: str, rows: np.ndarray) -> list[Any]:

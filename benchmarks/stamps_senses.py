@@ -18,7 +18,7 @@ from benchmarks.missing import Inputs, study
 from benchmarks.record import Record, run_study
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
-from polymodal.data.partition import make_fold_parts
+from polymodal.data.partition import make_fold_splits
 from polymodal.data.table.table import open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
@@ -65,7 +65,7 @@ def measure(folder: Path) -> Record:
     recipe = make_plan(opened, Recipe(**RECIPE), ["class"]).recipe
     subsets: list[Inputs] = [("picture", "caption")]
     subsets += [tuple(one for one in SENSES if one != left_out) for left_out in SENSES]
-    found = study(recipe, make_fold_parts(recipe, opened, 5), subsets)
+    found = study(recipe, make_fold_splits(recipe, opened, 5), subsets)
     record = Record(
         name="stamps_senses",
         title="Five inputs, most of them missing in most rows: stamps of Tux Paint, trained from scratch",

@@ -15,11 +15,11 @@ from benchmarks.record import Record
 LIMIT_SECONDS = 120
 _TRAIN = """
 import sys
-from polymodal.datasets.easy_vqa import RECIPE, easy_vqa
+from polymodal.datasets import load_easy_vqa
 from polymodal.workflows.fit import fit
-tables, root = easy_vqa()
+tables, root = load_easy_vqa()
 test, rows = tables["test"], int(sys.argv[2])
-fit(tables["train"].slice(0, rows), "answer", recipe=RECIPE, test=test.slice(0, rows), root=root, out=sys.argv[1])
+fit(tables["train"].slice(0, rows), "answer", recipe="easy_vqa", test=test.slice(0, rows), root=root, out=sys.argv[1])
 """
 
 

@@ -8,7 +8,7 @@ from benchmarks import hand_loop
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.vqa import in_memory, prepared_vqa
-from polymodal.runtime.compute import Machine
+from polymodal.runtime.compute import Compute
 from polymodal.training.trainer import Trainer
 
 
@@ -31,23 +31,23 @@ def run(smallest: bool) -> Record:
     cores = len(os.sched_getaffinity(0))
     with prepared_vqa(smallest, ["training.threads=1"] if smallest else None) as vqa:
         splits, preparation = vqa.experiment.splits, vqa.experiment.preparation
-        chosen = Trainer(vqa.recipe, vqa.network(), preparation, splits["train"], splits["valid"]).machine
+        chosen = Trainer(vqa.recipe, vqa.network(), preparation, splits).machine
         data, batch = in_memory(vqa, "train"), vqa.recipe.training.batch or 256
         steps = -(-len(data.target) // batch)
 
-        def ours(machine: Machine) -> float:
-            recipe = vqa.computed(machine, epochs=1)
-            history = Trainer(recipe, vqa.network(), preparation, splits["train"], splits["valid"]).run()
+        def ours(compute: Compute) -> float:
+            recipe = vqa.computed(compute, epochs=1)
+            history = Trainer(recipe, vqa.network(), preparation, splits).run()
             return history.rows / history.seconds
 
-        def shared(machine: Machine) -> float:
-            return hand_loop.train(vqa.network(), hand_loop.shared_images(data, batch), steps, machine, plain=False)
+        def shared(compute: Compute) -> float:
+            return hand_loop.train(vqa.network(), hand_loop.shared_images(data, batch), steps, compute, plain=False)
 
-        def plain(machine: Machine) -> float:
+        def plain(compute: Compute) -> float:
             some = min(steps, 12)
-            return hand_loop.train(vqa.network(), hand_loop.one_image_per_row(data, batch), some, machine, plain=True)
+            return hand_loop.train(vqa.network(), hand_loop.one_image_per_row(data, batch), some, compute, plain=True)
 
-        other = Machine("fp32" if chosen.precision == "bf16" else "bf16", chosen.threads)
+        other = Compute("fp32" if chosen.precision == "bf16" else "bf16", chosen.threads)
         name = f"{chosen.precision}, {chosen.threads} thread{'s' if chosen.threads > 1 else ''}"
         contestants = {
             f"Polymodal ({name}: its own choice)": lambda: ours(chosen),
@@ -55,10 +55,10 @@ def run(smallest: bool) -> Record:
             f"Polymodal ({other.precision})": lambda: ours(other),
             f"shared loop ({other.precision})": lambda: shared(other),
             f"plain loop ({name})": lambda: plain(chosen),
-            "plain loop (fp32, 1 thread)": lambda: plain(Machine("fp32", 1)),
+            "plain loop (fp32, 1 thread)": lambda: plain(Compute("fp32", 1)),
         }
         if not smallest:
-            contestants[f"plain loop (fp32, {cores} threads)"] = lambda: plain(Machine("fp32", cores))
+            contestants[f"plain loop (fp32, {cores} threads)"] = lambda: plain(Compute("fp32", cores))
         interleaved(record, contestants, 1 if smallest else 3, warm=0 if smallest else 1)
         names = list(record.values)
         record.compare(names[0], names[1], target=0.9)

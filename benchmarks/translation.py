@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.record import Record, run_study
 from benchmarks.translation_pairs import pairs
 from polymodal.datasets.planted import Columns
-from polymodal.datasets.translations import translations
+from polymodal.datasets.translations import make_translations
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.evaluation.paired import compare
 from polymodal.metrics.text import text_metrics
@@ -140,8 +140,8 @@ def measure(folder: Path) -> Record:
     record.facts["test pages"] = len(set(test["page"]))
     record.facts["test sources that are training sources too"] = sum(source in seen for source in test["source"])
     record.facts["words in the table"] = len(table)
-    record.facts["seconds of training"] = round(model.run["seconds"]["training"])
-    record.facts["epochs"] = len(model.run["history"])
+    record.facts["seconds of training"] = round(model.run.seconds.training)
+    record.facts["epochs"] = len(model.run.history)
     draw = np.random.default_rng(0).choice(len(truth), 5, replace=False)
     record.facts["examples"] = [
         f"“{test['source'][row]}” → “{texts[OURS][row]}” (true: “{test['translation'][row]}”)" for row in draw.tolist()
@@ -151,7 +151,7 @@ def measure(folder: Path) -> Record:
 
 def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
     """Generated sentences with words that only a picture decides: with it, without it, and with exchanged pictures."""
-    train, valid, test = (translations(count, seed) for seed, count in enumerate((rows, 200, 600)))
+    train, valid, test = (make_translations(count, seed) for seed, count in enumerate((rows, 200, 600)))
     settings = [f"training.epochs={epochs}", "training.batch=32", "width=64", "evaluation.bootstrap=0"]
     settings += ["evaluation.singles=none"]
     both = fit(train, recipe="translate_with_image", settings=settings, valid=valid, test=test, progress=True)
@@ -180,7 +180,7 @@ def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
         for name, hits in right.items():
             record.values[f"{kind}: {name}"] = [float(hits[chosen].mean())]
         record.facts[f"{kind}: test rows"] = int(chosen.sum())
-    record.facts["seconds of training"] = round(both.run["seconds"]["training"] + alone.run["seconds"]["training"])
+    record.facts["seconds of training"] = round(both.run.seconds.training + alone.run.seconds.training)
     return record
 
 

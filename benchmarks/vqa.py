@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from polymodal.core.progress import Progress
-from polymodal.datasets.easy_vqa import RECIPE, easy_vqa
+from polymodal.datasets import load_easy_vqa
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import Model, make_network
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Machine, keep_freed_memory
+from polymodal.runtime.compute import Compute, keep_freed_memory
+from polymodal.runtime.random_state import own_random_state
 from polymodal.workflows.fit import plan_fit
 
 Part = Literal["train", "valid", "test"]
@@ -36,18 +37,17 @@ class Vqa:
 
     def network(self, seed: int = 0) -> Network:
         """A fresh network; the same seed gives the same weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with own_random_state(seed):
             return make_network(self.recipe, self.experiment.preparation)
 
-    def computed(self, machine: Machine, **training: int) -> Recipe:
+    def computed(self, compute: Compute, **training: int) -> Recipe:
         """The recipe with precision, threads and other training options set."""
-        update = {"precision": machine.precision, "threads": machine.threads, **training}
+        update = {"precision": compute.precision, "threads": compute.threads, **training}
         return self.recipe.model_copy(update={"training": self.recipe.training.model_copy(update=update)})
 
-    def model(self, machine: Machine) -> Model:
+    def model(self, compute: Compute) -> Model:
         """A model that predicts with fresh weights; they do not change how long it takes."""
-        return Model(self.computed(machine), self.experiment.preparation, self.network().eval())
+        return Model(self.computed(compute), self.experiment.preparation, self.network().eval())
 
 
 @dataclass
@@ -71,14 +71,16 @@ class InMemory:
 def prepared_vqa(smallest: bool, settings: list[str] | None = None) -> Iterator[Vqa]:
     """The whole data set, or (smallest) a few hundred rows of each part, by the demonstration's recipe."""
     keep_freed_memory()
-    tables, root = easy_vqa()
+    tables, root = load_easy_vqa()
     if smallest:
         tables = {name: table.slice(0, 400) for name, table in tables.items()}
-    plan, parts = plan_fit(tables["train"], "answer", recipe=RECIPE, settings=settings, test=tables["test"], root=root)
+    plan, splits = plan_fit(
+        tables["train"], "answer", recipe="easy_vqa", settings=settings, test=tables["test"], root=root
+    )
     with TemporaryDirectory() as folder:
         place = Path(folder)
         experiment = prepare_experiment(
-            plan.recipe, parts, folder=place / "run", cache=place / "media", progress=Progress(False)
+            plan.recipe, splits, folder=place / "run", cache=place / "media", progress=Progress(False)
         )
         yield Vqa(plan.recipe, experiment, tables, root)
 
@@ -86,9 +88,9 @@ def prepared_vqa(smallest: bool, settings: list[str] | None = None) -> Iterator[
 def in_memory(vqa: Vqa, part: Part) -> InMemory:
     """The rows of a part in memory."""
     split = vqa.experiment.splits[part]
-    images, questions = (split.prepared.inputs[name] for name in ("image", "question"))
+    images, questions = (split.table.inputs[name] for name in ("image", "question"))
     used, image = torch.from_numpy(images.index[split.rows]).unique(return_inverse=True)
     pixels = torch.from_numpy(images.items.take(used.numpy())["pixels"]).permute(0, 3, 1, 2)
     texts = questions.items.take(questions.index[split.rows])
-    target = torch.from_numpy(split.prepared.targets["answer"][0][split.rows])
+    target = torch.from_numpy(split.table.targets["answer"][0][split.rows])
     return InMemory(pixels, image, torch.from_numpy(texts["values"]), torch.from_numpy(texts["length"]), target)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import Record, run_study
-from polymodal.datasets.easy_vqa import easy_vqa
+from polymodal.datasets.easy_vqa import load_easy_vqa
 from polymodal.metrics.text.answers import exact_match
 from polymodal.tasks.answers import objects
 from polymodal.workflows.fit import fit
@@ -25,7 +25,7 @@ SETTINGS = ["outputs.answer.task.metrics=[exact_match]", "evaluation.singles=mas
 
 def measure(folder: Path) -> Record:
     """Train once, and score both ways of writing on the official test part."""
-    tables, root = easy_vqa()
+    tables, root = load_easy_vqa()
     model = fit(
         tables["train"],
         recipe=RECIPE,
@@ -59,8 +59,8 @@ def measure(folder: Path) -> Record:
         "perplexity": surprise["value"],
         "perplexity of the constant answer": surprise["majority"],
         **{f"{name} alone": value for name, value in score["alone"].items()},
-        "parameters": model.run["parameters"],
-        "seconds of training": model.run["seconds"]["training"],
+        "parameters": model.run.parameters.total,
+        "seconds of training": model.run.seconds.training,
         "test questions": len(truth),
     }
     return record

@@ -25,7 +25,9 @@ from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.evaluation.intervals import percentiles, resamples
 from polymodal.evaluation.paired import compare
-from polymodal.experiments.experiment import prepare_experiment, score_model, train_model
+from polymodal.experiments.experiment import prepare_experiment
+from polymodal.experiments.score import score_model
+from polymodal.experiments.train import train_model
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalogue import text_metrics
 from polymodal.pretrained.source import read_card, weights_folder
@@ -81,8 +83,8 @@ def written(recipe: dict[str, Any], split: tuple[list[dict[str, str]], ...], sou
         started = time.monotonic()
         model = train_model(experiment, progress=silent)
         seconds = time.monotonic() - started
-        score_model(experiment, model, memory=None, progress=silent)
-        found = experiment.decisions["test"]["text"].values.tolist()
+        scores = score_model(experiment, model, progress=silent)
+        found = scores["test"].decisions["text"].values.tolist()
     return [[token for token in row if token >= 0] for row in found], seconds
 
 

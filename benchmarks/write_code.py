@@ -20,9 +20,9 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.record import Record, run_study
-from polymodal.datasets.pages import pages
+from polymodal.datasets.pages import make_pages
 from polymodal.datasets.planted import Columns
-from polymodal.datasets.repairs import repairs
+from polymodal.datasets.repairs import make_repairs
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.evaluation.paired import compare
 from polymodal.metrics.code_eval.sandbox import Program, run
@@ -78,12 +78,12 @@ def nearest_program(train: Columns, test: Columns) -> np.ndarray:
 
 TASKS = {
     "screenshot": Task(
-        "screenshot to HTML", "screenshot_to_code", pages, 6_000, ("image",), "html", "layout",
+        "screenshot to HTML", "screenshot_to_code", make_pages, 6_000, ("image",), "html", "layout",
         ("renders", "pixels", "elements", "exact_match"), nearest_picture, 20,
         "Two shorter runs, one with pictures of 256 pixels, were scored on these rows before the recipe was fixed.",
     ),
     "repair": Task(
-        "repair of programs", "code_repair", repairs, 6_000, ("broken", "message"), "answer", "combination",
+        "repair of programs", "code_repair", make_repairs, 6_000, ("broken", "message"), "answer", "combination",
         ("passes", "parses", "exact_match"), nearest_program, 8,
         "This was the first run.",
     ),
@@ -137,7 +137,7 @@ def measure(name: str, task: Task) -> Record:
         )
     record.facts["rows"] = {"training and validation": len(answers), "test": len(truth)}
     record.facts["test combinations"] = len(set(groups))
-    record.facts["training"] = f"{model.run['steps']} steps in {model.run['seconds']['training']:.0f} seconds"
+    record.facts["training"] = f"{model.run.steps} steps in {model.run.seconds.training:.0f} seconds"
     if "kind" in test:
         record.facts["passes by kind of mistake"] = _by_kind(texts[OURS], test)
     return record

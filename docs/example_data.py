@@ -10,20 +10,19 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from polymodal.datasets.planted import mixed, planted_table
-from polymodal.datasets.scenes import scenes
+from polymodal.datasets import make_mixed, make_planted_table, make_scenes
 
 
 def write_example(folder: Path, rows: int = 600) -> None:
     """Write into `folder`: `photos/`, `table.csv` (image, question, score, mode -> answer), `new.csv` (the same
     without answers), `houses.csv` (numbers and a category, with the targets `grade` and `price`), and `captions.csv`
     (image, caption)."""
-    _write_pictures(folder, "table.csv", mixed(rows, seed=0), first=0)
-    unanswered = mixed(20, seed=1)
+    _write_pictures(folder, "table.csv", make_mixed(rows, seed=0), first=0)
+    unanswered = make_mixed(20, seed=1)
     del unanswered["answer"]
     _write_pictures(folder, "new.csv", unanswered, first=rows)
-    _write_csv(folder / "houses.csv", planted_table(rows, seed=2))
-    pictures = scenes(100, seed=3)
+    _write_csv(folder / "houses.csv", make_planted_table(rows, seed=2))
+    pictures = make_scenes(100, seed=3)
     _write_pictures(folder, "captions.csv", {"image": pictures["image"], "caption": pictures["caption"]}, rows + 20)
 
 

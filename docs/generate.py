@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import polymodal
+from polymodal import datasets
 from polymodal.cli.commands import app
 from polymodal.core import errors
 from polymodal.core.options import Options
@@ -56,6 +57,7 @@ def generate(folder: Path) -> None:
         "recipe.md": recipe_page(),
         "commands.md": commands_page(),
         "python.md": python_page(),
+        "datasets.md": datasets_page(),
         "errors.md": errors_page(),
     }
     for name, text in pages.items():
@@ -74,6 +76,7 @@ def index_page() -> str:
         "- [Recipe](recipe.md): every section and key; [JSON schema](recipe.schema.json)",
         "- [Commands](commands.md): the command line",
         "- [Python](python.md): the public names",
+        "- [Data sets](datasets.md): generated and packaged ones, for examples and tests",
         "- [Errors](errors.md): what can be raised on purpose",
     ]
     return "\n".join(lines) + "\n"
@@ -319,6 +322,13 @@ def python_page() -> str:
     return "\n".join(lines)
 
 
+def datasets_page() -> str:
+    lines = ["# Data sets", "", docstring(datasets), ""]
+    for name in datasets.__all__:
+        lines += _python_section(name, getattr(datasets, name))
+    return "\n".join(lines)
+
+
 def _python_section(name: str, thing: Any) -> list[str]:
     lines = [f"## {name}", ""]
     if thing is Recipe:
@@ -385,8 +395,8 @@ def errors_page() -> str:
     lines = [
         "# Errors",
         "",
-        "Everything that Polymodal raises on purpose derives from `polymodal.errors.PolymodalError`. The command line "
-        "prints it without a traceback (as a JSON object with `--json`) and ends with status 2.",
+        "Everything that Polymodal raises on purpose derives from `polymodal.core.errors.PolymodalError`. The command "
+        "line prints it without a traceback (as a JSON object with `--json`) and ends with status 2.",
         "",
     ]
     for name, thing in vars(errors).items():

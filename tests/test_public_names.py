@@ -15,7 +15,7 @@ def test_a_public_name_is_never_the_module_of_the_same_name() -> None:
         for name in polymodal.__all__:
             assert not isinstance(getattr(polymodal, name), ModuleType), name
     for name in ("fit", "ensemble"):
-        module = importlib.import_module(f"polymodal.{name}")
+        module = importlib.import_module(polymodal._PUBLIC[name])
         assert isinstance(module, ModuleType)
         assert getattr(polymodal, name) is getattr(module, name)
 
@@ -23,7 +23,7 @@ def test_a_public_name_is_never_the_module_of_the_same_name() -> None:
 def test_the_order_of_imports_does_not_matter() -> None:
     """In a fresh interpreter: modules first, then the names that they share."""
     code = (
-        "import polymodal.fit, polymodal.loading, polymodal\n"
+        "import polymodal.workflows.fit, polymodal.model.ensemble, polymodal.model.loading, polymodal\n"
         "from polymodal import fit, ensemble\n"
         "assert callable(fit) and callable(ensemble) and callable(polymodal.fit), (fit, ensemble)"
     )

@@ -18,6 +18,7 @@ from polymodal.checkpoint.weight_format import Form
 from polymodal.cli.commands import app
 from polymodal.core.errors import PolymodalError
 from polymodal.model.model import Model
+from polymodal.runtime.cpu_kernels import multiplies_int8
 
 
 def rows(count: int, seed: int) -> dict[str, list[object]]:
@@ -106,6 +107,26 @@ def test_int8_arithmetic_computes_in_int8(model: Model) -> None:
     np.testing.assert_allclose(one, small.predict_proba(test)[:1], atol=1e-5)
 
 
+def test_a_processor_without_int8_gives_the_same_answers_and_says_so(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = in_form(model, FORMS["int8 arithmetic"]).predict_proba(rows(40, 9))
+    for module in ("compress", "form", "int8"):
+        monkeypatch.setattr(f"polymodal.compression.{module}.multiplies_int8", lambda: False)
+    with pytest.warns(UserWarning, match=r"VNNI.*in fp32"):
+        small = in_form(model, FORMS["int8 arithmetic"])
+    np.testing.assert_allclose(small.predict_proba(rows(40, 9)), wanted, rtol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer = next(module for module in small.network.modules() if isinstance(module, Int8Linear))
+        x = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0))
+        found = layer(x)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, layer(x))
+    with pytest.raises(PolymodalError, match=r"VNNI.*use int8 or bf16"):
+        compress(model, rows(40, 3), form="int8 arithmetic")
+    assert {one.form for one in compress(model, rows(40, 3)).measured} == {"fp32", "bf16", "int8"}
+
+
 def test_the_smallest_form_that_is_good_enough_is_chosen(model: Model, tmp_path: Path) -> None:
     found = compress(model, rows(200, 7), out=tmp_path / "small", tolerance=0.02)
     by_name = {one.form: one for one in found.measured}
@@ -147,7 +168,7 @@ def test_the_command_and_its_refusals(model: Model, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["chosen"] == "int8"
-    assert {one["form"] for one in found["forms"]} == set(FORMS)
+    assert {one["form"] for one in found["forms"]} == set(FORMS) - (set() if multiplies_int8() else {"int8 arithmetic"})
     with pytest.raises(PolymodalError, match="there is no form"):
         compress(model, held, form="int4")
     ensemble([model, model]).save(tmp_path / "two")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polymodal.datasets.planted import planted_images, planted_table
+from polymodal.datasets.planted import make_planted_images, make_planted_table
 from polymodal.model.model import Model
 from polymodal.workflows.fit import fit
 
@@ -27,12 +27,12 @@ def train(columns: Any, target: str = "grade", settings: list[str] | None = None
 
 
 def table(rows: int = ROWS) -> Columns:
-    return planted_table(rows, 0)
+    return make_planted_table(rows, 0)
 
 
 def pictures(folder: Path, rows: int = ROWS) -> Columns:
     """PNG files in `folder`, their paths and their shapes."""
-    found = planted_images(rows, 0)
+    found = make_planted_images(rows, 0)
     for row, image in enumerate(found["image"]):
         image.save(folder / f"{row}.png")
     return {"image": [f"{row}.png" for row in range(rows)], "shape": found["shape"]}

@@ -10,6 +10,7 @@ import pytest
 from bad_input.samples import TABLE, table, train
 from polymodal.core.errors import DataError
 from polymodal.data.table.cell_errors import BadCellsWarning
+from polymodal.model.run_record import FaultCounts
 
 
 def test_empty_and_very_long_texts() -> None:
@@ -18,7 +19,7 @@ def test_empty_and_very_long_texts() -> None:
     columns["note"] = [f"the note of row {row}" for row in range(len(columns["maker"]))]
     columns["note"][1], columns["note"][2], columns["note"][3] = "", " \n\t", "many words " * 95_000
     model = train(columns, recipe={"inputs": {"note": "text", "length": "number"}})
-    assert model.run["faults"]["count"] == 0
+    assert model.run.faults.count == 0
     first = {**{name: cells[:4] for name, cells in columns.items()}}
     found = model.predict_proba(first)
     assert np.isfinite(found).all()
@@ -31,7 +32,7 @@ def test_numbers_that_are_none() -> None:
     columns = table()
     columns["length"][:3] = [math.nan, math.inf, -math.inf]
     model = train(columns, recipe=TABLE)
-    assert model.run["faults"] == {"count": 2, "by_column": {"length": 2}}
+    assert model.run.faults == FaultCounts(2, {"length": 2})
     with pytest.warns(BadCellsWarning, match="row 1, column 'length'"):
         found = model.predict_proba(columns)
     gaps = model.predict_proba({**columns, "length": [None, None, None, *columns["length"][3:]]})
@@ -43,9 +44,9 @@ def test_numbers_that_are_none() -> None:
 def test_a_constant_number() -> None:
     """Inference leaves it out and says so; a recipe that names it trains, and other values change nothing."""
     columns = {**table(), "same": [7.5] * 40}
-    roles = {role["column"]: role for role in train(columns).run["roles"]}
-    assert roles["same"]["role"] == "ignored"
-    assert "same value" in roles["same"]["reason"]
+    roles = {role.column: role for role in train(columns).run.roles}
+    assert roles["same"].role == "ignored"
+    assert "same value" in roles["same"].reason
     model = train(columns, recipe={"inputs": {"same": "number", "length": "number"}})
     found = model.predict_proba(columns)
     assert np.isfinite(found).all()
@@ -68,7 +69,7 @@ def test_a_class_with_one_member() -> None:
     columns["grade"][5] = "unique"
     model = train(columns, recipe=TABLE)
     assert "unique" in model.classes
-    assert any("unique" in note for note in model.run["task_notes"]["grade"])
+    assert any("unique" in note for note in model.run.task_notes["grade"])
 
 
 def test_a_single_class() -> None:

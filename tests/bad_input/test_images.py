@@ -82,7 +82,7 @@ def test_training_goes_on_and_counts_them(tmp_path: Path) -> None:
     for row, name in enumerate(REASONS):
         spoil(tmp_path, name, row)
     model = train(columns, "shape", root=tmp_path, recipe=PICTURES)
-    assert model.run["faults"]["by_column"] == {"image": len(REASONS)}
+    assert model.run.faults.by_column == {"image": len(REASONS)}
     with pytest.raises(DataError, match=r"row 0, column 'image', 0\.png"):
         train(columns, "shape", ["data.strict=true"], root=tmp_path, recipe=PICTURES)
 

@@ -53,7 +53,7 @@ def model() -> Model:
 
 
 def test_a_table_full_of_control_tokens_trains_and_is_answered(model: Model) -> None:
-    assert model.run["faults"]["count"] == 0
+    assert model.run.faults.count == 0
     asked = [{"question": name, "before": None} for name in CONTROL]
     assert all(isinstance(answer, str) for answer in model.predict(asked))
 

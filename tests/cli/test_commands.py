@@ -1,4 +1,4 @@
-"""The commands, run as a user runs them."""
+"""The commands, run as a user runs them: each kind of them once in a process of its own, the others in this one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command_line import Done, run_command
 from polymodal.datasets import planted
 
 SETTINGS = ["training.epochs=2", "width=16", "training.threads=1", "training.precision=fp32"]
@@ -19,7 +20,14 @@ SETTINGS += ["evaluation.bootstrap=20", "evaluation.singles=mask"]
 QUICK = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
-def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, status: int = 0) -> Done:
+    done = run_command(*arguments, cwd=cwd)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def start(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own: nothing but the entry point and the environment is there before it."""
     done = subprocess.run(
         [sys.executable, "-m", "polymodal", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
     )
@@ -32,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of photos and a table about them, with one broken and one missing photo, and a model of it."""
     place = tmp_path_factory.mktemp("own")
     (place / "photos").mkdir()
-    columns = planted.mixed(120, 0, gaps=0.0)
+    columns = planted.make_mixed(120, 0, gaps=0.0)
     with (place / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["photo", "question", "score", "mode", "answer"])
@@ -42,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.writerow([f"photos/{i}.png", *cells])
     (place / "photos" / "3.png").write_bytes(b"not an image")
     (place / "photos" / "4.png").unlink()
-    run("fit", "table.csv", "--target", "answer", "--out", "model", *QUICK, cwd=place)
+    start("fit", "table.csv", "--target", "answer", "--out", "model", *QUICK, cwd=place)
     return place
 
 
@@ -72,6 +80,8 @@ def test_json_is_the_only_thing_on_standard_output(folder: Path) -> None:
     ]
     for call in calls:
         assert isinstance(json.loads(run(*call, cwd=folder).stdout), dict), call
+    in_a_process = start("predict", "model", "table.csv", "--json", cwd=folder).stdout
+    assert json.loads(in_a_process) == json.loads(run("predict", "model", "table.csv", "--json", cwd=folder).stdout)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "arrow"])
@@ -98,7 +108,7 @@ def test_a_single_row_is_answered(folder: Path) -> None:
 
 
 def test_errors_are_short_and_typed(folder: Path) -> None:
-    wrong = run("fit", "table.csv", "-t", "anwser", "-o", "x", cwd=folder, status=2)
+    wrong = start("fit", "table.csv", "-t", "anwser", "-o", "x", cwd=folder, status=2)
     assert "did you mean 'answer'?" in wrong.stderr
     assert "Traceback" not in wrong.stderr
     assert wrong.stdout == ""
@@ -142,7 +152,7 @@ def test_the_demonstration_runs(folder: Path) -> None:
 
 def test_a_model_is_compressed_and_bad_cells_are_one_note(folder: Path) -> None:
     """What Python prints of a warning names a line of code, which tells a user nothing."""
-    done = run("compress", "model", "table.csv", "--out", "small", "--form", "int8", cwd=folder)
+    done = start("compress", "model", "table.csv", "--out", "small", "--form", "int8", cwd=folder)
     assert done.stderr.startswith("note  2 cells could not be used")
     assert done.stderr.count("\n") == 1
     assert "chosen" in done.stdout

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from polymodal.cli.commands import app
 from polymodal.cli.tune import as_seconds
 from polymodal.core.errors import RecipeError
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
 
 
 def test_times_are_read_as_people_write_them() -> None:
@@ -31,7 +31,7 @@ def test_times_are_read_as_people_write_them() -> None:
 
 def test_a_search_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "cache"))
-    columns = exclusive_or(60, seed=0)
+    columns = make_exclusive_or(60, seed=0)
     with (tmp_path / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polymodal.core.errors import DataError
-from polymodal.data.leakage import shared_between, shared_items
+from polymodal.data.leakage import SharedItems, shared_between, shared_items
 from polymodal.data.split import folds, split_rows
 from polymodal.data.store.items import FixedItems, Prepared
 from polymodal.recipe.data import SplitOptions
@@ -177,11 +177,11 @@ def test_shared_items_within_a_table() -> None:
         "text": prepared(list(range(8)), None),
     }
     splits = {"train": np.array([0, 1, 4]), "valid": np.array([3]), "test": np.array([2, 5, 6, 7])}
-    assert shared_items(inputs, splits) == [{"input": "image", "between": ["train", "test"], "items": 2, "rows": 3}]
+    assert shared_items(inputs, splits) == [SharedItems("image", ("train", "test"), 2, 3)]
 
 
 def test_shared_items_between_tables() -> None:
     train = {"image": prepared([0, 1, -1], [b"a", b"b"]), "n": prepared([0, 1, 2], None)}
     test = {"image": prepared([0, 0, 1, -1], [b"b", b"c"]), "n": prepared([0, 1, 2, 3], None)}
     found = shared_between({"train": train, "test": test})
-    assert found == [{"input": "image", "between": ["train", "test"], "items": 1, "rows": 2}]
+    assert found == [SharedItems("image", ("train", "test"), 1, 2)]

@@ -15,13 +15,13 @@ from polymodal.datasets.clips import (
     RATE,
     TONE_SECONDS,
     clip_bytes,
-    moving_shapes,
-    moving_shapes_with_sound,
-    spoken_digits,
+    make_moving_shapes,
+    make_moving_shapes_with_sound,
+    make_spoken_digits,
     wav_bytes,
 )
 
-SETS = [moving_shapes, moving_shapes_with_sound, spoken_digits]
+SETS = [make_moving_shapes, make_moving_shapes_with_sound, make_spoken_digits]
 
 
 def plain(columns: dict[str, list]) -> dict[str, list]:
@@ -67,7 +67,7 @@ def test_classes_are_equally_frequent(make: Callable[..., dict[str, list]]) -> N
 
 
 def test_the_motion_is_in_the_order_of_the_frames() -> None:
-    columns = moving_shapes(60, seed=0)
+    columns = make_moving_shapes(60, seed=0)
     other = {"forward": "backward", "backward": "forward"}
     for cell, label in zip(columns["clip"], columns["motion"], strict=True):
         frames = frames_of(cell)
@@ -94,11 +94,11 @@ def test_a_clip_keeps_every_pixel_and_its_speed() -> None:
 
 
 def test_either_input_tells_the_motion_unless_it_is_drowned() -> None:
-    columns = moving_shapes_with_sound(400, seed=0, drowned=0.0)
+    columns = make_moving_shapes_with_sound(400, seed=0, drowned=0.0)
     for clip, sound, label in zip(*columns.values(), strict=True):
         tones = tones_of(sound)
         assert motion(frames_of(clip)) == label == ("forward" if tones[-1] > tones[0] else "backward")
-    columns = moving_shapes_with_sound(400, seed=0, drowned=0.4)
+    columns = make_moving_shapes_with_sound(400, seed=0, drowned=0.4)
     figure = np.array([(frames_of(cell) > 120).any() for cell in columns["clip"]])
     assert 0.52 < figure.mean() < 0.68
     climbs = np.array(
@@ -109,11 +109,11 @@ def test_either_input_tells_the_motion_unless_it_is_drowned() -> None:
 
 
 def test_digits_are_heard_as_their_tones_unless_drowned() -> None:
-    columns = spoken_digits(200, seed=0, drowned=0.0)
+    columns = make_spoken_digits(200, seed=0, drowned=0.0)
     assert len(set(DIGIT_TONES)) == 10
     for image, sound, digit in zip(*columns.values(), strict=True):
         assert image.size == (32, 32)
         for heard, wanted in zip(tones_of(sound), DIGIT_TONES[int(digit)], strict=True):
             assert abs(heard / wanted - 1) < 0.03
-    deviation = np.array([np.asarray(image)[:4].std() for image in spoken_digits(400, 0, drowned=0.5)["image"]])
+    deviation = np.array([np.asarray(image)[:4].std() for image in make_spoken_digits(400, 0, drowned=0.5)["image"]])
     assert 0.42 < (deviation > 45).mean() < 0.58

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from polymodal.datasets.functions import functions
-from polymodal.datasets.repairs import PLANTED, mistaken, mutants, repairs, suites
+from polymodal.datasets.functions import make_functions
+from polymodal.datasets.repairs import PLANTED, make_repairs, make_test_suites, mistaken, mutants
 from polymodal.metrics.code_eval.program_cells import TESTS, program_cell, read_programs, read_tests, suite_cell
 from polymodal.metrics.code_eval.sandbox import Program, run
 
@@ -20,7 +20,7 @@ SQUARES = """def solve(numbers):
     return result"""
 
 
-@pytest.mark.parametrize("make", [functions, repairs, suites])
+@pytest.mark.parametrize("make", [make_functions, make_repairs, make_test_suites])
 def test_seeded_and_of_the_asked_length(make: Callable[..., dict[str, list]]) -> None:
     one = make(20, seed=1)
     assert {len(cells) for cells in one.values()} == {20}
@@ -29,7 +29,7 @@ def test_seeded_and_of_the_asked_length(make: Callable[..., dict[str, list]]) ->
 
 
 def test_programs_pass_the_tests_that_were_made_without_running_them() -> None:
-    columns = functions(600, seed=0)
+    columns = make_functions(600, seed=0)
     outcomes = run([Program(*pair) for pair in zip(columns["program"], columns["tests"], strict=True)])
     assert {outcome.result for outcome in outcomes} == {"passed"}
     assert len(set(columns["combination"])) > 300
@@ -40,7 +40,7 @@ def test_programs_pass_the_tests_that_were_made_without_running_them() -> None:
 
 
 def test_a_description_has_one_meaning() -> None:
-    columns = functions(3000, seed=0)
+    columns = make_functions(3000, seed=0)
     meaning: dict[str, str] = {}
     for description, program in zip(columns["description"], columns["program"], strict=True):
         assert meaning.setdefault(description, program) == program
@@ -48,7 +48,7 @@ def test_a_description_has_one_meaning() -> None:
 
 
 def test_tests_tell_functions_apart() -> None:
-    columns = functions(200, seed=3)
+    columns = make_functions(200, seed=3)
     neighbours = [*columns["program"][1:], columns["program"][0]]
     outcomes = run([Program(*pair) for pair in zip(neighbours, columns["tests"], strict=True)])
     same = [a == b for a, b in zip(neighbours, columns["program"], strict=True)]
@@ -76,7 +76,7 @@ def test_mutants_differ_by_one_mistake_and_the_program_is_left_alone() -> None:
 
 
 def test_broken_programs_say_what_their_message_says_and_the_right_ones_pass() -> None:
-    columns = repairs(150, seed=0)
+    columns = make_repairs(150, seed=0)
     broken = run([Program(*pair) for pair in zip(columns["broken"], columns["tests"], strict=True)])
     assert [outcome.detail for outcome in broken] == columns["message"]
     assert not any(outcome.passed for outcome in broken)
@@ -88,7 +88,7 @@ def test_broken_programs_say_what_their_message_says_and_the_right_ones_pass() -
 
 
 def test_planted_mutants_are_caught_by_the_tests_beside_them() -> None:
-    columns = suites(40, seed=0)
+    columns = make_test_suites(40, seed=0)
     expected, programs = [], []
     for tests, program, cell in zip(columns["tests"], columns["program"], columns["answer"], strict=True):
         assert cell[0] == tests

@@ -4,20 +4,20 @@ from collections import defaultdict
 
 import numpy as np
 
-from polymodal.datasets.dialogue import COLOURS, COUNTS, SECOND, SHAPES, THIRD, dialogues
+from polymodal.datasets.dialogue import COLOURS, COUNTS, SECOND, SHAPES, THIRD, make_dialogues
 
 
 def test_dialogues_are_repeatable() -> None:
-    one, two = dialogues(10, seed=3), dialogues(10, seed=3)
+    one, two = make_dialogues(10, seed=3), make_dialogues(10, seed=3)
     assert {name: cells for name, cells in one.items() if name != "image"} == {
         name: cells for name, cells in two.items() if name != "image"
     }
     assert all(np.array_equal(a, b) for a, b in zip(one["image"], two["image"], strict=True))
-    assert dialogues(10, seed=4)["answer"] != one["answer"]
+    assert make_dialogues(10, seed=4)["answer"] != one["answer"]
 
 
 def test_a_history_holds_the_rows_before_it() -> None:
-    columns = dialogues(30, seed=0)
+    columns = make_dialogues(30, seed=0)
     for row, (history, question) in enumerate(zip(columns["history"], columns["question"], strict=True)):
         turn = row % 3
         assert columns["scene"][row] == row // 3
@@ -30,7 +30,7 @@ def test_a_history_holds_the_rows_before_it() -> None:
 
 def test_the_picture_shows_so_many_pixels_of_each_group() -> None:
     """The area of a colour grows with the count that is told of it."""
-    columns = dialogues(150, seed=1)
+    columns = make_dialogues(150, seed=1)
     areas: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in range(0, 450, 3):
         question, answer, count = columns["question"][row], columns["answer"][row], columns["answer"][row + 1]
@@ -45,7 +45,7 @@ def test_the_picture_shows_so_many_pixels_of_each_group() -> None:
 
 def test_later_questions_mean_nothing_without_the_first() -> None:
     """Their words are the same in every scene, and the same picture has another answer for the other group."""
-    columns = dialogues(300, seed=2)
+    columns = make_dialogues(300, seed=2)
     second = columns["answer"][1::3]
     third = columns["answer"][2::3]
     assert all(one != other for one, other in zip(second, third, strict=True))

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from polymodal.datasets.pages import layout, pages
+from polymodal.datasets.pages import layout, make_pages
 from polymodal.metrics.code_eval.html_renderer import SCREEN, document, draw, height, render
 from polymodal.metrics.code_eval.html_subset import DEEPEST, LONGEST, PageError, parse, write
 
@@ -15,7 +15,7 @@ PAGE = '<h1>moon</h1>\n<div style="background:pink"><p style="color:red">one &am
 
 
 def test_seeded_and_of_the_asked_length() -> None:
-    one, same, other = pages(40, seed=1), pages(40, seed=1), pages(40, seed=2)
+    one, same, other = make_pages(40, seed=1), make_pages(40, seed=1), make_pages(40, seed=2)
     assert one["html"] == same["html"]
     assert one["html"] != other["html"]
     assert all(a.tobytes() == b.tobytes() for a, b in zip(one["image"], same["image"], strict=True))
@@ -23,7 +23,7 @@ def test_seeded_and_of_the_asked_length() -> None:
 
 
 def test_pages_are_of_the_language_fit_the_screen_and_look_different() -> None:
-    columns = pages(300, seed=0)
+    columns = make_pages(300, seed=0)
     seen: dict[bytes, str] = {}
     for image, page, structure in zip(columns["image"], columns["html"], columns["layout"], strict=True):
         assert image.size == (SCREEN, SCREEN)

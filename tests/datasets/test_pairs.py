@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from polymodal.datasets.pairs import Columns, planted_pairs
+from polymodal.datasets.pairs import Columns, make_planted_pairs
 
 ALL = ("text", "image", "series", "numbers")
 
@@ -34,8 +34,8 @@ def explained(columns: Columns, name: str) -> float:
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_input_tells_of_the_factor(name: str) -> None:
-    assert explained(planted_pairs(400, 0, ALL), name) > 0.9
-    assert explained(planted_pairs(400, 0, ALL, shuffled=True), name) < 0.1
+    assert explained(make_planted_pairs(400, 0, ALL), name) > 0.9
+    assert explained(make_planted_pairs(400, 0, ALL, shuffled=True), name) < 0.1
 
 
 def test_shuffled_inputs_tell_nothing_of_each_other() -> None:
@@ -47,12 +47,12 @@ def test_shuffled_inputs_tell_nothing_of_each_other() -> None:
             .score(found[half:], features(columns, "numbers")[half:])
         )
 
-    assert agreement(planted_pairs(400, 0, ALL)) > 0.9
-    assert agreement(planted_pairs(400, 0, ALL, shuffled=True)) < 0.1
+    assert agreement(make_planted_pairs(400, 0, ALL)) > 0.9
+    assert agreement(make_planted_pairs(400, 0, ALL, shuffled=True)) < 0.1
 
 
 def test_the_seed_decides() -> None:
-    first, again, other = planted_pairs(20, 1), planted_pairs(20, 1), planted_pairs(20, 2)
+    first, again, other = make_planted_pairs(20, 1), make_planted_pairs(20, 1), make_planted_pairs(20, 2)
     assert first["text"] == again["text"]
     assert first["series"] == again["series"]
     assert first["text"] != other["text"]
@@ -62,4 +62,4 @@ def test_the_seed_decides() -> None:
 
 def test_an_unknown_input_is_refused() -> None:
     with pytest.raises(ValueError, match="'smell'"):
-        planted_pairs(2, 0, ("smell",))
+        make_planted_pairs(2, 0, ("smell",))

@@ -7,14 +7,22 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from polymodal.datasets.planted import exclusive_or, mixed, planted_images, planted_table, planted_text
+from polymodal.datasets.planted import (
+    make_exclusive_or,
+    make_mixed,
+    make_planted_images,
+    make_planted_table,
+    make_planted_text,
+)
 
 
 def plain(columns: dict[str, list]) -> dict[str, list]:
     return {name: [c.tobytes() if hasattr(c, "tobytes") else c for c in cells] for name, cells in columns.items()}
 
 
-@pytest.mark.parametrize("make", [exclusive_or, mixed, planted_images, planted_table, planted_text])
+@pytest.mark.parametrize(
+    "make", [make_exclusive_or, make_mixed, make_planted_images, make_planted_table, make_planted_text]
+)
 def test_seeded_and_of_the_asked_length(make: Callable[..., dict[str, list]]) -> None:
     one = plain(make(30, seed=1))
     assert {len(cells) for cells in one.values()} == {30}
@@ -23,18 +31,18 @@ def test_seeded_and_of_the_asked_length(make: Callable[..., dict[str, list]]) ->
 
 
 def test_exclusive_or_needs_both_sides() -> None:
-    columns = exclusive_or(400, seed=0, noise=0.1)
+    columns = make_exclusive_or(400, seed=0, noise=0.1)
     yes = np.array(columns["target"]) == "yes"
     one, other = np.array(columns["a0"]) > 0, np.array(columns["b0"]) > 0
     assert np.array_equal(yes, one != other)
     for bit in (one, other):
         assert yes[bit].mean() == yes[~bit].mean() == 0.5
-    noisy = np.array(exclusive_or(400, seed=0, noise=2.0)["a0"])
+    noisy = np.array(make_exclusive_or(400, seed=0, noise=2.0)["a0"])
     assert noisy.std() > 1.5 * np.array(columns["a0"]).std()
 
 
 def test_each_signal_is_there() -> None:
-    text = planted_text(50, seed=0)
+    text = make_planted_text(50, seed=0)
     words = {
         "animal": {"cat", "dog", "fox"},
         "food": {"bread", "soup", "apple"},
@@ -43,7 +51,7 @@ def test_each_signal_is_there() -> None:
     for sentence, topic in zip(text["text"], text["topic"], strict=True):
         hits = {name for name, known in words.items() if known & set(sentence.split())}
         assert hits == {topic}
-    pictures = planted_images(20, seed=0, size=24)
+    pictures = make_planted_images(20, seed=0, size=24)
     for image, colour in zip(pictures["image"], pictures["colour"], strict=True):
         assert image.size == (24, 24)
         figure = np.asarray(image).astype(int)
@@ -53,7 +61,7 @@ def test_each_signal_is_there() -> None:
 
 
 def test_mixed_needs_every_input() -> None:
-    columns = mixed(2000, seed=0, gaps=0)
+    columns = make_mixed(2000, seed=0, gaps=0)
     shown = [
         ("red", "blue")[int(np.asarray(i).astype(int)[..., 2].sum() > np.asarray(i)[..., 0].sum())]
         for i in columns["image"]
@@ -64,6 +72,6 @@ def test_mixed_needs_every_input() -> None:
     rule = ["yes" if one == other and score > least else "no" for one, other, score, least in parts]
     assert rule == columns["answer"]
     assert 0.4 < np.mean([answer == "yes" for answer in rule]) < 0.65
-    holes = mixed(2000, seed=0)
+    holes = make_mixed(2000, seed=0)
     assert 0.02 < np.mean([cell is None for name in holes if name != "answer" for cell in holes[name]]) < 0.08
     assert None not in holes["answer"]

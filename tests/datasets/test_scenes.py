@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 
-from polymodal.datasets.scenes import Box, describe, facts, scenes
+from polymodal.datasets.scenes import Box, describe, facts, make_scenes
 
 
 def test_scenes_are_repeatable_and_have_one_caption_each() -> None:
-    one, two = scenes(20, seed=3), scenes(20, seed=3)
+    one, two = make_scenes(20, seed=3), make_scenes(20, seed=3)
     assert one["caption"] == two["caption"]
     assert all(np.array_equal(a, b) for a, b in zip(one["image"], two["image"], strict=True))
-    assert one["caption"] != scenes(20, seed=4)["caption"]
+    assert one["caption"] != make_scenes(20, seed=4)["caption"]
     assert len(set(one["caption"])) > 15
 
 
 def test_the_facts_of_a_caption_are_those_of_its_boxes() -> None:
-    for caption, records in zip(*(scenes(200, seed=0, most=5)[name] for name in ("caption", "boxes")), strict=True):
+    for caption, records in zip(
+        *(make_scenes(200, seed=0, most=5)[name] for name in ("caption", "boxes")), strict=True
+    ):
         boxes = [Box(**record) for record in records]
         nouns = [box.noun for box in boxes]
         stated = facts(caption)
@@ -28,7 +30,7 @@ def test_the_facts_of_a_caption_are_those_of_its_boxes() -> None:
 
 
 def test_the_picture_shows_what_the_boxes_say() -> None:
-    columns = scenes(30, seed=1)
+    columns = make_scenes(30, seed=1)
     inks = {"red": 0, "green": 1, "blue": 2}
     for image, records in zip(columns["image"], columns["boxes"], strict=True):
         pixels = np.asarray(image).astype(int)

@@ -4,17 +4,17 @@ from collections import Counter
 
 import numpy as np
 
-from polymodal.datasets.translations import LANGUAGES, translations
+from polymodal.datasets.translations import LANGUAGES, make_translations
 
 
 def test_translations_are_repeatable() -> None:
-    one, two = translations(30, seed=2), translations(30, seed=2)
+    one, two = make_translations(30, seed=2), make_translations(30, seed=2)
     assert one["translation"] == two["translation"]
     assert all(np.array_equal(a, b) for a, b in zip(one["image"], two["image"], strict=True))
 
 
 def test_ambiguous_sentences_have_two_translations_and_others_one() -> None:
-    columns = translations(3_000, seed=0)
+    columns = make_translations(3_000, seed=0)
     meanings: dict[tuple[str, str], Counter[str]] = {}
     for source, language, translation in zip(
         *(columns[name] for name in ("source", "language", "translation")), strict=True
@@ -30,7 +30,7 @@ def test_ambiguous_sentences_have_two_translations_and_others_one() -> None:
 
 def test_the_picture_tells_the_meaning() -> None:
     """A square fills the corners of its box, a circle does not."""
-    columns = translations(300, seed=1, ambiguous=1.0)
+    columns = make_translations(300, seed=1, ambiguous=1.0)
     animals = ("Kranich", "Seehund", "журавль", "тюлень")
     for image, translation in zip(columns["image"], columns["translation"], strict=True):
         dark = np.asarray(image).astype(int).max(2) < 121

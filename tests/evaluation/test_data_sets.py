@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
 from polymodal.report.table import score_table
 from polymodal.workflows.fit import fit
 
@@ -34,25 +34,25 @@ def turned(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 def test_each_data_set_has_scores_of_its_own(tmp_path: Path) -> None:
     """One data set can be learned, half of the other's answers are wrong: the mean of both tells neither."""
-    good, bad = exclusive_or(300, seed=0), turned(exclusive_or(160, seed=1))
+    good, bad = make_exclusive_or(300, seed=0), turned(make_exclusive_or(160, seed=1))
     good["more"] = good["a0"]
-    tests = {"good": exclusive_or(90, seed=2), "bad": turned(exclusive_or(60, seed=3))}
+    tests = {"good": make_exclusive_or(90, seed=2), "bad": turned(make_exclusive_or(60, seed=3))}
     outputs = {"target": "classify", "more": "regress"}
     model = fit({"good": good, "bad": bad}, recipe={**RECIPE, "outputs": outputs}, test=tests, out=tmp_path / "m")
-    found = model.run["data_sets"]["test"]
+    found = model.run.data_sets["test"]
     assert list(found) == ["target"]  # `more` is in no table of the test part
-    scores = {name: one["scores"]["accuracy"] for name, one in found["target"].items()}
-    assert {name: one["rows"] for name, one in found["target"].items()} == {"good": 90, "bad": 60}
-    assert scores["good"]["low"] > 0.85
-    assert scores["bad"]["high"] < 0.75
+    scores = {name: one.scores["accuracy"] for name, one in found["target"].items()}
+    assert {name: one.rows for name, one in found["target"].items()} == {"good": 90, "bad": 60}
+    assert scores["good"].low > 0.85
+    assert scores["bad"].high < 0.75
     overall = model.metrics["test"]["target"]["accuracy"]["value"]
-    assert overall == pytest.approx((90 * scores["good"]["value"] + 60 * scores["bad"]["value"]) / 150)
+    assert overall == pytest.approx((90 * scores["good"].value + 60 * scores["bad"].value) / 150)
     out = StringIO()
     Console(file=out, width=120).print(score_table(model))
     lines = [line.split() for line in out.getvalue().splitlines()]
-    assert ["good", f"{scores['good']['value']:.3f}"] in [line[:2] for line in lines]
+    assert ["good", f"{scores['good'].value:.3f}"] in [line[:2] for line in lines]
 
 
 def test_one_table_has_none() -> None:
-    model = fit(exclusive_or(80, seed=0), "target", recipe={**RECIPE, "training": {"epochs": 1}})
-    assert "data_sets" not in model.run
+    model = fit(make_exclusive_or(80, seed=0), "target", recipe={**RECIPE, "training": {"epochs": 1}})
+    assert model.run.data_sets == {}

@@ -12,10 +12,10 @@ from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import find
 from polymodal.data.table.table import open_table
 from polymodal.datasets import planted
-from polymodal.datasets.events import planted_sounds
+from polymodal.datasets.events import make_sound_events
+from polymodal.experiments.arguments import as_recipe
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan, silent_encoder
 from polymodal.recipe.recipe import InputSpec, Recipe
-from polymodal.workflows.fit import as_recipe
 
 
 def plan(columns: dict[str, list[Any]], tmp_path: Path, targets: list[str], **recipe: Any) -> Plan:
@@ -23,7 +23,7 @@ def plan(columns: dict[str, list[Any]], tmp_path: Path, targets: list[str], **re
 
 
 def test_kinds_are_inferred_with_reasons(tmp_path: Path) -> None:
-    made = plan({**planted.mixed(200, 0), "id": list(range(200)), "same": ["x"] * 200}, tmp_path, ["answer"])
+    made = plan({**planted.make_mixed(200, 0), "id": list(range(200)), "same": ["x"] * 200}, tmp_path, ["answer"])
     kinds = {role.column: (role.role, role.kind) for role in made.roles}
     assert kinds["image"] == ("input", "image")
     assert kinds["question"] == ("input", "text")
@@ -35,7 +35,7 @@ def test_kinds_are_inferred_with_reasons(tmp_path: Path) -> None:
 
 
 def test_numbers_are_grouped_and_a_number_target_is_regression(tmp_path: Path) -> None:
-    made = plan(planted.exclusive_or(100, 0), tmp_path, ["a0"])
+    made = plan(planted.make_exclusive_or(100, 0), tmp_path, ["a0"])
     assert made.recipe.inputs["numbers"].columns == ["a1", "a2", "a3", "b0", "b1", "b2", "b3"]
     assert made.recipe.outputs["a0"].task.name == "regress"
 
@@ -49,7 +49,7 @@ def test_the_user_overrides_any_kind(tmp_path: Path) -> None:
 
 
 def test_the_size_dial_reaches_what_follows_from_the_data(tmp_path: Path) -> None:
-    columns = {"photo": planted.planted_images(40, 0, size=224)["image"], "y": ["a", "b"] * 20}
+    columns = {"photo": planted.make_planted_images(40, 0, size=224)["image"], "y": ["a", "b"] * 20}
     tiny, base = (plan(columns, tmp_path, ["y"], size=size) for size in ("tiny", "base"))
     assert tiny.recipe.inputs["photo"].modality.pixels == 64
     assert base.recipe.inputs["photo"].modality.pixels == 224
@@ -68,7 +68,7 @@ def test_the_size_dial_reaches_what_follows_from_the_data(tmp_path: Path) -> Non
 )
 def test_wrong_columns_are_named(tmp_path: Path, targets: list[str], recipe: dict, message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace(".", r"\.")):
-        plan(planted.mixed(50, 0), tmp_path, targets, **recipe)
+        plan(planted.make_mixed(50, 0), tmp_path, targets, **recipe)
 
 
 def test_a_table_without_usable_inputs_says_why(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_options_that_only_the_data_can_refuse_are_named_in_full(tmp_path: Path)
 
 
 def test_nothing_moves_where_a_target_is_events_in_time(tmp_path: Path) -> None:
-    columns = planted_sounds(30, 0)
+    columns = make_sound_events(30, 0)
     made = plan(columns, tmp_path, ["events"])
     (spec,) = made.recipe.inputs.values()
     assert spec.modality.shift == 0

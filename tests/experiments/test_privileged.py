@@ -10,7 +10,7 @@ import torch
 
 from polymodal import cross_validate, fit, load
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.inference.inference import Decisions
+from polymodal.inference.decisions import Decisions
 from polymodal.recipe.training import DistillationOptions
 from polymodal.training.distillation import Lessons
 
@@ -59,7 +59,7 @@ def test_the_test_table_may_lack_the_column_and_the_run_is_recorded(tmp_path: Pa
     options = recipe(privileged=True) | {"training": {**TRAINING, "epochs": 2}}
     test = rows(30, 1, privileged=False)
     model = fit(rows(60, 0), "target", recipe=options, test=test, out=tmp_path / "model")
-    assert model.run["teacher"]["privileged"] == ["score"]
+    assert model.run.teacher.privileged == ("score",)
     assert "privileged: true" in (tmp_path / "model" / "teacher" / "recipe.yaml").read_text()
     assert not list(tmp_path.rglob("checkpoint.safetensors"))
     again = load(tmp_path / "model")

@@ -9,6 +9,7 @@ import pytest
 
 from polymodal import ensemble, fit
 from polymodal.core.errors import DataError, RecipeError
+from polymodal.model.run_record import TeacherRecord
 
 WIDE = 12
 TRAINING = {"epochs": 40, "batch": 16, "threads": 1, "precision": "fp32", "patience": 40}
@@ -54,7 +55,7 @@ def test_a_student_with_few_labels_learns_from_an_ensemble_on_rows_without_any(t
     alone = log_loss(fit(few, recipe=recipe()), test)
     student = fit(few, recipe=recipe(teacher=str(teacher), weight=0.9))
     assert log_loss(student, test) < alone - 0.03
-    assert student.run["teacher"] == {"model": str(teacher)}
+    assert student.run.teacher == TeacherRecord(model=str(teacher))
 
 
 def test_a_teacher_that_is_not_there_or_decides_other_things_is_refused(teacher: Path, tmp_path: Path) -> None:

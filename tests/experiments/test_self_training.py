@@ -14,7 +14,7 @@ from scipy.stats import binom, ttest_1samp
 
 from polymodal import fit
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.data.partition import make_fold_parts
+from polymodal.data.partition import make_fold_splits
 from polymodal.data.table.table import open_table
 from polymodal.experiments import confidence_calibration as calibration
 from polymodal.experiments.plan import make_plan
@@ -71,7 +71,7 @@ def test_ten_labels_and_rows_without_beat_ten_labels_alone() -> None:
         more = trained(seed, rounds=1)
         found = [float(np.mean(np.array(model.predict(test)) == np.array(test["y"]))) for model in (alone, more)]
         gains.append(found[1] - found[0])
-        given.append(more.run["pseudo_labels"]["rounds"][1]["taken"])
+        given.append(more.run.pseudo_labels.rounds[1].taken)
     assert min(given) > 0
     assert np.mean(gains) > 0.02, gains
     assert ttest_1samp(gains, 0, alternative="greater").pvalue < 0.05, gains
@@ -80,24 +80,24 @@ def test_ten_labels_and_rows_without_beat_ten_labels_alone() -> None:
 def test_where_labels_are_noise_none_are_given() -> None:
     for seed in range(2):
         model = trained(seed, rounds=1, noise=True)
-        record = model.run["pseudo_labels"]
-        assert record["kept"] == 0
-        assert [one["taken"] for one in record["rounds"]] == [0, 0]
-        assert "no threshold" in record["rounds"][1]["why"]
-        assert any("no threshold shows that 90%" in notice for notice in model.run["notices"])
+        record = model.run.pseudo_labels
+        assert record.kept == 0
+        assert [one.taken for one in record.rounds] == [0, 0]
+        assert "no threshold" in record.rounds[1].why
+        assert any("no threshold shows that 90%" in notice for notice in model.run.notices)
 
 
 def test_the_run_tells_what_was_given() -> None:
     model = trained(0, rounds=2)
-    record = model.run["pseudo_labels"]
-    assert (record["output"], record["unlabelled"]) == ("y", 300)
-    first = record["rounds"][1]
-    assert sum(first["by_class"].values()) == first["taken"] == first["changed"] > 100
-    assert first["precision"] >= first["precision_low"] >= 0.9
-    assert 0.5 <= first["threshold"] <= 1
-    scores = [one["valid_score"] for one in record["rounds"] if "valid_score" in one]
-    assert record["kept"] == int(np.argmax(scores))
-    assert any(f"round {record['kept']} is kept" in notice for notice in model.run["notices"])
+    record = model.run.pseudo_labels
+    assert (record.output, record.unlabelled) == ("y", 300)
+    first = record.rounds[1]
+    assert sum(first.by_class.values()) == first.taken == first.changed > 100
+    assert first.precision >= first.precision_low >= 0.9
+    assert 0.5 <= first.threshold <= 1
+    scores = [one.valid_score for one in record.rounds if one.valid_score is not None]
+    assert record.kept == int(np.argmax(scores))
+    assert any(f"round {record.kept} is kept" in notice for notice in model.run.notices)
 
 
 def test_a_table_of_its_own_gives_the_same_as_rows_with_gaps() -> None:
@@ -106,7 +106,7 @@ def test_a_table_of_its_own_gives_the_same_as_rows_with_gaps() -> None:
     labelled = {name: cells[:10] for name, cells in table.items()}
     more = without({name: cells[10:] for name, cells in table.items()})
     apart = fit(labelled, recipe=recipe(rounds=1), valid=valid, unlabelled=more)
-    assert apart.run["pseudo_labels"] == whole.run["pseudo_labels"]
+    assert apart.run.pseudo_labels == whole.run.pseudo_labels
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, apart.network.state_dict()[name]), name
 
@@ -119,7 +119,7 @@ def test_classes_give_their_share_at_most() -> None:
     most = {}
     for per_class in (True, False):
         model = fit(without(table, 10), recipe=recipe(rounds=1, per_class=per_class), valid=rows(100, 100))
-        by_class = model.run["pseudo_labels"]["rounds"][1]["by_class"]
+        by_class = model.run.pseudo_labels.rounds[1].by_class
         most[per_class] = by_class["left"] / sum(by_class.values())
     assert most[True] < most[False]
 
@@ -131,13 +131,13 @@ def test_a_label_that_cannot_be_used_is_no_gap_to_fill() -> None:
     table = without(table, 10)
     table["y"][20] = float("inf")
     model = fit(table, recipe=recipe(rounds=1), valid=valid)
-    assert model.run["pseudo_labels"]["unlabelled"] == 49
-    assert model.run["faults"]["count"] == 1
+    assert model.run.pseudo_labels.unlabelled == 49
+    assert model.run.faults.count == 1
 
 
 def test_rows_without_a_label_are_not_split_off() -> None:
     model = fit(without(rows(300, 0), 60), recipe=recipe() | {"data": {"split": {"valid": 0.2, "test": 0.2}}})
-    assert {name: part["rows"] for name, part in model.run["parts"].items()} == {"train": 276, "valid": 12, "test": 12}
+    assert {name: part.rows for name, part in model.run.parts.items()} == {"train": 276, "valid": 12, "test": 12}
 
 
 class Killed(Exception):
@@ -228,7 +228,7 @@ def test_the_threshold_is_the_lowest_that_will_do() -> None:
 def test_folds_validate_on_rows_with_a_label() -> None:
     table = open_table(without(rows(300, 0), 60), cache=Path("unused"))
     plan = make_plan(table, Recipe(**recipe() | {"data": {"split": {"valid": 0.25}}}))
-    for parts in make_fold_parts(plan.recipe, table, 3):
+    for parts in make_fold_splits(plan.recipe, table, 3):
         assert len(parts["valid"].rows) == 10
         assert parts["valid"].rows.max() < 60
         assert len(parts["train"].rows) + len(parts["valid"].rows) + len(parts["test"].rows) == 300

@@ -14,8 +14,9 @@ import torch
 import polymodal
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.generation.config import Writing
-from polymodal.inference.inference import write_rows
 from polymodal.model.model import Model
+from polymodal.tasks.generation import generation_task
+from polymodal.tasks.text import Text
 
 WORDS = ["red", "green", "blue", "dark", "pale", "round", "small"]
 
@@ -51,11 +52,11 @@ def untrained() -> Model:
 
 def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], list[float]]:
     """The greedy answer by the loss alone: every step computes all tokens again, and takes the one that costs least."""
-    task: Any = model.tasks["answer"]
+    task = generation_task(model.tasks, "answer")
     (block,) = model.preparation.blocks(model.open(row), polymodal.data.table.cell_errors.Faults())
     prepared = model.preparation.prepare_block(block)
     batch = model.preparation.batch(prepared, np.arange(1))
-    (decoder,) = model.network.decoders[0]
+    (decoder,) = model.network.all_decoders()
     (view,) = model.network.views(batch)
     tokens: list[int] = []
     scores = []
@@ -102,15 +103,7 @@ def test_a_batch_of_eight_is_eight_singles(model: Model, options: dict[str, Any]
     for number, row in enumerate(ROWS[:8]):
         (block,) = model.preparation.blocks(model.open([row]), polymodal.data.table.cell_errors.Faults())
         prepared = model.preparation.prepare_block(block)
-        (alone,) = write_rows(
-            model.network,
-            model.preparation,
-            "answer",
-            prepared,
-            writing,
-            machine=model.machine,
-            numbers=np.array([number]),
-        )
+        (alone,) = model.predictor.generate(prepared, "answer", writing, numbers=np.array([number]))
         assert [one.tokens for one in alone] == [one.tokens for one in together[number]]
 
 
@@ -157,7 +150,8 @@ def test_ten_thousand_tokens_are_written(untrained: Model) -> None:
 def test_a_stop_of_the_recipe_holds_for_predictions(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path)
     again = Model.load(tmp_path)
-    task: Any = again.tasks["answer"]
+    task = again.tasks["answer"]
+    assert isinstance(task, Text)
     task.options.writing = Writing(stop=[" and"])
     stopped = again.predict(ROWS[:6])
     assert stopped == [text.split(" and")[0] for text in model.predict(ROWS[:6])]

@@ -103,7 +103,7 @@ def test_each_window_is_written_as_a_row_of_its_own(model: Model) -> None:
     long = np.concatenate([part for piece in pieces for part in (piece, silence(0.8))])
     rows = {"sound": [cell(long), cell(silence(9)), None, cell(pieces[0])], "hint": ["a", "b", "c", "d"]}
     faults = Faults()
-    found = transcribe(model, model.open(rows), faults)
+    found = transcribe(model.predictor, model.open(rows), faults)
     assert not faults.found
     assert [len(one) for one in found] == [5, 0, 0, 1]
     assert [one.start for one in found[0]] == pytest.approx([2.0 * place for place in range(5)], abs=MARGIN + 0.03)
@@ -114,10 +114,10 @@ def test_each_window_is_written_as_a_row_of_its_own(model: Model) -> None:
 def test_windows_that_the_model_cannot_read_are_refused(model: Model) -> None:
     table = model.open({"sound": [cell(tone(1))], "hint": ["a"]})
     with pytest.raises(RecipeError, match=rf"window.*at most|window.*{WINDOW} s"):
-        transcribe(model, table, Faults(), window=WINDOW + 1)
+        transcribe(model.predictor, table, Faults(), window=WINDOW + 1)
     with pytest.raises(RecipeError, match="window"):
-        transcribe(model, table, Faults(), window=0)
+        transcribe(model.predictor, table, Faults(), window=0)
     with pytest.raises(RecipeError, match="input"):
-        transcribe(model, table, Faults(), input="hint")
+        transcribe(model.predictor, table, Faults(), input="hint")
     with pytest.raises(DataError, match="root"):
-        transcribe(model, model.open({"sound": ["gone.wav"], "hint": ["a"]}), Faults(strict=True))
+        transcribe(model.predictor, model.open({"sound": ["gone.wav"], "hint": ["a"]}), Faults(strict=True))

@@ -43,7 +43,7 @@ def with_objective(options: dict[str, Any]) -> tuple[Preparation, PreparedTable,
 
 def loss_of(preparation: Preparation, network: Network, step: Step) -> Tensor:
     """The loss that training minimises."""
-    weights = {name: one.options.weight for name, one in network.named_objectives().items()}
+    weights = {name: one.options.weight for name, one in network.objectives.items()}
     total: Tensor = Loss(preparation.tasks, weights, "fixed")({}, step.batch, network.terms(step)).total
     return total
 
@@ -68,7 +68,7 @@ def train_steps(preparation: Preparation, prepared: PreparedTable, network: Netw
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        for objective in network.named_objectives().values():
+        for objective in network.objectives.values():
             objective.after_step(network)
         losses.append(loss.detach())
     return losses
@@ -83,7 +83,7 @@ def of_objective(options: dict[str, Any]) -> dict[str, Any]:
     found["losses"] = train_steps(preparation, prepared, network)
     found["after"] = network.state_dict()
     network.eval()
-    (objective,) = network.named_objectives().values()
+    (objective,) = network.objectives.values()
     found["raw"] = objective.reads_raw
     with torch.no_grad():
         step = step_of(preparation, prepared, network, augment=False)

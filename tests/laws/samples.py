@@ -20,12 +20,13 @@ from polymodal.core.paths import cache_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import components
 from polymodal.core.types import Batch
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table, open_table
-from polymodal.datasets.planted import planted_images
-from polymodal.experiments.experiment import Experiment, prepare_experiment, train_model
+from polymodal.datasets.planted import make_planted_images
+from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.experiments.train import train_model
 from polymodal.model.model import Model, make_network
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -43,7 +44,7 @@ def texts(rows: int, draw: np.random.Generator) -> Columns:
 
 def images(rows: int, draw: np.random.Generator) -> Columns:
     """Oblong pictures, each shared by up to three rows."""
-    pictures = planted_images((rows + 2) // 3, int(draw.integers(1000)), size=64)["image"]
+    pictures = make_planted_images((rows + 2) // 3, int(draw.integers(1000)), size=64)["image"]
     return {"image": [pictures[row // 3].resize((64, 80)) for row in range(rows)]}
 
 
@@ -253,7 +254,7 @@ def experiment(parts: dict[str, Columns | Table], folder: Path, **recipe: Any) -
     training = {**FIXED, **recipe.pop("training", {})}
     complete = make_plan(tables["train"], Recipe(**{"width": 16, "training": training, **recipe})).recipe
     complete = complete_schedule(complete, len(tables["train"]))
-    rows = {name: Part(table, np.arange(len(table))) for name, table in tables.items()}
+    rows = {name: Split(table, np.arange(len(table))) for name, table in tables.items()}
     return prepare_experiment(complete, rows, folder=folder, cache=None, progress=Progress(False))
 
 

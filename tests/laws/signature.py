@@ -14,10 +14,9 @@ from laws.objectives import of_objective
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
 from polymodal.core.registry import find
 from polymodal.generation.output import Written
-from polymodal.inference.inference import write_rows
+from polymodal.inference.predictor import Predictor
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
-from polymodal.runtime.compute import Machine
 
 
 def digest(value: Any) -> str:
@@ -67,7 +66,7 @@ def of_network(**recipe: Any) -> str:
 def written(preparation: Preparation, prepared: PreparedTable, network: Network) -> dict[str, list[list[Written]]]:
     """The texts of every output that writes, as its task says."""
     return {
-        name: write_rows(network, preparation, name, prepared, task.writing, machine=Machine())  # type: ignore[attr-defined]
+        name: Predictor(network, preparation).generate(prepared, name, task.writing)  # type: ignore[attr-defined]
         for name, task in preparation.tasks.items()
         if task.writes
     }

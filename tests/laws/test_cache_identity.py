@@ -15,18 +15,18 @@ from laws.samples import Columns, network_of, prepare, sample, table_of
 from laws.signature import digest
 from polymodal.core.progress import Progress
 from polymodal.core.registry import components, find
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.store.store import content_key
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import open_table
-from polymodal.datasets.planted import planted_images
+from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.modalities.media import MediaModality
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Machine, choose
+from polymodal.runtime.compute import Compute, choose
 
 ROWS = 12
 FEW = 3
@@ -54,7 +54,7 @@ def packs(cache: Path) -> int:
 
 
 def test_media_are_decoded_once_and_one_changed_byte_is_another_image(tmp_path: Path) -> None:
-    image = planted_images(1, 0, size=48)["image"][0]
+    image = make_planted_images(1, 0, size=48)["image"][0]
     first = png(image)
     image.putpixel((24, 24), (1, 2, 3))
     second = png(image)
@@ -70,7 +70,7 @@ def test_media_are_decoded_once_and_one_changed_byte_is_another_image(tmp_path: 
 
 def test_a_file_that_was_overwritten_is_decoded_anew(tmp_path: Path) -> None:
     found = []
-    for image in planted_images(2, 0, size=48)["image"]:
+    for image in make_planted_images(2, 0, size=48)["image"]:
         (tmp_path / "x.png").write_bytes(png(image))
         table = open_table({"image": ["x.png"], "y": [1.0]}, root=tmp_path, cache=tmp_path / "tables")
         recipe = Recipe(inputs={"image": "image"}, outputs={"y": "regress"})
@@ -145,12 +145,12 @@ def fitted(kind: str, name: str, change: dict[int, Any] | None, folder: Path) ->
     )
     table = table_of(columns)
     plan = complete_schedule(make_plan(table, recipe).recipe, 8)
-    parts = {part: Part(table, np.arange(at, at + 4)) for part, at in (("valid", 8), ("test", 8))}
-    parts["train"] = Part(table, np.arange(8))
+    parts = {part: Split(table, np.arange(at, at + 4)) for part, at in (("valid", 8), ("test", 8))}
+    parts["train"] = Split(table, np.arange(8))
     found = prepare_experiment(plan, parts, folder=folder, cache=None, progress=Progress(False))
     state = found.preparation.save(folder / "state")
     files = [path.read_bytes() for path in sorted((folder / "state").rglob("*")) if path.is_file()]
-    batch = found.preparation.batch(found.splits["train"].prepared, np.arange(8))
+    batch = found.preparation.batch(found.splits["train"].table, np.arange(8))
     return (state, files, found.preparation.shapes()), digest(batch)
 
 
@@ -180,7 +180,7 @@ def test_rows_outside_training_teach_preparation_nothing(kind: str, name: str, t
 def test_the_measured_machine_is_remembered_for_the_same_network_only(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def choice(width: int) -> Machine:
+    def choice(width: int) -> Compute:
         preparation, _ = prepare(
             sample("modality", "number") | sample("task", "regress"), width=width, outputs={"target": "regress"}
         )

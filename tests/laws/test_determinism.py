@@ -13,6 +13,7 @@ from laws.objectives import OBJECTIVES, step_of, train_steps, with_objective
 from laws.samples import WRITERS, light, network_of, prepare, sample, sample_table, total_loss, trained, whole_batch
 from polymodal.core.registry import components
 from polymodal.core.types import Batch
+from polymodal.nn.layers.named_modules import key_of
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
 
@@ -91,7 +92,7 @@ def test_every_parameter_learns(kind: str, options: dict[str, Any]) -> None:
         optimiser.step()
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     still = {n for n, parameter in network.named_parameters() if n in learning and torch.equal(before[n], parameter)}
-    missing = {f"towers.{place}.missing" for place in range(len(network.inputs))}
+    missing = {f"towers.{key_of(name)}.missing" for name in network.inputs}
     assert still in (set(), missing)
     assert still == set() or kind == "fusion"
 
@@ -127,14 +128,14 @@ def test_all_of_an_objective_learns_and_is_saved(objective: str) -> None:
     """Each of its own parameters moves within a few steps, and none hides; a network of other first weights, given the
     state, goes on as this one does."""
     preparation, prepared, network = with_objective({"name": objective})
-    (own,) = network.objectives
+    (own,) = network.objectives.values()
     before = {name: parameter.detach().clone() for name, parameter in own.named_parameters()}
     train_steps(preparation, prepared, network)
     assert [name for name, parameter in own.named_parameters() if torch.equal(before[name], parameter)] == []
     assert set(before) <= set(own.state_dict())
     other = network_of(preparation, seed=1)
     other.load_state_dict(network.state_dict())
-    (others,) = other.objectives
+    (others,) = other.objectives.values()
     for training in (False, True):
         found = []
         for one, its in ((network.train(training), own), (other.train(training), others)):

@@ -21,7 +21,6 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
 from polymodal.core.registry import components
 from polymodal.data.store.items import Prepared
-from polymodal.experiments.experiment import feature_splits
 from polymodal.model.model import make_network
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
@@ -147,10 +146,10 @@ def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
     """What a run does before it trains."""
     table = table_of(columns)
     prepared = experiment({"train": table, "valid": table}, cache / "prepared", **{"seed": 0, **recipe})
-    prepared.cache = cache
+    prepared.features.folder = cache
     torch.manual_seed(prepared.recipe.seed)
     network = make_network(prepared.recipe, prepared.preparation, pretrained=True)
-    feature_splits(prepared, network, Progress(False))
+    prepared.feature_splits(network, Progress(False))
 
 
 @pytest.mark.parametrize(
@@ -527,7 +526,7 @@ def test_a_still_encoder_settles_whole_and_gives_the_same_from_the_store(
         times = encoder.times(data, wanted.shape[1])
     given = kept.tensors(np.arange(len(kept)))
     monkeypatch.setattr(encoder, "forward", None)
-    found, real = encoder.encode(given)
+    found, real = encoder.final(given)
     assert real.shape[1] == int(mask.sum(1).max())
     mask, wanted = mask[:, : real.shape[1]], wanted[:, : real.shape[1]]
     assert torch.equal(real, mask)

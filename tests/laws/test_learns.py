@@ -23,12 +23,12 @@ from sklearn.metrics import roc_auc_score
 
 from laws.samples import WRITERS, Columns, trained
 from polymodal.core.registry import components
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
 from polymodal.recipe.recipe import DEFAULT_DECODER
 
 #: Inputs are hidden less often than by default: the law is about what a fusion can learn, not about how soon.
 TRAINING = {"modality_dropout": 0.05, "epochs": 10, "batch": 32, "learning_rate": 0.01, "patience": 10, "average": 1}
-TEST = exclusive_or(400, seed=3)
+TEST = make_exclusive_or(400, seed=3)
 FUSIONS: dict[str, Any] = components("fusion")
 #: Every fusion as it is, and two that an option turns from additive to interacting or back.
 VARIANTS: list[dict[str, Any]] = [
@@ -54,7 +54,7 @@ DECIDING_ALONE = [options for options in VARIANTS if not feature_level(options) 
 
 def scores(fusion: dict[str, Any], decoder: str, read: str = "ab") -> tuple[float, float]:
     """Accuracy and area under the ROC curve, on fresh rows, of a model that reads the inputs `read`."""
-    parts: dict[str, Columns] = {"train": exclusive_or(320, seed=1), "valid": exclusive_or(80, seed=2)}
+    parts: dict[str, Columns] = {"train": make_exclusive_or(320, seed=1), "valid": make_exclusive_or(80, seed=2)}
     with TemporaryDirectory() as folder:
         model = trained(
             parts,

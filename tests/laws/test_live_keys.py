@@ -24,10 +24,12 @@ from laws.samples import FIXED, Columns, light, sample, sample_table, small, tab
 from laws.signature import digest
 from polymodal.core.errors import PolymodalError
 from polymodal.core.progress import Advance, Progress
-from polymodal.data.partition import make_parts
+from polymodal.data.partition import make_splits
 from polymodal.data.table.concat import Joined
-from polymodal.experiments.experiment import prepare_experiment, score_model, train_model
+from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.experiments.score import score_model
+from polymodal.experiments.train import train_model
 from polymodal.preparation.feature_cache import number_format
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
@@ -92,7 +94,7 @@ NAMED: dict[str, list[Any]] = {
     "data.split.group": ["patient"],
     "training.threads": ["auto"],
 }
-#: Keys that bound decoding processes and change no result; tests/data/test_pool.py has what they do.
+#: Keys that bound decoding processes and change no result; tests/data/media/test_pool.py has what they do.
 ON_PROCESSES = ["data.limits.patience", "data.limits.memory", "data.limits.workers"]
 #: Keys that name a saved model.
 OF_A_MODEL = ["training.distillation.teacher", "training.start"]
@@ -194,7 +196,7 @@ def teacher() -> str:
     with TemporaryDirectory() as place:
         data = table_of(table())
         complete = make_plan(data, Recipe(**recipe_of({"training": {"learning_rate": 0.02}}))).recipe
-        parts = make_parts(complete, data, None, None)
+        parts = make_splits(complete, data, None, None)
         complete = complete_schedule(complete, len(parts["train"].rows))
         prepared = prepare_experiment(complete, parts, folder=Path(place), cache=None, progress=Progress(False))
         train_model(prepared, progress=Progress(False)).save(folder)
@@ -229,25 +231,25 @@ def outcome(recipe: str, several: bool = False) -> str | None:
         try:
             data = in_two(table()) if several else table_of(table())
             complete = make_plan(data, Recipe(**yaml.safe_load(recipe))).recipe
-            parts = make_parts(complete, data, None, None)
+            parts = make_splits(complete, data, None, None)
             complete = complete_schedule(complete, len(parts["train"].rows))
             quiet = Progress(False)
             prepared = prepare_experiment(complete, parts, folder=folder / "prepared", cache=None, progress=quiet)
             (folder / "run").mkdir()
             watching = Watching(folder / "run" / "checkpoint.safetensors")
             model = train_model(prepared, folder=folder / "run", progress=watching)
-            score_model(prepared, model, memory=None, progress=quiet)
+            score_model(prepared, model, progress=quiet)
         except PolymodalError:
             return None
         everything = torch.arange(len(data)).numpy()
         return digest(
             {
                 "rows": {part: found.rows for part, found in parts.items()},
-                "batch": prepared.preparation.batch(prepared.splits["train"].prepared, everything),
+                "batch": prepared.preparation.batch(prepared.splits["train"].table, everything),
                 "faults": prepared.faults.found,
-                "machine": model.run["machine"],
-                "run": {key: model.run[key] for key in ("steps", "history", "averaged_epochs")},
-                "given labels": model.run.get("pseudo_labels"),
+                "compute": model.run.compute,
+                "run": {key: getattr(model.run, key) for key in ("steps", "history", "averaged_epochs")},
+                "given labels": model.run.pseudo_labels,
                 "checkpoints": watching.written,
                 "log": (folder / "run" / "log.jsonl").read_text(),
                 "files": sorted(path.name for path in (folder / "run").iterdir()),

@@ -15,6 +15,8 @@ from polymodal.workflows.fit import fit
 
 ROWS = 32
 SUFFIXES = {".safetensors", ".json", ".jsonl", ".yaml", ".md", ".html"}
+#: Variables by which the other process finds its programs, and computes with the same instructions.
+KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 SCRIPT = """
 import json, socket, sys
 class Refused(socket.socket):
@@ -45,7 +47,7 @@ def test_loads_and_predicts_with_everything_else_gone(tmp_path: Path) -> None:
     read = {name: columns[name] for name in model.preparation.input_columns}
     home = tmp_path / "home"
     home.mkdir()
-    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")}
+    kept = {key: value for key, value in os.environ.items() if key in KEPT}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder), json.dumps(read), str(tmp_path)],
         env={**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},

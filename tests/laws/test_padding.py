@@ -11,7 +11,7 @@ from polymodal.core.registry import components
 from polymodal.core.types import Tokens
 from polymodal.generation.config import Writing
 from polymodal.generation.output import Written
-from polymodal.inference.inference import write_texts
+from polymodal.inference.texts import write_texts
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
 
@@ -88,7 +88,8 @@ def texts_of(preparation: Preparation, prepared: PreparedTable, network: Network
     """What is written in these rows, as one batch."""
     batch, task = preparation.batch(prepared, rows), preparation.tasks["y_text"]
     with torch.inference_mode():
-        texts = write_texts(network, "y_text", network.views(batch), batch, Writing(), task.codec, 4)  # type: ignore[attr-defined]
+        views = network.views(batch)
+        texts = write_texts(network, "y_text", task, views, batch, Writing(max_tokens=4), batch.rows.numpy())
     return [one[0] for one in texts]
 
 

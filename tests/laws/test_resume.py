@@ -18,7 +18,8 @@ from laws.objectives import OBJECTIVES, inputs_of
 from laws.samples import experiment, sample_table
 from polymodal.checkpoint.training_state_file import read_checkpoint
 from polymodal.core.progress import Advance, Progress
-from polymodal.experiments.experiment import Experiment, train_model
+from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
@@ -86,7 +87,7 @@ def assert_same_run(model: Model, other: Model) -> None:
     state, wanted = model.network.state_dict(), other.network.state_dict()
     assert [name for name in wanted if not torch.equal(state[name], wanted[name])] == []
     for key in ("history", "steps", "averaged_epochs", "notices"):
-        assert model.run[key] == other.run[key], key
+        assert getattr(model.run, key) == getattr(other.run, key), key
 
 
 @pytest.mark.parametrize("step", range(1, 4 * STEPS_PER_EPOCH + 1))
@@ -123,7 +124,7 @@ def test_goes_on_from_the_checkpoint(prepared: Experiment, tmp_path: Path) -> No
     """Resuming is not training from the start: the steps before the checkpoint are not done again."""
     with pytest.raises(Killed):
         train_model(prepared, folder=tmp_path, progress=KilledAt(8))
-    _, facts = read_checkpoint(tmp_path / "checkpoint.safetensors")
+    facts = read_checkpoint(tmp_path / "checkpoint.safetensors").facts
     assert facts["history"]["steps"] >= 6
     with pytest.raises(Killed):
         train_model(prepared, folder=tmp_path, resume=True, progress=KilledAt(9))
@@ -158,7 +159,7 @@ from pathlib import Path
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from laws.test_resume import KilledForReal, the_experiment
-from polymodal.experiments.experiment import train_model
+from polymodal.experiments.train import train_model
 train_model(the_experiment(Path({folder!r}) / "prepared"), folder=Path({folder!r}) / "run", progress=KilledForReal(8))
 """
 

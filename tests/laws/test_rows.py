@@ -10,11 +10,12 @@ import pytest
 
 from laws.samples import Columns, network_of, prepare, sample_table, table_of, trained
 from polymodal.core.errors import DataError
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import BadCellsWarning, Faults
-from polymodal.datasets.planted import planted_table
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.datasets.planted import make_planted_table
+from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.inference.predictor import Predictor
 from polymodal.model.model import Model
-from polymodal.runtime.compute import Machine
 
 #: A cell that fits the type of its column and still cannot be used. Every string is a text and a label.
 UNUSABLE: dict[str, Any] = {
@@ -27,7 +28,7 @@ UNUSABLE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    columns = planted_table(120, 0)
+    columns = make_planted_table(120, 0)
     return trained(
         {"train": columns, "valid": columns},
         tmp_path_factory.mktemp("rows"),
@@ -44,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def test_answers_stay_with_their_rows(model: Model) -> None:
     """In any order, repeated, and over several prediction blocks."""
-    columns = planted_table(2 * PREDICTION_BATCH + 37, 1)
+    columns = make_planted_table(2 * PREDICTION_BATCH + 37, 1)
     for row in range(0, len(columns["maker"]), 5):
         columns["maker"][row] = None
     straight = model.predict_proba(columns)
@@ -63,9 +64,10 @@ def test_ragged_rows_come_back_in_order() -> None:
 
     network = network_of(preparation)
     rows = np.arange(40)
-    by_batch = decide(network, preparation, prepared, rows, machine=Machine(), batch=7)
+    predictor = Predictor(network, preparation, batch_size=7)
+    by_batch = predictor.predict(Split(prepared, rows))
     for row in rows:
-        alone = decide(network, preparation, prepared, rows[row : row + 1], machine=Machine(), batch=7)
+        alone = predictor.predict(Split(prepared, rows[row : row + 1]))
         np.testing.assert_allclose(alone["y_regress"].values[0], by_batch["y_regress"].values[row], atol=1e-5)
         own, beside = alone["y_text"], by_batch["y_text"]
         assert own.losses is not None
@@ -97,7 +99,7 @@ def test_an_unusable_cell_is_listed_and_no_other_row_changes(modality: str) -> N
 
 
 def test_prediction_warns_of_unusable_cells_and_strict_refuses(model: Model) -> None:
-    columns = planted_table(10, 2)
+    columns = make_planted_table(10, 2)
     clean = model.predict_proba(columns)
     columns["length"][4] = float("inf")
     with pytest.warns(BadCellsWarning, match="row 4, column 'length'"):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from polymodal.core.errors import DataError
-from polymodal.datasets.functions import functions
-from polymodal.datasets.pages import pages
-from polymodal.datasets.repairs import repairs, suites
+from polymodal.datasets.functions import make_functions
+from polymodal.datasets.pages import make_pages
+from polymodal.datasets.repairs import make_repairs, make_test_suites
 from polymodal.evaluation.intervals import bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.program_cells import program_cell, suite_cell
@@ -28,7 +28,7 @@ def scored(metric: Metric, texts: list[str | None], cells: list[list[str]]) -> f
 
 @pytest.mark.parametrize("metric", [renders(), pixels(), elements()])
 def test_the_wanted_page_scores_one_and_no_page_scores_none(metric: Metric) -> None:
-    columns = pages(20, seed=0)
+    columns = make_pages(20, seed=0)
     cells = [[page] for page in columns["html"]]
     assert scored(metric, columns["html"], cells) == 1
     assert scored(metric, [None, "", "<p>", "<table>"], cells[:4]) == 0
@@ -75,7 +75,7 @@ def test_written_tests_hold_and_catch() -> None:
 
 
 def test_generated_sets_score_one_by_their_own_answers_and_broken_programs_none() -> None:
-    made, broken, tested = functions(30, seed=0), repairs(30, seed=0), suites(10, seed=0)
+    made, broken, tested = make_functions(30, seed=0), make_repairs(30, seed=0), make_test_suites(10, seed=0)
     assert scored(passes(), made["program"], made["answer"]) == 1
     assert scored(passes(), broken["program"], broken["answer"]) == 1
     assert scored(passes(), broken["broken"], broken["answer"]) == 0

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError
-from polymodal.datasets.planted import planted_table
-from polymodal.model.ensemble import FITTED, Ensemble, decision_values, ensemble
+from polymodal.datasets.planted import make_planted_table
+from polymodal.model.distributions import decision_values
+from polymodal.model.ensemble import FITTED, Ensemble, ensemble
 from polymodal.model.loading import load
 from polymodal.model.model import Model
 from polymodal.nn.fusion.combiner import Combine
@@ -26,7 +27,7 @@ TINY = [
     "evaluation.singles=none",
 ]
 METHODS = get_args(Combine)
-ROWS = planted_table(150, seed=5)
+ROWS = make_planted_table(150, seed=5)
 
 
 def trained(data: dict[str, Any], targets: list[str], inputs: Any, *settings: str) -> Model:
@@ -38,7 +39,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> list[Model]:
     """Three models of `grade` and `price`, of different inputs, seeds, order of outputs, and quality."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYMODAL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        data, targets = planted_table(150, seed=0), ["grade", "price"]
+        data, targets = make_planted_table(150, seed=0), ["grade", "price"]
         size = {"length": "number", "weight": "number"}
         good = ("training.epochs=15", "training.learning_rate=0.02")
         return [
@@ -55,7 +56,7 @@ def reversed_classes(model: Model) -> Model:
     task.labels.values.reverse()  # type: ignore[attr-defined]
     task.labels._number = {key: 1 - place for key, place in task.labels._number.items()}  # type: ignore[attr-defined]
     network = model.network
-    last = [m for m in network.decoders[0].modules() if hasattr(m, "out_features") and m.out_features == 2][-1]
+    last = [m for m in network.decoders.modules() if hasattr(m, "out_features") and m.out_features == 2][-1]
     last.weight.data, last.bias.data = last.weight.data.flip(0), last.bias.data.flip(0)
     return model
 
@@ -66,7 +67,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(members: list[Model], method: Any) -> Ensemble:
-    return ensemble(members, method=method, data=planted_table(120, seed=7) if method in FITTED else None)
+    return ensemble(members, method=method, data=make_planted_table(120, seed=7) if method in FITTED else None)
 
 
 def test_average_is_the_mean_of_the_members_whatever_their_order_of_classes(members: list[Model]) -> None:
@@ -171,7 +172,7 @@ def test_a_directory_that_holds_neither_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_together_is_refused(members: list[Model], tmp_path: Path) -> None:
-    data = planted_table(60, seed=0)
+    data = make_planted_table(60, seed=0)
     grade = trained(data, ["grade"], {"length": "number"}, "training.epochs=1")
     with pytest.raises(RecipeError, match="model 1 decides"):
         ensemble([members[0], grade])
@@ -194,14 +195,14 @@ def test_what_does_not_fit_together_is_refused(members: list[Model], tmp_path: P
 @pytest.mark.parametrize("settings", [[], ["outputs.price.task.transform=log", "outputs.price.task.name=regress"]])
 def test_values_of_a_distribution_give_it_back(members: list[Model], settings: list[str]) -> None:
     inputs = {"length": "number"}
-    model = trained(planted_table(60, seed=0), ["grade", "price"], inputs, "training.epochs=1", *settings)
+    model = trained(make_planted_table(60, seed=0), ["grade", "price"], inputs, "training.epochs=1", *settings)
     for name, task in model.preparation.tasks.items():
         wanted = model.predict_proba(ROWS)[name]
         np.testing.assert_allclose(task.distribution(decision_values(task, wanted)), wanted, rtol=1e-4)
 
 
 def test_labels_that_are_not_exclusive_are_averaged_each_for_itself() -> None:
-    data = planted_table(80, seed=0)
+    data = make_planted_table(80, seed=0)
     data["tags"] = ["|".join(t for t, on in (("long", x > 50), ("heavy", w > 2)) if on)  # type: ignore[list-item]
                     for x, w in zip(data["length"], data["weight"], strict=True)]  # fmt: skip
     output = ["outputs.tags.task=multilabel", "training.epochs=3"]

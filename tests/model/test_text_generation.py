@@ -88,13 +88,13 @@ def test_a_text_alone_makes_a_language_model() -> None:
     made = polymodal.fit(texts, "caption", recipe=recipe(inputs={}, training=longer))
     assert not made.recipe.inputs
     chance = made.tasks["caption"].chance()
-    assert made.run["history"][-1]["valid_loss"]["caption"] < 0.5 * chance
+    assert made.run.history[-1].valid_loss["caption"] < 0.5 * chance
     assert made.generate({"row": [1, 2]})[0][0].text in set(texts["caption"])
 
 
 def test_no_epoch_leaves_the_network_as_it_was_made() -> None:
     made = polymodal.fit(table(40), "caption", recipe=recipe(training={**QUICK, "epochs": 0}))
-    assert made.run["steps"] == 0
+    assert made.run.steps == 0
     assert made.metrics["test"]["caption"]["exact_match"]["value"] == 0
 
 
@@ -110,10 +110,10 @@ def test_models_that_write_are_cross_validated_compared_and_compressed(model: Mo
 def test_epochs_are_compared_by_what_is_written_where_the_task_says_so() -> None:
     task = {"name": "text", "epochs_by": "score", "metrics": ["exact_match"]}
     made = polymodal.fit(table(60), "caption", recipe=recipe(outputs={"caption": {"task": task}}))
-    history = made.run["history"]
-    assert all({"caption.exact_match", "caption.perplexity"} == set(epoch["valid"]) for epoch in history)
-    best = max(epoch["valid"]["caption.exact_match"] for epoch in history)
-    assert next(epoch for epoch in reversed(history) if epoch["best"])["valid"]["caption.exact_match"] == best
+    history = made.run.history
+    assert all({"caption.exact_match", "caption.perplexity"} == set(epoch.valid) for epoch in history)
+    best = max(epoch.valid["caption.exact_match"] for epoch in history)
+    assert next(epoch for epoch in reversed(history) if epoch.best).valid["caption.exact_match"] == best
 
 
 def test_robustness_of_texts(model: Model) -> None:

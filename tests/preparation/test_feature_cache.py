@@ -20,7 +20,8 @@ from laws.samples import Columns, experiment, sample_table, table_of
 from laws.test_features import Settling, distinct
 from laws.test_resume import Killed, KilledAt, assert_same_run
 from polymodal.core.progress import Progress
-from polymodal.experiments.experiment import Experiment, train_model
+from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
 from polymodal.workflows.cross_validation import cross_validate
 from polymodal.workflows.fit import fit
@@ -122,7 +123,7 @@ encode_texts(Path({folder!r}), {model!r})
 
 
 def encode_texts(folder: Path, model: str) -> Experiment:
-    from polymodal.experiments.experiment import feature_splits
+
     from polymodal.model.model import make_network
 
     columns, recipe = table_and_recipe()
@@ -130,8 +131,8 @@ def encode_texts(folder: Path, model: str) -> Experiment:
     text["encoder"]["model"] = model
     table = table_of({name: columns[name] for name in ("text", "y_classify")})
     found = experiment({"train": table, "valid": table}, folder / "prepared", **recipe | {"inputs": {"in_text": text}})
-    found.cache = folder / "cache"
-    feature_splits(found, make_network(found.recipe, found.preparation, pretrained=True), Progress(False))
+    found.features.folder = folder / "cache"
+    found.feature_splits(make_network(found.recipe, found.preparation, pretrained=True), Progress(False))
     return found
 
 
@@ -155,7 +156,7 @@ def views_experiment(folder: Path, cache: Path) -> Experiment:
     recipe["training"] = {**TRAINING, "epochs": 3, "batch": 8, "checkpoint_steps": 2, "features": {"views": 3}}
     table = table_of(columns)
     found = experiment({"train": table, "valid": table}, folder, **recipe)
-    found.cache = cache
+    found.features.folder = cache
     return found
 
 
@@ -180,7 +181,7 @@ def test_encoding_takes_nothing_from_the_random_numbers_of_training(tmp_path: Pa
     second = train_model(views_experiment(tmp_path / "b", tmp_path / "cache"), progress=Progress(False))
     assert_same_run(second, first)
     in_memory = views_experiment(tmp_path / "c", tmp_path / "cache")
-    in_memory.cache = None
+    in_memory.features.folder = None
     assert_same_run(train_model(in_memory, progress=Progress(False)), first)
 
 
@@ -219,7 +220,7 @@ def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[st
     recipe["outputs"]["y_regress"] = {"task": "regress", "decoder": {"name": "mlp", "dropout": 0.0}}
     table = table_of(columns)
     found = experiment({"train": table, "valid": table}, folder, **recipe, seed=0, fusion="mean")
-    found.cache = folder / "cache"
+    found.features.folder = folder / "cache"
     torch.manual_seed(0)
     return train_model(found, progress=Progress(False))
 
@@ -229,7 +230,7 @@ def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[st
 def test_training_over_kept_features_is_the_same_training(modality: str, tuned: str, tmp_path: Path) -> None:
     model = without_dropout(modality, tmp_path / "checkpoint")
     kept, whole = (trained(tmp_path / str(cache), cache, modality, model, TUNED[tuned]) for cache in (True, False))
-    losses = [[epoch["loss"]["y_regress"] for epoch in one.run["history"]] for one in (kept, whole)]
+    losses = [[epoch.loss["y_regress"] for epoch in one.run.history] for one in (kept, whole)]
     np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
     assert len({round(loss, 6) for loss in losses[0]}) == 4
     columns, _ = sample_table([modality], ["regress"], rows=12)

@@ -25,6 +25,8 @@ MODES = {
     "dora": {"rank": 2},
     "full": {"checkpointing": True},
 }
+#: Variables by which the other process finds its programs, and computes with the same instructions.
+KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 SCRIPT = """
 import json, socket, sys
 class Refused(socket.socket):
@@ -57,7 +59,7 @@ def test_models_of_every_mode_load_without_checkpoint_or_network(tmp_path: Path)
     shutil.rmtree(model_folder)
     home = tmp_path / "home"
     home.mkdir()
-    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")}
+    kept = {key: value for key, value in os.environ.items() if key in KEPT}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(columns["text"]), *(str(tmp_path / mode) for mode in MODES)],
         env={**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},

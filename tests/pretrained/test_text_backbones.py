@@ -25,7 +25,7 @@ from polymodal.experiments.plan import make_plan
 from polymodal.modalities.text import Text
 from polymodal.nn.encoders.pretrained_text import PretrainedText
 from polymodal.nn.encoders.text_summary import Pooling
-from polymodal.nn.encoders.token_pool import average_tokens
+from polymodal.nn.encoders.tokens import average_tokens
 from polymodal.pretrained.card import Card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe

@@ -14,10 +14,11 @@ from laws.checkpoints import checkpoint
 from laws.samples import network_of, prepare, sample_table, table_of, whole_batch
 from laws.text_checkpoints import KINDS, TEXTS, text_checkpoint
 from polymodal.core.errors import RecipeError
-from polymodal.data.partition import Part
-from polymodal.experiments.estimate import describe_trainable, estimate
+from polymodal.data.partition import Split
+from polymodal.experiments.estimate import estimate
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.model.model import make_network
+from polymodal.model.run_summary import describe_trainable
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
@@ -278,10 +279,10 @@ def test_the_estimate_tells_what_learns_and_holds_no_state_for_what_does_not() -
         training = {"precision": "fp32", "threads": 1}
         plan = make_plan(table, Recipe(width=16, training=training, **recipe))
         plan = type(plan)(complete_schedule(plan.recipe, 24), plan.roles)
-        costs[tune] = estimate(plan, {"train": Part(table, torch.arange(24).numpy())})
+        costs[tune] = estimate(plan, {"train": Split(table, torch.arange(24).numpy())})
     assert costs["frozen"].parameters == costs["full"].parameters
-    inside = costs["full"].encoders["in_text"]["parameters"]
-    assert costs["frozen"].encoders["in_text"]["trainable"] == 0
+    inside = costs["full"].encoders["in_text"].total
+    assert costs["frozen"].encoders["in_text"].trainable == 0
     assert costs["full"].trainable - costs["frozen"].trainable == inside
     assert costs["full"].training_mib - costs["frozen"].training_mib >= 12 * inside / 2**20 - 0.1
     assert "learn" in costs["frozen"].text()

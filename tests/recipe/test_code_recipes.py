@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 import polymodal
-from polymodal.datasets.functions import functions
-from polymodal.datasets.pages import pages
+from polymodal.datasets.functions import make_functions
+from polymodal.datasets.pages import make_pages
 from polymodal.datasets.planted import Columns
-from polymodal.datasets.repairs import repairs, suites
+from polymodal.datasets.repairs import make_repairs, make_test_suites
 
 SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.threads=1", "evaluation.bootstrap=20"]
 
@@ -18,10 +18,10 @@ SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.threads=1"
 @pytest.mark.parametrize(
     ("recipe", "make", "target", "scores"),
     [
-        ("screenshot_to_code", pages, "html", {"elements", "pixels", "renders", "exact_match"}),
-        ("code_from_description", functions, "answer", {"passes", "parses", "exact_match"}),
-        ("code_repair", repairs, "answer", {"passes", "parses", "exact_match"}),
-        ("code_tests", suites, "answer", {"mutation_score", "holds", "parses"}),
+        ("screenshot_to_code", make_pages, "html", {"elements", "pixels", "renders", "exact_match"}),
+        ("code_from_description", make_functions, "answer", {"passes", "parses", "exact_match"}),
+        ("code_repair", make_repairs, "answer", {"passes", "parses", "exact_match"}),
+        ("code_tests", make_test_suites, "answer", {"mutation_score", "holds", "parses"}),
     ],
 )
 def test_the_recipe_trains_writes_and_is_scored(

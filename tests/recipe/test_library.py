@@ -14,14 +14,14 @@ from laws.checkpoints import checkpoint
 from laws.lm_checkpoints import language_model
 from laws.samples import sounds
 from laws.seq2seq_checkpoints import seq2seq_checkpoint
-from polymodal.datasets.dialogue import dialogues
-from polymodal.datasets.functions import functions
-from polymodal.datasets.pages import pages
-from polymodal.datasets.planted import Columns, mixed
-from polymodal.datasets.repairs import repairs, suites
-from polymodal.datasets.scenes import scenes
-from polymodal.datasets.summaries import summarised_clips
-from polymodal.datasets.translations import translations
+from polymodal.datasets.dialogue import make_dialogues
+from polymodal.datasets.functions import make_functions
+from polymodal.datasets.pages import make_pages
+from polymodal.datasets.planted import Columns, make_mixed
+from polymodal.datasets.repairs import make_repairs, make_test_suites
+from polymodal.datasets.scenes import make_scenes
+from polymodal.datasets.summaries import make_clip_summaries
+from polymodal.datasets.translations import make_translations
 from polymodal.recipe.shipped import shipped
 from polymodal.workflows.fit import fit
 
@@ -48,7 +48,7 @@ def as_files(images: list[Image.Image]) -> list[bytes]:
 
 
 def captions(rows: int) -> Columns:
-    columns = scenes(rows, seed=0)
+    columns = make_scenes(rows, seed=0)
     return {"image": as_files(columns["image"]), "caption": columns["caption"]}
 
 
@@ -61,7 +61,7 @@ def multilingual_captions(rows: int) -> Columns:
 
 
 def questions(rows: int) -> Columns:
-    columns = mixed(rows, seed=0, gaps=0.0)
+    columns = make_mixed(rows, seed=0, gaps=0.0)
     return {"image": as_files(columns["image"]), "question": columns["question"], "answer": columns["answer"]}
 
 
@@ -95,13 +95,13 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "caption_multilingual": (multilingual_captions, [TINY_IMAGES]),
     "caption_vgg16_lstm": (captions, ["inputs.image.encoder.scale=0.0625"]),
     "caption_vit": (captions, []),
-    "chat_with_image": (lambda rows: dialogues(rows // 3, seed=0), []),
-    "code_from_description": (lambda rows: functions(rows, seed=0), []),
-    "code_repair": (lambda rows: repairs(rows, seed=0), []),
-    "code_tests": (lambda rows: suites(rows, seed=0), []),
+    "chat_with_image": (lambda rows: make_dialogues(rows // 3, seed=0), []),
+    "code_from_description": (lambda rows: make_functions(rows, seed=0), []),
+    "code_repair": (lambda rows: make_repairs(rows, seed=0), []),
+    "code_tests": (lambda rows: make_test_suites(rows, seed=0), []),
     "easy_vqa": (questions, []),
     "language_model": (lambda rows: {"text": documents(rows)["document"]}, ["outputs.text.task.vocabulary=300"]),
-    "screenshot_to_code": (lambda rows: pages(rows, seed=0), []),
+    "screenshot_to_code": (lambda rows: make_pages(rows, seed=0), []),
     "sentiment_text_image": (posts, [f"inputs.text.encoder.model={checkpoint('text')}", TINY_IMAGES]),
     "speech_attention": (speech, ["inputs.sound.modality.seconds=2"]),
     "speech_ctc": (speech, ["inputs.sound.modality.seconds=2"]),
@@ -110,9 +110,9 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
         [*TINY_WHISPER, "inputs.sound.modality.seconds=2", "outputs.text.task.max_tokens=8", "training.epochs=0"],
     ),
     "summarise_text": (documents, TINY_T5),
-    "summarise_video": (lambda rows: summarised_clips(rows, seed=0), []),
-    "translate": (lambda rows: translations(rows, seed=0), []),
-    "translate_with_image": (lambda rows: translations(rows, seed=0), []),
+    "summarise_video": (lambda rows: make_clip_summaries(rows, seed=0), []),
+    "translate": (lambda rows: make_translations(rows, seed=0), []),
+    "translate_with_image": (lambda rows: make_translations(rows, seed=0), []),
     "vqa_classify": (questions, ["pretrained=none"]),
     "vqa_generate": (questions, []),
 }
@@ -132,6 +132,6 @@ def test_a_recipe_trains_and_answers(name: str) -> None:
     answers: list[Any] = model.predict(asked or {"row": [0, 1, 2]})  # a language model reads nothing of a row
     assert len(answers) == 3
     assert all(isinstance(answer, str) for answer in answers)
-    assert model.run["steps"] >= 2 or model.recipe.training.epochs == 0
+    assert model.run.steps >= 2 or model.recipe.training.epochs == 0
     scores = model.metrics["test"][output]
     assert all(np.isfinite(score["value"]) for score in scores.values()), scores

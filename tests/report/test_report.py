@@ -14,6 +14,7 @@ from rich.console import Console
 from polymodal.core.formatting import score
 from polymodal.datasets import planted
 from polymodal.model.model import Model
+from polymodal.model.run_record import RunRecord
 from polymodal.report.card import render_card, write_card
 from polymodal.report.table import score_table
 from polymodal.workflows.fit import fit
@@ -93,7 +94,7 @@ def check_self_contained(page: Page, html: str) -> None:
 def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Page, str, Path]:
     """Classes, numbers and labels from pictures and hostile text, with bad cells and repeated pictures."""
     rows = 120
-    pictures, table = planted.planted_images(rows, 0), planted.planted_table(rows, 1)
+    pictures, table = planted.make_planted_images(rows, 0), planted.make_planted_table(rows, 1)
     words = [f"{HOSTILE} {{{{ 7 * 7 }}}} | `{i}` {topic}" for i, topic in enumerate(pictures["shape"])]
     data = {
         "image": [pictures["image"][i // 2] for i in range(rows)],
@@ -147,7 +148,7 @@ def test_card_escapes_and_tells_the_scores(several: tuple[Model, Page, str, Path
     value = model.metrics["test"]["price"]["rmse"]["value"]
     assert f"| RMSE (less is better) | {score(value)} |" in card
     assert "**Warning:**" in card
-    assert model.run["fingerprints"]["table"] in card
+    assert model.run.fingerprints["table"] in card
     code = re.search(r"predict\((.*)\)\n", card)
     assert code is not None
     assert set(eval(code[1], {})) == set(model.preparation.input_columns)
@@ -165,7 +166,7 @@ def test_terminal_table_names_every_output(several: tuple[Model, Page, str, Path
 
 
 def test_without_a_test_part(tmp_path: Path) -> None:
-    data = planted.planted_table(80, 0)
+    data = planted.make_planted_table(80, 0)
     model, page, html = run(tmp_path / "m", data, "grade", "data.split.test=0", "evaluation.singles=none")
     check_self_contained(page, html)
     assert "There are no test rows" in page.words
@@ -176,7 +177,7 @@ def test_without_a_test_part(tmp_path: Path) -> None:
 
 def test_rows_without_target_and_no_bootstrap(tmp_path: Path) -> None:
     """A test part in which the target is missing has no score, and the report says so."""
-    data = planted.planted_table(80, 0)
+    data = planted.make_planted_table(80, 0)
     del data["grade"]
     test = {name: list(values) for name, values in data.items()}
     test["price"] = [None] * 80
@@ -202,6 +203,6 @@ def test_the_card_of_a_loaded_model_is_the_same(several: tuple[Model, Page, str,
     write_card(tmp_path, Model.load(folder))
     assert (tmp_path / "README.md").read_bytes() == (folder / "README.md").read_bytes()
     bare = Model.load(folder)
-    bare.metrics, bare.run = {}, {}
+    bare.metrics, bare.run = {}, RunRecord()
     assert "It has not been scored." in render_card(bare)
     assert "No scores" in terminal(bare)

@@ -199,7 +199,7 @@ def test_training_draws_rows_of_a_group_together(tmp_path: Path) -> None:
         {"train": columns, "valid": columns}, tmp_path, outputs={"who": "similar"}, training={"batch": 16}
     )
     network = make_network(found.recipe, found.preparation)
-    trainer = Trainer(found.recipe, network, found.preparation, found.splits["train"], found.splits["valid"])
+    trainer = Trainer(found.recipe, network, found.preparation, found.splits)
     names = np.array(columns["who"], dtype=object)
     paired = [sum(np.unique(names[rows].astype(str), return_counts=True)[1] == 2) for rows in trainer.sampler.epoch(0)]
     assert sum(paired) == 199

@@ -70,7 +70,7 @@ def test_answers_follow_from_prompt_and_input(run: tuple[Model, Path]) -> None:
     scores = model.metrics["test"]["answer"]
     assert scores["exact_match"]["value"] >= 0.95
     assert scores["exact_match"]["majority"] < 0.5
-    assert [role["role"] for role in model.run["roles"]] == ["input", "prompt", "target"]
+    assert [role.role for role in model.run.roles] == ["input", "prompt", "target"]
     written = model.generate({"colour": "blue", "question": "what"})[0][0]
     assert (written.text, written.ended) == ("we have blue", "end")
     assert math.exp(written.log_probability / (len(written.tokens) + 1)) > 0.5

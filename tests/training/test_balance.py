@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from laws.samples import FIXED, experiment, network_of, prepare, whole_batch
 from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
-from polymodal.experiments.experiment import train_model
+from polymodal.experiments.train import train_model
 from polymodal.training.balance import GradNorm, PCGrad
 from polymodal.training.blending import Blending, blended
 from polymodal.training.input_balance import evidence, hold_back
@@ -98,8 +98,8 @@ def test_the_input_that_tells_more_is_held_back() -> None:
         parameter.grad = torch.ones_like(parameter)
     factors = hold_back(network, {"quick": 0.9, "slow": 0.45}, 0.5, noise=False)
     assert factors == {"quick": pytest.approx(1 - np.tanh(1.0)), "slow": 1.0}
-    assert all(torch.allclose(p.grad, torch.tensor(factors["quick"])) for p in network.tower("quick").parameters())
-    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in network.tower("slow").parameters())
+    assert all(torch.allclose(p.grad, torch.tensor(factors["quick"])) for p in network.towers["quick"].parameters())
+    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in network.towers["slow"].parameters())
 
 
 def run(folder: Path, **training: Any) -> dict[str, Tensor]:

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from polymodal.checkpoint.training_state_file import read_checkpoint, write_checkpoint
+from polymodal.checkpoint.training_state_file import TrainingState, read_checkpoint, write_checkpoint
 from polymodal.core.errors import ArtefactError, TrainingError
 from polymodal.core.progress import Progress
 from polymodal.datasets import planted
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import make_network
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import Machine, choose
+from polymodal.runtime.compute import Compute, choose
 from polymodal.training.averaging import BestEpochs
 from polymodal.training.loss import Loss
 from polymodal.training.modality_dropout import hide_inputs
@@ -31,14 +31,14 @@ SETTINGS = ["width=16", "training.epochs=4", "training.batch=32", "training.prec
 
 
 def experiment(tmp_path: Path, *settings: str, rows: int = 240, target: Any = "target") -> Experiment:
-    plan, parts = plan_fit(planted.exclusive_or(rows, 0), target, settings=[*SETTINGS, *settings])
+    plan, parts = plan_fit(planted.make_exclusive_or(rows, 0), target, settings=[*SETTINGS, *settings])
     return prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
 
 
 def trainer(one: Experiment, **keywords: Any) -> Trainer:
     torch.manual_seed(0)
     network = make_network(one.recipe, one.preparation)
-    return Trainer(one.recipe, network, one.preparation, one.splits["train"], one.splits["valid"], **keywords)
+    return Trainer(one.recipe, network, one.preparation, one.splits, **keywords)
 
 
 def test_hidden_inputs_leave_every_row_at_least_one() -> None:
@@ -56,7 +56,7 @@ def test_hidden_inputs_leave_every_row_at_least_one() -> None:
 
 
 def mixed_batch() -> Any:
-    plan, parts = plan_fit(planted.mixed(64, 0, gaps=0.3), "answer", settings=SETTINGS)
+    plan, parts = plan_fit(planted.make_mixed(64, 0, gaps=0.3), "answer", settings=SETTINGS)
     with Progress(False).task("", None):
         from polymodal.data.table.cell_errors import Faults
         from polymodal.preparation.preparation import Preparation
@@ -76,7 +76,7 @@ def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
     )
     run = trainer(one)
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
-    rates = {id(p): group["lr"] for group in run.optimiser.param_groups for p in group["params"]}
+    rates = {id(p): group["lr"] for group in run.optimizer.param_groups for p in group["params"]}
     run.run()
     encoder = {id(p) for p in run.network.parts()["inputs.numbers.encoder"].parameters()}
     for name, parameter in run.network.named_parameters():
@@ -89,7 +89,7 @@ def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
 
 
 def test_uncertainty_balancing_learns_its_weights_and_lowers_the_noisy_output(tmp_path: Path) -> None:
-    columns = planted.exclusive_or(400, 0)
+    columns = planted.make_exclusive_or(400, 0)
     columns["noise"] = np.random.default_rng(0).normal(size=400).tolist()
     settings = [*SETTINGS, "training.balance=uncertainty", "training.epochs=30", "training.learning_rate=0.01"]
     plan, parts = plan_fit(columns, ["target", "noise"], settings=settings)
@@ -129,8 +129,8 @@ def test_best_epochs_are_kept_in_order_and_averaged() -> None:
 def test_the_monitor_names_the_first_tensor_that_is_not_finite(tmp_path: Path) -> None:
     run = trainer(experiment(tmp_path))
     with torch.no_grad():
-        run.network.decoders[0][0].layers[0].bias[0] = float("nan")
-    with pytest.raises(TrainingError, match=r"parameter decoders\.0\.0\.layers\.0\.bias is not finite"):
+        run.network.decoders["target"]["joint"].layers[0].bias[0] = float("nan")
+    with pytest.raises(TrainingError, match=r"parameter decoders\.target\.joint\.layers\.0\.bias is not finite"):
         run.run()
 
 
@@ -143,7 +143,7 @@ def test_the_monitor_notices_an_input_without_gradient() -> None:
 
 
 def test_the_monitor_notices_a_loss_at_chance(tmp_path: Path) -> None:
-    columns = planted.exclusive_or(300, 0)
+    columns = planted.make_exclusive_or(300, 0)
     columns["target"] = np.random.default_rng(1).permutation(columns["target"]).tolist()
     plan, parts = plan_fit(columns, "target", settings=[*SETTINGS, "training.learning_rate=0.00001"])
     one = prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
@@ -168,7 +168,7 @@ def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(
     count = len(calls)
     assert choose(TrainingOptions(), network, step, memory) == first
     assert len(calls) == count
-    assert choose(TrainingOptions(precision="fp32", threads=2), network, step, memory) == Machine(
+    assert choose(TrainingOptions(precision="fp32", threads=2), network, step, memory) == Compute(
         "fp32", 2, "as the recipe says"
     )
     choose(TrainingOptions(), nn.Linear(8, 9), lambda trial: None, memory)
@@ -177,7 +177,7 @@ def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(
 
 def test_the_machine_puts_threads_back() -> None:
     before = torch.get_num_threads()
-    with Machine("bf16", 2).active():
+    with Compute("bf16", 2).active():
         assert torch.get_num_threads() == 2
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     assert torch.get_num_threads() == before
@@ -185,8 +185,8 @@ def test_the_machine_puts_threads_back() -> None:
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    write_checkpoint(path, {"a": torch.ones(3)}, {"epoch": 1})
-    assert read_checkpoint(path)[1] == {"epoch": 1}
+    write_checkpoint(path, TrainingState({"a": torch.ones(3)}, {"epoch": 1}))
+    assert read_checkpoint(path).facts == {"epoch": 1}
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ArtefactError, match="damaged"):
         read_checkpoint(path)
@@ -196,7 +196,7 @@ def test_sample_weights_and_gaps_weigh_the_loss(tmp_path: Path) -> None:
     one = experiment(tmp_path)
     network = make_network(one.recipe, one.preparation).eval()
     loss = Loss(one.preparation.tasks, {"target": 1.0}, "fixed")
-    prepared = one.splits["train"].prepared
+    prepared = one.splits["train"].table
     single = [
         loss(network(b), b).total.item() for b in (one.preparation.batch(prepared, np.array([i])) for i in (0, 1, 2))
     ]

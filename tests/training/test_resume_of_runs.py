@@ -33,11 +33,11 @@ def killed_at(step: int, folder: Path, patch: pytest.MonkeyPatch) -> None:
     with patch.context() as here:
         here.setattr(Trainer, "_step", until)
         with pytest.raises(Killed):
-            fit(planted.exclusive_or(200, 0), "target", settings=SETTINGS, out=folder)
+            fit(planted.make_exclusive_or(200, 0), "target", settings=SETTINGS, out=folder)
 
 
 def test_a_complete_run_is_read_back_and_not_trained_again(tmp_path: Path) -> None:
-    data, out = planted.exclusive_or(200, 0), tmp_path / "run"
+    data, out = planted.make_exclusive_or(200, 0), tmp_path / "run"
     first = fit(data, "target", settings=SETTINGS, out=out, resume=True)
     before = (out / "model.safetensors").stat().st_mtime_ns
     again = fit(data, "target", settings=SETTINGS, out=out, resume=True)
@@ -50,16 +50,16 @@ def test_a_checkpoint_of_another_recipe_or_other_rows_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed_at(5, tmp_path / "run", monkeypatch)
-    data = planted.exclusive_or(200, 0)
+    data = planted.make_exclusive_or(200, 0)
     with pytest.raises(ArtefactError, match="another recipe"):
         fit(data, "target", settings=[*SETTINGS, "training.clip=0.5"], out=tmp_path / "run", resume=True)
     with pytest.raises(ArtefactError, match="other training rows"):
-        fit(planted.exclusive_or(200, 1), "target", settings=SETTINGS, out=tmp_path / "run", resume=True)
+        fit(planted.make_exclusive_or(200, 1), "target", settings=SETTINGS, out=tmp_path / "run", resume=True)
 
 
 def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed_at(9, tmp_path / "killed", monkeypatch)
-    data = planted.exclusive_or(200, 0)
+    data = planted.make_exclusive_or(200, 0)
     fit(data, "target", settings=SETTINGS, out=tmp_path / "killed", resume=True)
     fit(data, "target", settings=SETTINGS, out=tmp_path / "whole")
     logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("killed", "whole")]
@@ -70,7 +70,7 @@ def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path, monkeypatc
 
 
 def test_a_complete_run_of_another_recipe_is_not_taken_for_this_one(tmp_path: Path) -> None:
-    data = planted.exclusive_or(200, 0)
+    data = planted.make_exclusive_or(200, 0)
     fit(data, "target", settings=SETTINGS, out=tmp_path / "run")
     with pytest.raises(ArtefactError, match="another recipe"):
         fit(data, "target", settings=[*SETTINGS, "training.clip=0.5"], out=tmp_path / "run", resume=True)

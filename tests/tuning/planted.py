@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.folds import Folds
-from polymodal.workflows.fit import as_recipe, as_table
 
 
 def numbers(columns: dict[str, np.ndarray], target: list[Any], *settings: str, folds: int = 3, **more: Any) -> Folds:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.space import Space, base_recipe
 from polymodal.tuning.study import Study
-from polymodal.workflows.fit import as_recipe, as_table
 
 RECIPE: dict[str, Any] = {
     "inputs": {
@@ -26,7 +26,7 @@ ROWS = 160
 
 
 def data(rows: int = ROWS) -> dict[str, Any]:
-    return exclusive_or(rows, seed=0)
+    return make_exclusive_or(rows, seed=0)
 
 
 def search(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from polymodal import tune
-from polymodal.datasets.planted import planted_images
+from polymodal.datasets.planted import make_planted_images
 
 
 def test_a_broken_picture_is_told_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for row, image in enumerate(planted_images(24, 0, size=32)["image"]):
+    for row, image in enumerate(make_planted_images(24, 0, size=32)["image"]):
         image.save(tmp_path / f"{row}.png")
     (tmp_path / "7.png").write_bytes(b"no picture")
     data = {"photo": [f"{row}.png" for row in range(24)], "kind": ["a", "b"] * 12}

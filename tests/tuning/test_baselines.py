@@ -11,7 +11,8 @@ import pytest
 from laws.checkpoints import checkpoint
 from laws.samples import INPUTS
 from polymodal.core.progress import Progress
-from polymodal.datasets.planted import mixed, planted_images, planted_table, planted_text
+from polymodal.datasets.planted import make_mixed, make_planted_images, make_planted_table, make_planted_text
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.baseline_data import Lesson
 from polymodal.tuning.baseline_models import learn
@@ -19,7 +20,6 @@ from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.features import FixedFeatures
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.frozen_baselines import FixedModels
-from polymodal.workflows.fit import as_recipe, as_table
 from tuning.planted import numbers, vector
 
 QUIET = Progress(False)
@@ -42,7 +42,7 @@ def scores(folds: Folds) -> dict[str, float]:
 
 
 def test_all_inputs_together_beat_each_where_both_are_needed() -> None:
-    found = scores(folds_of(planted_table(150, 0), "grade", "data.ignore=[price]"))
+    found = scores(folds_of(make_planted_table(150, 0), "grade", "data.ignore=[price]"))
     assert set(found) == {
         "constant",
         *(
@@ -56,7 +56,7 @@ def test_all_inputs_together_beat_each_where_both_are_needed() -> None:
 
 
 def test_numbers_are_predicted_in_the_users_units() -> None:
-    folds = folds_of(planted_table(150, 0), "price", "data.ignore=[grade]")
+    folds = folds_of(make_planted_table(150, 0), "price", "data.ignore=[grade]")
     found = {one.name: one for one in run_baselines(folds, progress=QUIET)}
     assert found["linear: numbers"].score > -1.5, "the noise has a deviation of 1, the price one of 38"
     assert found["constant"].score < -30
@@ -76,8 +76,8 @@ def test_labels_are_told_one_by_one() -> None:
 
 
 def test_texts_and_pictures_have_features_without_a_checkpoint() -> None:
-    assert scores(folds_of(planted_text(90, 0), "topic"))["linear: text"] > 0.9
-    shapes = folds_of(planted_images(90, 0), "colour", "data.ignore=[shape]")
+    assert scores(folds_of(make_planted_text(90, 0), "topic"))["linear: text"] > 0.9
+    shapes = folds_of(make_planted_images(90, 0), "colour", "data.ignore=[shape]")
     assert scores(shapes)["linear: image"] > 0.9
 
 
@@ -101,7 +101,7 @@ def test_a_pretrained_input_has_the_summaries_of_its_checkpoint() -> None:
 
 def test_rows_of_the_fold_are_never_learned_from() -> None:
     """Other cells and targets in the rows of a fold change nothing of what its baselines answer for one of them."""
-    data = mixed(90, 0)
+    data = make_mixed(90, 0)
     folds = folds_of(data, "answer")
     rows = folds.parts[0]["test"].rows
     first = {one.name: one.distributions["answer"] for one in run_baselines(folds, progress=QUIET)}
@@ -118,7 +118,7 @@ def test_rows_of_the_fold_are_never_learned_from() -> None:
 
 
 def test_rows_without_a_target_are_left_out() -> None:
-    data = planted_table(120, 0)
+    data = make_planted_table(120, 0)
     grades = [None if row % 5 == 0 else grade for row, grade in enumerate(data["grade"])]
     folds = folds_of({**data, "grade": grades}, "grade", "data.ignore=[price]")
     for one in run_baselines(folds, progress=QUIET):
@@ -140,7 +140,7 @@ def test_weights_count_as_repeated_rows() -> None:
 
 
 def test_a_class_of_few_rows_is_aligned_to_the_whole_table() -> None:
-    data = planted_table(90, 0)
+    data = make_planted_table(90, 0)
     grades = ["rare" if row == 7 else grade for row, grade in enumerate(data["grade"])]
     folds = folds_of({**data, "grade": grades}, "grade", "data.ignore=[price]")
     rare = folds.tasks["grade"].classes.index("rare")

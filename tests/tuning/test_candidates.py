@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from polymodal.core.errors import ArtefactError
-from polymodal.datasets.planted import planted_table
+from polymodal.datasets.planted import make_planted_table
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.workflows.fit import as_recipe, as_table
 from tuning.searches import RECIPE, data
 
 
@@ -91,7 +91,7 @@ def test_scores_are_those_of_the_decided_rows_together_and_fold_by_fold() -> Non
 
 
 def test_an_error_is_turned_so_that_greater_is_better() -> None:
-    columns = planted_table(60, seed=0)
+    columns = make_planted_table(60, seed=0)
     divided = folds(columns, "price", 3, ["data.ignore=[grade]"])
     price = np.array(columns["price"])
     near, far = ({"price": (price + shift)[:, None]} for shift in (1.0, 5.0))

@@ -137,7 +137,7 @@ def test_the_chosen_are_trained_on_all_rows_and_saved(tmp_path: Path) -> None:
     assert chosen is not None
     assert len(chosen.members) > 1
     best, ensemble = finish(made, chosen.members[0], chosen, out=tmp_path / "out", progress=Progress(False))
-    assert best.run["parts"]["train"]["rows"] + best.run["parts"]["valid"]["rows"] == ROWS
+    assert best.run.parts["train"].rows + best.run.parts["valid"].rows == ROWS
     assert ensemble is not None
     rows = {"x": [-3.0, 3.0]}
     weights = chosen.weights if chosen.method == "weighted" else None

@@ -9,11 +9,11 @@ import optuna
 import pytest
 
 from polymodal.core.errors import RecipeError
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.default_space import default_space
 from polymodal.tuning.space import Range, Space, base_recipe
-from polymodal.workflows.fit import as_recipe, as_table
 from tuning.searches import RECIPE, data
 
 

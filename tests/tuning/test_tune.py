@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from polymodal.core.errors import DataError, MissingExtraError, PolymodalError, RecipeError, TrainingError
-from polymodal.datasets.planted import planted_images
+from polymodal.datasets.planted import make_planted_images
 from polymodal.model.loading import load
 from polymodal.model.model import Model
 from polymodal.tuning.results import Tuning
@@ -122,10 +122,10 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_cells_that_no_other_process_can_be_given_are_refused(tmp_path: Path) -> None:
+    from polymodal.experiments.arguments import as_table
     from polymodal.tuning.search_file import shareable
-    from polymodal.workflows.fit import as_table
 
-    columns = planted_images(4, seed=0)
+    columns = make_planted_images(4, seed=0)
     table = as_table(columns, None)
     assert table is not None
     with pytest.raises(DataError, match="one process"):
@@ -134,8 +134,8 @@ def test_cells_that_no_other_process_can_be_given_are_refused(tmp_path: Path) ->
 
 def test_a_table_in_memory_reaches_other_processes_whole(tmp_path: Path) -> None:
     from polymodal.data.table.table import open_table
+    from polymodal.experiments.arguments import as_table
     from polymodal.tuning.search_file import shareable
-    from polymodal.workflows.fit import as_table
 
     given = pa.table({"x": [1.5, None, 2.0], "word": ["a", "b", None], "many": [[1, 2], [], [3]]})
     table = as_table(given, tmp_path)

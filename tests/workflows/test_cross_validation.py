@@ -11,12 +11,12 @@ import pytest
 
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
 from polymodal.core.progress import Progress
-from polymodal.data.partition import make_fold_parts
+from polymodal.data.partition import make_fold_splits
 from polymodal.data.store.store import MediaStore
-from polymodal.datasets.planted import exclusive_or, planted_images, planted_table
+from polymodal.datasets.planted import make_exclusive_or, make_planted_images, make_planted_table
+from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.workflows.cross_validation import CrossValidation, _run_fold, cross_validate
-from polymodal.workflows.fit import as_recipe, as_table
 
 TINY = ["width=16", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=100"]
 TWO_INPUTS = {
@@ -38,7 +38,7 @@ def run(data: dict[str, Any], target: str, *settings: str, recipe: Any = None, *
 
 def test_the_full_model_beats_single_inputs_where_both_are_needed(tmp_path: Path) -> None:
     found = run(
-        exclusive_or(240, seed=0),
+        make_exclusive_or(240, seed=0),
         "target",
         "training.epochs=25",
         "training.learning_rate=0.02",
@@ -60,7 +60,7 @@ def test_the_full_model_beats_single_inputs_where_both_are_needed(tmp_path: Path
 
 
 def test_pooled_scores_are_those_of_the_kept_distributions() -> None:
-    data = planted_table(90, seed=1)
+    data = make_planted_table(90, seed=1)
     found = run(data, "grade", "training.epochs=3", "data.ignore=[price]", "evaluation.singles=none", folds=3)
     decided = found.distributions["grade"]
     assert decided.shape == (90, 2)
@@ -97,7 +97,7 @@ def test_groups_stay_in_one_fold_and_widen_the_interval() -> None:
 
 
 def test_no_group_is_on_two_sides_in_any_fold_and_statistics_are_those_of_its_training_rows() -> None:
-    data = planted_table(80, seed=0)
+    data = make_planted_table(80, seed=0)
     who = np.arange(80) % 16
     data["who"] = [f"p{one}" for one in who]
     table = as_table(data, None)
@@ -105,7 +105,7 @@ def test_no_group_is_on_two_sides_in_any_fold_and_statistics_are_those_of_its_tr
     settings = [*TINY, "data.split.group=who", "data.ignore=[price]", "training.epochs=1", "evaluation.singles=none"]
     plan = make_plan(table, as_recipe(None, settings), ["grade"])
     means = set()
-    for parts in make_fold_parts(plan.recipe, table, 4):
+    for parts in make_fold_splits(plan.recipe, table, 4):
         rows = [parts[name].rows for name in ("train", "valid", "test")]
         assert sorted(np.concatenate(rows)) == list(range(80))
         people = [set(who[part]) for part in rows]
@@ -122,14 +122,14 @@ def test_images_are_decoded_once_for_all_folds(monkeypatch: pytest.MonkeyPatch) 
     stored: list[bytes] = []
     real = MediaStore.add
     monkeypatch.setattr(MediaStore, "add", lambda self, keys, items: stored.extend(keys) or real(self, keys, items))
-    data = planted_images(24, seed=0)
+    data = make_planted_images(24, seed=0)
     del data["shape"]
     run(data, "colour", "training.epochs=1", "inputs.image=image", folds=3)
     assert len(stored) == len(set(stored)) == 24
 
 
 def test_a_class_that_a_fold_never_trained_on_is_scored_as_wrong() -> None:
-    data = planted_table(60, seed=0)
+    data = make_planted_table(60, seed=0)
     data["grade"][7] = "huge"
     found = run(data, "grade", "training.epochs=2", "data.ignore=[price]", "data.split.stratify=false", folds=3)
     assert found.classes["grade"] == ["huge", "large", "small"]
@@ -139,7 +139,7 @@ def test_a_class_that_a_fold_never_trained_on_is_scored_as_wrong() -> None:
 
 
 def test_numbers_are_scored_in_their_own_units() -> None:
-    data = planted_table(120, seed=2)
+    data = make_planted_table(120, seed=2)
     found = run(
         data,
         "price",
@@ -161,7 +161,7 @@ def test_numbers_are_scored_in_their_own_units() -> None:
 
 
 def test_two_runs_are_the_same() -> None:
-    data = planted_table(60, seed=0)
+    data = make_planted_table(60, seed=0)
     first, second = (
         run(data, "grade", "training.epochs=2", "data.ignore=[price]", folds=2).distributions["grade"] for _ in range(2)
     )
@@ -169,7 +169,7 @@ def test_two_runs_are_the_same() -> None:
 
 
 def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
-    data = planted_table(20, seed=0)
+    data = make_planted_table(20, seed=0)
     with pytest.raises(DataError, match="folds"):
         run(data, "grade", folds=21)
     data["part"] = ["train"] * 10 + ["valid"] * 10

@@ -24,8 +24,8 @@ def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFi
         )
         model = fit(TABLE, "y", recipe=recipe, progress=True)
         said = capfd.readouterr().err
-        assert (f"{model.run['trainable']:,} learn" in said) == told
-        assert (model.run["trainable"] < model.run["parameters"]) == told
+        assert (f"{model.run.parameters.trainable:,} learn" in said) == told
+        assert (model.run.parameters.trainable < model.run.parameters.total) == told
     fit(TABLE, "y", recipe=recipe, settings=["inputs.note.encoder.tune=frozen"])
     assert "learn" not in capfd.readouterr().err
 

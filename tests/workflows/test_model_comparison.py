@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.datasets.planted import exclusive_or, planted_table
+from polymodal.datasets.planted import make_exclusive_or, make_planted_table
 from polymodal.model.model import Model
 from polymodal.workflows.fit import fit
 from polymodal.workflows.model_comparison import compare
@@ -33,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     """`both` sees both sides of an exclusive-or, `half` only one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYMODAL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        data = exclusive_or(240, seed=0)
+        data = make_exclusive_or(240, seed=0)
         settings = ("training.epochs=30", "training.learning_rate=0.02")
         return {
             "both": trained(data, "target", *settings, recipe={"inputs": SIDES}),
@@ -47,7 +47,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_better_model_is_found(models: dict[str, Model]) -> None:
-    rows = exclusive_or(200, seed=9)
+    rows = make_exclusive_or(200, seed=9)
     found = compare(models["both"], models["half"], rows)["target"]["accuracy"]
     for side, name in (("a", "both"), ("b", "half")):
         right = np.mean([p == t for p, t in zip(models[name].predict(rows), rows["target"], strict=True)])
@@ -61,7 +61,7 @@ def test_the_better_model_is_found(models: dict[str, Model]) -> None:
 
 
 def test_a_model_does_not_differ_from_itself(models: dict[str, Model]) -> None:
-    found = compare(models["both"], models["both"], exclusive_or(50, seed=9))
+    found = compare(models["both"], models["both"], make_exclusive_or(50, seed=9))
     assert list(found["target"]) == [metric.name for metric in models["both"].preparation.tasks["target"].metrics]
     for scores in found["target"].values():
         assert scores["difference"] == 0
@@ -70,18 +70,18 @@ def test_a_model_does_not_differ_from_itself(models: dict[str, Model]) -> None:
 
 
 def test_rows_without_a_target_do_not_count(models: dict[str, Model]) -> None:
-    rows = exclusive_or(60, seed=9)
+    rows = make_exclusive_or(60, seed=9)
     known = {name: cells[:40] for name, cells in rows.items()}
     rows["target"][40:] = [None] * 20
     assert compare(models["both"], models["half"], rows) == compare(models["both"], models["half"], known)
 
 
 def test_models_that_decide_different_things_are_refused(models: dict[str, Model]) -> None:
-    data = planted_table(40, seed=0)
+    data = make_planted_table(40, seed=0)
     grade = trained(data, "grade", "training.epochs=1", "data.ignore=[price]")
     with pytest.raises(RecipeError, match="do not decide the same"):
         compare(models["both"], grade, data)
-    renamed = exclusive_or(40, seed=0)
+    renamed = make_exclusive_or(40, seed=0)
     renamed["target"] = ["on" if one == "yes" else "off" for one in renamed["target"]]
     other = trained(renamed, "target", "training.epochs=1", recipe={"inputs": SIDES})
     with pytest.raises(RecipeError, match=r"outputs\.target"):
@@ -91,7 +91,7 @@ def test_models_that_decide_different_things_are_refused(models: dict[str, Model
 
 
 def test_columns_in_another_order_are_put_side_by_side() -> None:
-    data = planted_table(80, seed=0)
+    data = make_planted_table(80, seed=0)
     inputs = {"price": "number", "maker": "category"}
     orders = (["length", "weight"], ["weight", "length"])
     models = [

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from polymodal.cli.commands import app
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
-from polymodal.datasets.planted import exclusive_or
+from polymodal.datasets.planted import make_exclusive_or
 from polymodal.model.model import Model
 from polymodal.workflows.fit import fit
 from polymodal.workflows.multitask_gain import sharing
@@ -36,7 +36,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planted(labelled: int) -> dict[str, Any]:
     """Both targets are the same exclusive-or of two inputs; only `labelled` training rows have `rare`."""
-    columns = exclusive_or(600, seed=0, noise=0.8)
+    columns = make_exclusive_or(600, seed=0, noise=0.8)
     truth = columns.pop("target")
     part = ["train"] * 340 + ["valid"] * 60 + ["test"] * 200
     rare = [answer if row >= 340 or row < labelled else None for row, answer in enumerate(truth)]

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from polymodal.core.errors import RecipeError
-from polymodal.datasets.planted import exclusive_or, mixed, planted_table
+from polymodal.datasets.planted import make_exclusive_or, make_mixed, make_planted_table
 from polymodal.workflows.sklearn import PolymodalClassifier, PolymodalRegressor
 
 TINY = ["width=16", "training.epochs=6", "training.batch=16", "training.learning_rate=0.03"]
@@ -49,7 +49,7 @@ def frame(columns: dict[str, Any], *without: str) -> Any:
 
 
 def test_a_mixed_frame_is_learned_and_scored() -> None:
-    data = planted_table(200, seed=0)
+    data = make_planted_table(200, seed=0)
     X = frame(data, "grade", "price")
     model = PolymodalClassifier(settings=[*TINY, "training.epochs=20"]).fit(X[:150], data["grade"][:150])
     assert model.classes_.tolist() == ["large", "small"]
@@ -63,7 +63,7 @@ def test_a_mixed_frame_is_learned_and_scored() -> None:
 
 
 def test_frames_of_every_kind_and_arrays_in_the_same_order_give_the_same_answers() -> None:
-    data = planted_table(60, seed=0)
+    data = make_planted_table(60, seed=0)
     X = frame(data, "grade", "price")
     model = PolymodalClassifier(settings=TINY).fit(X, data["grade"])
     wanted = model.predict_proba(X)
@@ -74,7 +74,7 @@ def test_frames_of_every_kind_and_arrays_in_the_same_order_give_the_same_answers
 
 
 def test_cells_may_be_images_and_missing() -> None:
-    data = mixed(40, seed=0, gaps=0.2)
+    data = make_mixed(40, seed=0, gaps=0.2)
     X = frame(data, "answer")
     settings = ["width=16", "training.epochs=1", "inputs.score=number", "inputs.image=image", "inputs.question=text"]
     model = PolymodalClassifier(settings=settings).fit(X, data["answer"])
@@ -83,10 +83,10 @@ def test_cells_may_be_images_and_missing() -> None:
 
 
 def test_no_row_is_kept_from_training_but_the_validation_part() -> None:
-    data = exclusive_or(100, seed=0)
+    data = make_exclusive_or(100, seed=0)
     X = frame(data, "target")
     run = PolymodalClassifier(settings=TINY).fit(X, data["target"]).model_.run
-    assert {name: part["rows"] for name, part in run["parts"].items()} == {"train": 90, "valid": 10}
+    assert {name: part.rows for name, part in run.parts.items()} == {"train": 90, "valid": 10}
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(2, 2), (5, 3), (12, 12)])
@@ -114,7 +114,7 @@ def test_a_class_outside_the_training_part_has_probability_zero() -> None:
 
 
 def test_random_state_decides_the_weights() -> None:
-    data = exclusive_or(60, seed=0)
+    data = make_exclusive_or(60, seed=0)
     X, y = frame(data, "target"), data["target"]
 
     def proba(state: Any) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_random_state_decides_the_weights() -> None:
 
 
 def test_rows_of_weight_zero_do_not_count() -> None:
-    data = planted_table(60, seed=0)
+    data = make_planted_table(60, seed=0)
     X, y = frame(data, "grade", "price"), np.array(data["grade"])
     weights = np.where(np.arange(60) < 40, 1.0, 0.0)
     some = PolymodalClassifier(settings=TINY).fit(X, y, sample_weight=weights)
@@ -141,7 +141,7 @@ def test_rows_of_weight_zero_do_not_count() -> None:
 
 
 def test_it_works_in_pipelines_searches_and_cross_validation() -> None:
-    data = exclusive_or(90, seed=0)
+    data = make_exclusive_or(90, seed=0)
     X, y = frame(data, "target").to_numpy(), np.array(data["target"])
     pipe = Pipeline([("scale", StandardScaler()), ("model", PolymodalClassifier(settings=TINY))])
     grid = {
@@ -157,7 +157,7 @@ def test_it_works_in_pipelines_searches_and_cross_validation() -> None:
 
 @pytest.mark.parametrize("kind", [PolymodalClassifier, PolymodalRegressor])
 def test_a_pickled_copy_predicts_the_same_and_holds_files_not_objects(kind: Any) -> None:
-    data = planted_table(60, seed=0)
+    data = make_planted_table(60, seed=0)
     X, y = frame(data, "grade", "price"), data["grade" if kind is PolymodalClassifier else "price"]
     model = kind(settings=TINY).fit(X, y)
     state = model.__getstate__()["model_"]
@@ -179,13 +179,13 @@ def test_a_pickled_copy_predicts_the_same_and_holds_files_not_objects(kind: Any)
     ],
 )
 def test_recipes_that_do_not_fit_an_estimator_are_refused(settings: list[str], message: str) -> None:
-    data = planted_table(30, seed=0)
+    data = make_planted_table(30, seed=0)
     with pytest.raises(RecipeError, match=message):
         PolymodalClassifier(settings=settings).fit(frame(data, "grade"), data["grade"])
 
 
 def test_the_recipe_is_honoured() -> None:
-    data = planted_table(60, seed=0)
+    data = make_planted_table(60, seed=0)
     recipe = {
         "inputs": {"length": "number", "maker": "category"},
         "fusion": "gated",

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from polymodal.checkpoint.int8 import computes_int8
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.checkpoint.weight_format import Form
 from polymodal.core.errors import PolymodalError
 from polymodal.core.paths import media_folder, scratch
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.evaluation.scores import score_metric
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.inference.batching import PREDICTION_BATCH
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.runtime.compute import keep_freed_memory
+from polymodal.runtime.cpu_kernels import multiplies_int8
+from polymodal.runtime.random_state import own_random_state
 
 FILE = "compression.json"
 FORMS = {
@@ -86,7 +87,7 @@ def compress(
     data, root: rows that were not trained on, as `Model.evaluate` takes them
     form: one of `FORMS`; silent: the smallest whose score is at most `tolerance` (of the metric's own size) below that
         of fp32; of two equally small ones, int8 arithmetic only where it is 1.1 times as fast, one row at a time or
-        many
+        many. Where the processor does not multiply in int8, that form is not tried.
     out: the directory to write, with the measurements in `compression.json`
 
     Raises:
@@ -100,11 +101,14 @@ def compress(
         )
     if form is not None and form not in FORMS:
         raise PolymodalError(f"there is no form {form!r}: choose from {', '.join(FORMS)}")
-    if form == "int8 arithmetic" and not computes_int8():
-        raise PolymodalError("this build of torch has no int8 arithmetic for this processor; use int8 or bf16")
+    if form == "int8 arithmetic" and not multiplies_int8():
+        raise PolymodalError(
+            "this processor, or this build of torch, does not multiply eight-bit integers (on x86 that needs VNNI), so "
+            "int8 arithmetic would be no faster here; use int8 or bf16"
+        )
     keep_freed_memory()
     variants = {
-        name: in_form(model, one) for name, one in FORMS.items() if one.arithmetic == "float" or computes_int8()
+        name: in_form(model, one) for name, one in FORMS.items() if one.arithmetic == "float" or multiplies_int8()
     }
     faults = Faults()
     with scratch() as folder:
@@ -142,7 +146,7 @@ def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) 
     one: dict[str, list[float]] = {form: [] for form in variants}
     many: dict[str, list[float]] = {form: [] for form in variants}
     decided: dict[str, np.ndarray] = {}
-    with torch.random.fork_rng(devices=[]):
+    with own_random_state():
         for turn in range(ROUNDS + 1):
             for form, variant in variants.items():
                 begun = time.perf_counter()
@@ -175,7 +179,7 @@ def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) 
 
 
 def _decide(model: Model, prepared: PreparedTable, rows: np.ndarray) -> Any:
-    return decide(model.network, model.preparation, prepared, rows, machine=model.machine, batch=PREDICTION_BATCH)
+    return model.predictor.predict(Split(prepared, rows))
 
 
 def _agreement(before: np.ndarray, after: np.ndarray, space: str) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-#: What the rounded inputs are moved by, as the kernel multiplies unsigned numbers.
-OFFSET = 128
+from polymodal.runtime.cpu_kernels import MOST, int8_linear, multiplies_int8, pack_int8
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,8 +18,8 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     inference", 2018, sections 2.2 and 3.1). Rounding what `restore` gives changes nothing.
     """
     rows = weight.detach().float().reshape(len(weight), -1)
-    scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-    whole = (rows / scale.unsqueeze(1)).round().clamp(-127, 127).to(torch.int8)
+    scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / MOST
+    whole = (rows / scale.unsqueeze(1)).round().clamp(-MOST, MOST).to(torch.int8)
     return whole.reshape(weight.shape), scale
 
 
@@ -34,7 +34,11 @@ class Int8Linear(nn.Module):
         s_x = max |x| / 127 ;  q_x = round(x / s_x) ;  y = s_x s_w (q_x q_w) + b
 
     Each row has a scale of its own, so that it does not depend on what it is batched with. The module keeps the
-    layer's parameters for `state_dict`; what it computes with is packed once, for prediction only.
+    layer's parameters for `state_dict`; what it computes with is made once, for prediction only.
+
+    Where the processor does not multiply int8 rightly (`multiplies_int8`), the same integers are multiplied in fp32,
+    whose sums are exact up to 1,040 inputs and beyond that rounded as in any layer. So a model gives the same answers
+    there, but no faster than in fp32, and its integers take 4 bytes each in memory.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -42,23 +46,21 @@ class Int8Linear(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
         whole, self._scale = quantise(layer.weight)
-        self._zero = torch.zeros(len(whole), dtype=torch.int32)
-        self._packed = torch.ops.onednn.qlinear_prepack(whole, None)
+        self._in_int8 = multiplies_int8()
+        self._matrix = pack_int8(whole) if self._in_int8 else whole.float()
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` -> `[..., out]` in the type of `x`."""
         rows = x.reshape(-1, self.in_features).float()
-        scale = rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        whole = rows.div(scale).round_().add_(OFFSET).to(torch.uint8)
-        y = torch.ops.onednn.qlinear_pointwise(
-            whole, 1.0, OFFSET, self._packed, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        y = y.mul_(scale)
+        scale = rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / MOST
+        y = self._products(rows.div(scale).round_()).mul_(scale)
         if self.bias is not None:
             y = y.add_(self.bias)
         return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
 
-
-def computes_int8() -> bool:
-    """Whether this build of torch multiplies eight-bit integers on this processor."""
-    return hasattr(torch.ops.onednn, "qlinear_pointwise") and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    def _products(self, whole: Tensor) -> Tensor:
+        """`s_w (q_x q_w)` of the rounded inputs `[rows, in]`, which are overwritten."""
+        if self._in_int8:
+            return int8_linear(whole, self._matrix, self._scale)
+        with torch.autocast(whole.device.type, enabled=False):
+            return functional.linear(whole, self._matrix).mul_(self._scale)

@@ -26,7 +26,7 @@ from torch import Tensor
 from polymodal._version import __version__
 from polymodal.core.errors import ArtefactError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write_artefact(

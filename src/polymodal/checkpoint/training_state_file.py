@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,33 @@ from torch.optim import Optimizer
 from polymodal.core.errors import ArtefactError
 
 
-def write_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write `tensors` and `facts` (JSON) as one file; a reader sees the old file or the new one, never a part."""
+@dataclass(frozen=True)
+class TrainingState:
+    """What a run goes on from: tensors by name, and everything else, JSON-ready."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, without it."""
+        return {name.removeprefix(prefix): one for name, one in self.tensors.items() if name.startswith(prefix)}
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with `prefix` before their names."""
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def write_checkpoint(path: Path, state: TrainingState) -> None:
+    """Write a state as one file; a reader sees the old file or the new one, never a part."""
     part = path.with_suffix(".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    owned = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(owned, part, metadata={"facts": json.dumps(facts)})
+    owned = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
+    save_file(owned, part, metadata={"facts": json.dumps(state.facts)})
     part.replace(path)
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_checkpoint(path: Path) -> TrainingState:
     """What `write_checkpoint` wrote.
 
     Raises:
@@ -33,16 +52,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["facts"])  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return TrainingState(tensors, json.loads(metadata["facts"]))
     except (SafetensorError, KeyError) as error:
         raise ArtefactError(f"{path} is damaged ({error}); delete it to train from the start") from None
 
 
 def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as flat tensors: `optimiser.<parameter>.<name>`."""
+    """The optimiser's state as flat tensors: `<parameter>.<name>`."""
     state = optimiser.state_dict()["state"]
     return {
-        f"optimiser.{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for index, values in state.items()
         for name, value in values.items()
     }
@@ -56,9 +76,8 @@ def restore_optimiser(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
     """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     for parameter, values in optimiser.state.items():
         for name, value in values.items():

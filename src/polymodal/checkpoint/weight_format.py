@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from polymodal.checkpoint.int8 import Int8Linear, quantise, restore
 from polymodal.core.options import Strict
+from polymodal.runtime.cpu_kernels import multiplies_int8
 
 #: Weights with fewer numbers than this stay as they are: they cost nothing, and norms and biases need their digits.
 LEAST = 4096
@@ -28,7 +30,8 @@ class Form(Strict):
     """Number format in the file. int8 has one scale for each output channel: a quarter of the size."""
     arithmetic: Literal["float", "int8"] = "float"
     """How linear layers multiply: in the format of the recipe's `precision`, or in int8 with the inputs rounded row by
-    row as they come (dynamic quantisation); only with int8 weights."""
+    row as they come (dynamic quantisation); only with int8 weights. Where the processor does not multiply in int8, the
+    rounded numbers are multiplied in fp32."""
 
     def packed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state dict as it lies in the file."""
@@ -57,9 +60,18 @@ class Form(Strict):
         return found
 
     def applied(self, network: nn.Module) -> None:
-        """Let the large linear layers of a network with unpacked weights compute in this form, in place."""
+        """Let the large linear layers of a network with unpacked weights compute in this form, in place.
+
+        Warns where int8 arithmetic is not that of the processor.
+        """
         if self.arithmetic == "float":
             return
+        if not multiplies_int8():
+            warnings.warn(
+                "this processor, or this build of torch, does not multiply eight-bit integers (on x86 it needs VNNI): "
+                "int8 arithmetic multiplies the same rounded numbers in fp32, so answers are the same, but no faster",
+                stacklevel=2,
+            )
         for module in list(network.modules()):
             for name, child in module.named_children():
                 if type(child) is nn.Linear and _large(child.weight):

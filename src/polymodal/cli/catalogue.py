@@ -1,4 +1,4 @@
-"""The commands that show what there is: list, recipes, schema, cache."""
+"""The commands that show what there is: recipes, schema, cache."""
 
 from __future__ import annotations
 
@@ -9,22 +9,6 @@ from rich.console import RenderableType
 
 from polymodal.cli.options import Json
 from polymodal.cli.output import emit, grid, note
-
-
-def list_components(
-    kind: Annotated[str | None, typer.Argument(help="modality, encoder, fusion, decoder or task.")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the components that recipes can name."""
-    from polymodal.core.registry import KINDS, components
-
-    kinds = [kind] if kind else list(KINDS)
-    rows = [
-        {"kind": each, "name": name, "what": (component.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")}
-        for each in kinds
-        for name, component in components(each).items()
-    ]
-    emit({"components": rows}, [grid(rows)], as_json=as_json)
 
 
 def recipes(as_json: Json = False) -> None:

@@ -8,7 +8,9 @@ import typer
 
 from polymodal.cli import (
     catalogue,
+    components,
     curate,
+    demo,
     evaluation,
     few_shot,
     index,
@@ -27,7 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": prediction.predict,
     "evaluate": evaluation.evaluate,
     "recipe": training.recipe,
-    "list": catalogue.list_components,
+    "list": components.list_components,
     "recipes": catalogue.recipes,
     "cross-validate": evaluation.cross_validate,
     "compare": evaluation.compare,
@@ -47,7 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compress": models.compress,
     "cache": catalogue.cache,
     "schema": catalogue.schema,
-    "demo": training.demo,
+    "demo": demo.demo,
 }
 
 app = typer.Typer(

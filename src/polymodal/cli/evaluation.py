@@ -14,6 +14,7 @@ from polymodal.cli.output import emit, grid, scores_grid
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
+    from polymodal.model.protocol import PredictsRows
 
 
 def evaluate(
@@ -30,7 +31,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model on rows whose targets are known, with intervals and floors."""
-    from polymodal.model.loading import load_predictor
+    from polymodal.applications.few_shot.loading import load_predictor
 
     if out is not None and not robustness:
         raise typer.BadParameter("--out is where --robustness writes its page; give both", param_hint="--out")
@@ -42,7 +43,7 @@ def evaluate(
     emit({"scores": scores}, [scores_grid(scores)], as_json=as_json)
 
 
-def _robustness(model: Any, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
+def _robustness(model: PredictsRows, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
     """Measure, write the page, and show what removing and damaging inputs costs."""
     from polymodal.core.errors import PolymodalError
     from polymodal.model.model import Model

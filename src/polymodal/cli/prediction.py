@@ -31,8 +31,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict every row of a table, in the order of the rows."""
+    from polymodal.applications.few_shot.loading import load_predictor
     from polymodal.data.table.cell_errors import Faults
-    from polymodal.model.loading import load_predictor
     from polymodal.model.prediction_files import collect, write_predictions
 
     model = load_predictor(model_dir)
@@ -127,7 +127,7 @@ def transcribe(
     table = open_rows(model, data, root)
     faults = Faults(strict)
     changes = writing_options(settings or [])
-    found = run(model, table, faults, input=input, output=output, window=window, **changes)
+    found = run(model.predictor, table, faults, input=input, output=output, window=window, **changes)
     rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
     value: dict[str, Any] = {"rows": len(rows)}
     if out is None:

@@ -1,9 +1,9 @@
-"""The commands that plan a training or run one: fit, pretrain, recipe, demo."""
+"""The commands that plan a training or run one: fit, pretrain, recipe."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
@@ -26,6 +26,10 @@ from polymodal.cli.options import (
     Valid,
 )
 from polymodal.cli.output import emit, grid, note
+
+if TYPE_CHECKING:
+    from polymodal.model.model import Model
+    from polymodal.model.run_record import ParameterCounts
 
 
 def fit(
@@ -131,47 +135,34 @@ def recipe(
     emit(value, shown, as_json=as_json)
 
 
-def demo(
-    out: ModelOut = Path("runs/demo"),
-    settings: Settings = None,
-    as_json: Json = False,
-) -> None:
-    """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
-    from polymodal.datasets.easy_vqa import run_demo
-
-    finished(run_demo(out, settings, progress=not as_json), out, as_json)
-
-
-def finished(model: Any, out: Path, as_json: bool) -> None:
+def finished(model: Model, out: Path, as_json: bool) -> None:
     """Print what `fit` ends with: the scores, notices, faults, and where things are."""
     from polymodal.report.table import score_table
 
-    run = model.run
-    value = {"out": str(out), "metrics": model.metrics, "seconds": run["seconds"], "notices": run["notices"]}
-    value["faults"] = run["faults"]
-    seconds = run["seconds"]
+    run, seconds, faults = model.run, model.run.seconds, model.run.faults
+    value = {"out": str(out), "metrics": model.metrics, "seconds": vars(seconds), "notices": run.notices}
+    value["faults"] = vars(faults)
     shown: list[RenderableType] = [
         score_table(model),
-        f"trained {_trained(run)} parameters in {seconds['training']:.0f} s ({run['rows_per_second']:,.0f} "
-        f"rows/s), {seconds['total']:.0f} s with preparation and scoring",
+        f"trained {_trained(run.parameters)} parameters in {seconds.training:.0f} s ({run.rows_per_second:,.0f} "
+        f"rows/s), {seconds.total:.0f} s with preparation and scoring",
         f"model {out}   report {out / 'report.html'}",
     ]
     emit(value, shown, as_json=as_json)
     if as_json:
         return
-    for shared in run["shared_items"]:
-        if "train" not in shared["between"]:
+    for shared in run.shared_items:
+        if "train" not in shared.between:
             continue
-        between = " and ".join(shared["between"])
-        note(f"input {shared['input']!r}: {shared['items']} items are in {between} both ({shared['rows']} rows)")
-    for notice in run["notices"]:
+        between = " and ".join(shared.between)
+        note(f"input {shared.input!r}: {shared.items} items are in {between} both ({shared.rows} rows)")
+    for notice in run.notices:
         note(notice)
-    faults = run["faults"]
-    if faults["count"]:
-        by_column = ", ".join(f"{column}: {count}" for column, count in faults["by_column"].items())
-        note(f"{faults['count']} cells could not be used ({by_column}); listed in {out / 'faults.jsonl'}")
+    if faults.count:
+        by_column = ", ".join(f"{column}: {count}" for column, count in faults.by_column.items())
+        note(f"{faults.count} cells could not be used ({by_column}); listed in {out / 'faults.jsonl'}")
 
 
-def _trained(run: dict[str, Any]) -> str:
-    all_, some = run["parameters"], run.get("trainable", run["parameters"])
+def _trained(counts: ParameterCounts) -> str:
+    all_, some = counts.total, counts.trainable
     return f"{all_:,}" if some == all_ else f"{some:,} of {all_:,}"

@@ -42,8 +42,8 @@ def zero_shot(
         raise typer.BadParameter("give --classes or --classes-file", param_hint="--classes")
     check_ending(out, "names", ".jsonl")
     named = read_classes(classes_file) if classes_file else [one.strip() for one in ",".join(classes or []).split(",")]
-    classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template)
-    table = classifier.open(data, start_of_paths(data, root), target)
+    classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template, target=target or "class")
+    table = classifier.open(data, start_of_paths(data, root), targets=target is not None)
     probabilities = classifier.predict_proba(table, strict=strict)
     rows: list[dict[str, Any]] = [
         {"row": row, "class": name, "probability": None if name is None else float(own.max())}
@@ -59,7 +59,7 @@ def zero_shot(
         value["out"] = str(out)
         shown.append(f"classes of {len(rows)} rows in {out}")
     if target is not None:
-        value["scores"] = {target: classifier.score(probabilities, table, target, strict=strict)}
+        value["scores"] = classifier.score(probabilities, table, strict=strict)
         shown.append(scores_grid(value["scores"]))
         shown.append(chance_line(value["scores"][target]["accuracy"]))
     emit(value, shown, as_json=as_json)

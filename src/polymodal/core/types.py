@@ -1,4 +1,4 @@
-"""The four values that travel through a model: Batch -> Tokens -> View -> Outputs."""
+"""The four values that travel through a model: Batch -> Tokens -> View -> Outputs; and masks from lengths."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 # What one decoded number means. It decides how decisions combine: mutually exclusive classes (softmax), independent
@@ -63,6 +64,11 @@ class InputBatch:
     index: Tensor
     present: Tensor
 
+    def to(self, device: str) -> InputBatch:
+        """The same on a device."""
+        data = {name: tensor.to(device) for name, tensor in self.data.items()}
+        return InputBatch(data, self.index.to(device), self.present.to(device))
+
 
 @dataclass(frozen=True)
 class TargetBatch:
@@ -70,6 +76,10 @@ class TargetBatch:
 
     value: Tensor
     present: Tensor
+
+    def to(self, device: str) -> TargetBatch:
+        """The same on a device."""
+        return TargetBatch(self.value.to(device), self.present.to(device))
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,16 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def to(self, device: str) -> Batch:
+        """The same on a device, where the network that reads it lies."""
+        return Batch(
+            {name: one.to(device) for name, one in self.inputs.items()},
+            {name: one.to(device) for name, one in self.targets.items()},
+            self.rows.to(device),
+            None if self.weight is None else self.weight.to(device),
+            {name: prompt.to(device) for name, prompt in self.prompts.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -177,3 +197,8 @@ class Outputs:
     terms: list[LossTerm]
     penalties: dict[str, Tensor] = field(default_factory=dict)
     views: dict[str, Tensor] = field(default_factory=dict)
+
+
+def length_mask(length: Tensor, longest: int) -> Tensor:
+    """`[items, longest]` bool: True at the places before each item's end; `length [items]`, an integer or a number."""
+    return torch.arange(longest, device=length.device) < length.unsqueeze(1)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
+from polymodal.core.record import RECORD
 from polymodal.data.store.items import Prepared
+
+
+@dataclass(frozen=True, config=RECORD)
+class SharedItems:
+    """Distinct items of an `input` that are in both parts of `between`, and the rows of the second that have them."""
+
+    input: str
+    between: tuple[str, str]
+    items: int
+    rows: int
 
 
 def overlap(one: Prepared, other: Prepared) -> tuple[int, int]:
@@ -32,12 +43,10 @@ def _count(index: np.ndarray, shared: np.ndarray) -> tuple[int, int]:
     return len(np.unique(held)), len(held)
 
 
-def shared_items(prepared: dict[str, Prepared], splits: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def shared_items(prepared: dict[str, Prepared], splits: dict[str, np.ndarray]) -> list[SharedItems]:
     """Shared items of every pair of parts of one table, by input; empty when there are none.
 
     prepared: the table's inputs by name; splits: row numbers of each part by name, the training part first
-    Each finding is `{"input", "between": [part, part], "items", "rows"}`; `rows` are those of the second
-    part.
     """
     parts = {name: {part: one.rows_of(rows) for part, rows in splits.items()} for name, one in prepared.items()}
     return [
@@ -48,7 +57,7 @@ def shared_items(prepared: dict[str, Prepared], splits: dict[str, np.ndarray]) -
     ]
 
 
-def shared_between(tables: dict[str, dict[str, Prepared]]) -> list[dict[str, Any]]:
+def shared_between(tables: dict[str, dict[str, Prepared]]) -> list[SharedItems]:
     """As `shared_items` for parts that are separate tables: `tables[part][input]`."""
     return [
         finding
@@ -58,6 +67,6 @@ def shared_between(tables: dict[str, dict[str, Prepared]]) -> list[dict[str, Any
     ]
 
 
-def _finding(name: str, first: str, one: Prepared, second: str, other: Prepared) -> list[dict[str, Any]]:
+def _finding(name: str, first: str, one: Prepared, second: str, other: Prepared) -> list[SharedItems]:
     items, rows = overlap(one, other)
-    return [{"input": name, "between": [first, second], "items": items, "rows": rows}] if items else []
+    return [SharedItems(name, (first, second), items, rows)] if items else []

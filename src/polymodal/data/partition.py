@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,25 +14,38 @@ from polymodal.data.split import folds, split_rows
 from polymodal.data.table.table import Table, filled
 from polymodal.recipe.recipe import Recipe
 
+T = TypeVar("T", bound=Sized)
+
 
 @dataclass(frozen=True)
-class Part:
-    """Some rows of a table."""
+class Split(Generic[T]):
+    """Some rows of a table: `Split[Table]` of its cells, `Split[PreparedTable]` of what they were prepared to.
 
-    table: Table
+    rows: row numbers of the table, `[rows]` int64
+    """
+
+    table: T
     rows: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.rows)
 
-def make_parts(recipe: Recipe, table: Table, valid: Table | None, test: Table | None) -> dict[str, Part]:
-    """The parts `train`, `valid` and, if there is one, `test`. Given tables are used whole; the rest is split off.
+    @classmethod
+    def whole(cls, table: T) -> Split[T]:
+        """All rows of a table."""
+        return cls(table, np.arange(len(table)))
+
+
+def make_splits(recipe: Recipe, table: Table, valid: Table | None, test: Table | None) -> dict[str, Split[Table]]:
+    """The splits `train`, `valid` and, if there is one, `test`. Given tables are used whole; the rest is split off.
 
     Raises:
         DataError: a part would be empty.
     """
     split = recipe.data.split
-    parts = {name: _whole(given) for name, given in (("valid", valid), ("test", test)) if given is not None}
+    parts = {name: Split.whole(given) for name, given in (("valid", valid), ("test", test)) if given is not None}
     if valid is not None and (test is not None or split.test == 0):
-        return {"train": _whole(table), **parts}
+        return {"train": Split.whole(table), **parts}
     if valid is not None:  # one part is split off, under the name that `split_rows` gives to the first
         split, names = (
             split.model_copy(update={"valid": split.test, "test": 0.0}),
@@ -51,7 +65,7 @@ def make_parts(recipe: Recipe, table: Table, valid: Table | None, test: Table | 
     )
     rows = {name: some[places] for name, places in rows.items()}
     rows["train"] = np.union1d(rows["train"], np.setdiff1d(np.arange(len(table)), some))
-    parts |= {new: Part(table, rows[old]) for old, new in names.items() if len(rows[old])}
+    parts |= {new: Split(table, rows[old]) for old, new in names.items() if len(rows[old])}
     return {name: parts[name] for name in ("train", "valid", "test") if name in parts}
 
 
@@ -63,8 +77,8 @@ def make_folds(recipe: Recipe, table: Table, count: int) -> list[tuple[np.ndarra
     return folds(len(table), count, recipe.seed, groups=groups, labels=labels)
 
 
-def make_fold_parts(recipe: Recipe, table: Table, count: int) -> list[dict[str, Part]]:
-    """`make_folds` as parts: the fold's rows are `test`; a share `data.split.valid` of the others is `valid`, also
+def make_fold_splits(recipe: Recipe, table: Table, count: int) -> list[dict[str, Split[Table]]]:
+    """`make_folds` as splits: the fold's rows are `test`; a share `data.split.valid` of the others is `valid`, also
     grouped and stratified; the rest is `train`.
 
     Raises:
@@ -85,7 +99,7 @@ def make_fold_parts(recipe: Recipe, table: Table, count: int) -> list[dict[str, 
         )
         train = np.union1d(drawn[divided["train"]], np.setdiff1d(others, some))
         rows = {"train": train, "valid": drawn[divided["valid"]], "test": fold}
-        made.append({name: Part(table, part) for name, part in rows.items()})
+        made.append({name: Split(table, part) for name, part in rows.items()})
     return made
 
 
@@ -114,16 +128,10 @@ def strata(recipe: Recipe, table: Table) -> np.ndarray | None:
     return np.unique(np.stack([table.data_set, labels]), axis=1, return_inverse=True)[1].reshape(-1)
 
 
-def groups_of(recipe: Recipe, part: Part) -> np.ndarray | None:
-    """The group number of each row of a part, for cluster bootstrap; None without `data.split.group`."""
+def groups_of(recipe: Recipe, table: Table) -> np.ndarray | None:
+    """The group number of each row, `[rows]`, for cluster bootstrap; None without `data.split.group`."""
     column = recipe.data.split.group
-    if column is None or column not in part.table.columns:
-        return None
-    return _codes(part.table, column)[part.rows]
-
-
-def _whole(table: Table) -> Part:
-    return Part(table, np.arange(len(table)))
+    return None if column is None or column not in table.columns else _codes(table, column)
 
 
 def _cells(table: Table, column: str) -> list[Any]:

@@ -1,1 +1,95 @@
-"""Data sets: planted signals by `make_*`, packaged ones by `load_*`."""
+"""Data sets for examples, tests and first steps: generated with a planted signal (`make_*`), or packaged (`load_*`).
+
+Every `make_*` function returns its table as a dict of columns, which `polymodal.fit` and the other functions read as it
+is. The same arguments give the same rows: `rows` says how many, `seed` which.
+
+    import polymodal
+    from polymodal.datasets import make_planted_table
+
+    model = polymodal.fit(make_planted_table(200), target="grade")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polymodal.datasets.clips import make_moving_shapes, make_moving_shapes_with_sound, make_spoken_digits
+    from polymodal.datasets.dialogue import make_dialogues
+    from polymodal.datasets.easy_vqa import load_easy_vqa
+    from polymodal.datasets.events import make_clip_events, make_series_events, make_sound_events
+    from polymodal.datasets.functions import make_functions
+    from polymodal.datasets.pages import make_pages
+    from polymodal.datasets.pairs import make_planted_pairs
+    from polymodal.datasets.planted import (
+        make_exclusive_or,
+        make_mixed,
+        make_planted_images,
+        make_planted_table,
+        make_planted_text,
+    )
+    from polymodal.datasets.repairs import make_repairs, make_test_suites
+    from polymodal.datasets.scenes import make_scenes
+    from polymodal.datasets.summaries import make_clip_summaries
+    from polymodal.datasets.translations import make_translations
+
+# The public names and where they live: each module is imported when one of its names is first used.
+_PUBLIC = {
+    "load_easy_vqa": "easy_vqa",
+    "make_clip_events": "events",
+    "make_clip_summaries": "summaries",
+    "make_dialogues": "dialogue",
+    "make_exclusive_or": "planted",
+    "make_functions": "functions",
+    "make_mixed": "planted",
+    "make_moving_shapes": "clips",
+    "make_moving_shapes_with_sound": "clips",
+    "make_pages": "pages",
+    "make_planted_images": "planted",
+    "make_planted_pairs": "pairs",
+    "make_planted_table": "planted",
+    "make_planted_text": "planted",
+    "make_repairs": "repairs",
+    "make_scenes": "scenes",
+    "make_series_events": "events",
+    "make_sound_events": "events",
+    "make_spoken_digits": "clips",
+    "make_test_suites": "repairs",
+    "make_translations": "translations",
+}
+
+__all__ = [
+    "load_easy_vqa",
+    "make_clip_events",
+    "make_clip_summaries",
+    "make_dialogues",
+    "make_exclusive_or",
+    "make_functions",
+    "make_mixed",
+    "make_moving_shapes",
+    "make_moving_shapes_with_sound",
+    "make_pages",
+    "make_planted_images",
+    "make_planted_pairs",
+    "make_planted_table",
+    "make_planted_text",
+    "make_repairs",
+    "make_scenes",
+    "make_series_events",
+    "make_sound_events",
+    "make_spoken_digits",
+    "make_test_suites",
+    "make_translations",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"polymodal.datasets has no {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"polymodal.datasets.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -25,12 +25,18 @@ DIGIT_TONES = [
 ]
 
 
-def moving_shapes(rows: int, seed: int) -> Columns:
-    """`clip`: a figure that slides or changes its size on a noisy ground, 6 to 10 frames of 32 x 32 pixels, 10 a
-    second; `motion` is "forward" (to the right, or growing) or "backward" (to the left, or shrinking).
+def make_moving_shapes(rows: int = 100, seed: int = 0) -> Columns:
+    """Clips of a figure that slides or changes its size on a noisy ground.
 
     A backward clip is a forward one with its frames in reverse, so no frame, nor all of them in any order, says
     anything about the motion. Both are equally frequent.
+
+    Columns: `clip`, a GIF as bytes of 6 to 10 frames of 32 x 32 pixels, 10 a second; `motion`, "forward" (to the right,
+    or growing) or "backward" (to the left, or shrinking).
+
+        >>> columns = make_moving_shapes(2)
+        >>> columns["clip"][0][:6], sorted(columns["motion"])
+        (b'GIF89a', ['backward', 'forward'])
     """
     generator = np.random.default_rng(seed)
     forward = _balanced(rows, 2, generator) == 1
@@ -38,13 +44,17 @@ def moving_shapes(rows: int, seed: int) -> Columns:
     return {"clip": clips, "motion": np.where(forward, "forward", "backward").tolist()}
 
 
-def moving_shapes_with_sound(rows: int, seed: int, drowned: float = 0.4) -> Columns:
-    """`clip` as in `moving_shapes` and `sound`, four tones that rise or fall; `motion` is "forward" where the figure
-    slides right or grows and the tones rise, and "backward" where all of this is reversed.
+def make_moving_shapes_with_sound(rows: int = 100, seed: int = 0, drowned: float = 0.4) -> Columns:
+    """Clips as in `make_moving_shapes`, each with a sound of four tones that rise (forward) or fall (backward).
 
-    Either input tells, by its order in time alone, but a share `drowned` of the clips shows no figure and of the
+    Each input tells the motion, by its order in time alone. A share `drowned` of the clips shows no figure and of the
     sounds no tones, independently: one input alone is right in 1 - drowned / 2 of the rows, both together in 1 -
     drowned^2 / 2.
+
+    Columns: `clip` (GIF as bytes), `sound` (WAV as bytes, mono, 8 kHz), `motion` ("forward" or "backward").
+
+        >>> list(make_moving_shapes_with_sound(2))
+        ['clip', 'sound', 'motion']
     """
     generator = np.random.default_rng(seed)
     forward = _balanced(rows, 2, generator) == 1
@@ -56,12 +66,18 @@ def moving_shapes_with_sound(rows: int, seed: int, drowned: float = 0.4) -> Colu
     return columns | {"motion": np.where(forward, "forward", "backward").tolist()}
 
 
-def spoken_digits(rows: int, seed: int, drowned: float = 0.2) -> Columns:
-    """`image`: PIL, a digit drawn somewhere on 32 x 32 pixels; `sound`: its two keypad tones, one after the other;
-    `digit`: "0" to "9", equally frequent.
+def make_spoken_digits(rows: int = 100, seed: int = 0, drowned: float = 0.2) -> Columns:
+    """A digit as a picture and as its two keypad tones, one after the other.
 
-    Noise is drawn for each cell: some in most, and so much in a share `drowned` of the pictures and of the sounds,
-    independently, that little is left of the digit. Then the other input often still tells.
+    Each cell has noise of its own strength. In a share `drowned` of the pictures and of the sounds, independently, the
+    noise leaves little of the digit. Then the other input often still tells it.
+
+    Columns: `image` (a PIL image of 32 x 32 pixels), `sound` (WAV as bytes, mono, 8 kHz), `digit` ("0" to "9", equally
+    frequent).
+
+        >>> columns = make_spoken_digits(10)
+        >>> sorted(columns["digit"])
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']
     """
     generator = np.random.default_rng(seed)
     digits = _balanced(rows, 10, generator).tolist()

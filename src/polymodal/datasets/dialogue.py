@@ -26,10 +26,17 @@ COUNTS = ("one", "two", "three")
 SECOND, THIRD = "how many of those are there?", "and how many others?"
 
 
-def dialogues(scenes: int, seed: int, size: int = 64) -> Columns:
-    """Three rows for each scene, one for each turn: `image` (PIL, `size` x `size`, the same in the three rows),
-    `history` (what was said before: records of `role` and `content`), `question`, `answer`, and the number of the
-    `scene`."""
+def make_dialogues(scenes: int = 32, seed: int = 0, size: int = 64) -> Columns:
+    """Dialogues about drawn scenes: three rows for each scene, one for each turn.
+
+    Columns: `image` (a PIL image of `size` x `size` pixels, the same in the three rows of a scene), `history` (the
+    turns before: records of `role` and `content`), `question`, `answer`, and the number of the `scene`, by which to
+    split.
+
+        >>> columns = make_dialogues(scenes=1)
+        >>> columns["question"][1:], [len(turns) for turns in columns["history"]]
+        (['how many of those are there?', 'and how many others?'], [0, 2, 4])
+    """
     generator = np.random.default_rng(seed)
     columns: Columns = {"image": [], "history": [], "question": [], "answer": [], "scene": []}
     for scene in range(scenes):

@@ -1,25 +1,25 @@
-"""The demonstration: visual question answering on easy-VQA, from the official split to a scored, saved model."""
+"""The easy-VQA data set: questions about small drawn pictures, as its package holds it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from polymodal.core.errors import MissingExtraError
-from polymodal.model.model import Model
-from polymodal.recipe.shipped import recipe_file
-from polymodal.workflows.fit import fit
-
-RECIPE = recipe_file("easy_vqa")
 
 
-def easy_vqa() -> tuple[dict[str, pa.Table], Path]:
-    """The easy-VQA data set (Zhou, 2019; MIT licence) as two tables, `train` and `test`, and its media folder.
+def load_easy_vqa() -> tuple[dict[str, pa.Table], Path]:
+    """The easy-VQA data set as two tables, `train` and `test`, and its media folder.
 
-    5,000 drawn images of 64 x 64 pixels and 48,248 questions about them with 13 answers. Columns `image` (path below
-    the folder), `question` and `answer`; rows in the order of the package.
+    Source: Victor Zhou, "easy-VQA", 2019; MIT licence; from the installed package `easy-vqa`, so that nothing is
+    fetched. 5,000 drawn images of 64 x 64 pixels and 48,248 questions about them with 13 answers; the official split.
+
+    Columns: `image` (path below the folder), `question`, `answer`; rows in the order of the package.
+
+        >>> tables, root = load_easy_vqa()
+        >>> tables["train"].column_names, (root / tables["train"]["image"][0].as_py()).is_file()
+        (['image', 'question', 'answer'], True)
 
     Raises:
         MissingExtraError: the package `easy-vqa` is not installed.
@@ -39,10 +39,3 @@ def easy_vqa() -> tuple[dict[str, pa.Table], Path]:
         columns = {"image": [below[number] for number in images], "question": questions, "answer": answers}
         tables[name] = pa.table(columns)
     return tables, root
-
-
-def run_demo(out: Path, settings: list[str] | None = None, *, progress: bool = True) -> Model:
-    """Train on easy-VQA by the shipped recipe and leave the model directory in `out`, which is replaced."""
-    tables, root = easy_vqa()
-    keywords: dict[str, Any] = {"root": root, "out": out, "overwrite": out.exists(), "progress": progress}
-    return fit(tables["train"], "answer", recipe=RECIPE, settings=settings, test=tables["test"], **keywords)

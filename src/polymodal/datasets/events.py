@@ -15,9 +15,18 @@ from PIL import Image, ImageDraw
 from polymodal.datasets.clips import FRAME_MILLISECONDS, RATE, SIDE, Columns, clip_bytes, wav_bytes
 
 
-def planted_sounds(rows: int, seed: int, seconds: float = 4.0, noise: float = 0.02) -> Columns:
-    """`sound`: WAV files (8 kHz, 16 bits) of noise of deviation `noise`, in which a "tone" (one pitch), a "chirp" (a
-    pitch that rises) and a "burst" (loud noise) sound for 0.4 to 1.2 seconds, each up to twice."""
+def make_sound_events(rows: int = 100, seed: int = 0, seconds: float = 4.0, noise: float = 0.02) -> Columns:
+    """Sounds in which a "tone" (one pitch), a "chirp" (a rising pitch) and a "burst" (loud noise) occur.
+
+    Each occurs up to twice, for 0.4 to 1.2 seconds, in a sound of at least 2.5 seconds, in normal noise of deviation
+    `noise` (of 1).
+
+    Columns: `sound` (WAV as bytes, mono, 8 kHz, 16 bits, of `seconds`); `events`, records of `start`, `end` (in
+    seconds) and `label`.
+
+        >>> list(make_sound_events(1, seconds=3.0))
+        ['sound', 'events']
+    """
     draw = np.random.default_rng(seed)
     makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "burst": lambda t: 0.25 * draw.normal(size=len(t)),
@@ -36,10 +45,19 @@ def planted_sounds(rows: int, seed: int, seconds: float = 4.0, noise: float = 0.
     return columns
 
 
-def planted_series(rows: int, seed: int, steps: int = 240, noise: float = 0.3) -> Columns:
-    """`series`: lists of steps of three channels, one step a second, of normal noise of deviation `noise`, in which a
-    "bump" (half a sine in the first channel), a "wave" (eight steps a period, in the second) and a "shift" (the third
-    is higher, the first lower) last for 20 to 50 steps."""
+def make_series_events(rows: int = 100, seed: int = 0, steps: int = 240, noise: float = 0.3) -> Columns:
+    """Series of three channels in which a "bump", a "wave" and a "shift" occur for 20 to 50 steps.
+
+    A series has at least 105 steps. A bump is half a sine in the first channel. A wave has eight steps a period, in the
+    second. A shift raises the third channel and lowers the first. Normal noise of deviation `noise` is in all.
+
+    Columns: `series`, a list of `steps` steps of three numbers, one step a second; `events`, records of `start`, `end`
+    (in seconds) and `label`.
+
+        >>> columns = make_series_events(1, steps=120)
+        >>> len(columns["series"][0]), len(columns["series"][0][0])
+        (120, 3)
+    """
     draw = np.random.default_rng(seed)
     columns: Columns = {"series": [], "events": []}
     for _ in range(rows):
@@ -59,9 +77,17 @@ def planted_series(rows: int, seed: int, steps: int = 240, noise: float = 0.3) -
     return columns
 
 
-def planted_clips(rows: int, seed: int, frames: int = 32, noise: float = 0.08) -> Columns:
-    """`clip`: animated GIFs of 32 x 32 pixels, 10 frames a second, grey noise of deviation `noise` (of 1), in which a
-    bright "square" (its outline) or "disc" is lit at a random place for 6 to 14 frames."""
+def make_clip_events(rows: int = 100, seed: int = 0, frames: int = 32, noise: float = 0.08) -> Columns:
+    """Clips of grey noise in which a bright "square" (its outline) or "disc" is lit for 6 to 14 frames.
+
+    A clip has at least 30 frames.
+
+    Columns: `clip`, a GIF as bytes of `frames` frames of 32 x 32 pixels, 10 a second, with noise of deviation `noise`
+    (of 1); `events`, records of `start`, `end` (in seconds) and `label`.
+
+        >>> list(make_clip_events(1))
+        ['clip', 'events']
+    """
     draw = np.random.default_rng(seed)
     columns: Columns = {"clip": [], "events": []}
     for _ in range(rows):

@@ -193,9 +193,16 @@ class Function:
     combination: str
 
 
-def functions(rows: int, seed: int) -> Columns:
-    """`description`, `program` and `tests` of functions; `answer`, the cell of a program to be written and its tests
-    (`data.program_cells`); `combination`, by which to split."""
+def make_functions(rows: int = 100, seed: int = 0) -> Columns:
+    """Python functions: a description in words, the program, and its tests.
+
+    Columns: `description`; `program`; `tests` (one comparison a line); `answer`, the target cell of a program and its
+    tests (`polymodal.metrics.code_eval.program_cells`); `combination` of the four parts, by which to split.
+
+        >>> columns = make_functions(2)
+        >>> list(columns)
+        ['description', 'program', 'tests', 'answer', 'combination']
+    """
     generator = np.random.default_rng(seed)
     made = [function(generator) for _ in range(rows)]
     return {

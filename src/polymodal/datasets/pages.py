@@ -22,11 +22,17 @@ _GROUNDS = ["khaki", "lightblue", "lightgreen", "pink", "plum", "silver"]
 _BLOCKS = ["h1", "p", "button", "input", "hr", "ul", "div"]
 
 
-def pages(rows: int, seed: int) -> Columns:
-    """`image`: PIL, 128 x 128, the rendering of `html`; `layout`: the tags with their nesting, as in
-    `h1 div(p button) hr`.
+def make_pages(rows: int = 100, seed: int = 0) -> Columns:
+    """Web pages of a small language with their pictures.
 
-    Split by `layout` to ask for new combinations of blocks; words and colours are drawn independently of it.
+    Words and colours are drawn independently of the layout. Split by `layout` to ask for new combinations of blocks.
+
+    Columns: `image`, a PIL image of 128 x 128 pixels, the rendering of `html`; `html`; `layout`, the tags with their
+    nesting, as in `h1 div(p button) hr`.
+
+        >>> columns = make_pages(1)
+        >>> list(columns), columns["image"][0].size
+        (['image', 'html', 'layout'], (128, 128))
     """
     generator = np.random.default_rng(seed)
     columns: Columns = {"image": [], "html": [], "layout": []}

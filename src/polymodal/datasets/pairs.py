@@ -28,23 +28,27 @@ _FILLER = ("the", "of", "near", "some", "old")
 _TURN = np.array([[2.0, -1.0, 2.0], [2.0, 2.0, -1.0], [-1.0, 2.0, 2.0]]) / 3
 
 
-def planted_pairs(
-    rows: int,
-    seed: int,
+def make_planted_pairs(
+    rows: int = 100,
+    seed: int = 0,
     inputs: Sequence[str] = ("text", "image", "series"),
     *,
     shuffled: bool = False,
     noise: float = 0.05,
     pixels: int = 32,
 ) -> Columns:
-    """Columns of so many rows, one for each of `inputs` (three for `numbers`: `number0` to `number2`), and what was
-    hidden: `factor0` to `factor2`.
+    """Rows whose inputs all tell of one hidden factor of three numbers in [-1, 1].
 
     inputs: some of text, image, series and numbers
-    shuffled: each input shows the factor of a row drawn by itself, so that nothing in a row belongs together: the
-        control, on which an objective must find nothing. The factor is then that of no input.
-    noise: standard deviation of what is added to each series step, pixel (of its range) and number
+    shuffled: each input shows the factor of another row, drawn for each input, so that nothing in a row belongs
+        together: the control, on which an objective must find nothing. The factor is then that of no input.
+    noise: standard deviation of the noise of each series step, pixel (of its range) and number
     pixels: side of an image
+
+    Columns: one for each of `inputs` (three for numbers: `number0` to `number2`), and `factor0` to `factor2`.
+
+        >>> list(make_planted_pairs(2, inputs=("text", "numbers")))
+        ['text', 'number0', 'number1', 'number2', 'factor0', 'factor1', 'factor2']
 
     Raises:
         ValueError: there is no such input.

@@ -35,12 +35,19 @@ _COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
 _SHAPES = ("circle", "square", "triangle")
 
 
-def exclusive_or(rows: int, seed: int, noise: float = 0.3) -> Columns:
-    """Two vectors, `a0..a3` and `b0..b3`, each of which hides one bit; `target` is "yes" where the bits
-    differ.
+def make_exclusive_or(rows: int = 100, seed: int = 0, noise: float = 0.3) -> Columns:
+    """Two vectors, each of which hides one bit; the target is whether the bits differ.
 
-    Each vector is its bit (-1 or 1) along a fixed direction plus normal noise of deviation `noise`. The four
-    pairs of bits are equally frequent, so neither vector alone says anything about the target.
+    Each vector is its bit (-1 or 1) along a fixed direction plus normal noise of deviation `noise`. The four pairs of
+    bits are equally frequent, so neither vector alone says anything about the target.
+
+    Columns: numbers `a0` to `a3` and `b0` to `b3`; `target`, "yes" where the bits differ, otherwise "no".
+
+        >>> columns = make_exclusive_or(4)
+        >>> sorted(columns)
+        ['a0', 'a1', 'a2', 'a3', 'b0', 'b1', 'b2', 'b3', 'target']
+        >>> sorted(columns["target"])
+        ['no', 'no', 'yes', 'yes']
     """
     generator = np.random.default_rng(seed)
     pair = generator.permutation(np.arange(rows) % 4)
@@ -53,16 +60,30 @@ def exclusive_or(rows: int, seed: int, noise: float = 0.3) -> Columns:
     return columns
 
 
-def planted_text(rows: int, seed: int) -> Columns:
-    """`text`: filler words around one word of the `topic` (animal, food, tool)."""
+def make_planted_text(rows: int = 100, seed: int = 0) -> Columns:
+    """Sentences of filler words around one word of a topic.
+
+    Columns: `text`; `topic`, one of "animal", "food", "tool".
+
+        >>> columns = make_planted_text(3)
+        >>> sorted(columns), len(columns["text"])
+        (['text', 'topic'], 3)
+    """
     generator = np.random.default_rng(seed)
     topics = generator.choice(list(_TOPICS), rows).tolist()
     texts = [_sentence(str(generator.choice(_TOPICS[topic])), generator) for topic in topics]
     return {"text": texts, "topic": topics}
 
 
-def planted_images(rows: int, seed: int, size: int = 32) -> Columns:
-    """`image`: PIL, `size` x `size`, one figure on a noisy ground; its `shape` and `colour`."""
+def make_planted_images(rows: int = 100, seed: int = 0, size: int = 32) -> Columns:
+    """Pictures of one figure on a noisy ground.
+
+    Columns: `image`, a PIL image of `size` x `size` pixels; `shape` and `colour` of the figure.
+
+        >>> columns = make_planted_images(2, size=16)
+        >>> sorted(columns), columns["image"][0].size
+        (['colour', 'image', 'shape'], (16, 16))
+    """
     generator = np.random.default_rng(seed)
     shapes = generator.choice(_SHAPES, rows).tolist()
     colours = generator.choice(list(_COLOURS), rows).tolist()
@@ -70,9 +91,18 @@ def planted_images(rows: int, seed: int, size: int = 32) -> Columns:
     return {"image": images, "shape": shapes, "colour": colours}
 
 
-def planted_table(rows: int, seed: int) -> Columns:
-    """Numbers `length` and `weight`, a category `maker`, and `useless`; the class `grade` is "large" where
-    length is over the maker's limit (40, 50 or 60), and `price` is 2 length + 10 weight plus small noise."""
+def make_planted_table(rows: int = 100, seed: int = 0) -> Columns:
+    """Numbers and a category, with a class and a number to predict.
+
+    The class is "large" where `length` is over the limit of its `maker` (40, 50 or 60). The price is 2 length + 10
+    weight plus normal noise of deviation 1.
+
+    Columns: numbers `length`, `weight` and `useless`; category `maker`; targets `grade` ("large" or "small") and
+    `price`.
+
+        >>> sorted(make_planted_table(2))
+        ['grade', 'length', 'maker', 'price', 'useless', 'weight']
+    """
     generator = np.random.default_rng(seed)
     length, weight = generator.uniform(20, 80, rows), generator.uniform(0, 5, rows)
     limits = {"north": 40.0, "east": 50.0, "south": 60.0}
@@ -88,12 +118,19 @@ def planted_table(rows: int, seed: int) -> Columns:
     }
 
 
-def mixed(rows: int, seed: int, gaps: float = 0.05) -> Columns:
-    """`question` asks for a colour, `image` shows a figure, `score` is a number, `mode` is strict or lenient.
+def make_mixed(rows: int = 100, seed: int = 0, gaps: float = 0.05) -> Columns:
+    """Four inputs of different kinds, all of which are needed to know the answer.
 
-    `answer` is "yes" where the figure has that colour and the score is over the mode's limit (0.5 or 0.1);
-    all four inputs are needed. Each input cell is None with probability `gaps`, drawn after the answer was
+    The answer is "yes" where the figure has the colour that the question names and the score is over the limit of the
+    mode (0.5 for strict, 0.1 for lenient). Each input cell is None with probability `gaps`, drawn after the answer was
     fixed.
+
+    Columns: `question` (asks for a colour), `image` (a PIL image of a figure, 32 x 32 pixels), `score` (a number),
+    `mode` ("strict" or "lenient"), `answer` ("yes" or "no").
+
+        >>> columns = make_mixed(2)
+        >>> list(columns)
+        ['question', 'image', 'score', 'mode', 'answer']
     """
     generator = np.random.default_rng(seed)
     asked = generator.choice(["red", "blue"], rows)

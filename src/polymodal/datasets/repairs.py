@@ -71,12 +71,17 @@ def mistaken(program: str) -> Iterator[tuple[str, str]]:
                 vars(node).update(right)
 
 
-def repairs(rows: int, seed: int) -> Columns:
-    """`broken`, a program with one mistake; `message`, the first test that fails or the exception it raised; the right
-    `program`; `tests`; `kind` of the mistake; `answer`, the cell of the program and its tests (`data.program_cells`);
-    `combination`, by which to split.
+def make_repairs(rows: int = 100, seed: int = 0) -> Columns:
+    """Programs with one mistake each, and what they say when they are run. The programs run in a sandbox.
 
     Mutants that pass all the tests are left out: nothing shows that they are broken.
+
+    Columns: `broken`; `message`, the first test that fails or the exception; the right `program`; `tests`; `kind` of
+    the mistake; `answer`, the target cell of the program and its tests (`polymodal.metrics.code_eval.program_cells`);
+    `combination`, by which to split.
+
+        >>> list(make_repairs(1))
+        ['broken', 'message', 'program', 'tests', 'kind', 'answer', 'combination']
     """
     generator = np.random.default_rng(seed)
     columns: Columns = {name: [] for name in ("broken", "message", "program", "tests", "kind", "answer", "combination")}
@@ -99,9 +104,16 @@ def repairs(rows: int, seed: int) -> Columns:
     return columns
 
 
-def suites(rows: int, seed: int) -> Columns:
-    """`description` and `program`; `tests`, one right answer; `answer`, the cell of tests to be written, with the
-    program and up to six mutants that these tests catch (`data.program_cells`); `combination`, by which to split."""
+def make_test_suites(rows: int = 100, seed: int = 0) -> Columns:
+    """Programs, for each of which tests are to be generated that catch its mutants. The programs run in a sandbox.
+
+    Columns: `description`; `program`; `tests`, one right answer; `answer`, the target cell of tests, with the program
+    and up to six mutants that these tests catch (`polymodal.metrics.code_eval.program_cells`); `combination`, by which
+    to split.
+
+        >>> list(make_test_suites(1))
+        ['description', 'program', 'tests', 'answer', 'combination']
+    """
     generator = np.random.default_rng(seed)
     made = [function(generator) for _ in range(rows)]
     planted = [sorted({mutant for _, mutant in mistaken(one.program)} - {one.program}) for one in made]

@@ -40,10 +40,17 @@ class Box(NamedTuple):
     bottom: int
 
 
-def scenes(rows: int, seed: int, size: int = 64, most: int = 3) -> Columns:
-    """`image`: PIL, `size` x `size`, up to `most` (at most 5) figures of one to three kinds on a noisy ground, none
-    over another; `caption`; `boxes`: for each figure a record of its `noun` and its box (`left`, `top`, `right`,
-    `bottom`).
+def make_scenes(rows: int = 100, seed: int = 0, size: int = 64, most: int = 3) -> Columns:
+    """Scenes of figures on a noisy ground, none over another, with their captions.
+
+    most: figures of a scene, at most 5; they are of one to three kinds
+
+    Columns: `image`, a PIL image of `size` x `size` pixels; `caption`; `boxes`, for each figure a record of its `noun`
+    and its box in pixels (`left`, `top`, `right`, `bottom`).
+
+        >>> columns = make_scenes(2)
+        >>> list(columns), columns["image"][0].size
+        (['image', 'caption', 'boxes'], (64, 64))
     """
     generator = np.random.default_rng(seed)
     columns: Columns = {"image": [], "caption": [], "boxes": []}

@@ -18,12 +18,18 @@ _SHAPES = ("circle", "bar")
 _GROUNDS = (20, 130, 240)
 
 
-def summarised_clips(rows: int, seed: int, scenes: int = 3) -> Columns:
-    """`clip`: an animated GIF of 32 x 32 pixels, 10 frames a second, one to `scenes` scenes of 8 to 14 frames, each
-    with a figure that drifts on a ground of another grey than that of the scene before; `summary`; `cuts`: the seconds
-    at which scenes begin, but for the first.
+def make_clip_summaries(rows: int = 100, seed: int = 0, scenes: int = 3) -> Columns:
+    """Clips of one to `scenes` scenes, each with a figure that drifts, and a sentence that tells them in order.
 
-    The order of the scenes is in the summary, so no frame alone, nor all of them in any order, says it.
+    A scene has 8 to 14 frames and a ground of another grey than the scene before. The order of the scenes is in the
+    summary, so no frame alone, nor all of them in any order, says it.
+
+    Columns: `clip`, a GIF as bytes of 32 x 32 pixels, 10 frames a second; `summary`; `cuts`, the seconds at which all
+    scenes but the first begin.
+
+        >>> columns = make_clip_summaries(1, scenes=1)
+        >>> columns["cuts"]
+        [[]]
     """
     generator = np.random.default_rng(seed)
     columns: Columns = {"clip": [], "summary": [], "cuts": []}

@@ -37,12 +37,17 @@ _PLACES = {
 LANGUAGES = ("German", "Russian")
 
 
-def translations(rows: int, seed: int, ambiguous: float = 0.5) -> Columns:
-    """`source`: an English sentence, as "The old crane is here."; `language`: German or Russian; `translation`: the
-    sentence in it; `image`: PIL, 64 x 64, a green circle where an animal is meant and a blue square where a thing is.
+def make_translations(rows: int = 100, seed: int = 0, ambiguous: float = 0.5) -> Columns:
+    """English sentences with a German or Russian translation, and a picture that tells what an ambiguous word means.
 
-    ambiguous: share of sentences about a crane or a seal, each as often an animal as a thing, so that of these no model
-        without the image gets more than half right
+    ambiguous: share of sentences about a crane or a seal, each as often an animal as a thing; of these no model without
+        the image gets more than half right
+
+    Columns: `source`, as "The old crane is here."; `language` ("German" or "Russian"); `image`, a PIL image of 64 x 64
+    pixels, a green circle where an animal is meant and a blue square where a thing is; `translation`.
+
+        >>> list(make_translations(1))
+        ['source', 'language', 'image', 'translation']
     """
     generator = np.random.default_rng(seed)
     columns: Columns = {"source": [], "language": [], "image": [], "translation": []}

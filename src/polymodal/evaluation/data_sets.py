@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pydantic.dataclasses import dataclass
 
-import numpy as np
-
-from polymodal.evaluation.scores import score_output
-from polymodal.inference.inference import Decisions
-from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.core.record import RECORD
+from polymodal.data.partition import Split
+from polymodal.evaluation.scores import Score, score_output
+from polymodal.inference.decisions import Decisions
+from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
+from polymodal.tasks.base import Task
 
-#: By output and data set: how many `rows` have the target, and their `scores` by metric, as `metrics.json` has them.
-ByDataSet = dict[str, dict[str, dict[str, Any]]]
+
+@dataclass(frozen=True, config=RECORD)
+class DataSetScores:
+    """How many rows of a data set have the target, and their scores by metric."""
+
+    rows: int
+    scores: dict[str, Score]
+
+
+#: The scores by output and data set.
+ByDataSet = dict[str, dict[str, DataSetScores]]
 
 
 def score_data_sets(
-    preparation: Preparation,
+    tasks: dict[str, Task],
     decisions: dict[str, Decisions],
-    prepared: PreparedTable,
-    rows: np.ndarray,
+    split: Split[PreparedTable],
     names: tuple[str, ...],
     options: EvaluationOptions,
     *,
     seed: int,
-    groups: np.ndarray | None = None,
 ) -> ByDataSet:
     """Every metric of every output in each data set that has its target; nothing of an output that only one has, whose
     scores are those of all rows. Arguments are those of `score_decisions`; `names` are those of the data sets."""
     found: ByDataSet = {}
+    prepared, rows = split.table, split.rows
     if prepared.data_set is None:
         return found
     of = prepared.data_set[rows]
-    for output, task in preparation.tasks.items():
+    for output, task in tasks.items():
         value, present = prepared.targets[output]
         known = present[rows]
         having = [number for number in range(len(names)) if (known & (of == number)).any()]
@@ -49,10 +58,7 @@ def score_data_sets(
                 None if prepared.weight is None else prepared.weight[rows[own]],
                 options,
                 seed=seed,
-                groups=None if groups is None else groups[own],
+                groups=None if prepared.groups is None else prepared.groups[rows[own]],
             )
-            found[output][names[number]] = {
-                "rows": int(own.sum()),
-                "scores": {metric: score.model_dump() for metric, score in scores.items()},
-            }
+            found[output][names[number]] = DataSetScores(int(own.sum()), scores)
     return found

@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from polymodal.data.partition import Split
 from polymodal.evaluation.evaluate import Scores
 from polymodal.evaluation.retrieval import score_retrieval
 from polymodal.evaluation.scores import Score
-from polymodal.inference.embedding import alignment_of, embed_rows
-from polymodal.inference.inference import PREDICTION_BATCH
-from polymodal.inference.objective_losses import objective_losses
-from polymodal.nn.network import Network
-from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.inference.embedding import alignment_of
+from polymodal.inference.predictor import Predictor
+from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Machine
 
 
-def score_learned(
-    network: Network,
-    preparation: Preparation,
-    prepared: PreparedTable,
-    rows: np.ndarray,
-    *,
-    recipe: Recipe,
-    machine: Machine,
-    groups: np.ndarray | None = None,
-) -> Scores:
-    """The loss of each objective on `rows` beside that of knowing nothing, and how well aligned inputs find each other,
-    in every direction (`image -> caption`); `groups [rows]` makes the intervals of retrieval clustered."""
-    losses = objective_losses(
-        network,
-        preparation,
-        prepared,
-        rows,
-        machine=machine,
-        batch=recipe.training.batch or 64,
-        group_rows=recipe.training.group_rows,
-    )
+def score_objectives(predictor: Predictor, split: Split[PreparedTable], recipe: Recipe) -> Scores:
+    """The loss of each objective on the rows of a split beside that of knowing nothing, and how well aligned inputs
+    find each other, in every direction (`image -> caption`). Where the table has groups, the intervals of retrieval
+    are clustered."""
+    options, prepared, rows = recipe.training, split.table, split.rows
     scores: Scores = {}
-    for key, (loss, chance) in losses.items():
+    for key, (loss, chance) in predictor.losses(split, rows=options.batch or 64, group_rows=options.group_rows).items():
         one = Score(value=loss, low=None, high=None, majority=chance, greater_is_better=False)
         scores[key] = {"loss": one.model_dump()}
-    alignment = alignment_of(network)
+    alignment = alignment_of(predictor.network)
     if alignment is None:
         return scores
-    embeddings = embed_rows(
-        network, preparation, prepared, rows, inputs=alignment.inputs, machine=machine, batch=PREDICTION_BATCH
-    )
+    embeddings = predictor.embed(split, alignment.inputs)
     items = {name: prepared.inputs[name].index[rows] for name in alignment.inputs}
+    groups = None if prepared.groups is None else prepared.groups[rows]
     found = score_retrieval(embeddings, items, alignment.pairs, recipe.evaluation, seed=recipe.seed, groups=groups)
     return scores | found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from polymodal.data.partition import Part, groups_of
+from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import aligned
@@ -33,7 +33,7 @@ class Reference:
         self.tasks: dict[str, Task] = preparation.tasks
         self.faults = Faults(recipe.data.strict)
         self.truth: PreparedTable = preparation.prepare(table, self.faults, folder=None, cache=None)
-        self.groups = groups_of(recipe, Part(table, rows))
+        self.groups = groups_of(recipe, table)
 
     def empty(self) -> dict[str, np.ndarray]:
         """A distribution `[rows, k]` of each output, NaN everywhere."""

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from polymodal.data.partition import Split
 from polymodal.evaluation.evaluate import Scores, score_decisions
 from polymodal.evaluation.scores import score_metric
-from polymodal.inference.inference import PREDICTION_BATCH, Decisions, decide
-from polymodal.nn.network import Network
+from polymodal.inference.decisions import Decisions
+from polymodal.inference.predictor import Predictor
 from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
-from polymodal.runtime.compute import Machine
+from polymodal.tasks.base import Task
 
 #: Strengths at which every corruption is tried; strength 0 is the untouched data.
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -61,37 +62,34 @@ class Robustness(BaseModel):
 
 
 def measure_robustness(
-    network: Network,
-    preparation: Preparation,
-    prepared: PreparedTable,
-    rows: np.ndarray,
-    *,
-    machine: Machine,
+    predictor: Predictor,
+    split: Split[PreparedTable],
     options: EvaluationOptions,
+    *,
     seed: int,
-    groups: np.ndarray | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Robustness]:
-    """The robustness of every output over `rows`, by output.
+    """The robustness of every output over the rows of a split, by output.
 
     Each input is hidden in turn, and damaged by each corruption of its modality at each strength, all other inputs
     left as they are. Damage is drawn from `seed`, so the same data give the same curves. `advance` is called with 1
     after each pass; `passes` says how many there are.
     """
 
+    preparation = predictor.preparation
+    tasks = preparation.tasks
+
     def decided(hide: frozenset[str] = frozenset(), damage: Damage | None = None) -> dict[str, Decisions]:
-        found = decide(
-            network, preparation, prepared, rows, machine=machine, batch=PREDICTION_BATCH, hide=hide, damage=damage
-        )
+        found = predictor.predict(split, hide=hide, damage=damage)
         if advance:
             advance(1)
         return found
 
     def scored(decisions: dict[str, Decisions]) -> Scores:
-        return score_decisions(preparation, decisions, prepared, rows, options, seed=seed, groups=groups)
+        return score_decisions(tasks, decisions, split, options, seed=seed)
 
     clean_decisions = decided()
-    clean, clean_first = scored(clean_decisions), _first_metrics(preparation, clean_decisions, prepared, rows)
+    clean, clean_first = scored(clean_decisions), _first_metrics(tasks, clean_decisions, split)
     removed = {name: scored(decided(frozenset({name}))) for name in preparation.modalities}
     damaged: dict[str, dict[str, list[dict[str, float | None]]]] = {}
     for name, modality in preparation.modalities.items():
@@ -100,7 +98,7 @@ def measure_robustness(
             for strength in STRENGTHS[1:]:
                 draw = np.random.default_rng([seed, zlib.crc32(f"{name}/{kind}".encode())])
                 damage = Damage(name, kind, strength, draw)
-                steps.append(_first_metrics(preparation, decided(damage=damage), prepared, rows))
+                steps.append(_first_metrics(tasks, decided(damage=damage), split))
             damaged.setdefault(name, {})[kind] = steps
     return {output: _of_output(preparation, output, clean, removed, damaged) for output in preparation.tasks}
 
@@ -112,12 +110,13 @@ def passes(preparation: Preparation) -> int:
 
 
 def _first_metrics(
-    preparation: Preparation, decisions: dict[str, Decisions], prepared: PreparedTable, rows: np.ndarray
+    tasks: dict[str, Task], decisions: dict[str, Decisions], split: Split[PreparedTable]
 ) -> dict[str, float | None]:
     """The first metric of every output."""
+    prepared, rows = split.table, split.rows
     weight = None if prepared.weight is None else prepared.weight[rows]
     found: dict[str, float | None] = {}
-    for name, task in preparation.tasks.items():
+    for name, task in tasks.items():
         value, present = prepared.targets[name]
         distribution = task.distribution(decisions[name].values)
         score = score_metric(task.metrics[0], task, distribution, value[rows], present[rows], weight)

@@ -24,7 +24,7 @@ class Score(BaseModel):
         model that has learned anything beats
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float | None
     low: float | None
@@ -125,8 +125,7 @@ def detail(
     if task.space in ("real", "text"):
         return {}
     decided, truth, weights = task.by_class(*_present(task, distribution, target, present, weight))
-    threshold = getattr(task.options, "threshold", 0.5)
-    table = per_class(decided, truth, weights, threshold)
+    table = per_class(decided, truth, weights, task.threshold)
     found: dict[str, Any] = {
         "classes": task.classes,
         "per_class": {name: [_finite(value) for value in values] for name, values in table.items()},

@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.experiments.plan import Plan
 from polymodal.model.model import make_network
+from polymodal.model.run_record import ParameterCounts
+from polymodal.model.run_summary import count_encoders, count_parameters, held_mib, parameters_sentence
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import input_features
 from polymodal.preparation.preparation import Preparation, PreparedTable
-from polymodal.runtime.compute import Machine, choose
+from polymodal.recipe.recipe import Recipe
+from polymodal.runtime.compute import Compute, choose, device_of, resolve_device
+from polymodal.runtime.random_state import own_random_state
 from polymodal.training.loss import Loss
 from polymodal.training.optimiser import freeze_parts
 
@@ -43,7 +46,7 @@ class Estimate:
 
     parameters: int
     trainable: int
-    encoders: dict[str, dict[str, int]]
+    encoders: dict[str, ParameterCounts]
     training_mib: float
     epoch_seconds: float
     preparation_seconds: float
@@ -51,16 +54,17 @@ class Estimate:
     epochs: int
     rows: dict[str, int]
     faults: int
-    machine: str
+    compute: str
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def text(self) -> str:
         rows = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        counts = ParameterCounts(self.parameters, self.trainable)
         encoding = f"   encoding {_duration(self.encoding_seconds)}" if self.encoding_seconds else ""
         return (
-            f"\nrows {rows}\n{_counted(self.parameters, self.trainable, self.encoders)}\n"
+            f"\nrows {rows}\n{parameters_sentence(counts, self.encoders)}\n"
             f"training memory {self.training_mib:,.0f} MiB\n"
             f"once, then kept: preparation {_duration(self.preparation_seconds)}{encoding}\n"
             f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
@@ -69,7 +73,7 @@ class Estimate:
         )
 
 
-def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
+def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
     """Measure the cost of a plan on up to 2,048 of its training rows."""
     recipe, train = plan.recipe, parts["train"]
     batch_rows, epochs = recipe.training.batch or 1, recipe.training.epochs or 1
@@ -82,35 +86,34 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
     block = train.table.block(sample, columns, faults=faults, limits=recipe.data.limits)
     prepared = preparation.prepare_block(block, targets=True)
     preparation_seconds = (time.perf_counter() - begun) / len(sample) * _rows_of_tables(parts)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = make_network(recipe, preparation)
+    with own_random_state(recipe.seed):
+        network = make_network(recipe, preparation).to(resolve_device(recipe.training.device))
         loss = Loss(preparation.tasks, dict.fromkeys(preparation.tasks, 1.0), recipe.training.balance)
         freeze_parts(network, recipe.training)
         rows = np.arange(min(batch_rows, len(sample)))
-        prepared, encoding = _with_features(plan, train, sample[rows], preparation, network, prepared)
+        prepared, encoding = _with_features(recipe, Split(train.table, sample[rows]), preparation, network, prepared)
 
         def step(trial: Any) -> None:
-            batch = preparation.batch(prepared, rows, augment=True)
+            batch = preparation.batch(prepared, rows, augment=True).to(device_of(network))
             total = loss(trial(batch), batch).total
             if total.requires_grad:
                 total.backward()
             trial.zero_grad()
 
-        machine = choose(recipe.training, network, step, None)
-        memory = training_mib(network, machine, step)
-        with machine.active():
+        compute = choose(recipe.training, network, step, None)
+        memory = training_mib(network, compute, step)
+        with compute.active():
             spent = []
             for _ in range(3):
                 begun = time.perf_counter()
                 step(network)
                 spent.append(time.perf_counter() - begun)
-    parameters, trainable, encoders = _count(network)
+    counts = count_parameters(network)
     steps = math.ceil(len(train.rows) / batch_rows)
     return Estimate(
-        parameters=parameters,
-        trainable=trainable,
-        encoders=encoders,
+        parameters=counts.total,
+        trainable=counts.trainable,
+        encoders=count_encoders(network),
         training_mib=memory,
         epoch_seconds=round(float(np.median(spent)) * steps, 3),
         preparation_seconds=round(preparation_seconds, 3),
@@ -118,74 +121,41 @@ def estimate(plan: Plan, parts: dict[str, Part]) -> Estimate:
         epochs=epochs,
         rows={name: len(part.rows) for name, part in parts.items()},
         faults=len(faults.found),
-        machine=machine.reason,
+        compute=compute.reason,
     )
 
 
-def training_mib(network: Network, machine: Machine, step: Callable[[Any], None]) -> float:
+def training_mib(network: Network, compute: Compute, step: Callable[[Any], None]) -> float:
     """MiB that training holds: weights, gradients and optimiser state of what learns, and the tensors that one
     `step(network)` keeps for its backward pass."""
     network.train()
     kept = _Kept()
-    with machine.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
+    with compute.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
         step(network)
-    return round(_held_mib(network) + kept.bytes / 2**20, 1)
-
-
-def _held_mib(network: Network) -> float:
-    """MiB of fp32 weights, and of a gradient and two moments for each that learns."""
-    parameters, trainable, _ = _count(network)
-    return (4 * parameters + 12 * trainable) / 2**20
-
-
-def describe_trainable(network: Network) -> str:
-    """How many parameters there are and how many of them learn, in all and by encoder where some do not; and the
-    memory that this takes in training, before the first step."""
-    held = f"weights, gradients and optimiser {_held_mib(network):,.0f} MiB"
-    return f"{_counted(*_count(network))}\n{held}"
-
-
-def _count(network: Network) -> tuple[int, int, dict[str, dict[str, int]]]:
-    def both(module: nn.Module) -> tuple[int, int]:
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
-        return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
-
-    found = {name: both(encoder) for name, encoder in network.encoders().items()}
-    return *both(network), {name: {"parameters": all_, "trainable": some} for name, (all_, some) in found.items()}
-
-
-def _counted(parameters: int, trainable: int, encoders: dict[str, dict[str, int]]) -> str:
-    if trainable == parameters:
-        return f"parameters {parameters:,}"
-    lines = [f"parameters {parameters:,}, of which {trainable:,} learn ({trainable / parameters:.2%})"]
-    for name, one in encoders.items():
-        if one["trainable"] < one["parameters"]:
-            lines.append(f"  encoder of {name}: {one['trainable']:,} of {one['parameters']:,}")
-    return "\n".join(lines)
+    return round(held_mib(count_parameters(network)) + kept.bytes / 2**20, 1)
 
 
 def _with_features(
-    plan: Plan, train: Part, rows: np.ndarray, preparation: Preparation, network: Network, prepared: PreparedTable
+    recipe: Recipe, first: Split[Table], preparation: Preparation, network: Network, prepared: PreparedTable
 ) -> tuple[PreparedTable, float]:
     """The first rows with the features of their items, as training has them, and the seconds that those took.
 
     The rows as they are, and 0, where no encoder has settled layers or the feature cache is off.
     """
-    recipe = plan.recipe
     settled = [name for name, encoder in network.encoders().items() if encoder.settled() is not None]
     if not settled or not recipe.training.features.cache:
         return prepared, 0.0
-    block = train.table.block(
-        rows, preparation.input_columns + preparation.target_columns, faults=Faults(), limits=recipe.data.limits
+    block = first.table.block(
+        first.rows, preparation.input_columns + preparation.target_columns, faults=Faults(), limits=recipe.data.limits
     )
-    first = preparation.prepare_block(block, targets=True)
-    inputs = dict(first.inputs)
+    some = preparation.prepare_block(block, targets=True)
+    inputs = dict(some.inputs)
     begun = time.perf_counter()
     for name in settled:
         encoder, modality = network.encoders()[name], preparation.modalities[name]
         options, limits = recipe.training.features, recipe.data.limits
         inputs[name] = input_features(encoder, modality, inputs[name], options, limits, folder=None) or inputs[name]
-    return replace(first, inputs=inputs), time.perf_counter() - begun
+    return replace(some, inputs=inputs), time.perf_counter() - begun
 
 
 class _Kept:
@@ -202,7 +172,7 @@ class _Kept:
         return tensor
 
 
-def _rows_of_tables(parts: dict[str, Part]) -> int:
+def _rows_of_tables(parts: dict[str, Split[Table]]) -> int:
     tables: dict[int, Table] = {id(part.table): part.table for part in parts.values()}
     return sum(len(table) for table in tables.values())
 

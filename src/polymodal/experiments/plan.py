@@ -11,23 +11,13 @@ from polymodal.core.options import Options, Size, Sized
 from polymodal.core.registry import build, components, find
 from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.data.table.table import Table
+from polymodal.model.run_record import Role
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
 from polymodal.training.source_model import Start
 
 #: Below this confidence a column is left out rather than guessed at.
 LEAST_CONFIDENCE = 0.3
-
-
-@dataclass(frozen=True)
-class Role:
-    """What a column is used for. `role`: input, target, weight, split or ignored; `of`: the input or output."""
-
-    column: str
-    role: str
-    kind: str
-    reason: str
-    of: str = ""
 
 
 @dataclass(frozen=True)

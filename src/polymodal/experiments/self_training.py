@@ -2,23 +2,22 @@
 
 Self-training (Yarowsky, "Unsupervised Word Sense Disambiguation Rivaling Supervised Methods", 1995; for networks: Lee,
 "Pseudo-Label", 2013), with two guards. The probabilities are calibrated on the validation rows, and only such labels
-are given as those rows show to be right as often as is wanted (`calibration`). And each class gives its share at most
-(in the spirit of Zou et al., "Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training", 2018), so
-that classes that are easy to tell do not crowd out the others.
+are given as those rows show to be right as often as is wanted (`confidence_calibration`). And each class gives its
+share at most (in the spirit of Zou et al., "Domain Adaptation for Semantic Segmentation via Class-Balanced
+Self-Training", 2018), so that classes that are easy to tell do not crowd out the others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from polymodal.core.errors import DataError, RecipeError, nearest
-from polymodal.data.partition import Part
+from polymodal.data.partition import Split
 from polymodal.data.table.concat import Joined
 from polymodal.data.table.table import Table, filled
 from polymodal.experiments.confidence_calibration import (
@@ -30,12 +29,14 @@ from polymodal.experiments.confidence_calibration import (
     temperature,
     threshold,
 )
-from polymodal.inference.inference import PREDICTION_BATCH, decide
-from polymodal.preparation.preparation import Preparation
+from polymodal.experiments.experiment import Experiment
+from polymodal.inference.predictor import Predictor
+from polymodal.model.run_record import LabelRound, PseudoLabels
+from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import PseudoLabelOptions
 from polymodal.tasks.classify import Classify
-from polymodal.training.state import Split
+from polymodal.training.distillation import Lessons
 from polymodal.training.trainer import Trainer
 from polymodal.training.validation import Validation, validate
 
@@ -43,8 +44,27 @@ PATH = "training.pseudo_labels.rounds"
 #: Most epochs of a round that the recipe's own epochs do not exceed.
 MOST_EPOCHS = 200
 
-#: Trains anew from the same start with a schedule and labels, in a folder, under a title.
-TrainOnce = Callable[[Recipe, Split, Path | None, str], Trainer]
+
+class Rounds(Protocol):
+    """What is trained in rounds: see `train.TrainingJob`."""
+
+    @property
+    def experiment(self) -> Experiment: ...
+
+    @property
+    def lessons(self) -> Lessons | None: ...
+
+    @property
+    def folder(self) -> Path | None: ...
+
+    @property
+    def resume(self) -> bool: ...
+
+    @property
+    def title(self) -> str: ...
+
+    def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
+        """A trainer with a new network, for a schedule and labels of their own."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +106,10 @@ def check_pseudo_labels(recipe: Recipe) -> None:
         )
 
 
-def with_unlabelled(recipe: Recipe, parts: dict[str, Part], table: Table, unlabelled: Table) -> dict[str, Part]:
-    """The parts with every row of `unlabelled` among the training rows, in one table with those of `table`.
+def with_unlabelled(
+    recipe: Recipe, splits: dict[str, Split[Table]], table: Table, unlabelled: Table
+) -> dict[str, Split[Table]]:
+    """The splits with every row of `unlabelled` among the training rows, in one table with those of `table`.
 
     Raises:
         RecipeError: nothing in the recipe learns from rows without a label.
@@ -112,51 +134,47 @@ def with_unlabelled(recipe: Recipe, parts: dict[str, Part], table: Table, unlabe
     while name in sets:
         name += "_"
     joined = Joined({**sets, name: unlabelled})
-    moved = {key: Part(joined, part.rows) if part.table is table else part for key, part in parts.items()}
-    return moved | {"train": Part(joined, np.append(parts["train"].rows, np.arange(len(table), len(joined))))}
+    moved: dict[str, Split[Table]] = {
+        key: Split[Table](joined, one.rows) if one.table is table else one for key, one in splits.items()
+    }
+    return moved | {"train": Split[Table](joined, np.append(splits["train"].rows, np.arange(len(table), len(joined))))}
 
 
-def train_in_rounds(
-    train_once: TrainOnce,
-    recipe: Recipe,
-    preparation: Preparation,
-    part: Part,
-    train: Split,
-    *,
-    folder: Path | None,
-    alone: bool,
-    title: str = "train",
-) -> tuple[Trainer, dict[str, Any]]:
-    """Train, label, and train again; the trainer of the round that validates best, and what the run records.
+def train_in_rounds(job: Rounds) -> tuple[Trainer, float, PseudoLabels]:
+    """Train, label, and train again; the trainer of the round that validates best, the seconds of all rounds, and what
+    the run records.
 
-    part: the training rows in their table, where a row without a target is one to label; a target that could not be
-        used is no gap, and its row stays without
-    train: the same rows, prepared
-    folder: of the run; each later round has a folder of its own in it, so that a killed run goes on where it stopped
-    alone: whether rows without any label teach nothing, so that steps without them are saved
+    A training row without a target is one to label; a target that could not be used is no gap, and its row stays
+    without. Each later round has a folder of its own in that of the run, so that a killed run goes on where it stopped.
+    Where rows without any label teach nothing (no teacher, no objective), steps without them are saved.
 
     Each round takes about as many steps as the recipe's epochs take over all training rows.
 
     Raises:
         RecipeError: the outputs are not one classification.
     """
+    experiment, folder, recipe = job.experiment, job.folder, job.experiment.recipe
     check_pseudo_labels(recipe)
     options = recipe.training.pseudo_labels
-    ((name, task),) = preparation.tasks.items()
+    ((name, task),) = experiment.preparation.tasks.items()
     assert isinstance(task, Classify)
-    empty = part.rows[~filled(part.table, task.columns[0], part.rows)]
-    given, before, rounds = NONE, NONE, []
+    cells, train = experiment.tables["train"], experiment.splits["train"]
+    empty = cells.rows[~filled(cells.table, task.columns[0], cells.rows)]
+    alone = job.lessons is None and not recipe.objectives
+    given, before, seconds = NONE, NONE, 0.0
+    rounds: list[LabelRound] = []
     kept: tuple[Trainer, Judged, int] | None = None
-    entry: dict[str, Any] = {"round": 0, "taken": 0}
+    entry = LabelRound(0)
     for number in range(options.rounds + 1):
         split = labelled(train, name, given, options, alone=alone)
         place = folder / f"round-{number}" if folder is not None and number else folder
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
-        shown = f"{title}, round {number} of {options.rounds}" if number else title
-        trainer = train_once(scheduled(recipe, len(train.rows), len(split.rows)), split, place, shown)
+        shown = f"{job.title}, round {number} of {options.rounds}" if number else job.title
+        trainer = job.trainer(scheduled(recipe, len(train), len(split)), split, place, shown)
+        seconds += trainer.run(resume=job.resume).seconds
         judged = judge(trainer, name, options.confidence)
-        rounds.append({**entry, "valid": judged.validation.metrics, "valid_score": judged.validation.score})
+        rounds.append(replace(entry, valid=judged.validation.metrics, valid_score=judged.validation.score))
         if kept is None or judged.validation.score > kept[1].validation.score:
             kept = trainer, judged, number
         if number == options.rounds:
@@ -164,18 +182,18 @@ def train_in_rounds(
         before, given = given, choose(trainer, judged, empty, task, options)
         entry = described(number + 1, judged, given, before, task, options)
         if not len(given.rows) or given.same(before):
-            entry["why"] = entry.get("why", "the same rows were given the same labels")
-            rounds.append(entry)
+            rounds.append(replace(entry, why=entry.why or "the same rows were given the same labels"))
             break
     assert kept is not None
-    record = {"output": name, "unlabelled": len(empty), "level": LEVEL, "kept": kept[2], "rounds": rounds}
-    return kept[0], {"pseudo_labels": record}
+    return kept[0], seconds, PseudoLabels(name, len(empty), LEVEL, kept[2], tuple(rounds))
 
 
-def labelled(train: Split, name: str, given: Given, options: PseudoLabelOptions, *, alone: bool) -> Split:
+def labelled(
+    train: Split[PreparedTable], name: str, given: Given, options: PseudoLabelOptions, *, alone: bool
+) -> Split[PreparedTable]:
     """The training rows with the labels that were given, which count as `options.weight` says; without the rows that
     have no label, if they teach nothing (`alone`). The arrays of `train` stay as they are."""
-    prepared = train.prepared
+    prepared = train.table
     value, present = (array.copy() for array in prepared.targets[name])
     weight = np.ones(prepared.rows, np.float32) if prepared.weight is None else prepared.weight.copy()
     value[given.rows], present[given.rows] = given.classes, True
@@ -199,12 +217,10 @@ def scheduled(recipe: Recipe, all_rows: int, rows: int) -> Recipe:
 
 def judge(trainer: Trainer, name: str, wanted: float) -> Judged:
     """What the validation rows say of the model that a trainer leaves."""
-    prepared, rows = trainer.valid.prepared, trainer.valid.rows
-    decisions = decide(
-        trainer.network, trainer.preparation, prepared, rows, machine=trainer.machine, batch=PREDICTION_BATCH
-    )
-    value, present = (array[rows] for array in prepared.targets[name])
-    validation = validate(trainer.preparation.tasks, decisions, prepared, rows)
+    valid = trainer.valid
+    decisions = _predictor(trainer).predict(valid)
+    value, present = (array[valid.rows] for array in valid.table.targets[name])
+    validation = validate(trainer.preparation.tasks, decisions, valid)
     if not present.any():
         return Judged(validation, 1.0, None, 0)
     values, target = decisions[name].values[present], as_target(value[present])
@@ -218,14 +234,7 @@ def choose(trainer: Trainer, judged: Judged, empty: np.ndarray, task: Classify, 
     """The rows of `empty` that a trained model labels, in the order of the table, and their classes."""
     if judged.threshold is None or not len(empty):
         return NONE
-    decisions = decide(
-        trainer.network,
-        trainer.preparation,
-        trainer.train.prepared,
-        empty,
-        machine=trainer.machine,
-        batch=PREDICTION_BATCH,
-    )
+    decisions = _predictor(trainer).predict(Split(trainer.train.table, empty))
     (values,) = (one.values for one in decisions.values())
     decided, confidence = confidences(values, judged.temperature)
     kept = np.flatnonzero(confidence >= judged.threshold.confidence)
@@ -237,42 +246,29 @@ def choose(trainer: Trainer, judged: Judged, empty: np.ndarray, task: Classify, 
     return Given(empty[kept], decided[kept])
 
 
+def _predictor(trainer: Trainer) -> Predictor:
+    return Predictor(trainer.network, trainer.preparation, trainer.compute)
+
+
 def described(
     number: int, judged: Judged, given: Given, before: Given, task: Classify, options: PseudoLabelOptions
-) -> dict[str, Any]:
+) -> LabelRound:
     """What a round begins with: the labels that were given, and what the validation rows promise of them."""
     counts = np.bincount(given.classes, minlength=task.outputs).tolist()
     old = dict(zip(before.rows.tolist(), before.classes.tolist(), strict=True))
     new = dict(zip(given.rows.tolist(), given.classes.tolist(), strict=True))
-    entry: dict[str, Any] = {
-        "round": number,
-        "taken": len(given.rows),
-        "by_class": dict(zip(task.classes, counts, strict=True)),
-        "changed": sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
-        "temperature": judged.temperature,
-        "threshold": None,
-    }
+    entry = LabelRound(
+        number,
+        taken=len(given.rows),
+        by_class=dict(zip(task.classes, counts, strict=True)),
+        changed=sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
+        temperature=judged.temperature,
+    )
     found = judged.threshold
     if found is not None:
-        entry |= {"threshold": found.confidence, "precision": found.precision, "precision_low": found.low}
-        return entry | ({} if len(given.rows) else {"why": "no row without a label is that sure"})
+        why = None if len(given.rows) else "no row without a label is that sure"
+        return replace(entry, threshold=found.confidence, precision=found.precision, precision_low=found.low, why=why)
     why = f"no threshold shows that {options.confidence:.0%} of the labels would be right"
     if judged.rows < fewest_rows(options.confidence):
         why += f": {judged.rows} validation rows are too few, {fewest_rows(options.confidence)} are the least"
-    return entry | {"why": why}
-
-
-def told(record: dict[str, Any]) -> str:
-    """What pseudo-labels did, in a sentence for the report."""
-    rounds, unlabelled = record["rounds"], record["unlabelled"]
-    last, kept = rounds[-1], rounds[record["kept"]]
-    if record["kept"] == 0:
-        why = last.get("why") if len(rounds) == 2 else None
-        return f"pseudo-labels: the model without them is kept: {why or 'with them it validates no better'}"
-    metric = next(iter(kept["valid"]))
-    return (
-        f"pseudo-labels: round {kept['round']} is kept: {kept['taken']:,} of {unlabelled:,} rows without a label were "
-        f"given one (from a probability of {kept['threshold']:.3f} on; {kept['precision']:.1%} of such validation rows "
-        f"are right, at least {kept['precision_low']:.1%}); {metric} on the validation rows "
-        f"{rounds[0]['valid'][metric]:.4g} without, {kept['valid'][metric]:.4g} with"
-    )
+    return replace(entry, why=why)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from polymodal.core.errors import ArtefactError, RecipeError
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import aligned, same_classes
-from polymodal.inference.inference import Decisions
-from polymodal.model.ensemble import decision_values
+from polymodal.inference.decisions import Decisions
+from polymodal.model.distributions import decision_values
 from polymodal.model.loading import load
+from polymodal.model.run_record import TeacherRecord
 from polymodal.recipe.training import DistillationOptions
 from polymodal.tasks.base import Task
 from polymodal.training.distillation import Lessons
@@ -22,9 +23,9 @@ PATH = "training.distillation.teacher"
 
 
 def saved_teacher(
-    options: DistillationOptions, table: Table, rows: np.ndarray, tasks: dict[str, Task]
-) -> tuple[Lessons, dict[str, Any]]:
-    """What the teacher in the directory `options.teacher` decides for `rows` of `table`, and what the run records.
+    options: DistillationOptions, train: Split[Table], tasks: dict[str, Task]
+) -> tuple[Lessons, TeacherRecord]:
+    """What the teacher in the directory `options.teacher` decides for the training rows, and what the run records.
 
     The teacher may read other inputs than the student, and its decisions are those of the rows it was perhaps trained
     on itself: rows without a target, which it never learned from, are taught too.
@@ -49,14 +50,14 @@ def saved_teacher(
                 f"for {name} the teacher decides {theirs.options.name} of {theirs.classes}, this model "
                 f"{task.options.name} of {task.classes}",
             )
-    teacher.open(table)
-    blocks = [block for _, block in teacher.stream(table, Faults())]
+    teacher.open(train.table)
+    blocks = [block for _, block in teacher.stream(train.table, Faults())]
     decisions = {}
     for name, task in tasks.items():
-        decided = np.concatenate([block[name] for block in blocks])[rows]
+        decided = np.concatenate([block[name] for block in blocks])[train.rows]
         values = decision_values(task, aligned(decided, teacher.tasks[name], task))
         decisions[name] = Decisions(values, {}, {})
-    return Lessons.of(decisions, rows, options), {"teacher": {"model": str(folder)}}
+    return Lessons.of(decisions, train.rows, options), TeacherRecord(model=str(folder))
 
 
 def _check_decides(tasks: dict[str, Task]) -> None:

@@ -60,6 +60,8 @@ class Beams:
     def search(self) -> list[list[Finished]]:
         """The best texts of each row, the best first; fewer than `samples` where there are no more."""
         logits = self.draft.step(None)
+        device = logits.device
+        self.tokens, self.scores, self.total = (one.to(device) for one in (self.tokens, self.scores, self.total))
         for step in range(self.steps):
             raw, said = self._said(logits, step)
             self._end(raw, said, step)
@@ -67,11 +69,11 @@ class Beams:
             live = self._live(step)
             if not live:
                 break
-            rows = torch.tensor(live)
+            rows = torch.tensor(live, device=device)
             beams = self.total.shape[1]
-            before = self.parents + torch.arange(len(self.place)).unsqueeze(1) * raw.shape[1]
+            before = self.parents + torch.arange(len(self.place), device=device).unsqueeze(1) * raw.shape[1]
             kept = before[rows].reshape(-1)
-            if not torch.equal(kept, torch.arange(len(logits))):
+            if not torch.equal(kept, torch.arange(len(logits), device=device)):
                 self.draft.select(kept)
             self.tokens, self.scores, self.total = self.tokens[rows], self.scores[rows], self.total[rows]
             self.cursors, self.place = [self.cursors[at] for at in live], [self.place[at] for at in live]
@@ -92,7 +94,7 @@ class Beams:
                 for beam, cursor in enumerate(cursors):
                     if cursor is not None:
                         allowed[row, beam] = torch.from_numpy(cursor.allowed(self.steps - step))
-            said = said.clamp_min(LOWEST).masked_fill(~allowed, -torch.inf)
+            said = said.clamp_min(LOWEST).masked_fill(~allowed.to(said.device), -torch.inf)
         return raw, said
 
     def _end(self, raw: Tensor, said: Tensor, step: int) -> None:
@@ -106,7 +108,7 @@ class Beams:
     def _may_end(self, ends: Tensor, step: int) -> bool:
         """Whether an end is good enough for any row, which spares looking at each."""
         worst = [self._worst(row) for row in range(len(self.place))]
-        return bool((ends.amax(1) / self._length(step + 1) > torch.tensor(worst)).any())
+        return bool((ends.amax(1) / self._length(step + 1) > torch.tensor(worst, device=ends.device)).any())
 
     def _continue(self, raw: Tensor, said: Tensor, step: int) -> None:
         """Take the best continuations of each row as its unfinished texts; those that come to a stop are done."""
@@ -119,12 +121,12 @@ class Beams:
         if self.held:
             best, parents, tokens = self._held(best, parents, tokens, said, step)
         self.total, self.parents = best, parents
-        at = torch.arange(rows).unsqueeze(1)
+        at = torch.arange(rows, device=said.device).unsqueeze(1)
         self.tokens = torch.cat([self.tokens[at, parents], tokens.unsqueeze(-1)], dim=-1)
         self.scores = torch.cat([self.scores[at, parents], raw[at, parents, tokens].unsqueeze(-1)], dim=-1)
         if self.stops.stops:
-            reached = torch.tensor(self.stops.reached(self.tokens.flatten(0, 1).tolist())).view(best.shape)
-            self._finish_all(reached, "stop")
+            reached = torch.tensor(self.stops.reached(self.tokens.flatten(0, 1).tolist()), device=best.device)
+            self._finish_all(reached.view(best.shape), "stop")
 
     def _held(
         self, best: Tensor, parents: Tensor, tokens: Tensor, said: Tensor, step: int
@@ -158,6 +160,7 @@ class Beams:
                     own.append(after)
             cursors.append([*own, *[None] * (beams - len(own))])
         self.cursors = cursors
+        total, taken = total.to(best.device), taken.to(best.device)
         return total, taken[0], taken[1]
 
     def _live(self, step: int) -> list[int]:

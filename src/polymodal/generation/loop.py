@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-from polymodal.core.errors import TrainingError
 from polymodal.generation.beam_search import Beams
 from polymodal.generation.config import Writing
-from polymodal.generation.constraints.base import constraint_of
-from polymodal.generation.output import Ended, Written
+from polymodal.generation.constraints.factory import constraint_of
+from polymodal.generation.output import Ended, Written, as_written
 from polymodal.generation.sampling_search import Lines
-from polymodal.generation.stop_strings import Stops
 from polymodal.generation.tokenizer import Codec
 from polymodal.nn.decoders.writer import Draft
 
@@ -50,25 +46,3 @@ def write(
         each, samples = lines.found(), writing.samples
         found = [each[row * samples : (row + 1) * samples] for row in range(rows)]
     return as_written(found, writing, codec)
-
-
-def as_written(
-    found: Sequence[Sequence[tuple[list[int], list[float], Ended]]], writing: Writing, codec: Codec
-) -> list[list[Written]]:
-    """Tokens, their log-probabilities and the reason to end, as texts."""
-    stops = Stops(writing.stop, codec)
-    texts = iter(codec.decode([tokens for row in found for tokens, _, _ in row]))
-    written = []
-    for row in found:
-        if not row:
-            raise TrainingError("the decoder holds every text for impossible, or its weights or inputs are not finite")
-        own = []
-        for (tokens, scores, ended), text in zip(row, texts, strict=False):
-            total = float(torch.tensor(scores, dtype=torch.float64).sum())
-            if total != total:
-                raise TrainingError("the decoder gave no numbers: its weights, or its inputs, are not finite")
-            if ended == "stop":
-                text = stops.cut(tokens) or ""
-            own.append(Written(text, tokens, total, ended, tuple(scores)))
-        written.append(own)
-    return written

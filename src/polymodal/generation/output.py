@@ -1,10 +1,17 @@
-"""A text that was written, and what its writer thought of it."""
+"""What was written: texts of tokens, and what their writer thought of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import torch
+
+from polymodal.core.errors import TrainingError
+from polymodal.generation.config import Writing
+from polymodal.generation.stop_strings import Stops
+from polymodal.generation.tokenizer import Codec
 
 Ended = Literal["end", "stop", "length"]
 
@@ -26,3 +33,25 @@ class Written:
     log_probability: float
     ended: Ended
     token_log_probabilities: Sequence[float] = ()
+
+
+def as_written(
+    found: Sequence[Sequence[tuple[list[int], list[float], Ended]]], writing: Writing, codec: Codec
+) -> list[list[Written]]:
+    """Tokens, their log-probabilities and the reason to end, as texts."""
+    stops = Stops(writing.stop, codec)
+    texts = iter(codec.decode([tokens for row in found for tokens, _, _ in row]))
+    written = []
+    for row in found:
+        if not row:
+            raise TrainingError("the decoder holds every text for impossible, or its weights or inputs are not finite")
+        own = []
+        for (tokens, scores, ended), text in zip(row, texts, strict=False):
+            total = float(torch.tensor(scores, dtype=torch.float64).sum())
+            if total != total:
+                raise TrainingError("the decoder gave no numbers: its weights, or its inputs, are not finite")
+            if ended == "stop":
+                text = stops.cut(tokens) or ""
+            own.append(Written(text, tokens, total, ended, tuple(scores)))
+        written.append(own)
+    return written

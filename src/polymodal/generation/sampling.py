@@ -70,11 +70,12 @@ class Draws:
         self.ahead = torch.zeros(len(self.draws), AHEAD, dtype=torch.float64)
 
     def uniform(self, texts: Tensor, step: int) -> Tensor:
-        """Numbers in [0, 1) `[n]` fp64 for some texts `[n]`; steps are asked for in order from 0."""
+        """Numbers in [0, 1) `[n]` fp64 for some texts `[n]`, on their device; steps are asked for in order from 0. They
+        are drawn on the host, so that they are the same on every device."""
         if step % AHEAD == 0:
             for text in texts.tolist():
                 self.ahead[text] = torch.from_numpy(self.draws[text].random(AHEAD))
-        return self.ahead[texts, step % AHEAD]
+        return self.ahead[texts.cpu(), step % AHEAD].to(texts.device)
 
 
 def drawn(share: Tensor, uniform: Tensor) -> Tensor:

@@ -50,8 +50,11 @@ class Lines:
     def write(self) -> Iterator[None]:
         """Write, stopping after each token of all texts."""
         logits = self.draft.step(None)
+        self.place, self.tokens, self.scores, self.lengths = (
+            one.to(logits.device) for one in (self.place, self.tokens, self.scores, self.lengths)
+        )
         if self.writing.samples > 1:
-            copies = torch.arange(self.rows).repeat_interleave(self.writing.samples)
+            copies = torch.arange(self.rows, device=logits.device).repeat_interleave(self.writing.samples)
             self.draft.select(copies)
             logits = logits.index_select(0, copies)
         for step in range(self.steps):
@@ -71,7 +74,7 @@ class Lines:
         if self.cursors is not None:
             left = self.steps - step
             allowed = torch.stack([torch.from_numpy(self.cursors[text].allowed(left)) for text in self.place.tolist()])
-            logits = logits.clamp_min(LOWEST).masked_fill(~allowed, -torch.inf)
+            logits = logits.clamp_min(LOWEST).masked_fill(~allowed.to(logits.device), -torch.inf)
         if self.draws is None:
             chosen = logits.argmax(-1)
         else:
@@ -88,7 +91,7 @@ class Lines:
                 found[at] = cursor.closing()
                 if found[at] != self.codec.end:
                     cursor.advance(found[at], left)
-        return torch.tensor(found, dtype=torch.int64)
+        return chosen.new_tensor(found)
 
     def _append(self, chosen: Tensor, logits: Tensor, step: int) -> Tensor | None:
         """Append to the texts in `place`; the rows of those that go on, None where all do."""
@@ -105,9 +108,8 @@ class Lines:
             self.ended[text] = "end"
         if self.stops.stops:
             rows = going.nonzero().squeeze(1)
-            reached = torch.tensor(
-                self.stops.reached(self.tokens[self.place[rows], : step + 1].tolist()), dtype=torch.bool
-            )
+            texts = self.tokens[self.place[rows], : step + 1].tolist()
+            reached = torch.tensor(self.stops.reached(texts), dtype=torch.bool, device=rows.device)
             for text in self.place[rows[reached]].tolist():
                 self.ended[text] = "stop"
             going[rows[reached]] = False

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from polymodal.core.errors import RecipeError
 from polymodal.generation.config import Writing
-from polymodal.generation.constraints.base import constraint_of
-from polymodal.generation.loop import as_written
+from polymodal.generation.constraints.factory import constraint_of
+from polymodal.generation.output import as_written
 from polymodal.generation.sampling_search import Lines
 from polymodal.generation.stop_strings import Stops
 from polymodal.generation.tokenizer import Codec

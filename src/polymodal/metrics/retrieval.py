@@ -20,6 +20,12 @@ ROUNDING = 1e-6
 BLOCK = 2**22
 
 
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """`vectors [rows, size]` at length 1, in their own number format; a vector of zeros stays zeros."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
 @dataclass(frozen=True)
 class Relevance:
     """Which candidates belong to which query, both distinct.

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.core.types import length_mask
+
 #: Seconds in a packet of sound, for `loss`; most packets lost, and longest reverberation (60 dB), at full strength.
 PACKET, MOST_LOST, LONGEST_DECAY = 0.04, 0.8, 2.0
 #: Signal-to-noise ratio of `noise` and `babble` in dB, at strength 0 and 1; talkers in the babble.
@@ -32,7 +34,7 @@ def add_noise(values: Tensor, length: Tensor, lowest: float) -> Tensor:
     power = values.square().sum((1, 2)) / (length.clamp_min(1) * values.shape[1])
     level = (power * (10 ** (-ratio / 10)).to(values)).sqrt().view(-1, 1, 1)
     noise = torch.randn(values.shape, dtype=values.dtype).to(values.device)
-    return noise.mul_(level).mul_(_real(values, length)).add_(values)
+    return noise.mul_(level).mul_(length_mask(length, values.shape[2]).unsqueeze(1)).add_(values)
 
 
 def shift(values: Tensor, length: Tensor, share: float) -> Tensor:
@@ -43,11 +45,6 @@ def shift(values: Tensor, length: Tensor, share: float) -> Tensor:
         first, last = max(0, step), min(count, count + step)
         row[:, first:last] = source[:, first - step : last - step]
     return moved
-
-
-def _real(values: Tensor, length: Tensor) -> Tensor:
-    """`[items, 1, samples]` bool: True before each item's end."""
-    return (torch.arange(values.shape[2], device=values.device) < length.view(-1, 1)).unsqueeze(1)
 
 
 def white_noise(sounds: list[np.ndarray], strength: float, draw: np.random.Generator) -> list[np.ndarray]:

@@ -16,18 +16,16 @@ from torch import Tensor
 from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import FORMAT, file_sum, read_json, write_json
 from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
-from polymodal.data.partition import Part, groups_of
-from polymodal.data.table.block import Block
+from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.evaluation.scores import score_metric, score_output
+from polymodal.model.distributions import decision_values, distributions, single
 from polymodal.model.model import Model
 from polymodal.nn.fusion.combiner import Combine, Combiner
 from polymodal.preparation.preparation import PreparedTable
-from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.base import Task
-from polymodal.workflows.model_comparison import distributions
 
 FILE = "ensemble.json"
 WEIGHTS = "combination.safetensors"
@@ -39,7 +37,7 @@ class Ensemble:
     """Models that decide together; made by `ensemble`, read back by `load`.
 
     members: the models; the first one's outputs and order of classes are the ensemble's
-    combiner: how their decisions become one (formulas in `fusion.decision`)
+    combiner: how their decisions become one (formulas in `nn.fusion.decision`)
     """
 
     def __init__(self, members: list[Model], combiner: Combiner) -> None:
@@ -57,11 +55,11 @@ class Ensemble:
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """The answer for each row of `data`; as `Model.predict`. The columns of every member are needed."""
         decided = self._distributions(self.members[0].open(data, root), strict)
-        return _single({name: task.predict(decided[name]) for name, task in self.tasks.items()})
+        return single({name: task.predict(decided[name]) for name, task in self.tasks.items()})
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes`, numbers for regression; as `Model.predict_proba`."""
-        return _single(self._distributions(self.members[0].open(data, root), strict))
+        return single(self._distributions(self.members[0].open(data, root), strict))
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, as `Model.evaluate`; `members` are the scores of each by itself.
@@ -72,8 +70,8 @@ class Ensemble:
         table = first.open(data, root, targets=True)
         truth = _truth(first, table, strict)
         each = self._each(table, strict)
-        decided = self._combine(each)
-        groups = groups_of(first.recipe, Part(table, np.arange(truth.rows)))
+        decided = self.combine(each)
+        groups = groups_of(first.recipe, table)
         scores: dict[str, Any] = {}
         for name, task in self.tasks.items():
             target = truth.targets[name]
@@ -178,10 +176,20 @@ class Ensemble:
                 }
             )
         faults.found[before:] = dict.fromkeys(faults.found[before:])
-        yield np.arange(len(table)), self._combine(each)
+        yield np.arange(len(table)), self.combine(each)
+
+    def combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """One distribution `[rows, k]` by output of what each member decides, in the classes of the first."""
+        found = {}
+        for name, task in self.tasks.items():
+            values = [decision_values(task, member[name]) for member in each]
+            here = [torch.ones(len(values[0]))] * len(values)
+            with torch.no_grad():
+                found[name] = task.distribution(self.combiner(values, here, task.space, name))
+        return found
 
     def _distributions(self, table: Table, strict: bool) -> dict[str, np.ndarray]:
-        return self._combine(self._each(table, strict))
+        return self.combine(self._each(table, strict))
 
     def _each(self, table: Table, strict: bool) -> list[dict[str, np.ndarray]]:
         """The distributions of each member, in the classes of the first."""
@@ -190,15 +198,6 @@ class Ensemble:
             decided = distributions(member, table, strict=strict)
             tasks = member.preparation.tasks
             found.append({name: aligned(decided[name], tasks[name], task) for name, task in self.tasks.items()})
-        return found
-
-    def _combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        found = {}
-        for name, task in self.tasks.items():
-            values = [decision_values(task, member[name]) for member in each]
-            here = [torch.ones(len(values[0]))] * len(values)
-            with torch.no_grad():
-                found[name] = task.distribution(self.combiner(values, here, task.space, name))
         return found
 
     def _fit(self, table: Table) -> None:
@@ -236,7 +235,7 @@ def ensemble(
     models: two or more models, or their directories
     method: `average` of the probabilities (numbers); `vote`: the class that most members name (the median);
         `weighted`: average with fitted weights; `product`: log-linear pool with fitted temperatures; `stack`: a fitted
-        linear layer over all decisions. Formulas: `fusion.decision`.
+        linear layer over all decisions. Formulas: `nn.fusion.decision`.
     data, root: rows with targets on which `weighted`, `product` and `stack` are fitted, as `Model.evaluate` takes
         them. They should be new to the members: a model that fits its training rows is over-sure there.
 
@@ -261,28 +260,6 @@ def ensemble(
     if data is not None:
         made._fit(members[0].open(data, root, targets=True))
     return made
-
-
-def decision_values(task: Task, distribution: np.ndarray) -> Tensor:
-    """A distribution `[rows, k]` as decided values of the task's space, `[rows, k]` fp32: the inverse of
-    `Task.distribution`. Log-probabilities, logits, or numbers on the task's scale.
-
-    Raises:
-        DataError: a number has no place on that scale.
-    """
-    if task.space == "categorical":
-        return torch.from_numpy(np.log(np.maximum(distribution, np.finfo(np.float32).tiny))).float()
-    if task.space == "binary":
-        yes = np.maximum(distribution, np.finfo(np.float32).tiny)
-        no = np.maximum(1 - distribution, np.finfo(np.float64).eps / 2)
-        return torch.from_numpy(np.log(yes) - np.log(no)).float()
-    columns = {name: distribution[:, place].tolist() for place, name in enumerate(task.columns)}
-    rows = np.arange(len(distribution))
-    value, present = task.prepare(Block(columns, rows, None, "predictions", Faults(), LimitOptions()))
-    if not present.all():
-        bad = distribution[~present][0].tolist()
-        raise DataError(f"a member decides {bad}, which the first member's scale cannot hold", column=task.columns[0])
-    return torch.from_numpy(value)
 
 
 def _combiner(method: Combine, members: list[Model]) -> Combiner:
@@ -314,7 +291,3 @@ def _truth(first: Model, table: Table, strict: bool) -> PreparedTable:
     truth = first.preparation.targets_only().prepare(table, faults, folder=None, cache=None)
     warn_of_faults(faults.found)
     return truth
-
-
-def _single(by_output: dict[str, Any]) -> Any:
-    return next(iter(by_output.values())) if len(by_output) == 1 else by_output

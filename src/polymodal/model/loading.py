@@ -1,11 +1,9 @@
-"""`load`: what stands in a directory, a model or an ensemble of models; `load_predictor`: or a few-shot head."""
+"""`load`: what stands in a directory, a model or an ensemble of models."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from polymodal.applications.few_shot.few_shot import FILE as FEW_SHOT
-from polymodal.applications.few_shot.few_shot import FewShot
 from polymodal.core.errors import ArtefactError
 from polymodal.model.ensemble import FILE, Ensemble
 from polymodal.model.model import Model
@@ -24,12 +22,3 @@ def load(folder: Path | str) -> Model | Ensemble:
         return Model.load(folder)
     state = f"holds neither manifest.json (a model) nor {FILE} (an ensemble)" if folder.is_dir() else "is not there"
     raise ArtefactError(f"{folder} is not a model directory: it {state}")
-
-
-def load_predictor(folder: Path | str) -> Model | Ensemble | FewShot:
-    """What `load` reads, or the few-shot head that stands in `folder`.
-
-    Raises:
-        ArtefactError: as `load`.
-    """
-    return FewShot.load(folder) if (Path(folder) / FEW_SHOT).is_file() else load(folder)

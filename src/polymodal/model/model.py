@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,33 +13,40 @@ import torch
 
 from polymodal.checkpoint.model_directory import check_artefact, read_json, read_weights, write_artefact, write_json
 from polymodal.checkpoint.weight_format import Form
-from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError, nearest
-from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError, nearest
+from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
-from polymodal.data.partition import Part, groups_of
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults, warn_of_faults
-from polymodal.data.table.table import Table, open_table
-from polymodal.inference.embedding import alignment_of, embed_rows
-from polymodal.inference.inference import PREDICTION_BATCH, decide
-from polymodal.model.text_generation import WritesTexts
+from polymodal.data.table.table import Table
+from polymodal.generation.output import Written
+from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.inference.embedding import alignment_of
+from polymodal.inference.predictor import Predictor
+from polymodal.model import text_generation
+from polymodal.model.distributions import single
+from polymodal.model.rows import open_rows
+from polymodal.model.run_record import RunRecord
+from polymodal.model.transcription import Segment, transcribe
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Machine
+from polymodal.runtime.compute import Compute, device_of, resolve_device
 from polymodal.tasks.base import Task
+from polymodal.training.decoder_weights import initialise
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
 
 
 @dataclass
-class Model(WritesTexts):
+class Model:
     """A recipe, what its preparation learned, and trained weights.
 
     metrics: scores by part, output and metric, as in `metrics.json`
-    run: what happened: versions, fingerprints, column roles, history, faults, as in `run.json`
+    run: how it was made: versions, fingerprints, column roles, history, faults, as in `run.json`
     form: how the weights are kept and computed with
     """
 
@@ -48,7 +54,7 @@ class Model(WritesTexts):
     preparation: Preparation
     network: Network
     metrics: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
+    run: RunRecord = field(default_factory=RunRecord)
     form: Form = field(default_factory=Form)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
@@ -68,7 +74,7 @@ class Model(WritesTexts):
         for block in self._warned(data, root, strict):
             for name, distribution in block.items():
                 answers[name] += self.preparation.tasks[name].predict(distribution)
-        return _single(answers)
+        return single(answers)
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes` (numbers in the user's units for regression).
@@ -79,12 +85,12 @@ class Model(WritesTexts):
         for block in self._warned(data, root, strict):
             for name, distribution in block.items():
                 parts[name].append(distribution)
-        return _single({name: np.concatenate(arrays) for name, arrays in parts.items()})
+        return single({name: np.concatenate(arrays) for name, arrays in parts.items()})
 
     @property
     def classes(self) -> Any:
         """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
-        return _single({name: task.classes for name, task in self.preparation.tasks.items()})
+        return single({name: task.classes for name, task in self.preparation.tasks.items()})
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
@@ -94,33 +100,15 @@ class Model(WritesTexts):
         Raises:
             DataError: an input or target column is not there, or (strict) a cell cannot be used.
         """
-        from polymodal.evaluation.evaluate import evaluate_network
-        from polymodal.evaluation.objectives import score_learned
+        from polymodal.evaluation.evaluate import evaluate
+        from polymodal.evaluation.objectives import score_objectives
 
         options = self.recipe.evaluation
         if options.singles == "train":  # a saved model has no training rows; hiding inputs is what it can do
             options = options.model_copy(update={"singles": "mask"})
-        with self._prepared(data, root, strict) as (prepared, groups):
-            scores, _ = evaluate_network(
-                self.network,
-                self.preparation,
-                prepared,
-                np.arange(prepared.rows),
-                machine=self.machine,
-                options=options,
-                seed=self.recipe.seed,
-                groups=groups,
-            )
-            scores |= score_learned(
-                self.network,
-                self.preparation,
-                prepared,
-                np.arange(prepared.rows),
-                recipe=self.recipe,
-                machine=self.machine,
-                groups=groups,
-            )
-        return scores
+        with self._prepared(data, root, strict) as split:
+            scores, _ = evaluate(self.predictor, split, options, seed=self.recipe.seed)
+            return scores | score_objectives(self.predictor, split, self.recipe)
 
     def robustness(
         self, data: Any, *, root: Path | str | None = None, strict: bool = False, progress: bool = False
@@ -132,31 +120,20 @@ class Model(WritesTexts):
         from polymodal.evaluation.robustness import measure_robustness, passes
 
         with (
-            self._prepared(data, root, strict) as (prepared, groups),
+            self._prepared(data, root, strict) as split,
             Progress(progress).task("remove and damage inputs", passes(self.preparation)) as advance,
         ):
             return measure_robustness(
-                self.network,
-                self.preparation,
-                prepared,
-                np.arange(prepared.rows),
-                machine=self.machine,
-                options=self.recipe.evaluation,
-                seed=self.recipe.seed,
-                groups=groups,
-                advance=advance,
+                self.predictor, split, self.recipe.evaluation, seed=self.recipe.seed, advance=advance
             )
 
     @contextmanager
-    def _prepared(
-        self, data: Any, root: Path | str | None, strict: bool
-    ) -> Iterator[tuple[PreparedTable, np.ndarray | None]]:
-        """Rows with their targets, prepared, and their groups; cells that cannot be used are warned of at the end."""
+    def _prepared(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[Split[PreparedTable]]:
+        """Rows with their targets, prepared; cells that cannot be used are warned of at the end."""
         table = self.open(data, root, targets=True)
         faults = Faults(strict)
         with scratch() as folder:
-            prepared = self.preparation.prepare(table, faults, folder=folder, cache=media_folder())
-            yield prepared, groups_of(self.recipe, Part(table, np.arange(prepared.rows)))
+            yield Split.whole(self.preparation.prepare(table, faults, folder=folder, cache=media_folder()))
         warn_of_faults(faults.found)
 
     def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -168,19 +145,9 @@ class Model(WritesTexts):
         """
         if not self.recipe.outputs:
             raise PolymodalError("this model predicts nothing: embed its rows, or fit a model that goes on from it")
-        machine = self.machine
+        predictor, tasks = self.predictor, self.preparation.tasks
         for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
-            prepared = self.preparation.prepare_block(block)
-            decided = decide(
-                self.network,
-                self.preparation,
-                prepared,
-                np.arange(prepared.rows),
-                machine=machine,
-                batch=PREDICTION_BATCH,
-                numbers=block.rows,
-            )
-            tasks = self.preparation.tasks
+            decided = predictor.predict(Split.whole(self.preparation.prepare_block(block)), numbers=block.rows)
             yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}
 
     def embed(
@@ -206,20 +173,12 @@ class Model(WritesTexts):
         names = None if input is None else [input]
         if input is not None and input not in self.recipe.inputs:
             raise RecipeError("input", f"there is no input {input!r}; {nearest(input, self.recipe.inputs)}")
-        preparation = self.preparation if names is None else self.preparation.inputs_only(names)
-        faults, parts = Faults(strict), []
+        predictor = self.predictor if names is None else self.predictor.for_inputs(names)
+        preparation = predictor.preparation
+        faults = Faults(strict)
+        parts: list[np.ndarray] = []
         for block in preparation.blocks(self.open_columns(data, root, preparation.input_columns), faults):
-            prepared = preparation.prepare_block(block)
-            found = embed_rows(
-                self.network,
-                preparation,
-                prepared,
-                np.arange(prepared.rows),
-                inputs=names,
-                machine=self.machine,
-                batch=PREDICTION_BATCH,
-            )
-            parts += list(found.values())
+            parts += predictor.embed(Split.whole(preparation.prepare_block(block)), names).values()
         warn_of_faults(faults.found)
         vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
         if size is None or not len(vectors):
@@ -228,6 +187,78 @@ class Model(WritesTexts):
             raise RecipeError("size", f"an embedding has {vectors.shape[1]} numbers, and {size} are asked for")
         shorter: np.ndarray = unit(torch.from_numpy(vectors[:, :size])).numpy()
         return shorter
+
+    def generate(
+        self,
+        data: Any,
+        *,
+        output: str | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+        **changes: Any,
+    ) -> list[list[Written]]:
+        """Write texts for each row of `data`, and tell what the model thought of them.
+
+        output: the text output to write; silent where there is only one
+        changes: options of `generation.config.Writing` (`beams`, `temperature`, `samples`, `regex` ...) on top of
+            those of the recipe
+        data, root, strict: as in `predict`
+
+        Returns `samples` texts for each row; none for a row whose prompt cannot be used.
+
+        Raises:
+            RecipeError: there is no such text output, or no such option.
+            DataError: a column is not there, or (strict) a cell cannot be used.
+        """
+        faults = Faults(strict)
+        blocks = self.stream_texts(self.open(data, root), faults, output=output, **changes)
+        found = [texts for block in blocks for texts in block]
+        warn_of_faults(faults.found)
+        return found
+
+    def stream_texts(
+        self, table: Table, faults: Faults, *, output: str | None = None, **changes: Any
+    ) -> Iterator[list[list[Written]]]:
+        """`generate` block by block, so that memory does not grow with the table."""
+        return text_generation.stream_texts(self.predictor, table, faults, output, changes)
+
+    def stream_tokens(
+        self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
+    ) -> Iterator[str]:
+        """Write the text of one row, and give its pieces as they are written; together they are what `generate` gives.
+
+        row: a dict of cells, or a table of one row; `output`, `root` and `changes` are those of `generate`
+
+        Raises:
+            RecipeError: as `generate`, and where several texts or beams are asked for.
+            DataError: a column is not there, there is not exactly one row, or a cell of it cannot be used.
+        """
+        return text_generation.stream_tokens(self.predictor, self.open(row, root), output, changes)
+
+    def transcribe(
+        self,
+        data: Any,
+        *,
+        input: str | None = None,
+        output: str | None = None,
+        window: float | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+        **changes: Any,
+    ) -> list[list[Segment]]:
+        """Write the text of sounds of any length, and of the sound of clips, with the times of its parts.
+
+        A sound is cut in its pauses into windows of at most `window` seconds, and each is written by itself; see
+        `model.transcription.transcribe`, which says what `input`, `output` and `window` are silently. Other arguments
+        and errors are those of `generate`.
+
+        Returns the segments of each row in the order of time; none where the sound is missing or quiet.
+        """
+        faults = Faults(strict)
+        table = self.open(data, root)
+        found = transcribe(self.predictor, table, faults, input=input, output=output, window=window, **changes)
+        warn_of_faults(faults.found)
+        return found
 
     @property
     def alignment(self) -> Alignment | None:
@@ -240,12 +271,18 @@ class Model(WritesTexts):
         return self.preparation.tasks
 
     @property
-    def machine(self) -> Machine:
-        """How predictions are computed: as the recipe's resolved `precision` and `threads` say."""
+    def predictor(self) -> Predictor:
+        """The network, its preparation, and how to compute: what runs prepared rows through the network."""
+        return Predictor(self.network, self.preparation, self.compute)
+
+    @property
+    def compute(self) -> Compute:
+        """How predictions are computed: as the recipe's resolved `precision` and `threads` say, on the device of the
+        network."""
         options = self.recipe.training
         precision = "fp32" if options.precision == "auto" else options.precision
         threads = torch.get_num_threads() if options.threads == "auto" else options.threads
-        return Machine(precision, min(threads, torch.get_num_threads()))
+        return Compute(precision, min(threads, torch.get_num_threads()), device=device_of(self.network))
 
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
         """Open `data` as a table and check that it has the columns of the inputs (and targets).
@@ -258,37 +295,28 @@ class Model(WritesTexts):
 
     def open_columns(self, data: Any, root: Path | str | None, wanted: list[str]) -> Table:
         """Open `data` as `open` does, and check that it has the columns `wanted` alone."""
-        if isinstance(data, Table):
-            table = data
-        else:
-            table = open_table(
-                _rows(data), root=Path(root) if root is not None else None, cache=cache_folder() / "tables"
-            )
-        for column in wanted:
-            if column not in table.columns:
-                hint = nearest(column, table.columns)
-                raise DataError(
-                    f"there is no such column, which the model reads; {hint}", column=column, file=table.name
-                )
-        return table
+        return open_rows(data, root, wanted)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model directory (see `artefact`); existing files of a model there are replaced."""
+        """Write the model directory (`checkpoint.model_directory`); existing files of a model there are replaced."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = self.preparation.save(folder / "preparation")
         weights = self.form.packed(self.network.state_dict())
         write_artefact(folder, weights, self.recipe.to_yaml(), state, self.form.model_dump())
         write_json(folder / "metrics.json", self.metrics)
-        write_json(folder / "run.json", self.run)
+        self.run.write(folder)
         return folder
 
     @classmethod
-    def load(cls, folder: Path | str) -> Model:
+    def load(cls, folder: Path | str, *, device: str = "auto") -> Model:
         """Read a model directory; nothing else is needed, and no network.
 
+        device: where to predict: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is one
+
         Raises:
-            ArtefactError: a file is missing, altered, or of a later format.
+            ArtefactError: a file is missing, altered, or of a later format, or `run.json` has an unknown key.
+            RecipeError: there is no such device.
         """
         folder = Path(folder)
         form = Form(**check_artefact(folder))
@@ -302,8 +330,10 @@ class Model(WritesTexts):
             raise ArtefactError(f"the weights in {folder} do not fit its recipe: {error}") from None
         network.eval()
         form.applied(network)
-        metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
-        return cls(recipe, preparation, network, metrics, run, form)
+        network.to(resolve_device(device, "device"))
+        scores = folder / "metrics.json"
+        metrics = read_json(scores) if scores.is_file() else {}
+        return cls(recipe, preparation, network, metrics, RunRecord.read(folder), form)
 
     def _warned(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[dict[str, np.ndarray]]:
         faults = Faults(strict)
@@ -330,37 +360,12 @@ def make_network(
                 encoder.initialise()
             except RecipeError as error:
                 raise error.under(f"inputs.{name}.encoder") from None
-        for name, decoders in network.decoders_by_output().items():
+        for name, decoders in network.decoders.items():
             if f"outputs.{name}" in known:
                 continue
             try:
-                for decoder in decoders:
-                    decoder.initialise()
+                for decoder in decoders.values():
+                    initialise(decoder)
             except RecipeError as error:
                 raise error.under(f"outputs.{name}.decoder") from None
     return network
-
-
-def _rows(data: Any) -> Any:
-    """A dict of single cells, or JSON text, is a row; everything else is left to `open_table`."""
-    if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
-        try:
-            data = json.loads(data)
-        except ValueError as error:
-            raise DataError(f"the rows are not JSON: {error}") from None
-    if isinstance(data, Mapping) and any(_is_cell(value) for value in data.values()):
-        return [dict(data)]
-    return data
-
-
-def _is_cell(value: Any) -> bool:
-    """Whether a value of a mapping is one cell and not a column: text, bytes, or anything without a length."""
-    return isinstance(value, str | bytes) or not hasattr(value, "__len__")
-
-
-def _single(by_output: dict[str, Any]) -> Any:
-    return next(iter(by_output.values())) if len(by_output) == 1 else by_output
-
-
-def _optional(path: Path) -> Any:
-    return read_json(path) if path.is_file() else {}

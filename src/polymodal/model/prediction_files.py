@@ -15,16 +15,17 @@ import pyarrow.parquet
 from polymodal.core.errors import DataError, nearest
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
+from polymodal.model.protocol import PredictsRows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
 
 
-def collect(model: Any, table: Table, faults: Faults, *, probabilities: bool) -> list[dict[str, Any]]:
+def collect(model: PredictsRows, table: Table, faults: Faults, *, probabilities: bool) -> list[dict[str, Any]]:
     """The predictions of every row as dicts: the answer by output and, for classes, its probability."""
     return [row for block in _blocks(model, table, faults, probabilities) for row in block]
 
 
-def write_predictions(model: Any, table: Table, faults: Faults, path: Path, *, probabilities: bool) -> int:
+def write_predictions(model: PredictsRows, table: Table, faults: Faults, path: Path, *, probabilities: bool) -> int:
     """Stream the predictions of `table` to `path`, in the format of its suffix; return the number of rows.
 
     The file appears when it is complete.
@@ -48,7 +49,7 @@ def write_predictions(model: Any, table: Table, faults: Faults, path: Path, *, p
     return count
 
 
-def _blocks(model: Any, table: Table, faults: Faults, probabilities: bool) -> Iterator[list[dict[str, Any]]]:
+def _blocks(model: PredictsRows, table: Table, faults: Faults, probabilities: bool) -> Iterator[list[dict[str, Any]]]:
     tasks = model.tasks
     for rows, decided in model.stream(table, faults):
         answers: list[dict[str, Any]] = [{} for _ in rows]

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
 from polymodal.generation.silence import stretches
+from polymodal.inference.predictor import Predictor
 from polymodal.modalities.audio import Audio
+from polymodal.model.rows import open_rows
+from polymodal.model.text_generation import stream_texts, text_output
+from polymodal.preparation.preparation import Preparation
 from polymodal.pretrained.sound_features import sound_features
-
-if TYPE_CHECKING:
-    from polymodal.model.model import Model
 
 #: Rows whose sounds are decoded at once, and windows that are written at once.
 ROWS, WINDOWS = 4, 32
@@ -57,7 +58,7 @@ class _Whole(Audio):
 
 
 def transcribe(
-    model: Model,
+    predictor: Predictor,
     table: Table,
     faults: Faults,
     *,
@@ -84,19 +85,19 @@ def transcribe(
         RecipeError: there is no such input or output, or a window is longer than the model reads.
         DataError: the model hears nothing, or (strict) a cell cannot be used.
     """
-    name, sounds = _sound_input(model, input)
+    name, sounds = _sound_input(predictor.preparation, input)
     most = _reads(sounds)
     length = min(28.0, most) if window is None else window
     if not 0 < length <= most:
         raise RecipeError("window", f"the model reads {most:g} s at once, so a window has more than 0 and at most that")
-    preparation = copy.copy(model.preparation)
+    preparation = copy.copy(predictor.preparation)
     preparation.modalities = {**preparation.modalities, name: _Whole(sounds, most)}
-    windowed = replace(model, preparation=preparation)
-    output = model.text_output(output)
-    whole = _Whole(sounds, model.recipe.data.limits.seconds)
+    windowed = replace(predictor, preparation=preparation)
+    output = text_output(preparation, output)
+    whole = _Whole(sounds, preparation.recipe.data.limits.seconds)
     found: list[list[Segment]] = [[] for _ in range(len(table))]
     waiting: list[Window] = []
-    for block in model.preparation.blocks(table, faults, size=ROWS):
+    for block in predictor.preparation.blocks(table, faults, size=ROWS):
         for position, samples in _decoded(block, whole):
             row = {column: block.cells(column)[position] for column in block.columns}
             for start, end in stretches(samples, sounds.options.rate, length):
@@ -112,7 +113,7 @@ def transcribe(
 
 
 def _write(
-    model: Model,
+    predictor: Predictor,
     windows: list[Window],
     found: list[list[Segment]],
     faults: Faults,
@@ -122,8 +123,8 @@ def _write(
     """Write windows side by side, and add their segments to those of their rows."""
     if not windows:
         return
-    table = model.open([one.cells for one in windows], windows[0].root)
-    texts = [text for block in model.stream_texts(table, faults, output=output, **changes) for text in block]
+    table = open_rows([one.cells for one in windows], windows[0].root, predictor.preparation.input_columns)
+    texts = [text for block in stream_texts(predictor, table, faults, output, changes) for text in block]
     for one, written in zip(windows, texts, strict=True):
         if written and written[0].text:
             found[one.row].append(Segment(one.start, one.end, written[0].text))
@@ -138,8 +139,8 @@ def _decoded(block: Block, sounds: Audio) -> Iterator[tuple[int, np.ndarray]]:
             yield position, np.ascontiguousarray(values.mean(axis=1).round().astype(np.int16))
 
 
-def _sound_input(model: Model, name: str | None) -> tuple[str, Audio]:
-    sounds = {key: one for key, one in model.preparation.modalities.items() if isinstance(one, Audio)}
+def _sound_input(preparation: Preparation, name: str | None) -> tuple[str, Audio]:
+    sounds = {key: one for key, one in preparation.modalities.items() if isinstance(one, Audio)}
     if not sounds:
         raise DataError("the model hears nothing: none of its inputs is a sound")
     if name is None and len(sounds) > 1:

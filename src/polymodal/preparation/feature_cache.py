@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 
+from polymodal.core.progress import Progress
 from polymodal.data.store.decode_buffer import Item, Layout
 from polymodal.data.store.items import Items, Prepared, RaggedItems
 from polymodal.data.store.store import MediaStore, content_key
 from polymodal.modalities.base import Modality
 from polymodal.nn.encoders.base import Encoder, Settled
+from polymodal.nn.network import Network
 from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import FeatureOptions
+from polymodal.runtime.compute import device_of
+from polymodal.runtime.cpu_kernels import computes_bf16
+from polymodal.runtime.random_state import own_random_state
 from polymodal.runtime.thread_tuner import Pace
 
 #: Items that run through an encoder at once, and bytes of prepared items at most.
@@ -84,7 +91,7 @@ class FeatureItems:
 
 def number_format(options: FeatureOptions) -> str:
     """The format in which settled layers run and are kept: bf16 only where the processor computes in it."""
-    return options.format if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    return options.format if computes_bf16() else "fp32"
 
 
 def pooled(items: FeatureItems) -> np.ndarray:
@@ -96,6 +103,87 @@ def pooled(items: FeatureItems) -> np.ndarray:
         weight = real.unsqueeze(-1).float()
         found.append(((data["hidden"] * weight).sum(1) / weight.sum(1).clamp_min(1)).numpy())
     return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+
+
+class FeatureCache:
+    """The features that this process has open, over the stores on the disk that all runs share.
+
+    What is open is found again by what it was made of: the contents of the items, the settled layers, and whether there
+    are changed copies.
+
+    folder: of the stores; None computes features and keeps them in memory
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._open: dict[tuple[str, ...], FeatureItems] = {}
+
+    def encoded(
+        self,
+        network: Network,
+        modalities: Mapping[str, Modality],
+        tables: Sequence[Mapping[str, Prepared]],
+        recipe: Recipe,
+        progress: Progress,
+    ) -> list[dict[str, Prepared]]:
+        """The prepared inputs of each of `tables` with features in place of the items of every input whose encoder has
+        settled layers: what those make of each item is computed once. Where the recipe switches that off, they stay as
+        they are. Inputs of the first table, that of the training rows, also have randomly changed copies.
+
+        Raises:
+            DataError: a store is damaged.
+        """
+        if not recipe.training.features.cache:
+            return [dict(inputs) for inputs in tables]
+        raw, first = network.raw_inputs(), tables[0] if tables else {}
+        found = []
+        for inputs in tables:
+            changed = dict(inputs)
+            for name, encoder in network.encoders().items():
+                source = inputs.get(name)
+                if source is not None and name not in raw:
+                    views = source is first.get(name)
+                    changed[name] = self._input(name, encoder, modalities[name], source, recipe, views, progress)
+            found.append(changed)
+        return found
+
+    def clear(self) -> None:
+        """Close what is open; stores on the disk stay."""
+        self._open.clear()
+
+    def _input(
+        self,
+        name: str,
+        encoder: Encoder,
+        modality: Modality,
+        source: Prepared,
+        recipe: Recipe,
+        views: bool,
+        progress: Progress,
+    ) -> Prepared:
+        settled, identity = encoder.settled(), modality.identity(recipe.data.limits)
+        if settled is None or identity is None or source.keys is None:
+            return source
+        contents = xxhash.xxh3_128_hexdigest(b"".join(source.keys))
+        key = (identity, settled.name, contents, str(views))
+        if key not in self._open:
+            said = recipe.training.threads
+            with progress.task(f"encode {name}", len(source.items)) as advance:
+                made = input_features(
+                    encoder,
+                    modality,
+                    source,
+                    recipe.training.features,
+                    recipe.data.limits,
+                    folder=self.folder,
+                    views=views,
+                    threads=said if isinstance(said, int) else None,
+                    advance=advance,
+                )
+            if made is None or not isinstance(made.items, FeatureItems):
+                return source
+            self._open[key] = made.items
+        return Prepared(source.index, self._open[key], source.keys)
 
 
 def input_features(
@@ -202,15 +290,17 @@ class _Run:
         taken = self.items.take(np.array([item]))
         content = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in taken.values()))
         content.update(view.to_bytes(4, "little"))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(content.digest()[:8], "little") % 2**63)
+        with own_random_state(int.from_bytes(content.digest()[:8], "little") % 2**63):
             return self.modality.augment(self.modality.collate(taken))
 
     def _through(self, data: dict[str, Tensor]) -> list[Item]:
         training = self.encoder.training
         self.encoder.eval()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.format == "bf16"):
-            found = self.encoder.settle(data)
+        device = device_of(self.encoder)
+        data = {name: tensor.to(device) for name, tensor in data.items()}
+        kind = torch.device(device).type
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.format == "bf16"):
+            found = {name: tensor.cpu() for name, tensor in self.encoder.settle(data).items()}
         self.encoder.train(training)
         longest = found["hidden"].shape[1]
         for name in self.settled.items:

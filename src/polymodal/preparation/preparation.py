@@ -13,6 +13,7 @@ import torch
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import build
 from polymodal.core.types import Batch, InputBatch, TargetBatch
+from polymodal.data.partition import groups_of
 from polymodal.data.store.items import Prepared
 from polymodal.data.store.writer import PreparedWriter
 from polymodal.data.table.block import Block
@@ -38,6 +39,7 @@ class PreparedTable:
 
     prompts: by output, the prompt of each row (None where it cannot be used), for outputs that have prompts
     data_set: `[rows]`, the number of the data set that each row is of, where the table is made of several
+    groups: `[rows]`, the number of the group (`data.split.group`) that each row is of, where rows are grouped
     """
 
     inputs: dict[str, Prepared]
@@ -46,6 +48,10 @@ class PreparedTable:
     rows: int
     prompts: dict[str, np.ndarray] = field(default_factory=dict)
     data_set: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.rows
 
     def only(self, names: list[str]) -> PreparedTable:
         """The same rows and targets with some of the inputs."""
@@ -158,6 +164,7 @@ class Preparation:
             rows=len(table),
             prompts={name: np.concatenate(parts) for name, parts in prompts.items()},
             data_set=table.data_set,
+            groups=groups_of(self.recipe, table),
         )
 
     def blocks(

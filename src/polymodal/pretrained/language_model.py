@@ -14,7 +14,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.key_values import KeyValues
-from polymodal.runtime.cpu_kernels import Packed
+from polymodal.runtime.packed import Packed
 
 #: What is added to the score of a key that may not be read; finite in every number format.
 NEVER = -1e30

@@ -16,6 +16,7 @@ from polymodal.pretrained.adapters import renew_magnitudes, with_base_layers
 from polymodal.pretrained.card import Card
 from polymodal.pretrained.parts import encoder_of, network_class
 from polymodal.pretrained.source import weights_folder
+from polymodal.runtime.random_state import own_random_state
 
 #: Values of a configuration that change only how it is trained or what it returns. Layers are never skipped at random
 #: (then nothing could go on from the hidden states between two of them), inputs not masked at random.
@@ -122,7 +123,7 @@ def pretrained(card: Card, part: str, *, keep: bool) -> dict[str, Tensor]:
 def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
     try:
         # What a checkpoint lacks is drawn at random; and the next to ask may train.
-        with _quiet(), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        with _quiet(), own_random_state(), torch.inference_mode(False):
             whole, found = network_class(part).from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from polymodal.core.errors import nearest
 from polymodal.core.options import Options
+from polymodal.core.registry import components, problem
 from polymodal.recipe.validation_errors import Problem, problems
 
 
@@ -51,16 +51,14 @@ class Slot:
         name = value.get("name", self.default)
         if name is None:
             raise _invalid([Problem(("name",), f"say which {self.kind}: one of {', '.join(known)}")])
-        if name not in known:
-            raise _invalid([Problem((), f"there is no {self.kind} {name!r}; {nearest(str(name), known)}")])
+        if wrong := problem(self.kind, str(name), known):
+            raise _invalid([Problem((), wrong)])
         try:
             return known[name].model_validate({**value, "name": name})
         except ValidationError as error:
             raise _invalid(problems(known[name], error)) from None
 
     def _known(self) -> dict[str, type[Options]]:
-        from polymodal.core.registry import components  # the registry imports this package for `Options`
-
         return {name: component.Options for name, component in components(self.kind).items()}
 
 

@@ -107,6 +107,9 @@ class TrainingOptions(Sized):
     """What keeps an input that learns fast from leaving the others behind."""
     group_rows: bool = True
     """Keep rows that share an item (ten questions to one image) in one batch, so that it is encoded once."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """Where the network is trained: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is
+    one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of matrix work; `auto` times both on the first batch and writes down the faster."""
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"

@@ -73,11 +73,11 @@ def render_card(model: Model) -> str:
         verdicts={name: verdict(model, part, name) for name in names},
         confidence=f"{model.recipe.evaluation.confidence:.0%}",
         how_alone=how_alone(model),
-        parts=model.run.get("parts", {}),
-        fingerprints=model.run.get("fingerprints", {}),
+        parts=model.run.parts,
+        fingerprints=model.run.fingerprints,
         shared=[(one, shared_sentence(one)) for one in shared_items(model)],
-        faults=model.run.get("faults", {"count": 0, "by_column": {}}),
-        notices=model.run.get("notices", []),
+        faults=model.run.faults,
+        notices=model.run.notices,
         row=Code(repr(_example(model))),
     )
 

@@ -49,10 +49,9 @@ def note_in_words(task: Task, distribution: np.ndarray, truth: Any) -> str:
     if isinstance(task, Spans):
         return _timeline_note(task, distribution, truth)
     if task.space == "binary":
-        threshold = getattr(task.options, "threshold", 0.5)
         named = list(zip(task.classes, distribution, truth > 0, strict=True))
-        too_many = [f"{name} {p:.1%}" for name, p, there in named if p >= threshold and not there]
-        missed = [f"{name} {p:.1%}" for name, p, there in named if p < threshold and there]
+        too_many = [f"{name} {p:.1%}" for name, p, there in named if p >= task.threshold and not there]
+        missed = [f"{name} {p:.1%}" for name, p, there in named if p < task.threshold and there]
         parts = [("wrongly given: ", too_many), ("missed: ", missed)]
         return "; ".join(word + cut(", ".join(labels)) for word, labels in parts if labels)
     errors = [f"{error:+.4g}" for error in distribution - truth]

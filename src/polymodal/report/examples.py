@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from polymodal.core.formatting import cut
 from polymodal.data.store.items import Items
-from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
+from polymodal.preparation.preparation import Preparation
 from polymodal.report.example_words import (
     answer_in_words,
     note_in_words,
@@ -47,22 +48,22 @@ class Example:
     note: str
 
 
-def worst_examples(experiment: Experiment, part: str, output: str, most: int) -> list[Example]:
+def worst_examples(preparation: Preparation, scored: SplitScores, output: str, most: int) -> list[Example]:
     """Up to `most` rows of `part`, the most wrong first; rows that are right are never among them."""
-    split, task = experiment.splits[part], experiment.preparation.tasks[output]
-    distribution = task.distribution(experiment.decisions[part][output].values)
-    value, present = (array[split.rows] for array in split.prepared.targets[output])
+    split, task = scored.split, preparation.tasks[output]
+    distribution = task.distribution(scored.decisions[output].values)
+    value, present = (array[split.rows] for array in split.table.targets[output])
     truth = task.truth(value)
     return _examples(
-        experiment, part, output, distribution, truth, most_wrong(task, distribution, truth, present)[:most]
+        preparation, scored, output, distribution, truth, most_wrong(task, distribution, truth, present)[:most]
     )
 
 
-def typical_texts(experiment: Experiment, part: str, output: str, most: int) -> list[Example]:
+def typical_texts(preparation: Preparation, scored: SplitScores, output: str, most: int) -> list[Example]:
     """Up to `most` rows of a text output, at even distances from the best text to the worst."""
-    split, task = experiment.splits[part], experiment.preparation.tasks[output]
-    distribution = task.distribution(experiment.decisions[part][output].values)
-    value, present = (array[split.rows] for array in split.prepared.targets[output])
+    split, task = scored.split, preparation.tasks[output]
+    distribution = task.distribution(scored.decisions[output].values)
+    value, present = (array[split.rows] for array in split.table.targets[output])
     truth = task.truth(value)
     known = np.flatnonzero(present)
     if not len(known):
@@ -70,16 +71,21 @@ def typical_texts(experiment: Experiment, part: str, output: str, most: int) -> 
     _, far = text_wrongness(distribution[known], truth[known])
     order = known[np.argsort(far, kind="stable")]
     places = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(np.int64))]
-    return _examples(experiment, part, output, distribution, truth, places)
+    return _examples(preparation, scored, output, distribution, truth, places)
 
 
 def _examples(
-    experiment: Experiment, part: str, output: str, distribution: np.ndarray, truth: np.ndarray, places: np.ndarray
+    preparation: Preparation,
+    scored: SplitScores,
+    output: str,
+    distribution: np.ndarray,
+    truth: np.ndarray,
+    places: np.ndarray,
 ) -> list[Example]:
     """The rows at these places of a part."""
-    split, task = experiment.splits[part], experiment.preparation.tasks[output]
+    split, task = scored.split, preparation.tasks[output]
     answers = task.predict(distribution[places])
-    seen = _seen(experiment, part, output, split.rows[places])
+    seen = _seen(preparation, scored, output, split.rows[places])
     return [
         Example(
             row=int(split.rows[place]),
@@ -110,9 +116,8 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     elif isinstance(task, Spans):
         wrong, badness = timeline_wrongness(task, distribution, truth)
     elif task.space == "binary":
-        threshold = getattr(task.options, "threshold", 0.5)
         given = np.where(truth > 0, distribution, 1 - distribution)
-        wrong = ((distribution >= threshold) != (truth > 0)).any(1)
+        wrong = ((distribution >= task.threshold) != (truth > 0)).any(1)
         badness = -np.log(np.maximum(given, 1e-12)).sum(1)
     else:
         scale = truth[present].std(0)
@@ -122,12 +127,12 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     return places[np.argsort(-badness[places], kind="stable")]
 
 
-def _seen(experiment: Experiment, part: str, output: str, rows: np.ndarray) -> list[list[Seen]]:
+def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.ndarray) -> list[list[Seen]]:
     """What the model saw of each of `rows`: its inputs, and what the prompt of this output reads."""
-    table, prepared = experiment.parts[part].table, experiment.splits[part].prepared
+    table, prepared = scored.cells.table, scored.split.table
     found: list[list[Seen]] = [[] for _ in rows]
-    for name, spec in experiment.recipe.inputs.items():
-        source, modality = prepared.inputs[name], experiment.preparation.modalities[name]
+    for name, spec in preparation.recipe.inputs.items():
+        source, modality = prepared.inputs[name], preparation.modalities[name]
         if type(modality).picture is not Modality.picture:
             for place, item in enumerate(source.index[rows]):
                 found[place].append(
@@ -141,8 +146,8 @@ def _seen(experiment: Experiment, part: str, output: str, rows: np.ndarray) -> l
         if len(spec.columns) > MOST_COLUMNS:
             for seen in found:
                 seen.append(Seen(name, f"and {len(spec.columns) - MOST_COLUMNS} more columns"))
-    shown = {column for spec in experiment.recipe.inputs.values() for column in spec.columns}
-    for column in experiment.preparation.tasks[output].prompt_columns:
+    shown = {column for spec in preparation.recipe.inputs.values() for column in spec.columns}
+    for column in preparation.tasks[output].prompt_columns:
         if column not in shown:
             cells = table.values(column, rows)
             for place, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):

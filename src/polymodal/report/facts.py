@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from polymodal.core.formatting import count, duration, interval, listed, metric_name, part_name, score
 from polymodal.model.model import Model
+from polymodal.model.run_record import Environment
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,17 @@ def score_rows(model: Model, part: str, output: str) -> list[ScoreRow]:
 
 
 def rows_of(model: Model, part: str) -> int:
-    return int(model.run.get("parts", {}).get(part, {}).get("rows", 0))
+    return model.run.parts[part].rows if part in model.run.parts else 0
 
 
 def shared_items(model: Model) -> list[Shared]:
     """The same item in two parts, those that touch both training and test first."""
     found = []
-    for one in model.run.get("shared_items", []):
-        first, second = one["between"]
-        kind, of = _kind(model, one["input"]), rows_of(model, second)
-        found.append(Shared(one["input"], kind, first, second, one["items"], one["rows"], of))
+    for one in model.run.shared_items:
+        first, second = one.between
+        found.append(
+            Shared(one.input, _kind(model, one.input), first, second, one.items, one.rows, rows_of(model, second))
+        )
     return sorted(found, key=lambda one: not one.touches_test)
 
 
@@ -159,50 +160,44 @@ def how_alone(model: Model) -> str:
 
 def chosen_epochs(model: Model) -> list[int]:
     """The epochs whose weights the model has: several where they were averaged."""
-    averaged = model.run.get("averaged_epochs") or []
-    improved = [entry["epoch"] for entry in model.run.get("history", []) if entry["best"]]
-    return averaged or improved[-1:]
+    improved = [entry.epoch for entry in model.run.history if entry.best]
+    return list(model.run.averaged_epochs) or improved[-1:]
 
 
 def run_facts(model: Model) -> list[tuple[str, str]]:
     """How the model was trained, as pairs of words and values; only what is known."""
     run, training = model.run, model.recipe.training
-    seconds: dict[str, float] = run.get("seconds", {})
-    machine: dict[str, Any] = run.get("machine", {})
+    seconds, compute, environment = run.seconds, run.compute, run.environment
     chosen = chosen_epochs(model)
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     fusion = model.recipe.fusion.name if model.recipe.fusion is not None else ""
     facts = [
         ("Size", f"{model.recipe.size}, {parameters:,} parameters"),
         ("Fusion", fusion),
-        ("Epochs", f"{len(run['history'])} of at most {training.epochs}" if run.get("history") else ""),
+        ("Epochs", f"{len(run.history)} of at most {training.epochs}" if run.history else ""),
         (
             "Weights",
             ("average of epochs " if len(chosen) > 1 else "epoch ") + listed([str(epoch) for epoch in chosen])
             if chosen
             else "",
         ),
-        ("Steps", f"{run['steps']:,} of {training.batch} rows" if "steps" in run else ""),
-        ("Speed", f"{run['rows_per_second']:,.0f} rows per second" if "rows_per_second" in run else ""),
-        ("Training time", _time(seconds, "training")),
-        ("Preparation time", _time(seconds, "preparation")),
-        ("Total time, with scoring", _time(seconds, "total")),
-        ("Number format", machine.get("precision", "")),
-        ("Threads", str(machine.get("threads", ""))),
-        ("Why this format and these threads", machine.get("reason", "")),
-        ("Processor", run.get("processor", "")),
+        ("Steps", f"{run.steps:,} of {training.batch} rows" if compute else ""),
+        ("Speed", f"{run.rows_per_second:,.0f} rows per second" if compute else ""),
+        ("Training time", duration(seconds.training) if compute else ""),
+        ("Preparation time", duration(seconds.preparation) if seconds.preparation else ""),
+        ("Total time, with scoring", duration(seconds.total) if seconds.total else ""),
+        ("Number format", compute.precision if compute else ""),
+        ("Threads", str(compute.threads) if compute else ""),
+        ("Why this format and these threads", compute.reason if compute else ""),
+        ("Processor", environment.processor if environment else ""),
         ("Seed", str(model.recipe.seed)),
-        ("Versions", _versions(run)),
+        ("Versions", _versions(environment) if environment else ""),
     ]
     return [(name, value) for name, value in facts if value]
 
 
-def _time(seconds: dict[str, float], key: str) -> str:
-    return duration(seconds[key]) if key in seconds else ""
-
-
-def _versions(run: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {run[name]}" for name in ("polymodal", "torch", "python") if name in run)
+def _versions(environment: Environment) -> str:
+    return f"polymodal {environment.polymodal}, torch {environment.torch}, python {environment.python}"
 
 
 def _kind(model: Model, name: str) -> str:

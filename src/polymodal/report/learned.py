@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from markupsafe import Markup
 
@@ -36,21 +34,15 @@ def view_learned(model: Model, part: str) -> list[LearnedView]:
 
 def _curves(model: Model, part: str, name: str) -> list[Markup]:
     """The loss by epoch, where the name is that of a loss."""
-    history: list[dict[str, Any]] = model.run.get("history", [])
-    points = {
-        key: [
-            (float(entry["epoch"]), float(entry[key][name]))
-            for entry in history
-            if math.isfinite(entry[key].get(name, math.nan))
-        ]
-        for key in ("loss", "valid_loss")
-    }
-    if not points["loss"]:
+    history = model.run.history
+    train = [(float(one.epoch), loss) for one in history if (loss := one.loss.get(name)) is not None]
+    valid = [(float(one.epoch), loss) for one in history if (loss := one.valid_loss.get(name)) is not None]
+    if not train:
         return []
     chance = model.metrics[part][name]["loss"]["majority"]
     return [
         line_chart(
-            [Line("training", points["loss"], "two"), Line("validation", points["valid_loss"], "one")],
+            [Line("training", train, "two"), Line("validation", valid, "one")],
             title=f"Loss of {name} by epoch, on training and validation rows",
             x_label="epoch",
             y_label="loss",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 from markupsafe import Markup
 
 from polymodal.core.formatting import metric_name, part_name, score
-from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.score import SplitScores
 from polymodal.model.model import Model
 from polymodal.report.calibration import calibration_error, decisions_of, reliability_bins
 from polymodal.report.charts import Line, Range, interval_bar, line_chart, reliability, scatter
 from polymodal.report.examples import Example, typical_texts, worst_examples
 from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, verdict
 from polymodal.tasks.base import Task
+from polymodal.training.records import Epoch
 
 #: Classes of the confusion matrix, and of the table of classes: the most frequent.
 MOST_IN_MATRIX, MOST_IN_TABLE = 30, 100
@@ -67,13 +68,13 @@ class OutputView:
     notes: list[str]
 
 
-def view_output(experiment: Experiment, model: Model, name: str, part: str, examples: int) -> OutputView:
+def view_output(model: Model, scored: SplitScores, name: str, part: str, examples: int) -> OutputView:
     """The view of output `name`; charts, classes and up to `examples` wrong rows are those of `part`."""
-    task = experiment.preparation.tasks[name]
-    detail = experiment.detail[part].get(name, {})
-    split = experiment.splits[part]
-    value, present = (array[split.rows] for array in split.prepared.targets[name])
-    distribution = task.distribution(experiment.decisions[part][name].values)[present]
+    task = model.preparation.tasks[name]
+    detail = scored.detail.get(name, {})
+    split = scored.split
+    value, present = (array[split.rows] for array in split.table.targets[name])
+    distribution = task.distribution(scored.decisions[name].values)[present]
     truth = task.truth(value[present])
     bins = reliability_bins(*decisions_of(distribution, truth)) if task.has_probabilities else []
     order = _by_frequency(detail)
@@ -92,9 +93,9 @@ def view_output(experiment: Experiment, model: Model, name: str, part: str, exam
         scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" and not task.embeds else [],
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=score(calibration_error(bins)),
-        examples=worst_examples(experiment, part, name, examples),
-        written=typical_texts(experiment, part, name, TYPICAL_TEXTS) if task.writes else [],
-        notes=list(getattr(task, "notes", [])),
+        examples=worst_examples(model.preparation, scored, name, examples),
+        written=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.writes else [],
+        notes=list(task.notes),
     )
 
 
@@ -117,24 +118,20 @@ def _ends(row: ScoreRow) -> Range:
 
 
 def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]:
-    history: list[dict[str, Any]] = model.run.get("history", [])
+    history = model.run.history
     if not history:
         return []
     chosen: list[float] = [float(epoch) for epoch in chosen_epochs(model)]
 
-    def points(*keys: str) -> list[tuple[float, float]]:
-        found = []
-        for entry in history:
-            number = entry[keys[0]].get(keys[1])
-            if number is not None and math.isfinite(number):
-                found.append((float(entry["epoch"]), float(number)))
-        return found
+    def points(values: Callable[[Epoch], Mapping[str, float | None]], key: str) -> list[tuple[float, float]]:
+        found = [(float(epoch.epoch), values(epoch).get(key)) for epoch in history]
+        return [(place, number) for place, number in found if number is not None]
 
     shown = metric_name(metric)
     loss = line_chart(
         [
-            Line("training", points("loss", name), "two"),
-            Line("validation", points("valid_loss", name), "one"),
+            Line("training", points(lambda epoch: epoch.loss, name), "two"),
+            Line("validation", points(lambda epoch: epoch.valid_loss, name), "one"),
         ],
         title=f"Loss of {name} by epoch, on training and validation rows",
         x_label="epoch",
@@ -143,7 +140,7 @@ def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]
         marked=chosen,
     )
     scores = line_chart(
-        [Line("validation", points("valid", f"{name}.{metric}"), "one")],
+        [Line("validation", points(lambda epoch: epoch.valid, f"{name}.{metric}"), "one")],
         title=f"{shown} of {name} by epoch, on validation rows",
         x_label="epoch",
         y_label=shown,

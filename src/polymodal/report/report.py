@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from polymodal._version import __version__
 from polymodal.data.table.cell_errors import Fault
 from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.model.model import Model
 from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part, title
@@ -30,14 +32,14 @@ class PartView:
     targets: dict[str, int]
 
 
-def write_report(folder: Path, experiment: Experiment, model: Model) -> None:
-    """Write `report.html` into `folder`. The experiment must be scored, and its prepared items still there."""
-    page = render_report(experiment, model)
+def write_report(folder: Path, experiment: Experiment, model: Model, scores: Mapping[str, SplitScores]) -> None:
+    """Write `report.html` into `folder`, while the prepared items of the experiment are still there."""
+    page = render_report(experiment, model, scores)
     # Half a surrogate pair, which a cell may hold, has no UTF-8 form.
     (folder / "report.html").write_bytes(page.encode("utf-8", "replace"))
 
 
-def render_report(experiment: Experiment, model: Model) -> str:
+def render_report(experiment: Experiment, model: Model, scores: Mapping[str, SplitScores]) -> str:
     """The HTML text of the report."""
     part = shown_part(model)
     shared = shared_items(model)
@@ -47,19 +49,19 @@ def render_report(experiment: Experiment, model: Model) -> str:
         version=__version__,
         title=title(model),
         part=part,
-        outputs=[view_output(experiment, model, name, part, examples) for name in experiment.recipe.outputs],
+        outputs=[view_output(model, scores[part], name, part, examples) for name in experiment.recipe.outputs],
         learned=view_learned(model, part) if part else [],
-        roles=model.run["roles"],
-        inputs=model.run["inputs"],
+        roles=model.run.roles,
+        inputs=model.run.inputs,
         sources=_sources(model),
         parts=_parts(experiment),
-        fingerprints=model.run["fingerprints"],
+        fingerprints=model.run.fingerprints,
         leaks=[shared_sentence(one) for one in shared if one.touches_test],
         shared=shared,
         faults=faults[:MOST_FAULTS],
         fault_count=len(faults),
         fault_columns=experiment.faults.counts(),
-        notices=model.run.get("notices", []),
+        notices=model.run.notices,
         how_alone=how_alone(model),
         confidence=model.recipe.evaluation.confidence if model.recipe.evaluation.bootstrap else 0,
         facts=run_facts(model),
@@ -70,7 +72,7 @@ def render_report(experiment: Experiment, model: Model) -> str:
 def _sources(model: Model) -> list[str]:
     """The inputs, and the columns that prompts read beside them."""
     read = [column for task in model.preparation.tasks.values() for column in task.prompt_columns]
-    return list(dict.fromkeys([*model.run["inputs"], *read]))
+    return list(dict.fromkeys([*model.run.inputs, *read]))
 
 
 def _examples_each(experiment: Experiment) -> int:
@@ -84,12 +86,12 @@ def _parts(experiment: Experiment) -> list[PartView]:
     return [
         PartView(
             name,
-            part.table.name,
-            len(part.rows),
+            split.table.name,
+            len(split),
             {
-                output: int(known[part.rows].sum())
-                for output, (_, known) in experiment.splits[name].prepared.targets.items()
+                output: int(known[split.rows].sum())
+                for output, (_, known) in experiment.splits[name].table.targets.items()
             },
         )
-        for name, part in experiment.parts.items()
+        for name, split in experiment.tables.items()
     ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from polymodal.core.formatting import count, cut, interval, part_name, score
+from polymodal.evaluation.data_sets import DataSetScores
 from polymodal.model.model import Model
 from polymodal.report.facts import ScoreRow, rows_of, score_rows, scored, shown_part
 
@@ -46,19 +45,18 @@ def score_table(model: Model) -> Table:
                 cells = [Text(f"  {cut(single, 30)} alone"), Text(score(value))]
                 table.add_row(*([Text("")] if several else []), *cells, style="dim")
             for data_set, found in _by_data_set(model, part, name) if lead else []:
-                one = found["scores"][row.metric]
-                cells = [Text(f"  {cut(data_set, 30)}"), Text(score(one["value"]))]
-                cells += [Text(interval(one["low"], one["high"])), Text(score(one["majority"]))]
+                one = found.scores[row.metric]
+                cells = [Text(f"  {cut(data_set, 30)}"), Text(score(one.value))]
+                cells += [Text(interval(one.low, one.high)), Text(score(one.majority))]
                 table.add_row(*([Text("")] if several else []), *cells, style="dim")
         if most > 1:
             table.add_section()
     return table
 
 
-def _by_data_set(model: Model, part: str, output: str) -> list[tuple[str, dict[str, Any]]]:
+def _by_data_set(model: Model, part: str, output: str) -> list[tuple[str, DataSetScores]]:
     """The data sets that have the target of an output, where there are several; see `evaluation.data_sets`."""
-    found: dict[str, Any] = model.run.get("data_sets", {}).get(part, {}).get(output, {})
-    return list(found.items())
+    return list(model.run.data_sets.get(part, {}).get(output, {}).items())
 
 
 def _alone(row: ScoreRow) -> list[tuple[str, float | None]]:

@@ -1,4 +1,4 @@
-"""How to compute on this machine: precision and threads by measurement, and allocator settings."""
+"""Where and how to compute: device, number format and threads, the last two by measurement; allocator settings."""
 
 from __future__ import annotations
 
@@ -12,25 +12,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import xxhash
 
+from polymodal.core.errors import RecipeError
+from polymodal.core.paths import cache_folder
 from polymodal.recipe.training import TrainingOptions
+from polymodal.runtime.cpu_kernels import computes_bf16
+from polymodal.runtime.random_state import own_random_state
 
 Precision = Literal["fp32", "bf16"]
+CPU = "cpu"
 
 
 @dataclass(frozen=True)
-class Machine:
-    """How to compute: number format of matrix work, threads inside one operation, and why."""
+class Compute:
+    """Where and how to compute: number format of matrix work, threads inside one operation, why these, and the device
+    on which the network lies."""
 
     precision: Precision = "fp32"
     threads: int = 1
     reason: str = "default"
+    device: str = CPU
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -39,7 +46,8 @@ class Machine:
         if before != self.threads:
             torch.set_num_threads(self.threads)
         try:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
+            kind = torch.device(self.device).type
+            with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
                 yield
         finally:
             if before != self.threads:
@@ -59,9 +67,43 @@ def keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, 1 << 30)
 
 
+def resolve_device(wanted: str, path: str = "training.device") -> str:
+    """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` means here.
+
+    path: the recipe key that an error names
+
+    Raises:
+        RecipeError: it is not there.
+    """
+    if wanted == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return CPU if found is None else str(found)
+    kind, _, number = wanted.partition(":")
+    there = {CPU: 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in there:
+        raise RecipeError(path, f"there is no device {wanted!r}; write auto, cpu, cuda, cuda:1 or mps")
+    if int(number or 0) >= there[kind]:
+        have = [CPU, *(f"cuda:{one}" for one in range(there["cuda"])), *(["mps"] if there["mps"] else [])]
+        raise RecipeError(
+            path, f"{wanted} is not there: this machine and this build of torch have {', '.join(have)}; or write auto"
+        )
+    return wanted
+
+
+def device_of(network: torch.nn.Module) -> str:
+    """The device on which the parameters of a network lie."""
+    first = next(network.parameters(), None)
+    return CPU if first is None else str(first.device)
+
+
+def measurements() -> Path:
+    """The file in which `choose` keeps what it measured."""
+    return cache_folder() / "machine.json"
+
+
 def choose(
     options: TrainingOptions, network: torch.nn.Module, step: Callable[[Any], None], memory: Path | None
-) -> Machine:
+) -> Compute:
     """The fastest way to run `step(network copy)` among those the recipe leaves open.
 
     Each candidate is timed on the same copy in turn, several rounds, and the medians compared; bf16 and more threads
@@ -69,46 +111,53 @@ def choose(
     same recipe computes the same way. Parameters and random state of the caller are untouched; the copy shares those
     that do not learn.
     """
-    cores = len(_cores())
+    device, cores = device_of(network), len(_cores())
     threads = [options.threads] if options.threads != "auto" else sorted({1, min(cores, 8)})
     precisions: list[Precision] = ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
-    candidates = [Machine(precision, count) for precision in precisions for count in threads]
+    candidates = [Compute(precision, count, device=device) for precision in precisions for count in threads]
     if len(candidates) == 1:
-        return Machine(candidates[0].precision, candidates[0].threads, "as the recipe says")
+        return replace(candidates[0], reason="as the recipe says")
     key = _machine_key(network, candidates)
     known = _remembered(memory).get(key)
     if known:
-        return Machine(**known)
+        return Compute(**known)
     trial = copy.deepcopy(network, {id(one): one for one in network.parameters() if not one.requires_grad})
-    random_state = torch.get_rng_state()
-    times: dict[Machine, list[float]] = {candidate: [] for candidate in candidates}
-    for attempt in range(6):
-        for candidate in candidates:
-            with candidate.active():
-                start = time.perf_counter()
-                step(trial)
-                if attempt > 0:  # the first round warms up
-                    times[candidate].append(time.perf_counter() - start)
-    torch.set_rng_state(random_state)
+    times: dict[Compute, list[float]] = {candidate: [] for candidate in candidates}
+    with own_random_state():
+        for attempt in range(6):
+            for candidate in candidates:
+                with candidate.active():
+                    start = time.perf_counter()
+                    step(trial)
+                    _finish(device)
+                    if attempt > 0:  # the first round warms up
+                        times[candidate].append(time.perf_counter() - start)
     median = {candidate: statistics.median(spent) for candidate, spent in times.items()}
     best = candidates[0]
     for candidate in candidates[1:]:
         if median[candidate] * 1.1 < median[best]:
             best = candidate
     measured = ", ".join(f"{c.precision} x {c.threads}: {median[c] * 1e3:.1f} ms" for c in candidates)
-    chosen = Machine(best.precision, best.threads, f"median step of the first batch, format x threads: {measured}")
+    chosen = replace(best, reason=f"median step of the first batch, format x threads: {measured}")
     _remember(memory, key, chosen)
     return chosen
+
+
+def _finish(device: str) -> None:
+    """Wait until an accelerator has done what it was given."""
+    if device != CPU:
+        torch.accelerator.synchronize(device)
 
 
 def _cores() -> list[int]:
     return list(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def _machine_key(network: torch.nn.Module, candidates: list[Machine]) -> str:
+def _machine_key(network: torch.nn.Module, candidates: list[Compute]) -> str:
     shapes = [(name, tuple(parameter.shape)) for name, parameter in network.named_parameters()]
     waiting = os.environ.get("OMP_WAIT_POLICY")
-    facts = (platform.processor(), platform.machine(), len(_cores()), waiting, torch.__version__, shapes, candidates)
+    processor = (platform.processor(), platform.machine(), len(_cores()), computes_bf16())
+    facts = (*processor, waiting, torch.__version__, shapes, candidates)
     return xxhash.xxh3_128_hexdigest(repr(facts).encode())
 
 
@@ -118,7 +167,7 @@ def _remembered(memory: Path | None) -> dict[str, Any]:
     return json.loads(memory.read_text())
 
 
-def _remember(memory: Path | None, key: str, chosen: Machine) -> None:
+def _remember(memory: Path | None, key: str, chosen: Compute) -> None:
     if memory is None:
         return
     known = {**_remembered(memory), key: asdict(chosen)}

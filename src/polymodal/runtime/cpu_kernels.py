@@ -1,85 +1,89 @@
-"""Matrices laid out for products with few rows, which is what writing token by token computes."""
+"""The CPU kernels that torch has no public functions for, and whether this processor can run them.
+
+Ask before use: a kernel that the processor lacks raises, or gives other numbers. The answers hold for what oneDNN may
+use (`ONEDNN_MAX_CPU_ISA` limits it), not for what the processor could do.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from functools import cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-#: Rows that the layout is made for: fewer are as fast, more still right.
-ROWS = 8
-FORMATS = (torch.float32, torch.bfloat16)
+#: Largest absolute value of a rounded input or weight.
+MOST = 127
+#: Numbers of rows with which the int8 kernel is tried: oneDNN takes other code for one row than for many.
+_TRIED_ROWS = (1, 8, 64)
+_TRIED_WIDTH = 64
 
 
-class Packed:
-    """Copies of a network's frozen matrices in the layout that oneDNN's kernels read without strides.
+def computes_bf16() -> bool:
+    """Whether oneDNN multiplies matrices in bf16 on this processor."""
+    return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
-    Writing reads every matrix once for each token, so its speed is that of memory, if the kernel lets it. For few rows
-    the usual kernels of torch do not: in fp32 a product of 8 rows took six times as long as one over the packed matrix,
-    in bf16 twice. Under autocast the copies are in its format, so matrices are not converted anew for every token.
 
-    Only parameters that do not learn are packed, since nothing writes into them. The copies take as much memory as the
-    matrices do in that format; they are made when they are first needed.
+def packs(kind: torch.dtype) -> bool:
+    """Whether `pack` and `packed_linear` work in this number format on this processor."""
+    if kind == torch.bfloat16:
+        return computes_bf16()
+    return kind == torch.float32 and _has_onednn()
+
+
+def pack(weight: Tensor, rows: int) -> Tensor:
+    """A matrix `[out, in]` in the layout that oneDNN reads best for products with so many rows.
+
+    Only in formats for which `packs` is true; others raise RuntimeError.
     """
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self._held: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
-        return Packed(copy.deepcopy(self.network, memo))
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Within, and without gradients, the network's frozen linear layers on a CPU use the packed copies."""
-        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-        known: Any = torch.backends.mkldnn
-        if torch.is_grad_enabled() or kind not in FORMATS or not known.is_available():
-            yield
-            return
-        changed: list[Any] = []
-        for module in self.network.modules():
-            weight = _matrix(module)
-            if weight is not None:
-                module.forward = self._forward(module, weight, kind)
-                changed.append(module)
-        try:
-            yield
-        finally:
-            for module in changed:
-                del module.forward
-
-    def _forward(self, module: Any, weight: Tensor, kind: torch.dtype) -> Any:
-        packed = self._packed(weight, kind)
-        bias = module.bias if module.bias is None else module.bias.to(kind)
-
-        def forward(x: Tensor) -> Tensor:
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(kind), packed, bias, "none", [], "")
-            return found
-
-        return forward
-
-    def _packed(self, weight: Tensor, kind: torch.dtype) -> Tensor:
-        """The copy of a matrix `[out, in]`, made anew if another tensor stands at its place."""
-        key = (weight.data_ptr(), kind)
-        held = self._held.get(key)
-        if held is None or held[0].shape != weight.shape or held[0].stride() != weight.stride():
-            made = torch.ops.mkldnn._reorder_linear_weight(weight.to(kind).contiguous(), ROWS)
-            held = self._held[key] = (weight, made)
-        return held[1]
+    made: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+    return made
 
 
-def _matrix(module: Any) -> Tensor | None:
-    """The frozen matrix `[out, in]` of a linear layer on a CPU; None for everything else."""
-    if type(module) is nn.Linear:
-        weight = module.weight.detach()
-    elif type(module).__name__ == "Conv1D":  # GPT-2's, transposed
-        weight = module.weight.detach().t()
-    else:
-        return None
-    frozen = not module.weight.requires_grad and weight.device.type == "cpu" and weight.dtype == torch.float32
-    return weight if frozen else None
+def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """`[..., in]` -> `[..., out]` with a matrix that `pack` has laid out; all of one number format."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return found
+
+
+@cache
+def multiplies_int8() -> bool:
+    """Whether oneDNN multiplies eight-bit integers on this processor, and rightly.
+
+    x86 processors without VNNI add each two neighbouring products in 16 bits, where large ones do not fit and are cut.
+    No function of torch says which of the two oneDNN does, so it is tried once, with the largest numbers there are.
+    """
+    if not (_has_onednn() and "onednn" in torch.backends.quantized.supported_engines):
+        return False
+    weight = torch.full((_TRIED_WIDTH, _TRIED_WIDTH), MOST, dtype=torch.int8)
+    scale = torch.ones(_TRIED_WIDTH)
+    for rows in _TRIED_ROWS:
+        x = torch.full((rows, _TRIED_WIDTH), float(MOST))
+        found = int8_linear(x, pack_int8(weight), scale)
+        if not bool((found == MOST * MOST * _TRIED_WIDTH).all()):
+            return False
+    return True
+
+
+def pack_int8(weight: Tensor) -> Tensor:
+    """Integers `[out, in]` int8 in the layout of `int8_linear`."""
+    made: Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
+    return made
+
+
+def int8_linear(x: Tensor, packed: Tensor, scale: Tensor) -> Tensor:
+    """The products `[rows, out]` fp32 of whole numbers with a matrix of `pack_int8`, times `scale [out]`.
+
+    x: `[rows, in]` fp32, whole numbers from -127 to 127; overwritten
+
+    The sums are those of the integers only where `multiplies_int8` is true.
+    """
+    offset = MOST + 1  # the kernel multiplies unsigned numbers
+    whole, zero = x.add_(offset).to(torch.uint8), torch.zeros(len(scale), dtype=torch.int32)
+    found: Tensor = torch.ops.onednn.qlinear_pointwise(
+        whole, 1.0, offset, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return found
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # torch has no hint there

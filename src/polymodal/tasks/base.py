@@ -31,7 +31,7 @@ class Task(ABC):
 
     kind: ClassVar[str] = "task"
     Options: ClassVar[type[TaskOptions]]
-    #: How decoded values are read and combined; see `tokens.Space`.
+    #: How decoded values are read and combined; see `core.types.Space`.
     space: ClassVar[Space]
     #: Whether targets are moments in time, so that inputs must keep theirs.
     timed: ClassVar[bool] = False
@@ -46,6 +46,7 @@ class Task(ABC):
 
     def __init__(self, options: TaskOptions, *, columns: list[str]) -> None:
         self.options, self.columns = options, columns
+        self._notes: list[str] = []
 
     @classmethod
     @abstractmethod
@@ -73,6 +74,16 @@ class Task(ABC):
     def grid(self) -> Grid | None:
         """The timeline on which values are decided; None for a task that decides once for the whole row."""
         return None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the report tells of the targets, a sentence each."""
+        return self._notes
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a label counts as there, where labels do not exclude each other."""
+        return 0.5
 
     @property
     def has_probabilities(self) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Label, Labels, few, key, read_label, text
+from polymodal.tasks.labels import Label, Labels, few, key, read_label, read_labels, text
 
 # An integer column with more distinct values is taken for a quantity unless the user says otherwise.
 FEW_INTEGERS = 20
@@ -62,7 +61,6 @@ class Classify(Task):
         super().__init__(options, columns=columns)
         if len(columns) != 1:
             raise RecipeError("columns", f"a classify output reads one column, not {len(columns)}: {columns}")
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -81,33 +79,19 @@ class Classify(Task):
         return Guess(0.8 if few_values else 0.2, reason.format("whole numbers"))
 
     def fit(self, blocks: Iterable[Block]) -> None:
-        column = self.columns[0]
-        labels: dict[tuple[bool, Label], Label] = {}
-        rows: Counter[tuple[bool, Label]] = Counter()
-        problem = ""
-        for block in blocks:
-            for cell in block.cells(column):
-                if cell is None:
-                    continue
-                try:
-                    label = read_label(cell)
-                except ValueError as error:
-                    problem = problem or f" ({error})"
-                    continue
-                labels.setdefault(key(label), label)
-                rows[key(label)] += 1
-        if len(labels) < 2:
-            found = f"only {next(iter(labels.values()))!r}" if labels else f"no label at all{problem}"
-            raise DataError(f"classification needs two classes, the training rows hold {found}", column=column)
-        self._take(labels.values(), lambda label: rows[key(label)])
+        found = read_labels(blocks, self.columns[0], lambda cell: [read_label(cell)])
+        if len(found.labels) < 2:
+            only = f"only {found.labels[0]!r}" if found.labels else f"no label at all{found.problem}"
+            raise DataError(f"classification needs two classes, the training rows hold {only}", column=self.columns[0])
+        self._take(found.labels, found.of)
 
-    def _take(self, labels: Iterable[Label], rows: Any) -> None:
+    def _take(self, labels: Iterable[Label], rows: Callable[[Label], int]) -> None:
         self.labels = Labels(labels)
         self.rows = np.array([rows(label) for label in self.labels.values], dtype=np.int64)
         self.shares = self.rows / self.rows.sum()
         self.weights = self._class_weights()
         single = [label for label, count in zip(self.labels.values, self.rows, strict=True) if count == 1]
-        self.notes = few(
+        self._notes = few(
             single, "class {!r} has 1 training row", "{} classes have 1 training row each, {!r} among them"
         )
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
+from polymodal.data.table.block import Block
+
+T = TypeVar("T")
 Label = str | int | float | bool
 
 
@@ -28,6 +33,61 @@ def read_label(cell: Any) -> Label:
 def key(label: Label) -> tuple[bool, Label]:
     """What makes two labels the same: 1 and 1.0 are, 1 and true are not, 1 and the text "1" are not."""
     return isinstance(label, bool), label
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """The labels of a column.
+
+    labels: each as it was written first
+    counts: in how many rows each is, by its `key`
+    rows: how many rows could be read
+    problem: why the first of the others could not, in brackets; "" where all could
+    """
+
+    labels: list[Label]
+    counts: Counter[tuple[bool, Label]]
+    rows: int
+    problem: str
+
+    def of(self, label: Label) -> int:
+        """In how many rows a label is."""
+        return self.counts[key(label)]
+
+
+def read_labels(blocks: Iterable[Block], column: str, read: Callable[[Any], Iterable[Label]]) -> LabelCounts:
+    """Count the labels that `read` finds in the cells of a column."""
+    labels: dict[tuple[bool, Label], Label] = {}
+    counts: Counter[tuple[bool, Label]] = Counter()
+    rows, problems = 0, list[str]()
+    for cell in read_cells(blocks, column, read, problems):
+        found = {key(label): label for label in cell}
+        counts.update(found.keys())
+        for one, label in found.items():
+            labels.setdefault(one, label)
+        rows += 1
+    return LabelCounts(list(labels.values()), counts, rows, first_problem(problems))
+
+
+def read_cells(blocks: Iterable[Block], column: str, read: Callable[[Any], T], problems: list[str]) -> Iterator[T]:
+    """What `read` makes of every cell of a column but null and those that it refuses by a ValueError; the message of
+    the first of these goes to `problems`."""
+    for block in blocks:
+        for cell in block.cells(column):
+            if cell is None:
+                continue
+            try:
+                found = read(cell)
+            except ValueError as error:
+                if not problems:
+                    problems.append(str(error))
+                continue
+            yield found
+
+
+def first_problem(problems: list[str]) -> str:
+    """What `read_cells` has told, in brackets, for the end of a sentence; "" where there is nothing."""
+    return f" ({problems[0]})" if problems else ""
 
 
 def text(label: Label) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -21,7 +20,7 @@ from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Label, Labels, few, key, read_label, text
+from polymodal.tasks.labels import Label, Labels, few, key, read_label, read_labels, text
 
 Sequence = list | tuple | set | frozenset | np.ndarray
 
@@ -55,7 +54,6 @@ class MultiLabel(Task):
         super().__init__(options, columns=columns)
         if len(columns) != 1:
             raise RecipeError("columns", f"a multilabel output reads one column, not {len(columns)}: {columns}")
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -80,26 +78,12 @@ class MultiLabel(Task):
 
     def fit(self, blocks: Iterable[Block]) -> None:
         column = self.columns[0]
-        labels: dict[tuple[bool, Label], Label] = {}
-        positives: Counter[tuple[bool, Label]] = Counter()
-        rows, problem = 0, ""
-        for block in blocks:
-            for cell in block.cells(column):
-                if cell is None:
-                    continue
-                try:
-                    found = {key(label): label for label in self._split(cell)}
-                except ValueError as error:
-                    problem = problem or f" ({error})"
-                    continue
-                rows += 1
-                positives.update(found.keys())
-                labels = found | labels
-        if not labels:
-            raise DataError(f"the training rows hold no label at all{problem}", column=column)
-        if all(count == rows for count in positives.values()):
+        found = read_labels(blocks, column, self._split)
+        if not found.labels:
+            raise DataError(f"the training rows hold no label at all{found.problem}", column=column)
+        if all(count == found.rows for count in found.counts.values()):
             raise DataError("every training row has the same labels, there is nothing to learn", column=column)
-        self._take(labels.values(), lambda label: positives[key(label)], rows)
+        self._take(found.labels, found.of, found.rows)
 
     def _take(self, labels: Iterable[Label], positives: Callable[[Label], int], rows: int) -> None:
         self.labels, self.rows = Labels(labels), rows
@@ -112,8 +96,10 @@ class MultiLabel(Task):
         counted = list(zip(self.labels.values, self.positives, strict=True))
         single = [label for label, count in counted if count == 1]
         constant = [label for label, count in counted if count == rows]
-        self.notes = few(single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them")
-        self.notes += few(
+        self._notes = few(
+            single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them"
+        )
+        self._notes += few(
             constant,
             "label {!r} is in every training row",
             "{} labels are in every training row, {!r} among them",
@@ -140,6 +126,10 @@ class MultiLabel(Task):
             value[position, numbers] = 1
             present[position] = True
         return value, present
+
+    @property
+    def threshold(self) -> float:
+        return self.options.threshold
 
     @property
     def outputs(self) -> int:
@@ -169,7 +159,7 @@ class MultiLabel(Task):
         return values.detach().double().sigmoid().cpu().numpy()
 
     def predict(self, distribution: np.ndarray) -> list[Any]:
-        decided = distribution >= self.options.threshold
+        decided = distribution >= self.threshold
         return [[self.labels.values[number] for number in np.flatnonzero(row)] for row in decided]
 
     def truth(self, value: np.ndarray) -> np.ndarray:
@@ -177,7 +167,7 @@ class MultiLabel(Task):
 
     @property
     def metrics(self) -> list[Metric]:
-        at = self.options.threshold
+        at = self.threshold
         return [
             Metric(
                 "mean_average_precision",

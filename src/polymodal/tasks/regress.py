@@ -61,7 +61,6 @@ class Regress(Task):
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -92,7 +91,7 @@ class Regress(Task):
         self.mean, self.deviation = transformed.mean(0), transformed.std(0)
         self.average = numbers.mean(0)
         self.best_loss = self._best_constant_loss((transformed - self.mean) / self.deviation)
-        self.notes = [f"training rows that lack some of their numbers and are left out: {gaps}"] if gaps else []
+        self._notes = [f"training rows that lack some of their numbers and are left out: {gaps}"] if gaps else []
 
     def _transform(self, numbers: np.ndarray) -> np.ndarray:
         return np.log1p(numbers) if self.options.transform == "log" else numbers
@@ -200,12 +199,12 @@ class Regress(Task):
             "deviation": self.deviation.tolist(),
             "average": self.average.tolist(),
             "best_loss": self.best_loss,
-            "notes": self.notes,
+            "notes": self._notes,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.mean, self.deviation, self.average = (np.array(state[name]) for name in ("mean", "deviation", "average"))
-        self.best_loss, self.notes = state["best_loss"], state["notes"]
+        self.best_loss, self._notes = state["best_loss"], state["notes"]
 
 
 def _is_number(value: Any) -> bool:

@@ -20,6 +20,7 @@ from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
 from polymodal.metrics.leave_one_out import leave_one_out_metrics
+from polymodal.metrics.retrieval import unit_rows
 from polymodal.nn.layers.embedding import halvings, prefixes
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Label, key, read_label
@@ -63,7 +64,6 @@ class Similar(Task):
         if any(not 1 <= size < options.size for size in shorter):
             raise RecipeError("sizes", f"prefixes of {options.size} numbers have 1 to {options.size - 1}")
         self.sizes = [*shorter, options.size]
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -80,7 +80,7 @@ class Similar(Task):
             raise DataError(
                 f"similarity needs two groups, and one of two rows; there are {found}", column=self.columns[0]
             )
-        self.notes = [f"{alone} of {len(rows)} groups have 1 training row, which is near no other"] if alone else []
+        self._notes = [f"{alone} of {len(rows)} groups have 1 training row, which is near no other"] if alone else []
 
     def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         value, present, problems = self._read(block)
@@ -123,9 +123,7 @@ class Similar(Task):
         return np.full(self.outputs, 1 / math.sqrt(self.outputs))
 
     def distribution(self, values: Tensor) -> np.ndarray:
-        vectors = values.detach().double().cpu().numpy()
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+        return unit_rows(values.detach().double().cpu().numpy())
 
     def predict(self, distribution: np.ndarray) -> list[Any]:
         return distribution.tolist()
@@ -142,10 +140,10 @@ class Similar(Task):
         return [str(place) for place in range(self.outputs)]
 
     def save(self) -> dict[str, Any]:
-        return {"notes": self.notes}
+        return {"notes": self._notes}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.notes = state["notes"]
+        self._notes = state["notes"]
 
 
 def group_number(label: Label) -> int:

@@ -22,7 +22,7 @@ from polymodal.metrics import events as scores
 from polymodal.metrics.base import Metric
 from polymodal.metrics.events import EventCounts, Events, SegmentCounts
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Labels, few, key, text
+from polymodal.tasks.labels import Labels, few, first_problem, key, read_cells, text
 from polymodal.tasks.segments import cover, decode, read_shares
 from polymodal.tasks.span_cells import Span, gaps_between, read_spans
 
@@ -84,7 +84,6 @@ class Spans(Task):
         super().__init__(options, columns=columns)
         if len(columns) != 1:
             raise RecipeError("columns", f"a spans output reads one column, not {len(columns)}: {columns}")
-        self.notes: list[str] = []
 
     @classmethod
     def recognise(cls, sample: ColumnSample) -> Guess | None:
@@ -98,22 +97,14 @@ class Spans(Task):
 
     def fit(self, blocks: Iterable[Block]) -> None:
         column = self.columns[0]
-        rows: list[list[Span]] = []
-        problem = ""
-        for block in blocks:
-            for cell in block.cells(column):
-                if cell is None:
-                    continue
-                try:
-                    rows.append(read_spans(cell))
-                except ValueError as error:
-                    problem = problem or f" ({error})"
+        problems: list[str] = []
+        rows = list(read_cells(blocks, column, read_spans, problems))
         limit = math.inf if self.options.seconds is None else self.options.seconds
         inside = [spans for spans in rows if all(end <= limit + 1e-6 for _, end, _ in spans)]
         found = [span for spans in inside for span in spans]
         if not found:
             late = f" that ends before {limit:g} s (the option `seconds`)" if any(rows) else ""
-            raise DataError(f"the training rows hold no event{late}{problem}", column=column)
+            raise DataError(f"the training rows hold no event{late}{first_problem(problems)}", column=column)
         self.labels = Labels({key(label): label for _, _, label in found}.values())
         self._choose_times(inside, found)
         total = np.zeros((self.grid.frames, len(self.labels)))
@@ -122,7 +113,7 @@ class Spans(Task):
         self._take(total.ravel() / len(inside))
         counts = Counter(key(label) for _, _, label in found)
         single = [label for label in self.labels.values if counts[key(label)] == 1]
-        self.notes += few(single, "{!r} happens once in the training rows", "{} labels happen once, {!r} among them")
+        self._notes += few(single, "{!r} happens once in the training rows", "{} labels happen once, {!r} among them")
 
     def _choose_times(self, rows: list[list[Span]], found: list[Span]) -> None:
         """Set the timeline, and the times that the options leave open."""
@@ -146,7 +137,7 @@ class Spans(Task):
 
     def _take(self, shares: np.ndarray) -> None:
         self.shares = shares
-        self.notes = [
+        self._notes = [
             f"decided in {self.grid.frames:,} cells of {self.width:.3g} s over {self.grid.seconds:.4g} s; segment "
             f"scores count segments of {self.segment:.3g} s, event scores allow {self.collar:.3g} s"
         ]
@@ -185,6 +176,10 @@ class Spans(Task):
                 continue
             present[position] = True
         return value, present
+
+    @property
+    def threshold(self) -> float:
+        return self.options.threshold
 
     @property
     def outputs(self) -> int:
@@ -227,7 +222,7 @@ class Spans(Task):
         return decode(
             self._by_cell(distribution),
             self.width,
-            threshold=self.options.threshold,
+            threshold=self.threshold,
             smooth=self.options.smooth,
             gap=self.gap,
             shortest=self.shortest,

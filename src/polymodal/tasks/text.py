@@ -5,40 +5,38 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
-from polymodal.core.errors import ArtefactError, DataError, RecipeError, nearest
+from polymodal.core.errors import DataError, RecipeError, nearest
 from polymodal.core.options import Sized, sized
 from polymodal.core.registry import register
-from polymodal.core.types import Space, TextShape
+from polymodal.core.types import TextShape
 from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.generation.chat import ChatTemplate
 from polymodal.generation.config import Writing
-from polymodal.generation.constraints.base import constraint_of
+from polymodal.generation.constraints.factory import constraint_of
 from polymodal.generation.tokenizer import SMALLEST, Codec
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalogue import TEXT_METRICS, text_metrics
 from polymodal.modalities.checkpoint_text import position_limit
-from polymodal.tasks.answers import Answer, objects, padded, read_references
-from polymodal.tasks.base import Task, TaskOptions
+from polymodal.tasks.answers import Answer, objects, read_references
+from polymodal.tasks.base import TaskOptions
 from polymodal.tasks.conversation import Conversation
+from polymodal.tasks.generation import GenerationTask
 from polymodal.tasks.prompt import Overflow, Prompt
 
 #: Most tokens of an answer where the recipe does not say: longer ones are cut.
 LONGEST = 512
-TOKENIZER = "tokenizer.json"
 #: Letters of scripts without blanks between words.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 
 
 @register
-class Text(Task):
+class Text(GenerationTask):
     """A text, written token by token.
 
     The loss of a row is the mean over its answer's tokens, the end included, of -log p(token | those before it, the
@@ -113,10 +111,6 @@ class Text(Task):
                 raise ValueError(f"closed answers are held to those of training rows; drop writing.{held}")
             return self
 
-    space: ClassVar[Space] = "text"
-    writes: ClassVar[bool] = True
-    default_decoder: ClassVar[str] = "transformer"
-    default_fusion: ClassVar[str | None] = "attention"
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
@@ -247,25 +241,12 @@ class Text(Task):
         room = self.options.prompt_tokens if limit is None else limit - 1 - self.most
         return min(self.options.prompt_tokens, room) if room > 0 else self.options.prompt_tokens
 
-    def collate(self, value: np.ndarray) -> Tensor:
-        return padded([answer.ids for answer in value])
-
-    @property
-    def outputs(self) -> int:
-        return self.codec.vocabulary
-
     @property
     def text_shape(self) -> TextShape:
         codec = self.codec
         prompt = 0 if self.prompt is None else self.prompt_tokens
         card = None if codec.card is None else codec.card.to_dict()
         return TextShape(codec.vocabulary, codec.begin, codec.end, prompt, self.most, card)
-
-    def loss(self, values: Tensor, target: Tensor) -> Tensor:
-        return values[:, 0] / values[:, 1].clamp_min(1)
-
-    def counts(self, values: Tensor) -> Tensor:
-        return values[:, 1]
 
     def chance(self) -> float:
         """The entropy of the tokens of training answers, in nats a token: the loss of their shares."""
@@ -278,34 +259,9 @@ class Text(Task):
     def constants(self, rows: int) -> np.ndarray:
         return objects([self._constant] * rows)
 
-    def undecided(self, rows: int) -> np.ndarray:
-        return objects([None] * rows)
-
-    def distribution(self, values: Tensor) -> np.ndarray:
-        """Written tokens `[rows, steps]`, padded with -1 -> `[rows]` texts; None in a row that begins with -2, in
-        which nothing could be written."""
-        rows = values.tolist()
-        texts = self.codec.decode([[token for token in row if token >= 0] for row in rows])
-        return objects([None if row and row[0] == -2 else text for row, text in zip(rows, texts, strict=True)])
-
-    def predict(self, distribution: np.ndarray) -> list[Any]:
-        return list(distribution)
-
-    def truth(self, value: np.ndarray) -> np.ndarray:
-        return objects([answer.references for answer in value])
-
     @property
     def metrics(self) -> list[Metric]:
         return self._metrics
-
-    def write_files(self, folder: Path) -> None:
-        (folder / TOKENIZER).write_text(self.codec.tokenizer.to_str(), encoding="utf-8")
-
-    def read_files(self, folder: Path) -> None:
-        file = folder / TOKENIZER
-        if not file.is_file():
-            raise ArtefactError(f"{file} is missing: the tokenizer of {self.columns[0]!r}")
-        self._tokenizer = file.read_text(encoding="utf-8")
 
     def save(self) -> dict[str, Any]:
         return {

@@ -36,6 +36,18 @@ class BestEpochs:
     epochs: list[int] = field(default_factory=list)
     weights: list[dict[str, Tensor]] = field(default_factory=list)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The kept weights by rank and name; scores and epochs are no tensors."""
+        return {f"{rank}.{name}": one for rank, weights in enumerate(self.weights) for name, one in weights.items()}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], scores: list[float], epochs: list[int]) -> None:
+        """Take back what was kept."""
+        self.scores, self.epochs = scores, epochs
+        self.weights = [{} for _ in scores]
+        for key, tensor in tensors.items():
+            rank, name = key.split(".", 1)
+            self.weights[int(rank)][name] = tensor
+
     def offer(self, score: float, epoch: int, network: nn.Module) -> bool:
         """Consider the network after `epoch`; True if it is the best so far. The earlier of two equals is better."""
         place = sum(score <= other for other in self.scores)

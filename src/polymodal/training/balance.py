@@ -53,7 +53,7 @@ class GradNorm(Balancer):
     def backward(
         self, losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]
     ) -> None:
-        total = losses.get("penalty", torch.zeros(()))
+        total = losses.get("penalty", self.weights.new_zeros(()))
         norms: dict[int, Tensor] = {}
         rates: dict[int, Tensor] = {}
         for place, name in enumerate(self.names):
@@ -135,7 +135,7 @@ class PCGrad(Balancer):
 def _flat(found: Sequence[Tensor | None], parameters: Sequence[nn.Parameter], taken: Sequence[bool]) -> Tensor:
     """The gradients of the taken parameters end to end, 0 where there is none."""
     parts = [
-        torch.zeros(parameter.numel()) if gradient is None else gradient.float().flatten()
+        parameter.new_zeros(parameter.numel(), dtype=torch.float32) if gradient is None else gradient.float().flatten()
         for gradient, parameter, take in zip(found, parameters, taken, strict=True)
         if take
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polymodal.inference.inference import Decisions
+from polymodal.data.partition import Split
+from polymodal.inference.decisions import Decisions
+from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
 
 #: By output and view, the mean loss.
@@ -68,15 +69,12 @@ def blended(before: Tensor, now: Tensor) -> Tensor | None:
 
 
 def view_losses(
-    tasks: Mapping[str, Task],
-    decisions: Mapping[str, Decisions],
-    targets: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    rows: np.ndarray,
+    tasks: Mapping[str, Task], decisions: Mapping[str, Decisions], split: Split[PreparedTable]
 ) -> ViewLosses:
     """The mean loss of each view of each output over the rows that have the target and in which the view counts."""
     found: ViewLosses = {}
     for output, task in tasks.items():
-        value, present = targets[output][0][rows], targets[output][1][rows]
+        value, present = (array[split.rows] for array in split.table.targets[output])
         for view, values in decisions[output].views.items():
             known = torch.from_numpy(present) & (decisions[output].view_weights[view] > 0)
             if bool(known.any()):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.types import Space
-from polymodal.inference.inference import Decisions
+from polymodal.inference.decisions import Decisions
 from polymodal.recipe.training import DistillationOptions
 
 
@@ -40,7 +40,7 @@ class Lessons:
         Neural Network", 2015; for inputs that only the teacher sees: Lopez-Paz et al., "Unifying Distillation and
         Privileged Information", 2016).
         """
-        taught = self.values[output][self.place[rows]]
+        taught = self.values[output][self.place[rows.cpu()]].to(values.device)
         values, heat = values.float(), self.options.temperature
         if space == "real":
             return functional.mse_loss(values, taught, reduction="none").mean(-1)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from polymodal.core.types import Batch
-from polymodal.nn.network import Encoded, Network
+from polymodal.nn.network import Network
+from polymodal.nn.towers import Encoded
 from polymodal.tasks.base import Task
 
 
@@ -21,7 +22,7 @@ def evidence(network: Network, encoded: Encoded, batch: Batch, tasks: Mapping[st
     found = {}
     with torch.no_grad():
         for name in network.inputs:
-            hidden = {other: torch.ones(len(batch), dtype=torch.bool) for other in network.inputs if other != name}
+            hidden = {other: torch.ones_like(batch.rows, dtype=torch.bool) for other in network.inputs if other != name}
             decided = network.decide(network.fuse(encoded, len(batch), hidden), batch)
             shares = []
             for output, task in tasks.items():
@@ -55,10 +56,10 @@ def hold_back(network: Network, found: Mapping[str, float], strength: float, noi
         ratio = own / max(sum(others) / len(others), 1e-8)
         factor = 1 - float(torch.tanh(torch.tensor(strength * ratio))) if ratio > 1 else 1.0
         factors[name] = factor
-        for parameter in network.tower(name).parameters():
+        for parameter in network.towers[name].parameters():
             if parameter.grad is None:
                 continue
-            spread: Tensor = parameter.grad.std() if noise and parameter.ndim > 1 else torch.zeros(())
+            spread: Tensor = parameter.grad.std() if noise and parameter.ndim > 1 else parameter.grad.new_zeros(())
             parameter.grad.mul_(factor)
             if float(spread) > 0:
                 parameter.grad.add_(torch.randn_like(parameter.grad) * spread)

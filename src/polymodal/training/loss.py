@@ -33,10 +33,8 @@ class Losses:
     @property
     def total(self) -> Tensor:
         """The scalar to minimise."""
-        total = torch.zeros(())
-        for loss in self.named.values():
-            total = total + loss
-        return total
+        losses = list(self.named.values())
+        return sum(losses[1:], losses[0]) if losses else torch.zeros(())
 
 
 class Loss(nn.Module):
@@ -73,7 +71,7 @@ class Loss(nn.Module):
         parts = found.parts
         for name, task in self.tasks.items():
             decided, target = outputs[name], batch.targets[name]
-            task_loss = torch.zeros(())
+            task_loss = decided.values.new_zeros((), dtype=torch.float32)
             for term in decided.terms:
                 value = mean_loss(task, term, target, batch.weight)
                 scale = term.scale if self.blending is None else term.scale * self.blending.of(name, term.name)
@@ -87,7 +85,7 @@ class Loss(nn.Module):
             found.named[name] = self._weighed(name, task_loss)
             for kind, penalty in decided.penalties.items():
                 once = penalty / len(self.tasks)  # a fusion's penalty counts once, however many outputs
-                found.named["penalty"] = found.named.get("penalty", torch.zeros(())) + once
+                found.named["penalty"] = found.named["penalty"] + once if "penalty" in found.named else once
                 parts[f"penalty.{kind}"] = penalty.detach()
         for name, some in (terms or {}).items():
             if not some:

@@ -17,9 +17,9 @@ def hide_inputs(batch: Batch, chance: float) -> dict[str, Tensor]:
     if chance == 0 or len(names) < 2:
         return {}
     present = torch.stack([batch.inputs[name].present for name in names], dim=1)
-    hidden = (torch.rand(present.shape) < chance) & present
+    hidden = (torch.rand(present.shape, device=present.device) < chance) & present
     emptied = (hidden == present).all(1)
     if bool(emptied.any()):
-        kept = torch.where(present, torch.rand(present.shape), -1.0).argmax(1)
-        hidden[emptied] &= torch.arange(len(names)) != kept[emptied].unsqueeze(1)
+        kept = torch.where(present, torch.rand(present.shape, device=present.device), -1.0).argmax(1)
+        hidden[emptied] &= torch.arange(len(names), device=present.device) != kept[emptied].unsqueeze(1)
     return {name: hidden[:, place] for place, name in enumerate(names)}

@@ -29,7 +29,7 @@ class Monitor:
     def gradient_norms(self) -> dict[str, float]:
         """The gradient norm of each trainable input tower and of the rest, after `backward`."""
         norms = {}
-        for name, tower in zip(self.network.inputs, self.network.towers, strict=True):
+        for name, tower in self.network.towers.items():
             gradients = [p.grad for p in tower.parameters() if p.grad is not None]
             if any(p.requires_grad for p in tower.parameters()):
                 norms[name] = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
@@ -52,7 +52,7 @@ class Monitor:
             told = told if len(told) <= MOST_NAMED else [*told[:MOST_NAMED], f"and {len(told) - MOST_NAMED} more"]
             pairs = any(
                 objective.fewest > 1 and key.startswith(f"{name}.")
-                for name, objective in self.network.named_objectives().items()
+                for name, objective in self.network.objectives.items()
                 for key in found
             )
             self._say(
@@ -85,7 +85,7 @@ class Monitor:
         """The objectives without a loss."""
         return [
             name
-            for name in self.network.named_objectives()
+            for name in self.network.objectives
             if not any(key == name or key.startswith(f"{name}.") for key in losses)
         ]
 

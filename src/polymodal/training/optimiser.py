@@ -30,7 +30,7 @@ def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) 
     factor_of: dict[int, float] = {}
     for encoder in network.encoders().values():
         factor_of |= {id(parameter): factor for parameter, factor in encoder.rates().items()}
-    parts_with_rates: list[Decoder | Objective] = [*network.all_decoders(), *network.named_objectives().values()]
+    parts_with_rates: list[Decoder | Objective] = [*network.all_decoders(), *network.objectives.values()]
     for part in parts_with_rates:
         factor_of |= {id(parameter): factor for parameter, factor in part.rates().items()}
     rate_of: dict[int, float] = {}
@@ -61,7 +61,7 @@ def shared_parameters(network: Network) -> list[nn.Parameter]:
     found = [parameter for parameter in network.fusion.parameters() if parameter.requires_grad]
     if found and network.outputs:
         return found
-    towers = [network.tower(name) for name in network.inputs]
+    towers = network.towers.values()
     before = [parameter for tower in towers for part in (tower.project, tower.norm) for parameter in part.parameters()]
     return [parameter for parameter in before if parameter.requires_grad]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,20 +13,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.core.errors import RecipeError, TrainingError
+from polymodal.checkpoint.training_state_file import (
+    TrainingState,
+    optimiser_tensors,
+    prefixed,
+    read_checkpoint,
+    restore_optimiser,
+    write_checkpoint,
+)
+from polymodal.core.errors import ArtefactError, RecipeError, TrainingError
+from polymodal.core.progress import Progress
 from polymodal.core.types import Batch
-from polymodal.data.sampler import BatchSampler
-from polymodal.inference.inference import Decisions, decide, grouping
-from polymodal.inference.objective_losses import Pretext, objective_losses, pretext_score
-from polymodal.nn.network import Encoded, InputTokens, Network
+from polymodal.data.partition import Split
+from polymodal.inference.decisions import Decisions
+from polymodal.inference.objective_losses import Pretext, pretext_score
+from polymodal.inference.predictor import Predictor
+from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import Step
-from polymodal.preparation.preparation import Preparation
+from polymodal.nn.towers import Encoded, InputTokens
+from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import Machine, choose
-from polymodal.training.averaging import BestEpochs, restore_state
+from polymodal.runtime.compute import Compute, choose, device_of, measurements
+from polymodal.runtime.random_state import random_state, restore_random_state
+from polymodal.training.averaging import BestEpochs, changing_state, restore_state
+from polymodal.training.batches import make_sampler
 from polymodal.training.blending import Blending, view_losses
 from polymodal.training.distillation import Lessons
+from polymodal.training.identity import run_identity
 from polymodal.training.input_balance import evidence, hold_back
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss, Losses
@@ -38,22 +53,21 @@ from polymodal.training.optimiser import (
     make_schedule,
     shared_parameters,
 )
-from polymodal.training.state import History, Split, restore_run, run_identity, save_run
+from polymodal.training.records import Epoch, History
 from polymodal.training.validation import Validation, validate
-
-#: Rows of a group that stand in one batch, where a task wants some to.
-TOGETHER = 4
-#: Called after each step with (steps done, steps planned, short status text).
-Watch = Callable[[int, int, str], None]
 
 
 class Trainer:
-    """Trains `network` on `train`, watching `valid`. `run` leaves the chosen weights in the network.
+    """Trains `network` on the split `train`, watching `valid`. `run` leaves the chosen weights in the network.
 
-    The state of a run is (weights, optimiser, schedule, random state, epoch and batch, best epochs): `checkpoint`
-    holds all of it, the order of rows follows from (seed, epoch), and so a resumed run equals an uninterrupted one.
+    The state of a run is (weights, optimizer, schedule, random state, epoch and batch, best epochs): `state_dict` holds
+    all of it, the order of rows follows from (seed, epoch), and so a resumed run equals an uninterrupted one.
     The checkpoint stays after the last epoch, for a kill between training and saving; whoever saves the model removes
     it.
+
+    lessons: of a teacher
+    folder: of checkpoints and the log; None writes neither
+    progress, title: of the bar that shows the steps
     """
 
     def __init__(
@@ -61,116 +75,171 @@ class Trainer:
         recipe: Recipe,
         network: Network,
         preparation: Preparation,
-        train: Split,
-        valid: Split,
+        splits: Mapping[str, Split[PreparedTable]],
         *,
         lessons: Lessons | None = None,
         folder: Path | None = None,
-        memory: Path | None = None,
-        resume: bool = False,
-        watch: Watch = lambda done, planned, status: None,
+        progress: Progress | None = None,
+        title: str = "train",
     ) -> None:
         options = recipe.training
         if options.epochs is None or options.batch is None or options.patience is None:
             raise ValueError("the trainer needs a complete recipe: epochs, batch and patience")
         self.options, self.network, self.preparation = options, network, preparation
-        self.train, self.valid, self.watch = train, valid, watch
+        self.train, self.valid = splits["train"], splits["valid"]
+        self.folder, self.progress, self.title = folder, progress or Progress(False), title
         self.patience = options.patience
         freeze_parts(network, options)
-        self.objectives = network.named_objectives()
+        self.objectives = network.objectives
         objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
         weights = {name: spec.weight for name, spec in recipe.outputs.items()} | objective_weights
         self.loss = Loss(preparation.tasks, weights, options.balance, lessons, _blending(network, options))
-        self.optimiser = make_optimiser(network, self.loss, options)
-        self.learned = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        self.loss.to(device_of(network))
+        self.optimizer = make_optimiser(network, self.loss, options)
+        self.learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.shared = shared_parameters(network)
-        shared, lengths = grouping(train.prepared, train.rows)
-        data_set = train.prepared.data_set
-        together = _together(preparation, train)
-        if not options.group_rows or network.contrasts:
-            shared = None
-        self.sampler = BatchSampler(
-            train.rows,
-            options.batch,
-            recipe.seed,
-            group=shared if together is None else together,
-            lengths=lengths,
-            piece=None if together is None else TOGETHER,
-            data_set=None if data_set is None else data_set[train.rows],
-            temperature=recipe.data.temperature,
-        )
+        self.sampler = make_sampler(recipe, network, preparation, self.train)
         self.epoch, self.place, self.waited = 0, 0, 0
         self.batches = self.sampler.epoch(0)
         self.planned = options.epochs * len(self.batches)
-        self.schedule = make_schedule(self.optimiser, self.planned, options.warmup)
+        self.schedule = make_schedule(self.optimizer, self.planned, options.warmup)
         self.comparable = bool(preparation.tasks) or all(one.comparable for one in self.objectives.values())
         self.best = BestEpochs(options.average if self.comparable else 1)
         self.history = History()
         self.monitor = Monitor(network, {name: task.chance() for name, task in preparation.tasks.items()})
-        self.checkpoint = folder / "checkpoint.safetensors" if folder else None
-        resuming = resume and self.checkpoint is not None and self.checkpoint.is_file()
-        self.identity = run_identity(recipe, train)
+        self.identity = run_identity(recipe, self.train)
         self.epoch_loss: dict[str, float] = {}
-        if resuming and self.checkpoint is not None:
-            restore_run(self, self.checkpoint)
-        else:
-            self.machine = choose(options, network, self._trial_step, memory)
-        self.log = Log(folder, tensorboard=options.tensorboard, keep=self.history.steps if resuming else None)
+        self.compute = Compute(device=device_of(network))
 
-    def run(self) -> History:
+    def run(self, *, resume: bool = False) -> History:
         """Train to the end, or until validation has not improved for `patience` epochs.
 
+        resume: go on from the checkpoint in the folder, if there is one
+
         Raises:
+            ArtefactError: the checkpoint is of another recipe or other training rows.
             TrainingError: a number is no longer finite, or no training row has a target, or what an objective learns
                 from.
         """
-        targets = self.train.prepared.targets.values()
+        targets = self.train.table.targets.values()
         if not self.objectives and not any(known[self.train.rows].any() for _, known in targets):
             raise TrainingError("no training row has a target")
-        while self.epoch < (self.options.epochs or 0) and self.waited < self.patience:
-            self._one_epoch()
-        self._choose_weights()
-        if self.epoch:
-            self.monitor.watch_objectives(self._objective_losses(), self.epoch)
-        self.history.notices = self.monitor.notices
-        self.log.close()
+        resumed = resume and self.checkpoint is not None and self.checkpoint.is_file()
+        if resumed and self.checkpoint is not None:
+            self.load_state_dict(read_checkpoint(self.checkpoint))
+        else:
+            self.compute = choose(self.options, self.network, self._trial_step, measurements())
+        kept = self.history.steps if resumed else None
+        with (
+            closing(Log(self.folder, tensorboard=self.options.tensorboard, keep=kept)) as self.log,
+            self.progress.task(self.title, 1) as self.bar,
+        ):
+            while self.epoch < (self.options.epochs or 0) and self.waited < self.patience:
+                self.batches = self.sampler.epoch(self.epoch)
+                self.network.train()
+                begun = time.perf_counter()
+                with self.compute.active():
+                    while self.place < len(self.batches):
+                        self._step(self.batches[self.place])
+                        self.place += 1
+                        if self.history.steps % self.options.checkpoint_steps == 0 and self.place < len(self.batches):
+                            begun = self._clocked(begun)
+                            self._save()
+                self._clocked(begun)
+                self._end_epoch()
+                self._save()
+            self._choose_weights()
+            if self.epoch:
+                self.monitor.watch_objectives(self._objective_losses(), self.epoch)
+            self.history.notices = self.monitor.notices
+            steps, epochs = self.history.steps, len(self.history.epochs)
+            self.bar.status(steps, steps, f"{epochs} epochs, best {self.best.epochs[0]}")
         return self.history
 
-    def _one_epoch(self) -> None:
-        start = time.perf_counter()
-        self.batches = self.sampler.epoch(self.epoch)
-        self.network.train()
-        with self.machine.active():
-            while self.place < len(self.batches):
-                self._step(self.batches[self.place])
-                self.place += 1
-                if self.history.steps % self.options.checkpoint_steps == 0 and self.place < len(self.batches):
-                    self.history.seconds += time.perf_counter() - start
-                    start = time.perf_counter()
-                    self._save()
-        self.history.seconds += time.perf_counter() - start
-        self._end_epoch()
-        self._save()
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file from which a killed run goes on."""
+        return None if self.folder is None else self.folder / "checkpoint.safetensors"
+
+    def state_dict(self) -> TrainingState:
+        """Everything that a run needs to go on from here, to the bit."""
+        tensors = random_state()
+        tensors |= prefixed("network.", changing_state(self.network))
+        tensors |= prefixed("loss.", self.loss.state_dict())
+        tensors |= prefixed("optimizer.", optimiser_tensors(self.optimizer))
+        tensors |= prefixed("best.", self.best.state_dict())
+        facts = {
+            "identity": self.identity,
+            "epoch": self.epoch,
+            "place": self.place,
+            "waited": self.waited,
+            "epoch_loss": self.epoch_loss,
+            "scores": self.best.scores,
+            "epochs": self.best.epochs,
+            "history": self.history.state_dict(),
+            "notices": self.monitor.notices,
+            "silent": self.monitor.silent,
+            "compute": vars(self.compute),
+        }
+        return TrainingState(tensors, facts)
+
+    def load_state_dict(self, state: TrainingState) -> None:
+        """Take back what `state_dict` gave.
+
+        Raises:
+            ArtefactError: it is of another recipe or other training rows.
+        """
+        facts = state.facts
+        if facts["identity"] != self.identity:
+            raise ArtefactError(
+                f"{self.checkpoint} is of another recipe or other training rows: give those of the killed run, "
+                "or start anew with overwrite"
+            )
+        restore_state(self.network, state.under("network."))
+        self.loss.load_state_dict(state.under("loss."))
+        restore_optimiser(self.optimizer, state.under("optimizer."))
+        self.epoch, self.place, self.waited = facts["epoch"], facts["place"], facts["waited"]
+        self.epoch_loss = facts["epoch_loss"]
+        self.best.load_state_dict(state.under("best."), facts["scores"], facts["epochs"])
+        self.history = History.from_state(facts["history"])
+        self.monitor.notices, self.monitor.silent = facts["notices"], facts["silent"]
+        self.compute = replace(Compute(**facts["compute"]), device=self.compute.device)
+        self.schedule = make_schedule(self.optimizer, self.planned, self.options.warmup, done=self.history.steps)
+        restore_random_state(state.tensors)
+
+    @property
+    def predictor(self) -> Predictor:
+        """The network as it is now, for the validation rows."""
+        return Predictor(self.network, self.preparation, self.compute, 4 * (self.options.batch or 64))
+
+    def _clocked(self, begun: float) -> float:
+        """Count the seconds since `begun` as training; gives the time now."""
+        now = time.perf_counter()
+        self.history.seconds += now - begun
+        return now
 
     def _save(self) -> None:
         if self.checkpoint is not None:
-            save_run(self, self.checkpoint)
+            write_checkpoint(self.checkpoint, self.state_dict())
+
+    def _batch(self, rows: np.ndarray, *, augment: bool) -> Batch:
+        return self.preparation.batch(self.train.table, rows, augment=augment).to(self.compute.device)
 
     def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, Encoded]:
         """The losses of a batch, and its inputs, each encoded once for all outputs and objectives. Without outputs an
         input is only encoded where an objective asks for it."""
-        encoded, decided = Encoded(InputTokens(network, batch), {}), {}
+        encoded, decided = Encoded(InputTokens(network.towers, batch), {}), {}
         if self.preparation.tasks:
             encoded = network.encode(batch)
             decided = network.decide(network.fuse(encoded, len(batch), hide_inputs(batch, dropout)), batch)
-        again = partial(self.preparation.batch, self.train.prepared, rows, augment=True)
+        again = partial(self._batch, rows, augment=True)
         progress = self.history.steps / max(1, self.planned)
         terms = network.terms(Step(network, batch, encoded.tokens, again, progress))
         losses: Losses = self.loss(decided, batch, terms)
         return losses, encoded
 
     def _step(self, rows: np.ndarray) -> None:
-        batch = self.preparation.batch(self.train.prepared, rows, augment=True)
+        batch = self._batch(rows, augment=True)
         losses, encoded = self._losses(self.network, rows, batch, self.options.modality_dropout)
         parts = losses.parts
         total: Tensor = losses.total
@@ -179,7 +248,7 @@ class Trainer:
             raise RecipeError(
                 "training.epochs", "nothing in this model learns: take it as it is with epochs: 0, or tune some of it"
             )
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         if losses.named:  # else no row of the batch has what the objectives learn from
             self.loss.backward(losses, self.learned, self.shared)
             self._balance_inputs(encoded, batch)
@@ -187,7 +256,7 @@ class Trainer:
         logged = step % self.options.log_steps == 0 or step <= 5
         norms = self.monitor.gradient_norms() if logged else {}
         norm = clip_gradient(self.learned, self.options.clip)
-        self.optimiser.step()
+        self.optimizer.step()
         self.schedule.step()
         for objective in self.objectives.values():
             objective.after_step(self.network)
@@ -198,7 +267,7 @@ class Trainer:
             self.monitor.watch_gradients(norms)
             rate = self.schedule.get_last_lr()[0]
             self.log.write("step", step=step, loss=float(total.detach()), norm=float(norm), rate=rate, norms=norms)
-        self.watch(step, self.planned, f"epoch {self.epoch + 1}  loss {float(total.detach()):.3f}")
+        self.bar.status(step, self.planned, f"epoch {self.epoch + 1}  loss {float(total.detach()):.3f}")
 
     def _end_epoch(self) -> None:
         losses = {name: value / len(self.batches) for name, value in self.epoch_loss.items()}
@@ -207,9 +276,9 @@ class Trainer:
         result = self._validate()
         improved = self.best.offer(result.score, self.epoch + 1, self.network)
         self.waited = 0 if improved else self.waited + 1
-        entry = {"epoch": self.epoch + 1, "step": self.history.steps, "loss": losses, "valid": result.metrics}
-        self.history.epochs.append({**entry, "valid_loss": result.losses, "best": improved})
-        self.log.write("epoch", **self.history.epochs[-1])
+        entry = Epoch(self.epoch + 1, self.history.steps, losses, result.metrics, result.losses, improved)
+        self.history.epochs.append(entry)
+        self.log.write("epoch", **asdict(entry))
         said = len(self.monitor.notices)
         self.monitor.watch_epoch(self.epoch + 1, losses)
         for notice in self.monitor.notices[said:]:
@@ -236,19 +305,12 @@ class Trainer:
             for view in blending.views
             if (key := output if view == "joint" else f"{output}.view.{view}") in losses
         }
-        valid = view_losses(self.preparation.tasks, self._decide(), self.valid.prepared.targets, self.valid.rows)
+        valid = view_losses(self.preparation.tasks, self._decide(), self.valid)
         blending.estimate(train, valid)
 
     def _objective_losses(self) -> Pretext:
-        return objective_losses(
-            self.network,
-            self.preparation,
-            self.valid.prepared,
-            self.valid.rows,
-            machine=self.machine,
-            batch=self.options.batch or 64,
-            group_rows=self.options.group_rows,
-        )
+        rows, group_rows = self.options.batch or 64, self.options.group_rows
+        return self.predictor.losses(self.valid, rows=rows, group_rows=group_rows)
 
     def _validate(self) -> Validation:
         pretext = self._objective_losses()
@@ -257,21 +319,13 @@ class Trainer:
             judged = self.comparable and pretext
             score = pretext_score(self.network, self.loss.weights, pretext) if judged else float(self.epoch)
             return Validation(score, {}, losses)
-        found = validate(self.preparation.tasks, self._decide(), self.valid.prepared, self.valid.rows)
+        found = validate(self.preparation.tasks, self._decide(), self.valid)
         return replace(found, losses=found.losses | losses)
 
     def _decide(self) -> dict[str, Decisions]:
         """What the network decides for the validation rows."""
-        batch = 4 * (self.options.batch or 64)
-        return decide(
-            self.network,
-            self.preparation,
-            self.valid.prepared,
-            self.valid.rows,
-            machine=self.machine,
-            batch=batch,
-            write=any(task.judged_by_writing for task in self.preparation.tasks.values()),
-        )
+        write = any(task.judged_by_writing for task in self.preparation.tasks.values())
+        return self.predictor.predict(self.valid, write=write)
 
     def _choose_weights(self) -> None:
         """Take the best epoch (without any, the weights as they are), or the average of the best ones where it
@@ -291,13 +345,12 @@ class Trainer:
     def _calibrate(self) -> None:
         """Let a decision-level fusion fit its combination on the validation rows."""
         rows = self.valid.rows
-        decisions = decide(
-            self.network, self.preparation, self.valid.prepared, rows, machine=Machine(), batch=512, write=False
-        )
+        exact = Predictor(self.network, self.preparation, Compute(device=self.compute.device), 512)
+        decisions = exact.predict(self.valid, write=False)
         for name, task in self.preparation.tasks.items():
             if task.writes:  # views that write together count by their weights alone
                 continue
-            value, present = self.valid.prepared.targets[name]
+            value, present = self.valid.table.targets[name]
             known = torch.from_numpy(present[rows])
             target = torch.from_numpy(value[rows])[known]
             views = {view: values[known] for view, values in decisions[name].views.items()}
@@ -314,7 +367,7 @@ class Trainer:
     def _trial_step(self, network: Network) -> None:
         """One step for timing on a copy of the network: forward, backward, no update."""
         rows = self.batches[0]
-        batch = self.preparation.batch(self.train.prepared, rows)
+        batch = self._batch(rows, augment=False)
         network.train()
         total: Tensor = self._losses(network, rows, batch, 0.0)[0].total
         if total.requires_grad:  # else nothing learns
@@ -337,13 +390,3 @@ def _blending(network: Network, options: TrainingOptions) -> Blending | None:
             "blend weighs the decisions of single inputs: take the fusion hybrid or late",
         )
     return Blending(network.outputs, views)
-
-
-def _together(preparation: Preparation, train: Split) -> np.ndarray | None:
-    """The group of each training row, as the first task says that wants rows of a group in one batch."""
-    for name, task in preparation.tasks.items():
-        value, present = train.prepared.targets[name]
-        found = task.together(value[train.rows], present[train.rows])
-        if found is not None:
-            return found
-    return None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polymodal.inference.inference import Decisions, mean_task_loss
+from polymodal.data.partition import Split
+from polymodal.inference.decisions import Decisions, mean_task_loss
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
 
@@ -30,10 +31,8 @@ class Validation:
     losses: dict[str, float]
 
 
-def validate(
-    tasks: dict[str, Task], decisions: dict[str, Decisions], prepared: PreparedTable, rows: np.ndarray
-) -> Validation:
-    """Score the decisions of `rows`: the mean over outputs of the skill in each task's first metric.
+def validate(tasks: dict[str, Task], decisions: dict[str, Decisions], split: Split[PreparedTable]) -> Validation:
+    """Score the decisions of a split: the mean over outputs of the skill in each task's first metric.
 
     Skill is the metric itself where greater is better, else one minus its ratio to the score of the best constant
     answer. From it a share of the loss is taken off, in units of the loss at chance (`loss_share`). An output of
@@ -43,7 +42,7 @@ def validate(
     losses: dict[str, float] = {}
     skills: list[float] = []
     for name, task in tasks.items():
-        value, present = prepared.targets[name][0][rows], prepared.targets[name][1][rows]
+        value, present = (array[split.rows] for array in split.table.targets[name])
         if not present.any():
             continue
         loss = mean_task_loss(task, decisions[name], value, present)

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.nn.network import Network
+from polymodal.nn.layers.named_modules import key_of
+from polymodal.nn.network import Network, numbered
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
+from polymodal.training.records import StartRecord
 from polymodal.training.source_model import Start
 
 
@@ -20,14 +22,9 @@ class Carried(NamedTuple):
     parts: list[str]
     new: list[str]
 
-    def told(self) -> str:
-        """For the terminal."""
-        new = f"; new: {', '.join(self.new)}" if self.new else ""
-        return f"going on from {self.start.folder}: {', '.join(self.parts)}{new}"
-
-    def facts(self) -> dict[str, Any]:
-        """For `run.json`."""
-        return {"model": str(self.start.folder), "sha256": self.start.sum, "carried": self.parts, "new": self.new}
+    def record(self) -> StartRecord:
+        """For the record of the run."""
+        return StartRecord(str(self.start.folder), self.start.sum, tuple(self.parts), tuple(self.new))
 
 
 def planned(start: Start | None, preparation: Preparation) -> frozenset[str]:
@@ -55,9 +52,8 @@ def carry(start: Start, network: Network, preparation: Preparation) -> Carried:
         kind, _, name = path.partition(".")
         if path not in known:
             continue
-        order = list(theirs.inputs if kind == "inputs" else theirs.outputs)
         group = "towers" if kind == "inputs" else "decoders"
-        _fill(module, _under(weights, f"{group}.{order.index(name)}."), path, start)
+        _fill(module, _under(weights, f"{group}.{key_of(name)}."), path, start)
         parts.append(path)
     if start.same_fusion(recipe) and _fits(network.fusion, _under(weights, "fusion.")):
         network.fusion.load_state_dict(_under(weights, "fusion."))
@@ -73,12 +69,14 @@ def carry(start: Start, network: Network, preparation: Preparation) -> Carried:
 
 def _carry_objectives(start: Start, network: Network, recipe: Recipe, weights: dict[str, Tensor]) -> list[str]:
     """Fill each objective from the first of the saved model's with equal options that is not taken yet."""
-    free = dict(enumerate(start.recipe.objectives))
+    free = numbered(start.recipe.objectives)
     found = []
-    for place, (options, objective) in enumerate(zip(recipe.objectives, network.objectives, strict=True)):
+    for place, (name, options) in enumerate(numbered(recipe.objectives).items()):
+        objective = network.objectives[name]
+        own = dict(objective.named_parameters())
         for other, theirs in free.items():
-            own = dict(objective.named_parameters())
-            held = {name: one for name, one in _under(weights, f"objectives.{other}.").items() if name in own}
+            under = _under(weights, f"objectives.{key_of(other)}.")
+            held = {path: one for path, one in under.items() if path in own}
             alike = theirs == options and _reads(start.recipe, theirs) == _reads(recipe, options)
             if alike and own and own.keys() == held.keys() and _same_shapes(own, held):
                 objective.load_state_dict(held, strict=False)

@@ -21,7 +21,7 @@ LEAST = 2.0**-20
 class Lesson:
     """What is learned in one fold: the truth of the rows that are learned from.
 
-    space: see `tokens.Space`; outputs: k
+    space: see `core.types.Space`; outputs: k
     truth: class numbers `[n]`, 0/1 labels `[n, k]` or standardised numbers `[n, k]`
     weight: `[n]`, how much each row counts; groups: `[n]`, rows that must stay in one inner fold, or None
     """

@@ -18,7 +18,7 @@ BYTES = 4
 
 
 def run_baselines(folds: Folds, *, progress: Progress, models: FixedModels | None = None) -> list[Candidate]:
-    """The constant answer, and each learner (`linear`, `trees`; see `learners`) on each input alone and on all of them.
+    """The constant answer, and each learner (`linear`, `trees`; `baseline_models`) on each input alone and on all.
 
     Every baseline learns, in each fold, from the rows of training and validation together (it chooses by inner folds,
     grouped as the outer ones are) and decides the rows of the fold. Rows without the target are not learned from.

@@ -34,7 +34,7 @@ class Candidate:
     parameters, size_mib: of the model of the last fold: trained and frozen parameters, and MiB of its weights
     latency_ms: median milliseconds for one row, after the last fold; None where it was not measured
     folds: how many folds were run
-    memory_mib: what training holds (see `estimate.training_mib`), of the last fold; None where it was not measured
+    memory_mib: what training holds (`estimate.training_mib`), of the last fold; None where it was not measured
     """
 
     name: str

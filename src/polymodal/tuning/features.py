@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.paths import media_folder
@@ -14,6 +13,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import build, find
 from polymodal.data.store.items import Prepared
 from polymodal.data.table.cell_errors import Faults
+from polymodal.metrics.retrieval import unit_rows
 from polymodal.modalities.base import Modality
 from polymodal.modalities.category import FIRST
 from polymodal.modalities.text import as_text
@@ -21,6 +21,7 @@ from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.preparation.feature_cache import FeatureItems, input_features, pooled
 from polymodal.recipe.recipe import InputSpec
+from polymodal.runtime.random_state import own_random_state
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.statistics import DESCRIBE, described
 
@@ -88,7 +89,7 @@ class FixedFeatures:
         if name in self._fixed:
             fixed = self._fixed[name]
             if fixed.summary:
-                return _flagged(_unit(fixed.values), fixed.present)
+                return _flagged(unit_rows(fixed.values), fixed.present)
             return _standardised(fixed.values, fixed.present, learned)
         if name in self._texts:
             return _tfidf(self._texts[name], learned)
@@ -140,7 +141,7 @@ class FixedFeatures:
         options = spec.encoder.model_copy(update={key: value for key, value in wanted.items() if key in known})
         recipe = self.folds.recipe
         path = f"inputs.{name}.encoder"
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state():
             encoder: Encoder = build("encoder", options, path, shape=modality.shape(), width=recipe.width)
         try:
             encoder.initialise()
@@ -206,11 +207,6 @@ def _encode_cells(prepared: Prepared, modality: Modality) -> np.ndarray:
 
 def _flagged(values: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.concatenate([np.where(present[:, None], values, 0), present[:, None]], axis=1).astype(np.float32)
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.divide(values, length, out=np.zeros_like(values), where=length > 0)
 
 
 def _standardised(values: np.ndarray, present: np.ndarray, learned: np.ndarray) -> np.ndarray:

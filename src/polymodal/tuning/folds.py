@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from polymodal.data.partition import Part, make_fold_parts
+from polymodal.data.partition import Split, make_fold_splits
 from polymodal.data.table.table import Table
 from polymodal.evaluation.reference import Reference
 from polymodal.metrics.base import Metric
@@ -31,7 +31,7 @@ class Folds:
             DataError: there are more folds than rows or groups, or a part would be empty.
         """
         self.table, self.recipe = table, recipe
-        self.parts: list[dict[str, Part]] = make_fold_parts(recipe, table, count)
+        self.parts: list[dict[str, Split[Table]]] = make_fold_splits(recipe, table, count)
         self.reference = Reference(recipe, table)
         self.fold_of = np.full(len(table), -1)
         for number, parts in enumerate(self.parts):

@@ -30,7 +30,7 @@ class Decided:
     """Out-of-fold decisions of one learner from some inputs.
 
     decided: `[rows, k]`, probabilities, or numbers standardised over the whole table
-    inner: by fold, how good it was on inner folds (see `lesson.quality`); seconds: of all folds
+    inner: by fold, how good it was on inner folds (see `baseline_data.quality`); seconds: of all folds
     parameters: numbers learned in the last fold
     """
 

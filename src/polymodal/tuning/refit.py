@@ -8,16 +8,17 @@ import numpy as np
 import torch
 
 from polymodal.core.progress import Progress
-from polymodal.data.partition import make_parts
+from polymodal.data.partition import make_splits
 from polymodal.experiments.plan import Plan, complete_schedule
-from polymodal.model.ensemble import Ensemble, decision_values
+from polymodal.model.distributions import decision_values
+from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
 from polymodal.nn.fusion.combiner import Combiner
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.selection import Selection, fit_combiner
-from polymodal.workflows.fit import run_plan
+from polymodal.workflows.fit import RunFolder, run_plan
 
 
 def finish(
@@ -48,9 +49,9 @@ def _train(folds: Folds, candidate: Candidate, folder: Path | None, progress: Pr
     recipe = Recipe.read(dict(candidate.recipe or {}))
     split = recipe.data.split.model_copy(update={"test": 0.0})
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": split})})
-    parts = make_parts(recipe, folds.table, None, None)
-    plan = Plan(complete_schedule(recipe, len(parts["train"].rows)), [])
-    return run_plan(plan, parts, folder=folder, progress=progress)
+    splits = make_splits(recipe, folds.table, None, None)
+    plan = Plan(complete_schedule(recipe, len(splits["train"])), [])
+    return run_plan(plan, splits, RunFolder(folder, overwrite=True), progress)
 
 
 def _combiner(selection: Selection, folds: Folds) -> Combiner:

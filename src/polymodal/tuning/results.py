@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polymodal.core.record import record_json
 from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
@@ -77,6 +78,6 @@ class Tuning:
             "audit": self.audit.to_dict(),
             "leaderboard": entries_json(self.entries, self.folds),
             "failed": [vars(attempt) for attempt in self.failed],
-            "faults": self.model.run["faults"],
+            "faults": record_json(self.model.run.faults),
             "seconds": self.seconds,
         }

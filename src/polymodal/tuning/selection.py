@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from polymodal.model.ensemble import decision_values
+from polymodal.model.distributions import decision_values
 from polymodal.nn.fusion.combiner import Combiner
 from polymodal.tasks.base import Task
 from polymodal.tuning.candidate import Candidate, Distributions

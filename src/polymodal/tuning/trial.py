@@ -8,18 +8,18 @@ import statistics
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from polymodal.core.paths import cache_folder, media_folder
+from polymodal.core.paths import media_folder
 from polymodal.core.progress import Progress
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import Faults
 from polymodal.experiments.estimate import training_mib
-from polymodal.experiments.experiment import Experiment, feature_splits, prepare_experiment, train_model
+from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
@@ -63,8 +63,7 @@ class Bench:
             self._kept[key] = self._prepared(recipe, fold)
             self._make_room()
         self._kept.move_to_end(key)
-        known = self._kept[key][0]
-        return replace(known, recipe=recipe, preparation=known.preparation.only(recipe))
+        return self._kept[key][0].with_recipe(recipe)
 
     def _prepared(self, recipe: Recipe, fold: int) -> tuple[Experiment, Path]:
         self._made += 1
@@ -91,12 +90,11 @@ def run_trial(bench: Bench, recipe: Recipe, name: str, watch: Watch) -> Candidat
     """
     folds = bench.folds
     complete = _economical(recipe, make_plan(folds.table, recipe).recipe)
-    memory = cache_folder() / "machine.json"
     distributions, begun = folds.reference.empty(), time.perf_counter()
     for fold in range(len(folds)):
         training_rows = len(folds.parts[fold]["train"].rows)
         experiment = bench.experiment(complete_schedule(complete, training_rows), fold)
-        model = train_model(experiment, memory=memory, progress=Progress(False))
+        model = train_model(experiment, progress=Progress(False))
         _decide(bench, experiment, model, fold, distributions)
         done = fold + 1 == len(folds)
         candidate = Candidate(
@@ -127,23 +125,22 @@ def latency(model: Model, bench: Bench) -> float:
         begun = time.perf_counter()
         rows, columns = np.array([row]), model.preparation.input_columns
         block = table.block(rows, columns, faults=Faults(), limits=model.recipe.data.limits)
-        one = model.preparation.prepare_block(block)
-        decide(model.network, model.preparation, one, np.arange(1), machine=model.machine, batch=1)
+        model.predictor.predict(Split.whole(model.preparation.prepare_block(block)))
         spent.append((time.perf_counter() - begun) * 1e3)
     return round(statistics.median(spent[1:]), 3)
 
 
 def memory_of(experiment: Experiment, model: Model) -> float:
     """MiB that training the model holds, from one of its steps."""
-    split = feature_splits(experiment, model.network, Progress(False))["train"]
-    batch = experiment.preparation.batch(split.prepared, split.rows[: experiment.recipe.training.batch or 1])
+    split = experiment.feature_splits(model.network, Progress(False))["train"]
+    batch = model.predictor.batch(split.table, split.rows[: experiment.recipe.training.batch or 1])
     loss = Loss(experiment.preparation.tasks, dict.fromkeys(experiment.preparation.tasks, 1.0), "fixed")
 
     def step(network: Network) -> None:
         loss(network(batch), batch).total.backward()
         network.zero_grad()
 
-    found = training_mib(model.network, model.machine, step)
+    found = training_mib(model.network, model.compute, step)
     model.network.eval()
     return found
 
@@ -152,15 +149,8 @@ def _decide(
     bench: Bench, experiment: Experiment, model: Model, fold: int, distributions: dict[str, np.ndarray]
 ) -> None:
     """Put the model's answers for the rows of `fold` into `distributions`."""
-    split = feature_splits(experiment, model.network, Progress(False))["test"]
-    decided = decide(
-        model.network,
-        experiment.preparation,
-        split.prepared,
-        split.rows,
-        machine=model.machine,
-        batch=PREDICTION_BATCH,
-    )
+    split = experiment.feature_splits(model.network, Progress(False))["test"]
+    decided = model.predictor.predict(split)
     for output, task in experiment.preparation.tasks.items():
         own = task.distribution(decided[output].values)
         distributions[output][split.rows] = bench.folds.reference.aligned(output, own, task)

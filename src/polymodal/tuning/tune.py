@@ -15,6 +15,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table
+from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe, read_mapping
 from polymodal.tuning.audit import audit
@@ -37,7 +38,6 @@ from polymodal.tuning.space import Space, base_recipe
 from polymodal.tuning.study import Study, mend, require_optuna
 from polymodal.tuning.trial import Bench
 from polymodal.tuning.unimodal import best_alone, run_alone
-from polymodal.workflows.fit import RecipeLike, as_recipe, as_table
 
 FILE = "leaderboard.json"
 #: Shares of the time that are kept for training the chosen models on all rows, and for networks of single inputs.

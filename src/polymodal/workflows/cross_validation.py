@@ -11,21 +11,22 @@ import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
-from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
-from polymodal.data.partition import Part, make_fold_parts
+from polymodal.data.partition import Split, make_fold_splits
 from polymodal.data.table.cell_errors import Fault, Faults
 from polymodal.data.table.table import Table
 from polymodal.evaluation.evaluate import Scores
 from polymodal.evaluation.reference import Reference
-from polymodal.experiments.experiment import Experiment, feature_splits, prepare_experiment, train_alone, train_model
+from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table, as_targets
+from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
-from polymodal.inference.inference import PREDICTION_BATCH, Decisions, decide
+from polymodal.experiments.train import train_alone, train_model
+from polymodal.inference.decisions import Decisions
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
-from polymodal.workflows.fit import RecipeLike, as_recipe, as_table
 from polymodal.workflows.model_comparison import compare_output
 
 FILE = "cross_validation.json"
@@ -44,7 +45,7 @@ class CrossValidation:
     scores: over all rows together, each decided by the model of its fold: `value` with the bootstrap interval `low`
         to `high` (whole groups are drawn where the recipe names a group), `majority`, `alone`, and `fold_mean` and
         `fold_deviation` of the folds' values. The interval covers the choice of rows, not that of the training run.
-    comparison: by output, the full model against the best single input (see `comparison`: `a` is the full
+    comparison: by output, the full model against the best single input (`workflows.model_comparison`: `a` is the full
         model, `b` the input `best_input`); empty unless
         `evaluation.singles` is `train` and there are two inputs or more
     classes, distributions: names and values `[rows, k]` of the out-of-fold distributions, by output
@@ -114,8 +115,7 @@ def cross_validate(
     table = as_table(data, root)
     if table is None:
         raise DataError("there is no data to train on")
-    targets = [target] if isinstance(target, str) else list(target or [])
-    plan = make_plan(table, as_recipe(recipe, settings), targets)
+    plan = make_plan(table, as_recipe(recipe, settings), as_targets(target))
     if not plan.recipe.outputs:
         raise RecipeError("outputs", "folds are scored by their targets: name one, or use `pretrain`, which needs none")
     if plan.recipe.data.split.column is not None:
@@ -128,7 +128,7 @@ def cross_validate(
             problem = "embeddings of the folds' models lie in different spaces and cannot be scored together: use `fit`"
             raise RecipeError(f"outputs.{name}.task", problem)
     pooled = _Pooled(plan.recipe, table)
-    for number, parts in enumerate(make_fold_parts(plan.recipe, table, folds)):
+    for number, parts in enumerate(make_fold_splits(plan.recipe, table, folds)):
         shown.say(f"fold {number + 1} of {folds}")
         pooled.add(_run_fold(complete_schedule(plan.recipe, len(parts["train"].rows)), parts, shown))
     result = pooled.result()
@@ -141,7 +141,7 @@ def cross_validate(
 class _Fold:
     """What one fold leaves behind; `alone` are the decisions of each input alone."""
 
-    parts: dict[str, Part]
+    parts: dict[str, Split[Table]]
     preparation: Preparation
     decisions: dict[str, Decisions]
     alone: dict[str, dict[str, Decisions]]
@@ -149,19 +149,18 @@ class _Fold:
     seconds: float
 
 
-def _run_fold(recipe: Recipe, parts: dict[str, Part], progress: Progress) -> _Fold:
+def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress) -> _Fold:
     begun = time.perf_counter()
-    memory = cache_folder() / "machine.json"
     with scratch() as place:
         experiment = prepare_experiment(recipe, parts, folder=place, cache=media_folder(), progress=progress)
-        model = train_model(experiment, memory=memory, progress=progress)
+        model = train_model(experiment, progress=progress)
         decisions = _decide_test(experiment, model)
         alone = {}
         inputs = model.recipe.inputs
         singles = recipe.evaluation.singles if len(inputs) > 1 else "none"
         for name in inputs if singles != "none" else []:
             if singles == "train":
-                alone[name] = _decide_test(*train_alone(experiment, model, name, memory=memory, progress=progress))
+                alone[name] = _decide_test(*train_alone(experiment, model, name, progress=progress))
             else:
                 alone[name] = _decide_test(experiment, model, hide=frozenset(inputs) - {name})
     seconds = round(time.perf_counter() - begun, 3)
@@ -169,16 +168,8 @@ def _run_fold(recipe: Recipe, parts: dict[str, Part], progress: Progress) -> _Fo
 
 
 def _decide_test(experiment: Experiment, model: Model, hide: frozenset[str] = frozenset()) -> dict[str, Decisions]:
-    split = feature_splits(experiment, model.network, Progress(False))["test"]
-    return decide(
-        model.network,
-        experiment.preparation,
-        split.prepared,
-        split.rows,
-        machine=model.machine,
-        batch=PREDICTION_BATCH,
-        hide=hide,
-    )
+    split = experiment.feature_splits(model.network, Progress(False))["test"]
+    return model.predictor.predict(split, hide=hide)
 
 
 class _Pooled:

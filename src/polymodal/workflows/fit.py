@@ -1,38 +1,31 @@
-"""`fit`: a table in, a trained, scored and saved model out."""
+"""`fit`: a table in, a trained, scored and saved model out. The story is told by `fit` and `run_plan`."""
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from polymodal._version import __version__
-from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
-from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError
+from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
-from polymodal.data.partition import Part, make_parts
-from polymodal.data.table.concat import Joined, open_data
+from polymodal.data.partition import Split, make_splits
 from polymodal.data.table.table import Table
-from polymodal.experiments.experiment import (
-    Experiment,
-    fingerprints,
-    prepare_experiment,
-    score_model,
-    shared_between_parts,
-    train_model,
-)
+from polymodal.experiments.arguments import RecipeLike, Tables, as_recipe, as_targets, from_start, open_tables
+from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan
+from polymodal.experiments.score import SplitScores, score_model
 from polymodal.experiments.self_training import check_pseudo_labels, with_unlabelled
+from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
+from polymodal.model.run_record import Environment, FaultCounts, PartRecord, RunRecord, Seconds
+from polymodal.model.run_summary import count_parameters
 from polymodal.recipe.recipe import Recipe
-
-RecipeLike = Recipe | dict[str, Any] | str | Path | None
+from polymodal.report.card import write_card
+from polymodal.report.report import write_report
 
 
 def fit(
@@ -53,7 +46,7 @@ def fit(
 ) -> Model:
     """Train a model on a table and score it.
 
-    data, valid, test: tables as `data.joined.open_data` takes them, several as a list or a dict by name; without
+    data, valid, test: tables as `data.table.concat.open_data` takes them, several as a list or a dict by name; without
         `valid` or `test`, rows of `data` are split off as `recipe.data.split` says
     unlabelled: rows without a target that are trained on as well, where the recipe says how (`training.pseudo_labels`,
         objectives, or a teacher); they may lack the target's column
@@ -71,11 +64,10 @@ def fit(
     Raises:
         RecipeError, DataError, TrainingError: with what is wrong, where, and what to do.
     """
-    recipe, settings = from_start(as_recipe(recipe, settings), start), None
-    plan, parts = plan_fit(
-        data, target, recipe=recipe, settings=settings, valid=valid, test=test, unlabelled=unlabelled, root=root
-    )
-    return _run(plan, parts, out, resume=resume, overwrite=overwrite, progress=progress)
+    chosen = from_start(as_recipe(recipe, settings), start)
+    tables = open_tables(data, valid=valid, test=test, unlabelled=unlabelled, root=root)
+    plan, splits = plan_run(chosen, tables, as_targets(target))
+    return run_plan(plan, splits, RunFolder.of(out, resume, overwrite), Progress(progress))
 
 
 def pretrain(
@@ -108,38 +100,43 @@ def pretrain(
         options = [find("objective", name, "objectives").Options() for name in named]
         recipe = as_recipe(recipe, None).model_copy(update={"objectives": options})
     chosen = from_start(as_recipe(recipe, settings), start)
-    table = as_table(data, root)
-    targets = {column for spec in chosen.outputs.values() for column in spec.columns}
-    there = set() if table is None else (targets - set(chosen.data.ignore)) & set(table.columns)
-    ignored = [*chosen.data.ignore, *sorted(there)]
-    chosen = chosen.model_copy(update={"outputs": {}, "data": chosen.data.model_copy(update={"ignore": ignored})})
-    plan, parts = plan_fit(table, recipe=chosen, valid=valid, test=test, root=root, pretraining=True)
-    return _run(plan, parts, out, resume=resume, overwrite=overwrite, progress=progress)
+    tables = open_tables(data, valid=valid, test=test, root=root)
+    plan, splits = plan_run(_without_outputs(chosen, tables.train), tables, [], pretraining=True)
+    return run_plan(plan, splits, RunFolder.of(out, resume, overwrite), Progress(progress))
 
 
-def _run(
-    plan: Plan, parts: dict[str, Part], out: Path | str | None, *, resume: bool, overwrite: bool, progress: bool
-) -> Model:
-    folder = _run_folder(out, resume=resume, overwrite=overwrite)
-    if resume and folder and (folder / "manifest.json").is_file() and not (folder / "checkpoint.safetensors").is_file():
-        return _complete(folder, plan.recipe)
-    return run_plan(plan, parts, folder=folder, resume=resume, progress=Progress(progress))
+def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progress: Progress) -> Model:
+    """Prepare, train, score, write: the model of a complete plan."""
+    out.make()
+    if out.complete:
+        return out.read(plan.recipe)
+    begun = time.perf_counter()
+    with scratch() as folder:
+        experiment = prepare_experiment(plan.recipe, splits, folder=folder, cache=media_folder(), progress=progress)
+        prepared = time.perf_counter()
+        model = train_model(experiment, folder=out.path, resume=out.resume, progress=progress, tell=True)
+        scores = score_model(experiment, model, progress=progress)
+        record = _recorded(plan, experiment, model, scores)
+        spent = Seconds(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
+        model.run = replace(record, seconds=spent)
+        out.write(experiment, model, scores)
+    return model
 
 
-def _complete(folder: Path, recipe: Recipe) -> Model:
-    """The model of a run that is complete.
+def plan_run(
+    recipe: Recipe, tables: Tables, targets: list[str], *, pretraining: bool = False
+) -> tuple[Plan, dict[str, Split[Table]]]:
+    """The complete plan of a run, and its splits.
 
     Raises:
-        ArtefactError: it is of another recipe than the one that shall be resumed.
+        RecipeError, DataError: as `fit`.
     """
-    model = Model.load(folder)
-    chosen = {key: getattr(model.recipe.training, key) for key in ("precision", "threads")}  # by measurement
-    training = recipe.training.model_copy(update=chosen)
-    if model.recipe.to_yaml() != recipe.model_copy(update={"training": training}).to_yaml():
-        raise ArtefactError(
-            f"{folder} holds a complete run of another recipe: overwrite it, or choose another directory"
-        )
-    return model
+    plan = make_plan(tables.train, recipe, targets, pretraining=pretraining)
+    check_pseudo_labels(plan.recipe)
+    splits = make_splits(plan.recipe, tables.train, tables.valid, tables.test)
+    if tables.unlabelled is not None:
+        splits = with_unlabelled(plan.recipe, splits, tables.train, tables.unlabelled)
+    return Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles), splits
 
 
 def plan_fit(
@@ -150,128 +147,110 @@ def plan_fit(
     settings: list[str] | None = None,
     valid: Any = None,
     test: Any = None,
-    unlabelled: Any = None,
     root: Path | str | None = None,
-    pretraining: bool = False,
-) -> tuple[Plan, dict[str, Part]]:
-    """What `fit` (or `pretrain`) would do with these arguments: the complete plan, and the rows of each part.
+) -> tuple[Plan, dict[str, Split[Table]]]:
+    """What `fit` would do with these arguments: the complete plan, and the splits.
 
     Raises:
         RecipeError, DataError: as `fit`.
     """
-    chosen = as_recipe(recipe, settings)
-    tables = {name: as_table(source, root) for name, source in (("train", data), ("valid", valid), ("test", test))}
-    table = tables["train"]
-    if table is None:
-        raise DataError("there is no data to train on")
-    if isinstance(table, Joined):  # a part may lack what only some of the data sets have
-        for name, part in tables.items():
-            if part is not None and part is not table:
-                tables[name] = (part if isinstance(part, Joined) else Joined({part.name: part})).like(table)
-    targets = [target] if isinstance(target, str) else list(target or [])
-    plan = make_plan(table, chosen, targets, pretraining=pretraining)
-    check_pseudo_labels(plan.recipe)
-    parts = make_parts(plan.recipe, table, tables["valid"], tables["test"])
-    more = as_table(unlabelled, root)
-    if more is not None:
-        parts = with_unlabelled(plan.recipe, parts, table, more)
-    return Plan(complete_schedule(plan.recipe, len(parts["train"].rows)), plan.roles), parts
+    tables = open_tables(data, valid=valid, test=test, root=root)
+    return plan_run(as_recipe(recipe, settings), tables, as_targets(target))
 
 
-def run_plan(
-    plan: Plan, parts: dict[str, Part], *, folder: Path | None, resume: bool = False, progress: Progress
-) -> Model:
-    """Train, score and (with `folder`) save the model of a complete plan."""
-    begun = time.perf_counter()
-    memory = cache_folder() / "machine.json"
-    with scratch() as place:
-        experiment = prepare_experiment(plan.recipe, parts, folder=place, cache=media_folder(), progress=progress)
-        prepared = time.perf_counter()
-        model = train_model(experiment, folder=folder, memory=memory, resume=resume, progress=progress, tell=True)
-        score_model(experiment, model, memory=memory, progress=progress)
-        model.run |= _facts(plan, experiment, model)
-        model.run["seconds"] |= {
-            "preparation": round(prepared - begun, 3),
-            "total": round(time.perf_counter() - begun, 3),
-        }
-        if folder is not None:
-            _write_run(folder, experiment, model)
-    return model
+@dataclass(frozen=True)
+class RunFolder:
+    """The model directory of a run; without a path, nothing is written.
 
-
-def _facts(plan: Plan, experiment: Experiment, model: Model) -> dict[str, Any]:
-    """What `run.json` records beside the training history."""
-    tasks = experiment.preparation.tasks
-    return {
-        "polymodal": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": platform.processor() or platform.machine(),
-        "roles": [asdict(role) for role in plan.roles],
-        "parts": {name: {"table": part.table.name, "rows": len(part.rows)} for name, part in experiment.parts.items()},
-        "fingerprints": fingerprints(experiment.parts),
-        "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
-        "trainable": sum(one.numel() for one in model.network.parameters() if one.requires_grad),
-        "inputs": {name: modality.show() for name, modality in experiment.preparation.modalities.items()},
-        "task_notes": {name: notes for name, task in tasks.items() if (notes := getattr(task, "notes", []))},
-        "shared_items": shared_between_parts(experiment),
-        "faults": {"count": len(experiment.faults.found), "by_column": experiment.faults.counts()},
-    }
-
-
-def _write_run(folder: Path, experiment: Experiment, model: Model) -> None:
-    """Write the model directory: the model, every fault, the model card and the report."""
-    from polymodal.report.card import write_card
-    from polymodal.report.report import write_report
-
-    model.save(folder)
-    with (folder / "faults.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(experiment.faults.lines())
-    write_card(folder, model)
-    write_report(folder, experiment, model)
-    for place in (folder, folder / "teacher", *folder.glob("round-*")):
-        (place / "checkpoint.safetensors").unlink(missing_ok=True)
-
-
-def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
-    """The recipe of any form in which it may be given, with `settings` on top."""
-    if isinstance(recipe, Recipe):
-        return Recipe.read(recipe.given(), settings) if settings else recipe
-    return Recipe.read(recipe if recipe is not None else {}, settings)
-
-
-def from_start(recipe: Recipe, start: Path | str | None) -> Recipe:
-    """The recipe, going on from the model in `start` where there is one."""
-    if start is None:
-        return recipe
-    training = recipe.training.model_copy(update={"start": str(start)})
-    return recipe.model_copy(update={"training": training})
-
-
-def as_table(source: Any, root: Path | str | None) -> Table | None:
-    """The table of any form in which it may be given; None stays None."""
-    if source is None or isinstance(source, Table):
-        return source
-    return open_data(source, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
-
-
-def _run_folder(out: Path | str | None, *, resume: bool, overwrite: bool) -> Path | None:
-    """The folder of the run, made or emptied.
-
-    Raises:
-        RecipeError: `resume` or `overwrite` without `out`.
-        PolymodalError: the folder is in use and neither is asked for, or does not look like a model directory.
+    resume: go on from the checkpoint that is there; overwrite: replace the model that is there
     """
-    if out is None:
-        if resume or overwrite:
+
+    path: Path | None
+    resume: bool = False
+    overwrite: bool = False
+
+    @classmethod
+    def of(cls, out: Path | str | None, resume: bool, overwrite: bool) -> RunFolder:
+        """Raises RecipeError: `resume` or `overwrite` without `out`."""
+        if out is None and (resume or overwrite):
             raise RecipeError("", "resume and overwrite need the directory of the run (out)")
-        return None
-    folder = Path(out)
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
-        if not overwrite:
-            raise PolymodalError(f"{folder} is not empty: resume its run, overwrite it, or choose another directory")
-        if not any((folder / name).exists() for name in ("log.jsonl", "manifest.json", "checkpoint.safetensors")):
-            raise PolymodalError(f"{folder} does not look like a model directory and is not overwritten")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        return cls(None if out is None else Path(out), resume, overwrite)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run that shall be resumed has come to its end."""
+        there = self.resume and self.path is not None and (self.path / "manifest.json").is_file()
+        return there and self.path is not None and not (self.path / "checkpoint.safetensors").is_file()
+
+    def make(self) -> None:
+        """Make or empty the folder.
+
+        Raises:
+            PolymodalError: it is in use and neither `resume` nor `overwrite` is asked for, or it does not look like a
+                model directory.
+        """
+        folder = self.path
+        if folder is None:
+            return
+        if folder.is_dir() and any(folder.iterdir()) and not self.resume:
+            if not self.overwrite:
+                raise PolymodalError(
+                    f"{folder} is not empty: resume its run, overwrite it, or choose another directory"
+                )
+            if not any((folder / name).exists() for name in ("log.jsonl", "manifest.json", "checkpoint.safetensors")):
+                raise PolymodalError(f"{folder} does not look like a model directory and is not overwritten")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def read(self, recipe: Recipe) -> Model:
+        """The model of a run that is complete.
+
+        Raises:
+            ArtefactError: it is of another recipe than the one that shall be resumed.
+        """
+        assert self.path is not None
+        model = Model.load(self.path)
+        chosen = {key: getattr(model.recipe.training, key) for key in ("precision", "threads")}  # by measurement
+        training = recipe.training.model_copy(update=chosen)
+        if model.recipe.to_yaml() != recipe.model_copy(update={"training": training}).to_yaml():
+            raise ArtefactError(
+                f"{self.path} holds a complete run of another recipe: overwrite it, or choose another directory"
+            )
+        return model
+
+    def write(self, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> None:
+        """Write the model, every fault, the model card and the report; checkpoints go."""
+        if self.path is None:
+            return
+        model.save(self.path)
+        with (self.path / "faults.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(experiment.faults.lines())
+        write_card(self.path, model)
+        write_report(self.path, experiment, model, scores)
+        for place in (self.path, self.path / "teacher", *self.path.glob("round-*")):
+            (place / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _without_outputs(recipe: Recipe, table: Table) -> Recipe:
+    """The recipe without its outputs, whose columns are no inputs either."""
+    targets = {column for spec in recipe.outputs.values() for column in spec.columns}
+    ignored = [*recipe.data.ignore, *sorted((targets - set(recipe.data.ignore)) & set(table.columns))]
+    return recipe.model_copy(update={"outputs": {}, "data": recipe.data.model_copy(update={"ignore": ignored})})
+
+
+def _recorded(plan: Plan, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> RunRecord:
+    """The record of the training, with what is known of the plan, the tables, the network and the scores."""
+    tasks, faults = experiment.preparation.tasks, experiment.faults
+    return replace(
+        model.run,
+        environment=Environment.current(),
+        roles=tuple(plan.roles),
+        parts={name: PartRecord(split.table.name, len(split)) for name, split in experiment.tables.items()},
+        fingerprints=experiment.fingerprints(),
+        parameters=count_parameters(model.network),
+        inputs={name: modality.show() for name, modality in experiment.preparation.modalities.items()},
+        task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := task.notes)},
+        shared_items=tuple(experiment.shared_between_splits()),
+        faults=FaultCounts(len(faults.found), faults.counts()),
+        data_sets={name: one.data_sets for name, one in scores.items() if one.data_sets},
+    )

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from polymodal.core.errors import RecipeError
-from polymodal.data.partition import Part, groups_of
+from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import Faults, warn_of_faults
-from polymodal.data.table.table import Table
 from polymodal.evaluation import paired
 from polymodal.evaluation.class_alignment import aligned, same_classes
+from polymodal.model.distributions import distributions
 from polymodal.model.model import Model
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
@@ -41,7 +41,7 @@ def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) ->
     truth = a.preparation.targets_only().prepare(table, faults, folder=None, cache=None)
     warn_of_faults(faults.found)
     decided_a, decided_b = distributions(a, table), distributions(b, table)
-    groups = groups_of(a.recipe, Part(table, np.arange(truth.rows)))
+    groups = groups_of(a.recipe, table)
     found = {}
     for name, task in a.preparation.tasks.items():
         found[name] = compare_output(
@@ -94,12 +94,6 @@ def compare_output(
             "greater_is_better": metric.greater_is_better,
         }
     return found
-
-
-def distributions(model: Model, table: Table, *, strict: bool = False) -> dict[str, np.ndarray]:
-    """`predict_proba` of a model by output, also where it has only one."""
-    found = model.predict_proba(table, strict=strict)
-    return found if isinstance(found, dict) else {next(iter(model.recipe.outputs)): found}
 
 
 def _defined(score: float | None) -> float | None:

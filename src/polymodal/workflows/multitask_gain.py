@@ -10,16 +10,16 @@ import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
-from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
-from polymodal.data.partition import groups_of
-from polymodal.experiments.experiment import Experiment, feature_splits, prepare_experiment, train_model
-from polymodal.inference.inference import PREDICTION_BATCH, decide
+from polymodal.data.partition import Split
+from polymodal.experiments.arguments import RecipeLike
+from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.state import Split
-from polymodal.workflows.fit import RecipeLike, plan_fit
+from polymodal.workflows.fit import plan_fit
 from polymodal.workflows.model_comparison import compare_output
 
 FILE = "sharing.json"
@@ -96,7 +96,7 @@ def sharing(
     """
     if out is not None and (Path(out) / FILE).exists():
         raise PolymodalError(f"{Path(out) / FILE} is there already: choose another directory or delete it")
-    shown, memory = Progress(progress), cache_folder() / "machine.json"
+    shown = Progress(progress)
     plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, valid=valid, test=test, root=root)
     names = list(plan.recipe.outputs)
     if len(names) < 2:
@@ -106,12 +106,12 @@ def sharing(
     with scratch() as place:
         together = prepare_experiment(plan.recipe, parts, folder=place, cache=media_folder(), progress=shown)
         experiments = {name: _alone(together, name) for name in names}
-        body = train_model(together, memory=memory, progress=shown, title="train all outputs", tell=True)
+        body = train_model(together, progress=shown, title="train all outputs", tell=True)
         part = "test" if "test" in together.splits else "valid"
         decided = _distributions(together, body, part)
         found, costs = {}, {}
         for number, (name, experiment) in enumerate(experiments.items()):
-            model = train_model(experiment, memory=memory, progress=shown, title=f"train {name} alone")
+            model = train_model(experiment, progress=shown, title=f"train {name} alone")
             single = _distributions(experiment, model, part)[name]
             found[name] = _compared(together, name, part, decided[name], single)
             costs[name] = _cost(model)
@@ -140,20 +140,12 @@ def _alone(together: Experiment, name: str) -> Experiment:
     for part, split in splits.items():
         if not len(split.rows):
             raise DataError(f"no row of the {part} part has this target", column=recipe.outputs[name].columns[0])
-    return Experiment(
-        recipe,
-        preparation,
-        together.parts,
-        splits,
-        together.faults,
-        cache=together.cache,
-        features=together.features,
-    )
+    return replace(together, preparation=preparation, splits=splits)
 
 
-def _with_target(split: Split, name: str) -> Split:
+def _with_target(split: Split[PreparedTable], name: str) -> Split[PreparedTable]:
     """The rows of a part that have the target of one output, with that target alone."""
-    prepared: PreparedTable = split.prepared
+    prepared = split.table
     prompts = {output: found for output, found in prepared.prompts.items() if output == name}
     bare = replace(prepared, targets={name: prepared.targets[name]}, prompts=prompts)
     return Split(bare, split.rows[prepared.targets[name][1][split.rows]])
@@ -161,15 +153,8 @@ def _with_target(split: Split, name: str) -> Split:
 
 def _distributions(experiment: Experiment, model: Model, part: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The rows of a part, and what a model decides for them `[rows, k]`, by output."""
-    split = feature_splits(experiment, model.network, Progress(False))[part]
-    decisions = decide(
-        model.network,
-        experiment.preparation,
-        split.prepared,
-        split.rows,
-        machine=model.machine,
-        batch=PREDICTION_BATCH,
-    )
+    split = experiment.feature_splits(model.network, Progress(False))[part]
+    decisions = model.predictor.predict(split)
     tasks = experiment.preparation.tasks
     return {name: (split.rows, tasks[name].distribution(one.values)) for name, one in decisions.items()}
 
@@ -183,10 +168,9 @@ def _compared(
 ) -> dict[str, dict[str, Any]]:
     """Every metric of one output on the rows that have its target."""
     rows, single = alone
-    prepared, recipe = together.splits[part].prepared, together.recipe
+    prepared, recipe = together.splits[part].table, together.recipe
     kept = np.isin(shared[0], rows)
     value, present = prepared.targets[name]
-    groups = groups_of(recipe, together.parts[part])
     found = compare_output(
         together.preparation.tasks[name],
         shared[1][kept],
@@ -195,7 +179,7 @@ def _compared(
         None if prepared.weight is None else prepared.weight[rows],
         recipe.evaluation,
         seed=recipe.seed,
-        groups=None if groups is None else groups[kept],
+        groups=None if prepared.groups is None else prepared.groups[shared[0]][kept],
     )
     return {
         metric: {"shared": one["a"], "alone": one["b"]} | {k: v for k, v in one.items() if k not in ("a", "b")}
@@ -207,7 +191,7 @@ def _cost(model: Model) -> dict[str, Any]:
     """What a model took."""
     return {
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
-        "steps": model.run["steps"],
-        "epochs": len(model.run["history"]),
-        "seconds": model.run["seconds"]["training"],
+        "steps": model.run.steps,
+        "epochs": len(model.run.history),
+        "seconds": model.run.seconds.training,
     }

@@ -15,13 +15,14 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
-from polymodal.data.partition import Part, make_parts
+from polymodal.data.partition import Split, make_splits
 from polymodal.data.table.table import Table
+from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan
 from polymodal.model.model import Model
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
-from polymodal.workflows.fit import RecipeLike, as_recipe, as_table, run_plan
+from polymodal.workflows.fit import RunFolder, run_plan
 
 #: With fewer rows a validation part would be empty or a row; the training rows then validate.
 FEWEST_ROWS = 10
@@ -63,9 +64,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         table = as_table(source, self.root)
         assert table is not None
         plan = make_plan(table, self._settled(recipe, data, target, columns), [target])
-        parts = _parts(plan.recipe, table, len(np.unique(y)) if self._task == "classify" else 1)
-        plan = Plan(complete_schedule(plan.recipe, len(parts["train"].rows)), plan.roles)
-        self.model_: Model = run_plan(plan, parts, folder=None, progress=Progress(False))
+        splits = _splits(plan.recipe, table, len(np.unique(y)) if self._task == "classify" else 1)
+        plan = Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles)
+        self.model_: Model = run_plan(plan, splits, RunFolder(None), Progress(False))
         return self
 
     def _settled(self, recipe: Recipe, data: DataOptions, target: str, columns: dict[str, Any]) -> Recipe:
@@ -226,12 +227,12 @@ class PolymodalRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         return self._distribution(X)[:, 0]
 
 
-def _parts(recipe: Recipe, table: Table, classes: int) -> dict[str, Part]:
+def _splits(recipe: Recipe, table: Table, classes: int) -> dict[str, Split[Table]]:
     rows = len(table)
     if rows < FEWEST_ROWS or rows <= classes:
-        everything = Part(table, np.arange(rows))
+        everything = Split.whole(table)
         return {"train": everything, "valid": everything}
-    return make_parts(recipe, table, None, None)
+    return make_splits(recipe, table, None, None)
 
 
 def _target_column(recipe: Recipe, task: str, columns: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def test_shuffled_labels_teach_nothing(head: Any) -> None:
 
 
 def test_tip_is_no_worse_than_zero_shot() -> None:
-    zero = ZeroShot(aligned(), HELD_OUT).evaluate(MANY, "what")
+    zero = ZeroShot(aligned(), HELD_OUT, target="what").evaluate(MANY)["what"]
     fitted = FewShot.fit(aligned(), {name: FEW[name] for name in [*PICTURE, "what"]}, "what", "tip")
     tip = fitted.evaluate(MANY)["what"]
     assert fitted.input == "picture"

@@ -22,10 +22,9 @@ from polymodal.model.model import Model
 
 def test_classes_never_seen_are_named() -> None:
     rows = planted_pairs(HELD_OUT, 100, seed=5)
-    classifier = ZeroShot(aligned(), HELD_OUT, templates=TEMPLATES)
+    classifier = ZeroShot(aligned(), HELD_OUT, templates=TEMPLATES, target="what")
     assert (classifier.input, classifier.text) == ("picture", "caption")
-    scores = classifier.evaluate(rows, "what")
-    accuracy = scores["accuracy"]
+    accuracy = classifier.evaluate(rows)["what"]["accuracy"]
     assert accuracy["low"] > 0.7
     assert accuracy["p_value"] < 1e-9
     assert (accuracy["chance"], accuracy["majority"], accuracy["rows"]) == (0.2, 0.2, 100)
@@ -35,10 +34,9 @@ def test_classes_never_seen_are_named() -> None:
 
 
 def test_shuffled_pairs_name_nothing() -> None:
-    accuracy = ZeroShot(aligned(shuffled=True), HELD_OUT).evaluate(planted_pairs(HELD_OUT, 100, seed=5), "what")[
-        "accuracy"
-    ]
-    assert accuracy["value"] < 0.5
+    classifier = ZeroShot(aligned(shuffled=True), HELD_OUT, target="what")
+    scores = classifier.evaluate(planted_pairs(HELD_OUT, 100, seed=5))
+    assert scores["what"]["accuracy"]["value"] < 0.5
 
 
 def test_probabilities_are_those_of_the_temperature() -> None:
@@ -78,17 +76,17 @@ def test_rows_without_the_input_have_no_class() -> None:
     for name in PICTURE:
         rows[name][3] = None
     rows["what"][5], rows["what"][6] = None, "a class of its own"
-    classifier = ZeroShot(aligned(), HELD_OUT)
+    classifier = ZeroShot(aligned(), HELD_OUT, target="what")
     answers = classifier.predict(rows)
     assert [row for row, answer in enumerate(answers) if answer is None] == [3]
     assert np.isnan(classifier.predict_proba(rows)[3]).all()
     with pytest.warns(BadCellsWarning, match="row 6, column 'what'"):
-        accuracy = classifier.evaluate(rows, "what")["accuracy"]
+        accuracy = classifier.evaluate(rows)["what"]["accuracy"]
     assert (accuracy["rows"], accuracy["left_out"]) == (7, 1)
     with pytest.raises(DataError, match="a class of its own"):
-        classifier.evaluate(rows, "what", strict=True)
+        classifier.evaluate(rows, strict=True)
     with pytest.raises(DataError, match="whatt"):
-        classifier.evaluate(rows, "whatt")
+        ZeroShot(aligned(), HELD_OUT, target="whatt").evaluate(rows)
 
 
 @pytest.mark.parametrize(

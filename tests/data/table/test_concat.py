@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from polymodal.core.errors import DataError
-from polymodal.data.partition import make_folds, make_parts
+from polymodal.data.partition import make_folds, make_splits
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.concat import Joined, open_data
 from polymodal.data.table.table import Table, open_table
@@ -165,7 +165,7 @@ def test_random_splits_and_folds_keep_the_share_of_each_data_set(cache: Path) ->
     for outputs in ({"x": "regress"}, {"x": "regress", "y": "classify"}):
         recipe = Recipe(outputs=outputs, data={"split": SplitOptions(valid=0.1, test=0.2)})
         for part, wanted in (("train", 0.7), ("valid", 0.1), ("test", 0.2)):
-            rows = make_parts(recipe, table, None, None)[part].rows
+            rows = make_splits(recipe, table, None, None)[part].rows
             shares = np.bincount(table.data_set[rows]) / [900, 100]
             assert np.abs(shares - wanted).max() <= 0.021
         for _, fold in make_folds(recipe, table, 5):

@@ -167,5 +167,5 @@ def test_a_run_tells_how_many_answers_were_too_long(tmp_path: Path) -> None:
         fusion="attention",
         training={"epochs": 2, "batch": 4},
     )
-    (notice,) = (notice for notice in model.run["notices"] if "frames" in notice)
+    (notice,) = (notice for notice in model.run.notices if "frames" in notice)
     assert notice.startswith("8 of 16 answers")

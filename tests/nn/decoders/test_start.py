@@ -12,6 +12,7 @@ import torch
 from laws.samples import Columns, network_of, prepare, sample, trained, whole_batch
 from polymodal.core.errors import RecipeError
 from polymodal.model.model import Model, make_network
+from polymodal.training.decoder_weights import initialise
 
 TEXTS = {"target": [f"{text} of all" for text in sample("task", "text")["target"]]}
 
@@ -90,4 +91,4 @@ def test_a_folder_without_such_a_decoder_is_refused(language_model: Path, tmp_pa
     decoder: Any = network_of(preparation).all_decoders()[0]
     decoder.options.start = str(tmp_path)
     with pytest.raises(RecipeError, match="not a model directory"):
-        decoder.initialise()
+        initialise(decoder)

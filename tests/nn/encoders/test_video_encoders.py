@@ -14,7 +14,7 @@ from torch import nn
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import components
-from polymodal.datasets.clips import moving_shapes
+from polymodal.datasets.clips import make_moving_shapes
 from polymodal.nn.encoders.cnn3d import Neighbours, SpaceTimeConv
 from polymodal.recipe.recipe import Recipe
 
@@ -272,7 +272,7 @@ def test_options_that_do_not_fit_are_refused(name, options, path):
 @cache
 def planted(rows, seed):
     """Clips of `moving_shapes` as the video modality would collate them."""
-    columns = moving_shapes(rows, seed)
+    columns = make_moving_shapes(rows, seed)
     decoded = []
     for cell in columns["clip"]:
         frames = ImageSequence.Iterator(Image.open(io.BytesIO(cell)))

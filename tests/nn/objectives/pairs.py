@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import polymodal
-from polymodal.datasets.pairs import planted_pairs
+from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.model.model import Model
 
 NUMBERS = ["number0", "number1", "number2"]
@@ -27,7 +27,8 @@ def pretrained(
 ) -> Model:
     """A model pretrained on planted texts and numbers."""
     parts = [
-        planted_pairs(count, seed, ("text", "numbers"), shuffled=shuffled) for seed, count in enumerate((rows, valid))
+        make_planted_pairs(count, seed, ("text", "numbers"), shuffled=shuffled)
+        for seed, count in enumerate((rows, valid))
     ]
     schedule = {"epochs": 10, "batch": 32, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}
     return polymodal.pretrain(
@@ -52,4 +53,4 @@ def recall(model: Model, k: int = 10, by: str = "text", wanted: str = "numbers")
 
 def chance_notices(model: Model) -> list[str]:
     """What the monitor says of objectives that learn nothing."""
-    return [notice for notice in model.run["notices"] if "at chance" in notice]
+    return [notice for notice in model.run.notices if "at chance" in notice]

@@ -122,4 +122,4 @@ def below_chance(model: Model) -> dict[str, float]:
 
 def at_chance(model: Model) -> list[str]:
     """The notices of the monitor on losses at chance."""
-    return [notice for notice in model.run["notices"] if "at chance" in notice]
+    return [notice for notice in model.run.notices if "at chance" in notice]

@@ -39,12 +39,12 @@ def step(
         tokens[name] = Tokens(features.unsqueeze(1), torch.ones(count, 1, dtype=torch.bool), there)
     numbers = torch.arange(count) if rows is None else torch.tensor(rows)
     batch = Batch(inputs, {}, numbers)
-    shown: Any = network or SimpleNamespace(objectives=[])
+    shown: Any = network or SimpleNamespace(objectives={})
     return Step(shown, batch, tokens, lambda: batch)
 
 
 def bare(objective: Any) -> Any:
     """The alignment with heads that leave vectors as they are."""
-    for place in range(len(objective.heads)):
-        objective.heads[place] = torch.nn.Identity()
+    for name in objective.heads:
+        objective.heads.add_module(name, torch.nn.Identity())
     return objective

@@ -14,7 +14,7 @@ from laws.samples import network_of, prepare, sample_table, whole_batch
 from nn.objectives.pairs import INPUTS, chance_notices, pretrained, recall
 from nn.objectives.steps import bare, reads, step
 from polymodal.core.errors import RecipeError
-from polymodal.datasets.pairs import planted_pairs
+from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.objectives.base import Step
 from polymodal.nn.objectives.contrastive import Contrastive
@@ -171,7 +171,7 @@ def test_pairs_are_found_with_a_memory() -> None:
 def test_inputs_that_never_meet_find_each_other_through_an_anchor() -> None:
     """Rows have numbers and text, or numbers and the factors; text and factors are compared on rows that have both."""
     rows = 768
-    train, valid = (planted_pairs(count, seed, ("text", "numbers")) for seed, count in enumerate((rows, 128)))
+    train, valid = (make_planted_pairs(count, seed, ("text", "numbers")) for seed, count in enumerate((rows, 128)))
     train["text"][::2] = [None] * (rows // 2)
     factors = [f"factor{place}" for place in range(3)]
     for column in factors:

@@ -48,8 +48,8 @@ def test_linear_heads_reach_the_canonical_correlations() -> None:
     whitened = torch.linalg.solve(roots[0], across) @ torch.linalg.inv(roots[1]).T
     best = 1 - torch.linalg.svdvals(whitened)[:2].mean()
     objective = Cca(Cca.Options(size=2, ridge=1e-6, momentum=0), inputs=reads("a", "b"), width=3)
-    for place in range(2):
-        objective.heads[place] = torch.nn.Linear(3, 2)
+    for name in "ab":
+        objective.heads.add_module(name, torch.nn.Linear(3, 2))
     optimiser = torch.optim.Adam(objective.parameters(), 0.05)
     for _ in range(150):
         (term,) = objective(step({"a": a, "b": b}))

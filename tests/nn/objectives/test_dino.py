@@ -27,7 +27,7 @@ def made(**options: Any) -> tuple[Network, Step, Dino, Preparation]:
     preparation, prepared = prepare(columns, **recipe, objectives=[{"name": "dino", "prototypes": 8, **options}])
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
     step = Step(network, batch, network.encode(batch).tokens, lambda: batch)
-    (objective,) = network.objectives
+    (objective,) = network.objectives.values()
     assert isinstance(objective, Dino)
     return network, step, objective, preparation
 
@@ -35,11 +35,11 @@ def made(**options: Any) -> tuple[Network, Step, Dino, Preparation]:
 def test_the_teacher_is_the_running_average_of_the_student() -> None:
     network, step, objective, _ = made(momentum=0.75)
     objective(step)
-    teacher = objective.teachers[0]
+    teacher = objective.teachers["in_text"]
     assert isinstance(teacher, Average)
     place = teacher.names.index("tower.norm.weight")
     with torch.no_grad():
-        network.tower("in_text").norm.weight.fill_(5)
+        network.towers["in_text"].norm.weight.fill_(5)
     objective.after_step(network)
     torch.testing.assert_close(getattr(teacher, f"average{place}"), torch.full((16,), 0.75 * 1 + 0.25 * 5))
 
@@ -52,9 +52,9 @@ def test_the_teacher_does_not_learn_and_is_saved() -> None:
     assert [term.rows for term in terms] == [11, 12]
     torch.stack([term.loss for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
     buffers = {name for name, _ in objective.named_buffers()}
-    assert {"teachers.0.average0", "centre", "begun"} <= buffers <= set(objective.state_dict())
+    assert {"teachers.in_text.average0", "centre", "begun"} <= buffers <= set(objective.state_dict())
     assert all(one.grad is not None for one in objective.heads.parameters())
-    assert network.tower("in_text").project is not None
+    assert network.towers["in_text"].project is not None
 
 
 def test_a_teacher_that_is_sure_costs_the_cross_entropy() -> None:
@@ -122,7 +122,7 @@ def test_planted_topics_are_found_and_the_last_epoch_counts() -> None:
     model = pretrained_on_topics(DINO)
     assert named(model) > 0.9
     assert chance_notices(model) == []
-    assert [entry["epoch"] for entry in model.run["history"] if entry["best"]][-1] == 12
+    assert [entry.epoch for entry in model.run.history if entry.best][-1] == 12
 
 
 def test_words_of_all_topics_show_none() -> None:

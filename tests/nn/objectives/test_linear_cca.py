@@ -39,7 +39,7 @@ def test_the_heads_are_the_canonical_directions() -> None:
     torch.manual_seed(0)
     rows = correlated(400)
     objective = taught(linear_cca(3, size=3, ridge=1e-6, power=0), rows)
-    found = [objective.heads[place](rows[name]) for place, name in enumerate("ab")]
+    found = [objective.heads[name](rows[name]) for name in "ab"]
     together = torch.corrcoef(torch.cat(found, 1).T)
     roots = [torch.linalg.cholesky(torch.cov(rows[name].T)) for name in "ab"]
     across = torch.cov(torch.cat([rows["a"], rows["b"]], 1).T)[:3, 3:]
@@ -53,8 +53,8 @@ def test_a_power_weighs_directions_by_their_correlation() -> None:
     torch.manual_seed(0)
     rows = correlated(400)
     plain, weighted = (taught(linear_cca(3, size=3, ridge=1e-6, power=power), rows) for power in (0, 2))
-    ratio = weighted.heads[0](rows["a"]).std(0) / plain.heads[0](rows["a"]).std(0)
-    together = torch.corrcoef(torch.cat([plain.heads[place](rows[name]) for place, name in enumerate("ab")], 1).T)
+    ratio = weighted.heads["a"](rows["a"]).std(0) / plain.heads["a"](rows["a"]).std(0)
+    together = torch.corrcoef(torch.cat([plain.heads[name](rows[name]) for name in "ab"], 1).T)
     torch.testing.assert_close(ratio, together[:3, 3:].diagonal() ** 2, atol=1e-3, rtol=1e-2)
 
 
@@ -64,7 +64,7 @@ def test_a_ridge_trusts_directions_of_small_variance_less() -> None:
     rows = {"a": hidden * torch.tensor([1.0, 0.01]), "b": hidden}
     shares = []
     for ridge in (1e-6, 1.0):
-        vectors = taught(linear_cca(2, size=2, ridge=ridge, power=0), rows).heads[0](rows["a"])
+        vectors = taught(linear_cca(2, size=2, ridge=ridge, power=0), rows).heads["a"](rows["a"])
         small = torch.corrcoef(torch.cat([vectors, hidden], 1).T)[:2, 3].square() @ vectors.var(0)
         shares.append(float(small / vectors.var(0).sum()))
     assert shares[0] == pytest.approx(0.5, abs=0.05)
@@ -83,10 +83,10 @@ def test_batches_tell_what_one_pass_over_all_rows_does(batches: int) -> None:
         present = {"b": there[part].tolist()}
         taught(objective, {name: one[part] for name, one in rows.items()}, present=present).train()
     torch.testing.assert_close(
-        objective.own[0].covariance().float(), torch.cov(own.T, correction=0), atol=1e-3, rtol=1e-3
+        objective.own["a"].covariance().float(), torch.cov(own.T, correction=0), atol=1e-3, rtol=1e-3
     )
     expected = torch.cov(torch.cat([both["a"], both["b"]], 1).T, correction=0)[:3, 3:]
-    torch.testing.assert_close(objective.across[0].covariance().float(), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(objective.across["a"]["b"].covariance().float(), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_three_inputs_share_one_space() -> None:
@@ -126,7 +126,7 @@ def test_moments_and_heads_are_fp32_where_training_is_not() -> None:
     exact = taught(linear_cca(3, size=2), rows)
     with torch.autocast("cpu", torch.bfloat16):
         found = taught(linear_cca(3, size=2), rows)
-        torch.testing.assert_close(found.heads[0](rows["a"]), exact.heads[0](rows["a"]))
+        torch.testing.assert_close(found.heads["a"](rows["a"]), exact.heads["a"](rows["a"]))
 
 
 def test_encoders_learn_from_solved_heads() -> None:

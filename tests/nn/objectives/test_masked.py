@@ -63,7 +63,7 @@ def masked(modality: str, rows: int = 6, **options: Any) -> tuple[Network, Maske
     objective = {"name": "masked", **options}
     preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=[objective])
     network = network_of(preparation).eval()
-    (found,) = network.objectives
+    (found,) = network.objectives.values()
     return network, found, whole_batch(preparation, prepared), preparation, prepared  # type: ignore[return-value]
 
 
@@ -76,7 +76,7 @@ def terms(network: Network, batch: Batch) -> list[Term]:
 def test_hidden_parts_reach_neither_the_encoder_nor_the_callers_tensors(modality: str) -> None:
     """Whatever a hidden part held, the damaged tensors are the same."""
     _, objective, batch, *_ = masked(modality)
-    parts, data = objective.parts[0], batch.inputs[f"in_{modality}"].data
+    parts, data = objective.parts[f"in_{modality}"], batch.inputs[f"in_{modality}"].data
     before = {name: tensor.clone() for name, tensor in data.items()}
     hidden = parts.real(data)
     once = parts.hide(data, hidden)
@@ -167,7 +167,7 @@ def test_bert_replaces_most_and_leaves_some() -> None:
     )
     data = whole_batch(preparation, prepared).inputs["text"].data
     data = {name: tensor.repeat(200, *[1] * (tensor.dim() - 1)) for name, tensor in data.items()}
-    parts = network_of(preparation).objectives[0].parts[0]
+    parts = network_of(preparation).objectives["masked"].parts["text"]
     assert isinstance(parts, Parts)
     torch.manual_seed(0)
     hidden = draw(parts.real(data), 0.5)
@@ -187,7 +187,7 @@ def test_a_checkpoints_own_mask_token() -> None:
     recipe["inputs"]["in_text"]["encoder"] = encoder
     preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=["masked"])
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
-    parts, data = network.objectives[0].parts[0], batch.inputs["in_text"].data
+    parts, data = network.objectives["masked"].parts["in_text"], batch.inputs["in_text"].data
     tokenizer = preparation.modalities["in_text"].tokenizer  # type: ignore[attr-defined]
     shown = parts.hide(data, parts.real(data))["values"]
     first = [tokenizer.id_to_token(number) for number in shown[0, : int(data["length"][0])].tolist()]
@@ -202,7 +202,7 @@ def test_a_frozen_encoder_is_refused_where_it_is_named_and_left_out_where_not() 
     columns, recipe = sample_table(["text", "number"], [], rows=6)
     recipe["inputs"]["in_text"]["encoder"] = encoder
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=["masked"])
-    (objective,) = network_of(preparation).objectives
+    (objective,) = network_of(preparation).objectives.values()
     assert objective.reads_raw == ["in_number"]
     named = [{"name": "masked", "inputs": ["in_text"]}]
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=named)

@@ -49,7 +49,7 @@ def test_only_what_is_told_is_read_raw() -> None:
     columns, recipe = sample_table(["text", "number", "category"], [], rows=6)
     some = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_number"]}
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[some, "masked_multimodal"])
-    one, other = network_of(preparation).objectives
+    one, other = network_of(preparation).objectives.values()
     assert one.reads_raw == ["in_number"]
     assert other.reads_raw == ["in_text", "in_number", "in_category"]
     wrong = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_category"]}

@@ -21,7 +21,7 @@ class Looks:
     """A network whose fusion puts the inputs side by side, and remembers what it was shown."""
 
     def __init__(self, inputs: list[str]) -> None:
-        self.inputs, self.objectives, self.shown = inputs, [], []  # type: ignore[var-annotated]
+        self.inputs, self.objectives, self.shown = inputs, {}, []  # type: ignore[var-annotated]
 
     def fuse(self, encoded: Any, rows: int, hidden: dict[str, Tensor]) -> list[View]:
         pooled = torch.cat([encoded.tokens[name].pooled() for name in self.inputs], 1)

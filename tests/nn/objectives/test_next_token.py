@@ -54,7 +54,7 @@ def test_no_symbol_sees_itself_or_what_follows() -> None:
         columns, inputs={"text": "text"}, objectives=["next_token"], training={"precision": "fp32"}
     )
     network, batch = network_of(preparation).eval(), whole_batch(preparation, prepared)
-    writer = network.objectives[0].writers[0]
+    writer = network.objectives["next_token"].writers["text"]
     kept: list[torch.Tensor] = []
     writer.norm.register_forward_hook(lambda module, given, result: kept.append(result.detach()))
     with torch.no_grad():

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from nn.objectives.pairs import INPUTS, chance_notices, pretrained
 from nn.objectives.steps import bare, reads, step
 from polymodal.core.errors import RecipeError
-from polymodal.datasets.pairs import planted_pairs
+from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.model.model import Model
 from polymodal.nn.objectives.transfer import Transfer
 
@@ -67,7 +67,7 @@ TEXT_AND_NUMBERS = {"text": INPUTS["text"], "numbers": {**INPUTS["numbers"], "en
 
 def explained(model: Model) -> float:
     """How much of the planted factor a linear map of frozen embeddings of texts explains on other rows."""
-    train, valid = (planted_pairs(count, seed, ("text", "numbers")) for seed, count in enumerate((512, 128)))
+    train, valid = (make_planted_pairs(count, seed, ("text", "numbers")) for seed, count in enumerate((512, 128)))
     factors = [np.stack([part[f"factor{place}"] for place in range(3)], 1) for part in (train, valid)]
     vectors = [model.embed({"text": part["text"]}, input="text") for part in (train, valid)]
     return float(Ridge(1e-3).fit(vectors[0], factors[0]).score(vectors[1], factors[1]))

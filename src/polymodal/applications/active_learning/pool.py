@@ -9,14 +9,14 @@ import torch
 
 from polymodal.core.errors import DataError, RecipeError, nearest
 from polymodal.core.types import Batch
-from polymodal.data.sampler import sequential
+from polymodal.data.partition import Split
 from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import Table, filled
 from polymodal.evaluation.class_alignment import aligned
-from polymodal.inference.embedding import embed_rows
-from polymodal.inference.inference import PREDICTION_BATCH, bounded, grouping
-from polymodal.model.ensemble import Ensemble, decision_values
+from polymodal.inference.batching import PREDICTION_BATCH, batches, bounded
+from polymodal.model.distributions import decision_values
+from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
 from polymodal.tasks.base import Task
 
@@ -79,7 +79,7 @@ def make_pool(model: Model | Ensemble, table: Table, faults: Faults, *, output: 
             {name: aligned(one.decided[name], member.tasks[name], of) for name, of in model.tasks.items()}
             for one, member in zip(seen, members, strict=True)
         ]
-        decided = model._combine(own)[output][rows]
+        decided = model.combine(own)[output][rows]
         numbers = [one[output] if task.space != "real" else decision_values(task, one[output]).numpy() for one in own]
         each = np.stack(numbers)[:, rows]
     blank = int((~known & ~bad & ~present).sum())
@@ -133,23 +133,15 @@ def look(model: Model, table: Table, faults: Faults) -> Seen:
 
 def _seen(model: Model, block: Block) -> Seen:
     prepared = model.preparation.prepare_block(block)
-    rows = np.arange(prepared.rows)
+    split, predictor = Split.whole(prepared), model.predictor
     if not model.tasks:
-        embedded = embed_rows(
-            model.network,
-            model.preparation,
-            prepared,
-            rows,
-            inputs=None,
-            machine=model.machine,
-            batch=PREDICTION_BATCH,
-        )["row"]
+        embedded = predictor.embed(split)["row"]
         return Seen({}, np.nan_to_num(embedded), np.isfinite(embedded).all(1))
     index = [source.index >= 0 for source in prepared.inputs.values()]
-    present = np.any(index, axis=0) if index else np.ones(len(rows), dtype=bool)
-    batches = sequential(rows, bounded(PREDICTION_BATCH, prepared, model.network), *grouping(prepared, rows))
-    back = np.argsort(np.concatenate(batches), kind="stable")
-    found = [_decided(model, model.preparation.batch(prepared, places)) for places in batches]
+    present = np.any(index, axis=0) if index else np.ones(len(split), dtype=bool)
+    visited = list(batches(split, bounded(PREDICTION_BATCH, prepared, model.network)))
+    back = np.argsort(np.concatenate(visited), kind="stable")
+    found = [_decided(model, predictor.batch(prepared, places)) for places in visited]
     decided = {name: np.concatenate([one[name] for one, _ in found])[back] for name in found[0][0]}
     return Seen(decided, np.concatenate([vectors for _, vectors in found])[back], present)
 
@@ -157,14 +149,14 @@ def _seen(model: Model, block: Block) -> Seen:
 def _decided(model: Model, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What is decided for a batch by output, and the views of its rows, weighted and side by side."""
     network, tasks = model.network, model.tasks
-    with torch.inference_mode(), model.machine.active():
+    with model.predictor.running():
         views = network.views(batch)
         outputs = network.decide(views, batch)
         vectors = torch.cat([view.pooled.float() * view.weight.float().unsqueeze(1) for view in views], dim=1)
     found = {
         name: tasks[name].distribution(one.values.float()) for name, one in outputs.items() if not tasks[name].writes
     }
-    return found, vectors.numpy()
+    return found, vectors.cpu().numpy()
 
 
 def _scaled(vectors: np.ndarray) -> np.ndarray:

@@ -92,7 +92,8 @@ def suggest(
     by: `mixed`: the most informative rows, one of each kind: uncertainty (of an ensemble: disagreement) with k-means.
         `margin`, `entropy`, `least_confident`: where the model is least sure. `committee`: where the members of an
         ensemble disagree. `badge`: k-means++ on gradients, both unsure and diverse. `coreset`: what is farthest from
-        all labelled rows. `typical`: the middle of each cluster, for the first labels of all. Formulas: `active`.
+        all labelled rows. `typical`: the middle of each cluster, for the first labels of all.
+        Formulas stand in the modules of `applications.active_learning`.
     output: the output that is asked about, where there are several
     target: the column that tells which rows have a label; silent: the model's own target columns
     seed: of the draws of `badge` and of k-means

@@ -18,11 +18,10 @@ from polymodal.applications.curation.results import Curation, Rows
 from polymodal.core.errors import RecipeError, nearest
 from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
+from polymodal.data.partition import Split
 from polymodal.data.store.items import Prepared
 from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
-from polymodal.inference.embedding import embed_rows
-from polymodal.inference.inference import PREDICTION_BATCH
 from polymodal.model.model import Model
 
 Finding = Literal["duplicates", "mismatches"]
@@ -161,22 +160,14 @@ def _embedded(model: Model, rows: Rows, names: list[str], bar: Progress) -> dict
     """By input, `[rows, size]` over all tables."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for name in names:
-        preparation = model.preparation.inputs_only([name])
+        predictor = model.predictor.for_inputs([name])
         for prepared, table in zip(rows.prepared, rows.tables, strict=True):
             with bar.task(f"embed {name} of {table.name}", None):
-                found = embed_rows(
-                    model.network,
-                    preparation,
-                    prepared.only([name]),
-                    np.arange(prepared.rows),
-                    inputs=[name],
-                    machine=model.machine,
-                    batch=PREDICTION_BATCH,
-                )
+                found = predictor.embed(Split.whole(prepared.only([name])), [name])
             parts[name].append(found[name])
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 def _trained_on(model: Model, tables: list[Table]) -> bool:
-    known = set(model.run.get("fingerprints", {}).values())
+    known = set(model.run.fingerprints.values())
     return any(table.fingerprint() in known for table in tables)

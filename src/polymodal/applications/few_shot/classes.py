@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -84,17 +83,3 @@ def score_names(
         "p_value": float(binomtest(right, rows, chance, alternative="greater").pvalue),
     }
     return scores
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities `[rows, k]` float64 of logits; NaN rows stay NaN."""
-    logits = logits.astype(np.float64)
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    return raised / raised.sum(1, keepdims=True)
-
-
-def log_loss(logits: np.ndarray, target: np.ndarray) -> float:
-    """The mean negative log-probability of the right class, in nats."""
-    top = logits.max(1)
-    total = top + np.log(np.exp(logits - top[:, None]).sum(1))
-    return float((total - logits[np.arange(len(target)), target]).mean()) if len(target) else math.nan

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from scipy.special import softmax
 
 from polymodal._version import __version__
-from polymodal.applications.few_shot.classes import Names, read_target, score_names, softmax
+from polymodal.applications.few_shot.classes import Names, read_target, score_names
 from polymodal.applications.few_shot.heads import HEADS, Head, LinearProbe, Prototypes, TipAdapter
 from polymodal.applications.few_shot.zero_shot import ZeroShot, aligned_inputs
 from polymodal.checkpoint.model_directory import file_sum, read_json, write_json
@@ -105,14 +106,14 @@ class FewShot:
         data, root, strict: as for `Model.predict`; only the columns of the input are read
         """
         vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
-        return softmax(self.head.logits(vectors.astype(np.float64)))
+        return softmax(self.head.logits(vectors.astype(np.float64)), axis=1)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> list[Any]:
         """The class of each row, as the labelled rows wrote it; None in rows that lack the input."""
         return self.names.predict(self.predict_proba(data, root=root, strict=strict))
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
-        """Scores on rows whose target is known, by output and metric as `Model.evaluate`; see `naming.score_names`."""
+        """Scores on rows whose target is known, by output and metric as `Model.evaluate`; see `classes.score_names`."""
         target = self.names.columns[0]
         table, faults = self.open(data, root, targets=True), Faults(strict)
         value, present = read_target(self.names, table, faults)

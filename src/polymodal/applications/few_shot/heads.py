@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-
-from polymodal.applications.few_shot.classes import log_loss
 
 #: Where no class has two rows, nothing can be left out to choose by.
 SCALE = 10.0
@@ -69,7 +68,7 @@ class Prototypes(Head):
         own = (counts[target, None] * centres[target] - features)[company] / (counts[target][company, None] - 1)
         distance = _squared_distances(features[company], centres)
         distance[np.arange(len(own)), target[company]] = ((features[company] - own) ** 2).sum(1)
-        losses = [log_loss(-scale * distance, target[company]) for scale in SCALES]
+        losses = [_cross_entropy(-scale * distance, target[company]) for scale in SCALES]
         return cls(centres, float(SCALES[int(np.argmin(losses))]))
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -158,7 +157,9 @@ class TipAdapter(Head):
         distance[np.arange(len(distance)), np.flatnonzero(company)] = np.inf
         known = scale * features[company] @ texts.T
         tried = [(alpha, beta) for alpha in ALPHAS for beta in BETAS]
-        losses = [log_loss(alpha * np.exp(-beta * distance) @ values + known, target[company]) for alpha, beta in tried]
+        losses = [
+            _cross_entropy(alpha * np.exp(-beta * distance) @ values + known, target[company]) for alpha, beta in tried
+        ]
         alpha, beta = tried[int(np.argmin(losses))]
         return cls(features, values, texts, scale, float(alpha), float(beta))
 
@@ -202,4 +203,11 @@ def _left_out_loss(
     features: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray, strength: float
 ) -> float:
     weight, bias = _logistic(features[train], target[train], strength)
-    return log_loss(features[test] @ weight.T + bias, target[test])
+    return _cross_entropy(features[test] @ weight.T + bias, target[test])
+
+
+def _cross_entropy(logits: np.ndarray, target: np.ndarray) -> float:
+    """The mean negative log-probability of the right class, in nats."""
+    top = logits.max(1)
+    total = top + np.log(np.exp(logits - top[:, None]).sum(1))
+    return float((total - logits[np.arange(len(target)), target]).mean()) if len(target) else math.nan

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
-from polymodal.applications.few_shot.classes import Names, read_target, score_names, softmax
+from polymodal.applications.few_shot.classes import Names, read_target, score_names
 from polymodal.core.errors import PolymodalError, RecipeError, nearest
 from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
+from polymodal.metrics.retrieval import unit_rows
 from polymodal.model.model import Model
 from polymodal.nn.objectives.alignment import Alignment
+from polymodal.tasks.base import Task
 
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
 
@@ -32,6 +35,7 @@ class ZeroShot:
     input: what is classified; silent: the input that is aligned with texts, where there is one
     text: the aligned input that reads texts; silent: the one there is
     templates: texts with a place `{}` for the name or description; a name by itself if there are none
+    target: the column of the true class, by which the one output is called and which `evaluate` reads
 
     Raises:
         RecipeError: classes are empty, fewer than two, or repeated; a template has no `{}`; there is no such input.
@@ -46,11 +50,12 @@ class ZeroShot:
         input: str | None = None,
         text: str | None = None,
         templates: Sequence[str] | None = None,
+        target: str = "class",
     ) -> None:
         self.model = Model.load(model) if isinstance(model, Path | str) else model
         self.input, self.text = aligned_inputs(self.model, input, text)
         texts = class_texts(classes, templates)
-        self.names = Names.of("class", list(texts))
+        self.names = Names.of(target, list(texts))
         self.scale = float(alignment_of(self.model).scale.detach())
         self.vectors = self._class_vectors([texts[name] for name in self.classes])
 
@@ -58,6 +63,11 @@ class ZeroShot:
     def classes(self) -> list[str]:
         """The classes in the order of columns of `predict_proba`, which is that of the alphabet."""
         return self.names.classes
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The one output, as of a model."""
+        return {self.names.columns[0]: self.names}
 
     def _class_vectors(self, texts: list[list[str]]) -> np.ndarray:
         """One unit vector for each class, `[k, size]` float64."""
@@ -68,9 +78,7 @@ class ZeroShot:
             text = flat[int(np.isnan(found).any(1).argmax())]
             raise RecipeError("classes", f"the model reads nothing in the text {text!r}")
         cuts = np.cumsum([len(own) for own in texts])[:-1]
-        means = np.stack([part.mean(0) for part in np.split(found, cuts)])
-        vectors: np.ndarray = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return vectors
+        return unit_rows(np.stack([part.mean(0) for part in np.split(found, cuts)]))
 
     def logits(self, vectors: np.ndarray) -> np.ndarray:
         """The logits `[rows, k]` of embeddings `[rows, size]` of the input."""
@@ -82,40 +90,43 @@ class ZeroShot:
 
         data, root, strict: as for `Model.predict`; only the columns of the input are read
         """
-        return softmax(self.logits(self.model.embed(data, input=self.input, root=root, strict=strict)))
+        vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
+        return softmax(self.logits(vectors), axis=1)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> list[str | None]:
         """The class of each row; None in rows that lack the input."""
         return self.names.predict(self.predict_proba(data, root=root, strict=strict))
 
-    def evaluate(
-        self, data: Any, target: str, *, root: Path | str | None = None, strict: bool = False
-    ) -> dict[str, Any]:
-        """The metrics of a classification on rows whose class stands in the column `target`, each with its interval and
-        the score of the best constant answer; accuracy also with an exact test against chance, see
-        `naming.score_names`. Cells that hold none of the classes are faults.
+    def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
+        """Scores on rows whose class stands in the target column, by output and metric as `Model.evaluate`; accuracy
+        also with an exact test against chance, see `classes.score_names`. Cells that hold none of the classes are
+        faults.
 
         Raises:
             DataError: a column is not there; no row has one of the classes; (strict) a cell cannot be used.
         """
-        table = self.open(data, root, target)
-        return self.score(self.predict_proba(table, strict=strict), table, target, strict=strict)
+        table = self.open(data, root, targets=True)
+        return self.score(self.predict_proba(table, strict=strict), table, strict=strict)
 
-    def score(self, probabilities: np.ndarray, table: Table, target: str, *, strict: bool = False) -> dict[str, Any]:
+    def score(self, probabilities: np.ndarray, table: Table, *, strict: bool = False) -> dict[str, Any]:
         """As `evaluate`, of `probabilities [rows, k]` that are known already for the rows of `table`."""
-        names, faults = Names.of(target, self.names.labels.values), Faults(strict)
-        value, present = read_target(names, table, faults)
+        faults = Faults(strict)
+        value, present = read_target(self.names, table, faults)
         warn_of_faults(faults.found)
-        return score_names(names, self.model, probabilities, value, present)
+        return {self.names.columns[0]: score_names(self.names, self.model, probabilities, value, present)}
 
-    def open(self, data: Any, root: Path | str | None = None, target: str | None = None) -> Table:
-        """`data` as a table, which has the columns of the input and `target`.
+    def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
+        """`data` as a table that has the columns of the input (and the target).
 
         Raises:
             DataError: a column is not there.
         """
-        wanted = [*self.model.recipe.inputs[self.input].columns, *([target] if target else [])]
+        wanted = [*self.model.recipe.inputs[self.input].columns, *(self.names.columns if targets else [])]
         return self.model.open_columns(data, root, wanted)
+
+    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Row numbers and their probabilities, as `Model.stream`, of all rows at once."""
+        yield np.arange(len(table)), {self.names.columns[0]: self.predict_proba(table, strict=faults.strict)}
 
 
 def class_texts(classes: Classes, templates: Sequence[str] | None) -> dict[str, list[str]]:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from polymodal.applications.search.index import Hits, Index
+from polymodal.applications.search.exact import Hits
+from polymodal.applications.search.index import Index
 from polymodal.applications.search.manifest import GraphOptions
 
 if TYPE_CHECKING:

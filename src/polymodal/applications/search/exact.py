@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,18 @@ _BLOCK_BYTES = 32 << 20
 _SLACK = 2e-5
 #: Below this share of allowed rows in a block, they are copied out of it before the product.
 _FEW = 0.3
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What was found for each query, most similar first; of equal ones the row that was added first.
+
+    ids: `[queries, count]` int64, -1 where there are fewer rows
+    similarity: `[queries, count]` float32, cosines between -1 and 1, -inf where there are fewer rows
+    """
+
+    ids: np.ndarray
+    similarity: np.ndarray
 
 
 def exact_search(
@@ -129,3 +142,9 @@ def ranked(
     similarity = np.full((queries, count), -np.inf, np.float32)
     found[query[kept], rank[kept]], similarity[query[kept], rank[kept]] = places[kept], scores[kept]
     return found, similarity
+
+
+def without_own(hits: Hits, own: np.ndarray, count: int) -> np.ndarray:
+    """The similarities `[queries, count]` of the found rows without the query's own."""
+    similarity = np.where(hits.ids == own[:, None], -np.inf, hits.similarity)
+    return -np.sort(-similarity, axis=1)[:, :count]

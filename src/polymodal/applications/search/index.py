@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from polymodal.applications.search.added import fitted, kept_columns, matrix, present_rows
 from polymodal.applications.search.approximate import approximate_search
-from polymodal.applications.search.exact import exact_search
+from polymodal.applications.search.exact import Hits, exact_search, without_own
 from polymodal.applications.search.graph import Graph
 from polymodal.applications.search.manifest import GraphFacts, GraphOptions, Manifest, Source, read_manifest
 from polymodal.applications.search.rows import Part, unit
@@ -22,18 +21,6 @@ from polymodal.core.errors import DataError
 
 #: From this many rows on, an index is approximate unless it is said.
 APPROXIMATE_ROWS = 100_000
-
-
-@dataclass(frozen=True)
-class Hits:
-    """What was found for each query, most similar first; of equal ones the row that was added first.
-
-    ids: `[queries, count]` int64, -1 where there are fewer rows
-    similarity: `[queries, count]` float32, cosines between -1 and 1, -inf where there are fewer rows
-    """
-
-    ids: np.ndarray
-    similarity: np.ndarray
 
 
 class Index:
@@ -208,7 +195,7 @@ class Index:
             own = np.random.default_rng(seed).permutation(len(ids))[:sample]
             own = ids[np.sort(own)]
             near, far = (self.search(self.vectors(own), count + 1, exact=exact) for exact in (False, True))
-            found, best = _others(near, own, count), _others(far, own, count)
+            found, best = without_own(near, own, count), without_own(far, own, count)
         else:
             found, best = (self.search(queries, count, exact=exact).similarity for exact in (False, True))
         there = np.isfinite(best).sum(1)
@@ -266,9 +253,3 @@ class Index:
         """
         with self._storage.changing():
             self._storage.compact()
-
-
-def _others(hits: Hits, own: np.ndarray, count: int) -> np.ndarray:
-    """The similarities `[queries, count]` of the found rows without the query's own."""
-    similarity = np.where(hits.ids == own[:, None], -np.inf, hits.similarity)
-    return -np.sort(-similarity, axis=1)[:, :count]

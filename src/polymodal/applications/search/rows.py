@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from polymodal.applications.search.manifest import Manifest, Segment, stored
 from polymodal.core.errors import ArtefactError
+from polymodal.metrics.retrieval import unit_rows
 
 #: Rows that are copied at a time when a segment is written or vectors are checked.
 BLOCK = 16_384
@@ -89,8 +90,7 @@ class Part:
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """`vectors [rows, size]` at length 1, float32; none of them is 0."""
-    wide = np.asarray(vectors, np.float64)
-    return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+    return unit_rows(np.asarray(vectors, np.float64)).astype(np.float32)
 
 
 def read_rows(folder: Path, manifest: Manifest) -> Rows:

@@ -51,7 +51,7 @@ def comparable(model: Model, indexed: str | None) -> list[str]:
 
 def has_embed_decoder(model: Model) -> bool:
     """Whether an output of the model is made to embed whole rows."""
-    return any(isinstance(one[0], Embed) for one in model.network.decoders_by_output().values())
+    return any(isinstance(one, Embed) for one in model.network.all_decoders())
 
 
 def check_input(model: Model, input: str | None) -> None:

@@ -30,7 +30,7 @@ def keyframes(
     limits: LimitOptions | None = None,
 ) -> list[Keyframe]:
     """At most `count` frames of a clip in order of time: the one in the middle of each of its longest scenes, or more
-    of a scene where there are fewer scenes (`data.media.sampling.scenes`).
+    of a scene where there are fewer scenes (`data.media.frame_sampling.scenes`).
 
     A model whose clips have the options `sampling: scene` and `frames: count` reads these frames and no others. Scenes
     are told apart by how much a frame differs from the one before, and nothing is learned: a frame is chosen for how

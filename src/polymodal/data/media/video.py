@@ -36,7 +36,7 @@ class VideoRequest:
         keyframe: keyframes (complete in themselves), evenly by number; nothing else is decoded. The first frame stands
             for a clip that shows none
         scene: those in the middle of the longest scenes, found among `4 frames` candidates (keyframes if there are as
-            many, else uniform ones); see `sampling.scenes`
+            many, else uniform ones); see `data.media.frame_sampling.scenes`
     geometry: how a checkpoint brings frames to size, in place of `side` and `fit`
     """
 

@@ -83,7 +83,7 @@ def _in_memory(source: Any) -> Columns | None:
 class Table:
     """A table with named columns; `name` stands in fault reports, `root` is where media paths start.
 
-    data_sets, data_set: of a table that is made of several (`data.joined`), their names, and `[rows]` the number of
+    data_sets, data_set: of a table that is made of several (`table.concat`), their names, and `[rows]` the number of
         the data set that each row is of
     """
 

@@ -49,7 +49,7 @@ TEXT_METRICS = {
     "holds": "share of written tests that the right program passes (0 to 1)",
     "mutation_score": "share of planted mistakes that written tests catch (0 to 1)",
 }
-#: Those that score code: their references must be pages, or hold tests or programs (`data.program_cells`).
+#: Those that score code: their references must be pages, or hold tests or programs (`metrics.code_eval.program_cells`).
 CODE_METRICS = ("renders", "pixels", "elements", "parses", "passes", "holds", "mutation_score")
 
 _PLAIN: dict[str, Callable[[], Metric]] = {

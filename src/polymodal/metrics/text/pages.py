@@ -1,4 +1,4 @@
-"""Scores of written web pages of the small language (`data.synthetic_page_language`), by drawing them."""
+"""Scores of written web pages of the small language (`metrics.code_eval.html_subset`), by drawing them."""
 
 from __future__ import annotations
 

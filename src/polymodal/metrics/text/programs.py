@@ -1,6 +1,6 @@
 """Scores of written programs and of written tests, by running them in the sandbox (`metrics.code_eval.sandbox`).
 
-What a program is scored by stands in its references (`data.program_cells`): its tests, or, where tests are written,
+What a program is scored by stands in its references (`program_cells`): its tests, or, where tests are written,
 the program and its mutants. Each runs once for all resamples of a bootstrap.
 """
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,12 +17,29 @@ class DecoderOptions(Options, Sized):
     """Base of every decoder's options."""
 
 
+class SavedDecoder(NamedTuple):
+    """A decoder of a saved model, from which another of its kind begins.
+
+    folder: of the model
+    width: the common width there
+    options: the decoder's
+    weights: by their names in the decoder
+    memory: `[width]`, the one token that it read where its model has no inputs; None where it has inputs
+    """
+
+    folder: Path
+    width: int
+    options: Options
+    weights: Mapping[str, Tensor]
+    memory: Tensor | None
+
+
 class Decoder(nn.Module):
     """Base of every decoder: built with the fused width and the `shape` of the values that its task asks for."""
 
     kind: ClassVar[str] = "decoder"
     Options: ClassVar[type[DecoderOptions]]
-    #: Whether it writes texts; see `decoders.writer.Writer`.
+    #: Whether it writes texts; see `nn.decoders.writer.Writer`.
     writes: ClassVar[bool] = False
     #: Whether it reads what the encoders gave as they gave it (`View.encoded`).
     reads_encoded: ClassVar[bool] = False
@@ -38,6 +56,19 @@ class Decoder(nn.Module):
 
     def initialise(self) -> None:
         """Take over pretrained weights: called once on a new network, never on one that is read from a directory."""
+
+    @property
+    def start(self) -> str | None:
+        """The folder of a saved model whose decoder of this kind this one begins from; None: it begins anew."""
+        return None
+
+    def take_over(self, saved: SavedDecoder) -> None:
+        """Begin from a saved decoder of this kind: called in place of `initialise` where `start` names a model.
+
+        Raises:
+            RecipeError: it is of another shape.
+        """
+        raise NotImplementedError(type(self).__name__)
 
     def attach(self, encoders: Mapping[str, Encoder]) -> None:
         """Look at the encoder of each input, where its outputs are read: called once, when the network is whole.

@@ -17,7 +17,7 @@ from polymodal.nn.layers.embedding import Head, unit
 @register
 class Embed(Decoder):
     """The pooled view as one vector of unit length, by which rows are compared: z = unit(Head(view)), see
-    `nn.embedding.Head`.
+    `nn.layers.embedding.Head`.
 
     The first numbers of a vector, as many as any of `sizes` says, are a smaller embedding by themselves: the task
     learns them all at once (Kusupati et al., "Matryoshka Representation Learning", 2022).

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polymodal.nn.layers.attention import merge_heads, split_heads
 from polymodal.nn.layers.transformer import FeedForward
 
 #: Keys and values `[batch, heads, length, d]`, and what is added to scores, `[batch, 1, 1, length]`.
@@ -37,7 +38,7 @@ class GatedCrossAttention(nn.Module):
 
     def keep(self, features: Tensor, mask: Tensor) -> Memory:
         """Keys, values and mask of a memory `[batch, length, memory]`, for `forward`."""
-        key, value = (self._split(one) for one in self.key_value(features).chunk(2, dim=-1))
+        key, value = (split_heads(one, self.heads) for one in self.key_value(features).chunk(2, dim=-1))
         hidden = torch.zeros(mask.shape, dtype=key.dtype, device=mask.device).masked_fill(~mask, -1e30)
         return key, value, hidden[:, None, None]
 
@@ -45,13 +46,10 @@ class GatedCrossAttention(nn.Module):
         """`x [batch, length, width]` after reading."""
         read, think = self.alpha.tanh().unbind()
         key, value, added = memory
-        query = self._split(self.query(self.query_norm(x)))
+        query = split_heads(self.query(self.query_norm(x)), self.heads)
         found = functional.scaled_dot_product_attention(query, key, value, attn_mask=added.to(query.dtype))
-        x = x + (read * self.out(found.transpose(1, 2).flatten(2))).to(x.dtype)
+        x = x + (read * self.out(merge_heads(found))).to(x.dtype)
         return x + (think * self.feed(self.feed_norm(x))).to(x.dtype)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class Readers(nn.Module):

@@ -1,64 +1,35 @@
-"""A writer that starts from one that was trained before."""
+"""The weights of a Transformer that writes in one that goes on from it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.checkpoint.model_directory import check_artefact, read_weights
-from polymodal.checkpoint.weight_format import Form
-from polymodal.core.errors import PolymodalError, RecipeError
-from polymodal.recipe.recipe import Recipe
-
-if TYPE_CHECKING:
-    from polymodal.nn.decoders.transformer import TransformerWriter
+Weights = Mapping[str, Tensor]
 
 
-def take_over(writer: TransformerWriter, start: str) -> None:
-    """Put the weights of the Transformer writer of the saved model in the folder `start` into `writer`.
+def taken_over(own: Weights, saved: Weights, memory: Tensor | None) -> dict[str, Tensor]:
+    """The state of a writer that begins as a saved one of the same shape.
 
-    Where that model had no inputs, its blocks had nothing to attend to: there the writer's own attention to the memory
-    stays as it was drawn, but for its last layer, which begins at zero with the bias that gives what the language model
-    added. So the writer begins as that language model, and opens to its inputs as it learns.
+    A language model had nothing to attend to but one token: there the writer's own attention to the memory stays as it
+    was drawn, but for its last layer, which begins at zero with the bias that gives what the language model added. So
+    the writer begins as that language model, and opens to its inputs as it learns.
 
-    Raises:
-        RecipeError: there is no such model, it has no such decoder, or one of another shape.
+    own, saved: the state of the new writer and of the saved one
+    memory: `[width]`, that one token; None where the saved writer reads inputs
     """
-    folder = Path(start)
-    try:
-        form = Form(**check_artefact(folder))
-        recipe = Recipe.read(folder / "recipe.yaml")
-        weights = form.unpacked(read_weights(folder))
-    except PolymodalError as error:
-        raise RecipeError("start", str(error)) from None
-    outputs = list(recipe.outputs.values())
-    places = [
-        place for place, one in enumerate(outputs) if one.decoder is not None and one.decoder.name == "transformer"
-    ]
-    if not places:
-        raise RecipeError("start", f"the model in {folder} has no transformer that writes; name a folder with one")
-    options = outputs[places[0]].decoder
-    prefix = f"decoders.{places[0]}.0."
-    found = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    given = (writer.width, writer.options.layers, writer.options.heads, writer.text.vocabulary)
-    saved = (recipe.width, options.layers, options.heads, len(found["embedding.weight"]))  # type: ignore[union-attr]
-    for name, ours, theirs in zip(("width", "layers", "heads", "vocabulary"), given, saved, strict=True):
-        if ours != theirs:
-            problem = f"the decoder in {folder} has {name} {theirs}, and this one {ours}; set both alike"
-            raise RecipeError("start", problem)
-    own = writer.state_dict()
-    taken = {name: tensor for name, tensor in found.items() if name in own and not name.startswith("frames.")}
-    if not recipe.inputs:
-        for layer in range(writer.options.layers):
-            taken |= _opening(taken, f"blocks.{layer}.", weights["fusion.token"], own)
-    writer.load_state_dict(own | taken)
+    taken = {name: tensor for name, tensor in saved.items() if name in own and not name.startswith("frames.")}
+    if memory is not None:
+        read = "memory_key_value.weight"
+        for block in [name.removesuffix(read) for name in taken if name.endswith(read)]:
+            taken |= _opening(taken, block, memory, own)
+    return {**own, **taken}
 
 
-def _opening(found: dict[str, Tensor], block: str, token: Tensor, own: dict[str, Tensor]) -> dict[str, Tensor]:
+def _opening(found: Weights, block: str, token: Tensor, own: Weights) -> dict[str, Tensor]:
     """The attention to the memory of one block over a language model, which read the one `token`."""
     names = ("memory_norm", "memory_query", "memory_key_value")
     fresh = {f"{block}{name}.{kind}": own[f"{block}{name}.{kind}"] for name in names for kind in ("weight", "bias")}

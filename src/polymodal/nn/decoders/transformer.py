@@ -14,11 +14,12 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.core.types import OutputShape, View
+from polymodal.nn.decoders.base import SavedDecoder
 from polymodal.nn.decoders.ctc import Frames
 from polymodal.nn.decoders.ctc_prefix import PrefixDraft
 from polymodal.nn.decoders.mixture import Agreement
 from polymodal.nn.decoders.packing import pack
-from polymodal.nn.decoders.start import take_over
+from polymodal.nn.decoders.start import taken_over
 from polymodal.nn.decoders.writer import Draft, Writer, WriterOptions, before_answer, joined, memory
 from polymodal.nn.layers.causal import CausalBlock, Kept
 from polymodal.nn.layers.transformer import sinusoidal_positions
@@ -80,9 +81,24 @@ class TransformerWriter(Writer):
     def prescribe(cls, options: Any) -> dict[str, Any]:
         return {} if options.start is None else {"tokenizer": options.start}
 
-    def initialise(self) -> None:
-        if self.options.start is not None:
-            take_over(self, self.options.start)
+    @property
+    def start(self) -> str | None:
+        return self.options.start
+
+    def take_over(self, saved: SavedDecoder) -> None:
+        theirs = saved.options
+        assert isinstance(theirs, TransformerWriter.Options)
+        shapes = {
+            "width": (self.width, saved.width),
+            "layers": (self.options.layers, theirs.layers),
+            "heads": (self.options.heads, theirs.heads),
+            "vocabulary": (self.text.vocabulary, len(saved.weights["embedding.weight"])),
+        }
+        for name, (ours, other) in shapes.items():
+            if ours != other:
+                problem = f"the decoder in {saved.folder} has {name} {other}, and this one {ours}; set both alike"
+                raise RecipeError("start", problem)
+        self.load_state_dict(taken_over(self.state_dict(), saved.weights, saved.memory))
 
     def notice(self) -> str | None:
         return None if self.frames is None else self.frames.notice()

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
-from polymodal.nn.encoders.frames import frame_times, real_frames, shorter
+from polymodal.nn.encoders.frames import frame_times, shorter
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.encoders.positions import check_heads
 from polymodal.nn.layers.transformer import TransformerBlock, sinusoidal_positions
@@ -67,7 +68,7 @@ class AudioTransformer(Encoder):
         mel, length = self.mel(data["values"], data["length"])
         patches = cut(mel, self.frames, self.bands)
         steps, rows = patches.shape[1:3]
-        mask = real_frames(shorter(length, self.frames), steps)
+        mask = length_mask(shorter(length, self.frames), steps)
         place = sinusoidal_positions(steps, self.width).to(patches.device)
         x = self.project(patches.to(self.project.weight.dtype))
         x = self.dropout((x + (place.unsqueeze(1) + self.pitch).to(x.dtype)).flatten(1, 2))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.sequences import real_positions
 
 
 @register
@@ -54,7 +54,7 @@ class Bag(Encoder):
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values [items, length]`, `length [items]` -> `[items, 1, width]`."""
-        real = real_positions(data)
+        real = length_mask(data["length"], data["values"].shape[1])
         if self.training and self.word_dropout:
             real = real & (torch.rand(real.shape, device=real.device) >= self.word_dropout)
         embedded = self.embedding(data["values"])

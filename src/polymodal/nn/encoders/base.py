@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.options import Options, Sized
+from polymodal.core.types import length_mask
 from polymodal.pretrained.fingerprint import Fingerprint
 
 
@@ -48,8 +49,7 @@ class Encoder(nn.Module):
     which gives the same for an item in every epoch, fold and run, and `forward` goes on from what `settle` gave.
 
     Any other encoder of which nothing learns is *still*: all of it is settled, its features are final, and it stays in
-    evaluation mode (no dropout, no new batch statistics). `encode` and `token_times` go on from
-    them, whatever the encoder.
+    evaluation mode (no dropout, no new batch statistics). `final` reads what its `settle` gave; `forward` does not.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -73,7 +73,11 @@ class Encoder(nn.Module):
         """Take over pretrained weights: called once on a new network, never on one that is read from a directory."""
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features and mask of prepared items, or of what `settle` made of them (then `data` has `hidden`)."""
+        """Features and mask of prepared items.
+
+        An encoder that has `settled` layers of its own also reads what its `settle` made of items: then `data` has
+        `hidden`, and the other fields that `settle` names, in place of the prepared tensors.
+        """
         raise NotImplementedError(type(self).__name__)
 
     @property
@@ -88,13 +92,9 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> Self:
         return super().train(mode and not self.still)
 
-    def encode(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features and mask as `forward` gives them, of prepared items or of what `settle` made of them."""
-        if self.still and "hidden" in data:
-            hidden = data["hidden"]
-            return hidden, torch.arange(hidden.shape[1], device=hidden.device) < data["length"].unsqueeze(1)
-        found: tuple[Tensor, Tensor] = self(data)
-        return found
+    def final(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features and mask as `forward` gives them, of what `settle` of a still encoder made of items."""
+        return data["hidden"], length_mask(data["length"], data["hidden"].shape[1])
 
     def token_times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
         """What `times` says, of prepared items or of what `settle` made of them."""

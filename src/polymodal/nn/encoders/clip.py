@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from polymodal.core.options import Options as ComponentOptions
 from polymodal.core.options import Size, Sized, sized
 from polymodal.core.registry import build, components, find, register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions, Settled
-from polymodal.nn.encoders.clips import Moments, pack, unpack
-from polymodal.nn.encoders.positions import Positions, check_heads
+from polymodal.nn.encoders.pixels import pack, unpack
+from polymodal.nn.encoders.positions import Moments, Positions, check_heads
 from polymodal.nn.encoders.recurrent import LSTMStack
 from polymodal.nn.layers.transformer import TransformerBlock
 from polymodal.pretrained.clips import OF_IMAGES
@@ -134,7 +134,7 @@ class Clip(Encoder):
         """`pixels [items, frames, 3, height, width]` uint8 (or `hidden [items, frames, n]`), `times [items, frames]`,
         `length [items]` -> `[items, frames, width]`.
         """
-        real = _real(data)
+        real = length_mask(data["length"], data["times"].shape[1])
         x = data["hidden"] if "hidden" in data else self._summaries(data)
         if self.temporal == "mean":
             return x, real
@@ -153,12 +153,7 @@ class Clip(Encoder):
 
     def _summaries(self, data: dict[str, Tensor]) -> Tensor:
         """The mean of each frame's tokens, `[items, frames, n]`; zeros in the padding."""
-        real = _real(data)
+        real = length_mask(data["length"], data["times"].shape[1])
         features, mask = self.frames({"pixels": pack(data["pixels"], real)})
         weight = mask.to(features.dtype).unsqueeze(-1)
         return unpack((features * weight).sum(1) / weight.sum(1), real)
-
-
-def _real(data: dict[str, Tensor]) -> Tensor:
-    """`[items, frames]` bool: True where a frame is within its item's `length`."""
-    return torch.arange(data["times"].shape[1], device=data["length"].device) < data["length"].unsqueeze(1)

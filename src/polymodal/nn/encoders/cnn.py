@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.pictures import all_real, channels_last, to_unit
+from polymodal.nn.encoders.pixels import channels_last, to_unit
 from polymodal.nn.encoders.positions import Positions
+from polymodal.nn.encoders.tokens import all_real
 
 
 class Residual(nn.Module):

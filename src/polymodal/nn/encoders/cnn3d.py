@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.clips import pack, real_frames, unpack
-from polymodal.nn.encoders.pictures import channels_last, to_unit
+from polymodal.nn.encoders.pixels import channels_last, pack, to_unit, unpack
 
 
 class Neighbours:
@@ -117,7 +117,7 @@ class CNN3D(Encoder):
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`pixels [items, frames, 3, height, width]` uint8, `length [items]` -> `[items, frames, width]`."""
-        real = real_frames(data)
+        real = length_mask(data["length"], data["pixels"].shape[1])
         neighbours = Neighbours(real)
         x = to_unit(pack(data["pixels"], real), self.stem.norm.weight.dtype)
         x = torch.relu(self.stem(x, neighbours))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
-from polymodal.nn.encoders.frames import FrameConvolution, frame_times, real_frames
+from polymodal.nn.encoders.frames import FrameConvolution, frame_times
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.encoders.positions import check_heads
 from polymodal.nn.layers.attention import MultiHeadAttention
@@ -116,7 +117,7 @@ class Conformer(Encoder):
             x, length = step(x, length)
         x = self.project(x.permute(0, 2, 1, 3).flatten(2))
         x = self.dropout(x + sinusoidal_positions(x.shape[1], self.width).to(x))
-        mask = real_frames(length, x.shape[1])
+        mask = length_mask(length, x.shape[1])
         padded = None if bool(mask.all()) else mask
         for block in self.blocks:
             x = block(x, padded)

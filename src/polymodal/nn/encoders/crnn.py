@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
-from polymodal.nn.encoders.frames import MelConvolutions, frame_times, real_frames
+from polymodal.nn.encoders.frames import MelConvolutions, frame_times
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.encoders.recurrent import LSTMStack
 
@@ -52,7 +53,7 @@ class CRNN(Encoder):
         mel, length = self.mel(data["values"], data["length"])
         x, length = self.convolutions(mel.to(self.frames.ahead[0].weight_ih_l0.dtype), length, self.maps)
         x = self.frames(x, length)
-        return x, real_frames(length, x.shape[1])
+        return x, length_mask(length, x.shape[1])
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor:
         """The frames at the middle of each token, in seconds."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.pictures import all_real
+from polymodal.nn.encoders.tokens import all_real
 
 
 @register

@@ -6,15 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polymodal.core.types import length_mask
+
 
 def shorter(length: Tensor, stride: int) -> Tensor:
     """How many frames remain of `length` when every `stride`-th is kept, beginning with the first."""
     return (length + stride - 1) // stride
-
-
-def real_frames(length: Tensor, frames: int) -> Tensor:
-    """`[items, frames]` bool, True within each item's `length`."""
-    return torch.arange(frames, device=length.device) < length.unsqueeze(1)
 
 
 def frame_times(items: Tensor, length: int, first: float, step: float) -> Tensor:
@@ -27,7 +24,7 @@ def silence(x: Tensor, length: Tensor) -> Tensor:
     """`x [items, channels, frames, bands]` with zeros after each item's `length`, so that nothing behind the end is
     seen by a convolution.
     """
-    mask = real_frames(length, x.shape[2])
+    mask = length_mask(length, x.shape[2])
     return x if bool(mask.all()) else x * mask[:, None, :, None].to(x.dtype)
 
 

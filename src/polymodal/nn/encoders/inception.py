@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.series_steps import RealNorm, pool_steps, real_steps, steps_of, window_of, window_times
+from polymodal.nn.encoders.series_steps import RealNorm, pool_steps, steps_of, window_of, window_times
 
 
 class InceptionModule(nn.Module):
@@ -80,7 +81,7 @@ class Inception(Encoder):
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values` and `observed [items, steps, channels]`, `length [items]` -> `[items, tokens, width]`."""
-        mask = real_steps(data)
+        mask = length_mask(data["length"], data["values"].shape[1])
         x = steps_of(data, next(self.parameters()).dtype).transpose(1, 2)
         real = mask.unsqueeze(1).to(x.dtype)
         start = x

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import EncoderOptions
 from polymodal.nn.encoders.spec_augment import spec_augment
 
@@ -100,7 +101,7 @@ class LogMel(nn.Module):
             mel = self._logarithm(values.float())
             loudest = mel.amax((1, 2, 3), keepdim=True)
             mel = (mel - loudest).clamp_min_(-DECADES)[:, :, : -(-values.shape[2] // self.hop)]
-            mask = torch.arange(mel.shape[2], device=mel.device) < real.unsqueeze(1)
+            mask = length_mask(real, mel.shape[2])
             outside = ~mask[:, None, :, None]
             whisper = self.options.normalise == "whisper"
             mel = (mel + loudest + 4) / 4 if whisper else _standardised(mel, outside, real)

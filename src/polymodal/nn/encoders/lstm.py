@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.recurrent import LSTMStack
-from polymodal.nn.encoders.sequences import real_positions
 
 
 @register
@@ -48,4 +48,5 @@ class LSTM(Encoder):
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values [items, length]`, `length [items]` -> `[items, length, width]`."""
-        return self.symbols(self.embedding(data["values"]), data["length"]), real_positions(data)
+        values, length = data["values"], data["length"]
+        return self.symbols(self.embedding(values), length), length_mask(length, values.shape[1])

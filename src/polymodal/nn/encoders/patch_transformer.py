@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.positions import Positions, check_heads
-from polymodal.nn.encoders.series_steps import real_steps, steps_of, window_times
+from polymodal.nn.encoders.series_steps import steps_of, window_times
 from polymodal.nn.layers.transformer import TransformerBlock
 
 
@@ -59,7 +60,7 @@ class PatchTransformer(Encoder):
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values` and `observed [items, steps, channels]`, `length [items]` -> `[items, patches, width]`."""
-        mask = real_steps(data)[:, :: self.stride]
+        mask = length_mask(data["length"], data["values"].shape[1])[:, :: self.stride]
         steps = steps_of(data, self.embed.weight.dtype)
         missing = (mask.shape[1] - 1) * self.stride + self.patch - steps.shape[1]
         patches = functional.pad(steps, (0, 0, 0, max(0, missing))).unfold(1, self.patch, self.stride)

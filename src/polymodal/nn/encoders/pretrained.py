@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.options import sized
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions, Settled
-from polymodal.nn.encoders.token_pool import average_tokens
+from polymodal.nn.encoders.tokens import average_tokens
 from polymodal.pretrained import tuning
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.card import Card
@@ -98,7 +99,7 @@ class PretrainedEncoder(Encoder):
         if self.frozen:
             found = data if "hidden" in data else self.settle(data)
             hidden = found["hidden"]
-            return hidden, _real(found["length"], hidden.shape[1])
+            return hidden, length_mask(found["length"], hidden.shape[1])
         if "hidden" in data:
             items = self._blank(data)
             inputs = self._blank_inputs(items, data["hidden"])
@@ -170,7 +171,7 @@ class PretrainedEncoder(Encoder):
         content = self._one()[name]
         if self.modality in ("text", "audio"):
             longest = int(items["length"].max())
-            items[name] = torch.zeros(count, *content.shape[1:-1], longest, dtype=content.dtype)
+            items[name] = content.new_zeros(count, *content.shape[1:-1], longest)
             if self.modality == "text":
                 items[name].scatter_(1, (items["length"] - 1).unsqueeze(1), self._last_symbol())
         else:
@@ -184,28 +185,35 @@ class PretrainedEncoder(Encoder):
             return self.inputs(items)
         return {name: tensor.expand(len(hidden), *tensor.shape[1:]) for name, tensor in one.items()}
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
+
     def _one(self) -> dict[str, Tensor]:
         """A prepared item without content, as long as there can be."""
         shape = self.shape
-        length = torch.ones(1, dtype=torch.int64)
+        length = torch.ones(1, dtype=torch.int64, device=self._device)
         if self.modality == "text":
-            return {"values": torch.zeros(1, shape["length"], dtype=torch.int32), "length": length * shape["length"]}
+            return {
+                "values": length.new_zeros(1, shape["length"], dtype=torch.int32),
+                "length": length * shape["length"],
+            }
         if self.modality == "audio":
-            values = torch.zeros(1, shape["channels"], shape["samples"])
+            values = length.new_zeros(1, shape["channels"], shape["samples"], dtype=torch.float32)
             return {"values": values, "length": length * shape["samples"]}
         pixels = [shape["channels"], shape["height"], shape["width"]]
         if self.modality == "image":
-            return {"pixels": torch.zeros(1, *pixels, dtype=torch.uint8)}
+            return {"pixels": length.new_zeros(1, *pixels, dtype=torch.uint8)}
         frames = shape["frames"]
         return {
-            "pixels": torch.zeros(1, frames, *pixels, dtype=torch.uint8),
-            "times": torch.zeros(1, frames),
+            "pixels": length.new_zeros(1, frames, *pixels, dtype=torch.uint8),
+            "times": length.new_zeros(1, frames, dtype=torch.float32),
             "length": length * frames,
         }
 
     def _one_inputs(self) -> dict[str, Tensor]:
         if self._example is None:  # kept for training too, whatever the mode it is first needed in
-            with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(self._device.type, enabled=False):
                 self._example = self.inputs(self._one())
         return self._example
 
@@ -214,7 +222,3 @@ class PretrainedEncoder(Encoder):
         config = self.backbone.model.config
         end = getattr(config, "eos_token_id", None)
         return end if isinstance(end, int) and 2 < end < config.vocab_size else config.vocab_size - 1
-
-
-def _real(length: Tensor, longest: int) -> Tensor:
-    return torch.arange(longest, device=length.device) < length.unsqueeze(1)

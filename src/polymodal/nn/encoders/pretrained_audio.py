@@ -11,9 +11,9 @@ from torch import Tensor
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import register
-from polymodal.nn.encoders.frames import real_frames
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
-from polymodal.nn.encoders.token_pool import average_tokens
+from polymodal.nn.encoders.tokens import average_tokens
 from polymodal.pretrained.sound_features import Spectrogram, sound_features
 from polymodal.pretrained.sound_tokens import ConvolvedWaveform, FrameGroups, sound_tokens
 
@@ -77,7 +77,7 @@ class PretrainedAudio(PretrainedEncoder):
             return (data["length"].float() / 2 / self.sound.rate).unsqueeze(1)
         count = self.tokens.count(data["length"])
         most = max(length, int(count.max()))
-        middles, mask = self.tokens.times(most, count.device).expand(len(count), -1), real_frames(count, most)
+        middles, mask = self.tokens.times(most, count.device).expand(len(count), -1), length_mask(count, most)
         if self.options.tokens is not None:
             middles = average_tokens(middles.unsqueeze(2), mask, self.options.tokens)[0].squeeze(2)
         return middles[:, :length]
@@ -89,7 +89,7 @@ class PretrainedAudio(PretrainedEncoder):
             sound = F.pad(sound, (0, max(0, self.tokens.field - sound.shape[1])))
             found = self.sound(sound, length)
             if found.pop("attention_mask", None) is not None and not self.alike:
-                mask = real_frames(length.clamp_min(self.tokens.field), sound.shape[1])
+                mask = length_mask(length.clamp_min(self.tokens.field), sound.shape[1])
                 found["attention_mask"] = mask.long()
             dtype = next(self.backbone.parameters()).dtype
             return {name: one.to(dtype) if one.is_floating_point() else one for name, one in found.items()}
@@ -103,7 +103,7 @@ class PretrainedAudio(PretrainedEncoder):
         tokens = self.tokens.along_time(output.last_hidden_state)
         if self.all and isinstance(self.tokens, FrameGroups):
             return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return tokens, real_frames(self.tokens.count(data["length"]), tokens.shape[1])
+        return tokens, length_mask(self.tokens.count(data["length"]), tokens.shape[1])
 
     def _blank_inputs(self, items: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
         return self.inputs(items) if self.alike else super()._blank_inputs(items, hidden)

@@ -14,7 +14,7 @@ from polymodal.core.registry import register
 from polymodal.data.media.image_geometry import Geometry
 from polymodal.nn.encoders.positions import grid_positions
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
-from polymodal.nn.encoders.token_pool import average_tokens
+from polymodal.nn.encoders.tokens import average_tokens
 
 
 @register

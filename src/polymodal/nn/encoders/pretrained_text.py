@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.text_summary import Pooling
 
@@ -55,7 +56,7 @@ class PretrainedText(PretrainedEncoder):
 
     def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """`input_ids` and, but for SigLIP, `attention_mask`, `[items, length]`, of `values` and `length`."""
-        mask = real(data["values"], data["length"])
+        mask = length_mask(data["length"], data["values"].shape[1])
         ids = data["values"].long().masked_fill(~mask, self.padding)
         if self.fill is not None:
             return {"input_ids": functional.pad(ids, (0, self.fill - ids.shape[1]), value=self.padding)}
@@ -66,7 +67,7 @@ class PretrainedText(PretrainedEncoder):
             summary = self._summary(output, data)[:, None]
             return summary, torch.ones(summary.shape[:2], dtype=torch.bool, device=summary.device)
         longest = data["values"].shape[1]
-        return output.last_hidden_state[:, :longest], real(data["values"], data["length"])
+        return output.last_hidden_state[:, :longest], length_mask(data["length"], longest)
 
     def _summary(self, output: Any, data: dict[str, Tensor]) -> Tensor:
         if self.projection is not None:
@@ -75,7 +76,7 @@ class PretrainedText(PretrainedEncoder):
         if self.own_summary:
             pooled: Tensor = output.pooler_output
             return pooled
-        return self.pooling(output.last_hidden_state, real(data["values"], data["length"]))
+        return self.pooling(output.last_hidden_state, length_mask(data["length"], data["values"].shape[1]))
 
     def _summary_width(self) -> int:
         if self.projection is not None:
@@ -83,8 +84,3 @@ class PretrainedText(PretrainedEncoder):
         if self.own_summary:
             return int(getattr(self.backbone.model.config, "projection_size", None) or self.backbone.width)
         return self.backbone.width * len(self.pooling.modes)
-
-
-def real(values: Tensor, length: Tensor) -> Tensor:
-    """Which places of padded `values [items, places]` hold something: `[items, places]` bool."""
-    return torch.arange(values.shape[1], device=length.device)[None] < length[:, None]

@@ -13,7 +13,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.registry import register
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.pretrained_image import numbers
-from polymodal.nn.encoders.token_pool import average_tokens
+from polymodal.nn.encoders.tokens import average_tokens
 from polymodal.pretrained.clips import clip_geometry
 from polymodal.pretrained.source import weights_folder
 

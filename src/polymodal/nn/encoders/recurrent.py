@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from polymodal.nn.encoders.sequences import reverse
-
 
 class LSTMStack(nn.Module):
     """Long short-term memory (Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997), `layers` times, in both
@@ -33,3 +31,15 @@ class LSTMStack(nn.Module):
                 states.append(reverse(self.back[layer](reverse(x, length))[0], length))
             x = torch.cat(states, dim=-1)
         return x
+
+
+def reverse(x: Tensor, length: Tensor) -> Tensor:
+    """Each sequence of `x [items, length, width]` back to front within its own length; its padding stays
+    behind.
+
+    The function undoes itself.
+    """
+    position = torch.arange(x.shape[1], device=x.device)
+    last = length.unsqueeze(1)
+    source = torch.where(position < last, last - 1 - position, position)
+    return x.gather(1, source.unsqueeze(-1).expand_as(x))

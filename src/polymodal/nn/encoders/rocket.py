@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.series_steps import RealNorm, real_steps, window_times
+from polymodal.nn.encoders.series_steps import RealNorm, window_times
 
 LENGTH = 9
 #: Every way to choose three of the nine weights of a kernel.
@@ -66,7 +67,7 @@ class Rocket(Encoder):
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values` and `observed [items, steps, channels]`, `length [items]` -> `[items, 1, width]`."""
-        real = real_steps(data)
+        real = length_mask(data["length"], data["values"].shape[1])
         with torch.no_grad(), torch.autocast(real.device.type, enabled=False):
             x = data["values"].float().transpose(1, 2)
             if self.training and not self.fitted:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.recurrent import LSTMStack
-from polymodal.nn.encoders.series_steps import pool_steps, real_steps, steps_of, window_of, window_times
+from polymodal.nn.encoders.series_steps import pool_steps, steps_of, window_of, window_times
 
 
 @register
@@ -52,7 +53,7 @@ class SeriesLSTM(Encoder):
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values` and `observed [items, steps, channels]`, `length [items]` -> `[items, tokens, width]`."""
         x = self.embed(steps_of(data, self.embed.weight.dtype))
-        return pool_steps(self.steps(x, data["length"]), real_steps(data), self.window)
+        return pool_steps(self.steps(x, data["length"]), length_mask(data["length"], x.shape[1]), self.window)
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor:
         return window_times(data, length, self.window, self.window)

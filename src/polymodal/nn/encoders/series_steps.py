@@ -7,11 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def real_steps(data: dict[str, Tensor]) -> Tensor:
-    """`[items, steps]` bool: True where a step is within its item's `length`."""
-    return torch.arange(data["values"].shape[1], device=data["length"].device) < data["length"].unsqueeze(1)
-
-
 def steps_of(data: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
     """`[items, steps, 2 channels]`: the numbers, 0 in gaps and padding, and flags that say where there is one."""
     return torch.cat([data["values"], data["observed"]], dim=-1).to(dtype)

@@ -8,13 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.clips import Moments
-from polymodal.nn.encoders.pictures import to_unit
-from polymodal.nn.encoders.positions import Positions, check_heads
+from polymodal.nn.encoders.pixels import patch_grid, to_unit
+from polymodal.nn.encoders.positions import Moments, Positions, check_heads
 from polymodal.nn.encoders.vit import patchify
 from polymodal.nn.layers.attention import MultiHeadAttention
 from polymodal.nn.layers.transformer import FeedForward
@@ -79,14 +77,9 @@ class SpaceTime(Encoder):
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
         check_heads(options.heads, width)
-        height, across, patch = shape["height"], shape["width"], options.patch
-        if height % patch or across % patch:
-            fitting = [size for size in (4, 7, 8, 14, 16, 32) if not (height % size or across % size)]
-            raise RecipeError(
-                "patch", f"{patch} does not divide a frame of {height} x {across} pixels; {fitting} would"
-            )
+        patch = options.patch
+        rows, columns = patch_grid(shape, patch, "a frame")
         self.width, self.patch, self.tubelet, self.tokens = width, patch, options.tubelet, options.tokens
-        rows, columns = height // patch, across // patch
         self.project = nn.Linear(options.tubelet * patch * patch * shape["channels"], width)
         self.places = Positions("sincos", rows * columns, width, grid=(rows, columns))
         self.steps = Positions("sincos", -(-shape["frames"] // options.tubelet), width)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.positions import Positions, check_heads
-from polymodal.nn.encoders.sequences import real_positions
 from polymodal.nn.layers.transformer import TransformerBlock
 
 
@@ -53,7 +53,7 @@ class Transformer(Encoder):
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values [items, length]`, `length [items]` -> `[items, length, width]`."""
-        mask = real_positions(data)
+        mask = length_mask(data["length"], data["values"].shape[1])
         x = self.dropout(self.positions(self.embedding(data["values"])))
         for block in self.blocks:
             x = block(x, mask)

@@ -11,7 +11,8 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.pictures import all_real, channels_last, to_unit
+from polymodal.nn.encoders.pixels import channels_last, to_unit
+from polymodal.nn.encoders.tokens import all_real
 
 # Channels of the 13 convolutions, in five groups; a halving of the image ends each group.
 GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.pictures import all_real, to_unit
+from polymodal.nn.encoders.pixels import patch_grid, to_unit
 from polymodal.nn.encoders.positions import Positions, check_heads
+from polymodal.nn.encoders.tokens import all_real
 from polymodal.nn.layers.transformer import TransformerBlock
 
 
@@ -49,14 +49,9 @@ class ViT(Encoder):
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
         check_heads(options.heads, width)
-        height, across, patch = shape["height"], shape["width"], options.patch
-        if height % patch or across % patch:
-            fitting = [size for size in (4, 7, 8, 14, 16, 32) if not (height % size or across % size)]
-            raise RecipeError(
-                "patch", f"{patch} does not divide an image of {height} x {across} pixels; {fitting} would"
-            )
+        patch = options.patch
+        rows, columns = patch_grid(shape, patch, "an image")
         self.width, self.patch = width, patch
-        rows, columns = height // patch, across // patch
         self.project = nn.Linear(patch * patch * shape["channels"], width)
         self.positions = Positions(options.positions, rows * columns, width, grid=(rows, columns))
         self.dropout = nn.Dropout(options.dropout)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.registry import register
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.frames import FrameConvolution, FrameNorm, frame_times, real_frames, shorter, silence
+from polymodal.nn.encoders.frames import FrameConvolution, FrameNorm, frame_times, shorter, silence
 
 STAGES = 3
 
@@ -74,7 +75,7 @@ class WaveCNN(Encoder):
         for stage in self.stages:
             x, length = stage(x, length)
         x = self.dropout(silence(x, length))
-        return x.squeeze(-1).transpose(1, 2), real_frames(length, x.shape[2])
+        return x.squeeze(-1).transpose(1, 2), length_mask(length, x.shape[2])
 
     def _places(self, values: Tensor) -> Tensor:
         """The samples under the filters at each step, `[items, steps, channels * kernel]`, place t centred at sample

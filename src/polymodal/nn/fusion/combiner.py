@@ -20,7 +20,7 @@ STEPS = 100
 
 
 class Combiner(nn.Module):
-    """Combines the decisions of named views by one of the rules of `fusion.decision`.
+    """Combines the decisions of named views by one of the rules of `nn.fusion.decision`.
 
     Each output has parameters of its own, made by `prepare`:
 

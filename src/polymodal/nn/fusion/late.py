@@ -44,7 +44,7 @@ class DecisionFusion(Fusion):
 
 @register
 class Late(DecisionFusion):
-    """A decoder for each input; their decisions are combined (formulas in `fusion.decision`).
+    """A decoder for each input; their decisions are combined (formulas in `nn.fusion.decision`).
 
     Missing inputs are left out: a row is decided by the inputs that it has, and trains only their decoders. A
     row without any input is undecided (equal classes, logit 0, the mean number). Since each input decides

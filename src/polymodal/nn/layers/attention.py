@@ -44,8 +44,8 @@ class MultiHeadAttention(nn.Module):
         pair: `[batch or 1, queries, keys]` bool, True = this query may read this key
         """
         context = x if context is None else context
-        query = self._split(self.query(x))
-        key, value = (self._split(part) for part in self.key_value(context).chunk(2, dim=-1))
+        query = split_heads(self.query(x), self.heads)
+        key, value = (split_heads(part, self.heads) for part in self.key_value(context).chunk(2, dim=-1))
         allowed = _allowed(mask, pair)
         empty = None
         if allowed is not None:
@@ -56,11 +56,18 @@ class MultiHeadAttention(nn.Module):
         short = max(query.shape[2], key.shape[2]) <= plain_length
         attend = plain_attention if short else fused_attention
         mixed = attend(query, key, value, allowed, dropout)
-        result = self.out(mixed.transpose(1, 2).flatten(2))
+        result = self.out(merge_heads(mixed))
         return result if empty is None else result.masked_fill(empty[:, 0], 0.0)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """`[batch, length, width]` -> `[batch, heads, length, width / heads]`."""
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """`[batch, heads, length, d]` -> `[batch, length, heads * d]`."""
+    return x.transpose(1, 2).flatten(2)
 
 
 def _allowed(mask: Tensor | None, pair: Tensor | None) -> Tensor | None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polymodal.nn.layers.attention import merge_heads, split_heads
 from polymodal.nn.layers.transformer import FeedForward
 
 #: Places that what is kept grows by, at the least.
@@ -41,7 +42,7 @@ class CausalBlock(nn.Module):
         query, key, value = self._split_self(x)
         pair = None if attend is None else attend.unsqueeze(1)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=pair, is_causal=pair is None)
-        x = x + self.dropout(self.self_out(_merge(mixed)))
+        x = x + self.dropout(self.self_out(merge_heads(mixed)))
         read = self.remember(memory)
         if owner is not None:
             read = (read[0][owner, 0],)
@@ -53,14 +54,14 @@ class CausalBlock(nn.Module):
         key, value = self.memory_key_value(memory).chunk(2, -1)
         if memory.shape[1] == 1:
             return (self.memory_out(value),)
-        return self._split(key), self._split(value)
+        return split_heads(key, self.heads), split_heads(value, self.heads)
 
     def begin(self, x: Tensor, kept: Kept, layer: int) -> Tensor:
         """The first tokens `x [rows, length, width]`; short rows end in padding, which `kept` knows of."""
         query, key, value = self._split_self(x)
         kept.put(layer, torch.stack([key, value]))
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self._read_and_think(x + self.self_out(_merge(mixed)), kept.memory[layer], kept.memory_mask)
+        return self._read_and_think(x + self.self_out(merge_heads(mixed)), kept.memory[layer], kept.memory_mask)
 
     def extend(self, x: Tensor, kept: Kept, layer: int) -> Tensor:
         """One more token in each row, `x [rows, width]`. The same as in `forward`, in as few operations as can be."""
@@ -84,17 +85,14 @@ class CausalBlock(nn.Module):
             x = x + self.dropout(read[0])
         else:
             key, value = read
-            query = self._split(self.memory_query(self.memory_norm(x)))
+            query = split_heads(self.memory_query(self.memory_norm(x)), self.heads)
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            x = x + self.dropout(self.memory_out(_merge(mixed)))
+            x = x + self.dropout(self.memory_out(merge_heads(mixed)))
         return x + self.dropout(self.feed(self.feed_norm(x)))
 
     def _split_self(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = self.query_key_value(self.self_norm(x)).chunk(3, -1)
-        return self._split(query), self._split(key), self._split(value)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        return split_heads(query, self.heads), split_heads(key, self.heads), split_heads(value, self.heads)
 
 
 class Kept:
@@ -167,7 +165,3 @@ class Kept:
 
 def _attention(width: int, parts: int) -> tuple[nn.LayerNorm, nn.Linear, nn.Linear]:
     return nn.LayerNorm(width), nn.Linear(width, parts * width), nn.Linear(width, width)
-
-
-def _merge(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -15,7 +15,8 @@ from polymodal.core.errors import RecipeError, nearest
 from polymodal.core.options import sized
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.embedding import Head, unit
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
+from polymodal.nn.layers.named_modules import NamedModules
+from polymodal.nn.objectives.base import Learner, Objective, ObjectiveOptions, Reads, Step, Term
 
 
 class JointOptions(ObjectiveOptions):
@@ -60,7 +61,7 @@ class Alignment(Objective):
                 "anchor", f"{options.anchor!r} is none of its inputs; {nearest(options.anchor, self.inputs)}"
             )
         self.sizes = [options.size]
-        self.heads = nn.ModuleList(self.head(width) for _ in self.inputs)
+        self.heads = NamedModules({name: self.head(width) for name in self.inputs})
 
     def head(self, width: int) -> nn.Module:
         """The head of an input: what its tokens say on average, `[batch, width]`, to `[batch, size]`."""
@@ -77,7 +78,7 @@ class Alignment(Objective):
 
     def project(self, name: str, tokens: Tokens) -> Tensor:
         """What the head of input `name` makes of each row, `[batch, size]` fp32."""
-        found: Tensor = self.heads[self.inputs.index(name)](tokens.pooled())
+        found: Tensor = self.heads[name](tokens.pooled())
         return found.float()
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
@@ -106,7 +107,7 @@ class Alignment(Objective):
             both = (step.tokens[one].present & step.tokens[other].present).nonzero()[:, 0]
             if len(both) < 2:
                 continue
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast(both.device.type, enabled=False):
                 loss, chance = self.align((one, other), (projected[one][both], projected[other][both]), step, both)
             terms.append(Term(f"{one}-{other}", loss, chance, float(len(both))))
         if self.training:
@@ -195,7 +196,7 @@ class Comparison(Alignment):
                 name: (unit(one[there[name]]).detach(), step.batch.rows[there[name]]) for name, one in projected.items()
             }
 
-    def after_step(self, network: Any) -> None:
+    def after_step(self, network: Learner) -> None:
         if not self.options.memory:
             return
         for name, (found, rows) in self._fresh.items():
@@ -211,7 +212,7 @@ def belonging(one: InputBatch, other: InputBatch, rows: Tensor) -> Tensor:
     return (first.unsqueeze(1) == first) | (second.unsqueeze(1) == second)
 
 
-def alignments(objectives: nn.ModuleList) -> Iterator[Alignment]:
+def alignments(objectives: Iterable[Objective]) -> Iterator[Alignment]:
     """The objectives that have a joint space."""
     for objective in objectives:
         if isinstance(objective, Alignment):

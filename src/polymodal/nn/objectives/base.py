@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError, nearest
 from polymodal.core.options import Options, Sized
-from polymodal.core.types import Batch, Tokens
+from polymodal.core.types import Batch, Tokens, View
 from polymodal.nn.encoders.base import Encoder
-
-if TYPE_CHECKING:
-    from polymodal.nn.network import Network
+from polymodal.nn.towers import Encoded, Tower
 
 
 class ObjectiveOptions(Options, Sized):
@@ -54,6 +52,21 @@ class Term(NamedTuple):
     rows: float
 
 
+class Learner(Protocol):
+    """What an objective may ask of the network that it is a part of."""
+
+    @property
+    def towers(self) -> Mapping[str, Tower]:
+        """The tower of each input."""
+
+    @property
+    def objectives(self) -> Mapping[str, Objective]:
+        """The objectives by name, this one among them."""
+
+    def fuse(self, encoded: Encoded, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[View]:
+        """What the fusion makes of so many encoded rows; `hidden[input] [rows]` hides that input in those rows."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A batch on its way through the objectives.
@@ -63,7 +76,7 @@ class Step:
     progress: the share of training that is done, from 0 to 1
     """
 
-    network: Network
+    network: Learner
     batch: Batch
     tokens: Mapping[str, Tokens]
     again: Callable[[], Batch]
@@ -144,7 +157,7 @@ class Objective(nn.Module):
         """The losses of a batch; none where too few of its rows have what it learns from."""
         raise NotImplementedError(type(self).__name__)
 
-    def after_step(self, network: Network) -> None:
+    def after_step(self, network: Learner) -> None:
         """Called after each step of the optimiser, for what follows the weights (a teacher that is their average)."""
 
     def rates(self) -> dict[nn.Parameter, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from polymodal.core.registry import register
 from polymodal.core.types import Tokens
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
-from polymodal.nn.objectives.base import Reads, Step
+from polymodal.nn.objectives.base import Learner, Reads, Step
 from polymodal.nn.objectives.redundancy import standardised
 
 #: One over a temperature that suits embeddings of unit length; nothing is learned of it here.
@@ -62,7 +62,7 @@ class Cca(Alignment):
 
     @property
     def scale(self) -> Tensor:
-        return torch.tensor(SCALE)
+        return self.mean.new_tensor(SCALE)
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
         place = self.inputs.index(name)
@@ -91,7 +91,7 @@ class Cca(Alignment):
     def _whitened(self, z: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
         size = len(mean)
         ridge = self.options.ridge * covariance.diagonal().mean() + 1e-6
-        root = torch.linalg.cholesky(covariance + ridge * torch.eye(size))
+        root = torch.linalg.cholesky(covariance + ridge * torch.eye(size, device=covariance.device))
         return torch.linalg.solve_triangular(root, (z - mean).T, upper=False).T
 
     def keep(self, projected: dict[str, Tensor], step: Step) -> None:
@@ -100,7 +100,7 @@ class Cca(Alignment):
             if len(rows) > 1:
                 self._fresh[name] = moments(rows)
 
-    def after_step(self, network: Any) -> None:
+    def after_step(self, network: Learner) -> None:
         for name, (mean, covariance) in self._fresh.items():
             place = self.inputs.index(name)
             kept = self.options.momentum if bool(self.seen[place]) else 0.0

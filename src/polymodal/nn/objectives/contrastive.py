@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from polymodal.core.registry import register
 from polymodal.nn.objectives.alignment import Comparison, ComparisonOptions
-from polymodal.nn.objectives.base import Reads
+from polymodal.nn.objectives.base import Learner, Reads
 
 #: The largest factor on similarities, as in CLIP.
 LARGEST_SCALE = 100.0
@@ -45,7 +45,7 @@ class Contrastive(Comparison):
     def scale(self) -> Tensor:
         return self.log_scale.exp()
 
-    def after_step(self, network: Any) -> None:
+    def after_step(self, network: Learner) -> None:
         super().after_step(network)
         with torch.no_grad():  # the parameter itself is held, so that its gradient never vanishes at the limit
             self.log_scale.clamp_(max=math.log(LARGEST_SCALE))

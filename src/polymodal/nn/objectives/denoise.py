@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.registry import register
+from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Reads, Step, Term
 from polymodal.nn.objectives.masking.chance import Shares
-from polymodal.nn.objectives.masking.parts import Data, Parts, draw
+from polymodal.nn.objectives.masking.parts import Data, draw
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
 
@@ -41,14 +42,14 @@ class Denoise(Reconstruction):
 
     def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        parts = [cast(Parts, one) for one in self.parts] if options.spot else []
-        self.spots = nn.ModuleList(Shares(one.places, 2) for one in parts)
-        self.spot_heads = nn.ModuleList(nn.Linear(options.width, 2) for _ in parts)
+        spotted = dict(self.parts) if options.spot else {}
+        self.spots = NamedModules({name: Shares(parts.places, 2) for name, parts in spotted.items()})
+        self.spot_heads = NamedModules({name: nn.Linear(options.width, 2) for name in spotted})
 
     def forward(self, step: Step) -> list[Term]:
         terms = []
-        for which, name in enumerate(self.told):
-            parts, data = cast(Parts, self.parts[which]), step.batch.inputs[name].data
+        for name, parts in self.parts.items():
+            data = step.batch.inputs[name].data
             real = parts.real(data)
             if len(real) < 2:
                 continue
@@ -58,11 +59,11 @@ class Denoise(Reconstruction):
                 continue
             told, item, place = self.tell(step, name, damaged, asked, real)
             was = changed[item, place]
-            found = parts.compare(self.heads[which](told[was]), data, item[was], place[was])
+            found = parts.compare(self.heads[name](told[was]), data, item[was], place[was])
             terms.append(Term(name, *found))
             if self.options.spot:
-                spotted = self.spot_heads[which](told).float()
-                terms.append(Term(f"{name}.changed", *self.spots[which](spotted, was.long(), place)))
+                spotted = self.spot_heads[name](told).float()
+                terms.append(Term(f"{name}.changed", *self.spots[name](spotted, was.long(), place)))
         return terms
 
 
@@ -70,7 +71,8 @@ def swap(data: Data, cells: Tensor) -> tuple[Data, Tensor]:
     """The rows with these `cells [items, columns]` swapped for those of other rows, drawn at random for each cell, and
     the cells in which there now is something else than before."""
     items = len(cells)
-    other = (torch.arange(items).unsqueeze(1) + torch.randint(1, items, cells.shape)) % items
+    steps = torch.randint(1, items, cells.shape).to(cells.device)
+    other = (torch.arange(items, device=cells.device).unsqueeze(1) + steps) % items
     damaged = {name: torch.where(cells, tensor.gather(0, other), tensor) for name, tensor in data.items()}
     differs = [damaged[name] != tensor for name, tensor in data.items()]
     return damaged, torch.stack(differs).any(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,8 +16,10 @@ from polymodal.core.options import sized
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.embedding import unit
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
+from polymodal.nn.layers.named_modules import NamedModules
+from polymodal.nn.objectives.base import Learner, Objective, ObjectiveOptions, Reads, Step, Term
 from polymodal.nn.objectives.views import View, check_changeable
+from polymodal.nn.towers import Tower
 
 #: The temperature of the student; the teacher's is lower, so that it is the surer of the two.
 STUDENT_TEMPERATURE = 0.1
@@ -81,12 +83,11 @@ class Dino(Objective):
         self.views = {
             name: View(name, check_changeable(name, inputs[name].modality), options.strength) for name in self.inputs
         }
-        self.heads = nn.ModuleList(
-            PrototypeHead(width, options.hidden, options.bottleneck, options.prototypes) for _ in self.inputs
+        self.heads = NamedModules(
+            {name: PrototypeHead(width, options.hidden, options.bottleneck, options.prototypes) for name in self.inputs}
         )
-        self.teachers = nn.ModuleList(
-            Average(_Student(_tower(inputs[name].encoder, width), cast(PrototypeHead, head)))
-            for name, head in zip(self.inputs, self.heads, strict=True)
+        self.teachers = NamedModules(
+            {name: Average(_Student(Tower(inputs[name].encoder, width), head)) for name, head in self.heads.items()}
         )
         self.register_buffer("centre", torch.zeros(len(self.inputs), options.prototypes))
         self.register_buffer("centred", torch.zeros(len(self.inputs)))
@@ -106,17 +107,16 @@ class Dino(Objective):
         return [term for place, name in enumerate(self.inputs) for term in self._terms(place, name, step)]
 
     def _terms(self, place: int, name: str, step: Step) -> Iterator[Term]:
-        first, head = step.batch.inputs[name], cast(PrototypeHead, self.heads[place])
+        first, head = step.batch.inputs[name], self.heads[name]
         rows = first.present.nonzero()[:, 0]
         if len(rows) < 2:
             return
         second = self.views[name].batch(step)
-        changed, _ = step.network.tower(name)(second)
+        changed, _ = step.network.towers[name](second)
         vectors = [head.vector(tokens.pooled()[rows]) for tokens in (step.tokens[name], changed)]
-        teacher = cast(Average, self.teachers[place])
         with torch.no_grad():
-            student = _Student(step.network.tower(name), head)
-            taught = [teacher(student, view)[rows] for view in (first, second)]
+            student = _Student(step.network.towers[name], head)
+            taught = [self.teachers[name](student, view)[rows] for view in (first, second)]
         mean = torch.cat(taught).mean(0)
         if not bool(self.centred[place]):
             self.centre[place], self.centred[place] = mean, 1
@@ -140,16 +140,16 @@ class Dino(Objective):
         share = min(1.0, self._progress / RISING) if self.training else 1.0
         return self.options.temperature * (SHARPEST + (1 - SHARPEST) * share)
 
-    def after_step(self, network: Any) -> None:
+    def after_step(self, network: Learner) -> None:
         kept = 1 - (1 - self.options.momentum) * (math.cos(math.pi * self._progress) + 1) / 2
         self._follow(network, kept)
         for place, mean in self._fresh.items():
             self.centre[place] += (1 - CENTRE_KEPT) * (mean - self.centre[place])
         self._fresh = {}
 
-    def _follow(self, network: Any, kept: float) -> None:
-        for name, head, teacher in zip(self.inputs, self.heads, self.teachers, strict=True):
-            cast(Average, teacher).follow(_Student(network.tower(name), cast(PrototypeHead, head)), kept)
+    def _follow(self, network: Learner, kept: float) -> None:
+        for name, teacher in self.teachers.items():
+            teacher.follow(_Student(network.towers[name], self.heads[name]), kept)
 
 
 class PrototypeHead(nn.Module):
@@ -168,7 +168,7 @@ class PrototypeHead(nn.Module):
 
     def compare(self, vector: Tensor) -> Tensor:
         """Cosines with the prototypes."""
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(vector.device.type, enabled=False):
             return vector @ unit(self.prototypes).T
 
 
@@ -178,6 +178,7 @@ class _Student(nn.Module):
     def __init__(self, tower: nn.Module, head: PrototypeHead) -> None:
         super().__init__()
         self.tower, self.head = tower, head
+        self.training = tower.training  # a new module would count as training, and put the tower back to that
 
     def forward(self, batch: InputBatch) -> Tensor:
         tokens: Tokens = self.tower(batch)[0]
@@ -216,12 +217,6 @@ def _changing(module: nn.Module) -> dict[str, Tensor]:
     return {
         name: tensor for name, tensor in module.state_dict().items() if name not in still and tensor.is_floating_point()
     }
-
-
-def _tower(encoder: nn.Module, width: int) -> nn.Module:
-    from polymodal.nn.network import Tower
-
-    return Tower(cast(Any, encoder), width)
 
 
 def spread_out(vectors: Tensor) -> Tensor:

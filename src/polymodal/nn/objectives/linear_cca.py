@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from polymodal.core.registry import register
 from polymodal.core.types import Tokens
+from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.alignment import Alignment, JointOptions
-from polymodal.nn.objectives.base import Reads, Step
+from polymodal.nn.objectives.base import Learner, Reads, Step
 
 #: One over a temperature that suits embeddings of unit length; nothing is learned of it here.
 SCALE = 10.0
@@ -62,8 +63,13 @@ class LinearCca(Alignment):
 
     def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.own = nn.ModuleList(Moments(width) for _ in self.inputs)
-        self.across = nn.ModuleList(Moments(width) for _ in self.pairs)
+        self.own = NamedModules({name: Moments(width) for name in self.inputs})
+        self.across = NamedModules(
+            {
+                name: NamedModules({other: Moments(width) for one, other in self.pairs if one == name})
+                for name in self.inputs
+            }
+        )
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("solved", torch.zeros((), dtype=torch.int64))
         self._fresh: list[tuple[Moments, Tensor, Tensor]] = []
@@ -73,7 +79,7 @@ class LinearCca(Alignment):
 
     @property
     def scale(self) -> Tensor:
-        return torch.tensor(SCALE)
+        return torch.tensor(SCALE, device=self.steps.device)
 
     def align(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
@@ -83,17 +89,17 @@ class LinearCca(Alignment):
         loss = 1 - (one * other).sum() / (spread + 1e-12).sqrt()
         if self.training:
             found = [step.tokens[name].pooled()[rows].detach().float() for name in pair]
-            self._fresh.append((self._moments(self.across, self.pairs.index(pair)), found[0], found[1]))
+            self._fresh.append((self.across[pair[0]][pair[1]], found[0], found[1]))
         return loss, 1.0
 
     def keep(self, projected: dict[str, Tensor], step: Step) -> None:
-        for place, name in enumerate(self.inputs):
+        for name in self.inputs:
             tokens: Tokens = step.tokens[name]
             found = tokens.pooled()[tokens.present].detach().float()
-            self._fresh.append((self._moments(self.own, place), found, found))
+            self._fresh.append((self.own[name], found, found))
 
-    def after_step(self, network: Any) -> None:
-        with torch.autocast("cpu", enabled=False):
+    def after_step(self, network: Learner) -> None:
+        with torch.autocast(self.steps.device.type, enabled=False):
             for moments, one, other in self._fresh:
                 moments.add(one, other, self.options.momentum)
         self._fresh = []
@@ -109,32 +115,26 @@ class LinearCca(Alignment):
     @torch.no_grad()
     def solve(self) -> None:
         """Put the heads where the moments so far say."""
-        with torch.autocast("cpu", enabled=False):
-            own = [self._moments(self.own, place) for place in range(len(self.inputs))]
-            roots = [_root(one.covariance(), self.options.ridge) for one in own]
+        with torch.autocast(self.steps.device.type, enabled=False):
+            roots = [_root(one.covariance(), self.options.ridge) for one in self.own.values()]
             starts = torch.tensor([0, *(root.shape[1] for root in roots)]).cumsum(0).tolist()
-            joint = torch.zeros(starts[-1], starts[-1], dtype=torch.float64)
-            for place, (one, other) in enumerate(self.pairs):
+            joint = torch.zeros(starts[-1], starts[-1], dtype=torch.float64, device=self.steps.device)
+            for one, other in self.pairs:
                 first, second = self.inputs.index(one), self.inputs.index(other)
-                block = roots[first].T @ self._moments(self.across, place).covariance() @ roots[second]
+                block = roots[first].T @ self.across[one][other].covariance() @ roots[second]
                 joint[starts[first] : starts[first + 1], starts[second] : starts[second + 1]] = block
                 joint[starts[second] : starts[second + 1], starts[first] : starts[first + 1]] = block.T
             correlations, vectors = torch.linalg.eigh(joint)
             most = min(self.options.size, int((correlations > LEAST).sum()))
             correlations, vectors = correlations.flip(0)[:most], vectors.flip(1)[:, :most]
             weighted = vectors * correlations**self.options.power
-            for place, (root, moments) in enumerate(zip(roots, own, strict=True)):
-                self._centred(place).put(moments.one, root @ weighted[starts[place] : starts[place + 1]])
+            for place, (name, root) in enumerate(zip(self.inputs, roots, strict=True)):
+                self._centred(name).put(self.own[name].one, root @ weighted[starts[place] : starts[place + 1]])
             self.solved.copy_(self.steps)
 
-    def _centred(self, place: int) -> Centred:
-        found = self.heads[place]
+    def _centred(self, name: str) -> Centred:
+        found = self.heads[name]
         assert isinstance(found, Centred)
-        return found
-
-    def _moments(self, group: nn.ModuleList, place: int) -> Moments:
-        found = group[place]
-        assert isinstance(found, Moments)
         return found
 
 
@@ -150,7 +150,7 @@ class Centred(nn.Module):
         self.register_buffer("map", torch.zeros(width, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             return (x.float() - self.mean) @ self.map
 
     def put(self, mean: Tensor, found: Tensor) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import Field
 
 from polymodal.core.registry import register
 from polymodal.nn.objectives.base import Step, Term
-from polymodal.nn.objectives.masking.parts import Parts, draw
+from polymodal.nn.objectives.masking.parts import draw
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
 
@@ -43,13 +43,13 @@ class Masked(Reconstruction):
 
     def forward(self, step: Step) -> list[Term]:
         terms = []
-        for which, name in enumerate(self.told):
-            parts, data = cast(Parts, self.parts[which]), step.batch.inputs[name].data
+        for name, parts in self.parts.items():
+            data = step.batch.inputs[name].data
             real = parts.real(data)
             hidden = draw(real, parts.share if self.options.share is None else self.options.share)
             if not bool(hidden.any()):
                 continue
             told, item, place = self.tell(step, name, parts.hide(data, hidden), hidden, real)
-            found = parts.compare(self.heads[which](told), data, item, place)
+            found = parts.compare(self.heads[name](told), data, item, place)
             terms.append(Term(name, *found))
         return terms

@@ -17,6 +17,7 @@ from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.objectives.alignment import Alignment, alignments
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
+from polymodal.nn.towers import Encoded
 
 #: How hard the exchanged rows are at the start, in comparison to the end.
 EASY = 0.1
@@ -77,7 +78,7 @@ class Matching(Objective):
             hardness = (EASY + (1 - EASY) * step.progress) / self.options.temperature
             similarity = hardness * self._similarity(step, name, others)[rows]
             chosen = similarity.masked_fill(~allowed[rows], float("-inf")).softmax(1).multinomial(1)[:, 0]
-            place = torch.arange(len(whole))
+            place = torch.arange(len(whole), device=whole.device)
             place[rows] = chosen
             false = self._logits(step, {name: _taken(tokens[name], place)})
             loss = (functional.softplus(-true[rows]).mean() + functional.softplus(false[rows]).mean()) / 2
@@ -86,10 +87,10 @@ class Matching(Objective):
 
     def _logits(self, step: Step, exchanged: dict[str, Tokens]) -> Tensor:
         """How sure the fusion is that each row of the batch belongs together, `[batch]`."""
-        from polymodal.nn.network import Encoded
-
         network, rows = step.network, len(step.batch)
-        hidden = {name: torch.ones(rows, dtype=torch.bool) for name in step.batch.inputs if name not in self.inputs}
+        hidden = {
+            name: torch.ones_like(one.present) for name, one in step.batch.inputs.items() if name not in self.inputs
+        }
         views = network.fuse(Encoded({**step.tokens, **exchanged}, {}), rows, hidden)
         joint = [view for view in views if view.name not in step.batch.inputs]
         if not joint:
@@ -102,7 +103,9 @@ class Matching(Objective):
     @torch.no_grad()
     def _similarity(self, step: Step, name: str, others: list[str]) -> Tensor:
         """How well the input `name` of each row would suit each row, `[batch, batch]` cosines."""
-        space = next((one for one in alignments(step.network.objectives) if {name, *others} <= set(one.inputs)), None)
+        space = next(
+            (one for one in alignments(step.network.objectives.values()) if {name, *others} <= set(one.inputs)), None
+        )
         own = step.tokens[name]
         if space is None:
             vectors = unit(own.pooled())
@@ -119,11 +122,12 @@ def _row(space: Alignment, step: Step, names: list[str]) -> Tensor:
 def strangers(inputs: Mapping[str, InputBatch], name: str, others: list[str]) -> Tensor:
     """Whether the input `name` of row j does not belong to row i: `[batch, batch]` bool, False where the two rows share
     the item of that input or of one of the `others`."""
-    shared = torch.zeros(len(inputs[name].present), len(inputs[name].present), dtype=torch.bool)
+    count, device = len(inputs[name].present), inputs[name].present.device
+    shared = torch.zeros(count, count, dtype=torch.bool, device=device)
     for one in (name, *others):
         index, present = inputs[one].index, inputs[one].present
         shared |= (index.unsqueeze(1) == index) & present & present.unsqueeze(1)
-    return ~(shared | torch.eye(len(shared), dtype=torch.bool))
+    return ~(shared | torch.eye(count, dtype=torch.bool, device=device))
 
 
 def _taken(tokens: Tokens, place: Tensor) -> Tokens:

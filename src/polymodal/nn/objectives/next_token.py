@@ -13,9 +13,9 @@ from torch.nn import functional
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.registry import register
-from polymodal.core.types import InputBatch
-from polymodal.nn.encoders.sequences import real_positions
+from polymodal.core.types import InputBatch, length_mask
 from polymodal.nn.layers.causal import CausalBlock
+from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.layers.transformer import sinusoidal_positions
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
 from polymodal.nn.objectives.masking.chance import Found, Shares
@@ -61,11 +61,11 @@ class NextToken(Objective):
         super().__init__(options, inputs=inputs, width=width)
         given = list(inputs) if options.given is None else options.given
         self.given = {text: [name for name in given if name != text] for text in self.inputs}
-        self.writers = nn.ModuleList(
-            Causal(inputs[text], width, options, len(self.given[text])) for text in self.inputs
+        self.writers = NamedModules(
+            {text: Causal(inputs[text], width, options, len(self.given[text])) for text in self.inputs}
         )
-        for text, writer in zip(self.inputs, self.writers, strict=True):
-            if not self.given[text] and cast(Causal, writer).embedding is not None:
+        for text, writer in self.writers.items():
+            if not self.given[text] and writer.embedding is not None:
                 raise RecipeError(
                     "inputs",
                     f"{text!r} is told from itself alone, which would teach its encoder nothing; give an input",
@@ -77,14 +77,14 @@ class NextToken(Objective):
 
     def forward(self, step: Step) -> list[Term]:
         terms = []
-        for text, module in zip(self.inputs, self.writers, strict=True):
-            writer, batch = cast(Causal, module), step.batch.inputs[text]
+        for text, writer in self.writers.items():
+            batch = step.batch.inputs[text]
             rows = batch.present.nonzero()[:, 0]
             if not len(rows):
                 continue
             sources = [step.tokens[name] for name in self.given[text]]
             memory = [(one.features[rows], one.mask[rows]) for one in sources]
-            shared = getattr(step.network.tower(text).encoder, "embedding", None)
+            shared = getattr(step.network.towers[text].encoder, "embedding", None)
             terms.append(Term(text, *writer(batch, rows, memory, shared)))
         return terms
 
@@ -118,7 +118,9 @@ class Causal(nn.Module):
     ) -> Found:
         index = batch.index[rows]
         ids = batch.data["values"].long()[index]
-        real = (real_positions(batch.data) & ~torch.isin(batch.data["values"], self.special))[index]
+        values = batch.data["values"]
+        real = length_mask(batch.data["length"], values.shape[1]) & ~torch.isin(values, self.special)
+        real = real[index]
         weight = (
             shared if self.embedding is None and shared is not None else cast(nn.Embedding, self.embedding)
         ).weight
@@ -134,6 +136,6 @@ class Causal(nn.Module):
 
     def _memory(self, sources: list[tuple[Tensor, Tensor]], rows: int) -> tuple[Tensor, Tensor]:
         if not sources:
-            return self.kinds.expand(rows, 1, -1), torch.ones(rows, 1, dtype=torch.bool)
+            return self.kinds.expand(rows, 1, -1), torch.ones(rows, 1, dtype=torch.bool, device=self.kinds.device)
         features = [one + kind for (one, _), kind in zip(sources, self.kinds, strict=True)]
         return torch.cat(features, 1), torch.cat([mask for _, mask in sources], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from polymodal.core.registry import register
 from polymodal.core.types import Tokens
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
-from polymodal.nn.objectives.base import Reads, Step, Term
+from polymodal.nn.objectives.base import Learner, Reads, Step, Term
 from polymodal.nn.objectives.views import View, check_changeable
 
 #: How much of the running mean and variance stays at each step.
@@ -64,7 +64,7 @@ class Redundancy(Alignment):
 
     @property
     def scale(self) -> Tensor:
-        return torch.tensor(SCALE)
+        return self.mean.new_tensor(SCALE)
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
         place = self.inputs.index(name)
@@ -98,7 +98,7 @@ class Redundancy(Alignment):
             if len(rows) > 1:
                 self._fresh[name] = rows.mean(0), rows.std(0)
 
-    def after_step(self, network: Any) -> None:
+    def after_step(self, network: Learner) -> None:
         for name, (mean, deviation) in self._fresh.items():
             place = self.inputs.index(name)
             self.mean[place] += (1 - KEPT) * (mean - self.mean[place])

@@ -7,12 +7,13 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError, nearest
 from polymodal.core.registry import register
 from polymodal.nn.layers.embedding import Head, unit
+from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
 from polymodal.nn.objectives.redundancy import standardised
 
@@ -61,15 +62,15 @@ class Transfer(Objective):
             )
         self.teacher = options.teacher or self.inputs[0]
         self.students = [name for name in self.inputs if name != self.teacher]
-        self.heads = nn.ModuleList(Head(width, width, options.hidden) for _ in self.students)
+        self.heads = NamedModules({name: Head(width, width, options.hidden) for name in self.students})
 
     def forward(self, step: Step) -> list[Term]:
         taught, terms = step.tokens[self.teacher], []
-        for name, head in zip(self.students, self.heads, strict=True):
+        for name, head in self.heads.items():
             both = (taught.present & step.tokens[name].present).nonzero()[:, 0]
             if len(both) < 2:
                 continue
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast(both.device.type, enabled=False):
                 target = standardised(taught.pooled()[both].detach().float())
                 found = head(step.tokens[name].pooled()[both].float())
                 rows, pair = float(len(both)), f"{self.teacher}-{name}"

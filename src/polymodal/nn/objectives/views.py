@@ -38,8 +38,8 @@ class View(NamedTuple):
 
     def tokens(self, step: Step) -> Tokens:
         """The tokens of such a copy."""
-        found, _ = step.network.tower(self.name)(self.batch(step))
-        tokens: Tokens = found
+        tokens: Tokens
+        tokens, _ = step.network.towers[self.name](self.batch(step))
         return tokens
 
 
@@ -111,9 +111,9 @@ def change_sounds(data: Data, strength: float) -> Data:
 def change_texts(data: Data, strength: float) -> Data:
     """Each symbol of a text is lost with a chance of `0.5 strength`, but the first and the last; the rest moves up."""
     values, length = data["values"], data["length"]
-    place = torch.arange(values.shape[1])
+    place = torch.arange(values.shape[1], device=values.device)
     inside = (place > 0) & (place < length.unsqueeze(1) - 1)
-    kept = (place < length.unsqueeze(1)) & ~(inside & (torch.rand(values.shape) < 0.5 * strength))
+    kept = (place < length.unsqueeze(1)) & ~(inside & (torch.rand(values.shape).to(values.device) < 0.5 * strength))
     order = (~kept).int().argsort(dim=1, stable=True)
     moved = values.gather(1, order)
     count = kept.sum(1).to(length.dtype)
@@ -127,8 +127,8 @@ def change_cells(data: Data, strength: float) -> Data:
     """Each cell is, with a chance of `strength`, that of another row of the batch (Bahri et al., "SCARF:
     Self-Supervised Contrastive Learning using Random Feature Corruption", 2022)."""
     first = next(iter(data.values()))
-    swapped = torch.rand(first.shape) < strength
-    other = torch.randint(len(first), first.shape)
+    swapped = torch.rand(first.shape).to(first.device) < strength
+    other = torch.randint(len(first), first.shape).to(first.device)
     return {name: torch.where(swapped, values.gather(0, other), values) for name, values in data.items()}
 
 

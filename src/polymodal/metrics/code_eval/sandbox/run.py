@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 
-import polymodal
 from polymodal.core.errors import PolymodalError
 
 Result = Literal["passed", "failed", "error", "timeout", "refused"]
@@ -70,7 +69,7 @@ def run(programs: Sequence[Program], limits: Limits | None = None) -> list[Outco
         "seconds": limits.seconds,
         "memory": limits.memory,
     }
-    root = Path(polymodal.__file__).parents[1]
+    root = Path(__file__).parents[4]
     with TemporaryDirectory() as empty:
         try:
             done = subprocess.run(

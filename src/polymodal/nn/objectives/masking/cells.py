@@ -54,6 +54,6 @@ class Labels(Labelled):
         return data["ids"].long() + self.starts
 
     def logits(self, decided: Tensor, place: Tensor) -> Tensor:
-        number = torch.arange(self.size)
+        number = torch.arange(self.size, device=place.device)
         own = (number >= self.starts[place].unsqueeze(1)) & (number < self.ends[place].unsqueeze(1))
         return decided.float().masked_fill(~own, float("-inf"))

@@ -63,7 +63,9 @@ class Shares(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor, place: Tensor) -> Found:
         """Of `logits [n, labels]` fp32 and `labels [n]` at the places `[n]`."""
         group = place if len(self.seen) > 1 else torch.zeros_like(place)
-        fresh = torch.zeros_like(self.seen).index_put_((group, labels), torch.ones(len(labels)), accumulate=True)
+        fresh = torch.zeros_like(self.seen).index_put_(
+            (group, labels), self.seen.new_ones(len(labels)), accumulate=True
+        )
         counts = self.seen + fresh
         if self.training:
             self.seen += fresh

@@ -38,9 +38,9 @@ class Parts(nn.Module):
     def tokens_at(self, mask: Tensor, real: Tensor) -> Tensor | None:
         """Where the tokens that an encoder gave lie among the parts, `[items, tokens, d]`, of their `mask [items,
         tokens]` and the parts that are `real`: evenly along the line. None where nothing tells that."""
-        parts = (real * torch.arange(1, real.shape[1] + 1)).amax(1, keepdim=True)
+        parts = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(1, keepdim=True)
         tokens = mask.sum(1, keepdim=True)
-        return ((torch.arange(mask.shape[1]) + 0.5) * parts / tokens - 0.5).unsqueeze(2)
+        return ((torch.arange(mask.shape[1], device=mask.device) + 0.5) * parts / tokens - 0.5).unsqueeze(2)
 
     @abstractmethod
     def real(self, data: Data) -> Tensor:
@@ -100,7 +100,7 @@ def draw(real: Tensor, share: float) -> Tensor:
     wanted = (share * count).round().clamp_min(1)
     if share < 1:
         wanted = torch.minimum(wanted, (count - 1).clamp_min(1))
-    rank = torch.rand(real.shape).masked_fill(~real, 2.0).argsort(1).argsort(1)
+    rank = torch.rand(real.shape).to(real.device).masked_fill(~real, 2.0).argsort(1).argsort(1)
     return (rank < wanted) & real
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.nn.encoders.clips import real_frames
-from polymodal.nn.encoders.pictures import to_unit
+from polymodal.core.types import length_mask
+from polymodal.nn.encoders.pixels import to_unit
 from polymodal.nn.encoders.vit import patchify
 from polymodal.nn.objectives.masking.parts import Data, Measured
 
@@ -53,10 +53,10 @@ class ImagePatches(Measured):
         down = max(1, round((count * rows / columns) ** 0.5))
         if count != down * max(1, round(down * columns / rows)):
             return None
-        return _middles(down, count // down, self._grid).expand(len(mask), -1, -1)
+        return _middles(down, count // down, self._grid).to(mask.device).expand(len(mask), -1, -1)
 
     def real(self, data: Data) -> Tensor:
-        return torch.ones(len(data["pixels"]), self.places, dtype=torch.bool)
+        return torch.ones(len(data["pixels"]), self.places, dtype=torch.bool, device=data["pixels"].device)
 
     def hide(self, data: Data, hidden: Tensor) -> Data:
         area = self._area(hidden).unsqueeze(1)
@@ -88,11 +88,12 @@ class Tubes(ImagePatches):
         return None  # of frames, of cubes, of whole clips: that is up to the encoder
 
     def hide(self, data: Data, hidden: Tensor) -> Data:
-        area = self._area(hidden)[:, None, None] & real_frames(data)[:, :, None, None, None]
+        real = length_mask(data["length"], data["pixels"].shape[1])
+        area = self._area(hidden)[:, None, None] & real[:, :, None, None, None]
         return {**data, "pixels": data["pixels"].masked_fill(area, GREY)}
 
     def target(self, data: Data) -> tuple[Tensor, Tensor]:
-        pixels, real = data["pixels"], real_frames(data)
+        pixels, real = data["pixels"], length_mask(data["length"], data["pixels"].shape[1])
         items, frames = real.shape
         patches = to_unit(patchify(pixels.flatten(0, 1), self.patch), torch.float32)
         values = patches.view(items, frames, self.places, -1).transpose(1, 2)

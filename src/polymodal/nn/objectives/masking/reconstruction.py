@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized
 from polymodal.core.types import InputBatch, Tokens
+from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step
 from polymodal.nn.objectives.masking.cells import Labels, Numbers
 from polymodal.nn.objectives.masking.decoder import PlaceDecoder
@@ -48,15 +49,15 @@ class Reconstruction(Objective):
     def __init__(self, options: ReconstructionOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.told = self._told(inputs)
-        self.parts = nn.ModuleList(parts_of(inputs[name], getattr(options, "patch", None)) for name in self.told)
+        self.parts = NamedModules({name: parts_of(inputs[name], getattr(options, "patch", None)) for name in self.told})
         others = len(self.inputs) - 1 if self.reads_others else 0
-        self.decoders = nn.ModuleList(
-            PlaceDecoder(
-                cast(Tensor, parts.at), tokens=width, width=options.width, layers=options.layers, others=others
-            )
-            for parts in self.parts
+        self.decoders = NamedModules(
+            {
+                name: PlaceDecoder(parts.at, tokens=width, width=options.width, layers=options.layers, others=others)
+                for name, parts in self.parts.items()
+            }
         )
-        self.heads = nn.ModuleList(nn.Linear(options.width, cast(Parts, parts).size) for parts in self.parts)
+        self.heads = NamedModules({name: nn.Linear(options.width, parts.size) for name, parts in self.parts.items()})
 
     def _told(self, inputs: Mapping[str, Reads]) -> list[str]:
         """The inputs that are damaged and told."""
@@ -82,21 +83,21 @@ class Reconstruction(Objective):
             RecipeError: the recipe freezes every encoder that would be taught.
         """
         read = self.inputs if self.reads_others else [name]
-        if self.training and not any(_learns(step.network.tower(one).encoder) for one in read):
+        if self.training and not any(_learns(step.network.towers[one].encoder) for one in read):
             raise RecipeError(
                 "training.parts", f"inputs.{name} is frozen, and an objective that would teach it learns from it"
             )
-        tower = step.network.tower(name)
-        count = len(next(iter(damaged.values())))
-        index = torch.arange(count) if rows is None else step.batch.inputs[name].index[rows]
-        tokens, _ = tower(InputBatch(damaged, index, torch.ones(len(index), dtype=torch.bool)))
-        return cast(Tokens, tokens)
+        first = next(iter(damaged.values()))
+        index = torch.arange(len(first), device=first.device) if rows is None else step.batch.inputs[name].index[rows]
+        present = torch.ones(len(index), dtype=torch.bool, device=index.device)
+        tokens: Tokens
+        tokens, _ = step.network.towers[name](InputBatch(damaged, index, present))
+        return tokens
 
     def tell(self, step: Step, name: str, damaged: Data, asked: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the decoder says of the parts `asked [items, places]`: `[n, width]`, of the item `[n]` and the place
         `[n]` of each. Where other inputs are read, an item counts once for each row that has it."""
-        which = self.told.index(name)
-        parts, decoder = cast(Parts, self.parts[which]), cast(PlaceDecoder, self.decoders[which])
+        parts, decoder = self.parts[name], self.decoders[name]
         rows = step.batch.inputs[name].present.nonzero()[:, 0] if self.reads_others else None
         own = self.seen(step, name, damaged, rows)
         others = []

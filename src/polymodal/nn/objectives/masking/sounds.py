@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.objectives.masking.parts import Data, Measured, stretches
@@ -45,7 +45,7 @@ class SoundPatches(Measured):
     def target(self, data: Data) -> tuple[Tensor, Tensor]:
         mel, length = self.mel(data["values"], data["length"])
         items, channels, frames, bands = mel.shape
-        known = (torch.arange(frames) < length.unsqueeze(1))[:, None, :, None].expand_as(mel).float()
+        known = length_mask(length, frames)[:, None, :, None].expand_as(mel).float()
         short = (0, 0, 0, -frames % self.frames)
 
         def cut(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.nn.encoders.sequences import real_positions
+from polymodal.core.types import length_mask
 from polymodal.nn.objectives.masking.parts import Data, Labelled
 
 #: What becomes of symbols that are to be predicted: hidden, another symbol, and left as they are.
@@ -37,15 +37,15 @@ class Symbols(Labelled):
         self.register_buffer("special", torch.tensor(shape.get("special", [0])), persistent=False)
 
     def real(self, data: Data) -> Tensor:
-        return real_positions(data) & ~torch.isin(data["values"], self.special)
+        return length_mask(data["length"], data["values"].shape[1]) & ~torch.isin(data["values"], self.special)
 
     def hide(self, data: Data, hidden: Tensor) -> Data:
         values = data["values"]
-        chance = torch.rand(values.shape)
+        chance = torch.rand(values.shape).to(values.device)
         whole = (hidden == self.real(data)).all(1, keepdim=True)
         masked = hidden & ((chance < HIDDEN) | whole)
         other = hidden & ~masked & (chance < HIDDEN + OTHER)
-        drawn = torch.randint(self.size, values.shape, dtype=values.dtype)
+        drawn = torch.randint(self.size, values.shape, dtype=values.dtype).to(values.device)
         return {**data, "values": torch.where(masked, self.mask, torch.where(other, drawn, values))}
 
     def labels(self, data: Data) -> Tensor:

@@ -1,9 +1,16 @@
-"""Fewer tokens by averaging neighbours."""
+"""Tokens and their masks: all of them real, or fewer by averaging neighbours."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from polymodal.core.types import length_mask
+
+
+def all_real(features: Tensor) -> Tensor:
+    """The mask `[items, length]` of tokens that are never padding."""
+    return torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
 
 
 def average_tokens(features: Tensor, mask: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -23,4 +30,4 @@ def average_tokens(features: Tensor, mask: Tensor, most: int) -> tuple[Tensor, T
     chosen = (run[:, None] == torch.arange(runs, device=mask.device)[None, :, None]) & mask[:, None]
     share = chosen.to(features.dtype) / chosen.sum(dim=2, keepdim=True).clamp(min=1)
     averaged = share @ features.masked_fill(~mask[:, :, None], 0)
-    return averaged, torch.arange(runs, device=mask.device)[None] < kept
+    return averaged, length_mask(kept[:, 0], runs)

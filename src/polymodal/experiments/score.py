@@ -1,0 +1,71 @@
+"""Score a trained model on the validation and test splits of its experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from polymodal.core.progress import Progress
+from polymodal.data.partition import Split
+from polymodal.data.table.table import Table
+from polymodal.evaluation.data_sets import ByDataSet, score_data_sets
+from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate
+from polymodal.evaluation.objectives import score_objectives
+from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.train import train_alone
+from polymodal.inference.decisions import Decisions
+from polymodal.model.model import Model
+from polymodal.preparation.preparation import PreparedTable
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """One split and its scores.
+
+    cells, split: its rows, as their cells and prepared
+    scores: by output (or objective) and metric, as in `metrics.json`
+    decisions: by output; detail: confusion and per-class scores by output
+    data_sets: the scores of each data set by itself, where the rows are of several
+    """
+
+    cells: Split[Table]
+    split: Split[PreparedTable]
+    scores: Scores
+    decisions: dict[str, Decisions]
+    detail: dict[str, Any]
+    data_sets: ByDataSet
+
+
+def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> dict[str, SplitScores]:
+    """The scores of the model on the validation and test splits, beside floors and each input alone."""
+    splits, predictor = experiment.feature_splits(model.network, progress), model.predictor
+    options, seed, tasks = model.recipe.evaluation, model.recipe.seed, experiment.preparation.tasks
+    found: dict[str, SplitScores] = {}
+    for name in ("valid", "test"):
+        if name not in splits:
+            continue
+        split = splits[name]
+        with progress.task(f"score {name}", None):
+            scores, decisions = evaluate(predictor, split, options, seed=seed)
+        scores |= score_objectives(predictor, split, model.recipe)
+        cells = experiment.tables[name]
+        apart = score_data_sets(tasks, decisions, split, cells.table.data_sets, options, seed=seed)
+        detail = details(tasks, decisions, split)
+        found[name] = SplitScores(cells, experiment.splits[name], scores, decisions, detail, apart)
+    if options.singles == "train" and len(model.recipe.inputs) > 1 and model.recipe.outputs:
+        for name in model.recipe.inputs:
+            _score_alone(experiment, model, name, found, progress)
+    model.metrics = {name: one.scores for name, one in found.items()}
+    return found
+
+
+def _score_alone(
+    experiment: Experiment, model: Model, name: str, found: Mapping[str, SplitScores], progress: Progress
+) -> None:
+    """Put the scores of one input alone beside the model's."""
+    alone, single = train_alone(experiment, model, name, progress=progress)
+    splits = alone.feature_splits(single.network, progress)
+    for part, one in found.items():
+        decisions = single.predictor.predict(splits[part])
+        add_alone(one.scores, name, alone.preparation.tasks, decisions, splits[part])

@@ -1,0 +1,191 @@
+"""The predictor: a network, its preparation, and how to compute. Prepared rows in; decisions, embeddings, texts out.
+
+Models, evaluation, validation during training, searches, explanations and services all run a network through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.core.types import Batch
+from polymodal.data.partition import Split
+from polymodal.data.sampler import BatchSampler
+from polymodal.generation.config import Writing
+from polymodal.generation.output import Written
+from polymodal.inference.batching import PREDICTION_BATCH, batches, bounded, bounded_by_texts, grouping
+from polymodal.inference.decisions import Decisions
+from polymodal.inference.embedding import embed_inputs, embed_rows
+from polymodal.inference.objective_losses import Pretext, mean_losses
+from polymodal.inference.texts import marked, write_texts, write_tokens
+from polymodal.nn.network import Network
+from polymodal.nn.objectives.base import Step
+from polymodal.nn.towers import InputTokens
+from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
+from polymodal.runtime.compute import Compute
+from polymodal.runtime.random_state import own_random_state
+from polymodal.tasks.generation import GenerationTask, generation_task
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Runs a network over prepared rows, in evaluation mode and without gradients.
+
+    Rows are visited in the order that pads least and encodes each shared item once; results come back in the order of
+    `split.rows`, on the processor.
+
+    compute: the network lies on its device
+    batch_size: the most rows of a batch; there are fewer where so many items would take too much memory
+    """
+
+    network: Network
+    preparation: Preparation
+    compute: Compute = field(default_factory=Compute)
+    batch_size: int = PREDICTION_BATCH
+
+    def predict(
+        self,
+        split: Split[PreparedTable],
+        *,
+        hide: frozenset[str] = frozenset(),
+        damage: Damage | None = None,
+        write: bool = True,
+        numbers: np.ndarray | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> dict[str, Decisions]:
+        """What the network decides for every output, by name.
+
+        hide: inputs that count as missing
+        damage: done to the items of one input
+        write: whether texts are written; how likely known ones are is told either way
+        numbers: of the rows in the whole table, `[rows]`, on which the draws of texts depend; default: `split.rows`
+        advance: called with the number of rows done since the last call
+        """
+        size = min(bounded(self.batch_size, split.table, self.network), bounded_by_texts(self.preparation))
+        numbers = split.rows if numbers is None else numbers
+        found: list[dict[str, Decisions]] = []
+        visited: list[np.ndarray] = []
+        with self.running():
+            for places in batches(split, size):
+                batch = self.batch(split.table, split.rows[places], damage=damage)
+                prompts = split.table.prompts if write else None
+                found.append(self._decided(batch, hide, prompts, numbers[places]))
+                visited.append(places)
+                if advance:
+                    advance(len(places))
+        order = _back(visited)
+        return {name: Decisions.join([one[name] for one in found], order) for name in self.network.outputs}
+
+    def embed(self, split: Split[PreparedTable], inputs: list[str] | None = None) -> dict[str, np.ndarray]:
+        """The embedding of each of `inputs`, float32 `[rows, size]` of unit length, NaN in rows that lack the input.
+        Without `inputs`: of the whole row, under the name "row"."""
+        names = ["row"] if inputs is None else inputs
+        gathered: dict[str, list[Tensor]] = {name: [] for name in names}
+        visited: list[np.ndarray] = []
+        with self.running():
+            for places in batches(split, bounded(self.batch_size, split.table, self.network)):
+                batch = self.batch(split.table, split.rows[places])
+                found = {"row": embed_rows(self.network, batch)} if inputs is None else None
+                for name, vectors in (found or embed_inputs(self.network, batch, names)).items():
+                    gathered[name].append(vectors.cpu())
+                visited.append(places)
+        if not visited:
+            return {name: np.zeros((0, 0), np.float32) for name in names}
+        order = _back(visited)
+        return {name: torch.cat(parts).index_select(0, order).numpy() for name, parts in gathered.items()}
+
+    def generate(
+        self, prepared: PreparedTable, output: str, writing: Writing, *, numbers: np.ndarray | None = None
+    ) -> list[list[Written]]:
+        """The texts that an output writes in every row of a prepared table; none where its prompt cannot be used.
+
+        numbers: of the rows in the whole table, `[rows]`, on which their draws depend; default: 0, 1, 2 ...
+        """
+        task, prompts = generation_task(self.preparation.tasks, output), prepared.prompts.get(output)
+        rows = np.arange(len(prepared))
+        if prompts is not None:
+            rows = rows[[prompt is not None for prompt in prompts]]
+        numbers = np.arange(len(prepared)) if numbers is None else numbers
+        found: list[list[Written]] = [[] for _ in range(len(prepared))]
+        size = min(bounded(self.batch_size, prepared, self.network), bounded_by_texts(self.preparation, writing))
+        with self.running():
+            for places in batches(Split(prepared, rows), size):
+                batch, own = self.batch(prepared, rows[places]), rows[places]
+                views = self.network.views(batch)
+                texts = write_texts(self.network, output, task, views, batch, writing, numbers[own])
+                for row, written in zip(own.tolist(), texts, strict=True):
+                    found[row] = written
+        return found
+
+    def losses(self, split: Split[PreparedTable], *, rows: int, group_rows: bool = True) -> Pretext:
+        """The loss of every objective by `objective.term`, with the same batches and draws at every call; empty where
+        the network has no objective or no row has what they learn from.
+
+        rows: of a batch, as in training: a contrastive loss grows with the number of candidates
+        """
+        if not len(self.network.objectives):
+            return {}
+        shared, lengths = grouping(split)
+        group = shared if group_rows and not self.network.contrasts else None
+        drawn = BatchSampler(split.rows, rows, 0, group=group, lengths=lengths).epoch(0)
+        with self.running(), own_random_state(0):
+            return mean_losses(self.network, (self._step(split.table, places) for places in drawn))
+
+    def batch(
+        self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, damage: Damage | None = None
+    ) -> Batch:
+        """The batch of `rows`, on the device of the network."""
+        return self.preparation.batch(prepared, rows, augment=augment, damage=damage).to(self.compute.device)
+
+    def for_inputs(self, names: list[str]) -> Predictor:
+        """A predictor that needs some of the inputs alone, and no targets."""
+        return replace(self, preparation=self.preparation.inputs_only(names))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The network in evaluation mode, computing as `compute` says, without gradients."""
+        training = self.network.training
+        if training:
+            self.network.eval()
+        try:
+            with torch.inference_mode(), self.compute.active():
+                yield
+        finally:
+            if training:
+                self.network.train()
+
+    def _decided(
+        self, batch: Batch, hide: frozenset[str], prompts: dict[str, np.ndarray] | None, numbers: np.ndarray
+    ) -> dict[str, Decisions]:
+        """prompts: of the whole table by output, for texts to be written; None writes none"""
+        hidden = {name: torch.ones_like(batch.rows, dtype=torch.bool) for name in hide}
+        views = self.network.views(batch, hidden)
+        found = {}
+        for name, decided in self.network.decide(views, batch).items():
+            task = self.preparation.tasks[name]
+            if isinstance(task, GenerationTask):
+                tokens = torch.zeros(len(batch), 0, dtype=torch.int64)
+                if prompts is not None:
+                    tokens = write_tokens(self.network, name, task, views, batch, numbers)
+                    tokens = marked(tokens, prompts.get(name), batch.rows.cpu().numpy())
+                found[name] = Decisions(tokens, {}, {}, decided.values).cpu()
+                continue
+            weights = {term.name: term.weight for term in decided.terms if term.name in decided.views}
+            found[name] = Decisions(decided.values.float(), decided.views, weights).cpu()
+        return found
+
+    def _step(self, prepared: PreparedTable, rows: np.ndarray) -> Step:
+        batch = self.batch(prepared, rows)
+        again = partial(self.batch, prepared, rows, augment=True)
+        return Step(self.network, batch, InputTokens(self.network.towers, batch), again)
+
+
+def _back(visited: list[np.ndarray]) -> Tensor:
+    """Where each row was visited: the order that undoes `visited`."""
+    return torch.from_numpy(np.argsort(np.concatenate(visited), kind="stable"))

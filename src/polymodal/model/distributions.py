@@ -1,0 +1,50 @@
+"""What is decided by output: distributions of rows, and the decided values behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.core.errors import DataError
+from polymodal.data.table.block import Block
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table
+from polymodal.model.protocol import PredictsRows
+from polymodal.recipe.data import LimitOptions
+from polymodal.tasks.base import Task
+
+
+def distributions(model: PredictsRows, table: Table, *, strict: bool = False) -> dict[str, np.ndarray]:
+    """`predict_proba` of a model by output, also where it has only one."""
+    found = model.predict_proba(table, strict=strict)
+    return found if isinstance(found, dict) else {next(iter(model.tasks)): found}
+
+
+def single(by_output: dict[str, Any]) -> Any:
+    """What the only output has; with several outputs, the dict itself."""
+    return next(iter(by_output.values())) if len(by_output) == 1 else by_output
+
+
+def decision_values(task: Task, distribution: np.ndarray) -> Tensor:
+    """A distribution `[rows, k]` as decided values of the task's space, `[rows, k]` fp32: the inverse of
+    `Task.distribution`. Log-probabilities, logits, or numbers on the task's scale.
+
+    Raises:
+        DataError: a number has no place on that scale.
+    """
+    if task.space == "categorical":
+        return torch.from_numpy(np.log(np.maximum(distribution, np.finfo(np.float32).tiny))).float()
+    if task.space == "binary":
+        yes = np.maximum(distribution, np.finfo(np.float32).tiny)
+        no = np.maximum(1 - distribution, np.finfo(np.float64).eps / 2)
+        return torch.from_numpy(np.log(yes) - np.log(no)).float()
+    columns = {name: distribution[:, place].tolist() for place, name in enumerate(task.columns)}
+    rows = np.arange(len(distribution))
+    value, present = task.prepare(Block(columns, rows, None, "predictions", Faults(), LimitOptions()))
+    if not present.all():
+        bad = distribution[~present][0].tolist()
+        raise DataError(f"a member decides {bad}, which the first member's scale cannot hold", column=task.columns[0])
+    return torch.from_numpy(value)

@@ -1,0 +1,45 @@
+"""What models, ensembles, and classifiers on a model's embeddings have in common: they predict rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.table import Table
+from polymodal.tasks.base import Task
+
+
+class PredictsRows(Protocol):
+    """What can be asked of everything that predicts: `Model`, `Ensemble`, `FewShot` and `ZeroShot`.
+
+    data: anything that `open_table` reads, or one row as a dict of cells
+    root: the folder that media paths in cells start from
+    strict: refuse the data at the first cell that cannot be used
+    """
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The task of each output."""
+
+    @property
+    def classes(self) -> Any:
+        """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
+
+    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """The answer for each row, in the order of the rows; with several outputs, a dict of lists."""
+
+    def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """Probabilities or numbers `[rows, k]` in the order of `classes`; with several outputs, a dict of arrays."""
+
+    def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
+        """Scores on rows whose targets are known, by output and metric."""
+
+    def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
+        """`data` as a table that has the columns which are read (and those of the targets)."""
+
+    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Row numbers and, by output, distributions `[rows, k]`, block by block; unusable cells go to `faults`."""

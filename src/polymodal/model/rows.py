@@ -1,0 +1,49 @@
+"""The rows that users give to a model, in any form, as a table with the columns that the model reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polymodal.core.errors import DataError, nearest
+from polymodal.core.paths import cache_folder
+from polymodal.data.table.table import Table, open_table
+
+
+def open_rows(data: Any, root: Path | str | None, wanted: list[str]) -> Table:
+    """Open `data`, anything that `open_table` reads, one row as a dict of cells, or JSON text.
+
+    root: the folder that media paths in cells start from
+    wanted: columns that are read
+
+    Raises:
+        DataError: a column is not there; the message gives the nearest.
+    """
+    if isinstance(data, Table):
+        table = data
+    else:
+        table = open_table(_rows(data), root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
+    for column in wanted:
+        if column not in table.columns:
+            hint = nearest(column, table.columns)
+            raise DataError(f"there is no such column, which the model reads; {hint}", column=column, file=table.name)
+    return table
+
+
+def _rows(data: Any) -> Any:
+    """A dict of single cells, or JSON text, is a row; everything else is left to `open_table`."""
+    if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
+        try:
+            data = json.loads(data)
+        except ValueError as error:
+            raise DataError(f"the rows are not JSON: {error}") from None
+    if isinstance(data, Mapping) and any(_is_cell(value) for value in data.values()):
+        return [dict(data)]
+    return data
+
+
+def _is_cell(value: Any) -> bool:
+    """Whether a value of a mapping is one cell and not a column: text, bytes, or anything without a length."""
+    return isinstance(value, str | bytes) or not hasattr(value, "__len__")

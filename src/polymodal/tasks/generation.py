@@ -1,0 +1,96 @@
+"""What a task is whose answers are texts that a decoder writes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from polymodal.core.errors import ArtefactError
+from polymodal.core.types import Space, TextShape
+from polymodal.generation.config import Writing
+from polymodal.generation.tokenizer import Codec
+from polymodal.tasks.answers import objects, padded
+from polymodal.tasks.base import Task
+
+TOKENIZER = "tokenizer.json"
+
+
+class GenerationTask(Task):
+    """Base of the tasks whose answers are written token by token. Prepared targets are `Answer`s; decided values are
+    the tokens that were written, and a distribution holds their texts.
+
+    codec: texts as tokens and back; known after `fit` or `load`, as `most` is
+    most: tokens of an answer where nothing else is said, its end included
+    """
+
+    space: ClassVar[Space] = "text"
+    writes: ClassVar[bool] = True
+    default_decoder: ClassVar[str] = "transformer"
+    default_fusion: ClassVar[str | None] = "attention"
+    codec: Codec
+    most: int
+
+    @property
+    @abstractmethod
+    def writing(self) -> Writing:
+        """How texts are written where nothing else is asked for."""
+
+    @property
+    @abstractmethod
+    def text_shape(self) -> TextShape:
+        """The tokens of the texts that are written."""
+
+    def collate(self, value: np.ndarray) -> Tensor:
+        return padded([answer.ids for answer in value])
+
+    @property
+    def outputs(self) -> int:
+        return self.codec.vocabulary
+
+    def loss(self, values: Tensor, target: Tensor) -> Tensor:
+        return values[:, 0] / values[:, 1].clamp_min(1)
+
+    def counts(self, values: Tensor) -> Tensor:
+        return values[:, 1]
+
+    def undecided(self, rows: int) -> np.ndarray:
+        return objects([None] * rows)
+
+    def distribution(self, values: Tensor) -> np.ndarray:
+        """Written tokens `[rows, steps]`, padded with -1 -> `[rows]` texts; None in a row that begins with -2, in
+        which nothing could be written."""
+        rows = values.tolist()
+        texts = self.codec.decode([[token for token in row if token >= 0] for row in rows])
+        return objects([None if row and row[0] == -2 else text for row, text in zip(rows, texts, strict=True)])
+
+    def predict(self, distribution: np.ndarray) -> list[Any]:
+        return list(distribution)
+
+    def truth(self, value: np.ndarray) -> np.ndarray:
+        return objects([answer.references for answer in value])
+
+    def write_files(self, folder: Path) -> None:
+        (folder / TOKENIZER).write_text(self.codec.tokenizer.to_str(), encoding="utf-8")
+
+    def read_files(self, folder: Path) -> None:
+        file = folder / TOKENIZER
+        if not file.is_file():
+            raise ArtefactError(f"{file} is missing: the tokenizer of {self.columns[0]!r}")
+        self._tokenizer = file.read_text(encoding="utf-8")
+
+
+def generation_task(tasks: Mapping[str, Task], name: str) -> GenerationTask:
+    """The task of the output `name`, of which the caller knows that it writes.
+
+    Raises:
+        TypeError: it does not.
+    """
+    task = tasks[name]
+    if not isinstance(task, GenerationTask):
+        raise TypeError(f"the output {name!r} writes no texts: its task is {task.options.name}")
+    return task

@@ -1,0 +1,45 @@
+"""Which training rows stand in one batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polymodal.data.partition import Split
+from polymodal.data.sampler import BatchSampler
+from polymodal.inference.batching import grouping
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.recipe.recipe import Recipe
+
+#: Rows of a group that stand in one batch, where a task wants some to.
+TOGETHER = 4
+
+
+def make_sampler(
+    recipe: Recipe, network: Network, preparation: Preparation, train: Split[PreparedTable]
+) -> BatchSampler:
+    """Draws the batches of an epoch: rows that share an item together, or rows of like length, or as a task wants."""
+    shared, lengths = grouping(train)
+    together = _together(preparation, train)
+    if not recipe.training.group_rows or network.contrasts:
+        shared = None
+    return BatchSampler(
+        train.rows,
+        recipe.training.batch or 1,
+        recipe.seed,
+        group=shared if together is None else together,
+        lengths=lengths,
+        piece=None if together is None else TOGETHER,
+        data_set=None if train.table.data_set is None else train.table.data_set[train.rows],
+        temperature=recipe.data.temperature,
+    )
+
+
+def _together(preparation: Preparation, train: Split[PreparedTable]) -> np.ndarray | None:
+    """The group of each training row, as the first task says that wants rows of a group in one batch."""
+    for name, task in preparation.tasks.items():
+        value, present = train.table.targets[name]
+        found = task.together(value[train.rows], present[train.rows])
+        if found is not None:
+            return found
+    return None
