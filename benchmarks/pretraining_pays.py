@@ -29,6 +29,7 @@ from benchmarks.series_archive import fetch, read_ts
 from polymodal.checkpoint.model_directory import file_sum
 from polymodal.datasets.easy_vqa import load_easy_vqa
 from polymodal.evaluation import paired
+from polymodal.evaluation.intervals import Resampling
 from polymodal.evaluation.paired import Difference
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy
@@ -220,7 +221,7 @@ def difference(one: list[np.ndarray], other: list[np.ndarray], truth: np.ndarray
     a, b = np.concatenate(one), np.concatenate(other)
     groups = np.tile(np.arange(len(truth)), len(one))
     all_truth = np.tile(truth, len(one))
-    found = paired.compare(Metric("accuracy", accuracy), a, b, all_truth, np.ones(len(a)), groups=groups)
+    found = paired.compare(Metric("accuracy", accuracy), a, b, all_truth, np.ones(len(a)), Resampling(groups=groups))
     return found, [right(x, truth) - right(y, truth) for x, y in zip(one, other, strict=True)]
 
 

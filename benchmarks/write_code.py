@@ -23,7 +23,7 @@ from benchmarks.record import Record, run_study
 from polymodal.datasets.pages import make_pages
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.repairs import make_repairs
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.evaluation.paired import compare
 from polymodal.metrics.code_eval.sandbox import Program, run
 from polymodal.metrics.text import text_metrics
@@ -128,10 +128,10 @@ def measure(name: str, task: Task) -> Record:
     weight, groups = np.ones(len(truth)), np.asarray(test[task.group])
     for metric in text_metrics(task.metrics):
         for who, written in texts.items():
-            score = bootstrap(metric, written, truth, weight, groups=groups)
+            score = bootstrap(metric, written, truth, weight, Resampling(groups=groups))
             record.values[f"{metric.name}, {who}"] = [score.value]
             record.facts[f"{metric.name}, {who}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
-        paired = compare(metric, texts[OURS], texts[NEAREST], truth, weight, groups=groups)
+        paired = compare(metric, texts[OURS], texts[NEAREST], truth, weight, Resampling(groups=groups))
         record.facts[f"{metric.name}, difference"] = (
             f"{paired.value:+.3f} ({paired.low:+.3f} to {paired.high:+.3f}), p = {paired.p_value:.2g}"
         )
