@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks import BENCHMARKS
-from benchmarks.record import RECORDS, finish, load_average
+from benchmarks.record import RECORDS, run_study
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -20,10 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
     for name in chosen.names or BENCHMARKS:
-        load = load_average()
-        record = finish(import_module(f"benchmarks.{name}").run(chosen.smallest), smallest=chosen.smallest, load=load)
-        record.write(chosen.records)
-        print(record.show(), flush=True)
+        run = import_module(f"benchmarks.{name}").run
+        run_study(run, chosen.smallest, smallest=chosen.smallest, folder=chosen.records)
 
 
 if __name__ == "__main__":

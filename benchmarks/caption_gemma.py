@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
 from polymodal.workflows.fit import fit
@@ -94,8 +94,5 @@ def run(folder: Path) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
     cache_folder().mkdir(parents=True, exist_ok=True)
-    done = finish(run(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(run, Path(sys.argv[1]))

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.scenes import Part, compose, fetch_photos
 from benchmarks.stamps import fetch
 from polymodal.core.paths import media_folder, scratch
@@ -28,7 +28,7 @@ from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.scenes import facts
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.evaluation.paired import compare
 from polymodal.experiments.arguments import RecipeLike
 from polymodal.experiments.experiment import prepare_experiment
@@ -152,11 +152,11 @@ def report(record: Record, told: Told, metrics: Iterable[Metric], title: str, gr
     weight = np.ones(len(told.truth))
     for metric in metrics:
         for name, texts in told.texts.items():
-            score = bootstrap(metric, texts, told.truth, weight, groups=groups)
+            score = bootstrap(metric, texts, told.truth, weight, Resampling(groups=groups))
             record.values.setdefault(f"{title}, {metric.name}: {name}", []).append(score.value)
             record.facts[f"{title}, {metric.name}: {name}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
         for name in (NEAREST, SHUFFLED):
-            found = compare(metric, told.texts[OURS], told.texts[name], told.truth, weight, groups=groups)
+            found = compare(metric, told.texts[OURS], told.texts[name], told.truth, weight, Resampling(groups=groups))
             record.facts[f"{title}, {metric.name}: {OURS}, less {name}"] = (
                 f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p = {found.p_value:.2g}"
             )
@@ -246,8 +246,5 @@ def _tell_of_rows(record: Record, told: Told) -> None:
 
 
 if __name__ == "__main__":
-    load = load_average()
     measure = {"scenes": measure_scenes, "stamps": measure_stamps}[sys.argv[2]]
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

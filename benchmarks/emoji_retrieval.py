@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from polymodal import pretrain
 from polymodal.model.model import Model
 
@@ -173,7 +173,4 @@ def measure(folder: Path, seeds: int = 2) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz_seeds import Seed, seeds
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import RECORDS, Record, run_study
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.workers.pool import DecodePool
 from polymodal.recipe.data import LimitOptions
@@ -196,7 +196,8 @@ def _reason(error: MediaError) -> str:
     return re.sub(r"(?<![A-Za-z])[0-9][0-9.,e+]*", "N", re.sub(r"'.*'", "'...'", str(error)))
 
 
-def record(found: dict[str, Any], smallest: bool, load: float | None) -> Record:
+def measure(files: int, seed: int) -> Record:
+    found = fuzz(files, seed)
     outcome = Record(
         name="fuzz_media",
         title="Damaged media files through the decoding pool",
@@ -211,7 +212,7 @@ def record(found: dict[str, Any], smallest: bool, load: float | None) -> Record:
     )
     outcome.values["damaged files"] = [found["files"] / found["seconds"]]
     outcome.facts = found | {"by format": _shares(found["by format"]), "reasons": _commonest(found["reasons"])}
-    return finish(outcome, smallest=smallest, load=load)
+    return outcome
 
 
 def _shares(by_format: dict[str, dict[str, int]]) -> dict[str, str]:
@@ -233,10 +234,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--records", type=Path, default=RECORDS, help="where the record is written")
     chosen = parser.parse_args(arguments)
-    load = load_average()
-    outcome = record(fuzz(chosen.files, chosen.seed), chosen.files < FILES, load)
-    outcome.write(chosen.records)
-    print(outcome.show())
+    run_study(measure, chosen.files, chosen.seed, smallest=chosen.files < FILES, folder=chosen.records)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute
 from torch import nn
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from polymodal.datasets import load_easy_vqa
 from polymodal.evaluation.class_alignment import aligned
 from polymodal.model.model import Model
@@ -181,10 +181,7 @@ def target_of(model: Model, name: str, table: pa.Table) -> tuple[np.ndarray, np.
 
 
 if __name__ == "__main__":
-    load = load_average()
     if len(sys.argv) > 2:  # train some of the models only
         models(Path(sys.argv[1]), sys.argv[2:])
     else:
-        done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-        done.write(RECORDS)
-        print(done.show())
+        run_study(measure, Path(sys.argv[1]))

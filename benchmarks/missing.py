@@ -14,6 +14,7 @@ from polymodal.core.paths import cache_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split, groups_of
 from polymodal.data.table.table import Table
+from polymodal.evaluation.intervals import Resampling
 from polymodal.evaluation.paired import compare
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule
@@ -50,7 +51,12 @@ class Study:
         truth = np.concatenate(self.truth)
         groups = np.concatenate(self.groups) if self.groups else None
         found = compare(
-            self.metric, np.concatenate(one), np.concatenate(other), truth, np.ones(len(truth)), groups=groups
+            self.metric,
+            np.concatenate(one),
+            np.concatenate(other),
+            truth,
+            np.ones(len(truth)),
+            Resampling(groups=groups),
         )
         return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p = {found.p_value:.2g}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.captioning import OURS, examples, fold, report, stamp_captions, tell
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.stamps import fetch
 from polymodal.datasets.planted import Columns
 from polymodal.metrics.text import text_metrics
@@ -77,7 +77,4 @@ def _strays(texts: np.ndarray, languages: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.missing import study
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import RECORDS, Record, run_study
 from polymodal.datasets.clips import make_moving_shapes_with_sound, make_spoken_digits
 from polymodal.workflows.fit import plan_fit
 
@@ -51,8 +51,5 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", default=[], help=f"of {', '.join(SETS)}; all if none is named")
     parser.add_argument("-s", "--set", action="append", default=[], dest="settings")
     given = parser.parse_args()
-    load = load_average()
-    done = finish(measure(given.names or list(SETS), given.settings), smallest=False, load=load)
-    if not given.settings and not given.names:
-        done.write(RECORDS)
-    print(done.show())
+    whole = not given.settings and not given.names
+    run_study(measure, given.names or list(SETS), given.settings, folder=RECORDS if whole else None)

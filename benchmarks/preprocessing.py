@@ -25,7 +25,7 @@ import torch
 from PIL import Image, ImageOps
 
 from benchmarks.measure import interleaved
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import RECORDS, Record, run_study
 from polymodal.data.media.image import ImageRequest, decode, decode_image
 from polymodal.data.media.image_geometry import Geometry
 from polymodal.nn.encoders.pretrained_image import numbers
@@ -197,11 +197,7 @@ def main() -> None:
     folders = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("--")]
     if not folders:
         raise SystemExit(__doc__)
-    load = load_average()
-    record = finish(run(folders, smallest), smallest=smallest, load=load)
-    if not smallest:
-        record.write(RECORDS)
-    print(record.show())
+    run_study(run, folders, smallest, smallest=smallest, folder=None if smallest else RECORDS)
 
 
 if __name__ == "__main__":

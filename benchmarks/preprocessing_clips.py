@@ -26,7 +26,7 @@ from transformers import VideoMAEImageProcessor, VivitImageProcessor
 
 from benchmarks.measure import interleaved
 from benchmarks.real_clips import fetch
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import RECORDS, Record, run_study
 from polymodal.data.media.image_geometry import Geometry
 from polymodal.data.media.video import VideoRequest, decode
 from polymodal.nn.encoders.pretrained_image import numbers
@@ -172,11 +172,7 @@ def main() -> None:
     folders = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("--")]
     if len(folders) != 1:
         raise SystemExit(__doc__)
-    load = load_average()
-    record = finish(run(folders[0], smallest), smallest=smallest, load=load)
-    if not smallest:
-        record.write(RECORDS)
-    print(record.show())
+    run_study(run, folders[0], smallest, smallest=smallest, folder=None if smallest else RECORDS)
 
 
 if __name__ == "__main__":

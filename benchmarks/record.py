@@ -8,6 +8,7 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,21 @@ def read_records(folder: Path) -> list[Record]:
     return found
 
 
-def finish(record: Record, *, smallest: bool, load: float | None) -> Record:
-    """Put the date and the machine on a record; `load` is the load average before the benchmark began."""
+def run_study(
+    measure: Callable[..., Record], *arguments: Any, smallest: bool = False, folder: Path | None = RECORDS
+) -> Record:
+    """Measure, put the date, the machine and its load before onto the record, write it and print it.
+
+    measure: called with `arguments`
+    folder: where the record is written; None: nowhere
+    """
+    load = load_average()
+    record = measure(*arguments)
     record.date, record.smallest = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), smallest
     record.machine, record.load = machine_facts(), load
+    if folder is not None:
+        record.write(folder)
+    print(record.show(), flush=True)
     return record
 
 

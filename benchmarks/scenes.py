@@ -8,14 +8,13 @@ that were never seen; only the kinds of things are the same.
 from __future__ import annotations
 
 import io
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.packages import unpack_debian
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.scenes import arrange, choose, describe
 
@@ -49,11 +48,7 @@ def fetch_photos(folder: Path) -> Path:
     """The photographs below `folder`, unpacked from Debian's package if they are not there."""
     photos = folder / "usr/share/doc/opencv-doc/examples/data"
     if not photos.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as place:
-            subprocess.run(["apt-get", "download", "opencv-doc"], cwd=place, check=True)
-            (package,) = Path(place).glob("*.deb")
-            subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True)
+        unpack_debian("opencv-doc", folder)
     return photos
 
 

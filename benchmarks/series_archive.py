@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from polymodal.model.model import Model
 from polymodal.workflows.fit import fit
 
@@ -86,7 +86,4 @@ def measure(folder: Path, encoders: tuple[str, ...]) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1]), tuple(sys.argv[2:]) or ENCODERS), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]), tuple(sys.argv[2:]) or ENCODERS)

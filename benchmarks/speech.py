@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import polymodal
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.spoken_prompts import fetch, table
 from polymodal.metrics.text.words import spoken
 
@@ -60,7 +60,4 @@ def measure(folder: Path) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import subprocess
-import tempfile
 from pathlib import Path
+
+from benchmarks.packages import unpack_debian
 
 PACKAGES = ("asterisk-core-sounds-en-wav", "asterisk-core-sounds-en")
 
@@ -14,19 +14,15 @@ def fetch(folder: Path) -> Path:
     """The packages' files below `folder`, unpacked from Debian's packages where they are not there."""
     for package in PACKAGES:
         place = folder / package
-        if place.is_dir():
-            continue
-        with tempfile.TemporaryDirectory() as download:
-            subprocess.run(["apt-get", "download", package], cwd=download, check=True)
-            (file,) = Path(download).glob("*.deb")
-            subprocess.run(["dpkg-deb", "-x", str(file), str(place)], check=True)
+        if not place.is_dir():
+            unpack_debian(package, place)
     return folder
 
 
-def table(folder: Path) -> dict[str, list[str]]:
+def table(folder: Path, brackets: str = "[]<>()") -> dict[str, list[str]]:
     """Columns `sound` (path from `folder`) and `text`, one row for each prompt that has words.
 
-    Sounds without words (tones, beeps, music: no text, or one in brackets) are left out.
+    Sounds without words (tones, beeps, music: no text, or one with one of these `brackets`) are left out.
     """
     (texts,) = (folder / PACKAGES[1]).rglob("core-sounds-en.txt.gz")
     sounds = next((folder / PACKAGES[0]).rglob("activated.wav")).parent
@@ -34,7 +30,7 @@ def table(folder: Path) -> dict[str, list[str]]:
     for line in gzip.decompress(texts.read_bytes()).decode("utf-8").splitlines():
         key, colon, text = line.partition(":")
         text = text.strip()
-        if not colon or line.startswith(";") or not text or any(sign in text for sign in "[]<>()"):
+        if not colon or line.startswith(";") or not text or any(sign in text for sign in brackets):
             continue
         if (sounds / f"{key.strip()}.wav").is_file():
             found[key.strip()] = text

@@ -9,14 +9,13 @@ caption is on both sides. Picture and caption together, and each alone, are trai
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.packages import unpack_debian
+from benchmarks.record import Record, run_study
 from polymodal.workflows.cross_validation import cross_validate
 
 PACKAGE = "tuxpaint-stamps-default"
@@ -38,11 +37,7 @@ def fetch(folder: Path) -> Path:
     """The stamps below `folder`, unpacked from Debian's package if they are not there."""
     stamps = folder / "usr/share/tuxpaint/stamps"
     if not stamps.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as place:
-            subprocess.run(["apt-get", "download", PACKAGE], cwd=place, check=True)
-            (package,) = Path(place).glob("*.deb")
-            subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True)
+        unpack_debian(PACKAGE, folder)
     return stamps
 
 
@@ -98,7 +93,4 @@ def measure(folder: Path) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

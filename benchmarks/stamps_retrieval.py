@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.stamps import fetch
 from polymodal.applications.few_shot.zero_shot import ZeroShot
 from polymodal.core.paths import cache_folder, media_folder, scratch
@@ -367,7 +367,4 @@ STUDIES = {"pairs": pairs, "speech": speech, "classes": classes}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    load = load_average()
-    done = finish(STUDIES[sys.argv[2]](Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(STUDIES[sys.argv[2]], Path(sys.argv[1]))

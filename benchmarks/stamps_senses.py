@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.missing import Inputs, study
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
 from polymodal.data.partition import make_fold_splits
@@ -88,7 +88,4 @@ def measure(folder: Path) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

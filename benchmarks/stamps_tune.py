@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.stamps import fetch, table
 from polymodal.tuning.leaderboard import Entry, own_direction
 from polymodal.tuning.results import Tuning
@@ -91,7 +91,4 @@ def _counts(entries: list[Entry]) -> str:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

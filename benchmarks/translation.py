@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from benchmarks.translation_pairs import pairs
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.translations import make_translations
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.evaluation.paired import compare
 from polymodal.metrics.text import text_metrics
 from polymodal.workflows.fit import fit
@@ -126,12 +126,12 @@ def measure(folder: Path) -> Record:
     for metric in text_metrics(["chrf", "bleu"]):
         written = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
         for name, cells in written.items():
-            score = bootstrap(metric, cells, truth, weight, groups=pages)
+            score = bootstrap(metric, cells, truth, weight, Resampling(groups=pages))
             record.facts[f"{metric.name}, {name}"] = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
             if metric.name == "chrf":
                 record.values[name] = [score.value]
         for name in (TABLE, COPY):
-            found = compare(metric, written[OURS], written[name], truth, weight, groups=pages)
+            found = compare(metric, written[OURS], written[name], truth, weight, Resampling(groups=pages))
             record.facts[f"{metric.name}, {OURS} less {name}"] = (
                 f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f}), p = {found.p_value:.2g}"
             )
@@ -185,8 +185,7 @@ def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    made = measure_image() if sys.argv[1] == "image" else measure(Path(sys.argv[1]))
-    done = finish(made, smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    if sys.argv[1] == "image":
+        run_study(measure_image)
+    else:
+        run_study(measure, Path(sys.argv[1]))

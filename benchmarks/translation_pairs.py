@@ -9,12 +9,11 @@ is left out.
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
 from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
 
+from benchmarks.packages import unpack_debian
 from polymodal.datasets.planted import Columns
 
 #: Most and fewest words of a side, and how many times longer one side may be than the other.
@@ -30,11 +29,7 @@ def fetch(folder: Path, language: str) -> Path:
     package = f"gimp-help-{language}"
     pages = folder / f"{package}/usr/share/gimp/2.0/help/{language}"
     if not pages.is_dir():
-        (folder / package).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as place:
-            subprocess.run(["apt-get", "download", package], cwd=place, check=True)
-            (file,) = Path(place).glob("*.deb")
-            subprocess.run(["dpkg-deb", "-x", str(file), str(folder / package)], check=True)
+        unpack_debian(package, folder / package)
     return pages
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.record import RECORDS, Record, finish, load_average
-from polymodal.applications.search import Index
+from benchmarks.record import Record, run_study
+from polymodal.applications.search import GraphOptions, Index
 
 ROWS, ADDED, QUERIES, SIZE, COUNT = 1_000_000, 10_000, 1_000, 128, 10
 CLUSTERS, SUBSPACE = 1_000, 16
@@ -61,7 +61,11 @@ def sweep(
     for connectivity, adding in settings:
         began = time.perf_counter()
         index = Index.build(
-            folder, vectors, method="approximate", connectivity=connectivity, expansion_add=adding, overwrite=True
+            folder,
+            vectors,
+            method="approximate",
+            graph=GraphOptions(connectivity=connectivity, expansion_add=adding),
+            overwrite=True,
         )
         built = time.perf_counter() - began
         for searching in SWEEP_SEARCH:
@@ -97,7 +101,7 @@ def tell_memory(way: str, folder: Path) -> None:
     if way == "loaded":
         assert index.manifest.graph is not None
         graph = Graph.open(folder, SIZE, index.manifest.graph, change=True)
-        loaded = graph, [np.array(part) for part in index._rows.vectors]
+        loaded = graph, [np.array(part) for part in index._storage.rows.vectors]
     elif way == "mapped":
         for query in queries:
             index.search(query, COUNT)
@@ -182,7 +186,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--memory":
         tell_memory(sys.argv[2], Path(sys.argv[3]))
     else:
-        load = load_average()
-        done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-        done.write(RECORDS)
-        print(done.show())
+        run_study(measure, Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from polymodal.datasets.easy_vqa import load_easy_vqa
 from polymodal.metrics.text.answers import exact_match
 from polymodal.tasks.answers import objects
@@ -67,7 +67,4 @@ def measure(folder: Path) -> Record:
 
 
 if __name__ == "__main__":
-    load = load_average()
-    done = finish(measure(Path(sys.argv[1])), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, Path(sys.argv[1]))

@@ -9,11 +9,8 @@ out. 400 prompts train, the others test; no text is on both sides.
 
 from __future__ import annotations
 
-import gzip
 import random
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
+from benchmarks.spoken_prompts import fetch, table
 from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.evaluation.intervals import percentiles, resamples
@@ -36,7 +34,6 @@ from polymodal.pretrained.source import read_card, weights_folder
 from polymodal.tasks.answers import objects
 from polymodal.workflows.fit import plan_fit
 
-PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
 MODEL = "starter/whisper-tiny.en"
 TRAIN, VALID = 400, 40
 RECIPE: dict[str, Any] = {
@@ -60,30 +57,6 @@ TUNED = {"tune": "full", "rate": 0.03}
 EPOCHS, BATCH = 3, 16
 #: Test prompts that transformers transcribes as well.
 COMPARED = 40
-
-
-def fetch(folder: Path) -> tuple[Path, Path]:
-    """The list of texts and the folder of sounds below `folder`, unpacked from Debian's packages if need be."""
-    for package in PACKAGES:
-        place = folder / package
-        if not place.is_dir():
-            with tempfile.TemporaryDirectory() as name:
-                subprocess.run(["apt-get", "download", package], cwd=name, check=True)
-                (file,) = Path(name).glob("*.deb")
-                subprocess.run(["dpkg-deb", "-x", str(file), str(place)], check=True)
-    texts, sounds = folder / PACKAGES[0] / "usr/share/doc", folder / PACKAGES[1] / "usr/share/asterisk/sounds"
-    return next(texts.glob("*/core-sounds-en.txt.gz")), next(sounds.iterdir())
-
-
-def prompts(texts: Path, sounds: Path) -> list[dict[str, str]]:
-    """Rows of `sound` (path) and `text`."""
-    rows = []
-    for line in gzip.decompress(texts.read_bytes()).decode().splitlines():
-        key, _, text = line.partition(": ")
-        file = sounds / f"{key}.wav"
-        if text.strip() and not line.startswith(";") and "[" not in text and file.is_file():
-            rows.append({"sound": file.relative_to(sounds).as_posix(), "text": text.strip()})
-    return rows
 
 
 def parts(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], ...]:
@@ -155,8 +128,9 @@ def rate(wer: Metric, texts: list[str], truth: np.ndarray) -> str:
 
 
 def run(folder: Path) -> Record:
-    texts, sounds = fetch(folder)
-    rows = prompts(texts, sounds)
+    sounds = fetch(folder.resolve())
+    columns = table(sounds, brackets="[")
+    rows = [{"sound": sound, "text": text} for sound, text in zip(columns["sound"], columns["text"], strict=True)]
     split = parts(rows)
     train, _, test = split
     record = Record(
@@ -209,7 +183,4 @@ def run(folder: Path) -> Record:
 
 
 if __name__ == "__main__":
-    before = load_average()
-    done = finish(run(Path(sys.argv[1])), smallest=False, load=before)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(run, Path(sys.argv[1]))

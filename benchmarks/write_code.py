@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from benchmarks.record import RECORDS, Record, finish, load_average
+from benchmarks.record import Record, run_study
 from polymodal.datasets.pages import make_pages
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.repairs import make_repairs
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.evaluation.paired import compare
 from polymodal.metrics.code_eval.sandbox import Program, run
 from polymodal.metrics.text import text_metrics
@@ -128,10 +128,10 @@ def measure(name: str, task: Task) -> Record:
     weight, groups = np.ones(len(truth)), np.asarray(test[task.group])
     for metric in text_metrics(task.metrics):
         for who, written in texts.items():
-            score = bootstrap(metric, written, truth, weight, groups=groups)
+            score = bootstrap(metric, written, truth, weight, Resampling(groups=groups))
             record.values[f"{metric.name}, {who}"] = [score.value]
             record.facts[f"{metric.name}, {who}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
-        paired = compare(metric, texts[OURS], texts[NEAREST], truth, weight, groups=groups)
+        paired = compare(metric, texts[OURS], texts[NEAREST], truth, weight, Resampling(groups=groups))
         record.facts[f"{metric.name}, difference"] = (
             f"{paired.value:+.3f} ({paired.low:+.3f} to {paired.high:+.3f}), p = {paired.p_value:.2g}"
         )
@@ -153,8 +153,5 @@ def _by_kind(texts: np.ndarray, test: Columns) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    load = load_average()
     asked = sys.argv[1]
-    done = finish(measure(asked, TASKS[asked]), smallest=False, load=load)
-    done.write(RECORDS)
-    print(done.show())
+    run_study(measure, asked, TASKS[asked])

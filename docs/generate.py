@@ -28,7 +28,7 @@ from polymodal.cli.commands import app
 from polymodal.core import errors
 from polymodal.core.options import Options
 from polymodal.core.registry import KINDS, components
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.generation.output import Written
 from polymodal.recipe.recipe import Recipe
 from polymodal.workflows.cross_validation import CrossValidation
@@ -405,7 +405,7 @@ def errors_page() -> str:
     lines += [
         "## BadCellsWarning",
         "",
-        "A warning, in `polymodal.data.table.cell_warning`. " + docstring(BadCellsWarning),
+        "A warning, in `polymodal.data.table.cell_errors`. " + docstring(BadCellsWarning),
         "",
     ]
     return "\n".join(lines)

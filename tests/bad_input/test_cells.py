@@ -9,7 +9,7 @@ import pytest
 
 from bad_input.samples import TABLE, table, train
 from polymodal.core.errors import DataError
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.model.run_record import FaultCounts
 
 

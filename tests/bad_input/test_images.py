@@ -11,8 +11,7 @@ import pytest
 
 from bad_input.samples import Columns, pictures, train
 from polymodal.core.errors import DataError
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning, Faults
 from polymodal.model.model import Model
 
 PICTURES = {"inputs": {"image": "image"}}

@@ -10,7 +10,7 @@ import polymodal
 from laws.lm_checkpoints import language_model
 from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.generation.tokenizer import SPECIAL, Codec
 from polymodal.model.model import Model
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 import polymodal
-from polymodal.applications.curation.curate import curate
+from polymodal.applications.curation.curate import CurationOptions, curate
 from polymodal.cli.commands import app
 from polymodal.core.errors import RecipeError
 from polymodal.model.model import Model
@@ -145,12 +145,14 @@ def test_any_model_finds_duplicates_and_only_aligned_ones_mismatches(folder: Pat
     assert found.mismatches == {}
     assert [7, 40] in [group.rows.tolist() for group in found.duplicates["x"].exact]
     with pytest.raises(RecipeError, match="no objective of this model aligns inputs"):
-        curate(model, data, find=["mismatches"])
+        curate(model, data, CurationOptions(find=["mismatches"]))
     with pytest.raises(RecipeError, match="did you mean"):
-        curate(Model.load(folder / "model"), str(folder / "held.jsonl"), inputs=["imag"])
+        curate(Model.load(folder / "model"), str(folder / "held.jsonl"), CurationOptions(inputs=["imag"]))
 
 
 def test_a_given_threshold_is_kept(folder: Path) -> None:
-    found = curate(Model.load(folder / "model"), str(folder / "held.jsonl"), find=["duplicates"], threshold=-1.0)
+    found = curate(
+        Model.load(folder / "model"), str(folder / "held.jsonl"), CurationOptions(find=["duplicates"], threshold=-1.0)
+    )
     (group,) = found.duplicates["image"].groups
     assert len(group.rows) == ROWS + COPIED

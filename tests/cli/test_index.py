@@ -14,10 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import polymodal
-from polymodal.applications.search import Index, add_table, embed_query, index_table, model_of
+from polymodal.applications.search import Index, IndexOptions, add_table, embed_query, index_table, model_of
 from polymodal.cli.commands import app
 from polymodal.core.errors import ArtefactError, DataError, RecipeError
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning
 
 COLOURS = {
     "red": (220, 30, 30),
@@ -204,7 +204,9 @@ def test_a_model_without_a_common_space_searches_like_with_like(place: Path, tmp
         "evaluation": {"bootstrap": 0, "singles": "mask"},
     }
     polymodal.fit(str(place / "train.jsonl"), "colour", recipe=recipe, out=tmp_path / "model")
-    index, _ = index_table(str(place / "new.jsonl"), tmp_path / "model", tmp_path / "index", input="image")
+    index, _ = index_table(
+        str(place / "new.jsonl"), tmp_path / "model", tmp_path / "index", IndexOptions(input="image")
+    )
     model, source = model_of(index.manifest.source)
     found = index.search(embed_query(model, source, str(place / "new-5.png")), 1)
     assert found.ids.tolist() == [[5]]

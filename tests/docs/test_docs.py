@@ -147,7 +147,7 @@ def commands(text: str) -> list[str]:
     return [line for line in lines if line and not line.startswith(("#", *OTHERS))]
 
 
-@pytest.mark.filterwarnings("ignore::polymodal.data.table.cell_warning.BadCellsWarning")
+@pytest.mark.filterwarnings("ignore::polymodal.data.table.cell_errors.BadCellsWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_and_commands_run(
     page: Path, quick: None, example: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from polymodal.evaluation.intervals import bootstrap, percentiles, resamples
+from polymodal.evaluation.intervals import Resampling, bootstrap, percentiles, resamples
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy
 from polymodal.metrics.ranking import auroc
@@ -23,14 +23,16 @@ def rows(right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_intervals_cover_a_planted_proportion() -> None:
     rng, covered = np.random.default_rng(0), 0
     for trial in range(200):
-        interval = bootstrap(ACCURACY, *rows(rng.random(150) < 0.7), samples=200, confidence=0.9, seed=trial)
+        interval = bootstrap(
+            ACCURACY, *rows(rng.random(150) < 0.7), Resampling(samples=200, confidence=0.9, seed=trial)
+        )
         covered += interval.low <= 0.7 <= interval.high
     assert 0.82 <= covered / 200 <= 0.97
 
 
 def test_the_interval_has_the_width_of_theory() -> None:
     right = np.arange(1000) < 800
-    interval = bootstrap(ACCURACY, *rows(right), samples=2000)
+    interval = bootstrap(ACCURACY, *rows(right), Resampling(samples=2000))
     assert interval.value == pytest.approx(0.8)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * math.sqrt(0.8 * 0.2 / 1000), rel=0.1)
 
@@ -40,22 +42,22 @@ def test_groups_are_drawn_whole_and_widen_the_interval() -> None:
     right = np.random.default_rng(1).random(20)[groups] < 0.6
     for drawn in resamples(1000, 5, seed=0, groups=groups):
         assert (drawn.reshape(20, 50) == drawn[::50, None]).all()
-    narrow = bootstrap(ACCURACY, *rows(right), samples=300)
-    wide = bootstrap(ACCURACY, *rows(right), samples=300, groups=groups)
+    narrow = bootstrap(ACCURACY, *rows(right), Resampling(samples=300))
+    wide = bootstrap(ACCURACY, *rows(right), Resampling(samples=300, groups=groups))
     assert wide.high - wide.low > 4 * (narrow.high - narrow.low)
 
 
 def test_weights_count_in_value_and_interval() -> None:
     distribution, truth, _ = rows(np.arange(100) < 50)
     weight = np.where(np.arange(100) < 50, 3.0, 1.0)
-    interval = bootstrap(ACCURACY, distribution, truth, weight, samples=200)
+    interval = bootstrap(ACCURACY, distribution, truth, weight, Resampling(samples=200))
     assert interval.value == pytest.approx(0.75)
     assert interval.low < 0.75 < interval.high
 
 
 def test_same_seed_same_interval() -> None:
     given = rows(np.arange(60) % 3 > 0)
-    first, second, other = (bootstrap(ACCURACY, *given, samples=50, seed=seed) for seed in (1, 1, 2))
+    first, second, other = (bootstrap(ACCURACY, *given, Resampling(samples=50, seed=seed)) for seed in (1, 1, 2))
     assert first == second
     assert first != other
 
@@ -63,17 +65,17 @@ def test_same_seed_same_interval() -> None:
 def test_undefined_resamples_are_left_out_unless_they_are_the_most() -> None:
     truth, distribution = np.zeros(40, int), np.random.default_rng(0).dirichlet([1, 1], 40)
     truth[:2] = 1
-    some = bootstrap(Metric("auroc", auroc), distribution, truth, np.ones(40), samples=200)
+    some = bootstrap(Metric("auroc", auroc), distribution, truth, np.ones(40), Resampling(samples=200))
     assert some.low <= some.value <= some.high
-    none = bootstrap(Metric("auroc", auroc), distribution, np.zeros(40, int), np.ones(40), samples=20)
+    none = bootstrap(Metric("auroc", auroc), distribution, np.zeros(40, int), np.ones(40), Resampling(samples=20))
     assert all(math.isnan(number) for number in (none.value, none.low, none.high))
     assert math.isnan(percentiles(np.array([1.0, math.nan, math.nan]), 0.9)[0])
 
 
 def test_without_samples_or_rows_there_are_no_bounds() -> None:
-    interval = bootstrap(ACCURACY, *rows(np.ones(5, bool)), samples=0)
+    interval = bootstrap(ACCURACY, *rows(np.ones(5, bool)), Resampling(samples=0))
     assert interval.value == 1
     assert math.isnan(interval.low)
-    empty = bootstrap(ACCURACY, *rows(np.ones(0, bool)), samples=10)
+    empty = bootstrap(ACCURACY, *rows(np.ones(0, bool)), Resampling(samples=10))
     assert math.isnan(empty.value)
     assert math.isnan(empty.high)

@@ -11,8 +11,7 @@ import pytest
 from laws.samples import Columns, network_of, prepare, sample_table, table_of, trained
 from polymodal.core.errors import DataError
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning, Faults
 from polymodal.datasets.planted import make_planted_table
 from polymodal.inference.batching import PREDICTION_BATCH
 from polymodal.inference.predictor import Predictor

@@ -9,7 +9,7 @@ from polymodal.core.errors import DataError
 from polymodal.datasets.functions import make_functions
 from polymodal.datasets.pages import make_pages
 from polymodal.datasets.repairs import make_repairs, make_test_suites
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.program_cells import program_cell, suite_cell
 from polymodal.metrics.text.pages import elements, pixels, renders
@@ -91,7 +91,7 @@ def test_a_bootstrap_runs_every_program_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "run", lambda programs: calls.append(len(programs)) or real(programs))
     distribution, truth = np.array([RIGHT, MUTANTS[0]] * 20, dtype=object), np.empty(40, dtype=object)
     truth[:] = [tuple(program_cell(RIGHT, TESTS))] * 40
-    interval = bootstrap(passes(), distribution, truth, np.ones(40), samples=200)
+    interval = bootstrap(passes(), distribution, truth, np.ones(40), Resampling(samples=200))
     assert calls == [40]
     assert interval.low < interval.value == 0.5 < interval.high
 

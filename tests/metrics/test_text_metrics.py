@@ -10,7 +10,7 @@ import pytest
 from text_samples import ROWS, objects, sample
 
 from polymodal.core.errors import DataError, MissingExtraError, RecipeError
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text import TEXT_METRICS, text_metrics
 from polymodal.metrics.text.catalogue import CODE_METRICS
@@ -81,7 +81,7 @@ def test_weights_need_not_be_whole(metric: Metric) -> None:
 
 
 def test_the_bootstrap_holds_the_value_and_reads_the_texts_once(metric: Metric) -> None:
-    found = bootstrap(metric, TEXTS, TRUTH, np.ones(ROWS), samples=200)
+    found = bootstrap(metric, TEXTS, TRUTH, np.ones(ROWS), Resampling(samples=200))
     assert found.low <= found.value <= found.high
     assert found.low < found.high
     assert found.value == metric.score(TEXTS, TRUTH, np.ones(ROWS))

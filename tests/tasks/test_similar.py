@@ -14,7 +14,7 @@ from laws.samples import Columns, experiment, prepare, trained
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import components, find
 from polymodal.data.table.sample import ColumnSample
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
 from polymodal.model.model import make_network
 from polymodal.nn.layers.embedding import unit
@@ -152,7 +152,7 @@ def test_metrics_rank_once_and_follow_weights() -> None:
         expected = np.average(values, weights=weight[queries])
         assert metric.score(points, groups, weight) == pytest.approx(expected)
         assert metric.weighted(points, groups)(weight) == pytest.approx(expected)
-        found = bootstrap(metric, points, groups, np.ones(30), 50)
+        found = bootstrap(metric, points, groups, np.ones(30), Resampling(50))
         assert found.low <= found.value <= found.high
 
 

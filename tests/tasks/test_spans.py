@@ -21,7 +21,7 @@ from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import open_table
 from polymodal.datasets.events import make_clip_events, make_series_events, make_sound_events
 from polymodal.evaluation.class_alignment import aligned, same_classes
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.segments import cover, decode, read_shares
 from polymodal.tasks.spans import Spans
@@ -221,7 +221,7 @@ def test_perfect_probabilities_score_perfectly_and_resamples_agree_with_rows() -
         whole = metric.score(noisy[rows], truth[rows], np.ones(4))
         assert metric.weighted(noisy, truth)(weight) == pytest.approx(whole)
         assert metric.score(noisy, truth, weight) == pytest.approx(whole)
-        interval = bootstrap(metric, noisy, truth, np.ones(4), samples=50)
+        interval = bootstrap(metric, noisy, truth, np.ones(4), Resampling(samples=50))
         assert interval.low <= interval.value <= interval.high
 
 

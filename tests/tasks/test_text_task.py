@@ -18,8 +18,7 @@ from laws.lm_checkpoints import language_model
 from laws.samples import prepare, table_of
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import components
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning, Faults
 from polymodal.data.table.sample import ColumnSample
 from polymodal.model.model import Model
 from polymodal.model.prediction_files import write_predictions

@@ -16,8 +16,7 @@ from polymodal.checkpoint.weight_format import Form
 from polymodal.core.errors import PolymodalError
 from polymodal.core.paths import media_folder, scratch
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.evaluation.scores import score_metric
 from polymodal.inference.batching import PREDICTION_BATCH
 from polymodal.model.model import Model

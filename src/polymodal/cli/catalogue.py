@@ -1,4 +1,4 @@
-"""The commands that show what there is: list, recipes, schema, cache."""
+"""The commands that show what there is: recipes, schema, cache."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from polymodal.cli import (
     catalogue,
     components,
     curate,
+    demo,
     evaluation,
     few_shot,
     index,
@@ -48,7 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compress": models.compress,
     "cache": catalogue.cache,
     "schema": catalogue.schema,
-    "demo": training.demo,
+    "demo": demo.demo,
 }
 
 app = typer.Typer(

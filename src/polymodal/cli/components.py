@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from polymodal.cli.options import Json
 from polymodal.cli.output import emit, grid
 
 
@@ -17,9 +18,7 @@ def list_components(
         str | None, typer.Argument(help="modality, encoder, fusion, decoder, task or objective; or a pattern.")
     ] = None,
     pattern: Annotated[str | None, typer.Argument(help="Names to show, as 'co*'; default: all.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """List the components that recipes can name, and the package that each comes from."""
     from polymodal.core.errors import PolymodalError, nearest

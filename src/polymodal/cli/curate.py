@@ -37,17 +37,15 @@ def curate(
     as_json: Json = False,
 ) -> None:
     """Find near-duplicates and mismatched pairs of a data set with a model's embeddings."""
+    from polymodal.applications.curation.curate import CurationOptions
     from polymodal.applications.curation.curate import curate as run
 
     model = one_model(model_dir, "one model embeds the rows; name the directory of a member of the ensemble")
     found = run(
         model,
         data,
+        CurationOptions(find=None if find is None else [find], inputs=inputs, threshold=threshold, rate=rate),
         against=against,
-        find=None if find is None else [find],
-        inputs=inputs,
-        threshold=threshold,
-        rate=rate,
         out=out,
         root=root,
         strict=strict,

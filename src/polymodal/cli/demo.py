@@ -1,16 +1,27 @@
-"""The demonstration: visual question answering on easy-VQA, from the official split to a scored, saved model."""
+"""`polymodal demo`: visual question answering on easy-VQA, from the official split to a scored, saved model."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from polymodal.datasets.easy_vqa import load_easy_vqa
-from polymodal.model.model import Model
-from polymodal.workflows.fit import fit
+from polymodal.cli.options import Json, ModelOut, Settings
+from polymodal.cli.training import finished
+
+if TYPE_CHECKING:
+    from polymodal.model.model import Model
+
+
+def demo(out: ModelOut = Path("runs/demo"), settings: Settings = None, as_json: Json = False) -> None:
+    """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
+    finished(run_demo(out, settings, progress=not as_json), out, as_json)
 
 
 def run_demo(out: Path, settings: list[str] | None = None, *, progress: bool = True) -> Model:
     """Train on easy-VQA by the shipped recipe and leave the model directory in `out`, which is replaced."""
+    from polymodal.datasets.easy_vqa import load_easy_vqa
+    from polymodal.workflows.fit import fit
+
     tables, root = load_easy_vqa()
     return fit(
         tables["train"],

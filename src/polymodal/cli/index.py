@@ -43,7 +43,7 @@ def index(
 ) -> None:
     """Embed the rows of a table, and keep the vectors for `polymodal search`."""
     from polymodal.applications.search import Index
-    from polymodal.applications.search.table import add_table, index_table
+    from polymodal.applications.search.table import IndexOptions, add_table, index_table
 
     if add:
         given = {"--input": input, "--size": size, "--keep": keep, "--approximate/--exact": approximate}
@@ -62,11 +62,13 @@ def index(
             data,
             model,
             out,
-            input=input,
-            size=size,
-            keep=keep,
-            method="auto" if approximate is None else "approximate" if approximate else "exact",
-            dtype="float16" if half else "float32",
+            IndexOptions(
+                input=input,
+                size=size,
+                keep=keep,
+                method="auto" if approximate is None else "approximate" if approximate else "exact",
+                dtype="float16" if half else "float32",
+            ),
             root=root,
             strict=strict,
             overwrite=overwrite,

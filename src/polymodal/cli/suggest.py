@@ -35,7 +35,7 @@ def suggest(
     import warnings
 
     from polymodal.applications.active_learning.suggest import suggest as run
-    from polymodal.data.table.cell_warning import BadCellsWarning
+    from polymodal.data.table.cell_errors import BadCellsWarning
 
     check_ending(out, "suggestions", ".jsonl", ".csv")
     with warnings.catch_warnings():

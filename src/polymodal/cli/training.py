@@ -1,4 +1,4 @@
-"""The commands that plan a training or run one: fit, pretrain, recipe, demo."""
+"""The commands that plan a training or run one: fit, pretrain, recipe."""
 
 from __future__ import annotations
 
@@ -133,17 +133,6 @@ def recipe(
         plan.recipe.to_yaml(),
     ]
     emit(value, shown, as_json=as_json)
-
-
-def demo(
-    out: ModelOut = Path("runs/demo"),
-    settings: Settings = None,
-    as_json: Json = False,
-) -> None:
-    """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
-    from polymodal.cli.demo import run_demo
-
-    finished(run_demo(out, settings, progress=not as_json), out, as_json)
 
 
 def finished(model: Model, out: Path, as_json: bool) -> None:

@@ -33,6 +33,27 @@ def resamples(rows: int, samples: int, seed: int, groups: np.ndarray | None = No
         yield drawn if groups is None else drawn[member]
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """How rows are drawn for an interval, and how sure it shall be.
+
+    samples, seed, groups: as `resamples` takes them; groups `[rows]`, None where rows are independent
+    confidence: the share of resamples that the interval holds
+    """
+
+    samples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    groups: np.ndarray | None = None
+
+    def draws(self, rows: int) -> Iterator[np.ndarray]:
+        """How often each row is drawn, `[rows]` int64, resample by resample."""
+        return resamples(rows, self.samples, self.seed, self.groups)
+
+
+INDEPENDENT = Resampling()
+
+
 def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
     """The central interval that holds `confidence` of `values`.
 
@@ -51,19 +72,15 @@ def bootstrap(
     distribution: np.ndarray,
     truth: np.ndarray,
     weight: np.ndarray,
-    samples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    groups: np.ndarray | None = None,
+    how: Resampling = INDEPENDENT,
 ) -> Interval:
     """A metric with its percentile bootstrap interval (Efron and Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapter 13): the metric is taken on `samples` resamples of the rows, and the interval
+    Bootstrap", 1993, chapter 13): the metric is taken on resamples of the rows, and the interval
     lies between the (1 - confidence) / 2 quantiles of the results.
 
-    distribution `[rows, k]`, truth `[rows, ...]`, weight `[rows]`, groups `[rows]` or None. Without samples
-    the bounds are NaN.
+    distribution `[rows, k]`, truth `[rows, ...]`, weight `[rows]`. Without samples the bounds are NaN.
     """
     score = metric.weighted(distribution, truth)
-    scores = [score(weight * drawn) for drawn in resamples(len(weight), samples, seed, groups)]
-    low, high = percentiles(np.array(scores, dtype=np.float64), confidence)
+    scores = [score(weight * drawn) for drawn in how.draws(len(weight))]
+    low, high = percentiles(np.array(scores, dtype=np.float64), how.confidence)
     return Interval(score(weight), low, high)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polymodal.evaluation.intervals import percentiles, resamples
+from polymodal.evaluation.intervals import INDEPENDENT, Resampling, percentiles
 from polymodal.metrics.base import Metric
 
 
@@ -31,24 +31,20 @@ def compare(
     b_distribution: np.ndarray,
     truth: np.ndarray,
     weight: np.ndarray,
-    samples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    groups: np.ndarray | None = None,
+    how: Resampling = INDEPENDENT,
 ) -> Difference:
     """Paired bootstrap: both models are scored on the same resamples, so that what makes rows easy or hard
     for both cancels out (Berg-Kirkpatrick et al., "An Empirical Investigation of Statistical Significance in
     NLP", 2012).
 
     The p-value is twice the smaller share of resamples in which the difference is <= 0 or >= 0, with one
-    resample added to both counts, at most 1. Distributions `[rows, k]`, truth `[rows, ...]`, weight and
-    groups `[rows]`.
+    resample added to both counts, at most 1. Distributions `[rows, k]`, truth `[rows, ...]`, weight `[rows]`.
     """
     score_a, score_b = metric.weighted(a_distribution, truth), metric.weighted(b_distribution, truth)
-    draws = (weight * drawn for drawn in resamples(len(weight), samples, seed, groups))
+    draws = (weight * drawn for drawn in how.draws(len(weight)))
     differences = np.array([score_a(drawn) - score_b(drawn) for drawn in draws], dtype=np.float64)
-    low, high = percentiles(differences, confidence)
-    exact = metric.name == "accuracy" and groups is None
+    low, high = percentiles(differences, how.confidence)
+    exact = metric.name == "accuracy" and how.groups is None
     return Difference(
         value=score_a(weight) - score_b(weight),
         low=low,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from polymodal.evaluation.evaluate import Scores
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.evaluation.scores import Score
 from polymodal.metrics.retrieval import RETRIEVAL_METRICS, chance, rank_vectors, relevance
 from polymodal.recipe.evaluation import EvaluationOptions
@@ -56,7 +56,11 @@ def _direction(
     scores = {}
     for metric in RETRIEVAL_METRICS:
         found = bootstrap(
-            metric, distribution, distribution, weight, options.bootstrap, options.confidence, seed, clusters
+            metric,
+            distribution,
+            distribution,
+            weight,
+            Resampling(options.bootstrap, options.confidence, seed, clusters),
         )
         scores[metric.name] = Score(
             value=_finite(found.value),

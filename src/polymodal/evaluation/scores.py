@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from polymodal.evaluation.intervals import bootstrap
+from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import confusion, per_class
 from polymodal.metrics.text.perplexity import PERPLEXITY
@@ -55,7 +55,9 @@ def score_output(
     floor = floors(task, target, present, weight)
     scores = {}
     for metric in task.metrics:
-        found = bootstrap(metric, decided, truth, weights, options.bootstrap, options.confidence, seed, clusters)
+        found = bootstrap(
+            metric, decided, truth, weights, Resampling(options.bootstrap, options.confidence, seed, clusters)
+        )
         scores[metric.name] = Score(
             value=_finite(found.value),
             low=_finite(found.low),
@@ -80,7 +82,9 @@ def score_perplexity(
     chance: nats a token of the best constant answer, the shares of tokens in training texts: the floor
     weight, groups: `[rows]`, or None for independent rows
     """
-    found = bootstrap(PERPLEXITY, losses, losses, weight, options.bootstrap, options.confidence, seed, groups)
+    found = bootstrap(
+        PERPLEXITY, losses, losses, weight, Resampling(options.bootstrap, options.confidence, seed, groups)
+    )
     return Score(
         value=_finite(found.value),
         low=_finite(found.low),

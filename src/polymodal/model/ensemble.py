@@ -17,8 +17,7 @@ from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import FORMAT, file_sum, read_json, write_json
 from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
 from polymodal.data.partition import groups_of
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.evaluation.scores import score_metric, score_output

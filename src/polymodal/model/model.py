@@ -17,8 +17,7 @@ from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError, ne
 from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.generation.output import Written
 from polymodal.inference.batching import PREDICTION_BATCH

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,14 @@ from polymodal.data.store.items import Items
 from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.preparation.preparation import Preparation
-from polymodal.report import texts, timelines
+from polymodal.report.example_words import (
+    answer_in_words,
+    note_in_words,
+    said,
+    text_wrongness,
+    timeline_wrongness,
+    truth_in_words,
+)
 from polymodal.tasks.base import Task
 from polymodal.tasks.spans import Spans
 
@@ -62,7 +68,7 @@ def typical_texts(preparation: Preparation, scored: SplitScores, output: str, mo
     known = np.flatnonzero(present)
     if not len(known):
         return []
-    _, far = texts.wrongness(distribution[known], truth[known])
+    _, far = text_wrongness(distribution[known], truth[known])
     order = known[np.argsort(far, kind="stable")]
     places = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(np.int64))]
     return _examples(preparation, scored, output, distribution, truth, places)
@@ -84,9 +90,9 @@ def _examples(
         Example(
             row=int(split.rows[place]),
             inputs=inputs,
-            truth=_truth_text(task, truth[place]),
-            prediction=_answer_text(task, answer),
-            note=_note(task, distribution[place], truth[place]),
+            truth=truth_in_words(task, truth[place]),
+            prediction=answer_in_words(task, answer),
+            note=note_in_words(task, distribution[place], truth[place]),
         )
         for place, answer, inputs in zip(places, answers, seen, strict=True)
     ]
@@ -106,9 +112,9 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
         given = distribution[np.arange(len(truth)), truth]
         wrong, badness = distribution.argmax(1) != truth, -given
     elif task.space == "text":
-        wrong, badness = texts.wrongness(distribution, truth)
+        wrong, badness = text_wrongness(distribution, truth)
     elif isinstance(task, Spans):
-        wrong, badness = timelines.wrongness(task, distribution, truth)
+        wrong, badness = timeline_wrongness(task, distribution, truth)
     elif task.space == "binary":
         given = np.where(truth > 0, distribution, 1 - distribution)
         wrong = ((distribution >= task.threshold) != (truth > 0)).any(1)
@@ -145,7 +151,7 @@ def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.n
         if column not in shown:
             cells = table.values(column, rows)
             for place, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
-                found[place].append(Seen(column, texts.said(cell)))
+                found[place].append(Seen(column, said(cell)))
     return found
 
 
@@ -162,56 +168,3 @@ def thumbnail(modality: Modality, items: Items, item: int) -> str:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _truth_text(task: Task, truth: Any) -> str:
-    if task.space == "categorical":
-        return cut(task.classes[int(truth)])
-    if task.space == "text":
-        return texts.truth_text(truth)
-    if isinstance(task, Spans):
-        return timelines.truth_text(task, truth)
-    if task.space == "binary":
-        return _labels([name for name, there in zip(task.classes, truth, strict=True) if there])
-    return _numbers(task, truth.tolist())
-
-
-def _answer_text(task: Task, answer: Any) -> str:
-    if task.space == "categorical":
-        return cut(answer if not isinstance(answer, bool) else str(answer).lower())
-    if task.space == "text":
-        return texts.answer_text(answer)
-    if isinstance(task, Spans):
-        return timelines.events_text(answer)
-    if task.space == "binary":
-        return _labels([str(label) for label in answer])
-    return _numbers(task, answer if isinstance(answer, list) else [answer])
-
-
-def _note(task: Task, distribution: np.ndarray, truth: Any) -> str:
-    """How wrong: probabilities of classes or labels, the error of numbers."""
-    if task.space == "categorical":
-        given = distribution[int(truth)]
-        return f"probability {distribution.max():.1%} for the prediction, {given:.1%} for the truth"
-    if task.space == "text":
-        return texts.note(distribution, truth)
-    if isinstance(task, Spans):
-        return timelines.note(task, distribution, truth)
-    if task.space == "binary":
-        named = list(zip(task.classes, distribution, truth > 0, strict=True))
-        too_many = [f"{name} {p:.1%}" for name, p, there in named if p >= task.threshold and not there]
-        missed = [f"{name} {p:.1%}" for name, p, there in named if p < task.threshold and there]
-        parts = [("wrongly given: ", too_many), ("missed: ", missed)]
-        return "; ".join(word + cut(", ".join(labels)) for word, labels in parts if labels)
-    errors = [f"{error:+.4g}" for error in distribution - truth]
-    return "error " + cut(", ".join(errors))
-
-
-def _labels(labels: list[str]) -> str:
-    return cut(", ".join(labels)) if labels else "no label"
-
-
-def _numbers(task: Task, numbers: list[float]) -> str:
-    if len(numbers) == 1:
-        return cut(float(numbers[0]))
-    return cut(", ".join(f"{name} {cut(float(number))}" for name, number in zip(task.columns, numbers, strict=True)))

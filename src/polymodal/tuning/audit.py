@@ -10,7 +10,7 @@ import numpy as np
 from polymodal.core.formatting import listed
 from polymodal.core.progress import Progress
 from polymodal.evaluation import paired
-from polymodal.evaluation.intervals import percentiles, resamples
+from polymodal.evaluation.intervals import Resampling, percentiles, resamples
 from polymodal.tuning.audit_results import Amount, Audit, InputAudit, Kind, OutputAudit, PairAudit
 from polymodal.tuning.baseline_data import gains
 from polymodal.tuning.best_vs_unimodal import compare_candidates
@@ -218,10 +218,7 @@ class _Output:
             self._distribution(worse)[self.rows],
             self.task.truth(reference.truth.targets[self.output][0][self.rows]),
             np.ones(len(self.rows)) if weight is None else weight[self.rows].astype(np.float64),
-            self.samples,
-            self.confidence,
-            self.folds.recipe.seed,
-            self.groups,
+            Resampling(self.samples, self.confidence, self.folds.recipe.seed, self.groups),
         )
         if metric.greater_is_better:
             return Amount(found.value, found.low, found.high)

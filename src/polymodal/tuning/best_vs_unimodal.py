@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polymodal.evaluation import paired
+from polymodal.evaluation.intervals import Resampling
 from polymodal.tuning.baselines import baseline_name
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.frozen_baselines import LEARNERS, FixedModels
@@ -56,10 +57,9 @@ def compare_candidates(models: FixedModels, output: str, candidates: list[Candid
         other.distributions[output][present],
         task.truth(value[present]),
         np.ones(int(present.sum())) if weight is None else weight[present].astype(np.float64),
-        options.bootstrap,
-        options.confidence,
-        folds.recipe.seed,
-        None if groups is None else groups[present],
+        Resampling(
+            options.bootstrap, options.confidence, folds.recipe.seed, None if groups is None else groups[present]
+        ),
     )
     ends = (found.value, found.low, found.high)
     value_, low, high = ends if metric.greater_is_better else (-ends[0], -ends[2], -ends[1])

@@ -10,10 +10,10 @@ import numpy as np
 
 from polymodal.core.errors import RecipeError
 from polymodal.data.partition import groups_of
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.evaluation import paired
 from polymodal.evaluation.class_alignment import aligned, same_classes
+from polymodal.evaluation.intervals import Resampling
 from polymodal.model.distributions import distributions
 from polymodal.model.model import Model
 from polymodal.recipe.evaluation import EvaluationOptions
@@ -80,7 +80,9 @@ def compare_output(
     groups = None if groups is None else groups[present]
     found = {}
     for metric in task.metrics:
-        difference = paired.compare(metric, a, b, truth, weights, options.bootstrap, options.confidence, seed, groups)
+        difference = paired.compare(
+            metric, a, b, truth, weights, Resampling(options.bootstrap, options.confidence, seed, groups)
+        )
         scores = {
             "a": metric.score(a, truth, weights),
             "b": metric.score(b, truth, weights),

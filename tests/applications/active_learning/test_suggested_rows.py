@@ -11,7 +11,7 @@ import pytest
 import polymodal
 from polymodal.applications.active_learning.suggest import By, suggest
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.model.model import Model
 
 RECIPE: dict[str, Any] = {

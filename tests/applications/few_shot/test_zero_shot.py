@@ -16,7 +16,7 @@ from planted_pairs import HELD_OUT, PICTURE, TEMPLATES, aligned, planted_pairs
 from polymodal.applications.few_shot.zero_shot import ZeroShot, class_texts
 from polymodal.cli.commands import app
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
-from polymodal.data.table.cell_warning import BadCellsWarning
+from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.model.model import Model
 
 

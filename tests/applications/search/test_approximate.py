@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polymodal.applications.search import Index, approximate
-from polymodal.applications.search import index as index_module
+from polymodal.applications.search import GraphOptions, Index, approximate, storage
 from polymodal.core.errors import MissingExtraError
 from search.vectors import clusters
 
@@ -33,7 +32,7 @@ def test_recall_stays_above_the_floor_as_rows_come_and_go(index: Index, monkeypa
     queries = clusters(100, seed=1)
     assert index.recall(queries) >= FLOOR
     assert index.recall() >= FLOOR
-    monkeypatch.setattr(index_module, "TAIL", 500)
+    monkeypatch.setattr(storage, "TAIL", 500)
     for step in range(4):
         rows = 300 * (step + 1)
         index.add(clusters(rows, seed=2 + step), {"number": [-1] * rows, "tenth": [step] * rows})
@@ -50,7 +49,10 @@ def test_recall_tells_a_graph_that_finds_little(tmp_path: Path) -> None:
     """Directions without any cluster, and hardly any links: the stated recall must show it."""
     vectors = np.random.default_rng(0).standard_normal((4000, 64))
     poor = Index.build(
-        tmp_path / "poor", vectors, method="approximate", connectivity=2, expansion_add=2, expansion_search=1
+        tmp_path / "poor",
+        vectors,
+        method="approximate",
+        graph=GraphOptions(connectivity=2, expansion_add=2, expansion_search=1),
     )
     good = Index.build(tmp_path / "good", vectors, method="approximate")
     assert poor.recall() < 0.6 < good.recall()
@@ -58,7 +60,12 @@ def test_recall_tells_a_graph_that_finds_little(tmp_path: Path) -> None:
 
 def test_a_wider_walk_finds_more(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((4050, 64))
-    narrow = Index.build(tmp_path / "narrow", vectors[:4000], method="approximate", connectivity=8, expansion_search=1)
+    narrow = Index.build(
+        tmp_path / "narrow",
+        vectors[:4000],
+        method="approximate",
+        graph=GraphOptions(connectivity=8, expansion_search=1),
+    )
     exact = narrow.search(vectors[4000:], exact=True).ids
     shares = [(narrow.search(vectors[4000:], expansion=rows).ids == exact).mean() for rows in (None, 1000)]
     assert shares[0] + 0.2 < shares[1]

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polymodal.applications.search import Index
-from polymodal.applications.search import index as index_module
+from polymodal.applications.search import Index, storage
 from polymodal.applications.search.manifest import writing
 from polymodal.core.errors import ArtefactError, DataError
 from search.vectors import clusters
@@ -134,7 +133,7 @@ def test_a_process_that_dies_in_a_change_leaves_the_old_index_or_the_new(
 ) -> None:
     """Killed at each point where the folder changes, one after another, until it lives to the end."""
     pytest.importorskip("usearch")
-    monkeypatch.setattr(index_module, "TAIL", 20)
+    monkeypatch.setattr(storage, "TAIL", 20)
     index = Index.build(tmp_path / "index", clusters(200), COLUMNS, method="approximate")
     index.delete([3])
     old = state(index)

@@ -75,7 +75,7 @@ def test_an_index_finds_what_brute_force_finds(tmp_path: Path, dtype: str, error
 def test_opening_maps_the_vectors(tmp_path: Path) -> None:
     Index.build(tmp_path / "index", clusters(500))
     index = Index.open(tmp_path / "index")
-    assert all(isinstance(part, np.memmap) and not part.flags.writeable for part in index._rows.vectors)
+    assert all(isinstance(part, np.memmap) and not part.flags.writeable for part in index._storage.rows.vectors)
 
 
 def test_more_rows_are_sought_than_there_are(tmp_path: Path) -> None:

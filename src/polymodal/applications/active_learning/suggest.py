@@ -16,8 +16,7 @@ from polymodal.applications.active_learning.reasons import answers, votes
 from polymodal.applications.active_learning.typical import typical
 from polymodal.applications.active_learning.uncertainty import disagreement, entropy, least_confident, margin
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.data.table.cell_errors import Fault, Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Fault, Faults, warn_of_faults
 from polymodal.model.ensemble import Ensemble
 from polymodal.model.loading import load
 from polymodal.model.model import Model

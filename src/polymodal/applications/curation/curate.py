@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
@@ -19,23 +20,35 @@ from polymodal.core.paths import media_folder, scratch
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.data.store.items import Prepared
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.model.model import Model
 
 Finding = Literal["duplicates", "mismatches"]
 
 
+@dataclass(frozen=True)
+class CurationOptions:
+    """What curation looks for.
+
+    find: duplicates, mismatches or both; None: duplicates, and mismatches where the model has aligned some of `inputs`
+    inputs: whose duplicates to look for; None: of all
+    threshold: cosine similarity of near-duplicates; None chooses it from the data
+    rate: share of right pairs among the listed mismatches that is accepted
+    """
+
+    find: Sequence[Finding] | None = None
+    inputs: Sequence[str] | None = None
+    threshold: float | None = None
+    rate: float = 0.1
+
+
 def curate(
     model: Model,
     data: Any,
+    options: CurationOptions | None = None,
     *,
     against: Any = None,
-    find: Sequence[Finding] | None = None,
-    inputs: Sequence[str] | None = None,
-    threshold: float | None = None,
-    rate: float = 0.1,
     out: Path | str | None = None,
     root: Path | str | None = None,
     strict: bool = False,
@@ -45,36 +58,16 @@ def curate(
 
     data: the table, as for `Model.predict`; targets are not read
     against: a second table, as test rows are to training rows; what stands in both is named as a leak
-    find: what to look for; None: duplicates, and mismatches where the model has aligned some of `inputs`
-    inputs: whose duplicates to look for; None: of all
-    threshold: cosine similarity of near-duplicates; None chooses it from the data
-    rate: share of right pairs among the listed mismatches that is accepted
+    options: what to look for; None: the defaults of `CurationOptions`
     out: folder for `duplicates.jsonl`, `mismatches.jsonl` and `curation.html`
 
     Raises:
         RecipeError: there is no such input; mismatches are asked for, and no objective of the model aligns inputs.
         DataError: a column is not there, too few rows have both inputs of a pair, or (strict) a cell cannot be used.
     """
-    alignment = model.alignment
-    names = list(inputs) if inputs is not None else list(model.recipe.inputs)
-    for name in names:
-        if name not in model.recipe.inputs:
-            raise RecipeError("inputs", f"there is no input {name!r}; {nearest(name, model.recipe.inputs)}")
-    pairs = [] if alignment is None else [pair for pair in alignment.pairs if set(pair) <= set(names)]
-    if find is None:
-        find = ["duplicates", "mismatches"] if pairs else ["duplicates"]
-    elif "mismatches" in find:
-        if alignment is None:
-            raise RecipeError(
-                "objectives",
-                "no objective of this model aligns inputs, so it cannot say whether two of them fit; "
-                "train one with `polymodal pretrain --objective contrastive`",
-            )
-        pairs = alignment.pairs
-    else:
-        pairs = []
-    wanted = names if "duplicates" in find else []
-    used = list(dict.fromkeys([*wanted, *(name for pair in pairs for name in pair)]))
+    wanted = options or CurationOptions()
+    names, pairs = _looked_at(model, wanted)
+    used = list(dict.fromkeys([*names, *(name for pair in pairs for name in pair)]))
     sources = [("data", data), *([("against", against)] if against is not None else [])]
     bar = Progress(progress)
     with _rows(model, sources, used, root, strict, bar) as rows:
@@ -82,8 +75,8 @@ def curate(
         parts = np.repeat(rows.names, np.diff(rows.starts)) if len(rows.names) > 1 else None
         found = Curation(
             {
-                name: near_duplicates(vectors[name], items=rows.index[name], threshold=threshold, parts=parts)
-                for name in wanted
+                name: near_duplicates(vectors[name], items=rows.index[name], threshold=wanted.threshold, parts=parts)
+                for name in names
             },
             {
                 (one, other): mismatched(
@@ -91,7 +84,7 @@ def curate(
                     vectors[other],
                     first_items=rows.index[one],
                     second_items=rows.index[other],
-                    rate=rate,
+                    rate=wanted.rate,
                     seed=model.recipe.seed,
                 )
                 for one, other in pairs
@@ -101,6 +94,29 @@ def curate(
         if out is not None:
             write_curation(Path(out), found, rows)
     return found
+
+
+def _looked_at(model: Model, options: CurationOptions) -> tuple[list[str], list[tuple[str, str]]]:
+    """The inputs whose duplicates are sought, and the pairs of inputs whose mismatches are.
+
+    Raises:
+        RecipeError: there is no such input; mismatches are asked for, and no objective of the model aligns inputs.
+    """
+    alignment, find = model.alignment, options.find
+    names = list(options.inputs) if options.inputs is not None else list(model.recipe.inputs)
+    for name in names:
+        if name not in model.recipe.inputs:
+            raise RecipeError("inputs", f"there is no input {name!r}; {nearest(name, model.recipe.inputs)}")
+    if find is None:
+        return names, [] if alignment is None else [pair for pair in alignment.pairs if set(pair) <= set(names)]
+    if "mismatches" in find and alignment is None:
+        raise RecipeError(
+            "objectives",
+            "no objective of this model aligns inputs, so it cannot say whether two of them fit; "
+            "train one with `polymodal pretrain --objective contrastive`",
+        )
+    pairs = alignment.pairs if alignment is not None and "mismatches" in find else []
+    return names if "duplicates" in find else [], pairs
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from polymodal.applications.few_shot.heads import HEADS, Head, LinearProbe, Prot
 from polymodal.applications.few_shot.zero_shot import ZeroShot, aligned_inputs
 from polymodal.checkpoint.model_directory import file_sum, read_json, write_json
 from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError, nearest
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.model.model import Model
 from polymodal.tasks.base import Task

@@ -11,8 +11,7 @@ from scipy.special import softmax
 
 from polymodal.applications.few_shot.classes import Names, read_target, score_names
 from polymodal.core.errors import PolymodalError, RecipeError, nearest
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.cell_warning import warn_of_faults
+from polymodal.data.table.cell_errors import Faults, warn_of_faults
 from polymodal.data.table.table import Table
 from polymodal.metrics.retrieval import unit_rows
 from polymodal.model.model import Model

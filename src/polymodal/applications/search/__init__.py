@@ -4,16 +4,23 @@ from typing import TYPE_CHECKING, Any
 
 from polymodal.applications.search.exact import Hits
 from polymodal.applications.search.index import Index
+from polymodal.applications.search.manifest import GraphOptions
 
 if TYPE_CHECKING:
     from polymodal.applications.search.query import embed_query
     from polymodal.applications.search.space import model_of
-    from polymodal.applications.search.table import add_table, index_table
+    from polymodal.applications.search.table import IndexOptions, add_table, index_table
 
-__all__ = ["Hits", "Index", "add_table", "embed_query", "index_table", "model_of"]
+__all__ = ["GraphOptions", "Hits", "Index", "IndexOptions", "add_table", "embed_query", "index_table", "model_of"]
 
 # What needs models is imported when it is first used: an index of vectors works without.
-_LATER = {"add_table": "table", "embed_query": "query", "index_table": "table", "model_of": "space"}
+_LATER = {
+    "IndexOptions": "table",
+    "add_table": "table",
+    "embed_query": "query",
+    "index_table": "table",
+    "model_of": "space",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,27 +14,13 @@ from polymodal.applications.search.added import fitted, kept_columns, matrix, pr
 from polymodal.applications.search.approximate import approximate_search
 from polymodal.applications.search.exact import Hits, exact_search, without_own
 from polymodal.applications.search.graph import Graph
-from polymodal.applications.search.manifest import (
-    GraphFacts,
-    Manifest,
-    Source,
-    is_index,
-    read_manifest,
-    remove_strangers,
-    stored,
-    write_manifest,
-    writing,
-)
-from polymodal.applications.search.rows import BLOCK, Part, read_rows, unit, write_segment
-from polymodal.applications.search.where import matching
-from polymodal.core.errors import ArtefactError, DataError
+from polymodal.applications.search.manifest import GraphFacts, GraphOptions, Manifest, Source, read_manifest
+from polymodal.applications.search.rows import Part, unit
+from polymodal.applications.search.storage import Storage, check_place
+from polymodal.core.errors import DataError
 
 #: From this many rows on, an index is approximate unless it is said.
 APPROXIMATE_ROWS = 100_000
-#: Rows that are searched exactly beside the graph before they are linked into it: small additions stay cheap.
-TAIL = 4_096
-#: Segments below this many rows are written anew together with rows that are added, so that few files are left.
-_SMALL = 100_000
 
 
 class Index:
@@ -47,9 +32,7 @@ class Index:
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
-        self._rows = read_rows(folder, manifest)
-        self._graph: Graph | None = None
+        self._storage = Storage(folder, manifest)
 
     @classmethod
     def build(
@@ -60,9 +43,7 @@ class Index:
         *,
         method: Literal["auto", "exact", "approximate"] = "auto",
         dtype: Literal["float32", "float16"] = "float32",
-        connectivity: int = 16,
-        expansion_add: int = 128,
-        expansion_search: int = 128,
+        graph: GraphOptions | None = None,
         source: Source | None = None,
         overwrite: bool = False,
     ) -> Index:
@@ -73,9 +54,7 @@ class Index:
         method: `exact` compares a query with every row; `approximate` walks a graph (needs usearch) and misses a few
             of the nearest; `auto` is exact below 100,000 rows
         dtype: how vectors are kept; float16 halves the files, and similarities are right to three digits
-        connectivity: links of a row in the graph; more find more, and take more memory
-        expansion_add, expansion_search: how many rows a walk through the graph keeps in view, when rows are added and
-            when they are sought; more find more and take longer
+        graph: how the graph of an approximate index is built and walked
         source: the model that made the vectors
         overwrite: replace an index that stands there
 
@@ -89,22 +68,19 @@ class Index:
             method = "approximate" if len(vectors) >= APPROXIMATE_ROWS else "exact"
         facts = None
         if method == "approximate":
-            facts = GraphFacts(
-                connectivity=connectivity, expansion_add=expansion_add, expansion_search=expansion_search
-            )
+            facts = GraphFacts(**(graph or GraphOptions()).model_dump())
             Graph.empty(vectors.shape[1], facts)
         manifest = Manifest(size=vectors.shape[1], dtype=dtype, graph=facts, source=source)
         kept = kept_columns(columns, len(vectors))
         present = present_rows(vectors)
         if not present.any():
             raise DataError("there is no vector to index: every row is missing")
-        _check_place(folder, overwrite)
+        check_place(folder, overwrite)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         try:
-            new = cls(part, manifest)
-            new._write(Part(vectors, np.arange(len(vectors)), kept, present, raw=True), link=True)
+            Storage(part, manifest).write(Part(vectors, np.arange(len(vectors)), kept, present, raw=True), link=True)
             if folder.exists():
                 shutil.rmtree(folder)
             part.rename(folder)
@@ -123,7 +99,17 @@ class Index:
         return cls(folder, read_manifest(folder))
 
     def __len__(self) -> int:
-        return self._rows.count
+        return self._storage.rows.count
+
+    @property
+    def folder(self) -> Path:
+        """Where the index stands."""
+        return self._storage.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the index says of itself: its files, how it was built, and the model that made the vectors."""
+        return self._storage.manifest
 
     @property
     def size(self) -> int:
@@ -138,17 +124,18 @@ class Index:
     @property
     def columns(self) -> list[str]:
         """The names of the kept columns."""
-        return self._rows.columns.column_names if self._rows.columns is not None else []
+        kept = self._storage.rows.columns
+        return kept.column_names if kept is not None else []
 
     @property
     def ids(self) -> np.ndarray:
         """The ids of all rows `[rows]` int64, ascending."""
-        rows = self._rows
+        rows = self._storage.rows
         return rows.ids.copy() if rows.live is None else rows.ids[rows.live]
 
     def vectors(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """The unit vectors `[n, size]` float32 of the rows `ids [n]`. Raises as `take` does."""
-        return self._rows.gather(self._places(ids))
+        return self._storage.rows.gather(self._storage.places(ids))
 
     def take(self, ids: Sequence[int] | np.ndarray) -> pa.Table:
         """The kept columns of the rows `ids [n]`, in that order.
@@ -156,8 +143,8 @@ class Index:
         Raises:
             DataError: there is no such row.
         """
-        places = self._places(ids)
-        table = self._rows.columns
+        places = self._storage.places(ids)
+        table = self._storage.rows.columns
         return table.take(pa.array(places)) if table is not None else pa.table({})
 
     def search(
@@ -185,13 +172,13 @@ class Index:
         given = matrix(queries, self.size, "queries")
         if not present_rows(given).all():
             raise DataError("the query is missing", row=int(present_rows(given).argmin()))
-        wanted, allowed = unit(given), self._allowed(where)
+        rows, wanted, allowed = self._storage.rows, unit(given), self._storage.allowed(where)
         if self.manifest.graph is None or exact:
-            places, similarity = exact_search(wanted, self._rows.vectors, count, allowed)
+            places, similarity = exact_search(wanted, rows.vectors, count, allowed)
         else:
-            places, similarity = approximate_search(wanted, self._rows, self._mapped_graph(), count, allowed, expansion)
+            places, similarity = approximate_search(wanted, rows, self._storage.graph(), count, allowed, expansion)
         ids = np.full_like(places, -1)
-        ids[places >= 0] = self._rows.ids[places[places >= 0]]
+        ids[places >= 0] = rows.ids[places[places >= 0]]
         return Hits(ids, similarity)
 
     def recall(self, queries: Any = None, *, sample: int = 200, count: int = 10, seed: int = 0) -> float:
@@ -233,12 +220,13 @@ class Index:
         array = matrix(vectors, self.size, "vectors")
         present = present_rows(array)
         kept = kept_columns(columns, len(array))
-        with self._changing():
-            known = self._rows.columns
+        storage = self._storage
+        with storage.changing():
+            known = storage.rows.columns
             kept = fitted(kept, known.schema if known is not None else None)
             ids = self.manifest.next_id + np.arange(len(array))
             if present.any():
-                self._write(Part(array, ids, kept, present, raw=True))
+                storage.write(Part(array, ids, kept, present, raw=True))
         return np.where(present, ids, -1)
 
     def delete(self, ids: Sequence[int] | np.ndarray | None = None, *, where: str | None = None) -> int:
@@ -252,19 +240,9 @@ class Index:
         """
         if (ids is None) == (where is None):
             raise DataError("rows are deleted by their ids or by a condition; give one of them")
-        with self._changing():
-            rows = self._rows
-            chosen = self._allowed(where) if ids is None else self._places(ids)
-            gone = np.zeros(len(rows), bool) if rows.live is None else ~rows.live
-            before = int(gone.sum())
-            gone[chosen] = True
-            manifest = self._next()
-            if gone.sum() > before:
-                path = self.folder / f"deleted-{manifest.generation:06d}.npy"
-                np.save(path, rows.ids[gone], allow_pickle=False)
-                manifest.deleted = stored(path)
-                self._commit(manifest)
-        return int(gone.sum()) - before
+        storage = self._storage
+        with storage.changing():
+            return storage.delete(storage.allowed(where) if ids is None else storage.places(ids))
 
     def compact(self) -> None:
         """Write the rows that are not deleted as one segment, and the graph anew: what was deleted leaves the disk.
@@ -273,122 +251,5 @@ class Index:
             ArtefactError: another process is changing the index.
             DataError: no row is left.
         """
-        with self._changing():
-            rows = self._rows
-            if not rows.count:
-                raise DataError(f"{self.folder} has no row left; delete the folder")
-            manifest = self._next()
-            parts = self._parts(len(manifest.segments))
-            segment = write_segment(self.folder, manifest.generation, parts, manifest)
-            manifest.segments, manifest.deleted = [segment], None
-            if manifest.graph is not None:
-                manifest.graph = manifest.graph.model_copy(update={"file": None, "rows": 0, "last": -1})
-                self._link(manifest)
-            self._commit(manifest)
-
-    def _write(self, part: Part, *, link: bool = False) -> None:
-        """Write `part` after the rows there are, and link the rows that the graph lacks if they are many."""
-        manifest, added = self._next(), int(part.chosen.sum())
-        absorbed = self._absorbed(added)
-        parts = [*self._parts(absorbed), part]
-        manifest.segments = manifest.segments[: len(manifest.segments) - absorbed]
-        manifest.segments.append(write_segment(self.folder, manifest.generation, parts, manifest))
-        manifest.next_id += len(part.ids)
-        if manifest.graph is not None:
-            beside = int((self._rows.ids > manifest.graph.last).sum()) + added
-            if link or beside > TAIL:
-                self._link(manifest)
-        self._commit(manifest)
-
-    def _link(self, manifest: Manifest) -> None:
-        """Add the rows behind the graph's last to it, and write it to a new file that `manifest` names."""
-        facts = manifest.graph
-        assert facts is not None
-        rows = read_rows(self.folder, manifest)
-        graph = Graph.open(self.folder, self.size, facts, change=True)
-        first = int(np.searchsorted(rows.ids, facts.last, side="right"))
-        places = np.arange(first, len(rows))
-        if rows.live is not None:
-            places = places[rows.live[first:]]
-        for start in range(0, len(places), BLOCK):
-            block = places[start : start + BLOCK]
-            graph.add(rows.ids[block], rows.gather(block))
-        path = self.folder / f"graph-{manifest.generation:06d}.usearch"
-        graph.save(path)
-        last = int(rows.ids[-1])
-        manifest.graph = facts.model_copy(update={"file": stored(path), "rows": len(graph), "last": last})
-
-    def _absorbed(self, added: int) -> int:
-        """How many of the last segments are written anew together with `added` rows: those no larger than what
-        follows, so that a row is copied as often as the logarithm of the number of rows, and few segments are left."""
-        count = 0
-        for one in reversed(self.manifest.segments):
-            if one.rows > min(added, _SMALL):
-                break
-            count, added = count + 1, added + one.rows
-        return count
-
-    def _parts(self, count: int) -> list[Part]:
-        """The rows of the last `count` segments that are not deleted, ready to be written."""
-        rows = self._rows
-        last, found = rows.vectors[len(rows.vectors) - count :], []
-        start = len(rows) - sum(len(vectors) for vectors in last)
-        for vectors in last:
-            end = start + len(vectors)
-            live = np.ones(len(vectors), bool) if rows.live is None else rows.live[start:end]
-            table = rows.columns.slice(start, len(vectors)) if rows.columns is not None else None
-            found.append(Part(vectors, rows.ids[start:end], table, live))
-            start = end
-        return found
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Hold the lock of writers, on the newest state of the index."""
-        with writing(self.folder):
-            newest = read_manifest(self.folder)
-            remove_strangers(self.folder, newest)
-            if newest.generation != self.manifest.generation:
-                self._load(newest)
-            yield
-
-    def _next(self) -> Manifest:
-        return self.manifest.model_copy(update={"generation": self.manifest.generation + 1}, deep=True)
-
-    def _commit(self, manifest: Manifest) -> None:
-        write_manifest(self.folder, manifest)
-        self._load(manifest)
-
-    def _load(self, manifest: Manifest) -> None:
-        self.manifest, self._rows, self._graph = manifest, read_rows(self.folder, manifest), None
-
-    def _mapped_graph(self) -> Graph:
-        if self._graph is None:
-            assert self.manifest.graph is not None
-            self._graph = Graph.open(self.folder, self.size, self.manifest.graph, change=False)
-        return self._graph
-
-    def _allowed(self, where: str | None) -> np.ndarray | None:
-        rows = self._rows
-        if where is None:
-            return rows.live
-        if rows.columns is None:
-            raise DataError("the index keeps no columns to filter by; name them when it is built")
-        found = matching(rows.columns, where)
-        return found if rows.live is None else found & rows.live
-
-    def _places(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        wanted = np.asarray(ids, np.int64).reshape(-1)
-        places = self._rows.find(wanted)
-        if (places < 0).any():
-            raise DataError(f"the index has no row {int(wanted[places < 0][0])}")
-        return places
-
-
-def _check_place(folder: Path, overwrite: bool) -> None:
-    """Raises ArtefactError if `folder` must not be written to."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not is_index(folder):
-        raise ArtefactError(f"{folder} is there and holds no index; choose another folder")
-    if not overwrite:
-        raise ArtefactError(f"{folder} holds an index; add to it, or replace it by overwrite=True (--overwrite)")
+        with self._storage.changing():
+            self._storage.compact()

@@ -55,16 +55,26 @@ class Segment(BaseModel):
     columns: Stored | None
 
 
-class GraphFacts(BaseModel):
-    """The graph of an approximate index, over the ids up to `last`; see `graph.Graph`."""
+class GraphOptions(BaseModel):
+    """How a graph is built and walked.
+
+    connectivity: links of a row in the graph; more find more, and take more memory
+    expansion_add, expansion_search: how many rows a walk through the graph keeps in view, when rows are added and when
+        they are sought; more find more and take longer
+    """
 
     model_config = ConfigDict(extra="forbid")
+    connectivity: int = 16
+    expansion_add: int = 128
+    expansion_search: int = 128
+
+
+class GraphFacts(GraphOptions):
+    """The graph of an approximate index, over the ids up to `last`; see `graph.Graph`."""
+
     file: Stored | None = None
     rows: int = 0
     last: int = -1
-    connectivity: int
-    expansion_add: int
-    expansion_search: int
 
 
 class Source(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,16 +19,29 @@ from polymodal.data.table.table import Table, open_table
 from polymodal.model.model import Model
 
 
+@dataclass(frozen=True)
+class IndexOptions:
+    """What an index keeps of a table, and how.
+
+    input: the input to embed; None: the whole row, or the one aligned input whose columns the table has
+    size: the first so many numbers of an embedding, for models that were trained with shorter sizes
+    keep: the columns to show and to filter by; None: all that hold texts, numbers, times, true or false
+    method, dtype: as in `Index.build`
+    """
+
+    input: str | None = None
+    size: int | None = None
+    keep: Sequence[str] | None = None
+    method: Literal["auto", "exact", "approximate"] = "auto"
+    dtype: Literal["float32", "float16"] = "float32"
+
+
 def index_table(
     data: Any,
     model: Path | str,
     out: Path | str,
+    options: IndexOptions | None = None,
     *,
-    input: str | None = None,
-    size: int | None = None,
-    keep: Sequence[str] | None = None,
-    method: Literal["auto", "exact", "approximate"] = "auto",
-    dtype: Literal["float32", "float16"] = "float32",
     root: Path | str | None = None,
     strict: bool = False,
     overwrite: bool = False,
@@ -36,11 +50,8 @@ def index_table(
 
     data: anything `open_table` reads
     model: a model directory
-    input: the input to embed; silent: the whole row, or the one aligned input whose columns the table has
-    size: the first so many numbers of an embedding, for models that were trained with shorter sizes
-    keep: the columns to show and to filter by; silent: all that hold texts, numbers, times, true or false
-    method, dtype, overwrite: as in `Index.build`
-    root, strict: as in `Model.predict`
+    options: what is embedded and kept; None: the defaults of `IndexOptions`
+    root, strict: as in `Model.predict`; overwrite: as in `Index.build`
 
     Returns the index, in which a row has its number in the table as its id, and the numbers `[missing]` of the rows
     that lack the input and are not in it.
@@ -50,14 +61,17 @@ def index_table(
         DataError: a column is not there, or no row can be embedded.
         RecipeError: the model has no such input, or shorter embeddings.
     """
+    wanted = options or IndexOptions()
     loaded = Model.load(model)
-    check_input(loaded, input)
+    check_input(loaded, wanted.input)
     table = _opened(data, root)
-    kept = kept_of(table, list(keep) if keep is not None else _plain_columns(table))
-    chosen = input if input is not None else _input_of(loaded, table)
-    vectors = loaded.embed(table, input=chosen, size=size, strict=strict)
-    source = source_of(model, loaded, chosen, size)
-    index = Index.build(out, vectors, kept, method=method, dtype=dtype, source=source, overwrite=overwrite)
+    kept = kept_of(table, list(wanted.keep) if wanted.keep is not None else _plain_columns(table))
+    chosen = wanted.input if wanted.input is not None else _input_of(loaded, table)
+    vectors = loaded.embed(table, input=chosen, size=wanted.size, strict=strict)
+    source = source_of(model, loaded, chosen, wanted.size)
+    index = Index.build(
+        out, vectors, kept, method=wanted.method, dtype=wanted.dtype, source=source, overwrite=overwrite
+    )
     return index, _missing(vectors)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
@@ -44,3 +45,16 @@ class Faults:
     def lines(self) -> list[str]:
         """Each fault as a line of JSON."""
         return [json.dumps(asdict(fault), ensure_ascii=False) + "\n" for fault in self.found]
+
+
+class BadCellsWarning(UserWarning):
+    """Some cells could not be used and counted as missing; the message lists the first."""
+
+
+def warn_of_faults(found: list[Fault]) -> None:
+    """Warn of cells that could not be used, if there are any; the message lists the first."""
+    if found:
+        first = "; ".join(f"row {f.row}, column {f.column!r}: {f.reason}" for f in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        text = f"{len(found)} cells could not be used and count as missing: {first}{more}"
+        warnings.warn(text, BadCellsWarning, stacklevel=3)

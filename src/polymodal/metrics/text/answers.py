@@ -9,8 +9,7 @@ from collections import Counter
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import mean_of_rows
+from polymodal.metrics.text.base import mean_of_rows, pairs
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")

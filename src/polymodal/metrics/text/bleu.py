@@ -7,9 +7,7 @@ import math
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.extra import imported
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import score_of_sums
+from polymodal.metrics.text.base import imported, pairs, score_of_sums
 
 ORDERS = 4
 

@@ -11,8 +11,7 @@ from itertools import chain
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import mean_of_rows
+from polymodal.metrics.text.base import mean_of_rows, pairs
 from polymodal.metrics.text.words import words
 
 ORDERS = 4

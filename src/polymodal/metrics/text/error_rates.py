@@ -9,9 +9,7 @@ import numpy as np
 
 from polymodal.core.errors import MissingExtraError
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.extra import imported
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import score_of_sums
+from polymodal.metrics.text.base import imported, pairs, score_of_sums
 from polymodal.metrics.text.words import spoken
 
 

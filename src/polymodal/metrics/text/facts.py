@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import score_of_sums
+from polymodal.metrics.text.base import pairs, score_of_sums
 
 #: The facts of a text, as in {("cat", "colour", "red"), ("cat", "left of", "dog")}.
 Reader = Callable[[str], set]

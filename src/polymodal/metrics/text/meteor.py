@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.extra import imported
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import mean_of_rows
+from polymodal.metrics.text.base import imported, mean_of_rows, pairs
 from polymodal.metrics.text.words import words
 
 

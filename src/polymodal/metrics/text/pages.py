@@ -11,9 +11,8 @@ from polymodal.core.errors import DataError
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.html_renderer import render
 from polymodal.metrics.code_eval.html_subset import PageError, parse, walk
+from polymodal.metrics.text.base import mean_of_rows, pairs
 from polymodal.metrics.text.facts import fact_f1
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import mean_of_rows
 
 
 def renders() -> Metric:

@@ -14,8 +14,7 @@ from polymodal.core.errors import DataError
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.program_cells import read_programs, read_tests
 from polymodal.metrics.code_eval.sandbox import Program, run
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import mean_of_rows
+from polymodal.metrics.text.base import mean_of_rows, pairs
 
 #: Characters of a program beyond which it does not count as one.
 LONGEST = 20_000

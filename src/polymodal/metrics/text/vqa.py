@@ -7,8 +7,7 @@ import re
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.pairs import pairs
-from polymodal.metrics.text.sums import mean_of_rows
+from polymodal.metrics.text.base import mean_of_rows, pairs
 
 #: How many annotators make an answer fully right.
 AGREEING = 3

@@ -1,15 +1,18 @@
-"""The two shapes of a text metric: a mean over rows, and a score of sums over rows.
+"""What text metrics are made of: texts beside their references, and scores that are prepared once.
 
-Both look at the texts once. What is left is a function of the weights, so that a bootstrap of a thousand resamples
-tokenises nothing again.
+A metric is a mean over rows, or a score of sums over rows. Both look at the texts once. What is left is a function of
+the weights, so that a bootstrap of a thousand resamples tokenises nothing again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 
+from polymodal.core.errors import DataError, MissingExtraError
 from polymodal.metrics.base import Metric
 
 #: Texts (object array `[rows]` of str or None) and truth (object array `[rows]` of tuples of str) -> numbers of rows.
@@ -50,3 +53,30 @@ def _metric(
         return prepared(distribution, truth)(weight)
 
     return Metric(name, score, greater_is_better, prepared)
+
+
+def pairs(distribution: np.ndarray, truth: np.ndarray) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The text and the references of every row; no answer (None) is the empty text.
+
+    distribution: object array `[rows]` of str or None
+    truth: object array `[rows]` of tuples of str
+
+    Raises:
+        DataError: a row has no reference, so that nothing can be said about its text.
+    """
+    for row, (text, references) in enumerate(zip(distribution, truth, strict=True)):
+        if not references:
+            raise DataError("there is no reference to compare the text with: leave this row out", row=row)
+        yield text or "", references
+
+
+def imported(module: str, package: str, purpose: str) -> ModuleType:
+    """`module` of `package`, for a metric that is named by `purpose`.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(package, "text", purpose) from error
