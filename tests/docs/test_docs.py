@@ -96,7 +96,13 @@ def quick() -> Iterator[None]:
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("workflows.fit", "workflows.cross_validation", "workflows.sklearn", "tuning.trial", "tuning.refit"):
+        for name in (
+            "workflows.fit",
+            "workflows.cross_validation",
+            "workflows.sklearn",
+            "tuning.trial",
+            "tuning.refit",
+        ):
             patch.setattr(importlib.import_module(f"polymodal.{name}"), "complete_schedule", shortened)
         yield
 
