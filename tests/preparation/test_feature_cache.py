@@ -109,7 +109,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import polymodal.preparation.feature_cache as features
 from polymodal.nn.encoders.pretrained_text import PretrainedText
-from training.test_feature_cache import encode_texts
+from preparation.test_feature_cache import encode_texts
 features.PACK, features.BATCH = 1, 4
 settle, calls = PretrainedText.settle, []
 def killed_in_the_fourth(encoder, data):
