@@ -22,7 +22,7 @@ test: $(READY)  ## lint, types, documentation, tests
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict --quiet
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 docs: $(READY)  ## build the documentation into site/
 	$(BIN)/python docs/generate.py

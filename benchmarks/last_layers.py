@@ -76,7 +76,7 @@ def tasks(place: Path, rows: int, smallest: bool) -> list[tuple[str, dict[str, l
     found = []
     for words, name in TEXTS.items():
         encoder = {"name": "pretrained_text", "model": "starter"}
-        found.append((name, labelled(passages(rows, words)), encoder))
+        found.append((name, labelled(passages(rows, min(words, 16) if smallest else words)), encoder))
     draw = np.random.default_rng(0)
     side = 32 if smallest else SIDE
     pictures = [draw.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(rows // 2)]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from benchmarks.measure import interleaved
 from benchmarks.memory import WORDS
 from benchmarks.record import Record
-from benchmarks.single_steps import stepping
+from benchmarks.single_steps import own_choice, stepping
 from benchmarks.vqa import prepared_vqa
 from polymodal.core.progress import Progress
 from polymodal.experiments.experiment import Experiment, prepare_experiment
@@ -51,7 +51,7 @@ def run(smallest: bool) -> Record:
         if not smallest:
             cases["easy-VQA, size small"] = stack.enter_context(prepared_vqa(smallest, ["size=small"])).experiment
         for case, experiment in cases.items():
-            own = _trainer(experiment).machine
+            own = own_choice(_trainer(experiment))
             trainers = {f"{case}: {p}, threads {t}": _trainer(experiment, Compute(p, t)) for p, t in ways}
             steps = 2 if smallest else 12
             runs = {name: partial(_speed, trainer, steps) for name, trainer in trainers.items()}
@@ -79,7 +79,7 @@ def _texts(smallest: bool) -> Iterator[Experiment]:
 
 
 def _trainer(experiment: Experiment, compute: Compute | None = None) -> Trainer:
-    """A trainer with fresh weights, which chooses for itself or computes as `machine` says."""
+    """A trainer with fresh weights, which chooses for itself or computes as `compute` says."""
     recipe = experiment.recipe
     if compute:
         fixed = {"precision": compute.precision, "threads": compute.threads}

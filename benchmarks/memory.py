@@ -55,7 +55,7 @@ def run(smallest: bool) -> Record:
             f"{large:,} rows": peak(["-c", _FIT, str(place / f"{large}.csv")], environment),
         }
         if not smallest:
-            peaks["importing alone"] = peak(["-c", "import polymodal.fit"], environment)
+            peaks["importing alone"] = peak(["-c", "from polymodal import fit"], environment)
             peaks["easy-VQA, 38,575 rows"] = peak(["-c", _DEMO, str(place / "demo")], environment)
         sizes = [round((place / f"{rows}.csv").stat().st_size / 2**20, 2) for rows in (small, large)]
     for name, (resident, anonymous) in peaks.items():

@@ -51,7 +51,7 @@ def run(smallest: bool) -> Record:
         unit="pairs/CPU-s",
         larger_is_better=True,
     )
-    rows = 2 * BATCH if smallest else 12 * BATCH
+    rows = BATCH if smallest else 12 * BATCH
     keep_freed_memory()
     with TemporaryDirectory() as place:
         experiment = prepared(Path(place), rows)

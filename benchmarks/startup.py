@@ -40,12 +40,12 @@ def run(smallest: bool) -> Record:
         place = Path(folder)
         contestants = {
             "import polymodal": lambda: _seconds("import polymodal"),
-            "import polymodal.fit": lambda: _seconds("import polymodal.fit"),
+            "from polymodal import fit": lambda: _seconds("from polymodal import fit"),
             "import torch": lambda: _seconds("import torch"),
             "import nothing": lambda: _seconds("pass"),
         }
         interleaved(record, contestants, 1 if smallest else 7, warm=0 if smallest else 1)
-        record.compare("import polymodal.fit", "import torch")
+        record.compare("from polymodal import fit", "import torch")
         rows = 400 if smallest else 10**9
         for attempt in range(1 if smallest else 3):
             cache = place / f"cache{attempt}"

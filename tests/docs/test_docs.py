@@ -107,6 +107,12 @@ def quick() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressed models are timed in one round: the pages are about what is compressed, not how fast."""
+    monkeypatch.setattr("polymodal.applications.compression.ROUNDS", 1)
+
+
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs") / "example"

@@ -86,8 +86,11 @@ BESIDE: dict[str, dict[str, Any]] = {
     "training.pseudo_labels.rounds": {"outputs": SOME_LABELS["outputs"], "training": {"pseudo_labels": SURE}},
     "outputs.y_classify.weight": TWO,
 }
-#: Values that only the table can tell.
+#: Values that only the table can tell; of limits, those that its media and its short runs exceed.
 NAMED: dict[str, list[Any]] = {
+    **{f"data.limits.{key}": [1] for key in ("frames", "channels", "rate", "values")},
+    **{f"data.limits.{key}": [0.001] for key in ("seconds", "megabytes", "megapixels")},
+    **{f"training.{key}_steps": [1] for key in ("log", "checkpoint")},
     "data.ignore": [["skewed"]],
     "data.weight": ["weight"],
     "data.split.column": ["part"],

@@ -191,7 +191,8 @@ study.work(Bench(folds, place / "bench"), most=None, deadline=None, say=print, p
 def test_a_killed_search_is_gone_on_with(tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
     command = [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(tmp_path)]
-    killed = subprocess.run(command, cwd=tests, env={**os.environ, "PYTHONPATH": str(tests)}, capture_output=True)
+    path = os.pathsep.join(filter(None, [str(tests), os.environ.get("PYTHONPATH")]))
+    killed = subprocess.run(command, cwd=tests, env={**os.environ, "PYTHONPATH": path}, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     out = tmp_path / "out"
     journal = out / studies.JOURNAL

@@ -22,7 +22,7 @@ from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.store.decode_buffer import Decoded, Layout
 from polymodal.data.store.decode_buffer import Item as Item
-from polymodal.data.store.items import Prepared
+from polymodal.data.store.items import Prepared, Store
 from polymodal.data.store.store import MediaStore, content_key
 from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
@@ -53,7 +53,7 @@ class MediaModality(Modality):
     def __init__(self, options: ModalityOptions, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.column = columns[0]
-        self._stores: dict[tuple[Path, str], MediaStore] = {}
+        self._stores: dict[tuple[Path, str], Store] = {}
 
     @abstractmethod
     def request(self) -> Any:
@@ -163,7 +163,7 @@ class MediaModality(Modality):
         except MediaError as error:
             return error
 
-    def _store(self, block: Block) -> MediaStore | None:
+    def _store(self, block: Block) -> Store | None:
         """The store in `block.cache`, opened once: opening reads the keys of everything that is in it.
 
         Limits are part of what names it, so what was decoded under looser ones is never taken unseen.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from polymodal.core.progress import Progress
 from polymodal.data.store.decode_buffer import Item, Layout
-from polymodal.data.store.items import Items, Prepared, RaggedItems
+from polymodal.data.store.items import Items, Prepared, RaggedItems, Store
 from polymodal.data.store.store import MediaStore, content_key
 from polymodal.modalities.base import Modality
 from polymodal.nn.encoders.base import Encoder, Settled
@@ -245,7 +245,7 @@ class _Run:
         hidden = ("uint16" if self.format == "bf16" else "float32", (self.settled.width,))
         return {"hidden": hidden, **self.settled.records, **self.settled.items}
 
-    def kept(self, store: MediaStore | None, keys: list[bytes], made: Sequence[tuple[int, int | None]]) -> Items:
+    def kept(self, store: Store | None, keys: list[bytes], made: Sequence[tuple[int, int | None]]) -> Items:
         """The features named `keys` of `made` (item, number of the changed copy or None), computed where not known."""
         unknown = list(range(len(keys)))
         if store is not None and keys:

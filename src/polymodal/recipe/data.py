@@ -30,7 +30,7 @@ class LimitOptions(Strict):
     """Memory for decoding, as address space in MiB, where the system can bound it (Linux). It comes on top of what
     Python and the libraries of a decoding process map."""
     workers: int | None = Field(default=None, ge=1)
-    """Most decoding processes; silent: the number of processors. How many of them run is found by measurement."""
+    """Most decoding processes; silent: 8. There are never more than processors."""
 
 
 class SplitOptions(Strict):

@@ -1,1 +1,1 @@
-"""How things are computed: number format, threads, kernels."""
+"""How and where things are computed: number format, threads, kernels, processes."""

@@ -19,7 +19,7 @@ from polymodal.tuning.pareto import OBJECTIVES
 from polymodal.tuning.space import Space
 from polymodal.tuning.trial import Bench, run_trial
 
-JOURNAL, TRIALS = "study.journal", "trials"
+JOURNAL, TRIALS, NAME = "study.journal", "trials", "search"
 #: Trials that must be whole before others are cut short, and folds that every trial runs.
 WHOLE_FIRST, FOLDS_FIRST = 5, 1
 #: Points that are given, at most; the rest is drawn.
@@ -33,16 +33,13 @@ RANDOM_FIRST = 10
 Say = Callable[[str], None]
 
 
-class Pruned(Exception):
-    """A trial does worse than most did after as many folds."""
+class CutShort(Exception):
+    """A trial ends before its last fold: `status` and `reason` as an `Attempt` has them, `candidate` what it has so
+    far."""
 
-
-class OutOfTime(Exception):
-    """The folds to come would end after the deadline."""
-
-
-class Orphaned(Exception):
-    """The process that this one works for is no longer there."""
+    def __init__(self, status: str, reason: str, candidate: Candidate) -> None:
+        self.status, self.reason, self.candidate = status, reason, candidate
+        super().__init__(reason)
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,10 @@ class Study:
         self.objectives = list(objectives)
         journal, path = optuna.storages.journal, str(folder / JOURNAL)
         backend = journal.JournalFileBackend(path, lock_obj=journal.JournalFileOpenLock(path))
+        self.storage = optuna.storages.JournalStorage(backend)
         self.study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend),
-            study_name="search",
+            storage=self.storage,
+            study_name=NAME,
             directions=["maximize"] * len(self.objectives),
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=WHOLE_FIRST, n_warmup_steps=FOLDS_FIRST),
@@ -104,7 +102,7 @@ class Study:
         for trial in self.study.get_trials(deepcopy=False):
             status = trial.user_attrs.get("status")
             if trial.state.name == "RUNNING" and not self._recover(trial):
-                self._close(trial.number, "FAIL", "unfinished", "its process was killed")
+                self._close(trial.number, "unfinished", "its process was killed")
                 status = "unfinished"
             elif trial.state.name == "RUNNING":
                 continue
@@ -122,7 +120,7 @@ class Study:
             changes = self.space.suggest(trial)
             self._note(trial.number, changes=changes, process=os.getpid())
             if most is not None and self._place(trial.number) >= most:
-                self._close(trial.number, "FAIL", "repeat", "more trials than were asked for")
+                self._close(trial.number, "repeat", "more trials than were asked for")
                 continue
             if self._tried(trial):
                 repeats += 1
@@ -153,7 +151,7 @@ class Study:
         """Close the trial on which a process that is gone was working; whether there was one."""
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state.name == "RUNNING" and trial.user_attrs.get("process") == process:
-                self._close(trial.number, "FAIL", "failed", reason)
+                self._close(trial.number, "failed", reason)
                 return True
         return False
 
@@ -175,42 +173,35 @@ class Study:
         self, trial: Any, changes: dict[str, Any], bench: Bench, deadline: float | None, say: Say, parent: int | None
     ) -> None:
         number, begun = trial.number, time.time()
-        latest: list[Candidate] = []
 
         def watch(candidate: Candidate) -> None:
-            latest[:] = [candidate]
-            if parent is not None and os.getppid() != parent:
-                raise Orphaned
-            if len(self.objectives) == 1 and self.objectives[0] == "score":
+            _end_with(parent)
+            if self.objectives == ["score"]:
                 trial.report(candidate.score, candidate.folds - 1)
                 if trial.should_prune():
-                    raise Pruned
+                    raise CutShort("pruned", _below(candidate), candidate)
             each = (time.time() - begun) / candidate.folds
             to_come = each * (len(bench.folds) - candidate.folds)
             if deadline is not None and time.time() + to_come > deadline and self._seconds():
-                raise OutOfTime
+                raise CutShort("unfinished", "it would have ended after the deadline", candidate)
 
         try:
             candidate = run_trial(bench, self.space.recipe(changes), f"trial {number}", watch)
             if not np.isfinite(candidate.score):
                 raise TrainingError("its score is undefined")
-        except Pruned:
-            latest[0].save(self.folder / TRIALS, str(number))
-            self._close(number, "PRUNED", "pruned", f"after {latest[0].folds} folds below the median")
-            say(f"trial {number}  cut short after {latest[0].folds} folds")
-        except OutOfTime:
-            self._close(number, "FAIL", "unfinished", "it would have ended after the deadline")
-        except Orphaned:
-            raise SystemExit(1) from None
+        except CutShort as cut:
+            if cut.status == "pruned":
+                cut.candidate.save(self.folder / TRIALS, str(number))
+                say(f"trial {number}  cut short after {cut.candidate.folds} folds")
+            self._close(number, cut.status, cut.reason)
         except (PolymodalError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
             reason = str(error) if isinstance(error, PolymodalError) else f"out of memory: {error}"
-            self._close(number, "FAIL", "failed", reason)
+            self._close(number, "failed", reason)
             say(f"trial {number}  failed: {reason}")
         else:
-            if parent is not None and os.getppid() != parent:
-                raise SystemExit(1)
+            _end_with(parent)
             candidate.save(self.folder / TRIALS, str(number))
             self._complete(number, candidate)
             parts = {path: value for path, value in changes.items() if isinstance(value, str | dict)}
@@ -227,7 +218,7 @@ class Study:
             return False
         candidate = Candidate.load(self.folder / TRIALS, str(trial.number))
         if candidate.latency_ms is None:
-            self._close(trial.number, "PRUNED", "pruned", f"after {candidate.folds} folds below the median")
+            self._close(trial.number, "pruned", _below(candidate))
         else:
             self._complete(trial.number, candidate)
         return True
@@ -271,15 +262,28 @@ class Study:
         trials = self.study.get_trials(deepcopy=False)
         return [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
 
-    def _close(self, number: int, state: str, status: str, reason: str) -> None:
+    def _close(self, number: int, status: str, reason: str) -> None:
+        """End a trial that has no score of all folds."""
         self._note(number, status=status, reason=reason)
-        self.study.tell(number, state=self.optuna.trial.TrialState[state])
+        state = self.optuna.trial.TrialState
+        self.study.tell(number, state=state.PRUNED if status == "pruned" else state.FAIL)
 
     def _note(self, number: int, **facts: Any) -> None:
-        storage, study = self.study._storage, self.study._study_id
-        trial = storage.get_trial_id_from_study_id_trial_number(study, number)
+        """Facts about a trial, which may be one of a process that is gone: no `Trial` of it is here to set them on."""
+        study = self.storage.get_study_id_from_name(NAME)
+        trial = self.storage.get_trial_id_from_study_id_trial_number(study, number)
         for key, value in facts.items():
-            storage.set_trial_user_attr(trial, key, value)
+            self.storage.set_trial_user_attr(trial, key, value)
+
+
+def _end_with(parent: int | None) -> None:
+    """End this process once the one that it works for is no longer there."""
+    if parent is not None and os.getppid() != parent:
+        raise SystemExit(1)
+
+
+def _below(candidate: Candidate) -> str:
+    return f"after {candidate.folds} folds below the median"
 
 
 def mend(folder: Path) -> None:

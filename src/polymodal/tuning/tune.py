@@ -26,7 +26,6 @@ from polymodal.tuning.folds import Folds
 from polymodal.tuning.frozen_baselines import FixedModels
 from polymodal.tuning.leaderboard import SHOWN, Entry, ranked
 from polymodal.tuning.pareto import OBJECTIVES, check_objectives, pareto
-from polymodal.tuning.process_pool import run_crew
 from polymodal.tuning.refit import finish
 from polymodal.tuning.report import write_tuning_report
 from polymodal.tuning.results import Tuning
@@ -38,6 +37,7 @@ from polymodal.tuning.space import Space, base_recipe
 from polymodal.tuning.study import Study, mend, require_optuna
 from polymodal.tuning.trial import Bench
 from polymodal.tuning.unimodal import best_alone, run_alone
+from polymodal.tuning.worker import work_together
 
 FILE = "leaderboard.json"
 #: Shares of the time that are kept for training the chosen models on all rows, and for networks of single inputs.
@@ -121,7 +121,7 @@ def tune(
     else:
         source, where = shareable(table, data, root, folder)
         replace(job, source=source, root=where).write(folder)
-        run_crew(study, folder, jobs=jobs, most=trials, deadline=deadline, say=shown.say)
+        work_together(study, folder, jobs=jobs, most=trials, deadline=deadline, say=shown.say)
     found = _gather(study, divided, baselines)
     found = _with_singles(found, divided, folder, end, shown)
     training = time.time()

@@ -1,4 +1,7 @@
-"""A process of a parallel search: `python -m polymodal.tuning.worker FOLDER --parent N --worker N [...]`."""
+"""A search in several processes, each `python -m polymodal.tuning.worker FOLDER --parent N --worker N [...]`.
+
+They meet in the journal of the study and the files of its trials.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,23 @@ import torch
 
 from polymodal.core.errors import PolymodalError
 from polymodal.core.paths import scratch
+from polymodal.runtime.executors import LocalExecutor
 from polymodal.tuning.search_file import Job
-from polymodal.tuning.study import Study
+from polymodal.tuning.study import Say, Study
 from polymodal.tuning.trial import Bench
+
+
+def work_together(study: Study, folder: Path, *, jobs: int, most: int | None, deadline: float | None, say: Say) -> None:
+    """Run `jobs` processes until the search ends. One that is killed (out of memory) costs its trial, which counts as
+    failed, and is replaced.
+
+    Raises:
+        PolymodalError: a process ended by an error that is no trial's.
+    """
+    arguments = [str(folder)]
+    arguments += ["--most", str(most)] if most is not None else []
+    arguments += ["--deadline", str(deadline)] if deadline is not None else []
+    LocalExecutor("polymodal.tuning.worker", arguments, logs=folder, say=say).run(jobs, study.give_up)
 
 
 def main() -> None:

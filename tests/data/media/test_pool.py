@@ -21,8 +21,7 @@ from polymodal.core.errors import MissingExtraError
 from polymodal.data.media.image import ImageRequest, decode
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.video import VideoRequest
-from polymodal.data.media.workers import autoscale, queue
-from polymodal.data.media.workers.autoscale import Crew
+from polymodal.data.media.workers import queue
 from polymodal.data.media.workers.pool import DecodePool, decoding_pool
 from polymodal.recipe.data import LimitOptions
 
@@ -275,10 +274,9 @@ def test_a_decoder_that_breaks_its_word_is_an_error_of_the_program(
     assert pool.pids() == []
 
 
-def test_work_for_a_single_process_gets_one_and_leaves_the_crew_alone(pool: DecodePool) -> None:
-    before = pool._crew.count
+def test_work_for_a_single_process_gets_one(pool: DecodePool) -> None:
     assert agree(list(pool.map(((data, SMALL) for data in FILES), single=True)), FILES)
-    assert (len(pool.pids()), pool._crew.count) == (1, before)
+    assert len(pool.pids()) == 1
 
 
 def test_decoding_processes_start_without_heavy_libraries() -> None:
@@ -291,39 +289,14 @@ def test_decoding_processes_start_without_heavy_libraries() -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize(("gain", "kept"), [(1.9, 4), (1.0, 1), (1.1, 1)])
-def test_more_processes_stay_only_while_they_pay(gain: float, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock by which a doubled crew is `gain` times as fast."""
-    now = [0.0]
-    monkeypatch.setattr(autoscale.time, "monotonic", lambda: now[0])
-    one = Crew(most=4)
-    seen = []
-    for _ in range(1000):
-        now[0] += 0.02 / gain ** (one.count.bit_length() - 1)
-        one.done(10_000)
-        seen.append(one.count)
-    assert seen[-1] == kept
-    assert max(seen) == max(2, kept)
+@pytest.mark.parametrize(("workers", "count"), [(None, 8), (3, 3), (99, 12)])
+def test_there_are_as_many_processes_as_asked_for_and_processors(
+    workers: int | None, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)))
+    assert DecodePool(LimitOptions(workers=workers)).count == count
 
 
-def test_waiting_for_files_is_no_reason_for_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(autoscale.time, "monotonic", lambda: now[0])
-    one = Crew(most=4)
-    for _ in range(1000):
-        now[0] += 0.02
-        one.restart()
-        one.done(10_000)
-    assert one.count == 1
-
-
-def test_time_between_maps_is_no_reason_for_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(autoscale.time, "monotonic", lambda: now[0])
-    one = Crew(most=4)
-    for _ in range(10):
-        now[0] += 100.0
-        queue.Schedule(one)
-        for _ in range(8):
-            one.done(10_000)
-    assert one.count == 1
+def test_no_more_processes_start_than_there_are_files(pool: DecodePool) -> None:
+    assert agree(list(pool.map([(FILES[0], SMALL)])), FILES[:1])
+    assert len(pool.pids()) == 1

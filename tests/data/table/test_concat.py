@@ -15,7 +15,7 @@ from polymodal.core.errors import DataError
 from polymodal.data.partition import make_folds, make_splits
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.concat import Joined, open_data
-from polymodal.data.table.table import Table, open_table
+from polymodal.data.table.table import ColumnTable, Table, open_table
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.data import LimitOptions, SplitOptions
 from polymodal.recipe.recipe import Recipe
@@ -110,7 +110,7 @@ def test_paths_and_pictures_in_one_column(tmp_path: Path, cache: Path) -> None:
     picture(tmp_path / "a.png", 10)
     table = opened(
         cache,
-        files=Table({"image": pa.chunked_array([["a.png"]])}, name="files", root=tmp_path),
+        files=ColumnTable({"image": pa.chunked_array([["a.png"]])}, name="files", root=tmp_path),
         memory={"image": [Image.new("RGB", (32, 32), (10, 10, 10))]},
     )
     assert table.kind("image") is None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from polymodal.data.store.items import FixedItems, Items, RaggedItems
-from polymodal.data.store.store import MediaStore
+from polymodal.data.store.items import FixedItems, Items, RaggedItems, Store
 
 #: Bytes of decoded items held before they go to the store: few large packs are read faster than many small.
 PACK = 256 * 2**20
@@ -19,7 +18,7 @@ Layout = dict[str, tuple[str, tuple[int, ...]]]
 class Decoded:
     """Decoded items of one block on their way to the store, or into memory where there is none."""
 
-    def __init__(self, store: MediaStore | None, layout: dict[str, tuple[str, tuple[int, ...]]], ragged: bool) -> None:
+    def __init__(self, store: Store | None, layout: Layout, ragged: bool) -> None:
         self.store, self.layout, self.ragged = store, layout, ragged
         self.fresh: dict[bytes, Item] = {}
         self.size = 0
@@ -52,7 +51,7 @@ class Decoded:
         arrays = {name: np.concatenate([none[name], *(item[name] for item in chosen)]) for name in none}
         return RaggedItems(arrays, np.cumsum([0, *lengths], dtype=np.int64))
 
-    def _move(self, store: MediaStore) -> None:
+    def _move(self, store: Store) -> None:
         if self.fresh:
             store.add(list(self.fresh), list(self.fresh.values()))
             self.fresh.clear()

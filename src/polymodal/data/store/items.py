@@ -1,4 +1,4 @@
-"""Prepared rows of one input: which item each row has, and the items."""
+"""Prepared rows of one input: which item each row has, the items, and what a store of items is."""
 
 from __future__ import annotations
 
@@ -23,6 +23,23 @@ class Items(Protocol):
 
     def item_bytes(self) -> float:
         """Bytes of one item on average; batches for inference are bounded by it."""
+        ...
+
+
+class Store(Protocol):
+    """Decoded or computed items kept by the key of their content: all that readers and writers ask of a store, so that
+    one that lies elsewhere than on this machine's disk (`store.MediaStore`) can take its place."""
+
+    def known(self, keys: list[bytes]) -> np.ndarray:
+        """`[len(keys)]` bool: which items are there. What was once known to this process stays."""
+        ...
+
+    def add(self, keys: list[bytes], items: list[dict[str, np.ndarray]]) -> None:
+        """Keep `items` under `keys`; what is known already is left as it is."""
+        ...
+
+    def open(self, keys: list[bytes]) -> Items:
+        """Items in the order of `keys`, which are all known (KeyError); they have `view` (`writer.Stored`)."""
         ...
 
 

@@ -70,7 +70,7 @@ class Joined(Table):
         self.name = " + ".join(one.name for one in self.tables)
         self.root = _common([one.root for one in self.tables])
         lengths = [len(one) for one in self.tables]
-        self._length, self._first = sum(lengths), np.cumsum([0, *lengths])
+        self._first = np.cumsum([0, *lengths])
         self.data_set = np.repeat(np.arange(len(self.tables)), lengths)
         twice = {name for name, count in Counter(one.name for one in self.tables).items() if count > 1}
         self._shown = [one.name if one.name not in twice else f"{name} ({one.name})" for name, one in tables.items()]
@@ -82,6 +82,9 @@ class Joined(Table):
     @property
     def columns(self) -> list[str]:
         return list(self._names)
+
+    def __len__(self) -> int:
+        return len(self.data_set)
 
     def like(self, other: Table) -> Joined:
         """These tables with every column of `other`."""
@@ -101,9 +104,7 @@ class Joined(Table):
         return self._kinds[column]
 
     def values(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
-        rows = np.asarray(rows, dtype=np.int64)
-        if len(rows) and (rows.min() < 0 or rows.max() >= self._length):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of a table of {self._length}")
+        rows = self.checked(rows)
         kind, sets = self.kind(column), self.data_set[rows]
         order = np.argsort(sets, kind="stable")
         parts = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
             "a table is a file path, a media folder, a pandas or polars frame, a pyarrow table, a dict of "
             f"columns or a list of dicts, not {type(source).__name__}"
         )
-    return Table(columns, name="table", root=root)
+    return ColumnTable(columns, name="table", root=root)
 
 
 def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
@@ -58,11 +59,11 @@ def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
         hint = nearest(path.name, siblings[:1000]) if path.parent.is_dir() else "its folder is not there either"
         raise DataError(f"there is no such file; {hint}", file=str(path))
     if path.is_dir():
-        return Table(in_memory.from_media_folder(path), name=path.name, root=root or path)
+        return ColumnTable(in_memory.from_media_folder(path), name=path.name, root=root or path)
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(sorted(SUFFIXES))
         raise DataError(f"the suffix {path.suffix!r} is not that of a table ({known})", file=str(path))
-    return Table(in_memory.from_arrow(map_file(path, Path(cache))), name=path.name, root=root or path.parent)
+    return ColumnTable(in_memory.from_arrow(map_file(path, Path(cache))), name=path.name, root=root or path.parent)
 
 
 def _in_memory(source: Any) -> Columns | None:
@@ -80,15 +81,100 @@ def _in_memory(source: Any) -> Columns | None:
     return None
 
 
-class Table:
-    """A table with named columns; `name` stands in fault reports, `root` is where media paths start.
+class Table(ABC):
+    """A table with named columns, whatever it is made of; `name` stands in fault reports, `root` is where media paths
+    start.
 
-    data_sets, data_set: of a table that is made of several (`table.concat`), their names, and `[rows]` the number of
+    data_sets, data_set: of a table that is made of several (`concat.Joined`), their names, and `[rows]` the number of
         the data set that each row is of
     """
 
+    name: str
+    root: Path | None
     data_sets: tuple[str, ...] = ()
     data_set: np.ndarray | None = None
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """The names of the columns, in order."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    @abstractmethod
+    def kind(self, column: str) -> pa.DataType | None:
+        """The type of the cells (text is always `string`, lists `list`); None where they are Python objects.
+
+        Raises:
+            DataError: there is no such column; the message gives the nearest.
+        """
+
+    @abstractmethod
+    def values(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
+        """The cells of `column` in `rows [n]`, in that order."""
+
+    @abstractmethod
+    def sample(self, column: str, limit: int = 2000, seed: int = 0) -> ColumnSample:
+        """Up to `limit` rows spread evenly over the table, one drawn from each stretch.
+
+        Raises:
+            DataError: there is no such column; the message gives the nearest.
+        """
+
+    @abstractmethod
+    def block(
+        self,
+        rows: np.ndarray,
+        columns: list[str],
+        *,
+        faults: Faults,
+        limits: LimitOptions,
+        cache: Path | None = None,
+    ) -> Block:
+        """The rows `rows [n]` of `columns`, ready for preparation; `cache` is the folder of decoded media.
+
+        Raises:
+            DataError: there is no such column; the message gives the nearest.
+        """
+
+    @abstractmethod
+    def blocks(
+        self,
+        rows: np.ndarray,
+        columns: list[str],
+        size: int = 4096,
+        *,
+        faults: Faults,
+        limits: LimitOptions,
+        cache: Path | None = None,
+    ) -> Iterator[Block]:
+        """`rows` in blocks of up to `size`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash (32 hex digits) of the columns' names, types and cells, read once in full; the same table
+        gives the same one from every source. Media files that cells name are not read."""
+
+    def checked(self, rows: np.ndarray) -> np.ndarray:
+        """`rows` as int64.
+
+        Raises:
+            IndexError: one of them is not in the table.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of a table of {len(self)}")
+        return rows
+
+
+class ColumnTable(Table):
+    """A table whose columns lie in memory or in a mapped file.
+
+    Raises:
+        DataError: it has no rows.
+    """
 
     def __init__(self, columns: Columns, *, name: str, root: Path | None) -> None:
         self._columns, self.name = columns, name
@@ -111,19 +197,11 @@ class Table:
         return self._length
 
     def kind(self, column: str) -> pa.DataType | None:
-        """The type of the cells (text is always `string`, lists `list`); None where they are Python objects.
-
-        Raises:
-            DataError: there is no such column; the message gives the nearest.
-        """
         values = self._find(column)
         return plain_type(values.type) if isinstance(values, pa.ChunkedArray) else None
 
     def values(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
-        """The cells of `column` in `rows [n]`, in that order."""
-        rows = np.asarray(rows, dtype=np.int64)
-        if len(rows) and (rows.min() < 0 or rows.max() >= self._length):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of a table of {self._length}")
+        rows = self.checked(rows)
         values = self._find(column)
         if isinstance(values, list):
             return [values[row] for row in rows]
@@ -151,11 +229,6 @@ class Table:
         return joined.take(pa.array(inverse))
 
     def sample(self, column: str, limit: int = 2000, seed: int = 0) -> ColumnSample:
-        """Up to `limit` rows spread evenly over the table, one drawn from each stretch.
-
-        Raises:
-            DataError: there is no such column; the message gives the nearest.
-        """
         edges = np.linspace(0, self._length, min(limit, self._length) + 1).astype(np.int64)
         rows = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
         values = self.values(column, rows)
@@ -173,11 +246,6 @@ class Table:
         limits: LimitOptions,
         cache: Path | None = None,
     ) -> Block:
-        """The rows `rows [n]` of `columns`, ready for preparation; `cache` is the folder of decoded media.
-
-        Raises:
-            DataError: there is no such column; the message gives the nearest.
-        """
         rows = np.asarray(rows, dtype=np.int64)
         cells = {column: self.values(column, rows) for column in columns}
         return Block(cells, rows, self.root, self.name, faults, limits, cache)
@@ -199,8 +267,6 @@ class Table:
             yield self.block(rows[start : start + size], columns, faults=faults, limits=limits, cache=cache)
 
     def fingerprint(self) -> str:
-        """A hash (32 hex digits) of the columns' names, types and cells, read once in full; the same table
-        gives the same one from every source. Media files that cells name are not read."""
         digest = xxhash.xxh3_128()
         for column in self._columns:
             digest.update(f"{column}\0{self.kind(column)}\0".encode())

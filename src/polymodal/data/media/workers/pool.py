@@ -14,13 +14,14 @@ import numpy as np
 
 from polymodal.core.errors import MissingExtraError, PolymodalError
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.workers.autoscale import Crew
 from polymodal.data.media.workers.process import Item, WorkerLost, WorkerProcess, WorkerSlow, size_of
 from polymodal.data.media.workers.queue import Schedule
 from polymodal.recipe.data import LimitOptions
 
 Result = dict[str, np.ndarray] | MediaError
 
+# Decoding processes of one pool where `limits.workers` is silent: reading files seldom keeps pace with more.
+_MOST = 8
 # How long a process may take to start, in seconds.
 START_SECONDS = 120.0
 # A process stops itself when a file takes too long; it is stopped if it has not done so after so many seconds more.
@@ -30,9 +31,8 @@ _GRACE = 5.0
 class DecodePool:
     """Processes that decode media under `limits`.
 
-    They start when they are first needed and stay for the next `map`. The first file of a map meets one process;
-    more are added while files wait and kept as long as they make it clearly faster (see `Crew`), up to
-    `limits.workers`, or the number of processors.
+    They start while files wait, one for each file at most, and stay for the next `map`. There are up to
+    `limits.workers` of them, or 8, and never more than processors.
     """
 
     def __init__(self, limits: LimitOptions) -> None:
@@ -46,7 +46,7 @@ class DecodePool:
         self._lock = threading.Lock()
         self._idle: list[WorkerProcess] = []
         self._alive: set[WorkerProcess] = set()
-        self._crew = Crew(min(processors, self.limits.workers or processors))
+        self.count = min(processors, self.limits.workers or _MOST)
 
     def map(self, jobs: Iterable[tuple[bytes, Any]], *, single: bool = False) -> Iterator[Result]:
         """The decoded item of each job `(encoded bytes, request)`, in order; a `MediaError` for a file that cannot
@@ -56,7 +56,7 @@ class DecodePool:
         256 MiB, as far as the next result alone allows. An item is a dict of arrays, one for each field of the
         request's `layout`, or an empty one where the file holds no such media.
 
-        single: one process, for work that is soon done and tells nothing about how long decoding takes.
+        single: one process, for work that is soon done.
 
         A decoder that takes longer than `limits.patience` is stopped and its file refused. A process that dies is
         replaced; the file that it was decoding is tried once more, since the death may have come from outside, and
@@ -68,7 +68,7 @@ class DecodePool:
             RuntimeError: a decoder gives other arrays than its `layout` says.
         """
         owner = os.getpid()
-        run = Schedule(Crew(1) if single else self._crew)
+        run = Schedule(1 if single else self.count)
         threads: list[threading.Thread] = []
         source = enumerate(jobs)
         try:
@@ -80,7 +80,7 @@ class DecodePool:
                         run.finish()
                     else:
                         run.put(Item(index, data, request))
-                while run.join_crew():
+                while run.join():
                     threads.append(threading.Thread(target=self._serve, args=(run,), daemon=True))
                     threads[-1].start()
                 if run.complete():
@@ -125,21 +125,15 @@ class DecodePool:
             if worker is not None:
                 self._stop(worker)
                 worker = None
-        keep = run.leave()
-        if worker is not None and keep:
+        if worker is not None:
             with self._lock:
                 self._idle.append(worker)
-        elif worker is not None:
-            self._stop(worker)
 
     def _decode(self, run: Schedule, bunch: list[Item], worker: WorkerProcess) -> bool:
         """Decode the files of `bunch` and take off those that are done; False when the process must be replaced."""
         sent = tuple(bunch)
         try:
-            fresh = not worker.proven
-            worker.begin(sent, START_SECONDS if fresh else self.limits.patience + _GRACE)
-            if fresh:
-                run.started()
+            worker.begin(sent, self.limits.patience + _GRACE if worker.proven else START_SECONDS)
             return self._fetch(run, bunch, worker)
         except (WorkerLost, WorkerSlow) as end:
             if run.closed:

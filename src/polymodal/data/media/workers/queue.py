@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.workers.autoscale import Crew
 from polymodal.data.media.workers.process import Item, WorkerProcess
 
 Result = dict[str, np.ndarray] | MediaError
@@ -25,11 +24,12 @@ BUNCH_BYTES = 2 * 2**20
 class Schedule:
     """One map: the thread that draws results puts files in and takes results out, in order; each other thread fetches
     bunches of files for its process and delivers what becomes of them.
+
+    count: threads that may have a process at a time
     """
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
-        crew.restart()  # the time since the last map was no work
+    def __init__(self, count: int) -> None:
+        self._count = count
         lock = threading.Lock()
         self._work, self._ready, self._room = (threading.Condition(lock) for _ in range(3))
         self._waiting: deque[Item] = deque()
@@ -45,7 +45,7 @@ class Schedule:
 
     def wants_more(self) -> bool:
         """Whether another file shall be drawn."""
-        enough = 2 * self._crew.count * self._bunch()
+        enough = 2 * self._count * self._bunch()
         return not self._finished and self._held < HELD and len(self._waiting) < enough
 
     def put(self, item: Item) -> None:
@@ -62,12 +62,12 @@ class Schedule:
     def complete(self) -> bool:
         return self._finished and self._taken == self._drawn
 
-    def join_crew(self) -> bool:
+    def join(self) -> bool:
         """Whether another thread shall start; it is counted at once."""
-        if self._members >= self._crew.count:
+        if self._members >= self._count:
             return False
         with self._work:
-            more = self._members < min(self._crew.count, self._drawn - self._taken) and bool(self._waiting)
+            more = self._members < min(self._count, self._drawn - self._taken) and bool(self._waiting)
             self._members += more
             return more
 
@@ -79,7 +79,7 @@ class Schedule:
         """
         with self._ready:
             if self._taken not in self._results and self._error is None and not self.wants_more():
-                self._ready.wait(0.2)  # the crew may have grown
+                self._ready.wait()
             if self._error is not None:
                 raise self._error
             return self._taken in self._results
@@ -108,14 +108,13 @@ class Schedule:
         """Wait for files; None when this thread is not needed any longer."""
         with self._work:
             while not self._waiting:
-                if self.closed or self._members > self._crew.count:
+                if self.closed:
                     return None
-                self._crew.restart()
                 self._ready.notify()
                 self._work.wait()
-            if self.closed or self._members > self._crew.count:
+            if self.closed:
                 return None
-            most = min(self._bunch(), max(1, len(self._waiting) // self._crew.count))
+            most = min(self._bunch(), max(1, len(self._waiting) // self._count))
             bunch = [self._waiting.popleft()]
             size = len(bunch[0].data)
             while self._waiting and len(bunch) < most and size + len(self._waiting[0].data) <= BUNCH_BYTES:
@@ -136,11 +135,6 @@ class Schedule:
         with self._work:
             self._watched.discard(worker)
 
-    def started(self) -> None:
-        """A new process has joined; what the crew is worth is measured from now on."""
-        with self._work:
-            self._crew.restart()
-
     def has_room(self, size: int) -> bool:
         """Whether `size` bytes more may be held."""
         return self._held + size <= HELD
@@ -159,7 +153,6 @@ class Schedule:
                 self._held += _size(result) - len(item.data)
                 if isinstance(seconds, float):
                     self._pace = seconds if self._pace is None else 0.9 * self._pace + 0.1 * seconds
-                self._crew.done(len(item.data))
             if self._taken in self._results:
                 self._ready.notify()
         return []
@@ -175,13 +168,6 @@ class Schedule:
         with self._ready:
             self._error = self._error or error
             self._ready.notify()
-
-    def leave(self) -> bool:
-        """The thread ends; whether its process is worth keeping for the next map."""
-        with self._work:
-            surplus = self._members > self._crew.count
-            self._members -= 1
-            return not surplus
 
     def _bunch(self) -> int:
         """Files that make up a bunch, from the time that the last ones took."""
