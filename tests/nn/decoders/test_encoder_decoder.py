@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drafts import ROWS, greedy, one, views
 from torch import Tensor
 
 from laws.samples import Columns, network_of, prepare, sounds, texts, trained, whole_batch
 from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.core.types import Batch, OutputShape, TextShape, Tokens, View
+from polymodal.core.types import Batch, OutputShape, TextShape, View
 from polymodal.data.store.items import Prepared
 from polymodal.model.model import Model, make_network
 from polymodal.nn.decoders.encoder_decoder import EncoderDecoder
@@ -24,7 +25,7 @@ from polymodal.pretrained.source import read_card
 
 pytest.importorskip("transformers")
 
-WIDTH, ROWS, STEPS = 12, 8, 10
+WIDTH, STEPS = 12, 10
 
 
 def decoder(kind: str, **options: Any) -> EncoderDecoder:
@@ -44,29 +45,12 @@ def decoder(kind: str, **options: Any) -> EncoderDecoder:
 def rows() -> tuple[View, Tensor, Tensor]:
     """Views of different length, prompts of 0 to 3 tokens, answers of 1 to 6."""
     draw = torch.Generator().manual_seed(1)
-    features = torch.randn(ROWS, 5, WIDTH, generator=draw)
-    mask = torch.arange(5) < torch.tensor([5, 1, 3, 2, 5, 4, 1, 2]).unsqueeze(1)
-    tokens = Tokens(features, mask, torch.ones(ROWS, dtype=torch.bool))
+    view = views(WIDTH, draw)
     prompt = torch.randint(10, 60, (ROWS, 3), generator=draw)
     prompt[torch.arange(3) >= torch.arange(ROWS).unsqueeze(1) % 4] = -1
     answer = torch.randint(10, 60, (ROWS, 6), generator=draw)
     answer[torch.arange(6) >= torch.arange(ROWS).unsqueeze(1) % 6 + 1] = -1
-    return View("joint", tokens, tokens.pooled(), torch.ones(ROWS)), prompt, answer
-
-
-def one(view: View, row: int) -> View:
-    at, length = slice(row, row + 1), int(view.tokens.mask[row].sum())
-    tokens = Tokens(view.tokens.features[at, :length], view.tokens.mask[at, :length], view.tokens.present[at])
-    return replace(view, tokens=tokens, pooled=view.pooled[at], weight=view.weight[at])
-
-
-@torch.no_grad()
-def greedy(model: EncoderDecoder, view: View, prompt: Tensor) -> Tensor:
-    draft = model.begin(view, prompt, STEPS)
-    found = [draft.step(None).argmax(-1)]
-    while len(found) < STEPS:
-        found.append(draft.step(found[-1]).argmax(-1))
-    return torch.stack(found, 1)
+    return view, prompt, answer
 
 
 @torch.no_grad()
@@ -95,17 +79,17 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def test_kept_keys_and_values_and_other_rows_change_no_token(kind: str) -> None:
     model, (view, prompt, _) = decoder(kind), rows()
-    together = greedy(model, view, prompt)
+    together = greedy(model, view, prompt, STEPS)
     assert len(set(map(tuple, together.tolist()))) > 3
     assert torch.equal(together, anew(model, view, prompt))
     for row in range(ROWS):
-        alone = greedy(model, one(view, row), prompt[row : row + 1][:, prompt[row] >= 0])
+        alone = greedy(model, one(view, row), prompt[row : row + 1][:, prompt[row] >= 0], STEPS)
         assert torch.equal(together[row], alone[0])
 
 
 def test_rows_are_chosen_again_in_any_order(kind: str) -> None:
     model, (view, prompt, _) = decoder(kind), rows()
-    wanted = greedy(model, view, prompt)
+    wanted = greedy(model, view, prompt, STEPS)
     chosen = torch.tensor([6, 1, 6, 3, 0])
     with torch.no_grad():
         draft = model.begin(view, prompt, STEPS)
