@@ -25,7 +25,7 @@ from polymodal.model.model import make_network
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.nn.network import Network
-from polymodal.preparation.feature_cache import FeatureItems, input_features
+from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, input_features
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.training import FeatureOptions
@@ -97,9 +97,8 @@ def features_of(
     encoder: Encoder, preparation: Preparation, source: Prepared, folder: Path | None, options: FeatureOptions = FP32
 ) -> FeatureItems:
     modality = preparation.modalities["x"]
-    found = input_features(
-        encoder, modality, source, options, LimitOptions(), folder=folder, views=modality.changes and options is VIEWS
-    )
+    settings, views = FeatureSettings(options, LimitOptions()), modality.changes and options is VIEWS
+    found = input_features(encoder, modality, source, settings, folder=folder, views=views)
     assert found is not None
     assert isinstance(found.items, FeatureItems)
     return found.items
@@ -594,7 +593,7 @@ def test_a_column_without_any_item(name: str, tmp_path: Path) -> None:
     modality = preparation.modalities["x"]
     nothing = Prepared(np.full(3, -1), prepare(table_for(name), **recipe_of(name, **options))[1].inputs["x"].items, [])
     for folder in (tmp_path, None):
-        found = input_features(encoder, modality, nothing, FP32, LimitOptions(), folder=folder)
+        found = input_features(encoder, modality, nothing, FeatureSettings(FP32, LimitOptions()), folder=folder)
         assert found is not None
         assert len(found.items) == 0
 

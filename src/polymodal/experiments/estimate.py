@@ -19,7 +19,7 @@ from polymodal.model.model import make_network
 from polymodal.model.run_record import ParameterCounts
 from polymodal.model.run_summary import count_encoders, count_parameters, held_mib, parameters_sentence
 from polymodal.nn.network import Network
-from polymodal.preparation.feature_cache import input_features
+from polymodal.preparation.feature_cache import FeatureSettings, input_features
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import Compute, choose, device_of, resolve_device
@@ -153,8 +153,8 @@ def _with_features(
     begun = time.perf_counter()
     for name in settled:
         encoder, modality = network.encoders()[name], preparation.modalities[name]
-        options, limits = recipe.training.features, recipe.data.limits
-        inputs[name] = input_features(encoder, modality, inputs[name], options, limits, folder=None) or inputs[name]
+        settings = FeatureSettings(recipe.training.features, recipe.data.limits)
+        inputs[name] = input_features(encoder, modality, inputs[name], settings, folder=None) or inputs[name]
     return replace(some, inputs=inputs), time.perf_counter() - begun
 
 

@@ -105,6 +105,25 @@ def pooled(items: FeatureItems) -> np.ndarray:
     return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 
 
+@dataclass(frozen=True)
+class FeatureSettings:
+    """How features are made and kept.
+
+    limits: of the media that they are made of, which are part of what they are found by
+    threads: inside one operation; None finds out by the first batches whether one or all of the processors' are faster
+    """
+
+    options: FeatureOptions
+    limits: LimitOptions
+    threads: int | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> FeatureSettings:
+        """As a recipe says."""
+        threads = recipe.training.threads
+        return cls(recipe.training.features, recipe.data.limits, threads if isinstance(threads, int) else None)
+
+
 class FeatureCache:
     """The features that this process has open, over the stores on the disk that all runs share.
 
@@ -167,18 +186,10 @@ class FeatureCache:
         contents = xxhash.xxh3_128_hexdigest(b"".join(source.keys))
         key = (identity, settled.name, contents, str(views))
         if key not in self._open:
-            said = recipe.training.threads
+            settings = FeatureSettings.of(recipe)
             with progress.task(f"encode {name}", len(source.items)) as advance:
                 made = input_features(
-                    encoder,
-                    modality,
-                    source,
-                    recipe.training.features,
-                    recipe.data.limits,
-                    folder=self.folder,
-                    views=views,
-                    threads=said if isinstance(said, int) else None,
-                    advance=advance,
+                    encoder, modality, source, settings, folder=self.folder, views=views, advance=advance
                 )
             if made is None or not isinstance(made.items, FeatureItems):
                 return source
@@ -190,12 +201,10 @@ def input_features(
     encoder: Encoder,
     modality: Modality,
     source: Prepared,
-    options: FeatureOptions,
-    limits: LimitOptions,
+    settings: FeatureSettings,
     *,
     folder: Path | None,
     views: bool = False,
-    threads: int | None = None,
     advance: Advance = lambda done: None,
 ) -> Prepared | None:
     """The features of an input's items in place of the items; None where the encoder settles nothing, or the items are
@@ -203,16 +212,16 @@ def input_features(
 
     folder: of the stores; None computes and keeps them in memory
     views: also keep randomly changed copies, where the modality has random changes
-    threads: inside one operation; None finds out by the first batches whether one or all of the processors' are faster
     advance: called with the number of items that were computed since the last call
 
     Raises:
         DataError: the store is damaged.
     """
-    settled, identity = encoder.settled(), modality.identity(limits)
+    options = settings.options
+    settled, identity = encoder.settled(), modality.identity(settings.limits)
     if settled is None or identity is None or source.keys is None:
         return None
-    run = _Run(encoder, modality, source.items, settled, number_format(options), advance, Pace(threads))
+    run = _Run(encoder, modality, source.items, settled, number_format(options), advance, Pace(settings.threads))
     store = None
     if folder is not None:
         described = f"{VERSION}\n{identity}\n{settled.name}\n{run.format}"

@@ -19,7 +19,7 @@ from polymodal.modalities.category import FIRST
 from polymodal.modalities.text import as_text
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
-from polymodal.preparation.feature_cache import FeatureItems, input_features, pooled
+from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, input_features, pooled
 from polymodal.recipe.recipe import InputSpec
 from polymodal.runtime.random_state import own_random_state
 from polymodal.tuning.folds import Folds
@@ -149,9 +149,8 @@ class FixedFeatures:
             raise error.under(path) from None
 
         def summaries(prepared: Prepared, modality: Modality) -> np.ndarray:
-            found = input_features(
-                encoder, modality, prepared, recipe.training.features, recipe.data.limits, folder=media_folder()
-            )
+            settings = FeatureSettings(recipe.training.features, recipe.data.limits)
+            found = input_features(encoder, modality, prepared, settings, folder=media_folder())
             if found is None or not isinstance(found.items, FeatureItems):
                 raise RecipeError(path, "this encoder has no frozen layers whose features could be kept")
             return pooled(found.items)

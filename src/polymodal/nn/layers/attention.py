@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polymodal.runtime.compute import CPU
+
 #: On a CPU, sequences of up to this many tokens (queries and keys) use the plain product-softmax-product;
 #: longer ones, other number types and every sequence on other devices use the fused kernel. Measured in
 #: training on a processor with bf16 matrix units, width 96, 4 heads: in bf16 plain is 2 to 9 times faster up
@@ -52,7 +54,7 @@ class MultiHeadAttention(nn.Module):
             empty = ~allowed.any(-1, keepdim=True)
             allowed = allowed | empty  # an empty softmax has no gradient; such rows are set to zero below
         dropout = self.dropout if self.training else 0.0
-        plain_length = PLAIN_LENGTH.get(query.dtype, 0) if query.device.type == "cpu" else 0
+        plain_length = PLAIN_LENGTH.get(query.dtype, 0) if query.device.type == CPU else 0
         short = max(query.shape[2], key.shape[2]) <= plain_length
         attend = plain_attention if short else fused_attention
         mixed = attend(query, key, value, allowed, dropout)

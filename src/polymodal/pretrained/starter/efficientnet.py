@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from polymodal.runtime.compute import CPU
+
 NORMS = {"_bn0": "expand_norm", "_bn1": "depthwise_norm", "_bn2": "project_norm"}
 CONVOLUTIONS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
 WHOLE = {"_conv_stem": "stem", "_bn0": "stem_norm", "_conv_head": "head", "_bn1": "head_norm"}
@@ -35,7 +37,7 @@ def convert(file: Path, folder: Path) -> None:
 
     The classifier of ImageNet's 1000 classes is left out: what is learned from the features replaces it.
     """
-    published = torch.load(file, map_location="cpu", weights_only=True)
+    published = torch.load(file, map_location=CPU, weights_only=True)
     weights = {renamed(name): value.contiguous() for name, value in published.items() if not name.startswith("_fc.")}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = {"model_type": "efficientnet_lite", "architectures": ["EfficientNetLiteModel"]}
