@@ -96,6 +96,7 @@ NAMED: dict[str, list[Any]] = {
     "data.split.column": ["part"],
     "data.split.group": ["patient"],
     "training.threads": ["auto"],
+    "training.device": ["cuda:63"],
 }
 #: Keys that bound decoding processes and change no result; tests/data/media/test_pool.py has what they do.
 ON_PROCESSES = ["data.limits.patience", "data.limits.memory", "data.limits.workers"]
@@ -104,7 +105,7 @@ OF_A_MODEL = ["training.distillation.teacher", "training.start"]
 #: Keys that only several data sets make live: here, the rows of the table in two unequal halves.
 OF_SEVERAL = ["data.temperature"]
 #: Keys whose effect is that the run is refused.
-REFUSING = ["data.strict"]
+REFUSING = ["data.strict", "training.device"]
 #: Each section, and a mapping's model under one of its names.
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataOptions,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from laws.checkpoints import checkpoint
-from polymodal.experiments import experiment
+from polymodal.preparation import feature_cache
 from polymodal.recipe.recipe import Recipe
 from polymodal.workflows.fit import fit
 
@@ -33,13 +33,13 @@ def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFi
 def test_inputs_alone_take_the_features_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     opened: list[bool] = []
-    whole = experiment.input_features
+    whole = feature_cache.input_features
 
     def counted(*arguments: Any, views: bool = False, **more: Any) -> Any:
         opened.append(views)
         return whole(*arguments, views=views, **more)
 
-    monkeypatch.setattr(experiment, "input_features", counted)
+    monkeypatch.setattr(feature_cache, "input_features", counted)
     encoder = {"name": "pretrained_text", "model": checkpoint("text")}
     inputs = {"note": {"modality": "text", "encoder": encoder}, "size": "number"}
     fit({**TABLE, "size": [1.0, 2.5, 3.0] * 10}, "y", recipe={**QUICK, "width": 16, "inputs": inputs})

@@ -14,6 +14,7 @@ from polymodal.data.table.table import Table
 from polymodal.model.run_record import Role
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
+from polymodal.runtime.compute import resolve_device
 from polymodal.training.source_model import Start
 
 #: Below this confidence a column is left out rather than guessed at.
@@ -38,6 +39,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         RecipeError: a column is not in the table, serves twice, or cannot be what the recipe says.
         DataError: no input or no target is left.
     """
+    resolve_device(recipe.training.device)  # said now, before any row is prepared
     start = Start.of(recipe)
     if start is not None:
         recipe = start.completed(recipe)
