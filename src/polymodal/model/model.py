@@ -27,7 +27,6 @@ from polymodal.model import text_generation
 from polymodal.model.distributions import single
 from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
-from polymodal.model.transcription import Segment, transcribe
 from polymodal.nn.layers.embedding import unit
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
@@ -38,6 +37,7 @@ from polymodal.tasks.base import Task
 from polymodal.training.decoder_weights import initialise
 
 if TYPE_CHECKING:
+    from polymodal.model.transcription import Segment
     from polymodal.evaluation.robustness import Robustness
 
 
@@ -254,6 +254,8 @@ class Model:
 
         Returns the segments of each row in the order of time; none where the sound is missing or quiet.
         """
+        from polymodal.model.transcription import transcribe  # it reads sounds, which most models do without
+
         faults = Faults(strict)
         table = self.open(data, root)
         found = transcribe(self.predictor, table, faults, input=input, output=output, window=window, **changes)

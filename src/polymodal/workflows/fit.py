@@ -24,8 +24,6 @@ from polymodal.model.model import Model
 from polymodal.model.run_record import Environment, FaultCounts, PartRecord, RunRecord, Seconds
 from polymodal.model.run_summary import count_parameters
 from polymodal.recipe.recipe import Recipe
-from polymodal.report.card import write_card
-from polymodal.report.report import write_report
 
 
 def fit(
@@ -222,6 +220,9 @@ class RunFolder:
         """Write the model, every fault, the model card and the report; checkpoints go."""
         if self.path is None:
             return
+        from polymodal.report.card import write_card  # templates and charts are needed by none but the end of a run
+        from polymodal.report.report import write_report
+
         model.save(self.path)
         with (self.path / "faults.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(experiment.faults.lines())
