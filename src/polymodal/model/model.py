@@ -37,8 +37,8 @@ from polymodal.tasks.base import Task
 from polymodal.training.decoder_weights import initialise
 
 if TYPE_CHECKING:
-    from polymodal.model.transcription import Segment
     from polymodal.evaluation.robustness import Robustness
+    from polymodal.model.transcription import Segment
 
 
 @dataclass
