@@ -117,8 +117,8 @@ class Ensemble:
         return folder
 
     @classmethod
-    def load(cls, folder: Path | str) -> Ensemble:
-        """Read an ensemble directory.
+    def load(cls, folder: Path | str, *, device: str = "auto") -> Ensemble:
+        """Read an ensemble directory; `device` is that of `load`.
 
         Raises:
             ArtefactError: a file is missing, altered, or of a later format.
@@ -141,7 +141,7 @@ class Ensemble:
                 raise ArtefactError(f"{folder / name} is missing")
             if file_sum(folder / name) != expected:
                 raise ArtefactError(f"{folder / name} was altered after the ensemble was saved")
-        members = [Model.load((folder / name).parent) for name in names]
+        members = [Model.load((folder / name).parent, device=device) for name in names]
         combiner = _combiner(method, members)
         try:
             combiner.load_state_dict(load_file(folder / WEIGHTS))
