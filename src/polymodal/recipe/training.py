@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from polymodal.core.options import Sized, Strict, sized
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError(f"there is no device {name!r}; write auto, cpu, cuda, cuda:1 or mps")
+    return name
 
 
 class PartOptions(Strict):
@@ -107,7 +114,7 @@ class TrainingOptions(Sized):
     """What keeps an input that learns fast from leaving the others behind."""
     group_rows: bool = True
     """Keep rows that share an item (ten questions to one image) in one batch, so that it is encoded once."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
     """Where the network is trained: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is
     one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
