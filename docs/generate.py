@@ -29,7 +29,7 @@ from polymodal.core import errors
 from polymodal.core.options import Options
 from polymodal.core.registry import KINDS, components
 from polymodal.data.table.cell_errors import BadCellsWarning
-from polymodal.generation.output import Written
+from polymodal.generation.output import GenerationOutput
 from polymodal.recipe.recipe import Recipe
 from polymodal.workflows.cross_validation import CrossValidation
 
@@ -317,7 +317,7 @@ def python_page() -> str:
         if name != "__version__":
             lines += _python_section(name, getattr(polymodal, name))
     lines += ["## What functions return", ""]
-    for name, returned in (("CrossValidation", CrossValidation), ("Written", Written)):
+    for name, returned in (("CrossValidation", CrossValidation), ("Written", GenerationOutput)):
         lines += [line.replace("## ", "### ", 1) for line in _python_section(name, returned)]
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "extend.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "extend.md").read_text(encoding="utf-8")
 SQUARES = PAGE.partition("```python\n")[2].partition("```")[0]
 DECLARED = tomllib.loads(PAGE.partition("```toml\n")[2].partition("```")[0])
 POINTS = DECLARED["project"]["entry-points"]["polymodal.components"]

@@ -1,7 +1,7 @@
 """Checks of the layout of the source: which package may import which, how long files are, where devices are named.
 
-The plan is read from the tables of `docs/design.md` with the header `| layer | package | holds |`: a package of a
-higher layer may import those of lower layers, and packages of one layer do not import each other. Every check takes a
+The plan is read from the tables of `docs/explanation/design.md` with the header `| layer | package | holds |`: a
+package of a higher layer may import those of lower layers, and packages of one layer do not import each other. Every check takes a
 `Tree`, so that it can be tried on a small one, and returns findings with file, line and what to do.
 """
 
@@ -20,6 +20,8 @@ SHORTEST, LONGEST, MOST_PARAMETERS = 20, 400, 8
 #: Parts of the package that the network must not know.
 UNKNOWN_TO_NETWORK = ("data.table", "training", "model", "preparation", "inference")
 #: Folders of tests that belong to no package.
+#: The page that holds the plan.
+DESIGN = "docs/explanation/design.md"
 OTHER_TESTS = ("laws", "bad_input", "docs", "benchmarks")
 
 
@@ -101,7 +103,7 @@ def read_plan(markdown: str) -> dict[str, int]:
             inside = False
         elif inside and cells[0].isdigit():
             for name in re.findall(r"`([\w/]+)`", cells[1]):
-                assert name.replace("/", ".") not in plan, f"docs/design.md: {name} stands in the tables twice"
+                assert name.replace("/", ".") not in plan, f"{DESIGN}: {name} stands in the tables twice"
                 plan[name.replace("/", ".")] = int(cells[0])
     return plan
 
@@ -191,11 +193,11 @@ def strays(tree: Tree, plan: dict[str, int]) -> list[Finding]:
         there = {f"{above}{path.stem}" for path in folder.iterdir() if _is_part(path, loose=bool(above))}
         planned = {name for name in plan if name.rpartition(".")[0] == above.rstrip(".")}
         for name in sorted(there - planned):
-            what = f"{name} stands in no table of docs/design.md: add it at its layer, or move it into a package"
+            what = f"{name} stands in no table of {DESIGN}: add it at its layer, or move it into a package"
             findings.append(Finding(f"src/{PACKAGE}/{name.replace('.', '/')}", 1, what, name))
         for name in sorted(planned - there):
-            what = f"{name} is planned in docs/design.md and does not exist: delete its row or build it"
-            findings.append(Finding("docs/design.md", 1, what, name))
+            what = f"{name} is planned in {DESIGN} and does not exist: delete its row or build it"
+            findings.append(Finding(DESIGN, 1, what, name))
     for path in sorted(root.glob("*.py")):
         if path.name not in LOOSE:
             what = f"a loose file at the root of the package; only {', '.join(LOOSE)} are: move it into a package"

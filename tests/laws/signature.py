@@ -13,7 +13,7 @@ from torch import Tensor
 from laws.objectives import of_objective
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
 from polymodal.core.registry import find
-from polymodal.generation.output import Written
+from polymodal.generation.output import GenerationOutput
 from polymodal.inference.predictor import Predictor
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -63,7 +63,7 @@ def of_network(**recipe: Any) -> str:
     return digest(found)
 
 
-def written(preparation: Preparation, prepared: PreparedTable, network: Network) -> dict[str, list[list[Written]]]:
+def written(preparation: Preparation, prepared: PreparedTable, network: Network) -> dict[str, list[list[GenerationOutput]]]:
     """The texts of every output that writes, as its task says."""
     return {
         name: Predictor(network, preparation).generate(prepared, name, task.writing)  # type: ignore[attr-defined]

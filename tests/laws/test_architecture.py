@@ -1,4 +1,4 @@
-"""The law of architecture: the source keeps to the plan of `docs/design.md`, which both read as one list.
+"""The law of architecture: the source keeps to the plan of `docs/explanation/design.md`, which both read as one list.
 
 The checks are in `architecture.py`. What breaks a law today is listed here by name; the lists only become shorter.
 """
@@ -21,7 +21,7 @@ from polymodal.cli.commands import app
 from polymodal.datasets.planted import make_exclusive_or
 
 ROOT = Path(__file__).parents[2]
-DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+DESIGN = (ROOT / "docs" / "explanation" / "design.md").read_text(encoding="utf-8")
 PLAN = architecture.read_plan(DESIGN)
 
 
@@ -56,7 +56,7 @@ def test_files_that_the_plan_names_exist(tree: Tree) -> None:
     missing = [
         one for one in sorted(named) if not any((base / one).is_file() for base in (ROOT, tree.root / "polymodal"))
     ]
-    assert not missing, f"docs/design.md names files that do not exist: {', '.join(missing)}"
+    assert not missing, f"docs/explanation/design.md names files that do not exist: {', '.join(missing)}"
 
 
 def test_files_hold_one_idea(tree: Tree) -> None:

@@ -9,9 +9,9 @@ import torch
 from laws.samples import DECIDERS, WRITERS, light, network_of, prepare, sample, sample_table, small
 from polymodal.core.registry import components
 from polymodal.core.types import Tokens
-from polymodal.generation.config import Writing
-from polymodal.generation.output import Written
-from polymodal.inference.texts import write_texts
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.output import GenerationOutput
+from polymodal.inference.text_generation import write_texts
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
 
@@ -84,12 +84,12 @@ def test_of_every_writer(decoder: str, fusion: str) -> None:
         assert alone.log_probability == pytest.approx(together[row].log_probability, abs=1e-3)
 
 
-def texts_of(preparation: Preparation, prepared: PreparedTable, network: Network, rows: np.ndarray) -> list[Written]:
+def texts_of(preparation: Preparation, prepared: PreparedTable, network: Network, rows: np.ndarray) -> list[GenerationOutput]:
     """What is written in these rows, as one batch."""
     batch, task = preparation.batch(prepared, rows), preparation.tasks["y_text"]
     with torch.inference_mode():
         views = network.views(batch)
-        texts = write_texts(network, "y_text", task, views, batch, Writing(max_tokens=4), batch.rows.numpy())
+        texts = write_texts(network, "y_text", task, views, batch, GenerationConfig(max_tokens=4), batch.rows.numpy())
     return [one[0] for one in texts]
 
 

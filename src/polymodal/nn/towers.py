@@ -16,8 +16,8 @@ from polymodal.nn.encoders.base import Encoder
 class Tower(nn.Module):
     """One input on its way to the fusion: encode distinct items, project, normalise, give each row its tokens.
 
-    Every input is normalised before fusion: without it most fusions stay on the answer prior (docs/design.md). A row
-    that lacks the input gets the learned "missing" token at its first position, and `present` False.
+    Every input is normalised before fusion: without it most fusions stay on the answer prior
+    (docs/explanation/design.md). A row that lacks the input gets the learned "missing" token at its first position, and `present` False.
     """
 
     def __init__(self, encoder: Encoder, width: int, chunk: int | None = None) -> None:
@@ -76,7 +76,7 @@ class Tower(nn.Module):
         return torch.cat([features for features, _ in found_parts]), torch.cat([mask for _, mask in found_parts])
 
 
-class Encoded(NamedTuple):
+class EncodedInputs(NamedTuple):
     """The inputs of a batch before fusion, by name: their `tokens`, and, where a decoder asks for it, what the encoders
     gave (`given`)."""
 
@@ -84,7 +84,7 @@ class Encoded(NamedTuple):
     given: dict[str, Tokens]
 
 
-class InputTokens(Mapping[str, Tokens]):
+class LazyInputTokens(Mapping[str, Tokens]):
     """The tokens of every input of a batch by name, each encoded when it is first asked for."""
 
     def __init__(self, towers: Mapping[str, Tower], batch: Batch) -> None:
