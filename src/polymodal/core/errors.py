@@ -20,7 +20,7 @@ class RecipeError(PolymodalError):
         self.path, self.problem = path, problem
         super().__init__(f"{path}: {problem}" if path else problem)
 
-    def under(self, path: str) -> RecipeError:
+    def with_prefix(self, path: str) -> RecipeError:
         """The same problem with `path` before its own: components know only their own keys."""
         return RecipeError(".".join(filter(None, [path, self.path])), self.problem)
 
@@ -40,7 +40,7 @@ class DataError(PolymodalError):
         super().__init__(f"{where}: {problem}" if where else problem)
 
 
-class ArtefactError(PolymodalError):
+class ArtifactError(PolymodalError):
     """A model directory is incomplete, altered, or was written by an incompatible version."""
 
 
@@ -55,7 +55,7 @@ class MissingExtraError(PolymodalError):
         super().__init__(f"{purpose} needs {package}: pip install 'polymodal[{extra}]'")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint for an unknown `word`: the closest of `choices`, or all of them when none is close."""
     known = sorted(choices)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

@@ -25,14 +25,14 @@ class Extension:
     kind: str
     name: str
     package: str
-    point: EntryPoint
+    entry_point: EntryPoint
 
     def __str__(self) -> str:
-        return f"package {self.package}, entry point {self.point.name} = {self.point.value}"
+        return f"package {self.package}, entry point {self.entry_point.name} = {self.entry_point.value}"
 
 
 @dataclass(frozen=True)
-class Fault:
+class BrokenExtension:
     """An extension that cannot be used, and why."""
 
     extension: Extension
@@ -50,4 +50,4 @@ def extensions() -> tuple[Extension, ...]:
         kind, _, name = point.name.partition(".")
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "of unknown name"
         found.append(Extension(kind, name, package, point))
-    return tuple(sorted(found, key=lambda one: (one.package, one.point.name)))
+    return tuple(sorted(found, key=lambda one: (one.package, one.entry_point.name)))

@@ -36,32 +36,32 @@ _NAMES = {
 }
 _PARTS = {"train": "training", "valid": "validation", "test": "test"}
 #: Stands where a score is undefined.
-NONE = "–"
+UNDEFINED = "–"
 
 
 def metric_name(metric: str) -> str:
     return _NAMES.get(metric, metric.replace("_", " "))
 
 
-def part_name(part: str) -> str:
+def split_name(part: str) -> str:
     return _PARTS.get(part, part)
 
 
-def score(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """A score with as many digits as are worth reading."""
     if value is None or not math.isfinite(value):
-        return NONE
+        return UNDEFINED
     size = abs(value)
     if size >= 1e7 or 0 < size < 0.0005:
         return f"{value:.3g}"
     return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.3f}"
 
 
-def interval(low: float | None, high: float | None) -> str:
-    return NONE if low is None or high is None else f"{score(low)} to {score(high)}"
+def format_interval(low: float | None, high: float | None) -> str:
+    return UNDEFINED if low is None or high is None else f"{format_score(low)} to {format_score(high)}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -69,17 +69,17 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def count(number: int, one: str, many: str = "") -> str:
+def count_noun(number: int, one: str, many: str = "") -> str:
     """`1 row`, `2,000 rows`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def listed(names: list[str]) -> str:
+def join_words(names: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def cut(value: Any, length: int = 200) -> str:
+def truncate(value: Any, length: int = 200) -> str:
     """A cell as text of at most `length` characters; floats with six digits, bytes by their number."""
     if isinstance(value, bytes):
         return f"({len(value):,} bytes)"

@@ -18,13 +18,13 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "polymodal"
 
 
-def media_folder() -> Path:
+def media_cache_folder() -> Path:
     """Where decoded media are kept, by content and preparation, for every run."""
     return cache_folder() / "media"
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """A folder for the prepared tensors of one run, deleted at its end."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="run-", dir=cache_folder(), ignore_cleanup_errors=True) as folder:

@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 
 
 @dataclass
-class Advance:
+class ProgressTask:
     """Moves one bar: call it with the number of units done since, or `status` with done, total and a text."""
 
     bar: RichProgress | None = None
@@ -40,10 +40,10 @@ class Progress:
         self.shown = shown and self.console.is_terminal
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Advance]:
+    def task(self, title: str, total: int | None) -> Iterator[ProgressTask]:
         """Show a bar for the work inside; without `total`, a pulsing one."""
         if not self.shown:
-            yield Advance()
+            yield ProgressTask()
             return
         columns = [
             TextColumn("{task.description:<34}"),
@@ -55,10 +55,10 @@ class Progress:
         ]
         with RichProgress(*columns, console=self.console) as bar:
             task = bar.add_task(title, total=total, status="")
-            yield Advance(bar, task)
+            yield ProgressTask(bar, task)
             whole = bar.tasks[0].total or 1  # what was found done before is not counted on the way
             bar.update(task, total=whole, completed=whole)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line beside the bars."""
         self.console.print(text, highlight=False)

@@ -8,12 +8,12 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 
 T = TypeVar("T")
 
 #: The configuration of the pydantic dataclasses that a record is made of.
-RECORD = ConfigDict(extra="forbid")
+RECORD_CONFIG = ConfigDict(extra="forbid")
 
 
 def _finite(value: Any) -> Any:
@@ -21,7 +21,7 @@ def _finite(value: Any) -> Any:
 
 
 #: A number, or None for one that is not finite, which JSON does not know.
-Finite = Annotated[float | None, BeforeValidator(_finite)]
+FiniteOrNone = Annotated[float | None, BeforeValidator(_finite)]
 
 
 def record_json(record: Any) -> dict[str, Any]:
@@ -43,4 +43,4 @@ def read_record(kind: type[T], value: Any, file: Path) -> T:
         key = ".".join(str(place) for place in first["loc"])
         unknown = first["type"] == "unexpected_keyword_argument"
         problem = "there is no such key" if unknown else first["msg"]
-        raise ArtefactError(f"{file} is no {kind.__name__}: {key or 'the whole file'}: {problem}") from None
+        raise ArtifactError(f"{file} is no {kind.__name__}: {key or 'the whole file'}: {problem}") from None

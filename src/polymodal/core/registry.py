@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from polymodal._version import __version__
-from polymodal.core.errors import RecipeError, nearest
-from polymodal.core.extensions import Extension, Fault, extensions
+from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.extensions import Extension, BrokenExtension, extensions
 from polymodal.core.options import Options
 
 # Each kind and the package whose modules define its components; a module is imported at the first look-up of its kind.
@@ -32,7 +32,7 @@ KINDS = {
 }
 
 _components: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
-_faults: dict[str, dict[str, Fault]] = {kind: {} for kind in KINDS}
+_faults: dict[str, dict[str, BrokenExtension]] = {kind: {} for kind in KINDS}
 _own_loaded: set[str] = set()
 _loaded: set[str] = set()
 
@@ -65,7 +65,7 @@ def components(kind: str) -> dict[str, type[Any]]:
         RecipeError: there is no such kind; the message gives the nearest.
     """
     if kind not in KINDS:
-        raise RecipeError("", f"there is no kind {kind!r}; {nearest(kind, KINDS)}")
+        raise RecipeError("", f"there is no kind {kind!r}; {did_you_mean(kind, KINDS)}")
     _load_own(kind)
     if kind not in _loaded:
         _loaded.add(kind)
@@ -83,28 +83,28 @@ def find(kind: str, name: str, path: str = "") -> type[Any]:
             brings it cannot be used.
     """
     known = components(kind)
-    if wrong := problem(kind, name, known):
+    if wrong := unusable_reason(kind, name, known):
         raise RecipeError(path, wrong)
     return known[name]
 
 
-def problem(kind: str, name: str, choices: Iterable[str]) -> str:
+def unusable_reason(kind: str, name: str, choices: Iterable[str]) -> str:
     """Why `name` cannot stand where the components `choices` can; blank if it can."""
     components(kind)
     if name in _faults[kind]:
         return f"{kind} {name!r} cannot be used: {_faults[kind][name]}"
     if name in choices:
         return ""
-    hint = nearest(name, choices)
+    hint = did_you_mean(name, choices)
     return f"there is no {kind} {name!r}; {hint} (if it comes with another package, install that)"
 
 
-def faults() -> list[Fault]:
+def broken_extensions() -> list[BrokenExtension]:
     """The components that other packages declare and that cannot be used, of every kind and of none."""
     for kind in KINDS:
         components(kind)
     lost = [
-        Fault(one, f"there is no kind {one.kind!r}; {nearest(one.kind, KINDS)}")
+        BrokenExtension(one, f"there is no kind {one.kind!r}; {did_you_mean(one.kind, KINDS)}")
         for one in extensions()
         if one.kind not in KINDS
     ]
@@ -117,7 +117,7 @@ def package_of(component: type) -> str:
     if _is_own(component):
         return f"polymodal {__version__}"
     top = component.__module__.partition(".")[0]
-    packages = [one.package for one in extensions() if one.point.module.partition(".")[0] == top]
+    packages = [one.package for one in extensions() if one.entry_point.module.partition(".")[0] == top]
     return packages[0] if packages else component.__module__
 
 
@@ -132,7 +132,7 @@ def build(kind: str, options: Options | None, path: str, **context: Any) -> Any:
     try:
         return find(kind, options.name)(options, **context)
     except RecipeError as error:
-        raise error.under(path) from None
+        raise error.with_prefix(path) from None
 
 
 def _load_own(kind: str) -> None:
@@ -148,12 +148,12 @@ def _admit(extension: Extension) -> None:
     """Import what an entry point names; what is wrong with it is kept until it is asked for."""
     kind, name = extension.kind, extension.name
     try:
-        component = extension.point.load()
+        component = extension.entry_point.load()
     except Exception as error:  # noqa: BLE001  # the code of others may raise anything; `find` and `faults` tell it
-        _faults[kind][name] = Fault(extension, f"it cannot be loaded: {type(error).__name__}: {error}")
+        _faults[kind][name] = BrokenExtension(extension, f"it cannot be loaded: {type(error).__name__}: {error}")
         return
     if _components[kind].get(name) is not component:
-        _faults[kind][name] = Fault(extension, f"what it names is no class that @register has made {kind} {name!r}")
+        _faults[kind][name] = BrokenExtension(extension, f"what it names is no class that @register has made {kind} {name!r}")
 
 
 def _is_own(component: type) -> bool:

@@ -140,7 +140,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class View:
+class FusionOutput:
     """What a fusion hands to a decoder.
 
     name: "joint", or the input that a decision-level view stands for
@@ -160,16 +160,16 @@ class View:
     tokens: Tokens
     pooled: Tensor
     weight: Tensor
-    vector: bool = False
-    sources: Mapping[str, Tokens] = field(default_factory=dict)
-    encoded: Mapping[str, Tokens] = field(default_factory=dict)
-    asked: Mapping[str, View] = field(default_factory=dict)
+    is_vector: bool = False
+    input_tokens: Mapping[str, Tokens] = field(default_factory=dict)
+    encoder_outputs: Mapping[str, Tokens] = field(default_factory=dict)
+    per_task: Mapping[str, FusionOutput] = field(default_factory=dict)
     penalties: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
-    def timed(self) -> tuple[Tokens, ...]:
+    def timed_inputs(self) -> tuple[Tokens, ...]:
         """The sources that have a timeline."""
-        return tuple(one for one in self.sources.values() if one.times is not None)
+        return tuple(one for one in self.input_tokens.values() if one.times is not None)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Outputs:
     values: Tensor
     terms: list[LossTerm]
     penalties: dict[str, Tensor] = field(default_factory=dict)
-    views: dict[str, Tensor] = field(default_factory=dict)
+    per_branch: dict[str, Tensor] = field(default_factory=dict)
 
 
 def length_mask(length: Tensor, longest: int) -> Tensor:
