@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from polymodal.generation.tokenizer import Codec
-from polymodal.nn.decoders.writer import Draft
+from polymodal.generation.tokenizer import TextTokenizer
+from polymodal.nn.decoders.text_decoder import DecodingState
 
 LETTERS = "abc"
-CODEC = Codec.learned(["a b c"], 262, merge=False)
+CODEC = TextTokenizer.learned(["a b c"], 262, merge=False)
 
 
-class Table(Draft):
+class Table(DecodingState):
     """logits `[rows, vocabulary + 1, vocabulary + 1, vocabulary]`: by row, the token before the last, and the last;
     `vocabulary` stands for the beginning."""
 
@@ -38,11 +38,11 @@ class Table(Draft):
         self.row, self.last = self.row[rows], self.last[rows]
 
 
-class Small(Codec):
+class Small(TextTokenizer):
     """A codec of few tokens: the end (0), and letters."""
 
     def __init__(self, letters: str = LETTERS) -> None:
-        full = Codec.learned(["a b c"], 262, merge=False)
+        full = TextTokenizer.learned(["a b c"], 262, merge=False)
         super().__init__(full.tokenizer, 1, 0, 1 + len(letters))
         self.letters = letters
 

@@ -15,13 +15,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from generation.tables import CODEC as BYTES
 from generation.tables import Table
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.generation.config import Writing
+from polymodal.generation.config import GenerationConfig
 from polymodal.generation.constraints import grammar
-from polymodal.generation.loop import write
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.generate import generate
+from polymodal.generation.tokenizer import TextTokenizer
 
 TEXTS = ["a cat's hat on the mat", "zwei Hunde laufen"] * 20 + [chr(code) for code in range(33, 127)] * 3
-OWN = Codec.learned(TEXTS, 330)
+OWN = TextTokenizer.learned(TEXTS, 330)
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -34,14 +34,14 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 WAYS = [
-    Writing(),
-    Writing(beams=3, samples=2),
-    Writing(temperature=1.0, samples=3),
-    Writing(temperature=3.0, top_k=5, repetition_penalty=1.5),
+    GenerationConfig(),
+    GenerationConfig(beams=3, samples=2),
+    GenerationConfig(temperature=1.0, samples=3),
+    GenerationConfig(temperature=3.0, top_k=5, repetition_penalty=1.5),
 ]
 
 
-def metaspace() -> Codec:
+def metaspace() -> TextTokenizer:
     """Unigram pieces with a sign for blanks, as T5 has them."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
@@ -49,10 +49,10 @@ def metaspace() -> Codec:
         vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator(TEXTS, trainer)
-    return Codec(tokenizer, 0, 1, tokenizer.get_vocab_size())
+    return TextTokenizer(tokenizer, 0, 1, tokenizer.get_vocab_size())
 
 
-def fallback() -> Codec:
+def fallback() -> TextTokenizer:
     """Pieces with a sign for blanks and tokens for single bytes, as Gemma has them; more numbers than tokens."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
@@ -63,13 +63,13 @@ def fallback() -> Codec:
     size = len(said["model"]["vocab"])
     said["model"]["vocab"] |= {f"<0x{byte:02X}>": size + byte for byte in range(256)}
     tokenizer = Tokenizer.from_str(json.dumps(said))
-    return Codec(tokenizer, 0, 1, tokenizer.get_vocab_size() + 7)
+    return TextTokenizer(tokenizer, 0, 1, tokenizer.get_vocab_size() + 7)
 
 
 CODECS = {"own": OWN, "metaspace": metaspace(), "fallback": fallback()}
 
 
-def any_draft(codec: Codec, rows: int = 3, seed: int = 0) -> Table:
+def any_draft(codec: TextTokenizer, rows: int = 3, seed: int = 0) -> Table:
     """A draft that knows nothing: the last token alone decides, at random."""
     draw = torch.Generator().manual_seed(seed)
     size = codec.vocabulary
@@ -79,7 +79,7 @@ def any_draft(codec: Codec, rows: int = 3, seed: int = 0) -> Table:
 
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
 @pytest.mark.parametrize("name", list(CODECS))
-def test_json_always_meets_its_schema(name: str, way: Writing) -> None:
+def test_json_always_meets_its_schema(name: str, way: GenerationConfig) -> None:
     codec = CODECS[name]
     for steps in (90, 45):
         found = write(any_draft(codec), 3, way.model_copy(update={"json_schema": SCHEMA}), codec, steps)
@@ -98,7 +98,7 @@ def test_json_always_meets_its_schema(name: str, way: Writing) -> None:
 
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
 @pytest.mark.parametrize("name", list(CODECS))
-def test_texts_match_their_regular_expression(name: str, way: Writing) -> None:
+def test_texts_match_their_regular_expression(name: str, way: GenerationConfig) -> None:
     codec = CODECS[name]
     for pattern, steps in ((r"[0-9]{4}-(ab|cd)+!", 12), (r"[^x]*x", 6), (r"(a/b|c)\.?", 5), (r"[a-z]{3,}", 40)):
         found = write(any_draft(codec, seed=1), 3, way.model_copy(update={"regex": pattern}), codec, steps)
@@ -109,7 +109,7 @@ def test_texts_match_their_regular_expression(name: str, way: Writing) -> None:
 
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
 @pytest.mark.parametrize("name", list(CODECS))
-def test_choices_are_all_that_is_written(name: str, way: Writing) -> None:
+def test_choices_are_all_that_is_written(name: str, way: GenerationConfig) -> None:
     codec = CODECS[name]
     choices = ["a", "a cat", "a cat's hat", "zwei Hunde"]
     found = write(any_draft(codec, rows=6), 6, way.model_copy(update={"choices": choices}), codec, 30)
@@ -128,7 +128,7 @@ def test_beams_find_the_likeliest_choice_and_draws_the_share_of_each() -> None:
         path = [OWN.vocabulary, *OWN.encode([text])[0], OWN.end]
         return sum(float(said[first, second]) for first, second in itertools.pairwise(path))
 
-    writing = Writing(beams=8, samples=8, length_penalty=0, choices=choices)
+    writing = GenerationConfig(beams=8, samples=8, length_penalty=0, choices=choices)
     (found,) = write(Table(table), 1, writing, OWN, 20)
     assert [one.text for one in found] == sorted(choices, key=of, reverse=True)
     for one in found:
@@ -140,15 +140,15 @@ def test_a_draw_is_from_what_the_constraint_leaves() -> None:
     shares = {"x": 0.5, "y": 0.3, "z": 0.2}
     for letter, share in shares.items():
         table[..., BYTES.encode([letter])[0][-1]] = torch.tensor(share).log()
-    writing = Writing(temperature=1.0, samples=1000, regex="[xyz]")
+    writing = GenerationConfig(temperature=1.0, samples=1000, regex="[xyz]")
     counts = Counter(one.text for one in write(Table(table), 1, writing, BYTES, 3)[0])
     assert set(counts) == set(shares)
     for letter, share in shares.items():
         assert abs(counts[letter] - 1000 * share) < 4 * (1000 * share * (1 - share)) ** 0.5
 
 
-@pytest.mark.parametrize("writing", [Writing(), Writing(beams=2)], ids=["greedy", "beams"])
-def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same(writing: Writing) -> None:
+@pytest.mark.parametrize("writing", [GenerationConfig(), GenerationConfig(beams=2)], ids=["greedy", "beams"])
+def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same(writing: GenerationConfig) -> None:
     table = torch.full((1, OWN.vocabulary + 1, OWN.vocabulary + 1, OWN.vocabulary), -torch.inf)
     table[..., 7] = 0.0
     ((one,),) = write(Table(table), 1, writing.model_copy(update={"choices": ["cat", "Hund"]}), OWN, 20)
@@ -175,7 +175,7 @@ def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same
 def test_what_cannot_be_met_is_refused_before_anything_is_written(
     options: dict[str, Any], steps: int, message: str
 ) -> None:
-    for way in (Writing(**options), Writing(beams=2, **options)):
+    for way in (GenerationConfig(**options), GenerationConfig(beams=2, **options)):
         draft = any_draft(OWN, rows=1)
         with pytest.raises(RecipeError, match=message):
             write(draft, 1, way, OWN, steps)
@@ -184,9 +184,9 @@ def test_what_cannot_be_met_is_refused_before_anything_is_written(
 
 def test_texts_that_the_tokens_cannot_say_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"choices: '猫' cannot be written"):
-        write(any_draft(CODECS["metaspace"], rows=1), 1, Writing(choices=["猫"]), CODECS["metaspace"], 9)
+        write(any_draft(CODECS["metaspace"], rows=1), 1, GenerationConfig(choices=["猫"]), CODECS["metaspace"], 9)
     with pytest.raises(RecipeError, match=r"regex: '猫' cannot be written"):
-        write(any_draft(CODECS["metaspace"], rows=1), 1, Writing(regex="猫"), CODECS["metaspace"], 9)
+        write(any_draft(CODECS["metaspace"], rows=1), 1, GenerationConfig(regex="猫"), CODECS["metaspace"], 9)
 
 
 def test_control_tokens_are_never_part_of_a_text() -> None:
@@ -194,7 +194,7 @@ def test_control_tokens_are_never_part_of_a_text() -> None:
     table = any_draft(OWN, rows=2).logits.clone()
     table[..., [0, 1, 3, 4, 5]] += 50.0
     for options in ({"regex": r"\[end\][a-z]{2}"}, {"regex": ".{1,5}"}):
-        for (one,) in write(Table(table), 2, Writing(**options), OWN, 30):
+        for (one,) in write(Table(table), 2, GenerationConfig(**options), OWN, 30):
             assert not set(one.tokens) & set(range(6))
 
 
@@ -204,7 +204,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(grammar.importlib, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"regex needs llguidance: pip install 'polymodal\[text\]'"):
-        write(any_draft(OWN, rows=1), 1, Writing(regex="[a-f]+"), OWN, 9)
+        write(any_draft(OWN, rows=1), 1, GenerationConfig(regex="[a-f]+"), OWN, 9)
 
 
 def test_held_rows_do_not_depend_on_those_beside_them() -> None:

@@ -10,9 +10,9 @@ import torch
 
 from generation.tables import CODEC, Small, Table, every_text, random_table
 from polymodal.core.errors import TrainingError
-from polymodal.generation.config import Writing
-from polymodal.generation.loop import write
-from polymodal.generation.sampling import penalised, probabilities
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.generate import generate
+from polymodal.generation.sampling_distribution import apply_repetition_penalty, probabilities
 
 SMALL = Small()
 
@@ -26,7 +26,7 @@ def chi_square(counts: Counter[str], expected: dict[str, float]) -> tuple[float,
 def test_greedy_takes_the_likeliest_token_each_time() -> None:
     table = random_table(10, 4, seed=0)
     said = table.log_softmax(-1)
-    for row, (one,) in enumerate(write(Table(table), 10, Writing(), SMALL, 5)):
+    for row, (one,) in enumerate(write(Table(table), 10, GenerationConfig(), SMALL, 5)):
         path, total = [4, 4], 0.0
         while len(path) < 7:
             value, token = said[row, path[-2], path[-1]].max(0)
@@ -43,7 +43,7 @@ def test_greedy_takes_the_likeliest_token_each_time() -> None:
 def test_draws_have_the_probabilities_of_the_table(temperature: float) -> None:
     """Chi-square of 4,000 whole texts of at most three tokens; the bound is that of one mistake in ten thousand."""
     table = random_table(1, 4, seed=4, spread=1.0)
-    found = write(Table(table.expand(4, -1, -1, -1)), 4, Writing(temperature=temperature, samples=1000), SMALL, 3)
+    found = write(Table(table.expand(4, -1, -1, -1)), 4, GenerationConfig(temperature=temperature, samples=1000), SMALL, 3)
     counts = Counter(str(one.tokens) for row in found for one in row)
     scaled = table / temperature
     expected = {str(tokens): math.exp(total) for tokens, total, _, _ in every_text(scaled, 0, SMALL.end, 3)}
@@ -64,7 +64,7 @@ def test_what_may_be_drawn_is_exact() -> None:
     logits = share.log()
 
     def kept(**options: float) -> list[int]:
-        found = probabilities(logits, Writing(temperature=options.pop("temperature", 1.0), **options))  # type: ignore[arg-type]
+        found = probabilities(logits, GenerationConfig(temperature=options.pop("temperature", 1.0), **options))  # type: ignore[arg-type]
         assert float(found.sum()) == pytest.approx(1)
         support = found[0].nonzero().squeeze(1)
         ratio = found[0, support] / share[0, support]
@@ -92,7 +92,7 @@ def test_top_p_over_many_tokens_is_the_fewest_that_reach_it() -> None:
     logits = torch.randn(3, 5000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.1], [2.0], [8.0]])
     share = logits.softmax(-1)
     for p in (0.2, 0.9, 0.999):
-        found = probabilities(logits, Writing(temperature=1.0, top_p=p))
+        found = probabilities(logits, GenerationConfig(temperature=1.0, top_p=p))
         for row in range(3):
             ordered = share[row].sort(descending=True).values
             needed = int((ordered.double().cumsum(0) < p).sum()) + 1
@@ -103,19 +103,19 @@ def test_top_p_over_many_tokens_is_the_fewest_that_reach_it() -> None:
 
 def test_a_low_temperature_is_greedy_and_nothing_overflows() -> None:
     table = random_table(6, 4, seed=8, spread=50.0)
-    greedy = write(Table(table), 6, Writing(), SMALL, 6)
-    assert write(Table(table), 6, Writing(temperature=1e-9), SMALL, 6) == greedy
-    assert write(Table(table), 6, Writing(temperature=5, top_k=1), SMALL, 6) == greedy
+    greedy = write(Table(table), 6, GenerationConfig(), SMALL, 6)
+    assert write(Table(table), 6, GenerationConfig(temperature=1e-9), SMALL, 6) == greedy
+    assert write(Table(table), 6, GenerationConfig(temperature=5, top_k=1), SMALL, 6) == greedy
 
 
 def test_repetition_is_penalised_by_the_formula() -> None:
     logits = torch.tensor([[2.0, -1.0, 0.5, 3.0], [1.0, 1.0, 1.0, 1.0]])
     written = torch.tensor([[0, 1, 0], [3, 3, 3]])
     expected = torch.tensor([[1.0, -2.0, 0.5, 3.0], [1.0, 1.0, 1.0, 0.5]])
-    assert torch.equal(penalised(logits, written, 2.0), expected)
+    assert torch.equal(apply_repetition_penalty(logits, written, 2.0), expected)
     table = torch.zeros(1, 5, 5, 4)
     table[..., 1], table[..., 2], table[..., 3], table[..., 0] = 3.0, 2.9, 2.8, 2.0
-    (plain,), (varied,) = (write(Table(table), 1, Writing(repetition_penalty=p), SMALL, 4)[0] for p in (1.0, 1.1))
+    (plain,), (varied,) = (write(Table(table), 1, GenerationConfig(repetition_penalty=p), SMALL, 4)[0] for p in (1.0, 1.1))
     assert plain.text == "aaaa"
     assert varied.text == "abca"
     said = table.log_softmax(-1)[0, 0, 0]
@@ -124,7 +124,7 @@ def test_repetition_is_penalised_by_the_formula() -> None:
 
 def test_draws_depend_on_seed_row_and_sample_alone() -> None:
     table = random_table(1, 4, seed=6, spread=0.5).expand(12, -1, -1, -1)
-    writing = Writing(temperature=1.0, samples=3)
+    writing = GenerationConfig(temperature=1.0, samples=3)
     together = write(Table(table), 12, writing, SMALL, 8)
     assert write(Table(table), 12, writing, SMALL, 8) == together
     assert write(Table(table), 12, writing.model_copy(update={"seed": 1}), SMALL, 8) != together
@@ -142,10 +142,10 @@ def test_draws_depend_on_seed_row_and_sample_alone() -> None:
 def test_draws_go_on_after_those_that_are_made_ahead() -> None:
     table = torch.zeros(2, 5, 5, 4)
     table[..., SMALL.end] = -30.0
-    long = write(Table(table), 2, Writing(temperature=1.0), SMALL, 200)
+    long = write(Table(table), 2, GenerationConfig(temperature=1.0), SMALL, 200)
     assert [len(one.tokens) for (one,) in long] == [200, 200]
     assert long[0][0].tokens[:64] != long[0][0].tokens[64:128]
-    short = write(Table(table), 2, Writing(temperature=1.0), SMALL, 100)
+    short = write(Table(table), 2, GenerationConfig(temperature=1.0), SMALL, 100)
     assert [one.tokens for (one,) in short] == [one.tokens[:100] for (one,) in long]
 
 
@@ -154,7 +154,7 @@ def test_finished_rows_are_computed_no_more() -> None:
     table[..., 1] = 5.0
     table[1:, ..., SMALL.end] = 9.0
     draft = Table(table)
-    found = write(draft, 4, Writing(), SMALL, 6)
+    found = write(draft, 4, GenerationConfig(), SMALL, 6)
     assert [one.text for (one,) in found] == ["aaaaaa", "", "", ""]
     assert [one.ended for (one,) in found] == ["length", "end", "end", "end"]
     assert draft.widths == [4, 1, 1, 1, 1, 1]
@@ -173,24 +173,24 @@ def text_table(text: str, vocabulary: int) -> torch.Tensor:
 def test_texts_end_at_a_stop_that_tokens_share(beams: int, temperature: float) -> None:
     table = text_table("one, двa; 3.", CODEC.vocabulary)
     for stops, text in [([";"], "one, двa"), (["a; 3", "x"], "one, дв"), (["zzz", "ne,"], "o"), (["дв", "3"], "one,")]:
-        writing = Writing(stop=stops, beams=beams, temperature=temperature)
+        writing = GenerationConfig(stop=stops, beams=beams, temperature=temperature)
         ((one,),) = write(Table(table), 1, writing, CODEC, 40)
         assert (one.text, one.ended) == (text, "stop")
         assert len(one.token_log_probabilities) == len(one.tokens)
-    ((whole,),) = write(Table(table), 1, Writing(stop=["never"], beams=beams, temperature=temperature), CODEC, 40)
+    ((whole,),) = write(Table(table), 1, GenerationConfig(stop=["never"], beams=beams, temperature=temperature), CODEC, 40)
     assert (whole.text, whole.ended) == ("one, двa; 3.", "end")
 
 
 def test_a_stop_ends_one_row_and_not_the_other() -> None:
     table = torch.cat([text_table("ab;cd", CODEC.vocabulary), text_table("ab,cd", CODEC.vocabulary)])
     for beams in (1, 2):
-        found = write(Table(table), 2, Writing(stop=[";"], beams=beams), CODEC, 20)
+        found = write(Table(table), 2, GenerationConfig(stop=[";"], beams=beams), CODEC, 20)
         assert [(one.text, one.ended) for (one,) in found] == [("ab", "stop"), ("ab,cd", "end")]
 
 
 def test_no_rows_give_no_texts_and_numbers_that_are_none_are_told() -> None:
-    assert write(Table(random_table(0, 4, seed=0)), 0, Writing(), SMALL, 3) == []
+    assert write(Table(random_table(0, 4, seed=0)), 0, GenerationConfig(), SMALL, 3) == []
     broken = torch.full((1, 5, 5, 4), torch.nan)
-    for writing in (Writing(), Writing(beams=2)):
+    for writing in (GenerationConfig(), GenerationConfig(beams=2)):
         with pytest.raises(TrainingError, match="finite"):
             write(Table(broken), 1, writing, SMALL, 3)

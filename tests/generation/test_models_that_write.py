@@ -13,7 +13,7 @@ import torch
 
 import polymodal
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.generation.config import Writing
+from polymodal.generation.config import GenerationConfig
 from polymodal.model.model import Model
 from polymodal.tasks.generation import generation_task
 from polymodal.tasks.text import Text
@@ -99,7 +99,7 @@ def test_cached_writing_is_uncached_writing_to_the_token(model: Model) -> None:
 )
 def test_a_batch_of_eight_is_eight_singles(model: Model, options: dict[str, Any]) -> None:
     together = model.generate(ROWS[:8], **options)
-    writing = Writing(**options)
+    writing = GenerationConfig(**options)
     for number, row in enumerate(ROWS[:8]):
         (block,) = model.preparation.blocks(model.open([row]), polymodal.data.table.cell_errors.Faults())
         prepared = model.preparation.prepare_block(block)
@@ -152,7 +152,7 @@ def test_a_stop_of_the_recipe_holds_for_predictions(model: Model, tmp_path: Path
     again = Model.load(tmp_path)
     task = again.tasks["answer"]
     assert isinstance(task, Text)
-    task.options.writing = Writing(stop=[" and"])
+    task.options.writing = GenerationConfig(stop=[" and"])
     stopped = again.predict(ROWS[:6])
     assert stopped == [text.split(" and")[0] for text in model.predict(ROWS[:6])]
     assert stopped != model.predict(ROWS[:6])

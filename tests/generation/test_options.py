@@ -8,8 +8,8 @@ import pytest
 
 from generation.tables import CODEC, Table, random_table
 from polymodal.core.errors import RecipeError
-from polymodal.generation.config import Writing, changed_writing
-from polymodal.generation.loop import write
+from polymodal.generation.config import GenerationConfig, override_config
+from polymodal.generation.generate import generate
 
 DRAW = {"temperature": 1.0}
 #: For each option: the options around it, and two values of it that must not give the same.
@@ -32,7 +32,7 @@ CASES: dict[str, tuple[dict[str, Any], Any, Any]] = {
 
 
 def test_every_option_changes_what_is_written() -> None:
-    assert set(CASES) == set(Writing.model_fields)
+    assert set(CASES) == set(GenerationConfig.model_fields)
     table = random_table(4, 24, seed=0)
     padded = table.new_full((4, CODEC.vocabulary + 1, CODEC.vocabulary + 1, CODEC.vocabulary), -9.0)
     known = [*range(64, 88), CODEC.vocabulary]  # letters
@@ -43,7 +43,7 @@ def test_every_option_changes_what_is_written() -> None:
     for name, (around, *values) in CASES.items():
         texts = []
         for value in values:
-            writing = Writing(**around, **{name: value})
+            writing = GenerationConfig(**around, **{name: value})
             found = write(Table(padded), 4, writing, CODEC, writing.max_tokens or 8)
             texts.append([[one.text for one in row] for row in found])
         assert texts[0] != texts[1], name
@@ -76,11 +76,11 @@ def test_every_option_changes_what_is_written() -> None:
 )
 def test_what_does_not_go_together_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as raised:
-        changed_writing(Writing(), options, "outputs.caption.task.writing")
+        override_config(GenerationConfig(), options, "outputs.caption.task.writing")
     assert raised.value.path.startswith("outputs.caption.task.writing")
 
 
 def test_changes_are_on_top_of_the_recipe() -> None:
-    own = Writing(beams=4, length_penalty=2.0)
-    assert changed_writing(own, {"beams": 2}, "") == Writing(beams=2, length_penalty=2.0)
+    own = GenerationConfig(beams=4, length_penalty=2.0)
+    assert override_config(own, {"beams": 2}, "") == GenerationConfig(beams=2, length_penalty=2.0)
     assert own.beams == 4

@@ -7,27 +7,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polymodal.generation.config import Writing
+from polymodal.generation.config import GenerationConfig
 from polymodal.generation.constraints.base import Constraint, Cursor
-from polymodal.generation.output import Ended
-from polymodal.generation.sampling import penalised
+from polymodal.generation.output import FinishReason
+from polymodal.generation.sampling_distribution import apply_repetition_penalty
 from polymodal.generation.sampling_search import LOWEST
-from polymodal.generation.stop_strings import Stops
-from polymodal.generation.tokenizer import Codec
-from polymodal.nn.decoders.writer import Draft
+from polymodal.generation.stop_strings import StopStrings
+from polymodal.generation.tokenizer import TextTokenizer
+from polymodal.nn.decoders.text_decoder import DecodingState
 
 
 @dataclass(frozen=True)
-class Finished:
+class Hypothesis:
     """A text that is done; `value` is its log-probability (after the repetition penalty) / length^length_penalty."""
 
     value: float
     tokens: list[int]
     scores: list[float]
-    ended: Ended
+    ended: FinishReason
 
 
-class Beams:
+class BeamSearch:
     """For each row, the best `samples` texts by
 
         log p(text) / length^length_penalty,    length = number of tokens, the end included.
@@ -43,21 +43,21 @@ class Beams:
     """
 
     def __init__(
-        self, draft: Draft, rows: int, writing: Writing, codec: Codec, steps: int, constraint: Constraint | None
+        self, draft: DecodingState, rows: int, writing: GenerationConfig, codec: TextTokenizer, steps: int, constraint: Constraint | None
     ) -> None:
         self.draft, self.writing, self.codec, self.steps = draft, writing, codec, steps
-        self.finished: list[list[Finished]] = [[] for _ in range(rows)]
+        self.finished: list[list[Hypothesis]] = [[] for _ in range(rows)]
         self.place = list(range(rows))
         self.tokens = torch.zeros(rows, 1, 0, dtype=torch.int64)
         self.scores = torch.zeros(rows, 1, 0)
         self.total = torch.zeros(rows, 1)
-        self.stops = Stops(writing.stop, codec)
+        self.stops = StopStrings(writing.stop, codec)
         self.cursors: list[list[Cursor | None]] = [
             [None if constraint is None else constraint.start(steps)] for _ in range(rows)
         ]
         self.held = constraint is not None
 
-    def search(self) -> list[list[Finished]]:
+    def search(self) -> list[list[Hypothesis]]:
         """The best texts of each row, the best first; fewer than `samples` where there are no more."""
         logits = self.draft.step(None)
         device = logits.device
@@ -86,7 +86,7 @@ class Beams:
         raw = logits.log_softmax(-1)
         said = raw
         if self.writing.repetition_penalty != 1:
-            said = penalised(logits, self.tokens.flatten(0, 1), self.writing.repetition_penalty).log_softmax(-1)
+            said = apply_repetition_penalty(logits, self.tokens.flatten(0, 1), self.writing.repetition_penalty).log_softmax(-1)
         raw, said = raw.view(shape), said.view(shape)
         if self.held:
             allowed = torch.zeros(shape, dtype=torch.bool)
@@ -171,17 +171,17 @@ class Beams:
         bounds = (self.total.amax(1) / self._length(self.steps)).tolist()
         return [row for row, bound in enumerate(bounds) if bound > self._worst(row)]
 
-    def _finish_all(self, which: Tensor, ended: Ended) -> None:
+    def _finish_all(self, which: Tensor, ended: FinishReason) -> None:
         for row, beam in (which & torch.isfinite(self.total)).nonzero().tolist():
             tokens, scores = self.tokens[row, beam].tolist(), self.scores[row, beam].tolist()
             self._finish(row, float(self.total[row, beam]), tokens, scores, ended)
         self.total = self.total.masked_fill(which, -torch.inf)
 
-    def _finish(self, row: int, total: float, tokens: list[int], scores: list[float], ended: Ended) -> None:
+    def _finish(self, row: int, total: float, tokens: list[int], scores: list[float], ended: FinishReason) -> None:
         value = total / self._length(len(scores))
         if value > self._worst(row):
             own = self.finished[self.place[row]]
-            own.append(Finished(value, tokens, scores, ended))
+            own.append(Hypothesis(value, tokens, scores, ended))
             own.sort(key=lambda one: -one.value)
             del own[self.writing.samples :]
 

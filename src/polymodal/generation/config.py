@@ -6,10 +6,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from polymodal.core.options import Strict
+from polymodal.core.options import StrictModel
 
 
-def changed_writing(writing: Writing, changes: dict[str, Any], path: str) -> Writing:
+def override_config(writing: GenerationConfig, changes: dict[str, Any], path: str) -> GenerationConfig:
     """`writing` with other options.
 
     Raises:
@@ -18,12 +18,12 @@ def changed_writing(writing: Writing, changes: dict[str, Any], path: str) -> Wri
     from polymodal.recipe.validation_errors import recipe_error
 
     try:
-        return Writing(**{**writing.model_dump(exclude_unset=True), **changes})
+        return GenerationConfig(**{**writing.model_dump(exclude_unset=True), **changes})
     except ValidationError as error:
-        raise recipe_error(Writing, error).under(path) from None
+        raise recipe_error(GenerationConfig, error).with_prefix(path) from None
 
 
-class Writing(Strict):
+class GenerationConfig(StrictModel):
     """How a text is chosen from what the decoder says of each next token; by default, the likeliest token each time."""
 
     max_tokens: int | None = Field(default=None, ge=1)

@@ -15,7 +15,7 @@ def control_tokens(tokenizer: Tokenizer, unknown: str | None = None) -> frozense
     return frozenset(number for number, token in added if token.special and token.content != unknown)
 
 
-def disarmed(tokenizer: Tokenizer, control: frozenset[int]) -> Tokenizer:
+def without_control_tokens(tokenizer: Tokenizer, control: frozenset[int]) -> Tokenizer:
     """The same tokenizer, for encoding alone, in which no piece of text spells a token of `control`.
 
     Vocabularies made by SentencePiece hold "</s>" among their words, so that the model of words itself gives it. Here

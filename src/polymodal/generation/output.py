@@ -9,15 +9,15 @@ from typing import Literal
 import torch
 
 from polymodal.core.errors import TrainingError
-from polymodal.generation.config import Writing
-from polymodal.generation.stop_strings import Stops
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.stop_strings import StopStrings
+from polymodal.generation.tokenizer import TextTokenizer
 
-Ended = Literal["end", "stop", "length"]
+FinishReason = Literal["end", "stop", "length"]
 
 
 @dataclass(frozen=True)
-class Written:
+class GenerationOutput:
     """One text.
 
     text: as users read it
@@ -31,15 +31,15 @@ class Written:
     text: str
     tokens: list[int]
     log_probability: float
-    ended: Ended
+    ended: FinishReason
     token_log_probabilities: Sequence[float] = ()
 
 
-def as_written(
-    found: Sequence[Sequence[tuple[list[int], list[float], Ended]]], writing: Writing, codec: Codec
-) -> list[list[Written]]:
+def build_outputs(
+    found: Sequence[Sequence[tuple[list[int], list[float], FinishReason]]], writing: GenerationConfig, codec: TextTokenizer
+) -> list[list[GenerationOutput]]:
     """Tokens, their log-probabilities and the reason to end, as texts."""
-    stops = Stops(writing.stop, codec)
+    stops = StopStrings(writing.stop, codec)
     texts = iter(codec.decode([tokens for row in found for tokens, _, _ in row]))
     written = []
     for row in found:
@@ -52,6 +52,6 @@ def as_written(
                 raise TrainingError("the decoder gave no numbers: its weights, or its inputs, are not finite")
             if ended == "stop":
                 text = stops.cut(tokens) or ""
-            own.append(Written(text, tokens, total, ended, tuple(scores)))
+            own.append(GenerationOutput(text, tokens, total, ended, tuple(scores)))
         written.append(own)
     return written

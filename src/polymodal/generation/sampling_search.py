@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from polymodal.generation.config import Writing
+from polymodal.generation.config import GenerationConfig
 from polymodal.generation.constraints.base import Constraint
-from polymodal.generation.output import Ended
-from polymodal.generation.sampling import Draws, drawn, penalised, probabilities
-from polymodal.generation.stop_strings import Stops
-from polymodal.generation.tokenizer import Codec
-from polymodal.nn.decoders.writer import Draft
+from polymodal.generation.output import FinishReason
+from polymodal.generation.sampling_distribution import RowSeededUniforms, drawn, apply_repetition_penalty, probabilities
+from polymodal.generation.stop_strings import StopStrings
+from polymodal.generation.tokenizer import TextTokenizer
+from polymodal.nn.decoders.text_decoder import DecodingState
 
 #: Below every logit: what an impossible token has where a constraint leaves no other.
 LOWEST = -1e30
 
 
-class Lines:
+class SampleSearch:
     """`samples` texts for each row.
 
     tokens, scores: `[texts, room]`, the tokens so far without the end, -1 behind them, and their log-probabilities
@@ -29,10 +29,10 @@ class Lines:
 
     def __init__(
         self,
-        draft: Draft,
+        draft: DecodingState,
         numbers: Sequence[int],
-        writing: Writing,
-        codec: Codec,
+        writing: GenerationConfig,
+        codec: TextTokenizer,
         steps: int,
         constraint: Constraint | None,
     ) -> None:
@@ -42,9 +42,9 @@ class Lines:
         self.tokens = torch.full((texts, min(steps, 64)), -1, dtype=torch.int64)
         self.scores = torch.zeros(texts, min(steps, 64))
         self.lengths = torch.zeros(texts, dtype=torch.int64)
-        self.ended: list[Ended] = ["length"] * texts
-        self.stops = Stops(writing.stop, codec)
-        self.draws = Draws(writing.seed, numbers, writing.samples) if writing.temperature > 0 else None
+        self.ended: list[FinishReason] = ["length"] * texts
+        self.stops = StopStrings(writing.stop, codec)
+        self.draws = RowSeededUniforms(writing.seed, numbers, writing.samples) if writing.temperature > 0 else None
         self.cursors = None if constraint is None else [constraint.start(steps) for _ in range(texts)]
 
     def write(self) -> Iterator[None]:
@@ -70,7 +70,7 @@ class Lines:
 
     def _chosen(self, logits: Tensor, step: int) -> Tensor:
         if self.writing.repetition_penalty != 1:
-            logits = penalised(logits, self.tokens[self.place, :step], self.writing.repetition_penalty)
+            logits = apply_repetition_penalty(logits, self.tokens[self.place, :step], self.writing.repetition_penalty)
         if self.cursors is not None:
             left = self.steps - step
             allowed = torch.stack([torch.from_numpy(self.cursors[text].allowed(left)) for text in self.place.tolist()])
@@ -115,7 +115,7 @@ class Lines:
             going[rows[reached]] = False
         return None if bool(going.all()) else going.nonzero().squeeze(1)
 
-    def found(self) -> list[tuple[list[int], list[float], Ended]]:
+    def found(self) -> list[tuple[list[int], list[float], FinishReason]]:
         """Tokens, log-probabilities (of the end too) and the reason to end of each text."""
         ends = zip(self.tokens.tolist(), self.scores.tolist(), self.lengths.tolist(), self.ended, strict=True)
         return [(ids[:n], scores[: n + (ended == "end")], ended) for ids, scores, n, ended in ends]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.tokenizer import TextTokenizer
 
 #: Tokens that are read in front of those that may hold a stop: decoders treat the first ones as the start of a text.
 BEFORE = 4
 
 
-class Stops:
+class StopStrings:
     """Looks for stops in the text of tokens, whatever tokens they are spread over.
 
     The blank that many tokenizers put in front of a text is not part of it.
     """
 
-    def __init__(self, stops: Sequence[str], codec: Codec) -> None:
+    def __init__(self, stops: Sequence[str], codec: TextTokenizer) -> None:
         self.stops, self.tokenizer = list(stops), codec.tokenizer
         self.window = max((len(stop.encode()) for stop in stops), default=0) + BEFORE
 

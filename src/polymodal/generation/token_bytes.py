@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.tokenizer import TextTokenizer
 
 SPACE = "▁"  # stands for a blank in the pieces of SentencePiece
 
 
-class Pieces:
+class TokenBytes:
     """A codec's tokens as bytes.
 
     data: by token; b"" for control tokens and numbers without a token. Empty where the tokenizer's pieces do not say
@@ -19,7 +19,7 @@ class Pieces:
     spaced: whether texts begin with a blank that is not theirs
     """
 
-    def __init__(self, codec: Codec, guidance: Any) -> None:
+    def __init__(self, codec: TextTokenizer, guidance: Any) -> None:
         self.codec = codec
         self._tokenizer: Any = None
         self.data = _data(codec, guidance)
@@ -62,7 +62,7 @@ class _Wrapped:
 
     bos_token_id = None
 
-    def __init__(self, pieces: Pieces) -> None:
+    def __init__(self, pieces: TokenBytes) -> None:
         self.pieces, self.eos_token_id = pieces, pieces.codec.end
         self.tokens = [data or b"[control]" for data in pieces.data]
         self.special_token_ids = [token for token, data in enumerate(pieces.data) if not data]
@@ -71,7 +71,7 @@ class _Wrapped:
         return self.pieces.cut(text) or []
 
 
-def _data(codec: Codec, guidance: Any) -> list[bytes]:
+def _data(codec: TextTokenizer, guidance: Any) -> list[bytes]:
     """The bytes of each token; b"" for control tokens; [] where they are not known."""
     tokenizer = codec.tokenizer
     size = max(codec.vocabulary, tokenizer.get_vocab_size())

@@ -10,10 +10,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from polymodal.core.errors import RecipeError
-from polymodal.generation.control_tokens import control_tokens, disarmed
+from polymodal.generation.control_tokens import control_tokens, without_control_tokens
 from polymodal.modalities.bpe import PAD, plain, train_bpe
-from polymodal.modalities.checkpoint_text import CheckpointTokenizer
-from polymodal.pretrained.card import Card
+from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
+from polymodal.pretrained.checkpoint_config import Card
 
 BEGIN, END = "[begin]", "[end]"
 #: Control tokens of those who speak in a conversation, in tokenizers that are learned here.
@@ -23,7 +23,7 @@ SPECIAL = (PAD, BEGIN, END, *ROLES.values())
 SMALLEST = len(SPECIAL) + 256
 
 
-class Codec:
+class TextTokenizer:
     """A tokenizer with its begin and end tokens. Texts never give control tokens, and control tokens never give text.
 
     begin, end: the tokens before and after a text
@@ -43,13 +43,13 @@ class Codec:
         self.before = " " if card is not None and card.config.get("model_type") == "whisper" else ""
 
     @classmethod
-    def learned(cls, texts: Iterable[str], vocabulary: int, *, merge: bool = True) -> Codec:
+    def learned(cls, texts: Iterable[str], vocabulary: int, *, merge: bool = True) -> TextTokenizer:
         """Byte-level tokens learned from `texts`; without `merge`, bytes alone."""
         tokenizer = train_bpe(texts, vocabulary, lowercase=False, special=SPECIAL, merge=merge)
         return cls(tokenizer, 1, 2, tokenizer.get_vocab_size())
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: str) -> Codec:
+    def of_checkpoint(cls, checkpoint: str) -> TextTokenizer:
         """The tokens of a pretrained checkpoint.
 
         Raises:
@@ -60,7 +60,7 @@ class Codec:
         return cls._of_card(reader.tokenizer, reader.card)
 
     @classmethod
-    def of_model(cls, folder: str) -> Codec:
+    def of_model(cls, folder: str) -> TextTokenizer:
         """The tokens that a saved model writes; `folder` is its directory.
 
         Raises:
@@ -79,7 +79,7 @@ class Codec:
             raise RecipeError("tokenizer", f"{folder} is no directory of a saved model: {error}") from None
 
     @classmethod
-    def _of_card(cls, tokenizer: Tokenizer, card: Card) -> Codec:
+    def _of_card(cls, tokenizer: Tokenizer, card: Card) -> TextTokenizer:
         config = {**card.config, **card.files.get("generation_config", {})}
         inner = config.get("text_config")
         config = {**inner, **config} if isinstance(inner, dict) else config
@@ -98,7 +98,7 @@ class Codec:
         for place, ids in enumerate(found):
             if not self.control.isdisjoint(ids):  # some vocabularies have control tokens among their words
                 if self._disarmed is None:
-                    self._disarmed = disarmed(self.tokenizer, self.control)
+                    self._disarmed = without_control_tokens(self.tokenizer, self.control)
                 found[place] = self._disarmed.encode(texts[place], add_special_tokens=False).ids
         return found
 
@@ -115,7 +115,7 @@ class Codec:
         return {} if self.card is None else {"checkpoint": self.card.to_dict()}
 
     @classmethod
-    def load(cls, tokenizer: str, state: dict[str, Any]) -> Codec:
+    def load(cls, tokenizer: str, state: dict[str, Any]) -> TextTokenizer:
         """Take back what `save` and the tokenizer's own JSON hold."""
         read = Tokenizer.from_str(tokenizer)
         if "checkpoint" in state:

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import Options
 from polymodal.core.registry import build
-from polymodal.core.types import Batch, Outputs, OutputShape, Tokens, View
+from polymodal.core.types import Batch, Outputs, OutputShape, Tokens, FusionOutput
 from polymodal.nn.decoders.base import Decoder
-from polymodal.nn.decoders.mixture import Mixture
-from polymodal.nn.decoders.writer import Draft, Writer
+from polymodal.nn.decoders.state_mixtures import LinearMixture
+from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.fusion.base import Fusion
-from polymodal.nn.fusion.nothing import Nothing
+from polymodal.nn.fusion.unconditional import UnconditionalInput
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Objective, Reads, Step, Term
-from polymodal.nn.towers import Encoded, Tower
+from polymodal.nn.towers import EncodedInputs, Tower
 from polymodal.recipe.recipe import TASK, Recipe
 
 #: Numbers that a text comes to in each view: its negative log-likelihood, and of how many tokens that is.
@@ -45,7 +45,7 @@ class Network(nn.Module):
                 name: Tower(
                     build("encoder", spec.encoder, f"inputs.{name}.encoder", shape=shapes[name], width=width),
                     width,
-                    recipe.training.chunk,
+                    recipe.training.grad_cache_chunk_size,
                 )
                 for name, spec in recipe.inputs.items()
             }
@@ -57,7 +57,7 @@ class Network(nn.Module):
         self.fusion: Fusion = (
             build("fusion", recipe.fusion, "fusion", inputs=fused, width=width)
             if self.inputs and recipe.fuses
-            else Nothing(width)
+            else UnconditionalInput(width)
         )
         self.task_tokens = nn.Parameter(torch.randn(len(self.outputs), width)) if has_task_tokens else None
         self.fusion.prepare_outputs(
@@ -70,7 +70,7 @@ class Network(nn.Module):
                         view: build(
                             "decoder", spec.decoder, f"outputs.{name}.decoder", width=width, shape=outputs[name]
                         )
-                        for view in self.fusion.view_names()
+                        for view in self.fusion.branch_names()
                     }
                 )
                 for name, spec in recipe.outputs.items()
@@ -87,13 +87,13 @@ class Network(nn.Module):
                 for place, (name, options) in enumerate(numbered(recipe.objectives).items())
             }
         )
-        self._keeps_encoded = any(decoder.reads_encoded for decoder in self.all_decoders())
+        self._keeps_encoded = any(decoder.uses_encoder_outputs for decoder in self.all_decoders())
         for name, decoders in self.decoders.items():
             for decoder in decoders.values():
                 try:
                     decoder.attach(self.encoders())
                 except RecipeError as error:
-                    raise error.under(f"outputs.{name}.decoder") from None
+                    raise error.with_prefix(f"outputs.{name}.decoder") from None
         for parameter in self.parameters():
             if parameter.dim() == 4:  # `Module.to` refuses convolutions over three dimensions
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -102,11 +102,11 @@ class Network(nn.Module):
         """Decide every output of a batch; `hidden[input]` `[batch]` bool hides that input in those rows."""
         return self.decide(self.views(batch, hidden), batch)
 
-    def views(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> list[View]:
+    def views(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> list[FusionOutput]:
         """What the fusion hands to the decoders; `hidden` as in `forward`."""
         return self.fuse(self.encode(batch), len(batch), hidden)
 
-    def encode(self, batch: Batch) -> Encoded:
+    def encode(self, batch: Batch) -> EncodedInputs:
         """The inputs of a batch, each by itself."""
         tokens: dict[str, Tokens] = {}
         found: dict[str, Tokens] = {}
@@ -114,12 +114,12 @@ class Network(nn.Module):
             tokens[name], given = tower(batch.inputs[name], encoded=self._keeps_encoded)
             if given is not None:
                 found[name] = given
-        return Encoded(tokens, found)
+        return EncodedInputs(tokens, found)
 
-    def fuse(self, encoded: Encoded, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[View]:
+    def fuse(self, encoded: EncodedInputs, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[FusionOutput]:
         """What the fusion hands to the decoders of so many encoded rows; `hidden` as in `forward`."""
-        if isinstance(self.fusion, Nothing):
-            return [self.fusion.view(rows)]
+        if isinstance(self.fusion, UnconditionalInput):
+            return [self.fusion.output(rows)]
         tokens = dict(encoded.tokens)
         for name, tower in self.towers.items():
             if hidden and name in hidden:
@@ -129,12 +129,12 @@ class Network(nn.Module):
             return [self._view_by_output(self.task_tokens, tokens, given)]
         return [self._with_sources(view, tokens, given) for view in self.fusion(tokens)]
 
-    def _view_by_output(self, task_tokens: Tensor, tokens: dict[str, Tokens], given: dict[str, Tokens]) -> View:
+    def _view_by_output(self, task_tokens: Tensor, tokens: dict[str, Tokens], given: dict[str, Tokens]) -> FusionOutput:
         """The joint view as each output asks for it, and their mean: the fusion runs once for each output, and reads
         its token as one more input that is always there."""
         present = torch.stack([one.present for one in tokens.values()])
         always = torch.ones_like(present[0])
-        found: dict[str, View] = {}
+        found: dict[str, FusionOutput] = {}
         for name, token in zip(self.outputs, task_tokens, strict=True):
             task = Tokens(token.expand(len(always), 1, -1), always.unsqueeze(1), always)
             (view,) = self.fusion({TASK: task, **tokens})
@@ -153,11 +153,11 @@ class Network(nn.Module):
         """The inputs that an objective must see as they were prepared, so that no features may stand in for them."""
         return {name for objective in self.objectives.values() for name in objective.reads_raw}
 
-    def decide(self, views: list[View], batch: Batch) -> dict[str, Outputs]:
+    def decide(self, views: list[FusionOutput], batch: Batch) -> dict[str, Outputs]:
         """Decide every output from the views of a batch. Of a text, how likely its target is; `draft` writes one."""
         decided = {}
         for name, decoders in self.decoders.items():
-            own = [view.asked.get(name, view) for view in views]
+            own = [view.per_task.get(name, view) for view in views]
             if self.spaces[name] == "text":
                 outputs = self._likelihood(name, own, batch)
             else:
@@ -168,7 +168,7 @@ class Network(nn.Module):
             decided[name] = outputs
         return decided
 
-    def _likelihood(self, name: str, views: list[View], batch: Batch) -> Outputs:
+    def _likelihood(self, name: str, views: list[FusionOutput], batch: Batch) -> Outputs:
         target = batch.targets.get(name)
         if target is None:
             return Outputs(batch.rows.new_zeros(len(batch), LIKELIHOOD, dtype=torch.float32), [])
@@ -176,16 +176,16 @@ class Network(nn.Module):
         found = [self._writer(name, view).losses(view, prompt, target.value).float() for view in views]
         return self.fusion.combine(found, views, "real", name)
 
-    def draft(self, name: str, views: list[View], batch: Batch, steps: int) -> Draft:
+    def draft(self, name: str, views: list[FusionOutput], batch: Batch, steps: int) -> DecodingState:
         """Begin to write output `name` in every row of a batch, at most `steps` tokens in each."""
-        views = [view.asked.get(name, view) for view in views]
+        views = [view.per_task.get(name, view) for view in views]
         prompt = self._prompt(name, batch)
         drafts = [self._writer(name, view).begin(view, prompt, steps) for view in views]
-        return drafts[0] if len(drafts) == 1 else Mixture(drafts, [view.weight for view in views])
+        return drafts[0] if len(drafts) == 1 else LinearMixture(drafts, [view.weight for view in views])
 
-    def _writer(self, name: str, view: View) -> Writer:
+    def _writer(self, name: str, view: FusionOutput) -> TextDecoder:
         """The decoder that writes output `name` from this view."""
-        return cast(Writer, self.decoders[name][view.name])  # the task "text" takes no other, which the recipe checks
+        return cast(TextDecoder, self.decoders[name][view.name])  # the task "text" takes no other, which the recipe checks
 
     def _prompt(self, name: str, batch: Batch) -> Tensor:
         found = batch.prompts.get(name)
@@ -214,7 +214,7 @@ class Network(nn.Module):
         found |= {f"outputs.{name}": decoders for name, decoders in self.decoders.items()}
         return found | {f"objectives.{place}": one for place, one in enumerate(self.objectives.values())}
 
-    def _with_sources(self, view: View, tokens: dict[str, Tokens], encoded: dict[str, Tokens]) -> View:
+    def _with_sources(self, view: FusionOutput, tokens: dict[str, Tokens], encoded: dict[str, Tokens]) -> FusionOutput:
         """The view with the tokens behind it: its own input's, or those of all inputs for a joint view."""
         behind = [view.name] if view.name in tokens else self.inputs
         return replace(

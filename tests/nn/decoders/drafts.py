@@ -8,27 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.core.types import Tokens, View
+from polymodal.core.types import Tokens, FusionOutput
 
 ROWS = 8
 
 
-def views(width: int, draw: torch.Generator) -> View:
+def views(width: int, draw: torch.Generator) -> FusionOutput:
     """Eight rows of 1 to 5 tokens."""
     features = torch.randn(ROWS, 5, width, generator=draw)
     mask = torch.arange(5) < torch.tensor([5, 1, 3, 2, 5, 4, 1, 2]).unsqueeze(1)
     tokens = Tokens(features, mask, torch.ones(ROWS, dtype=torch.bool))
-    return View("joint", tokens, tokens.pooled(), torch.ones(ROWS))
+    return FusionOutput("joint", tokens, tokens.pooled(), torch.ones(ROWS))
 
 
-def one(view: View, row: int) -> View:
+def one(view: FusionOutput, row: int) -> FusionOutput:
     """A row without the others, and without what is filled up to their length."""
     at, length = slice(row, row + 1), int(view.tokens.mask[row].sum())
     tokens = Tokens(view.tokens.features[at, :length], view.tokens.mask[at, :length], view.tokens.present[at])
     return replace(view, tokens=tokens, pooled=view.pooled[at], weight=view.weight[at])
 
 
-def greedy(model: Any, view: View, prompt: Tensor, steps: int) -> Tensor:
+def greedy(model: Any, view: FusionOutput, prompt: Tensor, steps: int) -> Tensor:
     """The likeliest tokens `[rows, steps]`, kept keys and values at work."""
     with torch.inference_mode():
         draft = model.begin(view, prompt, steps)

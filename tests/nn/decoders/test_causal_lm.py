@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from laws.lm_checkpoints import LANGUAGE_MODELS, VOCABULARY, language_model
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.core.types import OutputShape, TextShape, Tokens, View
+from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
 from polymodal.nn.decoders.causal_lm import CausalLanguageModel
-from polymodal.pretrained.source import read_card
+from polymodal.pretrained.resolve import read_card
 from polymodal.pretrained.starter.registry import location
 
 pytest.importorskip("transformers")
@@ -40,7 +40,7 @@ def decoder(model: str, vocabulary: int = VOCABULARY, **options: Any) -> CausalL
     return found.eval()
 
 
-def rows(vocabulary: int = VOCABULARY) -> tuple[View, Tensor, Tensor]:
+def rows(vocabulary: int = VOCABULARY) -> tuple[FusionOutput, Tensor, Tensor]:
     """Views of different length, prompts of 0 to 7 tokens, answers of 1 to 6."""
     draw = torch.Generator().manual_seed(1)
     view = views(WIDTH, draw)
@@ -51,7 +51,7 @@ def rows(vocabulary: int = VOCABULARY) -> tuple[View, Tensor, Tensor]:
     return view, prompt, answer
 
 
-def anew(model: CausalLanguageModel, view: View, prompt: Tensor, steps: int = STEPS) -> Tensor:
+def anew(model: CausalLanguageModel, view: FusionOutput, prompt: Tensor, steps: int = STEPS) -> Tensor:
     """The same with everything computed again at every step."""
     written = prompt.new_zeros(len(prompt), 0)
     with torch.inference_mode():
@@ -130,7 +130,7 @@ def test_what_is_read_changes_what_is_written_and_learns() -> None:
     for read in ("prefix", "cross"):
         model = decoder(language_model("llama"), read=read, tokens=3)
         view, prompt, answer = rows()
-        other = View("joint", view.tokens.with_features(-view.tokens.features), view.pooled, view.weight)
+        other = FusionOutput("joint", view.tokens.with_features(-view.tokens.features), view.pooled, view.weight)
         losses = model.losses(view, prompt, answer)
         assert not torch.allclose(losses[:, 0], model.losses(other, prompt, answer)[:, 0])
         losses[:, 0].sum().backward()
@@ -232,7 +232,7 @@ def test_options_without_effect_are_refused() -> None:
 def test_gemma_writes_the_same_cached_and_anew_alone_and_in_a_batch() -> None:
     from tokenizers import Tokenizer
 
-    from polymodal.pretrained.source import tokenizer_file
+    from polymodal.pretrained.resolve import tokenizer_file
 
     model = decoder("starter/gemma3-270m", 262_144, read="cross")
     with torch.no_grad():
@@ -257,11 +257,11 @@ def test_gemma_writes_the_same_cached_and_anew_alone_and_in_a_batch() -> None:
     view = rows()[0]
     together = greedy(model, view, prompt, 8)
     assert "the capital of" in tokenizer.decode(together[0].tolist())
-    assert torch.equal(together[:2], anew(model, View("joint", *_first(view)), prompt[:2], 8))
+    assert torch.equal(together[:2], anew(model, FusionOutput("joint", *_first(view)), prompt[:2], 8))
     for row in range(2):
         assert torch.equal(greedy(model, one(view, row), prompt[row : row + 1], 8)[0], together[row])
 
 
-def _first(view: View) -> tuple[Tokens, Tensor, Tensor]:
+def _first(view: FusionOutput) -> tuple[Tokens, Tensor, Tensor]:
     tokens = Tokens(view.tokens.features[:2], view.tokens.mask[:2], view.tokens.present[:2])
     return tokens, view.pooled[:2], view.weight[:2]

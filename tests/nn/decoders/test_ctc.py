@@ -11,9 +11,9 @@ from torch import Tensor
 
 from laws.samples import trained
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import OutputShape, TextShape, Tokens, View
-from polymodal.nn.decoders.ctc import CTC, Frames, PathDraft
-from polymodal.nn.decoders.ctc_prefix import PrefixDraft
+from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
+from polymodal.nn.decoders.ctc import CTC, CTCHead, CTCBestPathState
+from polymodal.nn.decoders.ctc_prefix_state import CTCPrefixState
 
 END, VOCABULARY = 2, 4
 
@@ -38,10 +38,10 @@ def every_text(log_p: Tensor) -> dict[tuple[int, ...], float]:
     return found
 
 
-def view_of(features: Tensor, mask: Tensor) -> View:
+def view_of(features: Tensor, mask: Tensor) -> FusionOutput:
     present = torch.ones(len(features), dtype=torch.bool)
     tokens = Tokens(features, mask, present)
-    return View("joint", tokens, tokens.pooled(), present.float())
+    return FusionOutput("joint", tokens, tokens.pooled(), present.float())
 
 
 def test_prefix_scores_are_the_sums_over_every_path() -> None:
@@ -53,7 +53,7 @@ def test_prefix_scores_are_the_sums_over_every_path() -> None:
     for row, length in ((0, 5), (1, 3)):
         texts = every_text(log_p[row, :length])
         for prefix in [(), (0,), (3,), (0, 1), (1, 1), (3, 0)]:
-            draft = PrefixDraft(log_p, mask, END)
+            draft = CTCPrefixState(log_p, mask, END)
             logits = draft.step(None)
             for token in prefix:
                 logits = draft.step(torch.tensor([token, token]))
@@ -67,7 +67,7 @@ def test_prefix_scores_are_the_sums_over_every_path() -> None:
 
 def test_a_draft_goes_on_with_selected_rows() -> None:
     log_p, mask = frames(3, 6), torch.ones(3, 6, dtype=torch.bool)
-    drafts = [PrefixDraft(log_p, mask, END), PathDraft(log_p, mask, END)]
+    drafts = [CTCPrefixState(log_p, mask, END), CTCBestPathState(log_p, mask, END)]
     for draft in drafts:
         draft.step(None)
         draft.step(torch.tensor([0, 1, 3]))
@@ -87,7 +87,7 @@ def test_long_inputs_stay_exact() -> None:
     log_p[..., END] = -1e4
     log_p = log_p.log_softmax(-1)
     text = [0, 1, 1, 3, 0, 3] * 10
-    draft = PrefixDraft(log_p, mask, END)
+    draft = CTCPrefixState(log_p, mask, END)
     said, found = draft.step(None), 0.0
     for token in [*text, END]:
         found += float(said.double().log_softmax(-1)[0, token])
@@ -100,7 +100,7 @@ def test_long_inputs_stay_exact() -> None:
 
 
 def path(log_p: Tensor, length: int) -> list[int]:
-    draft = PathDraft(log_p[None, :length], torch.ones(1, length, dtype=torch.bool), END)
+    draft = CTCBestPathState(log_p[None, :length], torch.ones(1, length, dtype=torch.bool), END)
     tokens: list[int] = []
     logits = draft.step(None)
     while int(logits.argmax()) != END:
@@ -119,7 +119,7 @@ def test_the_best_path_is_the_likeliest_of_every_frame() -> None:
 def test_losses_are_those_of_every_path_and_rows_that_cannot_be_said_count_nothing() -> None:
     """Gradients are finite; training counts what was lost and says so."""
     torch.manual_seed(0)
-    part = Frames(8, VOCABULARY, 1)
+    part = CTCHead(8, VOCABULARY, 1)
     features = torch.randn(4, 4, 8, requires_grad=True)
     mask = torch.tensor([[True] * 4, [True] * 3 + [False], [True] * 2 + [False] * 2, [True] * 4])
     answer = torch.tensor([[0, 1, END, -1], [1, 1, END, -1], [1, 1, END, -1], [-1, -1, -1, -1]])
@@ -145,7 +145,7 @@ def test_upsampling_lets_longer_texts_be_said() -> None:
     mask = torch.ones(1, 2, dtype=torch.bool)
     answer = torch.tensor([[0, 1, 3, END]])
     for upsampling, counted in ((1, 0), (2, 4)):
-        part = Frames(8, VOCABULARY, upsampling)
+        part = CTCHead(8, VOCABULARY, upsampling)
         losses = part.losses(view_of(torch.randn(1, 2, 8), mask), answer, END)
         assert float(losses.detach()[0, 1]) == counted
 

@@ -7,7 +7,7 @@ import torch
 
 from laws.samples import network_of, prepare, sample_table, whole_batch
 from polymodal.core.errors import RecipeError
-from polymodal.nn.layers.embedding import Head, halvings, prefixes, unit
+from polymodal.nn.layers.embedding_head import Head, halvings, prefixes, unit
 
 torch.set_num_threads(1)
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from laws.samples import Columns, network_of, prepare, sounds, texts, trained, whole_batch
 from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.core.types import Batch, OutputShape, TextShape, View
+from polymodal.core.types import Batch, OutputShape, TextShape, FusionOutput
 from polymodal.data.store.items import Prepared
 from polymodal.model.model import Model, make_network
 from polymodal.nn.decoders.encoder_decoder import EncoderDecoder
 from polymodal.nn.network import Network
-from polymodal.pretrained.source import read_card
+from polymodal.pretrained.resolve import read_card
 
 pytest.importorskip("transformers")
 
@@ -42,7 +42,7 @@ def decoder(kind: str, **options: Any) -> EncoderDecoder:
     return found.eval()
 
 
-def rows() -> tuple[View, Tensor, Tensor]:
+def rows() -> tuple[FusionOutput, Tensor, Tensor]:
     """Views of different length, prompts of 0 to 3 tokens, answers of 1 to 6."""
     draw = torch.Generator().manual_seed(1)
     view = views(WIDTH, draw)
@@ -54,7 +54,7 @@ def rows() -> tuple[View, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def anew(model: EncoderDecoder, view: View, prompt: Tensor) -> Tensor:
+def anew(model: EncoderDecoder, view: FusionOutput, prompt: Tensor) -> Tensor:
     """The same with everything computed again at every step; only the first token has tokens of its own barred."""
     written = prompt.new_zeros(len(prompt), 0)
     for step in range(STEPS):
@@ -228,7 +228,7 @@ def test_a_saved_model_writes_without_its_checkpoint(tmp_path: Path, monkeypatch
         raise AssertionError("the checkpoint was looked for")
 
     monkeypatch.setattr("polymodal.pretrained.weights.weights_folder", gone)
-    monkeypatch.setattr("polymodal.modalities.checkpoint_text.read_card", gone)
+    monkeypatch.setattr("polymodal.modalities.checkpoint_tokenizer.read_card", gone)
     monkeypatch.setattr("polymodal.modalities.audio.read_card", gone)
     assert Model.load(tmp_path / "model").predict(asked) == said
 

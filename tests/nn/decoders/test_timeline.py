@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.core.types import Grid, OutputShape, Tokens, View
+from polymodal.core.types import Grid, OutputShape, Tokens, FusionOutput
 from polymodal.nn.decoders import timeline
 from polymodal.nn.decoders.timeline import Timeline, on_grid
 
@@ -26,11 +26,11 @@ def tokens(rows: int, length: int, step: float = 0.5, seed: int = 0) -> Tokens:
     return Tokens(features, torch.ones(rows, length, dtype=torch.bool), torch.ones(rows, dtype=torch.bool), times)
 
 
-def view(*timed: Tokens, rows: int = 3) -> View:
+def view(*timed: Tokens, rows: int = 3) -> FusionOutput:
     pooled = torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(9))
     fused = Tokens(pooled.unsqueeze(1), torch.ones(rows, 1, dtype=torch.bool), torch.ones(rows, dtype=torch.bool))
     sources = {str(place): tokens for place, tokens in enumerate(timed)}
-    return View("joint", fused, pooled, torch.ones(rows), vector=True, sources=sources)
+    return FusionOutput("joint", fused, pooled, torch.ones(rows), is_vector=True, input_tokens=sources)
 
 
 def decoder(labels: int = 2, grid: Grid | None = GRID, **options: int) -> Timeline:

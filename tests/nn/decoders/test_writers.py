@@ -8,29 +8,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from polymodal.core.types import OutputShape, TextShape, Tokens, View
+from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
 from polymodal.nn.decoders.ctc import CTC
-from polymodal.nn.decoders.lstm import LSTMWriter
-from polymodal.nn.decoders.mixture import Mixture
-from polymodal.nn.decoders.transformer import TransformerWriter
-from polymodal.nn.decoders.writer import Writer, memory
+from polymodal.nn.decoders.lstm import LSTMDecoder
+from polymodal.nn.decoders.state_mixtures import LinearMixture
+from polymodal.nn.decoders.transformer import TransformerDecoder
+from polymodal.nn.decoders.text_decoder import TextDecoder, memory
 from polymodal.nn.layers.causal import PAGE
 
 WIDTH, VOCABULARY, END = 16, 30, 2
-MADE: list[tuple[type[Writer], dict[str, Any]]] = [
-    (TransformerWriter, {"layers": 2}),
-    (TransformerWriter, {"layers": 1, "heads": 2}),
-    (LSTMWriter, {"hidden": 12}),
-    (LSTMWriter, {"hidden": 12, "spread": 1.0}),
+MADE: list[tuple[type[TextDecoder], dict[str, Any]]] = [
+    (TransformerDecoder, {"layers": 2}),
+    (TransformerDecoder, {"layers": 1, "heads": 2}),
+    (LSTMDecoder, {"hidden": 12}),
+    (LSTMDecoder, {"hidden": 12, "spread": 1.0}),
     (CTC, {"upsampling": 2}),
 ]
 
 
-def made(kind: type[Writer], options: dict[str, Any], prompt: int = 8) -> Writer:
+def made(kind: type[TextDecoder], options: dict[str, Any], prompt: int = 8) -> TextDecoder:
     torch.manual_seed(0)
     text = TextShape(VOCABULARY, 1, END, 0 if kind is CTC else prompt, 9)
     component: Any = kind
-    writer: Writer = component(
+    writer: TextDecoder = component(
         component.Options(**options), width=WIDTH, shape=OutputShape(VOCABULARY, "text", text=text)
     )
     for parameter in writer.parameters():
@@ -39,7 +39,7 @@ def made(kind: type[Writer], options: dict[str, Any], prompt: int = 8) -> Writer
     return writer.eval()
 
 
-def view_of(rows: int, places: int = 6) -> View:
+def view_of(rows: int, places: int = 6) -> FusionOutput:
     """Rows of memories of different lengths."""
     draw = torch.Generator().manual_seed(rows)
     features = torch.randn(rows, places, WIDTH, generator=draw)
@@ -47,7 +47,7 @@ def view_of(rows: int, places: int = 6) -> View:
     mask = torch.arange(places) < lengths.unsqueeze(1)
     present = torch.ones(rows, dtype=torch.bool)
     tokens = Tokens(features, mask, present)
-    return View("joint", tokens, tokens.pooled(), present.float())
+    return FusionOutput("joint", tokens, tokens.pooled(), present.float())
 
 
 def ragged(lengths: list[int], seed: int) -> Tensor:
@@ -56,7 +56,7 @@ def ragged(lengths: list[int], seed: int) -> Tensor:
     return tokens.masked_fill(torch.arange(tokens.shape[1]) >= torch.tensor(lengths).unsqueeze(1), -1)
 
 
-def data(kind: type[Writer]) -> tuple[View, Tensor, Tensor]:
+def data(kind: type[TextDecoder]) -> tuple[FusionOutput, Tensor, Tensor]:
     answer = ragged([4, 2, 5, 1, 3], 1)
     last = (answer >= 0).sum(1) - 1
     answer[torch.arange(5), last] = END
@@ -65,7 +65,7 @@ def data(kind: type[Writer]) -> tuple[View, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("kind", "options"), MADE, ids=str)
-def test_the_loss_is_what_the_draft_says(kind: type[Writer], options: dict[str, Any]) -> None:
+def test_the_loss_is_what_the_draft_says(kind: type[TextDecoder], options: dict[str, Any]) -> None:
     """Token by token, after prompts of different lengths; so what is kept of the tokens before is right."""
     writer = made(kind, options)
     view, prompt, answer = data(kind)
@@ -85,8 +85,8 @@ def test_the_loss_is_what_the_draft_says(kind: type[Writer], options: dict[str, 
     assert losses[:, 1].tolist() == [4, 2, 5, 1, 3]
 
 
-@pytest.mark.parametrize(("kind", "options"), [*MADE, (TransformerWriter, {"ctc": 0.3})], ids=str)
-def test_selected_rows_go_on_as_if_alone(kind: type[Writer], options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("kind", "options"), [*MADE, (TransformerDecoder, {"ctc": 0.3})], ids=str)
+def test_selected_rows_go_on_as_if_alone(kind: type[TextDecoder], options: dict[str, Any]) -> None:
     """Repeated, reordered and left out, within the rows of one memory and across; logits equal those of each row
     written by itself."""
     writer = made(kind, options)
@@ -115,17 +115,17 @@ def test_selected_rows_go_on_as_if_alone(kind: type[Writer], options: dict[str, 
                 )
 
 
-def _row(view: View, row: int) -> View:
+def _row(view: FusionOutput, row: int) -> FusionOutput:
     tokens = view.tokens
     length = int(tokens.mask[row].sum())
     one = Tokens(tokens.features[[row], :length], tokens.mask[[row], :length], tokens.present[[row]])
-    return View("joint", one, one.pooled(), view.weight[[row]])
+    return FusionOutput("joint", one, one.pooled(), view.weight[[row]])
 
 
 def test_room_is_made_as_tokens_come() -> None:
     """Ten thousand tokens that were asked for take no place before they are written; kept keys stay right across
     pages."""
-    writer: Any = made(TransformerWriter, {"layers": 1})
+    writer: Any = made(TransformerDecoder, {"layers": 1})
     view, prompt = view_of(2), torch.zeros(2, 0, dtype=torch.int64)
     with torch.no_grad():
         draft = writer.begin(view, prompt, 10_000)
@@ -141,20 +141,20 @@ def test_room_is_made_as_tokens_come() -> None:
 
 
 def test_a_mixture_weighs_each_row_by_its_views() -> None:
-    writers = [made(TransformerWriter, {"layers": 1}), made(LSTMWriter, {})]
-    view, prompt, _ = data(TransformerWriter)
+    writers = [made(TransformerDecoder, {"layers": 1}), made(LSTMDecoder, {})]
+    view, prompt, _ = data(TransformerDecoder)
     weights = [torch.tensor([1.0, 0.0, 1.0, 0.0, 3.0]), torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])]
     with torch.no_grad():
         said = [writer.begin(view, prompt, 3).step(None).softmax(-1) for writer in writers]
-        mixed = Mixture([writer.begin(view, prompt, 3) for writer in writers], weights).step(None).softmax(-1)
+        mixed = LinearMixture([writer.begin(view, prompt, 3) for writer in writers], weights).step(None).softmax(-1)
     for row, share in enumerate([0.5, 0.0, 1.0, 0.5, 0.75]):
         torch.testing.assert_close(mixed[row], share * said[0][row] + (1 - share) * said[1][row])
 
 
 def test_looking_everywhere_alike_costs_nothing() -> None:
     """The penalty on attention is the sum over places of (1 - what each got over the text)^2, in training alone."""
-    view, prompt, answer = data(LSTMWriter)
-    plain, spread = (made(LSTMWriter, {"dropout": 0.0, "spread": weight}) for weight in (0.0, 2.0))
+    view, prompt, answer = data(LSTMDecoder)
+    plain, spread = (made(LSTMDecoder, {"dropout": 0.0, "spread": weight}) for weight in (0.0, 2.0))
     with torch.no_grad():
         assert torch.equal(plain.losses(view, prompt, answer), spread.losses(view, prompt, answer))
         penalty = spread.train().losses(view, prompt, answer) - plain.train().losses(view, prompt, answer)
@@ -169,8 +169,8 @@ def test_what_a_writer_reads() -> None:
     vector = tokens.features[:, :1]
     there = torch.ones(2, dtype=torch.bool)
     fused = Tokens(vector, there.unsqueeze(1), there)
-    features, mask = memory(View("joint", fused, vector[:, 0], there.float(), True, {"a": missing}))
+    features, mask = memory(FusionOutput("joint", fused, vector[:, 0], there.float(), True, {"a": missing}))
     assert features.shape == (2, 7, WIDTH)
     assert mask[1].tolist() == [True] + [False] * 6
-    features, _ = memory(View("joint", tokens, vector[:, 0], there.float(), False, {"a": missing}))
+    features, _ = memory(FusionOutput("joint", tokens, vector[:, 0], there.float(), False, {"a": missing}))
     assert features is tokens.features

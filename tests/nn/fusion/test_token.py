@@ -156,7 +156,7 @@ def test_inputs_meet(name: str) -> None:
     (slope,) = torch.autograd.grad((view.pooled * torch.randn(WIDTH)).sum(), image, create_graph=True)
     (mixed,) = torch.autograd.grad((slope * torch.randn_like(slope)).sum(), text)
     assert mixed.abs().max() > 1e-6
-    assert fusion.interacts
+    assert fusion.models_interactions
 
 
 def test_graph_blocks_unconnected_inputs() -> None:
@@ -182,7 +182,7 @@ def test_graph_stays_closed_over_layers() -> None:
 
 
 def test_graph_with_an_unknown_input_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"graph\.0: there is no input 'txt'; did you mean 'text'") as caught:
+    with pytest.raises(RecipeError, match=r"graph\.0: unknown input 'txt'; did you mean 'text'") as caught:
         make("attention", graph=[["image", "txt"]])
     assert caught.value.path == "graph.0"
 
@@ -197,7 +197,7 @@ def test_closed_gate_keeps_inputs_apart() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_heads_must_divide_the_width(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"heads: 3 heads do not divide the width 16; choose from 1, 2, 4"):
+    with pytest.raises(RecipeError, match=r"heads: 3 heads do not divide the hidden size 16; use one of 1, 2, 4"):
         make(name, heads=3)
 
 

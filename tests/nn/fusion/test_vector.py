@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import Outputs, Space, Tokens
 from polymodal.nn.fusion.base import Fusion, VectorFusion
-from polymodal.nn.fusion.bilinear import Bilinear, power_normalise
+from polymodal.nn.fusion.bilinear import Bilinear, power_normalize
 from polymodal.nn.fusion.concat import Concat
 from polymodal.nn.fusion.film import FiLM
 from polymodal.nn.fusion.gated import Gated
 from polymodal.nn.fusion.lowrank import LowRank
 from polymodal.nn.fusion.maximum import Maximum
 from polymodal.nn.fusion.mean import Mean
-from polymodal.nn.fusion.mixture import Mixture, imbalance
+from polymodal.nn.fusion.mixture import MixtureOfExperts, imbalance
 from polymodal.nn.fusion.product import Product
 from polymodal.nn.fusion.quality import Quality, confidence
 from polymodal.nn.fusion.sequential import Sequential
@@ -54,8 +54,8 @@ METHODS: list[tuple[type[Fusion], dict[str, Any], bool, bool]] = [
     (TensorFusion, {}, True, True),
     (LowRank, {}, True, True),
     (Sequential, {}, True, True),
-    (Mixture, {}, True, True),
-    (Mixture, {"top": 1}, True, True),
+    (MixtureOfExperts, {}, True, True),
+    (MixtureOfExperts, {"top": 1}, True, True),
     (Quality, {}, False, True),
     (Quality, {"learned": True}, False, True),
 ]
@@ -91,7 +91,7 @@ def batch(rows: int, inputs: str = "ab", length: int = 3, missing: Tensor | None
 def decide(fusion: Fusion, tokens: dict[str, Tokens], space: Space = "categorical") -> Outputs:
     """Decode each view by a fixed map to three values and combine."""
     views = fusion(tokens)
-    assert [view.name for view in views] == fusion.view_names()
+    assert [view.name for view in views] == fusion.branch_names()
     head = torch.linspace(-1, 1, WIDTH * 3).view(WIDTH, 3)
     return fusion.combine([view.pooled @ head for view in views], views, space, "y")
 
@@ -204,7 +204,7 @@ def test_gradients_are_finite_at_exact_zeros(method: Any) -> None:
 def test_interacts_says_whether_the_fused_vector_is_additive(method: Any) -> None:
     """Additive: f(a, b) - f(a', b) does not depend on b."""
     fusion = make(method).eval()
-    assert fusion.interacts == method[2]
+    assert fusion.models_interactions == method[2]
     if fusion.level == "decision":
         return
     tokens = batch(8, length=1)
@@ -311,7 +311,7 @@ def test_film_masks_other_missing_inputs_and_knows_its_condition() -> None:
     alone = [True, False, True, False]
     assert view.tokens.mask.tolist() == [[False, False, True, True], alone, alone]
     assert view.weight.tolist() == [1, 1, 0]
-    with pytest.raises(RecipeError, match=r"condition: there is no input 'imge'; did you mean 'image'"):
+    with pytest.raises(RecipeError, match=r"unknown input 'imge'; did you mean 'image'"):
         FiLM(FiLM.Options(condition="imge"), inputs=["image", "text"], width=2)
 
 
@@ -363,7 +363,7 @@ def test_bilinear_full_by_hand() -> None:
 
 def test_power_normalisation_is_smooth_at_zero() -> None:
     values = torch.tensor([[0.0, 0.0], [4.0, -9.0]], requires_grad=True)
-    out = power_normalise(values)
+    out = power_normalize(values)
     torch.autograd.backward(out.sum())
     assert out[0].tolist() == [0, 0]
     torch.testing.assert_close(out[1], torch.tensor([2.0, -3.0]) * math.sqrt(2 / 13), atol=1e-4, rtol=1e-4)
@@ -404,9 +404,9 @@ def test_sequential_skips_absent_inputs_and_minds_the_order() -> None:
     fusion = vector(Sequential, 3, 4)
     vectors = torch.randn(2, 3, 4)
     out = fusion.fuse(vectors, flags([1, 0, 1], [0, 0, 0]))
-    state = fusion.cells[0](vectors[:1, 0], fusion.start.expand(1, -1))
+    state = fusion.cells[0](vectors[:1, 0], fusion.initial_state.expand(1, -1))
     torch.testing.assert_close(out[:1], fusion.cells[2](vectors[:1, 2], state))
-    torch.testing.assert_close(out[1], fusion.start)
+    torch.testing.assert_close(out[1], fusion.initial_state)
     for cell in fusion.cells[1:]:
         cell.load_state_dict(fusion.cells[0].state_dict())
     swapped = fusion.fuse(vectors.flip(1), flags([1, 1, 1], [1, 1, 1]))
@@ -414,7 +414,7 @@ def test_sequential_skips_absent_inputs_and_minds_the_order() -> None:
 
 
 def test_mixture_counts_only_the_top_experts() -> None:
-    fusion = vector(Mixture, 1, 2, experts=3, top=2)
+    fusion = vector(MixtureOfExperts, 1, 2, experts=3, top=2)
     nn.init.zeros_(fusion.gate.weight)
     fusion.gate.bias.data = torch.log(torch.tensor([0.2, 0.5, 0.3]))
     for index, expert in enumerate(fusion.experts):
@@ -428,12 +428,12 @@ def test_mixture_balance_is_a_training_penalty() -> None:
     assert imbalance(torch.tensor([[0.5, 0.5], [0.5, 0.5]])) == 0
     assert imbalance(torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0
     torch.testing.assert_close(imbalance(torch.tensor([[1.0, 0.0], [0.5, 0.5]])), torch.tensor(0.25))
-    fusion = make((Mixture, {"balance": 0.5}, True, True))
+    fusion = make((MixtureOfExperts, {"balance": 0.5}, True, True))
     tokens = batch(8)
     penalty = decide(fusion, tokens).penalties["balance"]
     assert penalty.requires_grad
     assert penalty > 0
-    double = make((Mixture, {"balance": 1.0}, True, True))
+    double = make((MixtureOfExperts, {"balance": 1.0}, True, True))
     torch.testing.assert_close(decide(double, tokens).penalties["balance"], 2 * penalty)
     assert decide(fusion.eval(), tokens).penalties == {}
 
@@ -457,7 +457,7 @@ def test_quality_weighs_decisions_by_energy() -> None:
     torch.testing.assert_close(outputs.values, expected)
     assert [term.name for term in outputs.terms] == ["joint", "a", "b"]
     assert [term.weight.tolist() for term in outputs.terms] == [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
-    assert set(outputs.views) == {"a", "b"}
+    assert set(outputs.per_branch) == {"a", "b"}
     (gradient,) = torch.autograd.grad(outputs.values[0, 0], first)
     torch.testing.assert_close(gradient[0], torch.tensor([0.75, 0.0]))
 
@@ -476,10 +476,10 @@ def test_quality_learned_confidence_weighs_real_outputs() -> None:
 
 
 def test_options_that_a_form_does_not_use_are_refused() -> None:
-    with pytest.raises(ValidationError, match="rank is not an option of form 'full'"):
+    with pytest.raises(ValidationError, match="rank has no effect with variant 'full'"):
         Bilinear.Options(form="full", rank=3)
     with pytest.raises(ValidationError, match="only 2 experts"):
-        Mixture.Options(experts=2, top=3)
+        MixtureOfExperts.Options(experts=2, top=3)
     with pytest.raises(ValidationError):
         Concat.Options(layers=-1)
 
@@ -505,7 +505,7 @@ def test_bilinear_dropout_is_live_in_every_form(form: str) -> None:
 
 
 def test_products_that_would_not_fit_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"dim: .* 5 inputs with dim 16 has 1419857 numbers"):
+    with pytest.raises(RecipeError, match=r"dim: .* 5 inputs with projection_dim 16 has 1419857 numbers"):
         vector(TensorFusion, 5, 4, dim=16)
-    with pytest.raises(RecipeError, match=r"form: 'full' over 3 inputs of width 300"):
+    with pytest.raises(RecipeError, match=r"'full' with 3 inputs of width 300"):
         vector(Bilinear, 3, 300, form="full")

@@ -9,17 +9,17 @@ import numpy as np
 
 from polymodal.core.errors import RecipeError
 from polymodal.generation.constraints.base import Constraint, Cursor
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.tokenizer import TextTokenizer
 
 
-class Choices(Constraint):
+class ChoicesConstraint(Constraint):
     """One of some texts, token by token as the tokenizer cuts them.
 
     following: by node, the tokens that may follow and the nodes they lead to; the end leads nowhere (-1)
     needed: by node, the fewest tokens to the end, the end included
     """
 
-    def __init__(self, texts: Sequence[str], codec: Codec) -> None:
+    def __init__(self, texts: Sequence[str], codec: TextTokenizer) -> None:
         self.vocabulary, self.end = codec.vocabulary, codec.end
         self.following: list[dict[int, int]] = [{}]
         ids = codec.encode(texts)
@@ -49,7 +49,7 @@ class Choices(Constraint):
 class _Place(Cursor):
     """A node of the trie."""
 
-    def __init__(self, trie: Choices, node: int) -> None:
+    def __init__(self, trie: ChoicesConstraint, node: int) -> None:
         self.trie, self.node = trie, node
 
     def allowed(self, left: int) -> np.ndarray:

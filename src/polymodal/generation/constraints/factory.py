@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from weakref import WeakKeyDictionary
 
-from polymodal.generation.config import Writing
+from polymodal.generation.config import GenerationConfig
 from polymodal.generation.constraints.base import Constraint
-from polymodal.generation.constraints.choices import Choices
-from polymodal.generation.constraints.grammar import Grammar
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.constraints.choices import ChoicesConstraint
+from polymodal.generation.constraints.grammar import GrammarConstraint
+from polymodal.generation.tokenizer import TextTokenizer
 
-_last: WeakKeyDictionary[Codec, tuple[str, Constraint]] = WeakKeyDictionary()
+_last: WeakKeyDictionary[TextTokenizer, tuple[str, Constraint]] = WeakKeyDictionary()
 
 
-def constraint_of(writing: Writing, codec: Codec) -> Constraint | None:
+def build_constraint(writing: GenerationConfig, codec: TextTokenizer) -> Constraint | None:
     """The constraint that `writing` asks for; the last one of each codec is kept.
 
     Raises:
@@ -30,9 +30,9 @@ def constraint_of(writing: Writing, codec: Codec) -> Constraint | None:
     return _last[codec][1]
 
 
-def _made(writing: Writing, codec: Codec) -> Constraint:
+def _made(writing: GenerationConfig, codec: TextTokenizer) -> Constraint:
     if writing.choices is not None:
-        return Choices(writing.choices, codec)
+        return ChoicesConstraint(writing.choices, codec)
     if writing.regex is not None:
-        return Grammar.of_regex(writing.regex, codec)
-    return Grammar.of_schema(writing.json_schema or {}, codec)
+        return GrammarConstraint.of_regex(writing.regex, codec)
+    return GrammarConstraint.of_schema(writing.json_schema or {}, codec)

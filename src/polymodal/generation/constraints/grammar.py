@@ -12,32 +12,32 @@ import numpy as np
 from polymodal.core.errors import MissingExtraError, PolymodalError, RecipeError
 from polymodal.generation.constraints.base import Constraint, Cursor
 from polymodal.generation.constraints.grammar_completion import ByteTokenizer, finish
-from polymodal.generation.token_bytes import Pieces
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.token_bytes import TokenBytes
+from polymodal.generation.tokenizer import TextTokenizer
 
 #: JSON is written on one line, as `json.dumps` writes it; a schema's own "x-guidance" may say otherwise.
 ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 #: The most bytes of a way to finish a text.
 LONGEST = 8_192
 
-_pieces: WeakKeyDictionary[Codec, Pieces] = WeakKeyDictionary()
+_pieces: WeakKeyDictionary[TextTokenizer, TokenBytes] = WeakKeyDictionary()
 
 
-class Grammar(Constraint):
+class GrammarConstraint(Constraint):
     """What llguidance compiles a rule to, over the tokens of a codec and over single bytes.
 
     Over bytes, a way to finish the text is searched whenever the text leaves the one that is known; a token after which
     none fits in the tokens that are left is refused. Where a tokenizer begins texts with a blank, one may come first.
 
-    key: of `Writing`, for messages
+    key: of `GenerationConfig`, for messages
     rule: what `text` is, in llguidance's dialect of Lark
     """
 
-    def __init__(self, key: str, rule: str, codec: Codec) -> None:
+    def __init__(self, key: str, rule: str, codec: TextTokenizer) -> None:
         guidance = _guidance(key)
         self.key, self.codec = key, codec
         if codec not in _pieces:
-            _pieces[codec] = Pieces(codec, guidance)
+            _pieces[codec] = TokenBytes(codec, guidance)
         self.pieces = _pieces[codec]
         if not self.pieces.data:
             raise RecipeError(key, "the tokens of this decoder do not say which bytes they are; use choices instead")
@@ -59,12 +59,12 @@ class Grammar(Constraint):
         self.finished = finished
 
     @classmethod
-    def of_regex(cls, regex: str, codec: Codec) -> Self:
+    def of_regex(cls, regex: str, codec: TextTokenizer) -> Self:
         """Texts that match a regular expression as a whole (syntax of Rust's crate regex, without look-around)."""
         return cls("regex", f"/{_guidance('regex').regex_to_lark(regex, '')}/", codec)
 
     @classmethod
-    def of_schema(cls, schema: dict[str, Any], codec: Codec) -> Self:
+    def of_schema(cls, schema: dict[str, Any], codec: TextTokenizer) -> Self:
         """JSON documents that meet a schema."""
         guided = {**schema, "x-guidance": {**ONE_LINE, **schema.get("x-guidance", {})}}
         return cls("json_schema", f"%json {json.dumps(guided)}", codec)
@@ -80,7 +80,7 @@ class Grammar(Constraint):
 class _State(Cursor):
     """A matcher over tokens, one over bytes at the same place, and tokens that finish the text from there."""
 
-    def __init__(self, grammar: Grammar, tokens: Any, letters: Any, finished: list[int]) -> None:
+    def __init__(self, grammar: GrammarConstraint, tokens: Any, letters: Any, finished: list[int]) -> None:
         self.grammar, self.tokens, self.letters, self.finished = grammar, tokens, letters, finished
 
     def allowed(self, left: int) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from polymodal.core.options import Options, Sized
-from polymodal.core.types import OutputShape, View
+from polymodal.core.options import Options, SizedModel
+from polymodal.core.types import OutputShape, FusionOutput
 from polymodal.nn.encoders.base import Encoder
 
 
-class DecoderOptions(Options, Sized):
+class DecoderOptions(Options, SizedModel):
     """Base of every decoder's options."""
 
 
@@ -42,7 +42,7 @@ class Decoder(nn.Module):
     #: Whether it writes texts; see `nn.decoders.writer.Writer`.
     writes: ClassVar[bool] = False
     #: Whether it reads what the encoders gave as they gave it (`View.encoded`).
-    reads_encoded: ClassVar[bool] = False
+    uses_encoder_outputs: ClassVar[bool] = False
     #: The tasks that it serves; empty: all.
     tasks: ClassVar[tuple[str, ...]] = ()
 
@@ -81,6 +81,6 @@ class Decoder(nn.Module):
         """Factors on the learning rate of parameters whose factor is not 1."""
         return {}
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: FusionOutput) -> Tensor:
         """Decode a view to `[batch, shape.values]`."""
         raise NotImplementedError(type(self).__name__)

@@ -10,15 +10,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, View
-from polymodal.nn.decoders.causal_draft import CausalDraft
-from polymodal.nn.decoders.gated_cross_attention import Memory, Readers
-from polymodal.nn.decoders.writer import Draft, Writer, WriterOptions, memory
+from polymodal.core.types import OutputShape, FusionOutput
+from polymodal.nn.decoders.causal_lm_state import CausalLMState
+from polymodal.nn.decoders.gated_cross_attention import KeyValueMemory, CrossAttentionAdapters
+from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, TextDecoderOptions, memory
 from polymodal.nn.layers.resampler import Resampler
-from polymodal.pretrained import tuning
-from polymodal.pretrained.card import Card
+from polymodal.pretrained import fine_tuning
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.pretrained.language_model import LanguageModel
 
 EVERY, WIDTH_OF_HEAD = 4, 64
@@ -37,7 +37,7 @@ class AllTokens(nn.Module):
 
 
 @register
-class CausalLanguageModel(Writer):
+class CausalLanguageModel(TextDecoder):
     """A pretrained causal language model writes the answer, after what the inputs say.
 
     With `read: prefix`, tokens of the memory (see `writer.memory`) are mapped to the width of the model and stand
@@ -54,13 +54,13 @@ class CausalLanguageModel(Writer):
             not the tokens of this task; prefix, prompt and answer are longer than it has positions.
     """
 
-    class Options(WriterOptions, tuning.TuningOptions):
+    class Options(TextDecoderOptions, fine_tuning.TuningOptions):
         name: Literal["causal_lm"] = "causal_lm"
         model: str = "starter/gemma3-270m"
         """The checkpoint: `starter/gemma3-270m`, a hub id (`owner/name`, `owner/name@revision`), or a folder."""
         read: Literal["prefix", "cross"] = "prefix"
         """How it reads the inputs: as words before the prompt, or by cross-attention between its layers."""
-        tokens: int | None = sized(4, 16, 64, ge=1, le=4096)
+        tokens: int | None = sized_field(4, 16, 64, ge=1, le=4096)
         """Tokens that the inputs become, whatever their length; null: as many as there are, each mapped by itself."""
         every: int | None = Field(default=None, ge=1)
         """With `read: cross`, there is cross-attention before every n-th layer; silent: 4."""
@@ -69,7 +69,7 @@ class CausalLanguageModel(Writer):
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
         super().__init__(options, width=width, shape=shape)
-        tuning.check(options)
+        fine_tuning.check(options)
         if options.every is not None and options.read == "prefix":
             raise RecipeError("every", "it has no effect with read: prefix, only with cross")
         if self.text.checkpoint is None:
@@ -78,15 +78,15 @@ class CausalLanguageModel(Writer):
         self.language = LanguageModel(Card.of(self.text.checkpoint))
         if problem := self.too_long(options.tokens or 0, 0, self.text.answer):
             raise RecipeError("", problem)
-        tuning.apply(self.language, options)
+        fine_tuning.apply(self.language, options)
         wide = self.language.width
         cross = options.read == "cross"
         between = width if cross else wide
         self.reduce = Resampler(options.tokens, width, between) if options.tokens else AllTokens(width, between)
-        self.readers: Readers | None = None
+        self.readers: CrossAttentionAdapters | None = None
         if cross:
             heads = next(one for one in range(max(1, wide // WIDTH_OF_HEAD), 0, -1) if wide % one == 0)
-            self.readers = Readers(self.language.listed(), options.every or EVERY, wide, between, heads)
+            self.readers = CrossAttentionAdapters(self.language.listed(), options.every or EVERY, wide, between, heads)
         else:
             self.scale = nn.Parameter(torch.ones(()))
 
@@ -105,9 +105,9 @@ class CausalLanguageModel(Writer):
                 self.scale.fill_(float(words.square().mean().sqrt()))
 
     def rates(self) -> dict[nn.Parameter, float]:
-        return tuning.rates(self.language, self.options)
+        return fine_tuning.rates(self.language, self.options)
 
-    def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
+    def losses(self, view: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
         memories, context, mask = self.context(view, prompt)
         if problem := self.too_long(context.shape[1] - prompt.shape[1] - 1, prompt.shape[1], answer.shape[1]):
             raise DataError(problem)
@@ -124,14 +124,14 @@ class CausalLanguageModel(Writer):
         spread = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device).masked_scatter(asked, found)
         return torch.stack([spread.sum(1), asked.sum(1).float()], dim=1)
 
-    def begin(self, view: View, prompt: Tensor, steps: int) -> Draft:
+    def begin(self, view: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
         memories, context, mask = self.context(view, prompt)
         if problem := self.too_long(context.shape[1] - prompt.shape[1] - 1, prompt.shape[1], steps):
             raise DataError(problem)
         context, mask = compact(context, mask, behind=False)
-        return CausalDraft(self.language, context, mask, steps, self.readers, memories)
+        return CausalLMState(self.language, context, mask, steps, self.readers, memories)
 
-    def context(self, view: View, prompt: Tensor) -> tuple[list[Memory], Tensor, Tensor]:
+    def context(self, view: FusionOutput, prompt: Tensor) -> tuple[list[KeyValueMemory], Tensor, Tensor]:
         """What stands before the answer: what cross-attention reads, embeddings `[batch, length, width]` of begin
         token, prefix and prompt, and their mask `[batch, length]`."""
         features, real = self.reduce(*memory(view))
@@ -145,7 +145,7 @@ class CausalLanguageModel(Writer):
         whole = torch.cat([words[:, :1], prefix, words[:, 1:]], dim=1)
         return [], whole, torch.cat([known[:, :1], real, known[:, 1:]], dim=1)
 
-    def reading(self, memories: list[Memory]) -> Any:
+    def reading(self, memories: list[KeyValueMemory]) -> Any:
         """Within, the language model reads these memories between its layers."""
         if self.readers is None:
             return nullcontext()

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, View
+from polymodal.core.types import OutputShape, FusionOutput
 from polymodal.nn.decoders.base import DecoderOptions
-from polymodal.nn.decoders.ctc_prefix import NOTHING, PrefixDraft
-from polymodal.nn.decoders.writer import Draft, Writer, memory
+from polymodal.nn.decoders.ctc_prefix_state import NOTHING, CTCPrefixState
+from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, memory
 
 
-class Frames(nn.Module):
+class CTCHead(nn.Module):
     """What each frame of a view says: one of the tokens, or nothing (blank).
 
     Each token of the view, in the order of time, gives `upsampling` frames by a linear layer,
@@ -39,13 +39,13 @@ class Frames(nn.Module):
         self.norm, self.decide = nn.LayerNorm(width), nn.Linear(width, vocabulary + 1)
         self.register_buffer("rows", torch.zeros(2, dtype=torch.int64))
 
-    def forward(self, view: View) -> tuple[Tensor, Tensor]:
+    def forward(self, view: FusionOutput) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[batch, frames, vocabulary + 1]` fp32, the blank last, and mask `[batch, frames]`."""
-        features, mask = in_time(view)
+        features, mask = frame_features(view)
         widened = self.widen(features).view(len(features), -1, features.shape[2])
         return self.decide(self.norm(widened)).float().log_softmax(-1), mask.repeat_interleave(self.upsampling, dim=1)
 
-    def losses(self, view: View, answer: Tensor, end: int) -> Tensor:
+    def losses(self, view: FusionOutput, answer: Tensor, end: int) -> Tensor:
         """`[batch, 2]`: the negative log-likelihood of each answer in nats, and its tokens with its end; zeros in a row
         whose frames are too few."""
         log_p, mask = self(view)
@@ -82,9 +82,9 @@ class Frames(nn.Module):
 
 
 @register
-class CTC(Writer):
+class CTC(TextDecoder):
     """Connectionist temporal classification, for texts in the order in which an input says them, as speech does: see
-    `Frames`. The tokens that are read are those of `in_time`. It has no eyes for its own words, nor for a prompt.
+    `CTCHead`. The tokens that are read are those of `frame_features`. It has no eyes for its own words, nor for a prompt.
     """
 
     class Options(DecoderOptions):
@@ -102,26 +102,26 @@ class CTC(Writer):
         if self.text.prompt:
             raise RecipeError("", "ctc reads no prompt; leave the prompt out, or take transformer")
         self.search = options.search
-        self.frames = Frames(width, self.text.vocabulary, options.upsampling)
+        self.frames = CTCHead(width, self.text.vocabulary, options.upsampling)
 
-    def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
+    def losses(self, view: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
         return self.frames.losses(view, answer, self.text.end)
 
-    def begin(self, view: View, prompt: Tensor, steps: int) -> Draft:
+    def begin(self, view: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
         log_p, mask = self.frames(view)
-        draft = PrefixDraft if self.search == "prefix" else PathDraft
+        draft = CTCPrefixState if self.search == "prefix" else CTCBestPathState
         return draft(log_p, mask, self.text.end)
 
     def notice(self) -> str | None:
         return self.frames.notice()
 
 
-class PathDraft(Draft):
+class CTCBestPathState(DecodingState):
     """What the likeliest path says: the likeliest of each frame, equal neighbours once, without blanks (best path
     decoding, Graves et al., 2006).
 
     The k-th token is decided by the frame of its run that is surest of it, whatever was written before; behind the last
-    comes the end. Arguments are those of `PrefixDraft`.
+    comes the end. Arguments are those of `CTCPrefixState`.
     """
 
     def __init__(self, log_p: Tensor, mask: Tensor, end: int) -> None:
@@ -164,14 +164,14 @@ def _seen_before(peak: Tensor, run: Tensor) -> Tensor:
     return before > first.gather(1, run - 1)
 
 
-def in_time(view: View) -> tuple[Tensor, Tensor]:
+def frame_features(view: FusionOutput) -> tuple[Tensor, Tensor]:
     """What is said moment by moment: features `[batch, length, width]`, real ones first, and mask `[batch, length]`.
 
     What every writer attends to, see `writer.memory`: the tokens of an input in their order, those of several inputs
     one input after the other. Where the fusion made one vector of them, it is added to each.
     """
     features, mask = memory(view)
-    if view.vector:
+    if view.is_vector:
         features = features + view.pooled.unsqueeze(1)
     order = torch.argsort((~mask).to(torch.int8), dim=1, stable=True)[:, : int(mask.sum(1).max())]
     return features.gather(1, order.unsqueeze(-1).expand(-1, -1, features.shape[2])), mask.gather(1, order)

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, View
+from polymodal.core.types import OutputShape, FusionOutput
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
-from polymodal.nn.layers.embedding import Head, unit
+from polymodal.nn.layers.embedding_head import Head, unit
 
 
 @register
@@ -25,7 +25,7 @@ class Embed(Decoder):
 
     class Options(DecoderOptions):
         name: Literal["embed"] = "embed"
-        size: int = sized(64, 128, 256, ge=2)
+        size: int = sized_field(64, 128, 256, ge=2)
         """Numbers of a vector."""
         sizes: list[int] | None = None
         """Shorter embeddings that are learned too: the first so many numbers of the vector. Silent: the half of
@@ -45,5 +45,5 @@ class Embed(Decoder):
     def prescribe(cls, options: Any) -> dict[str, Any]:
         return {"size": options.size, "sizes": options.sizes}
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: FusionOutput) -> Tensor:
         return unit(self.head(view.pooled))

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, View
-from polymodal.nn.decoders.sequence_draft import Grouped, SequenceDraft
-from polymodal.nn.decoders.writer import Draft, Writer, WriterOptions, at_answer, joined, memory
+from polymodal.core.types import OutputShape, FusionOutput
+from polymodal.nn.decoders.encoder_decoder_state import GroupedState, EncoderDecoderState
+from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, TextDecoderOptions, gather_answer, joined, memory
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
-from polymodal.pretrained import tuning
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.sequence_model import SequenceModel
+from polymodal.pretrained import fine_tuning
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.seq2seq_decoder import SequenceModel
 
 
 @register
-class EncoderDecoder(Writer):
+class EncoderDecoder(TextDecoder):
     """The decoder of T5 (Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
     Transformer", 2020), BART (Lewis et al., 2020), Marian (Junczys-Dowmunt et al., 2018), Whisper (Radford et al.,
     "Robust Speech Recognition via Large-Scale Weak Supervision", 2023) and their kin, as its checkpoint has it.
@@ -39,7 +39,7 @@ class EncoderDecoder(Writer):
             tokens of this task; prompt and answer are longer than it has positions; the input has no such encoder.
     """
 
-    class Options(WriterOptions, tuning.TuningOptions):
+    class Options(TextDecoderOptions, fine_tuning.TuningOptions):
         name: Literal["encoder_decoder"] = "encoder_decoder"
         model: str = "starter/whisper-tiny.en"
         """The checkpoint: `starter/whisper-tiny.en`, a hub id (`owner/name`, `owner/name@revision`), or a folder."""
@@ -50,12 +50,12 @@ class EncoderDecoder(Writer):
         language: str | None = None
         """The language that a Whisper of several writes, as `de`; silent: what its files say, else English."""
 
-    reads_encoded: ClassVar[bool] = True
+    uses_encoder_outputs: ClassVar[bool] = True
     options: Options
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
         super().__init__(options, width=width, shape=shape)
-        tuning.check(options)
+        fine_tuning.check(options)
         if options.read == "fused" and options.input is not None:
             raise RecipeError("input", "it has no effect with read: fused, only with own")
         if self.text.checkpoint is None:
@@ -66,7 +66,7 @@ class EncoderDecoder(Writer):
         if self.sequence.limit is not None and most > self.sequence.limit:
             problem = f"{self.sequence.card.model} has {self.sequence.limit} positions, and start, prompt and answer"
             raise RecipeError("", f"{problem} need {most}; lower the task's prompt_tokens or max_tokens")
-        tuning.apply(self.sequence, options)
+        fine_tuning.apply(self.sequence, options)
         if options.read == "fused":
             self.map = nn.Linear(width, self.sequence.width)
         else:
@@ -80,7 +80,7 @@ class EncoderDecoder(Writer):
         self.sequence.load()
 
     def rates(self) -> dict[nn.Parameter, float]:
-        return tuning.rates(self.sequence, self.options)
+        return fine_tuning.rates(self.sequence, self.options)
 
     def attach(self, encoders: Mapping[str, Encoder]) -> None:
         """Find the encoder whose outputs are read, and have it give all of them."""
@@ -100,14 +100,14 @@ class EncoderDecoder(Writer):
             raise RecipeError("input", f"it reads all tokens of {self.input!r}; set tokens: null in that encoder")
         encoder.give_all()
 
-    def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
+    def losses(self, view: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
         features, mask = self._memory(view)
         tokens, start = joined(self.sequence.start[0], self._started(prompt), answer)
         tokens = tokens[:, : max(1, tokens.shape[1] - 1)]  # the last token decides nothing
         logits = self.sequence(features, mask, tokens.clamp_min(0))
-        return self.token_losses(at_answer(logits, start, answer.shape[1]), answer)
+        return self.token_losses(gather_answer(logits, start, answer.shape[1]), answer)
 
-    def begin(self, view: View, prompt: Tensor, steps: int) -> Draft:
+    def begin(self, view: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
         features, mask = self._memory(view)
         tokens, _ = joined(self.sequence.start[0], self._started(prompt), prompt.new_zeros(len(prompt), 0))
         lengths, limit = (tokens >= 0).sum(1).tolist(), self.sequence.limit
@@ -115,33 +115,33 @@ class EncoderDecoder(Writer):
             most = limit + 1 - max(lengths)
             raise DataError(f"{steps} tokens are more than {self.sequence.card.model} can write here: {most} at most")
 
-        def draft(rows: Tensor) -> Draft:
+        def draft(rows: Tensor) -> DecodingState:
             masked = None if mask is None else mask[rows]
-            return SequenceDraft(self.sequence, features[rows], masked, tokens[rows, : lengths[int(rows[0])]])
+            return EncoderDecoderState(self.sequence, features[rows], masked, tokens[rows, : lengths[int(rows[0])]])
 
-        return Grouped(lengths, draft)
+        return GroupedState(lengths, draft)
 
     def _started(self, prompt: Tensor) -> Tensor:
         """Prompts behind the start tokens but the first."""
         more = torch.tensor(self.sequence.start[1:], dtype=prompt.dtype, device=prompt.device)
         return torch.cat([more.expand(len(prompt), -1), prompt], dim=1)
 
-    def _memory(self, view: View) -> tuple[Tensor, Tensor | None]:
+    def _memory(self, view: FusionOutput) -> tuple[Tensor, Tensor | None]:
         """What it attends to, `[batch, places, width]`, and its mask; None where all of it is real."""
         if self.options.read == "fused":
             features, mask = memory(view)
             features = self.map(features)
         else:
             assert self.input is not None
-            if self.input not in view.sources:
+            if self.input not in view.input_tokens:
                 problem = f"the fusion decides for each input by itself, and {view.name!r} is not {self.input!r}"
                 raise RecipeError("fusion", f"{problem}; name a fusion of all inputs, as concat")
             features, mask = self._own(view, self.input)
         return features, None if bool(mask.all()) else mask
 
-    def _own(self, view: View, name: str) -> tuple[Tensor, Tensor]:
-        present = view.sources[name].present
-        given = view.encoded.get(name)
+    def _own(self, view: FusionOutput, name: str) -> tuple[Tensor, Tensor]:
+        present = view.input_tokens[name].present
+        given = view.encoder_outputs.get(name)
         if given is None:  # no row of this batch has the input
             features = self.missing.expand(len(present), 1, -1)
             return features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)

@@ -14,7 +14,7 @@ from polymodal.nn.layers.attention import merge_heads, split_heads
 from polymodal.nn.layers.transformer import FeedForward
 
 #: Keys and values `[batch, heads, length, d]`, and what is added to scores, `[batch, 1, 1, length]`.
-Memory = tuple[Tensor, Tensor, Tensor]
+KeyValueMemory = tuple[Tensor, Tensor, Tensor]
 
 
 class GatedCrossAttention(nn.Module):
@@ -36,13 +36,13 @@ class GatedCrossAttention(nn.Module):
         self.feed_norm, self.feed = nn.LayerNorm(width), FeedForward(width, 0.0, ratio=2)
         self.alpha = nn.Parameter(torch.zeros(2))
 
-    def keep(self, features: Tensor, mask: Tensor) -> Memory:
+    def keep(self, features: Tensor, mask: Tensor) -> KeyValueMemory:
         """Keys, values and mask of a memory `[batch, length, memory]`, for `forward`."""
         key, value = (split_heads(one, self.heads) for one in self.key_value(features).chunk(2, dim=-1))
         hidden = torch.zeros(mask.shape, dtype=key.dtype, device=mask.device).masked_fill(~mask, -1e30)
         return key, value, hidden[:, None, None]
 
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+    def forward(self, x: Tensor, memory: KeyValueMemory) -> Tensor:
         """`x [batch, length, width]` after reading."""
         read, think = self.alpha.tanh().unbind()
         key, value, added = memory
@@ -52,7 +52,7 @@ class GatedCrossAttention(nn.Module):
         return x + (think * self.feed(self.feed_norm(x))).to(x.dtype)
 
 
-class Readers(nn.Module):
+class CrossAttentionAdapters(nn.Module):
     """The gated blocks of a language model: one before every `every`-th of its layers, from the first on."""
 
     def __init__(self, layers: list[nn.Module], every: int, width: int, memory: int, heads: int) -> None:
@@ -60,15 +60,15 @@ class Readers(nn.Module):
         self.places = list(range(0, len(layers), every))
         self.blocks = nn.ModuleList(GatedCrossAttention(width, memory, heads) for _ in self.places)
 
-    def keep(self, features: Tensor, mask: Tensor) -> list[Memory]:
+    def keep(self, features: Tensor, mask: Tensor) -> list[KeyValueMemory]:
         """What each block reads of a memory `[batch, length, memory]`."""
         return [block.keep(features, mask) for block in self.blocks]  # type: ignore[operator]
 
     @contextmanager
-    def reading(self, layers: list[nn.Module], memories: list[Memory]) -> Iterator[None]:
+    def reading(self, layers: list[nn.Module], memories: list[KeyValueMemory]) -> Iterator[None]:
         """Within, the blocks stand before the layers and read these memories."""
 
-        def before(block: nn.Module, memory: Memory) -> Any:
+        def before(block: nn.Module, memory: KeyValueMemory) -> Any:
             def hook(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
                 if given:
                     return (block(given[0], memory), *given[1:]), named

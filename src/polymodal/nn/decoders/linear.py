@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, View
+from polymodal.core.types import OutputShape, FusionOutput
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
 
 
@@ -22,5 +22,5 @@ class Linear(Decoder):
         super().__init__(options, width=width, shape=shape)
         self.project = nn.Linear(width, shape.values)
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: FusionOutput) -> Tensor:
         return self.project(view.pooled)

@@ -9,14 +9,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, View
-from polymodal.nn.decoders.writer import Draft, Writer, WriterOptions, before_answer, joined, memory
+from polymodal.core.types import OutputShape, FusionOutput
+from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, TextDecoderOptions, answer_positions, joined, memory
 
 
 @register
-class LSTMWriter(Writer):
+class LSTMDecoder(TextDecoder):
     """The decoder of Xu et al., "Show, Attend and Tell: Neural Image Caption Generation with Visual Attention" (2015),
     with soft attention to the memory a_1 .. a_n (see `writer.memory`):
 
@@ -30,9 +30,9 @@ class LSTMWriter(Writer):
     Exploration of Recurrent Network Architectures", 2015).
     """
 
-    class Options(WriterOptions):
+    class Options(TextDecoderOptions):
         name: Literal["lstm"] = "lstm"
-        hidden: int = sized(128, 256, 512, ge=1)
+        hidden: int = sized_field(128, 256, 512, ge=1)
         """Units of the state, of the embedding of tokens, and of the attention."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Share of units dropped in training, of embedded tokens and before the last layer."""
@@ -57,7 +57,7 @@ class LSTMWriter(Writer):
         with torch.no_grad():
             self.of_token.bias[hidden : 2 * hidden] += 1
 
-    def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
+    def losses(self, view: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
         tokens, start = joined(self.text.begin, prompt, answer)
         tokens = tokens[:, : max(1, tokens.shape[1] - 1)]  # nothing follows the last
         seen = _Seen(self, *memory(view))
@@ -68,7 +68,7 @@ class LSTMWriter(Writer):
             state, cell, looked, share = seen.step(gates, state, cell)
             found.append(torch.cat([looked, state], dim=1))
             shares.append(share)
-        row, place = before_answer(start, answer)
+        row, place = answer_positions(start, answer)
         logits = self.logits(embedded[row, place], torch.stack(found, dim=1)[row, place])
         losses = self.real_losses(logits, answer)
         if not (self.training and self.spread):
@@ -77,7 +77,7 @@ class LSTMWriter(Writer):
         missed = (1 - (torch.stack(shares, dim=1) * said).sum(1)).masked_fill(~seen.mask, 0.0)
         return losses + functional.pad((self.spread * missed.square().sum(1)).unsqueeze(1), (0, 1))
 
-    def begin(self, view: View, prompt: Tensor, steps: int) -> Draft:
+    def begin(self, view: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
         tokens, _ = joined(self.text.begin, prompt, prompt.new_zeros(len(prompt), 0))
         return _Draft(self, _Seen(self, *memory(view)), tokens)
 
@@ -94,7 +94,7 @@ class LSTMWriter(Writer):
 class _Seen:
     """A memory `[rows, places, width]`, and a step of the state before it."""
 
-    def __init__(self, writer: LSTMWriter, features: Tensor, mask: Tensor) -> None:
+    def __init__(self, writer: LSTMDecoder, features: Tensor, mask: Tensor) -> None:
         self.writer, self.features, self.mask = writer, features, mask
         self.keys = writer.keys(features)
         self.hidden_places = None if bool(mask.all()) else ~mask
@@ -127,10 +127,10 @@ class _Seen:
         self.hidden_places = None if self.hidden_places is None else self.hidden_places.index_select(0, rows)
 
 
-class _Draft(Draft):
+class _Draft(DecodingState):
     """State and cell of every row, after the tokens `beginning [n, length]` of its prompt at first."""
 
-    def __init__(self, writer: LSTMWriter, seen: _Seen, beginning: Tensor) -> None:
+    def __init__(self, writer: LSTMDecoder, seen: _Seen, beginning: Tensor) -> None:
         self.writer, self.seen, self.beginning = writer, seen, beginning
         self.owner = torch.arange(len(beginning), device=beginning.device)
         self.state, self.cell = seen.beginning()

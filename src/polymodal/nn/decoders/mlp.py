@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, View
+from polymodal.core.types import OutputShape, FusionOutput
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
 
 
@@ -23,7 +23,7 @@ class MLP(Decoder):
 
     class Options(DecoderOptions):
         name: Literal["mlp"] = "mlp"
-        hidden: int = sized(128, 256, 768, ge=1)
+        hidden: int = sized_field(128, 256, 768, ge=1)
         """Width of each hidden layer."""
         layers: int = Field(default=1, ge=1, le=8)
         """Number of hidden layers."""
@@ -38,5 +38,5 @@ class MLP(Decoder):
             width = options.hidden
         self.layers = nn.Sequential(*stack, nn.Linear(width, shape.values))
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: FusionOutput) -> Tensor:
         return self.layers(view.pooled)

@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import Grid, OutputShape, Tokens, View
+from polymodal.core.types import Grid, OutputShape, Tokens, FusionOutput
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
 from polymodal.nn.layers.transformer import sinusoidal_positions
 
@@ -38,9 +38,9 @@ class Timeline(Decoder):
 
     class Options(DecoderOptions):
         name: Literal["timeline"] = "timeline"
-        hidden: int = sized(64, 128, 256, ge=1)
+        hidden: int = sized_field(64, 128, 256, ge=1)
         """Channels of the layers over time."""
-        layers: int = sized(3, 4, 6, ge=0, le=12)
+        layers: int = sized_field(3, 4, 6, ge=0, le=12)
         """Number of layers over time; each looks twice as far as the one before."""
         kernel: int = Field(default=5, ge=3, le=31)
         """Cells that each layer looks at; even numbers count as the next odd one."""
@@ -64,15 +64,15 @@ class Timeline(Decoder):
         )
         self.decide = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, shape.values // cells))
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: FusionOutput) -> Tensor:
         rows, hidden = len(view.pooled), self.places.shape[1]
         at_once = max(1, MOST_NUMBERS // (len(self.places) * hidden))
         if rows <= at_once:
-            return self._decide(view.pooled, view.timed)
+            return self._decide(view.pooled, view.timed_inputs)
         parts = []
         for start in range(0, rows, at_once):
             part = slice(start, start + at_once)
-            arguments: tuple[Any, ...] = (view.pooled[part], tuple(_rows_of(one, part) for one in view.timed))
+            arguments: tuple[Any, ...] = (view.pooled[part], tuple(_rows_of(one, part) for one in view.timed_inputs))
             if torch.is_grad_enabled():  # what the layers computed is computed again when gradients need it
                 parts.append(checkpoint(self._decide, *arguments, use_reentrant=False))
             else:

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, View
+from polymodal.core.types import OutputShape, FusionOutput
 from polymodal.nn.decoders.base import SavedDecoder
-from polymodal.nn.decoders.ctc import Frames
-from polymodal.nn.decoders.ctc_prefix import PrefixDraft
-from polymodal.nn.decoders.mixture import Agreement
-from polymodal.nn.decoders.packing import pack
-from polymodal.nn.decoders.start import taken_over
-from polymodal.nn.decoders.writer import Draft, Writer, WriterOptions, before_answer, joined, memory
+from polymodal.nn.decoders.ctc import CTCHead
+from polymodal.nn.decoders.ctc_prefix_state import CTCPrefixState
+from polymodal.nn.decoders.state_mixtures import LogLinearMixture
+from polymodal.nn.decoders.packed_sequences import pack_sequences
+from polymodal.nn.decoders.warm_start import warm_start_state
+from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, TextDecoderOptions, answer_positions, joined, memory
 from polymodal.nn.layers.causal import CausalBlock, Kept
 from polymodal.nn.layers.transformer import sinusoidal_positions
 
@@ -29,7 +29,7 @@ WORTH_PACKING = 0.2
 
 
 @register
-class TransformerWriter(Writer):
+class TransformerDecoder(TextDecoder):
     """The decoder of Vaswani et al., "Attention Is All You Need" (2017), with normalisation first:
 
         h_0 = E[token] sqrt(width) + p ;  h_l = FFN(CA(SA(h_(l-1)) <- memory)) ;  logits = E LN(h_L)
@@ -37,7 +37,7 @@ class TransformerWriter(Writer):
     Every token attends to those before it (SA) and to the memory (CA, see `writer.memory`); the embedding E is also the
     last layer (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017).
 
-    With `ctc`, the tokens of the inputs also say the text by themselves (`decoders.ctc.Frames`), and both the loss and
+    With `ctc`, the tokens of the inputs also say the text by themselves (`decoders.ctc.CTCHead`), and both the loss and
     what is written are of the two together (Watanabe et al., "Hybrid CTC/Attention Architecture for End-to-End Speech
     Recognition", 2017):
 
@@ -49,11 +49,11 @@ class TransformerWriter(Writer):
         RecipeError: the heads do not divide the width, or `start` names nothing that this could start from.
     """
 
-    class Options(WriterOptions):
+    class Options(TextDecoderOptions):
         name: Literal["transformer"] = "transformer"
-        layers: int = sized(2, 4, 6, ge=1, le=48)
+        layers: int = sized_field(2, 4, 6, ge=1, le=48)
         """Number of layers."""
-        heads: int = sized(4, 4, 6, ge=1)
+        heads: int = sized_field(4, 4, 6, ge=1)
         """Heads of attention; they divide the recipe's width."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Share of units dropped in training."""
@@ -75,7 +75,7 @@ class TransformerWriter(Writer):
         nn.init.normal_(self.embedding.weight, std=0.5 * width**-0.5)  # larger, a token begins by repeating itself
         self.blocks = nn.ModuleList(CausalBlock(width, options.heads, options.dropout) for _ in range(options.layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(options.dropout)
-        self.frames = Frames(width, self.text.vocabulary, 1) if options.ctc else None
+        self.frames = CTCHead(width, self.text.vocabulary, 1) if options.ctc else None
 
     @classmethod
     def prescribe(cls, options: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class TransformerWriter(Writer):
 
     def take_over(self, saved: SavedDecoder) -> None:
         theirs = saved.options
-        assert isinstance(theirs, TransformerWriter.Options)
+        assert isinstance(theirs, TransformerDecoder.Options)
         shapes = {
             "width": (self.width, saved.width),
             "layers": (self.options.layers, theirs.layers),
@@ -98,17 +98,17 @@ class TransformerWriter(Writer):
             if ours != other:
                 problem = f"the decoder in {saved.folder} has {name} {other}, and this one {ours}; set both alike"
                 raise RecipeError("start", problem)
-        self.load_state_dict(taken_over(self.state_dict(), saved.weights, saved.memory))
+        self.load_state_dict(warm_start_state(self.state_dict(), saved.weights, saved.memory))
 
     def notice(self) -> str | None:
         return None if self.frames is None else self.frames.notice()
 
-    def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
+    def losses(self, view: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
         tokens, start = joined(self.text.begin, prompt, answer)
         tokens = tokens[:, : max(1, tokens.shape[1] - 1)]  # nothing follows the last
         features, mask = memory(view)
-        row, place = before_answer(start, answer)
-        lines = pack(tokens, WORTH_PACKING) if features.shape[1] == 1 else None
+        row, place = answer_positions(start, answer)
+        lines = pack_sequences(tokens, WORTH_PACKING) if features.shape[1] == 1 else None
         if lines is not None:
             states = self._embedded(lines.tokens, lines.place)
             for block in self._blocks:
@@ -126,12 +126,12 @@ class TransformerWriter(Writer):
         share = self.share * (by_frames[:, 1] > 0)
         return torch.stack([(1 - share) * found[:, 0] + share * by_frames[:, 0], found[:, 1]], dim=1)
 
-    def begin(self, view: View, prompt: Tensor, steps: int) -> Draft:
+    def begin(self, view: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
         draft = _Draft(self, view, prompt)
         if self.frames is None:
             return draft
         log_p, mask = self.frames(view)
-        return Agreement([draft, PrefixDraft(log_p, mask, self.text.end)], [1 - self.share, self.share])
+        return LogLinearMixture([draft, CTCPrefixState(log_p, mask, self.text.end)], [1 - self.share, self.share])
 
     @property
     def _blocks(self) -> list[CausalBlock]:
@@ -154,13 +154,13 @@ def _positions(length: int, width: int) -> Tensor:
         return sinusoidal_positions(length, width)
 
 
-class _Draft(Draft):
+class _Draft(DecodingState):
     """Every row's texts so far, with what the blocks keep of them.
 
     length: `[n]`, tokens so far in each row, from which its positions go on
     """
 
-    def __init__(self, writer: TransformerWriter, view: View, prompt: Tensor) -> None:
+    def __init__(self, writer: TransformerDecoder, view: FusionOutput, prompt: Tensor) -> None:
         self.writer, self.blocks = writer, writer._blocks
         self.tokens, _ = joined(writer.text.begin, prompt, prompt.new_zeros(len(prompt), 0))
         real = self.tokens >= 0

@@ -9,42 +9,40 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, View
+from polymodal.core.types import Tokens, FusionOutput
 from polymodal.nn.fusion.token import TokenFusion, TokenOptions
 from polymodal.nn.layers.transformer import TransformerBlock
 
-#: Standard deviation of the learned tokens at the start; at 0.02 or 1 a planted exclusive-or took far longer
-#: to learn.
-SPREAD = 0.2
+#: Initial standard deviation of the learned tokens; with 0.02 or 1, a synthetic exclusive-or took far longer to learn.
+INIT_STD = 0.2
 
 
 @register
 class Bottleneck(TokenFusion):
-    """A Transformer for each input; from `fusion_layer` on they exchange through a few shared tokens only.
+    """A Transformer for each input; from `fusion_layer` on, they exchange information only through a few shared tokens.
 
         l <  F: X_m = Block_m([cls_m; X_m])
         l >= F: [X_m; z^m] = Block_m([X_m; z]) ;  z = mean over present m of z^m
         result: (LN(mean over present m of cls_m) + mean of LN(z)) / 2
 
-    Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", 2021. The paper reads the class tokens
-    alone; the shared tokens are read too because shallow stacks then learned a planted exclusive-or about
-    twice as fast. A missing input is left out of both
-    means: it neither writes to the shared tokens nor counts in the result. A row without any input keeps the
-    shared tokens as they were learned, and its result is a constant.
+    Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", 2021. The paper reads only the class tokens. The
+    shared tokens are read too because shallow models then learned a synthetic exclusive-or about twice as fast. A
+    missing input is left out of both means: it neither updates the shared tokens nor contributes to the result. A row
+    without any input keeps the initial shared tokens, and its result is constant.
 
     Raises:
-        RecipeError: `fusion_layer` leaves no layer that reads what an earlier one wrote to the shared tokens.
+        RecipeError: no layer follows `fusion_layer` that could read the shared tokens.
     """
 
     class Options(TokenOptions):
         name: Literal["bottleneck"] = "bottleneck"
-        layers: int = sized(2, 4, 6, ge=2, le=48)
+        layers: int = sized_field(2, 4, 6, ge=2, le=48)
         """Number of Transformer layers."""
-        fusion_layer: int = sized(0, 2, 3, ge=0)
-        """The first layer (from 0) with shared tokens; at most `layers` - 2, as the next layer reads what one
-        writes."""
+        fusion_layer: int = sized_field(0, 2, 3, ge=0)
+        """Index (from 0) of the first layer with shared tokens; at most `num_layers` - 2, because a later layer must
+        read them."""
         bottlenecks: int = Field(default=4, ge=1, le=256)
         """Number of shared tokens."""
 
@@ -54,46 +52,49 @@ class Bottleneck(TokenFusion):
             problem = f"with {options.layers} layers it is at most {options.layers - 2}, not {options.fusion_layer}"
             raise RecipeError("fusion_layer", problem)
         self.fusion_layer, self.bottlenecks = options.fusion_layer, options.bottlenecks
-        self.cls = nn.Parameter(torch.randn(len(inputs), 1, 1, width) * SPREAD)
-        self.shared = nn.Parameter(torch.randn(1, options.bottlenecks, width) * SPREAD)
+        self.cls = nn.Parameter(torch.randn(len(inputs), 1, 1, width) * INIT_STD)
+        self.shared = nn.Parameter(torch.randn(1, options.bottlenecks, width) * INIT_STD)
         self.layers = nn.ModuleList(
             nn.ModuleList(TransformerBlock(width, options.heads, options.dropout) for _ in inputs)
             for _ in range(options.layers)
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: dict[str, Tokens]) -> list[View]:
+    def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
         presence = self.presence(tokens)
         batch, present = len(presence), presence.any(1)
         streams, masks = [], []
         for name, cls in zip(self.inputs, self.cls.unbind(), strict=True):
-            streams.append(torch.cat([cls.expand(batch, -1, -1), tokens[name].features], dim=1))
+            streams.append(
+                torch.cat([cls.expand(batch, -1, -1), tokens[name].features], dim=1)
+            )  # [batch, 1 + length_m, width]
             masks.append(torch.cat([torch.ones_like(present).unsqueeze(1), tokens[name].mask], dim=1))
         share = presence.to(streams[0].dtype)
         share = (share / share.sum(1, keepdim=True).clamp_min(1))[:, :, None, None]
-        shared = self.shared.expand(batch, -1, -1)
+        shared = self.shared.expand(batch, -1, -1)  # [batch, bottlenecks, width]
         for number, blocks in enumerate(self.layers):
             if number < self.fusion_layer:
                 parts = zip(blocks, streams, masks, strict=True)  # type: ignore[call-overload]
                 streams = [block(x, mask) for block, x, mask in parts]
             else:
-                streams, written = self._exchange(blocks, streams, masks, shared)
-                shared = torch.where(present[:, None, None], (written * share).sum(1), shared)
-        summary = (torch.stack([x[:, 0] for x in streams], dim=1) * share[..., 0]).sum(1)
+                streams, updates = self._exchange(blocks, streams, masks, shared)
+                shared = torch.where(present[:, None, None], (updates * share).sum(1), shared)
+        summary = (torch.stack([x[:, 0] for x in streams], dim=1) * share[..., 0]).sum(1)  # [batch, width]
         pooled = (self.norm(summary) + self.norm(shared).mean(1)) / 2
         features = torch.cat([shared, *streams], dim=1)
         real = [mask & presence[:, m, None] for m, mask in enumerate(masks)]
         mask = torch.cat([torch.ones_like(present)[:, None].expand(-1, self.bottlenecks), *real], dim=1)
-        return [View("joint", Tokens(self.norm(features), mask, present), pooled, present.to(pooled.dtype))]
+        return [FusionOutput("joint", Tokens(self.norm(features), mask, present), pooled, present.to(pooled.dtype))]
 
     def _exchange(
         self, blocks: nn.Module, streams: list[Tensor], masks: list[Tensor], shared: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        """One layer with shared tokens: the streams, and what each wrote `[batch, inputs, tokens, width]`."""
-        kept, written = [], []
+        """One layer with shared tokens: the streams, and the update from each input `[batch, inputs, tokens,
+        width]`."""
+        outputs, updates = [], []
         real = masks[0].new_ones(shared.shape[:2])
         for block, x, mask in zip(blocks, streams, masks, strict=True):  # type: ignore[call-overload]
             y = block(torch.cat([x, shared], dim=1), torch.cat([mask, real], dim=1))
-            kept.append(y[:, : x.shape[1]])
-            written.append(y[:, x.shape[1] :])
-        return kept, torch.stack(written, dim=1)
+            outputs.append(y[:, : x.shape[1]])
+            updates.append(y[:, x.shape[1] :])
+        return outputs, torch.stack(updates, dim=1)

@@ -1,4 +1,4 @@
-"""The part of decision-level fusions that combines the views, with what it learns on held-out rows."""
+"""The combination of branches in decision-level fusions, with parameters that are fitted on held-out rows."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import TrainingError
 from polymodal.core.types import Space
-from polymodal.nn.fusion import decision
+from polymodal.nn.fusion import decision_rules
 
-Combine = Literal["average", "weighted", "vote", "product", "stack"]
+CombineRule = Literal["average", "weighted", "vote", "product", "stack"]
 
-#: Steps of the optimiser (L-BFGS) when parameters are fitted to held-out rows.
-STEPS = 100
+#: Maximum number of L-BFGS iterations when the parameters are fitted on held-out rows.
+MAX_ITERATIONS = 100
 
 
 class Combiner(nn.Module):
-    """Combines the decisions of named views by one of the rules of `nn.fusion.decision`.
+    """Combines the predictions of named branches by a rule of `nn.fusion.decision_rules`.
 
-    Each output has parameters of its own, made by `prepare`:
+    Each output has separate parameters, created by `prepare`:
 
-        weighted: theta [views], w = softmax(theta) over the present views; equal at the start
-        product:  log T [views]; every temperature is 1 at the start
-        stack:    weight [k, views * k + views] and bias [k]; at the start the mean of the decisions
-        (log-linear)
+        weighted: theta [branches], w = softmax(theta) over the present branches; equal at the start
+        product:  log T [branches]; every temperature is 1 at the start
+        stack:    weight [k, branches * k + branches] and bias [k]; at the start the (log-linear) mean of the
+            predictions
 
-    They take no part in training: a network that fits its training rows is over-sure there, so they are
-    fitted by `calibrate` on rows that were held out (Guo et al., "On Calibration of Modern Neural Networks",
-    2017; Wolpert, "Stacked Generalization", 1992).
+    They are not trained with the network, which is overconfident on its training rows. `calibrate` fits them on
+    held-out rows (Guo et al., "On Calibration of Modern Neural Networks", 2017; Wolpert, "Stacked Generalization",
+    1992).
     """
 
-    def __init__(self, combine: Combine, views: list[str]) -> None:
+    def __init__(self, combine: CombineRule, views: list[str]) -> None:
         super().__init__()
         self.rule, self.views = combine, list(views)
         self.outputs: list[str] = []
         self.fitted = nn.ParameterDict()
 
     def prepare(self, outputs: dict[str, int]) -> None:
-        """Make the parameters of each output, given its number of values `k`."""
+        """Create the parameters of each output from its number of values `k`."""
         self.outputs = list(outputs)
         count = len(self.views)
         for index, k in enumerate(outputs.values()):
@@ -53,24 +53,24 @@ class Combiner(nn.Module):
                 self.fitted[f"{index}_bias"] = nn.Parameter(torch.zeros(k), requires_grad=False)
 
     def forward(self, decoded: list[Tensor], weight: list[Tensor], space: Space, output: str) -> Tensor:
-        """Values `[batch, k]` from those of each view, `[batch, k]`, which counts where its `weight [batch]`
-        is not 0.
+        """Values `[batch, k]` from the values `[batch, k]` of each branch; a branch is used in rows where its `weight
+        [batch]` is not 0.
 
-        Computed in fp32. No gradient reaches the views: each learns from its own loss alone.
+        Computed in fp32. No gradient reaches the branches: each branch is trained only by its own loss.
         """
         expert = torch.stack(decoded, dim=1).detach().float()
         present = torch.stack(weight, dim=1) > 0
         expert = torch.where(present.unsqueeze(-1), expert, 0.0)
         if self.rule == "average":
-            return decision.average(expert, present, space)
+            return decision_rules.average(expert, present, space)
         if self.rule == "vote":
-            return decision.vote(expert, present, space)
+            return decision_rules.vote(expert, present, space)
         parameters = self._of_output(output)
         if self.rule == "weighted":
-            return decision.average(expert, present, space, parameters[0].softmax(0))
+            return decision_rules.average(expert, present, space, parameters[0].softmax(0))
         if self.rule == "product":
-            return decision.product(expert, present, space, parameters[0].exp())
-        return decision.stack(expert, present, space, *parameters)
+            return decision_rules.product(expert, present, space, parameters[0].exp())
+        return decision_rules.stack(expert, present, space, *parameters)
 
     def calibrate(
         self,
@@ -82,11 +82,11 @@ class Combiner(nn.Module):
     ) -> None:
         """Fit the parameters of one output; see `Fusion.calibrate`.
 
-        Minimises rows * loss + ||p - p_0||^2 / 2: p_0 are the starting values, so that few rows change
+        Minimizes rows * loss + ||p - p_0||^2 / 2 with initial values p_0, so that few rows change the parameters
         little.
 
         Raises:
-            TrainingError: the loss of the held-out rows is not finite.
+            TrainingError: the loss on the held-out rows is not finite.
         """
         parameters = self._of_output(output)
         if not parameters:
@@ -102,25 +102,25 @@ class Combiner(nn.Module):
                 return target_loss(self(values, counts, space, output)) + moved / (2 * rows)
 
             def closure() -> Tensor:
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss = objective()
                 loss.backward()  # type: ignore[no-untyped-call]
                 return loss
 
-            optimiser = torch.optim.LBFGS(parameters, max_iter=STEPS, line_search_fn="strong_wolfe")
+            optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
             for parameter in parameters:
                 parameter.requires_grad_(True)
             try:
                 before = objective().item()
                 if not math.isfinite(before):
-                    raise TrainingError(f"the validation loss of output {output!r} is not finite: {before}")
-                optimiser.step(closure)  # type: ignore[no-untyped-call]
+                    raise TrainingError(f"outputs.{output}: the validation loss is not finite: {before}")
+                optimizer.step(closure)  # type: ignore[no-untyped-call]
                 better = objective().item() <= before
             finally:
                 for parameter in parameters:
                     parameter.requires_grad_(False)
                     parameter.grad = None
-            if not better:  # also when the fit ended in a loss that is not a number
+            if not better:  # also if the final loss is NaN
                 for parameter, value in zip(parameters, start, strict=True):
                     parameter.copy_(value)
 

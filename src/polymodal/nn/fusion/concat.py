@@ -14,23 +14,22 @@ from polymodal.nn.fusion.base import FusionOptions, VectorFusion
 
 @register
 class Concat(VectorFusion):
-    """All inputs side by side, then a linear map or a perceptron.
+    """Concatenation of all inputs, then a linear layer or an MLP.
 
         z = f([h_1; ..; h_M; a_1; ..; a_M])
-        layers = 0: f is linear;   layers > 0: that many hidden layers of 2 width units with ReLU, then linear
+        num_layers = 0: f is linear;   num_layers > 0: this many hidden layers of 2 width units with ReLU, then linear
 
-    The "late fusion" baseline of Liang et al., "MultiBench" (2021). A missing input is read as its learned
-    "missing" embedding, and the flags a_m say which inputs are there. Cost: about 2 (M + 1) width^2
-    parameters with one hidden layer. With `layers: 0` the method is additive.
+    The "late fusion" baseline of Liang et al., "MultiBench" (2021). A missing input is read as its learned "missing"
+    embedding, and the flags a_m mark the present inputs. Cost: about 2 (M + 1) width^2 parameters with one hidden
+    layer. With `num_layers: 0` the method is additive.
     """
 
     class Options(FusionOptions):
         name: Literal["concat"] = "concat"
         layers: int = Field(default=1, ge=0, le=8)
-        """Number of hidden layers; 0 is a linear map."""
+        """Number of hidden layers; 0 is a linear layer."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Share of units dropped in training: hidden units, or inputs of the linear map when there are
-        none."""
+        """Dropout probability of the hidden units, or of the inputs of the linear layer if there are none."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
@@ -43,7 +42,7 @@ class Concat(VectorFusion):
         self.layers = nn.Sequential(*stack, nn.Linear(units, width))
 
     @property
-    def interacts(self) -> bool:
+    def models_interactions(self) -> bool:
         return self.hidden_layers > 0
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:

@@ -13,14 +13,14 @@ from polymodal.nn.fusion.base import FusionOptions, VectorFusion
 
 @register
 class Gated(VectorFusion):
-    """A sum in which each unit of each input has a gate that reads all inputs.
+    """A gated sum; each unit of each input has a gate that depends on all inputs.
 
         h'_m = tanh(W_m h_m + b_m),   g_m = sigmoid(V_m [h_1; ..; h_M] + c_m),   z = sum_m a_m g_m * h'_m
 
-    Arevalo et al., "Gated Multimodal Units for Information Fusion" (2017), in its form for any number of
-    inputs (the paper ties the two gates to g and 1 - g when M = 2; here they stay independent). A missing
-    input is left out of the sum; the gates of the others read its learned "missing" embedding, so they can
-    open wider when it is absent. A row without any input gives zeros. Cost: M (M + 1) width^2 parameters.
+    Arevalo et al., "Gated Multimodal Units for Information Fusion" (2017), in its variant for any number of inputs (the
+    paper ties the two gates to g and 1 - g when M = 2; here they are independent). A missing input is left out of the
+    sum. The gates of the other inputs read its learned "missing" embedding, so they can open wider when it is absent. A
+    row without any input gives zeros. Cost: M (M + 1) width^2 parameters.
     """
 
     class Options(FusionOptions):
@@ -32,6 +32,8 @@ class Gated(VectorFusion):
         self.gates = nn.Linear(len(inputs) * width, len(inputs) * width)
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:
-        content = torch.stack([w(h) for w, h in zip(self.contents, vectors.unbind(1), strict=True)], dim=1).tanh()
+        content = torch.stack(
+            [w(h) for w, h in zip(self.contents, vectors.unbind(1), strict=True)], dim=1
+        ).tanh()  # [batch, inputs, width]
         gate = self.gates(vectors.flatten(1)).sigmoid().view_as(content)
         return (content * gate * present.unsqueeze(-1)).sum(1)

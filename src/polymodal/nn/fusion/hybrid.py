@@ -1,4 +1,4 @@
-"""Hybrid fusion: late fusion with one more expert that sees all inputs together."""
+"""Hybrid fusion: late fusion plus one branch that fuses all inputs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import Options as ComponentOptions
-from polymodal.core.options import Size, Sized
+from polymodal.core.options import Size, SizedModel
 from polymodal.core.registry import build, components, register
-from polymodal.core.types import Tokens, View
+from polymodal.core.types import Tokens, FusionOutput
 from polymodal.nn.fusion.base import Fusion, FusionOptions
-from polymodal.nn.fusion.combiner import Combine, Combiner
-from polymodal.nn.fusion.late import DecisionFusion, input_view
+from polymodal.nn.fusion.combiner import CombineRule, Combiner
+from polymodal.nn.fusion.late import DecisionFusion, unimodal_output
 from polymodal.recipe.slots import Slot
 
 
 class JointSlot(Slot):
-    """The feature-level fusions: those that give one joint view."""
+    """Slot for feature-level fusions, which give one joint branch."""
 
     def _known(self) -> dict[str, type[ComponentOptions]]:
         found = components("fusion").items()
@@ -28,47 +28,47 @@ class JointSlot(Slot):
 
 @register
 class Hybrid(DecisionFusion):
-    """A decoder for each input and one for their fusion; all these decisions are combined as in `late`.
+    """A decoder for each input and one for their fusion; the predictions are combined as in `late`.
 
-    The joint view learns interactions, the single views keep each encoder useful by itself and decide rows in
-    which other inputs are missing. Missing inputs are left out of the decision; the joint view counts in each
-    row with any input and treats missing ones as its method does. Atrey et al., "Multimodal Fusion for
-    Multimedia Analysis: A Survey", 2010.
+    The joint branch learns interactions. The unimodal branches keep each encoder useful by itself and predict rows in
+    which other inputs are missing. Missing inputs are left out of the combination. The joint branch is used in each row
+    with any input and handles missing inputs as its fusion does. Atrey et al., "Multimodal Fusion for Multimedia
+    Analysis: A Survey", 2010.
 
     Raises:
-        RecipeError: an input is called "joint".
+        RecipeError: an input is named "joint".
     """
 
     class Options(FusionOptions):
         name: Literal["hybrid"] = "hybrid"
-        combine: Combine = "average"
-        """How the views are combined, as in `late`."""
+        combine: CombineRule = "average"
+        """Rule for combining the branches, as in `late`."""
         joint: Annotated[SerializeAsAny[ComponentOptions], JointSlot("fusion")] = Field(
             default="attention", validate_default=True
         )
-        """The feature-level fusion of the joint view: a name, or a mapping with its options."""
+        """The feature-level fusion of the joint branch: a name, or a mapping with its options."""
 
         def at_size(self, size: Size) -> Self:
             sized = super().at_size(size)
             joint = sized.joint
-            return sized.model_copy(update={"joint": joint.at_size(size)} if isinstance(joint, Sized) else {})
+            return sized.model_copy(update={"joint": joint.at_size(size)} if isinstance(joint, SizedModel) else {})
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if "joint" in inputs:
-            raise RecipeError("", "the hybrid fusion has a view named joint; rename the input of that name")
+            raise RecipeError("", "the hybrid fusion reserves the name 'joint'; rename this input")
         self.joint: Fusion = build("fusion", options.joint, "joint", inputs=inputs, width=width)
-        self.combiner = Combiner(options.combine, self.view_names())
+        self.combiner = Combiner(options.combine, self.branch_names())
 
     @property
-    def interacts(self) -> bool:
-        return self.joint.interacts
+    def models_interactions(self) -> bool:
+        return self.joint.models_interactions
 
-    def view_names(self) -> list[str]:
+    def branch_names(self) -> list[str]:
         return [*self.inputs, "joint"]
 
-    def forward(self, tokens: dict[str, Tokens]) -> list[View]:
-        return [*(input_view(name, tokens[name]) for name in self.inputs), *self.joint(tokens)]
+    def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
+        return [*(unimodal_output(name, tokens[name]) for name in self.inputs), *self.joint(tokens)]
 
     def penalties(self) -> dict[str, Tensor]:
         return self.joint.penalties()

@@ -1,4 +1,4 @@
-"""Late fusion: each input decides alone, then the decisions are combined."""
+"""Late fusion: one prediction per input, and their combination."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from polymodal.core.registry import register
-from polymodal.core.types import LossTerm, Outputs, Space, Tokens, View
+from polymodal.core.types import LossTerm, Outputs, Space, Tokens, FusionOutput
 from polymodal.nn.fusion.base import Fusion, FusionOptions
-from polymodal.nn.fusion.combiner import Combine, Combiner
+from polymodal.nn.fusion.combiner import CombineRule, Combiner
 
 
 class DecisionFusion(Fusion):
-    """Base of the methods that decide in several views and combine the decisions by a `Combiner`.
+    """Base of the methods with several branches whose predictions a `Combiner` combines.
 
-    Every view has its own loss, over the rows in which it is present; no gradient of the combined decision
-    reaches it.
+    Every branch has its own loss, over the rows in which it is present. No gradient of the combined prediction reaches
+    a branch.
     """
 
     level: ClassVar[str] = "decision"
@@ -26,9 +26,9 @@ class DecisionFusion(Fusion):
     def prepare_outputs(self, outputs: dict[str, int]) -> None:
         self.combiner.prepare(outputs)
 
-    def combine(self, decoded: list[Tensor], views: list[View], space: Space, output: str) -> Outputs:
-        values = self.combiner(decoded, [view.weight for view in views], space, output)
-        terms = [LossTerm(view.name, own, view.weight) for view, own in zip(views, decoded, strict=True)]
+    def combine(self, decoded: list[Tensor], branches: list[FusionOutput], space: Space, output: str) -> Outputs:
+        values = self.combiner(decoded, [branch.weight for branch in branches], space, output)
+        terms = [LossTerm(branch.name, own, branch.weight) for branch, own in zip(branches, decoded, strict=True)]
         return Outputs(values, terms, self.penalties(), {term.name: term.values for term in terms})
 
     def calibrate(
@@ -44,35 +44,36 @@ class DecisionFusion(Fusion):
 
 @register
 class Late(DecisionFusion):
-    """A decoder for each input; their decisions are combined (formulas in `nn.fusion.decision`).
+    """One decoder per input; their predictions are combined (equations in `nn.fusion.decision_rules`).
 
-    Missing inputs are left out: a row is decided by the inputs that it has, and trains only their decoders. A
-    row without any input is undecided (equal classes, logit 0, the mean number). Since each input decides
-    alone, an interaction between inputs cannot be learned. Kittler et al., "On Combining Classifiers", 1998.
+    Missing inputs are left out: the prediction of a row uses only its present inputs, and the row trains only their
+    decoders. A row without any input gets the neutral prediction (equal classes, logit 0, the mean number). The
+    branches are unimodal, so the method cannot learn an interaction between inputs. Kittler et al., "On Combining
+    Classifiers", 1998.
     """
 
     class Options(FusionOptions):
         name: Literal["late"] = "late"
-        combine: Combine = "average"
-        """`average`: mean probability (number). `weighted`: with learned weights. `vote`: share of votes,
-        the median of numbers. `product`: log-linear pool with learned temperatures. `stack`: a linear
-        layer over all decisions. What is learned here is fitted on validation rows after training."""
+        combine: CombineRule = "average"
+        """`average`: mean probability (or number). `weighted`: mean with learned weights. `vote`: fraction of votes, or
+        the median of numbers. `product`: log-linear pool with learned temperatures. `stack`: a linear layer over all
+        predictions. The learned parameters are fitted on validation rows after training."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.combiner = Combiner(options.combine, self.view_names())
+        self.combiner = Combiner(options.combine, self.branch_names())
 
     @property
-    def interacts(self) -> bool:
+    def models_interactions(self) -> bool:
         return False
 
-    def view_names(self) -> list[str]:
+    def branch_names(self) -> list[str]:
         return list(self.inputs)
 
-    def forward(self, tokens: dict[str, Tokens]) -> list[View]:
-        return [input_view(name, tokens[name]) for name in self.inputs]
+    def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
+        return [unimodal_output(name, tokens[name]) for name in self.inputs]
 
 
-def input_view(name: str, tokens: Tokens) -> View:
-    """The view of one input by itself; it counts where the input is present."""
-    return View(name, tokens, tokens.pooled(), tokens.present.to(tokens.features.dtype))
+def unimodal_output(name: str, tokens: Tokens) -> FusionOutput:
+    """The branch of one input; its weight is 1 where the input is present."""
+    return FusionOutput(name, tokens, tokens.pooled(), tokens.present.to(tokens.features.dtype))

@@ -13,13 +13,13 @@ from polymodal.nn.fusion.base import FusionOptions, VectorFusion
 
 @register
 class Maximum(VectorFusion):
-    """The elementwise maximum of the inputs that are present.
+    """The elementwise maximum of the present inputs.
 
         z = max over present m of h_m
 
-    Max pooling over views, as in Su et al., "Multi-view Convolutional Neural Networks" (2015). Missing
-    inputs are left out; a row without any input gives zeros. No parameters. The maximum is not additive: a
-    linear head on it can read interactions.
+    Max pooling over views, as in Su et al., "Multi-view Convolutional Neural Networks" (2015). Missing inputs are left
+    out; a row without any input gives zeros. No parameters. The maximum is not additive: a linear decoder on it can
+    model interactions.
     """
 
     class Options(FusionOptions):

@@ -12,22 +12,22 @@ from polymodal.nn.fusion.base import FusionOptions, VectorFusion
 
 @register
 class Mean(VectorFusion):
-    """The mean of the inputs that are present.
+    """The mean of the present inputs.
 
         z = sum_m a_m h_m / sum_m a_m
 
-    Missing inputs are left out, which makes this the method that bears gaps without being taught to (Baltrusaitis et
-    al., "Multimodal Machine Learning: A Survey and Taxonomy", 2019, section 5.1). Additive: a linear head on it cannot
-    see an interaction between inputs.
+    Missing inputs are left out, so the method handles missing inputs without training for them (Baltrusaitis et al.,
+    "Multimodal Machine Learning: A Survey and Taxonomy", 2019, section 5.1). Additive: a linear decoder on it cannot
+    model an interaction between inputs.
     """
 
     class Options(FusionOptions):
         name: Literal["mean"] = "mean"
 
     @property
-    def interacts(self) -> bool:
+    def models_interactions(self) -> bool:
         return False
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:
-        weight = present.to(vectors.dtype).unsqueeze(-1)
+        weight = present.to(vectors.dtype).unsqueeze(-1)  # [batch, inputs, 1]
         return (vectors * weight).sum(1) / weight.sum(1).clamp_min(1)

@@ -13,24 +13,22 @@ from polymodal.nn.fusion.base import FusionOptions, VectorFusion
 
 
 @register
-class Mixture(VectorFusion):
-    """Several perceptrons over all inputs, weighed by a gate that reads the row.
+class MixtureOfExperts(VectorFusion):
+    """Several MLPs over all inputs, weighted by a gate that depends on the row.
 
         x = [a_1 h_1; ..; a_M h_M; a_1; ..; a_M],   p = softmax(W x + b)
-        z = sum over the `top` largest p_e of p_e f_e(x)
+        z = sum over the `top_k` largest p_e of p_e f_e(x)
 
-    with f_e a perceptron of one hidden layer of `width` units. Jacobs et al., "Adaptive Mixtures of Local
-    Experts" (1991); the sparse gate is that of Shazeer et al., "Outrageously Large Neural Networks" (2017),
-    with the chosen p_e left as they are (Fedus et al., "Switch Transformers", 2022) so that the gate learns
-    even with `top: 1`.
+    f_e is an MLP with one hidden layer of `width` units. Jacobs et al., "Adaptive Mixtures of Local Experts" (1991).
+    The sparse gate is that of Shazeer et al., "Outrageously Large Neural Networks" (2017), without renormalizing the
+    selected p_e (Fedus et al., "Switch Transformers", 2022), so that the gate learns even with `top_k: 1`.
 
-    In training a penalty keeps the gate from always choosing the same experts (Shazeer et al., equations 6
-    and 7):
+    In training a penalty keeps the gate from always selecting the same experts (Shazeer et al., equations 6 and 7):
 
-        balance * var(I) / mean(I)^2,   I_e = sum over the rows of the batch of p_e
+        load_balancing_weight * var(I) / mean(I)^2,   I_e = sum over the rows of the batch of p_e
 
-    Missing inputs are read as zeros, and the flags a_m say so. Every expert is computed for every row: cost
-    is `experts` times (M + 1) width^2, whatever `top` is.
+    Missing inputs are read as zeros, and the flags a_m mark the present inputs. Every expert is computed for every row:
+    the cost is `num_experts` times (M + 1) width^2, independent of `top_k`.
     """
 
     class Options(FusionOptions):
@@ -38,9 +36,9 @@ class Mixture(VectorFusion):
         experts: int = Field(default=4, ge=2, le=64)
         """Number of experts."""
         top: int = Field(default=2, ge=1, le=64)
-        """Experts that count in each row; at most `experts`."""
+        """Number of active experts in each row; at most `num_experts`."""
         balance: float = Field(default=0.01, ge=0)
-        """Weight of the load-balance penalty."""
+        """Weight of the load-balancing loss."""
 
         @model_validator(mode="after")
         def _top_within_experts(self) -> Self:
@@ -51,27 +49,28 @@ class Mixture(VectorFusion):
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.top, self.balance = options.top, options.balance
-        read = len(inputs) * (width + 1)
-        self.gate = nn.Linear(read, options.experts)
+        in_features = len(inputs) * (width + 1)
+        self.gate = nn.Linear(in_features, options.experts)
         self.experts = nn.ModuleList(
-            nn.Sequential(nn.Linear(read, width), nn.ReLU(), nn.Linear(width, width)) for _ in range(options.experts)
+            nn.Sequential(nn.Linear(in_features, width), nn.ReLU(), nn.Linear(width, width))
+            for _ in range(options.experts)
         )
         self._penalties: dict[str, Tensor] = {}
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:
         flags = present.to(vectors.dtype)
-        read = torch.cat([(vectors * flags.unsqueeze(-1)).flatten(1), flags], dim=1)
-        share = self.gate(read).softmax(-1)
+        x = torch.cat([(vectors * flags.unsqueeze(-1)).flatten(1), flags], dim=1)  # [batch, inputs * (width + 1)]
+        share = self.gate(x).softmax(-1)  # [batch, experts]
         self._penalties = {"balance": self.balance * imbalance(share)} if self.training else {}
-        chosen = torch.zeros_like(share).scatter(1, share.topk(self.top, dim=1).indices, 1.0)
-        answers = torch.stack([expert(read) for expert in self.experts], dim=1)
-        return ((share * chosen).unsqueeze(-1) * answers).sum(1)
+        selected = torch.zeros_like(share).scatter(1, share.topk(self.top, dim=1).indices, 1.0)
+        outputs = torch.stack([expert(x) for expert in self.experts], dim=1)  # [batch, experts, width]
+        return ((share * selected).unsqueeze(-1) * outputs).sum(1)
 
     def penalties(self) -> dict[str, Tensor]:
         return dict(self._penalties)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes over: not the penalty; its graph belongs to the last `forward` here."""
+        """The state for a copy, without the penalty: its graph belongs to the last `forward` of this module."""
         return {**self.__dict__, "_penalties": {}}
 
 

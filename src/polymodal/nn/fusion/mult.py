@@ -7,33 +7,32 @@ from typing import Literal
 import torch
 from torch import nn
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, View
+from polymodal.core.types import Tokens, FusionOutput
 from polymodal.nn.fusion.token import ConcatReadout, TokenFusion, TokenOptions
 from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock
 
 
 @register
 class MulT(TokenFusion):
-    """For each ordered pair of inputs a stack of cross-attention; what each input gathered goes through
-    self-attention.
+    """Cross-attention for each ordered pair of inputs, then self-attention over the results of each input.
 
-        Z_{b->a} = Cross_L(.. Cross_1(X_a <- X_b) .. <- X_b) ;  S_a = Blocks_a([Z_{b->a} : b != a], over
-        channels) z = W [pool S_1; ..; pool S_M] + b
+        Z_{b->a} = Cross_L(.. Cross_1(X_a <- X_b) .. <- X_b) ;  S_a = Blocks_a([Z_{b->a} : b != a], over channels)
+        z = W [pool S_1; ..; pool S_M] + b
 
-    Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences", 2019. The paper reads
-    the last token of S_a; here the mean of the real tokens is read, since not every input is a sequence in
-    time. Costs M (M - 1) stacks. With one input, S_a = Blocks_a(X_a).
+    Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences", 2019. The paper reads the last
+    token of S_a. Here the mean of the real tokens is used, because not every input is a time series. Cost: M (M - 1)
+    stacks. With one input, S_a = Blocks_a(X_a).
 
-    A missing input b gives nothing to Z_{b->a}. The own stream of a missing input a is its learned "missing"
-    token, which gathers from the inputs that are there.
+    A missing input b contributes nothing to Z_{b->a}. The stream of a missing input a is its learned "missing" token,
+    which attends to the present inputs.
     """
 
     class Options(TokenOptions):
         name: Literal["mult"] = "mult"
-        memory: int = sized(1, 2, 3, ge=0, le=48)
-        """Layers of self-attention over what each input gathered; 0 for none."""
+        memory: int = sized_field(1, 2, 3, ge=0, le=48)
+        """Number of self-attention layers after cross-attention (the "memory" of the paper); 0 for none."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
@@ -52,9 +51,9 @@ class MulT(TokenFusion):
         )
         self.readout = ConcatReadout(count, gathered, width)
 
-    def forward(self, tokens: dict[str, Tokens]) -> list[View]:
+    def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
         parts = [tokens[name] for name in self.inputs]
-        streams = []
+        streams: list[torch.Tensor] = []  # [batch, length_m, width * (M - 1)] each
         for target, memory in enumerate(self.memory):
             x = self._gather(target, parts)
             for block in memory:  # type: ignore[attr-defined]
@@ -63,7 +62,7 @@ class MulT(TokenFusion):
         return [self.readout(streams, [part.mask for part in parts], self.presence(tokens).any(1))]
 
     def _gather(self, target: int, parts: list[Tokens]) -> torch.Tensor:
-        """What one input reads from each other one, side by side, `[batch, length, width * (M - 1)]`."""
+        """The cross-attention results of one target over all sources, `[batch, length, width * (M - 1)]`."""
         gathered = []
         for source, part in enumerate(parts):
             if source == target:

@@ -1,4 +1,4 @@
-"""Latent tokens that read all inputs (Perceiver)."""
+"""Learned latent tokens that cross-attend to all inputs (Perceiver)."""
 
 from __future__ import annotations
 
@@ -8,53 +8,53 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, View
-from polymodal.nn.fusion.base import token_view
-from polymodal.nn.fusion.token import TokenFusion, TokenOptions, TypedTokens
+from polymodal.core.types import Tokens, FusionOutput
+from polymodal.nn.fusion.base import token_output
+from polymodal.nn.fusion.token import TokenFusion, TokenOptions, ModalityEmbeddings
 from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock
 
 
 @register
 class Perceiver(TokenFusion):
-    """A fixed number of learned latent tokens reads all tokens of all inputs, then thinks by self-attention.
+    """A fixed number of learned latent tokens cross-attends to all tokens of all inputs, followed by self-attention.
 
         repeat R times:  Z = Cross(Z <- [X_1 + t_1; ..; X_M + t_M]) ;  Z = Block_K(.. Block_1(Z))
         result: the mean of LN(Z)
 
-    Jaegle et al., "Perceiver: General Perception with Iterative Attention", 2021. Linear in the number of
-    tokens. The repetitions share their weights. A missing input is left out; a row without any input keeps
-    the latents.
+    Jaegle et al., "Perceiver: General Perception with Iterative Attention", 2021. Linear in the number of tokens. The
+    iterations share their weights. A missing input is masked out; in a row without any input, the latents stay as they
+    are.
     """
 
     class Options(TokenOptions):
         name: Literal["perceiver"] = "perceiver"
-        latents: int = sized(8, 32, 64, ge=1, le=4096)
+        latents: int = sized_field(8, 32, 64, ge=1, le=4096)
         """Number of latent tokens."""
-        layers: int = sized(2, 4, 6, ge=1, le=48)
-        """Self-attention layers over the latents after each reading."""
+        layers: int = sized_field(2, 4, 6, ge=1, le=48)
+        """Number of self-attention layers over the latents after each cross-attention."""
         repeats: int = Field(default=1, ge=1, le=16)
-        """How often the latents read the inputs, with the same weights each time."""
+        """Number of cross-attention iterations over the inputs, with shared weights."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.repeats = options.repeats
-        self.typed = TypedTokens(inputs, width)
+        self.typed = ModalityEmbeddings(inputs, width)
         self.latents = nn.Parameter(torch.randn(1, options.latents, width) * 0.02)
-        self.read = CrossBlock(width, options.heads, options.dropout)
+        self.cross_attention = CrossBlock(width, options.heads, options.dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(width, options.heads, options.dropout) for _ in range(options.layers)
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: dict[str, Tokens]) -> list[View]:
-        context = torch.cat(self.typed(tokens), dim=1)
+    def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
+        context = torch.cat(self.typed(tokens), dim=1)  # [batch, length, width]
         mask = torch.cat(self.typed.present_masks(tokens), dim=1)
         present = self.presence(tokens).any(1)
-        x = self.latents.expand(len(present), -1, -1)
+        x = self.latents.expand(len(present), -1, -1)  # [batch, latents, width]
         for _ in range(self.repeats):
-            x = self.read(x, context, mask)
+            x = self.cross_attention(x, context, mask)
             for block in self.blocks:
                 x = block(x)
-        return [token_view("joint", self.norm(x), mask.new_ones(x.shape[:2]), present)]
+        return [token_output("joint", self.norm(x), mask.new_ones(x.shape[:2]), present)]

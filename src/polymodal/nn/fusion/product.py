@@ -14,14 +14,14 @@ from polymodal.nn.fusion.base import FusionOptions, VectorFusion
 
 @register
 class Product(VectorFusion):
-    """The elementwise product of the inputs that are present.
+    """The elementwise product of the present inputs.
 
         z = prod over present m of h_m
 
-    The pointwise fusion of image and question in Antol et al., "VQA: Visual Question Answering" (2015).
-    Missing inputs are left out (a factor of 1), so one present input passes unchanged and a row without any
-    input gives ones. No parameters. Products of many inputs have heavy tails: with more than four,
-    `lowrank` or `bilinear` train better.
+    The pointwise fusion of image and question in Antol et al., "VQA: Visual Question Answering" (2015). Missing inputs
+    are left out (a factor of 1), so a single present input passes unchanged and a row without any input gives ones. No
+    parameters. Products of many inputs have heavy tails: with more than four inputs, `lowrank` or `bilinear` train
+    better.
     """
 
     class Options(FusionOptions):

@@ -1,4 +1,4 @@
-"""Quality-aware fusion of decisions."""
+"""Quality-aware late fusion."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.core.registry import register
-from polymodal.core.types import LossTerm, Outputs, Space, Tokens, View
+from polymodal.core.types import LossTerm, Outputs, Space, Tokens, FusionOutput
 from polymodal.nn.fusion.base import Fusion, FusionOptions
 from polymodal.nn.fusion.weighted import present_softmax
 
 
 @register
 class Quality(Fusion):
-    """Each input decides alone; the decisions are averaged by how sure each one is in that row.
+    """One prediction per input; the predictions are averaged with weights from their confidence in each row.
 
         y = sum_m w_m f_m,   w = softmax over present m of (c_m / temperature + d_m)
-        c_m = logsumexp_k f_mk           categorical: the free energy of the logits
-        c_m = mean_k softplus(|f_mk|)    binary: large where the labels are decided either way
-        c_m = 0                          real numbers: they carry no confidence of their own
-        d_m = q_m . h_m + r_m if `learned`, else 0
+        c_m = logsumexp_k f_mk           categorical: the negative free energy of the logits
+        c_m = mean_k softplus(|f_mk|)    binary: large if the labels are confidently positive or negative
+        c_m = 0                          real numbers: they carry no confidence
+        d_m = q_m . h_m + r_m if `learned_confidence`, else 0
         loss = L(y) + sum_m L(f_m)
 
-    Zhang et al., "Provable Dynamic Fusion for Low-Quality Multimodal Data" (QMF, 2023). The c_m are
-    constants to the gradient, so that no view is trained to look sure. Differences from the paper: the
-    confidences pass through a softmax, so that the scale of y does not depend on how many inputs are there;
-    a confidence learned from the input's pooled vector can be added. The paper's ranking regulariser is
-    left out: it orders confidences by how often each training row was answered rightly in earlier epochs, a
-    history that a fusion does not have (it sees neither row numbers nor targets).
+    Zhang et al., "Provable Dynamic Fusion for Low-Quality Multimodal Data" (QMF, 2023). No gradient flows through the
+    c_m, so that no branch is trained to be overconfident. Differences from the paper: the confidences pass through a
+    softmax, so that the scale of y does not depend on the number of present inputs; a confidence learned from the
+    input's pooled vector can be added. The ranking regularizer of the paper is left out: it orders confidences by how
+    often each training row was predicted correctly in earlier epochs, and a fusion has no access to row numbers or
+    targets.
 
-    Real-valued outputs are weighed by `learned` alone; without it they are a plain average of the present
-    views.
+    Real-valued outputs are weighted only by `learned_confidence`; without it they are the mean of the present branches.
 
-    Missing inputs are left out, of the decision and of their loss; a row without any input averages what the
-    learned "missing" embeddings are decoded to. Cost: one decoder an input, and M (width + 1) parameters if
-    `learned`. With linear decoders the method stays at chance on an exclusive-or of two inputs; learned
-    confidences follow at most three of its four cases (about 70 % right where chance is 50 %).
+    Missing inputs are left out of the prediction and of their loss. A row without any input averages the decoded
+    learned "missing" embeddings. Cost: one decoder per input, and M (width + 1) parameters with `learned_confidence`.
+    With linear decoders the method stays at chance on an exclusive-or of two inputs; learned confidences fit at most
+    three of its four cases (about 70 % accuracy, where chance is 50 %).
     """
 
     level: ClassVar[str] = "decision"
@@ -47,10 +46,10 @@ class Quality(Fusion):
     class Options(FusionOptions):
         name: Literal["quality"] = "quality"
         temperature: float = Field(default=1.0, gt=0)
-        """Divides the confidences of categorical and binary decisions: small follows the surest input, large
-        averages."""
+        """Divides the confidences of categorical and binary predictions: small values select the most confident input,
+        large values average."""
         learned: bool = False
-        """Add a confidence learned from each input; the only one that real-valued outputs can have."""
+        """Add a confidence learned from each input. Real-valued outputs have no other confidence."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
@@ -58,34 +57,34 @@ class Quality(Fusion):
         self.learned = nn.ModuleList(_zero_linear(width) for _ in inputs) if options.learned else None
 
     @property
-    def interacts(self) -> bool:
+    def models_interactions(self) -> bool:
         return False
 
-    def view_names(self) -> list[str]:
+    def branch_names(self) -> list[str]:
         return list(self.inputs)
 
-    def forward(self, tokens: dict[str, Tokens]) -> list[View]:
-        views = []
+    def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
+        branches = []
         for name in self.inputs:
             pooled = tokens[name].pooled()
-            views.append(View(name, tokens[name], pooled, tokens[name].present.to(pooled.dtype)))
-        return views
+            branches.append(FusionOutput(name, tokens[name], pooled, tokens[name].present.to(pooled.dtype)))
+        return branches
 
-    def combine(self, decoded: list[Tensor], views: list[View], space: Space, output: str) -> Outputs:
-        values = torch.stack(decoded, dim=1)
-        present = torch.stack([view.tokens.present for view in views], dim=1)
+    def combine(self, decoded: list[Tensor], branches: list[FusionOutput], space: Space, output: str) -> Outputs:
+        values = torch.stack(decoded, dim=1)  # [batch, inputs, k]
+        present = torch.stack([branch.tokens.present for branch in branches], dim=1)
         scores = confidence(values.detach(), space) / self.temperature
         if self.learned is not None:
-            own = [score(view.pooled) for score, view in zip(self.learned, views, strict=True)]
+            own = [score(branch.pooled) for score, branch in zip(self.learned, branches, strict=True)]
             scores = scores + torch.cat(own, dim=1)
         joint = (present_softmax(scores, present).unsqueeze(-1) * values).sum(1)
-        terms = [LossTerm("joint", joint, torch.ones_like(views[0].weight))]
-        terms += [LossTerm(view.name, own, view.weight) for view, own in zip(views, decoded, strict=True)]
-        return Outputs(joint, terms, views={term.name: term.values for term in terms[1:]})
+        terms = [LossTerm("joint", joint, torch.ones_like(branches[0].weight))]
+        terms += [LossTerm(branch.name, own, branch.weight) for branch, own in zip(branches, decoded, strict=True)]
+        return Outputs(joint, terms, per_branch={term.name: term.values for term in terms[1:]})
 
 
 def confidence(values: Tensor, space: Space) -> Tensor:
-    """How sure decoded `values [..., k]` are, `[...]`; zero for real numbers."""
+    """Confidence of the decoded `values [..., k]`, `[...]`; zero for real numbers."""
     if space == "categorical":
         return values.logsumexp(-1)
     if space == "binary":
@@ -94,7 +93,7 @@ def confidence(values: Tensor, space: Space) -> Tensor:
 
 
 def _zero_linear(width: int) -> nn.Linear:
-    """A linear score that starts at 0 for every row."""
+    """A linear layer with one output, initialized to zero."""
     linear = nn.Linear(width, 1)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

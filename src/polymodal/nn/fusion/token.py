@@ -1,4 +1,4 @@
-"""What the fusion methods that see whole token sequences share."""
+"""Base class and layers shared by the fusion methods over token sequences."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.options import sized
-from polymodal.core.types import Tokens, View
+from polymodal.core.options import sized_field
+from polymodal.core.types import Tokens, FusionOutput
 from polymodal.nn.fusion.base import Fusion, FusionOptions
 
 
 class TokenOptions(FusionOptions):
-    """Options that every token method has."""
+    """Options of every token-level fusion."""
 
-    layers: int = sized(2, 4, 6, ge=1, le=48)
+    layers: int = sized_field(2, 4, 6, ge=1, le=48)
     """Number of Transformer layers."""
-    heads: int = sized(4, 8, 8, ge=1, le=64)
-    """Attention heads; they must divide the common width."""
+    heads: int = sized_field(4, 8, 8, ge=1, le=64)
+    """Number of attention heads; it must divide `hidden_size`."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of attention weights and of each layer's result dropped in training."""
+    """Dropout probability of attention weights and of the output of each sublayer."""
 
 
 class TokenFusion(Fusion):
-    """Base of the methods that see whole token sequences.
+    """Base of the methods that fuse whole token sequences.
 
     Raises:
-        RecipeError: the heads do not divide the width.
+        RecipeError: the number of heads does not divide the width.
     """
 
     def __init__(self, options: TokenOptions, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if width % options.heads:
             fitting = ", ".join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
-            problem = f"{options.heads} heads do not divide the width {width}; choose from {fitting}"
+            problem = f"{options.heads} heads do not divide the hidden size {width}; use one of {fitting}"
             raise RecipeError("heads", problem)
 
     def presence(self, tokens: dict[str, Tokens]) -> Tensor:
-        """Which inputs each row has, `[batch, inputs]` bool."""
+        """The inputs that each row has, `[batch, inputs]` bool."""
         return torch.stack([tokens[name].present for name in self.inputs], dim=1)
 
 
-class TypedTokens(nn.Module):
-    """Adds a learned vector to the tokens of each input that says which input they come from."""
+class ModalityEmbeddings(nn.Module):
+    """Adds a learned embedding of the input's identity to the tokens of each input."""
 
     def __init__(self, inputs: list[str], width: int) -> None:
         super().__init__()
@@ -55,17 +55,17 @@ class TypedTokens(nn.Module):
         return [tokens[name].features + kind for name, kind in zip(self.inputs, self.types.unbind(), strict=True)]
 
     def present_masks(self, tokens: dict[str, Tokens]) -> list[Tensor]:
-        """The real tokens of each input, `[batch, length_m]` bool; none where the input is missing."""
+        """Mask of the real tokens of each input, `[batch, length_m]` bool; False everywhere if the input is missing."""
         return [tokens[name].mask & tokens[name].present.unsqueeze(1) for name in self.inputs]
 
 
 class ConcatReadout(nn.Module):
-    """One vector from several streams: the mean of each, concatenated and projected.
+    """One vector from several streams: the mean of each stream, concatenated and projected.
 
         z = W [pool(LN S_1); ..; pool(LN S_n)] + b
 
-    W is held in blocks, one for each stream. A block also maps its stream's tokens to the common width, so
-    that decoders that read tokens have them.
+    W consists of one block per stream. A block also maps its stream's tokens to the common width, for decoders that
+    attend to tokens.
     """
 
     def __init__(self, streams: int, stream_width: int, width: int) -> None:
@@ -73,11 +73,11 @@ class ConcatReadout(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(stream_width) for _ in range(streams))
         self.blocks = nn.ModuleList(nn.Linear(stream_width, width) for _ in range(streams))
 
-    def forward(self, streams: list[Tensor], masks: list[Tensor], present: Tensor) -> View:
+    def forward(self, streams: list[Tensor], masks: list[Tensor], present: Tensor) -> FusionOutput:
         """`streams [batch, length_n, stream_width]`, `masks [batch, length_n]`, `present [batch]`."""
         mapped = [block(norm(stream)) for block, norm, stream in zip(self.blocks, self.norms, streams, strict=True)]
         pooled = torch.zeros_like(mapped[0][:, 0])
         for features, mask in zip(mapped, masks, strict=True):
             pooled = pooled + Tokens(features, mask, present).pooled()
         tokens = Tokens(torch.cat(mapped, 1), torch.cat(masks, 1), present)
-        return View("joint", tokens, pooled, present.to(pooled.dtype))
+        return FusionOutput("joint", tokens, pooled, present.to(pooled.dtype))

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from polymodal.core.errors import RecipeError
-from polymodal.generation.config import Writing
-from polymodal.generation.constraints.factory import constraint_of
-from polymodal.generation.output import as_written
-from polymodal.generation.sampling_search import Lines
-from polymodal.generation.stop_strings import Stops
-from polymodal.generation.tokenizer import Codec
-from polymodal.nn.decoders.writer import Draft
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.constraints.factory import build_constraint
+from polymodal.generation.output import build_outputs
+from polymodal.generation.sampling_search import SampleSearch
+from polymodal.generation.stop_strings import StopStrings
+from polymodal.generation.tokenizer import TextTokenizer
+from polymodal.nn.decoders.text_decoder import DecodingState
 
 #: What incomplete UTF-8 is decoded to.
 REPLACEMENT = "\ufffd"
 
 
-def stream(draft: Draft, writing: Writing, codec: Codec, steps: int, *, number: int = 0) -> Iterator[str]:
+def stream(draft: DecodingState, writing: GenerationConfig, codec: TextTokenizer, steps: int, *, number: int = 0) -> Iterator[str]:
     """The pieces of one row's text, as soon as they are sure; together they are the text that `write` gives.
 
     Characters that are not complete, blanks that may be the last, and what may be the beginning of a stop text are held
@@ -31,12 +31,12 @@ def stream(draft: Draft, writing: Writing, codec: Codec, steps: int, *, number: 
     if writing.beams > 1 or writing.samples > 1:
         name = "beams" if writing.beams > 1 else "samples"
         raise RecipeError(name, "one text is streamed, token by token; leave beams and samples at 1, or do not stream")
-    lines = Lines(draft, [number], writing, codec, steps, constraint_of(writing, codec))
+    lines = SampleSearch(draft, [number], writing, codec, steps, build_constraint(writing, codec))
     return _pieces(lines, writing, codec)
 
 
-def _pieces(lines: Lines, writing: Writing, codec: Codec) -> Iterator[str]:
-    stops, decoded, sent = Stops(writing.stop, codec), Decoded(codec), 0
+def _pieces(lines: SampleSearch, writing: GenerationConfig, codec: TextTokenizer) -> Iterator[str]:
+    stops, decoded, sent = StopStrings(writing.stop, codec), IncrementalDetokenizer(codec), 0
     for _ in lines.write():
         if lines.ended[0] == "length":
             text = decoded.with_token(int(lines.tokens[0, lines.lengths[0] - 1])).lstrip()
@@ -44,15 +44,15 @@ def _pieces(lines: Lines, writing: Writing, codec: Codec) -> Iterator[str]:
             if len(sure) > sent:
                 yield sure[sent:]
                 sent = len(sure)
-    ((written,),) = as_written([lines.found()], writing, codec)
+    ((written,),) = build_outputs([lines.found()], writing, codec)
     if len(written.text) > sent:
         yield written.text[sent:]
 
 
-class Decoded:
+class IncrementalDetokenizer:
     """The text of tokens that come one by one: only the last few are decoded again."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: TextTokenizer) -> None:
         self.tokenizer = codec.tokenizer
         self.text = ""
         self._tokens: list[int] = []  # the last ones, from the piece before on

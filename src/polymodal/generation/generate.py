@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polymodal.generation.beam_search import Beams
-from polymodal.generation.config import Writing
-from polymodal.generation.constraints.factory import constraint_of
-from polymodal.generation.output import Ended, Written, as_written
-from polymodal.generation.sampling_search import Lines
-from polymodal.generation.tokenizer import Codec
-from polymodal.nn.decoders.writer import Draft
+from polymodal.generation.beam_search import BeamSearch
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.constraints.factory import build_constraint
+from polymodal.generation.output import FinishReason, GenerationOutput, build_outputs
+from polymodal.generation.sampling_search import SampleSearch
+from polymodal.generation.tokenizer import TextTokenizer
+from polymodal.nn.decoders.text_decoder import DecodingState
 
 
-def write(
-    draft: Draft,
+def generate(
+    draft: DecodingState,
     rows: int,
-    writing: Writing,
-    codec: Codec,
+    writing: GenerationConfig,
+    codec: TextTokenizer,
     steps: int,
     *,
     numbers: Sequence[int] | None = None,
-) -> list[list[Written]]:
+) -> list[list[GenerationOutput]]:
     """Write in each of `rows` rows, at most `steps` tokens, the end included; `writing.samples` texts for each row
     (fewer from beams that are held to fewer texts).
 
@@ -32,17 +32,17 @@ def write(
         MissingExtraError: the constraint needs an optional package.
         TrainingError: the decoder gave no finite numbers.
     """
-    constraint = constraint_of(writing, codec)
+    constraint = build_constraint(writing, codec)
     if rows == 0:
         return []
-    found: list[list[tuple[list[int], list[float], Ended]]]
+    found: list[list[tuple[list[int], list[float], FinishReason]]]
     if writing.beams > 1:
-        best = Beams(draft, rows, writing, codec, steps, constraint).search()
+        best = BeamSearch(draft, rows, writing, codec, steps, constraint).search()
         found = [[(one.tokens, one.scores, one.ended) for one in row] for row in best]
     else:
-        lines = Lines(draft, range(rows) if numbers is None else numbers, writing, codec, steps, constraint)
+        lines = SampleSearch(draft, range(rows) if numbers is None else numbers, writing, codec, steps, constraint)
         for _ in lines.write():
             pass
         each, samples = lines.found(), writing.samples
         found = [each[row * samples : (row + 1) * samples] for row in range(rows)]
-    return as_written(found, writing, codec)
+    return build_outputs(found, writing, codec)

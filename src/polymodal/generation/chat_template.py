@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from polymodal.core.errors import DataError
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.tokenizer import TextTokenizer
 
 #: Stands for the content of turn N while a template is filled; no text has these signs.
 _MARK = re.compile("\U0010fffd(\\d+)\U0010fffd")
@@ -24,7 +24,7 @@ class ChatTemplate:
     own control tokens count.
     """
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: TextTokenizer) -> None:
         self.codec = codec
         self._said: dict[str, Any] = {} if codec.card is None else codec.card.files.get("tokenizer_config", {})
         source = self._said.get("chat_template")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from polymodal.nn.decoders.writer import Draft
+from polymodal.nn.decoders.text_decoder import DecodingState
 
 #: The logarithm of nothing: small enough never to count, large enough to be computed with.
 NOTHING = -1e30
@@ -13,7 +13,7 @@ NOTHING = -1e30
 SILENT = -1e4
 
 
-class PrefixDraft(Draft):
+class CTCPrefixState(DecodingState):
     """How likely each text goes on with each token, over all ways to lay texts on frames.
 
     With n_t and b_t the log-probabilities that the first t frames say the prefix g and end in its last token, or in

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from polymodal.core.types import OutputShape, TextShape, Tokens, View
+from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
 from polymodal.nn.decoders import transformer
-from polymodal.nn.decoders.packing import Lines, pack
-from polymodal.nn.decoders.transformer import TransformerWriter
-from polymodal.nn.fusion.nothing import Nothing
+from polymodal.nn.decoders.packed_sequences import PackedSequences, pack_sequences
+from polymodal.nn.decoders.transformer import TransformerDecoder
+from polymodal.nn.fusion.unconditional import UnconditionalInput
 
 WIDTH, VOCABULARY = 16, 30
 
@@ -28,7 +28,7 @@ LENGTHS = [3, 9, 1, 4, 2, 2, 8, 5]
 
 def test_every_row_lies_whole_in_one_line_and_sees_itself_alone() -> None:
     tokens = ragged(LENGTHS)
-    lines = pack(tokens)
+    lines = pack_sequences(tokens)
     assert lines is not None
     assert len(lines.tokens) == 4  # 9, 8 + 1, 5 + 4, 3 + 2 + 2: the fewest for 34 tokens in lines of 9
     for row, length in enumerate(LENGTHS):
@@ -46,22 +46,22 @@ def test_every_row_lies_whole_in_one_line_and_sees_itself_alone() -> None:
 
 
 def test_rows_that_hardly_save_a_line_are_left_as_they_are() -> None:
-    assert pack(ragged([4, 4, 3]), worth=0.2) is None
-    assert pack(ragged([4, 1, 1, 2, 4]), worth=0.2) is not None  # three lines
-    assert pack(ragged([4, 1, 1, 2, 4]), worth=0.5) is None
+    assert pack_sequences(ragged([4, 4, 3]), worth=0.2) is None
+    assert pack_sequences(ragged([4, 1, 1, 2, 4]), worth=0.2) is not None  # three lines
+    assert pack_sequences(ragged([4, 1, 1, 2, 4]), worth=0.5) is None
 
 
-def language_model(rows: int) -> View:
-    fusion = Nothing(WIDTH)
+def language_model(rows: int) -> FusionOutput:
+    fusion = UnconditionalInput(WIDTH)
     torch.nn.init.normal_(fusion.token)
     return fusion.view(rows)
 
 
-def one_vector(rows: int) -> View:
+def one_vector(rows: int) -> FusionOutput:
     """Each row has a memory of its own, of one place."""
     features = torch.randn(rows, 1, WIDTH, requires_grad=True)
     there = torch.ones(rows, dtype=torch.bool)
-    return View("joint", Tokens(features, there.unsqueeze(1), there), features[:, 0], there.float())
+    return FusionOutput("joint", Tokens(features, there.unsqueeze(1), there), features[:, 0], there.float())
 
 
 @pytest.mark.parametrize("view_of", [language_model, one_vector])
@@ -71,18 +71,18 @@ def test_packed_losses_and_gradients_equal_unpacked_ones(
 ) -> None:
     torch.manual_seed(0)
     shape = OutputShape(VOCABULARY, "text", text=TextShape(VOCABULARY, 1, 2, 8, 9))
-    writer = TransformerWriter(TransformerWriter.Options(layers=2, dropout=0.0), width=WIDTH, shape=shape)
+    writer = TransformerDecoder(TransformerDecoder.Options(layers=2, dropout=0.0), width=WIDTH, shape=shape)
     answer = ragged(LENGTHS)
     answer[4] = -1
     prompt = ragged([2, 0, 5, 1, 1, 3, 0, 4], seed=1) if prompted else answer.new_zeros(len(LENGTHS), 0)
     view = view_of(len(LENGTHS))
-    packed_lines: list[Lines | None] = []
+    packed_lines: list[PackedSequences | None] = []
 
-    def watched(tokens: Tensor, worth: float) -> Lines | None:
-        packed_lines.append(pack(tokens, worth))
+    def watched(tokens: Tensor, worth: float) -> PackedSequences | None:
+        packed_lines.append(pack_sequences(tokens, worth))
         return packed_lines[-1]
 
-    monkeypatch.setattr(transformer, "pack", watched)
+    monkeypatch.setattr(transformer, "pack_sequences", watched)
     found = []
     for worth in (0.0, 1.0):
         monkeypatch.setattr(transformer, "WORTH_PACKING", worth)

@@ -156,11 +156,11 @@ def test_every_subset_is_finite_also_for_extreme_experts(rule: str, space: Space
 def test_experts_learn_from_their_own_loss_alone(name: str, rule: str) -> None:
     fusion = make(name, combine=rule)
     views = fusion(batch(torch.tensor([[True, True, False], [True, False, False]])))
-    assert [view.name for view in views] == fusion.view_names()
+    assert [view.name for view in views] == fusion.branch_names()
     decoded = [torch.randn(2, 3, requires_grad=True) for _ in views]
     outputs: Outputs = fusion.combine(decoded, views, "categorical", "y")
     assert not outputs.values.requires_grad
-    assert [term.name for term in outputs.terms] == fusion.view_names() == list(outputs.views)
+    assert [term.name for term in outputs.terms] == fusion.branch_names() == list(outputs.per_branch)
     for term, values in zip(outputs.terms, decoded, strict=True):
         assert term.values is values
     assert [term.weight.tolist() for term in outputs.terms[:3]] == [[1, 1], [1, 0], [0, 0]]
@@ -218,7 +218,7 @@ def test_rules_without_parameters_have_nothing_to_calibrate(rule: str) -> None:
 def test_calibration_refuses_a_loss_that_is_not_finite() -> None:
     fusion = make(inputs=("a", "b"), combine="product")
     decoded, _ = planted("categorical", 20, seed=1)
-    with pytest.raises(TrainingError, match="output 'y' is not finite"):
+    with pytest.raises(TrainingError, match="outputs.y: the validation loss is not finite"):
         fusion.calibrate(decoded, {n: torch.ones(20) for n in "ab"}, lambda v: v.sum() * math.nan, "categorical", "y")
     assert not any(parameter.requires_grad for parameter in fusion.parameters())
 
@@ -249,7 +249,7 @@ def test_late_views_are_the_inputs_and_read_padding_never() -> None:
     for view, (name, part) in zip(fusion(tokens), tokens.items(), strict=True):
         assert view.name == name
         assert torch.equal(view.pooled, part.features[:, 0])
-    assert not fusion.interacts
+    assert not fusion.models_interactions
 
 
 def test_hybrid_builds_its_joint_from_a_name_or_a_mapping() -> None:
@@ -258,8 +258,8 @@ def test_hybrid_builds_its_joint_from_a_name_or_a_mapping() -> None:
     assert options(joint={"name": "perceiver", "latents": 5}).joint.latents == 5
     mean = make("hybrid", joint="mean")
     assert type(mean.joint) is find("fusion", "mean")
-    assert not mean.interacts
-    assert make("hybrid", joint={"name": "attention", "heads": 2}).interacts
+    assert not mean.models_interactions
+    assert make("hybrid", joint={"name": "attention", "heads": 2}).models_interactions
     again = options.model_validate(options(joint={"name": "perceiver", "latents": 5}).model_dump(mode="json"))
     assert again.joint.latents == 5
 
@@ -285,7 +285,7 @@ def test_hybrid_refuses_a_joint_that_is_no_feature_fusion(joint: str, message: s
 
 
 def test_hybrid_refuses_an_input_called_joint() -> None:
-    with pytest.raises(RecipeError, match="named joint"):
+    with pytest.raises(RecipeError, match="reserves the name 'joint'"):
         make("hybrid", inputs=("joint", "b"))
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.nn.decoders.gated_cross_attention import Memory, Readers
-from polymodal.nn.decoders.writer import Draft
-from polymodal.pretrained.key_values import KeyValues
+from polymodal.nn.decoders.gated_cross_attention import KeyValueMemory, CrossAttentionAdapters
+from polymodal.nn.decoders.text_decoder import DecodingState
+from polymodal.pretrained.hf_cache import KeyValues
 from polymodal.pretrained.language_model import LanguageModel
 
 
-class CausalDraft(Draft):
+class CausalLMState(DecodingState):
     """Keeps keys and values of every token, so that a step computes one token in each row.
 
     context: embeddings `[rows, length, width]` of what stands before the answer, padded in front
@@ -27,8 +27,8 @@ class CausalDraft(Draft):
         context: Tensor,
         mask: Tensor,
         steps: int,
-        readers: Readers | None,
-        memories: list[Memory],
+        readers: CrossAttentionAdapters | None,
+        memories: list[KeyValueMemory],
     ) -> None:
         self.language, self.context, self.mask = language, context, mask
         self.readers, self.memories = readers, memories

@@ -11,7 +11,7 @@ from torch.nn import functional
 Weights = Mapping[str, Tensor]
 
 
-def taken_over(own: Weights, saved: Weights, memory: Tensor | None) -> dict[str, Tensor]:
+def warm_start_state(own: Weights, saved: Weights, memory: Tensor | None) -> dict[str, Tensor]:
     """The state of a writer that begins as a saved one of the same shape.
 
     A language model had nothing to attend to but one token: there the writer's own attention to the memory stays as it

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from polymodal.nn.decoders.writer import Draft
+from polymodal.nn.decoders.text_decoder import DecodingState
 
 
-class Mixture(Draft):
+class LinearMixture(DecodingState):
     """The mean of what several drafts say of the next token, each counting by its view's weight in the row:
 
     p(token) = sum_v w_v p_v(token) / sum_v w_v
@@ -18,7 +18,7 @@ class Mixture(Draft):
     weights: `[n]` of each draft
     """
 
-    def __init__(self, drafts: list[Draft], weights: list[Tensor]) -> None:
+    def __init__(self, drafts: list[DecodingState], weights: list[Tensor]) -> None:
         self.drafts = drafts
         weight = torch.stack([one.float() for one in weights], dim=1)
         total = weight.sum(1, keepdim=True)
@@ -34,13 +34,13 @@ class Mixture(Draft):
             draft.select(rows)
 
 
-class Agreement(Draft):
+class LogLinearMixture(DecodingState):
     """The log-linear mean of what several drafts say, each with its `share`; what one of them excludes is excluded:
 
     log p(token) = sum_d s_d log p_d(token) - log Z
     """
 
-    def __init__(self, drafts: list[Draft], shares: list[float]) -> None:
+    def __init__(self, drafts: list[DecodingState], shares: list[float]) -> None:
         self.drafts, self.shares = drafts, shares
 
     def step(self, tokens: Tensor | None) -> Tensor:

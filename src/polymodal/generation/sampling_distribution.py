@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.generation.config import Writing
+from polymodal.generation.config import GenerationConfig
 
 #: Draws that are made at once for each text.
 AHEAD = 64
 
 
-def penalised(logits: Tensor, written: Tensor, penalty: float) -> Tensor:
+def apply_repetition_penalty(logits: Tensor, written: Tensor, penalty: float) -> Tensor:
     """Logits `[n, vocabulary]` with those of the tokens `written [n, length]` divided by `penalty` where positive and
     multiplied where negative (Keskar et al., "CTRL", 2019, with the sign taken into account)."""
     if penalty == 1 or written.shape[1] == 0:
@@ -23,7 +23,7 @@ def penalised(logits: Tensor, written: Tensor, penalty: float) -> Tensor:
     return logits.scatter(1, written, torch.where(own > 0, own / penalty, own * penalty))
 
 
-def probabilities(logits: Tensor, writing: Writing) -> Tensor:
+def probabilities(logits: Tensor, writing: GenerationConfig) -> Tensor:
     """The distribution `[n, vocabulary]` to draw from, for a temperature above 0.
 
     p = softmax(logits / temperature); then, each on what the one before has left, made to sum to 1 again:
@@ -59,7 +59,7 @@ def _whole(share: Tensor) -> Tensor:
     return share / share.sum(1, keepdim=True)
 
 
-class Draws:
+class RowSeededUniforms:
     """Uniform numbers for texts: step t of sample s of row r gets the same one whatever else is written beside it.
 
     rows: the number of each row in its table

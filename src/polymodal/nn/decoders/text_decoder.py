@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import OutputShape, View
+from polymodal.core.types import OutputShape, FusionOutput
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
 
 
-class Draft(ABC):
+class DecodingState(ABC):
     """Texts that are being written, one in each of `n` rows; what was computed for their tokens is kept."""
 
     @abstractmethod
@@ -30,14 +30,14 @@ class Draft(ABC):
         """Go on with these rows `[m]` int64, in this order: repeated (beams, samples), or left out (finished)."""
 
 
-class WriterOptions(DecoderOptions):
+class TextDecoderOptions(DecoderOptions):
     """Base of the options of decoders that write."""
 
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each token's probability that is spread evenly over the vocabulary in training."""
 
 
-class Writer(Decoder):
+class TextDecoder(Decoder):
     """Base of the decoders that write texts.
 
     `prompt` and `answer` are `[batch, length]` int64, padded with -1 behind; an answer ends with the end token unless
@@ -50,14 +50,14 @@ class Writer(Decoder):
         super().__init__(options, width=width, shape=shape)
         if shape.text is None:
             raise RecipeError("", "this decoder writes texts, and the task asks for none; leave the decoder out")
-        self.smoothing = options.smoothing if isinstance(options, WriterOptions) else 0.0
+        self.smoothing = options.smoothing if isinstance(options, TextDecoderOptions) else 0.0
         self.text = shape.text
 
-    def losses(self, view: View, prompt: Tensor, answer: Tensor) -> Tensor:
+    def losses(self, view: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
         """`[batch, 2]` fp32: the summed negative log-likelihood of each row's answer in nats, and its tokens."""
         raise NotImplementedError(type(self).__name__)
 
-    def begin(self, view: View, prompt: Tensor, steps: int) -> Draft:
+    def begin(self, view: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
         """Begin to write after the prompts, at most `steps` tokens in each row.
 
         Raises:
@@ -69,7 +69,7 @@ class Writer(Decoder):
         """A sentence for the user about the answers of training so far; None if there is nothing to say."""
         return None
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: FusionOutput) -> Tensor:
         raise TypeError(f"{type(self).__name__} writes: it has losses and begin, and no values")
 
     def token_losses(self, logits: Tensor, answer: Tensor) -> Tensor:
@@ -86,15 +86,15 @@ class Writer(Decoder):
         return torch.stack([spread.sum(1), real.sum(1).float()], dim=1)
 
 
-def memory(view: View) -> tuple[Tensor, Tensor]:
+def memory(view: FusionOutput) -> tuple[Tensor, Tensor]:
     """What a writer attends to: features `[batch, length, width]` and mask `[batch, length]`, True = real.
 
     The fused tokens; where the fusion made one vector of them, that vector and the inputs' own tokens.
     """
-    if not view.vector or not view.sources:
+    if not view.is_vector or not view.input_tokens:
         return view.tokens.features, view.tokens.mask
-    features = [view.tokens.features, *(one.features for one in view.sources.values())]
-    masks = [view.tokens.mask, *(one.mask & one.present.unsqueeze(1) for one in view.sources.values())]
+    features = [view.tokens.features, *(one.features for one in view.input_tokens.values())]
+    masks = [view.tokens.mask, *(one.mask & one.present.unsqueeze(1) for one in view.input_tokens.values())]
     kind = torch.promote_types(features[0].dtype, features[-1].dtype)
     return torch.cat([one.to(kind) for one in features], dim=1), torch.cat(masks, dim=1)
 
@@ -110,14 +110,14 @@ def joined(begin: int, prompt: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
     return whole.gather(1, order)[:, :longest], 1 + (prompt >= 0).sum(1)
 
 
-def before_answer(start: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+def answer_positions(start: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
     """Row and place `[tokens]` of what decides each real token of the answers `[batch, length]`, row by row: the token
     before it. `start [batch]` is the place of each answer's first token, as `joined` gives it."""
     row, place = (answer >= 0).nonzero(as_tuple=True)
     return row, start[row] - 1 + place
 
 
-def at_answer(values: Tensor, start: Tensor, length: int) -> Tensor:
+def gather_answer(values: Tensor, start: Tensor, length: int) -> Tensor:
     """Of `values [batch, places, n]` those that decide the answer's tokens, `[batch, length, n]`: the place before
     each. `start [batch]` is the place of the answer's first token; places behind the end give the last."""
     places = start.unsqueeze(1) - 1 + torch.arange(length, device=values.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Lines:
+class PackedSequences:
     """Rows of tokens in lines, each row whole.
 
     tokens, place, owner: `[lines, length]` int64: the tokens, their places in their own rows (0 at padding), and
@@ -26,7 +26,7 @@ class Lines:
     start: Tensor
 
 
-def pack(tokens: Tensor, worth: float = 0.0) -> Lines | None:
+def pack_sequences(tokens: Tensor, worth: float = 0.0) -> PackedSequences | None:
     """Rows `[rows, length]` int64, padded with -1 behind, in lines of the longest row's length; None where that saves
     less than the share `worth` of the lines, as where all rows are about as long.
 
@@ -49,7 +49,7 @@ def pack(tokens: Tensor, worth: float = 0.0) -> Lines | None:
     laid_tokens, place, owner = laid
     before = torch.ones(longest, longest, dtype=torch.bool, device=tokens.device).tril()
     attend = (owner.unsqueeze(1) == owner.unsqueeze(2)) & before
-    return Lines(laid_tokens, place, owner.clamp_min(0), attend, lines, starts)
+    return PackedSequences(laid_tokens, place, owner.clamp_min(0), attend, lines, starts)
 
 
 def _first_fit(lengths: list[int], room: int) -> tuple[list[int], list[int], list[int]]:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from polymodal.nn.decoders.writer import Draft
-from polymodal.pretrained.sequence_model import SequenceModel, select
+from polymodal.nn.decoders.text_decoder import DecodingState
+from polymodal.pretrained.seq2seq_decoder import SequenceModel, select
 
 
-class SequenceDraft(Draft):
+class EncoderDecoderState(DecodingState):
     """Texts that go on from tokens of one length in all rows.
 
     memory: `[n, places, width]`; mask: `[n, places]`, True = real, or None where all are
@@ -35,13 +35,13 @@ class SequenceDraft(Draft):
         self.mask = None if self.mask is None else self.mask.index_select(0, rows)
 
 
-class Grouped(Draft):
+class GroupedState(DecodingState):
     """Drafts of some rows each, as one.
 
     group: of each row; begin: the draft of the rows `[m]` of a group
     """
 
-    def __init__(self, group: list[int], begin: Callable[[Tensor], Draft]) -> None:
+    def __init__(self, group: list[int], begin: Callable[[Tensor], DecodingState]) -> None:
         number = torch.tensor(group)
         self.parts = [(number == one).nonzero().squeeze(1) for one in sorted(set(group))]
         self.drafts = [begin(rows) for rows in self.parts]
