@@ -12,8 +12,8 @@ from polymodal.datasets.repairs import make_repairs, make_test_suites
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.program_cells import program_cell, suite_cell
-from polymodal.metrics.text.pages import elements, pixels, renders
-from polymodal.metrics.text.programs import holds, mutation_score, parses, passes
+from polymodal.metrics.text.page_scores import elements, pixels, renders
+from polymodal.metrics.text.program_scores import holds, mutation_score, parses, passes
 
 RIGHT, TESTS = "def solve(x):\n    return x + 1", "assert solve(1) == 2\nassert solve(5) == 6"
 MUTANTS = [RIGHT.replace("+ 1", "* 2"), RIGHT.replace("+ 1", "+ 2")]
@@ -84,7 +84,7 @@ def test_generated_sets_score_one_by_their_own_answers_and_broken_programs_none(
 
 
 def test_a_bootstrap_runs_every_program_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import polymodal.metrics.text.programs as module
+    import polymodal.metrics.text.program_scores as module
 
     calls = []
     real = module.run

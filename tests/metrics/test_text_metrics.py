@@ -13,8 +13,8 @@ from polymodal.core.errors import DataError, MissingExtraError, RecipeError
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text import TEXT_METRICS, text_metrics
-from polymodal.metrics.text.catalogue import CODE_METRICS
-from polymodal.metrics.text.words import spoken, words
+from polymodal.metrics.text.catalog import CODE_METRICS
+from polymodal.metrics.text.word_tokenization import spoken, words
 
 
 def facts_of(text: str) -> set:

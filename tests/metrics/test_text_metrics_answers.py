@@ -10,7 +10,7 @@ from text_samples import objects
 
 from polymodal.core.errors import DataError
 from polymodal.metrics.text import fact_f1, pass_at_k, text_metrics
-from polymodal.metrics.text.answers import squad_normalised
+from polymodal.metrics.text.answer_matching import squad_normalised
 from polymodal.metrics.text.vqa import vqa_normalised
 
 

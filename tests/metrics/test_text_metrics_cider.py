@@ -10,7 +10,7 @@ from text_samples import objects, sample
 
 from polymodal.metrics.text import text_metrics
 from polymodal.metrics.text.cider import cider
-from polymodal.metrics.text.words import words
+from polymodal.metrics.text.word_tokenization import words
 
 TEXTS = objects(["a red cat sits on the box", "two dogs run", "", "кот спит на столе"])
 TRUTH = objects(

@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from text_samples import objects, sample
 
 from polymodal.metrics.text import text_metrics
-from polymodal.metrics.text.words import spoken, words
+from polymodal.metrics.text.word_tokenization import spoken, words
 
 SEEDS = range(4)
 

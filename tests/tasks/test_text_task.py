@@ -24,7 +24,7 @@ from polymodal.model.model import Model
 from polymodal.model.prediction_files import write_predictions
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
-from polymodal.tasks.text import Text
+from polymodal.tasks.text_generation import Text
 
 COLOURS = ["red", "green", "blue", "dark grey"]
 
@@ -174,7 +174,7 @@ def test_of_several_references_the_first_is_learned_and_all_are_truth() -> None:
     task, _, (value, present), faults = task_of({"answer": [["one"], ["two", "a pair"], None, ["", " "]] * 3})
     assert present.tolist() == [True, True, False, False] * 3
     assert task.codec.decode([value[1].ids.tolist()]) == ["two"]
-    assert value[1].ids[-1] == task.codec.end
+    assert value[1].ids[-1] == task.codec.eos_id
     assert task.truth(value)[1] == ("two", "a pair")
     assert not faults.found
 
@@ -198,7 +198,7 @@ def test_an_answer_of_which_nothing_is_left_is_a_fault_and_still_scored() -> Non
 def test_control_tokens_in_answers_are_text() -> None:
     evil = "a [end] b [pad] </s> [begin] [user]"
     task, _, (value, _), _ = task_of({"answer": [evil, "x"] * 4})
-    assert task.codec.control.isdisjoint(value[0].ids[:-1].tolist())
+    assert task.codec.control_ids.isdisjoint(value[0].ids[:-1].tolist())
     assert task.codec.decode([value[0].ids.tolist()]) == [evil]
 
 
@@ -206,7 +206,7 @@ def test_closed_answers_are_stored_once_and_hold_the_writing(run: tuple[Model, P
     task, _, _, _ = task_of({"answer": ["two", "one", "two"] * 3}, answers="closed")
     assert task.writing.choices == ["one", "two"]
     again = Text(task.options, columns=["answer"])
-    again._tokenizer = task.codec.tokenizer.to_str()
+    again._tokenizer = task.codec.backend.to_str()
     again.load(json.loads(json.dumps(task.save())))
     assert again.writing == task.writing
     assert run[0].tasks["answer"].writing.choices is None  # type: ignore[attr-defined]
@@ -217,8 +217,8 @@ def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None
     task, _, (value, _), _ = task_of({"answer": ["it is blue", "Жук"] * 3}, tokenizer=str(folder))
     own = model.tasks["answer"]
     assert isinstance(own, Text)
-    assert task.codec.vocabulary == own.codec.vocabulary
-    assert value[0].ids.tolist() == [*own.codec.encode(["it is blue"])[0], own.codec.end]
+    assert task.codec.vocab_size == own.codec.vocab_size
+    assert value[0].ids.tolist() == [*own.codec.encode(["it is blue"])[0], own.codec.eos_id]
     assert task.codec.decode([value[1].ids.tolist()]) == ["Жук"]
 
 
@@ -353,9 +353,9 @@ def test_a_language_model_answers_a_conversation_by_its_template() -> None:
     model = polymodal.fit(table, recipe={**said, "evaluation": {"bootstrap": 0}})
     task = model.tasks["answer"]
     assert isinstance(task, Text)
-    assert task.codec.tokenizer.id_to_token(task.text_shape.end) == "<end_of_turn>"
+    assert task.codec.backend.id_to_token(task.text_shape.end) == "<end_of_turn>"
     again = Text(task.options, columns=["answer"])
-    again._tokenizer = task.codec.tokenizer.to_str()
+    again._tokenizer = task.codec.backend.to_str()
     again.load(json.loads(json.dumps(task.save())))
     assert again.text_shape == task.text_shape
     assert isinstance(model.predict({"ask": "</s> <eos>"})[0], str)

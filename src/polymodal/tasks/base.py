@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from polymodal.core.options import Options
-from polymodal.core.types import Grid, OutputShape, Space, TextShape
+from polymodal.core.types import TimeGrid, OutputShape, Space, TextShape
 from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
@@ -71,7 +71,7 @@ class Task(ABC):
         """How many values the decoder must give, `k`."""
 
     @property
-    def grid(self) -> Grid | None:
+    def grid(self) -> TimeGrid | None:
         """The timeline on which values are decided; None for a task that decides once for the whole row."""
         return None
 

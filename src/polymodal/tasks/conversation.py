@@ -8,12 +8,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from polymodal.core.errors import DataError, RecipeError, nearest
+from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.data.table.block import Block
-from polymodal.generation.chat import ChatTemplate
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.chat_template import ChatTemplate
+from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.modalities.text import as_text
-from polymodal.tasks.answers import objects
+from polymodal.tasks.text_targets import objects
 from polymodal.tasks.prompt import Overflow, Template
 
 ROLES = ("system", "user", "assistant")
@@ -63,7 +63,7 @@ def _turn(one: Any) -> Turn:
             raise ValueError(f"a turn of the history has role and content, not {', '.join(map(str, one)) or 'nothing'}")
         role, content = one["role"], as_text(one["content"])
         if role not in ROLES:
-            raise ValueError(f"nobody in a conversation is {role!r}; {nearest(str(role), ROLES)}")
+            raise ValueError(f"nobody in a conversation is {role!r}; {did_you_mean(str(role), ROLES)}")
     else:
         role, content = "", as_text(one)
     if content is None:
@@ -125,7 +125,7 @@ class Conversation:
             found.append(None if problem else [*before, *turns, *after])
         return found
 
-    def prepare(self, block: Block, codec: Codec, most: int, overflow: Overflow) -> np.ndarray:
+    def prepare(self, block: Block, codec: TextTokenizer, most: int, overflow: Overflow) -> np.ndarray:
         """Tokens of the conversation before each answer of a block, `[rows]` int32 arrays; None, and a fault, where it
         cannot be read or is longer than `most` tokens. To `cut` leaves out the oldest turns of a long history."""
         render = _Renderer(codec)
@@ -164,7 +164,7 @@ def _without_oldest(turns: Sequence[Turn]) -> list[Turn] | None:
 class _Renderer:
     """Conversations as tokens; each different text is encoded once."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: TextTokenizer) -> None:
         self.codec = codec
         self.template = None if codec.card is None else ChatTemplate(codec)
         self._known: dict[str, list[int]] = {}
@@ -179,10 +179,10 @@ class _Renderer:
             return self.template.prompt(turns)
         found: list[int] = []
         for turn in turns:
-            found += [codec.role(turn.role), *self._text(turn.content)]
+            found += [codec.role_id(turn.role), *self._text(turn.content)]
             if turn.role == "assistant":
-                found.append(codec.end)
-        return [*found, codec.role("assistant")]
+                found.append(codec.eos_id)
+        return [*found, codec.role_id("assistant")]
 
     def _text(self, text: str) -> list[int]:
         if text not in self._known:

@@ -9,9 +9,9 @@ import numpy as np
 
 from polymodal.core.errors import RecipeError
 from polymodal.data.table.block import Block
-from polymodal.generation.tokenizer import Codec
+from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.modalities.text import as_text
-from polymodal.tasks.answers import objects
+from polymodal.tasks.text_targets import objects
 
 PLACE = re.compile(r"\{([^{}]+)\}")
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]+\})")
@@ -77,7 +77,7 @@ class Prompt:
         """The texts of a block from which a tokenizer is learned."""
         return {text for text in self.template.texts(block) if text}
 
-    def prepare(self, block: Block, codec: Codec, most: int, overflow: Overflow) -> np.ndarray:
+    def prepare(self, block: Block, codec: TextTokenizer, most: int, overflow: Overflow) -> np.ndarray:
         """Tokens of the prompts of a block, `[rows]` int32 arrays; None, and a fault, where a cell is no text, or (to
         `refuse`) the prompt is longer than `most` tokens. To `cut` keeps the last tokens of such a prompt."""
         texts = self.template.texts(block)

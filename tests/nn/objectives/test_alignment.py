@@ -15,7 +15,7 @@ from nn.objectives.pairs import INPUTS, chance_notices, pretrained, recall
 from nn.objectives.steps import bare, reads, step
 from polymodal.core.errors import RecipeError
 from polymodal.datasets.pairs import make_planted_pairs
-from polymodal.nn.layers.embedding import unit
+from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.objectives.base import Step
 from polymodal.nn.objectives.contrastive import Contrastive
 

@@ -16,7 +16,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import Step
 from polymodal.nn.objectives.dino import Average, Dino, spread_out
-from polymodal.nn.objectives.views import CHANGES, View
+from polymodal.nn.objectives.augmented_views import CHANGES, View
 from polymodal.preparation.preparation import Preparation
 from polymodal.training.monitor import Monitor
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from nn.objectives.pairs import INPUTS, chance_notices, pretrained
 from nn.objectives.steps import reads, step
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import Tokens, View
+from polymodal.core.types import Tokens, FusionOutput
 from polymodal.nn.objectives.matching import Matching, strangers
 
 
@@ -23,11 +23,11 @@ class Looks:
     def __init__(self, inputs: list[str]) -> None:
         self.inputs, self.objectives, self.shown = inputs, {}, []  # type: ignore[var-annotated]
 
-    def fuse(self, encoded: Any, rows: int, hidden: dict[str, Tensor]) -> list[View]:
+    def fuse(self, encoded: Any, rows: int, hidden: dict[str, Tensor]) -> list[FusionOutput]:
         pooled = torch.cat([encoded.tokens[name].pooled() for name in self.inputs], 1)
         self.shown.append((pooled, sorted(hidden)))
         there = torch.ones(rows, dtype=torch.bool)
-        return [View("joint", Tokens(pooled.unsqueeze(1), there.unsqueeze(1), there), pooled, there.float())]
+        return [FusionOutput("joint", Tokens(pooled.unsqueeze(1), there.unsqueeze(1), there), pooled, there.float())]
 
 
 def matching(width: int = 2, **options: Any) -> Matching:

@@ -12,7 +12,7 @@ import numpy as np
 
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.base import mean_of_rows, pairs
-from polymodal.metrics.text.words import words
+from polymodal.metrics.text.word_tokenization import words
 
 ORDERS = 4
 SIGMA = 6.0

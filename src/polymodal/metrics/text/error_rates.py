@@ -10,7 +10,7 @@ import numpy as np
 from polymodal.core.errors import MissingExtraError
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.base import imported, pairs, score_of_sums
-from polymodal.metrics.text.words import spoken
+from polymodal.metrics.text.word_tokenization import spoken
 
 
 def wer() -> Metric:

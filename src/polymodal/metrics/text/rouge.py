@@ -8,7 +8,7 @@ import numpy as np
 
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.base import imported, mean_of_rows, pairs
-from polymodal.metrics.text.words import words
+from polymodal.metrics.text.word_tokenization import words
 
 
 class AnyScript:

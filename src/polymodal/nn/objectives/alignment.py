@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.errors import RecipeError, nearest
-from polymodal.core.options import sized
+from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.options import sized_field
 from polymodal.core.types import InputBatch, Tokens
-from polymodal.nn.layers.embedding import Head, unit
+from polymodal.nn.layers.embedding_head import Head, unit
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Learner, Objective, ObjectiveOptions, Reads, Step, Term
 
@@ -25,7 +25,7 @@ class JointOptions(ObjectiveOptions):
     anchor: str | None = None
     """Align every other input with this one alone, as ImageBind does (Girdhar et al., 2023): inputs that are never in
     one row together still meet. Silent: every pair of inputs."""
-    size: int = sized(64, 128, 256, ge=2)
+    size: int = sized_field(64, 128, 256, ge=2)
     """Numbers in an embedding."""
 
     @property
@@ -58,7 +58,7 @@ class Alignment(Objective):
         super().__init__(options, inputs=inputs, width=width)
         if options.anchor is not None and options.anchor not in self.inputs:
             raise RecipeError(
-                "anchor", f"{options.anchor!r} is none of its inputs; {nearest(options.anchor, self.inputs)}"
+                "anchor", f"{options.anchor!r} is none of its inputs; {did_you_mean(options.anchor, self.inputs)}"
             )
         self.sizes = [options.size]
         self.heads = NamedModules({name: self.head(width) for name in self.inputs})

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.errors import RecipeError, nearest
-from polymodal.core.options import Options, Sized
-from polymodal.core.types import Batch, Tokens, View
+from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.options import Options, SizedModel
+from polymodal.core.types import Batch, Tokens, FusionOutput
 from polymodal.nn.encoders.base import Encoder
-from polymodal.nn.towers import Encoded, Tower
+from polymodal.nn.towers import EncodedInputs, Tower
 
 
-class ObjectiveOptions(Options, Sized):
+class ObjectiveOptions(Options, SizedModel):
     """Base of every objective's options."""
 
     inputs: list[str] = []
@@ -63,7 +63,7 @@ class Learner(Protocol):
     def objectives(self) -> Mapping[str, Objective]:
         """The objectives by name, this one among them."""
 
-    def fuse(self, encoded: Encoded, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[View]:
+    def fuse(self, encoded: EncodedInputs, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[FusionOutput]:
         """What the fusion makes of so many encoded rows; `hidden[input] [rows]` hides that input in those rows."""
 
 
@@ -123,7 +123,7 @@ class Objective(nn.Module):
         """
         for name in named:
             if name not in modalities:
-                raise RecipeError("inputs", f"there is no input {name!r}; {nearest(name, modalities)}")
+                raise RecipeError("inputs", f"there is no input {name!r}; {did_you_mean(name, modalities)}")
             if cls.modalities and modalities[name] not in cls.modalities:
                 fitting = ", ".join(cls.modalities)
                 raise RecipeError("inputs", f"{name!r} is {modalities[name]}, and this objective learns from {fitting}")
@@ -146,7 +146,7 @@ class Objective(nn.Module):
         cls.chosen(options.inputs, modalities)
         for option, name in options.named:
             if name not in modalities:
-                raise RecipeError(option, f"there is no input {name!r}; {nearest(name, modalities)}")
+                raise RecipeError(option, f"there is no input {name!r}; {did_you_mean(name, modalities)}")
 
     @property
     def reads_raw(self) -> list[str]:

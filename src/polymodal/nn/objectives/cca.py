@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import Tokens
-from polymodal.nn.layers.embedding import unit
+from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
 from polymodal.nn.objectives.base import Learner, Reads, Step
-from polymodal.nn.objectives.redundancy import standardised
+from polymodal.nn.objectives.barlow_twins import standardised
 
 #: One over a temperature that suits embeddings of unit length; nothing is learned of it here.
 SCALE = 10.0
@@ -39,7 +39,7 @@ class Cca(Alignment):
 
     class Options(AlignmentOptions):
         name: Literal["cca"] = "cca"
-        size: int = sized(16, 32, 64, ge=2)
+        size: int = sized_field(16, 32, 64, ge=2)
         """Numbers in an embedding: how many correlations are sought."""
         ridge: float = Field(default=1e-3, gt=0, le=1)
         """r, the share of the mean variance that is added to each variance before whitening."""

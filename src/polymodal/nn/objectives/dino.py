@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, Tokens
-from polymodal.nn.layers.embedding import unit
+from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Learner, Objective, ObjectiveOptions, Reads, Step, Term
-from polymodal.nn.objectives.views import View, check_changeable
+from polymodal.nn.objectives.augmented_views import View, check_changeable
 from polymodal.nn.towers import Tower
 
 #: The temperature of the student; the teacher's is lower, so that it is the surer of the two.
@@ -54,11 +54,11 @@ class Dino(Objective):
 
     class Options(ObjectiveOptions):
         name: Literal["dino"] = "dino"
-        prototypes: int = sized(256, 1024, 4096, ge=2)
+        prototypes: int = sized_field(256, 1024, 4096, ge=2)
         """How many answers there are."""
-        hidden: int = sized(128, 512, 1024, ge=1)
+        hidden: int = sized_field(128, 512, 1024, ge=1)
         """Width of the head's hidden layer."""
-        bottleneck: int = sized(32, 64, 256, ge=2)
+        bottleneck: int = sized_field(32, 64, 256, ge=2)
         """Width of the unit vector that is compared with the prototypes."""
         momentum: float = Field(default=0.99, ge=0, lt=1)
         """How much of the teacher's weights stays at the first step; at the last, all. It averages over about

@@ -11,13 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, Tokens
-from polymodal.nn.layers.embedding import unit
+from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.objectives.alignment import Alignment, alignments
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
-from polymodal.nn.towers import Encoded
+from polymodal.nn.towers import EncodedInputs
 
 #: How hard the exchanged rows are at the start, in comparison to the end.
 EASY = 0.1
@@ -58,7 +58,7 @@ class Matching(Objective):
         super().__init__(options, inputs=inputs, width=width)
         for name in options.exchange:
             if name not in self.inputs:
-                raise RecipeError("exchange", f"{name!r} is none of its inputs; {nearest(name, self.inputs)}")
+                raise RecipeError("exchange", f"{name!r} is none of its inputs; {did_you_mean(name, self.inputs)}")
         self.exchanged = [name for name in self.inputs if name in options.exchange] or self.inputs
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
 
@@ -91,7 +91,7 @@ class Matching(Objective):
         hidden = {
             name: torch.ones_like(one.present) for name, one in step.batch.inputs.items() if name not in self.inputs
         }
-        views = network.fuse(Encoded({**step.tokens, **exchanged}, {}), rows, hidden)
+        views = network.fuse(EncodedInputs({**step.tokens, **exchanged}, {}), rows, hidden)
         joint = [view for view in views if view.name not in step.batch.inputs]
         if not joint:
             raise RecipeError(

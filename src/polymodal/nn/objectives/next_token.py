@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, length_mask
 from polymodal.nn.layers.causal import CausalBlock
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.layers.transformer import sinusoidal_positions
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
-from polymodal.nn.objectives.masking.chance import Found, Shares
+from polymodal.nn.objectives.masking.baseline_losses import Found, Shares
 
 #: Heads of attention where they divide the width.
 HEADS = 4
@@ -45,7 +45,7 @@ class NextToken(Objective):
         name: Literal["next_token"] = "next_token"
         given: list[str] | None = None
         """Inputs whose tokens are read. Silent: all but the text itself; empty: none, which is language modelling."""
-        layers: int = sized(2, 4, 6, ge=1, le=48)
+        layers: int = sized_field(2, 4, 6, ge=1, le=48)
         """Layers of the decoder."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Share of units dropped in training."""

@@ -10,25 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step
-from polymodal.nn.objectives.masking.cells import Labels, Numbers
+from polymodal.nn.objectives.masking.table_cells import Labels, Numbers
 from polymodal.nn.objectives.masking.decoder import PlaceDecoder
-from polymodal.nn.objectives.masking.parts import Data, Parts
-from polymodal.nn.objectives.masking.pictures import ImagePatches, Tubes
-from polymodal.nn.objectives.masking.sounds import SoundPatches
-from polymodal.nn.objectives.masking.steps import StepPatches
-from polymodal.nn.objectives.masking.symbols import Symbols
+from polymodal.nn.objectives.masking.mask_units import Data, Parts
+from polymodal.nn.objectives.masking.image_patches import ImagePatches, Tubes
+from polymodal.nn.objectives.masking.audio_patches import SoundPatches
+from polymodal.nn.objectives.masking.series_patches import StepPatches
+from polymodal.nn.objectives.masking.text_tokens import Symbols
 
 
 class ReconstructionOptions(ObjectiveOptions):
     """Options of every reconstruction."""
 
-    layers: int = sized(1, 2, 4, ge=1, le=24)
+    layers: int = sized_field(1, 2, 4, ge=1, le=24)
     """Layers of the decoder. What it cannot do, the encoder has to: it is kept small."""
-    width: int = sized(64, 128, 256, ge=4)
+    width: int = sized_field(64, 128, 256, ge=4)
     """Width of the decoder."""
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import InputBatch, Tokens
-from polymodal.modalities import augment, series_changes, sound_changes
+from polymodal.modalities import image_augment, time_series_augment, audio_augment
 from polymodal.nn.objectives.base import Step
 
 Data = dict[str, Tensor]
@@ -91,21 +91,21 @@ def _cropped(pixels: Tensor, strength: float, together: int = 1) -> Tensor:
 
 
 def _coloured(pixels: Tensor, strength: float) -> Tensor:
-    return augment.contrast(augment.brightness(pixels, 0.6 * strength), 0.6 * strength)
+    return image_augment.contrast(image_augment.brightness(pixels, 0.6 * strength), 0.6 * strength)
 
 
 def change_series(data: Data, strength: float) -> Data:
     """A stretch of each series, with a gap in it, its channels larger or smaller, and noise."""
-    data = series_changes.crop(data, 0.6 * strength)
-    data = series_changes.mask(data, 0.4 * strength)
-    return series_changes.jitter(series_changes.gain(data, 0.4 * strength), 0.2 * strength)
+    data = time_series_augment.crop(data, 0.6 * strength)
+    data = time_series_augment.mask(data, 0.4 * strength)
+    return time_series_augment.jitter(time_series_augment.gain(data, 0.4 * strength), 0.2 * strength)
 
 
 def change_sounds(data: Data, strength: float) -> Data:
     """Each sound earlier or later, louder or quieter, with white noise (at least 20 dB - 20 dB strength below it)."""
-    values = sound_changes.shift(data["values"], data["length"], 0.4 * strength)
-    values = sound_changes.add_noise(values, data["length"], 20 - 20 * strength)
-    return {**data, "values": sound_changes.gain(values, 12 * strength)}
+    values = audio_augment.shift(data["values"], data["length"], 0.4 * strength)
+    values = audio_augment.add_noise(values, data["length"], 20 - 20 * strength)
+    return {**data, "values": audio_augment.gain(values, 12 * strength)}
 
 
 def change_texts(data: Data, strength: float) -> Data:

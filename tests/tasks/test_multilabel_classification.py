@@ -15,7 +15,7 @@ from polymodal.core.errors import DataError, RecipeError
 from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.multilabel import MultiLabel
+from polymodal.tasks.multilabel_classification import MultiLabel
 
 torch.set_num_threads(1)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.answers import exact_match, normalised_match, token_f1
+from polymodal.metrics.text.answer_matching import exact_match, normalised_match, token_f1
 from polymodal.metrics.text.bleu import bleu
 from polymodal.metrics.text.chrf import chrf
 from polymodal.metrics.text.cider import cider
 from polymodal.metrics.text.error_rates import cer, wer, wer_english
-from polymodal.metrics.text.facts import Reader, fact_f1
+from polymodal.metrics.text.fact_scores import Reader, fact_f1
 from polymodal.metrics.text.meteor import meteor
-from polymodal.metrics.text.pages import elements, pixels, renders
-from polymodal.metrics.text.programs import holds, mutation_score, parses, passes
+from polymodal.metrics.text.page_scores import elements, pixels, renders
+from polymodal.metrics.text.program_scores import holds, mutation_score, parses, passes
 from polymodal.metrics.text.rouge import rouge
 from polymodal.metrics.text.vqa import vqa_accuracy
 
@@ -108,5 +108,5 @@ def _metric(name: str, documents: Iterable[Sequence[str]] | None, read: Reader |
             raise RecipeError("metrics", "facts needs a function that reads the facts of a text")
         return fact_f1(read)
     if name not in _PLAIN:
-        raise RecipeError("metrics", f"there is no metric {name!r} of texts: {nearest(name, TEXT_METRICS)}")
+        raise RecipeError("metrics", f"there is no metric {name!r} of texts: {did_you_mean(name, TEXT_METRICS)}")
     return _PLAIN[name]()

@@ -21,7 +21,7 @@ from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
 from polymodal.metrics.leave_one_out import leave_one_out_metrics
 from polymodal.metrics.retrieval import unit_rows
-from polymodal.nn.layers.embedding import halvings, prefixes
+from polymodal.nn.layers.embedding_head import halvings, prefixes
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Label, key, read_label
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.nn.objectives.masking.parts import Data, Measured
+from polymodal.nn.objectives.masking.mask_units import Data, Measured
 
 
 class StepPatches(Measured):

@@ -12,7 +12,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pixels import to_unit
 from polymodal.nn.encoders.vit import patchify
-from polymodal.nn.objectives.masking.parts import Data, Measured
+from polymodal.nn.objectives.masking.mask_units import Data, Measured
 
 #: What hidden places show: the grey in the middle of the range.
 GREY = 128

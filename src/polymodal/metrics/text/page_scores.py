@@ -12,7 +12,7 @@ from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.html_renderer import render
 from polymodal.metrics.code_eval.html_subset import PageError, parse, walk
 from polymodal.metrics.text.base import mean_of_rows, pairs
-from polymodal.metrics.text.facts import fact_f1
+from polymodal.metrics.text.fact_scores import fact_f1
 
 
 def renders() -> Metric:

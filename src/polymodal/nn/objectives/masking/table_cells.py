@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polymodal.modalities.category import MISSING
-from polymodal.nn.objectives.masking.parts import Data, Labelled, Measured
+from polymodal.nn.objectives.masking.mask_units import Data, Labelled, Measured
 
 
 class Numbers(Measured):

@@ -20,9 +20,9 @@ from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.sample import ColumnSample
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.classify import Classify
-from polymodal.tasks.multilabel import MultiLabel
-from polymodal.tasks.regress import Regress
+from polymodal.tasks.classification import Classify
+from polymodal.tasks.multilabel_classification import MultiLabel
+from polymodal.tasks.regression import Regress
 
 torch.set_num_threads(1)
 

@@ -17,8 +17,8 @@ from polymodal.data.table.sample import ColumnSample
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
 from polymodal.model.model import make_network
-from polymodal.nn.layers.embedding import unit
-from polymodal.tasks.similar import NO_GROUP, Similar, group_number, supervised_contrastive
+from polymodal.nn.layers.embedding_head import unit
+from polymodal.tasks.metric_learning import NO_GROUP, Similar, group_number, supervised_contrastive
 from polymodal.training.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_the_paper_in_units_of_chance(temperature: float) ->
 def test_many_anchors_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = torch.randint(1, 5, (23,), generator=torch.Generator().manual_seed(0))
     whole = supervised_contrastive(vectors(23), groups, 0.1)
-    monkeypatch.setattr("polymodal.tasks.similar.ANCHORS", 4)
+    monkeypatch.setattr("polymodal.tasks.metric_learning.ANCHORS", 4)
     torch.testing.assert_close(supervised_contrastive(vectors(23), groups, 0.1), whole)
 
 

@@ -10,23 +10,23 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from polymodal.core.errors import DataError, RecipeError, nearest
-from polymodal.core.options import Sized, sized
+from polymodal.core.errors import DataError, RecipeError, did_you_mean
+from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import TextShape
 from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
-from polymodal.generation.chat import ChatTemplate
-from polymodal.generation.config import Writing
-from polymodal.generation.constraints.factory import constraint_of
-from polymodal.generation.tokenizer import SMALLEST, Codec
+from polymodal.generation.chat_template import ChatTemplate
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.constraints.factory import build_constraint
+from polymodal.generation.tokenizer import MIN_VOCAB_SIZE, TextTokenizer
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.catalogue import TEXT_METRICS, text_metrics
-from polymodal.modalities.checkpoint_text import position_limit
-from polymodal.tasks.answers import Answer, objects, read_references
+from polymodal.metrics.text.catalog import TEXT_METRICS, text_metrics
+from polymodal.modalities.checkpoint_tokenizer import position_limit
+from polymodal.tasks.text_targets import Answer, objects, read_references
 from polymodal.tasks.base import TaskOptions
 from polymodal.tasks.conversation import Conversation
-from polymodal.tasks.generation import GenerationTask
+from polymodal.tasks.generative import GenerationTask
 from polymodal.tasks.prompt import Overflow, Prompt
 
 #: Most tokens of an answer where the recipe does not say: longer ones are cut.
@@ -51,7 +51,7 @@ class Text(GenerationTask):
     after it. One of which nothing is left is a fault, and is not learned.
     """
 
-    class Options(TaskOptions, Sized):
+    class Options(TaskOptions, SizedModel):
         name: Literal["text"] = "text"
         checkpoint: str | None = None
         """Write the tokens of this pretrained checkpoint; decoders that are pretrained set it. Silent: tokens are
@@ -60,7 +60,7 @@ class Text(GenerationTask):
         """Write the tokens of the text output of a saved model: its directory."""
         tokens: Literal["pieces", "bytes"] = "pieces"
         """Pieces of words that are frequent in the training rows, or single bytes."""
-        vocabulary: int = sized(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
+        vocabulary: int = sized_field(4_000, 8_000, 16_000, ge=MIN_VOCAB_SIZE, le=200_000)
         """Most different pieces; fewer are learned from little text."""
         max_tokens: int | None = Field(default=None, ge=1, le=65_536)
         """Most tokens of an answer, its end included. Silent: as many as the longest training answer, at most 512."""
@@ -87,7 +87,7 @@ class Text(GenerationTask):
         likelihood falls there as soon as the training texts are known."""
         metrics: list[str] = Field(default=["token_f1", "exact_match"], min_length=1)
         """The scores, by name; the first leads."""
-        writing: Writing = Writing()
+        writing: GenerationConfig = GenerationConfig()
         """How the text is chosen from what the decoder says of each next token."""
 
         @field_validator("metrics")
@@ -95,7 +95,7 @@ class Text(GenerationTask):
         def _known(cls, names: list[str]) -> list[str]:
             for name in names:
                 if name not in TEXT_METRICS:
-                    raise ValueError(f"there is no metric {name!r} of texts; {nearest(name, TEXT_METRICS)}")
+                    raise ValueError(f"there is no metric {name!r} of texts; {did_you_mean(name, TEXT_METRICS)}")
                 if name == "facts":
                     raise ValueError("facts are read by a function of your own; see metrics.text.facts")
             return names
@@ -153,21 +153,21 @@ class Text(GenerationTask):
             raise DataError("no training row has a text to learn", column=self.columns[0])
         learned = [*texts.elements(), *sorted(prompts)]
         if self.options.checkpoint is not None:
-            self.codec = Codec.of_checkpoint(self.options.checkpoint)
+            self.codec = TextTokenizer.from_checkpoint(self.options.checkpoint)
             if isinstance(self.prompt, Conversation):
-                self.codec.end = ChatTemplate(self.codec).end()
+                self.codec.eos_id = ChatTemplate(self.codec).end_of_turn_id()
         elif self.options.tokenizer is not None:
-            self.codec = Codec.of_model(self.options.tokenizer)
+            self.codec = TextTokenizer.from_model(self.options.tokenizer)
         else:
-            self.codec = Codec.learned(learned, self.options.vocabulary, merge=self.options.tokens == "pieces")
+            self.codec = TextTokenizer.train(learned, self.options.vocabulary, merge=self.options.tokens == "pieces")
         encoded = dict(zip(texts, self.codec.encode(list(texts)), strict=True))
         longest = max(len(ids) for ids in encoded.values()) + 1
         self.most = self.options.max_tokens or min(LONGEST, longest)
         if self.options.answers == "closed" and longest > self.most:
             raise RecipeError("max_tokens", f"the longest of the closed answers has {longest} tokens, its end included")
-        counts = np.zeros(self.codec.vocabulary, np.int64)
+        counts = np.zeros(self.codec.vocab_size, np.int64)
         for text, rows in texts.items():
-            np.add.at(counts, [*encoded[text], self.codec.end][: self.most], rows)
+            np.add.at(counts, [*encoded[text], self.codec.eos_id][: self.most], rows)
         share = counts[counts > 0] / counts.sum()
         self._chance = float(-(share * np.log(share)).sum())
         self._constant = texts.most_common(1)[0][0]
@@ -177,11 +177,11 @@ class Text(GenerationTask):
     def _check_constraint(self) -> None:
         """Raises RecipeError where no text meets what `writing` holds texts to: better now than after training."""
         try:
-            constraint = constraint_of(self.writing, self.codec)
+            constraint = build_constraint(self.writing, self.codec)
             if constraint is not None:
                 constraint.start(self.writing.max_tokens or self.most)
         except RecipeError as error:
-            raise error.under("writing") from None
+            raise error.with_prefix("writing") from None
 
     def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         value: list[Answer] = []
@@ -196,7 +196,7 @@ class Text(GenerationTask):
             value.append(Answer(np.zeros(0, np.int32), references))
         known = np.flatnonzero(present).tolist()
         for position, ids in zip(known, self.codec.encode([value[at].references[0] for at in known]), strict=True):
-            ids = [*ids, self.codec.end]
+            ids = [*ids, self.codec.eos_id]
             if len(ids) > self.most:
                 self.cut += 1
                 ids = ids[: self.most]
@@ -219,7 +219,7 @@ class Text(GenerationTask):
         return self.options.epochs_by == "score"
 
     @property
-    def writing(self) -> Writing:
+    def writing(self) -> GenerationConfig:
         """How texts are written, with closed answers as the choices."""
         writing = self.options.writing
         return writing.model_copy(update={"choices": self.choices}) if self.choices else writing
@@ -246,7 +246,7 @@ class Text(GenerationTask):
         codec = self.codec
         prompt = 0 if self.prompt is None else self.prompt_tokens
         card = None if codec.card is None else codec.card.to_dict()
-        return TextShape(codec.vocabulary, codec.begin, codec.end, prompt, self.most, card)
+        return TextShape(codec.vocab_size, codec.bos_id, codec.eos_id, prompt, self.most, card)
 
     def chance(self) -> float:
         """The entropy of the tokens of training answers, in nats a token: the loss of their shares."""
@@ -266,7 +266,7 @@ class Text(GenerationTask):
     def save(self) -> dict[str, Any]:
         return {
             "codec": self.codec.save(),
-            "end": self.codec.end,
+            "end": self.codec.eos_id,
             "most": self.most,
             "chance": self._chance,
             "constant": self._constant,
@@ -275,8 +275,8 @@ class Text(GenerationTask):
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.codec = Codec.load(self._tokenizer, state["codec"])
-        self.codec.end = state["end"]
+        self.codec = TextTokenizer.load(self._tokenizer, state["codec"])
+        self.codec.eos_id = state["end"]
         self.most, self._chance, self._constant = state["most"], state["chance"], state["constant"]
         self.choices, self.cut = state["choices"], state["cut"]
 

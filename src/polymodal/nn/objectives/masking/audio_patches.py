@@ -10,7 +10,7 @@ from torch.nn import functional
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
-from polymodal.nn.objectives.masking.parts import Data, Measured, stretches
+from polymodal.nn.objectives.masking.mask_units import Data, Measured, stretches
 
 #: Seconds of a silent patch.
 SECONDS = 0.16

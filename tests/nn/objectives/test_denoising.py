@@ -8,7 +8,7 @@ import torch
 
 from nn.objectives.planted import MAKERS, at_chance, below_chance, pretrained, spec
 from polymodal.model.model import Model
-from polymodal.nn.objectives.denoise import swap
+from polymodal.nn.objectives.denoising import swap
 
 
 def model_of(modality: str, shuffled: bool, epochs: int = 8) -> Model:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.core.errors import DataError, RecipeError, nearest
+from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.core.types import Space
 from polymodal.data.table.block import Block
@@ -104,7 +104,7 @@ class Classify(Task):
             return 1 / (self.shares * len(self.labels))
         for name in given:
             if name not in self.classes:
-                raise RecipeError("class_weights", f"there is no class {name!r}; {nearest(name, self.classes)}")
+                raise RecipeError("class_weights", f"there is no class {name!r}; {did_you_mean(name, self.classes)}")
         weights = np.array([given.get(name, 1.0) for name in self.classes])
         return weights / (self.shares @ weights)
 

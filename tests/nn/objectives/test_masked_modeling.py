@@ -16,8 +16,8 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.types import Batch
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import Step, Term
-from polymodal.nn.objectives.masked import Masked
-from polymodal.nn.objectives.masking.parts import Parts, draw
+from polymodal.nn.objectives.masked_modeling import Masked
+from polymodal.nn.objectives.masking.mask_units import Parts, draw
 from polymodal.preparation.preparation import Preparation
 
 #: Of each modality the size of a part, and the share of the chance loss that is reached.
@@ -110,8 +110,8 @@ def test_the_loss_of_an_item_does_not_depend_on_its_batch(modality: str, monkeyp
         """Every part but the first of each item: other symbols are drawn for none, since all are."""
         return real & (real.cumsum(1) > (real.sum(1, keepdim=True) > 1).int())
 
-    monkeypatch.setattr("polymodal.nn.objectives.masked.draw", first)
-    monkeypatch.setattr("polymodal.nn.objectives.masking.symbols.HIDDEN", 1.0)
+    monkeypatch.setattr("polymodal.nn.objectives.masked_modeling.draw", first)
+    monkeypatch.setattr("polymodal.nn.objectives.masking.text_tokens.HIDDEN", 1.0)
     rows = np.flatnonzero(prepared.inputs[f"in_{modality}"].index >= 0)
     with torch.no_grad():
         (together,) = terms(network, preparation.batch(prepared, rows))

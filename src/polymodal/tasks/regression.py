@@ -20,7 +20,7 @@ from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics import regression
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.classify import FEW_INTEGERS
+from polymodal.tasks.classification import FEW_INTEGERS
 
 # An unusable cell: its position in the block, its column and the reason.
 Problem = tuple[int, str, str]

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 from polymodal.core.types import Space, TextShape
-from polymodal.generation.config import Writing
-from polymodal.generation.tokenizer import Codec
-from polymodal.tasks.answers import objects, padded
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.tokenizer import TextTokenizer
+from polymodal.tasks.text_targets import objects, padded
 from polymodal.tasks.base import Task
 
 TOKENIZER = "tokenizer.json"
@@ -32,12 +32,12 @@ class GenerationTask(Task):
     writes: ClassVar[bool] = True
     default_decoder: ClassVar[str] = "transformer"
     default_fusion: ClassVar[str | None] = "attention"
-    codec: Codec
+    codec: TextTokenizer
     most: int
 
     @property
     @abstractmethod
-    def writing(self) -> Writing:
+    def writing(self) -> GenerationConfig:
         """How texts are written where nothing else is asked for."""
 
     @property
@@ -50,7 +50,7 @@ class GenerationTask(Task):
 
     @property
     def outputs(self) -> int:
-        return self.codec.vocabulary
+        return self.codec.vocab_size
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
         return values[:, 0] / values[:, 1].clamp_min(1)
@@ -75,12 +75,12 @@ class GenerationTask(Task):
         return objects([answer.references for answer in value])
 
     def write_files(self, folder: Path) -> None:
-        (folder / TOKENIZER).write_text(self.codec.tokenizer.to_str(), encoding="utf-8")
+        (folder / TOKENIZER).write_text(self.codec.backend.to_str(), encoding="utf-8")
 
     def read_files(self, folder: Path) -> None:
         file = folder / TOKENIZER
         if not file.is_file():
-            raise ArtefactError(f"{file} is missing: the tokenizer of {self.columns[0]!r}")
+            raise ArtifactError(f"{file} is missing: the tokenizer of {self.columns[0]!r}")
         self._tokenizer = file.read_text(encoding="utf-8")
 
 

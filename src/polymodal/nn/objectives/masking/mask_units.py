@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from polymodal.nn.objectives.masking.chance import Found, Means, Shares
+from polymodal.nn.objectives.masking.baseline_losses import Found, Means, Shares
 
 #: Prepared tensors of distinct items, as an encoder reads them.
 Data = dict[str, Tensor]

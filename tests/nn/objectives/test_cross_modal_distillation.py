@@ -14,7 +14,7 @@ from nn.objectives.steps import bare, reads, step
 from polymodal.core.errors import RecipeError
 from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.model.model import Model
-from polymodal.nn.objectives.transfer import Transfer
+from polymodal.nn.objectives.cross_modal_distillation import Transfer
 
 TEACHER = torch.tensor([[3.0, 1.0], [1.0, -1.0]])  # standardised: (1, 1) and (-1, -1)
 

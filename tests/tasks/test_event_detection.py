@@ -19,12 +19,12 @@ from polymodal.core.registry import components
 from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
 from polymodal.data.table.table import open_table
-from polymodal.datasets.events import make_clip_events, make_series_events, make_sound_events
+from polymodal.datasets.events import make_video_events, make_series_events, make_audio_events
 from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.segments import cover, decode, read_shares
-from polymodal.tasks.spans import Spans
+from polymodal.tasks.event_timeline import cover, decode, read_shares
+from polymodal.tasks.event_detection import Spans
 
 torch.set_num_threads(1)
 
@@ -270,7 +270,7 @@ def test_timelines_of_two_models_are_brought_to_the_same_cells() -> None:
 
 
 def test_planted_sets_are_seeded_and_inside_their_rows() -> None:
-    for maker, length in ((make_sound_events, 4.0), (make_series_events, 240.0), (make_clip_events, 3.2)):
+    for maker, length in ((make_audio_events, 4.0), (make_series_events, 240.0), (make_video_events, 3.2)):
         once, again = maker(12, 5), maker(12, 5)
         assert once == again != maker(12, 6)
         found = [event for row in once["events"] for event in row]
@@ -326,7 +326,7 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("maker", "rows", "epochs"), [(make_sound_events, 160, 4), (make_series_events, 100, 4), (make_clip_events, 200, 5)]
+    ("maker", "rows", "epochs"), [(make_audio_events, 160, 4), (make_series_events, 100, 4), (make_video_events, 200, 5)]
 )
 def test_planted_spans_are_recovered_with_everything_by_default(
     maker: Any, rows: int, epochs: int, tmp_path: Path

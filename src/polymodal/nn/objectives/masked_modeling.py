@@ -8,7 +8,7 @@ from pydantic import Field
 
 from polymodal.core.registry import register
 from polymodal.nn.objectives.base import Step, Term
-from polymodal.nn.objectives.masking.parts import draw
+from polymodal.nn.objectives.masking.mask_units import draw
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
 

@@ -11,7 +11,7 @@ from nn.objectives.pairs import chance_notices, pretrained, recall
 from nn.objectives.steps import bare, reads, step
 from nn.objectives.topics import named, pretrained_on_topics
 from polymodal.core.errors import RecipeError
-from polymodal.nn.objectives.redundancy import Redundancy, standardised
+from polymodal.nn.objectives.barlow_twins import Redundancy, standardised
 
 SQUARE = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from polymodal.core.registry import register
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Reads, Step, Term
-from polymodal.nn.objectives.masking.chance import Shares
-from polymodal.nn.objectives.masking.parts import Data, draw
+from polymodal.nn.objectives.masking.baseline_losses import Shares
+from polymodal.nn.objectives.masking.mask_units import Data, draw
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
 

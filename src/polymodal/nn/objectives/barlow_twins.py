@@ -11,10 +11,10 @@ from torch import Tensor
 
 from polymodal.core.registry import register
 from polymodal.core.types import Tokens
-from polymodal.nn.layers.embedding import unit
+from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
 from polymodal.nn.objectives.base import Learner, Reads, Step, Term
-from polymodal.nn.objectives.views import View, check_changeable
+from polymodal.nn.objectives.augmented_views import View, check_changeable
 
 #: How much of the running mean and variance stays at each step.
 KEPT = 0.9

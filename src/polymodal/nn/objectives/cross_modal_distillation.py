@@ -10,12 +10,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
-from polymodal.nn.layers.embedding import Head, unit
+from polymodal.nn.layers.embedding_head import Head, unit
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
-from polymodal.nn.objectives.redundancy import standardised
+from polymodal.nn.objectives.barlow_twins import standardised
 
 
 @register
@@ -58,7 +58,7 @@ class Transfer(Objective):
         super().__init__(options, inputs=inputs, width=width)
         if options.teacher is not None and options.teacher not in self.inputs:
             raise RecipeError(
-                "teacher", f"{options.teacher!r} is none of its inputs; {nearest(options.teacher, self.inputs)}"
+                "teacher", f"{options.teacher!r} is none of its inputs; {did_you_mean(options.teacher, self.inputs)}"
             )
         self.teacher = options.teacher or self.inputs[0]
         self.students = [name for name in self.inputs if name != self.teacher]

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import register
-from polymodal.core.types import Grid, Space
+from polymodal.core.types import TimeGrid, Space
 from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics import events as scores
@@ -23,8 +23,8 @@ from polymodal.metrics.base import Metric
 from polymodal.metrics.events import EventCounts, Events, SegmentCounts
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Labels, few, first_problem, key, read_cells, text
-from polymodal.tasks.segments import cover, decode, read_shares
-from polymodal.tasks.span_cells import Span, gaps_between, read_spans
+from polymodal.tasks.event_timeline import cover, decode, read_shares
+from polymodal.tasks.event_cells import Span, gaps_between, read_spans
 
 #: Most cells of a timeline whose resolution is not said, and of any timeline.
 USUAL_CELLS, MOST_CELLS = 2_000, 20_000
@@ -127,7 +127,7 @@ class Spans(Task):
             raise RecipeError(
                 "resolution", f"{seconds:g} s in steps of {width:g} s are {frames:,} cells; {MOST_CELLS:,} are possible"
             )
-        self._grid = Grid(frames, frames * width if options.resolution else seconds)
+        self._grid = TimeGrid(frames, frames * width if options.resolution else seconds)
         brief, gaps = float(np.quantile(durations, 0.05)) / 2, gaps_between(rows)
         self.shortest = brief if options.shortest is None else options.shortest
         apart = min(self.shortest, float(np.quantile(gaps, 0.05)) / 2) if gaps else self.shortest
@@ -143,7 +143,7 @@ class Spans(Task):
         ]
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> TimeGrid:
         return self._grid
 
     @property
@@ -285,7 +285,7 @@ class Spans(Task):
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.labels, self._grid = Labels(state["labels"]), Grid(*state["grid"])
+        self.labels, self._grid = Labels(state["labels"]), TimeGrid(*state["grid"])
         self.shortest, self.gap = state["shortest"], state["gap"]
         self.segment, self.collar = state["segment"], state["collar"]
         self._take(np.array(state["shares"]))

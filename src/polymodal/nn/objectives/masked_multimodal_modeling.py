@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.nn.objectives.base import Reads
-from polymodal.nn.objectives.masked import Masked, MaskedOptions
+from polymodal.nn.objectives.masked_modeling import Masked, MaskedOptions
 
 
 @register
@@ -39,5 +39,5 @@ class MaskedMultimodal(Masked):
     def _told(self, inputs: Mapping[str, Reads]) -> list[str]:
         for name in self.options.told:
             if name not in self.inputs:
-                raise RecipeError("told", f"{name!r} is none of its inputs; {nearest(name, self.inputs)}")
+                raise RecipeError("told", f"{name!r} is none of its inputs; {did_you_mean(name, self.inputs)}")
         return [name for name in super()._told(inputs) if not self.options.told or name in self.options.told]

@@ -18,7 +18,7 @@ from polymodal.core.errors import DataError
 from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.regress import Regress
+from polymodal.tasks.regression import Regress
 
 torch.set_num_threads(1)
 

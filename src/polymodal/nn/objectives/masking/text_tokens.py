@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import length_mask
-from polymodal.nn.objectives.masking.parts import Data, Labelled
+from polymodal.nn.objectives.masking.mask_units import Data, Labelled
 
 #: What becomes of symbols that are to be predicted: hidden, another symbol, and left as they are.
 HIDDEN, OTHER = 0.8, 0.1
