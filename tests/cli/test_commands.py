@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of photos and a table about them, with one broken and one missing photo, and a model of it."""
     place = tmp_path_factory.mktemp("own")
     (place / "photos").mkdir()
-    columns = planted.make_mixed(120, 0, gaps=0.0)
+    columns = planted.make_mixed(120, 0, missing_ratio=0.0)
     with (place / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["photo", "question", "score", "mode", "answer"])

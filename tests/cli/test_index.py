@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import polymodal
 from polymodal.applications.search import Index, IndexOptions, add_table, embed_query, index_table, model_of
 from polymodal.cli.commands import app
-from polymodal.core.errors import ArtefactError, DataError, RecipeError
+from polymodal.core.errors import ArtifactError, DataError, RecipeError
 from polymodal.data.table.cell_errors import BadCellsWarning
 
 COLOURS = {
@@ -160,15 +160,15 @@ def test_the_index_knows_its_model(place: Path, index: Path, tmp_path: Path) -> 
     source = Index.open(index).manifest.source
     assert source is not None
     gone = source.model_copy(update={"path": str(tmp_path / "gone")})
-    with pytest.raises(ArtefactError, match="--model"):
+    with pytest.raises(ArtifactError, match="--model"):
         model_of(gone)
     model_of(gone, moved)
     assert colours(run("search", index, "a red bus", "--model", moved)) == ["red"] * 10
     manifest = moved / "manifest.json"
     manifest.write_text(manifest.read_text() + " ")
-    with pytest.raises(ArtefactError, match="another model"):
+    with pytest.raises(ArtifactError, match="another model"):
         run("search", index, "a red bus", "--model", moved)
-    with pytest.raises(ArtefactError, match="without a model"):
+    with pytest.raises(ArtifactError, match="without a model"):
         run("search", Index.build(tmp_path / "plain", [[1.0, 0.0]]).folder, "a red bus")
 
 

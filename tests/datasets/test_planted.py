@@ -61,7 +61,7 @@ def test_each_signal_is_there() -> None:
 
 
 def test_mixed_needs_every_input() -> None:
-    columns = make_mixed(2000, seed=0, gaps=0)
+    columns = make_mixed(2000, seed=0, missing_ratio=0)
     shown = [
         ("red", "blue")[int(np.asarray(i).astype(int)[..., 2].sum() > np.asarray(i)[..., 0].sum())]
         for i in columns["image"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from polymodal.datasets.scenes import Box, describe, facts, make_scenes
+from polymodal.datasets.scenes import Box, describe, caption_facts, make_scenes
 
 
 def test_scenes_are_repeatable_and_have_one_caption_each() -> None:
@@ -16,11 +16,11 @@ def test_scenes_are_repeatable_and_have_one_caption_each() -> None:
 
 def test_the_facts_of_a_caption_are_those_of_its_boxes() -> None:
     for caption, records in zip(
-        *(make_scenes(200, seed=0, most=5)[name] for name in ("caption", "boxes")), strict=True
+        *(make_scenes(200, seed=0, max_figures=5)[name] for name in ("caption", "boxes")), strict=True
     ):
         boxes = [Box(**record) for record in records]
         nouns = [box.noun for box in boxes]
-        stated = facts(caption)
+        stated = caption_facts(caption)
         assert {fact for fact in stated if len(fact) == 1} == {(noun,) for noun in nouns}
         assert {fact for fact in stated if len(fact) == 2} == {(noun, str(nouns.count(noun))) for noun in nouns}
         for one, relation, other in (fact for fact in stated if len(fact) == 3):
@@ -58,14 +58,14 @@ def test_the_picture_shows_what_the_boxes_say() -> None:
 )
 def test_captions(boxes: list[Box], caption: str) -> None:
     assert describe(boxes) == caption
-    assert {(box.noun,) for box in boxes} <= facts(caption)
+    assert {(box.noun,) for box in boxes} <= caption_facts(caption)
 
 
 def test_mirrored_relations_are_one_fact() -> None:
-    assert ("cat", "left of", "axe") in facts("an axe and a cat. the axe is right of the cat.")
-    assert facts("an ax. the ax is below the cat.") == {("ax",), ("ax", "1"), ("cat", "above", "ax")}
+    assert ("cat", "left of", "axe") in caption_facts("an axe and a cat. the axe is right of the cat.")
+    assert caption_facts("an ax. the ax is below the cat.") == {("ax",), ("ax", "1"), ("cat", "above", "ax")}
 
 
 @pytest.mark.parametrize("text", ["", ".", "hello world", "the is the", "two", "a. the cat is the dog", "and and,"])
 def test_any_text_can_be_read(text: str) -> None:
-    assert facts(text) == set()
+    assert caption_facts(text) == set()

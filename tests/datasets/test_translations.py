@@ -30,7 +30,7 @@ def test_ambiguous_sentences_have_two_translations_and_others_one() -> None:
 
 def test_the_picture_tells_the_meaning() -> None:
     """A square fills the corners of its box, a circle does not."""
-    columns = make_translations(300, seed=1, ambiguous=1.0)
+    columns = make_translations(300, seed=1, ambiguous_ratio=1.0)
     animals = ("Kranich", "Seehund", "журавль", "тюлень")
     for image, translation in zip(columns["image"], columns["translation"], strict=True):
         dark = np.asarray(image).astype(int).max(2) < 121

@@ -18,10 +18,10 @@ SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.threads=1"
 @pytest.mark.parametrize(
     ("recipe", "make", "target", "scores"),
     [
-        ("screenshot_to_code", make_pages, "html", {"elements", "pixels", "renders", "exact_match"}),
-        ("code_from_description", make_functions, "answer", {"passes", "parses", "exact_match"}),
-        ("code_repair", make_repairs, "answer", {"passes", "parses", "exact_match"}),
-        ("code_tests", make_test_suites, "answer", {"mutation_score", "holds", "parses"}),
+        ("screenshot_to_code", make_pages, "html", {"element_f1", "page_similarity", "page_validity", "exact_match"}),
+        ("code_from_description", make_functions, "answer", {"pass@1", "syntax_validity", "exact_match"}),
+        ("code_repair", make_repairs, "answer", {"pass@1", "syntax_validity", "exact_match"}),
+        ("code_tests", make_test_suites, "answer", {"mutation_score", "suite_validity", "syntax_validity"}),
     ],
 )
 def test_the_recipe_trains_writes_and_is_scored(

@@ -20,9 +20,9 @@ from polymodal.datasets.pages import make_pages
 from polymodal.datasets.planted import Columns, make_mixed
 from polymodal.datasets.repairs import make_repairs, make_test_suites
 from polymodal.datasets.scenes import make_scenes
-from polymodal.datasets.summaries import make_clip_summaries
+from polymodal.datasets.video_summaries import make_video_summaries
 from polymodal.datasets.translations import make_translations
-from polymodal.recipe.shipped import shipped
+from polymodal.recipe.shipped import shipped_recipes
 from polymodal.workflows.fit import fit
 
 ROWS = 24
@@ -61,7 +61,7 @@ def multilingual_captions(rows: int) -> Columns:
 
 
 def questions(rows: int) -> Columns:
-    columns = make_mixed(rows, seed=0, gaps=0.0)
+    columns = make_mixed(rows, seed=0, missing_ratio=0.0)
     return {"image": as_files(columns["image"]), "question": columns["question"], "answer": columns["answer"]}
 
 
@@ -110,7 +110,7 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
         [*TINY_WHISPER, "inputs.sound.modality.seconds=2", "outputs.text.task.max_tokens=8", "training.epochs=0"],
     ),
     "summarise_text": (documents, TINY_T5),
-    "summarise_video": (lambda rows: make_clip_summaries(rows, seed=0), []),
+    "summarise_video": (lambda rows: make_video_summaries(rows, seed=0), []),
     "translate": (lambda rows: make_translations(rows, seed=0), []),
     "translate_with_image": (lambda rows: make_translations(rows, seed=0), []),
     "vqa_classify": (questions, ["pretrained=none"]),
@@ -119,7 +119,7 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
 
 
 def test_every_shipped_recipe_is_tried() -> None:
-    assert set(RECIPES) == set(shipped())
+    assert set(RECIPES) == set(shipped_recipes())
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from polymodal.datasets.summaries import make_clip_summaries
+from polymodal.datasets.video_summaries import make_video_summaries
 from polymodal.workflows.fit import fit
 
 
 def test_a_summary_tells_the_scenes_of_its_own_clip_in_order() -> None:
-    train, valid, test = (make_clip_summaries(rows, seed, scenes=2) for seed, rows in enumerate((300, 40, 60)))
+    train, valid, test = (make_video_summaries(rows, seed, scenes=2) for seed, rows in enumerate((300, 40, 60)))
     settings = ["width=32", "training.batch=16", "training.epochs=18", "training.precision=fp32", "training.threads=1"]
     settings += ["evaluation.bootstrap=0", "inputs.clip.modality.frames=2"]
     model = fit(train, recipe="summarise_video", settings=settings, valid=valid, test=test)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from polymodal.core.formatting import score
+from polymodal.core.formatting import format_score
 from polymodal.datasets import planted
 from polymodal.model.model import Model
 from polymodal.model.run_record import RunRecord
 from polymodal.report.card import render_card, write_card
-from polymodal.report.table import score_table
+from polymodal.report.score_table import model_score_table
 from polymodal.workflows.fit import fit
 
 SMALL = [
@@ -70,7 +70,7 @@ def terminal(model: Model, width: int = 80) -> str:
     console = Console(width=width, file=None, record=True, quiet=True)
     with console.capture() as capture:
         console.quiet = False
-        console.print(score_table(model))
+        console.print(model_score_table(model))
     return capture.get()
 
 
@@ -146,7 +146,7 @@ def test_card_escapes_and_tells_the_scores(several: tuple[Model, Page, str, Path
     outside_code = re.sub(r"```.*?```", "", card, flags=re.S)
     assert "<script>" not in outside_code.replace("\\<script\\>", "")
     value = model.metrics["test"]["price"]["rmse"]["value"]
-    assert f"| RMSE (less is better) | {score(value)} |" in card
+    assert f"| RMSE (less is better) | {format_score(value)} |" in card
     assert "**Warning:**" in card
     assert model.run.fingerprints["table"] in card
     code = re.search(r"predict\((.*)\)\n", card)

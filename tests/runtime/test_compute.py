@@ -13,8 +13,8 @@ from polymodal import fit, load
 from polymodal.core.errors import RecipeError
 from polymodal.datasets import make_exclusive_or
 from polymodal.inference.predictor import Predictor
-from polymodal.runtime.compute import device_of, resolve_device
-from polymodal.runtime.random_state import own_random_state, random_state, restore_random_state
+from polymodal.runtime.compute import network_device, resolve_device
+from polymodal.runtime.random_state import isolated_random_state, random_state, restore_random_state
 
 
 def test_a_device_that_is_not_there_is_refused_before_rows_are_prepared() -> None:
@@ -46,7 +46,7 @@ def test_a_predictor_leaves_the_mode_of_the_network_and_moves_its_batches() -> N
         assert torch.is_inference_mode_enabled()
     assert network.training
     batch = predictor.batch(prepared, np.arange(6))
-    assert {one.index.device for one in batch.inputs.values()} == {torch.device(device_of(network))}
+    assert {one.index.device for one in batch.inputs.values()} == {torch.device(network_device(network))}
     assert len(whole_batch(preparation, prepared).to("meta")) == 6
     assert whole_batch(preparation, prepared).to("meta").targets["y_classify"].value.device.type == "meta"
 
@@ -55,8 +55,8 @@ def test_what_is_drawn_in_a_block_leaves_no_trace() -> None:
     torch.manual_seed(3)
     before, expected = random_state(), torch.rand(2)
     restore_random_state(before)
-    with own_random_state(7):
+    with isolated_random_state(7):
         first = torch.rand(2)
-    with own_random_state(7):
+    with isolated_random_state(7):
         assert torch.equal(torch.rand(2), first)
     assert torch.equal(torch.rand(2), expected)

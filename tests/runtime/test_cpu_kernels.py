@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from polymodal.checkpoint.int8 import Int8Linear
 from polymodal.runtime.cpu_kernels import (
-    computes_bf16,
+    supports_bf16,
     int8_linear,
-    multiplies_int8,
-    pack,
-    pack_int8,
-    packed_linear,
-    packs,
+    supports_int8,
+    prepack,
+    prepack_int8,
+    prepacked_linear,
+    can_prepack,
 )
-from polymodal.runtime.packed import Packed
+from polymodal.runtime.prepacked_linear import PrepackedLinear
 
 #: What lets torch and oneDNN use no more of an x86 processor than AVX2.
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -55,10 +55,10 @@ def products(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         model = nn.Sequential(layer)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
             found[name] = model(tensors["x"])
-            with Packed(model).at_work():
-                assert ("forward" in vars(layer)) == packs(kind)
+            with PrepackedLinear(model).at_work():
+                assert ("forward" in vars(layer)) == can_prepack(kind)
                 found[f"{name} packed"] = model(tensors["x"])
-    return found | {"can": torch.tensor([computes_bf16(), multiplies_int8()])}
+    return found | {"can": torch.tensor([supports_bf16(), supports_int8()])}
 
 
 def test_a_processor_with_avx2_alone_gives_the_same_numbers(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_processor_with_avx2_alone_gives_the_same_numbers(tmp_path: Path) -> N
 
 
 def test_the_largest_integers_are_multiplied_rightly_where_they_are_said_to_be() -> None:
-    if not multiplies_int8():
+    if not supports_int8():
         pytest.skip("this processor does not multiply eight-bit integers")
     draw = torch.Generator().manual_seed(0)
     for rows, wide, out in ((1, 4096, 1), (3, 65, 70), (200, 96, 384)):
@@ -85,18 +85,18 @@ def test_the_largest_integers_are_multiplied_rightly_where_they_are_said_to_be()
         weight = torch.randint(-127, 128, (out, wide), generator=draw, dtype=torch.int8)
         x[0], weight[0] = 127, 127
         wanted = (x.double() @ weight.double().t()).float()
-        assert torch.equal(int8_linear(x, pack_int8(weight), torch.ones(out)), wanted)
+        assert torch.equal(int8_linear(x, prepack_int8(weight), torch.ones(out)), wanted)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_a_format_that_is_said_to_be_packed_is(kind: torch.dtype) -> None:
-    if not packs(kind):
+    if not can_prepack(kind):
         pytest.skip("this processor has no kernel for it")
     weight, bias, x = (one.to(kind) for one in given().values())
-    found = packed_linear(x, pack(weight, 8), bias)
+    found = prepacked_linear(x, prepack(weight, 8), bias)
     torch.testing.assert_close(found, nn.functional.linear(x, weight, bias), rtol=0.02, atol=0.02)
 
 
 def test_nothing_is_packed_in_formats_without_a_kernel() -> None:
-    assert not packs(torch.float16)
-    assert not packs(torch.float64)
+    assert not can_prepack(torch.float16)
+    assert not can_prepack(torch.float64)

@@ -7,10 +7,10 @@ import time
 import pytest
 import torch
 
-from polymodal.runtime.thread_tuner import Pace
+from polymodal.runtime.thread_tuner import ThreadTuner
 
 
-def threads_of(pace: Pace, batches: int, seconds: dict[int, float]) -> list[int]:
+def threads_of(pace: ThreadTuner, batches: int, seconds: dict[int, float]) -> list[int]:
     used = []
     for _ in range(batches):
         with pace.batch(8):
@@ -21,17 +21,17 @@ def threads_of(pace: Pace, batches: int, seconds: dict[int, float]) -> list[int]
 
 @pytest.mark.parametrize("faster", [1, 4])
 def test_the_faster_is_kept_after_both_were_tried(faster: int) -> None:
-    pace = Pace()
+    pace = ThreadTuner()
     pace.choices, pace._spent = [1, 4], {1: [0.0, 0], 4: [0.0, 0]}
     before = torch.get_num_threads()
-    used = threads_of(pace, Pace.TRIED + 4, {faster: 0.0, 5 - faster: 0.02})
-    assert set(used[: Pace.TRIED]) == {1, 4}
-    assert used[Pace.TRIED :] == [faster] * 4
+    used = threads_of(pace, ThreadTuner.TRIED + 4, {faster: 0.0, 5 - faster: 0.02})
+    assert set(used[: ThreadTuner.TRIED]) == {1, 4}
+    assert used[ThreadTuner.TRIED :] == [faster] * 4
     assert torch.get_num_threads() == before
 
 
 def test_a_given_number_is_used_from_the_beginning_and_put_back_after_a_failure() -> None:
-    pace, before = Pace(3), torch.get_num_threads()
+    pace, before = ThreadTuner(3), torch.get_num_threads()
     assert threads_of(pace, 3, {3: 0.0}) == [3, 3, 3]
     with pytest.raises(ValueError, match="no"), pace.batch(1):
         raise ValueError("no")

@@ -24,12 +24,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polymodal._version import __version__
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 
 FORMAT = 2
 
 
-def write_artefact(
+def write_model_files(
     folder: Path, weights: dict[str, Tensor], recipe_yaml: str, preparation: dict[str, Any], form: dict[str, Any]
 ) -> None:
     """Write what prediction needs into `folder` (tokenizer files are there already), and the manifest last.
@@ -42,12 +42,12 @@ def write_artefact(
     write_json(folder / "preparation.json", preparation)
     files = [folder / "model.safetensors", folder / "recipe.yaml", folder / "preparation.json"]
     files += [path for path in sorted((folder / "preparation").rglob("*")) if path.is_file()]
-    sums = {path.relative_to(folder).as_posix(): file_sum(path) for path in files}
+    sums = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
     facts = {"format": FORMAT, "polymodal": __version__, "form": form, "sha256": sums}
     write_json(folder / "manifest.json", facts)
 
 
-def check_artefact(folder: Path) -> dict[str, Any]:
+def verify_model_files(folder: Path) -> dict[str, Any]:
     """Check that every file is there and unaltered; the form of the weights.
 
     Raises:
@@ -55,23 +55,23 @@ def check_artefact(folder: Path) -> dict[str, Any]:
     """
     manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():
-        raise ArtefactError(f"{folder} is not a model directory: it has no manifest.json")
+        raise ArtifactError(f"{folder} is not a model directory: it has no manifest.json")
     manifest = read_json(manifest_path)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
-        raise ArtefactError(f"{manifest_path} is damaged")
+        raise ArtifactError(f"{manifest_path} is damaged")
     if manifest.get("format") != FORMAT:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{folder} has format {manifest.get('format')}, written by polymodal {manifest.get('polymodal')}; "
             f"this is polymodal {__version__}, which reads format {FORMAT}"
         )
     for name, expected in manifest["sha256"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise ArtefactError(f"{manifest_path} names a file outside the model directory: {name}")
+            raise ArtifactError(f"{manifest_path} names a file outside the model directory: {name}")
         if not path.is_file():
-            raise ArtefactError(f"{path} is missing")
-        if file_sum(path) != expected:
-            raise ArtefactError(f"{path} was altered after the model was saved; restore it or train again")
+            raise ArtifactError(f"{path} is missing")
+        if file_sha256(path) != expected:
+            raise ArtifactError(f"{path} was altered after the model was saved; restore it or train again")
     return dict(manifest.get("form", {}))
 
 
@@ -84,7 +84,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(folder / "model.safetensors")
     except (SafetensorError, OSError) as error:
-        raise ArtefactError(f"{folder / 'model.safetensors'} cannot be read: {error}") from None
+        raise ArtifactError(f"{folder / 'model.safetensors'} cannot be read: {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -113,10 +113,10 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path} cannot be read: {error}") from None
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
 
 
-def file_sum(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TrainingState:
         return {name.removeprefix(prefix): one for name, one in self.tensors.items() if name.startswith(prefix)}
 
 
-def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with `prefix` before their names."""
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
@@ -55,10 +55,10 @@ def read_checkpoint(path: Path) -> TrainingState:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return TrainingState(tensors, json.loads(metadata["facts"]))
     except (SafetensorError, KeyError) as error:
-        raise ArtefactError(f"{path} is damaged ({error}); delete it to train from the start") from None
+        raise ArtifactError(f"{path} is damaged ({error}); delete it to train from the start") from None
 
 
-def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
     """The optimiser's state as flat tensors: `<parameter>.<name>`."""
     state = optimiser.state_dict()["state"]
     return {
@@ -68,8 +68,8 @@ def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def restore_optimiser(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave; rates come from the schedule.
+def restore_optimizer(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave; rates come from the schedule.
 
     Files hold tensors in plain order, while the fused step reads memory as it lies: each moment is laid out as its
     parameter is (convolutions are channels-last).

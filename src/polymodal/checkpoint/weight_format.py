@@ -9,16 +9,16 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
-from polymodal.checkpoint.int8 import Int8Linear, quantise, restore
-from polymodal.core.options import Strict
-from polymodal.runtime.cpu_kernels import multiplies_int8
+from polymodal.checkpoint.int8 import Int8Linear, quantize, dequantize
+from polymodal.core.options import StrictModel
+from polymodal.runtime.cpu_kernels import supports_int8
 
 #: Weights with fewer numbers than this stay as they are: they cost nothing, and norms and biases need their digits.
-LEAST = 4096
+MIN_LARGE_SIZE = 4096
 SCALE = ".int8_scale"
 
 
-class Form(Strict):
+class WeightFormat(StrictModel):
     """How weights are kept and computed with.
 
     The matrices of a model (weights of two dimensions or more) are rounded when it is saved; vectors stay in fp32.
@@ -44,7 +44,7 @@ class Form(Strict):
             elif self.weights == "bf16":
                 found[name] = tensor.to(torch.bfloat16)
             else:
-                found[name], found[name + SCALE] = quantise(tensor)
+                found[name], found[name + SCALE] = quantize(tensor)
         return found
 
     def unpacked(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ class Form(Strict):
             if name.endswith(SCALE) and name.removesuffix(SCALE) in weights:
                 continue
             scale = weights.get(name + SCALE)
-            found[name] = restore(tensor, scale) if scale is not None else _as_float(tensor)
+            found[name] = dequantize(tensor, scale) if scale is not None else _as_float(tensor)
         return found
 
     def applied(self, network: nn.Module) -> None:
@@ -66,7 +66,7 @@ class Form(Strict):
         """
         if self.arithmetic == "float":
             return
-        if not multiplies_int8():
+        if not supports_int8():
             warnings.warn(
                 "this processor, or this build of torch, does not multiply eight-bit integers (on x86 it needs VNNI): "
                 "int8 arithmetic multiplies the same rounded numbers in fp32, so answers are the same, but no faster",
@@ -79,7 +79,7 @@ class Form(Strict):
 
 
 def _large(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.ndim >= 2 and tensor.numel() >= LEAST
+    return tensor.is_floating_point() and tensor.ndim >= 2 and tensor.numel() >= MIN_LARGE_SIZE
 
 
 def _as_float(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from polymodal.cli import (
-    catalogue,
+    catalog,
     components,
     curate,
     demo,
@@ -30,7 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluation.evaluate,
     "recipe": training.recipe,
     "list": components.list_components,
-    "recipes": catalogue.recipes,
+    "recipes": catalog.recipes,
     "cross-validate": evaluation.cross_validate,
     "compare": evaluation.compare,
     "curate": curate.curate,
@@ -47,8 +47,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "unindex": index.unindex,
     "ensemble": models.ensemble,
     "compress": models.compress,
-    "cache": catalogue.cache,
-    "schema": catalogue.schema,
+    "cache": catalog.cache,
+    "schema": catalog.schema,
     "demo": demo.demo,
 }
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from itertools import groupby
 from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
+from rich.text import Text
 
 from polymodal.cli.options import Json
-from polymodal.cli.output import emit, grid
+from polymodal.cli.output import print_result
+from polymodal.core.terminal import labeled_lines
+
+#: A citation in parentheses: it holds a year.
+_PAPER = re.compile(r"\s*\([^()]*\b(?:19|20)\d\d\b[^()]*\)")
 
 
 def list_components(
@@ -21,7 +28,7 @@ def list_components(
     as_json: Json = False,
 ) -> None:
     """List the components that recipes can name, and the package that each comes from."""
-    from polymodal.core.errors import PolymodalError, nearest
+    from polymodal.core.errors import PolymodalError, did_you_mean
     from polymodal.core.registry import KINDS
 
     if kind is not None and kind not in KINDS and pattern is None:
@@ -29,28 +36,44 @@ def list_components(
     known = _rows([kind] if kind else list(KINDS))
     rows = [row for row in known if fnmatchcase(row["name"], pattern or "*")]
     if not rows:
-        hint = nearest(str(pattern), [*KINDS, *(row["name"] for row in known)])
+        hint = did_you_mean(str(pattern), [*KINDS, *(row["name"] for row in known)])
         raise PolymodalError(f"there is no component called {pattern!r}, and no such kind; {hint}")
-    shown = [grid([_shown(row) for row in group]) for _, group in groupby(rows, key=itemgetter("kind"))]
-    emit({"components": rows}, shown, as_json=as_json)
+    shown: list[RenderableType] = []
+    for name, group in groupby(rows, key=itemgetter("kind")):
+        shown += ["", Text(name, style="bold")] if shown else [Text(name, style="bold")]
+        shown.append(labeled_lines((f"  {row['name']}", _description(row)) for row in group))
+    print_result({"components": rows}, shown, as_json=as_json)
 
 
 def _rows(kinds: list[str]) -> list[dict[str, Any]]:
     """A row for each component, and for each that another package declares and that cannot be used."""
-    from polymodal.core.registry import KINDS, components, faults, package_of
+    from polymodal.core.registry import KINDS, components, broken_extensions, package_of
 
     rows = []
     for kind in kinds:
         for name, component in components(kind).items():
-            what = (component.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")
-            rows.append({"kind": kind, "name": name, "package": package_of(component), "what": what, "fault": None})
-    for fault in faults():
-        one = fault.extension
-        if one.kind in kinds or (one.kind not in KINDS and len(kinds) > 1):
-            rows.append({"kind": one.kind, "name": one.name, "package": one.package, "what": "", "fault": fault.reason})
+            row = {"kind": kind, "name": name, "package": package_of(component)}
+            rows.append({**row, "summary": summary_sentence(component.__doc__ or ""), "problem": None})
+    for broken in broken_extensions():
+        extension = broken.extension
+        if extension.kind in kinds or (extension.kind not in KINDS and len(kinds) > 1):
+            row = {"kind": extension.kind, "name": extension.name, "package": extension.package}
+            rows.append({**row, "summary": "", "problem": broken.reason})
     return sorted(rows, key=lambda row: ([*kinds, row["kind"]].index(row["kind"]), row["name"]))
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    what = row["what"] if row["fault"] is None else f"cannot be used, as {row['fault']}"
-    return {"kind": row["kind"], "name": row["name"], "package": row["package"], "what": what}
+def summary_sentence(docstring: str) -> str:
+    """The first sentence of a docstring, without the papers that it cites.
+
+    >>> summary_sentence("Gated fusion (Arevalo et al., 2017). Further facts.")
+    'Gated fusion.'
+    """
+    paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
+    without_papers = _PAPER.sub("", paragraph)
+    return re.split(r"(?<=[^.]\w)[.:](?: |$)|; ", without_papers)[0].rstrip(".:") + "."
+
+
+def _description(row: dict[str, Any]) -> str:
+    """The summary or the problem, and the package if it is not polymodal."""
+    text = row["summary"] if row["problem"] is None else f"cannot be used: {row['problem']}"
+    return text if row["package"].startswith("polymodal ") else f"{text} (package {row['package']})"

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from polymodal.cli.inputs import one_model
+from polymodal.cli.inputs import load_single_model
 from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import emit, grid, note
+from polymodal.cli.output import print_result, rows_table, print_note
 
 
 def curate(
@@ -40,7 +40,7 @@ def curate(
     from polymodal.applications.curation.curate import CurationOptions
     from polymodal.applications.curation.curate import curate as run
 
-    model = one_model(model_dir, "one model embeds the rows; name the directory of a member of the ensemble")
+    model = load_single_model(model_dir, "one model embeds the rows; name the directory of a member of the ensemble")
     found = run(
         model,
         data,
@@ -72,7 +72,7 @@ def curate(
         for pair, one in found.mismatches.items()
     ]
     value = {"out": str(out), "duplicates": duplicates, "mismatches": mismatches, "trained_on": found.seen}
-    tables = [grid(rows) for rows in (duplicates, mismatches) if rows]
-    emit(value, [*tables, f"page {out / 'curation.html'}"], as_json=as_json)
+    tables = [rows_table(rows) for rows in (duplicates, mismatches) if rows]
+    print_result(value, [*tables, f"page {out / 'curation.html'}"], as_json=as_json)
     if found.seen and mismatches and not as_json:
-        note("the model was trained on rows of this table, so it hides mismatches there; judge rows it has not seen")
+        print_note("the model was trained on rows of this table, so it hides mismatches there; judge rows it has not seen")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polymodal.cli.options import Json, ModelOut, Settings
-from polymodal.cli.training import finished
+from polymodal.cli.training import print_run
 
 if TYPE_CHECKING:
     from polymodal.model.model import Model
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def demo(out: ModelOut = Path("runs/demo"), settings: Settings = None, as_json: Json = False) -> None:
     """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
-    finished(run_demo(out, settings, progress=not as_json), out, as_json)
+    print_run(run_demo(out, settings, progress=not as_json), out, as_json)
 
 
 def run_demo(out: Path, settings: list[str] | None = None, *, progress: bool = True) -> Model:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli.inputs import with_more
+from polymodal.cli.inputs import all_tables
 from polymodal.cli.options import Data, Folds, Json, ModelDir, More, RecipeFile, Root, Settings, Strict, Target
-from polymodal.cli.output import emit, grid, scores_grid
+from polymodal.cli.output import print_result, rows_table, scores_table
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
@@ -40,7 +40,7 @@ def evaluate(
         _robustness(model, data, out or model_dir, root, strict, as_json)
         return
     scores = model.evaluate(data, root=root, strict=strict)
-    emit({"scores": scores}, [scores_grid(scores)], as_json=as_json)
+    print_result({"scores": scores}, [scores_table(scores)], as_json=as_json)
 
 
 def _robustness(model: PredictsRows, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
@@ -55,7 +55,7 @@ def _robustness(model: PredictsRows, data: str, out: Path, root: Path | None, st
     found = model.robustness(table, strict=strict, progress=not as_json)
     write_robustness(out, found, table=table.name, rows=len(table))
     value = {"robustness": {name: one.model_dump(mode="json") for name, one in found.items()}, "out": str(out)}
-    emit(value, [*_robustness_grids(found), f"curves in {out / 'robustness.html'}"], as_json=as_json)
+    print_result(value, [*_robustness_grids(found), f"curves in {out / 'robustness.html'}"], as_json=as_json)
 
 
 def _robustness_grids(found: dict[str, Robustness]) -> list[RenderableType]:
@@ -74,7 +74,7 @@ def _robustness_grids(found: dict[str, Robustness]) -> list[RenderableType]:
                 scores = {f"{strength:g}": value for strength, value in zip(one.strengths, curve.scores, strict=True)}
                 damage = kind.replace("_", " ")
                 damaged.append({**first, "input": name, "damage": damage, **scores, "area": curve.area})
-    return [grid(removed), "", *([grid(damaged)] if damaged else [])]
+    return [rows_table(removed), "", *([rows_table(damaged)] if damaged else [])]
 
 
 def cross_validate(
@@ -91,9 +91,9 @@ def cross_validate(
     """Train and score by k folds, grouped and stratified as `data.split` says."""
     from polymodal.workflows.cross_validation import cross_validate as run
 
-    table, shown = with_more(data, more), not as_json
+    table, shown = all_tables(data, more), not as_json
     result = run(table, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=shown)
-    emit(result.to_dict(), [scores_grid(result.scores)], as_json=as_json)
+    print_result(result.to_dict(), [scores_table(result.scores)], as_json=as_json)
 
 
 def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as_json: Json = False) -> None:
@@ -107,4 +107,4 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
         for output, metrics in found.items()
         for metric, one in metrics.items()
     ]
-    emit({"comparison": found}, [grid(rows)], as_json=as_json)
+    print_result({"comparison": found}, [rows_table(rows)], as_json=as_json)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import emit, scores_grid
-from polymodal.cli.zero_shot import chance_line, read_classes
+from polymodal.cli.output import print_result, scores_table
+from polymodal.cli.zero_shot import accuracy_sentence, read_classes
 
 Kind = Literal["prototypes", "linear", "tip"]
 
@@ -59,5 +59,5 @@ def few_shot(
     shown: list[Any] = [f"{head} of {len(fitted.classes)} classes in {out} ({numbers})"]
     if test is not None:
         value["scores"] = fitted.evaluate(test, root=root, strict=strict)
-        shown += [scores_grid(value["scores"]), chance_line(value["scores"][target]["accuracy"])]
-    emit(value, shown, as_json=as_json)
+        shown += [scores_table(value["scores"]), accuracy_sentence(value["scores"][target]["accuracy"])]
+    print_result(value, shown, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import emit, grid, note
+from polymodal.cli.output import print_result, rows_table, print_note
 
 IndexDir = Annotated[Path, typer.Argument(help="An index, as `polymodal index` leaves it.")]
 ModelOfIndex = Annotated[
@@ -82,10 +82,10 @@ def index(
         sample = min(SAMPLE, len(found))
         value[f"recall@{COUNT}"] = found.recall(sample=sample, count=COUNT)
         shown.append(f"recall@{COUNT} {value[f'recall@{COUNT}']:.3f} against exact on {sample} of its own rows")
-    emit(value, list(shown), as_json=as_json)
+    print_result(value, list(shown), as_json=as_json)
     if len(missing) and not as_json:
         first = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        note(f"{len(missing)} rows lack what is embedded and are not in the index: {first}")
+        print_note(f"{len(missing)} rows lack what is embedded and are not in the index: {first}")
 
 
 def search(
@@ -109,7 +109,7 @@ def search(
     """Find the rows of an index that are nearest to a text, a file or a row."""
     from polymodal.applications.search import Index
     from polymodal.applications.search.query import embed_query
-    from polymodal.applications.search.space import model_of
+    from polymodal.applications.search.embedding_source import model_of
 
     found = Index.open(index_dir)
     loaded, source = model_of(found.manifest.source, model)
@@ -127,7 +127,7 @@ def search(
         for row in rows
     ]
     value = {"query": query, "count": len(rows), "rows": [{**row, "columns": _plain(row["columns"])} for row in rows]}
-    emit(value, [grid(lines)] if lines else ["no row meets the condition"], as_json=as_json)
+    print_result(value, [rows_table(lines)] if lines else ["no row meets the condition"], as_json=as_json)
 
 
 def unindex(
@@ -150,7 +150,7 @@ def unindex(
     if compact:
         found.compact()
     value = {"index": str(index_dir), "deleted": gone, "rows": len(found)}
-    emit(value, [f"{gone:,} rows deleted from {index_dir}, which has {len(found):,} now"], as_json=as_json)
+    print_result(value, [f"{gone:,} rows deleted from {index_dir}, which has {len(found):,} now"], as_json=as_json)
 
 
 def _shown(columns: dict[str, Any]) -> dict[str, Any]:

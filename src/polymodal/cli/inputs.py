@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from polymodal.model.model import Model
 
 
-class Opens(Protocol):
+class OpensTables(Protocol):
     """A model, an ensemble or a head, as far as it opens tables."""
 
     def open(self, data: Any, root: Path | str | None = None) -> Table: ...
 
 
-def with_more(data: str, more: list[str] | None) -> Any:
+def all_tables(data: str, more: list[str] | None) -> Any:
     """The table of a run, or all of its tables."""
     return [data, *more] if more else data
 
 
-def one_or_more(given: list[str] | None) -> Any:
+def single_or_list(given: list[str] | None) -> Any:
     """A table, or several, that may be left out."""
     return None if not given else given[0] if len(given) == 1 else given
 
@@ -31,7 +31,7 @@ def training_settings(settings: list[str] | None, strict: bool) -> list[str]:
     return [*(settings or []), *(["data.strict=true"] if strict else [])]
 
 
-def one_model(folder: Path, needed: str) -> Model:
+def load_single_model(folder: Path, needed: str) -> Model:
     """The model in `folder`.
 
     Raises:
@@ -48,11 +48,11 @@ def one_model(folder: Path, needed: str) -> Model:
     return model
 
 
-def open_rows(model: Opens, data: str, root: Path | None) -> Table:
+def open_rows(model: OpensTables, data: str, root: Path | None) -> Table:
     """The table `data`, or the rows that it spells out as JSON; their media paths start from the current folder."""
-    return model.open(data, start_of_paths(data, root))
+    return model.open(data, media_root(data, root))
 
 
-def start_of_paths(data: str, root: Path | None) -> Path | None:
+def media_root(data: str, root: Path | None) -> Path | None:
     """`root`; where it is left out, the current folder for rows that stand in the command itself."""
     return root or (Path.cwd() if data.lstrip().startswith(("{", "[")) else None)

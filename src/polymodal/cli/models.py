@@ -7,17 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from polymodal.cli.inputs import one_model
+from polymodal.cli.inputs import load_single_model
 from polymodal.cli.options import Json, ModelDir, ModelOut, Root
-from polymodal.cli.output import emit, grid
+from polymodal.cli.output import print_result, rows_table
 
-Combine = Literal["average", "weighted", "vote", "product", "stack"]
+CombineRule = Literal["average", "weighted", "vote", "product", "stack"]
 
 
 def ensemble(
     members: Annotated[list[Path], typer.Argument(help="Model directories.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.")],
-    method: Annotated[Combine, typer.Option(help="How their decisions become one.")] = "average",
+    method: Annotated[CombineRule, typer.Option(help="How their decisions become one.")] = "average",
     data: Annotated[
         str | None, typer.Option(help="Held-out rows on which weighted, product and stack are fitted.")
     ] = None,
@@ -29,7 +29,7 @@ def ensemble(
 
     run(list(members), method=method, data=data, root=root).save(out)
     text = f"{len(members)} models combined by {method} in {out}"
-    emit({"out": str(out), "members": [str(member) for member in members], "method": method}, [text], as_json=as_json)
+    print_result({"out": str(out), "members": [str(member) for member in members], "method": method}, [text], as_json=as_json)
 
 
 def compress(
@@ -46,7 +46,7 @@ def compress(
     """Try smaller forms of a model on rows with targets, and write the best: size, latency and score side by side."""
     from polymodal.applications.compression import compress as run
 
-    model = one_model(model_dir, "an ensemble is made small by teaching one model: see training.distillation.teacher")
+    model = load_single_model(model_dir, "an ensemble is made small by teaching one model: see training.distillation.teacher")
     found = run(model, data, form=form, tolerance=tolerance, root=root, out=out)
     rows = [
         {
@@ -60,4 +60,4 @@ def compress(
         }
         for one in found.measured
     ]
-    emit({"out": str(out), **found.to_dict()}, [grid(rows), f"model {out}"], as_json=as_json)
+    print_result({"out": str(out), **found.to_dict()}, [rows_table(rows), f"model {out}"], as_json=as_json)

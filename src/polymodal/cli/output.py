@@ -1,8 +1,12 @@
-"""What commands print and write: one JSON object on standard output with `--json`, else text for people."""
+"""Output of commands: one JSON object on standard output with `--json`, otherwise text for people.
+
+Results go to standard output. Notes, errors and progress go to standard error.
+"""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,52 +16,71 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from polymodal.core.formatting import count_noun
+from polymodal.core.terminal import cells_table, print_labeled
 
 if TYPE_CHECKING:
     from polymodal.data.table.cell_errors import Fault
 
-#: Faults that are told one by one.
-MOST_FAULTS = 10
+#: Cell errors that are printed one by one, and rows of a table.
+MOST_FAULTS, MOST_ROWS = 10, 50
 
 
-def emit(value: dict[str, Any], shown: list[RenderableType], *, as_json: bool) -> None:
-    """Print `value` as one JSON object, or `shown` for people."""
+def print_result(
+    value: dict[str, Any], shown: list[RenderableType], *, as_json: bool, then: Sequence[Sequence[str]] = ()
+) -> None:
+    """Print `value` as one JSON object, or `shown` for people, and `then` the commands to run next.
+
+    then: the words of each command, without `polymodal`
+    """
     if as_json:
         from polymodal.checkpoint.model_directory import json_ready
 
         sys.stdout.write(json.dumps(json_ready(value), ensure_ascii=False) + "\n")
         return
-    console = Console()
-    for one in shown:
-        console.print(one)
+    console = Console(highlight=False)
+    for part in shown:
+        console.print(part)
+    if then:
+        console.print("\nnext", style="bold")
+        for words in then:
+            console.print(Text(f"  polymodal {_shell(words)}", style="cyan"), soft_wrap=True)
 
 
-def fail(error: Exception, *, as_json: bool) -> None:
-    """Print an error: as a JSON object on standard output, or as a short text on standard error."""
+def _shell(words: Sequence[str]) -> str:
+    """Words of a command line; those in capitals stand for what the user has to fill in and are not quoted."""
+    return " ".join(word if word.isupper() else shlex.quote(word) for word in words)
+
+
+def print_error(error: Exception, *, as_json: bool) -> None:
+    """Print an error: as a JSON object on standard output, or as text on standard error."""
     if as_json:
         sys.stdout.write(json.dumps({"error": str(error), "kind": type(error).__name__}, ensure_ascii=False) + "\n")
         return
-    Console(stderr=True).print(Text.assemble(("error  ", "bold red"), str(error)), soft_wrap=True)
+    print_labeled(Console(stderr=True, highlight=False), "error", str(error), "bold red")
 
 
-def note(text: str) -> None:
-    """A line beside the result, on standard error."""
-    Console(stderr=True).print(Text.assemble(("note  ", "yellow"), text), soft_wrap=True)
+def print_note(text: str) -> None:
+    """Print a note on standard error."""
+    print_labeled(Console(stderr=True, highlight=False), "note", text, "yellow")
 
 
-def tell_faults(faults: Sequence[Fault], *, as_json: bool, then: str = "") -> None:
-    """Cells that could not be used, one in a line; `then` is what became of their rows."""
+def print_cell_errors(faults: Sequence[Fault], *, as_json: bool, then: str = "") -> None:
+    """Print the first cells that could not be used, one on each line.
+
+    then: the consequence for their rows
+    """
     if as_json:
         return
     for fault in faults[:MOST_FAULTS]:
-        note(f"row {fault.row}, column {fault.column}: {fault.reason}{then}")
+        print_note(f"row {fault.row}, column {fault.column}: {fault.reason}{then}")
     if len(faults) > MOST_FAULTS:
-        note(f"and {len(faults) - MOST_FAULTS} more cells that could not be used")
+        print_note(f"{count_noun(len(faults) - MOST_FAULTS, 'more cell')} could not be used")
 
 
-def plain_warnings() -> None:
+def show_warnings_as_notes() -> None:
     """Show the warnings of Polymodal as notes, without the line of code that raised them."""
     package, usual = str(Path(__file__).parents[1]), warnings.showwarning
 
@@ -69,58 +92,45 @@ def plain_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if issubclass(category, UserWarning) and filename.startswith(package):
-            note(str(message))
+        own = filename.startswith(package) or category.__module__.startswith("polymodal.")
+        if issubclass(category, UserWarning) and own:
+            print_note(str(message))
         else:
             usual(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
 
 
-def grid(rows: list[dict[str, Any]]) -> RenderableType:
-    """Rows as a plain table, the first 50 of them."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows[:50]:
-        table.add_row(*(Text(short(cell)) for cell in row.values()))
-    if len(rows) <= 50:
+def rows_table(rows: Sequence[dict[str, Any]], title: str = "") -> RenderableType:
+    """Rows as a table, the first 50 of them."""
+    cells = [[format_cell(cell) for cell in row.values()] for row in rows[:MOST_ROWS]]
+    table = cells_table(list(rows[0]), cells, title)
+    if len(rows) <= MOST_ROWS:
         return table
-    return Group(table, f"and {len(rows) - 50} more rows; write them all with --out")
+    return Group(table, f"and {count_noun(len(rows) - MOST_ROWS, 'more row')}; write all of them to a file with --out")
 
 
-def narrow() -> bool:
-    """Whether the terminal is too narrow for long names beside other columns."""
-    return Console().width < 110
+def scores_table(scores: dict[str, dict[str, Any]], title: str = "") -> RenderableType:
+    """Scores by output and metric: value, interval, baseline, and the score of each single input."""
+    from polymodal.report.model_summary import ScoreRow
+    from polymodal.report.score_table import scores_table
+
+    rows = {
+        output: [ScoreRow.from_dict(metric, found) for metric, found in metrics.items()]
+        for output, metrics in scores.items()
+    }
+    return scores_table(rows, title)
 
 
-def scores_grid(scores: dict[str, dict[str, Any]]) -> RenderableType:
-    """Scores by output and metric: value, interval, the best constant answer, and each input alone."""
-    return grid(
-        [
-            {
-                "output": output,
-                "metric": metric,
-                "score": one["value"],
-                "interval": f"{short(one['low'])} to {short(one['high'])}" if one["low"] is not None else "",
-                "constant": one["majority"],
-                **{f"{name} alone": value for name, value in (one.get("alone") or {}).items()},
-            }
-            for output, metrics in scores.items()
-            for metric, one in metrics.items()
-        ]
-    )
-
-
-def short(value: Any) -> str:
-    """A cell for people: four digits of a number, nothing for None."""
+def format_cell(value: Any) -> str:
+    """A cell for people: four significant digits of a float, an empty text for None."""
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def check_ending(out: Path | None, what: str, *endings: str) -> None:
-    """Raises typer.BadParameter where `what` cannot be written to a file of that name."""
+def check_suffix(out: Path | None, what: str, *endings: str) -> None:
+    """Raises typer.BadParameter if `what` cannot be written to a file with the suffix of `out`."""
     if out is not None and out.suffix not in endings:
         raise typer.BadParameter(
             f"{what} are written as {' or '.join(endings)}, not as {out.suffix!r}", param_hint="--out"
@@ -128,8 +138,8 @@ def check_ending(out: Path | None, what: str, *endings: str) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write; it appears under its name when it is complete. Its folder is made."""
+def atomic_text_file(path: Path) -> Iterator[TextIO]:
+    """A text file to write; it gets its name when it is complete. Its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8", newline="") as file:
@@ -137,12 +147,12 @@ def whole_file(path: Path) -> Iterator[TextIO]:
     part.replace(path)
 
 
-def write_lines(records: Iterator[dict[str, Any]], path: Path) -> int:
-    """Write records as lines of JSON, and say how many they were."""
+def write_jsonl(records: Iterator[dict[str, Any]], path: Path) -> int:
+    """Write records as lines of JSON; returns their number."""
     from polymodal.checkpoint.model_directory import json_ready
 
     count = 0
-    with whole_file(path) as file:
+    with atomic_text_file(path) as file:
         for record in records:
             file.write(json.dumps(json_ready(record), ensure_ascii=False) + "\n")
             count += 1

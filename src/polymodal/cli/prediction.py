@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli.inputs import one_model, open_rows
+from polymodal.cli.inputs import load_single_model, open_rows
 from polymodal.cli.options import Json, ModelDir, Root, Strict, TableOrRow, TextOutput
-from polymodal.cli.output import check_ending, emit, grid, tell_faults, write_lines
+from polymodal.cli.output import check_suffix, print_result, rows_table, print_cell_errors, write_jsonl
 
-ONE_WRITER = "texts are written by one model; name the directory of a member of the ensemble"
+SINGLE_MODEL_ONLY = "texts are written by one model; name the directory of a member of the ensemble"
 
 
 def predict(
@@ -41,13 +41,13 @@ def predict(
     if out is None:
         rows = collect(model, table, faults, probabilities=probabilities)
         value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
-        shown: list[RenderableType] = [grid(rows)] if rows else []
+        shown: list[RenderableType] = [rows_table(rows)] if rows else []
     else:
         count = write_predictions(model, table, faults, out, probabilities=probabilities)
         value, shown = {"rows": count, "out": str(out)}, [f"{count} predictions in {out}"]
     value["faults"] = [vars(fault) for fault in faults.found]
-    emit(value, shown, as_json=as_json)
-    tell_faults(faults.found, as_json=as_json)
+    print_result(value, shown, as_json=as_json)
+    print_cell_errors(faults.found, as_json=as_json)
 
 
 def generate(
@@ -75,9 +75,9 @@ def generate(
         raise typer.BadParameter(
             "a stream is shown as it is written; leave out --out and --json", param_hint="--stream"
         )
-    check_ending(out, "texts", ".jsonl")
-    changes = writing_options(settings or [])
-    model = one_model(model_dir, ONE_WRITER)
+    check_suffix(out, "texts", ".jsonl")
+    changes = generation_options(settings or [])
+    model = load_single_model(model_dir, SINGLE_MODEL_ONLY)
     table = open_rows(model, data, root)
     if stream:
         for piece in model.stream_tokens(table, output=output, **changes):
@@ -91,13 +91,13 @@ def generate(
         rows = list(found)
         value: dict[str, Any] = {"rows": len(rows), "texts": rows}
         lines = [{"row": one["row"], **text} for one in rows for text in one["texts"]]
-        shown: list[Any] = [grid(lines)] if lines else []
+        shown: list[Any] = [rows_table(lines)] if lines else []
     else:
-        value = {"rows": write_lines(found, out), "out": str(out)}
+        value = {"rows": write_jsonl(found, out), "out": str(out)}
         shown = [f"texts of {value['rows']} rows in {out}"]
     value["faults"] = [vars(fault) for fault in faults.found]
-    emit(value, shown, as_json=as_json)
-    tell_faults(faults.found, as_json=as_json)
+    print_result(value, shown, as_json=as_json)
+    print_cell_errors(faults.found, as_json=as_json)
 
 
 def transcribe(
@@ -122,11 +122,11 @@ def transcribe(
     from polymodal.data.table.cell_errors import Faults
     from polymodal.model.transcription import transcribe as run
 
-    check_ending(out, "segments", ".jsonl")
-    model = one_model(model_dir, ONE_WRITER)
+    check_suffix(out, "segments", ".jsonl")
+    model = load_single_model(model_dir, SINGLE_MODEL_ONLY)
     table = open_rows(model, data, root)
     faults = Faults(strict)
-    changes = writing_options(settings or [])
+    changes = generation_options(settings or [])
     found = run(model.predictor, table, faults, input=input, output=output, window=window, **changes)
     rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
     value: dict[str, Any] = {"rows": len(rows)}
@@ -137,17 +137,17 @@ def transcribe(
             for row, segments in enumerate(found)
             for one in segments
         ]
-        shown: list[Any] = [grid(lines)] if lines else []
+        shown: list[Any] = [rows_table(lines)] if lines else []
     else:
-        write_lines(iter(rows), out)
+        write_jsonl(iter(rows), out)
         value["out"] = str(out)
         shown = [f"transcripts of {len(rows)} rows in {out}"]
     value["faults"] = [vars(fault) for fault in faults.found]
-    emit(value, shown, as_json=as_json)
-    tell_faults(faults.found, as_json=as_json)
+    print_result(value, shown, as_json=as_json)
+    print_cell_errors(faults.found, as_json=as_json)
 
 
-def writing_options(settings: list[str]) -> dict[str, Any]:
+def generation_options(settings: list[str]) -> dict[str, Any]:
     """Options of `Writing` from KEY=VALUE: a regular expression as it stands, all others read as YAML.
 
     Raises:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli.inputs import one_or_more, with_more
+from polymodal.cli.inputs import single_or_list, all_tables
 from polymodal.cli.options import Data, Json, More, RecipeFile, Root, Settings, Target, Test, Valid
-from polymodal.cli.output import emit, grid, short
+from polymodal.cli.output import print_result, rows_table, format_cell
 
 if TYPE_CHECKING:
     from polymodal.workflows.multitask_gain import Sharing
@@ -35,17 +35,17 @@ def sharing(
     from polymodal.workflows.multitask_gain import sharing as run
 
     found = run(
-        with_more(data, more),
+        all_tables(data, more),
         target,
         recipe=recipe,
         settings=settings,
-        valid=one_or_more(valid),
-        test=one_or_more(test),
+        valid=single_or_list(valid),
+        test=single_or_list(test),
         root=root,
         out=out,
         progress=not as_json,
     )
-    emit({"out": str(out), **found.to_dict()}, grids(found), as_json=as_json)
+    print_result({"out": str(out), **found.to_dict()}, grids(found), as_json=as_json)
 
 
 def grids(found: Sharing) -> list[RenderableType]:
@@ -72,7 +72,7 @@ def grids(found: Sharing) -> list[RenderableType]:
             ("those alone, together", summed),
         )
     ]
-    return [grid(gains), "", grid(costs)]
+    return [rows_table(gains), "", rows_table(costs)]
 
 
 def verdict(one: dict[str, Any]) -> str:

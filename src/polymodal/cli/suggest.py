@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import check_ending, emit, grid, note, tell_faults, whole_file
+from polymodal.cli.output import check_suffix, print_result, rows_table, print_note, print_cell_errors, atomic_text_file
 
 By = Literal["mixed", "margin", "entropy", "least_confident", "committee", "badge", "coreset", "typical"]
 
@@ -37,25 +37,25 @@ def suggest(
     from polymodal.applications.active_learning.suggest import suggest as run
     from polymodal.data.table.cell_errors import BadCellsWarning
 
-    check_ending(out, "suggestions", ".jsonl", ".csv")
+    check_suffix(out, "suggestions", ".jsonl", ".csv")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadCellsWarning)  # they are told below
         found = run(model_dir, data, count, by=by, output=output, target=target, seed=seed, root=root, strict=strict)
     rows = [asdict(one) for one in found]
     value = {**asdict(found), "chosen": rows}
-    shown = [grid(rows)]
+    shown = [rows_table(rows)]
     if out is not None:
         _write(rows, out)
         value["out"] = str(out)
         shown = [f"{len(rows)} rows in {out}"]
-    emit(value, shown, as_json=as_json)
+    print_result(value, shown, as_json=as_json)
     if as_json:
         return
     if len(found) < count:
-        note(f"{len(found)} of {count} rows: the {found.pool} rows without a label hold no more that differ")
+        print_note(f"{len(found)} of {count} rows: the {found.pool} rows without a label hold no more that differ")
     if found.alike:
-        note(f"{found.alike} rows are almost the same as one of these and were passed over")
-    tell_faults(found.faults, as_json=as_json, then="; its row was passed over")
+        print_note(f"{found.alike} rows are almost the same as one of these and were passed over")
+    print_cell_errors(found.faults, as_json=as_json, then="; its row was passed over")
 
 
 def _write(rows: list[dict[str, object]], path: Path) -> None:
@@ -63,7 +63,7 @@ def _write(rows: list[dict[str, object]], path: Path) -> None:
     import csv
     import json
 
-    with whole_file(path) as file:
+    with atomic_text_file(path) as file:
         if path.suffix == ".jsonl":
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:

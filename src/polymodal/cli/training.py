@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli.inputs import one_or_more, training_settings, with_more
+from polymodal.cli.inputs import single_or_list, training_settings, all_tables
 from polymodal.cli.options import (
     Data,
     From,
@@ -25,7 +27,7 @@ from polymodal.cli.options import (
     Test,
     Valid,
 )
-from polymodal.cli.output import emit, grid, note
+from polymodal.cli.output import print_result, rows_table, print_note
 
 if TYPE_CHECKING:
     from polymodal.model.model import Model
@@ -53,12 +55,12 @@ def fit(
     from polymodal.workflows.fit import fit as run
 
     model = run(
-        with_more(data, more),
+        all_tables(data, more),
         target,
         recipe=recipe,
         settings=training_settings(settings, strict),
-        valid=one_or_more(valid),
-        test=one_or_more(test),
+        valid=single_or_list(valid),
+        test=single_or_list(test),
         start=start,
         unlabelled=unlabelled,
         root=root,
@@ -67,7 +69,7 @@ def fit(
         overwrite=overwrite,
         progress=not as_json,
     )
-    finished(model, out, as_json)
+    print_run(model, out, as_json)
 
 
 def pretrain(
@@ -93,12 +95,12 @@ def pretrain(
     from polymodal.workflows.fit import pretrain as run
 
     model = run(
-        with_more(data, more),
+        all_tables(data, more),
         objective,
         recipe=recipe,
         settings=training_settings(settings, strict),
-        valid=one_or_more(valid),
-        test=one_or_more(test),
+        valid=single_or_list(valid),
+        test=single_or_list(test),
         start=start,
         root=root,
         out=out,
@@ -106,7 +108,7 @@ def pretrain(
         overwrite=overwrite,
         progress=not as_json,
     )
-    finished(model, out, as_json)
+    print_run(model, out, as_json)
 
 
 def recipe(
@@ -116,51 +118,80 @@ def recipe(
     recipe: RecipeFile = None,
     settings: Settings = None,
     root: Root = None,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print the complete recipe as YAML and nothing else.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what `fit` would do: the role of every column, the complete recipe, and what it would cost."""
+    """Show what `fit` would do: the role of every column, the size of the model, and the cost of the training."""
     from polymodal.experiments.estimate import estimate
     from polymodal.workflows.fit import plan_fit
 
-    plan, parts = plan_fit(with_more(data, more), target, recipe=recipe, settings=settings, root=root)
+    plan, parts = plan_fit(all_tables(data, more), target, recipe=recipe, settings=settings, root=root)
+    if as_yaml:
+        sys.stdout.write(plan.recipe.to_yaml())
+        return
     cost = estimate(plan, parts)
     roles = [vars(role) for role in plan.roles]
     value = {"roles": roles, "estimate": cost.to_dict(), "recipe": plan.recipe.to_dict()}
     shown: list[RenderableType] = [
-        grid([{"column": r["column"], "role": r["role"], "kind": r["kind"], "why": r["reason"]} for r in roles]),
+        rows_table([{"column": r["column"], "role": r["role"], "kind": r["kind"], "why": r["reason"]} for r in roles]),
         cost.text(),
-        "",
-        plan.recipe.to_yaml(),
     ]
-    emit(value, shown, as_json=as_json)
+    tables = [word for table in more or [] for word in ("--additional-data", table)]
+    given = [data, *tables, *(word for name in target or [] for word in ("--target", name))]
+    given += [*(["--recipe", str(recipe)] if recipe else []), *(["--root", str(root)] if root else [])]
+    given += [word for setting in settings or [] for word in ("--set", setting)]
+    print_result(value, shown, as_json=as_json, then=[["fit", *given, "--out", "NEW_FOLDER"], ["plan", *given, "--yaml"]])
 
 
-def finished(model: Model, out: Path, as_json: bool) -> None:
-    """Print what `fit` ends with: the scores, notices, faults, and where things are."""
-    from polymodal.report.table import score_table
+def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[str]] = ()) -> None:
+    """Print the result of a training: scores, time, paths, notes, and the commands to run next."""
+    from polymodal.core.formatting import count_noun, format_duration, join_words, split_name
+    from polymodal.core.terminal import labeled_lines
+    from polymodal.report.score_table import model_score_table
 
     run, seconds, faults = model.run, model.run.seconds, model.run.faults
     value = {"out": str(out), "metrics": model.metrics, "seconds": vars(seconds), "notices": run.notices}
     value["faults"] = vars(faults)
     shown: list[RenderableType] = [
-        score_table(model),
-        f"trained {_trained(run.parameters)} parameters in {seconds.training:.0f} s ({run.rows_per_second:,.0f} "
-        f"rows/s), {seconds.total:.0f} s with preparation and scoring",
-        f"model {out}   report {out / 'report.html'}",
+        model_score_table(model),
+        "",
+        labeled_lines(
+            [
+                ("trained", f"{_trained(run.parameters)} parameters in {format_duration(seconds.training)}"),
+                ("total", f"{format_duration(seconds.total)} with preparation and scoring"),
+                ("model", str(out)),
+                ("report", str(out / "report.html")),
+            ]
+        ),
     ]
-    emit(value, shown, as_json=as_json)
+    print_result(value, shown, as_json=as_json, then=then or _next_steps(model, out))
     if as_json:
         return
     for shared in run.shared_items:
-        if "train" not in shared.between:
-            continue
-        between = " and ".join(shared.between)
-        note(f"input {shared.input!r}: {shared.items} items are in {between} both ({shared.rows} rows)")
+        if "train" in shared.between:
+            parts = join_words([split_name(part) for part in shared.between])
+            items, rows = count_noun(shared.items, "item"), count_noun(shared.rows, "row")
+            verb = "is" if shared.items == 1 else "are"
+            print_note(f"input {shared.input!r}: {items} {verb} in both the {parts} rows ({rows})")
     for notice in run.notices:
-        note(notice)
+        print_note(notice)
     if faults.count:
         by_column = ", ".join(f"{column}: {count}" for column, count in faults.by_column.items())
-        note(f"{faults.count} cells could not be used ({by_column}); listed in {out / 'faults.jsonl'}")
+        cells = count_noun(faults.count, "cell")
+        print_note(f"{cells} could not be used ({by_column}); see {out / 'faults.jsonl'}")
+
+
+def _next_steps(model: Model, out: Path) -> list[list[str]]:
+    """The commands that use a trained model."""
+    if model.recipe.outputs:
+        return [
+            ["predict", str(out), "NEW_ROWS", "--out", "predictions.csv"],
+            ["evaluate", str(out), "LABELED_ROWS", "--robustness"],
+        ]
+    return [
+        ["fit", "TABLE", "--target", "COLUMN", "--init-from", str(out), "--out", "NEW_FOLDER"],
+        ["index", "TABLE", "--model", str(out), "--out", "INDEX_FOLDER"],
+    ]
 
 
 def _trained(counts: ParameterCounts) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.options import Data, Folds, Json, Root, Settings, Target
-from polymodal.cli.output import emit
+from polymodal.cli.output import print_result
 from polymodal.core.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def tune(
         seed=seed,
         progress=not as_json,
     )
-    shown = [] if as_json else ending(found)
-    emit({"out": str(out), **found.to_dict()}, shown, as_json=as_json)
+    shown = [] if as_json else summary(found)
+    print_result({"out": str(out), **found.to_dict()}, shown, as_json=as_json)
 
 
 def as_seconds(text: str) -> float | None:
@@ -84,28 +84,28 @@ def as_seconds(text: str) -> float | None:
     return float(matched[1]) * UNITS[matched[2]]
 
 
-def ending(found: Tuning) -> list[RenderableType]:
+def summary(found: Tuning) -> list[RenderableType]:
     """The leaderboard, what its scores are worth, what the inputs are worth, and where things are."""
-    from polymodal.core.formatting import interval, score
+    from polymodal.core.formatting import format_interval, format_score
     from polymodal.tuning.leaderboard import board, own_direction
 
     folds, metric = found.folds, found.folds.metric.name
     lines: list[RenderableType] = [board(found.entries, folds)]
-    best, corrected = score(own_direction(found.best.score, folds)), found.corrected.get("best")
+    best, corrected = format_score(own_direction(found.best.score, folds)), found.corrected.get("best")
     tried = sum(entry.status == "complete" for entry in found.entries)
     lines.append(f"best  {found.best.name}, {metric} {best}")
     if corrected is not None and tried > 1:
         lines.append(
-            f"      The best of {tried} looks better than it is. Corrected for the choice: {score(corrected.value)} "
-            f"({interval(corrected.low, corrected.high)})"
+            f"      The best of {tried} looks better than it is. Corrected for the choice: {format_score(corrected.value)} "
+            f"({format_interval(corrected.low, corrected.high)})"
         )
     if found.selection is not None and found.ensemble is not None:
         members = ", ".join(member.name for member in found.selection.members)
-        mixed = score(own_direction(found.selection.score, folds))
+        mixed = format_score(own_direction(found.selection.score, folds))
         lines.append(f"ensemble  {metric} {mixed} by {found.selection.method}: {members}")
         honest = found.corrected.get("ensemble")
         if honest is not None:
-            lines.append(f"      corrected: {score(honest.value)} ({interval(honest.low, honest.high)})")
+            lines.append(f"      corrected: {format_score(honest.value)} ({format_interval(honest.low, honest.high)})")
     if len(found.objectives) > 1:
         lines.append(f"front of {', '.join(found.objectives)}: {', '.join(one.name for one in found.front)}")
     for output in found.audit.outputs.values():

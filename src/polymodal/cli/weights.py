@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from polymodal.cli.options import Json
-from polymodal.cli.output import emit, grid, narrow
+from polymodal.cli.output import print_result
+from polymodal.core.terminal import plain_table
 
 app = typer.Typer(help="List presets and starter weights of pretrained encoders, and fetch them.")
 
@@ -20,14 +24,12 @@ def weights(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     presets, starters = preset_rows(), starter_rows()
-    shown = [
-        "[bold]Presets[/bold], fetched from the hub when first used (--set pretrained=fast)",
-        grid([_short(row) for row in presets]),
+    shown: list[RenderableType] = [
+        _weights_table("Presets, downloaded on first use (--set pretrained=fast)", [_preset_cells(row) for row in presets]),
         "",
-        "[bold]Starter weights[/bold], which packages carry (--set pretrained=starter)",
-        grid([_short(row) for row in starters]),
+        _weights_table("Starter weights, from packages (--set pretrained=starter)", [_starter_cells(row) for row in starters]),
     ]
-    emit({"presets": presets, "starter": starters}, shown, as_json=as_json)
+    print_result({"presets": presets, "starter": starters}, shown, as_json=as_json)
 
 
 @app.command()
@@ -39,7 +41,7 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch a checkpoint now, so that everything with it works offline later."""
-    from polymodal.pretrained.source import read_card, tokenizer_file, weights_folder
+    from polymodal.pretrained.resolve import read_card, tokenizer_file, weights_folder
 
     card = read_card(name, modality)
     tokenizer = tokenizer_file(card) if modality == "text" else None
@@ -48,18 +50,18 @@ def fetch(
         "model": card.model,
         "source": card.source,
         "revision": card.revision or None,
-        "licence": card.licence or None,
+        "license": card.licence or None,
         "folder": str(folder),
         "tokenizer": str(tokenizer) if tokenizer else None,
     }
     at = f" at {card.revision}" if card.revision else ""
-    emit(value, [f"{card.source}{at}, licence {card.licence or 'not stated'}, in {folder}"], as_json=as_json)
+    print_result(value, [f"{card.source}{at}, licence {card.licence or 'not stated'}, in {folder}"], as_json=as_json)
 
 
 def preset_rows() -> list[dict[str, Any]]:
     """Every preset; `folder` is None where its weights are not on this machine."""
     from polymodal.pretrained.presets import all_presets
-    from polymodal.pretrained.source import found_weights
+    from polymodal.pretrained.resolve import found_weights
 
     return [
         {
@@ -67,7 +69,7 @@ def preset_rows() -> list[dict[str, Any]]:
             "name": name,
             "model": one.model,
             "revision": one.revision,
-            "licence": one.licence,
+            "license": one.licence,
             "megabytes": one.megabytes,
             "parameters": one.parameters,
             "reads": one.reads,
@@ -92,7 +94,7 @@ def starter_rows() -> list[dict[str, Any]]:
                 "name": f"starter/{name}",
                 "package": one.package,
                 "sha256": one.sha256,
-                "licence": one.licence,
+                "license": one.licence,
                 "megabytes": round(file.stat().st_size / 1e6) if file else None,
                 "parameters": one.parameters,
                 "what": one.what,
@@ -104,13 +106,29 @@ def starter_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """What people want to see of a row."""
-    facts = {"reads": row["modality"], "name": row["name"].removeprefix("starter/")}
-    facts |= {"MB": row["megabytes"], "licence": row["licence"]}
-    if "package" in row:
-        state = ("checked" if row["checked"] else "installed") if row["installed"] else "not installed"
-        return {**facts, "state": state, "package": row["package"]}
+def _preset_cells(row: dict[str, Any]) -> tuple[list[str], str]:
     model = row["model"] if row["revision"] else f"{row['model']} (unverified)"
-    model = model.replace("/", "/\n") if narrow() else model
-    return {**facts, "here": "yes" if row["folder"] else "no", "model": model}
+    state = "downloaded" if row["folder"] else "not downloaded"
+    return [row["modality"], row["name"], str(row["megabytes"] or ""), row["license"], state], model
+
+
+def _starter_cells(row: dict[str, Any]) -> tuple[list[str], str]:
+    state = ("checked" if row["checked"] else "installed") if row["installed"] else "not installed"
+    name = row["name"].removeprefix("starter/")
+    return [row["modality"], name, str(row["megabytes"] or ""), row["license"], state], row["package"]
+
+
+def _weights_table(title: str, rows: list[tuple[list[str], str]]) -> Table:
+    """A table of checkpoints; on a terminal that is too narrow for a line, the source stands below its name."""
+    table = plain_table(title)
+    for heading in ("modality", "name", "MB", "license", "state"):
+        table.add_column(heading, justify="right" if heading == "MB" else "left", no_wrap=True)
+    widest = sum(max(len(cells[column]) for cells, _ in rows) for column in range(5)) + 14
+    wide = Console().width >= widest + max(len(source) for _, source in rows)
+    if wide:
+        table.add_column("source", no_wrap=True)
+    for cells, source in rows:
+        table.add_row(*cells, *([source] if wide else []))
+        if not wide:
+            table.add_row("", Text(source, style="dim"))
+    return table

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from polymodal.cli.inputs import start_of_paths
+from polymodal.cli.inputs import media_root
 from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import check_ending, emit, grid, note, scores_grid, write_lines
+from polymodal.cli.output import check_suffix, print_result, rows_table, print_note, scores_table, write_jsonl
 
 
 def zero_shot(
@@ -40,10 +40,10 @@ def zero_shot(
 
     if (not classes) == (classes_file is None):
         raise typer.BadParameter("give --classes or --classes-file", param_hint="--classes")
-    check_ending(out, "names", ".jsonl")
+    check_suffix(out, "names", ".jsonl")
     named = read_classes(classes_file) if classes_file else [one.strip() for one in ",".join(classes or []).split(",")]
     classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template, target=target or "class")
-    table = classifier.open(data, start_of_paths(data, root), targets=target is not None)
+    table = classifier.open(data, media_root(data, root), targets=target is not None)
     probabilities = classifier.predict_proba(table, strict=strict)
     rows: list[dict[str, Any]] = [
         {"row": row, "class": name, "probability": None if name is None else float(own.max())}
@@ -53,22 +53,22 @@ def zero_shot(
     shown: list[Any] = []
     if out is None:
         value["classes"] = rows
-        shown.append(grid(rows))
+        shown.append(rows_table(rows))
     else:
-        write_lines(iter(rows), out)
+        write_jsonl(iter(rows), out)
         value["out"] = str(out)
         shown.append(f"classes of {len(rows)} rows in {out}")
     if target is not None:
         value["scores"] = classifier.score(probabilities, table, strict=strict)
-        shown.append(scores_grid(value["scores"]))
-        shown.append(chance_line(value["scores"][target]["accuracy"]))
-    emit(value, shown, as_json=as_json)
+        shown.append(scores_table(value["scores"]))
+        shown.append(accuracy_sentence(value["scores"][target]["accuracy"]))
+    print_result(value, shown, as_json=as_json)
     unseen = sum(one["class"] is None for one in rows)
     if unseen and not as_json:
-        note(f"{unseen} rows lack the input {classifier.input!r} and have no class")
+        print_note(f"{unseen} rows lack the input {classifier.input!r} and have no class")
 
 
-def chance_line(accuracy: dict[str, Any]) -> str:
+def accuracy_sentence(accuracy: dict[str, Any]) -> str:
     """How many rows were named rightly, and how likely that is by chance."""
     return (
         f"{accuracy['right']} of {accuracy['rows']} rows named rightly; chance is {accuracy['chance']:.1%} "

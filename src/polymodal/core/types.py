@@ -14,7 +14,7 @@ from torch import Tensor
 Space = Literal["categorical", "binary", "real", "text"]
 
 
-class Grid(NamedTuple):
+class TimeGrid(NamedTuple):
     """A timeline in equal cells: cell i spans seconds `[i, i + 1) * seconds / frames`."""
 
     frames: int
@@ -47,7 +47,7 @@ class OutputShape(NamedTuple):
 
     values: int
     space: Space
-    grid: Grid | None = None
+    grid: TimeGrid | None = None
     text: TextShape | None = None
 
 
@@ -183,7 +183,7 @@ class LossTerm:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class TaskOutput:
     """What the model decides for one output.
 
     values: `[batch, k]` logits (categorical, binary) or standardised numbers (real); for a text `[batch, 2]`: the

@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polymodal.datasets.clips import make_moving_shapes, make_moving_shapes_with_sound, make_spoken_digits
+    from polymodal.datasets.moving_shapes import make_moving_shapes, make_moving_shapes_with_audio, make_spoken_digits
     from polymodal.datasets.dialogue import make_dialogues
     from polymodal.datasets.easy_vqa import load_easy_vqa
-    from polymodal.datasets.events import make_clip_events, make_series_events, make_sound_events
+    from polymodal.datasets.events import make_video_events, make_series_events, make_audio_events
     from polymodal.datasets.functions import make_functions
     from polymodal.datasets.pages import make_pages
     from polymodal.datasets.pairs import make_planted_pairs
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     )
     from polymodal.datasets.repairs import make_repairs, make_test_suites
     from polymodal.datasets.scenes import make_scenes
-    from polymodal.datasets.summaries import make_clip_summaries
+    from polymodal.datasets.video_summaries import make_video_summaries
     from polymodal.datasets.translations import make_translations
 
 # The public names and where they live: each module is imported when one of its names is first used.
 _PUBLIC = {
     "load_easy_vqa": "easy_vqa",
-    "make_clip_events": "events",
-    "make_clip_summaries": "summaries",
+    "make_video_events": "events",
+    "make_video_summaries": "video_summaries",
     "make_dialogues": "dialogue",
     "make_exclusive_or": "planted",
     "make_functions": "functions",
     "make_mixed": "planted",
-    "make_moving_shapes": "clips",
-    "make_moving_shapes_with_sound": "clips",
+    "make_moving_shapes": "moving_shapes",
+    "make_moving_shapes_with_audio": "moving_shapes",
     "make_pages": "pages",
     "make_planted_images": "planted",
     "make_planted_pairs": "pairs",
@@ -52,22 +52,22 @@ _PUBLIC = {
     "make_repairs": "repairs",
     "make_scenes": "scenes",
     "make_series_events": "events",
-    "make_sound_events": "events",
-    "make_spoken_digits": "clips",
+    "make_audio_events": "events",
+    "make_spoken_digits": "moving_shapes",
     "make_test_suites": "repairs",
     "make_translations": "translations",
 }
 
 __all__ = [
     "load_easy_vqa",
-    "make_clip_events",
-    "make_clip_summaries",
+    "make_video_events",
+    "make_video_summaries",
     "make_dialogues",
     "make_exclusive_or",
     "make_functions",
     "make_mixed",
     "make_moving_shapes",
-    "make_moving_shapes_with_sound",
+    "make_moving_shapes_with_audio",
     "make_pages",
     "make_planted_images",
     "make_planted_pairs",
@@ -76,7 +76,7 @@ __all__ = [
     "make_repairs",
     "make_scenes",
     "make_series_events",
-    "make_sound_events",
+    "make_audio_events",
     "make_spoken_digits",
     "make_test_suites",
     "make_translations",

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from polymodal.datasets.clips import FRAME_MILLISECONDS, RATE, SIDE, Columns, clip_bytes, wav_bytes
+from polymodal.datasets.moving_shapes import FRAME_MILLISECONDS, RATE, SIDE, Columns, gif_bytes, wav_bytes
 
 
-def make_sound_events(rows: int = 100, seed: int = 0, seconds: float = 4.0, noise: float = 0.02) -> Columns:
+def make_audio_events(rows: int = 100, seed: int = 0, seconds: float = 4.0, noise: float = 0.02) -> Columns:
     """Sounds in which a "tone" (one pitch), a "chirp" (a rising pitch) and a "burst" (loud noise) occur.
 
     Each occurs up to twice, for 0.4 to 1.2 seconds, in a sound of at least 2.5 seconds, in normal noise of deviation
@@ -24,7 +24,7 @@ def make_sound_events(rows: int = 100, seed: int = 0, seconds: float = 4.0, nois
     Columns: `sound` (WAV as bytes, mono, 8 kHz, 16 bits, of `seconds`); `events`, records of `start`, `end` (in
     seconds) and `label`.
 
-        >>> list(make_sound_events(1, seconds=3.0))
+        >>> list(make_audio_events(1, seconds=3.0))
         ['sound', 'events']
     """
     draw = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def make_series_events(rows: int = 100, seed: int = 0, steps: int = 240, noise: 
     return columns
 
 
-def make_clip_events(rows: int = 100, seed: int = 0, frames: int = 32, noise: float = 0.08) -> Columns:
+def make_video_events(rows: int = 100, seed: int = 0, frames: int = 32, noise: float = 0.08) -> Columns:
     """Clips of grey noise in which a bright "square" (its outline) or "disc" is lit for 6 to 14 frames.
 
     A clip has at least 30 frames.
@@ -85,7 +85,7 @@ def make_clip_events(rows: int = 100, seed: int = 0, frames: int = 32, noise: fl
     Columns: `clip`, a GIF as bytes of `frames` frames of 32 x 32 pixels, 10 a second, with noise of deviation `noise`
     (of 1); `events`, records of `start`, `end` (in seconds) and `label`.
 
-        >>> list(make_clip_events(1))
+        >>> list(make_video_events(1))
         ['clip', 'events']
     """
     draw = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ def make_clip_events(rows: int = 100, seed: int = 0, frames: int = 32, noise: fl
         for span in spans:
             lit = _figure(span["label"], draw)
             pictures[int(span["start"]) : int(span["end"])] += 0.5 * lit
-        columns["clip"].append(clip_bytes((np.clip(pictures, 0, 1) * 255).astype(np.uint8)))
+        columns["clip"].append(gif_bytes((np.clip(pictures, 0, 1) * 255).astype(np.uint8)))
         columns["events"].append(
             [span | {end: span[end] * FRAME_MILLISECONDS / 1_000 for end in ("start", "end")} for span in spans]
         )

@@ -118,7 +118,7 @@ def make_planted_table(rows: int = 100, seed: int = 0) -> Columns:
     }
 
 
-def make_mixed(rows: int = 100, seed: int = 0, gaps: float = 0.05) -> Columns:
+def make_mixed(rows: int = 100, seed: int = 0, missing_ratio: float = 0.05) -> Columns:
     """Four inputs of different kinds, all of which are needed to know the answer.
 
     The answer is "yes" where the figure has the colour that the question names and the score is over the limit of the
@@ -146,7 +146,7 @@ def make_mixed(rows: int = 100, seed: int = 0, gaps: float = 0.05) -> Columns:
         "mode": modes.tolist(),
     }
     for column in inputs.values():
-        for row in np.flatnonzero(generator.random(rows) < gaps):
+        for row in np.flatnonzero(generator.random(rows) < missing_ratio):
             column[row] = None
     return inputs | {"answer": np.where(yes, "yes", "no").tolist()}
 

@@ -6,7 +6,7 @@
     relation  = "the " noun (" is " | " are ") ("left of" | "right of" | "above" | "below") " the " noun
 
 Groups stand in alphabetical order of their nouns, and each may be related to the next one, so that a scene has one
-caption. `describe` writes it from boxes, whatever is in them, and `facts` reads it back.
+caption. `describe` writes it from boxes, whatever is in them, and `caption_facts` reads it back.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Box(NamedTuple):
     bottom: int
 
 
-def make_scenes(rows: int = 100, seed: int = 0, size: int = 64, most: int = 3) -> Columns:
+def make_scenes(rows: int = 100, seed: int = 0, size: int = 64, max_figures: int = 3) -> Columns:
     """Scenes of figures on a noisy ground, none over another, with their captions.
 
     most: figures of a scene, at most 5; they are of one to three kinds
@@ -56,7 +56,7 @@ def make_scenes(rows: int = 100, seed: int = 0, size: int = 64, most: int = 3) -
     columns: Columns = {"image": [], "caption": [], "boxes": []}
     nouns = [f"{colour} {shape}" for colour in _COLOURS for shape in _SHAPES]
     for _ in range(rows):
-        things = choose(nouns, most, generator)
+        things = choose(nouns, max_figures, generator)
         sides = generator.integers(size // 6, size // 4 + 1, len(things))
         boxes = arrange(things, [(int(side), int(side)) for side in sides], size, generator)
         image = Image.fromarray(generator.integers(200, 256, (size, size, 3), dtype=np.uint8))
@@ -105,7 +105,7 @@ def describe(boxes: Sequence[Box]) -> str:
     return ". ".join(sentences) + "."
 
 
-def facts(text: str) -> set[tuple[str, ...]]:
+def caption_facts(text: str) -> set[tuple[str, ...]]:
     """The facts that a caption states: `(noun,)` that such a thing is there, `(noun, count)`, and
     `(noun, "left of" | "above", noun)`, into which "right of" and "below" are turned.
 

@@ -37,7 +37,7 @@ _PLACES = {
 LANGUAGES = ("German", "Russian")
 
 
-def make_translations(rows: int = 100, seed: int = 0, ambiguous: float = 0.5) -> Columns:
+def make_translations(rows: int = 100, seed: int = 0, ambiguous_ratio: float = 0.5) -> Columns:
     """English sentences with a German or Russian translation, and a picture that tells what an ambiguous word means.
 
     ambiguous: share of sentences about a crane or a seal, each as often an animal as a thing; of these no model without
@@ -54,7 +54,7 @@ def make_translations(rows: int = 100, seed: int = 0, ambiguous: float = 0.5) ->
     for _ in range(rows):
         to = int(generator.integers(2))
         adjective, place = (str(generator.choice(list(words))) for words in (_ADJECTIVES, _PLACES))
-        if generator.random() < ambiguous:
+        if generator.random() < ambiguous_ratio:
             noun, meaning = str(generator.choice(list(_AMBIGUOUS))), int(generator.integers(2))
             meant = _AMBIGUOUS[noun][meaning][to]
         else:

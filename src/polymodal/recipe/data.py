@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from polymodal.core.options import Strict
+from polymodal.core.options import StrictModel
 
 
-class LimitOptions(Strict):
+class LimitOptions(StrictModel):
     """Limits on one media cell, checked before decoding and again on what was decoded. A cell over one is a fault."""
 
     megabytes: float = Field(default=64.0, gt=0)
@@ -33,7 +33,7 @@ class LimitOptions(Strict):
     """Most decoding processes; silent: 8. There are never more than processors."""
 
 
-class SplitOptions(Strict):
+class SplitOptions(StrictModel):
     """How rows are divided when no validation or test table is given."""
 
     column: str | None = None
@@ -48,7 +48,7 @@ class SplitOptions(Strict):
     """Share of rows held out for the final score; 0 for none."""
 
 
-class DataOptions(Strict):
+class DataOptions(StrictModel):
     """What is read from the table and how."""
 
     ignore: list[str] = []

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from polymodal.core.options import Strict
+from polymodal.core.options import StrictModel
 
 
-class EvaluationOptions(Strict):
+class EvaluationOptions(StrictModel):
     """How the final scores are computed."""
 
     bootstrap: int = Field(default=1000, ge=0)

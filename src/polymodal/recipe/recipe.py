@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from polymodal.core.errors import RecipeError, nearest
-from polymodal.core.options import Options, Size, Sized, Strict, given, sized
+from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.options import Options, Size, SizedModel, StrictModel, explicit_values, sized_field
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.shipped import recipe_file
@@ -20,10 +20,10 @@ from polymodal.recipe.validation_errors import recipe_error
 DEFAULT_FUSION = "concat"
 DEFAULT_DECODER = "mlp"
 #: The name of the input that stands for the output which is asked for, where the recipe has `task_tokens`.
-TASK = "task"
+TASK_INPUT = "task"
 
 
-class InputSpec(Strict):
+class InputSpec(StrictModel):
     """One input of the model. What is silent is inferred from the data."""
 
     columns: list[str] = []
@@ -36,7 +36,7 @@ class InputSpec(Strict):
     """Only the training rows have this input: a teacher that sees it teaches a model that does without."""
 
 
-class OutputSpec(Strict):
+class OutputSpec(StrictModel):
     """One target of the model. What is silent is inferred from the data."""
 
     columns: list[str] = []
@@ -49,7 +49,7 @@ class OutputSpec(Strict):
     """Weight of this output's loss among several."""
 
 
-class Recipe(Sized):
+class Recipe(SizedModel):
     """A model and its training, in full or with gaps that inference fills.
 
     Keys are strict: an unknown key, or an option that the chosen component does not have, is a `RecipeError` that
@@ -71,7 +71,7 @@ class Recipe(Sized):
     """One dial for every width, depth and rate that is not said."""
     pretrained: Literal["none", "starter", "fast", "balanced", "best"] = "none"
     """Read every text, image, sound and clip whose encoder is silent with a pretrained checkpoint of this preset."""
-    width: int = sized(96, 192, 384, ge=4)
+    width: int = sized_field(96, 192, 384, ge=4)
     """Width of the tokens in which the inputs meet."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything random: splits, initial weights, order of rows, dropout, augmentation."""
@@ -121,7 +121,7 @@ class Recipe(Sized):
 
     def given(self) -> dict[str, Any]:
         """What was said of the recipe, as plain values: what is silent still follows from the data and the size."""
-        said: dict[str, Any] = given(self)
+        said: dict[str, Any] = explicit_values(self)
         return said
 
     def to_yaml(self) -> str:
@@ -130,13 +130,13 @@ class Recipe(Sized):
     def at_dial(self) -> Recipe:
         """A copy in which every value that follows from `size` is filled in, in components too."""
         sections: dict[str, Any] = {"training": self.training.at_size(self.size)}
-        if isinstance(self.fusion, Sized):
+        if isinstance(self.fusion, SizedModel):
             sections["fusion"] = self.fusion.at_size(self.size)
-        sections["objectives"] = [one.at_size(self.size) if isinstance(one, Sized) else one for one in self.objectives]
+        sections["objectives"] = [one.at_size(self.size) if isinstance(one, SizedModel) else one for one in self.objectives]
         for kind in ("inputs", "outputs"):
             specs = {}
             for name, spec in getattr(self, kind).items():
-                parts = {key: value.at_size(self.size) for key, value in spec if isinstance(value, Sized)}
+                parts = {key: value.at_size(self.size) for key, value in spec if isinstance(value, SizedModel)}
                 specs[name] = spec.model_copy(update=parts)
             sections[kind] = specs
         return self.at_size(self.size).model_copy(update=sections)
@@ -161,13 +161,13 @@ class Recipe(Sized):
             try:
                 options.component.check(options, modalities)  # type: ignore[attr-defined]
             except RecipeError as error:
-                raise error.under(f"objectives.{place}") from None
+                raise error.with_prefix(f"objectives.{place}") from None
         if self.task_tokens and self.outputs:
             self._check_task_tokens()
         known = self.part_names()
         for part in self.training.parts:
             if part not in known:
-                raise RecipeError(f"training.parts.{part}", f"there is no such part; {nearest(part, known)}")
+                raise RecipeError(f"training.parts.{part}", f"there is no such part; {did_you_mean(part, known)}")
 
     def _check_task_tokens(self) -> None:
         """Raises RecipeError where the fusion cannot be told which output is asked for."""
@@ -177,8 +177,8 @@ class Recipe(Sized):
                 f"with the fusion {self.fusion.name!r} each input decides by itself, and a token alone has nothing to "
                 "decide by; name a feature-level fusion, or leave it out",
             )
-        if TASK in self.inputs:
-            raise RecipeError(f"inputs.{TASK}", "task_tokens are an input of this name; rename yours")
+        if TASK_INPUT in self.inputs:
+            raise RecipeError(f"inputs.{TASK_INPUT}", "task_tokens are an input of this name; rename yours")
 
     @property
     def privileged(self) -> list[str]:

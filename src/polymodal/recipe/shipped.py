@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, did_you_mean
 
-FOLDER = Path(__file__).parent / "library"
+RECIPE_FOLDER = Path(__file__).parent / "library"
 
 
-def shipped() -> dict[str, str]:
+def shipped_recipes() -> dict[str, str]:
     """What each shipped recipe is for, by its name: the first sentence of the comment that its file begins with."""
-    return {file.stem: _purpose(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.yaml"))}
+    return {file.stem: _purpose(file.read_text(encoding="utf-8")) for file in sorted(RECIPE_FOLDER.glob("*.yaml"))}
 
 
 def _purpose(recipe: str) -> str:
@@ -29,9 +29,9 @@ def recipe_file(name: Path | str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    known = shipped()
+    known = shipped_recipes()
     if str(name) in known:
-        return FOLDER / f"{name}.yaml"
+        return RECIPE_FOLDER / f"{name}.yaml"
     named = not path.suffix and len(path.parts) == 1
-    hint = f" and no shipped recipe of that name; {nearest(str(name), known)}" if named else ""
+    hint = f" and no shipped recipe of that name; {did_you_mean(str(name), known)}" if named else ""
     raise RecipeError("", f"there is no recipe file {path}{hint}")

@@ -9,7 +9,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
 from polymodal.core.options import Options
-from polymodal.core.registry import components, problem
+from polymodal.core.registry import components, unusable_reason
 from polymodal.recipe.validation_errors import Problem, problems
 
 
@@ -51,7 +51,7 @@ class Slot:
         name = value.get("name", self.default)
         if name is None:
             raise _invalid([Problem(("name",), f"say which {self.kind}: one of {', '.join(known)}")])
-        if wrong := problem(self.kind, str(name), known):
+        if wrong := unusable_reason(self.kind, str(name), known):
             raise _invalid([Problem((), wrong)])
         try:
             return known[name].model_validate({**value, "name": name})

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from polymodal.core.options import Sized, Strict, sized
+from polymodal.core.options import SizedModel, StrictModel, sized_field
 
 
 def _device(name: str) -> str:
@@ -16,16 +16,16 @@ def _device(name: str) -> str:
     return name
 
 
-class PartOptions(Strict):
+class PartOptions(StrictModel):
     """How one part of the model is trained, named by its recipe path (`inputs.image.encoder`, `fusion` ...)."""
 
-    rate: float = Field(default=1.0, gt=0)
+    lr_multiplier: float = Field(default=1.0, gt=0)
     """Multiplies the learning rate of this part."""
     freeze: bool = False
     """Keep this part as it is."""
 
 
-class DistillationOptions(Strict):
+class DistillationOptions(StrictModel):
     """How a model learns from a teacher: the one that saw its privileged inputs, or a saved model."""
 
     teacher: str | None = None
@@ -37,67 +37,67 @@ class DistillationOptions(Strict):
     """Softens the teacher's probabilities; higher shows more of what it thinks of the other classes."""
 
 
-class PseudoLabelOptions(Strict):
+class PseudoLabelOptions(StrictModel):
     """How a classifier learns from rows without a label: it labels those that it is sure of, and is trained again."""
 
     rounds: int = Field(default=0, ge=0, le=10)
     """How often labels are given and the model is trained again from the same start; 0: never."""
-    confidence: float = Field(default=0.9, gt=0, lt=1)
+    min_precision: float = Field(default=0.9, gt=0, lt=1)
     """Share of the given labels that shall be right. Rows are taken down to the calibrated probability at which the
     validation rows show it (the lower bound of 95 % confidence, one-sided); none are taken where they do not."""
-    per_class: bool = True
+    class_balanced: bool = True
     """No class may give more than its share, among the labelled rows, of the rows that are taken."""
     weight: float = Field(default=0.5, gt=0)
     """How much a given label counts beside a true one."""
 
 
-class FeatureOptions(Strict):
+class FeatureOptions(StrictModel):
     """The feature cache: what lies below the lowest trainable layer of an encoder runs once for each item."""
 
-    cache: bool = True
+    enabled: bool = True
     """Keep what those layers make of each item, for all epochs, folds and runs. Without it they run in every step."""
-    format: Literal["bf16", "fp32"] = "bf16"
+    dtype: Literal["bf16", "fp32"] = "bf16"
     """Number format in which those layers run (bf16 only where the processor computes in it) and are kept."""
-    views: int = Field(default=4, ge=1, le=64)
+    augmented_copies: int = Field(default=4, ge=1, le=64)
     """Randomly changed copies of each training item that are kept, where the input's modality has random changes; each
     step draws one of them."""
 
 
-class InputBalanceOptions(Strict):
+class InputBalanceOptions(StrictModel):
     """What keeps an input that learns fast from leaving the others behind."""
 
     method: Literal["none", "ogm", "ogm_ge", "blend"] = "none"
     """`ogm`: the gradient of an input's encoder is made smaller while the input alone tells more than the others do;
     `ogm_ge`: and noise of its own size is added (Peng et al., 2022). `blend`: with the fusions `late` and `hybrid`, the
     decisions of single inputs and of all together weigh as much as they generalise (Wang et al., 2020)."""
-    strength: float = Field(default=0.5, gt=0)
+    alpha: float = Field(default=0.5, gt=0)
     """How strongly `ogm` and `ogm_ge` hold an input back (alpha of the paper)."""
-    epochs: int = Field(default=3, ge=1)
+    interval_epochs: int = Field(default=3, ge=1)
     """Epochs between two estimates of `blend`."""
 
 
-class TrainingOptions(Sized):
+class TrainingOptions(SizedModel):
     """The training run. `epochs` and `batch` follow from the number of rows when they are silent."""
 
-    start: str | None = None
+    init_from: str | None = None
     """Directory of a saved model to go on from. Each input that has the name and the modality of one there keeps its
     options, its preparation and its weights; so do the fusion, the decoders and the objectives that are the same."""
     epochs: int | None = Field(default=None, ge=0)
     """Passes over the training rows at most; silent: about 1,500 steps, between 10 and 200 epochs. 0 trains nothing: a
     pretrained model is taken as it is."""
-    batch: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     """Rows in a step; silent: a thirtieth of the training rows, between 16 and 256."""
-    chunk: int | None = Field(default=None, ge=1)
+    grad_cache_chunk_size: int | None = Field(default=None, ge=1)
     """Items that an encoder reads at once in a step; what it computed within a chunk is computed again on the way back
     (Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021). So a contrastive
     objective keeps every row of a large batch as a candidate in the memory of a small one. Silent: all at once."""
-    learning_rate: float = sized(2e-3, 1e-3, 3e-4, gt=0)
+    learning_rate: float = sized_field(2e-3, 1e-3, 3e-4, gt=0)
     """Peak learning rate of AdamW (Loshchilov & Hutter, 2019)."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled weight decay of matrices; vectors (biases, norms, embeddings of one row) have none."""
-    warmup: float = Field(default=0.05, ge=0, lt=1)
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Share of all steps in which the rate rises linearly from 0; then it falls to 0 along a cosine."""
-    clip: float = Field(default=1.0, gt=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; a larger one is scaled down to it."""
     modality_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Chance that an input of a row is hidden in a step, so that the model learns to do without; never all of them."""

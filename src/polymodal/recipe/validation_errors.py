@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
             found += [Problem(path + inner.path, inner.text) for inner in context["problems"]]
         elif item["type"] == "extra_forbidden":
             owner = _model_at(model, path[:-1])
-            found.append(Problem(path, f"there is no such key; {nearest(str(path[-1]), owner.model_fields)}"))
+            found.append(Problem(path, f"there is no such key; {did_you_mean(str(path[-1]), owner.model_fields)}"))
         else:
             given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
             found.append(Problem(path, item["msg"].removeprefix("Value error, ") + given))

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from polymodal.report.charts import Bin
+from polymodal.report.charts import ReliabilityBin
 
 BINS = 10
 
 
-def decisions_of(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def confidence_and_correctness(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The probability of each decision and whether it came true, `[n]` each.
 
     With class numbers `truth [rows]`, a decision is a row's most probable class; with 0/1 labels
@@ -22,7 +22,7 @@ def decisions_of(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarra
     return distribution.ravel(), truth.ravel() >= 0.5
 
 
-def reliability_bins(probability: np.ndarray, happened: np.ndarray) -> list[Bin]:
+def reliability_bins(probability: np.ndarray, happened: np.ndarray) -> list[ReliabilityBin]:
     """Ten bins of equal width over the probability, without the empty ones; intervals of 95 % by Wilson's
     formula ("Probable inference, the law of succession, and statistical inference", 1927)."""
     place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
@@ -33,15 +33,15 @@ def reliability_bins(probability: np.ndarray, happened: np.ndarray) -> list[Bin]
         if size:
             share = float(happened[inside].mean())
             low, high = _wilson(share, size)
-            found.append(Bin(float(probability[inside].mean()), share, low, high, size))
+            found.append(ReliabilityBin(float(probability[inside].mean()), share, low, high, size))
     return found
 
 
-def calibration_error(bins: list[Bin]) -> float:
+def calibration_error(bins: list[ReliabilityBin]) -> float:
     """The mean over decisions of |share that came true - mean probability| of their bin (Guo et al., "On
     Calibration of Modern Neural Networks", 2017); NaN without decisions."""
-    total = sum(one.decisions for one in bins)
-    return sum(one.decisions * abs(one.share - one.probability) for one in bins) / total if total else math.nan
+    total = sum(one.count for one in bins)
+    return sum(one.count * abs(one.observed - one.probability) for one in bins) / total if total else math.nan
 
 
 def _wilson(share: float, size: int, z: float = 1.96) -> tuple[float, float]:

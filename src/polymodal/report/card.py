@@ -11,14 +11,14 @@ import jinja2
 from polymodal._version import __version__
 from polymodal.core import formatting
 from polymodal.model.model import Model
-from polymodal.report.facts import (
-    how_alone,
-    run_facts,
+from polymodal.report.model_summary import (
+    unimodal_method,
+    run_summary,
     score_rows,
-    scored,
+    scored_names,
     shared_items,
     shared_sentence,
-    shown_part,
+    reported_split,
     title,
     verdict,
 )
@@ -47,8 +47,8 @@ def write_card(folder: Path, model: Model) -> None:
 
 def render_card(model: Model) -> str:
     """The Markdown text of the card. Names and reasons from the data are escaped, so they cannot become markup."""
-    part = shown_part(model)
-    names = scored(model, part)
+    part = reported_split(model)
+    names = scored_names(model, part)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("polymodal", "report"),
         finalize=markdown,
@@ -57,9 +57,9 @@ def render_card(model: Model) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"score": formatting.score, "part": formatting.part_name, "listed": formatting.listed}
-    environment.filters |= {"cut": formatting.cut}
-    environment.globals |= {"interval": formatting.interval, "count": formatting.count}
+    environment.filters |= {"score": formatting.format_score, "part": formatting.split_name, "listed": formatting.join_words}
+    environment.filters |= {"cut": formatting.truncate}
+    environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
     return environment.get_template("card.md.j2").render(
         version=__version__,
         title=title(model),
@@ -68,11 +68,11 @@ def render_card(model: Model) -> str:
         tasks=model.preparation.tasks,
         shown={name: modality.show() for name, modality in model.preparation.modalities.items()},
         most_classes=MOST_CLASSES,
-        facts=run_facts(model),
+        facts=run_summary(model),
         scores={name: score_rows(model, part, name) for name in names},
         verdicts={name: verdict(model, part, name) for name in names},
         confidence=f"{model.recipe.evaluation.confidence:.0%}",
-        how_alone=how_alone(model),
+        unimodal_method=unimodal_method(model),
         parts=model.run.parts,
         fingerprints=model.run.fingerprints,
         shared=[(one, shared_sentence(one)) for one in shared_items(model)],

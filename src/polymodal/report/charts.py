@@ -17,7 +17,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """A line through the points `(x, y)`; `style` is `one` (solid) or `two` (dashed)."""
 
     name: str
@@ -26,7 +26,7 @@ class Line:
 
 
 def line_chart(
-    lines: list[Line],
+    lines: list[ChartLine],
     *,
     title: str,
     x_label: str,
@@ -36,10 +36,10 @@ def line_chart(
     whole: bool = True,
 ) -> Markup:
     """Lines over numbers (`whole`: epochs). `level`: a named horizontal line; `marked`: x values to point out."""
-    lines = [Line(line.name, [p for p in line.points if math.isfinite(p[1])], line.style) for line in lines]
+    lines = [ChartLine(line.name, [p for p in line.points if math.isfinite(p[1])], line.style) for line in lines]
     xs = [x for line in lines for x, _ in line.points] or [0.0]
     ys = [y for line in lines for _, y in line.points] + ([level[1]] if level else []) or [0.0]
-    frame = Frame((min(xs), max(xs)), wider(min(ys), max(ys)), x_label, y_label, whole=whole)
+    frame = PlotArea((min(xs), max(xs)), padded_range(min(ys), max(ys)), x_label, y_label, whole=whole)
     parts = [frame.axes()]
     for x in marked or []:
         parts.append(
@@ -61,16 +61,16 @@ def line_chart(
     return _svg([*parts, _legend(legend)], title)
 
 
-def scatter(truth: np.ndarray, predicted: np.ndarray, *, title: str, unit: str) -> Markup:
+def scatter_chart(truth: np.ndarray, predicted: np.ndarray, *, title: str, unit: str) -> Markup:
     """Predicted over true numbers, with the line on which they are equal."""
     if len(truth) > MOST_POINTS:
         chosen = np.linspace(0, len(truth) - 1, MOST_POINTS).astype(np.int64)
         truth, predicted = truth[chosen], predicted[chosen]
-    ends = wider(
+    ends = padded_range(
         float(min(truth.min(initial=math.inf), predicted.min(initial=math.inf))),
         float(max(truth.max(initial=-math.inf), predicted.max(initial=-math.inf))),
     )
-    frame = Frame(ends, ends, f"true {unit}", f"predicted {unit}", height=400)
+    frame = PlotArea(ends, ends, f"true {unit}", f"predicted {unit}", height=400)
     # One path with a dot of no length at every point is a third of the size of a circle each.
     dots = "".join(f"M{frame.x(x)} {frame.y(y)}h0" for x, y in zip(truth, predicted, strict=True))
     parts = [frame.axes(), frame.diagonal(), Markup('<path class="dots" d="{}"/>').format(dots)]
@@ -78,21 +78,21 @@ def scatter(truth: np.ndarray, predicted: np.ndarray, *, title: str, unit: str) 
 
 
 @dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """Decisions of similar probability: their mean probability, how many came true, with an interval."""
 
     probability: float
-    share: float
+    observed: float
     low: float
     high: float
-    decisions: int
+    count: int
 
 
-def reliability(bins: list[Bin], *, title: str, x_label: str, y_label: str) -> Markup:
+def reliability_chart(bins: list[ReliabilityBin], *, title: str, x_label: str, y_label: str) -> Markup:
     """How often decisions came true over how probable they were said to be."""
-    frame = Frame((0.0, 1.0), (0.0, 1.0), x_label, y_label, height=400)
+    frame = PlotArea((0.0, 1.0), (0.0, 1.0), x_label, y_label, height=400)
     parts = [frame.axes(), frame.diagonal()]
-    most = max((one.decisions for one in bins), default=1)
+    most = max((one.count for one in bins), default=1)
     for one in bins:
         x = frame.x(one.probability)
         parts.append(
@@ -100,13 +100,13 @@ def reliability(bins: list[Bin], *, title: str, x_label: str, y_label: str) -> M
                 x, frame.y(one.low), frame.y(one.high)
             )
         )
-        radius = round(3 + 5 * math.sqrt(one.decisions / most), 1)
+        radius = round(3 + 5 * math.sqrt(one.count / most), 1)
         parts.append(
             Markup('<circle class="dot" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
                 x,
-                frame.y(one.share),
+                frame.y(one.observed),
                 radius,
-                f"{one.share:.0%} of {one.decisions:,}, said {one.probability:.0%}",
+                f"{one.observed:.0%} of {one.count:,}, said {one.probability:.0%}",
             )
         )
     return _svg([*parts, _legend([("as probable as it says", "level")])], title, 400)
@@ -131,7 +131,7 @@ def interval_bar(value: float, low: float | None, high: float | None, floor: flo
     )
 
 
-class Frame:
+class PlotArea:
     """The plot area: places of values, axes with ticks and labels."""
 
     def __init__(self, x: Range, y: Range, x_label: str, y_label: str, *, height: int = HEIGHT, whole: bool = False):
@@ -201,7 +201,7 @@ def _share(value: float, ends: Range) -> float:
     return (value - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.5
 
 
-def wider(low: float, high: float) -> Range:
+def padded_range(low: float, high: float) -> Range:
     """A little more than `low` to `high`, so that no point lies on the edge."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return 0.0, 1.0

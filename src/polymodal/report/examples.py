@@ -9,21 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from polymodal.core.formatting import cut
+from polymodal.core.formatting import truncate
 from polymodal.data.store.items import Items
 from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.preparation.preparation import Preparation
-from polymodal.report.example_words import (
-    answer_in_words,
-    note_in_words,
-    said,
-    text_wrongness,
-    timeline_wrongness,
-    truth_in_words,
+from polymodal.report.example_text import (
+    describe_prediction,
+    describe_error,
+    describe_prompt_cell,
+    text_errors,
+    event_errors,
+    describe_truth,
 )
 from polymodal.tasks.base import Task
-from polymodal.tasks.spans import Spans
+from polymodal.tasks.event_detection import Spans
 
 THUMBNAIL = 72
 #: Columns shown of an input that reads many.
@@ -31,7 +31,7 @@ MOST_COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class Seen:
+class ExampleCell:
     """One input column of a row: its text, or a picture as a data address; neither where it is missing."""
 
     name: str
@@ -42,7 +42,7 @@ class Seen:
 @dataclass(frozen=True)
 class Example:
     row: int
-    inputs: list[Seen]
+    inputs: list[ExampleCell]
     truth: str
     prediction: str
     note: str
@@ -55,7 +55,7 @@ def worst_examples(preparation: Preparation, scored: SplitScores, output: str, m
     value, present = (array[split.rows] for array in split.table.targets[output])
     truth = task.truth(value)
     return _examples(
-        preparation, scored, output, distribution, truth, most_wrong(task, distribution, truth, present)[:most]
+        preparation, scored, output, distribution, truth, worst_rows(task, distribution, truth, present)[:most]
     )
 
 
@@ -68,7 +68,7 @@ def typical_texts(preparation: Preparation, scored: SplitScores, output: str, mo
     known = np.flatnonzero(present)
     if not len(known):
         return []
-    _, far = text_wrongness(distribution[known], truth[known])
+    _, far = text_errors(distribution[known], truth[known])
     order = known[np.argsort(far, kind="stable")]
     places = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(np.int64))]
     return _examples(preparation, scored, output, distribution, truth, places)
@@ -90,15 +90,15 @@ def _examples(
         Example(
             row=int(split.rows[place]),
             inputs=inputs,
-            truth=truth_in_words(task, truth[place]),
-            prediction=answer_in_words(task, answer),
-            note=note_in_words(task, distribution[place], truth[place]),
+            truth=describe_truth(task, truth[place]),
+            prediction=describe_prediction(task, answer),
+            note=describe_error(task, distribution[place], truth[place]),
         )
         for place, answer, inputs in zip(places, answers, seen, strict=True)
     ]
 
 
-def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present: np.ndarray) -> np.ndarray:
+def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Places of the wrong rows, the most wrong first.
 
     Classes: rows of a wrong class, by the probability that the true one got. Labels: rows with a wrong label, by
@@ -112,9 +112,9 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
         given = distribution[np.arange(len(truth)), truth]
         wrong, badness = distribution.argmax(1) != truth, -given
     elif task.space == "text":
-        wrong, badness = text_wrongness(distribution, truth)
+        wrong, badness = text_errors(distribution, truth)
     elif isinstance(task, Spans):
-        wrong, badness = timeline_wrongness(task, distribution, truth)
+        wrong, badness = event_errors(task, distribution, truth)
     elif task.space == "binary":
         given = np.where(truth > 0, distribution, 1 - distribution)
         wrong = ((distribution >= task.threshold) != (truth > 0)).any(1)
@@ -127,31 +127,31 @@ def most_wrong(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     return places[np.argsort(-badness[places], kind="stable")]
 
 
-def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.ndarray) -> list[list[Seen]]:
+def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.ndarray) -> list[list[ExampleCell]]:
     """What the model saw of each of `rows`: its inputs, and what the prompt of this output reads."""
     table, prepared = scored.cells.table, scored.split.table
-    found: list[list[Seen]] = [[] for _ in rows]
+    found: list[list[ExampleCell]] = [[] for _ in rows]
     for name, spec in preparation.recipe.inputs.items():
         source, modality = prepared.inputs[name], preparation.modalities[name]
         if type(modality).picture is not Modality.picture:
             for place, item in enumerate(source.index[rows]):
                 found[place].append(
-                    Seen(name, picture=thumbnail(modality, source.items, int(item)) if item >= 0 else "")
+                    ExampleCell(name, picture=thumbnail(modality, source.items, int(item)) if item >= 0 else "")
                 )
             continue
         for column in spec.columns[:MOST_COLUMNS]:
             cells = table.values(column, rows)
             for place, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
-                found[place].append(Seen(column, "" if cell is None else cut(cell)))
+                found[place].append(ExampleCell(column, "" if cell is None else truncate(cell)))
         if len(spec.columns) > MOST_COLUMNS:
             for seen in found:
-                seen.append(Seen(name, f"and {len(spec.columns) - MOST_COLUMNS} more columns"))
+                seen.append(ExampleCell(name, f"and {len(spec.columns) - MOST_COLUMNS} more columns"))
     shown = {column for spec in preparation.recipe.inputs.values() for column in spec.columns}
     for column in preparation.tasks[output].prompt_columns:
         if column not in shown:
             cells = table.values(column, rows)
             for place, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
-                found[place].append(Seen(column, said(cell)))
+                found[place].append(ExampleCell(column, describe_prompt_cell(cell)))
     return found
 
 

@@ -12,9 +12,9 @@ from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.model.model import Model
-from polymodal.report.facts import how_alone, run_facts, shared_items, shared_sentence, shown_part, title
-from polymodal.report.learned import view_learned
-from polymodal.report.outputs import view_output
+from polymodal.report.model_summary import unimodal_method, run_summary, shared_items, shared_sentence, reported_split, title
+from polymodal.report.objective_section import objective_sections
+from polymodal.report.output_section import output_section
 from polymodal.report.template import template
 
 MOST_FAULTS = 50
@@ -23,7 +23,7 @@ MOST_EXAMPLES, MOST_THUMBNAILS = 24, 72
 
 
 @dataclass(frozen=True)
-class PartView:
+class SplitSummary:
     """`targets`: rows that have the target, by output."""
 
     name: str
@@ -41,7 +41,7 @@ def write_report(folder: Path, experiment: Experiment, model: Model, scores: Map
 
 def render_report(experiment: Experiment, model: Model, scores: Mapping[str, SplitScores]) -> str:
     """The HTML text of the report."""
-    part = shown_part(model)
+    part = reported_split(model)
     shared = shared_items(model)
     examples = _examples_each(experiment)
     faults: list[Fault] = experiment.faults.found
@@ -49,8 +49,8 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
         version=__version__,
         title=title(model),
         part=part,
-        outputs=[view_output(model, scores[part], name, part, examples) for name in experiment.recipe.outputs],
-        learned=view_learned(model, part) if part else [],
+        outputs=[output_section(model, scores[part], name, part, examples) for name in experiment.recipe.outputs],
+        learned=objective_sections(model, part) if part else [],
         roles=model.run.roles,
         inputs=model.run.inputs,
         sources=_sources(model),
@@ -62,9 +62,9 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
         fault_count=len(faults),
         fault_columns=experiment.faults.counts(),
         notices=model.run.notices,
-        how_alone=how_alone(model),
+        unimodal_method=unimodal_method(model),
         confidence=model.recipe.evaluation.confidence if model.recipe.evaluation.bootstrap else 0,
-        facts=run_facts(model),
+        facts=run_summary(model),
         recipe=model.recipe.to_yaml(),
     )
 
@@ -82,9 +82,9 @@ def _examples_each(experiment: Experiment) -> int:
     return min(MOST_EXAMPLES, max(2, MOST_THUMBNAILS // pictures)) if pictures else MOST_EXAMPLES
 
 
-def _parts(experiment: Experiment) -> list[PartView]:
+def _parts(experiment: Experiment) -> list[SplitSummary]:
     return [
-        PartView(
+        SplitSummary(
             name,
             split.table.name,
             len(split),

@@ -11,7 +11,7 @@ from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.formatting import metric_name
 from polymodal.evaluation.robustness import Robustness
-from polymodal.report.charts import Line, line_chart
+from polymodal.report.charts import ChartLine, line_chart
 from polymodal.report.template import template
 
 
@@ -48,7 +48,7 @@ def _charts(found: Robustness) -> list[Markup]:
         for kind, curve in kinds.items():
             title = f"{name}: {kind.replace('_', ' ')}"
             points = [(x, y) for x, y in zip(found.strengths, curve.scores, strict=True) if y is not None]
-            line = Line(title, points, "one")
+            line = ChartLine(title, points, "one")
             charts.append(
                 line_chart(
                     [line], title=title, x_label="strength", y_label=metric_name(found.metric), level=level, whole=False

@@ -19,10 +19,10 @@ def template(name: str, folder: str = "report") -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "score": formatting.score,
-        "cut": formatting.cut,
-        "part": formatting.part_name,
-        "listed": formatting.listed,
+        "score": formatting.format_score,
+        "cut": formatting.truncate,
+        "part": formatting.split_name,
+        "listed": formatting.join_words,
     }
-    environment.globals |= {"interval": formatting.interval, "count": formatting.count}
+    environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
     return environment.get_template(name)

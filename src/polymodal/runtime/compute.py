@@ -22,15 +22,15 @@ import xxhash
 from polymodal.core.errors import RecipeError
 from polymodal.core.paths import cache_folder
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.cpu_kernels import computes_bf16
-from polymodal.runtime.random_state import own_random_state
+from polymodal.runtime.cpu_kernels import supports_bf16
+from polymodal.runtime.random_state import isolated_random_state
 
 Precision = Literal["fp32", "bf16"]
 CPU = "cpu"
 
 
 @dataclass(frozen=True)
-class Compute:
+class ComputeConfig:
     """Where and how to compute: number format of matrix work, threads inside one operation, why these, and the device
     on which the network lies."""
 
@@ -90,20 +90,20 @@ def resolve_device(wanted: str, path: str = "training.device") -> str:
     return wanted
 
 
-def device_of(network: torch.nn.Module) -> str:
+def network_device(network: torch.nn.Module) -> str:
     """The device on which the parameters of a network lie."""
     first = next(network.parameters(), None)
     return CPU if first is None else str(first.device)
 
 
-def measurements() -> Path:
-    """The file in which `choose` keeps what it measured."""
+def autotune_cache() -> Path:
+    """The file in which `autotune` keeps what it measured."""
     return cache_folder() / "machine.json"
 
 
-def choose(
+def autotune(
     options: TrainingOptions, network: torch.nn.Module, step: Callable[[Any], None], memory: Path | None
-) -> Compute:
+) -> ComputeConfig:
     """The fastest way to run `step(network copy)` among those the recipe leaves open.
 
     Each candidate is timed on the same copy in turn, several rounds, and the medians compared; bf16 and more threads
@@ -111,19 +111,19 @@ def choose(
     same recipe computes the same way. Parameters and random state of the caller are untouched; the copy shares those
     that do not learn.
     """
-    device, cores = device_of(network), len(_cores())
+    device, cores = network_device(network), len(_cores())
     threads = [options.threads] if options.threads != "auto" else sorted({1, min(cores, 8)})
     precisions: list[Precision] = ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
-    candidates = [Compute(precision, count, device=device) for precision in precisions for count in threads]
+    candidates = [ComputeConfig(precision, count, device=device) for precision in precisions for count in threads]
     if len(candidates) == 1:
         return replace(candidates[0], reason="as the recipe says")
     key = _machine_key(network, candidates)
     known = _remembered(memory).get(key)
     if known:
-        return Compute(**known)
+        return ComputeConfig(**known)
     trial = copy.deepcopy(network, {id(one): one for one in network.parameters() if not one.requires_grad})
-    times: dict[Compute, list[float]] = {candidate: [] for candidate in candidates}
-    with own_random_state():
+    times: dict[ComputeConfig, list[float]] = {candidate: [] for candidate in candidates}
+    with isolated_random_state():
         for attempt in range(6):
             for candidate in candidates:
                 with candidate.active():
@@ -153,10 +153,10 @@ def _cores() -> list[int]:
     return list(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def _machine_key(network: torch.nn.Module, candidates: list[Compute]) -> str:
+def _machine_key(network: torch.nn.Module, candidates: list[ComputeConfig]) -> str:
     shapes = [(name, tuple(parameter.shape)) for name, parameter in network.named_parameters()]
     waiting = os.environ.get("OMP_WAIT_POLICY")
-    processor = (platform.processor(), platform.machine(), len(_cores()), computes_bf16())
+    processor = (platform.processor(), platform.machine(), len(_cores()), supports_bf16())
     facts = (*processor, waiting, torch.__version__, shapes, candidates)
     return xxhash.xxh3_128_hexdigest(repr(facts).encode())
 
@@ -167,7 +167,7 @@ def _remembered(memory: Path | None) -> dict[str, Any]:
     return json.loads(memory.read_text())
 
 
-def _remember(memory: Path | None, key: str, chosen: Compute) -> None:
+def _remember(memory: Path | None, key: str, chosen: ComputeConfig) -> None:
     if memory is None:
         return
     known = {**_remembered(memory), key: asdict(chosen)}

@@ -12,41 +12,41 @@ import torch
 from torch import Tensor
 
 #: Largest absolute value of a rounded input or weight.
-MOST = 127
+INT8_MAX = 127
 #: Numbers of rows with which the int8 kernel is tried: oneDNN takes other code for one row than for many.
 _TRIED_ROWS = (1, 8, 64)
 _TRIED_WIDTH = 64
 
 
-def computes_bf16() -> bool:
+def supports_bf16() -> bool:
     """Whether oneDNN multiplies matrices in bf16 on this processor."""
     return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def packs(kind: torch.dtype) -> bool:
-    """Whether `pack` and `packed_linear` work in this number format on this processor."""
+def can_prepack(kind: torch.dtype) -> bool:
+    """Whether `prepack` and `prepacked_linear` work in this number format on this processor."""
     if kind == torch.bfloat16:
-        return computes_bf16()
+        return supports_bf16()
     return kind == torch.float32 and _has_onednn()
 
 
-def pack(weight: Tensor, rows: int) -> Tensor:
+def prepack(weight: Tensor, rows: int) -> Tensor:
     """A matrix `[out, in]` in the layout that oneDNN reads best for products with so many rows.
 
-    Only in formats for which `packs` is true; others raise RuntimeError.
+    Only in formats for which `can_prepack` is true; others raise RuntimeError.
     """
     made: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
     return made
 
 
-def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """`[..., in]` -> `[..., out]` with a matrix that `pack` has laid out; all of one number format."""
+def prepacked_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """`[..., in]` -> `[..., out]` with a matrix that `prepack` has laid out; all of one number format."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return found
 
 
 @cache
-def multiplies_int8() -> bool:
+def supports_int8() -> bool:
     """Whether oneDNN multiplies eight-bit integers on this processor, and rightly.
 
     x86 processors without VNNI add each two neighbouring products in 16 bits, where large ones do not fit and are cut.
@@ -54,30 +54,30 @@ def multiplies_int8() -> bool:
     """
     if not (_has_onednn() and "onednn" in torch.backends.quantized.supported_engines):
         return False
-    weight = torch.full((_TRIED_WIDTH, _TRIED_WIDTH), MOST, dtype=torch.int8)
+    weight = torch.full((_TRIED_WIDTH, _TRIED_WIDTH), INT8_MAX, dtype=torch.int8)
     scale = torch.ones(_TRIED_WIDTH)
     for rows in _TRIED_ROWS:
-        x = torch.full((rows, _TRIED_WIDTH), float(MOST))
-        found = int8_linear(x, pack_int8(weight), scale)
-        if not bool((found == MOST * MOST * _TRIED_WIDTH).all()):
+        x = torch.full((rows, _TRIED_WIDTH), float(INT8_MAX))
+        found = int8_linear(x, prepack_int8(weight), scale)
+        if not bool((found == INT8_MAX * INT8_MAX * _TRIED_WIDTH).all()):
             return False
     return True
 
 
-def pack_int8(weight: Tensor) -> Tensor:
+def prepack_int8(weight: Tensor) -> Tensor:
     """Integers `[out, in]` int8 in the layout of `int8_linear`."""
     made: Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
     return made
 
 
 def int8_linear(x: Tensor, packed: Tensor, scale: Tensor) -> Tensor:
-    """The products `[rows, out]` fp32 of whole numbers with a matrix of `pack_int8`, times `scale [out]`.
+    """The products `[rows, out]` fp32 of whole numbers with a matrix of `prepack_int8`, times `scale [out]`.
 
     x: `[rows, in]` fp32, whole numbers from -127 to 127; overwritten
 
-    The sums are those of the integers only where `multiplies_int8` is true.
+    The sums are those of the integers only where `supports_int8` is true.
     """
-    offset = MOST + 1  # the kernel multiplies unsigned numbers
+    offset = INT8_MAX + 1  # the kernel multiplies unsigned numbers
     whole, zero = x.add_(offset).to(torch.uint8), torch.zeros(len(scale), dtype=torch.int32)
     found: Tensor = torch.ops.onednn.qlinear_pointwise(
         whole, 1.0, offset, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""

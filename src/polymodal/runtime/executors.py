@@ -14,14 +14,14 @@ from pathlib import Path
 from polymodal.core.errors import PolymodalError
 
 #: Seconds between two looks at the processes.
-LOOK = 0.2
+POLL_SECONDS = 0.2
 #: Seconds in which the last lines of a process that has ended are read.
-LAST_LINES = 5.0
+DRAIN_SECONDS = 5.0
 
 #: Called with a line that a process prints; several threads call it.
-Say = Callable[[str], None]
+LineHandler = Callable[[str], None]
 #: Called with the number of a killed process and a reason for people; whether another shall take its place.
-Replace = Callable[[int, str], bool]
+ReplacePolicy = Callable[[int, str], bool]
 
 
 class LocalExecutor:
@@ -35,11 +35,11 @@ class LocalExecutor:
     threads: of the numeric libraries in each process
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], *, logs: Path, say: Say, threads: int = 1) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], *, logs: Path, say: LineHandler, threads: int = 1) -> None:
         self.command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
         self.logs, self.say, self.threads = logs, say, threads
 
-    def run(self, count: int, replace: Replace) -> None:
+    def run(self, count: int, replace: ReplacePolicy) -> None:
         """Start `count` processes and wait until all have ended. Whatever ends the wait ends them too.
 
         replace: decides on a process that a signal has killed (as the system does when memory runs out)
@@ -54,7 +54,7 @@ class LocalExecutor:
                 running.append(self._start(begun))
                 begun += 1
             while running:
-                time.sleep(LOOK)
+                time.sleep(POLL_SECONDS)
                 for one in [one for one in running if one.status is not None]:
                     running.remove(one)
                     if self._goes_on(one, replace):
@@ -67,7 +67,7 @@ class LocalExecutor:
     def _start(self, number: int) -> _Process:
         return _Process([*self.command, "--worker", str(number)], self.logs / f"worker-{number}.log", self)
 
-    def _goes_on(self, ended: _Process, replace: Replace) -> bool:
+    def _goes_on(self, ended: _Process, replace: ReplacePolicy) -> bool:
         """Whether another process takes the place of one that has ended."""
         last, status = ended.last_words(), ended.status or 0
         if status == 0:
@@ -101,7 +101,7 @@ class _Process:
 
     def last_words(self) -> str:
         """The last line of its log, once all that it printed is said."""
-        self._reader.join(LAST_LINES)
+        self._reader.join(DRAIN_SECONDS)
         lines = self.log.read_text(encoding="utf-8").strip().splitlines()
         return f"{lines[-1] if lines else 'it said nothing'} (all of it in {self.log})"
 
@@ -109,7 +109,7 @@ class _Process:
         self._process.terminate()
         self._process.wait()
 
-    def _read(self, say: Say) -> None:
+    def _read(self, say: LineHandler) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             say(line.rstrip("\n"))

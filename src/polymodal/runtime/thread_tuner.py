@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 
-class Pace:
+class ThreadTuner:
     """Runs batches of like work with one thread or with all, alternately at first, then as was faster.
 
     On a quiet machine all threads win; where other programs use the processors, threads that wait for each other can be

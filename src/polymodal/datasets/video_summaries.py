@@ -18,7 +18,7 @@ _SHAPES = ("circle", "bar")
 _GROUNDS = (20, 130, 240)
 
 
-def make_clip_summaries(rows: int = 100, seed: int = 0, scenes: int = 3) -> Columns:
+def make_video_summaries(rows: int = 100, seed: int = 0, scenes: int = 3) -> Columns:
     """Clips of one to `scenes` scenes, each with a figure that drifts, and a sentence that tells them in order.
 
     A scene has 8 to 14 frames and a ground of another grey than the scene before. The order of the scenes is in the
@@ -27,7 +27,7 @@ def make_clip_summaries(rows: int = 100, seed: int = 0, scenes: int = 3) -> Colu
     Columns: `clip`, a GIF as bytes of 32 x 32 pixels, 10 frames a second; `summary`; `cuts`, the seconds at which all
     scenes but the first begin.
 
-        >>> columns = make_clip_summaries(1, scenes=1)
+        >>> columns = make_video_summaries(1, scenes=1)
         >>> columns["cuts"]
         [[]]
     """

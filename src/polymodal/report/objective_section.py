@@ -7,27 +7,27 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from polymodal.model.model import Model
-from polymodal.report.charts import Line, line_chart
-from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, scored
-from polymodal.report.outputs import with_bars
+from polymodal.report.charts import ChartLine, line_chart
+from polymodal.report.model_summary import ScoreRow, chosen_epochs, score_rows, scored_names
+from polymodal.report.output_section import with_bars
 
 
 @dataclass(frozen=True)
-class LearnedView:
+class ObjectiveSection:
     """One objective's loss on one set of inputs, or one direction of retrieval; `alone` is empty."""
 
     name: str
     scores: dict[str, list[tuple[ScoreRow, Markup]]]
     curves: list[Markup]
-    alone: list[str] = field(default_factory=list)
+    unimodal: list[str] = field(default_factory=list)
 
 
-def view_learned(model: Model, part: str) -> list[LearnedView]:
+def objective_sections(model: Model, part: str) -> list[ObjectiveSection]:
     """Everything that has scores on `part` besides the outputs."""
-    names = [name for name in scored(model, part) if name not in model.recipe.outputs]
+    names = [name for name in scored_names(model, part) if name not in model.recipe.outputs]
     parts = [one for one in ("test", "valid") if one in model.metrics]
     return [
-        LearnedView(name, {one: with_bars(score_rows(model, one, name)) for one in parts}, _curves(model, part, name))
+        ObjectiveSection(name, {one: with_bars(score_rows(model, one, name)) for one in parts}, _curves(model, part, name))
         for name in names
     ]
 
@@ -36,13 +36,13 @@ def _curves(model: Model, part: str, name: str) -> list[Markup]:
     """The loss by epoch, where the name is that of a loss."""
     history = model.run.history
     train = [(float(one.epoch), loss) for one in history if (loss := one.loss.get(name)) is not None]
-    valid = [(float(one.epoch), loss) for one in history if (loss := one.valid_loss.get(name)) is not None]
+    valid = [(float(one.epoch), loss) for one in history if (loss := one.validation_loss.get(name)) is not None]
     if not train:
         return []
     chance = model.metrics[part][name]["loss"]["majority"]
     return [
         line_chart(
-            [Line("training", train, "two"), Line("validation", valid, "one")],
+            [ChartLine("training", train, "two"), ChartLine("validation", valid, "one")],
             title=f"Loss of {name} by epoch, on training and validation rows",
             x_label="epoch",
             y_label="loss",

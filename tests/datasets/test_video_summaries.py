@@ -8,12 +8,12 @@ from PIL import Image
 
 from polymodal.core.errors import DataError
 from polymodal.data.media.keyframes import keyframes
-from polymodal.datasets.summaries import FRAME_MILLISECONDS, SCENE, make_clip_summaries
+from polymodal.datasets.video_summaries import FRAME_MILLISECONDS, SCENE, make_video_summaries
 
 
 def test_clips_are_repeatable_and_as_long_as_their_scenes() -> None:
-    columns = make_clip_summaries(12, seed=1)
-    assert columns == make_clip_summaries(12, seed=1)
+    columns = make_video_summaries(12, seed=1)
+    assert columns == make_video_summaries(12, seed=1)
     for clip, summary, cuts in zip(columns["clip"], columns["summary"], columns["cuts"], strict=True):
         assert summary.count(", then ") == len(cuts)
         with Image.open(io.BytesIO(clip)) as animation:
@@ -27,7 +27,7 @@ def test_clips_are_repeatable_and_as_long_as_their_scenes() -> None:
 
 def test_keyframes_show_every_scene_once() -> None:
     """In as many frames as there are scenes, each scene stands once: the rule finds the planted cuts."""
-    columns = make_clip_summaries(40, seed=0)
+    columns = make_video_summaries(40, seed=0)
     found = 0
     for clip, cuts in zip(columns["clip"], columns["cuts"], strict=True):
         frames = keyframes(clip, len(cuts) + 1, pixels=32)
@@ -37,7 +37,7 @@ def test_keyframes_show_every_scene_once() -> None:
 
 
 def test_a_keyframe_is_the_picture_at_its_time() -> None:
-    (clip,) = make_clip_summaries(1, seed=5)["clip"]
+    (clip,) = make_video_summaries(1, seed=5)["clip"]
     frame = keyframes(clip, 1, pixels=32)[0]
     with Image.open(io.BytesIO(clip)) as animation:
         shown, at = 0.0, 0

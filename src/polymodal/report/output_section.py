@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from polymodal.core.formatting import metric_name, part_name, score
+from polymodal.core.formatting import metric_name, split_name, format_score
 from polymodal.experiments.score import SplitScores
 from polymodal.model.model import Model
-from polymodal.report.calibration import calibration_error, decisions_of, reliability_bins
-from polymodal.report.charts import Line, Range, interval_bar, line_chart, reliability, scatter
+from polymodal.report.calibration import calibration_error, confidence_and_correctness, reliability_bins
+from polymodal.report.charts import ChartLine, Range, interval_bar, line_chart, reliability_chart, scatter_chart
 from polymodal.report.examples import Example, typical_texts, worst_examples
-from polymodal.report.facts import ScoreRow, chosen_epochs, score_rows, verdict
+from polymodal.report.model_summary import ScoreRow, chosen_epochs, score_rows, verdict
 from polymodal.tasks.base import Task
 from polymodal.training.records import Epoch
 
@@ -37,7 +37,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class ConfusionMatrix:
     """A confusion matrix of the most frequent classes. `shares`: each row divided by its sum over all classes."""
 
     classes: list[str]
@@ -47,7 +47,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class OutputView:
+class OutputSection:
     """Everything the report shows of one output."""
 
     name: str
@@ -55,11 +55,11 @@ class OutputView:
     columns: list[str]
     verdict: list[str]
     scores: dict[str, list[tuple[ScoreRow, Markup]]]
-    alone: list[str]
+    unimodal: list[str]
     curves: list[Markup]
     classes: list[ClassRow]
     classes_left_out: int
-    matrix: Matrix | None
+    matrix: ConfusionMatrix | None
     scatters: list[Markup]
     calibration: Markup | None
     calibration_error: str
@@ -68,7 +68,7 @@ class OutputView:
     notes: list[str]
 
 
-def view_output(model: Model, scored: SplitScores, name: str, part: str, examples: int) -> OutputView:
+def output_section(model: Model, scored: SplitScores, name: str, part: str, examples: int) -> OutputSection:
     """The view of output `name`; charts, classes and up to `examples` wrong rows are those of `part`."""
     task = model.preparation.tasks[name]
     detail = scored.detail.get(name, {})
@@ -76,23 +76,23 @@ def view_output(model: Model, scored: SplitScores, name: str, part: str, example
     value, present = (array[split.rows] for array in split.table.targets[name])
     distribution = task.distribution(scored.decisions[name].values)[present]
     truth = task.truth(value[present])
-    bins = reliability_bins(*decisions_of(distribution, truth)) if task.has_probabilities else []
+    bins = reliability_bins(*confidence_and_correctness(distribution, truth)) if task.has_probabilities else []
     order = _by_frequency(detail)
     lead = score_rows(model, part, name)[:1]
-    return OutputView(
+    return OutputSection(
         name=name,
         kind=task.options.name,
         columns=task.columns,
         verdict=verdict(model, part, name),
         scores={one: with_bars(score_rows(model, one, name)) for one in ("test", "valid") if one in model.metrics},
-        alone=list(lead[0].alone) if lead else [],
+        unimodal=list(lead[0].unimodal) if lead else [],
         curves=_curves(model, name, "perplexity" if task.writes else task.metrics[0].name, task.chance()),
         classes=_class_rows(detail, order[:MOST_IN_TABLE]),
         classes_left_out=max(0, len(order) - MOST_IN_TABLE),
         matrix=_matrix(detail, order) if "confusion" in detail else None,
         scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" and not task.embeds else [],
         calibration=_calibration(bins, task, name) if bins else None,
-        calibration_error=score(calibration_error(bins)),
+        calibration_error=format_score(calibration_error(bins)),
         examples=worst_examples(model.preparation, scored, name, examples),
         written=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.writes else [],
         notes=list(task.notes),
@@ -105,14 +105,14 @@ def with_bars(rows: list[ScoreRow]) -> list[tuple[ScoreRow, Markup]]:
     for row in rows:
         bar = Markup("")
         if row.value is not None:
-            bar = interval_bar(row.value, row.low, row.high, row.majority, _ends(row))
+            bar = interval_bar(row.value, row.low, row.high, row.baseline, _ends(row))
         found.append((row, bar))
     return found
 
 
 def _ends(row: ScoreRow) -> Range:
     """The ends of a metric's bar: 0 to 1 where its numbers lie there, else from 0 (or below) to beyond them all."""
-    known = [x for x in (row.value, row.low, row.high, row.majority) if x is not None]
+    known = [x for x in (row.value, row.low, row.high, row.baseline) if x is not None]
     low, high = min(0.0, *known), max(known)
     return low, max(1.0, high) if row.greater_is_better else 1.05 * high or 1.0
 
@@ -130,8 +130,8 @@ def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]
     shown = metric_name(metric)
     loss = line_chart(
         [
-            Line("training", points(lambda epoch: epoch.loss, name), "two"),
-            Line("validation", points(lambda epoch: epoch.valid_loss, name), "one"),
+            ChartLine("training", points(lambda epoch: epoch.loss, name), "two"),
+            ChartLine("validation", points(lambda epoch: epoch.validation_loss, name), "one"),
         ],
         title=f"Loss of {name} by epoch, on training and validation rows",
         x_label="epoch",
@@ -140,7 +140,7 @@ def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]
         marked=chosen,
     )
     scores = line_chart(
-        [Line("validation", points(lambda epoch: epoch.valid, f"{name}.{metric}"), "one")],
+        [ChartLine("validation", points(lambda epoch: epoch.validation, f"{name}.{metric}"), "one")],
         title=f"{shown} of {name} by epoch, on validation rows",
         x_label="epoch",
         y_label=shown,
@@ -164,13 +164,13 @@ def _class_rows(detail: dict[str, Any], order: np.ndarray) -> list[ClassRow]:
     ]
 
 
-def _matrix(detail: dict[str, Any], order: np.ndarray) -> Matrix:
+def _matrix(detail: dict[str, Any], order: np.ndarray) -> ConfusionMatrix:
     full = np.array(detail["confusion"])
     chosen = np.sort(order[:MOST_IN_MATRIX])
     sums = full.sum(1, keepdims=True)
     shares = np.divide(full, sums, out=np.zeros_like(full), where=sums > 0)
     inside = np.ix_(chosen, chosen)
-    return Matrix(
+    return ConfusionMatrix(
         [detail["classes"][number] for number in chosen],
         full[inside].tolist(),
         shares[inside].tolist(),
@@ -183,10 +183,10 @@ def _scatters(distribution: np.ndarray, truth: np.ndarray, columns: list[str], p
     for place, column in enumerate(columns[:MOST_SCATTERS]):
         finite = np.isfinite(distribution[:, place]) & np.isfinite(truth[:, place])
         charts.append(
-            scatter(
+            scatter_chart(
                 truth[finite, place],
                 distribution[finite, place],
-                title=f"Predicted over true {column}, {part_name(part)} rows",
+                title=f"Predicted over true {column}, {split_name(part)} rows",
                 unit=column,
             )
         )
@@ -195,7 +195,7 @@ def _scatters(distribution: np.ndarray, truth: np.ndarray, columns: list[str], p
 
 def _calibration(bins: list[Any], task: Task, name: str) -> Markup:
     labels, where = task.space == "binary", " in a cell" if task.grid is not None else ""
-    return reliability(
+    return reliability_chart(
         bins,
         title=f"Reliability of the probabilities of {name}",
         x_label=f"probability of a label{where}" if labels else "probability of the prediction",

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from polymodal.datasets.clips import (
+from polymodal.datasets.moving_shapes import (
     DIGIT_TONES,
     RATE,
     TONE_SECONDS,
-    clip_bytes,
+    gif_bytes,
     make_moving_shapes,
-    make_moving_shapes_with_sound,
+    make_moving_shapes_with_audio,
     make_spoken_digits,
     wav_bytes,
 )
 
-SETS = [make_moving_shapes, make_moving_shapes_with_sound, make_spoken_digits]
+SETS = [make_moving_shapes, make_moving_shapes_with_audio, make_spoken_digits]
 
 
 def plain(columns: dict[str, list]) -> dict[str, list]:
@@ -78,7 +78,7 @@ def test_the_motion_is_in_the_order_of_the_frames() -> None:
 
 def test_one_clip_is_the_other_in_reverse() -> None:
     """The same draws with the other label: the same frames, back to front."""
-    from polymodal.datasets.clips import _moving_figure, _scale
+    from polymodal.datasets.moving_shapes import _moving_figure, _scale
 
     forward, backward = (_moving_figure(ahead, 1.0, np.random.default_rng(3)) for ahead in (True, False))
     assert np.array_equal(forward[::-1], backward)
@@ -89,16 +89,16 @@ def test_one_clip_is_the_other_in_reverse() -> None:
 
 def test_a_clip_keeps_every_pixel_and_its_speed() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, 8, 12), dtype=np.uint8)
-    assert np.array_equal(frames_of(clip_bytes(frames)), frames)
-    assert Image.open(io.BytesIO(clip_bytes(frames))).info["duration"] == 100
+    assert np.array_equal(frames_of(gif_bytes(frames)), frames)
+    assert Image.open(io.BytesIO(gif_bytes(frames))).info["duration"] == 100
 
 
 def test_either_input_tells_the_motion_unless_it_is_drowned() -> None:
-    columns = make_moving_shapes_with_sound(400, seed=0, drowned=0.0)
+    columns = make_moving_shapes_with_audio(400, seed=0, noise_ratio=0.0)
     for clip, sound, label in zip(*columns.values(), strict=True):
         tones = tones_of(sound)
         assert motion(frames_of(clip)) == label == ("forward" if tones[-1] > tones[0] else "backward")
-    columns = make_moving_shapes_with_sound(400, seed=0, drowned=0.4)
+    columns = make_moving_shapes_with_audio(400, seed=0, noise_ratio=0.4)
     figure = np.array([(frames_of(cell) > 120).any() for cell in columns["clip"]])
     assert 0.52 < figure.mean() < 0.68
     climbs = np.array(
@@ -109,11 +109,11 @@ def test_either_input_tells_the_motion_unless_it_is_drowned() -> None:
 
 
 def test_digits_are_heard_as_their_tones_unless_drowned() -> None:
-    columns = make_spoken_digits(200, seed=0, drowned=0.0)
+    columns = make_spoken_digits(200, seed=0, noise_ratio=0.0)
     assert len(set(DIGIT_TONES)) == 10
     for image, sound, digit in zip(*columns.values(), strict=True):
         assert image.size == (32, 32)
         for heard, wanted in zip(tones_of(sound), DIGIT_TONES[int(digit)], strict=True):
             assert abs(heard / wanted - 1) < 0.03
-    deviation = np.array([np.asarray(image)[:4].std() for image in make_spoken_digits(400, 0, drowned=0.5)["image"]])
+    deviation = np.array([np.asarray(image)[:4].std() for image in make_spoken_digits(400, 0, noise_ratio=0.5)["image"]])
     assert 0.42 < (deviation > 45).mean() < 0.58

@@ -8,22 +8,22 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.options import Json
-from polymodal.cli.output import emit, grid, note
+from polymodal.cli.output import print_result, rows_table, print_note
 
 
 def recipes(as_json: Json = False) -> None:
     """List the recipes that come with the package; `fit --recipe NAME` takes one."""
-    from polymodal.recipe.shipped import shipped
+    from polymodal.recipe.shipped import shipped_recipes
 
-    rows = [{"name": name, "what": what} for name, what in shipped().items()]
-    emit({"recipes": rows}, [grid(rows)], as_json=as_json)
+    rows = [{"name": name, "what": what} for name, what in shipped_recipes().items()]
+    print_result({"recipes": rows}, [rows_table(rows)], as_json=as_json)
 
 
 def schema(as_json: Json = False) -> None:
     """Print the JSON schema of recipes."""
     from polymodal.recipe.recipe import Recipe
 
-    emit(Recipe.model_json_schema(), [], as_json=True)
+    print_result(Recipe.model_json_schema(), [], as_json=True)
 
 
 def cache(
@@ -34,10 +34,10 @@ def cache(
     as_json: Json = False,
 ) -> None:
     """Show or empty the store of decoded media, which every run shares."""
-    from polymodal.core.paths import media_folder
+    from polymodal.core.paths import media_cache_folder
     from polymodal.data.store.eviction import VARIABLE, evict, media_budget, usage
 
-    folder, budget = media_folder(), media_budget()
+    folder, budget = media_cache_folder(), media_budget()
     if clear or keep is not None:
         evict(folder, 0 if clear else int((keep or 0.0) * 2**30))
     kinds = usage(folder)
@@ -46,10 +46,10 @@ def cache(
     value["kinds"] = {name: vars(kind) for name, kind in kinds.items()}
     shown: list[RenderableType] = [f"{_gib(size)} of decoded media of {_gib(budget)} ({VARIABLE}) in {folder}"]
     if kinds:
-        shown.append(grid([{"kind": name, "items": k.items, "size": _gib(k.size)} for name, k in kinds.items()]))
-    emit(value, shown, as_json=as_json)
+        shown.append(rows_table([{"kind": name, "items": k.items, "size": _gib(k.size)} for name, k in kinds.items()]))
+    print_result(value, shown, as_json=as_json)
     if clear and size and not as_json:
-        note(f"{_gib(size)} stay: a process has them open, or the system has no file locks")
+        print_note(f"{_gib(size)} stay: a process has them open, or the system has no file locks")
 
 
 def _gib(size: int) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from polymodal.core.formatting import count, duration, interval, listed, metric_name, part_name, score
+from polymodal.core.formatting import count_noun, format_duration, format_interval, join_words, metric_name, split_name, format_score
 from polymodal.model.model import Model
 from polymodal.model.run_record import Environment
 
@@ -17,18 +18,32 @@ class ScoreRow:
     value: float | None
     low: float | None
     high: float | None
-    majority: float | None
+    baseline: float | None
     greater_is_better: bool
-    alone: dict[str, float | None]
+    unimodal: dict[str, float | None]
+
+    @classmethod
+    def from_dict(cls, metric: str, score: dict[str, Any]) -> ScoreRow:
+        """A score as `metrics.json` holds it."""
+        return cls(
+            metric,
+            value=score.get("value"),
+            low=score.get("low"),
+            high=score.get("high"),
+            baseline=score.get("majority"),
+            greater_is_better=score["greater_is_better"],
+            unimodal=score.get("alone") or {},
+        )
 
     @property
     def name(self) -> str:
+        """The metric as people read it."""
         return metric_name(self.metric)
 
     @property
-    def best_alone(self) -> tuple[str, float] | None:
+    def best_unimodal(self) -> tuple[str, float] | None:
         """The input that scores best by itself, and its score."""
-        known = [(name, value) for name, value in self.alone.items() if value is not None]
+        known = [(name, value) for name, value in self.unimodal.items() if value is not None]
         if not known:
             return None
         return max(known, key=lambda pair: pair[1] if self.greater_is_better else -pair[1])
@@ -41,7 +56,7 @@ class ScoreRow:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedItems:
     """Distinct items of an input that are in two parts, and the rows of the second part that have them."""
 
     input: str
@@ -57,12 +72,12 @@ class Shared:
         return (self.first, self.second) == ("train", "test")
 
 
-def shown_part(model: Model) -> str:
+def reported_split(model: Model) -> str:
     """The part whose scores are shown first: `test`, else `valid`; empty where nothing was scored."""
     return next((part for part in ("test", "valid") if part in model.metrics), "")
 
 
-def scored(model: Model, part: str) -> list[str]:
+def scored_names(model: Model, part: str) -> list[str]:
     """What has scores on a part: the outputs, then objectives and directions of retrieval."""
     return [*model.recipe.outputs, *(name for name in model.metrics.get(part, {}) if name not in model.recipe.outputs)]
 
@@ -70,44 +85,38 @@ def scored(model: Model, part: str) -> list[str]:
 def title(model: Model) -> str:
     """What the model is about: its outputs; without any, its inputs."""
     return (
-        listed(list(model.recipe.outputs))
+        join_words(list(model.recipe.outputs))
         if model.recipe.outputs
-        else f"Embeddings of {listed(list(model.recipe.inputs))}"
+        else f"Embeddings of {join_words(list(model.recipe.inputs))}"
     )
 
 
 def score_rows(model: Model, part: str, output: str) -> list[ScoreRow]:
     """The scores of one output on one part, the leading metric first."""
-    rows = []
-    for metric, found in model.metrics.get(part, {}).get(output, {}).items():
-        known = {key: found.get(key) for key in ("value", "low", "high", "majority")}
-        rows.append(
-            ScoreRow(metric, **known, greater_is_better=found["greater_is_better"], alone=found.get("alone", {}))
-        )
-    return rows
+    return [ScoreRow.from_dict(metric, one) for metric, one in model.metrics.get(part, {}).get(output, {}).items()]
 
 
 def rows_of(model: Model, part: str) -> int:
     return model.run.parts[part].rows if part in model.run.parts else 0
 
 
-def shared_items(model: Model) -> list[Shared]:
+def shared_items(model: Model) -> list[SharedItems]:
     """The same item in two parts, those that touch both training and test first."""
     found = []
     for one in model.run.shared_items:
         first, second = one.between
         found.append(
-            Shared(one.input, _kind(model, one.input), first, second, one.items, one.rows, rows_of(model, second))
+            SharedItems(one.input, _kind(model, one.input), first, second, one.items, one.rows, rows_of(model, second))
         )
     return sorted(found, key=lambda one: not one.touches_test)
 
 
-def shared_sentence(one: Shared) -> str:
+def shared_sentence(one: SharedItems) -> str:
     """`12 of 60 test rows have an image (input "picture") that training rows have too.`"""
     article = "an" if one.kind[:1] in "aeiou" else "a"
     return (
-        f"{one.rows:,} of {one.of:,} {part_name(one.second)} rows have {article} {one.kind} "
-        f"(input “{one.input}”) that {part_name(one.first)} rows have too."
+        f"{one.rows:,} of {one.of:,} {split_name(one.second)} rows have {article} {one.kind} "
+        f"(input “{one.input}”) that {split_name(one.first)} rows have too."
     )
 
 
@@ -119,19 +128,19 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
     lead = rows[0]
     floor = "the best constant answer" if output in model.recipe.outputs else "chance"
     if lead.value is None:
-        return [f"The {lead.name} is undefined on the {part_name(part)} rows."]
-    said = f"{lead.name} {score(lead.value)}"
+        return [f"The {lead.name} is undefined on the {split_name(part)} rows."]
+    said = f"{lead.name} {format_score(lead.value)}"
     if lead.low is not None:
-        said += f" ({model.recipe.evaluation.confidence:.0%} interval {interval(lead.low, lead.high)})"
-    said += f" on {count(rows_of(model, part), part_name(part) + ' row')}"
-    if lead.majority is not None:
-        said += f"; {floor} {'scores' if output in model.recipe.outputs else 'is'} {score(lead.majority)}"
-    single = lead.best_alone
+        said += f" ({model.recipe.evaluation.confidence:.0%} interval {format_interval(lead.low, lead.high)})"
+    said += f" on {count_noun(rows_of(model, part), split_name(part) + ' row')}"
+    if lead.baseline is not None:
+        said += f"; {floor} {'scores' if output in model.recipe.outputs else 'is'} {format_score(lead.baseline)}"
+    single = lead.best_unimodal
     if single is not None:
-        said += f", the best single input ({single[0]}) {score(single[1])}"
+        said += f", the best single input ({single[0]}) {format_score(single[1])}"
     said = said[0].upper() + said[1:]
     sentences = [said + ("." if lead.greater_is_better else ". Lower is better.")]
-    if lead.majority is not None and lead.low is not None and not lead.clearly_better_than(lead.majority):
+    if lead.baseline is not None and lead.low is not None and not lead.clearly_better_than(lead.baseline):
         sentences.append(
             f"The score is not clearly better than {floor}: by this metric, these rows do not show that the model has "
             "learned anything."
@@ -149,7 +158,7 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
     return sentences
 
 
-def how_alone(model: Model) -> str:
+def unimodal_method(model: Model) -> str:
     """How the scores of single inputs were made."""
     return {
         "train": "a model trained on that input alone, with the same recipe",
@@ -164,7 +173,7 @@ def chosen_epochs(model: Model) -> list[int]:
     return list(model.run.averaged_epochs) or improved[-1:]
 
 
-def run_facts(model: Model) -> list[tuple[str, str]]:
+def run_summary(model: Model) -> list[tuple[str, str]]:
     """How the model was trained, as pairs of words and values; only what is known."""
     run, training = model.run, model.recipe.training
     seconds, compute, environment = run.seconds, run.compute, run.environment
@@ -177,15 +186,15 @@ def run_facts(model: Model) -> list[tuple[str, str]]:
         ("Epochs", f"{len(run.history)} of at most {training.epochs}" if run.history else ""),
         (
             "Weights",
-            ("average of epochs " if len(chosen) > 1 else "epoch ") + listed([str(epoch) for epoch in chosen])
+            ("average of epochs " if len(chosen) > 1 else "epoch ") + join_words([str(epoch) for epoch in chosen])
             if chosen
             else "",
         ),
-        ("Steps", f"{run.steps:,} of {training.batch} rows" if compute else ""),
+        ("Steps", f"{run.steps:,} of {training.batch_size} rows" if compute else ""),
         ("Speed", f"{run.rows_per_second:,.0f} rows per second" if compute else ""),
-        ("Training time", duration(seconds.training) if compute else ""),
-        ("Preparation time", duration(seconds.preparation) if seconds.preparation else ""),
-        ("Total time, with scoring", duration(seconds.total) if seconds.total else ""),
+        ("Training time", format_duration(seconds.training) if compute else ""),
+        ("Preparation time", format_duration(seconds.preparation) if seconds.preparation else ""),
+        ("Total time, with scoring", format_duration(seconds.total) if seconds.total else ""),
         ("Number format", compute.precision if compute else ""),
         ("Threads", str(compute.threads) if compute else ""),
         ("Why this format and these threads", compute.reason if compute else ""),

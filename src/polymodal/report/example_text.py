@@ -7,39 +7,39 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.core.formatting import count, cut
+from polymodal.core.formatting import count_noun, truncate
 from polymodal.tasks.base import Task
 from polymodal.tasks.conversation import read_history
-from polymodal.tasks.spans import Spans
+from polymodal.tasks.event_detection import Spans
 
 
-def truth_in_words(task: Task, truth: Any) -> str:
+def describe_truth(task: Task, truth: Any) -> str:
     """What was right for one row; `truth` as in `Task.truth`."""
     if task.space == "categorical":
-        return cut(task.classes[int(truth)])
+        return truncate(task.classes[int(truth)])
     if task.space == "text":
-        return cut(" / ".join(truth))
+        return truncate(" / ".join(truth))
     if isinstance(task, Spans):
-        return events_in_words(task.events(truth[None])[0])
+        return describe_events(task.events(truth[None])[0])
     if task.space == "binary":
         return _labels([name for name, there in zip(task.classes, truth, strict=True) if there])
     return _numbers(task, truth.tolist())
 
 
-def answer_in_words(task: Task, answer: Any) -> str:
+def describe_prediction(task: Task, answer: Any) -> str:
     """What the model said of one row; `answer` as in `Task.predict`."""
     if task.space == "categorical":
-        return cut(answer if not isinstance(answer, bool) else str(answer).lower())
+        return truncate(answer if not isinstance(answer, bool) else str(answer).lower())
     if task.space == "text":
-        return "no answer" if answer is None else cut(answer) or "an empty text"
+        return "no answer" if answer is None else truncate(answer) or "an empty text"
     if isinstance(task, Spans):
-        return events_in_words(answer)
+        return describe_events(answer)
     if task.space == "binary":
         return _labels([str(label) for label in answer])
     return _numbers(task, answer if isinstance(answer, list) else [answer])
 
 
-def note_in_words(task: Task, distribution: np.ndarray, truth: Any) -> str:
+def describe_error(task: Task, distribution: np.ndarray, truth: Any) -> str:
     """How wrong: probabilities of classes or labels, the error of numbers."""
     if task.space == "categorical":
         given = distribution[int(truth)]
@@ -53,29 +53,29 @@ def note_in_words(task: Task, distribution: np.ndarray, truth: Any) -> str:
         too_many = [f"{name} {p:.1%}" for name, p, there in named if p >= task.threshold and not there]
         missed = [f"{name} {p:.1%}" for name, p, there in named if p < task.threshold and there]
         parts = [("wrongly given: ", too_many), ("missed: ", missed)]
-        return "; ".join(word + cut(", ".join(labels)) for word, labels in parts if labels)
+        return "; ".join(word + truncate(", ".join(labels)) for word, labels in parts if labels)
     errors = [f"{error:+.4g}" for error in distribution - truth]
-    return "error " + cut(", ".join(errors))
+    return "error " + truncate(", ".join(errors))
 
 
-def said(cell: Any) -> str:
+def describe_prompt_cell(cell: Any) -> str:
     """A cell of a prompt; of a history, who said what."""
     try:
         turns = read_history(cell, last="assistant")
     except ValueError:
-        return cut(cell)
+        return truncate(cell)
     if not turns:
         return "nothing was said" if isinstance(cell, list) else ""
-    return cut(" · ".join(f"{turn.role}: {turn.content}" for turn in turns), 400)
+    return truncate(" · ".join(f"{turn.role}: {turn.content}" for turn in turns), 400)
 
 
-def events_in_words(events: list[dict[str, Any]]) -> str:
+def describe_events(events: list[dict[str, Any]]) -> str:
     """`dog 0.5 to 1.2 s, cat 2 to 3 s`."""
     shown = [f"{event['label']} {event['start']:.3g} to {event['end']:.3g} s" for event in events]
-    return cut(", ".join(shown)) if shown else "nothing"
+    return truncate(", ".join(shown)) if shown else "nothing"
 
 
-def text_wrongness(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def text_errors(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which rows' text is none of its references, `[rows]` bool, and how far it is from the nearest, `[rows]`: one
     minus the share of words that they have in common (F1)."""
     wrong = np.array([text not in references for text, references in zip(distribution, truth, strict=True)], dtype=bool)
@@ -86,7 +86,7 @@ def text_wrongness(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndar
     return wrong, np.array(far)
 
 
-def timeline_wrongness(task: Spans, distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def event_errors(task: Spans, distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """By row `[rows]`: whether any segment is wrong, and how wrong the row is (its loss)."""
     found, true = task.segments(distribution, truth)
     kept = np.clip(distribution, 1e-12, 1 - 1e-12)
@@ -106,20 +106,20 @@ def _timeline_note(task: Spans, distribution: np.ndarray, truth: np.ndarray) -> 
     """`2 of 3 events found, 1 wrongly`: by start and end, as the event scores count."""
     counts = task.event_counts(distribution[None], truth[None])
     hits, found, actual = (int(one.sum()) for one in (counts.hits, counts.found, counts.actual))
-    return f"{hits} of {count(actual, 'event')} found in time, {found - hits} found that did not happen so"
+    return f"{hits} of {count_noun(actual, 'event')} found in time, {found - hits} found that did not happen so"
 
 
 def _labels(labels: list[str]) -> str:
-    return cut(", ".join(labels)) if labels else "no label"
+    return truncate(", ".join(labels)) if labels else "no label"
 
 
 def _numbers(task: Task, numbers: list[float]) -> str:
     if len(numbers) == 1:
-        return cut(float(numbers[0]))
-    return cut(", ".join(f"{name} {cut(float(number))}" for name, number in zip(task.columns, numbers, strict=True)))
+        return truncate(float(numbers[0]))
+    return truncate(", ".join(f"{name} {truncate(float(number))}" for name, number in zip(task.columns, numbers, strict=True)))
 
 
 def _overlap(text: str, reference: str) -> float:
-    said, wanted = Counter(text.split()), Counter(reference.split())
-    common = (said & wanted).total()
-    return 2 * common / max(1, said.total() + wanted.total())
+    describe_prompt_cell, wanted = Counter(text.split()), Counter(reference.split())
+    common = (describe_prompt_cell & wanted).total()
+    return 2 * common / max(1, describe_prompt_cell.total() + wanted.total())

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.runtime.cpu_kernels import pack, packed_linear, packs
+from polymodal.runtime.cpu_kernels import prepack, prepacked_linear, can_prepack
 
 #: Rows that the layout is made for: fewer are as fast, more still right.
 ROWS = 8
 
 
-class Packed:
+class PrepackedLinear:
     """Copies of a network's frozen matrices in the layout that oneDNN's kernels read without strides.
 
     Writing reads every matrix once for each token, so its speed is that of memory, if the kernel lets it. For few rows
@@ -31,8 +31,8 @@ class Packed:
         self.network = network
         self._held: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
-        return Packed(copy.deepcopy(self.network, memo))
+    def __deepcopy__(self, memo: dict[int, Any]) -> PrepackedLinear:
+        return PrepackedLinear(copy.deepcopy(self.network, memo))
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -42,7 +42,7 @@ class Packed:
         they compute as ever.
         """
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-        if torch.is_grad_enabled() or not packs(kind):
+        if torch.is_grad_enabled() or not can_prepack(kind):
             yield
             return
         changed: list[Any] = []
@@ -62,7 +62,7 @@ class Packed:
         bias = module.bias if module.bias is None else module.bias.to(kind)
 
         def forward(x: Tensor) -> Tensor:
-            return packed_linear(x.to(kind), packed, bias)
+            return prepacked_linear(x.to(kind), packed, bias)
 
         return forward
 
@@ -71,7 +71,7 @@ class Packed:
         key = (weight.data_ptr(), kind)
         held = self._held.get(key)
         if held is None or held[0].shape != weight.shape or held[0].stride() != weight.stride():
-            held = self._held[key] = (weight, pack(weight.to(kind), ROWS))
+            held = self._held[key] = (weight, prepack(weight.to(kind), ROWS))
         return held[1]
 
 

@@ -40,11 +40,11 @@ def make_moving_shapes(rows: int = 100, seed: int = 0) -> Columns:
     """
     generator = np.random.default_rng(seed)
     forward = _balanced(rows, 2, generator) == 1
-    clips = [clip_bytes(_moving_figure(ahead, 1.0, generator)) for ahead in forward.tolist()]
+    clips = [gif_bytes(_moving_figure(ahead, 1.0, generator)) for ahead in forward.tolist()]
     return {"clip": clips, "motion": np.where(forward, "forward", "backward").tolist()}
 
 
-def make_moving_shapes_with_sound(rows: int = 100, seed: int = 0, drowned: float = 0.4) -> Columns:
+def make_moving_shapes_with_audio(rows: int = 100, seed: int = 0, noise_ratio: float = 0.4) -> Columns:
     """Clips as in `make_moving_shapes`, each with a sound of four tones that rise (forward) or fall (backward).
 
     Each input tells the motion, by its order in time alone. A share `drowned` of the clips shows no figure and of the
@@ -53,20 +53,20 @@ def make_moving_shapes_with_sound(rows: int = 100, seed: int = 0, drowned: float
 
     Columns: `clip` (GIF as bytes), `sound` (WAV as bytes, mono, 8 kHz), `motion` ("forward" or "backward").
 
-        >>> list(make_moving_shapes_with_sound(2))
+        >>> list(make_moving_shapes_with_audio(2))
         ['clip', 'sound', 'motion']
     """
     generator = np.random.default_rng(seed)
     forward = _balanced(rows, 2, generator) == 1
     columns: Columns = {"clip": [], "sound": []}
     for ahead in forward.tolist():
-        seen, heard = (generator.random(2) >= drowned).tolist()
-        columns["clip"].append(clip_bytes(_moving_figure(ahead, float(seen), generator)))
+        seen, heard = (generator.random(2) >= noise_ratio).tolist()
+        columns["clip"].append(gif_bytes(_moving_figure(ahead, float(seen), generator)))
         columns["sound"].append(wav_bytes(_scale(ahead, float(heard), generator)))
     return columns | {"motion": np.where(forward, "forward", "backward").tolist()}
 
 
-def make_spoken_digits(rows: int = 100, seed: int = 0, drowned: float = 0.2) -> Columns:
+def make_spoken_digits(rows: int = 100, seed: int = 0, noise_ratio: float = 0.2) -> Columns:
     """A digit as a picture and as its two keypad tones, one after the other.
 
     Each cell has noise of its own strength. In a share `drowned` of the pictures and of the sounds, independently, the
@@ -83,13 +83,13 @@ def make_spoken_digits(rows: int = 100, seed: int = 0, drowned: float = 0.2) -> 
     digits = _balanced(rows, 10, generator).tolist()
     columns: Columns = {"image": [], "sound": []}
     for digit in digits:
-        dim, faint = (generator.random(2) < drowned).tolist()
+        dim, faint = (generator.random(2) < noise_ratio).tolist()
         columns["image"].append(_digit_picture(digit, dim, generator))
         columns["sound"].append(wav_bytes(_digit_tones(digit, faint, generator)))
     return columns | {"digit": [str(digit) for digit in digits]}
 
 
-def clip_bytes(frames: np.ndarray) -> bytes:
+def gif_bytes(frames: np.ndarray) -> bytes:
     """Grey frames `[frames, height, width]` uint8 as an animated GIF, which keeps every pixel."""
     first, *rest = (Image.fromarray(frame) for frame in frames)
     encoded = io.BytesIO()

@@ -1,0 +1,98 @@
+"""Text on the terminal: one look for notes, errors, tables and labeled lines.
+
+Color and widths follow the terminal: `NO_COLOR` turns color off, and a file or a pipe gets plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+#: Columns with cells up to this length are never wrapped.
+SHORT_CELL = 18
+
+
+def print_labeled(console: Console, label: str, text: str, style: str) -> None:
+    """Print `label  text`: on a terminal wrapped at words below itself, in a file as one line."""
+    if console.is_terminal:
+        line = Table.grid(padding=(0, 2, 0, 0))
+        line.add_column(no_wrap=True, style=style)
+        line.add_column(overflow="fold")
+        line.add_row(label, Text(text))
+        console.print(line)
+    else:
+        console.print(Text(f"{label}  {text}"), soft_wrap=True)
+
+
+def plain_table(title: str = "") -> Table:
+    """An empty table in the package's style: a rule below the header, and no other lines."""
+    return Table(
+        title=Text(title, style="bold") if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        header_style="bold",
+        show_edge=False,
+    )
+
+
+def cells_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> RenderableType:
+    """A table of short cells and texts. Numbers stand right. Only columns of long texts are wrapped.
+
+    A table whose short columns are wider than the terminal is shown as one block of `name  value` lines per row.
+    """
+    cells = [list(row) for row in rows]
+    columns = list(zip(*cells, strict=True)) if cells else [() for _ in header]
+    longest = [max(map(len, [name, *column])) for name, column in zip(header, columns, strict=True)]
+    smallest = [width if width <= SHORT_CELL else SHORT_CELL for width in longest]
+    if cells and sum(smallest) + 2 * len(header) > Console().width:
+        return _blocks(header, cells)
+    table = plain_table(title)
+    for name, column, width in zip(header, columns, longest, strict=True):
+        table.add_column(
+            Text(name),
+            justify="right" if column and all(map(_is_number, column)) and any(column) else "left",
+            no_wrap=width <= SHORT_CELL,
+            overflow="fold",
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def labeled_lines(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Lines of `label  text` with the texts below each other."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for label, text in pairs:
+        grid.add_row(label, Text(text))
+    return grid
+
+
+def _blocks(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, max_width=30, overflow="ellipsis", style="bold")
+    grid.add_column(overflow="fold")
+    for number, row in enumerate(rows):
+        if number:
+            grid.add_row("", "")
+        for name, cell in zip(header, row, strict=True):
+            grid.add_row(Text(name), Text(cell))
+    return grid
+
+
+def _is_number(cell: Any) -> bool:
+    text = cell.replace(",", "").removesuffix("%").strip()
+    if text in ("", "–"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
