@@ -50,7 +50,7 @@ def test_accuracy_balanced_confusion_and_log_loss(absent: bool) -> None:
         balanced = reference.balanced_accuracy_score(truth, decided, sample_weight=weight)
     assert ours.balanced_accuracy(distribution, truth, weight) == pytest.approx(balanced, **near)
     matrix = reference.confusion_matrix(truth, decided, labels=range(K), sample_weight=weight)
-    np.testing.assert_allclose(ours.confusion(distribution, truth, weight), matrix)
+    np.testing.assert_allclose(ours.confusion_matrix(distribution, truth, weight), matrix)
     loss = reference.log_loss(truth, distribution, labels=range(K), sample_weight=weight)
     assert ours.log_loss(distribution, truth, weight) == pytest.approx(loss, **near)
 
@@ -88,17 +88,17 @@ def test_multilabel(threshold: float) -> None:
 def test_by_hand() -> None:
     distribution = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     truth, weight = np.array([0, 0, 1, 1]), np.array([1.0, 1.0, 1.0, 2.0])
-    np.testing.assert_array_equal(ours.confusion(distribution, truth, weight), [[2, 0], [2, 1]])
+    np.testing.assert_array_equal(ours.confusion_matrix(distribution, truth, weight), [[2, 0], [2, 1]])
     assert ours.accuracy(distribution, truth, weight) == pytest.approx(3 / 5)
     assert ours.balanced_accuracy(distribution, truth, weight) == pytest.approx((1 + 1 / 3) / 2)
-    assert ours.macro_f1(distribution, truth, weight) == pytest.approx((4 / 6 + 2 / 4) / 2)
+    assert ours.f1_macro(distribution, truth, weight) == pytest.approx((4 / 6 + 2 / 4) / 2)
     expected = -(np.log(0.9) + np.log(0.8) + np.log(0.7) + 2 * np.log(0.4)) / 5
     assert ours.log_loss(distribution, truth, weight) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_f1", "log_loss"],
+    ["accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "log_loss"],
 )
 def test_nothing_to_score_is_nan_without_a_warning(name: str) -> None:
     with warnings.catch_warnings():
@@ -111,6 +111,6 @@ def test_nothing_to_score_is_nan_without_a_warning(name: str) -> None:
 def test_a_row_of_weight_zero_does_not_exist() -> None:
     distribution, truth, weight = draw(5, absent=True)
     real = weight > 0
-    for name in ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "micro_f1", "log_loss"):
+    for name in ("accuracy", "balanced_accuracy", "precision_macro", "f1_macro", "f1_micro", "log_loss"):
         score = getattr(ours, name)
         assert score(distribution, truth, weight) == pytest.approx(score(distribution[real], truth[real], weight[real]))

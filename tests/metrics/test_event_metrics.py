@@ -88,14 +88,14 @@ def by_event(true: Rows, found: Rows) -> events.EventCounts:
 def test_scores_equal_the_reference_implementation() -> None:
     weight = np.ones(3)
     counts = by_segment(TRUE, FOUND)
-    sums = [counts.hits, counts.found, counts.actual, counts.substituted, counts.deleted, counts.inserted]
+    sums = [counts.true_positives, counts.predicted, counts.support, counts.substituted, counts.deleted, counts.inserted]
     assert [one.sum() for one in sums] == [41, 45, 56, 3, 12, 1]
-    assert events.micro_f1(counts, weight) == pytest.approx(0.8118811881188118)
-    assert events.macro_f1(counts, weight) == pytest.approx(0.8255735492577597)
+    assert events.f1_micro(counts, weight) == pytest.approx(0.8118811881188118)
+    assert events.f1_macro(counts, weight) == pytest.approx(0.8255735492577597)
     assert events.error_rate(counts, weight) == pytest.approx(0.2857142857142857)
     matched = by_event(TRUE, FOUND)
-    assert [one.sum() for one in (matched.hits, matched.found, matched.actual)] == [13, 20, 24]
-    assert events.micro_f1(matched, weight) == pytest.approx(0.5909090909090908)
+    assert [one.sum() for one in (matched.true_positives, matched.predicted, matched.support)] == [13, 20, 24]
+    assert events.f1_micro(matched, weight) == pytest.approx(0.5909090909090908)
 
 
 def test_by_hand() -> None:
@@ -103,13 +103,13 @@ def test_by_hand() -> None:
     true: Rows = [[(0.0, 1.4, "a"), (1.0, 2.0, "b")]]
     found: Rows = [[(0.2, 0.9, "a"), (1.5, 1.7, "c"), (3.0, 4.0, "c")]]
     counts = by_segment(true, found, seconds=4.0)
-    assert counts.hits.tolist() == [[1, 0, 0]]
-    assert counts.found.tolist() == [[1, 0, 2]]
-    assert counts.actual.tolist() == [[2, 1, 0]]
+    assert counts.true_positives.tolist() == [[1, 0, 0]]
+    assert counts.predicted.tolist() == [[1, 0, 2]]
+    assert counts.support.tolist() == [[2, 1, 0]]
     # second 1: a and b missed, c wrong: one substitution and one deletion; second 3: one insertion
     assert [counts.substituted[0], counts.deleted[0], counts.inserted[0]] == [1, 1, 1]
-    assert events.micro_f1(counts, np.ones(1)) == pytest.approx(2 / 6)
-    assert events.macro_f1(counts, np.ones(1)) == pytest.approx((2 / 3 + 0 + 0) / 3)
+    assert events.f1_micro(counts, np.ones(1)) == pytest.approx(2 / 6)
+    assert events.f1_macro(counts, np.ones(1)) == pytest.approx((2 / 3 + 0 + 0) / 3)
     assert events.error_rate(counts, np.ones(1)) == pytest.approx(1.0)
 
 
@@ -125,27 +125,27 @@ def test_by_hand() -> None:
 )
 def test_collars(found: tuple[float, float, str], hit: bool) -> None:
     counts = by_event([[(1.0, 3.0, "a")]], [[found]])
-    assert counts.hits.sum() == hit
+    assert counts.true_positives.sum() == hit
 
 
 def test_as_many_events_match_as_can() -> None:
     """The first found event fits both true ones, the second only the first."""
     counts = by_event([[(1.0, 2.0, "a"), (1.2, 2.2, "a")]], [[(1.1, 2.1, "a"), (0.9, 1.9, "a")]])
-    assert counts.hits.sum() == 2
+    assert counts.true_positives.sum() == 2
 
 
 def test_rows_of_weight_0_do_not_exist_and_weights_are_repetitions() -> None:
     weight = np.array([0.0, 2.0, 1.0])
     again = (TRUE[1:2] + TRUE[1:], FOUND[1:2] + FOUND[1:])
-    for score in (events.micro_f1, events.macro_f1, events.error_rate):
+    for score in (events.f1_micro, events.f1_macro, events.error_rate):
         assert score(by_segment(TRUE, FOUND), weight) == pytest.approx(score(by_segment(*again), np.ones(3)))
-    assert events.micro_f1(by_event(TRUE, FOUND), weight) == pytest.approx(
-        events.micro_f1(by_event(*again), np.ones(3))
+    assert events.f1_micro(by_event(TRUE, FOUND), weight) == pytest.approx(
+        events.f1_micro(by_event(*again), np.ones(3))
     )
 
 
 def test_without_any_event_scores_are_undefined() -> None:
-    assert math.isnan(events.micro_f1(by_segment([[]], [[]]), np.ones(1)))
-    assert math.isnan(events.macro_f1(by_event([[]], [[]]), np.ones(1)))
+    assert math.isnan(events.f1_micro(by_segment([[]], [[]]), np.ones(1)))
+    assert math.isnan(events.f1_macro(by_event([[]], [[]]), np.ones(1)))
     assert math.isnan(events.error_rate(by_segment([[]], [[(1.0, 2.0, "a")]]), np.ones(1)))
     assert events.error_rate(by_segment([[(1.0, 2.0, "a")]], [[]]), np.ones(1)) == 1

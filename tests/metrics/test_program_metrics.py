@@ -12,8 +12,8 @@ from polymodal.datasets.repairs import make_repairs, make_test_suites
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.program_cells import program_cell, suite_cell
-from polymodal.metrics.text.page_scores import elements, pixels, renders
-from polymodal.metrics.text.program_scores import holds, mutation_score, parses, passes
+from polymodal.metrics.text.page_scores import element_f1, page_similarity, page_validity
+from polymodal.metrics.text.program_scores import suite_validity, mutation_score, syntax_validity, pass_at_1
 
 RIGHT, TESTS = "def solve(x):\n    return x + 1", "assert solve(1) == 2\nassert solve(5) == 6"
 MUTANTS = [RIGHT.replace("+ 1", "* 2"), RIGHT.replace("+ 1", "+ 2")]
@@ -26,7 +26,7 @@ def scored(metric: Metric, texts: list[str | None], cells: list[list[str]]) -> f
     return metric.score(distribution, truth, np.ones(len(texts)))
 
 
-@pytest.mark.parametrize("metric", [renders(), pixels(), elements()])
+@pytest.mark.parametrize("metric", [page_validity(), page_similarity(), element_f1()])
 def test_the_wanted_page_scores_one_and_no_page_scores_none(metric: Metric) -> None:
     columns = make_pages(20, seed=0)
     cells = [[page] for page in columns["html"]]
@@ -37,27 +37,27 @@ def test_the_wanted_page_scores_one_and_no_page_scores_none(metric: Metric) -> N
 def test_pages_that_are_nearly_right() -> None:
     wanted = [["<h1>moon</h1>\n<p>one</p>\n<p>one</p>"]]
     shorter, other = "<h1>moon</h1>\n<p>one</p>", "<h1>tree</h1>"
-    assert scored(elements(), [shorter], wanted) == pytest.approx(4 / 5)  # two of three, all of two
-    assert scored(elements(), ["<p>one</p>\n<h1>moon</h1>\n<p>one</p>"], wanted) == 1  # the order does not count here
-    assert scored(elements(), ["<div><p>one</p></div>"], wanted) == 0
-    assert 0.5 < scored(pixels(), [shorter], wanted) < 1
-    assert 0 < scored(pixels(), [other], wanted) < 0.5
-    assert scored(pixels(), [shorter], [[other, shorter]]) == 1  # the likest reference
+    assert scored(element_f1(), [shorter], wanted) == pytest.approx(4 / 5)  # two of three, all of two
+    assert scored(element_f1(), ["<p>one</p>\n<h1>moon</h1>\n<p>one</p>"], wanted) == 1  # the order does not count here
+    assert scored(element_f1(), ["<div><p>one</p></div>"], wanted) == 0
+    assert 0.5 < scored(page_similarity(), [shorter], wanted) < 1
+    assert 0 < scored(page_similarity(), [other], wanted) < 0.5
+    assert scored(page_similarity(), [shorter], [[other, shorter]]) == 1  # the likest reference
 
 
 def test_likeness_is_the_jaccard_index_of_ink() -> None:
     black, red = '<p style="color:black">a</p>', '<p style="color:red">a</p>'
-    assert scored(pixels(), [red], [[black]]) == pytest.approx(2 / 3)  # red has the ink of two channels of three
-    assert scored(pixels(), [black], [[red]]) == pytest.approx(2 / 3)
+    assert scored(page_similarity(), [red], [[black]]) == pytest.approx(2 / 3)  # red has the ink of two channels of three
+    assert scored(page_similarity(), [black], [[red]]) == pytest.approx(2 / 3)
 
 
 def test_programs_are_run_on_their_tests() -> None:
     cells = [program_cell(RIGHT, TESTS)] * 5
     texts = [RIGHT, MUTANTS[0], "def solve(x) return x", None, "import os"]
-    assert scored(passes(), texts, cells) == pytest.approx(1 / 5)
-    assert scored(parses(), texts, cells) == pytest.approx(3 / 5)
-    assert scored(passes(), ["solve = lambda number: 1 + number"], cells[:1]) == 1  # another right program
-    assert scored(parses(), ["x" * 30_000, "(" * 1_000, "x = 1\0"], cells[:3]) == 0
+    assert scored(pass_at_1(), texts, cells) == pytest.approx(1 / 5)
+    assert scored(syntax_validity(), texts, cells) == pytest.approx(3 / 5)
+    assert scored(pass_at_1(), ["solve = lambda number: 1 + number"], cells[:1]) == 1  # another right program
+    assert scored(syntax_validity(), ["x" * 30_000, "(" * 1_000, "x = 1\0"], cells[:3]) == 0
 
 
 def test_written_tests_hold_and_catch() -> None:
@@ -70,16 +70,16 @@ def test_written_tests_hold_and_catch() -> None:
         ("assert solve(1) ==", 0, 0),
         (None, 1, 0),
     ]:
-        assert scored(holds(), [text], [cell]) == held
+        assert scored(suite_validity(), [text], [cell]) == held
         assert scored(mutation_score(), [text], [cell]) == caught
 
 
 def test_generated_sets_score_one_by_their_own_answers_and_broken_programs_none() -> None:
     made, broken, tested = make_functions(30, seed=0), make_repairs(30, seed=0), make_test_suites(10, seed=0)
-    assert scored(passes(), made["program"], made["answer"]) == 1
-    assert scored(passes(), broken["program"], broken["answer"]) == 1
-    assert scored(passes(), broken["broken"], broken["answer"]) == 0
-    assert scored(holds(), tested["tests"], tested["answer"]) == 1
+    assert scored(pass_at_1(), made["program"], made["answer"]) == 1
+    assert scored(pass_at_1(), broken["program"], broken["answer"]) == 1
+    assert scored(pass_at_1(), broken["broken"], broken["answer"]) == 0
+    assert scored(suite_validity(), tested["tests"], tested["answer"]) == 1
     assert scored(mutation_score(), tested["tests"], tested["answer"]) == 1
 
 
@@ -91,17 +91,17 @@ def test_a_bootstrap_runs_every_program_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "run", lambda programs: calls.append(len(programs)) or real(programs))
     distribution, truth = np.array([RIGHT, MUTANTS[0]] * 20, dtype=object), np.empty(40, dtype=object)
     truth[:] = [tuple(program_cell(RIGHT, TESTS))] * 40
-    interval = bootstrap(passes(), distribution, truth, np.ones(40), Resampling(samples=200))
+    interval = bootstrap(pass_at_1(), distribution, truth, np.ones(40), Resampling(samples=200))
     assert calls == [40]
     assert interval.low < interval.value == 0.5 < interval.high
 
 
 def test_references_that_say_nothing_are_an_error() -> None:
     with pytest.raises(DataError, match=r"row 1.*# tests"):
-        scored(passes(), [RIGHT, RIGHT], [program_cell(RIGHT, TESTS), [RIGHT]])
+        scored(pass_at_1(), [RIGHT, RIGHT], [program_cell(RIGHT, TESTS), [RIGHT]])
     with pytest.raises(DataError, match=r"row 0.*# program"):
         scored(mutation_score(), [TESTS], [[TESTS]])
     with pytest.raises(DataError, match=r"row 0.*mutants"):
-        scored(holds(), [TESTS], [suite_cell(TESTS, RIGHT, [])])
+        scored(suite_validity(), [TESTS], [suite_cell(TESTS, RIGHT, [])])
     with pytest.raises(DataError, match=r"row 0.*not a page"):
-        scored(pixels(), ["<hr>"], [["<marquee>"]])
+        scored(page_similarity(), ["<hr>"], [["<marquee>"]])

@@ -1,4 +1,4 @@
-"""Retrieval metrics equal hand-computed cases and the plainest loops, and chance equals the mean over all orders."""
+"""Retrieval metrics equal hand-computed cases and the plainest loops, and the random baseline equals the mean over all orders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polymodal.metrics.retrieval import (
     RETRIEVAL_METRICS,
     Ranking,
-    chance,
+    random_baseline,
     rank,
     rank_vectors,
     relevance,
@@ -39,8 +39,8 @@ def test_by_hand() -> None:
     similarity = np.array([[0.9, 0.8, 0.1, 0.0], [0.5, 0.5, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]])
     relevant = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0]], dtype=bool)
     ranking = rank(similarity, relevant)
-    assert ranking.first.tolist() == [1, 2, 4]
-    assert ranking.precision == pytest.approx([1.0, (1 / 2 + 2 / 4) / 2, 1 / 4])
+    assert ranking.first_rank.tolist() == [1, 2, 4]
+    assert ranking.average_precision == pytest.approx([1.0, (1 / 2 + 2 / 4) / 2, 1 / 4])
     assert ranking.positives.tolist() == [1, 2, 1]
     assert scores(ranking) == pytest.approx(
         {"recall@1": 1 / 3, "recall@5": 1.0, "recall@10": 1.0, "median_rank": 2.0, "map": (1 + 0.5 + 0.25) / 3}
@@ -50,7 +50,7 @@ def test_by_hand() -> None:
 def test_a_collapsed_model_finds_nothing() -> None:
     vectors = np.full((50, 8), 8**-0.5, np.float32)
     ranking = rank_vectors(vectors, vectors, [np.array([place]) for place in range(50)])
-    assert (ranking.first == 50).all()
+    assert (ranking.first_rank == 50).all()
     assert scores(ranking)["recall@10"] == 0
 
 
@@ -69,8 +69,8 @@ def test_each_query_equals_the_plain_loop(queries: list[tuple[list[int], list[bo
         similarity, relevant = np.array([values], float) / 4, np.array([own])
         ranking = rank(similarity, relevant)
         first, precision = plain(similarity[0], set(np.flatnonzero(relevant[0]).tolist()))
-        assert ranking.first.tolist() == [first]
-        assert ranking.precision == pytest.approx([precision])
+        assert ranking.first_rank.tolist() == [first]
+        assert ranking.average_precision == pytest.approx([precision])
 
 
 def test_blocks_of_vectors_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +83,8 @@ def test_blocks_of_vectors_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     whole = rank(queries @ candidates.T, relevant)
     monkeypatch.setattr("polymodal.metrics.retrieval.BLOCK", 130)
     blocks = rank_vectors(queries, candidates, [np.flatnonzero(row) for row in relevant], rounding=0.0)
-    assert (blocks.first == whole.first).all()
-    assert blocks.precision == pytest.approx(whole.precision)
+    assert (blocks.first_rank == whole.first_rank).all()
+    assert blocks.average_precision == pytest.approx(whole.average_precision)
 
 
 @pytest.mark.parametrize(("candidates", "positives"), [(5, 1), (6, 2), (7, 5), (4, 4), (1, 1)])
@@ -93,7 +93,7 @@ def test_chance_is_the_mean_over_all_orders(candidates: int, positives: int) -> 
     for own in itertools.combinations(range(candidates), positives):
         found.append(plain(-np.arange(candidates, dtype=float), set(own)))
     firsts = np.array([first for first, _ in found])
-    level = chance(np.array([positives]), candidates)
+    level = random_baseline(np.array([positives]), candidates)
     assert level["map"] == pytest.approx(np.mean([precision for _, precision in found]))
     for k in (1, 5, 10):
         assert level[f"recall@{k}"] == pytest.approx((firsts <= k).mean())
@@ -102,15 +102,15 @@ def test_chance_is_the_mean_over_all_orders(candidates: int, positives: int) -> 
 
 
 def test_chance_of_one_positive_each() -> None:
-    level = chance(np.ones(108, np.int64), 108)
+    level = random_baseline(np.ones(108, np.int64), 108)
     assert level["recall@1"] == pytest.approx(1 / 108)
     assert level["recall@10"] == pytest.approx(10 / 108)
     assert level["median_rank"] == 54
 
 
 def test_chance_is_the_mean_over_queries() -> None:
-    mixed = chance(np.array([1, 3, 3]), 9)
-    one, three = chance(np.array([1]), 9), chance(np.array([3]), 9)
+    mixed = random_baseline(np.array([1, 3, 3]), 9)
+    one, three = random_baseline(np.array([1]), 9), random_baseline(np.array([3]), 9)
     for name in ("recall@1", "recall@5", "map"):
         assert mixed[name] == pytest.approx((one[name] + 2 * three[name]) / 3)
 
@@ -122,7 +122,7 @@ def test_random_vectors_score_chance() -> None:
     )
     candidates = candidates[:50]
     own = [draw.choice(50, size=2, replace=False) for _ in range(2000)]
-    found, level = scores(rank_vectors(queries, candidates, own)), chance(np.full(2000, 2), 50)
+    found, level = scores(rank_vectors(queries, candidates, own)), random_baseline(np.full(2000, 2), 50)
     for name in ("recall@1", "recall@5", "recall@10"):
         assert abs(found[name] - level[name]) < 4 * math.sqrt(level[name] * (1 - level[name]) / 2000)
     assert abs(found["median_rank"] - level["median_rank"]) <= 1
@@ -148,7 +148,7 @@ def test_no_pairs_are_undefined() -> None:
     assert len(found.candidates) == 1
     ranking = rank_vectors(np.zeros((0, 4), np.float32), np.ones((1, 4), np.float32) / 2, [])
     assert all(math.isnan(value) for value in scores(ranking).values())
-    assert all(math.isnan(value) for value in chance(ranking.positives, ranking.candidates).values())
+    assert all(math.isnan(value) for value in random_baseline(ranking.positives, ranking.candidates).values())
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=12))

@@ -10,8 +10,8 @@ from text_samples import objects
 
 from polymodal.core.errors import DataError
 from polymodal.metrics.text import fact_f1, pass_at_k, text_metrics
-from polymodal.metrics.text.answer_matching import squad_normalised
-from polymodal.metrics.text.vqa import vqa_normalised
+from polymodal.metrics.text.answer_matching import normalize_squad
+from polymodal.metrics.text.vqa import normalize_vqa
 
 
 def score(name: str, text: str | None, *references: str) -> float:
@@ -37,9 +37,9 @@ def test_an_exact_match_forgives_white_space_only() -> None:
     ],
 )
 def test_answers_are_normalised_as_for_squad(text: str, expected: str) -> None:
-    assert squad_normalised(text) == expected
-    assert score("normalised_match", text, "something else", expected) == 1
-    assert score("normalised_match", text + " x", expected) == 0
+    assert normalize_squad(text) == expected
+    assert score("normalized_exact_match", text, "something else", expected) == 1
+    assert score("normalized_exact_match", text + " x", expected) == 0
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_token_f1_by_hand(text: str | None, references: tuple[str, ...], expecte
     ],
 )
 def test_answers_are_normalised_as_for_vqa(answer: str, expected: str) -> None:
-    assert vqa_normalised(answer) == expected
+    assert normalize_vqa(answer) == expected
 
 
 @pytest.mark.parametrize("agreeing", range(11))

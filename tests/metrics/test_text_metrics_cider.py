@@ -10,7 +10,7 @@ from text_samples import objects, sample
 
 from polymodal.metrics.text import text_metrics
 from polymodal.metrics.text.cider import cider
-from polymodal.metrics.text.word_tokenization import words
+from polymodal.metrics.text.word_tokenization import split_words
 
 TEXTS = objects(["a red cat sits on the box", "two dogs run", "", "кот спит на столе"])
 TRUTH = objects(
@@ -29,7 +29,7 @@ def by_the_paper(texts: list[str], truth: list[tuple[str, ...]], documents: list
     for n in (1, 2, 3, 4):
 
         def grams(text: str, n: int = n) -> list[str]:
-            tokens = words(text)
+            tokens = split_words(text)
             return [" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
 
         everything = [*texts, *(one for several in [*truth, *documents] for one in several)]
@@ -49,7 +49,7 @@ def by_the_paper(texts: list[str], truth: list[tuple[str, ...]], documents: list
                 norms = np.linalg.norm(c) * np.linalg.norm(s)
                 if norms == 0:
                     continue
-                penalty = np.exp(-((len(words(text)) - len(words(one))) ** 2) / (2 * 6.0**2))
+                penalty = np.exp(-((len(split_words(text)) - len(split_words(one))) ** 2) / (2 * 6.0**2))
                 scores[row, n - 1] += 10 / len(several) * penalty * (np.minimum(c, s) @ s) / norms
     return scores.mean(1)
 
@@ -68,7 +68,7 @@ def test_cider_is_that_of_the_paper(seed: int) -> None:
 
 
 def test_cider_is_that_of_pycocoevalcap() -> None:
-    prepared = cider(tokeniser=str.split).weighted(TEXTS, TRUTH)
+    prepared = cider(tokenizer=str.split).weighted(TEXTS, TRUTH)
     # pycocoevalcap 1.2, CiderScorer, these rows
     expected = [4.33200658, 3.45595641, 0.0, 5.34722222]
     assert [prepared(np.eye(4)[row]) for row in range(4)] == pytest.approx(expected, abs=1e-7)

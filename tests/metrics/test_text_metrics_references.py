@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from text_samples import objects, sample
 
 from polymodal.metrics.text import text_metrics
-from polymodal.metrics.text.word_tokenization import spoken, words
+from polymodal.metrics.text.word_tokenization import normalize_spoken, split_words
 
 SEEDS = range(4)
 
@@ -114,7 +114,7 @@ def test_meteor_is_that_of_nltk(seed: int) -> None:
     texts, truth = sample(seed=seed)
     expected = np.mean(
         [
-            meteor_score([words(reference) for reference in several], words(text or ""), wordnet=Empty())
+            meteor_score([split_words(reference) for reference in several], split_words(text or ""), wordnet=Empty())
             for text, several in zip(texts, truth, strict=True)
         ]
     )
@@ -131,7 +131,7 @@ def test_meteor_matches_stems_and_reads_no_files(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("seed", SEEDS)
 def test_error_rates_are_those_of_jiwer(seed: int) -> None:
     texts, truth = sample(seed=seed)
-    written, wanted = [spoken(text or "") for text in texts], [spoken(several[0]) for several in truth]
+    written, wanted = [normalize_spoken(text or "") for text in texts], [normalize_spoken(several[0]) for several in truth]
     single = objects([(several[0],) for several in truth])
     assert score("wer", texts, single) == pytest.approx(jiwer.wer(wanted, written), abs=1e-12)
     assert score("cer", texts, single) == pytest.approx(jiwer.cer(wanted, written), abs=1e-12)

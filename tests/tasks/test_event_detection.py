@@ -23,7 +23,7 @@ from polymodal.datasets.events import make_video_events, make_series_events, mak
 from polymodal.evaluation.class_alignment import aligned, same_classes
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.event_timeline import cover, decode, read_shares
+from polymodal.tasks.event_timeline import cover, decode, events_from_coverage
 from polymodal.tasks.event_detection import Spans
 
 torch.set_num_threads(1)
@@ -95,7 +95,7 @@ def test_starts_and_ends_come_back_exactly() -> None:
     for _ in range(100):
         width = draw.uniform(0.01, 2)
         start, end, label = random_events(draw, apart=1)
-        found = read_shares(cover(start * width, end * width, label, 40, 2, width)[None], width)
+        found = events_from_coverage(cover(start * width, end * width, label, 40, 2, width)[None], width)
         assert found.label.tolist() == label.tolist()
         np.testing.assert_allclose(found.start, start * width, atol=2e-4 * width)
         np.testing.assert_allclose(found.end, end * width, atol=2e-4 * width)
@@ -112,10 +112,10 @@ def test_exact_shares_are_decoded_to_exact_ends() -> None:
 
 
 def test_what_lies_inside_one_cell_is_put_in_its_middle() -> None:
-    tiny = read_shares(cover(np.array([2.1]), np.array([2.3]), np.array([0]), 5, 1, 1.0)[None], 1.0)
+    tiny = events_from_coverage(cover(np.array([2.1]), np.array([2.3]), np.array([0]), 5, 1, 1.0)[None], 1.0)
     np.testing.assert_allclose([tiny.start[0], tiny.end[0]], [2.4, 2.6], atol=1e-6)
     times = np.array([0.0, 2.7]), np.array([2.5, 4.0])
-    split = read_shares(cover(*times, np.array([0, 0]), 5, 1, 1.0)[None], 1.0)
+    split = events_from_coverage(cover(*times, np.array([0, 0]), 5, 1, 1.0)[None], 1.0)
     np.testing.assert_allclose(split.start, [0, 2.6], atol=1e-6)
     np.testing.assert_allclose(split.end, [2.4, 4], atol=1e-6)
 
@@ -299,7 +299,7 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
     settings = ["training.epochs=12", "evaluation.singles=none", "training.threads=1", "training.precision=fp32"]
     model = polymodal.fit(said(240, 0), target="events", test=said(80, 1), out=tmp_path / "run", settings=settings)
     scores = model.metrics["test"]["events"]
-    assert list(scores) == ["segment_f1", "event_f1", "segment_error_rate", "macro_segment_f1"]
+    assert list(scores) == ["segment_f1", "event_f1", "segment_error_rate", "segment_f1_macro"]
     assert scores["segment_f1"]["value"] > 0.9
     assert scores["segment_f1"]["majority"] < 0.7
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")

@@ -114,8 +114,8 @@ def test_the_threshold_decides_predictions_and_f1() -> None:
     assert low.predict(distribution) == [["a", "b"], []]
     assert high.predict(distribution) == [["b"], []]
     score = {task: {m.name: m.score(distribution, truth, np.ones(2)) for m in task.metrics} for task in (low, high)}
-    assert score[low]["micro_f1"] == pytest.approx(1)
-    assert score[high]["micro_f1"] == pytest.approx(2 / 3)
-    assert (score[high]["micro_precision"], score[high]["micro_recall"]) == (pytest.approx(1), pytest.approx(0.5))
+    assert score[low]["f1_micro"] == pytest.approx(1)
+    assert score[high]["f1_micro"] == pytest.approx(2 / 3)
+    assert (score[high]["precision_micro"], score[high]["recall_micro"]) == (pytest.approx(1), pytest.approx(0.5))
     assert score[high]["subset_accuracy"] == pytest.approx(0.5)
-    assert score[low]["mean_average_precision"] == score[high]["mean_average_precision"] == 1
+    assert score[low]["average_precision"] == score[high]["average_precision"] == 1

@@ -15,7 +15,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.data.table.block import Block
 from polymodal.data.table.cell_errors import Faults
 from polymodal.generation.chat_template import ChatTemplate
-from polymodal.generation.tokenizer import SPECIAL, TextTokenizer
+from polymodal.generation.tokenizer import SPECIAL_TOKENS, TextTokenizer
 from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.conversation import Conversation, Turn, read_history
 from polymodal.tasks.prompt import Prompt, Template
@@ -31,12 +31,12 @@ def codec() -> TextTokenizer:
     return TextTokenizer.train(["what is this", "a red circle and a blue square", "how many"] * 5, 400)
 
 
-def spoken(codec: TextTokenizer, ids: np.ndarray) -> list[str]:
+def normalize_spoken(codec: TextTokenizer, ids: np.ndarray) -> list[str]:
     """Tokens as control tokens by name and the texts between them."""
     found: list[Any] = []
     for token in ids.tolist():
-        if token < len(SPECIAL):
-            found.append(SPECIAL[token])
+        if token < len(SPECIAL_TOKENS):
+            found.append(SPECIAL_TOKENS[token])
         elif found and isinstance(found[-1], list):
             found[-1].append(token)
         else:
@@ -108,21 +108,21 @@ def test_a_conversation_is_put_in_a_row_by_control_tokens(codec: TextTokenizer) 
     conversation = Conversation("Be brief.", "before", "{q}")
     assert conversation.columns == ["before", "q"]
     (ids,) = conversation.prepare(block(q=["how many"], before=[["hello", "hi"]]), codec, 100, "refuse")
-    assert spoken(codec, ids) == [
+    assert normalize_spoken(codec, ids) == [
         "[system]", "Be brief.", "[user]", "hello", "[assistant]", "hi", "[end]", "[user]", "how many", "[assistant]",
     ]  # fmt: skip
 
 
 def test_no_cell_spells_a_control_token(codec: TextTokenizer) -> None:
-    evil = " ".join([*SPECIAL, "</s>", "<end_of_turn>", "<|im_start|>"])
-    assert codec.control_ids == set(range(len(SPECIAL)))
+    evil = " ".join([*SPECIAL_TOKENS, "</s>", "<end_of_turn>", "<|im_start|>"])
+    assert codec.control_ids == set(range(len(SPECIAL_TOKENS)))
     assert codec.decode(codec.encode([evil])) == [evil]
     assert codec.control_ids.isdisjoint(codec.encode([evil])[0])
     (prompt,) = Prompt("{q} so: ").prepare(block(q=[evil]), codec, 500, "refuse")
     assert codec.control_ids.isdisjoint(prompt.tolist())
     given = block(q=[evil], before=[[evil, evil]], who=[evil])
     (ids,) = Conversation("{who}", "before", "{q}").prepare(given, codec, 1_000, "refuse")
-    assert spoken(codec, ids) == [
+    assert normalize_spoken(codec, ids) == [
         "[system]", evil, "[user]", evil, "[assistant]", evil, "[end]", "[user]", evil, "[assistant]",
     ]  # fmt: skip
 
@@ -149,7 +149,7 @@ def test_long_conversations_lose_their_oldest_exchange_and_keep_the_system(codec
     assert conversation.prepare(given, codec, 40, "refuse")[0] is None
     assert [one.column for one in given.faults.found] == ["before"]
     (ids,) = conversation.prepare(given, codec, 40, "cut")
-    assert spoken(codec, ids) == [
+    assert normalize_spoken(codec, ids) == [
         "[system]", "Be brief.", "[user]", "new", "[assistant]", "newer", "[end]", "[user]", "how many", "[assistant]",
     ]  # fmt: skip
     assert conversation.prepare(given, codec, 5, "cut")[0] is None  # what is asked last is never cut

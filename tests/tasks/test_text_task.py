@@ -26,7 +26,7 @@ from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.tasks.text_generation import Text
 
-COLOURS = ["red", "green", "blue", "dark grey"]
+COLORS = ["red", "green", "blue", "dark grey"]
 
 
 def said(colour: str, question: str) -> str:
@@ -37,7 +37,7 @@ def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     draw = random.Random(seed)
     found = []
     for _ in range(count):
-        colour, question = draw.choice(COLOURS), draw.choice(["what colour", "what"])
+        colour, question = draw.choice(COLORS), draw.choice(["what colour", "what"])
         found.append({"colour": colour, "question": question, "answer": said(colour, question)})
     return found
 
@@ -254,7 +254,7 @@ def test_texts_are_recognised_where_they_are_texts(column: list[Any], kind: str 
     ("options", "path", "problem"),
     [
         ({"metrics": ["exact_mach"]}, "outputs.answer.task.metrics", "exact_match"),
-        ({"metrics": ["facts"]}, "outputs.answer.task.metrics", "function"),
+        ({"metrics": ["fact_f1"]}, "outputs.answer.task.metrics", "function"),
         ({"metrics": []}, "outputs.answer.task.metrics", "at least 1"),
         ({"prompt": "{a}", "history": "b"}, "outputs.answer.task", "instruction"),
         ({"checkpoint": "x", "tokenizer": "y"}, "outputs.answer.task", "drop one"),
@@ -307,7 +307,7 @@ def pointed(count: int, seed: int) -> list[dict[str, Any]]:
     draw = random.Random(seed)
     found = []
     for _ in range(count):
-        side, colours = draw.choice(["left", "right"]), [draw.choice(COLOURS) for _ in range(2)]
+        side, colours = draw.choice(["left", "right"]), [draw.choice(COLORS) for _ in range(2)]
         before = [{"role": "user", "content": f"look {side}"}, {"role": "assistant", "content": "yes"}]
         row = dict(zip(["left", "right"], colours, strict=True))
         found.append({**row, "before": before, "ask": "and now ?", "answer": row[side]})

@@ -13,7 +13,7 @@ import numpy as np
 class Metric:
     """A score of predicted distributions against the truth.
 
-    name: as in reports (`accuracy`, `macro_f1`, `rmse` ...)
+    name: as in reports (`accuracy`, `f1_macro`, `rmse` ...)
     score: `(distribution [rows, k], truth [rows, ...], weight [rows]) -> float`; NaN where it is undefined
     (one class) greater_is_better: the direction
     prepared: `(distribution, truth) -> (weight -> score)`, for a metric whose costly part (sorting) does not

@@ -15,16 +15,16 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Weighted row counts of each class `[k]`: predicted and true (`hits`), `predicted`, and true
-    (`actual`)."""
+class ClassCounts:
+    """Weighted row counts of each class `[k]`: predicted and true (`true_positives`), `predicted`, and true
+    (`support`)."""
 
-    hits: np.ndarray
+    true_positives: np.ndarray
     predicted: np.ndarray
-    actual: np.ndarray
+    support: np.ndarray
 
 
-def confusion(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def confusion_matrix(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The confusion matrix `[k, k]` float64: row = true class, column = decided class, cell = summed
     weight."""
     k = distribution.shape[1]
@@ -32,25 +32,25 @@ def confusion(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -
     return np.bincount(cell, weights=weight, minlength=k * k).reshape(k, k)
 
 
-def count(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> Counts:
+def class_counts(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> ClassCounts:
     """Hits, decisions and occurrences of every class (or label, at `threshold`)."""
     if truth.ndim == 1:
-        matrix = confusion(distribution, truth, weight)
-        return Counts(matrix.diagonal(), matrix.sum(0), matrix.sum(1))
+        matrix = confusion_matrix(distribution, truth, weight)
+        return ClassCounts(matrix.diagonal(), matrix.sum(0), matrix.sum(1))
     decided, real = distribution >= threshold, truth > 0
-    return Counts(weight @ (decided & real), weight @ decided, weight @ real)
+    return ClassCounts(weight @ (decided & real), weight @ decided, weight @ real)
 
 
 def per_class(
     distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
 ) -> dict[str, np.ndarray]:
     """`precision`, `recall`, `f1` and `support` of every class, each `[k]`; NaN where the quotient is 0/0."""
-    counts = count(distribution, truth, weight, threshold)
+    counts = class_counts(distribution, truth, weight, threshold)
     return {
-        "precision": _ratio(counts.hits, counts.predicted),
-        "recall": _ratio(counts.hits, counts.actual),
-        "f1": _ratio(2 * counts.hits, counts.predicted + counts.actual),
-        "support": counts.actual,
+        "precision": _ratio(counts.true_positives, counts.predicted),
+        "recall": _ratio(counts.true_positives, counts.support),
+        "f1": _ratio(2 * counts.true_positives, counts.predicted + counts.support),
+        "support": counts.support,
     }
 
 
@@ -67,46 +67,46 @@ def subset_accuracy(distribution: np.ndarray, truth: np.ndarray, weight: np.ndar
 
 def balanced_accuracy(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
     """The mean recall of the classes that occur."""
-    counts = count(distribution, truth, weight)
-    occurs = counts.actual > 0
-    return _mean(_ratio(counts.hits, counts.actual)[occurs])
+    counts = class_counts(distribution, truth, weight)
+    occurs = counts.support > 0
+    return _mean(_ratio(counts.true_positives, counts.support)[occurs])
 
 
-def macro_precision(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
+def precision_macro(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """The mean over classes of: of the rows decided as the class, the share that truly are."""
-    counts = count(distribution, truth, weight, threshold)
-    return _macro(_ratio(counts.hits, counts.predicted), counts)
+    counts = class_counts(distribution, truth, weight, threshold)
+    return _macro(_ratio(counts.true_positives, counts.predicted), counts)
 
 
-def macro_recall(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
+def recall_macro(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """The mean over classes of: of the rows that truly are the class, the share that was decided so."""
-    counts = count(distribution, truth, weight, threshold)
-    return _macro(_ratio(counts.hits, counts.actual), counts)
+    counts = class_counts(distribution, truth, weight, threshold)
+    return _macro(_ratio(counts.true_positives, counts.support), counts)
 
 
-def macro_f1(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
-    """The mean over classes of F1, the harmonic mean of precision and recall: 2 hits / (predicted +
-    actual)."""
-    counts = count(distribution, truth, weight, threshold)
-    return _macro(_ratio(2 * counts.hits, counts.predicted + counts.actual), counts)
+def f1_macro(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
+    """The mean over classes of F1, the harmonic mean of precision and recall: 2 true_positives / (predicted +
+    support)."""
+    counts = class_counts(distribution, truth, weight, threshold)
+    return _macro(_ratio(2 * counts.true_positives, counts.predicted + counts.support), counts)
 
 
-def micro_precision(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
+def precision_micro(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """Precision over all decisions together; for exclusive classes it equals accuracy."""
-    counts = count(distribution, truth, weight, threshold)
-    return _quotient(counts.hits.sum(), counts.predicted.sum())
+    counts = class_counts(distribution, truth, weight, threshold)
+    return _quotient(counts.true_positives.sum(), counts.predicted.sum())
 
 
-def micro_recall(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
+def recall_micro(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """Recall over all occurrences together; for exclusive classes it equals accuracy."""
-    counts = count(distribution, truth, weight, threshold)
-    return _quotient(counts.hits.sum(), counts.actual.sum())
+    counts = class_counts(distribution, truth, weight, threshold)
+    return _quotient(counts.true_positives.sum(), counts.support.sum())
 
 
-def micro_f1(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
+def f1_micro(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> float:
     """F1 over all decisions together; for exclusive classes it equals accuracy."""
-    counts = count(distribution, truth, weight, threshold)
-    return _quotient(2 * counts.hits.sum(), counts.predicted.sum() + counts.actual.sum())
+    counts = class_counts(distribution, truth, weight, threshold)
+    return _quotient(2 * counts.true_positives.sum(), counts.predicted.sum() + counts.support.sum())
 
 
 def log_loss(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
@@ -130,6 +130,6 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _macro(values: np.ndarray, counts: Counts) -> float:
+def _macro(values: np.ndarray, counts: ClassCounts) -> float:
     """The mean over the classes that occur or are predicted, where 0/0 counts as 0."""
-    return _mean(np.nan_to_num(values[counts.predicted + counts.actual > 0]))
+    return _mean(np.nan_to_num(values[counts.predicted + counts.support > 0]))

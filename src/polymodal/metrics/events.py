@@ -39,15 +39,15 @@ class Events:
 
 @dataclass(frozen=True)
 class SegmentCounts:
-    """Segments in which a label was found and is true (`hits`), was `found`, is true (`actual`): `[rows, labels]`.
+    """Segments in which a label was found and is true (`true_positives`), was `found`, is true (`actual`): `[rows, labels]`.
 
     substituted, deleted, inserted: `[rows]`, the errors of the segments, where a label missed and one wrongly found
     in the same segment are one substitution
     """
 
-    hits: np.ndarray
-    found: np.ndarray
-    actual: np.ndarray
+    true_positives: np.ndarray
+    predicted: np.ndarray
+    support: np.ndarray
     substituted: np.ndarray
     deleted: np.ndarray
     inserted: np.ndarray
@@ -55,11 +55,11 @@ class SegmentCounts:
 
 @dataclass(frozen=True)
 class EventCounts:
-    """True events that were found (`hits`), `found` events and true ones (`actual`): `[rows, labels]`."""
+    """True events that were found (`true_positives`), `found` events and true ones (`actual`): `[rows, labels]`."""
 
-    hits: np.ndarray
-    found: np.ndarray
-    actual: np.ndarray
+    true_positives: np.ndarray
+    predicted: np.ndarray
+    support: np.ndarray
 
 
 def activity(events: Events, rows: int, labels: int, segments: int, length: float) -> np.ndarray:
@@ -81,9 +81,9 @@ def segment_counts(truth: np.ndarray, found: np.ndarray) -> SegmentCounts:
     """Count activities `[rows, segments, labels]` bool, true and found ones."""
     missed, wrong = (truth & ~found).sum(2), (found & ~truth).sum(2)
     return SegmentCounts(
-        hits=(truth & found).sum(1).astype(np.float64),
-        found=found.sum(1).astype(np.float64),
-        actual=truth.sum(1).astype(np.float64),
+        true_positives=(truth & found).sum(1).astype(np.float64),
+        predicted=found.sum(1).astype(np.float64),
+        support=truth.sum(1).astype(np.float64),
         substituted=np.minimum(missed, wrong).sum(1).astype(np.float64),
         deleted=np.maximum(0, missed - wrong).sum(1).astype(np.float64),
         inserted=np.maximum(0, wrong - missed).sum(1).astype(np.float64),
@@ -98,7 +98,7 @@ def event_counts(
     Two events match if their starts are at most `collar` seconds apart, and their ends at most `collar` seconds or
     `share` of the true event's duration, whichever is more.
     """
-    hits = np.zeros(rows * labels)
+    true_positives = np.zeros(rows * labels)
     true_series, found_series = (one.row * labels + one.label for one in (truth, found))
     for series in np.intersect1d(true_series, found_series):
         real = slice(*np.searchsorted(true_series, [series, series + 1]))
@@ -106,26 +106,26 @@ def event_counts(
         near = np.abs(truth.start[real, None] - found.start[None, given]) <= collar + 1e-6
         allowed = np.maximum(collar, share * (truth.end - truth.start)[real])
         near &= np.abs(truth.end[real, None] - found.end[None, given]) <= allowed[:, None] + 1e-6
-        hits[series] = near[linear_sum_assignment(near, maximize=True)].sum()
+        true_positives[series] = near[linear_sum_assignment(near, maximize=True)].sum()
     shape = (rows, labels)
     return EventCounts(
-        hits.reshape(shape),
+        true_positives.reshape(shape),
         np.bincount(found_series, minlength=rows * labels).reshape(shape).astype(np.float64),
         np.bincount(true_series, minlength=rows * labels).reshape(shape).astype(np.float64),
     )
 
 
-def micro_f1(counts: SegmentCounts | EventCounts, weight: np.ndarray) -> float:
-    """F1 = 2 hits / (found + actual) over all labels together; `weight [rows]`."""
-    hits, both = weight @ counts.hits.sum(1), weight @ (counts.found + counts.actual).sum(1)
-    return float(2 * hits / both) if both > 0 else float("nan")
+def f1_micro(counts: SegmentCounts | EventCounts, weight: np.ndarray) -> float:
+    """F1 = 2 true_positives / (found + actual) over all labels together; `weight [rows]`."""
+    true_positives, both = weight @ counts.true_positives.sum(1), weight @ (counts.predicted + counts.support).sum(1)
+    return float(2 * true_positives / both) if both > 0 else float("nan")
 
 
-def macro_f1(counts: SegmentCounts | EventCounts, weight: np.ndarray) -> float:
+def f1_macro(counts: SegmentCounts | EventCounts, weight: np.ndarray) -> float:
     """The mean of F1 over the labels that occur or are found; `weight [rows]`."""
-    hits, both = weight @ counts.hits, weight @ (counts.found + counts.actual)
+    true_positives, both = weight @ counts.true_positives, weight @ (counts.predicted + counts.support)
     known = both > 0
-    return float((2 * hits[known] / both[known]).mean()) if known.any() else float("nan")
+    return float((2 * true_positives[known] / both[known]).mean()) if known.any() else float("nan")
 
 
 def error_rate(counts: SegmentCounts, weight: np.ndarray) -> float:
@@ -133,6 +133,6 @@ def error_rate(counts: SegmentCounts, weight: np.ndarray) -> float:
 
     0 is perfect; finding nothing at all scores 1, and finding too much may score more. `weight [rows]`.
     """
-    actual = weight @ counts.actual.sum(1)
+    support = weight @ counts.support.sum(1)
     errors = weight @ reduce(np.add, [counts.substituted, counts.deleted, counts.inserted])
-    return float(errors / actual) if actual > 0 else float("nan")
+    return float(errors / support) if support > 0 else float("nan")

@@ -5,7 +5,7 @@ classes are scored by the second one's probability and more classes one against 
 `truth [rows, k]`, each label is scored. The result is the plain mean over the classes for which the score is
 defined, NaN if there is none.
 
-Sorting does not depend on the weights: `prepared_auroc` and `prepared_average_precision` sort once and return
+Sorting does not depend on the weights: `prepared_roc_auc` and `prepared_average_precision` sort once and return
 the score as a function of the weights, which makes a bootstrap some four times faster.
 """
 
@@ -19,10 +19,10 @@ import numpy as np
 Weighted = Callable[[np.ndarray], float]
 
 
-def auroc(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
+def roc_auc(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
     """Area under the ROC curve: the chance that a random positive row is ranked above a random negative one
     (ties count half). Undefined for a class that all rows have or no row has."""
-    return prepared_auroc(distribution, truth)(weight)
+    return prepared_roc_auc(distribution, truth)(weight)
 
 
 def average_precision(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
@@ -31,9 +31,9 @@ def average_precision(distribution: np.ndarray, truth: np.ndarray, weight: np.nd
     return prepared_average_precision(distribution, truth)(weight)
 
 
-def prepared_auroc(distribution: np.ndarray, truth: np.ndarray) -> Weighted:
+def prepared_roc_auc(distribution: np.ndarray, truth: np.ndarray) -> Weighted:
     """AUROC of these rows as a function of their weights `[rows]`."""
-    return _over_classes(_binary_auroc, distribution, truth)
+    return _over_classes(_binary_roc_auc, distribution, truth)
 
 
 def prepared_average_precision(distribution: np.ndarray, truth: np.ndarray) -> Weighted:
@@ -96,7 +96,7 @@ def _upto(weight: np.ndarray) -> np.ndarray:
     return total
 
 
-def _binary_auroc(ranking: _Ranking, weight: np.ndarray) -> float:
+def _binary_roc_auc(ranking: _Ranking, weight: np.ndarray) -> float:
     ordered = weight[ranking.order]
     everything, positives = _upto(ordered), _upto(ordered[ranking.positive])
     positive, negative = positives[-1], everything[-1] - positives[-1]

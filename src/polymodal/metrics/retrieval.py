@@ -20,7 +20,7 @@ ROUNDING = 1e-6
 BLOCK = 2**22
 
 
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
+def normalize_rows(vectors: np.ndarray) -> np.ndarray:
     """`vectors [rows, size]` at length 1, in their own number format; a vector of zeros stays zeros."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
@@ -43,20 +43,20 @@ class Relevance:
 class Ranking:
     """Where the positives of each query stand; `[queries]` each.
 
-    first: rank of the first positive, from 1
-    precision: average precision
+    first_rank: rank of the first positive, from 1
+    average_precision: average precision
     positives: how many candidates belong to the query
     candidates: how many candidates there are
     """
 
-    first: np.ndarray
-    precision: np.ndarray
+    first_rank: np.ndarray
+    average_precision: np.ndarray
     positives: np.ndarray
     candidates: int
 
     def distribution(self) -> np.ndarray:
         """`[queries, 2]` of first ranks and average precisions, which `RETRIEVAL_METRICS` read."""
-        return np.stack([self.first, self.precision], axis=1).astype(np.float64)
+        return np.stack([self.first_rank, self.average_precision], axis=1).astype(np.float64)
 
 
 def relevance(first: np.ndarray, second: np.ndarray) -> Relevance:
@@ -176,7 +176,7 @@ RETRIEVAL_METRICS = (
 )
 
 
-def chance(positives: np.ndarray, candidates: int) -> dict[str, float]:
+def random_baseline(positives: np.ndarray, candidates: int) -> dict[str, float]:
     """What a random order of the candidates scores, by metric; NaN without queries.
 
     positives: `[queries]`, how many of the `candidates` belong to each query

@@ -160,10 +160,10 @@ class Classify(Task):
         balanced = Metric("balanced_accuracy", classification.balanced_accuracy)
         return [
             *([balanced, accuracy] if self.options.class_weights == "balanced" else [accuracy, balanced]),
-            Metric("macro_f1", classification.macro_f1),
-            Metric("macro_precision", classification.macro_precision),
-            Metric("macro_recall", classification.macro_recall),
-            Metric("auroc", ranking.auroc, prepared=ranking.prepared_auroc),
+            Metric("f1_macro", classification.f1_macro),
+            Metric("precision_macro", classification.precision_macro),
+            Metric("recall_macro", classification.recall_macro),
+            Metric("roc_auc", ranking.roc_auc, prepared=ranking.prepared_roc_auc),
             Metric("average_precision", ranking.average_precision, prepared=ranking.prepared_average_precision),
             Metric("log_loss", classification.log_loss, greater_is_better=False),
         ]

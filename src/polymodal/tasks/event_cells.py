@@ -15,7 +15,7 @@ from polymodal.tasks.labels import Label, key, read_label
 Span = tuple[float, float, Label]
 
 
-def read_spans(cell: Any) -> list[Span]:
+def read_event_spans(cell: Any) -> list[Span]:
     """The events of one cell, ordered by start.
 
     Raises:
@@ -50,7 +50,7 @@ def _read_span(event: Any) -> Span:
     return times[0], times[1], read_label(event["label"])
 
 
-def gaps_between(rows: list[list[Span]]) -> list[float]:
+def silences_between(rows: list[list[Span]]) -> list[float]:
     """Seconds between events of one label that follow each other in a row."""
     gaps = []
     for spans in rows:

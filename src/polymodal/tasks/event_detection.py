@@ -23,8 +23,8 @@ from polymodal.metrics.base import Metric
 from polymodal.metrics.events import EventCounts, Events, SegmentCounts
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Labels, few, first_problem, key, read_cells, text
-from polymodal.tasks.event_timeline import cover, decode, read_shares
-from polymodal.tasks.event_cells import Span, gaps_between, read_spans
+from polymodal.tasks.event_timeline import cover, decode, events_from_coverage
+from polymodal.tasks.event_cells import Span, silences_between, read_event_spans
 
 #: Most cells of a timeline whose resolution is not said, and of any timeline.
 USUAL_CELLS, MOST_CELLS = 2_000, 20_000
@@ -44,7 +44,7 @@ class Spans(Task):
     the whole list a fault and a gap.
 
     Prepared, an event is the share s of each cell that it covers, so that its ends are kept inside cells (see
-    `tasks.segments.read_shares`). The loss of a row is the mean over cells and labels of the binary cross-entropy
+    `tasks.segments.events_from_coverage`). The loss of a row is the mean over cells and labels of the binary cross-entropy
 
         -(1 / k) sum_c [s_c log p_c + (1 - s_c) log(1 - p_c)]
 
@@ -90,7 +90,7 @@ class Spans(Task):
         count = 0
         for cell in sample.values:
             try:
-                count += len(read_spans(cell))
+                count += len(read_event_spans(cell))
             except ValueError:
                 return None
         return Guess(0.95, f"lists of events, {count:,} in {len(sample.values):,} sampled cells") if count else None
@@ -98,7 +98,7 @@ class Spans(Task):
     def fit(self, blocks: Iterable[Block]) -> None:
         column = self.columns[0]
         problems: list[str] = []
-        rows = list(read_cells(blocks, column, read_spans, problems))
+        rows = list(read_cells(blocks, column, read_event_spans, problems))
         limit = math.inf if self.options.seconds is None else self.options.seconds
         inside = [spans for spans in rows if all(end <= limit + 1e-6 for _, end, _ in spans)]
         found = [span for spans in inside for span in spans]
@@ -128,7 +128,7 @@ class Spans(Task):
                 "resolution", f"{seconds:g} s in steps of {width:g} s are {frames:,} cells; {MOST_CELLS:,} are possible"
             )
         self._grid = TimeGrid(frames, frames * width if options.resolution else seconds)
-        brief, gaps = float(np.quantile(durations, 0.05)) / 2, gaps_between(rows)
+        brief, gaps = float(np.quantile(durations, 0.05)) / 2, silences_between(rows)
         self.shortest = brief if options.shortest is None else options.shortest
         apart = min(self.shortest, float(np.quantile(gaps, 0.05)) / 2) if gaps else self.shortest
         self.gap = apart if options.gap is None else options.gap
@@ -170,7 +170,7 @@ class Spans(Task):
             if cell is None:
                 continue
             try:
-                value[position] = self._cover(read_spans(cell)).ravel()
+                value[position] = self._cover(read_event_spans(cell)).ravel()
             except ValueError as error:
                 block.fault(position, self.columns[0], str(error))
                 continue
@@ -229,7 +229,7 @@ class Spans(Task):
         )
 
     def _true(self, truth: np.ndarray) -> Events:
-        return read_shares(self._by_cell(truth), self.width)
+        return events_from_coverage(self._by_cell(truth), self.width)
 
     def _by_cell(self, values: np.ndarray) -> np.ndarray:
         """`[rows, k]` -> `[rows, frames, labels]`."""
@@ -262,10 +262,10 @@ class Spans(Task):
     @property
     def metrics(self) -> list[Metric]:
         return [
-            _metric("segment_f1", self.segment_counts, scores.micro_f1),
-            _metric("event_f1", self.event_counts, scores.micro_f1),
+            _metric("segment_f1", self.segment_counts, scores.f1_micro),
+            _metric("event_f1", self.event_counts, scores.f1_micro),
             _metric("segment_error_rate", self.segment_counts, scores.error_rate, greater_is_better=False),
-            _metric("macro_segment_f1", self.segment_counts, scores.macro_f1),
+            _metric("segment_f1_macro", self.segment_counts, scores.f1_macro),
         ]
 
     @property

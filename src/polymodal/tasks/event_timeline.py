@@ -37,7 +37,7 @@ def _union(start: np.ndarray, end: np.ndarray) -> list[tuple[float, float]]:
     return merged
 
 
-def read_shares(shares: np.ndarray, width: float) -> Events:
+def events_from_coverage(shares: np.ndarray, width: float) -> Events:
     """The events behind exact shares `[rows, frames, labels]`.
 
     A cell that is covered in part holds a start or an end: which, its neighbours tell. So events come back exactly

@@ -20,7 +20,7 @@ from polymodal.data.table.block import Block
 from polymodal.data.table.sample import ColumnSample, Guess
 from polymodal.metrics.base import Metric
 from polymodal.metrics.leave_one_out import leave_one_out_metrics
-from polymodal.metrics.retrieval import unit_rows
+from polymodal.metrics.retrieval import normalize_rows
 from polymodal.nn.layers.embedding_head import halvings, prefixes
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Label, key, read_label
@@ -95,7 +95,7 @@ class Similar(Task):
             if cell is None:
                 continue
             try:
-                value[position] = group_number(read_label(cell))
+                value[position] = group_hash(read_label(cell))
             except ValueError as error:
                 problems.append((position, str(error)))
         return value, value != NO_GROUP, problems
@@ -123,7 +123,7 @@ class Similar(Task):
         return np.full(self.outputs, 1 / math.sqrt(self.outputs))
 
     def distribution(self, values: Tensor) -> np.ndarray:
-        return unit_rows(values.detach().double().cpu().numpy())
+        return normalize_rows(values.detach().double().cpu().numpy())
 
     def predict(self, distribution: np.ndarray) -> list[Any]:
         return distribution.tolist()
@@ -146,7 +146,7 @@ class Similar(Task):
         self._notes = state["notes"]
 
 
-def group_number(label: Label) -> int:
+def group_hash(label: Label) -> int:
     """The number of a group, the same in every table and run: 64 bits of a hash of its name, never `NO_GROUP`. Two of a
     million groups share one with a probability of 3 in 100 million."""
     boolean, value = key(label)

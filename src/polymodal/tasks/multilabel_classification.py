@@ -169,17 +169,13 @@ class MultiLabel(Task):
     def metrics(self) -> list[Metric]:
         at = self.threshold
         return [
-            Metric(
-                "mean_average_precision",
-                ranking.average_precision,
-                prepared=ranking.prepared_average_precision,
-            ),
-            Metric("micro_f1", partial(classification.micro_f1, threshold=at)),
-            Metric("micro_precision", partial(classification.micro_precision, threshold=at)),
-            Metric("micro_recall", partial(classification.micro_recall, threshold=at)),
-            Metric("macro_f1", partial(classification.macro_f1, threshold=at)),
+            Metric("average_precision", ranking.average_precision, prepared=ranking.prepared_average_precision),
+            Metric("f1_micro", partial(classification.f1_micro, threshold=at)),
+            Metric("precision_micro", partial(classification.precision_micro, threshold=at)),
+            Metric("recall_micro", partial(classification.recall_micro, threshold=at)),
+            Metric("f1_macro", partial(classification.f1_macro, threshold=at)),
             Metric("subset_accuracy", partial(classification.subset_accuracy, threshold=at)),
-            Metric("macro_auroc", ranking.auroc, prepared=ranking.prepared_auroc),
+            Metric("roc_auc", ranking.roc_auc, prepared=ranking.prepared_roc_auc),
         ]
 
     @property

@@ -28,7 +28,7 @@ Problem = tuple[int, str, str]
 
 @register
 class Regress(Task):
-    """Numbers, standardised with the mean and standard deviation of the training rows:
+    """Numbers, standardize with the mean and standard deviation of the training rows:
 
         z = (t(y) - mean) / deviation,   t(y) = y  or  log(1 + y)
 
@@ -149,7 +149,7 @@ class Regress(Task):
         return functional.huber_loss(value, target, reduction="none", delta=self.delta).mean(-1)
 
     def _best_constant_loss(self, standard: np.ndarray) -> float:
-        """The loss of the best constants on standardised numbers `[rows, k]`: mean, median, or Huber's
+        """The loss of the best constants on standardize numbers `[rows, k]`: mean, median, or Huber's
         location."""
         if self.options.loss == "squared":
             return float((standard**2).mean())

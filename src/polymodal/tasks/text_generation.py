@@ -96,8 +96,8 @@ class Text(GenerationTask):
             for name in names:
                 if name not in TEXT_METRICS:
                     raise ValueError(f"there is no metric {name!r} of texts; {did_you_mean(name, TEXT_METRICS)}")
-                if name == "facts":
-                    raise ValueError("facts are read by a function of your own; see metrics.text.facts")
+                if name == "fact_f1":
+                    raise ValueError("fact_f1 needs a function that reads the facts of a text; compute it in Python with `fact_f1`")
             return names
 
         @model_validator(mode="after")
@@ -179,7 +179,7 @@ class Text(GenerationTask):
         try:
             constraint = build_constraint(self.writing, self.codec)
             if constraint is not None:
-                constraint.start(self.writing.max_tokens or self.most)
+                constraint.start(self.writing.max_new_tokens or self.most)
         except RecipeError as error:
             raise error.with_prefix("writing") from None
 

@@ -40,7 +40,7 @@ def read_references(cell: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def unlearned(answers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def mask_targets(answers: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The answers without tokens in `rows [n]` bool: they are scored, and nothing is learned from them."""
     return objects(
         [

@@ -11,7 +11,7 @@ import pytest
 import polymodal
 from polymodal.core.errors import PolymodalError
 from polymodal.metrics.code_eval.sandbox import Limits, Outcome, Program, run
-from polymodal.metrics.code_eval.sandbox.rules import LONGEST
+from polymodal.metrics.code_eval.sandbox.rules import MAX_CHARACTERS
 
 INCREASE = "def increase(x):\n    return x + 1"
 RIGHT = Program(INCREASE, "assert increase(1) == 2")
@@ -49,7 +49,7 @@ FORBIDDEN = [
     "import re\nre.enum",
     "import collections\ncollections.abc",
     "@property\ndef f(): pass",
-    "x = 1\n" * LONGEST,
+    "x = 1\n" * MAX_CHARACTERS,
 ]
 #: Programs that do harm by running, and what becomes of them.
 HARMFUL = {
@@ -136,10 +136,10 @@ def test_limits_are_those_that_were_asked_for() -> None:
 _OUTSIDE_THE_RULES = """
 import os, sys
 sys.path.append(sys.argv[1])
-from polymodal.metrics.code_eval.sandbox.confine import filter_calls, limit
+from polymodal.metrics.code_eval.sandbox.confine import filter_system_calls, set_limits
 import socket
-limit(5, 512)
-filtered = filter_calls()
+set_limits(5, 512)
+filtered = filter_system_calls()
 attempts = {
     "read a file": lambda: open("/etc/hostname").read(),
     "write a file": lambda: open("made", "w").write("x"),

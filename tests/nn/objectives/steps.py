@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from polymodal.core.types import Batch, InputBatch, Tokens
-from polymodal.nn.objectives.base import Reads, Step
+from polymodal.nn.objectives.base import InputInfo, ObjectiveBatch
 
 
-def reads(*names: str, modality: str = "number") -> dict[str, Reads]:
+def reads(*names: str, modality: str = "number") -> dict[str, InputInfo]:
     """What an objective is told of inputs, as far as it does not look at their encoders."""
-    return {name: Reads(modality, {}, torch.nn.Identity()) for name in names}  # type: ignore[arg-type]
+    return {name: InputInfo(modality, {}, torch.nn.Identity()) for name in names}  # type: ignore[arg-type]
 
 
 def step(
@@ -24,7 +24,7 @@ def step(
     present: dict[str, Any] | None = None,
     rows: Any = None,
     network: Any = None,
-) -> Step:
+) -> ObjectiveBatch:
     """A step whose inputs have one token `[batch, width]` each.
 
     index: by input, the item of each row; silent: one of its own
@@ -40,7 +40,7 @@ def step(
     numbers = torch.arange(count) if rows is None else torch.tensor(rows)
     batch = Batch(inputs, {}, numbers)
     shown: Any = network or SimpleNamespace(objectives={})
-    return Step(shown, batch, tokens, lambda: batch)
+    return ObjectiveBatch(shown, batch, tokens, lambda: batch)
 
 
 def bare(objective: Any) -> Any:

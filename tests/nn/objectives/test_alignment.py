@@ -16,7 +16,7 @@ from nn.objectives.steps import bare, reads, step
 from polymodal.core.errors import RecipeError
 from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.nn.layers.embedding_head import unit
-from polymodal.nn.objectives.base import Step
+from polymodal.nn.objectives.base import ObjectiveBatch
 from polymodal.nn.objectives.contrastive import Contrastive
 
 
@@ -138,7 +138,7 @@ def test_chunks_keep_every_negative_and_the_gradient() -> None:
         network = network_of(preparation).double()
         batch = whole_batch(preparation, prepared)
         ((term,),) = network.terms(
-            Step(network, batch, network.encode(batch).tokens, partial(whole_batch, preparation, prepared))
+            ObjectiveBatch(network, batch, network.encode(batch).tokens, partial(whole_batch, preparation, prepared))
         ).values()
         term.loss.backward()  # type: ignore[no-untyped-call]
         assert term.chance == pytest.approx(math.log(12))

@@ -11,13 +11,13 @@ from nn.objectives.pairs import chance_notices, pretrained, recall
 from nn.objectives.steps import bare, reads, step
 from nn.objectives.topics import named, pretrained_on_topics
 from polymodal.core.errors import RecipeError
-from polymodal.nn.objectives.barlow_twins import Redundancy, standardised
+from polymodal.nn.objectives.barlow_twins import BarlowTwins, standardize
 
 SQUARE = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 
 
-def redundancy(**options: Any) -> Redundancy:
-    found: Redundancy = bare(Redundancy(Redundancy.Options(size=2, **options), inputs=reads("a", "b"), width=2))
+def redundancy(**options: Any) -> BarlowTwins:
+    found: BarlowTwins = bare(BarlowTwins(BarlowTwins.Options(size=2, **options), inputs=reads("a", "b"), width=2))
     return found
 
 
@@ -53,7 +53,7 @@ def test_an_embedding_is_standardised_by_what_training_saw() -> None:
         objective.after_step(None)
     objective.eval()
     found = objective.embed("a", step(given).tokens["a"])
-    torch.testing.assert_close(found, torch.nn.functional.normalize(standardised(given["a"])), atol=0.02, rtol=0)
+    torch.testing.assert_close(found, torch.nn.functional.normalize(standardize(given["a"])), atol=0.02, rtol=0)
 
 
 def test_planted_pairs_are_found() -> None:
@@ -85,4 +85,4 @@ def test_words_of_all_topics_show_none() -> None:
 
 def test_an_input_that_cannot_be_changed_is_refused() -> None:
     with pytest.raises(RecipeError, match="two copies of 'a' would be the same"):
-        Redundancy(Redundancy.Options(), inputs=reads("a", modality="graph"), width=4)
+        BarlowTwins(BarlowTwins.Options(), inputs=reads("a", modality="graph"), width=4)

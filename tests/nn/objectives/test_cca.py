@@ -10,11 +10,11 @@ from torch import Tensor
 
 from nn.objectives.pairs import chance_notices, pretrained, recall
 from nn.objectives.steps import bare, reads, step
-from polymodal.nn.objectives.cca import Cca
+from polymodal.nn.objectives.cca import DeepCCA
 
 
-def cca(size: int = 2, **options: Any) -> Cca:
-    found: Cca = bare(Cca(Cca.Options(size=size, **options), inputs=reads("a", "b"), width=size))
+def cca(size: int = 2, **options: Any) -> DeepCCA:
+    found: DeepCCA = bare(DeepCCA(DeepCCA.Options(size=size, **options), inputs=reads("a", "b"), width=size))
     return found
 
 
@@ -47,7 +47,7 @@ def test_linear_heads_reach_the_canonical_correlations() -> None:
     across = torch.cov(torch.cat([a, b], 1).T)[:3, 3:]
     whitened = torch.linalg.solve(roots[0], across) @ torch.linalg.inv(roots[1]).T
     best = 1 - torch.linalg.svdvals(whitened)[:2].mean()
-    objective = Cca(Cca.Options(size=2, ridge=1e-6, momentum=0), inputs=reads("a", "b"), width=3)
+    objective = DeepCCA(DeepCCA.Options(size=2, ridge=1e-6, momentum=0), inputs=reads("a", "b"), width=3)
     for name in "ab":
         objective.heads.add_module(name, torch.nn.Linear(3, 2))
     optimiser = torch.optim.Adam(objective.parameters(), 0.05)

@@ -14,13 +14,13 @@ from nn.objectives.steps import bare, reads, step
 from polymodal.core.errors import RecipeError
 from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.model.model import Model
-from polymodal.nn.objectives.cross_modal_distillation import Transfer
+from polymodal.nn.objectives.cross_modal_distillation import CrossModalDistillation
 
-TEACHER = torch.tensor([[3.0, 1.0], [1.0, -1.0]])  # standardised: (1, 1) and (-1, -1)
+TEACHER = torch.tensor([[3.0, 1.0], [1.0, -1.0]])  # standardize: (1, 1) and (-1, -1)
 
 
-def transfer(**options: Any) -> Transfer:
-    found: Transfer = bare(Transfer(Transfer.Options(**options), inputs=reads("a", "b"), width=2))
+def transfer(**options: Any) -> CrossModalDistillation:
+    found: CrossModalDistillation = bare(CrossModalDistillation(CrossModalDistillation.Options(**options), inputs=reads("a", "b"), width=2))
     return found
 
 
@@ -56,10 +56,10 @@ def test_the_teacher_gets_no_gradient() -> None:
 
 
 def test_who_teaches_whom() -> None:
-    objective = Transfer(Transfer.Options(teacher="b"), inputs=reads("a", "b", "c"), width=2)
+    objective = CrossModalDistillation(CrossModalDistillation.Options(teacher="b"), inputs=reads("a", "b", "c"), width=2)
     assert (objective.teacher, objective.students) == ("b", ["a", "c"])
     with pytest.raises(RecipeError, match="teacher"):
-        Transfer(Transfer.Options(teacher="d"), inputs=reads("a", "b"), width=2)
+        CrossModalDistillation(CrossModalDistillation.Options(teacher="d"), inputs=reads("a", "b"), width=2)
 
 
 TEXT_AND_NUMBERS = {"text": INPUTS["text"], "numbers": {**INPUTS["numbers"], "encoder": "linear"}}

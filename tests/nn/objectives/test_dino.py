@@ -14,21 +14,21 @@ from nn.objectives.steps import reads
 from nn.objectives.topics import named, pretrained_on_topics
 from polymodal.core.errors import RecipeError
 from polymodal.nn.network import Network
-from polymodal.nn.objectives.base import Step
-from polymodal.nn.objectives.dino import Average, Dino, spread_out
-from polymodal.nn.objectives.augmented_views import CHANGES, View
+from polymodal.nn.objectives.base import ObjectiveBatch
+from polymodal.nn.objectives.dino import EMATeacher, DINO, koleo_loss
+from polymodal.nn.objectives.augmented_views import AUGMENTATIONS, AugmentedView
 from polymodal.preparation.preparation import Preparation
 from polymodal.training.monitor import Monitor
 
 
-def made(**options: Any) -> tuple[Network, Step, Dino, Preparation]:
+def made(**options: Any) -> tuple[Network, ObjectiveBatch, DINO, Preparation]:
     columns, recipe = sample_table(["text", "number"], [], rows=12)
     columns["text"][2] = None
     preparation, prepared = prepare(columns, **recipe, objectives=[{"name": "dino", "prototypes": 8, **options}])
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
-    step = Step(network, batch, network.encode(batch).tokens, lambda: batch)
+    step = ObjectiveBatch(network, batch, network.encode(batch).tokens, lambda: batch)
     (objective,) = network.objectives.values()
-    assert isinstance(objective, Dino)
+    assert isinstance(objective, DINO)
     return network, step, objective, preparation
 
 
@@ -36,7 +36,7 @@ def test_the_teacher_is_the_running_average_of_the_student() -> None:
     network, step, objective, _ = made(momentum=0.75)
     objective(step)
     teacher = objective.teachers["in_text"]
-    assert isinstance(teacher, Average)
+    assert isinstance(teacher, EMATeacher)
     place = teacher.names.index("tower.norm.weight")
     with torch.no_grad():
         network.towers["in_text"].norm.weight.fill_(5)
@@ -74,7 +74,7 @@ def test_a_second_view_differs_and_keeps_its_form(modality: str) -> None:
     batch = whole_batch(preparation, prepared).inputs[f"in_{modality}"]
     before = {name: one.clone() for name, one in batch.data.items()}
     torch.manual_seed(0)
-    changed = CHANGES[modality](batch.data, 0.7)
+    changed = AUGMENTATIONS[modality](batch.data, 0.7)
     assert all(torch.equal(one, batch.data[name]) for name, one in before.items())
     assert changed.keys() == before.keys()
     assert all(changed[name].dtype == one.dtype for name, one in before.items())
@@ -85,7 +85,7 @@ def test_a_second_view_differs_and_keeps_its_form(modality: str) -> None:
         if changed[name].shape == before[name].shape and torch.equal(changed[name], before[name])
     ]
     assert len(same) < len(before)
-    weak = CHANGES[modality](batch.data, 1e-9)
+    weak = AUGMENTATIONS[modality](batch.data, 1e-9)
     if modality in ("text", "number", "category"):
         assert all(torch.equal(weak[name], one) for name, one in before.items())
 
@@ -93,7 +93,7 @@ def test_a_second_view_differs_and_keeps_its_form(modality: str) -> None:
 def test_a_text_keeps_its_ends_and_its_order() -> None:
     data = {"values": torch.tensor([[5, 6, 7, 8, 9, 0], [1, 2, 3, 4, 5, 6]]), "length": torch.tensor([5, 6])}
     torch.manual_seed(1)
-    found = CHANGES["text"](data, 1.0)
+    found = AUGMENTATIONS["text"](data, 1.0)
     for row, (values, length) in enumerate(zip(found["values"].tolist(), found["length"].tolist(), strict=True)):
         kept = values[:length]
         assert kept == sorted(kept)
@@ -103,8 +103,8 @@ def test_a_text_keeps_its_ends_and_its_order() -> None:
 
 def test_what_cannot_be_changed_is_refused() -> None:
     with pytest.raises(RecipeError, match="no random changes of graph"):
-        Dino(Dino.Options(), inputs=reads("a", modality="graph"), width=4)
-    assert View("a", "text", 0.5).name == "a"
+        DINO(DINO.Options(), inputs=reads("a", modality="graph"), width=4)
+    assert AugmentedView("a", "text", 0.5).name == "a"
 
 
 def test_spread_out_by_hand() -> None:
@@ -112,7 +112,7 @@ def test_spread_out_by_hand() -> None:
     angles = torch.tensor([0.0, 0.2, 0.6])
     points = torch.stack([angles.cos(), angles.sin()], 1)
     chords = [2 * math.sin(gap / 2) for gap in (0.2, 0.2, 0.4)]
-    assert float(spread_out(points)) == pytest.approx(-sum(map(math.log, chords)) / 3, abs=1e-3)
+    assert float(koleo_loss(points)) == pytest.approx(-sum(map(math.log, chords)) / 3, abs=1e-3)
 
 
 DINO = {"name": "dino", "momentum": 0.9, "strength": 0.3}

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from nn.objectives.pairs import chance_notices, pretrained, recall
 from nn.objectives.steps import reads, step
-from polymodal.nn.objectives.linear_cca import LinearCca
+from polymodal.nn.objectives.linear_cca import LinearCCA
 
 
-def linear_cca(width: int, names: str = "ab", **options: Any) -> LinearCca:
-    return LinearCca(LinearCca.Options(**options), inputs=reads(*names), width=width)
+def linear_cca(width: int, names: str = "ab", **options: Any) -> LinearCCA:
+    return LinearCCA(LinearCCA.Options(**options), inputs=reads(*names), width=width)
 
 
-def taught(objective: LinearCca, *batches: dict[str, Tensor], **given: Any) -> LinearCca:
+def taught(objective: LinearCCA, *batches: dict[str, Tensor], **given: Any) -> LinearCCA:
     for batch in batches:
         objective(step(batch, **given))
         objective.after_step(None)

@@ -15,8 +15,8 @@ from nn.objectives.planted import MAKERS, at_chance, below_chance, pretrained, s
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import Batch
 from polymodal.nn.network import Network
-from polymodal.nn.objectives.base import Step, Term
-from polymodal.nn.objectives.masked_modeling import Masked
+from polymodal.nn.objectives.base import ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.masked_modeling import MaskedModeling
 from polymodal.nn.objectives.masking.mask_units import Parts, draw
 from polymodal.preparation.preparation import Preparation
 
@@ -56,7 +56,7 @@ def test_parts_that_tell_nothing_of_each_other_stay_at_chance(modality: str) -> 
     assert len(at_chance(model)) == 1
 
 
-def masked(modality: str, rows: int = 6, **options: Any) -> tuple[Network, Masked, Batch, Preparation, Any]:
+def masked(modality: str, rows: int = 6, **options: Any) -> tuple[Network, MaskedModeling, Batch, Preparation, Any]:
     columns, recipe = sample_table([modality], [], rows=rows)
     for column in recipe["inputs"][f"in_{modality}"]["columns"]:
         columns[column][1] = None
@@ -67,8 +67,8 @@ def masked(modality: str, rows: int = 6, **options: Any) -> tuple[Network, Maske
     return network, found, whole_batch(preparation, prepared), preparation, prepared  # type: ignore[return-value]
 
 
-def terms(network: Network, batch: Batch) -> list[Term]:
-    (found,) = network.terms(Step(network, batch, network.encode(batch).tokens, lambda: batch)).values()
+def terms(network: Network, batch: Batch) -> list[ObjectiveLoss]:
+    (found,) = network.terms(ObjectiveBatch(network, batch, network.encode(batch).tokens, lambda: batch)).values()
     return found
 
 
@@ -203,7 +203,7 @@ def test_a_frozen_encoder_is_refused_where_it_is_named_and_left_out_where_not() 
     recipe["inputs"]["in_text"]["encoder"] = encoder
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=["masked"])
     (objective,) = network_of(preparation).objectives.values()
-    assert objective.reads_raw == ["in_number"]
+    assert objective.raw_inputs == ["in_number"]
     named = [{"name": "masked", "inputs": ["in_text"]}]
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=named)
     with pytest.raises(RecipeError, match=r"in_text.*is frozen"):

@@ -50,8 +50,8 @@ def test_only_what_is_told_is_read_raw() -> None:
     some = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_number"]}
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[some, "masked_multimodal"])
     one, other = network_of(preparation).objectives.values()
-    assert one.reads_raw == ["in_number"]
-    assert other.reads_raw == ["in_text", "in_number", "in_category"]
+    assert one.raw_inputs == ["in_number"]
+    assert other.raw_inputs == ["in_text", "in_number", "in_category"]
     wrong = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_category"]}
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[wrong])
     with pytest.raises(RecipeError, match=r"objectives\.0\.told: 'in_category' is none of its inputs"):

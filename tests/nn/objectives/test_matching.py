@@ -14,7 +14,7 @@ from nn.objectives.pairs import INPUTS, chance_notices, pretrained
 from nn.objectives.steps import reads, step
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import Tokens, FusionOutput
-from polymodal.nn.objectives.matching import Matching, strangers
+from polymodal.nn.objectives.matching import Matching, negative_mask
 
 
 class Looks:
@@ -36,7 +36,7 @@ def matching(width: int = 2, **options: Any) -> Matching:
 
 def test_rows_that_share_an_item_are_no_strangers() -> None:
     given = step({"a": torch.zeros(4, 1), "b": torch.zeros(4, 1)}, index={"a": [0, 1, 0, 2], "b": [0, 1, 2, 1]})
-    found = strangers(given.batch.inputs, "b", ["a"])
+    found = negative_mask(given.batch.inputs, "b", ["a"])
     assert found.tolist() == [
         [False, True, False, True],
         [True, False, True, False],

@@ -9,13 +9,13 @@ import torch
 
 from nn.objectives.pairs import chance_notices, pretrained, recall
 from nn.objectives.steps import bare, reads, step
-from polymodal.nn.objectives.siglip import Siglip, entropy
+from polymodal.nn.objectives.siglip import SigLIP, entropy
 
 ONE = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
 
-def siglip(**options: float) -> Siglip:
-    found: Siglip = bare(Siglip(Siglip.Options(size=2, **options), inputs=reads("a", "b"), width=2))
+def siglip(**options: float) -> SigLIP:
+    found: SigLIP = bare(SigLIP(SigLIP.Options(size=2, **options), inputs=reads("a", "b"), width=2))
     return found
 
 

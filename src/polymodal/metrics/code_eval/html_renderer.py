@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from polymodal.metrics.code_eval.html_subset import COLOURS, Element, parse
+from polymodal.metrics.code_eval.html_subset import COLORS, Element, parse
 
 #: Width and height of the screen, in pixels.
 SCREEN = 128
@@ -101,21 +101,21 @@ def _element(image: Image.Image, pen: ImageDraw.ImageDraw, element: Element, x: 
             pen.rectangle((x, y, right, bottom), outline=_BORDER, fill="white")
             _text(image, [element.text], x + 5, y + 2, _BORDER)
         case "button":
-            ground = COLOURS[element.colour] if element.colour else _PLAIN_BUTTON
+            ground = COLORS[element.color] if element.color else _PLAIN_BUTTON
             pen.rectangle((x, y, x + _LETTER * len(element.text) + 11, bottom), outline=_BORDER, fill=ground)
-            _text(image, [element.text], x + 6, y + 3, COLOURS["black"])
+            _text(image, [element.text], x + 6, y + 3, COLORS["black"])
         case "div":
-            if element.colour:
-                pen.rectangle((x, y, right, bottom), fill=COLOURS[element.colour])
+            if element.color:
+                pen.rectangle((x, y, right, bottom), fill=COLORS[element.color])
             _stack(image, pen, element.children, x + _PADDING, y + _PADDING, width - 2 * _PADDING)
         case "ul":
             _stack(image, pen, element.children, x + _INDENT, y, width - _INDENT)
         case _:
-            colour = COLOURS[element.colour or "black"]
+            color = COLORS[element.color or "black"]
             if element.tag == "li":
-                pen.rectangle((x - 7, y + 4, x - 5, y + 6), fill=colour)
+                pen.rectangle((x - 7, y + 4, x - 5, y + 6), fill=color)
             scale = 2 if element.tag == "h1" else 1
-            _text(image, _wrapped(element.text, width // (scale * _LETTER)), x, y, colour, scale)
+            _text(image, _wrapped(element.text, width // (scale * _LETTER)), x, y, color, scale)
 
 
 def _wrapped(text: str, letters: int) -> list[str]:
@@ -129,11 +129,11 @@ def _wrapped(text: str, letters: int) -> list[str]:
     return lines
 
 
-def _text(image: Image.Image, lines: list[str], x: int, y: int, colour: tuple[int, int, int], scale: int = 1) -> None:
+def _text(image: Image.Image, lines: list[str], x: int, y: int, color: tuple[int, int, int], scale: int = 1) -> None:
     for line in lines:
         mask = Image.new("1", (_LETTER * max(1, len(line)), _LINE))
         ImageDraw.Draw(mask).text((0, 0), line, fill=1, font=_font())
-        image.paste(colour, (x, y), mask.resize((mask.width * scale, mask.height * scale)))
+        image.paste(color, (x, y), mask.resize((mask.width * scale, mask.height * scale)))
         y += _LINE * scale
 
 

@@ -27,8 +27,8 @@ from html.parser import HTMLParser
 
 from polymodal.core.errors import PolymodalError
 
-#: The colours that a page may name, as CSS defines them (CSS Color Module Level 4, section 6.1).
-COLOURS = {
+#: The colors that a page may name, as CSS defines them (CSS Color Module Level 4, section 6.1).
+COLORS = {
     "black": (0, 0, 0),
     "blue": (0, 0, 255),
     "green": (0, 128, 0),
@@ -47,7 +47,7 @@ _VOID = frozenset({"hr", "input"})
 _INSIDE = {"": _BLOCKS, "div": _BLOCKS, "ul": frozenset({"li"})}
 _STYLE = {"h1": "color", "p": "color", "li": "color", "button": "background", "div": "background"}
 #: How many elements may lie in one another, and how long a page may be: what is deeper or longer is an error.
-DEEPEST, LONGEST = 8, 10_000
+MAX_DEPTH, MAX_CHARACTERS = 8, 10_000
 
 
 class PageError(PolymodalError):
@@ -56,12 +56,12 @@ class PageError(PolymodalError):
 
 @dataclass
 class Element:
-    """One element. `colour`: of the text, or of the ground of `button` and `div`; `text` of an `input` is its
+    """One element. `color`: of the text, or of the ground of `button` and `div`; `text` of an `input` is its
     placeholder. Either is "" where it is not given."""
 
     tag: str
     text: str = ""
-    colour: str = ""
+    color: str = ""
     children: list[Element] = field(default_factory=list)
 
 
@@ -71,18 +71,18 @@ def parse(page: str) -> list[Element]:
     Raises:
         PageError: it holds what the language does not have, is empty, or is not well formed.
     """
-    if len(page) > LONGEST:
-        raise PageError(f"the page has {len(page)} characters; {LONGEST} are allowed")
+    if len(page) > MAX_CHARACTERS:
+        raise PageError(f"the page has {len(page)} characters; {MAX_CHARACTERS} are allowed")
     reader = _Reader()
     reader.feed(page)
     reader.close()
     reader.finish()
-    if "".join(page.split()) != "".join(write(reader.elements).split()):
+    if "".join(page.split()) != "".join(to_html(reader.elements).split()):
         raise PageError("the page is not written strictly: end tags, double quotes, lower case, one space in a tag")
     return reader.elements
 
 
-def write(elements: list[Element]) -> str:
+def to_html(elements: list[Element]) -> str:
     """The page of these elements, one a line; children stand in the line of their parent."""
     return "\n".join(_written(element) for element in elements)
 
@@ -97,8 +97,8 @@ def walk(elements: list[Element], path: str = "") -> Iterator[tuple[str, Element
 
 def _written(element: Element) -> str:
     start = element.tag
-    if element.colour:
-        start += f' style="{_STYLE[element.tag]}:{element.colour}"'
+    if element.color:
+        start += f' style="{_STYLE[element.tag]}:{element.color}"'
     if element.tag == "input" and element.text:
         start += f' placeholder="{html.escape(element.text)}"'
     if element.tag in _VOID:
@@ -123,8 +123,8 @@ class _Reader(HTMLParser):
         (self._open[-1].children if self._open else self.elements).append(element)
         if tag not in _VOID:
             self._open.append(element)
-        if len(self._open) > DEEPEST:
-            raise self._error(f"more than {DEEPEST} elements lie in one another")
+        if len(self._open) > MAX_DEPTH:
+            raise self._error(f"more than {MAX_DEPTH} elements lie in one another")
 
     def handle_endtag(self, tag: str) -> None:
         if not self._open or self._open[-1].tag != tag:
@@ -167,12 +167,12 @@ class _Reader(HTMLParser):
         if name == "placeholder" and element.tag == "input" and value and not element.text:
             element.text = self._legible(value)
             return
-        kind, _, colour = value.partition(":")
-        if name != "style" or _STYLE.get(element.tag) != kind or element.colour:
+        kind, _, color = value.partition(":")
+        if name != "style" or _STYLE.get(element.tag) != kind or element.color:
             raise self._error(f'<{element.tag}> may not have {name}="{value[:30]}"')
-        if colour not in COLOURS:
-            raise self._error(f"{colour[:20]!r} is not one of the colours {', '.join(COLOURS)}")
-        element.colour = colour
+        if color not in COLORS:
+            raise self._error(f"{color[:20]!r} is not one of the colors {', '.join(COLORS)}")
+        element.color = color
 
     def _legible(self, text: str) -> str:
         if not (text.isascii() and text.isprintable()):

@@ -9,13 +9,13 @@ from collections import Counter
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import mean_of_rows, pairs
+from polymodal.metrics.text.base import row_mean_metric, pairs
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
-def squad_normalised(text: str) -> str:
+def normalize_squad(text: str) -> str:
     """Lower case, without ASCII punctuation and without the words a, an, the; one space between words.
 
     Source: Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", EMNLP 2016, section 6.
@@ -31,25 +31,25 @@ def exact_match() -> Metric:
             [text.strip() in {one.strip() for one in references} for text, references in pairs(distribution, truth)]
         )
 
-    return mean_of_rows("exact_match", scores)
+    return row_mean_metric("exact_match", scores)
 
 
-def normalised_match() -> Metric:
-    """The share of rows whose text equals a reference after `squad_normalised`."""
+def normalized_exact_match() -> Metric:
+    """The share of rows whose text equals a reference after `normalize_squad`."""
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array(
             [
-                squad_normalised(text) in map(squad_normalised, references)
+                normalize_squad(text) in map(normalize_squad, references)
                 for text, references in pairs(distribution, truth)
             ]
         )
 
-    return mean_of_rows("normalised_match", scores)
+    return row_mean_metric("normalized_exact_match", scores)
 
 
 def token_f1() -> Metric:
-    """The mean over rows of the F1 of words shared with the best reference, after `squad_normalised`.
+    """The mean over rows of the F1 of words shared with the best reference, after `normalize_squad`.
 
     With s shared words (each as often as both have it), F1 = 2 s / (words of the text + words of the reference).
     If both are empty the F1 is 1.
@@ -60,10 +60,10 @@ def token_f1() -> Metric:
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array([max(_f1(text, one) for one in references) for text, references in pairs(distribution, truth)])
 
-    return mean_of_rows("token_f1", scores)
+    return row_mean_metric("token_f1", scores)
 
 
 def _f1(text: str, reference: str) -> float:
-    written, wanted = (Counter(squad_normalised(one).split()) for one in (text, reference))
+    written, wanted = (Counter(normalize_squad(one).split()) for one in (text, reference))
     both = written.total() + wanted.total()
     return 2 * (written & wanted).total() / both if both else 1.0

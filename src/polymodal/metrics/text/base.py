@@ -19,7 +19,7 @@ from polymodal.metrics.base import Metric
 RowNumbers = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def score_of_sums(
+def corpus_metric(
     name: str, statistics: RowNumbers, score: Callable[[np.ndarray], float], greater_is_better: bool = True
 ) -> Metric:
     """A metric of a whole corpus: `score` of the weighted sums `[k]` of the rows' `statistics [rows, k]`.
@@ -34,7 +34,7 @@ def score_of_sums(
     return _metric(name, prepared, greater_is_better)
 
 
-def mean_of_rows(name: str, scores: RowNumbers) -> Metric:
+def row_mean_metric(name: str, scores: RowNumbers) -> Metric:
     """A metric that is the weighted mean of the rows' `scores [rows]`; NaN without a row of positive weight."""
 
     def prepared(distribution: np.ndarray, truth: np.ndarray) -> Callable[[np.ndarray], float]:
@@ -70,7 +70,7 @@ def pairs(distribution: np.ndarray, truth: np.ndarray) -> Iterator[tuple[str, tu
         yield text or "", references
 
 
-def imported(module: str, package: str, purpose: str) -> ModuleType:
+def require_package(module: str, package: str, purpose: str) -> ModuleType:
     """`module` of `package`, for a metric that is named by `purpose`.
 
     Raises:

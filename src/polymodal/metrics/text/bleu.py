@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import imported, pairs, score_of_sums
+from polymodal.metrics.text.base import require_package, pairs, corpus_metric
 
 ORDERS = 4
 
 
-def bleu(tokeniser: str = "13a") -> Metric:
-    """BLEU in 0 to 100, named `bleu` for the tokeniser `13a` and `bleu_<tokeniser>` for others of sacrebleu.
+def bleu(tokenizer: str = "13a") -> Metric:
+    """BLEU in 0 to 100, named `bleu` for the tokenizer `13a` and `bleu_<tokenizer>` for others of sacrebleu.
 
     With c_n of t_n n-grams of the texts found in the references (each at most as often as in the reference that has
     it most often), h words in the texts and r in the references closest in length, all summed over the rows:
@@ -30,8 +30,8 @@ def bleu(tokeniser: str = "13a") -> Metric:
     Raises:
         MissingExtraError: sacrebleu is not installed.
     """
-    name = "bleu" if tokeniser == "13a" else f"bleu_{tokeniser}"
-    scorer = imported("sacrebleu.metrics", "sacrebleu", f"the metric {name}").BLEU(tokenize=tokeniser)
+    name = "bleu" if tokenizer == "13a" else f"bleu_{tokenizer}"
+    scorer = require_package("sacrebleu.metrics", "sacrebleu", f"the metric {name}").BLEU(tokenize=tokenizer)
 
     def statistics(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         rows = np.zeros((len(truth), 2 + 2 * ORDERS))
@@ -40,7 +40,7 @@ def bleu(tokeniser: str = "13a") -> Metric:
             rows[row] = [counted.sys_len, counted.ref_len, *counted.counts, *counted.totals]
         return rows
 
-    return score_of_sums(name, statistics, bleu_of_sums)
+    return corpus_metric(name, statistics, bleu_of_sums)
 
 
 def bleu_of_sums(sums: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import imported, pairs, score_of_sums
+from polymodal.metrics.text.base import require_package, pairs, corpus_metric
 
 ORDERS = 6
 BETA = 2
@@ -27,7 +27,7 @@ def chrf() -> Metric:
     Raises:
         MissingExtraError: sacrebleu is not installed.
     """
-    ngrams = imported("sacrebleu.metrics.helpers", "sacrebleu", "the metric chrf").extract_all_char_ngrams
+    ngrams = require_package("sacrebleu.metrics.helpers", "sacrebleu", "the metric chrf").extract_all_char_ngrams
 
     def counts(text: str, reference: str) -> np.ndarray:
         """h_n, r_n and m_n, `[3, orders]`. As in sacrebleu, h_n is 0 where the reference is too short for n."""
@@ -42,7 +42,7 @@ def chrf() -> Metric:
             rows[row] = max((counts(text, reference).ravel() for reference in references), key=chrf_of_sums)
         return rows
 
-    return score_of_sums("chrf", statistics, chrf_of_sums)
+    return corpus_metric("chrf", statistics, chrf_of_sums)
 
 
 def chrf_of_sums(sums: np.ndarray) -> float:

@@ -11,12 +11,12 @@ from itertools import chain
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import mean_of_rows, pairs
-from polymodal.metrics.text.word_tokenization import words
+from polymodal.metrics.text.base import row_mean_metric, pairs
+from polymodal.metrics.text.word_tokenization import split_words
 
 ORDERS = 4
 SIGMA = 6.0
-Tokeniser = Callable[[str], list[str]]
+WordTokenizer = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class DocumentFrequency:
     rows: Counter[tuple[str, ...]]
 
     @classmethod
-    def of(cls, references: Iterable[Sequence[str]], tokeniser: Tokeniser = words) -> DocumentFrequency:
+    def of(cls, references: Iterable[Sequence[str]], tokenizer: WordTokenizer = split_words) -> DocumentFrequency:
         """Count over the references of each row."""
-        found = [{ngram for text in texts for ngram in _ngrams(tokeniser(text))} for texts in references]
+        found = [{ngram for text in texts for ngram in _ngrams(tokenizer(text))} for texts in references]
         return cls(len(found), Counter(chain.from_iterable(found)))
 
     def idf(self, ngram: tuple[str, ...]) -> float:
@@ -38,14 +38,14 @@ class DocumentFrequency:
 
 
 @dataclass(frozen=True)
-class Vector:
+class NgramVector:
     """The weights of a text's n-grams, by order n, their norms, and the number of words."""
 
     weights: list[dict[tuple[str, ...], float]]
     norms: list[float]
     length: int
 
-    def likeness(self, reference: Vector) -> float:
+    def similarity(self, reference: NgramVector) -> float:
         """CIDEr-D of this text with one reference, without the factor 10."""
         total = 0.0
         for mine, norm, theirs, other in zip(self.weights, self.norms, reference.weights, reference.norms, strict=True):
@@ -55,7 +55,7 @@ class Vector:
         return total / ORDERS * math.exp(-((self.length - reference.length) ** 2) / (2 * SIGMA**2))
 
 
-def cider(documents: Iterable[Sequence[str]] | None = None, tokeniser: Tokeniser = words) -> Metric:
+def cider(documents: Iterable[Sequence[str]] | None = None, tokenizer: WordTokenizer = split_words) -> Metric:
     """The mean over rows of CIDEr-D, which lies in 0 to 10.
 
     The n-gram w of the text c has the weight g_w(c) = h_w(c) log(|I| / d_w), where h_w(c) is how often it stands in
@@ -72,19 +72,19 @@ def cider(documents: Iterable[Sequence[str]] | None = None, tokeniser: Tokeniser
 
     Source: Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015.
     """
-    given = None if documents is None else DocumentFrequency.of(documents, tokeniser)
+    given = None if documents is None else DocumentFrequency.of(documents, tokenizer)
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        frequency = DocumentFrequency.of(truth, tokeniser) if given is None else given
+        frequency = DocumentFrequency.of(truth, tokenizer) if given is None else given
         rows, telling = np.zeros(len(truth)), False
         for row, (text, references) in enumerate(pairs(distribution, truth)):
-            written = _vector(tokeniser(text), frequency)
-            wanted = [_vector(tokeniser(reference), frequency) for reference in references]
-            rows[row] = 10 * sum(written.likeness(one) for one in wanted) / len(wanted)
+            written = _vector(tokenizer(text), frequency)
+            wanted = [_vector(tokenizer(reference), frequency) for reference in references]
+            rows[row] = 10 * sum(written.similarity(one) for one in wanted) / len(wanted)
             telling = telling or any(norm > 0 for one in wanted for norm in one.norms)
         return rows if telling else np.full(len(rows), np.nan)
 
-    return mean_of_rows("cider", scores)
+    return row_mean_metric("cider", scores)
 
 
 def _ngrams(tokens: list[str]) -> Counter[tuple[str, ...]]:
@@ -93,9 +93,9 @@ def _ngrams(tokens: list[str]) -> Counter[tuple[str, ...]]:
     )
 
 
-def _vector(tokens: list[str], frequency: DocumentFrequency) -> Vector:
+def _vector(tokens: list[str], frequency: DocumentFrequency) -> NgramVector:
     weights: list[dict[tuple[str, ...], float]] = [{} for _ in range(ORDERS)]
     for ngram, count in _ngrams(tokens).items():
         weights[len(ngram) - 1][ngram] = count * frequency.idf(ngram)
     norms = [math.sqrt(sum(weight**2 for weight in one.values())) for one in weights]
-    return Vector(weights, norms, len(tokens))
+    return NgramVector(weights, norms, len(tokens))

@@ -9,14 +9,14 @@ import numpy as np
 
 from polymodal.core.errors import MissingExtraError
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import imported, pairs, score_of_sums
-from polymodal.metrics.text.word_tokenization import spoken
+from polymodal.metrics.text.base import require_package, pairs, corpus_metric
+from polymodal.metrics.text.word_tokenization import normalize_spoken
 
 
 def wer() -> Metric:
     """Word error rate over a corpus: (substituted + deleted + inserted words) / words of the references.
 
-    Texts are compared as `spoken`: lower case, no punctuation. Of several references the one with the lowest rate
+    Texts are compared as `normalize_spoken`: lower case, no punctuation. Of several references the one with the lowest rate
     counts. 0 is perfect, writing nothing scores 1, and writing too much may score more. NaN if no reference has a
     word.
 
@@ -25,7 +25,7 @@ def wer() -> Metric:
     Raises:
         MissingExtraError: jiwer is not installed.
     """
-    return _error_rate("wer", imported("jiwer", "jiwer", "the metric wer").process_words)
+    return _error_rate("wer", require_package("jiwer", "jiwer", "the metric wer").process_words)
 
 
 def wer_english() -> Metric:
@@ -36,12 +36,12 @@ def wer_english() -> Metric:
     Raises:
         MissingExtraError: jiwer or transformers is not installed.
     """
-    aligned = imported("jiwer", "jiwer", "the metric wer_english").process_words
-    normalise = english_form()
+    aligned = require_package("jiwer", "jiwer", "the metric wer_english").process_words
+    normalise = whisper_normalizer()
     return _error_rate("wer_english", aligned, normalise)
 
 
-def english_form() -> Callable[[str], str]:
+def whisper_normalizer() -> Callable[[str], str]:
     """The normal form of English texts by Whisper's authors.
 
     Raises:
@@ -61,10 +61,10 @@ def cer() -> Metric:
     Raises:
         MissingExtraError: jiwer is not installed.
     """
-    return _error_rate("cer", imported("jiwer", "jiwer", "the metric cer").process_characters)
+    return _error_rate("cer", require_package("jiwer", "jiwer", "the metric cer").process_characters)
 
 
-def _error_rate(name: str, aligned: Callable[[str, str], Any], form: Callable[[str], str] = spoken) -> Metric:
+def _error_rate(name: str, aligned: Callable[[str, str], Any], form: Callable[[str], str] = normalize_spoken) -> Metric:
     def counts(text: str, reference: str) -> tuple[int, int]:
         """Edits, and the length of the reference."""
         found = aligned(reference, text)
@@ -78,7 +78,7 @@ def _error_rate(name: str, aligned: Callable[[str, str], Any], form: Callable[[s
             rows[row] = min((counts(written, form(one)) for one in references), key=_rate_of_row)
         return rows
 
-    return score_of_sums(name, statistics, rate_of_sums, greater_is_better=False)
+    return corpus_metric(name, statistics, rate_of_sums, greater_is_better=False)
 
 
 def _rate_of_row(counts: tuple[int, int]) -> tuple[float, int]:

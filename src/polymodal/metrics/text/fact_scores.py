@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import pairs, score_of_sums
+from polymodal.metrics.text.base import pairs, corpus_metric
 
 #: The facts of a text, as in {("cat", "colour", "red"), ("cat", "left of", "dog")}.
 Reader = Callable[[str], set]
@@ -28,7 +28,7 @@ def fact_f1(read: Reader) -> Metric:
             rows[row] = max((_counts(stated, read(one)) for one in references), key=_f1_of_row)
         return rows
 
-    return score_of_sums("facts", statistics, f1_of_sums)
+    return corpus_metric("fact_f1", statistics, f1_of_sums)
 
 
 def _counts(stated: set, true: set) -> tuple[int, int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import imported, mean_of_rows, pairs
-from polymodal.metrics.text.word_tokenization import words
+from polymodal.metrics.text.base import require_package, row_mean_metric, pairs
+from polymodal.metrics.text.word_tokenization import split_words
 
 
 class NoSynonyms:
@@ -17,9 +17,9 @@ class NoSynonyms:
 
 
 def meteor() -> Metric:
-    """The mean over rows of METEOR in 0 to 1, best of the references, over `words`.
+    """The mean over rows of METEOR in 0 to 1, best of the references, over `split_words`.
 
-    Words match if they are equal, or else if their Porter stems are. With m matches that lie in c stretches of
+    Words match if they are equal, or else if their Porter stems are. With m matches that lie in c valid_segments of
     neighbours, and P = m / words of the text, R = m / words of the reference:
 
         METEOR = (1 - 0.5 (c / m)^3) P R / (0.9 P + 0.1 R)
@@ -33,14 +33,14 @@ def meteor() -> Metric:
     Raises:
         MissingExtraError: nltk is not installed.
     """
-    score = imported("nltk.translate.meteor_score", "nltk", "the metric meteor").meteor_score
+    score = require_package("nltk.translate.meteor_score", "nltk", "the metric meteor").meteor_score
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array(
             [
-                score([words(reference) for reference in references], words(text), wordnet=NoSynonyms())
+                score([split_words(reference) for reference in references], split_words(text), wordnet=NoSynonyms())
                 for text, references in pairs(distribution, truth)
             ]
         )
 
-    return mean_of_rows("meteor", scores)
+    return row_mean_metric("meteor", scores)

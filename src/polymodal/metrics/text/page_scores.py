@@ -11,23 +11,23 @@ from polymodal.core.errors import DataError
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.html_renderer import render
 from polymodal.metrics.code_eval.html_subset import PageError, parse, walk
-from polymodal.metrics.text.base import mean_of_rows, pairs
+from polymodal.metrics.text.base import row_mean_metric, pairs
 from polymodal.metrics.text.fact_scores import fact_f1
 
 
-def renders() -> Metric:
+def page_validity() -> Metric:
     """The share of pages that are in the small language, so that they can be drawn."""
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array([_picture(text) is not None for text, _ in pairs(distribution, truth)])
 
-    return mean_of_rows("renders", scores)
+    return row_mean_metric("page_validity", scores)
 
 
-def pixels() -> Metric:
-    """The mean likeness of the page's picture to that of the wanted page, 0 to 1.
+def page_similarity() -> Metric:
+    """The mean similarity of the page's picture to that of the wanted page, 0 to 1.
 
-    With the ink of a pixel's channel, a = 255 - value, of the one and b of the other picture, the likeness is
+    With the ink of a pixel's channel, a = 255 - value, of the one and b of the other picture, the similarity is
     sum min(a, b) / sum max(a, b), the weighted Jaccard index: 1 for equal pictures, 0 for an empty page and for one
     that does not render. White ground, which all pages share, counts nothing, so the number is far stricter than a mean
     difference; a text that lies one line too low is a miss. Of several references the likest counts.
@@ -43,13 +43,13 @@ def pixels() -> Metric:
             ]
         )
 
-    return mean_of_rows("pixels", scores)
+    return row_mean_metric("page_similarity", scores)
 
 
-def elements() -> Metric:
+def element_f1() -> Metric:
     """F1 of a page's elements over a corpus: tag, the tags it lies in, colour and text must be right, its place need
     not. A page that is not in the small language has none."""
-    return replace(fact_f1(_elements), name="elements")
+    return replace(fact_f1(_elements), name="element_f1")
 
 
 def _picture(page: str) -> np.ndarray | None:

@@ -14,22 +14,22 @@ from polymodal.core.errors import DataError
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.program_cells import read_programs, read_tests
 from polymodal.metrics.code_eval.sandbox import Program, run
-from polymodal.metrics.text.base import mean_of_rows, pairs
+from polymodal.metrics.text.base import row_mean_metric, pairs
 
 #: Characters of a program beyond which it does not count as one.
 LONGEST = 20_000
 
 
-def parses() -> Metric:
+def syntax_validity() -> Metric:
     """The share of texts that are Python by their syntax."""
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array([_is_python(text) for text, _ in pairs(distribution, truth)])
 
-    return mean_of_rows("parses", scores)
+    return row_mean_metric("syntax_validity", scores)
 
 
-def passes() -> Metric:
+def pass_at_1() -> Metric:
     """The share of programs that pass all the tests of their cell, run in the sandbox.
 
     Raises:
@@ -45,12 +45,12 @@ def passes() -> Metric:
             programs.append(Program(text, tests))
         return np.array([outcome.passed for outcome in run(programs)])
 
-    return mean_of_rows("passes", scores)
+    return row_mean_metric("pass@1", scores)
 
 
-def holds() -> Metric:
+def suite_validity() -> Metric:
     """The share of written tests that the right program passes. Tests that test nothing hold: see `mutation_score`."""
-    return mean_of_rows("holds", lambda distribution, truth: _suite_outcomes(distribution, truth)[0])
+    return row_mean_metric("suite_validity", lambda distribution, truth: _suite_outcomes(distribution, truth)[0])
 
 
 def mutation_score() -> Metric:
@@ -59,7 +59,7 @@ def mutation_score() -> Metric:
     Source: DeMillo, Lipton and Sayward, "Hints on Test Data Selection: Help for the Practicing Programmer", IEEE
     Computer, 1978.
     """
-    return mean_of_rows("mutation_score", lambda distribution, truth: _suite_outcomes(distribution, truth)[1])
+    return row_mean_metric("mutation_score", lambda distribution, truth: _suite_outcomes(distribution, truth)[1])
 
 
 def _is_python(text: str) -> bool:

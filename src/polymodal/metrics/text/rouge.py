@@ -7,15 +7,15 @@ from typing import Literal
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import imported, mean_of_rows, pairs
-from polymodal.metrics.text.word_tokenization import words
+from polymodal.metrics.text.base import require_package, row_mean_metric, pairs
+from polymodal.metrics.text.word_tokenization import split_words
 
 
-class AnyScript:
-    """The tokeniser of the metrics `rouge..._words`: `words`."""
+class MultilingualTokenizer:
+    """The tokenizer of the metrics `rouge..._words`: `words`."""
 
     def tokenize(self, text: str) -> list[str]:
-        return words(text)
+        return split_words(text)
 
 
 def rouge(kind: Literal["rouge1", "rouge2", "rougeL"], any_script: bool = False) -> Metric:
@@ -23,24 +23,24 @@ def rouge(kind: Literal["rouge1", "rouge2", "rougeL"], any_script: bool = False)
 
         F1 = 2 P R / (P + R),   P = common / in the text,   R = common / in the reference
 
-    Of several references the one with the best F1 counts. The tokeniser of rouge_score reads only the letters a to z
+    Of several references the one with the best F1 counts. The tokenizer of rouge_score reads only the letters a to z
     and digits; with `any_script`, the words of any script are read and the metric is called `<kind>_words`. No stems
-    are taken. NaN if no reference of any row holds a word that the tokeniser reads.
+    are taken. NaN if no reference of any row holds a word that the tokenizer reads.
 
     Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL Workshop, 2004.
 
     Raises:
         MissingExtraError: rouge-score is not installed.
     """
-    name = f"{kind}_words" if any_script else kind
-    package = imported("rouge_score.rouge_scorer", "rouge-score", f"the metric {name}")
-    tokeniser = AnyScript() if any_script else package.tokenizers.DefaultTokenizer()
-    scorer = package.RougeScorer([kind], tokenizer=tokeniser)
+    name = f"{kind}_multilingual" if any_script else kind
+    package = require_package("rouge_score.rouge_scorer", "rouge-score", f"the metric {name}")
+    tokenizer = MultilingualTokenizer() if any_script else package.tokenizers.DefaultTokenizer()
+    scorer = package.RougeScorer([kind], tokenizer=tokenizer)
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         both = list(pairs(distribution, truth))
-        if not any(tokeniser.tokenize(reference) for _, references in both for reference in references):
+        if not any(tokenizer.tokenize(reference) for _, references in both for reference in references):
             return np.full(len(both), np.nan)
         return np.array([scorer.score_multi(references, text)[kind].fmeasure for text, references in both])
 
-    return mean_of_rows(name, scores)
+    return row_mean_metric(name, scores)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import mean_of_rows, pairs
+from polymodal.metrics.text.base import row_mean_metric, pairs
 
 #: How many annotators make an answer fully right.
 AGREEING = 3
@@ -48,7 +48,7 @@ def _without_an_apostrophe() -> dict[str, str]:
 _RESTORED = _without_an_apostrophe()
 
 
-def vqa_normalised(answer: str) -> str:
+def normalize_vqa(answer: str) -> str:
     """An answer as the evaluation of VQA compares it.
 
     A mark of punctuation is dropped if it stands next to a space anywhere in the answer, or if the answer has a
@@ -69,7 +69,7 @@ def vqa_accuracy() -> Metric:
 
     Each annotator is left out in turn, and the answer scores min(1, matches / 3) against the others; the mean of
     these is the row's accuracy. With fewer than 3 references, the row scores 1 if the answer equals any of them.
-    Answers are compared after `vqa_normalised`. (The authors' program leaves the answers as they are where all
+    Answers are compared after `normalize_vqa`. (The authors' program leaves the answers as they are where all
     annotators wrote the same; here they are normalised there too, so that "Yes." is yes.)
 
     Source: Antol et al., "VQA: Visual Question Answering", ICCV 2015.
@@ -78,12 +78,12 @@ def vqa_accuracy() -> Metric:
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array([_accuracy(text, references) for text, references in pairs(distribution, truth)])
 
-    return mean_of_rows("vqa_accuracy", scores)
+    return row_mean_metric("vqa_accuracy", scores)
 
 
 def _accuracy(text: str, references: tuple[str, ...]) -> float:
-    answer = vqa_normalised(text)
-    matches = [vqa_normalised(one) == answer for one in references]
+    answer = normalize_vqa(text)
+    matches = [normalize_vqa(one) == answer for one in references]
     if len(matches) < AGREEING:
         return float(any(matches))
     return sum(min(1.0, (sum(matches) - one) / AGREEING) for one in matches) / len(matches)

@@ -1,4 +1,4 @@
-"""The words of a text in any script, for metrics whose authors leave the tokeniser open."""
+"""The words of a text in any script, for metrics whose authors leave the tokenizer open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNSPACED = re.compile(
 _APOSTROPHES = "'\u2019\u02bc"
 
 
-def spoken(text: str) -> str:
+def normalize_spoken(text: str) -> str:
     """A text as it sounds: lower case, without punctuation, one space between words.
 
     Apostrophes are dropped ("don't" -> "dont"); other punctuation and symbols (Unicode categories P and S) separate
@@ -23,9 +23,9 @@ def spoken(text: str) -> str:
     return " ".join("".join(map(_heard, text.lower())).split())
 
 
-def words(text: str) -> list[str]:
-    """The words of `spoken(text)`; in scripts that put no spaces between words, each character is one."""
-    return _UNSPACED.sub(r" \g<0> ", spoken(text)).split()
+def split_words(text: str) -> list[str]:
+    """The words of `normalize_spoken(text)`; in scripts that put no spaces between words, each character is one."""
+    return _UNSPACED.sub(r" \g<0> ", normalize_spoken(text)).split()
 
 
 @cache

@@ -16,10 +16,10 @@ from polymodal.core.options import sized_field
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.embedding_head import Head, unit
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import Learner, Objective, ObjectiveOptions, Reads, Step, Term
+from polymodal.nn.objectives.base import NetworkProtocol, Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
 
 
-class JointOptions(ObjectiveOptions):
+class JointSpaceOptions(ObjectiveOptions):
     """Options of every joint space."""
 
     anchor: str | None = None
@@ -33,10 +33,10 @@ class JointOptions(ObjectiveOptions):
         return [] if self.anchor is None else [("anchor", self.anchor)]
 
 
-class AlignmentOptions(JointOptions):
-    """Options of alignments whose heads learn."""
+class AlignmentOptions(JointSpaceOptions):
+    """Options of alignment_objectives whose heads learn."""
 
-    hidden: int | None = Field(default=None, ge=1)
+    hidden_size: int | None = Field(default=None, ge=1)
     """Width of a hidden layer of each input's head; silent: the head is linear."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the numbers before the last layer of the head that are dropped in training."""
@@ -50,11 +50,11 @@ class Alignment(Objective):
     Only rows that have both inputs of a pair take part in it.
     """
 
-    options: JointOptions
-    fewest: ClassVar[int] = 2
-    contrasts: ClassVar[bool] = True
+    options: JointSpaceOptions
+    min_inputs: ClassVar[int] = 2
+    compares_rows: ClassVar[bool] = True
 
-    def __init__(self, options: JointOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: JointSpaceOptions, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if options.anchor is not None and options.anchor not in self.inputs:
             raise RecipeError(
@@ -67,7 +67,7 @@ class Alignment(Objective):
         """The head of an input: what its tokens say on average, `[batch, width]`, to `[batch, size]`."""
         options = self.options
         assert isinstance(options, AlignmentOptions)
-        return Head(width, options.size, options.hidden, options.dropout)
+        return Head(width, options.size, options.hidden_size, options.dropout)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -92,7 +92,7 @@ class Alignment(Objective):
 
     @abstractmethod
     def align(
-        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
+        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
         """The loss of a pair of inputs, and the loss of knowing nothing.
 
@@ -100,7 +100,7 @@ class Alignment(Objective):
         rows: the places in the batch of the n rows that have both
         """
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         projected = {name: self.project(name, step.tokens[name]) for name in self.inputs}
         terms = []
         for one, other in self.pairs:
@@ -109,17 +109,17 @@ class Alignment(Objective):
                 continue
             with torch.autocast(both.device.type, enabled=False):
                 loss, chance = self.align((one, other), (projected[one][both], projected[other][both]), step, both)
-            terms.append(Term(f"{one}-{other}", loss, chance, float(len(both))))
+            terms.append(ObjectiveLoss(f"{one}-{other}", loss, chance, float(len(both))))
         if self.training:
             self.keep(projected, step)
         return terms
 
-    def keep(self, projected: dict[str, Tensor], step: Step) -> None:
+    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         """Remember something of a training batch until `after_step`; nothing here."""
 
 
-class ComparisonOptions(AlignmentOptions):
-    """Options of alignments that compare each row with all others."""
+class ContrastiveAlignmentOptions(AlignmentOptions):
+    """Options of alignment_objectives that compare each row with all others."""
 
     sizes: list[int] = []
     """Shorter embeddings that are learned too: the first so many numbers, by themselves (Kusupati et al., "Matryoshka
@@ -132,17 +132,17 @@ class ComparisonOptions(AlignmentOptions):
     weights were then: of use where these change slowly (a low learning rate, a frozen encoder)."""
 
 
-class Comparison(Alignment):
-    """Base of the alignments that look for what belongs to a row among candidates, by cosine.
+class ContrastiveAlignment(Alignment):
+    """Base of the alignment_objectives that look for what belongs to a row among candidates, by cosine.
 
     Rows of a batch that share an item (five captions of one image) belong together too: all of them are positives.
     """
 
-    options: ComparisonOptions
+    options: ContrastiveAlignmentOptions
     bank: Tensor
     bank_rows: Tensor
 
-    def __init__(self, options: ComparisonOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: ContrastiveAlignmentOptions, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if any(not 1 <= size < options.size for size in options.sizes):
             raise RecipeError("sizes", f"shorter embeddings have between 1 and {options.size - 1} numbers")
@@ -162,9 +162,9 @@ class Comparison(Alignment):
         """
 
     def align(
-        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
+        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        positive = belonging(step.batch.inputs[pair[0]], step.batch.inputs[pair[1]], rows)
+        positive = positive_pairs(step.batch.inputs[pair[0]], step.batch.inputs[pair[1]], rows)
         found = [
             self.compare(*self._candidates(query[:, :size], name, candidate[:, :size], positive, step.batch.rows[rows]))
             for query, name, candidate in ((projected[0], pair[1], projected[1]), (projected[1], pair[0], projected[0]))
@@ -189,14 +189,14 @@ class Comparison(Alignment):
             positive = torch.cat([positive, torch.zeros_like(related)], 1)
         return unit(queries) @ candidates.T, positive, counted
 
-    def keep(self, projected: dict[str, Tensor], step: Step) -> None:
+    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         if self.options.memory:
             there = {name: step.tokens[name].present for name in projected}
             self._fresh = {
                 name: (unit(one[there[name]]).detach(), step.batch.rows[there[name]]) for name, one in projected.items()
             }
 
-    def after_step(self, network: Learner) -> None:
+    def after_step(self, network: NetworkProtocol) -> None:
         if not self.options.memory:
             return
         for name, (found, rows) in self._fresh.items():
@@ -206,13 +206,13 @@ class Comparison(Alignment):
         self._fresh = {}
 
 
-def belonging(one: InputBatch, other: InputBatch, rows: Tensor) -> Tensor:
+def positive_pairs(one: InputBatch, other: InputBatch, rows: Tensor) -> Tensor:
     """Which of some rows of a batch belong together: `[n, n]` bool, those that share an item of either input."""
     first, second = one.index[rows], other.index[rows]
     return (first.unsqueeze(1) == first) | (second.unsqueeze(1) == second)
 
 
-def alignments(objectives: Iterable[Objective]) -> Iterator[Alignment]:
+def alignment_objectives(objectives: Iterable[Objective]) -> Iterator[Alignment]:
     """The objectives that have a joint space."""
     for objective in objectives:
         if isinstance(objective, Alignment):

@@ -17,56 +17,56 @@ from torch.nn import functional
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.modalities import image_augment, time_series_augment, audio_augment
-from polymodal.nn.objectives.base import Step
+from polymodal.nn.objectives.base import ObjectiveBatch
 
 Data = dict[str, Tensor]
 
 
-class View(NamedTuple):
+class AugmentedView(NamedTuple):
     """Another view of input `name`, whose modality is `modality`, changed with `strength`."""
 
     name: str
     modality: str
     strength: float
 
-    def batch(self, step: Step) -> InputBatch:
+    def batch(self, step: ObjectiveBatch) -> InputBatch:
         """The rows of a step once more, with other random changes and strong ones on top."""
         again = step.again().inputs[self.name]
         if not bool(again.present.any()):
             return again
-        return InputBatch(CHANGES[self.modality](again.data, self.strength), again.index, again.present)
+        return InputBatch(AUGMENTATIONS[self.modality](again.data, self.strength), again.index, again.present)
 
-    def tokens(self, step: Step) -> Tokens:
+    def tokens(self, step: ObjectiveBatch) -> Tokens:
         """The tokens of such a copy."""
         tokens: Tokens
         tokens, _ = step.network.towers[self.name](self.batch(step))
         return tokens
 
 
-def check_changeable(name: str, modality: str) -> str:
+def check_augmentable(name: str, modality: str) -> str:
     """The modality, if there are changes of its items.
 
     Raises:
         RecipeError: there are none, so that two copies of a row would be the same.
     """
-    if modality not in CHANGES:
+    if modality not in AUGMENTATIONS:
         raise RecipeError(
             "inputs",
             f"two copies of {name!r} would be the same: there are no random changes of {modality}; "
-            f"it learns from {', '.join(sorted(CHANGES))}",
+            f"it learns from {', '.join(sorted(AUGMENTATIONS))}",
         )
     return modality
 
 
-def change_images(data: Data, strength: float) -> Data:
+def augment_images(data: Data, strength: float) -> Data:
     """A random part of each image (at least `1 - 0.7 strength` of its area, sides 3 to 4 at most) resized to the whole,
     mirrored half of the time, brighter or darker, with more or less contrast (Chen et al., "A Simple Framework for
     Contrastive Learning of Visual Representations", 2020, without blur and grey)."""
     return {**data, "pixels": _coloured(_cropped(data["pixels"], strength), strength)}
 
 
-def change_clips(data: Data, strength: float) -> Data:
-    """The same part of every frame of a clip, mirrored or not, in other light: as `change_images`."""
+def augment_videos(data: Data, strength: float) -> Data:
+    """The same part of every frame of a clip, mirrored or not, in other light: as `augment_images`."""
     pixels = data["pixels"]
     items, frames = pixels.shape[:2]
     flat = _cropped(pixels.flatten(0, 1), strength, frames).view(items, -1, *pixels.shape[3:])
@@ -94,21 +94,21 @@ def _coloured(pixels: Tensor, strength: float) -> Tensor:
     return image_augment.contrast(image_augment.brightness(pixels, 0.6 * strength), 0.6 * strength)
 
 
-def change_series(data: Data, strength: float) -> Data:
+def augment_series(data: Data, strength: float) -> Data:
     """A stretch of each series, with a gap in it, its channels larger or smaller, and noise."""
     data = time_series_augment.crop(data, 0.6 * strength)
     data = time_series_augment.mask(data, 0.4 * strength)
     return time_series_augment.jitter(time_series_augment.gain(data, 0.4 * strength), 0.2 * strength)
 
 
-def change_sounds(data: Data, strength: float) -> Data:
+def augment_audio(data: Data, strength: float) -> Data:
     """Each sound earlier or later, louder or quieter, with white noise (at least 20 dB - 20 dB strength below it)."""
     values = audio_augment.shift(data["values"], data["length"], 0.4 * strength)
     values = audio_augment.add_noise(values, data["length"], 20 - 20 * strength)
     return {**data, "values": audio_augment.gain(values, 12 * strength)}
 
 
-def change_texts(data: Data, strength: float) -> Data:
+def augment_texts(data: Data, strength: float) -> Data:
     """Each symbol of a text is lost with a chance of `0.5 strength`, but the first and the last; the rest moves up."""
     values, length = data["values"], data["length"]
     place = torch.arange(values.shape[1], device=values.device)
@@ -123,7 +123,7 @@ def change_texts(data: Data, strength: float) -> Data:
     return {**data, "values": found, "length": count}
 
 
-def change_cells(data: Data, strength: float) -> Data:
+def augment_cells(data: Data, strength: float) -> Data:
     """Each cell is, with a chance of `strength`, that of another row of the batch (Bahri et al., "SCARF:
     Self-Supervised Contrastive Learning using Random Feature Corruption", 2022)."""
     first = next(iter(data.values()))
@@ -132,12 +132,12 @@ def change_cells(data: Data, strength: float) -> Data:
     return {name: torch.where(swapped, values.gather(0, other), values) for name, values in data.items()}
 
 
-CHANGES: dict[str, Callable[[Data, float], Data]] = {
-    "image": change_images,
-    "video": change_clips,
-    "series": change_series,
-    "audio": change_sounds,
-    "text": change_texts,
-    "number": change_cells,
-    "category": change_cells,
+AUGMENTATIONS: dict[str, Callable[[Data, float], Data]] = {
+    "image": augment_images,
+    "video": augment_videos,
+    "series": augment_series,
+    "audio": augment_audio,
+    "text": augment_texts,
+    "number": augment_cells,
+    "category": augment_cells,
 }

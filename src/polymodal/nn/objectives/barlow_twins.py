@@ -13,8 +13,8 @@ from polymodal.core.registry import register
 from polymodal.core.types import Tokens
 from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
-from polymodal.nn.objectives.base import Learner, Reads, Step, Term
-from polymodal.nn.objectives.augmented_views import View, check_changeable
+from polymodal.nn.objectives.base import NetworkProtocol, InputInfo, ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.augmented_views import AugmentedView, check_augmentable
 
 #: How much of the running mean and variance stays at each step.
 KEPT = 0.9
@@ -23,15 +23,15 @@ SCALE = 10.0
 
 
 @register
-class Redundancy(Alignment):
+class BarlowTwins(Alignment):
     """The numbers of two embeddings of a row agree one by one, and tell different things (Zbontar, Jing, Misra, LeCun &
     Deny, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", 2021).
 
         C_ij = 1/n sum_r a_ri b_rj ;  L = 1/d ( sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2 )
 
-    a and b are what the heads of two inputs make of n rows, each of the d numbers standardised over the batch. Rows are
+    a and b are what the heads of two inputs make of n rows, each of the d numbers standardize over the batch. Rows are
     not told apart from each other, so a batch may be small, and rows that share an item do no harm. With one input, the
-    two are the row and a strongly changed copy of it (see `views`). An embedding is standardised by means and
+    two are the row and a strongly changed copy of it (see `views`). An embedding is standardize by means and
     deviations that are kept from training, and has unit length. Numbers that have nothing to do with each other cost 1.
     """
 
@@ -43,23 +43,23 @@ class Redundancy(Alignment):
         """How strongly the copy of a lone input is changed."""
 
     options: Options
-    fewest: ClassVar[int] = 1
-    contrasts: ClassVar[bool] = False
+    min_inputs: ClassVar[int] = 1
+    compares_rows: ClassVar[bool] = False
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.register_buffer("mean", torch.zeros(len(self.inputs), options.size))
         self.register_buffer("deviation", torch.ones(len(self.inputs), options.size))
         self._fresh: dict[str, tuple[Tensor, Tensor]] = {}
-        self.lone: View | None = None
+        self.lone: AugmentedView | None = None
         if len(self.inputs) == 1:
             (name,) = self.inputs
-            self.lone = View(name, check_changeable(name, inputs[name].modality), options.strength)
+            self.lone = AugmentedView(name, check_augmentable(name, inputs[name].modality), options.strength)
 
     @property
-    def reads_raw(self) -> list[str]:
+    def raw_inputs(self) -> list[str]:
         return self.inputs if self.lone else []
 
     @property
@@ -70,7 +70,7 @@ class Redundancy(Alignment):
         place = self.inputs.index(name)
         return unit((self.project(name, tokens) - self.mean[place]) / self.deviation[place])
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         if self.lone is None:
             return super().forward(step)
         name, tokens = self.lone.name, step.tokens[self.lone.name]
@@ -81,24 +81,24 @@ class Redundancy(Alignment):
         if self.training:
             self.keep({name: first}, step)
         loss, chance = self.align((name, name), (first[there], second[there]), step, there)
-        return [Term(name, loss, chance, float(len(there)))]
+        return [ObjectiveLoss(name, loss, chance, float(len(there)))]
 
     def align(
-        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
+        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        one, other = (standardised(each) for each in projected)
+        one, other = (standardize(each) for each in projected)
         correlation = one.T @ other / len(rows)
         own = correlation.diagonal()
         off = correlation.square().sum() - own.square().sum()
         return ((1 - own).square().sum() + self.options.off_diagonal * off) / len(own), 1.0
 
-    def keep(self, projected: dict[str, Tensor], step: Step) -> None:
+    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         for name, one in projected.items():
             rows = one[step.tokens[name].present].detach()
             if len(rows) > 1:
                 self._fresh[name] = rows.mean(0), rows.std(0)
 
-    def after_step(self, network: Learner) -> None:
+    def after_step(self, network: NetworkProtocol) -> None:
         for name, (mean, deviation) in self._fresh.items():
             place = self.inputs.index(name)
             self.mean[place] += (1 - KEPT) * (mean - self.mean[place])
@@ -106,7 +106,7 @@ class Redundancy(Alignment):
         self._fresh = {}
 
 
-def standardised(x: Tensor) -> Tensor:
+def standardize(x: Tensor) -> Tensor:
     """Each column of `x [rows, size]` with mean 0 and mean square 1; a constant one is 0."""
     centred = x - x.mean(0)
     return centred / (centred.square().mean(0) + 1e-6).sqrt()

@@ -30,7 +30,7 @@ class ObjectiveOptions(Options, SizedModel):
         return []
 
 
-class Reads(NamedTuple):
+class InputInfo(NamedTuple):
     """What an objective is told of an input: its modality, the shape of its prepared tensors, and its encoder."""
 
     modality: str
@@ -38,7 +38,7 @@ class Reads(NamedTuple):
     encoder: Encoder
 
 
-class Term(NamedTuple):
+class ObjectiveLoss(NamedTuple):
     """One loss of a batch.
 
     loss: the scalar to minimise
@@ -52,7 +52,7 @@ class Term(NamedTuple):
     rows: float
 
 
-class Learner(Protocol):
+class NetworkProtocol(Protocol):
     """What an objective may ask of the network that it is a part of."""
 
     @property
@@ -68,7 +68,7 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class ObjectiveBatch:
     """A batch on its way through the objectives.
 
     tokens: every input's tokens before fusion, encoded once for all objectives and outputs
@@ -76,7 +76,7 @@ class Step:
     progress: the share of training that is done, from 0 to 1
     """
 
-    network: Learner
+    network: NetworkProtocol
     batch: Batch
     tokens: Mapping[str, Tokens]
     again: Callable[[], Batch]
@@ -95,16 +95,16 @@ class Objective(nn.Module):
     Options: ClassVar[type[ObjectiveOptions]]
     #: The modalities that it can learn from; empty: all.
     modalities: ClassVar[tuple[str, ...]] = ()
-    #: The fewest inputs that it needs.
-    fewest: ClassVar[int] = 1
+    #: The min_inputs inputs that it needs.
+    min_inputs: ClassVar[int] = 1
     #: Whether it reads what the fusion makes of the inputs, so that the network must have one.
-    fuses: ClassVar[bool] = False
+    uses_fusion: ClassVar[bool] = False
     #: Whether it compares the rows of a batch with each other, so that rows that share an item are better kept apart.
-    contrasts: ClassVar[bool] = False
+    compares_rows: ClassVar[bool] = False
     #: Whether epochs can be compared by its loss on validation rows; where not, the last epoch is kept.
-    comparable: ClassVar[bool] = True
+    usable_for_model_selection: ClassVar[bool] = True
 
-    def __init__(self, options: ObjectiveOptions, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: ObjectiveOptions, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__()
         self.options, self.width = options, width
         modalities = {name: one.modality for name, one in inputs.items()}
@@ -131,9 +131,9 @@ class Objective(nn.Module):
                 raise RecipeError("inputs", f"{name!r} is named twice")
         fitting_names = [name for name in modalities if not cls.modalities or modalities[name] in cls.modalities]
         found = [name for name in modalities if name in named] if named else fitting_names
-        if len(found) < cls.fewest:
+        if len(found) < cls.min_inputs:
             wanted = " or ".join(cls.modalities) or "any modality"
-            raise RecipeError("inputs", f"it needs {cls.fewest} or more inputs of {wanted}, and there are {found}")
+            raise RecipeError("inputs", f"it needs {cls.min_inputs} or more inputs of {wanted}, and there are {found}")
         return found
 
     @classmethod
@@ -149,15 +149,15 @@ class Objective(nn.Module):
                 raise RecipeError(option, f"there is no input {name!r}; {did_you_mean(name, modalities)}")
 
     @property
-    def reads_raw(self) -> list[str]:
+    def raw_inputs(self) -> list[str]:
         """Inputs whose prepared tensors it must see, so that no features of settled layers can stand in for them."""
         return []
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         """The losses of a batch; none where too few of its rows have what it learns from."""
         raise NotImplementedError(type(self).__name__)
 
-    def after_step(self, network: Learner) -> None:
+    def after_step(self, network: NetworkProtocol) -> None:
         """Called after each step of the optimiser, for what follows the weights (a teacher that is their average)."""
 
     def rates(self) -> dict[nn.Parameter, float]:

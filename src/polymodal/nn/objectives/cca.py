@@ -14,15 +14,15 @@ from polymodal.core.registry import register
 from polymodal.core.types import Tokens
 from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
-from polymodal.nn.objectives.base import Learner, Reads, Step
-from polymodal.nn.objectives.barlow_twins import standardised
+from polymodal.nn.objectives.base import NetworkProtocol, InputInfo, ObjectiveBatch
+from polymodal.nn.objectives.barlow_twins import standardize
 
 #: One over a temperature that suits embeddings of unit length; nothing is learned of it here.
 SCALE = 10.0
 
 
 @register
-class Cca(Alignment):
+class DeepCCA(Alignment):
     """The numbers of two embeddings correlate as much as they can, while those of each are uncorrelated and of equal
     spread (Andrew, Arora, Bilmes & Livescu, "Deep Canonical Correlation Analysis", 2013).
 
@@ -47,12 +47,12 @@ class Cca(Alignment):
         """How much of the means and covariances of earlier batches stays at each step."""
 
     options: Options
-    contrasts: ClassVar[bool] = False
+    compares_rows: ClassVar[bool] = False
     mean: Tensor
     covariance: Tensor
     seen: Tensor
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         count, size = len(self.inputs), options.size
         self.register_buffer("mean", torch.zeros(count, size))
@@ -69,13 +69,13 @@ class Cca(Alignment):
         return unit(self._whitened(self.project(name, tokens), self.mean[place], self.covariance[place]))
 
     def align(
-        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
+        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
         one, other = (
             self._whitened(z, *self._statistics(self.inputs.index(name), z))
             for name, z in zip(pair, projected, strict=True)
         )
-        return 1 - (standardised(one) * standardised(other)).mean(), 1.0
+        return 1 - (standardize(one) * standardize(other)).mean(), 1.0
 
     def _statistics(self, place: int, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and covariance of an input; in training, those of the rows `z [n, size]` have their part in them."""
@@ -94,13 +94,13 @@ class Cca(Alignment):
         root = torch.linalg.cholesky(covariance + ridge * torch.eye(size, device=covariance.device))
         return torch.linalg.solve_triangular(root, (z - mean).T, upper=False).T
 
-    def keep(self, projected: dict[str, Tensor], step: Step) -> None:
+    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         for name, one in projected.items():
             rows = one[step.tokens[name].present].detach()
             if len(rows) > 1:
                 self._fresh[name] = moments(rows)
 
-    def after_step(self, network: Learner) -> None:
+    def after_step(self, network: NetworkProtocol) -> None:
         for name, (mean, covariance) in self._fresh.items():
             place = self.inputs.index(name)
             kept = self.options.momentum if bool(self.seen[place]) else 0.0

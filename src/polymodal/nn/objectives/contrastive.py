@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.registry import register
-from polymodal.nn.objectives.alignment import Comparison, ComparisonOptions
-from polymodal.nn.objectives.base import Learner, Reads
+from polymodal.nn.objectives.alignment import ContrastiveAlignment, ContrastiveAlignmentOptions
+from polymodal.nn.objectives.base import NetworkProtocol, InputInfo
 
 #: The largest factor on similarities, as in CLIP.
 LARGEST_SCALE = 100.0
 
 
 @register
-class Contrastive(Comparison):
+class Contrastive(ContrastiveAlignment):
     """Each row finds its own partner among all rows of the batch: InfoNCE in both directions, with a learned
     temperature (van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018; Radford et
     al., "Learning Transferable Visual Models From Natural Language Supervision", 2021).
@@ -30,14 +30,14 @@ class Contrastive(Comparison):
     alone where no items are shared. Knowing nothing costs log n among n candidates.
     """
 
-    class Options(ComparisonOptions):
+    class Options(ContrastiveAlignmentOptions):
         name: Literal["contrastive"] = "contrastive"
         temperature: float = Field(default=0.07, ge=0.01, le=1)
         """Similarities are divided by it; training starts here and learns it, down to 0.01."""
 
     options: Options
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(options.temperature)))
 
@@ -45,7 +45,7 @@ class Contrastive(Comparison):
     def scale(self) -> Tensor:
         return self.log_scale.exp()
 
-    def after_step(self, network: Learner) -> None:
+    def after_step(self, network: NetworkProtocol) -> None:
         super().after_step(network)
         with torch.no_grad():  # the parameter itself is held, so that its gradient never vanishes at the limit
             self.log_scale.clamp_(max=math.log(LARGEST_SCALE))

@@ -14,18 +14,18 @@ from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.nn.layers.embedding_head import Head, unit
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
-from polymodal.nn.objectives.barlow_twins import standardised
+from polymodal.nn.objectives.base import Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.barlow_twins import standardize
 
 
 @register
-class Transfer(Objective):
+class CrossModalDistillation(Objective):
     """Each other input learns to say of a row what the teacher says of it (Gupta, Hoffman & Malik, "Cross Modal
     Distillation for Supervision Transfer", 2016), or how rows differ (Park, Kim, Lu & Cho, "Relational Knowledge
     Distillation", 2019, distance-wise).
 
         s = Head_m(mean of the tokens of m) ,  t = the mean of the teacher's tokens, without gradient, each of its width
-            numbers standardised over the batch
+            numbers standardize over the batch
         squares:    L = mean_i |s_i - t_i|^2 / width
         cosine:     L = 1 - mean_i cos(s_i, t_i)
         relations:  L = mean_{i < j} huber( |s_i - s_j| / mean |s - s'| - |t_i - t_j| / mean |t - t'| )
@@ -52,9 +52,9 @@ class Transfer(Objective):
             return [] if self.teacher is None else [("teacher", self.teacher)]
 
     options: Options
-    fewest: ClassVar[int] = 2
+    min_inputs: ClassVar[int] = 2
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if options.teacher is not None and options.teacher not in self.inputs:
             raise RecipeError(
@@ -64,26 +64,26 @@ class Transfer(Objective):
         self.students = [name for name in self.inputs if name != self.teacher]
         self.heads = NamedModules({name: Head(width, width, options.hidden) for name in self.students})
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         taught, terms = step.tokens[self.teacher], []
         for name, head in self.heads.items():
             both = (taught.present & step.tokens[name].present).nonzero()[:, 0]
             if len(both) < 2:
                 continue
             with torch.autocast(both.device.type, enabled=False):
-                target = standardised(taught.pooled()[both].detach().float())
+                target = standardize(taught.pooled()[both].detach().float())
                 found = head(step.tokens[name].pooled()[both].float())
                 rows, pair = float(len(both)), f"{self.teacher}-{name}"
                 if self.options.match != "relations":
                     compare = squares if self.options.distance == "squares" else cosine
-                    terms.append(Term(pair, *compare(found, target), rows))
+                    terms.append(ObjectiveLoss(pair, *compare(found, target), rows))
                 if self.options.match != "features" and len(both) > 2:
-                    terms.append(Term(f"{pair} relations", *relations(found, target), rows))
+                    terms.append(ObjectiveLoss(f"{pair} relations", *relations(found, target), rows))
         return terms
 
 
 def squares(found: Tensor, target: Tensor) -> tuple[Tensor, float]:
-    """The mean squared distance of each number of `found [n, width]` from standardised `target [n, width]`, and that of
+    """The mean squared distance of each number of `found [n, width]` from standardize `target [n, width]`, and that of
     the mean."""
     return functional.mse_loss(found, target), 1.0
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from polymodal.core.registry import register
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import Reads, Step, Term
-from polymodal.nn.objectives.masking.baseline_losses import Shares
+from polymodal.nn.objectives.base import InputInfo, ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.masking.baseline_losses import CrossEntropyWithBaseline
 from polymodal.nn.objectives.masking.mask_units import Data, draw
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
 
 @register
-class Denoise(Reconstruction):
+class Denoising(Reconstruction):
     """Cells are swapped for those of other rows, column by column, and what they held before is told (Vincent et al.,
     "Extracting and Composing Robust Features with Denoising Autoencoders", 2008, with the swap noise of Bahri et al.,
     "SCARF: Self-Supervised Contrastive Learning using Random Feature Corruption", 2022). Nothing tells which cells were
@@ -40,13 +40,13 @@ class Denoise(Reconstruction):
     options: Options
     modalities: ClassVar[tuple[str, ...]] = ("number", "category")
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         spotted = dict(self.parts) if options.spot else {}
-        self.spots = NamedModules({name: Shares(parts.places, 2) for name, parts in spotted.items()})
-        self.spot_heads = NamedModules({name: nn.Linear(options.width, 2) for name in spotted})
+        self.spots = NamedModules({name: CrossEntropyWithBaseline(parts.places, 2) for name, parts in spotted.items()})
+        self.spot_heads = NamedModules({name: nn.Linear(options.hidden_size, 2) for name in spotted})
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         terms = []
         for name, parts in self.parts.items():
             data = step.batch.inputs[name].data
@@ -60,10 +60,10 @@ class Denoise(Reconstruction):
             told, item, place = self.tell(step, name, damaged, asked, real)
             was = changed[item, place]
             found = parts.compare(self.heads[name](told[was]), data, item[was], place[was])
-            terms.append(Term(name, *found))
+            terms.append(ObjectiveLoss(name, *found))
             if self.options.spot:
                 spotted = self.spot_heads[name](told).float()
-                terms.append(Term(f"{name}.changed", *self.spots[name](spotted, was.long(), place)))
+                terms.append(ObjectiveLoss(f"{name}.changed", *self.spots[name](spotted, was.long(), place)))
         return terms
 
 

@@ -17,8 +17,8 @@ from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import Learner, Objective, ObjectiveOptions, Reads, Step, Term
-from polymodal.nn.objectives.augmented_views import View, check_changeable
+from polymodal.nn.objectives.base import NetworkProtocol, Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.augmented_views import AugmentedView, check_augmentable
 from polymodal.nn.towers import Tower
 
 #: The temperature of the student; the teacher's is lower, so that it is the surer of the two.
@@ -30,7 +30,7 @@ CENTRE_KEPT = 0.9
 
 
 @register
-class Dino(Objective):
+class DINO(Objective):
     """A student says of one view of a row what its teacher, the running average of itself, says of another (Caron,
     Touvron, Misra, Jegou, Mairal, Bojanowski & Joulin, "Emerging Properties in Self-Supervised Vision Transformers",
     2021).
@@ -73,21 +73,21 @@ class Dino(Objective):
         (Sablayrolles et al., "Spreading Vectors for Similarity Search", 2019)."""
 
     options: Options
-    comparable: ClassVar[bool] = False
+    usable_for_model_selection: ClassVar[bool] = False
     centre: Tensor
     centred: Tensor
     begun: Tensor
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.views = {
-            name: View(name, check_changeable(name, inputs[name].modality), options.strength) for name in self.inputs
+            name: AugmentedView(name, check_augmentable(name, inputs[name].modality), options.strength) for name in self.inputs
         }
         self.heads = NamedModules(
             {name: PrototypeHead(width, options.hidden, options.bottleneck, options.prototypes) for name in self.inputs}
         )
         self.teachers = NamedModules(
-            {name: Average(_Student(Tower(inputs[name].encoder, width), head)) for name, head in self.heads.items()}
+            {name: EMATeacher(_Student(Tower(inputs[name].encoder, width), head)) for name, head in self.heads.items()}
         )
         self.register_buffer("centre", torch.zeros(len(self.inputs), options.prototypes))
         self.register_buffer("centred", torch.zeros(len(self.inputs)))
@@ -96,17 +96,17 @@ class Dino(Objective):
         self._progress = 0.0
 
     @property
-    def reads_raw(self) -> list[str]:
+    def raw_inputs(self) -> list[str]:
         return self.inputs
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         if not bool(self.begun):
             self._follow(step.network, 0.0)
             self.begun.fill_(1)
         self._progress = step.progress
         return [term for place, name in enumerate(self.inputs) for term in self._terms(place, name, step)]
 
-    def _terms(self, place: int, name: str, step: Step) -> Iterator[Term]:
+    def _terms(self, place: int, name: str, step: ObjectiveBatch) -> Iterator[ObjectiveLoss]:
         first, head = step.batch.inputs[name], self.heads[name]
         rows = first.present.nonzero()[:, 0]
         if len(rows) < 2:
@@ -128,26 +128,26 @@ class Dino(Objective):
         crossed = zip(answers, reversed(guesses), strict=True)
         loss = -torch.stack([(answer * guess).sum(1).mean() for answer, guess in crossed]).mean()
         if self.options.koleo:
-            loss = loss + self.options.koleo * torch.stack([spread_out(one) for one in vectors]).mean()
+            loss = loss + self.options.koleo * torch.stack([koleo_loss(one) for one in vectors]).mean()
         even = math.log(self.options.prototypes)
-        yield Term(name, loss, even, float(len(rows)))
+        yield ObjectiveLoss(name, loss, even, float(len(rows)))
         if not self.training:
             share = torch.cat(answers).mean(0)
-            yield Term(f"{name} collapse", even + torch.xlogy(share, share).sum(), even, float(len(rows)))
+            yield ObjectiveLoss(f"{name} collapse", even + torch.xlogy(share, share).sum(), even, float(len(rows)))
 
     @property
     def _temperature(self) -> float:
         share = min(1.0, self._progress / RISING) if self.training else 1.0
         return self.options.temperature * (SHARPEST + (1 - SHARPEST) * share)
 
-    def after_step(self, network: Learner) -> None:
+    def after_step(self, network: NetworkProtocol) -> None:
         kept = 1 - (1 - self.options.momentum) * (math.cos(math.pi * self._progress) + 1) / 2
         self._follow(network, kept)
         for place, mean in self._fresh.items():
             self.centre[place] += (1 - CENTRE_KEPT) * (mean - self.centre[place])
         self._fresh = {}
 
-    def _follow(self, network: Learner, kept: float) -> None:
+    def _follow(self, network: NetworkProtocol, kept: float) -> None:
         for name, teacher in self.teachers.items():
             teacher.follow(_Student(network.towers[name], self.heads[name]), kept)
 
@@ -185,7 +185,7 @@ class _Student(nn.Module):
         return self.head.compare(self.head.vector(tokens.pooled()))
 
 
-class Average(nn.Module):
+class EMATeacher(nn.Module):
     """The running average of what learns in a module and of its floating-point buffers, held in buffers of its own, so
     that it is saved with the model and with a checkpoint and never learns by itself."""
 
@@ -219,7 +219,7 @@ def _changing(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def spread_out(vectors: Tensor) -> Tensor:
+def koleo_loss(vectors: Tensor) -> Tensor:
     """Minus the mean logarithm of the distance of each of `vectors [n, size]` from its nearest neighbour."""
     with torch.no_grad():
         similarity = vectors @ vectors.T

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from polymodal.core.registry import register
 from polymodal.core.types import Tokens
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.alignment import Alignment, JointOptions
-from polymodal.nn.objectives.base import Learner, Reads, Step
+from polymodal.nn.objectives.alignment import Alignment, JointSpaceOptions
+from polymodal.nn.objectives.base import NetworkProtocol, InputInfo, ObjectiveBatch
 
 #: One over a temperature that suits embeddings of unit length; nothing is learned of it here.
 SCALE = 10.0
@@ -22,7 +22,7 @@ LEAST = 1e-6
 
 
 @register
-class LinearCca(Alignment):
+class LinearCCA(Alignment):
     """Regularised canonical correlation analysis (Hotelling, "Relations Between Two Sets of Variates", 1936; Vinod,
     "Canonical Ridge and Econometrics of Joint Production", 1976): its heads are solved, not learned by steps. Where
     encoders are frozen and pairs are few (hundreds), it finds partners better than heads that gradients train.
@@ -45,7 +45,7 @@ class LinearCca(Alignment):
     input and each pair.
     """
 
-    class Options(JointOptions):
+    class Options(JointSpaceOptions):
         name: Literal["linear_cca"] = "linear_cca"
         ridge: float = Field(default=1.0, gt=0, le=100)
         """r, the share of the mean variance that is added to each variance, over the directions that vary at all: the
@@ -57,11 +57,11 @@ class LinearCca(Alignment):
         suits encoders that do not learn."""
 
     options: Options
-    contrasts: ClassVar[bool] = False
+    compares_rows: ClassVar[bool] = False
     steps: Tensor
     solved: Tensor
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.own = NamedModules({name: Moments(width) for name in self.inputs})
         self.across = NamedModules(
@@ -75,14 +75,14 @@ class LinearCca(Alignment):
         self._fresh: list[tuple[Moments, Tensor, Tensor]] = []
 
     def head(self, width: int) -> nn.Module:
-        return Centred(width, self.options.size)
+        return CenteredProjection(width, self.options.size)
 
     @property
     def scale(self) -> Tensor:
         return torch.tensor(SCALE, device=self.steps.device)
 
     def align(
-        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: Step, rows: Tensor
+        self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
         one, other = (z - z.mean(0) for z in projected)  # else encoders learn to shift both the same way
         spread = one.square().sum() * other.square().sum()
@@ -92,13 +92,13 @@ class LinearCca(Alignment):
             self._fresh.append((self.across[pair[0]][pair[1]], found[0], found[1]))
         return loss, 1.0
 
-    def keep(self, projected: dict[str, Tensor], step: Step) -> None:
+    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         for name in self.inputs:
             tokens: Tokens = step.tokens[name]
             found = tokens.pooled()[tokens.present].detach().float()
             self._fresh.append((self.own[name], found, found))
 
-    def after_step(self, network: Learner) -> None:
+    def after_step(self, network: NetworkProtocol) -> None:
         with torch.autocast(self.steps.device.type, enabled=False):
             for moments, one, other in self._fresh:
                 moments.add(one, other, self.options.momentum)
@@ -132,13 +132,13 @@ class LinearCca(Alignment):
                 self._centred(name).put(self.own[name].one, root @ weighted[starts[place] : starts[place + 1]])
             self.solved.copy_(self.steps)
 
-    def _centred(self, name: str) -> Centred:
+    def _centred(self, name: str) -> CenteredProjection:
         found = self.heads[name]
-        assert isinstance(found, Centred)
+        assert isinstance(found, CenteredProjection)
         return found
 
 
-class Centred(nn.Module):
+class CenteredProjection(nn.Module):
     """`x [n, width]` -> `(x - mean) map`, `[n, size]`; all zeros until it is put somewhere."""
 
     mean: Tensor

@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from polymodal.core.registry import register
-from polymodal.nn.objectives.base import Step, Term
+from polymodal.nn.objectives.base import ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.objectives.masking.mask_units import draw
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
 
-class MaskedOptions(ReconstructionOptions):
+class MaskedModelingOptions(ReconstructionOptions):
     """Options of every masked objective."""
 
     share: float | None = Field(default=None, gt=0, le=1)
@@ -24,9 +24,9 @@ class MaskedOptions(ReconstructionOptions):
 
 
 @register
-class Masked(Reconstruction):
+class MaskedModeling(Reconstruction):
     """A share of the parts of each item is hidden, and told from the rest: patches of images (He et al., "Masked
-    Autoencoders Are Scalable Vision Learners", 2022), tubes of clips (Tong et al., 2022), stretches of sounds (Huang et
+    Autoencoders Are Scalable Vision Learners", 2022), tubes of clips (Tong et al., 2022), valid_segments of sounds (Huang et
     al., 2022) and of series (Nie et al., 2023), symbols of texts (Devlin et al., "BERT", 2019), cells of tables.
 
         L = mean_{p hidden} d(D(E(x without hidden parts), p), x_p)
@@ -36,12 +36,12 @@ class Masked(Reconstruction):
     alone, each item once however many rows share it.
     """
 
-    class Options(MaskedOptions):
+    class Options(MaskedModelingOptions):
         name: Literal["masked"] = "masked"
 
-    options: MaskedOptions
+    options: MaskedModelingOptions
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         terms = []
         for name, parts in self.parts.items():
             data = step.batch.inputs[name].data
@@ -51,5 +51,5 @@ class Masked(Reconstruction):
                 continue
             told, item, place = self.tell(step, name, parts.hide(data, hidden), hidden, real)
             found = parts.compare(self.heads[name](told), data, item, place)
-            terms.append(Term(name, *found))
+            terms.append(ObjectiveLoss(name, *found))
         return terms

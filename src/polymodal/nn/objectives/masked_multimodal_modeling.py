@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
-from polymodal.nn.objectives.base import Reads
-from polymodal.nn.objectives.masked_modeling import Masked, MaskedOptions
+from polymodal.nn.objectives.base import InputInfo
+from polymodal.nn.objectives.masked_modeling import MaskedModeling, MaskedModelingOptions
 
 
 @register
-class MaskedMultimodal(Masked):
+class MaskedMultimodalModeling(MaskedModeling):
     """A share of the parts of an item of one input is hidden, and told from the rest and from the other inputs of the
     row (Chen et al., "UNITER: UNiversal Image-TExt Representation Learning", 2020, masks one modality at a time so;
     Bachmann et al., "MultiMAE: Multi-modal Multi-task Masked Autoencoders", 2022).
@@ -23,7 +23,7 @@ class MaskedMultimodal(Masked):
     lacks tells nothing.
     """
 
-    class Options(MaskedOptions):
+    class Options(MaskedModelingOptions):
         name: Literal["masked_multimodal"] = "masked_multimodal"
         told: list[str] = []
         """Those of the inputs of which parts are hidden and told; silent: all. The others are only read."""
@@ -33,10 +33,10 @@ class MaskedMultimodal(Masked):
             return [("told", name) for name in self.told]
 
     options: Options
-    fewest: ClassVar[int] = 2
-    reads_others = True
+    min_inputs: ClassVar[int] = 2
+    reads_other_inputs = True
 
-    def _told(self, inputs: Mapping[str, Reads]) -> list[str]:
+    def _told(self, inputs: Mapping[str, InputInfo]) -> list[str]:
         for name in self.options.told:
             if name not in self.inputs:
                 raise RecipeError("told", f"{name!r} is none of its inputs; {did_you_mean(name, self.inputs)}")

@@ -15,8 +15,8 @@ from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.embedding_head import unit
-from polymodal.nn.objectives.alignment import Alignment, alignments
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
+from polymodal.nn.objectives.alignment import Alignment, alignment_objectives
+from polymodal.nn.objectives.base import Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.towers import EncodedInputs
 
 #: How hard the exchanged rows are at the start, in comparison to the end.
@@ -50,11 +50,11 @@ class Matching(Objective):
         any."""
 
     options: Options
-    fewest: ClassVar[int] = 2
-    fuses: ClassVar[bool] = True
-    contrasts: ClassVar[bool] = True
+    min_inputs: ClassVar[int] = 2
+    uses_fusion: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = True
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         for name in options.exchange:
             if name not in self.inputs:
@@ -62,15 +62,15 @@ class Matching(Objective):
         self.exchanged = [name for name in self.inputs if name in options.exchange] or self.inputs
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         tokens = {name: step.tokens[name] for name in self.inputs}
         count = torch.stack([one.present for one in tokens.values()]).sum(0)
         true: Tensor | None = None
-        terms: list[Term] = []
+        terms: list[ObjectiveLoss] = []
         for name in self.exchanged:
             others = [one for one in self.inputs if one != name]
             whole = tokens[name].present & (count > 1)
-            allowed = strangers(step.batch.inputs, name, others) & whole.unsqueeze(1) & tokens[name].present
+            allowed = negative_mask(step.batch.inputs, name, others) & whole.unsqueeze(1) & tokens[name].present
             rows = allowed.any(1).nonzero()[:, 0]
             if not len(rows):
                 continue
@@ -82,10 +82,10 @@ class Matching(Objective):
             place[rows] = chosen
             false = self._logits(step, {name: _taken(tokens[name], place)})
             loss = (functional.softplus(-true[rows]).mean() + functional.softplus(false[rows]).mean()) / 2
-            terms.append(Term(name, loss, math.log(2), float(len(rows))))
+            terms.append(ObjectiveLoss(name, loss, math.log(2), float(len(rows))))
         return terms
 
-    def _logits(self, step: Step, exchanged: dict[str, Tokens]) -> Tensor:
+    def _logits(self, step: ObjectiveBatch, exchanged: dict[str, Tokens]) -> Tensor:
         """How sure the fusion is that each row of the batch belongs together, `[batch]`."""
         network, rows = step.network, len(step.batch)
         hidden = {
@@ -101,10 +101,10 @@ class Matching(Objective):
         return logits
 
     @torch.no_grad()
-    def _similarity(self, step: Step, name: str, others: list[str]) -> Tensor:
+    def _similarity(self, step: ObjectiveBatch, name: str, others: list[str]) -> Tensor:
         """How well the input `name` of each row would suit each row, `[batch, batch]` cosines."""
         space = next(
-            (one for one in alignments(step.network.objectives.values()) if {name, *others} <= set(one.inputs)), None
+            (one for one in alignment_objectives(step.network.objectives.values()) if {name, *others} <= set(one.inputs)), None
         )
         own = step.tokens[name]
         if space is None:
@@ -113,13 +113,13 @@ class Matching(Objective):
         return _row(space, step, others) @ space.embed(name, own).T
 
 
-def _row(space: Alignment, step: Step, names: list[str]) -> Tensor:
+def _row(space: Alignment, step: ObjectiveBatch, names: list[str]) -> Tensor:
     """The mean embedding of the inputs `names` that each row has, `[batch, size]` of unit length."""
     vectors = [space.embed(name, step.tokens[name]) * step.tokens[name].present.unsqueeze(1) for name in names]
     return unit(torch.stack(vectors).sum(0))
 
 
-def strangers(inputs: Mapping[str, InputBatch], name: str, others: list[str]) -> Tensor:
+def negative_mask(inputs: Mapping[str, InputBatch], name: str, others: list[str]) -> Tensor:
     """Whether the input `name` of row j does not belong to row i: `[batch, batch]` bool, False where the two rows share
     the item of that input or of one of the `others`."""
     count, device = len(inputs[name].present), inputs[name].present.device

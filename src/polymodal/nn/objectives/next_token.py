@@ -17,15 +17,15 @@ from polymodal.core.types import InputBatch, length_mask
 from polymodal.nn.layers.causal import CausalBlock
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.layers.transformer import sinusoidal_positions
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, Reads, Step, Term
-from polymodal.nn.objectives.masking.baseline_losses import Found, Shares
+from polymodal.nn.objectives.base import Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.masking.baseline_losses import LossWithBaseline, CrossEntropyWithBaseline
 
 #: Heads of attention where they divide the width.
 HEADS = 4
 
 
 @register
-class NextToken(Objective):
+class NextTokenPrediction(Objective):
     """Each symbol of a text is told from those before it and from the tokens of other inputs: captioning (Yu et al.,
     "CoCa: Contrastive Captioners are Image-Text Foundation Models", 2022), and without other inputs language modelling
     (Bengio et al., "A Neural Probabilistic Language Model", 2003).
@@ -57,12 +57,12 @@ class NextToken(Objective):
     options: Options
     modalities: ClassVar[tuple[str, ...]] = ("text",)
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         given = list(inputs) if options.given is None else options.given
         self.given = {text: [name for name in given if name != text] for text in self.inputs}
         self.writers = NamedModules(
-            {text: Causal(inputs[text], width, options, len(self.given[text])) for text in self.inputs}
+            {text: CausalTextDecoder(inputs[text], width, options, len(self.given[text])) for text in self.inputs}
         )
         for text, writer in self.writers.items():
             if not self.given[text] and writer.embedding is not None:
@@ -72,10 +72,10 @@ class NextToken(Objective):
                 )
 
     @property
-    def reads_raw(self) -> list[str]:
+    def raw_inputs(self) -> list[str]:
         return self.inputs
 
-    def forward(self, step: Step) -> list[Term]:
+    def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         terms = []
         for text, writer in self.writers.items():
             batch = step.batch.inputs[text]
@@ -85,20 +85,20 @@ class NextToken(Objective):
             sources = [step.tokens[name] for name in self.given[text]]
             memory = [(one.features[rows], one.mask[rows]) for one in sources]
             shared = getattr(step.network.towers[text].encoder, "embedding", None)
-            terms.append(Term(text, *writer(batch, rows, memory, shared)))
+            terms.append(ObjectiveLoss(text, *writer(batch, rows, memory, shared)))
         return terms
 
 
-class Causal(nn.Module):
+class CausalTextDecoder(nn.Module):
     """The decoder of one text: it tells each symbol from those before it and from a memory."""
 
     positions: Tensor
     special: Tensor
 
-    def __init__(self, reads: Reads, width: int, options: NextToken.Options, sources: int) -> None:
+    def __init__(self, reads: InputInfo, width: int, options: NextTokenPrediction.Options, sources: int) -> None:
         super().__init__()
         vocabulary = reads.shape["vocabulary"]
-        self.shares = Shares(1, vocabulary)
+        self.shares = CrossEntropyWithBaseline(1, vocabulary)
         own = getattr(reads.encoder, "embedding", None)
         shares = isinstance(own, nn.Embedding) and own.embedding_dim == width
         self.embedding = None if shares else nn.Embedding(vocabulary, width)
@@ -115,7 +115,7 @@ class Causal(nn.Module):
 
     def forward(
         self, batch: InputBatch, rows: Tensor, sources: list[tuple[Tensor, Tensor]], shared: nn.Embedding | None
-    ) -> Found:
+    ) -> LossWithBaseline:
         index = batch.index[rows]
         ids = batch.data["values"].long()[index]
         values = batch.data["values"]
@@ -132,7 +132,7 @@ class Causal(nn.Module):
             x = block(x, memory, mask)
         logits = functional.linear(self.norm(x[real]), weight)
         place = real.nonzero()[:, 1]
-        return cast(Found, self.shares(logits.float(), ids[real], place))
+        return cast(LossWithBaseline, self.shares(logits.float(), ids[real], place))
 
     def _memory(self, sources: list[tuple[Tensor, Tensor]], rows: int) -> tuple[Tensor, Tensor]:
         if not sources:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.core.registry import register
-from polymodal.nn.objectives.alignment import Comparison, ComparisonOptions
-from polymodal.nn.objectives.base import Reads
+from polymodal.nn.objectives.alignment import ContrastiveAlignment, ContrastiveAlignmentOptions
+from polymodal.nn.objectives.base import InputInfo
 
 
 @register
-class Siglip(Comparison):
+class SigLIP(ContrastiveAlignment):
     """Each pair of rows belongs together or not, decided by itself (Zhai, Mustafa, Kolesnikov & Beyer, "Sigmoid Loss
     for Language Image Pre-Training", 2023), with a learned scale and bias.
 
@@ -29,14 +29,14 @@ class Siglip(Comparison):
     candidates, m (-p log p - (1 - p) log(1 - p)).
     """
 
-    class Options(ComparisonOptions):
+    class Options(ContrastiveAlignmentOptions):
         name: Literal["siglip"] = "siglip"
         bias: float = Field(default=-10.0, ge=-20, le=0)
         """Where the learned bias starts; near minus the logarithm of the batch it has least to learn."""
 
     options: Options
 
-    def __init__(self, options: Options, *, inputs: Mapping[str, Reads], width: int) -> None:
+    def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.bias = nn.Parameter(torch.tensor(options.bias))

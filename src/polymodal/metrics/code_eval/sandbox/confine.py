@@ -23,12 +23,12 @@ _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
 
 
-def limit_time(seconds: float) -> None:
+def set_time_limit(seconds: float) -> None:
     """End the process by SIGPROF when it has used `seconds` of processor time from now on."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def limit(seconds: float, memory: int) -> None:
+def set_limits(seconds: float, memory: int) -> None:
     """At most `seconds` of processor time in all and `memory` MiB of addresses; no new file, no byte into a file, no
     process."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -44,7 +44,7 @@ def limit(seconds: float, memory: int) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def filter_calls() -> bool:
+def filter_system_calls() -> bool:
     """Let every system call fail with EPERM that a computation does not need.
 
     False where the system has no such filter. Source: Linux, "Seccomp BPF (SECure COMPuting with filters)",
@@ -57,7 +57,7 @@ def filter_calls() -> bool:
     return _control(_NO_NEW_PRIVILEGES, 1) and _control(_SET_FILTER, _FILTER, ctypes.addressof(described))
 
 
-def close_all_but(kept: int) -> None:
+def close_other_files(kept: int) -> None:
     """Close every file above standard error except `kept`."""
     os.closerange(3, kept)
     os.closerange(kept + 1, 1024)

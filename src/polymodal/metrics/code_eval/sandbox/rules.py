@@ -13,7 +13,7 @@ import types
 from typing import Any
 
 #: Characters of a program, and of its tests.
-LONGEST = 20_000
+MAX_CHARACTERS = 20_000
 
 _ALLOWED_BUILTINS = """
 abs all any bin bool chr dict divmod enumerate filter float frozenset hex int isinstance iter len list map max min next
@@ -49,7 +49,7 @@ _ATTRIBUTES = {
 } | {"args", "group", "groups", "span", *(name for names in _MODULES.values() for name in names)}
 
 
-class Refused(Exception):
+class ForbiddenCode(Exception):
     """A program uses what the rules do not allow; the message says what and in which line."""
 
 
@@ -57,11 +57,11 @@ def parse(code: str) -> ast.Module:
     """The syntax tree of a program that keeps the rules.
 
     Raises:
-        Refused: it does not.
+        ForbiddenCode: it does not.
         SyntaxError: it is not Python.
     """
-    if len(code) > LONGEST:
-        raise Refused(f"{len(code)} characters; {LONGEST} are allowed")
+    if len(code) > MAX_CHARACTERS:
+        raise ForbiddenCode(f"{len(code)} characters; {MAX_CHARACTERS} are allowed")
     try:
         tree = ast.parse(code)
     except (ValueError, RecursionError, MemoryError) as error:
@@ -70,7 +70,7 @@ def parse(code: str) -> ast.Module:
     for node in ast.walk(tree):
         problem = _problem(node, bound)
         if problem:
-            raise Refused(f"line {getattr(node, 'lineno', 1)}: {problem}")
+            raise ForbiddenCode(f"line {getattr(node, 'lineno', 1)}: {problem}")
     return tree
 
 

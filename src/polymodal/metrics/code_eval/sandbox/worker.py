@@ -14,18 +14,18 @@ import sys
 import traceback
 from typing import Any
 
-from polymodal.metrics.code_eval.sandbox.confine import close_all_but, filter_calls, limit, limit_time
-from polymodal.metrics.code_eval.sandbox.rules import Refused, namespace, parse
+from polymodal.metrics.code_eval.sandbox.confine import close_other_files, filter_system_calls, set_limits, set_time_limit
+from polymodal.metrics.code_eval.sandbox.rules import ForbiddenCode, namespace, parse
 
 #: Characters of a result's detail.
 _LONGEST_DETAIL = 300
 #: Programs that one child judges, if all goes well: forking costs more than running a small program.
-_BUNCH = 64
+_BATCH = 64
 #: Errors after which a process is not what it was.
 _EXHAUSTED = ("MemoryError", "RecursionError")
 
-Answer = tuple[str, str]
-Task = tuple[str, str]
+Verdict = tuple[str, str]
+TestedProgram = tuple[str, str]
 
 
 def main() -> None:
@@ -37,19 +37,19 @@ def main() -> None:
     gc.freeze()  # what is there stays shared between the processes
     rest = work["programs"]
     while rest:
-        answers = _forked(rest[:_BUNCH], work["seconds"], work["memory"])
+        answers = _run_in_fork(rest[:_BATCH], work["seconds"], work["memory"])
         results.writelines(json.dumps(answer) + "\n" for answer in answers)
         results.flush()
         rest = rest[len(answers) :]
 
 
-def judge(program: str, tests: str) -> Answer:
+def run_tested(program: str, tests: str) -> Verdict:
     """Run a program and then its tests in this process: (result, detail)."""
     stage = namespace()
     try:
         for text, name in ((program, "<program>"), (tests, "<tests>")):
             exec(compile(parse(text), name, "exec"), stage)
-    except Refused as refusal:
+    except ForbiddenCode as refusal:
         return "refused", str(refusal)
     except SyntaxError as error:
         return "error", f"SyntaxError: {error.msg} (line {error.lineno or 1})"
@@ -61,7 +61,7 @@ def judge(program: str, tests: str) -> Answer:
     return "passed", ""
 
 
-def _forked(programs: list[Task], seconds: float, memory: int) -> list[Answer]:
+def _run_in_fork(programs: list[TestedProgram], seconds: float, memory: int) -> list[Verdict]:
     """The answers of the first programs, one at least, from one child process.
 
     The child ends after a program that exhausted memory or stack; if a program ends the child, that is its answer.
@@ -71,12 +71,12 @@ def _forked(programs: list[Task], seconds: float, memory: int) -> list[Answer]:
     child = os.fork()
     if child == 0:
         try:
-            close_all_but(write)
-            limit(seconds * len(programs), memory)
-            filter_calls()
+            close_other_files(write)
+            set_limits(seconds * len(programs), memory)
+            filter_system_calls()
             for program, tests in programs:
-                limit_time(seconds)
-                result, detail = judge(program, tests)
+                set_time_limit(seconds)
+                result, detail = run_tested(program, tests)
                 os.write(write, json.dumps([result, detail[:_LONGEST_DETAIL]]).encode() + b"\n")
                 if detail.startswith(_EXHAUSTED):
                     break
@@ -84,16 +84,16 @@ def _forked(programs: list[Task], seconds: float, memory: int) -> list[Answer]:
         finally:
             os._exit(1)
     os.close(write)
-    answers = _listen(read, len(programs), 20 * seconds + 5)
+    answers = _read_verdicts(read, len(programs), 20 * seconds + 5)
     os.close(read)
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     if len(answers) < len(programs) and status != 0:
-        answers.append(_end(status))
+        answers.append(_exit_verdict(status))
     return answers
 
 
-def _listen(pipe: int, programs: int, seconds: float) -> list[Answer]:
+def _read_verdicts(pipe: int, programs: int, seconds: float) -> list[Verdict]:
     """What the child said until all programs were judged, it ended, or nothing came for so many seconds."""
     said = b""
     while said.count(b"\n") < programs and select.select([pipe], [], [], seconds)[0]:
@@ -105,7 +105,7 @@ def _listen(pipe: int, programs: int, seconds: float) -> list[Answer]:
     return [(str(result), str(detail)) for result, detail in answers]
 
 
-def _end(status: int) -> Answer:
+def _exit_verdict(status: int) -> Verdict:
     """The answer of a program that ended its process."""
     ended = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "no result"
     if ended in ("SIGPROF", "SIGXCPU", "SIGKILL"):

@@ -10,13 +10,13 @@ from torch.nn import functional
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
-from polymodal.nn.objectives.masking.mask_units import Data, Measured, stretches
+from polymodal.nn.objectives.masking.mask_units import Data, NumericUnits, valid_segments
 
 #: Seconds of a silent patch.
 SECONDS = 0.16
 
 
-class SoundPatches(Measured):
+class AudioPatches(NumericUnits):
     """Stretches of some frames of the log-mel spectrogram, all bands (Huang et al., "Masked Autoencoders that Listen",
     2022, with masking in time), of mean 0 and deviation 1 over each sound. A hidden stretch is silent in the waveform,
     so that any encoder of sounds serves; the spectrogram is that of the encoder's own front end, where it has one.
@@ -31,11 +31,11 @@ class SoundPatches(Measured):
         mel = LogMel(chosen.model_copy(update=plain), shape["rate"])
         frames = patch or max(1, round(SECONDS / mel.seconds))
         longest = -(-shape["samples"] // mel.hop)
-        super().__init__(-(-longest // frames), frames * shape["channels"] * chosen.mels)
+        super().__init__(-(-longest // frames), frames * shape["channels"] * chosen.n_mels)
         self.mel, self.frames = mel, frames
 
     def real(self, data: Data) -> Tensor:
-        return stretches(data["length"], data["values"].shape[2], self.frames * self.mel.hop)
+        return valid_segments(data["length"], data["values"].shape[2], self.frames * self.mel.hop)
 
     def hide(self, data: Data, hidden: Tensor) -> Data:
         values = data["values"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Found(NamedTuple):
+class LossWithBaseline(NamedTuple):
     """A loss and that of knowing nothing, both means over so many `numbers` (or labels); the first has a gradient."""
 
     loss: Tensor
@@ -17,7 +17,7 @@ class Found(NamedTuple):
     numbers: float
 
 
-class Means(nn.Module):
+class MSEWithBaseline(nn.Module):
     """The squared error of numbers, beside that of the mean of this number at this place over all that training showed.
 
     mean, count: `[places, size]`
@@ -31,14 +31,14 @@ class Means(nn.Module):
         self.register_buffer("mean", torch.zeros(places, size))
         self.register_buffer("count", torch.zeros(places, size))
 
-    def forward(self, decided: Tensor, values: Tensor, known: Tensor, place: Tensor) -> Found:
+    def forward(self, decided: Tensor, values: Tensor, known: Tensor, place: Tensor) -> LossWithBaseline:
         """All `[n, size]` fp32, of the places `[n]`; where `known` is 0 nothing counts."""
         if self.training:
             self._learn(values, known, place)
         count = known.sum()
         scale = known / count.clamp_min(1)
         chance = ((self.mean[place] - values).square() * scale).sum()
-        return Found(((decided - values).square() * scale).sum(), float(chance), float(count))
+        return LossWithBaseline(((decided - values).square() * scale).sum(), float(chance), float(count))
 
     def _learn(self, values: Tensor, known: Tensor, place: Tensor) -> None:
         more = torch.zeros_like(self.count).index_add_(0, place, known)
@@ -47,7 +47,7 @@ class Means(nn.Module):
         self.mean += (total - more * self.mean) / self.count.clamp_min(1)
 
 
-class Shares(nn.Module):
+class CrossEntropyWithBaseline(nn.Module):
     """The cross-entropy of labels, beside that of their shares in training and in this batch, so that none that is new
     costs without end.
 
@@ -60,7 +60,7 @@ class Shares(nn.Module):
         super().__init__()
         self.register_buffer("seen", torch.zeros(groups, labels))
 
-    def forward(self, logits: Tensor, labels: Tensor, place: Tensor) -> Found:
+    def forward(self, logits: Tensor, labels: Tensor, place: Tensor) -> LossWithBaseline:
         """Of `logits [n, labels]` fp32 and `labels [n]` at the places `[n]`."""
         group = place if len(self.seen) > 1 else torch.zeros_like(place)
         fresh = torch.zeros_like(self.seen).index_put_(
@@ -70,4 +70,4 @@ class Shares(nn.Module):
         if self.training:
             self.seen += fresh
         shares = counts[group, labels] / counts.sum(1)[group]
-        return Found(functional.cross_entropy(logits, labels), float(-shares.log().mean()), float(len(labels)))
+        return LossWithBaseline(functional.cross_entropy(logits, labels), float(-shares.log().mean()), float(len(labels)))

@@ -15,7 +15,7 @@ WAVES, SHORTEST = 16, 3.0
 HEADS = 4
 
 
-class PlaceDecoder(nn.Module):
+class PositionQueryDecoder(nn.Module):
     """One query for each place asked for, which reads tokens by cross-attention, layer by layer:
 
         q_0 = W code(place) ;  m = [V t + W code(place of t); V t' + k; ..]

@@ -12,7 +12,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pixels import to_unit
 from polymodal.nn.encoders.vit import patchify
-from polymodal.nn.objectives.masking.mask_units import Data, Measured
+from polymodal.nn.objectives.masking.mask_units import Data, NumericUnits
 
 #: What hidden places show: the grey in the middle of the range.
 GREY = 128
@@ -22,7 +22,7 @@ SIDES = (16, 14, 12, 10, 8, 7, 6, 5, 4)
 EVEN = 1e-4
 
 
-class ImagePatches(Measured):
+class ImagePatches(NumericUnits):
     """Square patches, each normalised by its own mean and deviation (He et al., "Masked Autoencoders Are Scalable
     Vision Learners", 2022, section 4). The encoder sees all patches, the hidden ones grey (Xie et al., "SimMIM: A
     Simple Framework for Masked Image Modeling", 2022), so that any encoder of images serves.
@@ -46,7 +46,7 @@ class ImagePatches(Measured):
     def _at(self) -> Tensor:
         return _middles(*self._grid, self._grid)
 
-    def tokens_at(self, mask: Tensor, real: Tensor) -> Tensor | None:
+    def token_coordinates(self, mask: Tensor, real: Tensor) -> Tensor | None:
         """Row by row, where the tokens fill a grid of the image's form."""
         rows, columns = self._grid
         count = mask.shape[1]
@@ -72,7 +72,7 @@ class ImagePatches(Measured):
         return grid.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
 
 
-class Tubes(ImagePatches):
+class VideoTubes(ImagePatches):
     """Patches over the whole length of a clip, all frames hidden at the same place, so that no other frame tells what
     is there (Tong et al., "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video
     Pre-Training", 2022). Frames that a shorter clip does not have do not count.
@@ -84,7 +84,7 @@ class Tubes(ImagePatches):
         super().__init__(shape, patch, shape["frames"])
         self.frames = shape["frames"]
 
-    def tokens_at(self, mask: Tensor, real: Tensor) -> Tensor | None:
+    def token_coordinates(self, mask: Tensor, real: Tensor) -> Tensor | None:
         return None  # of frames, of cubes, of whole clips: that is up to the encoder
 
     def hide(self, data: Data, hidden: Tensor) -> Data:

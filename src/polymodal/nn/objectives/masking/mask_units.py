@@ -8,13 +8,13 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from polymodal.nn.objectives.masking.baseline_losses import Found, Means, Shares
+from polymodal.nn.objectives.masking.baseline_losses import LossWithBaseline, MSEWithBaseline, CrossEntropyWithBaseline
 
 #: Prepared tensors of distinct items, as an encoder reads them.
 Data = dict[str, Tensor]
 
 
-class Parts(nn.Module):
+class MaskUnits(nn.Module):
     """Base of what a masked objective must know of a modality: what the parts of an item are, how some are hidden in
     its prepared tensors, and what of them is to be predicted.
 
@@ -35,7 +35,7 @@ class Parts(nn.Module):
     def _at(self) -> Tensor:
         return torch.arange(self.places, dtype=torch.float32).unsqueeze(1)
 
-    def tokens_at(self, mask: Tensor, real: Tensor) -> Tensor | None:
+    def token_coordinates(self, mask: Tensor, real: Tensor) -> Tensor | None:
         """Where the tokens that an encoder gave lie among the parts, `[items, tokens, d]`, of their `mask [items,
         tokens]` and the parts that are `real`: evenly along the line. None where nothing tells that."""
         parts = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(1, keepdim=True)
@@ -51,11 +51,11 @@ class Parts(nn.Module):
         """The items without the content of the parts `hidden [items, up to places]` bool; `data` stays as it is."""
 
     @abstractmethod
-    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> Found:
+    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> LossWithBaseline:
         """`decided [n, size]` for the parts `place [n]` of the items `item [n]` of `data`."""
 
 
-class Measured(Parts):
+class NumericUnits(MaskUnits):
     """Parts of numbers, by the mean squared error.
 
     L = mean (x - y)^2 over the known numbers y of the hidden parts
@@ -63,23 +63,23 @@ class Measured(Parts):
 
     def __init__(self, places: int, size: int) -> None:
         super().__init__(places, size)
-        self.means = Means(places, size)
+        self.means = MSEWithBaseline(places, size)
 
     @abstractmethod
     def target(self, data: Data) -> tuple[Tensor, Tensor]:
         """The numbers of every part, `[items, up to places, size]` fp32, and which of them are known, 1 or 0."""
 
-    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> Found:
+    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> LossWithBaseline:
         values, known = (each[item, place] for each in self.target(data))
-        return cast(Found, self.means(decided.float(), values, known, place))
+        return cast(LossWithBaseline, self.means(decided.float(), values, known, place))
 
 
-class Labelled(Parts):
+class CategoricalUnits(MaskUnits):
     """Parts with one label each, by the cross-entropy. Labels are counted at each place by itself where `apart`."""
 
     def __init__(self, places: int, size: int, *, apart: bool) -> None:
         super().__init__(places, size)
-        self.shares = Shares(places if apart else 1, size)
+        self.shares = CrossEntropyWithBaseline(places if apart else 1, size)
 
     @abstractmethod
     def labels(self, data: Data) -> Tensor:
@@ -89,8 +89,8 @@ class Labelled(Parts):
         """What is decided, minus infinity for labels that are not of this place."""
         return decided.float()
 
-    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> Found:
-        return cast(Found, self.shares(self.logits(decided, place), self.labels(data)[item, place], place))
+    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> LossWithBaseline:
+        return cast(LossWithBaseline, self.shares(self.logits(decided, place), self.labels(data)[item, place], place))
 
 
 def draw(real: Tensor, share: float) -> Tensor:
@@ -104,6 +104,6 @@ def draw(real: Tensor, share: float) -> Tensor:
     return (rank < wanted) & real
 
 
-def stretches(length: Tensor, longest: int, patch: int) -> Tensor:
-    """Which stretches of `patch` records begin within items of these lengths, `[items, ceil(longest / patch)]` bool."""
+def valid_segments(length: Tensor, longest: int, patch: int) -> Tensor:
+    """Which valid_segments of `patch` records begin within items of these lengths, `[items, ceil(longest / patch)]` bool."""
     return torch.arange(0, longest, patch, device=length.device) < length.unsqueeze(1)

@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.nn.objectives.masking.mask_units import Data, Measured
+from polymodal.nn.objectives.masking.mask_units import Data, NumericUnits
 
 
-class StepPatches(Measured):
+class SeriesPatches(NumericUnits):
     """Stretches of neighbouring steps in all channels, as the modality scaled them (Nie et al., "A Time Series is Worth
     64 Words: Long-term Forecasting with Transformers", 2023, section 3.2). A hidden stretch is a gap to the encoder;
     what was a gap before is never predicted.

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from polymodal.modalities.category import MISSING
-from polymodal.nn.objectives.masking.mask_units import Data, Labelled, Measured
+from polymodal.nn.objectives.masking.mask_units import Data, CategoricalUnits, NumericUnits
 
 
-class Numbers(Measured):
-    """Numbers, standardised by column; a hidden one is missing to the encoder."""
+class NumberCells(NumericUnits):
+    """Numbers, standardize by column; a hidden one is missing to the encoder."""
 
     share = 0.3
 
@@ -30,7 +30,7 @@ class Numbers(Measured):
         return data["values"].float().unsqueeze(2), data["known"].float().unsqueeze(2)
 
 
-class Labels(Labelled):
+class CategoryCells(CategoricalUnits):
     """Labels, those of each column among themselves; a hidden one is missing to the encoder."""
 
     share = 0.3

@@ -1,4 +1,4 @@
-"""Symbols of texts."""
+"""TextTokens of texts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import length_mask
-from polymodal.nn.objectives.masking.mask_units import Data, Labelled
+from polymodal.nn.objectives.masking.mask_units import Data, CategoricalUnits
 
 #: What becomes of symbols that are to be predicted: hidden, another symbol, and left as they are.
 HIDDEN, OTHER = 0.8, 0.1
 
 
-class Symbols(Labelled):
-    """Symbols of a text (Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language
+class TextTokens(CategoricalUnits):
+    """TextTokens of a text (Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language
     Understanding", 2019): of those to be predicted 80 % are replaced by the mask symbol, 10 % by any symbol, 10 % stay;
     of a text that is hidden as a whole, every one is replaced by the mask symbol. That of learned tokenizers is the one
     that pads, which no text has.
