@@ -9,7 +9,7 @@ import pytest
 
 from polymodal.datasets.pages import layout, make_pages
 from polymodal.metrics.code_eval.html_renderer import SCREEN, document, draw, height, render
-from polymodal.metrics.code_eval.html_subset import DEEPEST, LONGEST, PageError, parse, write
+from polymodal.metrics.code_eval.html_subset import MAX_DEPTH, MAX_CHARACTERS, PageError, parse, to_html
 
 PAGE = '<h1>moon</h1>\n<div style="background:pink"><p style="color:red">one &amp; two</p><hr></div>\n<input>'
 
@@ -29,10 +29,10 @@ def test_pages_are_of_the_language_fit_the_screen_and_look_different() -> None:
         assert image.size == (SCREEN, SCREEN)
         assert render(page).tobytes() == image.tobytes()
         elements = parse(page)
-        assert write(elements) == page
+        assert to_html(elements) == page
         assert layout(elements) == structure
         assert height(elements) <= SCREEN
-        assert seen.setdefault(image.tobytes(), page) == page  # otherwise nobody could write the HTML back
+        assert seen.setdefault(image.tobytes(), page) == page  # otherwise nobody could to_html the HTML back
     assert 100 < len(set(columns["layout"])) < 300  # new combinations and known ones
 
 
@@ -59,7 +59,7 @@ def test_white_space_does_not_count() -> None:
         ("<script>one</script>", "not allowed"),
         ("<hr/>", "must be written <hr>"),
         ("<hr></hr>", "is due"),
-        ('<p style="color:mauve">one</p>', "not one of the colours"),
+        ('<p style="color:mauve">one</p>', "not one of the colors"),
         ('<p style="background:red">one</p>', "may not have"),
         ('<p class="a">one</p>', "may not have"),
         ('<p style="color:red" style="color:red">one</p>', "may not have"),
@@ -71,8 +71,8 @@ def test_white_space_does_not_count() -> None:
         ("<P>one</P>", "strictly"),
         ("<p>a & b</p>", "strictly"),
         ("<hr><p", "not|strictly"),
-        ("<div>" * (DEEPEST + 1), "lie in one another"),
-        ("<hr>" * LONGEST, "allowed"),
+        ("<div>" * (MAX_DEPTH + 1), "lie in one another"),
+        ("<hr>" * MAX_CHARACTERS, "allowed"),
     ],
 )
 def test_what_is_not_in_the_language_is_refused(page: str, problem: str) -> None:

@@ -79,11 +79,11 @@ def test_round_trip_through_files(tmp_path: Path, suffix: str) -> None:
 
 def test_the_dial_fills_only_what_is_silent() -> None:
     tiny, base = (Recipe.read({**FULL, "size": size}).at_dial() for size in ("tiny", "base"))
-    assert base.width > tiny.width
+    assert base.hidden_size > tiny.hidden_size
     assert base.training.learning_rate < tiny.training.learning_rate
     assert base.inputs["photo"].encoder.layers == tiny.inputs["photo"].encoder.layers == 3
-    assert base.inputs["photo"].encoder.heads != tiny.inputs["photo"].encoder.heads or base.width != tiny.width
-    assert Recipe.read({**FULL, "size": "base", "width": 50}).at_dial().width == 50
+    assert base.inputs["photo"].encoder.heads != tiny.inputs["photo"].encoder.heads or base.hidden_size != tiny.hidden_size
+    assert Recipe.read({**FULL, "size": "base", "width": 50}).at_dial().hidden_size == 50
 
 
 def test_overrides_expand_short_forms_and_read_yaml() -> None:

@@ -51,7 +51,7 @@ def verify_model_files(folder: Path) -> dict[str, Any]:
     """Check that every file is there and unaltered; the form of the weights.
 
     Raises:
-        ArtefactError: the folder holds no model, a file is missing or differs, or the format is a later one.
+        ArtifactError: the folder holds no model, a file is missing or differs, or the format is a later one.
     """
     manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():
@@ -79,7 +79,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """The weights.
 
     Raises:
-        ArtefactError: the file cannot be read.
+        ArtifactError: the file cannot be read.
     """
     try:
         return load_file(folder / "model.safetensors")
@@ -108,7 +108,7 @@ def read_json(path: Path) -> Any:
     """The JSON value in a file of a model directory.
 
     Raises:
-        ArtefactError: it cannot be read.
+        ArtifactError: it cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

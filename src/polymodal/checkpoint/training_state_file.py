@@ -47,7 +47,7 @@ def read_checkpoint(path: Path) -> TrainingState:
     """What `write_checkpoint` wrote.
 
     Raises:
-        ArtefactError: the file is damaged.
+        ArtifactError: the file is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:

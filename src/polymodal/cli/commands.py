@@ -1,11 +1,16 @@
-"""The command line as a whole: every command, in the order in which `polymodal --help` lists them."""
+"""All commands, in the order of `polymodal --help`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from polymodal._version import __version__
 from polymodal.cli import (
     catalog,
     components,
@@ -52,12 +57,79 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
 }
 
+#: Words that users of other tools may try, and the command that does it.
+OTHER_WORDS = {
+    "train": "fit",
+    "finetune": "fit",
+    "test": "evaluate",
+    "eval": "evaluate",
+    "score": "evaluate",
+    "infer": "predict",
+    "inference": "predict",
+    "embed": "index",
+    "caption": "generate",
+    "hpo": "tune",
+    "automl": "tune",
+    "dedup": "curate",
+    "quantize": "compress",
+    "version": "--version",
+    "help": "--help",
+}
+
+
+class CommandGroup(TyperGroup):
+    """The commands. An unknown one is answered with the nearest, or with the command for what other tools call so."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        word = args[0]
+        if self.get_command(ctx, word) is None and not word.startswith("-"):
+            ctx.fail(f"There is no command {word!r}. {command_hint(word, self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+def command_hint(word: str, known: Iterable[str]) -> str:
+    """The command that an unknown `word` may mean.
+
+    >>> command_hint("trian", ["fit", "pretrain"])
+    '`polymodal fit` is the command to train.'
+    >>> command_hint("evalute", ["fit", "evaluate"])
+    'Did you mean `polymodal evaluate`?'
+    """
+    known = [*known, "--version", "--help"]
+    others = {other: name for other, name in OTHER_WORDS.items() if name in known}
+    close = difflib.get_close_matches(word.lower(), [*known, *others], n=1, cutoff=0.6)
+    if not close:
+        return "`polymodal --help` lists all commands."
+    command = others.get(close[0], close[0])
+    if command == close[0] or command.startswith("-"):
+        return f"Did you mean `polymodal {command}`?"
+    return f"`polymodal {command}` is the command to {close[0]}."
+
+
 app = typer.Typer(
-    help="Turn a table of mixed media into a multimodal model.",
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"polymodal {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def polymodal(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Turn a table of mixed media into a multimodal model."""
+
+
 for name, command in COMMANDS.items():
     app.command(name)(command)
 app.add_typer(weights.app, name="weights")

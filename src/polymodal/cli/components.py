@@ -1,4 +1,4 @@
-"""`polymodal list`: the components that recipes can name."""
+"""The command `list`: the components that recipes can name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _PAPER = re.compile(r"\s*\([^()]*\b(?:19|20)\d\d\b[^()]*\)")
 
 def list_components(
     kind: Annotated[
-        str | None, typer.Argument(help="modality, encoder, fusion, decoder, task or objective; or a pattern.")
+        str | None,
+        typer.Argument(help="modality, encoder, fusion, decoder, task or objective; or a pattern for names."),
     ] = None,
-    pattern: Annotated[str | None, typer.Argument(help="Names to show, as 'co*'; default: all.")] = None,
+    pattern: Annotated[str | None, typer.Argument(help="Pattern for names, such as 'co*'. Default: all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the components that recipes can name, and the package that each comes from."""
+    """List the components that recipes can name: modalities, encoders, fusions, decoders, tasks, objectives."""
     from polymodal.core.errors import PolymodalError, did_you_mean
     from polymodal.core.registry import KINDS
 
@@ -37,7 +38,7 @@ def list_components(
     rows = [row for row in known if fnmatchcase(row["name"], pattern or "*")]
     if not rows:
         hint = did_you_mean(str(pattern), [*KINDS, *(row["name"] for row in known)])
-        raise PolymodalError(f"there is no component called {pattern!r}, and no such kind; {hint}")
+        raise PolymodalError(f"there is no component and no kind of components called {pattern!r}; {hint}")
     shown: list[RenderableType] = []
     for name, group in groupby(rows, key=itemgetter("kind")):
         shown += ["", Text(name, style="bold")] if shown else [Text(name, style="bold")]
@@ -46,8 +47,8 @@ def list_components(
 
 
 def _rows(kinds: list[str]) -> list[dict[str, Any]]:
-    """A row for each component, and for each that another package declares and that cannot be used."""
-    from polymodal.core.registry import KINDS, components, broken_extensions, package_of
+    """A row for each component, also for those of other packages that cannot be used."""
+    from polymodal.core.registry import KINDS, broken_extensions, components, package_of
 
     rows = []
     for kind in kinds:

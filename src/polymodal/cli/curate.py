@@ -1,4 +1,4 @@
-"""The command that looks for near-duplicates and mismatched pairs."""
+"""The command `curate`: near-duplicates and mismatched pairs."""
 
 from __future__ import annotations
 
@@ -9,29 +9,39 @@ import typer
 
 from polymodal.cli.inputs import load_single_model
 from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import print_result, rows_table, print_note
+from polymodal.cli.output import print_note, print_result, rows_table, separated
+from polymodal.core.terminal import labeled_lines
 
 
 def curate(
     data: Annotated[str, typer.Argument(help="A table with the columns of the model's inputs.")],
-    model_dir: Annotated[Path, typer.Option("--model", "-m", help="A model directory, as `fit` leaves it.")],
+    model_dir: Annotated[Path, typer.Option("--model", "-m", help="A model directory written by `fit` or `pretrain`.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for duplicates.jsonl, mismatches.jsonl, curation.html.")
+        Path, typer.Option("--out", "-o", help="Folder for duplicates.jsonl, mismatches.jsonl and curation.html.")
     ],
     against: Annotated[
-        str | None, typer.Option(help="A second table (test rows); what is in both is named as a leak.")
+        str | None,
+        typer.Option(help="A second table, such as the test rows; items in both tables are reported as leaks."),
     ] = None,
     find: Annotated[
         Literal["duplicates", "mismatches"] | None,
-        typer.Option(help="Look for one of them; default: duplicates, and mismatches where inputs are aligned."),
+        typer.Option(help="What to look for. Default: duplicates, and mismatches if the model aligns inputs."),
     ] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="Whose duplicates; repeat for several; default: of all inputs.")
+        list[str] | None,
+        typer.Option("--input", help="Input to look for duplicates in; repeat for several. Default: all inputs."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="Cosine of near-duplicates; default: chosen from the data.")
+        float | None,
+        typer.Option(
+            min=-1,
+            max=1,
+            help="Cosine similarity from which items are near-duplicates. Default: estimated from the data.",
+        ),
     ] = None,
-    rate: Annotated[float, typer.Option(min=0, max=1, help="Accepted share of right pairs among the listed.")] = 0.1,
+    rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Accepted fraction of correct pairs among the listed ones.")
+    ] = 0.1,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -40,11 +50,13 @@ def curate(
     from polymodal.applications.curation.curate import CurationOptions
     from polymodal.applications.curation.curate import curate as run
 
-    model = load_single_model(model_dir, "one model embeds the rows; name the directory of a member of the ensemble")
+    model = load_single_model(model_dir, "curation needs one model; give the directory of a member of the ensemble")
     found = run(
         model,
         data,
-        CurationOptions(find=None if find is None else [find], inputs=inputs, threshold=threshold, rate=rate),
+        CurationOptions(
+            find=None if find is None else [find], inputs=inputs, threshold=threshold, false_discovery_rate=rate
+        ),
         against=against,
         out=out,
         root=root,
@@ -66,13 +78,17 @@ def curate(
         {
             "pair": " - ".join(pair),
             "judged": len(one.rows),
-            "mismatches": int(one.listed.sum()),
-            "right above wrong": one.separation,
+            "mismatches": int(one.flagged.sum()),
+            "right above wrong": one.auc,
         }
         for pair, one in found.mismatches.items()
     ]
-    value = {"out": str(out), "duplicates": duplicates, "mismatches": mismatches, "trained_on": found.seen}
+    value = {"out": str(out), "duplicates": duplicates, "mismatches": mismatches, "trained_on": found.trained_on}
     tables = [rows_table(rows) for rows in (duplicates, mismatches) if rows]
-    print_result(value, [*tables, f"page {out / 'curation.html'}"], as_json=as_json)
-    if found.seen and mismatches and not as_json:
-        print_note("the model was trained on rows of this table, so it hides mismatches there; judge rows it has not seen")
+    files = [name for name in ("duplicates.jsonl", "mismatches.jsonl") if (out / name).is_file()]
+    paths = labeled_lines([("report", str(out / "curation.html")), *(("rows", str(out / name)) for name in files)])
+    print_result(value, [*separated(tables), "", paths], as_json=as_json)
+    if found.trained_on and mismatches and not as_json:
+        print_note(
+            "the model was trained on rows of this table and has learned their mismatches; use a model of other rows"
+        )

@@ -1,4 +1,4 @@
-"""`polymodal demo`: visual question answering on easy-VQA, from the official split to a scored, saved model."""
+"""The command `demo`: visual question answering on easy-VQA."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def demo(out: ModelOut = Path("runs/demo"), settings: Settings = None, as_json: Json = False) -> None:
-    """Train on easy-VQA (image + question -> answer), score, and leave a model directory."""
+    """Train a model on easy-VQA (image + question -> answer), score it, and write a model directory."""
     print_run(run_demo(out, settings, progress=not as_json), out, as_json)
 
 
 def run_demo(out: Path, settings: list[str] | None = None, *, progress: bool = True) -> Model:
-    """Train on easy-VQA by the shipped recipe and leave the model directory in `out`, which is replaced."""
+    """Train on easy-VQA with the recipe `easy_vqa` and write the model directory `out`, which is replaced."""
     from polymodal.datasets.easy_vqa import load_easy_vqa
     from polymodal.workflows.fit import fit
 

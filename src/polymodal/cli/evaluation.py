@@ -1,4 +1,4 @@
-"""The commands that score: evaluate, cross-validate, compare."""
+"""The commands `evaluate`, `cross-validate` and `compare`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.console import RenderableType
 
 from polymodal.cli.inputs import all_tables
 from polymodal.cli.options import Data, Folds, Json, ModelDir, More, RecipeFile, Root, Settings, Strict, Target
-from polymodal.cli.output import print_result, rows_table, scores_table
+from polymodal.cli.output import print_result, rows_table, scores_table, separated
+from polymodal.core.terminal import labeled_lines
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
@@ -21,20 +22,24 @@ def evaluate(
     model_dir: ModelDir,
     data: Data,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Also score with each input removed, and damaged in growing steps.")
+        bool,
+        typer.Option("--robustness", help="Score with each input removed, and with each input corrupted in steps."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for robustness.html and .json; default: the model's.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder for robustness.html and robustness.json. Default: the model directory."
+        ),
     ] = None,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Score a model on rows whose targets are known, with intervals and floors."""
+    """Score a model on labeled rows: metrics with intervals, and baselines."""
     from polymodal.applications.few_shot.loading import load_predictor
 
     if out is not None and not robustness:
-        raise typer.BadParameter("--out is where --robustness writes its page; give both", param_hint="--out")
+        raise typer.BadParameter("--out is the folder of the robustness report; add --robustness", param_hint="--out")
     model = load_predictor(model_dir)
     if robustness:
         _robustness(model, data, out or model_dir, root, strict, as_json)
@@ -44,22 +49,23 @@ def evaluate(
 
 
 def _robustness(model: PredictsRows, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
-    """Measure, write the page, and show what removing and damaging inputs costs."""
+    """Measure the robustness, write the report, and print the scores with removed and with corrupted inputs."""
     from polymodal.core.errors import PolymodalError
     from polymodal.model.model import Model
     from polymodal.report.robustness import write_robustness
 
     if not isinstance(model, Model):
-        raise PolymodalError("robustness is measured for one model; name the directory of a member of the ensemble")
+        raise PolymodalError("robustness needs one model; give the directory of a member of the ensemble")
     table = model.open(data, root, targets=True)
     found = model.robustness(table, strict=strict, progress=not as_json)
     write_robustness(out, found, table=table.name, rows=len(table))
     value = {"robustness": {name: one.model_dump(mode="json") for name, one in found.items()}, "out": str(out)}
-    print_result(value, [*_robustness_grids(found), f"curves in {out / 'robustness.html'}"], as_json=as_json)
+    paths = labeled_lines([("report", str(out / "robustness.html"))])
+    print_result(value, [*separated(_robustness_tables(found)), "", paths], as_json=as_json)
 
 
-def _robustness_grids(found: dict[str, Robustness]) -> list[RenderableType]:
-    """Two tables: the score without each input, and with each damaged."""
+def _robustness_tables(found: dict[str, Robustness]) -> list[RenderableType]:
+    """Two tables: the score without each input, and with each corrupted input."""
     removed: list[dict[str, Any]] = []
     damaged: list[dict[str, Any]] = []
     for output, one in found.items():
@@ -74,7 +80,7 @@ def _robustness_grids(found: dict[str, Robustness]) -> list[RenderableType]:
                 scores = {f"{strength:g}": value for strength, value in zip(one.strengths, curve.scores, strict=True)}
                 damage = kind.replace("_", " ")
                 damaged.append({**first, "input": name, "damage": damage, **scores, "area": curve.area})
-    return [rows_table(removed), "", *([rows_table(damaged)] if damaged else [])]
+    return [rows_table(removed), *([rows_table(damaged)] if damaged else [])]
 
 
 def cross_validate(
@@ -88,7 +94,7 @@ def cross_validate(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for cross_validation.json.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train and score by k folds, grouped and stratified as `data.split` says."""
+    """Train and score a model by k-fold cross-validation, grouped and stratified as `data.split` sets it."""
     from polymodal.workflows.cross_validation import cross_validate as run
 
     table, shown = all_tables(data, more), not as_json
@@ -97,7 +103,7 @@ def cross_validate(
 
 
 def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as_json: Json = False) -> None:
-    """Compare two models on the same rows by paired tests."""
+    """Compare two models on the same labeled rows with paired tests."""
     from polymodal.model.model import Model
     from polymodal.workflows.model_comparison import compare as run
 

@@ -1,4 +1,4 @@
-"""The commands that embed tables into an index, search it, and delete from it."""
+"""The commands that embed tables into a search index, search it, and delete rows from it."""
 
 from __future__ import annotations
 
@@ -8,40 +8,53 @@ from typing import Annotated, Any
 import typer
 
 from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import print_result, rows_table, print_note
+from polymodal.cli.output import print_note, print_result, rows_table
+from polymodal.core.formatting import count_noun
 
-IndexDir = Annotated[Path, typer.Argument(help="An index, as `polymodal index` leaves it.")]
+IndexDir = Annotated[Path, typer.Argument(help="An index written by `polymodal index`.")]
 ModelOfIndex = Annotated[
-    Path | None, typer.Option("--model", "-m", help="Model directory; of an index that is there: if it moved.")
+    Path | None,
+    typer.Option(
+        "--model", "-m", help="Model directory that embeds the rows. For an existing index only if the model moved."
+    ),
 ]
-#: Rows that are asked again after building, to state the recall.
+#: Rows of the index used as queries to measure the recall, and results per query.
 SAMPLE, COUNT = 200, 10
 
 
 def index(
-    data: Annotated[str, typer.Argument(help="The rows: a table or a media folder, as `fit` takes it.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The index: a folder to write, or with --add to add to.")],
+    data: Annotated[str, typer.Argument(help="The rows: a table or a media folder, as for `fit`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index: to write, or with --add to extend.")],
     model: ModelOfIndex = None,
-    add: Annotated[bool, typer.Option("--add", help="Add the rows to the index --out, embedded as its own.")] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add the rows to the index --out, embedded in the same way.")
+    ] = False,
     input: Annotated[
-        str | None, typer.Option(help="The input to embed; default: the whole row, or the one the table has.")
+        str | None, typer.Option(help="Input to embed. Default: the whole row, or the only input in the table.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Keep the first so many numbers of an embedding.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Keep only this many leading dimensions of each embedding.")
+    ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(help="Column to show and filter by; repeat for several. Default: all plain."),
+        typer.Option(
+            help="Column to store with each row, to show and filter by; repeat for several. Default: all without media."
+        ),
     ] = None,
     approximate: Annotated[
         bool | None,
-        typer.Option("--approximate/--exact", help="Search by a graph, or all rows; default: by their number."),
+        typer.Option(
+            "--approximate/--exact",
+            help="Approximate search (HNSW graph), or exact search. Default: by the number of rows.",
+        ),
     ] = None,
-    half: Annotated[bool, typer.Option("--half", help="Keep vectors in 16 bits.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store vectors as float16.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the index --out.")] = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Embed the rows of a table, and keep the vectors for `polymodal search`."""
+    """Embed the rows of a table and write a search index for `polymodal search`."""
     from polymodal.applications.search import Index
     from polymodal.applications.search.table import IndexOptions, add_table, index_table
 
@@ -50,14 +63,14 @@ def index(
         given |= {"--half": half or None, "--overwrite": overwrite or None}
         fixed = [name for name, value in given.items() if value is not None]
         if fixed:
-            raise typer.BadParameter("the index has settled it; leave it out with --add", param_hint=fixed[0])
+            raise typer.BadParameter("an existing index has this setting; leave it out with --add", param_hint=fixed[0])
         found = Index.open(out)
         ids, missing = add_table(found, data, model=model, root=root, strict=strict)
         value: dict[str, Any] = {"out": str(out), "added": int((ids >= 0).sum()), "rows": len(found)}
-        shown = [f"{value['added']:,} rows added to {out}, which has {len(found):,} now"]
+        shown = [f"{count_noun(value['added'], 'row')} added to {out}, which now has {len(found):,}"]
     else:
         if model is None:
-            raise typer.BadParameter("name the model that embeds the rows", param_hint="--model")
+            raise typer.BadParameter("give the model that embeds the rows", param_hint="--model")
         found, missing = index_table(
             data,
             model,
@@ -74,42 +87,46 @@ def index(
             overwrite=overwrite,
         )
         value = {"out": str(out), "rows": len(found)}
-        shown = [f"{len(found):,} rows of {found.size} numbers in {out}"]
+        shown = [f"{count_noun(len(found), 'row')} with {found.size}-dimensional vectors in {out}"]
     assert found.manifest.source is not None
     value |= {"input": found.manifest.source.input, "size": found.size, "columns": found.columns}
     value |= {"approximate": found.approximate, "missing": missing.tolist()}
     if found.approximate and len(found) > 1:
         sample = min(SAMPLE, len(found))
         value[f"recall@{COUNT}"] = found.recall(sample=sample, count=COUNT)
-        shown.append(f"recall@{COUNT} {value[f'recall@{COUNT}']:.3f} against exact on {sample} of its own rows")
-    print_result(value, list(shown), as_json=as_json)
+        shown.append(
+            f"recall@{COUNT} of the approximate search: {value[f'recall@{COUNT}']:.3f} (exact search on {count_noun(sample, 'row')})"
+        )
+    print_result(value, list(shown), as_json=as_json, then=[["search", str(out), "QUERY"]])
     if len(missing) and not as_json:
         first = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        print_note(f"{len(missing)} rows lack what is embedded and are not in the index: {first}")
+        print_note(f"{count_noun(len(missing), 'row')} without this input, not in the index: {first}")
 
 
 def search(
     index_dir: IndexDir,
-    query: Annotated[str, typer.Argument(help='A text, a file, or a row as JSON: \'{"image": "a.png"}\'.')],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Rows to find.")] = 10,
-    input: Annotated[str | None, typer.Option(help="The input that reads the query, where several could.")] = None,
+    query: Annotated[str, typer.Argument(help='A text, a media file, or a row as JSON: \'{"image": "a.png"}\'.')],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of rows to return.")] = 10,
+    input: Annotated[str | None, typer.Option(help="Input that encodes the query, if several can.")] = None,
     where: Annotated[
-        str | None, typer.Option(help="Condition on kept columns: \"price < 10 and colour == 'red'\".")
+        str | None, typer.Option(help="Condition on stored columns: \"price < 10 and color == 'red'\".")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every row, though there is a graph.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every row, also in an approximate index.")
+    ] = False,
     expansion: Annotated[
-        int | None, typer.Option(min=1, help="Rows kept in view on the walk through the graph; more find more.")
+        int | None, typer.Option(min=1, help="Candidates of the graph search (ef); more raise the recall and the time.")
     ] = None,
     model: ModelOfIndex = None,
     root: Annotated[
-        Path | None, typer.Option(help="Folder that paths of the query start from; default: this one.")
+        Path | None, typer.Option(help="Folder that paths in the query are relative to. Default: the current folder.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the rows of an index that are nearest to a text, a file or a row."""
+    """Find the rows of an index that are most similar to a text, a media file or a row."""
     from polymodal.applications.search import Index
-    from polymodal.applications.search.query import embed_query
     from polymodal.applications.search.embedding_source import model_of
+    from polymodal.applications.search.query import embed_query
 
     found = Index.open(index_dir)
     loaded, source = model_of(found.manifest.source, model)
@@ -127,19 +144,17 @@ def search(
         for row in rows
     ]
     value = {"query": query, "count": len(rows), "rows": [{**row, "columns": _plain(row["columns"])} for row in rows]}
-    print_result(value, [rows_table(lines)] if lines else ["no row meets the condition"], as_json=as_json)
+    print_result(value, [rows_table(lines)] if lines else ["No row meets the condition."], as_json=as_json)
 
 
 def unindex(
     index_dir: IndexDir,
     row: Annotated[list[int] | None, typer.Option("--row", help="Row to delete; repeat for several.")] = None,
-    where: Annotated[str | None, typer.Option(help="Delete all rows that meet this condition.")] = None,
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Also write the files anew, so that deleted rows leave the disk.")
-    ] = False,
+    where: Annotated[str | None, typer.Option(help="Condition: delete all rows that meet it.")] = None,
+    compact: Annotated[bool, typer.Option("--compact", help="Rewrite the files without the deleted rows.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete rows of an index; the others keep their numbers."""
+    """Delete rows of an index. The other rows keep their numbers."""
     from polymodal.applications.search import Index
 
     if not (row or where or compact):
@@ -150,18 +165,20 @@ def unindex(
     if compact:
         found.compact()
     value = {"index": str(index_dir), "deleted": gone, "rows": len(found)}
-    print_result(value, [f"{gone:,} rows deleted from {index_dir}, which has {len(found):,} now"], as_json=as_json)
+    print_result(
+        value, [f"{count_noun(gone, 'row')} deleted from {index_dir}, which now has {len(found):,}"], as_json=as_json
+    )
 
 
 def _shown(columns: dict[str, Any]) -> dict[str, Any]:
-    """Cells for a line; a column that has the name of a fact stands behind it."""
+    """Cells of a result; a column called `rank`, `similarity` or `row` gets a space after its name."""
     return {
         f"{name} " if name in ("rank", "similarity", "row") else name: cell for name, cell in _plain(columns).items()
     }
 
 
 def _plain(columns: dict[str, Any]) -> dict[str, Any]:
-    """Cells as JSON knows them: bytes by their number, times as text."""
+    """Cells as JSON values: the number of bytes in place of bytes, times as text."""
     return {name: _cell(cell) for name, cell in columns.items()}
 
 

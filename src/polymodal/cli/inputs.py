@@ -1,4 +1,4 @@
-"""What commands read: the tables of a run, a model, and the rows that it is asked about."""
+"""Inputs of commands: tables, a model, and rows to predict."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ if TYPE_CHECKING:
 
 
 class OpensTables(Protocol):
-    """A model, an ensemble or a head, as far as it opens tables."""
+    """A model, an ensemble or a classifier that opens tables."""
 
     def open(self, data: Any, root: Path | str | None = None) -> Table: ...
 
 
 def all_tables(data: str, more: list[str] | None) -> Any:
-    """The table of a run, or all of its tables."""
+    """One table, or the list of all tables of a run."""
     return [data, *more] if more else data
 
 
 def single_or_list(given: list[str] | None) -> Any:
-    """A table, or several, that may be left out."""
+    """None, one table, or a list of several."""
     return None if not given else given[0] if len(given) == 1 else given
 
 
 def training_settings(settings: list[str] | None, strict: bool) -> list[str]:
-    """The settings of a run, with that of `--strict`."""
+    """The settings of `--set`, with the one for `--strict`."""
     return [*(settings or []), *(["data.strict=true"] if strict else [])]
 
 
 def load_single_model(folder: Path, needed: str) -> Model:
-    """The model in `folder`.
+    """Load the model in `folder`.
 
     Raises:
-        PolymodalError: an ensemble stands there; `needed` says why that does not do.
-        ArtefactError: neither stands there.
+        PolymodalError: the folder holds an ensemble; `needed` is the message.
+        ArtifactError: the folder holds no model.
     """
     from polymodal.core.errors import PolymodalError
     from polymodal.model.loading import load
@@ -49,10 +49,10 @@ def load_single_model(folder: Path, needed: str) -> Model:
 
 
 def open_rows(model: OpensTables, data: str, root: Path | None) -> Table:
-    """The table `data`, or the rows that it spells out as JSON; their media paths start from the current folder."""
+    """The table `data`, or the rows in it as JSON, whose media paths are relative to the current folder."""
     return model.open(data, media_root(data, root))
 
 
 def media_root(data: str, root: Path | None) -> Path | None:
-    """`root`; where it is left out, the current folder for rows that stand in the command itself."""
+    """`root`; if not given, the current folder for rows given as JSON in the command."""
     return root or (Path.cwd() if data.lstrip().startswith(("{", "[")) else None)

@@ -1,4 +1,4 @@
-"""The commands that make a model of trained ones: ensemble, compress."""
+"""The commands `ensemble` and `compress`, which make a model from trained models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import typer
 from polymodal.cli.inputs import load_single_model
 from polymodal.cli.options import Json, ModelDir, ModelOut, Root
 from polymodal.cli.output import print_result, rows_table
+from polymodal.core.formatting import count_noun
+from polymodal.core.terminal import labeled_lines
 
 CombineRule = Literal["average", "weighted", "vote", "product", "stack"]
 
@@ -17,9 +19,9 @@ CombineRule = Literal["average", "weighted", "vote", "product", "stack"]
 def ensemble(
     members: Annotated[list[Path], typer.Argument(help="Model directories.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.")],
-    method: Annotated[CombineRule, typer.Option(help="How their decisions become one.")] = "average",
+    method: Annotated[CombineRule, typer.Option(help="How their predictions are combined.")] = "average",
     data: Annotated[
-        str | None, typer.Option(help="Held-out rows on which weighted, product and stack are fitted.")
+        str | None, typer.Option(help="Held-out labeled rows, to fit the methods weighted, product and stack.")
     ] = None,
     root: Root = None,
     as_json: Json = False,
@@ -28,25 +30,29 @@ def ensemble(
     from polymodal.model.ensemble import ensemble as run
 
     run(list(members), method=method, data=data, root=root).save(out)
-    text = f"{len(members)} models combined by {method} in {out}"
-    print_result({"out": str(out), "members": [str(member) for member in members], "method": method}, [text], as_json=as_json)
+    text = f"{count_noun(len(members), 'model')} combined by {method} in {out}"
+    print_result(
+        {"out": str(out), "members": [str(member) for member in members], "method": method}, [text], as_json=as_json
+    )
 
 
 def compress(
     model_dir: ModelDir,
-    data: Annotated[str, typer.Argument(help="Rows with targets that were not trained on.")],
+    data: Annotated[str, typer.Argument(help="Labeled rows that the model was not trained on.")],
     out: ModelOut,
     form: Annotated[
-        str | None, typer.Option(help="fp32, bf16, int8 or 'int8 arithmetic'; default: the best by measurement.")
+        str | None, typer.Option(help="fp32, bf16, int8 or 'int8 arithmetic'. Default: the best by measurement.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, help="How much score a smaller form may lose.")] = 0.005,
+    tolerance: Annotated[float, typer.Option(min=0, help="Accepted loss of the leading score.")] = 0.005,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Try smaller forms of a model on rows with targets, and write the best: size, latency and score side by side."""
+    """Compare the size, latency and score of a model in smaller number formats, and write the best."""
     from polymodal.applications.compression import compress as run
 
-    model = load_single_model(model_dir, "an ensemble is made small by teaching one model: see training.distillation.teacher")
+    model = load_single_model(
+        model_dir, "compress takes one model; distill an ensemble into one model with training.distillation.teacher"
+    )
     found = run(model, data, form=form, tolerance=tolerance, root=root, out=out)
     rows = [
         {
@@ -55,9 +61,13 @@ def compress(
             "one row": f"{one.latency_ms:.2f} ms",
             "rows/s": f"{one.rows_per_second:,.0f}",
             found.metric: "" if one.score is None else f"{one.score:.4f}",
-            "same answers": f"{one.agreement:.2%}",
+            "same predictions": f"{one.agreement:.2%}",
             "": "chosen" if one.form == found.chosen else "",
         }
-        for one in found.measured
+        for one in found.measurements
     ]
-    print_result({"out": str(out), **found.to_dict()}, [rows_table(rows), f"model {out}"], as_json=as_json)
+    print_result(
+        {"out": str(out), **found.to_dict()},
+        [rows_table(rows), "", labeled_lines([("model", str(out))])],
+        as_json=as_json,
+    )

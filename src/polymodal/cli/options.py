@@ -1,4 +1,4 @@
-"""The arguments and options that several commands take: each with its names and its help text."""
+"""Arguments and options shared by several commands, with names and help texts."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ import typer
 Data = Annotated[
     str,
     typer.Argument(
-        help="CSV, TSV, JSON lines, Parquet or Arrow file, or a folder of images, sounds or clips in class folders."
+        help="CSV, TSV, JSON lines, Parquet or Arrow file, or a folder of images, audio or videos in class folders."
     ),
 ]
 TableOrRow = Annotated[
     str, typer.Argument(help='A table, or a row as JSON: \'{"image": "a.png", "question": "..."}\'.')
 ]
-ModelDir = Annotated[Path, typer.Argument(help="A model directory, as `fit` leaves it.")]
+ModelDir = Annotated[Path, typer.Argument(help="A model directory written by `fit`.")]
 ModelOut = Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")]
 
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for several.")]
-More = Annotated[list[str] | None, typer.Option("--with", help="Another table of the same run; repeat for more.")]
-Valid = Annotated[list[str] | None, typer.Option(help="Table for validation, repeat for several; default: split off.")]
+More = Annotated[
+    list[str] | None, typer.Option("--with", help="Additional table for the same run; repeat for several.")
+]
+Valid = Annotated[list[str] | None, typer.Option(help="Validation table; repeat for several. Default: split off.")]
 Test = Annotated[
-    list[str] | None, typer.Option(help="Table for the final score, repeat for several; default: split off.")
+    list[str] | None, typer.Option(help="Test table for the final score; repeat for several. Default: split off.")
 ]
 RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", "-r", help="Recipe file, YAML or JSON, or the name of a shipped one.")
+    Path | None, typer.Option("--recipe", "-r", help="Recipe file (YAML or JSON), or a name of `polymodal recipes`.")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of the recipe, as training.epochs=5.")
+    list[str] | None,
+    typer.Option("--set", "-s", help="Setting of a recipe key, such as training.epochs=5; repeat for several."),
 ]
-From = Annotated[
-    Path | None, typer.Option("--from", help="Model directory to go on from: its inputs, their weights and all else.")
-]
-Resume = Annotated[bool, typer.Option(help="Go on from the checkpoint of a killed run in --out.")]
+From = Annotated[Path | None, typer.Option("--from", help="Start from this saved model: preprocessing and weights.")]
+Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --out from its last checkpoint.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace the model directory --out.")]
 Folds = Annotated[int, typer.Option(min=2, help="Number of folds.")]
 
-TextOutput = Annotated[str | None, typer.Option(help="The text to write, where the model writes several.")]
-Root = Annotated[Path | None, typer.Option(help="Folder that media paths start from; default: that of the table.")]
-Strict = Annotated[bool, typer.Option(help="Refuse the data at the first cell that cannot be used.")]
+TextOutput = Annotated[str | None, typer.Option(help="Output to generate, if the model has several text outputs.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that media paths are relative to. Default: the folder of the table.")
+]
+Strict = Annotated[bool, typer.Option(help="Stop at the first cell that cannot be used.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]

@@ -22,7 +22,7 @@ from polymodal.core.formatting import count_noun
 from polymodal.core.terminal import cells_table, print_labeled
 
 if TYPE_CHECKING:
-    from polymodal.data.table.cell_errors import Fault
+    from polymodal.data.table.cell_errors import CellError
 
 #: Cell errors that are printed one by one, and rows of a table.
 MOST_FAULTS, MOST_ROWS = 10, 50
@@ -67,7 +67,7 @@ def print_note(text: str) -> None:
     print_labeled(Console(stderr=True, highlight=False), "note", text, "yellow")
 
 
-def print_cell_errors(faults: Sequence[Fault], *, as_json: bool, then: str = "") -> None:
+def print_cell_errors(faults: Sequence[CellError], *, as_json: bool, then: str = "") -> None:
     """Print the first cells that could not be used, one on each line.
 
     then: the consequence for their rows
@@ -108,6 +108,11 @@ def rows_table(rows: Sequence[dict[str, Any]], title: str = "") -> RenderableTyp
     if len(rows) <= MOST_ROWS:
         return table
     return Group(table, f"and {count_noun(len(rows) - MOST_ROWS, 'more row')}; write all of them to a file with --out")
+
+
+def separated(parts: Sequence[RenderableType]) -> list[RenderableType]:
+    """The parts with an empty line between each two."""
+    return [line for part in parts for line in ("", part)][1:]
 
 
 def scores_table(scores: dict[str, dict[str, Any]], title: str = "") -> RenderableType:

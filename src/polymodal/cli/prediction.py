@@ -1,4 +1,4 @@
-"""The commands that ask a model about rows: predict, generate, transcribe."""
+"""The commands `predict`, `generate` and `transcribe`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rich.console import RenderableType
 
 from polymodal.cli.inputs import load_single_model, open_rows
 from polymodal.cli.options import Json, ModelDir, Root, Strict, TableOrRow, TextOutput
-from polymodal.cli.output import check_suffix, print_result, rows_table, print_cell_errors, write_jsonl
+from polymodal.cli.output import check_suffix, print_cell_errors, print_result, rows_table, write_jsonl
+from polymodal.core.formatting import count_noun
 
-SINGLE_MODEL_ONLY = "texts are written by one model; name the directory of a member of the ensemble"
+SINGLE_MODEL_ONLY = "text generation needs one model; give the directory of a member of the ensemble"
 
 
 def predict(
@@ -25,26 +26,26 @@ def predict(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write: .csv, .tsv, .jsonl, .parquet or .arrow.")
     ] = None,
-    probabilities: Annotated[bool, typer.Option(help="Also write the probability of every class.")] = False,
+    probabilities: Annotated[bool, typer.Option(help="Add the probability of each class.")] = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Predict every row of a table, in the order of the rows."""
+    """Predict the targets of each row of a table."""
     from polymodal.applications.few_shot.loading import load_predictor
-    from polymodal.data.table.cell_errors import Faults
+    from polymodal.data.table.cell_errors import CellErrors
     from polymodal.model.prediction_files import collect, write_predictions
 
     model = load_predictor(model_dir)
     table = open_rows(model, data, root)
-    faults = Faults(strict)
+    faults = CellErrors(strict)
     if out is None:
         rows = collect(model, table, faults, probabilities=probabilities)
         value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
         shown: list[RenderableType] = [rows_table(rows)] if rows else []
     else:
         count = write_predictions(model, table, faults, out, probabilities=probabilities)
-        value, shown = {"rows": count, "out": str(out)}, [f"{count} predictions in {out}"]
+        value, shown = {"rows": count, "out": str(out)}, [f"{count_noun(count, 'prediction')} in {out}"]
     value["faults"] = [vars(fault) for fault in faults.found]
     print_result(value, shown, as_json=as_json)
     print_cell_errors(faults.found, as_json=as_json)
@@ -56,24 +57,26 @@ def generate(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", "-s", help="KEY=VALUE of the options of writing, as beams=4; json_schema may name a file."
+            "--set",
+            "-s",
+            help="Generation setting, such as num_beams=4; json_schema may be a file. Repeat for several.",
         ),
     ] = None,
     output: TextOutput = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: a line for each row with its texts.")
+        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: one line with the texts of each row.")
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Print the text of one row while it is written.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the text of one row while it is generated.")] = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Write texts for every row of a table, and tell how likely the model holds them."""
-    from polymodal.data.table.cell_errors import Faults
+    """Generate texts for each row of a table, with their log-probabilities."""
+    from polymodal.data.table.cell_errors import CellErrors
 
     if stream and (out is not None or as_json):
         raise typer.BadParameter(
-            "a stream is shown as it is written; leave out --out and --json", param_hint="--stream"
+            "a stream is printed while it is generated; leave out --out and --json", param_hint="--stream"
         )
     check_suffix(out, "texts", ".jsonl")
     changes = generation_options(settings or [])
@@ -85,7 +88,7 @@ def generate(
             sys.stdout.flush()
         sys.stdout.write("\n")
         return
-    faults = Faults(strict)
+    faults = CellErrors(strict)
     found = _records(model.stream_texts(table, faults, output=output, **changes))
     if out is None:
         rows = list(found)
@@ -94,7 +97,7 @@ def generate(
         shown: list[Any] = [rows_table(lines)] if lines else []
     else:
         value = {"rows": write_jsonl(found, out), "out": str(out)}
-        shown = [f"texts of {value['rows']} rows in {out}"]
+        shown = [f"texts of {count_noun(value['rows'], 'row')} in {out}"]
     value["faults"] = [vars(fault) for fault in faults.found]
     print_result(value, shown, as_json=as_json)
     print_cell_errors(faults.found, as_json=as_json)
@@ -102,30 +105,32 @@ def generate(
 
 def transcribe(
     model_dir: ModelDir,
-    data: Annotated[str, typer.Argument(help='A table, or a row as JSON: \'{"sound": "talk.wav"}\'.')],
+    data: Annotated[str, typer.Argument(help='A table, or a row as JSON: \'{"audio": "talk.wav"}\'.')],
     window: Annotated[
-        float | None, typer.Option(help="Most seconds written at once; default: 28, or what the model reads.")
+        float | None,
+        typer.Option(help="Longest segment to transcribe at once, in seconds. Default: 28, or the limit of the model."),
     ] = None,
-    input: Annotated[str | None, typer.Option(help="The input with the sounds, where there are several.")] = None,
+    input: Annotated[str | None, typer.Option(help="The audio input, if the model has several.")] = None,
     output: TextOutput = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE of the options of writing, as beams=4.")
+        list[str] | None,
+        typer.Option("--set", "-s", help="Generation setting, such as num_beams=4; repeat for several."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: a line for each row with its segments.")
+        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: one line with the segments of each row.")
     ] = None,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Write down sounds of any length, and the sound of clips, in parts with their times."""
-    from polymodal.data.table.cell_errors import Faults
+    """Transcribe audio of any length, also that of videos, in segments with times."""
+    from polymodal.data.table.cell_errors import CellErrors
     from polymodal.model.transcription import transcribe as run
 
     check_suffix(out, "segments", ".jsonl")
     model = load_single_model(model_dir, SINGLE_MODEL_ONLY)
     table = open_rows(model, data, root)
-    faults = Faults(strict)
+    faults = CellErrors(strict)
     changes = generation_options(settings or [])
     found = run(model.predictor, table, faults, input=input, output=output, window=window, **changes)
     rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
@@ -141,7 +146,7 @@ def transcribe(
     else:
         write_jsonl(iter(rows), out)
         value["out"] = str(out)
-        shown = [f"transcripts of {len(rows)} rows in {out}"]
+        shown = [f"transcripts of {count_noun(len(rows), 'row')} in {out}"]
     value["faults"] = [vars(fault) for fault in faults.found]
     print_result(value, shown, as_json=as_json)
     print_cell_errors(faults.found, as_json=as_json)
@@ -151,7 +156,7 @@ def generation_options(settings: list[str]) -> dict[str, Any]:
     """Options of `Writing` from KEY=VALUE: a regular expression as it stands, all others read as YAML.
 
     Raises:
-        RecipeError: a setting has no `=`, its value cannot be read, or the file of a schema cannot.
+        RecipeError: a setting has no `=`, or its value or the file of a schema cannot be read.
     """
     from polymodal.core.errors import RecipeError
     from polymodal.recipe.overrides import apply_overrides
@@ -170,7 +175,7 @@ def generation_options(settings: list[str]) -> dict[str, Any]:
 
 
 def _records(blocks: Iterator[list[list[Any]]]) -> Iterator[dict[str, Any]]:
-    """A JSON-ready record of each row: its number and its texts."""
+    """A JSON-ready record of each row, with its number and texts."""
     number = 0
     for block in blocks:
         for texts in block:

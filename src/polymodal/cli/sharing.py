@@ -1,4 +1,4 @@
-"""`polymodal sharing`: what each output gains or loses by sharing one body."""
+"""The command `multitask-gain`: one model for all outputs against one model for each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli.inputs import single_or_list, all_tables
+from polymodal.cli.inputs import all_tables, single_or_list
 from polymodal.cli.options import Data, Json, More, RecipeFile, Root, Settings, Target, Test, Valid
-from polymodal.cli.output import print_result, rows_table, format_cell
+from polymodal.cli.output import print_result, rows_table
+from polymodal.core.formatting import format_interval, format_score
 
 if TYPE_CHECKING:
     from polymodal.workflows.multitask_gain import Sharing
 
-#: Metrics of each output that are shown; `sharing.json` has all.
+#: Metrics of each output that are printed; the JSON file has all.
 MOST_METRICS = 3
 
 
@@ -31,7 +32,7 @@ def sharing(
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Train one model for all targets and a model for each, and show what each gains or loses by sharing."""
+    """Train one model for all targets and one model for each, and compare their scores."""
     from polymodal.workflows.multitask_gain import sharing as run
 
     found = run(
@@ -45,38 +46,38 @@ def sharing(
         out=out,
         progress=not as_json,
     )
-    print_result({"out": str(out), **found.to_dict()}, grids(found), as_json=as_json)
+    print_result({"out": str(out), **found.to_dict()}, gain_tables(found), as_json=as_json)
 
 
-def grids(found: Sharing) -> list[RenderableType]:
-    """What the leading metrics of each output gain, then what that costs."""
+def gain_tables(found: Sharing) -> list[RenderableType]:
+    """The gain of the leading metrics of each output, and the cost of each model."""
     gains = [
         {
-            "output": output if place == 0 else "",
+            "output": output if position == 0 else "",
             "metric": metric + ("" if one["greater_is_better"] else " (less is better)"),
-            "shared": one["shared"],
-            "alone": one["alone"],
-            "difference": one["difference"],
-            "interval": "" if one["low"] is None else f"{short(one['low'])} to {short(one['high'])}",
-            "it": verdict(one),
+            "multitask": format_score(one["shared"]),
+            "single": format_score(one["alone"]),
+            "difference": format_score(one["difference"]),
+            "interval": "" if one["low"] is None else format_interval(one["low"], one["high"]),
+            "result": verdict(one),
         }
         for output, metrics in found.outputs.items()
-        for place, (metric, one) in enumerate(list(metrics.items())[:MOST_METRICS])
+        for position, (metric, one) in enumerate(list(metrics.items())[:MOST_METRICS])
     ]
     summed = {key: sum(one[key] for one in found.alone.values()) for key in found.shared}
     costs = [
         {"model": name, "parameters": f"{one['parameters']:,}", "steps": one["steps"], "seconds": one["seconds"]}
         for name, one in (
-            ("all outputs in one", found.shared),
-            *((f"{name} alone", one) for name, one in found.alone.items()),
-            ("those alone, together", summed),
+            ("multitask", found.shared),
+            *((f"only {name}", one) for name, one in found.alone.items()),
+            ("sum of single", summed),
         )
     ]
     return [rows_table(gains), "", rows_table(costs)]
 
 
 def verdict(one: dict[str, Any]) -> str:
-    """In a word, as far as the interval tells."""
+    """`gain` or `loss` if the interval excludes 0, else `unclear`."""
     if one["low"] is None or one["low"] <= 0 <= one["high"]:
-        return "not shown"
-    return "gains" if (one["low"] > 0) == one["greater_is_better"] else "loses"
+        return "unclear"
+    return "gain" if (one["low"] > 0) == one["greater_is_better"] else "loss"

@@ -1,4 +1,4 @@
-"""The commands that plan a training or run one: fit, pretrain, recipe."""
+"""The commands `fit`, `pretrain` and `plan`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli.inputs import single_or_list, training_settings, all_tables
+from polymodal.cli.inputs import all_tables, single_or_list, training_settings
 from polymodal.cli.options import (
     Data,
     From,
@@ -27,7 +27,7 @@ from polymodal.cli.options import (
     Test,
     Valid,
 )
-from polymodal.cli.output import print_result, rows_table, print_note
+from polymodal.cli.output import print_note, print_result, rows_table
 
 if TYPE_CHECKING:
     from polymodal.model.model import Model
@@ -44,7 +44,7 @@ def fit(
     settings: Settings = None,
     valid: Valid = None,
     test: Test = None,
-    unlabelled: Annotated[str | None, typer.Option(help="Table of rows without target to train on as well.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="Table of unlabeled rows, for pseudo-labels.")] = None,
     root: Root = None,
     strict: Strict = False,
     resume: Resume = False,
@@ -73,11 +73,11 @@ def fit(
 
 
 def pretrain(
-    data: Annotated[str, typer.Argument(help="A table as `fit` takes it; it needs no target.")],
+    data: Annotated[str, typer.Argument(help="A table as for `fit`; it needs no target.")],
     out: ModelOut,
     objective: Annotated[
         list[str] | None,
-        typer.Option("--objective", help="What to learn, by name (polymodal list objective); repeat for several."),
+        typer.Option("--objective", help="Name of an objective (see `polymodal list objective`); repeat for several."),
     ] = None,
     recipe: RecipeFile = None,
     start: From = None,
@@ -91,7 +91,7 @@ def pretrain(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model on its inputs alone: what belongs together, what was masked. `fit --from` goes on from it."""
+    """Pretrain a model without targets, by contrastive, masked or other objectives. `fit --init-from` fine-tunes it."""
     from polymodal.workflows.fit import pretrain as run
 
     model = run(
@@ -118,7 +118,9 @@ def recipe(
     recipe: RecipeFile = None,
     settings: Settings = None,
     root: Root = None,
-    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print the complete recipe as YAML and nothing else.")] = False,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the complete recipe as YAML and nothing else.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what `fit` would do: the role of every column, the size of the model, and the cost of the training."""
@@ -140,7 +142,9 @@ def recipe(
     given = [data, *tables, *(word for name in target or [] for word in ("--target", name))]
     given += [*(["--recipe", str(recipe)] if recipe else []), *(["--root", str(root)] if root else [])]
     given += [word for setting in settings or [] for word in ("--set", setting)]
-    print_result(value, shown, as_json=as_json, then=[["fit", *given, "--out", "NEW_FOLDER"], ["plan", *given, "--yaml"]])
+    print_result(
+        value, shown, as_json=as_json, then=[["fit", *given, "--out", "NEW_FOLDER"], ["plan", *given, "--yaml"]]
+    )
 
 
 def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[str]] = ()) -> None:

@@ -1,4 +1,4 @@
-"""`polymodal tune`: search for the best recipe, and what it ends with on the terminal."""
+"""The command `tune`: search for the best recipe."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.options import Data, Folds, Json, Root, Settings, Target
-from polymodal.cli.output import print_result
+from polymodal.cli.output import print_note, print_result
 from polymodal.core.errors import RecipeError
+from polymodal.core.formatting import metric_name
+from polymodal.core.terminal import labeled_lines
 
 if TYPE_CHECKING:
     from polymodal.tuning.results import Tuning
@@ -21,32 +23,32 @@ UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 def tune(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials, leaderboard and models.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trials, the leaderboard and the models.")],
     target: Target = None,
-    time: Annotated[str, typer.Option("--time", help="How long to search: 90s, 10m, 2h, or none.")] = "10m",
-    trials: Annotated[int | None, typer.Option(min=1, help="Most recipes to try.")] = None,
+    time: Annotated[str, typer.Option("--time", help="Time limit of the search: 90s, 10m, 2h or none.")] = "10m",
+    trials: Annotated[int | None, typer.Option(min=1, help="Largest number of trials.")] = None,
     folds: Folds = 5,
     space: Annotated[
         Path | None,
-        typer.Option(help="Search space, YAML or JSON: recipe paths with [choices] or {low, high, log}."),
+        typer.Option(help="Search space (YAML or JSON): recipe keys with a list of choices, or with low, high, log."),
     ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="score (default), latency, memory, size or seconds; repeat for several, the one that decides first."
+            help="score (default), latency, memory, size or seconds; repeat for several, the most important first."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that try recipes at the same time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 1,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", "-r", help="Recipe file; what it says is not searched.")
+        Path | None, typer.Option("--recipe", "-r", help="Recipe file; the keys in it are not searched.")
     ] = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the search in --out.")] = False,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Search for the recipe that scores best by cross-validation, beside baselines, and train it on all rows."""
+    """Search for the best recipe by cross-validation, compare it with baselines, and train it on all rows."""
     from polymodal.tuning.tune import tune as run
 
     found = run(
@@ -67,7 +69,11 @@ def tune(
         progress=not as_json,
     )
     shown = [] if as_json else summary(found)
-    print_result({"out": str(out), **found.to_dict()}, shown, as_json=as_json)
+    then = [["predict", str(found.folder / "best"), "NEW_ROWS", "--out", "predictions.csv"]]
+    print_result({"out": str(out), **found.to_dict()}, shown, as_json=as_json, then=then)
+    if not as_json:
+        for text in notes(found):
+            print_note(text)
 
 
 def as_seconds(text: str) -> float | None:
@@ -80,39 +86,57 @@ def as_seconds(text: str) -> float | None:
         return None
     matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
     if matched is None or float(matched[1]) == 0:
-        raise RecipeError("", f"--time takes 90s, 10m, 2h or none; given: {text!r}")
+        raise RecipeError("", f"the time limit must be 90s, 10m, 2h or none, not {text!r}")
     return float(matched[1]) * UNITS[matched[2]]
 
 
 def summary(found: Tuning) -> list[RenderableType]:
-    """The leaderboard, what its scores are worth, what the inputs are worth, and where things are."""
-    from polymodal.core.formatting import format_interval, format_score
-    from polymodal.tuning.leaderboard import board, own_direction
+    """The leaderboard, the selected model, the value of each input, and the paths."""
+    from polymodal.tuning.leaderboard import board
 
-    folds, metric = found.folds, found.folds.metric.name
-    lines: list[RenderableType] = [board(found.entries, folds)]
-    best, corrected = format_score(own_direction(found.best.score, folds)), found.corrected.get("best")
+    lines = [*_selection(found)]
+    for output in found.audit.outputs.values():
+        lines += [("", ""), *((one.name, one.sentence) for one in output.inputs), ("", output.sentence)]
+    lines += [("", ""), ("model", str(found.folder / "best"))]
+    if found.ensemble is not None:
+        lines.append(("ensemble", str(found.folder / "ensemble")))
+    lines.append(("report", str(found.folder / "tuning.html")))
+    return [board(found.entries, found.folds), "", labeled_lines(lines)]
+
+
+def _selection(found: Tuning) -> list[tuple[str, str]]:
+    """The best trial, the ensemble, and the best baseline if it is better."""
+    from polymodal.core.formatting import count_noun, format_interval, format_score
+    from polymodal.tuning.leaderboard import own_direction
+
+    folds, metric = found.folds, metric_name(found.folds.metric.name)
+
+    def score(value: float) -> str:
+        return format_score(own_direction(value, folds))
+
+    lines = [("best", f"{found.best.name}: {metric} {score(found.best.score)}")]
+    corrected = found.corrected.get("best")
     tried = sum(entry.status == "complete" for entry in found.entries)
-    lines.append(f"best  {found.best.name}, {metric} {best}")
     if corrected is not None and tried > 1:
-        lines.append(
-            f"      The best of {tried} looks better than it is. Corrected for the choice: {format_score(corrected.value)} "
-            f"({format_interval(corrected.low, corrected.high)})"
-        )
+        between = format_interval(corrected.low, corrected.high)
+        note = f"without the selection bias of {count_noun(tried, 'trial')}"
+        lines.append(("", f"{format_score(corrected.value)} ({between}) {note}"))
     if found.selection is not None and found.ensemble is not None:
         members = ", ".join(member.name for member in found.selection.members)
-        mixed = format_score(own_direction(found.selection.score, folds))
-        lines.append(f"ensemble  {metric} {mixed} by {found.selection.method}: {members}")
-        honest = found.corrected.get("ensemble")
-        if honest is not None:
-            lines.append(f"      corrected: {format_score(honest.value)} ({format_interval(honest.low, honest.high)})")
+        lines.append(("ensemble", f"{metric} {score(found.selection.score)} by {found.selection.method}: {members}"))
+        corrected = found.corrected.get("ensemble")
+        if corrected is not None:
+            between = format_interval(corrected.low, corrected.high)
+            lines.append(("", f"{format_score(corrected.value)} ({between}) without the selection bias"))
+    baselines = [entry.candidate for entry in found.entries if entry.status == "baseline"]
+    best = max(baselines, key=lambda one: one.score if one.score == one.score else float("-inf"), default=None)
+    if best is not None and best.score > found.best.score:
+        lines.append(("baseline", f"{best.name}: {metric} {score(best.score)}, better than the best trial"))
     if len(found.objectives) > 1:
-        lines.append(f"front of {', '.join(found.objectives)}: {', '.join(one.name for one in found.front)}")
-    for output in found.audit.outputs.values():
-        lines += ["", *(f"{one.name}  {one.sentence}" for one in output.inputs), output.sentence]
-    lines += [f"note  {note}" for note in found.audit.notes]
-    lines += [f"note  {attempt.name}: {attempt.reason}" for attempt in found.failed[:5]]
-    lines.append(f"\nmodel {found.folder / 'best'}   report {found.folder / 'tuning.html'}")
-    if found.ensemble is not None:
-        lines.append(f"ensemble {found.folder / 'ensemble'}")
+        lines.append(("pareto", f"{', '.join(one.name for one in found.front)} ({', '.join(found.objectives)})"))
     return lines
+
+
+def notes(found: Tuning) -> list[str]:
+    """Notes of the audit, and the reasons of failed trials."""
+    return [*found.audit.notes, *(f"{attempt.name}: {attempt.reason}" for attempt in found.failed[:5])]

@@ -1,4 +1,4 @@
-"""`polymodal weights`: the checkpoints that recipes can name, and preparing a machine for work offline."""
+"""The command `weights`: the pretrained checkpoints that recipes can name, and their download."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from polymodal.cli.options import Json
 from polymodal.cli.output import print_result
-from polymodal.core.terminal import plain_table
+from polymodal.core.terminal import labeled_lines
 
-app = typer.Typer(help="List presets and starter weights of pretrained encoders, and fetch them.")
+app = typer.Typer(help="List the pretrained weights, and download them.")
 
 Modality = Literal["text", "image", "audio", "video"]
 
 
 @app.callback(invoke_without_command=True)
 def weights(context: typer.Context, as_json: Json = False) -> None:
-    """List presets and starter weights: hub id, revision, licence, size, and where they lie."""
+    """List presets and starter weights with hub id, revision, license, size and local folder."""
     if context.invoked_subcommand is not None:
         return
     presets, starters = preset_rows(), starter_rows()
     shown: list[RenderableType] = [
-        _weights_table("Presets, downloaded on first use (--set pretrained=fast)", [_preset_cells(row) for row in presets]),
+        _weights_table(
+            "Presets, downloaded on first use (--set pretrained=fast)", [_preset_cells(row) for row in presets]
+        ),
         "",
-        _weights_table("Starter weights, from packages (--set pretrained=starter)", [_starter_cells(row) for row in starters]),
+        _weights_table(
+            "Starter weights, from packages (--set pretrained=starter)", [_starter_cells(row) for row in starters]
+        ),
     ]
     print_result({"presets": presets, "starter": starters}, shown, as_json=as_json)
 
@@ -37,10 +40,10 @@ def fetch(
     name: Annotated[
         str, typer.Argument(help="Preset, starter/NAME, hub id (owner/name, owner/name@revision) or folder.")
     ],
-    modality: Annotated[Modality, typer.Option(help="What it is to read.")],
+    modality: Annotated[Modality, typer.Option(help="The modality that it encodes.")],
     as_json: Json = False,
 ) -> None:
-    """Fetch a checkpoint now, so that everything with it works offline later."""
+    """Download a checkpoint now, to work offline later."""
     from polymodal.pretrained.resolve import read_card, tokenizer_file, weights_folder
 
     card = read_card(name, modality)
@@ -54,12 +57,13 @@ def fetch(
         "folder": str(folder),
         "tokenizer": str(tokenizer) if tokenizer else None,
     }
-    at = f" at {card.revision}" if card.revision else ""
-    print_result(value, [f"{card.source}{at}, licence {card.licence or 'not stated'}, in {folder}"], as_json=as_json)
+    lines = [("source", card.source), ("revision", card.revision), ("license", card.licence or "not stated")]
+    lines.append(("folder", str(folder)))
+    print_result(value, [labeled_lines(pair for pair in lines if pair[1])], as_json=as_json)
 
 
 def preset_rows() -> list[dict[str, Any]]:
-    """Every preset; `folder` is None where its weights are not on this machine."""
+    """All presets; `folder` is None if the weights are not on this machine."""
     from polymodal.pretrained.presets import all_presets
     from polymodal.pretrained.resolve import found_weights
 
@@ -82,7 +86,7 @@ def preset_rows() -> list[dict[str, Any]]:
 
 
 def starter_rows() -> list[dict[str, Any]]:
-    """Every starter checkpoint, whether its package is installed, and whether its weights were found to be right."""
+    """All starter checkpoints: whether the package is installed, and whether the checksum was verified."""
     from polymodal.pretrained.starter.registry import STARTERS, checked, location
 
     rows: list[dict[str, Any]] = []
@@ -108,7 +112,7 @@ def starter_rows() -> list[dict[str, Any]]:
 
 def _preset_cells(row: dict[str, Any]) -> tuple[list[str], str]:
     model = row["model"] if row["revision"] else f"{row['model']} (unverified)"
-    state = "downloaded" if row["folder"] else "not downloaded"
+    state = "local" if row["folder"] else "hub"
     return [row["modality"], row["name"], str(row["megabytes"] or ""), row["license"], state], model
 
 
@@ -118,17 +122,21 @@ def _starter_cells(row: dict[str, Any]) -> tuple[list[str], str]:
     return [row["modality"], name, str(row["megabytes"] or ""), row["license"], state], row["package"]
 
 
-def _weights_table(title: str, rows: list[tuple[list[str], str]]) -> Table:
-    """A table of checkpoints; on a terminal that is too narrow for a line, the source stands below its name."""
-    table = plain_table(title)
-    for heading in ("modality", "name", "MB", "license", "state"):
-        table.add_column(heading, justify="right" if heading == "MB" else "left", no_wrap=True)
-    widest = sum(max(len(cells[column]) for cells, _ in rows) for column in range(5)) + 14
-    wide = Console().width >= widest + max(len(source) for _, source in rows)
-    if wide:
-        table.add_column("source", no_wrap=True)
+def _weights_table(title: str, rows: list[tuple[list[str], str]]) -> RenderableType:
+    """A table of checkpoints; on a narrow terminal the source stands on a line of its own."""
+    header = ["modality", "name", "MB", "license", "state"]
+    widths = [max(len(line[column]) for line in (header, *(cells for cells, _ in rows))) for column in range(5)]
+    wide = Console().width >= sum(widths) + 10 + max(len(source) for _, source in rows)
+
+    def line(cells: list[str]) -> str:
+        sides = (">" if name == "MB" else "<" for name in header)
+        return "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True))
+
+    text = Text(f"{title}\n", style="", no_wrap=True)
+    text.stylize("bold")
+    text.append(line(header) + ("  source" if wide else "") + "\n", "bold")
     for cells, source in rows:
-        table.add_row(*cells, *([source] if wide else []))
-        if not wide:
-            table.add_row("", Text(source, style="dim"))
-    return table
+        text.append(line(cells))
+        text.append(("  " if wide else "\n    ") + source + "\n", "" if wide else "dim")
+    text.rstrip()
+    return text

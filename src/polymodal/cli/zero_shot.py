@@ -1,4 +1,4 @@
-"""The command that names rows by classes which no label taught."""
+"""The command `zero-shot`: classification by the names of classes."""
 
 from __future__ import annotations
 
@@ -9,33 +9,39 @@ import typer
 
 from polymodal.cli.inputs import media_root
 from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import check_suffix, print_result, rows_table, print_note, scores_table, write_jsonl
+from polymodal.cli.output import check_suffix, print_note, print_result, rows_table, scores_table, write_jsonl
+from polymodal.core.formatting import count_noun
 
 
 def zero_shot(
-    model_dir: Annotated[Path, typer.Argument(help="A model directory with aligned texts, as `pretrain` leaves it.")],
+    model_dir: Annotated[Path, typer.Argument(help="A model directory with a text input aligned by `pretrain`.")],
     data: Annotated[str, typer.Argument(help='A table, or a row as JSON: \'{"image": "a.png"}\'.')],
     classes: Annotated[
-        list[str] | None, typer.Option("--classes", "-c", help='Names with commas between: "cat,dog"; or repeat.')
+        list[str] | None,
+        typer.Option("--classes", "-c", help='Class names, separated by commas: "cat,dog"; or repeat.'),
     ] = None,
     classes_file: Annotated[
         Path | None,
-        typer.Option(help="Names, one in a line; or .yaml or .json: a list of names, or descriptions by name."),
+        typer.Option(
+            help="File with one class name per line; or .yaml or .json with a list of names, or descriptions by name."
+        ),
     ] = None,
     template: Annotated[
-        list[str] | None, typer.Option(help='A text with {} for the name: "a photo of {}"; repeat for several.')
+        list[str] | None, typer.Option(help='Prompt template such as "a photo of {}"; repeat for several.')
     ] = None,
-    input: Annotated[str | None, typer.Option(help="The input to name, where several are aligned with texts.")] = None,
-    text: Annotated[str | None, typer.Option(help="The aligned input of texts, where there are several.")] = None,
+    input: Annotated[str | None, typer.Option(help="Input to classify, if several are aligned with texts.")] = None,
+    text: Annotated[str | None, typer.Option(help="The aligned text input, if there are several.")] = None,
     target: Annotated[
-        str | None, typer.Option("--target", "-t", help="Column with the true class: score the classes beside it.")
+        str | None, typer.Option("--target", "-t", help="Column with the true class, to score the predictions.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: a line for each row.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: one line for each row.")
+    ] = None,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Name each row by the class whose text is nearest, without any label."""
+    """Classify each row by the class name with the most similar text embedding, without labels."""
     from polymodal.applications.few_shot.zero_shot import ZeroShot
 
     if (not classes) == (classes_file is None):
@@ -47,7 +53,7 @@ def zero_shot(
     probabilities = classifier.predict_proba(table, strict=strict)
     rows: list[dict[str, Any]] = [
         {"row": row, "class": name, "probability": None if name is None else float(own.max())}
-        for row, (name, own) in enumerate(zip(classifier.names.predict(probabilities), probabilities, strict=True))
+        for row, (name, own) in enumerate(zip(classifier.task.predict(probabilities), probabilities, strict=True))
     ]
     value: dict[str, Any] = {"rows": len(rows), "input": classifier.input, "text": classifier.text}
     shown: list[Any] = []
@@ -57,27 +63,26 @@ def zero_shot(
     else:
         write_jsonl(iter(rows), out)
         value["out"] = str(out)
-        shown.append(f"classes of {len(rows)} rows in {out}")
+        shown.append(f"classes of {count_noun(len(rows), 'row')} in {out}")
     if target is not None:
         value["scores"] = classifier.score(probabilities, table, strict=strict)
-        shown.append(scores_table(value["scores"]))
-        shown.append(accuracy_sentence(value["scores"][target]["accuracy"]))
+        shown += ["", scores_table(value["scores"]), "", accuracy_sentence(value["scores"][target]["accuracy"])]
     print_result(value, shown, as_json=as_json)
     unseen = sum(one["class"] is None for one in rows)
     if unseen and not as_json:
-        print_note(f"{unseen} rows lack the input {classifier.input!r} and have no class")
+        print_note(f"{count_noun(unseen, 'row')} without the input {classifier.input!r}: no class is predicted")
 
 
 def accuracy_sentence(accuracy: dict[str, Any]) -> str:
-    """How many rows were named rightly, and how likely that is by chance."""
+    """The number of correct predictions, and the probability of as many by chance."""
     return (
-        f"{accuracy['right']} of {accuracy['rows']} rows named rightly; chance is {accuracy['chance']:.1%} "
+        f"{accuracy['right']} of {count_noun(accuracy['rows'], 'row')} correct; chance is {accuracy['chance']:.1%} "
         f"(exact binomial test, p = {accuracy['p_value']:.2g})"
     )
 
 
 def read_classes(path: Path) -> list[str] | dict[str, list[str]]:
-    """Classes from a file: a name in each line, or the list or mapping of a YAML or JSON file.
+    """Classes from a file: one name per line, or the list or mapping of a YAML or JSON file.
 
     Raises:
         RecipeError: the file cannot be read.
@@ -94,5 +99,5 @@ def read_classes(path: Path) -> list[str] | dict[str, list[str]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError("classes", f"the file {path} cannot be read: {error}") from None
     if not isinstance(found, list | dict):
-        raise RecipeError("classes", f"the file {path} holds neither a list of names nor descriptions by name")
+        raise RecipeError("classes", f"the file {path} must hold a list of names, or descriptions by name")
     return found

@@ -45,7 +45,11 @@ class SizedModel(StrictModel):
 def explicit_values(value: Any) -> Any:
     """What was given of options, or of a mapping or list of them, as plain values; a component keeps its name."""
     if isinstance(value, BaseModel):
-        said = {key: explicit_values(getattr(value, key)) for key in type(value).model_fields if key in value.model_fields_set}
+        said = {
+            key: explicit_values(getattr(value, key))
+            for key in type(value).model_fields
+            if key in value.model_fields_set
+        }
         return {"name": value.name, **said} if isinstance(value, Options) else said
     if isinstance(value, Mapping):
         return {key: explicit_values(one) for key, one in value.items()}

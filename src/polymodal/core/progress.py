@@ -132,9 +132,7 @@ def _columns(width: int) -> list[ProgressColumn]:
     bar = _BAR if width < 100 else 3 * _BAR
     title = max(16, min(64, width - bar - _PERCENT - _TIMES - 3))
     return [
-        TextColumn(
-            "{task.description}", table_column=Column(width=title, no_wrap=True, overflow="ellipsis")
-        ),
+        TextColumn("{task.description}", table_column=Column(width=title, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=bar),
         TextColumn("{task.percentage:>3.0f}%", table_column=Column(width=_PERCENT, no_wrap=True)),
         _Times(table_column=Column(no_wrap=True)),

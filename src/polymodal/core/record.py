@@ -34,7 +34,7 @@ def read_record(kind: type[T], value: Any, file: Path) -> T:
     """The record of `kind` that the JSON `value` of a file holds; keys that are not there have their default.
 
     Raises:
-        ArtefactError: a key is not known or has another type; the message names file and key.
+        ArtifactError: a key is not known or has another type; the message names file and key.
     """
     try:
         return TypeAdapter(kind).validate_python(value)

@@ -153,7 +153,9 @@ def _admit(extension: Extension) -> None:
         _faults[kind][name] = BrokenExtension(extension, f"it cannot be loaded: {type(error).__name__}: {error}")
         return
     if _components[kind].get(name) is not component:
-        _faults[kind][name] = BrokenExtension(extension, f"what it names is no class that @register has made {kind} {name!r}")
+        _faults[kind][name] = BrokenExtension(
+            extension, f"what it names is no class that @register has made {kind} {name!r}"
+        )
 
 
 def _is_own(component: type) -> bool:

@@ -38,6 +38,7 @@ def plain_table(title: str = "") -> Table:
         pad_edge=False,
         header_style="bold",
         show_edge=False,
+        padding=(0, 1, 0, 0),
     )
 
 

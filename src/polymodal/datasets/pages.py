@@ -13,7 +13,7 @@ import numpy as np
 
 from polymodal.datasets.planted import Columns
 from polymodal.metrics.code_eval.html_renderer import SCREEN, draw, height
-from polymodal.metrics.code_eval.html_subset import Element, walk, write
+from polymodal.metrics.code_eval.html_subset import Element, walk, to_html
 
 _WORDS = ["apple", "bird", "cloud", "door", "earth", "fish", "green", "house", "ink", "jam", "kite", "lamp", "moon"]
 _WORDS += ["night", "ocean", "paper", "queen", "river", "star", "tree"]
@@ -25,7 +25,7 @@ _BLOCKS = ["h1", "p", "button", "input", "hr", "ul", "div"]
 def make_pages(rows: int = 100, seed: int = 0) -> Columns:
     """Web pages of a small language with their pictures.
 
-    Words and colours are drawn independently of the layout. Split by `layout` to ask for new combinations of blocks.
+    Words and colors are drawn independently of the layout. Split by `layout` to ask for new combinations of blocks.
 
     Columns: `image`, a PIL image of 128 x 128 pixels, the rendering of `html`; `html`; `layout`, the tags with their
     nesting, as in `h1 div(p button) hr`.
@@ -40,7 +40,7 @@ def make_pages(rows: int = 100, seed: int = 0) -> Columns:
         elements = _page(generator)
         if height(elements) <= SCREEN:
             columns["image"].append(draw(elements))
-            columns["html"].append(write(elements))
+            columns["html"].append(to_html(elements))
             columns["layout"].append(layout(elements))
     return columns
 
@@ -74,10 +74,10 @@ def _block(tag: str, generator: np.random.Generator) -> Element:
             inside = generator.choice([one for one in _BLOCKS if one not in ("ul", "div")], generator.integers(1, 3))
             return Element(
                 tag,
-                colour=str(generator.choice(_GROUNDS)),
+                color=str(generator.choice(_GROUNDS)),
                 children=[_block(one, generator) for one in inside.tolist()],
             )
     words = generator.choice(_WORDS, generator.integers(2, 5) if tag == "p" else 1)
-    colours = {"button": _GROUNDS, "input": []}.get(tag, _INKS)
-    coloured = bool(colours) and generator.random() < 0.5
-    return Element(tag, " ".join(words.tolist()), str(generator.choice(colours)) if coloured else "")
+    colors = {"button": _GROUNDS, "input": []}.get(tag, _INKS)
+    colored = bool(colors) and generator.random() < 0.5
+    return Element(tag, " ".join(words.tolist()), str(generator.choice(colors)) if colored else "")

@@ -20,16 +20,16 @@ class LimitOptions(StrictModel):
     """Most frames of a clip or an animation."""
     channels: int = Field(default=32, ge=1)
     """Most channels of a sound."""
-    rate: int = Field(default=192_000, ge=1)
+    sampling_rate: int = Field(default=192_000, ge=1)
     """Highest sample rate of a sound, in Hz."""
     values: int = Field(default=10_000_000, ge=1)
     """Most numbers in one series."""
-    patience: float = Field(default=60.0, gt=0)
+    timeout_seconds: float = Field(default=60.0, gt=0)
     """Seconds that one cell may take to decode; then its decoder is stopped."""
-    memory: int = Field(default=2_048, ge=256)
+    memory_mib: int = Field(default=2_048, ge=256)
     """Memory for decoding, as address space in MiB, where the system can bound it (Linux). It comes on top of what
     Python and the libraries of a decoding process map."""
-    workers: int | None = Field(default=None, ge=1)
+    num_workers: int | None = Field(default=None, ge=1)
     """Most decoding processes; silent: 8. There are never more than processors."""
 
 
@@ -38,24 +38,24 @@ class SplitOptions(StrictModel):
 
     column: str | None = None
     """A column that says it: `train`, `valid` or `test` in each row."""
-    group: str | None = None
+    group_column: str | None = None
     """Rows with the same value here stay on one side (a patient, a caption, a recording)."""
     stratify: bool = True
     """Keep class shares equal on all sides; only for a single `classify` output."""
-    valid: float = Field(default=0.1, gt=0, lt=1)
+    validation_size: float = Field(default=0.1, gt=0, lt=1)
     """Share of rows for validation (early stopping, checkpoint choice)."""
-    test: float = Field(default=0.1, ge=0, lt=1)
+    test_size: float = Field(default=0.1, ge=0, lt=1)
     """Share of rows held out for the final score; 0 for none."""
 
 
 class DataOptions(StrictModel):
     """What is read from the table and how."""
 
-    ignore: list[str] = []
+    ignore_columns: list[str] = []
     """Columns to leave out, besides those that inference leaves out."""
-    weight: str | None = None
+    weight_column: str | None = None
     """A column of sample weights (0 or more)."""
-    temperature: float = Field(default=1.0, ge=1)
+    sampling_temperature: float = Field(default=1.0, ge=1)
     """With several data sets: each has a share of an epoch in proportion to (its rows)^(1 / temperature). At 1 they are
     as they are; the higher, the more alike are the shares of small sets, whose rows repeat, and large ones."""
     strict: bool = False

@@ -12,10 +12,10 @@ from polymodal.core.options import StrictModel
 class EvaluationOptions(StrictModel):
     """How the final scores are computed."""
 
-    bootstrap: int = Field(default=1000, ge=0)
+    bootstrap_samples: int = Field(default=1000, ge=0)
     """Resamples of the rows behind each interval; 0 for scores without intervals."""
-    confidence: float = Field(default=0.95, gt=0, lt=1)
+    confidence_level: float = Field(default=0.95, gt=0, lt=1)
     """Coverage of the intervals."""
-    singles: Literal["train", "mask", "none"] = "train"
+    unimodal_scores: Literal["train", "mask", "none"] = "train"
     """Scores of each input alone: by a model trained on that input alone (`train`), by this model with the
     other inputs masked (`mask`), or not at all (`none`)."""

@@ -45,7 +45,7 @@ class OutputSpec(StrictModel):
     """The kind of target."""
     decoder: Annotated[SerializeAsAny[Options], Slot("decoder", DEFAULT_DECODER)] | None = None
     """The network that answers; silent: `mlp`."""
-    weight: float = Field(default=1.0, gt=0)
+    loss_weight: float = Field(default=1.0, gt=0)
     """Weight of this output's loss among several."""
 
 
@@ -71,7 +71,7 @@ class Recipe(SizedModel):
     """One dial for every width, depth and rate that is not said."""
     pretrained: Literal["none", "starter", "fast", "balanced", "best"] = "none"
     """Read every text, image, sound and clip whose encoder is silent with a pretrained checkpoint of this preset."""
-    width: int = sized_field(96, 192, 384, ge=4)
+    hidden_size: int = sized_field(96, 192, 384, ge=4)
     """Width of the tokens in which the inputs meet."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything random: splits, initial weights, order of rows, dropout, augmentation."""
@@ -165,7 +165,7 @@ class Recipe(SizedModel):
         if self.task_tokens and self.outputs:
             self._check_task_tokens()
         known = self.part_names()
-        for part in self.training.parts:
+        for part in self.training.param_groups:
             if part not in known:
                 raise RecipeError(f"training.parts.{part}", f"there is no such part; {did_you_mean(part, known)}")
 
@@ -190,7 +190,7 @@ class Recipe(SizedModel):
         left_out = [name for name in self.inputs if name not in names]
         parts = {
             path: value
-            for path, value in self.training.parts.items()
+            for path, value in self.training.param_groups.items()
             if not any(path in (f"inputs.{name}", f"inputs.{name}.encoder") for name in left_out)
         }
         training = self.training.model_copy(update={"parts": parts})
@@ -208,7 +208,7 @@ class Recipe(SizedModel):
     @property
     def fuses(self) -> bool:
         """Whether anything reads what a fusion makes of the inputs."""
-        return bool(self.outputs) or any(options.component.fuses for options in self.objectives)  # type: ignore[attr-defined]
+        return bool(self.outputs) or any(options.component.uses_fusion for options in self.objectives)  # type: ignore[attr-defined]
 
 
 def _serves(options: Any, modalities: dict[str, str]) -> bool:

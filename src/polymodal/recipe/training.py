@@ -101,37 +101,37 @@ class TrainingOptions(SizedModel):
     """Largest norm of the whole gradient; a larger one is scaled down to it."""
     modality_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Chance that an input of a row is hidden in a step, so that the model learns to do without; never all of them."""
-    patience: int | None = Field(default=None, ge=1)
+    early_stopping_patience: int | None = Field(default=None, ge=1)
     """Stop after so many epochs without a better validation score; silent: half of the epochs, at least 5,
     since the end of the cosine often gains most."""
-    average: int = Field(default=3, ge=1)
+    average_top_k: int = Field(default=3, ge=1)
     """Average the weights of so many best epochs, and keep the average if it validates at least as well."""
-    balance: Literal["fixed", "uncertainty", "gradnorm", "pcgrad"] = "fixed"
+    loss_balancing: Literal["fixed", "uncertainty", "gradnorm", "pcgrad"] = "fixed"
     """Weights of several outputs and objectives: as the recipe says; learned (Kendall et al., 2018); so that all train
     at similar rates (GradNorm, Chen et al., 2018); or as the recipe says, without the parts of their gradients that
     conflict (PCGrad, Yu et al., 2020)."""
-    input_balance: InputBalanceOptions = InputBalanceOptions()
+    modality_balancing: InputBalanceOptions = InputBalanceOptions()
     """What keeps an input that learns fast from leaving the others behind."""
-    group_rows: bool = True
+    group_by_item: bool = True
     """Keep rows that share an item (ten questions to one image) in one batch, so that it is encoded once."""
     device: Annotated[str, AfterValidator(_device)] = "auto"
     """Where the network is trained: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is
     one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of matrix work; `auto` times both on the first batch and writes down the faster."""
-    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    num_threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Threads inside one operation; `auto` is timed together with `precision`."""
-    checkpoint_steps: int = Field(default=500, ge=1)
+    save_steps: int = Field(default=500, ge=1)
     """Write a checkpoint, from which a killed run resumes exactly, after so many steps and after each epoch."""
-    log_steps: int = Field(default=50, ge=1)
+    logging_steps: int = Field(default=50, ge=1)
     """Steps between two lines of the training log."""
     tensorboard: bool = False
     """Also write TensorBoard event files."""
-    features: FeatureOptions = FeatureOptions()
+    feature_cache: FeatureOptions = FeatureOptions()
     """The feature cache."""
     distillation: DistillationOptions = DistillationOptions()
     """Learning from a teacher, where there is one: privileged inputs, or a saved model."""
     pseudo_labels: PseudoLabelOptions = PseudoLabelOptions()
     """Learning from rows without a label."""
-    parts: dict[str, PartOptions] = {}
+    param_groups: dict[str, PartOptions] = {}
     """Rates and freezing of parts of the model, by recipe path."""

@@ -57,7 +57,11 @@ def render_card(model: Model) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"score": formatting.format_score, "part": formatting.split_name, "listed": formatting.join_words}
+    environment.filters |= {
+        "score": formatting.format_score,
+        "part": formatting.split_name,
+        "listed": formatting.join_words,
+    }
     environment.filters |= {"cut": formatting.truncate}
     environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
     return environment.get_template("card.md.j2").render(
@@ -71,7 +75,7 @@ def render_card(model: Model) -> str:
         facts=run_summary(model),
         scores={name: score_rows(model, part, name) for name in names},
         verdicts={name: verdict(model, part, name) for name in names},
-        confidence=f"{model.recipe.evaluation.confidence:.0%}",
+        confidence=f"{model.recipe.evaluation.confidence_level:.0%}",
         unimodal_method=unimodal_method(model),
         parts=model.run.parts,
         fingerprints=model.run.fingerprints,

@@ -105,7 +105,7 @@ def _text_note(answer: Any, references: tuple[str, ...]) -> str:
 def _timeline_note(task: Spans, distribution: np.ndarray, truth: np.ndarray) -> str:
     """`2 of 3 events found, 1 wrongly`: by start and end, as the event scores count."""
     counts = task.event_counts(distribution[None], truth[None])
-    hits, found, actual = (int(one.sum()) for one in (counts.hits, counts.found, counts.actual))
+    hits, found, actual = (int(one.sum()) for one in (counts.true_positives, counts.predicted, counts.support))
     return f"{hits} of {count_noun(actual, 'event')} found in time, {found - hits} found that did not happen so"
 
 
@@ -116,7 +116,9 @@ def _labels(labels: list[str]) -> str:
 def _numbers(task: Task, numbers: list[float]) -> str:
     if len(numbers) == 1:
         return truncate(float(numbers[0]))
-    return truncate(", ".join(f"{name} {truncate(float(number))}" for name, number in zip(task.columns, numbers, strict=True)))
+    return truncate(
+        ", ".join(f"{name} {truncate(float(number))}" for name, number in zip(task.columns, numbers, strict=True))
+    )
 
 
 def _overlap(text: str, reference: str) -> float:

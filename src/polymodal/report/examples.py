@@ -106,7 +106,7 @@ def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     with a wrong segment, by the loss. Numbers: by the absolute error in standard deviations of the truth. Embeddings:
     none, a vector is not wrong by itself.
     """
-    if not present.any() or task.embeds:
+    if not present.any() or task.is_embedding:
         return np.zeros(0, np.int64)
     if task.space == "categorical":
         given = distribution[np.arange(len(truth)), truth]

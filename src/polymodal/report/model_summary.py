@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from polymodal.core.formatting import count_noun, format_duration, format_interval, join_words, metric_name, split_name, format_score
+from polymodal.core.formatting import (
+    count_noun,
+    format_duration,
+    format_interval,
+    join_words,
+    metric_name,
+    split_name,
+    format_score,
+)
 from polymodal.model.model import Model
 from polymodal.model.run_record import Environment
 
@@ -131,7 +139,7 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
         return [f"The {lead.name} is undefined on the {split_name(part)} rows."]
     said = f"{lead.name} {format_score(lead.value)}"
     if lead.low is not None:
-        said += f" ({model.recipe.evaluation.confidence:.0%} interval {format_interval(lead.low, lead.high)})"
+        said += f" ({model.recipe.evaluation.confidence_level:.0%} interval {format_interval(lead.low, lead.high)})"
     said += f" on {count_noun(rows_of(model, part), split_name(part) + ' row')}"
     if lead.baseline is not None:
         said += f"; {floor} {'scores' if output in model.recipe.outputs else 'is'} {format_score(lead.baseline)}"
@@ -164,7 +172,7 @@ def unimodal_method(model: Model) -> str:
         "train": "a model trained on that input alone, with the same recipe",
         "mask": "this model with all other inputs hidden",
         "none": "",
-    }[model.recipe.evaluation.singles]
+    }[model.recipe.evaluation.unimodal_scores]
 
 
 def chosen_epochs(model: Model) -> list[int]:

@@ -27,7 +27,9 @@ def objective_sections(model: Model, part: str) -> list[ObjectiveSection]:
     names = [name for name in scored_names(model, part) if name not in model.recipe.outputs]
     parts = [one for one in ("test", "valid") if one in model.metrics]
     return [
-        ObjectiveSection(name, {one: with_bars(score_rows(model, one, name)) for one in parts}, _curves(model, part, name))
+        ObjectiveSection(
+            name, {one: with_bars(score_rows(model, one, name)) for one in parts}, _curves(model, part, name)
+        )
         for name in names
     ]
 

@@ -86,15 +86,15 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
         verdict=verdict(model, part, name),
         scores={one: with_bars(score_rows(model, one, name)) for one in ("test", "valid") if one in model.metrics},
         unimodal=list(lead[0].unimodal) if lead else [],
-        curves=_curves(model, name, "perplexity" if task.writes else task.metrics[0].name, task.chance()),
+        curves=_curves(model, name, "perplexity" if task.is_generative else task.metrics[0].name, task.baseline_loss()),
         classes=_class_rows(detail, order[:MOST_IN_TABLE]),
         classes_left_out=max(0, len(order) - MOST_IN_TABLE),
         matrix=_matrix(detail, order) if "confusion" in detail else None,
-        scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" and not task.embeds else [],
+        scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" and not task.is_embedding else [],
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=format_score(calibration_error(bins)),
         examples=worst_examples(model.preparation, scored, name, examples),
-        written=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.writes else [],
+        written=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.is_generative else [],
         notes=list(task.notes),
     )
 

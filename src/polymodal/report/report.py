@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polymodal._version import __version__
-from polymodal.data.table.cell_errors import Fault
+from polymodal.data.table.cell_errors import CellError
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.model.model import Model
-from polymodal.report.model_summary import unimodal_method, run_summary, shared_items, shared_sentence, reported_split, title
+from polymodal.report.model_summary import (
+    unimodal_method,
+    run_summary,
+    shared_items,
+    shared_sentence,
+    reported_split,
+    title,
+)
 from polymodal.report.objective_section import objective_sections
 from polymodal.report.output_section import output_section
 from polymodal.report.template import template
@@ -44,7 +51,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
     part = reported_split(model)
     shared = shared_items(model)
     examples = _examples_each(experiment)
-    faults: list[Fault] = experiment.faults.found
+    faults: list[CellError] = experiment.faults.found
     return template("report.html.j2").render(
         version=__version__,
         title=title(model),
@@ -63,7 +70,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
         fault_columns=experiment.faults.counts(),
         notices=model.run.notices,
         unimodal_method=unimodal_method(model),
-        confidence=model.recipe.evaluation.confidence if model.recipe.evaluation.bootstrap else 0,
+        confidence=model.recipe.evaluation.confidence_level if model.recipe.evaluation.bootstrap_samples else 0,
         facts=run_summary(model),
         recipe=model.recipe.to_yaml(),
     )

@@ -112,7 +112,7 @@ def autotune(
     that do not learn.
     """
     device, cores = network_device(network), len(_cores())
-    threads = [options.threads] if options.threads != "auto" else sorted({1, min(cores, 8)})
+    threads = [options.num_threads] if options.num_threads != "auto" else sorted({1, min(cores, 8)})
     precisions: list[Precision] = ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
     candidates = [ComputeConfig(precision, count, device=device) for precision in precisions for count in threads]
     if len(candidates) == 1:
