@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# a notice of the theme about a later mkdocs, not about these pages
-export NO_MKDOCS_2_WARNING := 1
+# warnings are errors, and so are links that lead nowhere
+SPHINX := $(BIN)/sphinx-build -W --keep-going -n -q -b html docs site
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,13 +20,12 @@ test: $(READY)  ## lint, types, documentation, tests
 	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
-	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict --quiet
+	$(SPHINX)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-docs: $(READY)  ## build the documentation into site/
-	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict
+docs: $(READY)  ## build the documentation, with the generated reference, into site/
+	$(SPHINX)
+	@echo "open site/index.html"
 
 bench: $(READY)  ## benchmarks; each prints ratios measured in one run
 	$(BIN)/python -m benchmarks
