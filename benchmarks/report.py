@@ -1,4 +1,4 @@
-"""`python -m benchmarks.report`: write docs/results.md from the run records."""
+"""`python -m benchmarks.report`: write the results pages of the documentation from the run records."""
 
 from __future__ import annotations
 
@@ -6,31 +6,37 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RECORDS, Ratio, Record, read_records
+from benchmarks.report_summary import anchor, number, summary
+from benchmarks.report_topics import TOPICS, Topic
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
-HEAD = """# Measured results
+FOLDER = Path(__file__).parents[1] / "docs" / "explanation"
+HEAD = """# {title}
 
-This page is written by `python -m benchmarks.report` from the run records in `benchmarks/records`; do not edit it.
-`python -m benchmarks` measures again and replaces the records.
-
-Contestants of one table ran in turn on one machine, so ratios can be read; absolute figures depend on the
-machine and on what else it was doing. A ratio above 1 means that Polymodal does better than the reference. The
-range beside it is the smallest and the largest ratio within one round (of all pairs where one side ran more
-often). A target was set before measuring; where a ratio misses it, the table says so.
+This page is written by `python -m benchmarks.report` from the run records in `benchmarks/records`. Do not edit it.
+How to read the tables: [Results](../results.md).
 """
 
 
-def page(records: list[Record]) -> str:
-    """The page as Markdown."""
-    return "\n".join([HEAD, *(_section(record) for record in records)])
+def pages(records: list[Record]) -> dict[str, str]:
+    """The text of each page, by its path below `docs/explanation`. A topic without records has no page."""
+    texts = {}
+    for topic in TOPICS:
+        of_topic = [record for name in topic.records for record in records if record.name == name]
+        if of_topic:
+            texts[f"results/{topic.slug}.md"] = _page(topic, of_topic)
+    return {"results.md": summary(records), **texts}
+
+
+def _page(topic: Topic, records: list[Record]) -> str:
+    return "\n".join([HEAD.format(title=topic.title), *(_section(record) for record in records)])
 
 
 def _section(record: Record) -> str:
-    lines = [f"## {record.title}", "", record.method, ""]
+    lines = [f"({anchor(record)})=", f"## {record.title}", "", record.method, ""]
     lines += [f"| contestant | median, {record.unit} | range | measurements |", "|---|---:|---:|---:|"]
     for name, values in record.values.items():
-        spread = f"{_number(min(values))} to {_number(max(values))}" if len(values) > 1 else ""
-        lines.append(f"| {name} | {_number(record.median(name))} | {spread} | {len(values)} |")
+        spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
+        lines.append(f"| {name} | {number(record.median(name))} | {spread} | {len(values)} |")
     if record.ratios:
         lines += ["", "| Polymodal | reference | ratio | range | target |", "|---|---|---:|---:|---:|"]
         lines += [_ratio(ratio) for ratio in record.ratios]
@@ -64,15 +70,13 @@ def _fact(value: Any) -> str:
         return ", ".join(f"{name} {_fact(one)}" for name, one in value.items())
     if isinstance(value, list):
         return ", ".join(_fact(one) for one in value)
-    return _number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _number(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(read_records(RECORDS)))
-    print(f"wrote {PAGE.name} from {len(read_records(RECORDS))} records")
+    measured = read_records(RECORDS)
+    (FOLDER / "results").mkdir(parents=True, exist_ok=True)
+    for path, text in pages(measured).items():
+        (FOLDER / path).write_text(text, encoding="utf-8")
+        print(f"wrote {path}")
+    print(f"{len(measured)} records")

@@ -15,9 +15,10 @@ from benchmarks.__main__ import main
 from benchmarks.environments import MissingEnvironment, python_of
 from benchmarks.measure import interleaved, taken_by_others
 from benchmarks.record import RECORDS, Record, read_records
-from benchmarks.report import page
+from benchmarks.report import FOLDER, pages
+from benchmarks.report_topics import SUMMARIZED, SUMMARIZED_RATIOS, TOPICS
 
-from benchmarks import BENCHMARKS
+from benchmarks import BENCHMARKS, STUDIES
 from polymodal.pretrained.starter.registry import location
 
 IN_ENVIRONMENTS = ("log_mel", "transformers_trainer", "language_model_training", "ludwig_library")
@@ -40,7 +41,7 @@ def test_benchmark_runs_and_its_record_reads_back(name: str, tmp_path: Path) -> 
     assert all(value > 0 and math.isfinite(value) for values in record.values.values() for value in values)
     for ratio in record.ratios:
         assert {ratio.ours, ratio.reference} <= set(record.values)
-    assert record.title in page([record])
+    assert all(record.title in text for text in pages([record]).values())
 
 
 def test_loops_do_the_same_work() -> None:
@@ -105,4 +106,15 @@ def test_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch
 def test_committed_records_are_full_size_and_of_known_benchmarks() -> None:
     for record in read_records(RECORDS):
         assert not record.smallest
-        assert record.title in page([record])
+        assert all(record.title in text for text in pages([record]).values())
+
+
+def test_every_record_has_one_topic() -> None:
+    placed = [name for topic in TOPICS for name in topic.records]
+    assert sorted(placed) == sorted([*BENCHMARKS, *STUDIES])
+    assert {*SUMMARIZED, *SUMMARIZED_RATIOS} <= set(placed)
+
+
+def test_the_results_pages_are_written_from_the_committed_records() -> None:
+    for path, text in pages(read_records(RECORDS)).items():
+        assert (FOLDER / path).read_text(encoding="utf-8") == text, f"run `python -m benchmarks.report`: {path} is old"
