@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from polymodal.datasets.planted import make_exclusive_or
-from polymodal.report.table import score_table
+from polymodal.report.score_table import model_score_table
 from polymodal.workflows.fit import fit
 
 RECIPE: dict[str, Any] = {
@@ -48,7 +48,7 @@ def test_each_data_set_has_scores_of_its_own(tmp_path: Path) -> None:
     overall = model.metrics["test"]["target"]["accuracy"]["value"]
     assert overall == pytest.approx((90 * scores["good"].value + 60 * scores["bad"].value) / 150)
     out = StringIO()
-    Console(file=out, width=120).print(score_table(model))
+    Console(file=out, width=120).print(model_score_table(model))
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert ["good", f"{scores['good'].value:.3f}"] in [line[:2] for line in lines]
 

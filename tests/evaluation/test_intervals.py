@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from polymodal.evaluation.intervals import Resampling, bootstrap, percentiles, resamples
+from polymodal.evaluation.intervals import Resampling, bootstrap, percentiles, resample_counts
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy
-from polymodal.metrics.ranking import auroc
+from polymodal.metrics.ranking import roc_auc
 
 ACCURACY = Metric("accuracy", accuracy)
 
@@ -40,7 +40,7 @@ def test_the_interval_has_the_width_of_theory() -> None:
 def test_groups_are_drawn_whole_and_widen_the_interval() -> None:
     groups = np.repeat(np.arange(20), 50)
     right = np.random.default_rng(1).random(20)[groups] < 0.6
-    for drawn in resamples(1000, 5, seed=0, groups=groups):
+    for drawn in resample_counts(1000, 5, seed=0, groups=groups):
         assert (drawn.reshape(20, 50) == drawn[::50, None]).all()
     narrow = bootstrap(ACCURACY, *rows(right), Resampling(samples=300))
     wide = bootstrap(ACCURACY, *rows(right), Resampling(samples=300, groups=groups))
@@ -65,9 +65,9 @@ def test_same_seed_same_interval() -> None:
 def test_undefined_resamples_are_left_out_unless_they_are_the_most() -> None:
     truth, distribution = np.zeros(40, int), np.random.default_rng(0).dirichlet([1, 1], 40)
     truth[:2] = 1
-    some = bootstrap(Metric("auroc", auroc), distribution, truth, np.ones(40), Resampling(samples=200))
+    some = bootstrap(Metric("roc_auc", roc_auc), distribution, truth, np.ones(40), Resampling(samples=200))
     assert some.low <= some.value <= some.high
-    none = bootstrap(Metric("auroc", auroc), distribution, np.zeros(40, int), np.ones(40), Resampling(samples=20))
+    none = bootstrap(Metric("roc_auc", roc_auc), distribution, np.zeros(40, int), np.ones(40), Resampling(samples=20))
     assert all(math.isnan(number) for number in (none.value, none.low, none.high))
     assert math.isnan(percentiles(np.array([1.0, math.nan, math.nan]), 0.9)[0])
 

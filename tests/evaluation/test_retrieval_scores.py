@@ -10,7 +10,7 @@ import pytest
 from polymodal.evaluation.retrieval import score_retrieval
 from polymodal.recipe.evaluation import EvaluationOptions
 
-OPTIONS = EvaluationOptions(bootstrap=200)
+OPTIONS = EvaluationOptions(bootstrap_samples=200)
 
 
 def unit(array: np.ndarray) -> np.ndarray:

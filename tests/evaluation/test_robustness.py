@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from polymodal import fit
-from polymodal.evaluation.robustness import STRENGTHS, Robustness, passes
+from polymodal.evaluation.robustness import STRENGTHS, Robustness, count_passes
 from polymodal.model.model import Model
 from polymodal.report.robustness import write_robustness
 
@@ -52,17 +52,17 @@ def test_the_input_that_decides_is_found(found: Robustness) -> None:
 
 
 def test_curves_start_at_the_whole_score_and_fall_where_damage_hurts(found: Robustness) -> None:
-    noise = found.damaged["decides"]["noise"]
+    noise = found.corrupted["decides"]["noise"]
     assert len(noise.scores) == len(STRENGTHS)
     assert noise.scores[0] == found.value
     assert noise.scores[-1] is not None
     assert found.value is not None
     assert noise.scores[-1] < found.value - 0.05
     assert noise.area == pytest.approx(np.trapezoid(noise.scores, STRENGTHS))
-    gaps = found.damaged["decides"]["gaps"].scores
+    gaps = found.corrupted["decides"]["gaps"].scores
     assert gaps[-1] == pytest.approx(found.removed["decides"].value, abs=0.1)
-    assert min(found.damaged["idle"]["noise"].scores) > found.value - 0.05
-    assert set(found.damaged["word"]) == {"typing_errors", "dropped_words", "shuffled_words"}
+    assert min(found.corrupted["idle"]["noise"].scores) > found.value - 0.05
+    assert set(found.corrupted["word"]) == {"typing_errors", "dropped_words", "shuffled_words"}
 
 
 def test_the_same_rows_give_the_same_curves_and_the_model_is_left_alone(model: Model, found: Robustness) -> None:
@@ -72,7 +72,7 @@ def test_the_same_rows_give_the_same_curves_and_the_model_is_left_alone(model: M
 
 
 def test_every_pass_is_counted(model: Model) -> None:
-    assert passes(model.preparation) == 1 + 3 + 5 * (2 + 2 + 3)
+    assert count_passes(model.preparation) == 1 + 3 + 5 * (2 + 2 + 3)
 
 
 def test_the_page_has_every_number(found: Robustness, tmp_path: Path) -> None:

@@ -10,19 +10,19 @@ import pytest
 from pydantic import ValidationError
 
 from polymodal.core.registry import find
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
-from polymodal.evaluation.scores import detail, floors, score_metric, score_output
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
+from polymodal.evaluation.scores import output_class_details, baseline_scores, score_metric, score_output
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
-OPTIONS = EvaluationOptions(bootstrap=50)
+OPTIONS = EvaluationOptions(bootstrap_samples=50)
 
 
 def task_and_rows(name: str, train: list[Any], test: list[Any]) -> tuple[Task, np.ndarray, np.ndarray]:
-    def block(cells: list[Any]) -> Block:
-        return Block({"y": cells}, np.arange(len(cells)), None, "t", Faults(), LimitOptions())
+    def block(cells: list[Any]) -> RowBlock:
+        return RowBlock({"y": cells}, np.arange(len(cells)), None, "t", CellErrors(), LimitOptions())
 
     component = find("task", name)
     task = component(component.Options(), columns=["y"])
@@ -35,9 +35,9 @@ def test_only_present_rows_count() -> None:
     distribution = np.array([[0.9, 0.1], [0.0, 1.0], [0.2, 0.8], [0.0, 1.0], [0.4, 0.6]])
     scores = score_output(task, distribution, target, present, None, OPTIONS)
     assert scores["accuracy"].value == pytest.approx(2 / 3)
-    assert scores["accuracy"].majority == pytest.approx(2 / 3)
-    assert scores["balanced_accuracy"].majority == pytest.approx(0.5)
-    assert scores["auroc"].majority == pytest.approx(0.5)
+    assert scores["accuracy"].baseline == pytest.approx(2 / 3)
+    assert scores["balanced_accuracy"].baseline == pytest.approx(0.5)
+    assert scores["roc_auc"].baseline == pytest.approx(0.5)
     assert not scores["log_loss"].greater_is_better
     changed = distribution.copy()
     changed[[1, 3]] = 0.5
@@ -52,10 +52,10 @@ def test_scores_and_details_are_json_even_where_undefined() -> None:
     task, target, present = task_and_rows("classify", ["a", "b", "c"], ["a", "a", None])
     distribution = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.1, 0.9, 0.0]])
     scores = score_output(task, distribution, target, present, None, OPTIONS)
-    assert scores["auroc"].value is None
-    assert scores["auroc"].low is None
+    assert scores["roc_auc"].value is None
+    assert scores["roc_auc"].low is None
     json.dumps({name: score.model_dump() for name, score in scores.items()}, allow_nan=False)
-    found = json.loads(json.dumps(detail(task, distribution, target, present), allow_nan=False))
+    found = json.loads(json.dumps(output_class_details(task, distribution, target, present), allow_nan=False))
     assert found["classes"] == ["a", "b", "c"]
     assert found["confusion"] == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
     assert found["per_class"]["recall"] == [0.5, None, None]
@@ -65,24 +65,24 @@ def test_scores_and_details_are_json_even_where_undefined() -> None:
 def test_no_present_row_at_all() -> None:
     task, target, present = task_and_rows("classify", ["a", "b"], [None, None])
     scores = score_output(task, np.full((2, 2), 0.5), target, present, None, OPTIONS)
-    assert all(score.value is None and score.majority is None for score in scores.values())
+    assert all(score.value is None and score.baseline is None for score in scores.values())
 
 
 def test_multilabel_details_have_no_confusion() -> None:
     task, target, present = task_and_rows("multilabel", [["a"], ["b"], ["b"]], [["a", "b"], []])
-    found = detail(task, np.array([[0.9, 0.4], [0.6, 0.1]]), target, present)
+    found = output_class_details(task, np.array([[0.9, 0.4], [0.6, 0.1]]), target, present)
     assert found["per_class"]["precision"] == [0.5, None]
     assert "confusion" not in found
-    assert floors(task, target, present)["mean_average_precision"] == pytest.approx(0.5)
+    assert baseline_scores(task, target, present)["average_precision"] == pytest.approx(0.5)
 
 
 def test_regression_floor_is_the_training_mean() -> None:
     task, target, present = task_and_rows("regress", [0, 2, 4], [1, 3, None])
     scores = score_output(task, np.array([[1.0], [2.0], [99.0]]), target, present, None, OPTIONS)
     assert scores["rmse"].value == pytest.approx(np.sqrt(0.5))
-    assert scores["rmse"].majority == pytest.approx(1)
-    assert scores["spearman"].majority is None
-    assert detail(task, np.array([[1.0], [2.0], [99.0]]), target, present) == {}
+    assert scores["rmse"].baseline == pytest.approx(1)
+    assert scores["spearman"].baseline is None
+    assert output_class_details(task, np.array([[1.0], [2.0], [99.0]]), target, present) == {}
 
 
 def test_intervals_follow_the_options_and_groups() -> None:
@@ -99,7 +99,7 @@ def test_intervals_follow_the_options_and_groups() -> None:
 
     assert width(bootstrap=200, confidence=0.5) < width(bootstrap=200, confidence=0.95)
     assert width(np.repeat(np.arange(10), 20), bootstrap=200) > 2 * width(bootstrap=200)
-    bare = score_output(task, distribution, target, present, None, EvaluationOptions(bootstrap=0))["accuracy"]
+    bare = score_output(task, distribution, target, present, None, EvaluationOptions(bootstrap_samples=0))["accuracy"]
     assert bare.value is not None
     assert bare.low is None
 

@@ -12,9 +12,9 @@ from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import find
 from polymodal.data.table.table import open_table
 from polymodal.datasets import planted
-from polymodal.datasets.events import make_sound_events
+from polymodal.datasets.events import make_audio_events
 from polymodal.experiments.arguments import as_recipe
-from polymodal.experiments.plan import Plan, complete_schedule, make_plan, silent_encoder
+from polymodal.experiments.plan import Plan, complete_schedule, make_plan, infer_encoder
 from polymodal.recipe.recipe import InputSpec, Recipe
 
 
@@ -78,7 +78,7 @@ def test_a_table_without_usable_inputs_says_why(tmp_path: Path) -> None:
 
 def test_the_schedule_follows_from_the_rows() -> None:
     few, many = (complete_schedule(Recipe.read({}), rows).training for rows in (200, 1_000_000))
-    assert few.batch < many.batch == 256
+    assert few.batch_size < many.batch_size == 256
     assert few.epochs > many.epochs == 10
     given = Recipe.read({"training": {"epochs": 3, "batch": 7, "patience": 2}})
     assert complete_schedule(given, 1000).training == given.training
@@ -98,7 +98,7 @@ def test_options_that_only_the_data_can_refuse_are_named_in_full(tmp_path: Path)
 
 
 def test_nothing_moves_where_a_target_is_events_in_time(tmp_path: Path) -> None:
-    columns = make_sound_events(30, 0)
+    columns = make_audio_events(30, 0)
     made = plan(columns, tmp_path, ["events"])
     (spec,) = made.recipe.inputs.values()
     assert spec.modality.shift == 0
@@ -120,14 +120,14 @@ def test_a_recipe_with_settings_keeps_what_is_silent_silent() -> None:
     assert spec.encoder is not None
     assert spec.modality.model_fields_set == {"name"}
     assert spec.encoder.model_fields_set == {"name", "model"}
-    assert changed.at_dial().width == 384
+    assert changed.at_dial().hidden_size == 384
     assert Recipe.read(recipe.given()) == recipe
     assert as_recipe(changed, ["inputs.q.encoder.tokens=4"]).inputs["q"].encoder.model_dump()["tokens"] == 4
 
 
 def test_pretrained_clips_are_read_by_frames_where_only_starter_weights_are_there() -> None:
-    clip = silent_encoder("video", Recipe(pretrained="starter")).model_dump()
+    clip = infer_encoder("video", Recipe(pretrained="starter")).model_dump()
     assert (clip["name"], clip["frames"]["name"], clip["frames"]["model"]) == ("clip", "pretrained_image", "starter")
-    assert silent_encoder("video", Recipe(pretrained="fast")).model_dump()["model"] == "fast"
-    assert silent_encoder("audio", Recipe(pretrained="starter")).name == "pretrained_audio"
-    assert silent_encoder("number", Recipe(pretrained="starter")).name == "linear"
+    assert infer_encoder("video", Recipe(pretrained="fast")).model_dump()["model"] == "fast"
+    assert infer_encoder("audio", Recipe(pretrained="starter")).name == "pretrained_audio"
+    assert infer_encoder("number", Recipe(pretrained="starter")).name == "linear"

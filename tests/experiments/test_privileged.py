@@ -10,9 +10,9 @@ import torch
 
 from polymodal import cross_validate, fit, load
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.inference.decisions import Decisions
+from polymodal.inference.predictions import Predictions
 from polymodal.recipe.training import DistillationOptions
-from polymodal.training.distillation import Lessons
+from polymodal.training.distillation import TeacherTargets
 
 WIDE = 12
 TRAINING = {"epochs": 40, "batch": 16, "threads": 1, "precision": "fp32", "patience": 40}
@@ -79,12 +79,12 @@ def test_what_cannot_be_taught_is_refused() -> None:
 
 def test_a_lesson_is_zero_only_for_the_teachers_own_answer() -> None:
     taught = torch.randn(5, 3)
-    lessons = Lessons.of({"y": Decisions(taught, {}, {})}, np.array([7, 3, 1, 9, 4]), DistillationOptions())
+    teacher_targets = TeacherTargets.from_predictions({"y": Predictions(taught, {}, {})}, np.array([7, 3, 1, 9, 4]), DistillationOptions())
     order = torch.tensor([9, 7, 4, 1, 3])
     own = taught[[3, 0, 4, 2, 1]]
     for space in ("categorical", "binary", "real"):
-        assert lessons.loss("y", space, own, order).abs().max() < 1e-5  # type: ignore[arg-type]
-        assert (lessons.loss("y", space, own + torch.tensor([1.0, 0.0, -1.0]), order) > 0.01).all()  # type: ignore[arg-type]
+        assert teacher_targets.loss("y", space, own, order).abs().max() < 1e-5  # type: ignore[arg-type]
+        assert (teacher_targets.loss("y", space, own + torch.tensor([1.0, 0.0, -1.0]), order) > 0.01).all()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("singles", ["train", "mask"])

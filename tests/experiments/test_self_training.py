@@ -90,12 +90,12 @@ def test_where_labels_are_noise_none_are_given() -> None:
 def test_the_run_tells_what_was_given() -> None:
     model = trained(0, rounds=2)
     record = model.run.pseudo_labels
-    assert (record.output, record.unlabelled) == ("y", 300)
+    assert (record.output, record.unlabeled) == ("y", 300)
     first = record.rounds[1]
-    assert sum(first.by_class.values()) == first.taken == first.changed > 100
+    assert sum(first.labels_by_class.values()) == first.taken == first.changed > 100
     assert first.precision >= first.precision_low >= 0.9
     assert 0.5 <= first.threshold <= 1
-    scores = [one.valid_score for one in record.rounds if one.valid_score is not None]
+    scores = [one.validation_score for one in record.rounds if one.validation_score is not None]
     assert record.kept == int(np.argmax(scores))
     assert any(f"round {record.kept} is kept" in notice for notice in model.run.notices)
 
@@ -105,7 +105,7 @@ def test_a_table_of_its_own_gives_the_same_as_rows_with_gaps() -> None:
     whole = fit(without(table, 10), recipe=recipe(rounds=1), valid=valid)
     labelled = {name: cells[:10] for name, cells in table.items()}
     more = without({name: cells[10:] for name, cells in table.items()})
-    apart = fit(labelled, recipe=recipe(rounds=1), valid=valid, unlabelled=more)
+    apart = fit(labelled, recipe=recipe(rounds=1), valid=valid, unlabeled=more)
     assert apart.run.pseudo_labels == whole.run.pseudo_labels
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, apart.network.state_dict()[name]), name
@@ -119,8 +119,8 @@ def test_classes_give_their_share_at_most() -> None:
     most = {}
     for per_class in (True, False):
         model = fit(without(table, 10), recipe=recipe(rounds=1, per_class=per_class), valid=rows(100, 100))
-        by_class = model.run.pseudo_labels.rounds[1].by_class
-        most[per_class] = by_class["left"] / sum(by_class.values())
+        labels_by_class = model.run.pseudo_labels.rounds[1].labels_by_class
+        most[per_class] = labels_by_class["left"] / sum(labels_by_class.values())
     assert most[True] < most[False]
 
 
@@ -131,8 +131,8 @@ def test_a_label_that_cannot_be_used_is_no_gap_to_fill() -> None:
     table = without(table, 10)
     table["y"][20] = float("inf")
     model = fit(table, recipe=recipe(rounds=1), valid=valid)
-    assert model.run.pseudo_labels.unlabelled == 49
-    assert model.run.faults.count == 1
+    assert model.run.pseudo_labels.unlabeled == 49
+    assert model.run.cell_errors.count == 1
 
 
 def test_rows_without_a_label_are_not_split_off() -> None:
@@ -188,12 +188,12 @@ def test_other_tasks_are_refused_by_the_name_of_the_key(task: str) -> None:
 def test_unlabelled_rows_that_nothing_learns_from_or_that_have_labels_are_refused() -> None:
     table = rows(60, 0)
     with pytest.raises(RecipeError, match="nothing learns from them"):
-        fit(table, recipe=recipe(), unlabelled=without(table))
+        fit(table, recipe=recipe(), unlabeled=without(table))
     with pytest.raises(DataError, match="they are not unlabelled"):
-        fit(table, recipe=recipe(rounds=1), unlabelled=table)
+        fit(table, recipe=recipe(rounds=1), unlabeled=table)
     lacking = {name: cells for name, cells in without(table).items() if name != "x3"}
     with pytest.raises(DataError, match="x3"):
-        fit(table, recipe=recipe(rounds=1), unlabelled=lacking)
+        fit(table, recipe=recipe(rounds=1), unlabeled=lacking)
 
 
 def test_a_temperature_undoes_what_made_probabilities_too_sure() -> None:
@@ -206,12 +206,12 @@ def test_a_temperature_undoes_what_made_probabilities_too_sure() -> None:
 
 def test_the_lower_bound_is_where_so_many_right_ones_would_be_a_surprise() -> None:
     for right, count in ((9, 10), (40, 50), (20, 20)):
-        low = calibration.lower_bound(right, count)
-        assert binom.sf(right - 1, count, low) == pytest.approx(1 - calibration.LEVEL)
-    assert calibration.lower_bound(0, 10) == 0
+        low = calibration.precision_lower_bound(right, count)
+        assert binom.sf(right - 1, count, low) == pytest.approx(1 - calibration.PRECISION_CONFIDENCE_LEVEL)
+    assert calibration.precision_lower_bound(0, 10) == 0
     for wanted in (0.5, 0.9, 0.95):
-        few = calibration.fewest_rows(wanted)
-        assert calibration.lower_bound(few, few) >= wanted > calibration.lower_bound(few - 1, few - 1)
+        few = calibration.min_validation_rows(wanted)
+        assert calibration.precision_lower_bound(few, few) >= wanted > calibration.precision_lower_bound(few - 1, few - 1)
 
 
 def test_the_threshold_is_the_lowest_that_will_do() -> None:
@@ -221,7 +221,7 @@ def test_the_threshold_is_the_lowest_that_will_do() -> None:
     assert found is not None
     assert found.low >= 0.9
     lower = confidence[confidence < found.confidence]
-    assert all(calibration.lower_bound(int(right.sum()), int((confidence >= t).sum())) < 0.9 for t in lower[-20:])
+    assert all(calibration.precision_lower_bound(int(right.sum()), int((confidence >= t).sum())) < 0.9 for t in lower[-20:])
     assert calibration.threshold(confidence, np.arange(200) % 2 == 0, 0.9) is None
 
 

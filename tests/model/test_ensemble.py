@@ -10,13 +10,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError
+from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError
 from polymodal.datasets.planted import make_planted_table
-from polymodal.model.distributions import decision_values
-from polymodal.model.ensemble import FITTED, Ensemble, ensemble
+from polymodal.model.distributions import to_raw_values
+from polymodal.model.ensemble import FITTED_METHODS, Ensemble, ensemble
 from polymodal.model.loading import load
 from polymodal.model.model import Model
-from polymodal.nn.fusion.combiner import Combine
+from polymodal.nn.fusion.combiner import CombineRule
 from polymodal.workflows.fit import fit
 
 TINY = [
@@ -26,7 +26,7 @@ TINY = [
     "evaluation.bootstrap=20",
     "evaluation.singles=none",
 ]
-METHODS = get_args(Combine)
+METHODS = get_args(CombineRule)
 ROWS = make_planted_table(150, seed=5)
 
 
@@ -67,7 +67,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(members: list[Model], method: Any) -> Ensemble:
-    return ensemble(members, method=method, data=make_planted_table(120, seed=7) if method in FITTED else None)
+    return ensemble(members, method=method, data=make_planted_table(120, seed=7) if method in FITTED_METHODS else None)
 
 
 def test_average_is_the_mean_of_the_members_whatever_their_order_of_classes(members: list[Model]) -> None:
@@ -87,7 +87,7 @@ def test_vote_is_the_majority_and_the_median(members: list[Model]) -> None:
     np.testing.assert_allclose(found["price"], np.median([one["price"] for one in each], axis=0), rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", FITTED)
+@pytest.mark.parametrize("method", FITTED_METHODS)
 def test_fitted_methods_do_not_let_a_useless_member_drag_the_others_down(members: list[Model], method: str) -> None:
     """The useless member counts as much as the others in the average, and less once the combination is fitted."""
     fitted = made(members, method).evaluate(ROWS)
@@ -145,10 +145,10 @@ def test_an_altered_or_missing_file_is_found(members: list[Model], victim: str, 
     folder = made(members[:2], "weighted").save(tmp_path / "ensemble")
     content = (folder / victim).read_bytes()
     (folder / victim).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         load(folder)
     (folder / victim).unlink()
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         load(folder)
 
 
@@ -160,14 +160,14 @@ def test_a_damaged_description_is_found(members: list[Model], change: Any, tmp_p
     folder = ensemble(members[:2]).save(tmp_path / "ensemble")
     facts = json.loads((folder / "ensemble.json").read_text())
     (folder / "ensemble.json").write_text(json.dumps(facts | change) if change else "[")
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         load(folder)
 
 
 def test_a_directory_that_holds_neither_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="holds neither"):
+    with pytest.raises(ArtifactError, match="holds neither"):
         load(tmp_path)
-    with pytest.raises(ArtefactError, match="is not there"):
+    with pytest.raises(ArtifactError, match="is not there"):
         load(tmp_path / "nowhere")
 
 
@@ -188,7 +188,7 @@ def test_what_does_not_fit_together_is_refused(members: list[Model], tmp_path: P
         ensemble(members, data=data)
     with pytest.raises(RecipeError, match="no way to combine"):
         ensemble(members, method="magic")  # type: ignore[arg-type]
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         ensemble([members[0], tmp_path])
 
 
@@ -198,7 +198,7 @@ def test_values_of_a_distribution_give_it_back(members: list[Model], settings: l
     model = trained(make_planted_table(60, seed=0), ["grade", "price"], inputs, "training.epochs=1", *settings)
     for name, task in model.preparation.tasks.items():
         wanted = model.predict_proba(ROWS)[name]
-        np.testing.assert_allclose(task.distribution(decision_values(task, wanted)), wanted, rtol=1e-4)
+        np.testing.assert_allclose(task.distribution(to_raw_values(task, wanted)), wanted, rtol=1e-4)
 
 
 def test_labels_that_are_not_exclusive_are_averaged_each_for_itself() -> None:

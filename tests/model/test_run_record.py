@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 from polymodal.data.leakage import SharedItems
 from polymodal.datasets.planted import make_exclusive_or
 from polymodal.evaluation.data_sets import DataSetScores
@@ -22,18 +22,18 @@ from polymodal.model.run_record import (
     FILE,
     ComputeRecord,
     Environment,
-    FaultCounts,
-    LabelRound,
+    CellErrorCounts,
+    PseudoLabelRound,
     ParameterCounts,
-    PartRecord,
-    PseudoLabels,
-    Role,
+    SplitRecord,
+    PseudoLabelRecord,
+    ColumnRole,
     RunRecord,
-    Seconds,
+    Durations,
     TeacherRecord,
 )
 from polymodal.model.run_summary import pseudo_label_sentence
-from polymodal.training.records import Epoch, StartRecord
+from polymodal.training.records import Epoch, SourceModelRecord
 from polymodal.tuning.tune import tune
 from polymodal.workflows.fit import fit, pretrain
 
@@ -54,20 +54,20 @@ names = st.lists(words, max_size=3).map(tuple)
 epochs = st.lists(st.builds(Epoch, counts, counts, losses, losses, losses, st.booleans()), max_size=3).map(tuple)
 by_class = st.dictionaries(words, counts, max_size=3)
 label_rounds = st.builds(
-    LabelRound, counts, counts, by_class, counts, finite, finite, finite, finite, words, st.none() | losses, finite
+    PseudoLabelRound, counts, counts, by_class, counts, finite, finite, finite, finite, words, st.none() | losses, finite
 )
-scores = st.builds(Score, value=finite, low=finite, high=finite, majority=finite, greater_is_better=st.booleans())
+scores = st.builds(Score, value=finite, low=finite, high=finite, baseline=finite, greater_is_better=st.booleans())
 data_set_scores = st.builds(DataSetScores, counts, st.dictionaries(words, scores, max_size=2))
 shared = st.builds(SharedItems, words, st.tuples(words, words), counts, counts)
 records = st.builds(
     RunRecord,
     environment=st.none() | st.builds(Environment, words, words, words, words),
-    roles=st.lists(st.builds(Role, words, words, words, words, words), max_size=3).map(tuple),
-    parts=st.dictionaries(words, st.builds(PartRecord, words, counts), max_size=3),
+    roles=st.lists(st.builds(ColumnRole, words, words, words, words, words), max_size=3).map(tuple),
+    parts=st.dictionaries(words, st.builds(SplitRecord, words, counts), max_size=3),
     fingerprints=st.dictionaries(words, words, max_size=3),
     inputs=st.dictionaries(words, words, max_size=3),
     parameters=st.builds(ParameterCounts, counts, counts),
-    seconds=st.builds(Seconds, floats, floats, floats),
+    seconds=st.builds(Durations, floats, floats, floats),
     compute=st.none() | st.builds(ComputeRecord, words, counts, words),
     steps=counts,
     rows_per_second=floats,
@@ -75,14 +75,14 @@ records = st.builds(
     history=epochs,
     notices=names,
     teacher=st.none() | st.builds(TeacherRecord, st.none() | words, names, epochs),
-    start=st.none() | st.builds(StartRecord, words, words, names, names),
+    start=st.none() | st.builds(SourceModelRecord, words, words, names, names),
     pseudo_labels=st.none()
-    | st.builds(PseudoLabels, words, counts, floats, counts, st.lists(label_rounds, max_size=2).map(tuple)),
+    | st.builds(PseudoLabelRecord, words, counts, floats, counts, st.lists(label_rounds, max_size=2).map(tuple)),
     task_notes=st.dictionaries(words, names, max_size=3),
     shared_items=st.lists(st.builds(SharedItems, words, st.tuples(words, words), counts, counts), max_size=2).map(
         tuple
     ),
-    faults=st.builds(FaultCounts, counts, st.dictionaries(words, counts, max_size=3)),
+    cell_errors=st.builds(CellErrorCounts, counts, st.dictionaries(words, counts, max_size=3)),
     data_sets=st.dictionaries(
         words,
         st.dictionaries(words, st.dictionaries(words, data_set_scores, max_size=2), max_size=2),
@@ -163,22 +163,22 @@ def test_a_model_that_never_ran_has_an_empty_record(tmp_path: Path) -> None:
 )
 def test_a_file_that_says_something_else_is_refused(written: Any, key: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps(written))
-    with pytest.raises(ArtefactError, match=key) as told:
+    with pytest.raises(ArtifactError, match=key) as told:
         RunRecord.read(tmp_path)
     assert str(tmp_path / FILE) in str(told.value)
 
 
 def test_what_is_not_finite_is_none() -> None:
     epoch = Epoch(1, 2, {"y": math.nan}, {"y.r2": -math.inf}, {"y": 0.5}, True)
-    assert (epoch.loss, epoch.valid, epoch.valid_loss) == ({"y": None}, {"y.r2": None}, {"y": 0.5})
+    assert (epoch.loss, epoch.validation, epoch.validation_loss) == ({"y": None}, {"y.r2": None}, {"y": 0.5})
 
 
 def test_pseudo_labels_in_words() -> None:
-    first = LabelRound(0, valid={"y.accuracy": 0.5}, valid_score=0.5)
-    none = PseudoLabels("y", 9, 0.95, 0, (first, LabelRound(1, why="no row without a label is that sure")))
+    first = PseudoLabelRound(0, valid={"y.accuracy": 0.5}, validation_score=0.5)
+    none = PseudoLabelRecord("y", 9, 0.95, 0, (first, PseudoLabelRound(1, why="no row without a label is that sure")))
     assert pseudo_label_sentence(none).endswith("is kept: no row without a label is that sure")
-    later = LabelRound(1, 3, {"a": 3}, 3, 1.0, 0.875, 0.95, 0.9, None, {"y.accuracy": 0.75}, 0.75)
-    said = pseudo_label_sentence(PseudoLabels("y", 9, 0.95, 1, (first, later)))
+    later = PseudoLabelRound(1, 3, {"a": 3}, 3, 1.0, 0.875, 0.95, 0.9, None, {"y.accuracy": 0.75}, 0.75)
+    said = pseudo_label_sentence(PseudoLabelRecord("y", 9, 0.95, 1, (first, later)))
     assert "round 1 is kept: 3 of 9 rows" in said
     assert "probability of 0.875 on; 95.0% of such" in said
     assert said.endswith("y.accuracy on the validation rows 0.5 without, 0.75 with")

@@ -87,8 +87,8 @@ def test_a_text_alone_makes_a_language_model() -> None:
     longer = {**QUICK, "epochs": 20, "learning_rate": 0.005}
     made = polymodal.fit(texts, "caption", recipe=recipe(inputs={}, training=longer))
     assert not made.recipe.inputs
-    chance = made.tasks["caption"].chance()
-    assert made.run.history[-1].valid_loss["caption"] < 0.5 * chance
+    chance = made.tasks["caption"].baseline_loss()
+    assert made.run.history[-1].validation_loss["caption"] < 0.5 * chance
     assert made.generate({"row": [1, 2]})[0][0].text in set(texts["caption"])
 
 
@@ -111,9 +111,9 @@ def test_epochs_are_compared_by_what_is_written_where_the_task_says_so() -> None
     task = {"name": "text", "epochs_by": "score", "metrics": ["exact_match"]}
     made = polymodal.fit(table(60), "caption", recipe=recipe(outputs={"caption": {"task": task}}))
     history = made.run.history
-    assert all({"caption.exact_match", "caption.perplexity"} == set(epoch.valid) for epoch in history)
-    best = max(epoch.valid["caption.exact_match"] for epoch in history)
-    assert next(epoch for epoch in reversed(history) if epoch.best).valid["caption.exact_match"] == best
+    assert all({"caption.exact_match", "caption.perplexity"} == set(epoch.validation) for epoch in history)
+    best = max(epoch.validation["caption.exact_match"] for epoch in history)
+    assert next(epoch for epoch in reversed(history) if epoch.best).validation["caption.exact_match"] == best
 
 
 def test_robustness_of_texts(model: Model) -> None:

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from laws.checkpoints import checkpoint
 from polymodal import cross_validate, fit, pretrain
 from polymodal.cli.commands import app
-from polymodal.core.errors import ArtefactError, RecipeError
+from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.model.model import Model
-from polymodal.nn.encoders.inception import Inception
+from polymodal.nn.encoders.inception_time import InceptionTime
 from polymodal.recipe.recipe import Recipe
 from polymodal.training.trainer import Trainer
 from polymodal.tuning.default_space import default_space
@@ -102,7 +102,7 @@ def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tm
     first = shutil.copytree(start, tmp_path / "first")
     model = fit(few(), "kind", recipe=recipe(epochs=1), start=first, out=tmp_path / "second")
     theirs = Model.load(start)
-    assert model.recipe.width == 32
+    assert model.recipe.hidden_size == 32
     assert model.recipe.inputs["wave"] == theirs.recipe.inputs["wave"]
     assert states(tmp_path / "second")["inputs"]["wave"] == states(start)["inputs"]["wave"]
     assert states(start)["inputs"]["wave"]["deviation"][0] > 2, "of waves three times as high as the labelled ones"
@@ -111,7 +111,7 @@ def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tm
     assert facts["new"] == ["fusion", "outputs.kind"]
     shutil.rmtree(first)
     last = fit(few(7), "kind", recipe=recipe(epochs=0), start=tmp_path / "second", out=tmp_path / "third")
-    assert last.run.start.carried == ("inputs.wave", "fusion", "outputs.kind")
+    assert last.run.start.loaded == ("inputs.wave", "fusion", "outputs.kind")
     shutil.rmtree(tmp_path / "second")
     test = without(few(99), "kind")
     assert np.array_equal(Model.load(tmp_path / "third").predict_proba(test), model.predict_proba(test))
@@ -123,7 +123,7 @@ def test_tokens_and_objectives_are_carried(start: Path) -> None:
     pairs["name"] = [name.upper() for name in pairs["name"]]
     model = pretrain(pairs, "contrastive", recipe=recipe(epochs=0), start=start)
     theirs = Model.load(start)
-    assert model.run.start.carried == ("inputs.wave", "inputs.name", "objectives.0")
+    assert model.run.start.loaded == ("inputs.wave", "inputs.name", "objectives.0")
     for name, tensor in theirs.network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], tensor), name
     other = pretrain(
@@ -140,7 +140,7 @@ def test_numbers_keep_the_scale_of_the_start(tmp_path: Path) -> None:
     first = fit(data, "y", recipe=recipe(epochs=5), out=tmp_path / "first")
     near = {"x": data["x"], "y": [y / 1000 for y in data["y"]]}
     again = fit(near, "y", recipe=recipe(epochs=0), start=tmp_path / "first")
-    assert "outputs.y" in again.run.start.carried
+    assert "outputs.y" in again.run.start.loaded
     assert np.array_equal(again.predict_proba(near), first.predict_proba(near))
 
 
@@ -173,7 +173,7 @@ def test_a_recipe_that_says_otherwise_is_refused(
 
 def test_a_recipe_that_says_the_same_is_not(start: Path) -> None:
     same = {**recipe(epochs=1), "width": 32, "inputs": {"wave": PAIRS["inputs"]["wave"]}}
-    assert fit(few(), "kind", recipe=same, start=start).run.start.carried == ("inputs.wave",)
+    assert fit(few(), "kind", recipe=same, start=start).run.start.loaded == ("inputs.wave",)
 
 
 def test_no_common_input_is_refused_with_those_there_are(start: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_start_that_is_not_there_or_was_altered_is_refused(start: Path, tmp_pa
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
-    with pytest.raises(ArtefactError, match="altered"):
+    with pytest.raises(ArtifactError, match="altered"):
         fit(few(), "kind", start=copy)
 
 
@@ -229,7 +229,7 @@ def test_a_killed_run_goes_on_to_the_same_end(
     killed(5, monkeypatch, out=tmp_path / "other", **arguments)
     shutil.rmtree(place)
     altered(start, place)
-    with pytest.raises(ArtefactError, match="another recipe"):
+    with pytest.raises(ArtifactError, match="another recipe"):
         fit(few(), "kind", out=tmp_path / "other", resume=True, **arguments)
 
 
@@ -239,13 +239,13 @@ def test_a_frozen_encoder_of_the_start_runs_once_for_each_item(
     """In every epoch otherwise; what is learned from either is the same to 1e-6."""
     monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path))
     ran: list[int] = []
-    ordinary = Inception.forward
+    ordinary = InceptionTime.forward
 
-    def counted(self: Inception, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def counted(self: InceptionTime, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         ran.append(len(data["values"]))
         return ordinary(self, data)
 
-    monkeypatch.setattr(Inception, "forward", counted)
+    monkeypatch.setattr(InceptionTime, "forward", counted)
     still = {"name": "series", "crop": 0, "jitter": 0}
     given = {**PAIRS, **recipe(epochs=1), "inputs": {"wave": {"modality": still}}}
     pretrain(without(waves(60, 0), "kind", "name"), "masked", recipe=given, out=tmp_path / "still")

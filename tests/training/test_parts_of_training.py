@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from polymodal.checkpoint.training_state_file import TrainingState, read_checkpoint, write_checkpoint
-from polymodal.core.errors import ArtefactError, TrainingError
+from polymodal.core.errors import ArtifactError, TrainingError
 from polymodal.core.progress import Progress
 from polymodal.datasets import planted
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import make_network
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import Compute, choose
+from polymodal.runtime.compute import ComputeConfig, autotune
 from polymodal.training.averaging import BestEpochs
 from polymodal.training.loss import Loss
-from polymodal.training.modality_dropout import hide_inputs
+from polymodal.training.modality_dropout import apply_modality_dropout
 from polymodal.training.monitor import Monitor
-from polymodal.training.optimiser import freeze_parts, make_optimiser, make_schedule
+from polymodal.training.optimizer import freeze_parts, make_optimizer, make_schedule
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
 
@@ -46,24 +46,24 @@ def test_hidden_inputs_leave_every_row_at_least_one() -> None:
     torch.manual_seed(0)
     shares = []
     for _ in range(50):
-        hidden = hide_inputs(one, 0.5)
+        hidden = apply_modality_dropout(one, 0.5)
         left = torch.stack([one.inputs[name].present & ~hidden[name] for name in one.inputs], dim=1)
         had = torch.stack([one.inputs[name].present for name in one.inputs], dim=1)
         assert bool((left.any(1) == had.any(1)).all())
         shares.append((had & ~left).sum().item() / had.sum().item())
     assert 0.3 < np.mean(shares) < 0.5
-    assert hide_inputs(one, 0.0) == {}
+    assert apply_modality_dropout(one, 0.0) == {}
 
 
 def mixed_batch() -> Any:
-    plan, parts = plan_fit(planted.make_mixed(64, 0, gaps=0.3), "answer", settings=SETTINGS)
+    plan, parts = plan_fit(planted.make_mixed(64, 0, missing_ratio=0.3), "answer", settings=SETTINGS)
     with Progress(False).task("", None):
-        from polymodal.data.table.cell_errors import Faults
+        from polymodal.data.table.cell_errors import CellErrors
         from polymodal.preparation.preparation import Preparation
 
         preparation = Preparation(plan.recipe)
         preparation.fit(parts["train"].table, parts["train"].rows)
-        prepared = preparation.prepare(parts["train"].table, Faults(), folder=None, cache=None)
+        prepared = preparation.prepare(parts["train"].table, CellErrors(), folder=None, cache=None)
     return preparation.batch(prepared, np.arange(64))
 
 
@@ -101,12 +101,12 @@ def test_uncertainty_balancing_learns_its_weights_and_lowers_the_noisy_output(tm
 
 
 def test_the_warm_up_rises_and_the_cosine_falls() -> None:
-    optimiser = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = make_schedule(optimiser, 100, 0.1)
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = make_schedule(optimizer, 100, 0.1)
     rates = []
     for _ in range(100):
         rates.append(schedule.get_last_lr()[0])
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     assert rates[:10] == sorted(rates[:10])
     assert max(rates) == 1.0
@@ -136,9 +136,9 @@ def test_the_monitor_names_the_first_tensor_that_is_not_finite(tmp_path: Path) -
 
 def test_the_monitor_notices_an_input_without_gradient() -> None:
     monitor = Monitor.__new__(Monitor)
-    monitor.notices, monitor.silent = [], {}
+    monitor.notices, monitor.zero_grad_steps = [], {}
     for _ in range(7):
-        monitor.watch_gradients({"image": 0.0, "text": 0.3})
+        monitor.check_gradients({"image": 0.0, "text": 0.3})
     assert monitor.notices == ["input 'image' gets no gradient: nothing it encodes reaches the loss"]
 
 
@@ -160,24 +160,24 @@ def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(
         calls.append(trial)
         nn.functional.dropout(trial(torch.randn(4, 8)), 0.5).sum().backward()
 
-    first = choose(TrainingOptions(), network, step, memory)
+    first = autotune(TrainingOptions(), network, step, memory)
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(weights, network.weight)
     assert network.weight.grad is None
     assert all(trial is not network for trial in calls)
     count = len(calls)
-    assert choose(TrainingOptions(), network, step, memory) == first
+    assert autotune(TrainingOptions(), network, step, memory) == first
     assert len(calls) == count
-    assert choose(TrainingOptions(precision="fp32", threads=2), network, step, memory) == Compute(
+    assert autotune(TrainingOptions(precision="fp32", num_threads=2), network, step, memory) == ComputeConfig(
         "fp32", 2, "as the recipe says"
     )
-    choose(TrainingOptions(), nn.Linear(8, 9), lambda trial: None, memory)
+    autotune(TrainingOptions(), nn.Linear(8, 9), lambda trial: None, memory)
     assert len(json.loads(memory.read_text())) == 2
 
 
 def test_the_machine_puts_threads_back() -> None:
     before = torch.get_num_threads()
-    with Compute("bf16", 2).active():
+    with ComputeConfig("bf16", 2).active():
         assert torch.get_num_threads() == 2
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     assert torch.get_num_threads() == before
@@ -188,7 +188,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     write_checkpoint(path, TrainingState({"a": torch.ones(3)}, {"epoch": 1}))
     assert read_checkpoint(path).facts == {"epoch": 1}
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ArtefactError, match="damaged"):
+    with pytest.raises(ArtifactError, match="damaged"):
         read_checkpoint(path)
 
 
@@ -215,7 +215,7 @@ def test_freezing_everything_is_seen(tmp_path: Path) -> None:
     network = make_network(one.recipe, one.preparation)
     freeze_parts(network, one.recipe.training)
     trained = {
-        id(p) for g in make_optimiser(network, nn.Module(), one.recipe.training).param_groups for p in g["params"]
+        id(p) for g in make_optimizer(network, nn.Module(), one.recipe.training).param_groups for p in g["params"]
     }
     assert trained.isdisjoint(id(p) for p in network.fusion.parameters())
     assert trained

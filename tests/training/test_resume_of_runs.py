@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 from polymodal.datasets import planted
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import fit
@@ -51,9 +51,9 @@ def test_a_checkpoint_of_another_recipe_or_other_rows_is_refused(
 ) -> None:
     killed_at(5, tmp_path / "run", monkeypatch)
     data = planted.make_exclusive_or(200, 0)
-    with pytest.raises(ArtefactError, match="another recipe"):
+    with pytest.raises(ArtifactError, match="another recipe"):
         fit(data, "target", settings=[*SETTINGS, "training.clip=0.5"], out=tmp_path / "run", resume=True)
-    with pytest.raises(ArtefactError, match="other training rows"):
+    with pytest.raises(ArtifactError, match="other training rows"):
         fit(planted.make_exclusive_or(200, 1), "target", settings=SETTINGS, out=tmp_path / "run", resume=True)
 
 
@@ -72,5 +72,5 @@ def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path, monkeypatc
 def test_a_complete_run_of_another_recipe_is_not_taken_for_this_one(tmp_path: Path) -> None:
     data = planted.make_exclusive_or(200, 0)
     fit(data, "target", settings=SETTINGS, out=tmp_path / "run")
-    with pytest.raises(ArtefactError, match="another recipe"):
+    with pytest.raises(ArtifactError, match="another recipe"):
         fit(data, "target", settings=[*SETTINGS, "training.clip=0.5"], out=tmp_path / "run", resume=True)

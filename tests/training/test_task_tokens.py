@@ -12,7 +12,7 @@ import torch
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import components
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.model.model import Model, make_network
 from polymodal.preparation.preparation import Preparation
 from polymodal.training.loss import Loss
@@ -91,7 +91,7 @@ def untrained(fusion: Any, tokens: bool = True) -> tuple[Any, Preparation, Any]:
     plan, parts = plan_fit(data, recipe=recipe(tokens=tokens, fusion=fusion, width=8))
     preparation = Preparation(plan.recipe)
     preparation.fit(parts["train"].table, np.arange(16))
-    prepared = preparation.prepare(parts["train"].table, Faults(), folder=None, cache=None)
+    prepared = preparation.prepare(parts["train"].table, CellErrors(), folder=None, cache=None)
     torch.manual_seed(0)
     return make_network(plan.recipe, preparation), preparation, preparation.batch(prepared, np.arange(16))
 

@@ -75,7 +75,7 @@ def test_pooled_scores_are_those_of_the_kept_distributions() -> None:
     assert [fold["rows"]["test"] for fold in found.folds] == [30, 30, 30]
     assert all(fold["rows"]["valid"] > 0 and sum(fold["rows"].values()) == 90 for fold in found.folds)
     assert not found.comparison
-    assert not found.singles
+    assert not found.unimodal
 
 
 def test_groups_stay_in_one_fold_and_widen_the_interval() -> None:
@@ -135,7 +135,7 @@ def test_a_class_that_a_fold_never_trained_on_is_scored_as_wrong() -> None:
     assert found.classes["grade"] == ["huge", "large", "small"]
     assert found.distributions["grade"][7, 0] == 0
     assert not np.isnan(found.distributions["grade"]).any()
-    assert found.faults.found == []
+    assert found.cell_errors.found == []
 
 
 def test_numbers_are_scored_in_their_own_units() -> None:

@@ -33,11 +33,11 @@ def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFi
 def test_inputs_alone_take_the_features_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     opened: list[bool] = []
-    whole = feature_cache.input_features
+    whole = feature_cache.encode_frozen_input
 
     def counted(*arguments: Any, views: bool = False, **more: Any) -> Any:
         opened.append(views)
-        return whole(*arguments, views=views, **more)
+        return whole(*arguments, augmented_copies=views, **more)
 
     monkeypatch.setattr(feature_cache, "input_features", counted)
     encoder = {"name": "pretrained_text", "model": checkpoint("text")}

@@ -16,7 +16,7 @@ from polymodal.core.errors import DataError, PolymodalError, RecipeError
 from polymodal.datasets.planted import make_exclusive_or
 from polymodal.model.model import Model
 from polymodal.workflows.fit import fit
-from polymodal.workflows.multitask_gain import sharing
+from polymodal.workflows.multitask_gain import multitask_gain
 
 SIDES = {side: {"columns": [f"{side}{i}" for i in range(4)], "modality": "number"} for side in "ab"}
 RECIPE: dict[str, Any] = {
@@ -44,7 +44,7 @@ def planted(labelled: int) -> dict[str, Any]:
 
 
 def test_a_rare_target_gains_from_a_common_one(tmp_path: Path) -> None:
-    found = sharing(planted(12), recipe=RECIPE, out=tmp_path / "out")
+    found = multitask_gain(planted(12), recipe=RECIPE, out=tmp_path / "out")
     rare, common = (found.outputs[name]["accuracy"] for name in ("rare", "common"))
     assert rare["shared"] > 0.85
     assert rare["low"] > 0.1
@@ -68,12 +68,12 @@ def test_a_rare_target_gains_from_a_common_one(tmp_path: Path) -> None:
         right = np.mean([one == other for one, other in zip(answers, rows[name], strict=True)])
         assert right == pytest.approx(found.outputs[name]["accuracy"][key])
     with pytest.raises(PolymodalError, match="there already"):
-        sharing(planted(12), recipe=RECIPE, out=tmp_path / "out")
+        multitask_gain(planted(12), recipe=RECIPE, out=tmp_path / "out")
 
 
 def test_a_model_alone_is_the_one_that_fit_makes() -> None:
     data = planted(340)
-    found = sharing(data, recipe=RECIPE, settings=["training.epochs=3"])
+    found = multitask_gain(data, recipe=RECIPE, settings=["training.epochs=3"])
     single = fit(
         data,
         recipe={**RECIPE, "outputs": {"common": "classify"}},
@@ -86,14 +86,14 @@ def test_a_model_alone_is_the_one_that_fit_makes() -> None:
 
 def test_what_is_refused() -> None:
     with pytest.raises(RecipeError, match="two outputs"):
-        sharing(planted(340), recipe={**RECIPE, "outputs": {"common": "classify"}})
+        multitask_gain(planted(340), recipe={**RECIPE, "outputs": {"common": "classify"}})
     taught = {**RECIPE, "inputs": {**SIDES, "a": {**SIDES["a"], "privileged": True}}}
     with pytest.raises(RecipeError, match="teacher"):
-        sharing(planted(340), recipe=taught)
+        multitask_gain(planted(340), recipe=taught)
     data = planted(340)
     data["rare"][400:] = [None] * 200
     with pytest.raises(DataError, match="test part"):
-        sharing(data, recipe=RECIPE)
+        multitask_gain(data, recipe=RECIPE)
 
 
 def test_the_command_takes_several_tables(tmp_path: Path) -> None:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from polymodal.core.types import Grid
+from polymodal.core.types import TimeGrid
 from polymodal.tasks.base import Task
 
 
-def aligned(distribution: np.ndarray, task: Task, reference: Task) -> np.ndarray:
+def reorder_classes(distribution: np.ndarray, task: Task, reference: Task) -> np.ndarray:
     """`distribution [rows, k]` of `task` with its columns in the order of the classes of `reference`, `[rows, k']`.
 
     A class of `reference` that `task` does not know (no training row of it had one) gets probability 0; a class that
     `reference` does not know is left out. Decisions on a timeline are moved to the cells of `reference`. Texts stay.
     """
-    if task.writes:
+    if task.is_generative:
         return distribution
     if task.grid is not None and reference.grid is not None:
         return _aligned_timeline(distribution, task, task.grid, reference, reference.grid)
     return _ordered(distribution, task.classes, reference.classes)
 
 
-def same_classes(task: Task, reference: Task) -> bool:
+def have_same_classes(task: Task, reference: Task) -> bool:
     """Whether two tasks are of one kind and know the same classes (or columns), in any order."""
-    if task.writes:
-        return reference.writes
+    if task.is_generative:
+        return reference.is_generative
     return task.options.name == reference.options.name and sorted(task.classes) == sorted(reference.classes)
 
 
@@ -40,7 +40,7 @@ def _ordered(distribution: np.ndarray, classes: list[str], wanted: list[str]) ->
     return found
 
 
-def _aligned_timeline(distribution: np.ndarray, task: Task, grid: Grid, reference: Task, wanted: Grid) -> np.ndarray:
+def _aligned_timeline(distribution: np.ndarray, task: Task, grid: TimeGrid, reference: Task, wanted: TimeGrid) -> np.ndarray:
     """The mean over each wanted cell of what was decided for that time; nothing happens after the end of `grid`."""
     cells = distribution.reshape(len(distribution), grid.frames, -1)
     if grid != wanted:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from polymodal.core.record import RECORD
+from polymodal.core.record import RECORD_CONFIG
 from polymodal.data.partition import Split
 from polymodal.evaluation.scores import Score, score_output
-from polymodal.inference.decisions import Decisions
+from polymodal.inference.predictions import Predictions
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
 
-@dataclass(frozen=True, config=RECORD)
+@dataclass(frozen=True, config=RECORD_CONFIG)
 class DataSetScores:
     """How many rows of a data set have the target, and their scores by metric."""
 
@@ -27,7 +27,7 @@ ByDataSet = dict[str, dict[str, DataSetScores]]
 
 def score_data_sets(
     tasks: dict[str, Task],
-    decisions: dict[str, Decisions],
+    decisions: dict[str, Predictions],
     split: Split[PreparedTable],
     names: tuple[str, ...],
     options: EvaluationOptions,

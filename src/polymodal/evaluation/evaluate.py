@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from polymodal.data.partition import Split
-from polymodal.evaluation.scores import detail, score_metric, score_output, score_perplexity
-from polymodal.inference.decisions import Decisions
+from polymodal.evaluation.scores import output_class_details, score_metric, score_output, score_perplexity
+from polymodal.inference.predictions import Predictions
 from polymodal.inference.predictor import Predictor
 from polymodal.metrics.text.perplexity import PERPLEXITY
 from polymodal.preparation.preparation import PreparedTable
@@ -19,9 +19,9 @@ from polymodal.tasks.base import Task
 Scores = dict[str, dict[str, Any]]
 
 
-def score_decisions(
+def score_predictions(
     tasks: dict[str, Task],
-    decisions: dict[str, Decisions],
+    decisions: dict[str, Predictions],
     split: Split[PreparedTable],
     options: EvaluationOptions,
     *,
@@ -49,17 +49,17 @@ def score_decisions(
             known = present[rows]
             clusters = None if groups is None else groups[known]
             found["perplexity"] = score_perplexity(
-                losses.numpy()[known], _weights(split)[known], task.chance(), options, seed=seed, groups=clusters
+                losses.numpy()[known], _weights(split)[known], task.baseline_loss(), options, seed=seed, groups=clusters
             )
         scores[name] = {metric: score.model_dump() for metric, score in found.items()}
     return scores
 
 
-def add_alone(
+def add_unimodal_scores(
     scores: Scores,
     input_name: str,
     tasks: dict[str, Task],
-    decisions: dict[str, Decisions],
+    decisions: dict[str, Predictions],
     split: Split[PreparedTable],
 ) -> None:
     """Put the scores of decisions that saw only `input_name` beside the others: `scores[...]["alone"][input]`."""
@@ -69,8 +69,8 @@ def add_alone(
         distribution = task.distribution(decisions[name].values)
         for metric in task.metrics:
             score = score_metric(metric, task, distribution, value[rows], present[rows], _weight(split))
-            alone = scores[name][metric.name].setdefault("alone", {})
-            alone[input_name] = float(score) if np.isfinite(score) else None
+            unimodal = scores[name][metric.name].setdefault("alone", {})
+            unimodal[input_name] = float(score) if np.isfinite(score) else None
         losses = decisions[name].losses
         if losses is not None:
             known = present[rows]
@@ -78,29 +78,29 @@ def add_alone(
             scores[name]["perplexity"].setdefault("alone", {})[input_name] = score if np.isfinite(score) else None
 
 
-def details(tasks: dict[str, Task], decisions: dict[str, Decisions], split: Split[PreparedTable]) -> dict[str, Any]:
+def class_details(tasks: dict[str, Task], decisions: dict[str, Predictions], split: Split[PreparedTable]) -> dict[str, Any]:
     """Confusion and per-class scores of each classification output, by output."""
     found = {}
     for name, task in tasks.items():
         value, present = split.table.targets[name]
         distribution = task.distribution(decisions[name].values)
-        found[name] = detail(task, distribution, value[split.rows], present[split.rows], _weight(split))
+        found[name] = output_class_details(task, distribution, value[split.rows], present[split.rows], _weight(split))
     return found
 
 
 def evaluate(
     predictor: Predictor, split: Split[PreparedTable], options: EvaluationOptions, *, seed: int
-) -> tuple[Scores, dict[str, Decisions]]:
+) -> tuple[Scores, dict[str, Predictions]]:
     """Score the outputs of a network on the rows of a split, with `alone` scores by hiding all inputs but one where
     `options.singles` is `mask`."""
     tasks, inputs = predictor.preparation.tasks, list(predictor.preparation.modalities)
     if not tasks:
         return {}, {}
     decisions = predictor.predict(split)
-    scores = score_decisions(tasks, decisions, split, options, seed=seed)
-    if len(inputs) > 1 and options.singles == "mask":
+    scores = score_predictions(tasks, decisions, split, options, seed=seed)
+    if len(inputs) > 1 and options.unimodal_scores == "mask":
         for name in inputs:
-            add_alone(scores, name, tasks, predictor.predict(split, hide=frozenset(inputs) - {name}), split)
+            add_unimodal_scores(scores, name, tasks, predictor.predict(split, hidden_inputs=frozenset(inputs) - {name}), split)
     return scores, decisions
 
 

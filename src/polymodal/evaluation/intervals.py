@@ -19,7 +19,7 @@ class Interval:
     high: float
 
 
-def resamples(rows: int, samples: int, seed: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
+def resample_counts(rows: int, samples: int, seed: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """How often each row is drawn in each of `samples` resamples with replacement, `[rows]` int64.
 
     With `groups [rows]`, whole groups are drawn (the cluster bootstrap): rows of one patient or one recording
@@ -42,19 +42,19 @@ class Resampling:
     """
 
     samples: int = 1000
-    confidence: float = 0.95
+    confidence_level: float = 0.95
     seed: int = 0
     groups: np.ndarray | None = None
 
-    def draws(self, rows: int) -> Iterator[np.ndarray]:
+    def resample(self, rows: int) -> Iterator[np.ndarray]:
         """How often each row is drawn, `[rows]` int64, resample by resample."""
-        return resamples(rows, self.samples, self.seed, self.groups)
+        return resample_counts(rows, self.samples, self.seed, self.groups)
 
 
 INDEPENDENT = Resampling()
 
 
-def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+def percentiles(values: np.ndarray, confidence_level: float) -> tuple[float, float]:
     """The central interval that holds `confidence` of `values`.
 
     Undefined resamples (NaN) are left out; where they are more than half, the interval is NaN too.
@@ -62,7 +62,7 @@ def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
     defined = values[~np.isnan(values)]
     if len(defined) == 0 or 2 * len(defined) < len(values):
         return float("nan"), float("nan")
-    tail = (1 - confidence) / 2
+    tail = (1 - confidence_level) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -81,6 +81,6 @@ def bootstrap(
     distribution `[rows, k]`, truth `[rows, ...]`, weight `[rows]`. Without samples the bounds are NaN.
     """
     score = metric.weighted(distribution, truth)
-    scores = [score(weight * drawn) for drawn in how.draws(len(weight))]
-    low, high = percentiles(np.array(scores, dtype=np.float64), how.confidence)
+    scores = [score(weight * drawn) for drawn in how.resample(len(weight))]
+    low, high = percentiles(np.array(scores, dtype=np.float64), how.confidence_level)
     return Interval(score(weight), low, high)

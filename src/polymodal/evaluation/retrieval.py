@@ -10,7 +10,7 @@ import numpy as np
 from polymodal.evaluation.evaluate import Scores
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.evaluation.scores import Score
-from polymodal.metrics.retrieval import RETRIEVAL_METRICS, chance, rank_vectors, relevance
+from polymodal.metrics.retrieval import RETRIEVAL_METRICS, random_baseline, rank_vectors, relevance
 from polymodal.recipe.evaluation import EvaluationOptions
 
 
@@ -24,7 +24,7 @@ def score_retrieval(
     groups: np.ndarray | None = None,
 ) -> Scores:
     """Recall@1, 5 and 10, median rank and mean average precision of finding one input by another: for each of `pairs`
-    in both directions `scores["image -> caption"]["recall@1"]`, with intervals and with chance as the floor.
+    in both directions `scores["image -> caption"]["recall@1"]`, with intervals and with the random baseline.
 
     embeddings: by input, `[rows, size]` unit vectors, NaN in rows that lack the input
     items: by input, `[rows]`, the item of each row, -1 where it is missing. Rows that share an item are one query and
@@ -50,7 +50,7 @@ def _direction(
 ) -> dict[str, Any]:
     related = relevance(_embedded(embeddings[by], items[by]), _embedded(embeddings[wanted], items[wanted]))
     ranking = rank_vectors(embeddings[by][related.queries], embeddings[wanted][related.candidates], related.positives)
-    floor = chance(ranking.positives, ranking.candidates)
+    floor = random_baseline(ranking.positives, ranking.candidates)
     distribution, weight = ranking.distribution(), np.ones(len(related.queries))
     clusters = None if groups is None else groups[related.queries]
     scores = {}
@@ -60,13 +60,13 @@ def _direction(
             distribution,
             distribution,
             weight,
-            Resampling(options.bootstrap, options.confidence, seed, clusters),
+            Resampling(options.bootstrap_samples, options.confidence_level, seed, clusters),
         )
         scores[metric.name] = Score(
             value=_finite(found.value),
             low=_finite(found.low),
             high=_finite(found.high),
-            majority=_finite(floor[metric.name]),
+            baseline=_finite(floor[metric.name]),
             greater_is_better=metric.greater_is_better,
         ).model_dump()
     return scores

@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from polymodal.data.partition import Split
-from polymodal.evaluation.evaluate import Scores, score_decisions
+from polymodal.evaluation.evaluate import Scores, score_predictions
 from polymodal.evaluation.scores import score_metric
-from polymodal.inference.decisions import Decisions
+from polymodal.inference.predictions import Predictions
 from polymodal.inference.predictor import Predictor
-from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
+from polymodal.preparation.preparation import ItemCorruption, Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
@@ -21,7 +21,7 @@ from polymodal.tasks.base import Task
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-class Removal(BaseModel):
+class RemovalScore(BaseModel):
     """The score without one input, with its bootstrap interval; `loss` is how much worse that is than with it."""
 
     model_config = ConfigDict(frozen=True)
@@ -32,7 +32,7 @@ class Removal(BaseModel):
     loss: float | None
 
 
-class Curve(BaseModel):
+class CorruptionCurve(BaseModel):
     """Scores at `STRENGTHS`, and the area under them: their mean over all strengths from 0 to 1."""
 
     model_config = ConfigDict(frozen=True)
@@ -55,10 +55,10 @@ class Robustness(BaseModel):
     value: float | None
     low: float | None
     high: float | None
-    constant: float | None
+    baseline: float | None
     strengths: tuple[float, ...]
-    removed: dict[str, Removal]
-    damaged: dict[str, dict[str, Curve]]
+    removed: dict[str, RemovalScore]
+    corrupted: dict[str, dict[str, CorruptionCurve]]
 
 
 def measure_robustness(
@@ -79,38 +79,38 @@ def measure_robustness(
     preparation = predictor.preparation
     tasks = preparation.tasks
 
-    def decided(hide: frozenset[str] = frozenset(), damage: Damage | None = None) -> dict[str, Decisions]:
-        found = predictor.predict(split, hide=hide, damage=damage)
+    def decided(hidden_inputs: frozenset[str] = frozenset(), corruption: ItemCorruption | None = None) -> dict[str, Predictions]:
+        found = predictor.predict(split, hidden_inputs=hidden_inputs, corruption=corruption)
         if advance:
             advance(1)
         return found
 
-    def scored(decisions: dict[str, Decisions]) -> Scores:
-        return score_decisions(tasks, decisions, split, options, seed=seed)
+    def scored(decisions: dict[str, Predictions]) -> Scores:
+        return score_predictions(tasks, decisions, split, options, seed=seed)
 
     clean_decisions = decided()
     clean, clean_first = scored(clean_decisions), _first_metrics(tasks, clean_decisions, split)
     removed = {name: scored(decided(frozenset({name}))) for name in preparation.modalities}
-    damaged: dict[str, dict[str, list[dict[str, float | None]]]] = {}
+    corrupted: dict[str, dict[str, list[dict[str, float | None]]]] = {}
     for name, modality in preparation.modalities.items():
         for kind in modality.corruptions:
             steps = [clean_first]
             for strength in STRENGTHS[1:]:
-                draw = np.random.default_rng([seed, zlib.crc32(f"{name}/{kind}".encode())])
-                damage = Damage(name, kind, strength, draw)
-                steps.append(_first_metrics(tasks, decided(damage=damage), split))
-            damaged.setdefault(name, {})[kind] = steps
-    return {output: _of_output(preparation, output, clean, removed, damaged) for output in preparation.tasks}
+                generator = np.random.default_rng([seed, zlib.crc32(f"{name}/{kind}".encode())])
+                corruption = ItemCorruption(name, kind, strength, generator)
+                steps.append(_first_metrics(tasks, decided(corruption=corruption), split))
+            corrupted.setdefault(name, {})[kind] = steps
+    return {output: _of_output(preparation, output, clean, removed, corrupted) for output in preparation.tasks}
 
 
-def passes(preparation: Preparation) -> int:
+def count_passes(preparation: Preparation) -> int:
     """How many times `measure_robustness` runs the network over the rows."""
     inputs = preparation.modalities.values()
     return 1 + len(inputs) + (len(STRENGTHS) - 1) * sum(len(modality.corruptions) for modality in inputs)
 
 
 def _first_metrics(
-    tasks: dict[str, Task], decisions: dict[str, Decisions], split: Split[PreparedTable]
+    tasks: dict[str, Task], decisions: dict[str, Predictions], split: Split[PreparedTable]
 ) -> dict[str, float | None]:
     """The first metric of every output."""
     prepared, rows = split.table, split.rows
@@ -129,7 +129,7 @@ def _of_output(
     output: str,
     clean: Scores,
     removed: dict[str, Scores],
-    damaged: dict[str, dict[str, list[dict[str, float | None]]]],
+    corrupted: dict[str, dict[str, list[dict[str, float | None]]]],
 ) -> Robustness:
     metric = preparation.tasks[output].metrics[0]
     whole = clean[output][metric.name]
@@ -138,24 +138,24 @@ def _of_output(
         one, loss = scores[output][metric.name], None
         if one["value"] is not None and whole["value"] is not None:
             loss = (whole["value"] - one["value"]) * (1 if metric.greater_is_better else -1)
-        without[name] = Removal(value=one["value"], low=one["low"], high=one["high"], loss=loss)
+        without[name] = RemovalScore(value=one["value"], low=one["low"], high=one["high"], loss=loss)
     return Robustness(
         metric=metric.name,
         greater_is_better=metric.greater_is_better,
         value=whole["value"],
         low=whole["low"],
         high=whole["high"],
-        constant=whole["majority"],
+        baseline=whole["majority"],
         strengths=STRENGTHS,
         removed=without,
-        damaged={
+        corrupted={
             name: {kind: _curve([step[output] for step in steps]) for kind, steps in kinds.items()}
-            for name, kinds in damaged.items()
+            for name, kinds in corrupted.items()
         },
     )
 
 
-def _curve(scores: list[float | None]) -> Curve:
+def _curve(scores: list[float | None]) -> CorruptionCurve:
     known = [score for score in scores if score is not None]
     area = float(np.trapezoid(known, STRENGTHS)) if len(known) == len(scores) else None
-    return Curve(scores=scores, area=area)
+    return CorruptionCurve(scores=scores, area=area)

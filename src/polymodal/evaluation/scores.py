@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.base import Metric
-from polymodal.metrics.classification import confusion, per_class
+from polymodal.metrics.classification import confusion_matrix, per_class
 from polymodal.metrics.text.perplexity import PERPLEXITY
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
@@ -29,7 +29,7 @@ class Score(BaseModel):
     value: float | None
     low: float | None
     high: float | None
-    majority: float | None
+    baseline: float | None
     greater_is_better: bool = True
 
 
@@ -52,17 +52,17 @@ def score_output(
     """
     decided, truth, weights = _present(task, distribution, target, present, weight)
     clusters = None if groups is None else groups[present]
-    floor = floors(task, target, present, weight)
+    floor = baseline_scores(task, target, present, weight)
     scores = {}
     for metric in task.metrics:
         found = bootstrap(
-            metric, decided, truth, weights, Resampling(options.bootstrap, options.confidence, seed, clusters)
+            metric, decided, truth, weights, Resampling(options.bootstrap_samples, options.confidence_level, seed, clusters)
         )
         scores[metric.name] = Score(
             value=_finite(found.value),
             low=_finite(found.low),
             high=_finite(found.high),
-            majority=_finite(floor[metric.name]),
+            baseline=_finite(floor[metric.name]),
             greater_is_better=metric.greater_is_better,
         )
     return scores
@@ -83,13 +83,13 @@ def score_perplexity(
     weight, groups: `[rows]`, or None for independent rows
     """
     found = bootstrap(
-        PERPLEXITY, losses, losses, weight, Resampling(options.bootstrap, options.confidence, seed, groups)
+        PERPLEXITY, losses, losses, weight, Resampling(options.bootstrap_samples, options.confidence_level, seed, groups)
     )
     return Score(
         value=_finite(found.value),
         low=_finite(found.low),
         high=_finite(found.high),
-        majority=_finite(math.exp(min(chance, 700.0))),
+        baseline=_finite(math.exp(min(chance, 700.0))),
         greater_is_better=False,
     )
 
@@ -106,13 +106,13 @@ def score_metric(
     return metric.score(*_present(task, distribution, target, present, weight))
 
 
-def floors(task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
-    """Every metric of the constant answer `task.constant()` on the present rows; NaN where undefined."""
-    constant = task.constants(len(present))
-    return {metric.name: score_metric(metric, task, constant, target, present, weight) for metric in task.metrics}
+def baseline_scores(task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
+    """Every metric of the constant answer `task.baseline_prediction()` on the present rows; NaN where undefined."""
+    baseline = task.baseline_predictions(len(present))
+    return {metric.name: score_metric(metric, task, baseline, target, present, weight) for metric in task.metrics}
 
 
-def detail(
+def output_class_details(
     task: Task,
     distribution: np.ndarray,
     target: np.ndarray,
@@ -128,14 +128,14 @@ def detail(
     """
     if task.space in ("real", "text"):
         return {}
-    decided, truth, weights = task.by_class(*_present(task, distribution, target, present, weight))
+    decided, truth, weights = task.per_class_arrays(*_present(task, distribution, target, present, weight))
     table = per_class(decided, truth, weights, task.threshold)
     found: dict[str, Any] = {
         "classes": task.classes,
         "per_class": {name: [_finite(value) for value in values] for name, values in table.items()},
     }
     if task.space == "categorical":
-        found["confusion"] = confusion(decided, truth, weights).tolist()
+        found["confusion"] = confusion_matrix(decided, truth, weights).tolist()
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from polymodal.core.errors import DataError
 from polymodal.core.paths import cache_folder
-from polymodal.data.table.concat import Joined, open_data
+from polymodal.data.table.concat import ConcatTable, open_data
 from polymodal.data.table.table import Table
 from polymodal.recipe.recipe import Recipe
 
@@ -25,11 +25,11 @@ class Tables:
     train: Table
     valid: Table | None = None
     test: Table | None = None
-    unlabelled: Table | None = None
+    unlabeled: Table | None = None
 
 
 def open_tables(
-    data: Any, *, valid: Any = None, test: Any = None, unlabelled: Any = None, root: Path | str | None = None
+    data: Any, *, valid: Any = None, test: Any = None, unlabeled: Any = None, root: Path | str | None = None
 ) -> Tables:
     """The tables of a run; each as `data.table.concat.open_data` takes it.
 
@@ -40,15 +40,15 @@ def open_tables(
     if train is None:
         raise DataError("there is no data to train on")
     opened = [as_table(source, root) for source in (valid, test)]
-    if isinstance(train, Joined):  # a part may lack what only some of the data sets have
-        opened = [None if one is None else _like(one, train) for one in opened]
-    return Tables(train, opened[0], opened[1], as_table(unlabelled, root))
+    if isinstance(train, ConcatTable):  # a part may lack what only some of the data sets have
+        opened = [None if one is None else _with_columns_of(one, train) for one in opened]
+    return Tables(train, opened[0], opened[1], as_table(unlabeled, root))
 
 
-def _like(table: Table, train: Joined) -> Table:
+def _with_columns_of(table: Table, train: ConcatTable) -> Table:
     if table is train:
         return table
-    return (table if isinstance(table, Joined) else Joined({table.name: table})).like(train)
+    return (table if isinstance(table, ConcatTable) else ConcatTable({table.name: table})).like(train)
 
 
 def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
@@ -58,7 +58,7 @@ def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
     return Recipe.read(recipe if recipe is not None else {}, settings)
 
 
-def from_start(recipe: Recipe, start: Path | str | None) -> Recipe:
+def with_init_from(recipe: Recipe, start: Path | str | None) -> Recipe:
     """The recipe, going on from the model in `start` where there is one."""
     if start is None:
         return recipe

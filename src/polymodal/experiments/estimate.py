@@ -12,22 +12,22 @@ import numpy as np
 import torch
 
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.experiments.plan import Plan
 from polymodal.model.model import make_network
 from polymodal.model.run_record import ParameterCounts
-from polymodal.model.run_summary import count_encoders, count_parameters, held_mib, parameters_sentence
+from polymodal.model.run_summary import count_encoders, count_parameters, training_state_mib, parameters_sentence
 from polymodal.nn.network import Network
-from polymodal.preparation.feature_cache import FeatureSettings, input_features
+from polymodal.preparation.feature_cache import FeatureSettings, encode_frozen_input
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Compute, choose, device_of, resolve_device
-from polymodal.runtime.random_state import own_random_state
+from polymodal.runtime.compute import ComputeConfig, autotune, network_device, resolve_device
+from polymodal.runtime.random_state import isolated_random_state
 from polymodal.training.loss import Loss
-from polymodal.training.optimiser import freeze_parts
+from polymodal.training.optimizer import freeze_parts
 
-SAMPLE_ROWS = 2048
+MAX_SAMPLE_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Estimate:
     encoding_seconds: float
     epochs: int
     rows: dict[str, int]
-    faults: int
+    cell_errors: int
     compute: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,38 +69,38 @@ class Estimate:
             f"once, then kept: preparation {_duration(self.preparation_seconds)}{encoding}\n"
             f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
             f"{_duration(self.epochs * self.epoch_seconds)}"
-            + (f"\n{self.faults} cells of the first {SAMPLE_ROWS} rows cannot be used" if self.faults else "")
+            + (f"\n{self.cell_errors} cells of the first {MAX_SAMPLE_ROWS} rows cannot be used" if self.cell_errors else "")
         )
 
 
 def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
     """Measure the cost of a plan on up to 2,048 of its training rows."""
     recipe, train = plan.recipe, parts["train"]
-    batch_rows, epochs = recipe.training.batch or 1, recipe.training.epochs or 1
-    sample = np.sort(np.random.default_rng(0).permutation(train.rows)[:SAMPLE_ROWS])
+    batch_rows, epochs = recipe.training.batch_size or 1, recipe.training.epochs or 1
+    sample = np.sort(np.random.default_rng(0).permutation(train.rows)[:MAX_SAMPLE_ROWS])
     preparation = Preparation(recipe)
     preparation.fit(train.table, sample)
-    faults = Faults()
+    cell_errors = CellErrors()
     begun = time.perf_counter()
     columns = preparation.input_columns + preparation.target_columns
-    block = train.table.block(sample, columns, faults=faults, limits=recipe.data.limits)
+    block = train.table.block(sample, columns, faults=cell_errors, limits=recipe.data.limits)
     prepared = preparation.prepare_block(block, targets=True)
     preparation_seconds = (time.perf_counter() - begun) / len(sample) * _rows_of_tables(parts)
-    with own_random_state(recipe.seed):
+    with isolated_random_state(recipe.seed):
         network = make_network(recipe, preparation).to(resolve_device(recipe.training.device))
-        loss = Loss(preparation.tasks, dict.fromkeys(preparation.tasks, 1.0), recipe.training.balance)
+        loss = Loss(preparation.tasks, dict.fromkeys(preparation.tasks, 1.0), recipe.training.loss_balancing)
         freeze_parts(network, recipe.training)
         rows = np.arange(min(batch_rows, len(sample)))
         prepared, encoding = _with_features(recipe, Split(train.table, sample[rows]), preparation, network, prepared)
 
         def step(trial: Any) -> None:
-            batch = preparation.batch(prepared, rows, augment=True).to(device_of(network))
+            batch = preparation.batch(prepared, rows, augment=True).to(network_device(network))
             total = loss(trial(batch), batch).total
             if total.requires_grad:
                 total.backward()
             trial.zero_grad()
 
-        compute = choose(recipe.training, network, step, None)
+        compute = autotune(recipe.training, network, step, None)
         memory = training_mib(network, compute, step)
         with compute.active():
             spent = []
@@ -120,19 +120,19 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
         encoding_seconds=round(encoding * _rows_of_tables(parts) / len(rows), 3),
         epochs=epochs,
         rows={name: len(part.rows) for name, part in parts.items()},
-        faults=len(faults.found),
+        faults=len(cell_errors.found),
         compute=compute.reason,
     )
 
 
-def training_mib(network: Network, compute: Compute, step: Callable[[Any], None]) -> float:
+def training_mib(network: Network, compute: ComputeConfig, step: Callable[[Any], None]) -> float:
     """MiB that training holds: weights, gradients and optimiser state of what learns, and the tensors that one
     `step(network)` keeps for its backward pass."""
     network.train()
     kept = _Kept()
     with compute.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
         step(network)
-    return round(held_mib(count_parameters(network)) + kept.bytes / 2**20, 1)
+    return round(training_state_mib(count_parameters(network)) + kept.bytes / 2**20, 1)
 
 
 def _with_features(
@@ -142,19 +142,19 @@ def _with_features(
 
     The rows as they are, and 0, where no encoder has settled layers or the feature cache is off.
     """
-    settled = [name for name, encoder in network.encoders().items() if encoder.settled() is not None]
-    if not settled or not recipe.training.features.cache:
+    settled = [name for name, encoder in network.encoders().items() if encoder.frozen_prefix() is not None]
+    if not settled or not recipe.training.feature_cache.enabled:
         return prepared, 0.0
     block = first.table.block(
-        first.rows, preparation.input_columns + preparation.target_columns, faults=Faults(), limits=recipe.data.limits
+        first.rows, preparation.input_columns + preparation.target_columns, faults=CellErrors(), limits=recipe.data.limits
     )
     some = preparation.prepare_block(block, targets=True)
     inputs = dict(some.inputs)
     begun = time.perf_counter()
     for name in settled:
         encoder, modality = network.encoders()[name], preparation.modalities[name]
-        settings = FeatureSettings(recipe.training.features, recipe.data.limits)
-        inputs[name] = input_features(encoder, modality, inputs[name], settings, folder=None) or inputs[name]
+        settings = FeatureSettings(recipe.training.feature_cache, recipe.data.limits)
+        inputs[name] = encode_frozen_input(encoder, modality, inputs[name], settings, folder=None) or inputs[name]
     return replace(some, inputs=inputs), time.perf_counter() - begun
 
 

@@ -10,13 +10,13 @@ from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.progress import Progress
 from polymodal.data.leakage import SharedItems, shared_between, shared_items
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import FeatureCache
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.source_model import Start
+from polymodal.training.source_model import SourceModel
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Experiment:
     preparation: Preparation
     tables: dict[str, Split[Table]]
     splits: dict[str, Split[PreparedTable]]
-    faults: Faults
+    cell_errors: CellErrors
     features: FeatureCache
     teacher: Experiment | None = None
 
@@ -89,25 +89,25 @@ def prepare_experiment(
     if recipe.privileged and recipe.training.distillation.teacher is not None:
         raise RecipeError("training.distillation.teacher", "privileged inputs have a teacher of their own; drop one")
     _check_teachable(recipe, tables["valid"].table)
-    preparation, start = Preparation(recipe), Start.of(recipe)
-    known = start.prepare(preparation) if start is not None else []
+    preparation, start = Preparation(recipe), SourceModel.from_recipe(recipe)
+    known = start.load_modalities(preparation) if start is not None else []
     with progress.task("learn vocabularies and statistics", None):
         preparation.fit(tables["train"].table, tables["train"].rows, cache=cache, known=known)
     if start is not None:
-        start.adopt_tasks(preparation)
+        start.load_tasks(preparation)
     student = recipe.only([name for name in recipe.inputs if name not in recipe.privileged])
     bare = preparation.only(student) if recipe.privileged else preparation
-    faults, prepared = Faults(recipe.data.strict), {}
+    cell_errors, prepared = CellErrors(recipe.data.strict), {}
     for name, split in tables.items():
         if id(split.table) not in prepared:
             used = preparation if name != "test" else bare
             with progress.task(f"prepare {split.table.name}", len(split.table)) as advance:
                 place = folder / f"table-{name}"
                 prepared[id(split.table)] = used.prepare(
-                    split.table, faults, folder=place, cache=cache, advance=advance
+                    split.table, cell_errors, folder=place, cache=cache, advance=advance
                 )
     splits = {name: Split(prepared[id(split.table)], split.rows) for name, split in tables.items()}
-    whole = Experiment(preparation, dict(tables), splits, faults, FeatureCache(cache))
+    whole = Experiment(preparation, dict(tables), splits, cell_errors, FeatureCache(cache))
     return replace(whole.with_recipe(student), teacher=whole) if recipe.privileged else whole
 
 

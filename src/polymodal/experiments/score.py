@@ -10,11 +10,11 @@ from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.data.table.table import Table
 from polymodal.evaluation.data_sets import ByDataSet, score_data_sets
-from polymodal.evaluation.evaluate import Scores, add_alone, details, evaluate
-from polymodal.evaluation.objectives import score_objectives
+from polymodal.evaluation.evaluate import Scores, add_unimodal_scores, class_details, evaluate
+from polymodal.evaluation.objective_scores import score_objectives
 from polymodal.experiments.experiment import Experiment
-from polymodal.experiments.train import train_alone
-from polymodal.inference.decisions import Decisions
+from polymodal.experiments.train import train_unimodal
+from polymodal.inference.predictions import Predictions
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import PreparedTable
 
@@ -32,7 +32,7 @@ class SplitScores:
     cells: Split[Table]
     split: Split[PreparedTable]
     scores: Scores
-    decisions: dict[str, Decisions]
+    decisions: dict[str, Predictions]
     detail: dict[str, Any]
     data_sets: ByDataSet
 
@@ -51,21 +51,21 @@ def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> 
         scores |= score_objectives(predictor, split, model.recipe)
         cells = experiment.tables[name]
         apart = score_data_sets(tasks, decisions, split, cells.table.data_sets, options, seed=seed)
-        detail = details(tasks, decisions, split)
+        detail = class_details(tasks, decisions, split)
         found[name] = SplitScores(cells, experiment.splits[name], scores, decisions, detail, apart)
-    if options.singles == "train" and len(model.recipe.inputs) > 1 and model.recipe.outputs:
+    if options.unimodal_scores == "train" and len(model.recipe.inputs) > 1 and model.recipe.outputs:
         for name in model.recipe.inputs:
-            _score_alone(experiment, model, name, found, progress)
+            _score_unimodal(experiment, model, name, found, progress)
     model.metrics = {name: one.scores for name, one in found.items()}
     return found
 
 
-def _score_alone(
+def _score_unimodal(
     experiment: Experiment, model: Model, name: str, found: Mapping[str, SplitScores], progress: Progress
 ) -> None:
     """Put the scores of one input alone beside the model's."""
-    alone, single = train_alone(experiment, model, name, progress=progress)
+    alone, single = train_unimodal(experiment, model, name, progress=progress)
     splits = alone.feature_splits(single.network, progress)
     for part, one in found.items():
         decisions = single.predictor.predict(splits[part])
-        add_alone(one.scores, name, alone.preparation.tasks, decisions, splits[part])
+        add_unimodal_scores(one.scores, name, alone.preparation.tasks, decisions, splits[part])

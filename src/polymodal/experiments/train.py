@@ -12,20 +12,20 @@ from polymodal.core.registry import find
 from polymodal.data.partition import Split
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.self_training import train_in_rounds
-from polymodal.experiments.teacher import saved_teacher
+from polymodal.experiments.teacher import predict_teacher_targets
 from polymodal.model.model import Model, make_network
-from polymodal.model.run_record import ComputeRecord, PseudoLabels, RunRecord, Seconds, TeacherRecord
-from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, start_sentence
+from polymodal.model.run_record import ComputeRecord, PseudoLabelRecord, RunRecord, Durations, TeacherRecord
+from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, source_model_sentence
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import keep_freed_memory, resolve_device
-from polymodal.runtime.random_state import own_random_state
-from polymodal.training.distillation import Lessons
-from polymodal.training.optimiser import freeze_parts
-from polymodal.training.records import StartRecord
-from polymodal.training.source_model import Start
+from polymodal.runtime.random_state import isolated_random_state
+from polymodal.training.distillation import TeacherTargets
+from polymodal.training.optimizer import freeze_parts
+from polymodal.training.records import SourceModelRecord
+from polymodal.training.source_model import SourceModel
 from polymodal.training.trainer import Trainer
-from polymodal.training.weight_transfer import carry, planned
+from polymodal.training.weight_transfer import load_matching_weights, matching_parts
 
 
 @dataclass
@@ -41,28 +41,28 @@ class TrainingJob:
     """
 
     experiment: Experiment
-    lessons: Lessons | None
+    teacher_targets: TeacherTargets | None
     folder: Path | None
     resume: bool
     progress: Progress
     title: str
-    tell: bool
-    start: StartRecord | None = None
+    log_parameters: bool
+    start: SourceModelRecord | None = None
 
     def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
         """A trainer with a new network from the seed, for a schedule and labels of their own."""
         experiment, preparation = self.experiment, self.experiment.preparation
-        start, tell = Start.of(recipe), self.tell and folder == self.folder
+        start, log_parameters = SourceModel.from_recipe(recipe), self.log_parameters and folder == self.folder
         torch.manual_seed(recipe.seed)
-        network = make_network(recipe, preparation, pretrained=True, known=planned(start, preparation))
+        network = make_network(recipe, preparation, pretrained=True, known=matching_parts(start, preparation))
         if start is not None:
-            self.start = carry(start, network, preparation).record()
-            if tell:
-                self.progress.say(start_sentence(self.start))
+            self.start = load_matching_weights(start, network, preparation).record()
+            if log_parameters:
+                self.progress.log(source_model_sentence(self.start))
         freeze_parts(network, recipe.training)
         network.to(resolve_device(recipe.training.device))
-        if tell and any(not parameter.requires_grad for parameter in network.parameters()):
-            self.progress.say(describe_trainable(network))
+        if log_parameters and any(not parameter.requires_grad for parameter in network.parameters()):
+            self.progress.log(describe_trainable(network))
         own = replace(experiment, splits=experiment.splits | {"train": train})
         splits = own.feature_splits(network, self.progress)
         return Trainer(
@@ -70,7 +70,7 @@ class TrainingJob:
             network,
             preparation,
             splits,
-            lessons=self.lessons,
+            teacher_targets=self.teacher_targets,
             folder=folder,
             progress=self.progress,
             title=title,
@@ -84,7 +84,7 @@ def train_model(
     resume: bool = False,
     progress: Progress,
     title: str = "train",
-    tell: bool = False,
+    log_parameters: bool = False,
 ) -> Model:
     """Train a network on the experiment's training split and choose its weights on the validation split.
 
@@ -96,10 +96,10 @@ def train_model(
     """
     keep_freed_memory()
     recipe, train = experiment.recipe, experiment.splits["train"]
-    lessons, teacher = _lessons(experiment, folder, resume, progress)
-    job = TrainingJob(experiment, lessons, folder, resume, progress, title, tell)
-    labels: PseudoLabels | None = None
-    with own_random_state():
+    teacher_targets, teacher = _teacher_targets(experiment, folder, resume, progress)
+    job = TrainingJob(experiment, teacher_targets, folder, resume, progress, title, log_parameters)
+    labels: PseudoLabelRecord | None = None
+    with isolated_random_state():
         if recipe.training.pseudo_labels.rounds:
             trainer, seconds, labels = train_in_rounds(job)
         else:
@@ -108,11 +108,11 @@ def train_model(
     history, compute = trainer.history, trainer.compute
     told = [] if labels is None else [pseudo_label_sentence(labels)]
     record = RunRecord(
-        seconds=Seconds(round(seconds, 3)),
+        seconds=Durations(round(seconds, 3)),
         compute=ComputeRecord(compute.precision, compute.threads, compute.reason, compute.device),
         steps=history.steps,
         rows_per_second=round(history.rows / max(history.seconds, 1e-9), 1),
-        averaged_epochs=tuple(history.averaged),
+        averaged_epochs=tuple(history.averaged_epochs),
         notices=(*history.notices, *told),
         history=tuple(history.epochs),
         teacher=teacher,
@@ -124,33 +124,33 @@ def train_model(
     return Model(resolved, experiment.preparation, trainer.network, run=record)
 
 
-def train_alone(experiment: Experiment, model: Model, name: str, *, progress: Progress) -> tuple[Experiment, Model]:
+def train_unimodal(experiment: Experiment, model: Model, name: str, *, progress: Progress) -> tuple[Experiment, Model]:
     """Train a model on one input alone, with the model's recipe otherwise; the experiment is that input's."""
     recipe = model.recipe.only([name])
-    parts = {path: value for path, value in recipe.training.parts.items() if path != "fusion"}
+    parts = {path: value for path, value in recipe.training.param_groups.items() if path != "fusion"}
     untaught = recipe.training.distillation.model_copy(update={"teacher": None})
     training = recipe.training.model_copy(update={"parts": parts, "distillation": untaught})
     recipe = recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
-    alone = replace(experiment.with_recipe(recipe), teacher=None)
-    return alone, train_model(alone, progress=progress, title=f"train {name} alone")
+    unimodal = replace(experiment.with_recipe(recipe), teacher=None)
+    return unimodal, train_model(unimodal, progress=progress, title=f"train {name} alone")
 
 
-def _lessons(
+def _teacher_targets(
     experiment: Experiment, folder: Path | None, resume: bool, progress: Progress
-) -> tuple[Lessons | None, TeacherRecord | None]:
+) -> tuple[TeacherTargets | None, TeacherRecord | None]:
     """What a teacher decides for the training rows, and what the run records of it; None without a teacher."""
     options = experiment.recipe.training.distillation
     if experiment.teacher is not None:
         return _privileged_teacher(experiment.teacher, folder / "teacher" if folder else None, resume, progress)
     if options.teacher is not None:
         with progress.task("ask the teacher", None):
-            return saved_teacher(options, experiment.tables["train"], experiment.preparation.tasks)
+            return predict_teacher_targets(options, experiment.tables["train"], experiment.preparation.tasks)
     return None, None
 
 
 def _privileged_teacher(
     teacher: Experiment, folder: Path | None, resume: bool, progress: Progress
-) -> tuple[Lessons, TeacherRecord]:
+) -> tuple[TeacherTargets, TeacherRecord]:
     """Train the teacher that sees the privileged inputs."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,4 +159,4 @@ def _privileged_teacher(
     split = teacher.feature_splits(model.network, progress)["train"]
     decisions = model.predictor.predict(split)
     record = TeacherRecord(privileged=tuple(teacher.recipe.privileged), history=model.run.history)
-    return Lessons.of(decisions, split.rows, teacher.recipe.training.distillation), record
+    return TeacherTargets.from_predictions(decisions, split.rows, teacher.recipe.training.distillation), record

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polymodal.core.types import Batch, Tokens
 from polymodal.nn.decoders.embed import Embed
-from polymodal.nn.layers.embedding import unit
+from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
 

@@ -7,25 +7,25 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from polymodal.nn.network import Network
-from polymodal.nn.objectives.base import Step
+from polymodal.nn.objectives.base import ObjectiveBatch
 
 #: By objective and term: the mean loss, and the mean loss of knowing nothing.
-Pretext = dict[str, tuple[float, float]]
+ObjectiveLosses = dict[str, tuple[float, float]]
 
 
-def mean_losses(network: Network, steps: Iterable[Step]) -> Pretext:
+def mean_losses(network: Network, steps: Iterable[ObjectiveBatch]) -> ObjectiveLosses:
     """The loss of every objective by `objective.term`, averaged over the rows of `steps`."""
     sums: dict[str, np.ndarray] = {}
     for step in steps:
         for name, terms in network.terms(step).items():
             for term in terms:
-                counted = np.array([float(term.loss), term.chance, 1.0]) * term.rows
+                counted = np.array([float(term.loss), term.baseline, 1.0]) * term.count
                 key = f"{name}.{term.name}"
                 sums[key] = sums.get(key, np.zeros(3)) + counted
     return {name: (float(loss / rows), float(chance / rows)) for name, (loss, chance, rows) in sums.items() if rows}
 
 
-def pretext_score(network: Network, weights: Mapping[str, float], losses: Pretext) -> float:
+def objective_score(network: Network, weights: Mapping[str, float], losses: ObjectiveLosses) -> float:
     """How good these losses are, greater is better: minus their weighted sum, each in units of its loss at chance."""
     by_objective: dict[str, list[float]] = {}
     names = sorted(network.objectives, key=len, reverse=True)  # `contrastive.2` before `contrastive`

@@ -17,20 +17,20 @@ from torch import Tensor
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
 from polymodal.data.sampler import BatchSampler
-from polymodal.generation.config import Writing
-from polymodal.generation.output import Written
-from polymodal.inference.batching import PREDICTION_BATCH, batches, bounded, bounded_by_texts, grouping
-from polymodal.inference.decisions import Decisions
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.output import GenerationOutput
+from polymodal.inference.batching import PREDICTION_BATCH_SIZE, iter_batches, limit_batch_size, max_text_rows, batch_order
+from polymodal.inference.predictions import Predictions
 from polymodal.inference.embedding import embed_inputs, embed_rows
-from polymodal.inference.objective_losses import Pretext, mean_losses
-from polymodal.inference.texts import marked, write_texts, write_tokens
+from polymodal.inference.objective_losses import ObjectiveLosses, mean_losses
+from polymodal.inference.text_generation import mark_unusable_prompts, generate_texts, generate_tokens
 from polymodal.nn.network import Network
-from polymodal.nn.objectives.base import Step
-from polymodal.nn.towers import InputTokens
-from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
-from polymodal.runtime.compute import Compute
-from polymodal.runtime.random_state import own_random_state
-from polymodal.tasks.generation import GenerationTask, generation_task
+from polymodal.nn.objectives.base import ObjectiveBatch
+from polymodal.nn.towers import LazyInputTokens
+from polymodal.preparation.preparation import ItemCorruption, Preparation, PreparedTable
+from polymodal.runtime.compute import ComputeConfig
+from polymodal.runtime.random_state import isolated_random_state
+from polymodal.tasks.generative import GenerativeTask, generative_task
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ class Predictor:
 
     network: Network
     preparation: Preparation
-    compute: Compute = field(default_factory=Compute)
-    batch_size: int = PREDICTION_BATCH
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    batch_size: int = PREDICTION_BATCH_SIZE
 
     def predict(
         self,
         split: Split[PreparedTable],
         *,
-        hide: frozenset[str] = frozenset(),
-        damage: Damage | None = None,
-        write: bool = True,
-        numbers: np.ndarray | None = None,
+        hidden_inputs: frozenset[str] = frozenset(),
+        corruption: ItemCorruption | None = None,
+        with_texts: bool = True,
+        row_numbers: np.ndarray | None = None,
         advance: Callable[[int], None] | None = None,
-    ) -> dict[str, Decisions]:
+    ) -> dict[str, Predictions]:
         """What the network decides for every output, by name.
 
         hide: inputs that count as missing
@@ -67,20 +67,20 @@ class Predictor:
         numbers: of the rows in the whole table, `[rows]`, on which the draws of texts depend; default: `split.rows`
         advance: called with the number of rows done since the last call
         """
-        size = min(bounded(self.batch_size, split.table, self.network), bounded_by_texts(self.preparation))
-        numbers = split.rows if numbers is None else numbers
-        found: list[dict[str, Decisions]] = []
+        size = min(limit_batch_size(self.batch_size, split.table, self.network), max_text_rows(self.preparation))
+        row_numbers = split.rows if row_numbers is None else row_numbers
+        found: list[dict[str, Predictions]] = []
         visited: list[np.ndarray] = []
         with self.running():
-            for places in batches(split, size):
-                batch = self.batch(split.table, split.rows[places], damage=damage)
-                prompts = split.table.prompts if write else None
-                found.append(self._decided(batch, hide, prompts, numbers[places]))
+            for places in iter_batches(split, size):
+                batch = self.batch(split.table, split.rows[places], corruption=corruption)
+                prompts = split.table.prompts if with_texts else None
+                found.append(self._decided(batch, hidden_inputs, prompts, row_numbers[places]))
                 visited.append(places)
                 if advance:
                     advance(len(places))
         order = _back(visited)
-        return {name: Decisions.join([one[name] for one in found], order) for name in self.network.outputs}
+        return {name: Predictions.concatenate([one[name] for one in found], order) for name in self.network.outputs}
 
     def embed(self, split: Split[PreparedTable], inputs: list[str] | None = None) -> dict[str, np.ndarray]:
         """The embedding of each of `inputs`, float32 `[rows, size]` of unit length, NaN in rows that lack the input.
@@ -89,7 +89,7 @@ class Predictor:
         gathered: dict[str, list[Tensor]] = {name: [] for name in names}
         visited: list[np.ndarray] = []
         with self.running():
-            for places in batches(split, bounded(self.batch_size, split.table, self.network)):
+            for places in iter_batches(split, limit_batch_size(self.batch_size, split.table, self.network)):
                 batch = self.batch(split.table, split.rows[places])
                 found = {"row": embed_rows(self.network, batch)} if inputs is None else None
                 for name, vectors in (found or embed_inputs(self.network, batch, names)).items():
@@ -101,29 +101,29 @@ class Predictor:
         return {name: torch.cat(parts).index_select(0, order).numpy() for name, parts in gathered.items()}
 
     def generate(
-        self, prepared: PreparedTable, output: str, writing: Writing, *, numbers: np.ndarray | None = None
-    ) -> list[list[Written]]:
+        self, prepared: PreparedTable, output: str, writing: GenerationConfig, *, row_numbers: np.ndarray | None = None
+    ) -> list[list[GenerationOutput]]:
         """The texts that an output writes in every row of a prepared table; none where its prompt cannot be used.
 
         numbers: of the rows in the whole table, `[rows]`, on which their draws depend; default: 0, 1, 2 ...
         """
-        task, prompts = generation_task(self.preparation.tasks, output), prepared.prompts.get(output)
+        task, prompts = generative_task(self.preparation.tasks, output), prepared.prompts.get(output)
         rows = np.arange(len(prepared))
         if prompts is not None:
             rows = rows[[prompt is not None for prompt in prompts]]
-        numbers = np.arange(len(prepared)) if numbers is None else numbers
-        found: list[list[Written]] = [[] for _ in range(len(prepared))]
-        size = min(bounded(self.batch_size, prepared, self.network), bounded_by_texts(self.preparation, writing))
+        row_numbers = np.arange(len(prepared)) if row_numbers is None else row_numbers
+        found: list[list[GenerationOutput]] = [[] for _ in range(len(prepared))]
+        size = min(limit_batch_size(self.batch_size, prepared, self.network), max_text_rows(self.preparation, writing))
         with self.running():
-            for places in batches(Split(prepared, rows), size):
+            for places in iter_batches(Split(prepared, rows), size):
                 batch, own = self.batch(prepared, rows[places]), rows[places]
                 views = self.network.views(batch)
-                texts = write_texts(self.network, output, task, views, batch, writing, numbers[own])
+                texts = generate_texts(self.network, output, task, views, batch, writing, row_numbers[own])
                 for row, written in zip(own.tolist(), texts, strict=True):
                     found[row] = written
         return found
 
-    def losses(self, split: Split[PreparedTable], *, rows: int, group_rows: bool = True) -> Pretext:
+    def losses(self, split: Split[PreparedTable], *, rows: int, group_rows: bool = True) -> ObjectiveLosses:
         """The loss of every objective by `objective.term`, with the same batches and draws at every call; empty where
         the network has no objective or no row has what they learn from.
 
@@ -131,17 +131,17 @@ class Predictor:
         """
         if not len(self.network.objectives):
             return {}
-        shared, lengths = grouping(split)
-        group = shared if group_rows and not self.network.contrasts else None
+        shared, lengths = batch_order(split)
+        group = shared if group_rows and not self.network.compares_rows else None
         drawn = BatchSampler(split.rows, rows, 0, group=group, lengths=lengths).epoch(0)
-        with self.running(), own_random_state(0):
+        with self.running(), isolated_random_state(0):
             return mean_losses(self.network, (self._step(split.table, places) for places in drawn))
 
     def batch(
-        self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, damage: Damage | None = None
+        self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, corruption: ItemCorruption | None = None
     ) -> Batch:
         """The batch of `rows`, on the device of the network."""
-        return self.preparation.batch(prepared, rows, augment=augment, damage=damage).to(self.compute.device)
+        return self.preparation.batch(prepared, rows, augment=augment, corruption=corruption).to(self.compute.device)
 
     def for_inputs(self, names: list[str]) -> Predictor:
         """A predictor that needs some of the inputs alone, and no targets."""
@@ -161,29 +161,29 @@ class Predictor:
                 self.network.train()
 
     def _decided(
-        self, batch: Batch, hide: frozenset[str], prompts: dict[str, np.ndarray] | None, numbers: np.ndarray
-    ) -> dict[str, Decisions]:
+        self, batch: Batch, hidden_inputs: frozenset[str], prompts: dict[str, np.ndarray] | None, row_numbers: np.ndarray
+    ) -> dict[str, Predictions]:
         """prompts: of the whole table by output, for texts to be written; None writes none"""
-        hidden = {name: torch.ones_like(batch.rows, dtype=torch.bool) for name in hide}
+        hidden = {name: torch.ones_like(batch.rows, dtype=torch.bool) for name in hidden_inputs}
         views = self.network.views(batch, hidden)
         found = {}
         for name, decided in self.network.decide(views, batch).items():
             task = self.preparation.tasks[name]
-            if isinstance(task, GenerationTask):
+            if isinstance(task, GenerativeTask):
                 tokens = torch.zeros(len(batch), 0, dtype=torch.int64)
                 if prompts is not None:
-                    tokens = write_tokens(self.network, name, task, views, batch, numbers)
-                    tokens = marked(tokens, prompts.get(name), batch.rows.cpu().numpy())
-                found[name] = Decisions(tokens, {}, {}, decided.values).cpu()
+                    tokens = generate_tokens(self.network, name, task, views, batch, row_numbers)
+                    tokens = mark_unusable_prompts(tokens, prompts.get(name), batch.rows.cpu().numpy())
+                found[name] = Predictions(tokens, {}, {}, decided.values).cpu()
                 continue
-            weights = {term.name: term.weight for term in decided.terms if term.name in decided.views}
-            found[name] = Decisions(decided.values.float(), decided.views, weights).cpu()
+            weights = {term.name: term.weight for term in decided.terms if term.name in decided.per_branch}
+            found[name] = Predictions(decided.values.float(), decided.per_branch, weights).cpu()
         return found
 
-    def _step(self, prepared: PreparedTable, rows: np.ndarray) -> Step:
+    def _step(self, prepared: PreparedTable, rows: np.ndarray) -> ObjectiveBatch:
         batch = self.batch(prepared, rows)
         again = partial(self.batch, prepared, rows, augment=True)
-        return Step(self.network, batch, InputTokens(self.network.towers, batch), again)
+        return ObjectiveBatch(self.network, batch, LazyInputTokens(self.network.towers, batch), again)
 
 
 def _back(visited: list[np.ndarray]) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from polymodal.core.errors import DataError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.model.protocol import PredictsRows
 from polymodal.recipe.data import LimitOptions
@@ -23,12 +23,12 @@ def distributions(model: PredictsRows, table: Table, *, strict: bool = False) ->
     return found if isinstance(found, dict) else {next(iter(model.tasks)): found}
 
 
-def single(by_output: dict[str, Any]) -> Any:
+def unwrap_single_output(by_output: dict[str, Any]) -> Any:
     """What the only output has; with several outputs, the dict itself."""
     return next(iter(by_output.values())) if len(by_output) == 1 else by_output
 
 
-def decision_values(task: Task, distribution: np.ndarray) -> Tensor:
+def to_raw_values(task: Task, distribution: np.ndarray) -> Tensor:
     """A distribution `[rows, k]` as decided values of the task's space, `[rows, k]` fp32: the inverse of
     `Task.distribution`. Log-probabilities, logits, or numbers on the task's scale.
 
@@ -43,7 +43,7 @@ def decision_values(task: Task, distribution: np.ndarray) -> Tensor:
         return torch.from_numpy(np.log(yes) - np.log(no)).float()
     columns = {name: distribution[:, place].tolist() for place, name in enumerate(task.columns)}
     rows = np.arange(len(distribution))
-    value, present = task.prepare(Block(columns, rows, None, "predictions", Faults(), LimitOptions()))
+    value, present = task.prepare(RowBlock(columns, rows, None, "predictions", CellErrors(), LimitOptions()))
     if not present.all():
         bad = distribution[~present][0].tolist()
         raise DataError(f"a member decides {bad}, which the first member's scale cannot hold", column=task.columns[0])

@@ -14,23 +14,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polymodal._version import __version__
-from polymodal.checkpoint.model_directory import FORMAT, file_sum, read_json, write_json
-from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
+from polymodal.checkpoint.model_directory import FORMAT, file_sha256, read_json, write_json
+from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError
 from polymodal.data.partition import groups_of
-from polymodal.data.table.cell_errors import Faults, warn_of_faults
+from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
-from polymodal.evaluation.class_alignment import aligned, same_classes
+from polymodal.evaluation.class_alignment import reorder_classes, have_same_classes
 from polymodal.evaluation.scores import score_metric, score_output
-from polymodal.model.distributions import decision_values, distributions, single
+from polymodal.model.distributions import to_raw_values, distributions, unwrap_single_output
 from polymodal.model.model import Model
-from polymodal.nn.fusion.combiner import Combine, Combiner
+from polymodal.nn.fusion.combiner import CombineRule, Combiner
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
 
 FILE = "ensemble.json"
 WEIGHTS = "combination.safetensors"
 #: Ways of combining that have something to learn.
-FITTED = ("weighted", "product", "stack")
+FITTED_METHODS = ("weighted", "product", "stack")
 
 
 class Ensemble:
@@ -55,11 +55,11 @@ class Ensemble:
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """The answer for each row of `data`; as `Model.predict`. The columns of every member are needed."""
         decided = self._distributions(self.members[0].open(data, root), strict)
-        return single({name: task.predict(decided[name]) for name, task in self.tasks.items()})
+        return unwrap_single_output({name: task.predict(decided[name]) for name, task in self.tasks.items()})
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes`, numbers for regression; as `Model.predict_proba`."""
-        return single(self._distributions(self.members[0].open(data, root), strict))
+        return unwrap_single_output(self._distributions(self.members[0].open(data, root), strict))
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, as `Model.evaluate`; `members` are the scores of each by itself.
@@ -110,10 +110,10 @@ class Ensemble:
         for place, member in enumerate(self.members):
             member.save(folder / "members" / str(place))
             manifest = f"members/{place}/manifest.json"
-            sums[manifest] = file_sum(folder / manifest)
+            sums[manifest] = file_sha256(folder / manifest)
         save_file({name: tensor.contiguous() for name, tensor in self.combiner.state_dict().items()}, folder / WEIGHTS)
         facts = {"format": FORMAT, "polymodal": __version__, "method": self.method, "members": len(self.members)}
-        write_json(folder / FILE, facts | {"sha256": sums | {WEIGHTS: file_sum(folder / WEIGHTS)}})
+        write_json(folder / FILE, facts | {"sha256": sums | {WEIGHTS: file_sha256(folder / WEIGHTS)}})
         return folder
 
     @classmethod
@@ -121,32 +121,32 @@ class Ensemble:
         """Read an ensemble directory; `device` is that of `load`.
 
         Raises:
-            ArtefactError: a file is missing, altered, or of a later format.
+            ArtifactError: a file is missing, altered, or of a later format.
         """
         folder = Path(folder)
         facts = read_json(folder / FILE)
         if not isinstance(facts, dict) or not {"format", "method", "members", "sha256"} <= facts.keys():
-            raise ArtefactError(f"{folder / FILE} is damaged")
+            raise ArtifactError(f"{folder / FILE} is damaged")
         if facts["format"] != FORMAT:
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{folder} has format {facts['format']}, written by polymodal {facts.get('polymodal')}; "
                 f"this is polymodal {__version__}, which reads format {FORMAT}"
             )
         count, method = facts["members"], facts["method"]
         names = [f"members/{place}/manifest.json" for place in range(count)] if isinstance(count, int) else []
-        if not names or method not in get_args(Combine) or set(facts["sha256"]) != {*names, WEIGHTS}:
-            raise ArtefactError(f"{folder / FILE} is damaged")
+        if not names or method not in get_args(CombineRule) or set(facts["sha256"]) != {*names, WEIGHTS}:
+            raise ArtifactError(f"{folder / FILE} is damaged")
         for name, expected in facts["sha256"].items():
             if not (folder / name).is_file():
-                raise ArtefactError(f"{folder / name} is missing")
-            if file_sum(folder / name) != expected:
-                raise ArtefactError(f"{folder / name} was altered after the ensemble was saved")
+                raise ArtifactError(f"{folder / name} is missing")
+            if file_sha256(folder / name) != expected:
+                raise ArtifactError(f"{folder / name} was altered after the ensemble was saved")
         members = [Model.load((folder / name).parent, device=device) for name in names]
         combiner = _combiner(method, members)
         try:
             combiner.load_state_dict(load_file(folder / WEIGHTS))
         except (SafetensorError, RuntimeError) as error:
-            raise ArtefactError(f"{folder / WEIGHTS} does not fit the members: {error}") from None
+            raise ArtifactError(f"{folder / WEIGHTS} does not fit the members: {error}") from None
         return cls(members, combiner)
 
     @property
@@ -161,28 +161,28 @@ class Ensemble:
             member.open(table, targets=targets)
         return table
 
-    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and distributions as `Model.stream`, in one block: members may read in different blocks.
 
         A cell that several members cannot use is one fault.
         """
-        before, each = len(faults.found), []
+        before, each = len(cell_errors.found), []
         for member in self.members:
-            blocks = [block for _, block in member.stream(table, faults)]
+            blocks = [block for _, block in member.stream(table, cell_errors)]
             each.append(
                 {
-                    name: aligned(np.concatenate([block[name] for block in blocks]), member.tasks[name], task)
+                    name: reorder_classes(np.concatenate([block[name] for block in blocks]), member.tasks[name], task)
                     for name, task in self.tasks.items()
                 }
             )
-        faults.found[before:] = dict.fromkeys(faults.found[before:])
+        cell_errors.found[before:] = dict.fromkeys(cell_errors.found[before:])
         yield np.arange(len(table)), self.combine(each)
 
     def combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """One distribution `[rows, k]` by output of what each member decides, in the classes of the first."""
         found = {}
         for name, task in self.tasks.items():
-            values = [decision_values(task, member[name]) for member in each]
+            values = [to_raw_values(task, member[name]) for member in each]
             here = [torch.ones(len(values[0]))] * len(values)
             with torch.no_grad():
                 found[name] = task.distribution(self.combiner(values, here, task.space, name))
@@ -197,7 +197,7 @@ class Ensemble:
         for member in self.members:
             decided = distributions(member, table, strict=strict)
             tasks = member.preparation.tasks
-            found.append({name: aligned(decided[name], tasks[name], task) for name, task in self.tasks.items()})
+            found.append({name: reorder_classes(decided[name], tasks[name], task) for name, task in self.tasks.items()})
         return found
 
     def _fit(self, table: Table) -> None:
@@ -216,7 +216,7 @@ class Ensemble:
 
             views = self.combiner.views
             decided = {
-                view: decision_values(task, own[name])[torch.from_numpy(present)]
+                view: to_raw_values(task, own[name])[torch.from_numpy(present)]
                 for view, own in zip(views, each, strict=True)
             }
             here = {view: torch.ones(len(target)) for view in views}
@@ -226,7 +226,7 @@ class Ensemble:
 def ensemble(
     models: Sequence[Model | Path | str],
     *,
-    method: Combine = "average",
+    method: CombineRule = "average",
     data: Any = None,
     root: Path | str | None = None,
 ) -> Ensemble:
@@ -242,11 +242,11 @@ def ensemble(
     Raises:
         RecipeError: outputs or classes differ, the method is not known, or `data` is missing or of no use to it.
         DataError: a column of a member is not there, or no row has a target.
-        ArtefactError: a directory does not hold a model.
+        ArtifactError: a directory does not hold a model.
     """
-    if method not in get_args(Combine):
-        raise RecipeError("method", f"there is no way to combine called {method!r}: {', '.join(get_args(Combine))}")
-    if (data is not None) != (method in FITTED):
+    if method not in get_args(CombineRule):
+        raise RecipeError("method", f"there is no way to combine called {method!r}: {', '.join(get_args(CombineRule))}")
+    if (data is not None) != (method in FITTED_METHODS):
         needs = "is fitted: give rows with targets as data" if data is None else "has nothing to fit: leave out data"
         raise RecipeError("method", f"{method} {needs}")
     members = [model if isinstance(model, Model) else Model.load(model) for model in models]
@@ -262,9 +262,9 @@ def ensemble(
     return made
 
 
-def _combiner(method: Combine, members: list[Model]) -> Combiner:
+def _combiner(method: CombineRule, members: list[Model]) -> Combiner:
     combiner = Combiner(method, [str(place) for place in range(len(members))])
-    combiner.prepare({name: task.outputs for name, task in members[0].preparation.tasks.items()})
+    combiner.prepare({name: task.output_size for name, task in members[0].preparation.tasks.items()})
     return combiner
 
 
@@ -273,11 +273,11 @@ def _check_member(first: Model, member: Model, place: int) -> None:
     if sorted(tasks) != sorted(own):
         raise RecipeError("outputs", f"model 0 decides {sorted(tasks)}, model {place} decides {sorted(own)}")
     for name, task in tasks.items():
-        if task.writes:
+        if task.is_generative:
             raise RecipeError(f"outputs.{name}", "texts of several models cannot be averaged into one; use one model")
-        if task.embeds:
+        if task.is_embedding:
             raise RecipeError(f"outputs.{name}", "embeddings of several models lie in different spaces; use one model")
-        if not same_classes(task, own[name]):
+        if not have_same_classes(task, own[name]):
             raise RecipeError(
                 f"outputs.{name}",
                 f"model 0 decides {task.options.name} of {task.classes}, "
@@ -287,7 +287,7 @@ def _check_member(first: Model, member: Model, place: int) -> None:
 
 def _truth(first: Model, table: Table, strict: bool) -> PreparedTable:
     """Prepared targets and weights of every row of `table`."""
-    faults = Faults(strict)
-    truth = first.preparation.targets_only().prepare(table, faults, folder=None, cache=None)
-    warn_of_faults(faults.found)
+    cell_errors = CellErrors(strict)
+    truth = first.preparation.targets_only().prepare(table, cell_errors, folder=None, cache=None)
+    warn_cell_errors(cell_errors.found)
     return truth

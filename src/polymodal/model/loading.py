@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 from polymodal.model.ensemble import FILE, Ensemble
 from polymodal.model.model import Model
 
@@ -15,7 +15,7 @@ def load(folder: Path | str, *, device: str = "auto") -> Model | Ensemble:
     device: where to predict: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is one
 
     Raises:
-        ArtefactError: the folder holds neither, or a file is missing, altered, or of a later format.
+        ArtifactError: the folder holds neither, or a file is missing, altered, or of a later format.
         RecipeError: there is no such device.
     """
     folder = Path(folder)
@@ -24,4 +24,4 @@ def load(folder: Path | str, *, device: str = "auto") -> Model | Ensemble:
     if (folder / "manifest.json").is_file():
         return Model.load(folder, device=device)
     state = f"holds neither manifest.json (a model) nor {FILE} (an ensemble)" if folder.is_dir() else "is not there"
-    raise ArtefactError(f"{folder} is not a model directory: it {state}")
+    raise ArtifactError(f"{folder} is not a model directory: it {state}")

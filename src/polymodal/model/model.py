@@ -11,34 +11,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from polymodal.checkpoint.model_directory import check_artefact, read_json, read_weights, write_artefact, write_json
-from polymodal.checkpoint.weight_format import Form
-from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError, nearest
-from polymodal.core.paths import media_folder, scratch
+from polymodal.checkpoint.model_directory import verify_model_files, read_json, read_weights, write_model_files, write_json
+from polymodal.checkpoint.weight_format import WeightFormat
+from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError, did_you_mean
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import Faults, warn_of_faults
+from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
-from polymodal.generation.output import Written
-from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.generation.output import GenerationOutput
+from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.inference.embedding import alignment_of
 from polymodal.inference.predictor import Predictor
 from polymodal.model import text_generation
-from polymodal.model.distributions import single
+from polymodal.model.distributions import unwrap_single_output
 from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
-from polymodal.nn.layers.embedding import unit
+from polymodal.nn.layers.embedding_head import unit
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Compute, device_of, resolve_device
+from polymodal.runtime.compute import ComputeConfig, network_device, resolve_device
 from polymodal.tasks.base import Task
 from polymodal.training.decoder_weights import initialise
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
-    from polymodal.model.transcription import Segment
+    from polymodal.model.transcription import TranscriptSegment
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Model:
     network: Network
     metrics: dict[str, Any] = field(default_factory=dict)
     run: RunRecord = field(default_factory=RunRecord)
-    form: Form = field(default_factory=Form)
+    weight_format: WeightFormat = field(default_factory=WeightFormat)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """The answer for each row of `data`, in the order of the rows.
@@ -74,7 +74,7 @@ class Model:
         for block in self._warned(data, root, strict):
             for name, distribution in block.items():
                 answers[name] += self.preparation.tasks[name].predict(distribution)
-        return single(answers)
+        return unwrap_single_output(answers)
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes` (numbers in the user's units for regression).
@@ -85,12 +85,12 @@ class Model:
         for block in self._warned(data, root, strict):
             for name, distribution in block.items():
                 parts[name].append(distribution)
-        return single({name: np.concatenate(arrays) for name, arrays in parts.items()})
+        return unwrap_single_output({name: np.concatenate(arrays) for name, arrays in parts.items()})
 
     @property
     def classes(self) -> Any:
         """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
-        return single({name: task.classes for name, task in self.preparation.tasks.items()})
+        return unwrap_single_output({name: task.classes for name, task in self.preparation.tasks.items()})
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
@@ -101,10 +101,10 @@ class Model:
             DataError: an input or target column is not there, or (strict) a cell cannot be used.
         """
         from polymodal.evaluation.evaluate import evaluate
-        from polymodal.evaluation.objectives import score_objectives
+        from polymodal.evaluation.objective_scores import score_objectives
 
         options = self.recipe.evaluation
-        if options.singles == "train":  # a saved model has no training rows; hiding inputs is what it can do
+        if options.unimodal_scores == "train":  # a saved model has no training rows; hiding inputs is what it can do
             options = options.model_copy(update={"singles": "mask"})
         with self._prepared(data, root, strict) as split:
             scores, _ = evaluate(self.predictor, split, options, seed=self.recipe.seed)
@@ -117,11 +117,11 @@ class Model:
 
         Arguments and errors are those of `evaluate`; `progress` shows a bar on standard error.
         """
-        from polymodal.evaluation.robustness import measure_robustness, passes
+        from polymodal.evaluation.robustness import measure_robustness, count_passes
 
         with (
             self._prepared(data, root, strict) as split,
-            Progress(progress).task("remove and damage inputs", passes(self.preparation)) as advance,
+            Progress(progress).task("remove and damage inputs", count_passes(self.preparation)) as advance,
         ):
             return measure_robustness(
                 self.predictor, split, self.recipe.evaluation, seed=self.recipe.seed, advance=advance
@@ -131,12 +131,12 @@ class Model:
     def _prepared(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[Split[PreparedTable]]:
         """Rows with their targets, prepared; cells that cannot be used are warned of at the end."""
         table = self.open(data, root, targets=True)
-        faults = Faults(strict)
-        with scratch() as folder:
-            yield Split.whole(self.preparation.prepare(table, faults, folder=folder, cache=media_folder()))
-        warn_of_faults(faults.found)
+        cell_errors = CellErrors(strict)
+        with scratch_folder() as folder:
+            yield Split.all_rows(self.preparation.prepare(table, cell_errors, folder=folder, cache=media_cache_folder()))
+        warn_cell_errors(cell_errors.found)
 
-    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Predict block by block, so that memory does not grow with the table: row numbers and, by output, their
         distributions `[rows, k]`. Cells that cannot be used go to `faults`.
 
@@ -146,8 +146,8 @@ class Model:
         if not self.recipe.outputs:
             raise PolymodalError("this model predicts nothing: embed its rows, or fit a model that goes on from it")
         predictor, tasks = self.predictor, self.preparation.tasks
-        for block in self.preparation.blocks(table, faults, size=PREDICTION_BATCH):
-            decided = predictor.predict(Split.whole(self.preparation.prepare_block(block)), numbers=block.rows)
+        for block in self.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE):
+            decided = predictor.predict(Split.all_rows(self.preparation.prepare_block(block)), row_numbers=block.rows)
             yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}
 
     def embed(
@@ -172,14 +172,14 @@ class Model:
         """
         names = None if input is None else [input]
         if input is not None and input not in self.recipe.inputs:
-            raise RecipeError("input", f"there is no input {input!r}; {nearest(input, self.recipe.inputs)}")
+            raise RecipeError("input", f"there is no input {input!r}; {did_you_mean(input, self.recipe.inputs)}")
         predictor = self.predictor if names is None else self.predictor.for_inputs(names)
         preparation = predictor.preparation
-        faults = Faults(strict)
+        cell_errors = CellErrors(strict)
         parts: list[np.ndarray] = []
-        for block in preparation.blocks(self.open_columns(data, root, preparation.input_columns), faults):
-            parts += predictor.embed(Split.whole(preparation.prepare_block(block)), names).values()
-        warn_of_faults(faults.found)
+        for block in preparation.blocks(self.open_columns(data, root, preparation.input_columns), cell_errors):
+            parts += predictor.embed(Split.all_rows(preparation.prepare_block(block)), names).values()
+        warn_cell_errors(cell_errors.found)
         vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
         if size is None or not len(vectors):
             return vectors
@@ -196,7 +196,7 @@ class Model:
         root: Path | str | None = None,
         strict: bool = False,
         **changes: Any,
-    ) -> list[list[Written]]:
+    ) -> list[list[GenerationOutput]]:
         """Write texts for each row of `data`, and tell what the model thought of them.
 
         output: the text output to write; silent where there is only one
@@ -210,17 +210,17 @@ class Model:
             RecipeError: there is no such text output, or no such option.
             DataError: a column is not there, or (strict) a cell cannot be used.
         """
-        faults = Faults(strict)
-        blocks = self.stream_texts(self.open(data, root), faults, output=output, **changes)
+        cell_errors = CellErrors(strict)
+        blocks = self.stream_texts(self.open(data, root), cell_errors, output=output, **changes)
         found = [texts for block in blocks for texts in block]
-        warn_of_faults(faults.found)
+        warn_cell_errors(cell_errors.found)
         return found
 
     def stream_texts(
-        self, table: Table, faults: Faults, *, output: str | None = None, **changes: Any
-    ) -> Iterator[list[list[Written]]]:
+        self, table: Table, cell_errors: CellErrors, *, output: str | None = None, **changes: Any
+    ) -> Iterator[list[list[GenerationOutput]]]:
         """`generate` block by block, so that memory does not grow with the table."""
-        return text_generation.stream_texts(self.predictor, table, faults, output, changes)
+        return text_generation.stream_texts(self.predictor, table, cell_errors, output, changes)
 
     def stream_tokens(
         self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
@@ -245,7 +245,7 @@ class Model:
         root: Path | str | None = None,
         strict: bool = False,
         **changes: Any,
-    ) -> list[list[Segment]]:
+    ) -> list[list[TranscriptSegment]]:
         """Write the text of sounds of any length, and of the sound of clips, with the times of its parts.
 
         A sound is cut in its pauses into windows of at most `window` seconds, and each is written by itself; see
@@ -256,10 +256,10 @@ class Model:
         """
         from polymodal.model.transcription import transcribe  # it reads sounds, which most models do without
 
-        faults = Faults(strict)
+        cell_errors = CellErrors(strict)
         table = self.open(data, root)
-        found = transcribe(self.predictor, table, faults, input=input, output=output, window=window, **changes)
-        warn_of_faults(faults.found)
+        found = transcribe(self.predictor, table, cell_errors, input=input, output=output, window=window, **changes)
+        warn_cell_errors(cell_errors.found)
         return found
 
     @property
@@ -278,13 +278,13 @@ class Model:
         return Predictor(self.network, self.preparation, self.compute)
 
     @property
-    def compute(self) -> Compute:
+    def compute(self) -> ComputeConfig:
         """How predictions are computed: as the recipe's resolved `precision` and `threads` say, on the device of the
         network."""
         options = self.recipe.training
         precision = "fp32" if options.precision == "auto" else options.precision
-        threads = torch.get_num_threads() if options.threads == "auto" else options.threads
-        return Compute(precision, min(threads, torch.get_num_threads()), device=device_of(self.network))
+        threads = torch.get_num_threads() if options.num_threads == "auto" else options.num_threads
+        return ComputeConfig(precision, min(threads, torch.get_num_threads()), device=network_device(self.network))
 
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
         """Open `data` as a table and check that it has the columns of the inputs (and targets).
@@ -304,8 +304,8 @@ class Model:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = self.preparation.save(folder / "preparation")
-        weights = self.form.packed(self.network.state_dict())
-        write_artefact(folder, weights, self.recipe.to_yaml(), state, self.form.model_dump())
+        weights = self.weight_format.packed(self.network.state_dict())
+        write_model_files(folder, weights, self.recipe.to_yaml(), state, self.weight_format.model_dump())
         write_json(folder / "metrics.json", self.metrics)
         self.run.write(folder)
         return folder
@@ -317,31 +317,31 @@ class Model:
         device: where to predict: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is one
 
         Raises:
-            ArtefactError: a file is missing, altered, or of a later format, or `run.json` has an unknown key.
+            ArtifactError: a file is missing, altered, or of a later format, or `run.json` has an unknown key.
             RecipeError: there is no such device.
         """
         folder = Path(folder)
-        form = Form(**check_artefact(folder))
+        weight_format = WeightFormat(**verify_model_files(folder))
         recipe = Recipe.read(folder / "recipe.yaml")
         preparation = Preparation(recipe)
         preparation.load(folder / "preparation", read_json(folder / "preparation.json"))
         network = make_network(recipe, preparation)
         try:
-            network.load_state_dict(form.unpacked(read_weights(folder)))
+            network.load_state_dict(weight_format.unpacked(read_weights(folder)))
         except RuntimeError as error:
-            raise ArtefactError(f"the weights in {folder} do not fit its recipe: {error}") from None
+            raise ArtifactError(f"the weights in {folder} do not fit its recipe: {error}") from None
         network.eval()
-        form.applied(network)
+        weight_format.applied(network)
         network.to(resolve_device(device, "device"))
         scores = folder / "metrics.json"
         metrics = read_json(scores) if scores.is_file() else {}
-        return cls(recipe, preparation, network, metrics, RunRecord.read(folder), form)
+        return cls(recipe, preparation, network, metrics, RunRecord.read(folder), weight_format)
 
     def _warned(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[dict[str, np.ndarray]]:
-        faults = Faults(strict)
-        for _, block in self.stream(self.open(data, root), faults):
+        cell_errors = CellErrors(strict)
+        for _, block in self.stream(self.open(data, root), cell_errors):
             yield block
-        warn_of_faults(faults.found)
+        warn_cell_errors(cell_errors.found)
 
 
 def make_network(
@@ -359,9 +359,9 @@ def make_network(
             if f"inputs.{name}" in known:
                 continue
             try:
-                encoder.initialise()
+                encoder.load_pretrained()
             except RecipeError as error:
-                raise error.under(f"inputs.{name}.encoder") from None
+                raise error.with_prefix(f"inputs.{name}.encoder") from None
         for name, decoders in network.decoders.items():
             if f"outputs.{name}" in known:
                 continue
@@ -369,5 +369,5 @@ def make_network(
                 for decoder in decoders.values():
                     initialise(decoder)
             except RecipeError as error:
-                raise error.under(f"outputs.{name}.decoder") from None
+                raise error.with_prefix(f"outputs.{name}.decoder") from None
     return network

@@ -12,20 +12,20 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from polymodal.core.errors import DataError, nearest
-from polymodal.data.table.cell_errors import Faults
+from polymodal.core.errors import DataError, did_you_mean
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.model.protocol import PredictsRows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
 
 
-def collect(model: PredictsRows, table: Table, faults: Faults, *, probabilities: bool) -> list[dict[str, Any]]:
+def collect(model: PredictsRows, table: Table, cell_errors: CellErrors, *, probabilities: bool) -> list[dict[str, Any]]:
     """The predictions of every row as dicts: the answer by output and, for classes, its probability."""
-    return [row for block in _blocks(model, table, faults, probabilities) for row in block]
+    return [row for block in _blocks(model, table, cell_errors, probabilities) for row in block]
 
 
-def write_predictions(model: PredictsRows, table: Table, faults: Faults, path: Path, *, probabilities: bool) -> int:
+def write_predictions(model: PredictsRows, table: Table, cell_errors: CellErrors, path: Path, *, probabilities: bool) -> int:
     """Stream the predictions of `table` to `path`, in the format of its suffix; return the number of rows.
 
     The file appears when it is complete.
@@ -35,11 +35,11 @@ def write_predictions(model: PredictsRows, table: Table, faults: Faults, path: P
     """
     if path.suffix not in SUFFIXES:
         raise DataError(
-            f"predictions cannot be written as {path.suffix!r}; {nearest(path.suffix, SUFFIXES)}", file=str(path)
+            f"predictions cannot be written as {path.suffix!r}; {did_you_mean(path.suffix, SUFFIXES)}", file=str(path)
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    blocks = _blocks(model, table, faults, probabilities)
+    blocks = _blocks(model, table, cell_errors, probabilities)
     timelines = {name for name, task in model.tasks.items() if task.grid is not None}
     if path.suffix == ".jsonl":
         count = _write_lines(blocks, part)
@@ -49,9 +49,9 @@ def write_predictions(model: PredictsRows, table: Table, faults: Faults, path: P
     return count
 
 
-def _blocks(model: PredictsRows, table: Table, faults: Faults, probabilities: bool) -> Iterator[list[dict[str, Any]]]:
+def _blocks(model: PredictsRows, table: Table, cell_errors: CellErrors, probabilities: bool) -> Iterator[list[dict[str, Any]]]:
     tasks = model.tasks
-    for rows, decided in model.stream(table, faults):
+    for rows, decided in model.stream(table, cell_errors):
         answers: list[dict[str, Any]] = [{} for _ in rows]
         for name, distribution in decided.items():
             task = tasks[name]

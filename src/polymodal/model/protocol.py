@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.tasks.base import Task
 
@@ -41,5 +41,5 @@ class PredictsRows(Protocol):
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
         """`data` as a table that has the columns which are read (and those of the targets)."""
 
-    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and, by output, distributions `[rows, k]`, block by block; unusable cells go to `faults`."""

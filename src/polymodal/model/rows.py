@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polymodal.core.errors import DataError, nearest
+from polymodal.core.errors import DataError, did_you_mean
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.table import Table, open_table
 
@@ -27,7 +27,7 @@ def open_rows(data: Any, root: Path | str | None, wanted: list[str]) -> Table:
         table = open_table(_rows(data), root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
     for column in wanted:
         if column not in table.columns:
-            hint = nearest(column, table.columns)
+            hint = did_you_mean(column, table.columns)
             raise DataError(f"there is no such column, which the model reads; {hint}", column=column, file=table.name)
     return table
 

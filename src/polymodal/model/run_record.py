@@ -12,15 +12,15 @@ from pydantic.dataclasses import dataclass
 
 from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import read_json, write_json
-from polymodal.core.record import RECORD, Finite, read_record, record_json
+from polymodal.core.record import RECORD_CONFIG, FiniteOrNone, read_record, record_json
 from polymodal.data.leakage import SharedItems
 from polymodal.evaluation.data_sets import ByDataSet
-from polymodal.training.records import Epoch, StartRecord
+from polymodal.training.records import Epoch, SourceModelRecord
 
 FILE = "run.json"
 
 
-@dataclass(frozen=True, config=RECORD)
+@dataclass(frozen=True, config=RECORD_CONFIG)
 class Environment:
     """Versions of `polymodal`, `torch` and `python`, and the name of the `processor`."""
 
@@ -37,8 +37,8 @@ class Environment:
         )
 
 
-@dataclass(frozen=True, config=RECORD)
-class Role:
+@dataclass(frozen=True, config=RECORD_CONFIG)
+class ColumnRole:
     """What a column is used for.
 
     role: input, prompt, target, weight, column (of the split), group or ignored
@@ -53,23 +53,23 @@ class Role:
     of: str = ""
 
 
-@dataclass(frozen=True, config=RECORD)
-class PartRecord:
+@dataclass(frozen=True, config=RECORD_CONFIG)
+class SplitRecord:
     """The name of the table that a part's rows are from, and their number."""
 
     table: str
     rows: int
 
 
-@dataclass(frozen=True, config=RECORD)
-class FaultCounts:
+@dataclass(frozen=True, config=RECORD_CONFIG)
+class CellErrorCounts:
     """Cells that could not be used: how many in all (`count`), and by column."""
 
     count: int = 0
     by_column: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, config=RECORD)
+@dataclass(frozen=True, config=RECORD_CONFIG)
 class ParameterCounts:
     """Parameters of the network, and how many of them learned."""
 
@@ -77,8 +77,8 @@ class ParameterCounts:
     trainable: int = 0
 
 
-@dataclass(frozen=True, config=RECORD)
-class Seconds:
+@dataclass(frozen=True, config=RECORD_CONFIG)
+class Durations:
     """How long training, preparation, and everything with scoring (`total`) took; 0 for what was not done."""
 
     training: float = 0.0
@@ -86,7 +86,7 @@ class Seconds:
     total: float = 0.0
 
 
-@dataclass(frozen=True, config=RECORD)
+@dataclass(frozen=True, config=RECORD_CONFIG)
 class ComputeRecord:
     """How steps were computed: number format, threads inside one operation, why, and on which device."""
 
@@ -96,7 +96,7 @@ class ComputeRecord:
     device: str
 
 
-@dataclass(frozen=True, config=RECORD)
+@dataclass(frozen=True, config=RECORD_CONFIG)
 class TeacherRecord:
     """Whom the model learned from: a saved `model` (its directory), or one trained with `privileged` inputs before,
     whose epochs are its `history`."""
@@ -106,8 +106,8 @@ class TeacherRecord:
     history: tuple[Epoch, ...] = ()
 
 
-@dataclass(frozen=True, config=RECORD)
-class LabelRound:
+@dataclass(frozen=True, config=RECORD_CONFIG)
+class PseudoLabelRound:
     """One training, and the labels that it began with. Round 0 has none.
 
     taken: rows that were given a label; by_class: how many of each class; changed: labels that differ from the round
@@ -122,19 +122,19 @@ class LabelRound:
 
     round: int
     taken: int = 0
-    by_class: dict[str, int] = field(default_factory=dict)
+    labels_by_class: dict[str, int] = field(default_factory=dict)
     changed: int = 0
     temperature: float | None = None
     threshold: float | None = None
     precision: float | None = None
     precision_low: float | None = None
     why: str | None = None
-    valid: Mapping[str, Finite] | None = None
-    valid_score: Finite = None
+    valid: Mapping[str, FiniteOrNone] | None = None
+    validation_score: FiniteOrNone = None
 
 
-@dataclass(frozen=True, config=RECORD)
-class PseudoLabels:
+@dataclass(frozen=True, config=RECORD_CONFIG)
+class PseudoLabelRecord:
     """Labels that the model gave itself.
 
     output: whose labels; unlabelled: training rows without one
@@ -143,13 +143,13 @@ class PseudoLabels:
     """
 
     output: str
-    unlabelled: int
+    unlabeled: int
     level: float
     kept: int
-    rounds: tuple[LabelRound, ...]
+    rounds: tuple[PseudoLabelRound, ...]
 
 
-@dataclass(frozen=True, config=RECORD, kw_only=True)
+@dataclass(frozen=True, config=RECORD_CONFIG, kw_only=True)
 class RunRecord:
     """How a model was made. Of a model that never ran, everything is empty.
 
@@ -174,12 +174,12 @@ class RunRecord:
     """
 
     environment: Environment | None = None
-    roles: tuple[Role, ...] = ()
-    parts: dict[str, PartRecord] = field(default_factory=dict)
+    roles: tuple[ColumnRole, ...] = ()
+    parts: dict[str, SplitRecord] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     parameters: ParameterCounts = field(default_factory=ParameterCounts)
-    seconds: Seconds = field(default_factory=Seconds)
+    seconds: Durations = field(default_factory=Durations)
     compute: ComputeRecord | None = None
     steps: int = 0
     rows_per_second: float = 0.0
@@ -187,11 +187,11 @@ class RunRecord:
     history: tuple[Epoch, ...] = ()
     notices: tuple[str, ...] = ()
     teacher: TeacherRecord | None = None
-    start: StartRecord | None = None
-    pseudo_labels: PseudoLabels | None = None
+    start: SourceModelRecord | None = None
+    pseudo_labels: PseudoLabelRecord | None = None
     task_notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     shared_items: tuple[SharedItems, ...] = ()
-    faults: FaultCounts = field(default_factory=FaultCounts)
+    cell_errors: CellErrorCounts = field(default_factory=CellErrorCounts)
     data_sets: dict[str, ByDataSet] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
@@ -203,7 +203,7 @@ class RunRecord:
         """The record of a model directory; an empty one where there is none.
 
         Raises:
-            ArtefactError: the file cannot be read, or a key is not known or has another type.
+            ArtifactError: the file cannot be read, or a key is not known or has another type.
         """
         path = folder / FILE
         return read_record(cls, read_json(path), path) if path.is_file() else cls()

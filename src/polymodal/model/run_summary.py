@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from torch import nn
 
-from polymodal.model.run_record import ParameterCounts, PseudoLabels
+from polymodal.model.run_record import ParameterCounts, PseudoLabelRecord
 from polymodal.nn.network import Network
-from polymodal.training.records import StartRecord
+from polymodal.training.records import SourceModelRecord
 
 
-def start_sentence(start: StartRecord) -> str:
+def source_model_sentence(start: SourceModelRecord) -> str:
     """What a training goes on from, and what is new in it."""
     new = f"; new: {', '.join(start.new)}" if start.new else ""
-    return f"going on from {start.model}: {', '.join(start.carried)}{new}"
+    return f"going on from {start.model}: {', '.join(start.loaded)}{new}"
 
 
-def pseudo_label_sentence(labels: PseudoLabels) -> str:
+def pseudo_label_sentence(labels: PseudoLabelRecord) -> str:
     """What pseudo-labels did."""
     rounds = labels.rounds
     first, last, kept = rounds[0], rounds[-1], rounds[labels.kept]
@@ -25,7 +25,7 @@ def pseudo_label_sentence(labels: PseudoLabels) -> str:
     before, after = first.valid or {}, kept.valid or {}
     metric = next(iter(after))
     return (
-        f"pseudo-labels: round {kept.round} is kept: {kept.taken:,} of {labels.unlabelled:,} rows without a label were "
+        f"pseudo-labels: round {kept.round} is kept: {kept.taken:,} of {labels.unlabeled:,} rows without a label were "
         f"given one (from a probability of {kept.threshold:.3f} on; {kept.precision:.1%} of such validation rows "
         f"are right, at least {kept.precision_low:.1%}); {metric} on the validation rows "
         f"{_number(before.get(metric))} without, {_number(after[metric])} with"
@@ -40,7 +40,7 @@ def describe_trainable(network: Network) -> str:
     """How many parameters there are and how many of them learn, in all and by encoder where some do not; and the
     memory that this takes in training, before the first step."""
     counts = count_parameters(network)
-    held = f"weights, gradients and optimiser {held_mib(counts):,.0f} MiB"
+    held = f"weights, gradients and optimiser {training_state_mib(counts):,.0f} MiB"
     return f"{parameters_sentence(counts, count_encoders(network))}\n{held}"
 
 
@@ -55,7 +55,7 @@ def count_encoders(network: Network) -> dict[str, ParameterCounts]:
     return {name: count_parameters(encoder) for name, encoder in network.encoders().items()}
 
 
-def held_mib(counts: ParameterCounts) -> float:
+def training_state_mib(counts: ParameterCounts) -> float:
     """MiB of fp32 weights, and of a gradient and two moments for each that learns."""
     return (4 * counts.total + 12 * counts.trainable) / 2**20
 

@@ -10,25 +10,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from polymodal.core.errors import DataError, RecipeError, nearest
+from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.data.media.audio import AudioRequest
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
-from polymodal.generation.silence import stretches
+from polymodal.generation.silence import split_on_silence
 from polymodal.inference.predictor import Predictor
 from polymodal.modalities.audio import Audio
 from polymodal.model.rows import open_rows
 from polymodal.model.text_generation import stream_texts, text_output
 from polymodal.preparation.preparation import Preparation
-from polymodal.pretrained.sound_features import sound_features
+from polymodal.pretrained.audio_features import sound_features
 
 #: Rows whose sounds are decoded at once, and windows that are written at once.
-ROWS, WINDOWS = 4, 32
+ROWS_PER_BLOCK, WINDOWS_PER_BATCH = 4, 32
 
 
 @dataclass(frozen=True)
-class Segment:
+class TranscriptSegment:
     """What was said from `start` to `end`, in seconds from the start of the sound; both lie in its loud part."""
 
     start: float
@@ -36,7 +36,7 @@ class Segment:
     text: str
 
 
-class Window(NamedTuple):
+class AudioWindow(NamedTuple):
     """A part of a row's sound, in seconds, and the row with that part in place of the whole."""
 
     row: int
@@ -46,7 +46,7 @@ class Window(NamedTuple):
     root: Path | None
 
 
-class _Whole(Audio):
+class _AudioOfLength(Audio):
     """Sounds as a fitted modality has them, but of another most length."""
 
     def __init__(self, like: Audio, seconds: float) -> None:
@@ -60,13 +60,13 @@ class _Whole(Audio):
 def transcribe(
     predictor: Predictor,
     table: Table,
-    faults: Faults,
+    cell_errors: CellErrors,
     *,
     input: str | None = None,
     output: str | None = None,
     window: float | None = None,
     **changes: Any,
-) -> list[list[Segment]]:
+) -> list[list[TranscriptSegment]]:
     """Write the text of sounds of any length, with the times of its parts; sound tracks of clips too.
 
     A sound is cut in the longest pause of the second half of each window, else at its quietest place; what is quiet at
@@ -76,7 +76,7 @@ def transcribe(
     input: the sounds' input; silent where there is only one
     output: the text output; silent where there is only one
     window: the most seconds of a window; silent: 28, or what the model reads if that is less
-    changes: options of `Writing`, as in `Model.generate`
+    changes: options of `GenerationConfig`, as in `Model.generate`
     faults: takes the cells that cannot be used
 
     Returns the segments of each row in order of time; none where the sound is missing or quiet.
@@ -91,32 +91,32 @@ def transcribe(
     if not 0 < length <= most:
         raise RecipeError("window", f"the model reads {most:g} s at once, so a window has more than 0 and at most that")
     preparation = copy.copy(predictor.preparation)
-    preparation.modalities = {**preparation.modalities, name: _Whole(sounds, most)}
+    preparation.modalities = {**preparation.modalities, name: _AudioOfLength(sounds, most)}
     windowed = replace(predictor, preparation=preparation)
     output = text_output(preparation, output)
-    whole = _Whole(sounds, preparation.recipe.data.limits.seconds)
-    found: list[list[Segment]] = [[] for _ in range(len(table))]
-    waiting: list[Window] = []
-    for block in predictor.preparation.blocks(table, faults, size=ROWS):
+    whole = _AudioOfLength(sounds, preparation.recipe.data.limits.seconds)
+    found: list[list[TranscriptSegment]] = [[] for _ in range(len(table))]
+    waiting: list[AudioWindow] = []
+    for block in predictor.preparation.blocks(table, cell_errors, size=ROWS_PER_BLOCK):
         for position, samples in _decoded(block, whole):
             row = {column: block.cells(column)[position] for column in block.columns}
-            for start, end in stretches(samples, sounds.options.rate, length):
+            for start, end in split_on_silence(samples, sounds.options.rate, length):
                 part = samples[round(start * sounds.options.rate) : round(end * sounds.options.rate)]
                 cell = {"array": part, "sampling_rate": sounds.options.rate}
                 cells = {**row, sounds.columns[0]: cell}
-                waiting.append(Window(int(block.rows[position]), start, end, cells, block.root))
-        while len(waiting) >= WINDOWS:
-            _write(windowed, waiting[:WINDOWS], found, faults, output, changes)
-            del waiting[:WINDOWS]
-    _write(windowed, waiting, found, faults, output, changes)
+                waiting.append(AudioWindow(int(block.rows[position]), start, end, cells, block.root))
+        while len(waiting) >= WINDOWS_PER_BATCH:
+            _write(windowed, waiting[:WINDOWS_PER_BATCH], found, cell_errors, output, changes)
+            del waiting[:WINDOWS_PER_BATCH]
+    _write(windowed, waiting, found, cell_errors, output, changes)
     return found
 
 
 def _write(
     predictor: Predictor,
-    windows: list[Window],
-    found: list[list[Segment]],
-    faults: Faults,
+    windows: list[AudioWindow],
+    found: list[list[TranscriptSegment]],
+    cell_errors: CellErrors,
     output: str,
     changes: dict[str, Any],
 ) -> None:
@@ -124,13 +124,13 @@ def _write(
     if not windows:
         return
     table = open_rows([one.cells for one in windows], windows[0].root, predictor.preparation.input_columns)
-    texts = [text for block in stream_texts(predictor, table, faults, output, changes) for text in block]
+    texts = [text for block in stream_texts(predictor, table, cell_errors, output, changes) for text in block]
     for one, written in zip(windows, texts, strict=True):
         if written and written[0].text:
-            found[one.row].append(Segment(one.start, one.end, written[0].text))
+            found[one.row].append(TranscriptSegment(one.start, one.end, written[0].text))
 
 
-def _decoded(block: Block, sounds: Audio) -> Iterator[tuple[int, np.ndarray]]:
+def _decoded(block: RowBlock, sounds: Audio) -> Iterator[tuple[int, np.ndarray]]:
     """The place in the block and the samples `[samples]` int16 of every sound that is there."""
     prepared = sounds.prepare(block)
     for position, item in enumerate(prepared.index.tolist()):
@@ -147,7 +147,7 @@ def _sound_input(preparation: Preparation, name: str | None) -> tuple[str, Audio
         raise RecipeError("input", f"say which sound to cut: {', '.join(sounds)}")
     chosen = name or next(iter(sounds))
     if chosen not in sounds:
-        raise RecipeError("input", f"the model has no sounds of that name; {nearest(chosen, sounds)}")
+        raise RecipeError("input", f"the model has no sounds of that name; {did_you_mean(chosen, sounds)}")
     return chosen, sounds[chosen]
 
 

@@ -20,25 +20,25 @@ from torch import Tensor
 
 from polymodal.core.progress import Progress
 from polymodal.data.store.decode_buffer import Item, Layout
-from polymodal.data.store.items import Items, Prepared, RaggedItems, Store
+from polymodal.data.store.items import Items, PreparedInput, RaggedItems, Store
 from polymodal.data.store.store import MediaStore, content_key
 from polymodal.modalities.base import Modality
-from polymodal.nn.encoders.base import Encoder, Settled
+from polymodal.nn.encoders.base import Encoder, FrozenPrefix
 from polymodal.nn.network import Network
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import FeatureOptions
-from polymodal.runtime.compute import device_of
-from polymodal.runtime.cpu_kernels import computes_bf16
-from polymodal.runtime.random_state import own_random_state
-from polymodal.runtime.thread_tuner import Pace
+from polymodal.runtime.compute import network_device
+from polymodal.runtime.cpu_kernels import supports_bf16
+from polymodal.runtime.random_state import isolated_random_state
+from polymodal.runtime.thread_tuner import ThreadTuner
 
 #: Items that run through an encoder at once, and bytes of prepared items at most.
-BATCH = 64
-BATCH_BYTES = 16 * 2**20
+BATCH_ITEMS = 64
+MAX_BATCH_BYTES = 16 * 2**20
 #: Bytes of features, and seconds of work, that are held before they go to the store: an interrupted run loses no more.
-PACK = 64 * 2**20
-PACK_SECONDS = 30.0
+FLUSH_BYTES = 64 * 2**20
+FLUSH_SECONDS = 30.0
 #: Raised when the same layers come to give other features; kept ones are then not found any more.
 VERSION = 1
 
@@ -54,47 +54,47 @@ class FeatureItems:
     whole: fields that are one for an item; in the arrays each of its records repeats them
     """
 
-    plain: Items
-    copies: Items | None
-    views: int
+    original: Items
+    augmented: Items | None
+    augmented_copies: int
     format: str
-    whole: tuple[str, ...] = ()
+    per_item_fields: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.plain)
+        return len(self.original)
 
     def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
-        return self.plain.take(ids)
+        return self.original.take(ids)
 
     def lengths(self) -> np.ndarray | None:
-        lengths = self.plain.lengths()
+        lengths = self.original.lengths()
         return None if lengths is None or (lengths == lengths[:1]).all() else lengths
 
     def item_bytes(self) -> float:
-        return self.plain.item_bytes()
+        return self.original.item_bytes()
 
     def tensors(self, ids: np.ndarray, *, changed: bool = False) -> dict[str, Tensor]:
         """What the encoder goes on from: `hidden [n, longest, width]` fp32, `length [n]`, and the settled fields.
 
         changed: take one of each item's randomly changed copies, drawn from torch's global generator
         """
-        if changed and self.copies is not None:
-            drawn = torch.randint(self.views, (len(ids),)).numpy()
-            taken = self.copies.take(ids * self.views + drawn)
+        if changed and self.augmented is not None:
+            drawn = torch.randint(self.augmented_copies, (len(ids),)).numpy()
+            taken = self.augmented.take(ids * self.augmented_copies + drawn)
         else:
-            taken = self.plain.take(ids)
+            taken = self.original.take(ids)
         tensors = {name: torch.from_numpy(array) for name, array in taken.items()}
         if self.format == "bf16":
             tensors["hidden"] = tensors["hidden"].view(torch.bfloat16).float()
-        return tensors | {name: tensors[name][:, 0] for name in self.whole}
+        return tensors | {name: tensors[name][:, 0] for name in self.per_item_fields}
 
 
-def number_format(options: FeatureOptions) -> str:
+def feature_dtype(options: FeatureOptions) -> str:
     """The format in which settled layers run and are kept: bf16 only where the processor computes in it."""
-    return options.format if computes_bf16() else "fp32"
+    return options.dtype if supports_bf16() else "fp32"
 
 
-def pooled(items: FeatureItems) -> np.ndarray:
+def mean_features(items: FeatureItems) -> np.ndarray:
     """The mean over each item's records, `[items, width]` float32."""
     found = []
     for start in range(0, len(items), 256):
@@ -120,8 +120,8 @@ class FeatureSettings:
     @classmethod
     def of(cls, recipe: Recipe) -> FeatureSettings:
         """As a recipe says."""
-        threads = recipe.training.threads
-        return cls(recipe.training.features, recipe.data.limits, threads if isinstance(threads, int) else None)
+        threads = recipe.training.num_threads
+        return cls(recipe.training.feature_cache, recipe.data.limits, threads if isinstance(threads, int) else None)
 
 
 class FeatureCache:
@@ -141,10 +141,10 @@ class FeatureCache:
         self,
         network: Network,
         modalities: Mapping[str, Modality],
-        tables: Sequence[Mapping[str, Prepared]],
+        tables: Sequence[Mapping[str, PreparedInput]],
         recipe: Recipe,
         progress: Progress,
-    ) -> list[dict[str, Prepared]]:
+    ) -> list[dict[str, PreparedInput]]:
         """The prepared inputs of each of `tables` with features in place of the items of every input whose encoder has
         settled layers: what those make of each item is computed once. Where the recipe switches that off, they stay as
         they are. Inputs of the first table, that of the training rows, also have randomly changed copies.
@@ -152,7 +152,7 @@ class FeatureCache:
         Raises:
             DataError: a store is damaged.
         """
-        if not recipe.training.features.cache:
+        if not recipe.training.feature_cache.enabled:
             return [dict(inputs) for inputs in tables]
         raw, first = network.raw_inputs(), tables[0] if tables else {}
         found = []
@@ -161,8 +161,8 @@ class FeatureCache:
             for name, encoder in network.encoders().items():
                 source = inputs.get(name)
                 if source is not None and name not in raw:
-                    views = source is first.get(name)
-                    changed[name] = self._input(name, encoder, modalities[name], source, recipe, views, progress)
+                    augmented_copies = source is first.get(name)
+                    changed[name] = self._input(name, encoder, modalities[name], source, recipe, augmented_copies, progress)
             found.append(changed)
         return found
 
@@ -175,38 +175,38 @@ class FeatureCache:
         name: str,
         encoder: Encoder,
         modality: Modality,
-        source: Prepared,
+        source: PreparedInput,
         recipe: Recipe,
-        views: bool,
+        augmented_copies: bool,
         progress: Progress,
-    ) -> Prepared:
-        settled, identity = encoder.settled(), modality.identity(recipe.data.limits)
+    ) -> PreparedInput:
+        settled, identity = encoder.frozen_prefix(), modality.identity(recipe.data.limits)
         if settled is None or identity is None or source.keys is None:
             return source
         contents = xxhash.xxh3_128_hexdigest(b"".join(source.keys))
-        key = (identity, settled.name, contents, str(views))
+        key = (identity, settled.fingerprint, contents, str(augmented_copies))
         if key not in self._open:
             settings = FeatureSettings.of(recipe)
             with progress.task(f"encode {name}", len(source.items)) as advance:
-                made = input_features(
-                    encoder, modality, source, settings, folder=self.folder, views=views, advance=advance
+                made = encode_frozen_input(
+                    encoder, modality, source, settings, folder=self.folder, augmented_copies=augmented_copies, advance=advance
                 )
             if made is None or not isinstance(made.items, FeatureItems):
                 return source
             self._open[key] = made.items
-        return Prepared(source.index, self._open[key], source.keys)
+        return PreparedInput(source.index, self._open[key], source.keys)
 
 
-def input_features(
+def encode_frozen_input(
     encoder: Encoder,
     modality: Modality,
-    source: Prepared,
+    source: PreparedInput,
     settings: FeatureSettings,
     *,
     folder: Path | None,
-    views: bool = False,
+    augmented_copies: bool = False,
     advance: Advance = lambda done: None,
-) -> Prepared | None:
+) -> PreparedInput | None:
     """The features of an input's items in place of the items; None where the encoder settles nothing, or the items are
     not named by their content.
 
@@ -218,47 +218,47 @@ def input_features(
         DataError: the store is damaged.
     """
     options = settings.options
-    settled, identity = encoder.settled(), modality.identity(settings.limits)
+    settled, identity = encoder.frozen_prefix(), modality.identity(settings.limits)
     if settled is None or identity is None or source.keys is None:
         return None
-    run = _Run(encoder, modality, source.items, settled, number_format(options), advance, Pace(settings.threads))
+    run = _FeatureRun(encoder, modality, source.items, settled, feature_dtype(options), advance, ThreadTuner(settings.threads))
     store = None
     if folder is not None:
-        described = f"{VERSION}\n{identity}\n{settled.name}\n{run.format}"
+        described = f"{VERSION}\n{identity}\n{settled.fingerprint}\n{run.format}"
         store = MediaStore(folder, run.layout, described, True, kind="features")
-    copies: Items | None = None
-    count = options.views if views and modality.changes else 0
-    plain = run.kept(store, source.keys, [(item, None) for item in range(len(source.keys))])
+    augmented: Items | None = None
+    count = options.augmented_copies if augmented_copies and modality.changes else 0
+    original = run.kept(store, source.keys, [(item, None) for item in range(len(source.keys))])
     if count:
         made = [(item, view) for item in range(len(source.keys)) for view in range(count)]
         changes = modality.options.model_dump_json(exclude={"checkpoint"})
         keys = [content_key(source.keys[item] + f" view {view} of {changes}".encode()) for item, view in made]
-        copies = run.kept(store, keys, made)
-    return Prepared(source.index, FeatureItems(plain, copies, count, run.format, tuple(settled.items)), source.keys)
+        augmented = run.kept(store, keys, made)
+    return PreparedInput(source.index, FeatureItems(original, augmented, count, run.format, tuple(settled.per_item)), source.keys)
 
 
 @dataclass
-class _Run:
+class _FeatureRun:
     """One input's items through the settled layers of its encoder."""
 
     encoder: Encoder
     modality: Modality
     items: Items
-    settled: Settled
+    settled: FrozenPrefix
     format: str
     advance: Advance
-    pace: Pace
+    pace: ThreadTuner
 
     @property
     def layout(self) -> Layout:
         hidden = ("uint16" if self.format == "bf16" else "float32", (self.settled.width,))
-        return {"hidden": hidden, **self.settled.records, **self.settled.items}
+        return {"hidden": hidden, **self.settled.per_step, **self.settled.per_item}
 
     def kept(self, store: Store | None, keys: list[bytes], made: Sequence[tuple[int, int | None]]) -> Items:
         """The features named `keys` of `made` (item, number of the changed copy or None), computed where not known."""
         unknown = list(range(len(keys)))
         if store is not None and keys:
-            unknown = np.flatnonzero(~store.known(keys)).tolist()
+            unknown = np.flatnonzero(~store.contains(keys)).tolist()
         fresh: dict[bytes, Item] = {}
         held, since = 0, time.monotonic()
         for places in self._batches(unknown, made):
@@ -268,7 +268,7 @@ class _Run:
                 fresh[keys[place]] = feature
                 held += sum(array.nbytes for array in feature.values())
             self.advance(len(places))
-            if store is not None and (held >= PACK or time.monotonic() - since >= PACK_SECONDS):
+            if store is not None and (held >= FLUSH_BYTES or time.monotonic() - since >= FLUSH_SECONDS):
                 store.add(list(fresh), list(fresh.values()))
                 fresh, held, since = {}, 0, time.monotonic()
         if store is not None:
@@ -282,7 +282,7 @@ class _Run:
         lengths = self.items.lengths()
         if lengths is not None:
             places = sorted(places, key=lambda place: int(lengths[made[place][0]]))
-        size = int(np.clip(BATCH_BYTES / max(self.items.item_bytes(), 1.0), 1, BATCH))
+        size = int(np.clip(MAX_BATCH_BYTES / max(self.items.item_bytes(), 1.0), 1, BATCH_ITEMS))
         for start in range(0, len(places), size):
             yield places[start : start + size]
 
@@ -299,20 +299,20 @@ class _Run:
         taken = self.items.take(np.array([item]))
         content = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in taken.values()))
         content.update(view.to_bytes(4, "little"))
-        with own_random_state(int.from_bytes(content.digest()[:8], "little") % 2**63):
+        with isolated_random_state(int.from_bytes(content.digest()[:8], "little") % 2**63):
             return self.modality.augment(self.modality.collate(taken))
 
     def _through(self, data: dict[str, Tensor]) -> list[Item]:
         training = self.encoder.training
         self.encoder.eval()
-        device = device_of(self.encoder)
+        device = network_device(self.encoder)
         data = {name: tensor.to(device) for name, tensor in data.items()}
         kind = torch.device(device).type
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.format == "bf16"):
-            found = {name: tensor.cpu() for name, tensor in self.encoder.settle(data).items()}
+            found = {name: tensor.cpu() for name, tensor in self.encoder.encode_frozen(data).items()}
         self.encoder.train(training)
         longest = found["hidden"].shape[1]
-        for name in self.settled.items:
+        for name in self.settled.per_item:
             found[name] = found[name].unsqueeze(1).expand(-1, longest, *found[name].shape[1:])
         if self.format == "bf16":
             found["hidden"] = found["hidden"].to(torch.bfloat16).view(torch.uint16)

@@ -14,21 +14,21 @@ from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import build
 from polymodal.core.types import Batch, InputBatch, TargetBatch
 from polymodal.data.partition import groups_of
-from polymodal.data.store.items import Prepared
+from polymodal.data.store.items import PreparedInput
 from polymodal.data.store.writer import PreparedWriter
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.modalities.base import Modality
 from polymodal.preparation.feature_cache import FeatureItems
 from polymodal.recipe.recipe import Recipe
-from polymodal.tasks.answers import padded, unlearned
+from polymodal.tasks.text_targets import pad, mask_targets
 from polymodal.tasks.base import Task
 
 BLOCK_ROWS = 4096
 #: Bytes of prepared items that one block may come to, unless its fewest rows do already.
-BLOCK_BYTES = 256 * 2**20
-FEWEST_BLOCK_ROWS = 16
+MAX_BLOCK_BYTES = 256 * 2**20
+MIN_BLOCK_ROWS = 16
 
 Advance = Callable[[int], None]
 
@@ -42,7 +42,7 @@ class PreparedTable:
     groups: `[rows]`, the number of the group (`data.split.group`) that each row is of, where rows are grouped
     """
 
-    inputs: dict[str, Prepared]
+    inputs: dict[str, PreparedInput]
     targets: dict[str, tuple[np.ndarray, np.ndarray]]
     weight: np.ndarray | None
     rows: int
@@ -59,13 +59,13 @@ class PreparedTable:
 
 
 @dataclass(frozen=True)
-class Damage:
+class ItemCorruption:
     """One input's items damaged as a batch is made, for tests of robustness: see `Modality.corrupt`."""
 
     input: str
     kind: str
     strength: float
-    draw: np.random.Generator
+    generator: np.random.Generator
 
 
 class Preparation:
@@ -93,10 +93,10 @@ class Preparation:
         return _unique(column for task in self.tasks.values() for column in task.columns)
 
     @property
-    def block_rows(self) -> int:
+    def max_block_rows(self) -> int:
         """The most rows that are prepared at once: `BLOCK_BYTES` of items, as large as they can get."""
         row = sum(modality.row_bytes() for modality in self.modalities.values())
-        return int(np.clip(BLOCK_BYTES / max(row, 1.0), FEWEST_BLOCK_ROWS, BLOCK_ROWS))
+        return int(np.clip(MAX_BLOCK_BYTES / max(row, 1.0), MIN_BLOCK_ROWS, BLOCK_ROWS))
 
     def fit(self, table: Table, rows: np.ndarray, *, cache: Path | None = None, known: Collection[str] = ()) -> None:
         """Learn vocabularies and statistics from `rows` of `table`, block by block; media are decoded into `cache`.
@@ -106,18 +106,18 @@ class Preparation:
         Faults met here are not recorded (the same cells are met again, and recorded, in `prepare`).
         """
         for modality in (one for name, one in self.modalities.items() if name not in known):
-            modality.fit(self._blocks(table, rows, modality.columns, Faults(), cache))
+            modality.fit(self._blocks(table, rows, modality.columns, CellErrors(), cache))
         for name, task in self.tasks.items():
             try:
                 columns = _unique([*task.columns, *task.prompt_columns])
-                task.fit(self._blocks(table, rows, columns, Faults(), None))
+                task.fit(self._blocks(table, rows, columns, CellErrors(), None))
             except RecipeError as error:
-                raise error.under(f"outputs.{name}.task") from None
+                raise error.with_prefix(f"outputs.{name}.task") from None
 
     def prepare(
         self,
         table: Table,
-        faults: Faults,
+        cell_errors: CellErrors,
         *,
         folder: Path | None,
         cache: Path | None,
@@ -139,7 +139,7 @@ class Preparation:
         targets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.tasks}
         prompts: dict[str, list[np.ndarray]] = {}
         weights: list[np.ndarray] = []
-        for block in self.blocks(table, faults, cache=cache, targets=True):
+        for block in self.blocks(table, cell_errors, cache=cache, targets=True):
             one = self.prepare_block(block, targets=True)
             for name, prepared in one.inputs.items():
                 writers[name].append(prepared)
@@ -170,36 +170,36 @@ class Preparation:
     def blocks(
         self,
         table: Table,
-        faults: Faults,
+        cell_errors: CellErrors,
         *,
         cache: Path | None = None,
         targets: bool = False,
         size: int = BLOCK_ROWS,
-    ) -> Iterator[Block]:
+    ) -> Iterator[RowBlock]:
         """All rows of `table` in blocks that hold the columns of the inputs, and of targets and weights if asked.
 
         size: the most rows of a block; there are fewer where items are so large that a block would outgrow memory
         """
         columns = self.input_columns
         if targets:
-            columns = _unique([*columns, *self.target_columns, *filter(None, [self.recipe.data.weight])])
-        return self._blocks(table, np.arange(len(table)), columns, faults, cache, size)
+            columns = _unique([*columns, *self.target_columns, *filter(None, [self.recipe.data.weight_column])])
+        return self._blocks(table, np.arange(len(table)), columns, cell_errors, cache, size)
 
-    def prepare_block(self, block: Block, *, targets: bool = False) -> PreparedTable:
+    def prepare_block(self, block: RowBlock, *, targets: bool = False) -> PreparedTable:
         """One block prepared by itself, in memory."""
-        weight = self.recipe.data.weight if targets else None
+        weight = self.recipe.data.weight_column if targets else None
         inputs = {name: modality.prepare(block) for name, modality in self.modalities.items()}
         prompts = {name: found for name, task in self.tasks.items() if (found := task.prompts(block)) is not None}
         prepared = {name: task.prepare(block) for name, task in self.tasks.items()} if targets else {}
         for name, found in prompts.items():
             if name in prepared:  # an answer to a prompt that cannot be used is not learned
                 value, present = prepared[name]
-                prepared[name] = (unlearned(value, np.array([one is None for one in found], dtype=bool)), present)
+                prepared[name] = (mask_targets(value, np.array([one is None for one in found], dtype=bool)), present)
         weights = _sample_weights(block, weight) if weight else None
         return PreparedTable(inputs, prepared, weights, len(block), prompts)
 
     def batch(
-        self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, damage: Damage | None = None
+        self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, corruption: ItemCorruption | None = None
     ) -> Batch:
         """The batch of `rows` of a prepared table, or of its features. Rows that share an item hold it once."""
         inputs = {}
@@ -212,8 +212,8 @@ class Preparation:
                 data = source.items.tensors(distinct, changed=augment)
             else:
                 taken = source.items.take(distinct)
-                if damage is not None and damage.input == name and len(distinct):
-                    taken = modality.corrupt(taken, damage.kind, damage.strength, damage.draw)
+                if corruption is not None and corruption.input == name and len(distinct):
+                    taken = modality.corrupt(taken, corruption.kind, corruption.strength, corruption.generator)
                 data = modality.collate(taken)
                 if augment:
                     data = modality.augment(data)
@@ -222,7 +222,7 @@ class Preparation:
             name: TargetBatch(self.tasks[name].collate(value[rows]), torch.from_numpy(known[rows]))
             for name, (value, known) in prepared.targets.items()
         }
-        prompts = {name: padded(value[rows]) for name, value in prepared.prompts.items()}
+        prompts = {name: pad(value[rows]) for name, value in prepared.prompts.items()}
         weight = None if prepared.weight is None else torch.from_numpy(prepared.weight[rows])
         return Batch(inputs, targets, torch.from_numpy(np.asarray(rows)), weight, prompts)
 
@@ -277,13 +277,13 @@ class Preparation:
         table: Table,
         rows: np.ndarray,
         columns: list[str],
-        faults: Faults,
+        cell_errors: CellErrors,
         cache: Path | None,
         size: int = BLOCK_ROWS,
-    ) -> Iterator[Block]:
+    ) -> Iterator[RowBlock]:
         limits = self.recipe.data.limits
-        size = min(size, self.block_rows)
-        return table.blocks(rows, columns, faults=faults, limits=limits, cache=cache, size=size)
+        size = min(size, self.max_block_rows)
+        return table.blocks(rows, columns, faults=cell_errors, limits=limits, cache=cache, size=size)
 
 
 def _distinct(items: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -296,7 +296,7 @@ def _distinct(items: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.nd
     return distinct, index
 
 
-def _sample_weights(block: Block, column: str) -> np.ndarray:
+def _sample_weights(block: RowBlock, column: str) -> np.ndarray:
     weights = np.empty(len(block), np.float32)
     for position, cell in enumerate(block.cells(column)):
         usable = isinstance(cell, int | float) and np.isfinite(cell) and cell >= 0

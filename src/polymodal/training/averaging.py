@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def changing_state(network: nn.Module) -> dict[str, Tensor]:
+def trainable_state(network: nn.Module) -> dict[str, Tensor]:
     """The part of `state_dict` that training can change: everything but parameters that do not learn, which may be
     most of a model with a pretrained encoder."""
     still = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
@@ -21,7 +21,7 @@ def restore_state(network: nn.Module, state: dict[str, Tensor]) -> None:
     Raises:
         RuntimeError: the state is of another network.
     """
-    missing = changing_state(network).keys() - state.keys()
+    missing = trainable_state(network).keys() - state.keys()
     unexpected = network.load_state_dict(state, strict=False).unexpected_keys
     if missing or unexpected:
         raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
@@ -53,7 +53,7 @@ class BestEpochs:
         place = sum(score <= other for other in self.scores)
         if place >= self.count:
             return False
-        copied = {name: tensor.detach().clone() for name, tensor in changing_state(network).items()}
+        copied = {name: tensor.detach().clone() for name, tensor in trainable_state(network).items()}
         self.scores.insert(place, score)
         self.epochs.insert(place, epoch)
         self.weights.insert(place, copied)

@@ -6,32 +6,32 @@ import numpy as np
 
 from polymodal.data.partition import Split
 from polymodal.data.sampler import BatchSampler
-from polymodal.inference.batching import grouping
+from polymodal.inference.batching import batch_order
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 
 #: Rows of a group that stand in one batch, where a task wants some to.
-TOGETHER = 4
+ROWS_PER_GROUP = 4
 
 
 def make_sampler(
     recipe: Recipe, network: Network, preparation: Preparation, train: Split[PreparedTable]
 ) -> BatchSampler:
     """Draws the batches of an epoch: rows that share an item together, or rows of like length, or as a task wants."""
-    shared, lengths = grouping(train)
+    shared, lengths = batch_order(train)
     together = _together(preparation, train)
-    if not recipe.training.group_rows or network.contrasts:
+    if not recipe.training.group_rows or network.compares_rows:
         shared = None
     return BatchSampler(
         train.rows,
-        recipe.training.batch or 1,
+        recipe.training.batch_size or 1,
         recipe.seed,
         group=shared if together is None else together,
         lengths=lengths,
-        piece=None if together is None else TOGETHER,
+        rows_per_group=None if together is None else ROWS_PER_GROUP,
         data_set=None if train.table.data_set is None else train.table.data_set[train.rows],
-        temperature=recipe.data.temperature,
+        temperature=recipe.data.sampling_temperature,
     )
 
 
@@ -39,7 +39,7 @@ def _together(preparation: Preparation, train: Split[PreparedTable]) -> np.ndarr
     """The group of each training row, as the first task says that wants rows of a group in one batch."""
     for name, task in preparation.tasks.items():
         value, present = train.table.targets[name]
-        found = task.together(value[train.rows], present[train.rows])
+        found = task.row_groups(value[train.rows], present[train.rows])
         if found is not None:
             return found
     return None

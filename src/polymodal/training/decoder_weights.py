@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polymodal.checkpoint.model_directory import check_artefact, read_weights
-from polymodal.checkpoint.weight_format import Form
+from polymodal.checkpoint.model_directory import verify_model_files, read_weights
+from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import PolymodalError, RecipeError
 from polymodal.nn.decoders.base import Decoder, SavedDecoder
 from polymodal.nn.layers.named_modules import key_of
@@ -21,19 +21,19 @@ def initialise(decoder: Decoder) -> None:
     if decoder.start is None:
         decoder.initialise()
     else:
-        decoder.take_over(saved_decoder(Path(decoder.start), decoder.Options.model_fields["name"].default))
+        decoder.take_over(find_saved_decoder(Path(decoder.start), decoder.Options.model_fields["name"].default))
 
 
-def saved_decoder(folder: Path, kind: str) -> SavedDecoder:
+def find_saved_decoder(folder: Path, kind: str) -> SavedDecoder:
     """The first decoder of this kind in a saved model; of one that decides from several views, that of the first.
 
     Raises:
         RecipeError: there is no such model, or it has no such decoder.
     """
     try:
-        form = Form(**check_artefact(folder))
+        weight_format = WeightFormat(**verify_model_files(folder))
         recipe = Recipe.read(folder / "recipe.yaml")
-        weights = form.unpacked(read_weights(folder))
+        weights = weight_format.unpacked(read_weights(folder))
     except PolymodalError as error:
         raise RecipeError("start", str(error)) from None
     for name, spec in recipe.outputs.items():
@@ -44,5 +44,5 @@ def saved_decoder(folder: Path, kind: str) -> SavedDecoder:
             found = {path.removeprefix(prefix): one for path, one in weights.items() if path.startswith(prefix)}
             if found:
                 memory = None if recipe.inputs else weights["fusion.token"]
-                return SavedDecoder(folder, recipe.width, spec.decoder, found, memory)
+                return SavedDecoder(folder, recipe.hidden_size, spec.decoder, found, memory)
     raise RecipeError("start", f"the model in {folder} has no {kind} that writes; name a folder with one")

@@ -10,23 +10,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.types import Space
-from polymodal.inference.decisions import Decisions
+from polymodal.inference.predictions import Predictions
 from polymodal.recipe.training import DistillationOptions
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TeacherTargets:
     """A teacher's decisions for the training rows.
 
     values: `[training rows, k]` by output; place: `[table rows]`, where each row's lesson stands
     """
 
     values: dict[str, Tensor]
-    place: Tensor
+    row_index: Tensor
     options: DistillationOptions
 
     @classmethod
-    def of(cls, decisions: dict[str, Decisions], rows: np.ndarray, options: DistillationOptions) -> Lessons:
+    def from_predictions(cls, decisions: dict[str, Predictions], rows: np.ndarray, options: DistillationOptions) -> TeacherTargets:
         """The lessons for `rows` of a table, of which the teacher made `decisions` in that order."""
         place = torch.full((int(rows.max(initial=-1)) + 1,), -1, dtype=torch.int64)
         place[torch.from_numpy(rows)] = torch.arange(len(rows))
@@ -40,7 +40,7 @@ class Lessons:
         Neural Network", 2015; for inputs that only the teacher sees: Lopez-Paz et al., "Unifying Distillation and
         Privileged Information", 2016).
         """
-        taught = self.values[output][self.place[rows.cpu()]].to(values.device)
+        taught = self.values[output][self.row_index[rows.cpu()]].to(values.device)
         values, heat = values.float(), self.options.temperature
         if space == "real":
             return functional.mse_loss(values, taught, reduction="none").mean(-1)

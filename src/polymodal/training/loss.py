@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from polymodal.core.types import Batch, LossTerm, Outputs, TargetBatch
-from polymodal.nn.objectives.base import Term
+from polymodal.core.types import Batch, LossTerm, TaskOutput, TargetBatch
+from polymodal.nn.objectives.base import ObjectiveLoss
 from polymodal.tasks.base import Task
-from polymodal.training.balance import GradNorm, PCGrad
-from polymodal.training.blending import Blending
-from polymodal.training.distillation import Lessons
+from polymodal.training.loss_balancing import GradNorm, PCGrad
+from polymodal.training.gradient_blending import GradientBlending
+from polymodal.training.distillation import TeacherTargets
 
 
 @dataclass
@@ -54,17 +54,17 @@ class Loss(nn.Module):
         tasks: dict[str, Task],
         weights: Mapping[str, float],
         balance: Literal["fixed", "uncertainty", "gradnorm", "pcgrad"],
-        lessons: Lessons | None = None,
-        blending: Blending | None = None,
+        teacher_targets: TeacherTargets | None = None,
+        blending: GradientBlending | None = None,
     ) -> None:
         super().__init__()
-        self.tasks, self.weights, self.lessons = tasks, dict(weights), lessons
+        self.tasks, self.weights, self.teacher_targets = tasks, dict(weights), teacher_targets
         self.blending = blending
         self.balancer = GradNorm(list(weights)) if balance == "gradnorm" else PCGrad() if balance == "pcgrad" else None
         self.log_variance = nn.Parameter(torch.zeros(len(weights))) if balance == "uncertainty" else None
 
     def forward(
-        self, outputs: dict[str, Outputs], batch: Batch, terms: Mapping[str, list[Term]] | None = None
+        self, outputs: dict[str, TaskOutput], batch: Batch, terms: Mapping[str, list[ObjectiveLoss]] | None = None
     ) -> Losses:
         """The losses of a batch, from what was decided and from the `terms` of each objective."""
         found = Losses()
@@ -77,9 +77,9 @@ class Loss(nn.Module):
                 scale = term.scale if self.blending is None else term.scale * self.blending.of(name, term.name)
                 task_loss = task_loss + scale * value
                 parts[name if term.name == "joint" else f"{name}.view.{term.name}"] = value.detach()
-            if self.lessons is not None:
-                share = self.lessons.options.weight
-                learned = self._from_teacher(self.lessons, name, decided, batch)
+            if self.teacher_targets is not None:
+                share = self.teacher_targets.options.weight
+                learned = self._from_teacher(self.teacher_targets, name, decided, batch)
                 task_loss = (1 - share) * task_loss + share * learned
                 parts[f"{name}.teacher"] = learned.detach()
             found.named[name] = self._weighed(name, task_loss)
@@ -92,7 +92,7 @@ class Loss(nn.Module):
                 continue
             found.named[name] = self._weighed(name, torch.stack([term.loss for term in some]).mean())
             parts |= {f"{name}.{term.name}": term.loss.detach() for term in some}
-            found.chance |= {f"{name}.{term.name}": (term.chance, term.rows) for term in some}
+            found.baselines |= {f"{name}.{term.name}": (term.baseline, term.count) for term in some}
         return found
 
     def backward(self, losses: Losses, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]) -> None:
@@ -108,9 +108,9 @@ class Loss(nn.Module):
             loss = torch.exp(-spread) * loss + spread / 2
         return loss * self.weights[name]
 
-    def _from_teacher(self, lessons: Lessons, name: str, decided: Outputs, batch: Batch) -> Tensor:
+    def _from_teacher(self, teacher_targets: TeacherTargets, name: str, decided: TaskOutput, batch: Batch) -> Tensor:
         """The mean distance from the teacher over all rows, those without a target too."""
-        losses = lessons.loss(name, self.tasks[name].space, decided.values, batch.rows)
+        losses = teacher_targets.loss(name, self.tasks[name].space, decided.values, batch.rows)
         weight = torch.ones_like(losses) if batch.weight is None else batch.weight
         return (losses * weight).sum() / weight.sum().clamp_min(1e-8)
 
@@ -121,7 +121,7 @@ def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Te
     if sample_weight is not None:
         weight = weight * sample_weight
     values = term.values.float()
-    counts = task.counts(values)
+    counts = task.row_loss_weights(values)
     if counts is not None:
         weight = weight * counts
     losses = task.loss(values, target.value)

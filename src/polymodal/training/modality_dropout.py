@@ -8,7 +8,7 @@ from torch import Tensor
 from polymodal.core.types import Batch
 
 
-def hide_inputs(batch: Batch, chance: float) -> dict[str, Tensor]:
+def apply_modality_dropout(batch: Batch, chance: float) -> dict[str, Tensor]:
     """Modality dropout: which inputs to hide in which rows, drawn from torch's global generator.
 
     A row keeps at least one of the inputs that it has.

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import TrainingError
 from polymodal.core.types import Batch
-from polymodal.nn.decoders.writer import Writer
+from polymodal.nn.decoders.text_decoder import TextDecoder
 from polymodal.nn.network import Network
 
 #: Objectives that one notice names.
-MOST_NAMED = 4
+MAX_LISTED = 4
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Monitor:
     network: Network
     chance: dict[str, float]
     notices: list[str] = field(default_factory=list)
-    silent: dict[str, int] = field(default_factory=dict)
+    zero_grad_steps: dict[str, int] = field(default_factory=dict)
 
     def gradient_norms(self) -> dict[str, float]:
         """The gradient norm of each trainable input tower and of the rest, after `backward`."""
@@ -35,23 +35,23 @@ class Monitor:
                 norms[name] = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
         return norms
 
-    def watch_gradients(self, norms: dict[str, float]) -> None:
+    def check_gradients(self, norms: dict[str, float]) -> None:
         """Notice an input whose gradient has been zero five times in a row: its encoder learns nothing."""
         for name, norm in norms.items():
-            self.silent[name] = self.silent.get(name, 0) + 1 if norm == 0 else 0
-            if self.silent[name] == 5:
+            self.zero_grad_steps[name] = self.zero_grad_steps.get(name, 0) + 1 if norm == 0 else 0
+            if self.zero_grad_steps[name] == 5:
                 self._say(f"input {name!r} gets no gradient: nothing it encodes reaches the loss")
 
-    def watch_objectives(self, losses: Mapping[str, tuple[float, float]], epochs: int) -> None:
+    def check_objectives(self, losses: Mapping[str, tuple[float, float]], epochs: int) -> None:
         """Notice objectives whose loss on validation rows is not below chance after all epochs, though the best was
         chosen, and those that no validation row can judge. losses: by name, the loss and the loss of knowing nothing"""
         found = {name: pair for name, pair in losses.items() if pair[0] > 0.98 * pair[1]}
         told = [f"{name!r} (loss {loss:.4g}, knowing nothing {chance:.4g})" for name, (loss, chance) in found.items()]
         if told:
             one = len(told) == 1
-            told = told if len(told) <= MOST_NAMED else [*told[:MOST_NAMED], f"and {len(told) - MOST_NAMED} more"]
+            told = told if len(told) <= MAX_LISTED else [*told[:MAX_LISTED], f"and {len(told) - MAX_LISTED} more"]
             pairs = any(
-                objective.fewest > 1 and key.startswith(f"{name}.")
+                objective.min_inputs > 1 and key.startswith(f"{name}.")
                 for name, objective in self.network.objectives.items()
                 for key in found
             )
@@ -67,7 +67,7 @@ class Monitor:
                 "such rows, or a larger data.split.valid"
             )
 
-    def watch_learning(self, losses: Mapping[str, float]) -> None:
+    def check_first_epoch(self, losses: Mapping[str, float]) -> None:
         """Notice an objective that had no loss in the whole first epoch.
 
         Raises:
@@ -89,15 +89,15 @@ class Monitor:
             if not any(key == name or key.startswith(f"{name}.") for key in losses)
         ]
 
-    def watch_epoch(self, epoch: int, losses: dict[str, float]) -> None:
+    def check_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Notice an output whose training loss is still that of the best constant answer after three epochs, and after
         the first what writers have to say of their answers."""
         if epoch == 1:
             for decoder in self.network.all_decoders():
-                notice = decoder.notice() if isinstance(decoder, Writer) else None
+                notice = decoder.notice() if isinstance(decoder, TextDecoder) else None
                 if notice is not None:
                     self._say(notice)
-        for name, chance in self.chance.items():
+        for name, chance in self.baselines.items():
             if epoch == 3 and losses.get(name, 0.0) > 0.98 * chance:
                 self._say(
                     f"output {name!r} is at chance after {epoch} epochs (loss {losses[name]:.4g}, best constant "
@@ -113,7 +113,7 @@ class Monitor:
         if bool(torch.isfinite(loss)):
             return
         raise TrainingError(
-            f"the loss is {float(loss.detach())}: {first_not_finite(self.network, batch)}. Lower "
+            f"the loss is {float(loss.detach())}: {find_non_finite(self.network, batch)}. Lower "
             "training.learning_rate or training.clip, or set training.precision=fp32"
         )
 
@@ -122,7 +122,7 @@ class Monitor:
             self.notices.append(notice)
 
 
-def first_not_finite(network: Network, batch: Batch) -> str:
+def find_non_finite(network: Network, batch: Batch) -> str:
     """Where numbers stop being finite: an input tensor, a parameter, or the output of a module, by name."""
     for name, one in batch.inputs.items():
         for key, tensor in one.data.items():

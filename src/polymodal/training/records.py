@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from polymodal.core.record import RECORD, Finite, record_json
+from polymodal.core.record import RECORD_CONFIG, FiniteOrNone, record_json
 
 
-@dataclass(frozen=True, config=RECORD)
+@dataclass(frozen=True, config=RECORD_CONFIG)
 class Epoch:
     """One pass over the training rows, and how the network stands after it; None for a number that is not finite.
 
@@ -25,9 +25,9 @@ class Epoch:
 
     epoch: int
     step: int
-    loss: Mapping[str, Finite]
-    valid: Mapping[str, Finite]
-    valid_loss: Mapping[str, Finite]
+    loss: Mapping[str, FiniteOrNone]
+    validation: Mapping[str, FiniteOrNone]
+    validation_loss: Mapping[str, FiniteOrNone]
     best: bool
 
 
@@ -46,7 +46,7 @@ class History:
     seconds: float = 0.0
     steps: int = 0
     rows: int = 0
-    averaged: list[int] = field(default_factory=list)
+    averaged_epochs: list[int] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready values, from which `from_state` makes an equal history."""
@@ -57,8 +57,8 @@ class History:
         return cls(**{**state, "epochs": [Epoch(**epoch) for epoch in state["epochs"]]})
 
 
-@dataclass(frozen=True, config=RECORD)
-class StartRecord:
+@dataclass(frozen=True, config=RECORD_CONFIG)
+class SourceModelRecord:
     """The saved model that a training went on from.
 
     model: its directory; sha256: the sum of its manifest
@@ -67,5 +67,5 @@ class StartRecord:
 
     model: str
     sha256: str
-    carried: tuple[str, ...]
+    loaded: tuple[str, ...]
     new: tuple[str, ...]

@@ -15,41 +15,41 @@ from torch import Tensor
 
 from polymodal.checkpoint.training_state_file import (
     TrainingState,
-    optimiser_tensors,
-    prefixed,
+    optimizer_tensors,
+    add_prefix,
     read_checkpoint,
-    restore_optimiser,
+    restore_optimizer,
     write_checkpoint,
 )
-from polymodal.core.errors import ArtefactError, RecipeError, TrainingError
+from polymodal.core.errors import ArtifactError, RecipeError, TrainingError
 from polymodal.core.progress import Progress
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
-from polymodal.inference.decisions import Decisions
-from polymodal.inference.objective_losses import Pretext, pretext_score
+from polymodal.inference.predictions import Predictions
+from polymodal.inference.objective_losses import ObjectiveLosses, objective_score
 from polymodal.inference.predictor import Predictor
 from polymodal.nn.network import Network
-from polymodal.nn.objectives.base import Step
-from polymodal.nn.towers import Encoded, InputTokens
+from polymodal.nn.objectives.base import ObjectiveBatch
+from polymodal.nn.towers import EncodedInputs, LazyInputTokens
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import Compute, choose, device_of, measurements
+from polymodal.runtime.compute import ComputeConfig, autotune, network_device, autotune_cache
 from polymodal.runtime.random_state import random_state, restore_random_state
-from polymodal.training.averaging import BestEpochs, changing_state, restore_state
+from polymodal.training.averaging import BestEpochs, trainable_state, restore_state
 from polymodal.training.batches import make_sampler
-from polymodal.training.blending import Blending, view_losses
-from polymodal.training.distillation import Lessons
-from polymodal.training.identity import run_identity
-from polymodal.training.input_balance import evidence, hold_back
+from polymodal.training.gradient_blending import GradientBlending, view_losses
+from polymodal.training.distillation import TeacherTargets
+from polymodal.training.fingerprint import run_fingerprint
+from polymodal.training.modality_balancing import unimodal_scores, modulate_gradients
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss, Losses
-from polymodal.training.modality_dropout import hide_inputs
+from polymodal.training.modality_dropout import apply_modality_dropout
 from polymodal.training.monitor import Monitor
-from polymodal.training.optimiser import (
+from polymodal.training.optimizer import (
     clip_gradient,
     freeze_parts,
-    make_optimiser,
+    make_optimizer,
     make_schedule,
     shared_parameters,
 )
@@ -77,39 +77,39 @@ class Trainer:
         preparation: Preparation,
         splits: Mapping[str, Split[PreparedTable]],
         *,
-        lessons: Lessons | None = None,
+        teacher_targets: TeacherTargets | None = None,
         folder: Path | None = None,
         progress: Progress | None = None,
         title: str = "train",
     ) -> None:
         options = recipe.training
-        if options.epochs is None or options.batch is None or options.patience is None:
+        if options.epochs is None or options.batch_size is None or options.early_stopping_patience is None:
             raise ValueError("the trainer needs a complete recipe: epochs, batch and patience")
         self.options, self.network, self.preparation = options, network, preparation
         self.train, self.valid = splits["train"], splits["valid"]
         self.folder, self.progress, self.title = folder, progress or Progress(False), title
-        self.patience = options.patience
+        self.patience = options.early_stopping_patience
         freeze_parts(network, options)
         self.objectives = network.objectives
         objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
-        weights = {name: spec.weight for name, spec in recipe.outputs.items()} | objective_weights
-        self.loss = Loss(preparation.tasks, weights, options.balance, lessons, _blending(network, options))
-        self.loss.to(device_of(network))
-        self.optimizer = make_optimiser(network, self.loss, options)
-        self.learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.shared = shared_parameters(network)
+        weights = {name: spec.loss_weight for name, spec in recipe.outputs.items()} | objective_weights
+        self.loss = Loss(preparation.tasks, weights, options.loss_balancing, teacher_targets, _blending(network, options))
+        self.loss.to(network_device(network))
+        self.optimizer = make_optimizer(network, self.loss, options)
+        self.trainable_parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.shared_parameters = shared_parameters(network)
         self.sampler = make_sampler(recipe, network, preparation, self.train)
-        self.epoch, self.place, self.waited = 0, 0, 0
+        self.epoch, self.batch_index, self.epochs_without_improvement = 0, 0, 0
         self.batches = self.sampler.epoch(0)
-        self.planned = options.epochs * len(self.batches)
-        self.schedule = make_schedule(self.optimizer, self.planned, options.warmup)
-        self.comparable = bool(preparation.tasks) or all(one.comparable for one in self.objectives.values())
-        self.best = BestEpochs(options.average if self.comparable else 1)
+        self.total_steps = options.epochs * len(self.batches)
+        self.schedule = make_schedule(self.optimizer, self.total_steps, options.warmup_ratio)
+        self.selects_best_epoch = bool(preparation.tasks) or all(one.usable_for_model_selection for one in self.objectives.values())
+        self.best = BestEpochs(options.average_top_k if self.selects_best_epoch else 1)
         self.history = History()
-        self.monitor = Monitor(network, {name: task.chance() for name, task in preparation.tasks.items()})
-        self.identity = run_identity(recipe, self.train)
+        self.monitor = Monitor(network, {name: task.baseline_loss() for name, task in preparation.tasks.items()})
+        self.fingerprint = run_fingerprint(recipe, self.train)
         self.epoch_loss: dict[str, float] = {}
-        self.compute = Compute(device=device_of(network))
+        self.compute = ComputeConfig(device=network_device(network))
 
     def run(self, *, resume: bool = False) -> History:
         """Train to the end, or until validation has not improved for `patience` epochs.
@@ -117,7 +117,7 @@ class Trainer:
         resume: go on from the checkpoint in the folder, if there is one
 
         Raises:
-            ArtefactError: the checkpoint is of another recipe or other training rows.
+            ArtifactError: the checkpoint is of another recipe or other training rows.
             TrainingError: a number is no longer finite, or no training row has a target, or what an objective learns
                 from.
         """
@@ -128,21 +128,21 @@ class Trainer:
         if resumed and self.checkpoint is not None:
             self.load_state_dict(read_checkpoint(self.checkpoint))
         else:
-            self.compute = choose(self.options, self.network, self._trial_step, measurements())
+            self.compute = autotune(self.options, self.network, self._trial_step, autotune_cache())
         kept = self.history.steps if resumed else None
         with (
             closing(Log(self.folder, tensorboard=self.options.tensorboard, keep=kept)) as self.log,
             self.progress.task(self.title, 1) as self.bar,
         ):
-            while self.epoch < (self.options.epochs or 0) and self.waited < self.patience:
+            while self.epoch < (self.options.epochs or 0) and self.epochs_without_improvement < self.patience:
                 self.batches = self.sampler.epoch(self.epoch)
                 self.network.train()
                 begun = time.perf_counter()
                 with self.compute.active():
-                    while self.place < len(self.batches):
-                        self._step(self.batches[self.place])
-                        self.place += 1
-                        if self.history.steps % self.options.checkpoint_steps == 0 and self.place < len(self.batches):
+                    while self.batch_index < len(self.batches):
+                        self._step(self.batches[self.batch_index])
+                        self.batch_index += 1
+                        if self.history.steps % self.options.save_steps == 0 and self.batch_index < len(self.batches):
                             begun = self._clocked(begun)
                             self._save()
                 self._clocked(begun)
@@ -150,7 +150,7 @@ class Trainer:
                 self._save()
             self._choose_weights()
             if self.epoch:
-                self.monitor.watch_objectives(self._objective_losses(), self.epoch)
+                self.monitor.check_objectives(self._objective_losses(), self.epoch)
             self.history.notices = self.monitor.notices
             steps, epochs = self.history.steps, len(self.history.epochs)
             self.bar.status(steps, steps, f"{epochs} epochs, best {self.best.epochs[0]}")
@@ -164,21 +164,21 @@ class Trainer:
     def state_dict(self) -> TrainingState:
         """Everything that a run needs to go on from here, to the bit."""
         tensors = random_state()
-        tensors |= prefixed("network.", changing_state(self.network))
-        tensors |= prefixed("loss.", self.loss.state_dict())
-        tensors |= prefixed("optimizer.", optimiser_tensors(self.optimizer))
-        tensors |= prefixed("best.", self.best.state_dict())
+        tensors |= add_prefix("network.", trainable_state(self.network))
+        tensors |= add_prefix("loss.", self.loss.state_dict())
+        tensors |= add_prefix("optimizer.", optimizer_tensors(self.optimizer))
+        tensors |= add_prefix("best.", self.best.state_dict())
         facts = {
-            "identity": self.identity,
+            "identity": self.fingerprint,
             "epoch": self.epoch,
-            "place": self.place,
-            "waited": self.waited,
+            "place": self.batch_index,
+            "waited": self.epochs_without_improvement,
             "epoch_loss": self.epoch_loss,
             "scores": self.best.scores,
             "epochs": self.best.epochs,
             "history": self.history.state_dict(),
             "notices": self.monitor.notices,
-            "silent": self.monitor.silent,
+            "silent": self.monitor.zero_grad_steps,
             "compute": vars(self.compute),
         }
         return TrainingState(tensors, facts)
@@ -187,30 +187,30 @@ class Trainer:
         """Take back what `state_dict` gave.
 
         Raises:
-            ArtefactError: it is of another recipe or other training rows.
+            ArtifactError: it is of another recipe or other training rows.
         """
         facts = state.facts
-        if facts["identity"] != self.identity:
-            raise ArtefactError(
+        if facts["identity"] != self.fingerprint:
+            raise ArtifactError(
                 f"{self.checkpoint} is of another recipe or other training rows: give those of the killed run, "
                 "or start anew with overwrite"
             )
         restore_state(self.network, state.under("network."))
         self.loss.load_state_dict(state.under("loss."))
-        restore_optimiser(self.optimizer, state.under("optimizer."))
-        self.epoch, self.place, self.waited = facts["epoch"], facts["place"], facts["waited"]
+        restore_optimizer(self.optimizer, state.under("optimizer."))
+        self.epoch, self.batch_index, self.epochs_without_improvement = facts["epoch"], facts["place"], facts["waited"]
         self.epoch_loss = facts["epoch_loss"]
         self.best.load_state_dict(state.under("best."), facts["scores"], facts["epochs"])
         self.history = History.from_state(facts["history"])
-        self.monitor.notices, self.monitor.silent = facts["notices"], facts["silent"]
-        self.compute = replace(Compute(**facts["compute"]), device=self.compute.device)
-        self.schedule = make_schedule(self.optimizer, self.planned, self.options.warmup, done=self.history.steps)
+        self.monitor.notices, self.monitor.zero_grad_steps = facts["notices"], facts["silent"]
+        self.compute = replace(ComputeConfig(**facts["compute"]), device=self.compute.device)
+        self.schedule = make_schedule(self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps)
         restore_random_state(state.tensors)
 
     @property
     def predictor(self) -> Predictor:
         """The network as it is now, for the validation rows."""
-        return Predictor(self.network, self.preparation, self.compute, 4 * (self.options.batch or 64))
+        return Predictor(self.network, self.preparation, self.compute, 4 * (self.options.batch_size or 64))
 
     def _clocked(self, begun: float) -> float:
         """Count the seconds since `begun` as training; gives the time now."""
@@ -225,16 +225,16 @@ class Trainer:
     def _batch(self, rows: np.ndarray, *, augment: bool) -> Batch:
         return self.preparation.batch(self.train.table, rows, augment=augment).to(self.compute.device)
 
-    def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, Encoded]:
+    def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, EncodedInputs]:
         """The losses of a batch, and its inputs, each encoded once for all outputs and objectives. Without outputs an
         input is only encoded where an objective asks for it."""
-        encoded, decided = Encoded(InputTokens(network.towers, batch), {}), {}
+        encoded, decided = EncodedInputs(LazyInputTokens(network.towers, batch), {}), {}
         if self.preparation.tasks:
             encoded = network.encode(batch)
-            decided = network.decide(network.fuse(encoded, len(batch), hide_inputs(batch, dropout)), batch)
+            decided = network.decide(network.fuse(encoded, len(batch), apply_modality_dropout(batch, dropout)), batch)
         again = partial(self._batch, rows, augment=True)
-        progress = self.history.steps / max(1, self.planned)
-        terms = network.terms(Step(network, batch, encoded.tokens, again, progress))
+        progress = self.history.steps / max(1, self.total_steps)
+        terms = network.terms(ObjectiveBatch(network, batch, encoded.tokens, again, progress))
         losses: Losses = self.loss(decided, batch, terms)
         return losses, encoded
 
@@ -250,12 +250,12 @@ class Trainer:
             )
         self.optimizer.zero_grad()
         if losses.named:  # else no row of the batch has what the objectives learn from
-            self.loss.backward(losses, self.learned, self.shared)
+            self.loss.backward(losses, self.trainable_parameters, self.shared_parameters)
             self._balance_inputs(encoded, batch)
         step = self.history.steps + 1
-        logged = step % self.options.log_steps == 0 or step <= 5
+        logged = step % self.options.logging_steps == 0 or step <= 5
         norms = self.monitor.gradient_norms() if logged else {}
-        norm = clip_gradient(self.learned, self.options.clip)
+        norm = clip_gradient(self.trainable_parameters, self.options.gradient_clip)
         self.optimizer.step()
         self.schedule.step()
         for objective in self.objectives.values():
@@ -264,40 +264,40 @@ class Trainer:
         for name, value in parts.items():
             self.epoch_loss[name] = self.epoch_loss.get(name, 0.0) + float(value)
         if logged:
-            self.monitor.watch_gradients(norms)
+            self.monitor.check_gradients(norms)
             rate = self.schedule.get_last_lr()[0]
-            self.log.write("step", step=step, loss=float(total.detach()), norm=float(norm), rate=rate, norms=norms)
-        self.bar.status(step, self.planned, f"epoch {self.epoch + 1}  loss {float(total.detach()):.3f}")
+            self.log.with_texts("step", step=step, loss=float(total.detach()), norm=float(norm), rate=rate, norms=norms)
+        self.bar.status(step, self.total_steps, f"epoch {self.epoch + 1}  loss {float(total.detach()):.3f}")
 
     def _end_epoch(self) -> None:
         losses = {name: value / len(self.batches) for name, value in self.epoch_loss.items()}
         if self.epoch == 0:
-            self.monitor.watch_learning(losses)
+            self.monitor.check_first_epoch(losses)
         result = self._validate()
         improved = self.best.offer(result.score, self.epoch + 1, self.network)
-        self.waited = 0 if improved else self.waited + 1
+        self.epochs_without_improvement = 0 if improved else self.epochs_without_improvement + 1
         entry = Epoch(self.epoch + 1, self.history.steps, losses, result.metrics, result.losses, improved)
         self.history.epochs.append(entry)
-        self.log.write("epoch", **asdict(entry))
+        self.log.with_texts("epoch", **asdict(entry))
         said = len(self.monitor.notices)
-        self.monitor.watch_epoch(self.epoch + 1, losses)
+        self.monitor.check_epoch(self.epoch + 1, losses)
         for notice in self.monitor.notices[said:]:
-            self.log.write("notice", text=notice)
+            self.log.with_texts("notice", text=notice)
         self._blend(losses)
-        self.epoch, self.place, self.epoch_loss = self.epoch + 1, 0, {}
+        self.epoch, self.batch_index, self.epoch_loss = self.epoch + 1, 0, {}
 
-    def _balance_inputs(self, encoded: Encoded, batch: Batch) -> None:
+    def _balance_inputs(self, encoded: EncodedInputs, batch: Batch) -> None:
         """Hold back the towers whose inputs alone tell more of the targets than the others do."""
-        options = self.options.input_balance
+        options = self.options.modality_balancing
         if options.method not in ("ogm", "ogm_ge") or not self.preparation.tasks:
             return
-        found = evidence(self.network, encoded, batch, self.preparation.tasks)
-        hold_back(self.network, found, options.strength, options.method == "ogm_ge")
+        found = unimodal_scores(self.network, encoded, batch, self.preparation.tasks)
+        modulate_gradients(self.network, found, options.alpha, options.method == "ogm_ge")
 
     def _blend(self, losses: dict[str, float]) -> None:
         """Weigh the views of outputs anew after every few epochs."""
         blending = self.loss.blending
-        if blending is None or (self.epoch + 1) % self.options.input_balance.epochs:
+        if blending is None or (self.epoch + 1) % self.options.modality_balancing.interval_epochs:
             return
         train = {
             (output, view): losses[key]
@@ -308,24 +308,24 @@ class Trainer:
         valid = view_losses(self.preparation.tasks, self._decide(), self.valid)
         blending.estimate(train, valid)
 
-    def _objective_losses(self) -> Pretext:
-        rows, group_rows = self.options.batch or 64, self.options.group_rows
+    def _objective_losses(self) -> ObjectiveLosses:
+        rows, group_rows = self.options.batch_size or 64, self.options.group_by_item
         return self.predictor.losses(self.valid, rows=rows, group_rows=group_rows)
 
     def _validate(self) -> Validation:
-        pretext = self._objective_losses()
-        losses = {name: loss for name, (loss, _) in pretext.items()}
+        objective_losses = self._objective_losses()
+        losses = {name: loss for name, (loss, _) in objective_losses.items()}
         if not self.preparation.tasks:
-            judged = self.comparable and pretext
-            score = pretext_score(self.network, self.loss.weights, pretext) if judged else float(self.epoch)
+            judged = self.selects_best_epoch and objective_losses
+            score = objective_score(self.network, self.loss.weights, objective_losses) if judged else float(self.epoch)
             return Validation(score, {}, losses)
         found = validate(self.preparation.tasks, self._decide(), self.valid)
         return replace(found, losses=found.losses | losses)
 
-    def _decide(self) -> dict[str, Decisions]:
+    def _decide(self) -> dict[str, Predictions]:
         """What the network decides for the validation rows."""
-        write = any(task.judged_by_writing for task in self.preparation.tasks.values())
-        return self.predictor.predict(self.valid, write=write)
+        with_texts = any(task.generates_for_selection for task in self.preparation.tasks.values())
+        return self.predictor.predict(self.valid, with_texts=with_texts)
 
     def _choose_weights(self) -> None:
         """Take the best epoch (without any, the weights as they are), or the average of the best ones where it
@@ -337,7 +337,7 @@ class Trainer:
             restore_state(self.network, self.best.average())
             if self._validate().score >= self.best.scores[0]:
                 best = self.best.average()
-                self.history.averaged = sorted(self.best.epochs)
+                self.history.averaged_epochs = sorted(self.best.epochs)
         restore_state(self.network, best)
         self.network.eval()
         self._calibrate()
@@ -345,10 +345,10 @@ class Trainer:
     def _calibrate(self) -> None:
         """Let a decision-level fusion fit its combination on the validation rows."""
         rows = self.valid.rows
-        exact = Predictor(self.network, self.preparation, Compute(device=self.compute.device), 512)
-        decisions = exact.predict(self.valid, write=False)
+        exact = Predictor(self.network, self.preparation, ComputeConfig(device=self.compute.device), 512)
+        decisions = exact.predict(self.valid, with_texts=False)
         for name, task in self.preparation.tasks.items():
-            if task.writes:  # views that write together count by their weights alone
+            if task.is_generative:  # views that write together count by their weights alone
                 continue
             value, present = self.valid.table.targets[name]
             known = torch.from_numpy(present[rows])
@@ -375,18 +375,18 @@ class Trainer:
         network.zero_grad()
 
 
-def _blending(network: Network, options: TrainingOptions) -> Blending | None:
+def _blending(network: Network, options: TrainingOptions) -> GradientBlending | None:
     """The weights of the views of each output, where the recipe blends their gradients.
 
     Raises:
         RecipeError: the fusion has one view alone.
     """
-    if options.input_balance.method != "blend":
+    if options.modality_balancing.method != "blend":
         return None
-    views = network.fusion.view_names()
+    views = network.fusion.branch_names()
     if len(views) < 2:
         raise RecipeError(
             "training.input_balance.method",
             "blend weighs the decisions of single inputs: take the fusion hybrid or late",
         )
-    return Blending(network.outputs, views)
+    return GradientBlending(network.outputs, views)

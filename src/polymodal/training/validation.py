@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from polymodal.data.partition import Split
-from polymodal.inference.decisions import Decisions, mean_task_loss
+from polymodal.inference.predictions import Predictions, mean_task_loss
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
 
 
-def loss_share(rows: int) -> float:
+def loss_weight(rows: int) -> float:
     """How much the loss counts beside the metric when epochs are compared on so many validation rows.
 
     A metric such as accuracy moves in steps of one row and is noisy on few rows; the loss uses the probabilities. So
@@ -31,7 +31,7 @@ class Validation:
     losses: dict[str, float]
 
 
-def validate(tasks: dict[str, Task], decisions: dict[str, Decisions], split: Split[PreparedTable]) -> Validation:
+def validate(tasks: dict[str, Task], decisions: dict[str, Predictions], split: Split[PreparedTable]) -> Validation:
     """Score the decisions of a split: the mean over outputs of the skill in each task's first metric.
 
     Skill is the metric itself where greater is better, else one minus its ratio to the score of the best constant
@@ -46,11 +46,11 @@ def validate(tasks: dict[str, Task], decisions: dict[str, Decisions], split: Spl
         if not present.any():
             continue
         loss = mean_task_loss(task, decisions[name], value, present)
-        if task.writes:
+        if task.is_generative:
             metrics[f"{name}.perplexity"] = math.exp(min(loss, 700.0))
-        if task.writes and not task.judged_by_writing:  # writing every text would take as long as training
+        if task.is_generative and not task.generates_for_selection:  # writing every text would take as long as training
             losses[name] = loss
-            skills.append(-loss / max(task.chance(), 1e-6))
+            skills.append(-loss / max(task.baseline_loss(), 1e-6))
             continue
         distribution = task.distribution(decisions[name].values)[present]
         truth, weight = task.truth(value[present]), np.ones(int(present.sum()))
@@ -59,9 +59,9 @@ def validate(tasks: dict[str, Task], decisions: dict[str, Decisions], split: Spl
         metrics[f"{name}.{metric.name}"], losses[name] = score, loss
         skill = score
         if not metric.greater_is_better:
-            constant = task.constants(len(distribution))
+            constant = task.baseline_predictions(len(distribution))
             floor = metric.score(constant, truth, weight)
             skill = 1 - score / floor if floor > 0 else -score
-        share = 0.0 if task.writes else loss_share(int(present.sum())) / max(task.chance(), 1e-6)
+        share = 0.0 if task.is_generative else loss_weight(int(present.sum())) / max(task.baseline_loss(), 1e-6)
         skills.append((skill if np.isfinite(skill) else 0.0) - share * loss)
     return Validation(float(np.mean(skills)) if skills else 0.0, metrics, losses)

@@ -11,31 +11,31 @@ from polymodal.nn.layers.named_modules import key_of
 from polymodal.nn.network import Network, numbered
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.records import StartRecord
-from polymodal.training.source_model import Start
+from polymodal.training.records import SourceModelRecord
+from polymodal.training.source_model import SourceModel
 
 
-class Carried(NamedTuple):
+class TransferReport(NamedTuple):
     """The parts of a network by recipe path: those that go on from a saved model, and those that are new."""
 
-    start: Start
-    parts: list[str]
+    source: SourceModel
+    loaded: list[str]
     new: list[str]
 
-    def record(self) -> StartRecord:
+    def record(self) -> SourceModelRecord:
         """For the record of the run."""
-        return StartRecord(str(self.start.folder), self.start.sum, tuple(self.parts), tuple(self.new))
+        return SourceModelRecord(str(self.source.folder), self.source.manifest_sha256, tuple(self.loaded), tuple(self.new))
 
 
-def planned(start: Start | None, preparation: Preparation) -> frozenset[str]:
+def matching_parts(start: SourceModel | None, preparation: Preparation) -> frozenset[str]:
     """The inputs and outputs, by recipe path, whose weights will be carried, so that nothing else need fill them."""
     if start is None:
         return frozenset()
-    inputs = [f"inputs.{name}" for name in start.carried_inputs(preparation.recipe)]
-    return frozenset([*inputs, *(f"outputs.{name}" for name in start.carried_outputs(preparation))])
+    inputs = [f"inputs.{name}" for name in start.matching_inputs(preparation.recipe)]
+    return frozenset([*inputs, *(f"outputs.{name}" for name in start.matching_outputs(preparation))])
 
 
-def carry(start: Start, network: Network, preparation: Preparation) -> Carried:
+def load_matching_weights(start: SourceModel, network: Network, preparation: Preparation) -> TransferReport:
     """Put the saved model's weights into a new network, before any of it is frozen.
 
     Carried are the towers of carried inputs; the fusion, where it is the same, of the same inputs and outputs; what
@@ -46,7 +46,7 @@ def carry(start: Start, network: Network, preparation: Preparation) -> Carried:
         RecipeError: weights do not fit, as those of a checkpoint with other adapters.
     """
     recipe, theirs, weights = preparation.recipe, start.recipe, start.weights()
-    known = planned(start, preparation)
+    known = matching_parts(start, preparation)
     parts: list[str] = []
     for path, module in network.parts().items():
         kind, _, name = path.partition(".")
@@ -55,7 +55,7 @@ def carry(start: Start, network: Network, preparation: Preparation) -> Carried:
         group = "towers" if kind == "inputs" else "decoders"
         _fill(module, _under(weights, f"{group}.{key_of(name)}."), path, start)
         parts.append(path)
-    if start.same_fusion(recipe) and _fits(network.fusion, _under(weights, "fusion.")):
+    if start.has_same_fusion(recipe) and _fits(network.fusion, _under(weights, "fusion.")):
         network.fusion.load_state_dict(_under(weights, "fusion."))
         parts.append("fusion")
         if network.task_tokens is not None and list(recipe.outputs) == list(theirs.outputs):
@@ -64,10 +64,10 @@ def carry(start: Start, network: Network, preparation: Preparation) -> Carried:
     all_parts = [*(f"inputs.{name}" for name in recipe.inputs), *(["fusion"] if recipe.fuses else [])]
     all_parts += [*(f"outputs.{name}" for name in recipe.outputs)]
     all_parts += [f"objectives.{place}" for place in range(len(recipe.objectives))]
-    return Carried(start, [one for one in all_parts if one in parts], [one for one in all_parts if one not in parts])
+    return TransferReport(start, [one for one in all_parts if one in parts], [one for one in all_parts if one not in parts])
 
 
-def _carry_objectives(start: Start, network: Network, recipe: Recipe, weights: dict[str, Tensor]) -> list[str]:
+def _carry_objectives(start: SourceModel, network: Network, recipe: Recipe, weights: dict[str, Tensor]) -> list[str]:
     """Fill each objective from the first of the saved model's with equal options that is not taken yet."""
     free = numbered(start.recipe.objectives)
     found = []
@@ -93,7 +93,7 @@ def _reads(recipe: Recipe, options: Any) -> list[str]:
     return found
 
 
-def _fill(module: nn.Module, weights: dict[str, Tensor], path: str, start: Start) -> None:
+def _fill(module: nn.Module, weights: dict[str, Tensor], path: str, start: SourceModel) -> None:
     if not _fits(module, weights):
         problem = (
             f"its weights in {start.folder} do not fit: it is tuned with other adapters there, or reads other items"

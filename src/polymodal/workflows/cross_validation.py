@@ -11,19 +11,19 @@ import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
-from polymodal.core.paths import media_folder, scratch
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.partition import Split, make_fold_splits
-from polymodal.data.table.cell_errors import Fault, Faults
+from polymodal.data.table.cell_errors import CellError, CellErrors
 from polymodal.data.table.table import Table
 from polymodal.evaluation.evaluate import Scores
-from polymodal.evaluation.reference import Reference
+from polymodal.evaluation.ground_truth import GroundTruth
 from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table, as_targets
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
-from polymodal.experiments.train import train_alone, train_model
-from polymodal.inference.decisions import Decisions
+from polymodal.experiments.train import train_unimodal, train_model
+from polymodal.inference.predictions import Predictions
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
@@ -60,9 +60,9 @@ class CrossValidation:
     comparison: dict[str, Any]
     classes: dict[str, list[str]]
     distributions: Distributions
-    singles: dict[str, Distributions]
+    unimodal: dict[str, Distributions]
     fold_of: np.ndarray
-    faults: Faults = field(default_factory=Faults)
+    cell_errors: CellErrors = field(default_factory=CellErrors)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the distributions, JSON-ready."""
@@ -73,7 +73,7 @@ class CrossValidation:
             "scores": self.scores,
             "comparison": self.comparison,
             "classes": self.classes,
-            "faults": {"count": len(self.faults.found), "by_column": self.faults.counts()},
+            "faults": {"count": len(self.cell_errors.found), "by_column": self.cell_errors.counts()},
         }
 
     def save(self, folder: Path | str) -> Path:
@@ -124,12 +124,12 @@ def cross_validate(
             "cross-validation draws its own parts: set it to null and put the column into data.ignore",
         )
     for name, spec in plan.recipe.outputs.items():
-        if spec.task is not None and find("task", spec.task.name).embeds:
+        if spec.task is not None and find("task", spec.task.name).is_embedding:
             problem = "embeddings of the folds' models lie in different spaces and cannot be scored together: use `fit`"
             raise RecipeError(f"outputs.{name}.task", problem)
-    pooled = _Pooled(plan.recipe, table)
+    pooled = _OutOfFold(plan.recipe, table)
     for number, parts in enumerate(make_fold_splits(plan.recipe, table, folds)):
-        shown.say(f"fold {number + 1} of {folds}")
+        shown.log(f"fold {number + 1} of {folds}")
         pooled.add(_run_fold(complete_schedule(plan.recipe, len(parts["train"].rows)), parts, shown))
     result = pooled.result()
     if out is not None:
@@ -143,36 +143,36 @@ class _Fold:
 
     parts: dict[str, Split[Table]]
     preparation: Preparation
-    decisions: dict[str, Decisions]
-    alone: dict[str, dict[str, Decisions]]
-    faults: Faults
+    decisions: dict[str, Predictions]
+    unimodal: dict[str, dict[str, Predictions]]
+    cell_errors: CellErrors
     seconds: float
 
 
 def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress) -> _Fold:
     begun = time.perf_counter()
-    with scratch() as place:
-        experiment = prepare_experiment(recipe, parts, folder=place, cache=media_folder(), progress=progress)
+    with scratch_folder() as place:
+        experiment = prepare_experiment(recipe, parts, folder=place, cache=media_cache_folder(), progress=progress)
         model = train_model(experiment, progress=progress)
         decisions = _decide_test(experiment, model)
-        alone = {}
+        unimodal = {}
         inputs = model.recipe.inputs
-        singles = recipe.evaluation.singles if len(inputs) > 1 else "none"
-        for name in inputs if singles != "none" else []:
-            if singles == "train":
-                alone[name] = _decide_test(*train_alone(experiment, model, name, progress=progress))
+        unimodal = recipe.evaluation.unimodal_scores if len(inputs) > 1 else "none"
+        for name in inputs if unimodal != "none" else []:
+            if unimodal == "train":
+                unimodal[name] = _decide_test(*train_unimodal(experiment, model, name, progress=progress))
             else:
-                alone[name] = _decide_test(experiment, model, hide=frozenset(inputs) - {name})
+                unimodal[name] = _decide_test(experiment, model, hidden_inputs=frozenset(inputs) - {name})
     seconds = round(time.perf_counter() - begun, 3)
-    return _Fold(parts, experiment.preparation, decisions, alone, experiment.faults, seconds)
+    return _Fold(parts, experiment.preparation, decisions, unimodal, experiment.cell_errors, seconds)
 
 
-def _decide_test(experiment: Experiment, model: Model, hide: frozenset[str] = frozenset()) -> dict[str, Decisions]:
+def _decide_test(experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()) -> dict[str, Predictions]:
     split = experiment.feature_splits(model.network, Progress(False))["test"]
-    return model.predictor.predict(split, hide=hide)
+    return model.predictor.predict(split, hidden_inputs=hidden_inputs)
 
 
-class _Pooled:
+class _OutOfFold:
     """Gathers the folds' distributions row by row, in the classes of the whole table, and scores them.
 
     The majority answer of a row is that of its fold's training rows.
@@ -180,10 +180,10 @@ class _Pooled:
 
     def __init__(self, recipe: Recipe, table: Table) -> None:
         self.recipe = recipe
-        self.reference = Reference(recipe, table)
-        self.tasks, self.faults = self.reference.tasks, self.reference.faults
-        self.distributions, self.majority = self.reference.empty(), self.reference.empty()
-        self.singles: dict[str, Distributions] = {}
+        self.reference = GroundTruth(recipe, table)
+        self.tasks, self.cell_errors = self.reference.tasks, self.reference.cell_errors
+        self.distributions, self.baseline = self.reference.empty(), self.reference.empty()
+        self.unimodal: dict[str, Distributions] = {}
         self.fold_of = np.full(len(table), -1)
         self.folds: list[dict[str, Any]] = []
 
@@ -192,17 +192,17 @@ class _Pooled:
         self.fold_of[rows] = len(self.folds)
         for name in self.tasks:
             own = fold.preparation.tasks[name]
-            self.majority[name][rows] = self.reference.aligned(name, own.constants(len(rows)), own)
+            self.baseline[name][rows] = self.reference.reorder_classes(name, own.baseline_predictions(len(rows)), own)
             decided = own.distribution(fold.decisions[name].values)
-            self.distributions[name][rows] = self.reference.aligned(name, decided, own)
-            for single, decisions in fold.alone.items():
-                kept = self.singles.setdefault(single, self.reference.empty())
-                alone = own.distribution(decisions[name].values)
-                kept[name][rows] = self.reference.aligned(name, alone, own)
-        known = set(self.faults.found)
-        for fault in fold.faults.found:
-            if fault not in known and not self._of_target(fault):
-                self.faults.add(fault)
+            self.distributions[name][rows] = self.reference.reorder_classes(name, decided, own)
+            for single, decisions in fold.unimodal.items():
+                kept = self.unimodal.setdefault(single, self.reference.empty())
+                unimodal = own.distribution(decisions[name].values)
+                kept[name][rows] = self.reference.reorder_classes(name, unimodal, own)
+        known = set(self.cell_errors.found)
+        for cell_error in fold.cell_errors.found:
+            if cell_error not in known and not self._of_target(cell_error):
+                self.cell_errors.add(cell_error)
         self.folds.append(
             {
                 "rows": {name: len(part.rows) for name, part in fold.parts.items()},
@@ -221,7 +221,7 @@ class _Pooled:
                 metric: score.model_dump() | plain[metric] | self._over_folds(name, metric)
                 for metric, score in found.items()
             }
-        trained = self.recipe.evaluation.singles == "train" and bool(self.singles)
+        trained = self.recipe.evaluation.unimodal_scores == "train" and bool(self.unimodal)
         return CrossValidation(
             recipe=self.recipe,
             folds=self.folds,
@@ -229,14 +229,14 @@ class _Pooled:
             comparison={name: self._compare(name, scores) for name in self.tasks} if trained else {},
             classes={name: list(task.classes) for name, task in self.tasks.items()},
             distributions=self.distributions,
-            singles=self.singles,
+            unimodal=self.unimodal,
             fold_of=self.fold_of,
-            faults=self.faults,
+            cell_errors=self.cell_errors,
         )
 
-    def _of_target(self, fault: Fault) -> bool:
+    def _of_target(self, cell_error: CellError) -> bool:
         """A label that only this fold's training rows lack is no fault of the table."""
-        return any(fault.column in task.columns for task in self.tasks.values())
+        return any(cell_error.column in task.columns for task in self.tasks.values())
 
     def _scores(self, name: str, rows: np.ndarray) -> dict[str, Any]:
         """`value`, `majority` and `alone` of every metric over `rows`."""
@@ -247,10 +247,10 @@ class _Pooled:
                 got = self.reference.value(name, metric, distributions[name], rows)
                 return float(got) if np.isfinite(got) else None
 
-            found[metric.name] = {"value": score(self.distributions), "majority": score(self.majority)}
-            if self.singles:
-                alone = {single: score(distributions) for single, distributions in self.singles.items()}
-                found[metric.name]["alone"] = alone
+            found[metric.name] = {"value": score(self.distributions), "majority": score(self.baseline)}
+            if self.unimodal:
+                unimodal = {single: score(distributions) for single, distributions in self.unimodal.items()}
+                found[metric.name]["alone"] = unimodal
         return found
 
     def _over_folds(self, name: str, metric: str) -> dict[str, float | None]:
@@ -266,18 +266,18 @@ class _Pooled:
         """
         task, options = self.tasks[name], self.recipe.evaluation
         first = task.metrics[0]
-        alone = {
+        unimodal = {
             single: value if first.greater_is_better else -value
             for single, value in scores[name][first.name]["alone"].items()
             if value is not None
         }
-        if not alone:
+        if not unimodal:
             return {}
-        best = max(alone, key=lambda single: alone[single])
+        best = max(unimodal, key=lambda single: unimodal[single])
         found = compare_output(
             task,
             self.distributions[name],
-            self.singles[best][name],
+            self.unimodal[best][name],
             self.reference.truth.targets[name],
             self.reference.truth.weight,
             options,

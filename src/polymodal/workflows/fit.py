@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polymodal.core.errors import ArtefactError, PolymodalError, RecipeError
-from polymodal.core.paths import media_folder, scratch
+from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.partition import Split, make_splits
 from polymodal.data.table.table import Table
-from polymodal.experiments.arguments import RecipeLike, Tables, as_recipe, as_targets, from_start, open_tables
+from polymodal.experiments.arguments import RecipeLike, Tables, as_recipe, as_targets, with_init_from, open_tables
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan
 from polymodal.experiments.score import SplitScores, score_model
-from polymodal.experiments.self_training import check_pseudo_labels, with_unlabelled
+from polymodal.experiments.self_training import check_pseudo_labels, with_unlabeled
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
-from polymodal.model.run_record import Environment, FaultCounts, PartRecord, RunRecord, Seconds
+from polymodal.model.run_record import Environment, CellErrorCounts, SplitRecord, RunRecord, Durations
 from polymodal.model.run_summary import count_parameters
 from polymodal.recipe.recipe import Recipe
 
@@ -34,7 +34,7 @@ def fit(
     settings: list[str] | None = None,
     valid: Any = None,
     test: Any = None,
-    unlabelled: Any = None,
+    unlabeled: Any = None,
     start: Path | str | None = None,
     root: Path | str | None = None,
     out: Path | str | None = None,
@@ -62,8 +62,8 @@ def fit(
     Raises:
         RecipeError, DataError, TrainingError: with what is wrong, where, and what to do.
     """
-    chosen = from_start(as_recipe(recipe, settings), start)
-    tables = open_tables(data, valid=valid, test=test, unlabelled=unlabelled, root=root)
+    chosen = with_init_from(as_recipe(recipe, settings), start)
+    tables = open_tables(data, valid=valid, test=test, unlabeled=unlabeled, root=root)
     plan, splits = plan_run(chosen, tables, as_targets(target))
     return run_plan(plan, splits, RunFolder.of(out, resume, overwrite), Progress(progress))
 
@@ -97,7 +97,7 @@ def pretrain(
         named = [objectives] if isinstance(objectives, str) else objectives
         options = [find("objective", name, "objectives").Options() for name in named]
         recipe = as_recipe(recipe, None).model_copy(update={"objectives": options})
-    chosen = from_start(as_recipe(recipe, settings), start)
+    chosen = with_init_from(as_recipe(recipe, settings), start)
     tables = open_tables(data, valid=valid, test=test, root=root)
     plan, splits = plan_run(_without_outputs(chosen, tables.train), tables, [], pretraining=True)
     return run_plan(plan, splits, RunFolder.of(out, resume, overwrite), Progress(progress))
@@ -109,13 +109,13 @@ def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progre
     if out.complete:
         return out.read(plan.recipe)
     begun = time.perf_counter()
-    with scratch() as folder:
-        experiment = prepare_experiment(plan.recipe, splits, folder=folder, cache=media_folder(), progress=progress)
+    with scratch_folder() as folder:
+        experiment = prepare_experiment(plan.recipe, splits, folder=folder, cache=media_cache_folder(), progress=progress)
         prepared = time.perf_counter()
-        model = train_model(experiment, folder=out.path, resume=out.resume, progress=progress, tell=True)
+        model = train_model(experiment, folder=out.path, resume=out.resume, progress=progress, log_parameters=True)
         scores = score_model(experiment, model, progress=progress)
-        record = _recorded(plan, experiment, model, scores)
-        spent = Seconds(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
+        record = _complete_record(plan, experiment, model, scores)
+        spent = Durations(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
         model.run = replace(record, seconds=spent)
         out.write(experiment, model, scores)
     return model
@@ -132,8 +132,8 @@ def plan_run(
     plan = make_plan(tables.train, recipe, targets, pretraining=pretraining)
     check_pseudo_labels(plan.recipe)
     splits = make_splits(plan.recipe, tables.train, tables.valid, tables.test)
-    if tables.unlabelled is not None:
-        splits = with_unlabelled(plan.recipe, splits, tables.train, tables.unlabelled)
+    if tables.unlabeled is not None:
+        splits = with_unlabeled(plan.recipe, splits, tables.train, tables.unlabeled)
     return Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles), splits
 
 
@@ -204,14 +204,14 @@ class RunFolder:
         """The model of a run that is complete.
 
         Raises:
-            ArtefactError: it is of another recipe than the one that shall be resumed.
+            ArtifactError: it is of another recipe than the one that shall be resumed.
         """
         assert self.path is not None
         model = Model.load(self.path)
         chosen = {key: getattr(model.recipe.training, key) for key in ("precision", "threads")}  # by measurement
         training = recipe.training.model_copy(update=chosen)
         if model.recipe.to_yaml() != recipe.model_copy(update={"training": training}).to_yaml():
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{self.path} holds a complete run of another recipe: overwrite it, or choose another directory"
             )
         return model
@@ -225,7 +225,7 @@ class RunFolder:
 
         model.save(self.path)
         with (self.path / "faults.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(experiment.faults.lines())
+            file.writelines(experiment.cell_errors.lines())
         write_card(self.path, model)
         write_report(self.path, experiment, model, scores)
         for place in (self.path, self.path / "teacher", *self.path.glob("round-*")):
@@ -235,23 +235,23 @@ class RunFolder:
 def _without_outputs(recipe: Recipe, table: Table) -> Recipe:
     """The recipe without its outputs, whose columns are no inputs either."""
     targets = {column for spec in recipe.outputs.values() for column in spec.columns}
-    ignored = [*recipe.data.ignore, *sorted((targets - set(recipe.data.ignore)) & set(table.columns))]
+    ignored = [*recipe.data.ignore_columns, *sorted((targets - set(recipe.data.ignore_columns)) & set(table.columns))]
     return recipe.model_copy(update={"outputs": {}, "data": recipe.data.model_copy(update={"ignore": ignored})})
 
 
-def _recorded(plan: Plan, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> RunRecord:
+def _complete_record(plan: Plan, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> RunRecord:
     """The record of the training, with what is known of the plan, the tables, the network and the scores."""
-    tasks, faults = experiment.preparation.tasks, experiment.faults
+    tasks, cell_errors = experiment.preparation.tasks, experiment.cell_errors
     return replace(
         model.run,
         environment=Environment.current(),
         roles=tuple(plan.roles),
-        parts={name: PartRecord(split.table.name, len(split)) for name, split in experiment.tables.items()},
+        parts={name: SplitRecord(split.table.name, len(split)) for name, split in experiment.tables.items()},
         fingerprints=experiment.fingerprints(),
         parameters=count_parameters(model.network),
         inputs={name: modality.show() for name, modality in experiment.preparation.modalities.items()},
         task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := task.notes)},
         shared_items=tuple(experiment.shared_between_splits()),
-        faults=FaultCounts(len(faults.found), faults.counts()),
+        cell_errors=CellErrorCounts(len(cell_errors.found), cell_errors.counts()),
         data_sets={name: one.data_sets for name, one in scores.items() if one.data_sets},
     )

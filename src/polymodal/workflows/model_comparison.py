@@ -10,9 +10,9 @@ import numpy as np
 
 from polymodal.core.errors import RecipeError
 from polymodal.data.partition import groups_of
-from polymodal.data.table.cell_errors import Faults, warn_of_faults
-from polymodal.evaluation import paired
-from polymodal.evaluation.class_alignment import aligned, same_classes
+from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
+from polymodal.evaluation import paired_bootstrap
+from polymodal.evaluation.class_alignment import reorder_classes, have_same_classes
 from polymodal.evaluation.intervals import Resampling
 from polymodal.model.distributions import distributions
 from polymodal.model.model import Model
@@ -38,9 +38,9 @@ def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) ->
     """
     _check_outputs(a, b)
     table = b.open(a.open(data, root, targets=True))
-    faults = Faults()
-    truth = a.preparation.targets_only().prepare(table, faults, folder=None, cache=None)
-    warn_of_faults(faults.found)
+    cell_errors = CellErrors()
+    truth = a.preparation.targets_only().prepare(table, cell_errors, folder=None, cache=None)
+    warn_cell_errors(cell_errors.found)
     decided_a, decided_b = distributions(a, table), distributions(b, table)
     groups = groups_of(a.recipe, table)
     found = {}
@@ -48,7 +48,7 @@ def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) ->
         found[name] = compare_output(
             task,
             decided_a[name],
-            aligned(decided_b[name], b.preparation.tasks[name], task),
+            reorder_classes(decided_b[name], b.preparation.tasks[name], task),
             truth.targets[name],
             truth.weight,
             a.recipe.evaluation,
@@ -80,8 +80,8 @@ def compare_output(
     groups = None if groups is None else groups[present]
     found = {}
     for metric in task.metrics:
-        difference = paired.compare(
-            metric, a, b, truth, weights, Resampling(options.bootstrap, options.confidence, seed, groups)
+        difference = paired_bootstrap.compare(
+            metric, a, b, truth, weights, Resampling(options.bootstrap_samples, options.confidence_level, seed, groups)
         )
         scores = {
             "a": metric.score(a, truth, weights),
@@ -109,7 +109,7 @@ def _check_outputs(a: Model, b: Model) -> None:
     if sorted(tasks_a) != sorted(tasks_b):
         raise RecipeError("outputs", f"the models do not decide the same: {sorted(tasks_a)} and {sorted(tasks_b)}")
     for name, task in tasks_a.items():
-        if not same_classes(task, tasks_b[name]):
+        if not have_same_classes(task, tasks_b[name]):
             raise RecipeError(
                 f"outputs.{name}",
                 f"the models do not decide the same: {task.options.name} of {task.classes} and "

@@ -10,7 +10,7 @@ import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
-from polymodal.core.paths import media_folder, scratch
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.experiments.arguments import RecipeLike
@@ -26,7 +26,7 @@ FILE = "sharing.json"
 
 
 @dataclass(frozen=True)
-class Sharing:
+class MultitaskGain:
     """One body for all outputs against a model for each.
 
     part: the rows on which both were scored, `test` (or `valid` where there is no test part)
@@ -65,7 +65,7 @@ class Sharing:
         return path
 
 
-def sharing(
+def multitask_gain(
     data: Any,
     target: str | list[str] | None = None,
     *,
@@ -76,7 +76,7 @@ def sharing(
     root: Path | str | None = None,
     out: Path | str | None = None,
     progress: bool = False,
-) -> Sharing:
+) -> MultitaskGain:
     """Train one model for all outputs, and a model for each output alone, and compare them on the same rows.
 
     All have the same recipe, prepared data, splits, seed and number of epochs. A model of one output is trained on the
@@ -103,10 +103,10 @@ def sharing(
         raise RecipeError("outputs", "what is gained by sharing shows with two outputs or more")
     if plan.recipe.privileged or plan.recipe.training.distillation.teacher is not None:
         raise RecipeError("training.distillation", "the gain of sharing is measured without a teacher")
-    with scratch() as place:
-        together = prepare_experiment(plan.recipe, parts, folder=place, cache=media_folder(), progress=shown)
+    with scratch_folder() as place:
+        together = prepare_experiment(plan.recipe, parts, folder=place, cache=media_cache_folder(), progress=shown)
         experiments = {name: _alone(together, name) for name in names}
-        body = train_model(together, progress=shown, title="train all outputs", tell=True)
+        body = train_model(together, progress=shown, title="train all outputs", log_parameters=True)
         part = "test" if "test" in together.splits else "valid"
         decided = _distributions(together, body, part)
         found, costs = {}, {}
@@ -119,7 +119,7 @@ def sharing(
                 model.save(Path(out) / f"alone-{number + 1}")
     known = {name: {one: len(split.rows) for one, split in experiments[name].splits.items()} for name in names}
     rows = {"parts": {one: len(split.rows) for one, split in together.splits.items()}, "with_target": known}
-    result = Sharing(part, found, _cost(body), costs, rows, body.recipe)
+    result = MultitaskGain(part, found, _cost(body), costs, rows, body.recipe)
     if out is not None:
         body.save(Path(out) / "shared")
         result.save(out)
@@ -130,7 +130,7 @@ def _alone(together: Experiment, name: str) -> Experiment:
     """The experiment of one output: its recipe, and the rows that have its target."""
     recipe = together.recipe
     others = {f"outputs.{other}" for other in recipe.outputs} - {f"outputs.{name}"}
-    parts = {path: value for path, value in recipe.training.parts.items() if path not in others}
+    parts = {path: value for path, value in recipe.training.param_groups.items() if path not in others}
     training = recipe.training.model_copy(update={"parts": parts, "balance": "fixed"})
     recipe = recipe.model_copy(update={"outputs": {name: recipe.outputs[name]}, "training": training})
     preparation = Preparation(recipe)

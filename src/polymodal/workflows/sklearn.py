@@ -25,7 +25,7 @@ from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
 from polymodal.workflows.fit import RunFolder, run_plan
 
 #: With fewer rows a validation part would be empty or a row; the training rows then validate.
-FEWEST_ROWS = 10
+MIN_SPLIT_ROWS = 10
 
 _FRAMES = ("pandas", "polars", "pyarrow")
 
@@ -56,7 +56,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         if data.split.column is not None:
             raise RecipeError("data.split.column", "an estimator trains on every row it is given: leave it out")
         if weights is not None:
-            if data.weight is not None:
+            if data.weight_column is not None:
                 raise RecipeError("data.weight", "weights are given as sample_weight too: leave one of them out")
             name = _free_name("sample_weight", source)
             source[name] = weights.tolist()
@@ -75,7 +75,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         task = spec.task or find("task", self._task).Options()
         training = recipe.training
         machine: dict[str, Any] = {"precision": "fp32"} if training.precision == "auto" else {}
-        machine |= {"threads": 1} if training.threads == "auto" else {}
+        machine |= {"threads": 1} if training.num_threads == "auto" else {}
         settled: dict[str, Any] = {
             "outputs": {name: spec.model_copy(update={"task": task})},
             "data": data.model_copy(update={"split": data.split.model_copy(update={"test": 0.0})}),
@@ -229,8 +229,8 @@ class PolymodalRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
 
 def _splits(recipe: Recipe, table: Table, classes: int) -> dict[str, Split[Table]]:
     rows = len(table)
-    if rows < FEWEST_ROWS or rows <= classes:
-        everything = Split.whole(table)
+    if rows < MIN_SPLIT_ROWS or rows <= classes:
+        everything = Split.all_rows(table)
         return {"train": everything, "valid": everything}
     return make_splits(recipe, table, None, None)
 

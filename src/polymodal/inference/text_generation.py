@@ -8,48 +8,48 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import Batch, View
-from polymodal.generation.config import Writing
-from polymodal.generation.loop import write as generate
-from polymodal.generation.output import Written
+from polymodal.core.types import Batch, FusionOutput
+from polymodal.generation.config import GenerationConfig
+from polymodal.generation.generate import generate
+from polymodal.generation.output import GenerationOutput
 from polymodal.nn.network import Network
-from polymodal.tasks.answers import padded
-from polymodal.tasks.generation import GenerationTask
+from polymodal.tasks.text_targets import pad
+from polymodal.tasks.generative import GenerativeTask
 
 
-def write_texts(
+def generate_texts(
     network: Network,
     name: str,
-    task: GenerationTask,
-    views: list[View],
+    task: GenerativeTask,
+    views: list[FusionOutput],
     batch: Batch,
-    writing: Writing,
-    numbers: np.ndarray,
-) -> list[list[Written]]:
+    writing: GenerationConfig,
+    row_numbers: np.ndarray,
+) -> list[list[GenerationOutput]]:
     """The texts that output `name` writes in each row of a batch, `writing.samples` for each row.
 
     numbers: of the rows, on which their draws depend
     """
-    steps = writing.max_tokens or task.most
+    steps = writing.max_new_tokens or task.most
     draft = network.draft(name, views, batch, steps)
     try:
-        return generate(draft, len(batch), writing, task.codec, steps, numbers=numbers.tolist())
+        return generate(draft, len(batch), writing, task.codec, steps, row_numbers=row_numbers.tolist())
     except RecipeError as error:
-        raise error.under(f"outputs.{name}.task.writing") from None
+        raise error.with_prefix(f"outputs.{name}.task.writing") from None
 
 
-def write_tokens(
-    network: Network, name: str, task: GenerationTask, views: list[View], batch: Batch, numbers: np.ndarray
+def generate_tokens(
+    network: Network, name: str, task: GenerativeTask, views: list[FusionOutput], batch: Batch, row_numbers: np.ndarray
 ) -> Tensor:
     """The tokens of the text that output `name` writes in each row of a batch, as `Decisions.values` holds them."""
-    written = write_texts(network, name, task, views, batch, task.writing, numbers)
+    written = generate_texts(network, name, task, views, batch, task.writing, row_numbers)
     first = [texts[0] for texts in written]
     before_stops = iter(task.codec.encode([one.text for one in first if one.ended == "stop"]))
     tokens = [next(before_stops) if one.ended == "stop" else one.tokens for one in first]
-    return padded([np.asarray(one, np.int64) for one in tokens])
+    return pad([np.asarray(one, np.int64) for one in tokens])
 
 
-def marked(tokens: Tensor, prompts: np.ndarray | None, rows: np.ndarray) -> Tensor:
+def mark_unusable_prompts(tokens: Tensor, prompts: np.ndarray | None, rows: np.ndarray) -> Tensor:
     """Written tokens with -2 first, and nothing behind, in every row whose prompt cannot be used."""
     lost = np.array([prompts is not None and prompts[row] is None for row in rows], dtype=bool)
     if not lost.any():

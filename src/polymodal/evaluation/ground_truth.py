@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from polymodal.data.partition import groups_of
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
-from polymodal.evaluation.class_alignment import aligned
+from polymodal.evaluation.class_alignment import reorder_classes
 from polymodal.evaluation.scores import Score, score_metric, score_output
 from polymodal.metrics.base import Metric
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -16,7 +16,7 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.tasks.base import Task
 
 
-class Reference:
+class GroundTruth:
     """Tasks fitted on all rows, which only read the truth and order the classes; no model learns from them.
 
     tasks: by output
@@ -31,17 +31,17 @@ class Reference:
         preparation.fit(table, rows)
         self.rows = len(table)
         self.tasks: dict[str, Task] = preparation.tasks
-        self.faults = Faults(recipe.data.strict)
-        self.truth: PreparedTable = preparation.prepare(table, self.faults, folder=None, cache=None)
+        self.cell_errors = CellErrors(recipe.data.strict)
+        self.truth: PreparedTable = preparation.prepare(table, self.cell_errors, folder=None, cache=None)
         self.groups = groups_of(recipe, table)
 
     def empty(self) -> dict[str, np.ndarray]:
         """A distribution `[rows, k]` of each output, NaN everywhere."""
-        return {name: task.undecided(self.rows) for name, task in self.tasks.items()}
+        return {name: task.missing_predictions(self.rows) for name, task in self.tasks.items()}
 
-    def aligned(self, name: str, distribution: np.ndarray, task: Task) -> np.ndarray:
+    def reorder_classes(self, name: str, distribution: np.ndarray, task: Task) -> np.ndarray:
         """`distribution [n, k]` of a fold's own task for output `name`, in the classes of the whole table."""
-        return aligned(distribution, task, self.tasks[name])
+        return reorder_classes(distribution, task, self.tasks[name])
 
     def value(self, name: str, metric: Metric, distribution: np.ndarray, rows: np.ndarray) -> float:
         """One metric of output `name` over `rows` of `distribution [all rows, k]`; NaN where it is undefined."""

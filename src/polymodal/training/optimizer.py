@@ -18,25 +18,25 @@ from polymodal.recipe.training import TrainingOptions
 def freeze_parts(network: Network, options: TrainingOptions) -> None:
     """Stop the gradient of the parts that the recipe freezes."""
     parts = network.parts()
-    for path, part in options.parts.items():
+    for path, part in options.param_groups.items():
         if part.freeze:
             parts[path].requires_grad_(False)
 
 
-def make_optimiser(network: Network, loss: nn.Module, options: TrainingOptions) -> AdamW:
+def make_optimizer(network: Network, loss: nn.Module, options: TrainingOptions) -> AdamW:
     """Fused AdamW. Matrices decay, vectors do not; a parameter has the rate of the innermost part that names it, times
-    the factor that its encoder or decoder sets (`Encoder.rates`)."""
+    the factor that its encoder or decoder sets (`Encoder.lr_multipliers`)."""
     parts = network.parts()
     factor_of: dict[int, float] = {}
     for encoder in network.encoders().values():
-        factor_of |= {id(parameter): factor for parameter, factor in encoder.rates().items()}
+        factor_of |= {id(parameter): factor for parameter, factor in encoder.lr_multipliers().items()}
     parts_with_rates: list[Decoder | Objective] = [*network.all_decoders(), *network.objectives.values()]
     for part in parts_with_rates:
-        factor_of |= {id(parameter): factor for parameter, factor in part.rates().items()}
+        factor_of |= {id(parameter): factor for parameter, factor in part.lr_multipliers().items()}
     rate_of: dict[int, float] = {}
-    for path in sorted(options.parts, key=len):  # inner parts come later and win
+    for path in sorted(options.param_groups, key=len):  # inner parts come later and win
         for parameter in parts[path].parameters():
-            rate_of[id(parameter)] = options.parts[path].rate
+            rate_of[id(parameter)] = options.param_groups[path].lr_multiplier
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in [*network.parameters(), *loss.parameters()]:
         if parameter.requires_grad:
@@ -66,7 +66,7 @@ def shared_parameters(network: Network) -> list[nn.Parameter]:
     return [parameter for parameter in before if parameter.requires_grad]
 
 
-def make_schedule(optimiser: AdamW, steps: int, warmup: float, *, done: int = 0) -> LambdaLR:
+def make_schedule(optimizer: AdamW, steps: int, warmup: float, *, completed_steps: int = 0) -> LambdaLR:
     """Linear warm-up over a share of `steps`, then half a cosine down to 0 (Loshchilov & Hutter, SGDR, 2017).
 
     done: steps that were taken before, by a run that is resumed
@@ -78,9 +78,9 @@ def make_schedule(optimiser: AdamW, steps: int, warmup: float, *, done: int = 0)
             return (step + 1) / rising
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
 
-    return LambdaLR(optimiser, factor, last_epoch=done - 1)
+    return LambdaLR(optimizer, factor, last_epoch=completed_steps - 1)
 
 
-def clip_gradient(parameters: list[nn.Parameter], largest: float) -> torch.Tensor:
+def clip_gradient(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
     """Scale the gradient so that its norm is at most `largest`; return the norm it had."""
-    return nn.utils.clip_grad_norm_(parameters, largest, foreach=True)
+    return nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.data.partition import Split
-from polymodal.inference.decisions import Decisions
+from polymodal.inference.predictions import Predictions
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
 
@@ -16,7 +16,7 @@ from polymodal.tasks.base import Task
 ViewLosses = dict[tuple[str, str], float]
 
 
-class Blending(nn.Module):
+class GradientBlending(nn.Module):
     """Weights of the views of each output, estimated anew after every few epochs (Wang, Tran & Feiszli, "What Makes
     Training Multi-modal Classification Networks Hard?", 2020, equations 2 and 5; online G-Blend).
 
@@ -52,13 +52,13 @@ class Blending(nn.Module):
                     now[0, row, column] = train[output, view]
                     now[1, row, column] = valid[output, view]
         for row in range(len(self.outputs)):
-            found = blended(self.before[:, row], now[:, row])
+            found = blending_weights(self.before[:, row], now[:, row])
             if found is not None:
                 self.weights[row] = found
         self.before.copy_(now)
 
 
-def blended(before: Tensor, now: Tensor) -> Tensor | None:
+def blending_weights(before: Tensor, now: Tensor) -> Tensor | None:
     """The weights of views from their losses before and now, `[2, views]` each (training, validation); None where no
     view generalised better than before, or nothing is known of the time before."""
     gain = (before[1] - now[1]).clamp_min(0)
@@ -69,7 +69,7 @@ def blended(before: Tensor, now: Tensor) -> Tensor | None:
 
 
 def view_losses(
-    tasks: Mapping[str, Task], decisions: Mapping[str, Decisions], split: Split[PreparedTable]
+    tasks: Mapping[str, Task], decisions: Mapping[str, Predictions], split: Split[PreparedTable]
 ) -> ViewLosses:
     """The mean loss of each view of each output over the rows that have the target and in which the view counts."""
     found: ViewLosses = {}

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from polymodal.evaluation.intervals import Resampling
-from polymodal.evaluation.paired import compare, mcnemar
+from polymodal.evaluation.paired_bootstrap import compare, mcnemar
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy, log_loss
 

@@ -41,9 +41,9 @@ def compare(
     resample added to both counts, at most 1. Distributions `[rows, k]`, truth `[rows, ...]`, weight `[rows]`.
     """
     score_a, score_b = metric.weighted(a_distribution, truth), metric.weighted(b_distribution, truth)
-    draws = (weight * drawn for drawn in how.draws(len(weight)))
-    differences = np.array([score_a(drawn) - score_b(drawn) for drawn in draws], dtype=np.float64)
-    low, high = percentiles(differences, how.confidence)
+    resample = (weight * drawn for drawn in how.resample(len(weight)))
+    differences = np.array([score_a(drawn) - score_b(drawn) for drawn in resample], dtype=np.float64)
+    low, high = percentiles(differences, how.confidence_level)
     exact = metric.name == "accuracy" and how.groups is None
     return Difference(
         value=score_a(weight) - score_b(weight),

@@ -14,7 +14,7 @@ from polymodal.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class Decisions:
+class Predictions:
     """What a network decided for one output over `rows`, on the processor.
 
     values: `[rows, k]` fp32; of a text the tokens that were written, `[rows, steps]` int64, -1 behind them (-2 first in
@@ -28,12 +28,12 @@ class Decisions:
     view_weights: dict[str, Tensor]
     losses: Tensor | None = None
 
-    def cpu(self) -> Decisions:
+    def cpu(self) -> Predictions:
         """The same on the processor."""
         return self._changed(lambda tensor: tensor.cpu())
 
     @classmethod
-    def join(cls, parts: Sequence[Decisions], order: Tensor) -> Decisions:
+    def concatenate(cls, parts: Sequence[Predictions], order: Tensor) -> Predictions:
         """The rows of `parts` one after the other, then taken in `order`."""
         first = parts[0]
         losses = [part.losses for part in parts if part.losses is not None]
@@ -44,9 +44,9 @@ class Decisions:
             _joined(losses, order) if losses else None,
         )
 
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> Decisions:
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Predictions:
         views, weights = ({name: change(one) for name, one in by.items()} for by in (self.views, self.view_weights))
-        return Decisions(change(self.values), views, weights, None if self.losses is None else change(self.losses))
+        return Predictions(change(self.values), views, weights, None if self.losses is None else change(self.losses))
 
 
 def _joined(tensors: list[Tensor], order: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def _joined(tensors: list[Tensor], order: Tensor) -> Tensor:
     return torch.cat(tensors).index_select(0, order)
 
 
-def mean_task_loss(task: Task, decisions: Decisions, target: np.ndarray, present: np.ndarray) -> float:
+def mean_task_loss(task: Task, decisions: Predictions, target: np.ndarray, present: np.ndarray) -> float:
     """The mean loss of a task over the rows that have its target."""
     if not present.any():
         return float("nan")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 #: How strongly GradNorm slows down losses that have fallen fast (alpha of the paper).
-ASYMMETRY = 1.5
+GRADNORM_ALPHA = 1.5
 #: The step by which GradNorm's weights move towards their aim.
-STEP = 0.025
+GRADNORM_STEP = 0.025
 
 
 class Balancer(nn.Module):
@@ -78,8 +78,8 @@ class GradNorm(Balancer):
         norm = torch.stack([norms[place] for place in places])
         rate = torch.stack([rates[place] for place in places])
         weighted = self.weights[places] * norm
-        aim = weighted.mean() * (rate / rate.mean()) ** ASYMMETRY
-        moved = self.weights[places] - STEP * torch.sign(weighted - aim) * norm / norm.mean().clamp_min(1e-12)
+        aim = weighted.mean() * (rate / rate.mean()) ** GRADNORM_ALPHA
+        moved = self.weights[places] - GRADNORM_STEP * torch.sign(weighted - aim) * norm / norm.mean().clamp_min(1e-12)
         self.weights[places] = moved.clamp_min(1e-3)
         self.weights.mul_(len(self.names) / self.weights.sum())
 

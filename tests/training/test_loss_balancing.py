@@ -14,9 +14,9 @@ from laws.samples import FIXED, experiment, network_of, prepare, whole_batch
 from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
 from polymodal.experiments.train import train_model
-from polymodal.training.balance import GradNorm, PCGrad
-from polymodal.training.blending import Blending, blended
-from polymodal.training.input_balance import evidence, hold_back
+from polymodal.training.loss_balancing import GradNorm, PCGrad
+from polymodal.training.gradient_blending import GradientBlending, blending_weights
+from polymodal.training.modality_balancing import unimodal_scores, modulate_gradients
 
 
 def two_losses(weight: nn.Parameter, first: list[float], second: list[float]) -> dict[str, Tensor]:
@@ -62,12 +62,12 @@ def test_views_are_weighed_by_how_they_generalise() -> None:
     before = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
     now = torch.tensor([[0.6, 0.2, 0.5], [0.7, 0.9, 1.2]])
     # gains .3, .1, none; growth of overfitting .1, .7, .7: a view whose validation loss rose has no weight
-    found = blended(before, now)
+    found = blending_weights(before, now)
     assert found is not None
     raw = torch.tensor([0.3 / 0.1**2, 0.1 / 0.7**2, 0.0])
     assert torch.allclose(found, raw / raw.mean(), rtol=1e-4)
-    assert blended(now, before + 1) is None
-    blending = Blending(["y"], ["a", "joint"])
+    assert blending_weights(now, before + 1) is None
+    blending = GradientBlending(["y"], ["a", "joint"])
     blending.estimate({("y", "a"): 1.0, ("y", "joint"): 1.0}, {("y", "a"): 1.0, ("y", "joint"): 1.0})
     assert blending.weights.tolist() == [[1.0, 1.0]]  # there is nothing to compare with yet
 
@@ -91,12 +91,12 @@ INPUTS = {
 def test_the_input_that_tells_more_is_held_back() -> None:
     preparation, prepared = prepare(unequal(64, 0), inputs=INPUTS, outputs={"target": "classify"})
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
-    found = evidence(network, network.encode(batch), batch, preparation.tasks)
+    found = unimodal_scores(network, network.encode(batch), batch, preparation.tasks)
     assert set(found) == {"quick", "slow"}
     assert all(0 < share < 1 for share in found.values())
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
-    factors = hold_back(network, {"quick": 0.9, "slow": 0.45}, 0.5, noise=False)
+    factors = modulate_gradients(network, {"quick": 0.9, "slow": 0.45}, 0.5, noise=False)
     assert factors == {"quick": pytest.approx(1 - np.tanh(1.0)), "slow": 1.0}
     assert all(torch.allclose(p.grad, torch.tensor(factors["quick"])) for p in network.towers["quick"].parameters())
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in network.towers["slow"].parameters())

@@ -8,12 +8,12 @@ import xxhash
 from polymodal.data.partition import Split
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.source_model import identity_of
+from polymodal.training.source_model import source_fingerprint
 
 
-def run_identity(recipe: Recipe, train: Split[PreparedTable]) -> str:
+def run_fingerprint(recipe: Recipe, train: Split[PreparedTable]) -> str:
     """What a checkpoint belongs to: a recipe, training rows, and their targets."""
-    digest = xxhash.xxh3_128((recipe.to_yaml() + identity_of(recipe)).encode())
+    digest = xxhash.xxh3_128((recipe.to_yaml() + source_fingerprint(recipe)).encode())
     digest.update(np.ascontiguousarray(train.rows).tobytes())
     for value, present in train.table.targets.values():
         digest.update(_content(value[train.rows]))

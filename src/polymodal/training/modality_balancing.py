@@ -9,11 +9,11 @@ from torch import Tensor
 
 from polymodal.core.types import Batch
 from polymodal.nn.network import Network
-from polymodal.nn.towers import Encoded
+from polymodal.nn.towers import EncodedInputs
 from polymodal.tasks.base import Task
 
 
-def evidence(network: Network, encoded: Encoded, batch: Batch, tasks: Mapping[str, Task]) -> dict[str, float]:
+def unimodal_scores(network: Network, encoded: EncodedInputs, batch: Batch, tasks: Mapping[str, Task]) -> dict[str, float]:
     """How much each input alone tells of the targets of a batch: the mean of exp(-loss) over rows that have the input
     and a target (of a class: the probability of the true one), all other inputs hidden; the mean over outputs.
 
@@ -31,14 +31,14 @@ def evidence(network: Network, encoded: Encoded, batch: Batch, tasks: Mapping[st
                 if bool(known.any()):
                     values = decided[output].values[known].float()
                     loss = task.loss(values, target.value[known])
-                    counts = task.counts(values)
+                    counts = task.row_loss_weights(values)
                     shares.append(torch.exp(-(loss if counts is None else loss / counts.clamp_min(1))).mean())
             if shares:
                 found[name] = float(torch.stack(shares).mean())
     return found
 
 
-def hold_back(network: Network, found: Mapping[str, float], strength: float, noise: bool) -> dict[str, float]:
+def modulate_gradients(network: Network, scores: Mapping[str, float], alpha: float, noise: bool) -> dict[str, float]:
     """Scale the gradient of each tower that is ahead of the others (Peng et al., "Balanced Multimodal Learning via
     On-the-fly Gradient Modulation", 2022, equations 8 to 11), after the way back and before the optimiser.
 
@@ -49,12 +49,12 @@ def hold_back(network: Network, found: Mapping[str, float], strength: float, noi
     Returns k by input.
     """
     factors = {}
-    for name, own in found.items():
-        others = [value for other, value in found.items() if other != name]
+    for name, own in scores.items():
+        others = [value for other, value in scores.items() if other != name]
         if not others:
             continue
         ratio = own / max(sum(others) / len(others), 1e-8)
-        factor = 1 - float(torch.tanh(torch.tensor(strength * ratio))) if ratio > 1 else 1.0
+        factor = 1 - float(torch.tanh(torch.tensor(alpha * ratio))) if ratio > 1 else 1.0
         factors[name] = factor
         for parameter in network.towers[name].parameters():
             if parameter.grad is None:
