@@ -12,13 +12,13 @@ from torch import nn
 from typer.testing import CliRunner
 
 from polymodal import ensemble, fit, load
-from polymodal.applications.compression import FORMS, Measured, _chosen, compress, in_form
-from polymodal.checkpoint.int8 import Int8Linear, quantise, restore
-from polymodal.checkpoint.weight_format import Form
+from polymodal.applications.compression import FORMATS, FormatMeasurement, _select, compress, convert_model
+from polymodal.checkpoint.int8 import Int8Linear, quantize, dequantize
+from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.cli.commands import app
 from polymodal.core.errors import PolymodalError
 from polymodal.model.model import Model
-from polymodal.runtime.cpu_kernels import multiplies_int8
+from polymodal.runtime.cpu_kernels import supports_int8
 
 
 def rows(count: int, seed: int) -> dict[str, list[object]]:
@@ -50,15 +50,15 @@ def model() -> Model:
 def test_rounding_is_within_half_a_step_and_stable() -> None:
     torch.manual_seed(0)
     weight = torch.randn(48, 3, 5, 5) * torch.logspace(-6, 2, 48)[:, None, None, None]
-    whole, scale = quantise(weight)
-    again, same = quantise(restore(whole, scale))
+    whole, scale = quantize(weight)
+    again, same = quantize(dequantize(whole, scale))
     assert whole.dtype == torch.int8
-    assert bool(((restore(whole, scale) - weight).abs() <= 0.5001 * scale[:, None, None, None]).all())
+    assert bool(((dequantize(whole, scale) - weight).abs() <= 0.5001 * scale[:, None, None, None]).all())
     assert torch.equal(whole, again)
     torch.testing.assert_close(scale, same)
-    zeros, tiny = quantise(torch.zeros(2, 3))
+    zeros, tiny = quantize(torch.zeros(2, 3))
     assert not zeros.any()
-    assert bool(torch.isfinite(restore(zeros, tiny)).all())
+    assert bool(torch.isfinite(dequantize(zeros, tiny)).all())
 
 
 def test_int8_layers_are_close_and_rows_do_not_touch_each_other() -> None:
@@ -76,33 +76,33 @@ def test_int8_layers_are_close_and_rows_do_not_touch_each_other() -> None:
     assert exact(x.bfloat16()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("name", list(FORMS))
+@pytest.mark.parametrize("name", list(FORMATS))
 def test_every_form_is_saved_and_loads_to_the_same_predictions(name: str, model: Model, tmp_path: Path) -> None:
-    small = in_form(model, FORMS[name])
+    small = convert_model(model, FORMATS[name])
     small.save(tmp_path / "small")
     model.save(tmp_path / "model")
     back = load(tmp_path / "small")
     test = rows(60, 9)
     assert isinstance(back, Model)
-    assert back.form == FORMS[name]
+    assert back.weight_format == FORMATS[name]
     np.testing.assert_array_equal(back.predict_proba(test), small.predict_proba(test))
     np.testing.assert_allclose(back.predict_proba(test), model.predict_proba(test), atol=0.05)
     share = (tmp_path / "small/model.safetensors").stat().st_size / (
         tmp_path / "model/model.safetensors"
     ).stat().st_size
-    assert share < {"fp32": 1.01, "bf16": 0.6, "int8": 0.4, "int8 arithmetic": 0.4}[name]
+    assert share < {"fp32": 1.01, "bf16": 0.6, "int8_weight_only": 0.4, "int8_dynamic": 0.4}[name]
     back.save(tmp_path / "again")
     again = load(tmp_path / "again").predict_proba(test)
     np.testing.assert_allclose(again, back.predict_proba(test), atol=1e-6)
 
 
-def test_int8_arithmetic_computes_in_int8(model: Model) -> None:
-    small = in_form(model, FORMS["int8 arithmetic"])
+def test_int8_dynamic_computes_in_int8(model: Model) -> None:
+    small = convert_model(model, FORMATS["int8_dynamic"])
     kinds = [type(module) for module in small.network.modules()]
     assert kinds.count(Int8Linear) > 3
     assert nn.Linear not in [type(m) for m in model.network.modules() if isinstance(m, Int8Linear)]
     test = rows(40, 9)
-    assert (small.predict_proba(test) != in_form(model, FORMS["int8"]).predict_proba(test)).any()
+    assert (small.predict_proba(test) != convert_model(model, FORMATS["int8_weight_only"]).predict_proba(test)).any()
     one = small.predict_proba({name: cells[:1] for name, cells in test.items()})
     np.testing.assert_allclose(one, small.predict_proba(test)[:1], atol=1e-5)
 
@@ -110,11 +110,11 @@ def test_int8_arithmetic_computes_in_int8(model: Model) -> None:
 def test_a_processor_without_int8_gives_the_same_answers_and_says_so(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = in_form(model, FORMS["int8 arithmetic"]).predict_proba(rows(40, 9))
+    wanted = convert_model(model, FORMATS["int8_dynamic"]).predict_proba(rows(40, 9))
     for module in ("applications.compression", "checkpoint.weight_format", "checkpoint.int8"):
-        monkeypatch.setattr(f"polymodal.{module}.multiplies_int8", lambda: False)
+        monkeypatch.setattr(f"polymodal.{module}.supports_int8", lambda: False)
     with pytest.warns(UserWarning, match=r"VNNI.*in fp32"):
-        small = in_form(model, FORMS["int8 arithmetic"])
+        small = convert_model(model, FORMATS["int8_dynamic"])
     np.testing.assert_allclose(small.predict_proba(rows(40, 9)), wanted, rtol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         layer = next(module for module in small.network.modules() if isinstance(module, Int8Linear))
@@ -122,40 +122,40 @@ def test_a_processor_without_int8_gives_the_same_answers_and_says_so(
         found = layer(x)
     assert found.dtype == torch.float32
     assert torch.equal(found, layer(x))
-    with pytest.raises(PolymodalError, match=r"VNNI.*use int8 or bf16"):
-        compress(model, rows(40, 3), form="int8 arithmetic")
-    assert {one.form for one in compress(model, rows(40, 3)).measured} == {"fp32", "bf16", "int8"}
+    with pytest.raises(PolymodalError, match=r"VNNI.*use int8_weight_only or bf16"):
+        compress(model, rows(40, 3), dtype="int8_dynamic")
+    assert {one.dtype for one in compress(model, rows(40, 3)).measurements} == {"fp32", "bf16", "int8_weight_only"}
 
 
 def test_the_smallest_form_that_is_good_enough_is_chosen(model: Model, tmp_path: Path) -> None:
     found = compress(model, rows(200, 7), out=tmp_path / "small", tolerance=0.02)
-    by_name = {one.form: one for one in found.measured}
+    by_name = {one.dtype: one for one in found.measurements}
     assert found.chosen.startswith("int8")
     assert by_name["fp32"].agreement == 1.0
-    assert by_name["int8"].size_mib < by_name["bf16"].size_mib < by_name["fp32"].size_mib
-    assert all(one.score is not None and one.score > 0.85 and one.latency_ms > 0 for one in found.measured)
+    assert by_name["int8_weight_only"].size_mib < by_name["bf16"].size_mib < by_name["fp32"].size_mib
+    assert all(one.score is not None and one.score > 0.85 and one.latency_ms > 0 for one in found.measurements)
     written = json.loads((tmp_path / "small/compression.json").read_text())
     assert written["chosen"] == found.chosen
     assert load(tmp_path / "small").predict(rows(5, 1)) == found.model.predict(rows(5, 1))
 
 
-def measured(form: str, size: float, score: float, latency: float = 1.0, many: float = 100.0) -> Measured:
-    return Measured(form, size, latency, many, score, 1.0)
+def measured(dtype: str, size: float, score: float, latency: float = 1.0, many: float = 100.0) -> FormatMeasurement:
+    return FormatMeasurement(dtype, size, latency, many, score, 1.0)
 
 
 def test_the_choice() -> None:
     full, half = measured("fp32", 4, 0.9), measured("bf16", 2, 0.9)
-    assert _chosen([full, half, measured("int8", 1, 0.898)], 0.005, True) == "int8"
-    assert _chosen([full, half, measured("int8", 1, 0.88)], 0.005, True) == "bf16"
-    assert _chosen([full, measured("bf16", 2, 0.8), measured("int8", 1, 0.8)], 0.005, True) == "fp32"
+    assert _select([full, half, measured("int8_weight_only", 1, 0.898)], 0.005, True) == "int8_weight_only"
+    assert _select([full, half, measured("int8_weight_only", 1, 0.88)], 0.005, True) == "bf16"
+    assert _select([full, measured("bf16", 2, 0.8), measured("int8_weight_only", 1, 0.8)], 0.005, True) == "fp32"
     quick, slow = (
-        measured("int8 arithmetic", 1, 0.9, many=150),
-        measured("int8 arithmetic", 1, 0.9, latency=2, many=150),
+        measured("int8_dynamic", 1, 0.9, many=150),
+        measured("int8_dynamic", 1, 0.9, latency=2, many=150),
     )
-    assert _chosen([full, half, measured("int8", 1, 0.9), quick], 0.005, True) == "int8 arithmetic"
-    assert _chosen([full, half, measured("int8", 1, 0.9), slow], 0.005, True) == "int8"
-    assert _chosen([measured("fp32", 4, 10.0), measured("int8", 1, 10.04)], 0.005, False) == "int8"
-    assert _chosen([measured("fp32", 4, 10.0), measured("int8", 1, 10.1)], 0.005, False) == "fp32"
+    assert _select([full, half, measured("int8_weight_only", 1, 0.9), quick], 0.005, True) == "int8_dynamic"
+    assert _select([full, half, measured("int8_weight_only", 1, 0.9), slow], 0.005, True) == "int8_weight_only"
+    assert _select([measured("fp32", 4, 10.0), measured("int8_weight_only", 1, 10.04)], 0.005, False) == "int8_weight_only"
+    assert _select([measured("fp32", 4, 10.0), measured("int8_weight_only", 1, 10.1)], 0.005, False) == "fp32"
 
 
 def test_the_command_and_its_refusals(model: Model, tmp_path: Path) -> None:
@@ -163,14 +163,14 @@ def test_the_command_and_its_refusals(model: Model, tmp_path: Path) -> None:
     table = tmp_path / "rows.jsonl"
     held = rows(40, 3)
     table.write_text("".join(json.dumps({k: v[i] for k, v in held.items()}) + "\n" for i in range(40)))
-    arguments = ["compress", str(tmp_path / "model"), str(table), "--out", str(tmp_path / "small"), "--form", "int8"]
+    arguments = ["compress", str(tmp_path / "model"), str(table), "--out", str(tmp_path / "small"), "--form", "int8_weight_only"]
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["chosen"] == "int8"
-    assert {one["form"] for one in found["forms"]} == set(FORMS) - (set() if multiplies_int8() else {"int8 arithmetic"})
-    with pytest.raises(PolymodalError, match="there is no form"):
-        compress(model, held, form="int4")
+    assert found["chosen"] == "int8_weight_only"
+    assert {one["dtype"] for one in found["formats"]} == set(FORMATS) - (set() if supports_int8() else {"int8_dynamic"})
+    with pytest.raises(PolymodalError, match="unknown dtype"):
+        compress(model, held, dtype="int4")
     ensemble([model, model]).save(tmp_path / "two")
     refused = CliRunner().invoke(app, ["compress", str(tmp_path / "two"), str(table), "--out", str(tmp_path / "x")])
     assert "training.distillation.teacher" in str(refused.exception)
@@ -178,4 +178,4 @@ def test_the_command_and_its_refusals(model: Model, tmp_path: Path) -> None:
 
 def test_forms_refuse_unknown_values() -> None:
     with pytest.raises(ValueError, match="weights"):
-        Form(weights="int4")  # type: ignore[arg-type]
+        WeightFormat(weights="int4")  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""Tools on a trained model: search, curation, active learning, few and no labels, compression."""
+"""Applications of a trained model: search, data curation, active learning, few-shot and zero-shot, compression."""

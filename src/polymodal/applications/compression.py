@@ -1,4 +1,4 @@
-"""A trained model in smaller forms, measured side by side on the user's rows."""
+"""Compress a trained model: smaller weight formats, compared on the user's rows."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from typing import Any
 import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
-from polymodal.checkpoint.weight_format import Form
+from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import PolymodalError
-from polymodal.core.paths import media_folder, scratch
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import Faults, warn_of_faults
+from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.evaluation.scores import score_metric
-from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.runtime.compute import keep_freed_memory
-from polymodal.runtime.cpu_kernels import multiplies_int8
-from polymodal.runtime.random_state import own_random_state
+from polymodal.runtime.cpu_kernels import supports_int8
+from polymodal.runtime.random_state import isolated_random_state
 
 FILE = "compression.json"
-FORMS = {
-    "fp32": Form(),
-    "bf16": Form(weights="bf16"),
-    "int8": Form(weights="int8"),
-    "int8 arithmetic": Form(weights="int8", arithmetic="int8"),
+FORMATS = {
+    "fp32": WeightFormat(),
+    "bf16": WeightFormat(weights="bf16"),
+    "int8_weight_only": WeightFormat(weights="int8"),
+    "int8_dynamic": WeightFormat(weights="int8", arithmetic="int8"),
 }
-#: Times that each form is timed, in turn with the others.
-ROUNDS = 7
-#: A form that computes otherwise must be so many times faster to be taken for its speed.
-FASTER = 1.1
+#: Number of timing rounds over all formats.
+TIMING_ROUNDS = 7
+#: int8_dynamic is chosen for its speed only if it is at least this batch_times times faster.
+MIN_SPEEDUP = 1.1
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One form of a model on the rows.
+class FormatMeasurement:
+    """Size, speed and score of a model in single_times weight format.
 
-    size_mib: of the weights' file; latency_ms: median for one prepared row; rows_per_second: many rows at once
-    score: the first metric of the first output; None where undefined
-    agreement: the share of answers equal to those of the model as it was (numbers: within 1 % of their spread)
+    size_mib: size of the weights file; latency_ms: median time of single_times prepared row; rows_per_second:
+        throughput in batches
+    score: the first metric of the first output; None if undefined
+    agreement: fraction of predictions equal to those in fp32 (numbers: within 1 % of their standard deviation)
     """
 
-    form: str
+    dtype: str
     size_mib: float
     latency_ms: float
     rows_per_second: float
@@ -56,129 +57,136 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Compression:
-    """The forms that were tried, and the one that was chosen.
+class CompressionResult:
+    """The weight formats that were measurements, and the chosen single_times.
 
-    model: in the chosen form
-    metric: of the scores
+    model: the model in the chosen format
+    metric: name of the metric of the scores
     """
 
     model: Model
     chosen: str
     metric: str
-    measured: list[Measured]
+    measurements: list[FormatMeasurement]
 
     def to_dict(self) -> dict[str, Any]:
         """The measurements, JSON-ready."""
-        return {"chosen": self.chosen, "metric": self.metric, "forms": [asdict(one) for one in self.measured]}
+        return {
+            "chosen": self.chosen,
+            "metric": self.metric,
+            "formats": [asdict(measurement) for measurement in self.measurements],
+        }
 
 
 def compress(
     model: Model,
     data: Any,
     *,
-    form: str | None = None,
+    dtype: str | None = None,
     tolerance: float = 0.005,
     root: Path | str | None = None,
     out: Path | str | None = None,
-) -> Compression:
-    """Try a model's smaller forms on rows with targets, and keep the best.
+) -> CompressionResult:
+    """Measure a model in smaller weight formats on labeled rows, and keep the best.
 
-    data, root: rows that were not trained on, as `Model.evaluate` takes them
-    form: one of `FORMS`; silent: the smallest whose score is at most `tolerance` (of the metric's own size) below that
-        of fp32; of two equally small ones, int8 arithmetic only where it is 1.1 times as fast, one row at a time or
-        many. Where the processor does not multiply in int8, that form is not tried.
-    out: the directory to write, with the measurements in `compression.json`
+    data, root: rows that were not used for training, as in `Model.evaluate`
+    dtype: single_times of `FORMATS`; default: the smallest format whose score is at most `tolerance` (in units of the
+        metric) below the score in fp32. int8_dynamic is preferred to int8_weight_only, which has the same size, only if
+        it is at least 1.1 times as fast, for single rows or in batches. It is skipped if the processor does not support
+        int8.
+    out: directory for the compressed model, with the measurements in `compression.json`
 
     Raises:
-        PolymodalError: the model predicts nothing, `form` is not known, or this processor has no int8 arithmetic for
-            it.
+        PolymodalError: the model has no outputs, `dtype` is unknown, or this processor does not support int8_dynamic.
         DataError: a column is missing.
     """
     if not model.tasks:
         raise PolymodalError(
-            "this model predicts nothing, so smaller forms cannot be scored; compress what is fitted on it"
+            "this model has no outputs, so its compressed forms cannot be scored; compress a model that was fitted "
+            "on it"
         )
-    if form is not None and form not in FORMS:
-        raise PolymodalError(f"there is no form {form!r}: choose from {', '.join(FORMS)}")
-    if form == "int8 arithmetic" and not multiplies_int8():
+    if dtype is not None and dtype not in FORMATS:
+        raise PolymodalError(f"unknown dtype {dtype!r}: choose from {', '.join(FORMATS)}")
+    if dtype == "int8_dynamic" and not supports_int8():
         raise PolymodalError(
-            "this processor, or this build of torch, does not multiply eight-bit integers (on x86 that needs VNNI), so "
-            "int8 arithmetic would be no faster here; use int8 or bf16"
+            "int8_dynamic needs a processor and a build of torch that multiply 8-bit integers (on x86: VNNI), and "
+            "would not be faster here; use int8_weight_only or bf16"
         )
     keep_freed_memory()
     variants = {
-        name: in_form(model, one) for name, one in FORMS.items() if one.arithmetic == "float" or multiplies_int8()
+        name: convert_model(model, weight_format)
+        for name, weight_format in FORMATS.items()
+        if weight_format.arithmetic == "float" or supports_int8()
     }
-    faults = Faults()
-    with scratch() as folder:
+    faults = CellErrors()
+    with scratch_folder() as folder:
         prepared = model.preparation.prepare(
-            model.open(data, root, targets=True), faults, folder=folder, cache=media_folder()
+            model.open(data, root, targets=True), faults, folder=folder, cache=media_cache_folder()
         )
-        measured = _measure(model, variants, prepared)
-    warn_of_faults(faults.found)
+        measurements = _measure(model, variants, prepared)
+    warn_cell_errors(faults.found)
     task = next(iter(model.tasks.values()))
-    chosen = form or _chosen(measured, tolerance, task.metrics[0].greater_is_better)
-    result = Compression(variants[chosen], chosen, task.metrics[0].name, measured)
+    chosen = dtype or _select(measurements, tolerance, task.metrics[0].greater_is_better)
+    result = CompressionResult(variants[chosen], chosen, task.metrics[0].name, measurements)
     if out is not None:
         variants[chosen].save(out)
         write_json(Path(out) / FILE, result.to_dict())
     return result
 
 
-def in_form(model: Model, form: Form) -> Model:
-    """A copy of a model whose weights are rounded as `form` keeps them, and compute as it says."""
+def convert_model(model: Model, weight_format: WeightFormat) -> Model:
+    """A copy of a model with its weights rounded and computed with in `weight_format`."""
     network = copy.deepcopy(model.network).eval()
-    network.load_state_dict(form.unpacked(form.packed(network.state_dict())))
-    form.applied(network)
-    return Model(model.recipe, model.preparation, network, model.metrics, model.run, form)
+    network.load_state_dict(weight_format.unpacked(weight_format.packed(network.state_dict())))
+    weight_format.applied(network)
+    return Model(model.recipe, model.preparation, network, model.metrics, model.run, weight_format)
 
 
-def file_mib(model: Model) -> float:
-    """MiB of the weights as they lie in the model directory."""
-    return sum(tensor.nbytes for tensor in model.form.packed(model.network.state_dict()).values()) / 2**20
+def weights_mib(model: Model) -> float:
+    """Size of the weights file in MiB."""
+    return sum(tensor.nbytes for tensor in model.weight_format.packed(model.network.state_dict()).values()) / 2**20
 
 
-def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) -> list[Measured]:
-    """Every variant on the same rows, timed in turn."""
+def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) -> list[FormatMeasurement]:
+    """Measure all variants on the same rows, interleaved."""
     name, task = next(iter(model.tasks.items()))
     rows = np.arange(prepared.rows)
-    one: dict[str, list[float]] = {form: [] for form in variants}
-    many: dict[str, list[float]] = {form: [] for form in variants}
-    decided: dict[str, np.ndarray] = {}
-    with own_random_state():
-        for turn in range(ROUNDS + 1):
-            for form, variant in variants.items():
-                begun = time.perf_counter()
-                _decide(variant, prepared, rows[turn % len(rows) :][:1])
-                between = time.perf_counter()
-                found = _decide(variant, prepared, rows[:PREDICTION_BATCH])
-                ended = time.perf_counter()
-                if turn:  # the first turn warms up
-                    one[form].append(between - begun)
-                    many[form].append(ended - between)
-                elif len(rows) <= PREDICTION_BATCH:
-                    decided[form] = task.distribution(found[name].values)
+    single_times: dict[str, list[float]] = {dtype: [] for dtype in variants}
+    batch_times: dict[str, list[float]] = {dtype: [] for dtype in variants}
+    predictions: dict[str, np.ndarray] = {}
+    with isolated_random_state():
+        for round_index in range(TIMING_ROUNDS + 1):
+            for dtype, variant in variants.items():
+                start = time.perf_counter()
+                _predict(variant, prepared, rows[round_index % len(rows) :][:1])
+                middle = time.perf_counter()
+                outputs = _predict(variant, prepared, rows[:PREDICTION_BATCH_SIZE])
+                end = time.perf_counter()
+                if round_index:  # the first round is a warm-up
+                    single_times[dtype].append(middle - start)
+                    batch_times[dtype].append(end - middle)
+                elif len(rows) <= PREDICTION_BATCH_SIZE:
+                    predictions[dtype] = task.distribution(outputs[name].values)
                 else:
-                    decided[form] = task.distribution(_decide(variant, prepared, rows)[name].values)
+                    predictions[dtype] = task.distribution(_predict(variant, prepared, rows)[name].values)
     value, present = prepared.targets[name]
-    measured = []
-    for form, variant in variants.items():
-        score = score_metric(task.metrics[0], task, decided[form], value, present, prepared.weight)
-        measured.append(
-            Measured(
-                form,
-                round(file_mib(variant), 3),
-                round(statistics.median(one[form]) * 1e3, 3),
-                round(min(len(rows), PREDICTION_BATCH) / statistics.median(many[form]), 1),
+    measurements = []
+    for dtype, variant in variants.items():
+        score = score_metric(task.metrics[0], task, predictions[dtype], value, present, prepared.weight)
+        measurements.append(
+            FormatMeasurement(
+                dtype,
+                round(weights_mib(variant), 3),
+                round(statistics.median(single_times[dtype]) * 1e3, 3),
+                round(min(len(rows), PREDICTION_BATCH_SIZE) / statistics.median(batch_times[dtype]), 1),
                 float(score) if np.isfinite(score) else None,
-                _agreement(decided["fp32"], decided[form], task.space),
+                _agreement(predictions["fp32"], predictions[dtype], task.space),
             )
         )
-    return measured
+    return measurements
 
 
-def _decide(model: Model, prepared: PreparedTable, rows: np.ndarray) -> Any:
+def _predict(model: Model, prepared: PreparedTable, rows: np.ndarray) -> Any:
     return model.predictor.predict(Split(prepared, rows))
 
 
@@ -193,23 +201,24 @@ def _agreement(before: np.ndarray, after: np.ndarray, space: str) -> float:
     return float((np.abs(before - after) <= 0.01 * spread).mean())
 
 
-def _chosen(measured: list[Measured], tolerance: float, greater: bool) -> str:
-    """The smallest form that is good enough; see `compress`."""
-    by_name = {one.form: one for one in measured}
-    full = by_name["fp32"]
+def _select(measurements: list[FormatMeasurement], tolerance: float, greater_is_better: bool) -> str:
+    """The dtype of the smallest format that is good enough; see `compress`."""
+    by_dtype = {measurement.dtype: measurement for measurement in measurements}
+    full = by_dtype["fp32"]
 
-    def good(one: Measured) -> bool:
-        if one.score is None or full.score is None:
-            return one.agreement >= 1 - tolerance
-        lost = (full.score - one.score) if greater else (one.score - full.score) / max(abs(full.score), 1e-12)
-        return lost <= tolerance
+    def is_good(measurement: FormatMeasurement) -> bool:
+        score = measurement.score
+        if score is None or full.score is None:
+            return measurement.agreement >= 1 - tolerance
+        loss = (full.score - score) if greater_is_better else (score - full.score) / max(abs(full.score), 1e-12)
+        return loss <= tolerance
 
-    usable = [one for one in measured if good(one)]
-    smallest = min(usable, key=lambda one: (one.size_mib, one.form != "int8"))
-    quick = by_name.get("int8 arithmetic")
-    if smallest.form == "int8" and quick in usable and quick is not None:
+    usable = [measurement for measurement in measurements if is_good(measurement)]
+    smallest = min(usable, key=lambda measurement: (measurement.size_mib, measurement.dtype != "int8_weight_only"))
+    quick = by_dtype.get("int8_dynamic")
+    if smallest.dtype == "int8_weight_only" and quick in usable and quick is not None:
         faster = max(smallest.latency_ms / quick.latency_ms, quick.rows_per_second / smallest.rows_per_second)
         slower = min(smallest.latency_ms / quick.latency_ms, quick.rows_per_second / smallest.rows_per_second)
-        if faster >= FASTER and slower >= 1 / FASTER:
-            return quick.form
-    return smallest.form
+        if faster >= MIN_SPEEDUP and slower >= 1 / MIN_SPEEDUP:
+            return quick.dtype
+    return smallest.dtype

@@ -41,7 +41,7 @@ def compress(
     data: Annotated[str, typer.Argument(help="Labeled rows that the model was not trained on.")],
     out: ModelOut,
     form: Annotated[
-        str | None, typer.Option(help="fp32, bf16, int8 or 'int8 arithmetic'. Default: the best by measurement.")
+        str | None, typer.Option(help="fp32, bf16, int8_weight_only or int8_dynamic. Default: the best by measurement.")
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="Accepted loss of the leading score.")] = 0.005,
     root: Root = None,
@@ -53,16 +53,16 @@ def compress(
     model = load_single_model(
         model_dir, "compress takes one model; distill an ensemble into one model with training.distillation.teacher"
     )
-    found = run(model, data, form=form, tolerance=tolerance, root=root, out=out)
+    found = run(model, data, dtype=form, tolerance=tolerance, root=root, out=out)
     rows = [
         {
-            "form": one.form,
+            "dtype": one.dtype,
             "MiB": f"{one.size_mib:.2f}",
             "one row": f"{one.latency_ms:.2f} ms",
             "rows/s": f"{one.rows_per_second:,.0f}",
             found.metric: "" if one.score is None else f"{one.score:.4f}",
             "same predictions": f"{one.agreement:.2%}",
-            "": "chosen" if one.form == found.chosen else "",
+            "": "chosen" if one.dtype == found.chosen else "",
         }
         for one in found.measurements
     ]

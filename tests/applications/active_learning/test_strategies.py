@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import ttest_1samp
 from sklearn.linear_model import LogisticRegression
 
-from polymodal.applications.active_learning.distinct import Distinct
-from polymodal.applications.active_learning.diversity import gradient_seeds, informative_clusters, k_center, top
-from polymodal.applications.active_learning.typical import typical
+from polymodal.applications.active_learning.duplicate_filter import DuplicateFilter
+from polymodal.applications.active_learning.diversity import badge_seeds, weighted_k_means, k_center_greedy, top_scores
+from polymodal.applications.active_learning.typiclust import typiclust
 from polymodal.applications.active_learning.uncertainty import disagreement, entropy, least_confident, margin
 
 CLUSTERS, WIDE, SEEDS = 12, 8, 20
@@ -38,15 +38,15 @@ def error_embedding(p: np.ndarray) -> np.ndarray:
 
 
 CHOOSE: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]] = {
-    "margin": lambda x, p, known, seed: top(Distinct(x), margin(p, "categorical"), 24),
-    "entropy": lambda x, p, known, seed: top(Distinct(x), entropy(p, "categorical"), 24),
-    "least_confident": lambda x, p, known, seed: top(Distinct(x), least_confident(p, "categorical"), 24),
-    "mixed": lambda x, p, known, seed: informative_clusters(Distinct(x), margin(p, "categorical"), 24, seed),
+    "margin": lambda x, p, known, seed: top_scores(DuplicateFilter(x), margin(p, "categorical"), 24),
+    "entropy": lambda x, p, known, seed: top_scores(DuplicateFilter(x), entropy(p, "categorical"), 24),
+    "least_confident": lambda x, p, known, seed: top_scores(DuplicateFilter(x), least_confident(p, "categorical"), 24),
+    "mixed": lambda x, p, known, seed: weighted_k_means(DuplicateFilter(x), margin(p, "categorical"), 24, seed),
     "badge": lambda x, p, known, seed: [
-        place for place, _ in gradient_seeds(Distinct(x), error_embedding(p), 24, np.random.default_rng(seed))
+        place for place, _ in badge_seeds(DuplicateFilter(x), error_embedding(p), 24, np.random.default_rng(seed))
     ],
-    "coreset": lambda x, p, known, seed: [place for place, _ in k_center(Distinct(x), known, 24)],
-    "typical": lambda x, p, known, seed: [place for place, _, _ in typical(Distinct(x), known, 24, seed)],
+    "coreset": lambda x, p, known, seed: [place for place, _ in k_center_greedy(DuplicateFilter(x), known, 24)],
+    "typical": lambda x, p, known, seed: [place for place, _, _ in typiclust(DuplicateFilter(x), known, 24, seed)],
 }
 
 
@@ -94,7 +94,7 @@ def test_typical_rows_teach_more_than_random_ones_where_nothing_is_labelled() ->
     gains = []
     for seed in range(SEEDS):
         pool, labels, _, test, truth, _ = task(seed)
-        chosen = np.array([place for place, _, _ in typical(Distinct(pool), pool[:0], 12, seed)])
+        chosen = np.array([place for place, _, _ in typiclust(DuplicateFilter(pool), pool[:0], 12, seed)])
         draw = np.random.default_rng(seed)
         drawn = [draw.choice(300, 12, replace=False) for _ in range(4)]
         random, own = (
@@ -110,7 +110,7 @@ def test_a_core_set_covers_every_cluster_and_a_random_draw_does_not() -> None:
     for seed in range(5):
         x, _, cluster = planted(seed)
         draw = np.random.default_rng(seed)
-        chosen = [place for place, _ in k_center(Distinct(x), x[:0], 3 * CLUSTERS)]
+        chosen = [place for place, _ in k_center_greedy(DuplicateFilter(x), x[:0], 3 * CLUSTERS)]
         assert set(cluster[chosen].tolist()) == set(range(CLUSTERS))
         missed += CLUSTERS - len(set(cluster[draw.choice(len(x), 3 * CLUSTERS, replace=False)].tolist()))
     assert missed > 0
@@ -119,15 +119,15 @@ def test_a_core_set_covers_every_cluster_and_a_random_draw_does_not() -> None:
 def test_a_core_set_stays_away_from_what_is_labelled() -> None:
     x, _, cluster = planted(0)
     x[cluster == 11] += 100
-    assert cluster[k_center(Distinct(x), x[cluster == 0], 1)[0][0]] == 11
-    assert cluster[k_center(Distinct(x), x[cluster == 11], 1)[0][0]] != 11
+    assert cluster[k_center_greedy(DuplicateFilter(x), x[cluster == 0], 1)[0][0]] == 11
+    assert cluster[k_center_greedy(DuplicateFilter(x), x[cluster == 11], 1)[0][0]] != 11
 
 
 def test_typical_rows_are_one_of_each_cluster_and_lie_in_its_middle() -> None:
     draw = np.random.default_rng(0)
     cluster = np.repeat(np.arange(6), 40)
     x = 20 * np.eye(6)[cluster] + draw.normal(size=(240, 6))
-    chosen = typical(Distinct(x), x[:0], 6, 0)
+    chosen = typiclust(DuplicateFilter(x), x[:0], 6, 0)
     assert sorted(cluster[place] for place, _, _ in chosen) == list(range(6))
     for place, _, size in chosen:
         own = x[cluster == cluster[place]]
@@ -135,7 +135,7 @@ def test_typical_rows_are_one_of_each_cluster_and_lie_in_its_middle() -> None:
         assert size == 40
         assert np.linalg.norm(x[place] - own.mean(0)) < np.median(distance)
     labelled = x[cluster < 3][::20]
-    assert {cluster[place] for place, _, _ in typical(Distinct(x), labelled, 3, 0)} == {3, 4, 5}
+    assert {cluster[place] for place, _, _ in typiclust(DuplicateFilter(x), labelled, 3, 0)} == {3, 4, 5}
 
 
 @pytest.mark.parametrize("by", CHOOSE)
@@ -150,8 +150,8 @@ def test_near_duplicates_are_chosen_once(by: str) -> None:
 
 
 def test_there_are_fewer_where_nothing_else_differs() -> None:
-    distinct = Distinct(np.repeat(np.eye(3), 5, axis=0))
-    assert len(top(distinct, np.arange(15.0), 10)) == 3
+    distinct = DuplicateFilter(np.repeat(np.eye(3), 5, axis=0))
+    assert len(top_scores(distinct, np.arange(15.0), 10)) == 3
     assert distinct.alike == 12
 
 
@@ -160,7 +160,7 @@ def test_gradient_seeds_are_those_of_the_products_written_out() -> None:
     x, p = draw.normal(size=(50, 5)), draw.dirichlet(np.ones(3), 50)
     e = error_embedding(p)
     written = (e[:, :, None] * x[:, None, :]).reshape(50, -1)
-    chosen = gradient_seeds(Distinct(x), e, 8, np.random.default_rng(0))
+    chosen = badge_seeds(DuplicateFilter(x), e, 8, np.random.default_rng(0))
     for number, (place, score) in enumerate(chosen):
         before = written[[one for one, _ in chosen[:number]]]
         known = ((before - written[place]) ** 2).sum(1).min() if number else (written[place] ** 2).sum()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import polymodal
-from polymodal.applications.active_learning.suggest import By, suggest
+from polymodal.applications.active_learning.suggest import Strategy, suggest
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.model.model import Model
@@ -58,8 +58,8 @@ def pool() -> dict[str, list[Any]]:
 
 
 SERVES = {
-    "side": set(get_args(By)) - {"committee"},
-    "both": set(get_args(By)) - {"committee"},
+    "side": set(get_args(Strategy)) - {"committee"},
+    "both": set(get_args(Strategy)) - {"committee"},
     "height": {"mixed", "coreset", "typical"},
 }
 
@@ -68,26 +68,26 @@ SERVES = {
 def test_every_strategy_names_rows_or_says_why_it_cannot(
     target: str, models: dict[str, Model], committees: dict[str, Any], pool: dict[str, list[Any]]
 ) -> None:
-    for by in get_args(By):
+    for by in get_args(Strategy):
         for model, serves in (
             (models[target], by in SERVES[target]),
             (committees[target], by in SERVES[target] | {"committee"}),
         ):
             if not serves:
                 with pytest.raises(RecipeError, match="by: "):
-                    suggest(model, pool, 10, by=by)
+                    suggest(model, pool, 10, strategy=by)
                 continue
-            found, again = (suggest(model, pool, 10, by=by, seed=3) for _ in range(2))
+            found, again = (suggest(model, pool, 10, strategy=by, seed=3) for _ in range(2))
             assert found == again
             assert len(set(found.rows)) == 10
-            assert found.pool == 150
+            assert found.pool_size == 150
             assert all(one.reason for one in found)
 
 
 def test_unsure_rows_lie_at_the_border(models: dict[str, Model], pool: dict[str, list[Any]]) -> None:
     height = np.abs(pool["b"])
     for by in ("margin", "entropy", "least_confident", "mixed", "badge"):
-        chosen = suggest(models["side"], pool, 10, by=by)
+        chosen = suggest(models["side"], pool, 10, strategy=by)
         assert height[chosen.rows].mean() < 0.7 * height.mean(), by
         assert all("up" in one.reason for one in chosen)
 
@@ -95,25 +95,25 @@ def test_unsure_rows_lie_at_the_border(models: dict[str, Model], pool: dict[str,
 def test_members_that_disagree_are_asked_about(committees: dict[str, Any], pool: dict[str, list[Any]]) -> None:
     for target in ("side", "height"):
         committee = committees[target]
-        found = suggest(committee, pool, 10, by="committee")
+        found = suggest(committee, pool, 10, strategy="committee")
         each = [np.asarray(member.predict_proba(pool))[:, -1].reshape(-1) for member in committee.members]
         apart = np.abs(each[0] - each[1])
         assert apart[found.rows].mean() > 2 * apart.mean()
-        assert found.chosen[0].reason.startswith("members")
+        assert found.suggestions[0].reason.startswith("members")
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
 
 
 def test_labelled_rows_are_passed_over_and_core_sets_stay_away_from_them(models: dict[str, Model]) -> None:
     table = rows(150, 7)
     table["side"] = [side if row < 100 else None for row, side in enumerate(table["side"])]
-    for by in get_args(By):
+    for by in get_args(Strategy):
         if by != "committee":
-            found = suggest(models["side"], table, 10, by=by)
+            found = suggest(models["side"], table, 10, strategy=by)
             assert min(found.rows) >= 100
-            assert (found.pool, found.labelled) == (50, 100)
-    first = suggest(models["side"], table, 1, by="coreset").rows[0]
+            assert (found.pool_size, found.num_labeled) == (50, 100)
+    first = suggest(models["side"], table, 1, strategy="coreset").rows[0]
     table["side"] = ["up" if row == first else None for row in range(150)]
-    assert suggest(models["side"], table, 1, by="coreset").rows[0] != first
+    assert suggest(models["side"], table, 1, strategy="coreset").rows[0] != first
     with pytest.raises(DataError, match="150 have a label"):
         suggest(models["side"], rows(150, 7), 10)
     marked = table | {"done": [1] * 149 + [None]}
@@ -127,8 +127,8 @@ def test_a_damaged_cell_is_listed_and_its_row_is_not_suggested(
     pool["a"][3], pool["a"][4], pool["b"][4] = "not a number", None, None
     with pytest.warns(BadCellsWarning, match="row 3"):
         found = suggest(models["side"], pool, 150)
-    assert [fault.row for fault in found.faults] == [3]
-    assert found.blank == 1
+    assert [fault.row for fault in found.cell_errors] == [3]
+    assert found.num_empty == 1
     assert not {3, 4} & set(found.rows)
     with pytest.raises(DataError, match="row 3"):
         suggest(models["side"], pool, 5, strict=True)
@@ -136,9 +136,9 @@ def test_a_damaged_cell_is_listed_and_its_row_is_not_suggested(
 
 def test_near_duplicates_are_suggested_once(models: dict[str, Model], pool: dict[str, list[Any]]) -> None:
     pool = {name: [*cells, *cells] for name, cells in pool.items()}
-    for by in get_args(By):
+    for by in get_args(Strategy):
         if by != "committee":
-            found = suggest(models["side"], pool, 12, by=by)
+            found = suggest(models["side"], pool, 12, strategy=by)
             assert len({row % 150 for row in found.rows}) == 12, by
 
 
@@ -148,14 +148,14 @@ def test_a_model_without_outputs_names_typical_rows(pool: dict[str, list[Any]], 
     settings = ["training.epochs=2"]
     polymodal.pretrain(pairs, recipe=RECIPE | {"inputs": inputs}, settings=settings, out=tmp_path / "start")
     for by in ("typical", "coreset", "mixed"):
-        assert len(suggest(tmp_path / "start", pairs, 8, by=by)) == 8  # type: ignore[arg-type]
+        assert len(suggest(tmp_path / "start", pairs, 8, strategy=by)) == 8  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="typical or coreset"):
-        suggest(tmp_path / "start", pairs, 8, by="margin")
+        suggest(tmp_path / "start", pairs, 8, strategy="margin")
 
 
 def test_what_cannot_be_asked_is_said(models: dict[str, Model], pool: dict[str, list[Any]]) -> None:
     with pytest.raises(RecipeError, match="no strategy called 'best'"):
-        suggest(models["side"], pool, by="best")  # type: ignore[arg-type]
+        suggest(models["side"], pool, strategy="best")  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="did you mean 'side'"):
         suggest(models["side"], pool, output="sid")
     with pytest.raises(DataError, match="no such column"):

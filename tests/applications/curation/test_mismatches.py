@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from polymodal.applications.curation.mismatches import mismatched
+from polymodal.applications.curation.mismatches import find_mismatches
 from polymodal.core.errors import DataError
 
 
@@ -28,10 +28,10 @@ def test_swapped_pairs_come_first(noise: float, floor: float, recall: float) -> 
     areas, found, false = [], [], []
     for seed in range(5):
         one, other, wrong = pairs(600, noise, 30, seed)
-        judged = mismatched(one, other)
-        areas.append(roc_auc_score(wrong, -judged.fit))
-        found.append(judged.listed[wrong].mean())
-        false.append(judged.listed[~wrong].sum() / max(1, judged.listed.sum()))
+        judged = find_mismatches(one, other)
+        areas.append(roc_auc_score(wrong, -judged.z_score))
+        found.append(judged.flagged[wrong].mean())
+        false.append(judged.flagged[~wrong].sum() / max(1, judged.flagged.sum()))
     assert min(areas) > floor
     assert np.mean(found) >= recall
     assert np.mean(false) <= 0.1
@@ -40,21 +40,21 @@ def test_swapped_pairs_come_first(noise: float, floor: float, recall: float) -> 
 @pytest.mark.parametrize("noise", [0.2, 0.5, 0.8, 1.2, 3.0])
 def test_without_swaps_hardly_anything_is_listed(noise: float) -> None:
     """In at most two of ten data sets without a mismatch anything is listed, and then no more than a pair in 200."""
-    counts = [int(mismatched(*pairs(600, noise, 0, seed)[:2]).listed.sum()) for seed in range(10)]
+    counts = [int(find_mismatches(*pairs(600, noise, 0, seed)[:2]).flagged.sum()) for seed in range(10)]
     assert sum(count > 0 for count in counts) <= 2
     assert max(counts) <= 3
 
 
 def test_views_that_share_nothing_are_said_to() -> None:
-    judged = mismatched(*pairs(400, 1000.0, 0, seed=0)[:2])
-    assert judged.separation == pytest.approx(0.5, abs=0.05)
-    assert not judged.listed.any()
-    assert mismatched(*pairs(400, 0.4, 0, seed=0)[:2]).separation > 0.99
+    judged = find_mismatches(*pairs(400, 1000.0, 0, seed=0)[:2])
+    assert judged.auc == pytest.approx(0.5, abs=0.05)
+    assert not judged.flagged.any()
+    assert find_mismatches(*pairs(400, 0.4, 0, seed=0)[:2]).auc > 0.99
 
 
 def test_ranks_and_margins_by_plain_loops() -> None:
     one, other, _ = pairs(40, 1.0, 4, seed=2)
-    judged = mismatched(one, other)
+    judged = find_mismatches(one, other)
     table = one @ other.T
     for row in range(40):
         own, across, down = table[row, row], np.delete(table[row], row), np.delete(table[:, row], row)
@@ -62,8 +62,8 @@ def test_ranks_and_margins_by_plain_loops() -> None:
         assert judged.margin[row] == pytest.approx(own - max(across.max(), down.max()), abs=1e-5)
         fisher = [np.arctanh(one) for one in (across, down)]
         standard = np.mean([(np.arctanh(own) - wrong.mean()) / wrong.std() for wrong in fisher])
-        assert judged.fit[row] == pytest.approx(standard, rel=1e-3)
-    assert judged.order().tolist() == np.argsort(judged.fit, kind="stable").tolist()
+        assert judged.z_score[row] == pytest.approx(standard, rel=1e-3)
+    assert judged.order().tolist() == np.argsort(judged.z_score, kind="stable").tolist()
 
 
 def test_rows_that_share_an_item_are_right_pairs_of_each_other() -> None:
@@ -72,17 +72,17 @@ def test_rows_that_share_an_item_are_right_pairs_of_each_other() -> None:
     caption = np.repeat(np.arange(30), 2)
     other = other[2 * caption]
     one = unit(other + 0.1 * np.random.default_rng(0).normal(size=other.shape))
-    judged = mismatched(one, other, second_items=caption)
+    judged = find_mismatches(one, other, second_items=caption)
     assert judged.rank.tolist() == [1.0] * 60
     assert (judged.margin > 0).all()
-    alone = mismatched(one, other)
+    alone = find_mismatches(one, other)
     assert (alone.rank > 1).all()
 
 
 def test_rows_that_lack_an_input_are_left_out() -> None:
     one, other, _ = pairs(60, 0.3, 0, seed=4)
     one[7] = np.nan
-    judged = mismatched(one, other)
+    judged = find_mismatches(one, other)
     assert 7 not in judged.rows
     assert len(judged.rows) == 59
 
@@ -90,4 +90,4 @@ def test_rows_that_lack_an_input_are_left_out() -> None:
 def test_too_few_rows() -> None:
     one, other, _ = pairs(10, 0.3, 0, seed=4)
     with pytest.raises(DataError, match="10 rows have both"):
-        mismatched(one, other)
+        find_mismatches(one, other)

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from planted_pairs import HELD_OUT, PICTURE, aligned, planted_pairs
 from polymodal.applications.few_shot.few_shot import FewShot
-from polymodal.applications.few_shot.heads import ALPHA, BETA, HEADS, SCALE, LinearProbe, Prototypes, TipAdapter
+from polymodal.applications.few_shot.heads import ALPHA, BETA, HEADS, DEFAULT_SCALE, LinearProbe, Prototypes, TipAdapter
 from polymodal.applications.few_shot.zero_shot import ZeroShot
 from polymodal.cli.commands import app
-from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError
+from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError
 
 #: Noise under which zero-shot names some rows wrongly.
 NOISE = 0.35
@@ -59,7 +59,7 @@ def test_tip_is_no_worse_than_zero_shot() -> None:
 def test_tip_without_its_cache_is_zero_shot() -> None:
     fitted, zero = FewShot.fit(aligned(), FEW, "what", "tip"), ZeroShot(aligned(), HELD_OUT)
     keys, values = fitted.head.keys, fitted.head.values  # type: ignore[attr-defined]
-    none = TipAdapter(keys, values, zero.vectors, zero.scale, 0.0, 5.5)
+    none = TipAdapter(keys, values, zero.class_embeddings, zero.logit_scale, 0.0, 5.5)
     vectors = aligned().embed(MANY, input="picture").astype(np.float64)
     np.testing.assert_allclose(none.logits(vectors), zero.logits(vectors))
 
@@ -84,17 +84,17 @@ def test_a_cache_that_misleads_is_left_out() -> None:
     group = draw.normal(size=(20, 8))[np.arange(60) // 3]
     vectors = np.concatenate([0.2 * np.eye(3)[target], group / np.linalg.norm(group, axis=1, keepdims=True)], axis=1)
     texts = np.eye(3, 11)
-    assert TipAdapter.fit(vectors, target, 3, texts=texts, scale=20.0).alpha == 0
-    assert TipAdapter.fit(*blobs(3, 60, 0.2), 3, texts=blobs(3, 3, 2.0)[0], scale=5.0).alpha > 0
+    assert TipAdapter.fit(vectors, target, 3, class_embeddings=texts, scale=20.0).alpha == 0
+    assert TipAdapter.fit(*blobs(3, 60, 0.2), 3, class_embeddings=blobs(3, 3, 2.0)[0], scale=5.0).alpha > 0
 
 
 def test_prototypes_are_means_and_near_is_likely() -> None:
     vectors, target = blobs(3, 30, 0.3)
     head = Prototypes.fit(vectors, target, 3)
     for k in range(3):
-        np.testing.assert_allclose(head.centres[k], vectors[target == k].mean(0))
+        np.testing.assert_allclose(head.centers[k], vectors[target == k].mean(0))
     x = vectors[:4]
-    expected = -head.scale * ((x[:, None] - head.centres) ** 2).sum(2)
+    expected = -head.scale * ((x[:, None] - head.centers) ** 2).sum(2)
     np.testing.assert_allclose(head.logits(x), expected, atol=1e-9)
 
 
@@ -106,7 +106,7 @@ def test_the_scale_of_prototypes_follows_how_far_classes_are_apart() -> None:
 def test_a_stronger_penalty_is_chosen_where_there_is_nothing_to_learn() -> None:
     vectors, target = blobs(3, 60, 0.1)
     shuffled = np.random.default_rng(0).permutation(target)
-    assert LinearProbe.fit(vectors, target, 3).strength > LinearProbe.fit(vectors, shuffled, 3).strength
+    assert LinearProbe.fit(vectors, target, 3).inverse_penalty > LinearProbe.fit(vectors, shuffled, 3).inverse_penalty
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -115,10 +115,10 @@ def test_one_row_of_each_class_is_enough(classes: int) -> None:
     texts, _ = blobs(classes, classes, 0.5, seed=4)
     test, truth = blobs(classes, 30, 0.1, seed=2)
     heads = [Prototypes.fit(vectors, target, classes), LinearProbe.fit(vectors, target, classes)]
-    tip = TipAdapter.fit(vectors, target, classes, texts=texts, scale=1.0)
+    tip = TipAdapter.fit(vectors, target, classes, class_embeddings=texts, scale=1.0)
     for head in [*heads, tip]:
         assert (head.logits(test).argmax(1) == truth).mean() > 0.9
-    assert (heads[0].scale, tip.alpha, tip.beta) == (SCALE, ALPHA, BETA)  # type: ignore[union-attr]
+    assert (heads[0].scale, tip.alpha, tip.beta) == (DEFAULT_SCALE, ALPHA, BETA)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -181,18 +181,18 @@ def test_another_model_or_an_altered_head_is_refused(tmp_path: Path) -> None:
     FewShot.fit(place, FEW, "what", input="picture").save(tmp_path / "head")
     with pytest.raises(PolymodalError, match="holds a model"):
         FewShot.load(tmp_path / "head").save(place)
-    with pytest.raises(ArtefactError, match="holds no few-shot head"):
+    with pytest.raises(ArtifactError, match="holds no few-shot head"):
         FewShot.load(place)
     other = aligned(shuffled=True).save(tmp_path / "other")
-    with pytest.raises(ArtefactError, match="is not the model"):
+    with pytest.raises(ArtifactError, match="is not the model"):
         FewShot.load(tmp_path / "head", model=other)
     place.rename(tmp_path / "away")
-    with pytest.raises(ArtefactError, match="name the directory"):
+    with pytest.raises(ArtifactError, match="name the directory"):
         FewShot.load(tmp_path / "head")
     assert FewShot.load(tmp_path / "head", model=tmp_path / "away").predict(MANY)
     arrays = tmp_path / "head" / "head.safetensors"
     arrays.write_bytes(arrays.read_bytes()[:-8] + b"changed!")
-    with pytest.raises(ArtefactError, match="altered"):
+    with pytest.raises(ArtifactError, match="altered"):
         FewShot.load(tmp_path / "head", model=tmp_path / "away")
 
 

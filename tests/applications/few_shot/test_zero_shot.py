@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from laws.samples import trained
 from planted_pairs import HELD_OUT, PICTURE, TEMPLATES, aligned, planted_pairs
-from polymodal.applications.few_shot.zero_shot import ZeroShot, class_texts
+from polymodal.applications.few_shot.zero_shot import ZeroShot, class_prompts
 from polymodal.cli.commands import app
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
 from polymodal.data.table.cell_errors import BadCellsWarning
@@ -27,7 +27,7 @@ def test_classes_never_seen_are_named() -> None:
     accuracy = classifier.evaluate(rows)["what"]["accuracy"]
     assert accuracy["low"] > 0.7
     assert accuracy["p_value"] < 1e-9
-    assert (accuracy["chance"], accuracy["majority"], accuracy["rows"]) == (0.2, 0.2, 100)
+    assert (accuracy["chance"], accuracy["baseline"], accuracy["rows"]) == (0.2, 0.2, 100)
     answers = classifier.predict(rows)
     assert accuracy["right"] == sum(one == other for one, other in zip(answers, rows["what"], strict=True))
     assert accuracy["value"] == accuracy["right"] / 100
@@ -47,20 +47,20 @@ def test_probabilities_are_those_of_the_temperature() -> None:
     np.testing.assert_allclose(found.sum(1), 1)
     assert model.alignment is not None
     texts = model.embed({"caption": classifier.classes}, input="caption")
-    logits = float(model.alignment.scale.detach()) * model.embed(rows, input="picture") @ texts.T
+    logits = float(model.alignment.logit_scale.detach()) * model.embed(rows, input="picture") @ texts.T
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_templates_and_descriptions_average() -> None:
     model = aligned()
-    both = ZeroShot(model, HELD_OUT, templates=TEMPLATES).vectors
-    single = [ZeroShot(model, HELD_OUT, templates=[one]).vectors for one in TEMPLATES]
+    both = ZeroShot(model, HELD_OUT, templates=TEMPLATES).class_embeddings
+    single = [ZeroShot(model, HELD_OUT, templates=[one]).class_embeddings for one in TEMPLATES]
     mean = single[0] + single[1]
     np.testing.assert_allclose(both, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
     assert not np.allclose(single[0], single[1], atol=1e-2)
     described = {name: [template.replace("{}", name) for template in TEMPLATES] for name in HELD_OUT}
-    np.testing.assert_allclose(ZeroShot(model, described).vectors, both, atol=1e-6)
+    np.testing.assert_allclose(ZeroShot(model, described).class_embeddings, both, atol=1e-6)
 
 
 def test_only_the_input_is_read() -> None:
@@ -103,11 +103,11 @@ def test_rows_without_the_input_have_no_class() -> None:
 )
 def test_what_cannot_be_classes(classes: Any, templates: list[str] | None, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        class_texts(classes, templates)
+        class_prompts(classes, templates)
 
 
 def test_braces_in_names_are_no_places() -> None:
-    found: Mapping[str, list[str]] = class_texts({"a {0}": "b {c}", "d": ["e", "f"]}, ["x {} y"])
+    found: Mapping[str, list[str]] = class_prompts({"a {0}": "b {c}", "d": ["e", "f"]}, ["x {} y"])
     assert found == {"a {0}": ["x b {c} y"], "d": ["x e y", "x f y"]}
 
 

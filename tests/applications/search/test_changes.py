@@ -15,7 +15,7 @@ import pytest
 
 from polymodal.applications.search import Index, storage
 from polymodal.applications.search.manifest import writing
-from polymodal.core.errors import ArtefactError, DataError
+from polymodal.core.errors import ArtifactError, DataError
 from search.vectors import clusters
 
 COLUMNS = {"name": ["a", "b", None, "d"] * 50}
@@ -174,7 +174,7 @@ def test_an_open_index_shows_what_it_opened(index: Index) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
 def test_one_process_changes_at_a_time(index: Index) -> None:
-    with writing(index.folder), pytest.raises(ArtefactError, match="another process"):
+    with writing(index.folder), pytest.raises(ArtifactError, match="another process"):
         index.delete([0])
     assert index.delete([0]) == 1
 
@@ -185,10 +185,10 @@ def test_what_was_altered_is_refused(index: Index) -> None:
         whole = path.read_bytes()
         for changed in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
             path.write_bytes(changed)
-            with pytest.raises(ArtefactError, match=path.name):
+            with pytest.raises(ArtifactError, match=path.name):
                 Index.open(index.folder)
         path.unlink()
-        with pytest.raises(ArtefactError, match=r"is missing"):
+        with pytest.raises(ArtifactError, match=r"is missing"):
             Index.open(index.folder)
         path.write_bytes(whole)
     Index.open(index.folder)
@@ -208,24 +208,24 @@ def test_what_was_altered_is_refused(index: Index) -> None:
 def test_a_changed_manifest_is_refused(index: Index, key: str, value: object, message: str) -> None:
     path = index.folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    with pytest.raises(ArtefactError, match=message):
+    with pytest.raises(ArtifactError, match=message):
         Index.open(index.folder)
 
 
 def test_files_outside_the_index_are_not_opened(index: Index) -> None:
     path = index.folder / "manifest.json"
     path.write_text(path.read_text().replace("segment-000001.ids.npy", "../segment-000001.ids.npy"))
-    with pytest.raises(ArtefactError, match="outside"):
+    with pytest.raises(ArtifactError, match="outside"):
         Index.open(index.folder)
 
 
 def test_only_an_index_is_replaced(index: Index, tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="holds an index"):
+    with pytest.raises(ArtifactError, match="holds an index"):
         Index.build(index.folder, clusters(5))
     assert len(Index.build(index.folder, clusters(5), overwrite=True)) == 5
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("dear")
-    with pytest.raises(ArtefactError, match="holds no index"):
+    with pytest.raises(ArtifactError, match="holds no index"):
         Index.build(other, clusters(5), overwrite=True)
     assert (other / "letter.txt").read_text() == "dear"

@@ -1,1 +1,1 @@
-"""Active learning: which rows of an unlabelled table are most worth a label."""
+"""Active learning: choose the rows of an unlabeled table to label next."""

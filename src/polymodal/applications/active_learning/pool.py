@@ -1,4 +1,4 @@
-"""The pool: every row that may be suggested, as the model sees it."""
+"""The pool of unlabeled rows: their features and predictions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from polymodal.core.errors import DataError, RecipeError, nearest
+from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.table import Table, filled
-from polymodal.evaluation.class_alignment import aligned
-from polymodal.inference.batching import PREDICTION_BATCH, batches, bounded
-from polymodal.model.distributions import decision_values
+from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.table import Table
+from polymodal.evaluation.class_alignment import reorder_classes
+from polymodal.inference.batching import PREDICTION_BATCH_SIZE, iter_batches, limit_batch_size
+from polymodal.model.distributions import to_raw_values
 from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
 from polymodal.tasks.base import Task
@@ -23,77 +22,91 @@ from polymodal.tasks.base import Task
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows without a label that the model can read.
+    """The unlabeled rows of a table that have at least one input.
 
-    rows: `[n]`, their numbers in the table
-    vectors: `[n, width]`, the fused vector of each; of an ensemble those of its members side by side
-    labelled: `[m, width]`, the vectors of the rows of the table that have a label
-    task: what is decided; None where no output is asked about
-    decided: `[n, k]`, the distribution of each row (None without a task)
-    members: `[members, n, k]`, what each member of an ensemble decides: probabilities, or numbers in units of the
-        training rows' standard deviation; None of a single model
-    blank: rows that have no input at all
+    rows: `[n]`, row numbers in the table
+    features: `[n, width]`, the fused feature vectors; for an ensemble, those of its members concatenated
+    labeled_features: `[m, width]`, the feature vectors of the labeled rows of the table
+    task: the task of the output that the strategy uses; None if it uses no output
+    predictions: `[n, k]`, the predicted distributions; None without a task
+    member_predictions: `[members, n, k]`, the predictions of each member of an ensemble: probabilities, or numbers in
+        units of the standard deviation of the training rows; None for a single model
+    num_empty: number of unlabeled rows without any input
     """
 
     rows: np.ndarray
-    vectors: np.ndarray
-    labelled: np.ndarray
+    features: np.ndarray
+    labeled_features: np.ndarray
     task: Task | None
-    decided: np.ndarray | None
-    members: np.ndarray | None
-    blank: int
+    predictions: np.ndarray | None
+    member_predictions: np.ndarray | None
+    num_empty: int
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one model makes of every row of a table: distributions `[rows, k]` by output, fused vectors
-    `[rows, width]`, and whether the row has any input, `[rows]`."""
+class TablePredictions:
+    """Predictions of one model for every row of a table.
 
-    decided: dict[str, np.ndarray]
-    vectors: np.ndarray
+    predictions: the distributions `[rows, k]` of each output
+    features: `[rows, width]`, the fused feature vectors
+    present: `[rows]` bool, whether the row has any input
+    """
+
+    predictions: dict[str, np.ndarray]
+    features: np.ndarray
     present: np.ndarray
 
 
-def make_pool(model: Model | Ensemble, table: Table, faults: Faults, *, output: str | None, target: str | None) -> Pool:
-    """Look at every row of `table`; rows with a label, a cell that cannot be used (in `faults`), or no input are out.
+def make_pool(model: Model | Ensemble, table: Table, faults: CellErrors, *, output: str | None, target: str | None) -> Pool:
+    """Predict every row of `table`, and leave out rows with a label, with a bad cell, or without any input.
 
-    output: the output that is asked about; None where the strategy asks about none
-    target: the column that tells whether a row has a label; silent: those of the output, or of all outputs
+    output: the output that the strategy uses; None if it uses no output
+    target: rows with a value in this column are labeled; default: the target columns of `output`, or of all outputs
     """
-    known = labelled_rows(model, table, output, target)
+    labeled = labeled_rows(model, table, output, target)
     members = model.members if isinstance(model, Ensemble) else [model]
     before = len(faults.found)
-    seen = [look(member, table, faults) for member in members]
+    tables = [predict_table(member, table, faults) for member in members]
     faults.found[before:] = dict.fromkeys(faults.found[before:])
     bad = np.zeros(len(table), dtype=bool)
     bad[[fault.row for fault in faults.found[before:]]] = True
-    present = np.any([one.present for one in seen], axis=0)
-    rows = np.flatnonzero(~known & ~bad & present)
-    vectors = seen[0].vectors if len(seen) == 1 else np.concatenate([_scaled(one.vectors) for one in seen], axis=1)
+    present = np.any([table.present for table in tables], axis=0)
+    rows = np.flatnonzero(~labeled & ~bad & present)
+    features = (
+        tables[0].features
+        if len(tables) == 1
+        else np.concatenate([_unit_scale(predicted.features) for predicted in tables], axis=1)
+    )
     task = None if output is None else model.tasks[output]
-    decided, each = None, None
+    predictions, member_predictions = None, None
     if task is not None and output is not None:
-        decided = seen[0].decided[output][rows]
+        predictions = tables[0].predictions[output][rows]
     if isinstance(model, Ensemble) and task is not None and output is not None:
-        own = [
-            {name: aligned(one.decided[name], member.tasks[name], of) for name, of in model.tasks.items()}
-            for one, member in zip(seen, members, strict=True)
+        by_member = [
+            {name: reorder_classes(predicted.predictions[name], member.tasks[name], of) for name, of in model.tasks.items()}
+            for predicted, member in zip(tables, members, strict=True)
         ]
-        decided = model.combine(own)[output][rows]
-        numbers = [one[output] if task.space != "real" else decision_values(task, one[output]).numpy() for one in own]
-        each = np.stack(numbers)[:, rows]
-    blank = int((~known & ~bad & ~present).sum())
-    return Pool(rows, vectors[rows], vectors[known & ~bad & present], task, decided, each, blank)
+        predictions = model.combine(by_member)[output][rows]
+        values = [
+            one[output] if task.space != "real" else to_raw_values(task, one[output]).numpy() for one in by_member
+        ]
+        member_predictions = np.stack(values)[:, rows]
+    num_empty = int((~labeled & ~bad & ~present).sum())
+    return Pool(
+        rows, features[rows], features[labeled & ~bad & present], task, predictions, member_predictions, num_empty
+    )
 
 
-def labelled_rows(model: Model | Ensemble, table: Table, output: str | None, target: str | None) -> np.ndarray:
-    """Which rows have a value in every target column, `[rows]` bool; none where the table lacks such a column.
+def labeled_rows(model: Model | Ensemble, table: Table, output: str | None, target: str | None) -> np.ndarray:
+    """`[rows]` bool, True for rows with a value in every target column; all False if the table lacks such a column.
 
     Raises:
         DataError: `target` is not a column of the table.
     """
     if target is not None and target not in table.columns:
-        raise DataError(f"there is no such column; {nearest(target, table.columns)}", column=target, file=table.name)
+        raise DataError(
+            f"there is no such column; {did_you_mean(target, table.columns)}", column=target, file=table.name
+        )
     tasks = [task for name, task in model.tasks.items() if output in (None, name)]
     columns = [target] if target is not None else [column for task in tasks for column in task.columns]
     if not columns or not set(columns) <= set(table.columns):
@@ -101,64 +114,71 @@ def labelled_rows(model: Model | Ensemble, table: Table, output: str | None, tar
     return np.asarray(np.all([filled(table, column, np.arange(len(table))) for column in columns], axis=0))
 
 
-def asked_output(model: Model | Ensemble, output: str | None) -> str:
-    """The output whose answers are asked about.
+def resolve_output(model: Model | Ensemble, output: str | None) -> str:
+    """The name of the output that the strategy uses.
 
     Raises:
-        RecipeError: there is none of this name, there are several to choose from, or it gives no distribution.
+        RecipeError: the model has no such output, has several and none is named, or the output has no class
+            distribution or nunon_nuller row.
     """
     names = list(model.tasks)
     if output is None and len(names) != 1:
-        problem = f"the model decides {', '.join(names)}; say which to ask about" if names else "the model decides none"
+        problem = (
+            f"the model has several outputs ({', '.join(names)}); choose one" if names else "the model has no outputs"
+        )
         raise RecipeError("output", problem)
     name = output or names[0]
     if name not in names:
-        raise RecipeError("output", f"there is no output {name!r}; {nearest(name, names)}")
-    if model.tasks[name].writes or model.tasks[name].grid is not None:
+        raise RecipeError("output", f"the model has no output {name!r}; {did_you_mean(name, names)}")
+    if model.tasks[name].is_generative or model.tasks[name].grid is not None:
         kind = model.tasks[name].options.name
-        raise RecipeError("output", f"{name!r} is of {kind}, of which rows are chosen by coreset or typical alone")
+        raise RecipeError(
+            "output", f"the output {name!r} has the task {kind}, which supports only the strategies coreset and typical"
+        )
     return name
 
 
-def look(model: Model, table: Table, faults: Faults) -> Seen:
-    """Every row of `table` as `model` sees it, block by block; cells that cannot be used go to `faults`.
+def predict_table(model: Model, table: Table, faults: CellErrors) -> TablePredictions:
+    """Predict every row of `table` with `model`, block by block.
 
-    Of a model without outputs, whose fusion learned nothing, the vectors are embeddings of the rows (`Model.embed`).
+    If the model has no outputs, its fusion is not trained, so the features are the row embeddings of `Model.embed`.
     """
-    parts = [_seen(model, block) for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH)]
-    decided = {name: np.concatenate([one.decided[name] for one in parts]) for name in parts[0].decided}
-    vectors, present = (np.concatenate([getattr(one, name) for one in parts]) for name in ("vectors", "present"))
-    return Seen(decided, vectors, present)
+    blocks = [_predict_block(model, block) for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH_SIZE)]
+    predictions = {name: np.concatenate([one.predictions[name] for one in blocks]) for name in blocks[0].predictions}
+    features = np.concatenate([one.features for one in blocks])
+    present = np.concatenate([one.present for one in blocks])
+    return TablePredictions(predictions, features, present)
 
 
-def _seen(model: Model, block: Block) -> Seen:
+def _predict_block(model: Model, block: Block) -> TablePredictions:
     prepared = model.preparation.prepare_block(block)
     split, predictor = Split.whole(prepared), model.predictor
     if not model.tasks:
         embedded = predictor.embed(split)["row"]
-        return Seen({}, np.nan_to_num(embedded), np.isfinite(embedded).all(1))
+        return TablePredictions({}, np.nan_to_num(embedded), np.isfinite(embedded).all(1))
     index = [source.index >= 0 for source in prepared.inputs.values()]
     present = np.any(index, axis=0) if index else np.ones(len(split), dtype=bool)
-    visited = list(batches(split, bounded(PREDICTION_BATCH, prepared, model.network)))
-    back = np.argsort(np.concatenate(visited), kind="stable")
-    found = [_decided(model, predictor.batch(prepared, places)) for places in visited]
-    decided = {name: np.concatenate([one[name] for one, _ in found])[back] for name in found[0][0]}
-    return Seen(decided, np.concatenate([vectors for _, vectors in found])[back], present)
+    positions = list(iter_batches(split, limit_batch_size(PREDICTION_BATCH_SIZE, prepared, model.network)))
+    order = np.argsort(np.concatenate(positions), kind="stable")
+    results = [_predict_batch(model, predictor.batch(prepared, rows)) for rows in positions]
+    predictions = {name: np.concatenate([one[name] for one, _ in results])[order] for name in results[0][0]}
+    return TablePredictions(predictions,RowBlockoncatenate([features for _, features in results])[order], present)
 
-
-def _decided(model: Model, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What is decided for a batch by output, and the views of its rows, weighted and side by side."""
+all_rows
+def _predict_batch(model: Model, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The predictions for a batch by output, and the pooled fusion vectors, weighted and concatenated, `[rows,
+    width]`."""
     network, tasks = model.network, model.tasks
     with model.predictor.running():
         views = network.views(batch)
         outputs = network.decide(views, batch)
         vectors = torch.cat([view.pooled.float() * view.weight.float().unsqueeze(1) for view in views], dim=1)
     found = {
-        name: tasks[name].distribution(one.values.float()) for name, one in outputs.items() if not tasks[name].writes
+        name: tasks[name].distribution(one.values.float()) for name, one in outputs.items() if not tasks[name].is_generative
     }
     return found, vectors.cpu().numpy()
 
 
-def _scaled(vectors: np.ndarray) -> np.ndarray:
-    """Vectors with a mean squared length of 1, so that no member's count for more than another's."""
+def _unit_scale(vectors: np.ndarray) -> np.ndarray:
+    """Scale vectors to a mean squared length of 1, so that all ensemble members have the same influence."""
     return np.asarray(vectors / max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12))

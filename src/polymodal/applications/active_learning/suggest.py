@@ -1,4 +1,4 @@
-"""`suggest`: the rows of a table that are most worth a label, with a score and a reason for each."""
+"""`suggest`: choose the rows of a table to label next, with a score and a reason for each."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from polymodal.applications.active_learning.distinct import Distinct
-from polymodal.applications.active_learning.diversity import gradient_seeds, informative_clusters, k_center, top
-from polymodal.applications.active_learning.pool import Pool, asked_output, make_pool
-from polymodal.applications.active_learning.reasons import answers, votes
-from polymodal.applications.active_learning.typical import typical
+from polymodal.applications.active_learning.diversity import badge_seeds, k_center_greedy, top_scores, weighted_k_means
+from polymodal.applications.active_learning.duplicate_filter import DuplicateFilter
+from polymodal.applications.active_learning.explanations import explain_prediction, explain_votes
+from polymodal.applications.active_learning.pool import Pool, make_pool, resolve_output
+from polymodal.applications.active_learning.typiclust import typiclust
 from polymodal.applications.active_learning.uncertainty import disagreement, entropy, least_confident, margin
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.data.table.cell_errors import Fault, Faults, warn_of_faults
+from polymodal.data.table.cell_errors import CellError, CellErrors, warn_cell_errors
 from polymodal.model.ensemble import Ensemble
 from polymodal.model.loading import load
 from polymodal.model.model import Model
 
-By = Literal["mixed", "margin", "entropy", "least_confident", "committee", "badge", "coreset", "typical"]
-#: Measures of how unsure a model is, which need probabilities.
+Strategy = Literal["mixed", "margin", "entropy", "least_confident", "committee", "badge", "coreset", "typical"]
+#: Uncertainty measures, which need probabilities.
 MEASURES = {"margin": margin, "entropy": entropy, "least_confident": least_confident}
-#: Strategies that look at vectors alone, so that any model serves, one without outputs too.
-BY_VECTORS = ("coreset", "typical")
+#: Strategies that use only feature vectors, so that they also work with a model without outputs.
+FEATURE_STRATEGIES = ("coreset", "typical")
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A row of the table (counted from 0), the score of its strategy, and what it means in words."""
+    """A row of the table (counted from 0), its score by the strategy, and the reason as a text."""
 
     row: int
     score: float
@@ -39,33 +39,34 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Rows to label, the most wanted first.
+    """Rows to label, best first.
 
-    chosen: the rows; fewer than asked for where all others are near-duplicates of these
-    by: the strategy
-    pool, labelled, blank: rows that could be chosen, rows that have a label already, rows without any input
-    alike: rows that were passed over for being almost the same as a chosen one
-    faults: cells that cannot be used; their rows were passed over
+    suggestions: the rows; fewer than requested if all other rows are near-duplicates of these
+    strategy: the strategy that chose them
+    pool_size, num_labeled, num_empty: number of rows that could be chosen, that already have a label, that have no
+        input
+    num_duplicates: number of rows that were skipped as near-duplicates of a chosen row
+    cell_errors: cells that cannot be used; their rows were skipped
     """
 
-    chosen: list[Suggestion]
-    by: By
-    pool: int
-    labelled: int
-    blank: int
-    alike: int
-    faults: list[Fault]
+    suggestions: list[Suggestion]
+    strategy: Strategy
+    pool_size: int
+    num_labeled: int
+    num_empty: int
+    num_duplicates: int
+    cell_errors: list[CellError]
 
     @property
     def rows(self) -> list[int]:
-        """The row numbers alone."""
-        return [one.row for one in self.chosen]
+        """The row numbers."""
+        return [suggestion.row for suggestion in self.suggestions]
 
     def __iter__(self) -> Iterator[Suggestion]:
-        return iter(self.chosen)
+        return iter(self.suggestions)
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.suggestions)
 
 
 def suggest(
@@ -73,141 +74,159 @@ def suggest(
     data: Any,
     count: int = 20,
     *,
-    by: By = "mixed",
+    strategy: Strategy = "mixed",
     output: str | None = None,
     target: str | None = None,
     seed: int = 0,
     root: Path | str | None = None,
     strict: bool = False,
 ) -> Suggestions:
-    """Name the rows of a table that are most worth a label.
+    """Choose the rows of a table to label next (active learning).
 
-    Rows that have their target already are passed over (coreset and typical stay away from them), and so are rows with
-    a cell that cannot be used: those are in `faults`, and a `BadCellsWarning` lists them. Of near-duplicates one is
-    named.
+    Rows that already have a label are not suggested; coreset and typical choose rows far from them. Rows with a cell
+    that cannot be used are skipped, listed in `cell_errors` and reported by a `BadCellsWarning`. Only one row of a
+    group of near-duplicates is suggested.
 
     model: a model, an ensemble, or the directory of one
-    data, root, strict: the rows, as `Model.predict` takes them
-    count: how many rows
-    by: `mixed`: the most informative rows, one of each kind: uncertainty (of an ensemble: disagreement) with k-means.
-        `margin`, `entropy`, `least_confident`: where the model is least sure. `committee`: where the members of an
-        ensemble disagree. `badge`: k-means++ on gradients, both unsure and diverse. `coreset`: what is farthest from
-        all labelled rows. `typical`: the middle of each cluster, for the first labels of all.
-        Formulas stand in the modules of `applications.active_learning`.
-    output: the output that is asked about, where there are several
-    target: the column that tells which rows have a label; silent: the model's own target columns
-    seed: of the draws of `badge` and of k-means
+    data, root, strict: the rows, as in `Model.predict`
+    count: number of rows to suggest
+    strategy: `mixed`: informative and diverse rows, by uncertainty (for an ensemble, disagreement) and k-means.
+        `margin`, `entropy`, `least_confident`: the rows with the highest uncertainty. `committee`: the rows on which
+        the members of an ensemble disagree most. `badge`: uncertain and diverse rows, by k-means++ on gradients.
+        `coreset`: the rows that are farthest from all labeled rows. `typical`: the most typical row of each cluster,
+        for the first labels. The modules of `applications.active_learning` give the formulas.
+    output: the output that the strategy uses, if there are several
+    target: rows with a value in this column are labeled; default: the target columns of the model
+    seed: seed of `badge` and of k-means
 
-    A single model's numbers (`regress`) do not say how sure it is: `mixed` then goes by diversity alone, and strategies
-    that need probabilities refuse.
+    A single regression model predicts no uncertainty. `mixed` then chooses by diversity only, and strategies that need
+    probabilities raise an error.
 
     Raises:
-        RecipeError: the strategy is not known or cannot serve this model, or the output is not there.
-        DataError: a column is not there, no row is left to choose from, or (strict) a cell cannot be used.
+        RecipeError: the strategy is unknown or does not support this model, or the model has no such output.
+        DataError: a column is missing, no row is left to choose from, or (strict) a cell cannot be used.
     """
-    if by not in get_args(By):
-        raise RecipeError("by", f"there is no strategy called {by!r}: {', '.join(get_args(By))}")
+    if strategy not in get_args(Strategy):
+        raise RecipeError("strategy", f"unknown strategy {strategy!r}: {', '.join(get_args(Strategy))}")
     if count < 1:
-        raise RecipeError("count", f"one row or more can be suggested, not {count}")
+        raise RecipeError("count", f"must be at least 1, not {count}")
     model = load(model) if isinstance(model, Path | str) else model
-    asked = _asked(model, by, output)
+    used_output = _strategy_output(model, strategy, output)
     table = model.open(data, root)
-    faults = Faults(strict)
-    pool = make_pool(model, table, faults, output=asked, target=target)
-    warn_of_faults(faults.found)
+    faults = CellErrors(strict)
+    pool = make_pool(model, table, faults, output=used_output, target=target)
+    warn_cell_errors(faults.found)
     bad = len({fault.row for fault in faults.found})
     if not len(pool.rows):
         raise DataError(
-            f"no row is left to suggest: {len(pool.labelled)} have a label, {bad} a cell that cannot be used, "
-            f"{pool.blank} no input",
+            f"no row is left to suggest: {len(pool.labeled_features)} rows have a label, {bad} have a cell that "
+            f"cannot be used, {pool.num_empty} have no input",
             file=table.name,
         )
-    distinct = Distinct(pool.vectors)
+    duplicate_filter = DuplicateFilter(pool.features)
     chosen = [
-        Suggestion(int(pool.rows[place]), score, why) for place, score, why in _CHOOSE[by](pool, distinct, count, seed)
+        Suggestion(int(pool.rows[index]), score, reason)
+        for index, score, reason in _SELECTORS[strategy](pool, duplicate_filter, count, seed)
     ]
-    return Suggestions(chosen, by, len(pool.rows), len(pool.labelled), pool.blank, distinct.alike, faults.found)
+    return Suggestions(
+        chosen,
+        strategy,
+        len(pool.rows),
+        len(pool.labeled_features),
+        pool.num_empty,
+        duplicate_filter.num_duplicates,
+        faults.found,
+    )
 
 
-def _asked(model: Model | Ensemble, by: By, output: str | None) -> str | None:
-    """The output that a strategy asks about, after a check that the model can serve it."""
-    if by in BY_VECTORS or (by == "mixed" and not model.tasks):
-        return asked_output(model, output) if output is not None else None
-    if by == "committee" and not isinstance(model, Ensemble):
-        raise RecipeError("by", "a committee is an ensemble: combine models that were trained apart, or choose mixed")
+def _strategy_output(model: Model | Ensemble, strategy: Strategy, output: str | None) -> str | None:
+    """The output that a strategy uses, after a check that the strategy supports the model."""
+    if strategy in FEATURE_STRATEGIES or (strategy == "mixed" and not model.tasks):
+        return resolve_output(model, output) if output is not None else None
+    if strategy == "committee" and not isinstance(model, Ensemble):
+        raise RecipeError("strategy", "committee needs an ensemble: combine separately trained models, or choose mixed")
     if not model.tasks:
         raise RecipeError(
-            "by", f"{by} asks what a model decides, and this one decides nothing: choose typical or coreset"
+            "strategy", f"{strategy} needs predictions, and this model has no outputs: choose typical or coreset"
         )
-    name = asked_output(model, output)
-    if by in (*MEASURES, "badge") and not model.tasks[name].has_probabilities:
+    name = resolve_output(model, output)
+    if strategy in (*MEASURES, "badge") and not model.tasks[name].has_probabilities:
         raise RecipeError(
-            "by",
-            f"{by} reads probabilities, and {name!r} is a number: choose mixed or coreset, or committee of an ensemble",
+            "strategy",
+            f"{strategy} needs probabilities, and the output {name!r} is a number: choose mixed or coreset, or "
+            "committee with an ensemble",
         )
     return name
 
 
-#: A place in the pool, its score, and the reason in words.
-Choice = tuple[int, float, str]
+#: An index into the pool, its score, and the reason.
+Selected = tuple[int, float, str]
 
 
-def _by_measure(name: str) -> Callable[[Pool, Distinct, int, int], list[Choice]]:
-    def choose(pool: Pool, distinct: Distinct, count: int, seed: int) -> list[Choice]:
+def _by_measure(name: str) -> Callable[[Pool, DuplicateFilter, int, int], list[Selected]]:
+    def choose(pool: Pool, duplicate_filter: DuplicateFilter, count: int, seed: int) -> list[Selected]:
         assert pool.task is not None
-        assert pool.decided is not None
-        scores = MEASURES[name](pool.decided, pool.task.space)
-        return [(place, float(scores[place]), answers(pool, place)) for place in top(distinct, scores, count)]
+        assert pool.predictions is not None
+        scores = MEASURES[name](pool.predictions, pool.task.space)
+        return [
+            (index, float(scores[index]), explain_prediction(pool, index))
+            for index in top_scores(duplicate_filter, scores, count)
+        ]
 
     return choose
 
 
-def _committee(pool: Pool, distinct: Distinct, count: int, seed: int) -> list[Choice]:
+def _committee(pool: Pool, duplicate_filter: DuplicateFilter, count: int, seed: int) -> list[Selected]:
     assert pool.task is not None
-    assert pool.members is not None
-    scores = disagreement(pool.members, pool.task.space)
-    return [(place, float(scores[place]), votes(pool, place)) for place in top(distinct, scores, count)]
+    assert pool.member_predictions is not None
+    scores = disagreement(pool.member_predictions, pool.task.space)
+    return [
+        (index, float(scores[index]), explain_votes(pool, index))
+        for index in top_scores(duplicate_filter, scores, count)
+    ]
 
 
-def _badge(pool: Pool, distinct: Distinct, count: int, seed: int) -> list[Choice]:
+def _badge(pool: Pool, duplicate_filter: DuplicateFilter, count: int, seed: int) -> list[Selected]:
     assert pool.task is not None
-    assert pool.decided is not None
-    answer = pool.decided >= 0.5
+    assert pool.predictions is not None
+    labels = pool.predictions >= 0.5
     if pool.task.space == "categorical":
-        answer = pool.decided == pool.decided.max(1, keepdims=True)
-    chosen = gradient_seeds(distinct, pool.decided - answer, count, np.random.default_rng(seed))
-    return [(place, score, f"{answers(pool, place)}; unlike the rows before it") for place, score in chosen]
+        labels = pool.predictions == pool.predictions.max(1, keepdims=True)
+    chosen = badge_seeds(duplicate_filter, pool.predictions - labels, count, np.random.default_rng(seed))
+    return [
+        (index, score, f"{explain_prediction(pool, index)}; differs from the rows before it") for index, score in chosen
+    ]
 
 
-def _coreset(pool: Pool, distinct: Distinct, count: int, seed: int) -> list[Choice]:
-    found = []
-    for place, distance in k_center(distinct, pool.labelled, count):
-        why = f"{distance:.3g} from the nearest row that is labelled or named before it"
-        found.append((place, distance, why if np.isfinite(distance) else "the middle of all rows"))
-    return found
+def _coreset(pool: Pool, duplicate_filter: DuplicateFilter, count: int, seed: int) -> list[Selected]:
+    selected = []
+    for index, distance in k_center_greedy(duplicate_filter, pool.labeled_features, count):
+        reason = f"{distance:.3g} from the nearest labeled or suggested row"
+        selected.append((index, distance, reason if np.isfinite(distance) else "nearest to the mean of all rows"))
+    return selected
 
 
-def _typical(pool: Pool, distinct: Distinct, count: int, seed: int) -> list[Choice]:
-    chosen = typical(distinct, pool.labelled, count, seed)
-    return [(place, score, f"the most typical of a cluster of {size} rows") for place, score, size in chosen]
+def _typical(pool: Pool, duplicate_filter: DuplicateFilter, count: int, seed: int) -> list[Selected]:
+    chosen = typiclust(duplicate_filter, pool.labeled_features, count, seed)
+    return [(index, score, f"most typical of a cluster of {size} rows") for index, score, size in chosen]
 
 
-def _mixed(pool: Pool, distinct: Distinct, count: int, seed: int) -> list[Choice]:
-    if pool.members is not None and pool.task is not None:
-        scores, why = disagreement(pool.members, pool.task.space), votes
-    elif pool.decided is not None and pool.task is not None and pool.task.has_probabilities:
-        scores, why = margin(pool.decided, pool.task.space), answers
+def _mixed(pool: Pool, duplicate_filter: DuplicateFilter, count: int, seed: int) -> list[Selected]:
+    if pool.member_predictions is not None and pool.task is not None:
+        scores, reason = disagreement(pool.member_predictions, pool.task.space), explain_votes
+    elif pool.predictions is not None and pool.task is not None and pool.task.has_probabilities:
+        scores, reason = margin(pool.predictions, pool.task.space), explain_prediction
     else:
-        scores, why = np.ones(len(pool.rows)), _one_of_a_kind
-    places = informative_clusters(distinct, scores, count, seed)
-    return [(place, float(scores[place]), why(pool, place)) for place in places]
+        scores, reason = np.ones(len(pool.rows)), _no_uncertainty
+    indices = weighted_k_means(duplicate_filter, scores, count, seed)
+    return [(index, float(scores[index]), reason(pool, index)) for index in indices]
 
 
-def _one_of_a_kind(pool: Pool, place: int) -> str:
-    return "one of its kind; nothing says how sure the model is"
+def _no_uncertainty(pool: Pool, index: int) -> str:
+    return "representative of a cluster; the model gives no uncertainty"
 
 
-_CHOOSE: dict[str, Callable[[Pool, Distinct, int, int], list[Choice]]] = {
+_SELECTORS: dict[str, Callable[[Pool, DuplicateFilter, int, int], list[Selected]]] = {
     **{name: _by_measure(name) for name in MEASURES},
     "committee": _committee,
     "badge": _badge,

@@ -1,1 +1,1 @@
-"""Curation: items of a data set that are nearly the same, and pairs that do not belong together."""
+"""Data curation: near-duplicate items and mismatched pairs in a data set."""

@@ -1,4 +1,4 @@
-"""Curate a data set with a model: near-duplicates of every input, and pairs that do not belong together."""
+"""Curate a data set with a model: near-duplicates of every input, and mismatched pairs of inputs."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polymodal.applications.curation.duplicates import near_duplicates
-from polymodal.applications.curation.mismatches import mismatched
-from polymodal.applications.curation.page import write_curation
-from polymodal.applications.curation.results import Curation, Rows
-from polymodal.core.errors import RecipeError, nearest
-from polymodal.core.paths import media_folder, scratch
+from polymodal.applications.curation.duplicates import find_near_duplicates
+from polymodal.applications.curation.mismatches import find_mismatches
+from polymodal.applications.curation.report import write_curation_report
+from polymodal.applications.curation.results import CurationResult, CurationRows
+from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
-from polymodal.data.store.items import Prepared
-from polymodal.data.table.cell_errors import Faults, warn_of_faults
+from polymodal.data.store.items import PreparedInput
+from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.model.model import Model
 
-Finding = Literal["duplicates", "mismatches"]
+CurationCheck = Literal["duplicates", "mismatches"]
 
 
 @dataclass(frozen=True)
 class CurationOptions:
-    """What curation looks for.
+    """Options of `curate`.
 
-    find: duplicates, mismatches or both; None: duplicates, and mismatches where the model has aligned some of `inputs`
-    inputs: whose duplicates to look for; None: of all
-    threshold: cosine similarity of near-duplicates; None chooses it from the data
-    rate: share of right pairs among the listed mismatches that is accepted
+    find: duplicates, mismatches or both; default: duplicates, and mismatches if the model has aligned some of `inputs`
+    inputs: search the duplicates of these inputs; default: all
+    threshold: minimum cosine similarity of near-duplicates; default: chosen from the data
+    rate: accepted fraction of matching pairs among the flagged mismatches
     """
 
-    find: Sequence[Finding] | None = None
+    find: Sequence[CurationCheck] | None = None
     inputs: Sequence[str] | None = None
     threshold: float | None = None
-    rate: float = 0.1
+    false_discovery_rate: float = 0.1
 
 
 def curate(
@@ -53,97 +53,104 @@ def curate(
     root: Path | str | None = None,
     strict: bool = False,
     progress: bool = False,
-) -> Curation:
-    """Find near-duplicates (see `near_duplicates`) and mismatched pairs (see `mismatched`) with a model's embeddings.
+) -> CurationResult:
+    """Find near-duplicates (see `find_near_duplicates`) and mismatched pairs (see `find_mismatches`) by a model's
+    embeddings.
 
-    data: the table, as for `Model.predict`; targets are not read
-    against: a second table, as test rows are to training rows; what stands in both is named as a leak
-    options: what to look for; None: the defaults of `CurationOptions`
+    data: the table, as in `Model.predict`; targets are not read
+    against: a second table, for example the test rows; duplicates between both tables are reported as leaks
+    options: default: `CurationOptions()`
     out: folder for `duplicates.jsonl`, `mismatches.jsonl` and `curation.html`
 
     Raises:
-        RecipeError: there is no such input; mismatches are asked for, and no objective of the model aligns inputs.
-        DataError: a column is not there, too few rows have both inputs of a pair, or (strict) a cell cannot be used.
+        RecipeError: the model has no such input; `find` contains mismatches and no objective of the model aligns
+            inputs.
+        DataError: a column is missing, too few rows have both inputs of a pair, or (strict) a cell cannot be used.
     """
-    wanted = options or CurationOptions()
-    names, pairs = _looked_at(model, wanted)
-    used = list(dict.fromkeys([*names, *(name for pair in pairs for name in pair)]))
+    options = options or CurationOptions()
+    names, pairs = _inputs_and_pairs(model, options)
+    embedded = list(dict.fromkeys([*names, *(name for pair in pairs for name in pair)]))
     sources = [("data", data), *([("against", against)] if against is not None else [])]
     bar = Progress(progress)
-    with _rows(model, sources, used, root, strict, bar) as rows:
-        vectors = _embedded(model, rows, used, bar)
+    with _prepare_rows(model, sources, embedded, root, strict, bar) as rows:
+        vectors = _embed_inputs(model, rows, embedded, bar)
         parts = np.repeat(rows.names, np.diff(rows.starts)) if len(rows.names) > 1 else None
-        found = Curation(
+        found = CurationResult(
             {
-                name: near_duplicates(vectors[name], items=rows.index[name], threshold=wanted.threshold, parts=parts)
+                name: find_near_duplicates(
+                    vectors[name], items=rows.index[name], threshold=options.threshold, sources=parts
+                )
                 for name in names
             },
             {
-                (one, other): mismatched(
+                (one, other): find_mismatches(
                     vectors[one],
                     vectors[other],
                     first_items=rows.index[one],
                     second_items=rows.index[other],
-                    rate=wanted.rate,
+                    false_discovery_rate=options.false_discovery_rate,
                     seed=model.recipe.seed,
                 )
                 for one, other in pairs
             },
-            seen=_trained_on(model, rows.tables),
+            trained_on=_trained_on(model, rows.tables),
         )
         if out is not None:
-            write_curation(Path(out), found, rows)
+            write_curation_report(Path(out), found, rows)
     return found
 
 
-def _looked_at(model: Model, options: CurationOptions) -> tuple[list[str], list[tuple[str, str]]]:
-    """The inputs whose duplicates are sought, and the pairs of inputs whose mismatches are.
+def _inputs_and_pairs(model: Model, options: CurationOptions) -> tuple[list[str], list[tuple[str, str]]]:
+    """The inputs to search for duplicates, and the pairs of inputs to search for mismatches.
 
     Raises:
-        RecipeError: there is no such input; mismatches are asked for, and no objective of the model aligns inputs.
+        RecipeError: the model has no such input; `find` contains mismatches and no objective of the model aligns
+            inputs.
     """
     alignment, find = model.alignment, options.find
     names = list(options.inputs) if options.inputs is not None else list(model.recipe.inputs)
     for name in names:
         if name not in model.recipe.inputs:
-            raise RecipeError("inputs", f"there is no input {name!r}; {nearest(name, model.recipe.inputs)}")
+            raise RecipeError("inputs", f"the model has no input {name!r}; {did_you_mean(name, model.recipe.inputs)}")
     if find is None:
-        return names, [] if alignment is None else [pair for pair in alignment.pairs if set(pair) <= set(names)]
+        return names, [] if alignment is None else [pair for pair in alignment.input_pairs if set(pair) <= set(names)]
     if "mismatches" in find and alignment is None:
         raise RecipeError(
             "objectives",
-            "no objective of this model aligns inputs, so it cannot say whether two of them fit; "
+            "mismatches need a model that was trained with an alignment objective; "
             "train one with `polymodal pretrain --objective contrastive`",
         )
-    pairs = alignment.pairs if alignment is not None and "mismatches" in find else []
+    pairs = alignment.input_pairs if alignment is not None and "mismatches" in find else []
     return names if "duplicates" in find else [], pairs
 
 
 @contextmanager
-def _rows(
+def _prepare_rows(
     model: Model, sources: list[tuple[str, Any]], names: list[str], root: Any, strict: bool, bar: Progress
-) -> Iterator[Rows]:
+) -> Iterator[CurationRows]:
     preparation = model.preparation.inputs_only(names)
-    untargeted = preparation.recipe.data.model_copy(update={"weight": None})
-    preparation.recipe = preparation.recipe.model_copy(update={"data": untargeted})
-    faults = Faults(strict)
-    with scratch() as folder:
+    unweighted = preparation.recipe.data.model_copy(update={"weight": None})
+    preparation.recipe = preparation.recipe.model_copy(update={"data": unweighted})
+    faults = CellErrors(strict)
+    with scratch_folder() as folder:
         tables, prepared = [], []
         for name, data in sources:
             table = model.open_columns(data, root, preparation.input_columns)
             with bar.task(f"prepare {table.name}", len(table)) as advance:
                 prepared.append(
-                    preparation.prepare(table, faults, folder=folder / name, cache=media_folder(), advance=advance)
+                    preparation.prepare(
+                        table, faults, folder=folder / name, cache=media_cache_folder(), advance=advance
+                    )
                 )
             tables.append(table)
         starts = [0, *accumulate(len(table) for table in tables)]
-        index = {name: joined([one.inputs[name] for one in prepared]) for name in names}
-        yield Rows([name for name, _ in sources], tables, prepared, preparation, starts, index)
-    warn_of_faults(faults.found)
+        index = {name: item_ids([one.inputs[name] for one in prepared]) for name in names}
+        yield CurationRows([name for name, _ in sources], tables, prepared, preparation, starts, index)
+    warn_cell_errors(faults.found)
 
 
-def joined(prepared: list[Prepared]) -> np.ndarray:
-    """The item of each row of several tables: one number for equal contents, -1 where a row lacks the input."""
+def item_ids(prepared: list[PreparedInput]) -> np.ndarray:
+    """The item of each row of several tables: equal contents have the same number; -1 for rows without the input."""
     numbers: dict[bytes, int] = {}
     parts, unnamed = [], 0
     for one in prepared:
@@ -156,14 +163,14 @@ def joined(prepared: list[Prepared]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _embedded(model: Model, rows: Rows, names: list[str], bar: Progress) -> dict[str, np.ndarray]:
-    """By input, `[rows, size]` over all tables."""
+def _embed_inputs(model: Model, rows: CurationRows, names: list[str], bar: Progress) -> dict[str, np.ndarray]:
+    """The embeddings `[rows, dim]` of each input, over all tables."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for name in names:
         predictor = model.predictor.for_inputs([name])
         for prepared, table in zip(rows.prepared, rows.tables, strict=True):
             with bar.task(f"embed {name} of {table.name}", None):
-                found = predictor.embed(Split.whole(prepared.only([name])), [name])
+                found = predictor.embed(Split.all_rows(prepared.select_inputs([name])), [name])
             parts[name].append(found[name])
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 

@@ -1,4 +1,4 @@
-"""Items that are nearly the same: embeddings nearer to each other than the data's own distances explain."""
+"""Near-duplicates: items whose embeddings are closer than the distances in the data explain."""
 
 from __future__ import annotations
 
@@ -10,140 +10,150 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-#: Similarities that are held at once.
-BLOCK = 2**22
-#: How many rows that are no duplicates the chosen threshold is expected to hold for ones.
-FALSE_ALARMS = 0.1
-#: The chosen threshold is no lower than this, and it is `FEW` where there are fewer distinct items than `FEWEST`.
-LOWEST, FEW, FEWEST = 0.9, 0.98, 20
+#: Maximum number of similarities in memory at once.
+BLOCK_ELEMENTS = 2**22
+#: Expected number of false positives at the automatic threshold.
+EXPECTED_FALSE_POSITIVES = 0.1
+#: Lower limit of the automatic threshold; the default threshold for fewer than `MIN_ITEMS` distinct items.
+MIN_THRESHOLD, FALLBACK_THRESHOLD, MIN_ITEMS = 0.9, 0.98, 20
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """The cosine similarity from which on two items are nearly the same, and how it was chosen."""
+class SimilarityThreshold:
+    """The minimum cosine similarity of near-duplicates, and how it was chosen."""
 
     similarity: float
     reason: str
 
 
 @dataclass(frozen=True)
-class Group:
-    """Rows that are nearly the same.
+class DuplicateGroup:
+    """Rows with (nearly) the same item.
 
-    rows: sorted
-    items: how many distinct items they have; 1: the rows are exact duplicates
-    similarity: the lowest cosine similarity of an item to its nearest in the group; 1 for exact duplicates
-    parts: the parts of the data that the rows are in, sorted
+    rows: sorted row numbers
+    items: number of distinct items; 1 if the rows are exact duplicates
+    similarity: lowest cosine similarity of an item to its nearest neighbor in the group; 1 for exact duplicates
+    sources: the tables or splits that contain the rows, sorted
     """
 
     rows: np.ndarray
     items: int
     similarity: float
-    parts: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Groups of rows, those of different items before exact duplicates, the largest first.
+    """Groups of duplicate rows: near-duplicates before exact duplicates, largest group first.
 
-    items: distinct items that were compared
+    items: number of distinct items that were compared
     """
 
-    threshold: Threshold
-    groups: list[Group]
+    threshold: SimilarityThreshold
+    groups: list[DuplicateGroup]
     items: int
 
     @property
-    def near(self) -> list[Group]:
+    def near(self) -> list[DuplicateGroup]:
+        """Groups of near-duplicates."""
         return [group for group in self.groups if group.items > 1]
 
     @property
-    def exact(self) -> list[Group]:
+    def exact(self) -> list[DuplicateGroup]:
+        """Groups of exact duplicates."""
         return [group for group in self.groups if group.items == 1]
 
     @property
-    def leaks(self) -> list[Group]:
-        """Groups with rows in several parts: what a score on one part, learned on another, must not rest on."""
-        return [group for group in self.groups if len(group.parts) > 1]
+    def leaks(self) -> list[DuplicateGroup]:
+        """Groups with rows in several sources, for example in training and test data (leakage)."""
+        return [group for group in self.groups if len(group.sources) > 1]
 
 
-def near_duplicates(
+def find_near_duplicates(
     vectors: np.ndarray,
     *,
     items: np.ndarray | None = None,
     threshold: float | None = None,
-    parts: np.ndarray | None = None,
+    sources: np.ndarray | None = None,
 ) -> Duplicates:
-    """Groups of rows whose items are alike from `threshold` on, directly or through others of the group.
+    """Groups of rows whose items have a similarity of at least `threshold`, directly or through other items.
 
-    vectors: `[rows, size]` float32 of unit length, NaN in rows that lack the input
-    items: `[rows]`, the item of each row by its content, -1 where it is missing; None: every row is an item
-    threshold: cosine similarity; None chooses it by `chosen_threshold`
-    parts: `[rows]`, the part of the data that each row is in (train, test), or None
+    vectors: `[rows, dim]` float32 unit vectors, NaN in rows without the input
+    items: `[rows]`, the item of each row (equal contents have the same number), -1 if missing; None: every row is an
+        item
+    threshold: minimum cosine similarity; None: chosen by `choose_threshold`
+    sources: `[rows]`, the table or split of each row (such as train, test), or None
 
-    Every item is compared with every other, so time grows with the square of their number; similarities are computed
-    in blocks, and memory grows with the number of items alone.
+    All pairs of items are compared, so time is quadratic in the number of items. Similarities are computed in blocks,
+    so memory is linear.
+
+    Example:
+        >>> import numpy as np
+        >>> vectors = np.array([[1, 0], [0, 1], [1, 0.01]], np.float32)
+        >>> vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        >>> [group.rows.tolist() for group in find_near_duplicates(vectors, threshold=0.99).groups]
+        [[0, 2]]
     """
     items = np.arange(len(vectors)) if items is None else items
-    there = np.flatnonzero((items >= 0) & ~np.isnan(vectors).any(1))
-    _, first, item = np.unique(items[there], return_index=True, return_inverse=True)
-    distinct = vectors[there[first]]
+    present = np.flatnonzero((items >= 0) & ~np.isnan(vectors).any(1))
+    _, first, item = np.unique(items[present], return_index=True, return_inverse=True)
+    distinct = vectors[present[first]]
     nearest = nearest_similarity(distinct)
-    chosen = chosen_threshold(nearest) if threshold is None else Threshold(threshold, "given")
-    label = _connected(distinct, nearest, chosen.similarity)[item]
-    groups = [_group(there[rows], item[rows], nearest, parts) for rows in _several(label)]
+    chosen = choose_threshold(nearest) if threshold is None else SimilarityThreshold(threshold, "set by the user")
+    label = _connected_components(distinct, nearest, chosen.similarity)[item]
+    groups = [_group(present[rows], item[rows], nearest, sources) for rows in _repeated(label)]
     groups.sort(key=lambda group: (group.items == 1, -group.items, -len(group.rows), group.rows[0]))
     return Duplicates(chosen, groups, len(distinct))
 
 
 def nearest_similarity(vectors: np.ndarray) -> np.ndarray:
-    """The similarity of each vector to the nearest other one, `[n]`; -1 where there is no other."""
+    """The similarity `[n]` of each vector to its nearest neighbor; -1 for a single vector."""
     nearest = np.full(len(vectors), -1.0, np.float32)
     for start, similarity in _blocks(vectors, vectors):
-        own = np.arange(len(similarity))
-        similarity[own, start + own] = -1
+        rows = np.arange(len(similarity))
+        similarity[rows, start + rows] = -1
         nearest[start : start + len(similarity)] = similarity.max(1, initial=-1)
     return np.minimum(nearest, 1.0)
 
 
-def chosen_threshold(nearest: np.ndarray) -> Threshold:
-    """The similarity that the data's own distances make improbable.
+def choose_threshold(nearest: np.ndarray) -> SimilarityThreshold:
+    """Choose a similarity that distinct items rarely reach.
 
-    nearest: `[items]`, similarity of each distinct item to the nearest other
+    nearest: `[items]`, similarity of each distinct item to its nearest neighbor
 
-    Around a point of a set that fills m dimensions evenly, the distance r to the nearest other point has the
-    distribution 1 - exp(-c r^m) (Weibull's; m is an intrinsic dimension, as in Levina and Bickel, "Maximum Likelihood
-    Estimation of Intrinsic Dimension", 2004). With r^2 = 2 - 2 cos, the quartiles of r give m and c: few duplicates
-    hardly move them. The threshold is the distance below which that law expects `FALSE_ALARMS` of all items. Where
-    density varies much, m comes out too small and the threshold too strict, never too loose.
+    For points with uniform density in m dimensions, the distance r to the nearest neighbor has the Weibull distribution
+    1 - exp(-c r^m), where m is the intrinsic dimension (Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic
+    Dimension", 2004). With r^2 = 2 - 2 cos, the quartiles of r give m and c; a few duplicates hardly change them. The
+    threshold is the distance below which this distribution expects `EXPECTED_FALSE_POSITIVES` items. If the density
+    varies strongly, m is underestimated and the threshold is too strict, never too loose.
     """
-    if len(nearest) < FEWEST:
-        return Threshold(FEW, f"there are fewer than {FEWEST} distinct items to choose it by")
+    if len(nearest) < MIN_ITEMS:
+        return SimilarityThreshold(FALLBACK_THRESHOLD, f"default: fewer than {MIN_ITEMS} distinct items")
     distance = np.sqrt(np.maximum(2 - 2 * nearest.astype(np.float64), 0))
     quarter, half, three = np.quantile(distance, [0.25, 0.5, 0.75])
     if not 0 < quarter < three:
-        return Threshold(FEW, "most items are as near to their nearest as any other, which tells nothing")
+        return SimilarityThreshold(FALLBACK_THRESHOLD, "default: the nearest-neighbor distances hardly vary")
     dimension = math.log(math.log(4) / math.log(4 / 3)) / math.log(three / quarter)
-    radius = half * (FALSE_ALARMS / (len(nearest) * math.log(2))) ** (1 / dimension)
-    found = 1 - radius**2 / 2
-    if found < LOWEST:
-        return Threshold(LOWEST, f"distances to the nearest item would allow {found:.3f}; it is no lower than {LOWEST}")
-    return Threshold(
-        float(found),
-        f"half of the items have their nearest at {1 - half**2 / 2:.3f}; "
-        f"from {found:.4f} on, {FALSE_ALARMS:g} of {len(nearest):,} items are expected by chance",
+    radius = half * (EXPECTED_FALSE_POSITIVES / (len(nearest) * math.log(2))) ** (1 / dimension)
+    similarity = 1 - radius**2 / 2
+    if similarity < MIN_THRESHOLD:
+        return SimilarityThreshold(MIN_THRESHOLD, f"lower limit; the nearest-neighbor distances give {similarity:.3f}")
+    return SimilarityThreshold(
+        float(similarity),
+        f"the median similarity to the nearest neighbor is {1 - half**2 / 2:.3f}; at {similarity:.4f}, "
+        f"{EXPECTED_FALSE_POSITIVES:g} of {len(nearest):,} items are expected by chance",
     )
 
 
 def _blocks(queries: np.ndarray, vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The first row of each block, and its similarities `[rows, vectors]`."""
-    step = max(1, BLOCK // max(1, len(vectors)))
+    """The index of the first row of each block, and the similarities `[rows, vectors]` of the block."""
+    step = max(1, BLOCK_ELEMENTS // max(1, len(vectors)))
     for start in range(0, len(queries), step):
         yield start, queries[start : start + step] @ vectors.T
 
 
-def _connected(vectors: np.ndarray, nearest: np.ndarray, threshold: float) -> np.ndarray:
-    """A label `[n]` for each vector, equal for those that similarities from `threshold` on connect."""
+def _connected_components(vectors: np.ndarray, nearest: np.ndarray, threshold: float) -> np.ndarray:
+    """The component `[n]` of each vector; similarities of at least `threshold` are the edges."""
     label = np.arange(len(vectors))
     close = np.flatnonzero(nearest >= threshold)
     for start, similarity in _blocks(vectors[close], vectors[close]):
@@ -154,15 +164,15 @@ def _connected(vectors: np.ndarray, nearest: np.ndarray, threshold: float) -> np
     return label
 
 
-def _several(label: np.ndarray) -> list[np.ndarray]:
-    """The places of each label that occurs more than once."""
+def _repeated(label: np.ndarray) -> list[np.ndarray]:
+    """The indices of each label that occurs more than once."""
     order = np.argsort(label, kind="stable")
     runs = np.split(order, np.flatnonzero(np.diff(label[order])) + 1) if len(order) else []
     return [run for run in runs if len(run) > 1]
 
 
-def _group(rows: np.ndarray, items: np.ndarray, nearest: np.ndarray, parts: np.ndarray | None) -> Group:
+def _group(rows: np.ndarray, items: np.ndarray, nearest: np.ndarray, parts: np.ndarray | None) -> DuplicateGroup:
     distinct = np.unique(items)
     similarity = float(nearest[distinct].min()) if len(distinct) > 1 else 1.0
-    inside = () if parts is None else tuple(sorted({str(part) for part in parts[rows]}))
-    return Group(np.sort(rows), len(distinct), similarity, inside)
+    group_sources = () if parts is None else tuple(sorted({str(part) for part in parts[rows]}))
+    return DuplicateGroup(np.sort(rows), len(distinct), similarity, group_sources)

@@ -1,4 +1,4 @@
-"""Pairs that do not belong together: rows whose two inputs fit each other no better than those of different rows."""
+"""Mismatched pairs: rows whose two inputs are no more similar than inputs of different rows."""
 
 from __future__ import annotations
 
@@ -10,83 +10,85 @@ from scipy.special import ndtr
 from polymodal.core.errors import DataError
 from polymodal.metrics.retrieval import ROUNDING, Relevance, rank_vectors, relevance
 
-#: Wrong pairs that are drawn to see how well they fit.
-DRAWN = 50_000
-#: Fewest rows with both inputs.
-FEWEST = 20
-#: A pair that fits better than all but this share of wrong pairs is not listed.
-UNLIKE_WRONG = 0.05
-#: Cosines beyond this are taken for it before artanh.
-HIGHEST = 1 - 1e-6
-#: Similarities that are held at once.
-BLOCK = 2**22
+#: Number of random negative pairs.
+NUM_NEGATIVE_PAIRS = 50_000
+#: Minimum number of rows with both inputs.
+MIN_ROWS = 20
+#: A pair is not flagged if fewer than this fraction of negative pairs score at least as high.
+MIN_NEGATIVE_FRACTION = 0.05
+#: Cosines are clipped to this absolute value before artanh.
+MAX_COSINE = 1 - 1e-6
+#: Maximum number of similarities in memory at once.
+BLOCK_ELEMENTS = 2**22
 
 
 @dataclass(frozen=True)
 class Mismatches:
-    """How well the two inputs of each row fit; `[n]` each, over the rows that have both.
+    """How well the two inputs of each row match. Arrays are `[n]`, over the rows that have both inputs.
 
     rows: row numbers
-    similarity: cosine of the row's two embeddings
-    rank: where the own partner stands among all candidates, from 1: the mean of both directions; ties against it
-    margin: how much more similar the own partner is than the best other one, the smaller of both directions
-    fit: the similarity in standard deviations above those of wrong pairs with the same items; low is suspicious
-    like_wrong: the share of wrong pairs that fit at least as well
-    p_value: how probable so low a fit is where the pair is right
-    listed: held for a mismatch
-    rate: the share of right pairs among the listed that was asked for at most
-    separation: how probable it is that a row's own pair fits better than a wrong one (AUC); near 0.5, the model knows
-        too little of these data to judge pairs
+    similarity: cosine similarity of the two embeddings of the row
+    rank: rank of the row's own partner among all candidates, from 1, averaged over both directions; ties count against
+        it
+    margin: similarity to the own partner minus that to the best other candidate, the smaller of both directions
+    z_score: similarity in standard deviations above negative pairs with the same items; low values are suspicious
+    negative_fraction: fraction of negative pairs with at least the same z-score
+    p_value: probability of such a low z-score for a matching pair
+    flagged: whether the pair is reported as a mismatch
+    false_discovery_rate: accepted fraction of matching pairs among the flagged pairs
+    auc: probability that a row's own pair has a higher z-score than a negative pair; near 0.5, the model does not know
+        these data well enough to judge pairs
     """
 
     rows: np.ndarray
     similarity: np.ndarray
     rank: np.ndarray
     margin: np.ndarray
-    fit: np.ndarray
-    like_wrong: np.ndarray
+    z_score: np.ndarray
+    negative_fraction: np.ndarray
     p_value: np.ndarray
-    listed: np.ndarray
-    rate: float
-    separation: float
+    flagged: np.ndarray
+    false_discovery_rate: float
+    auc: float
 
     def order(self) -> np.ndarray:
-        """Places, the worst fit first."""
-        return np.argsort(self.fit, kind="stable")
+        """Indices, lowest z-score first."""
+        return np.argsort(self.z_score, kind="stable")
 
 
-def mismatched(
+def find_mismatches(
     first: np.ndarray,
     second: np.ndarray,
     *,
     first_items: np.ndarray | None = None,
     second_items: np.ndarray | None = None,
-    rate: float = 0.1,
+    false_discovery_rate: float = 0.1,
     seed: int = 0,
 ) -> Mismatches:
-    """Judge the pair of each row by embeddings of its two inputs in one space.
+    """Find rows whose two inputs do not match, by their embeddings in a shared space.
 
-    first, second: `[rows, size]` unit vectors, NaN in rows that lack the input
-    first_items, second_items: `[rows]`, the item of each row, -1 where it is missing; None: every row is an item.
-        Items that share any row are right pairs, all others wrong ones.
-    rate: the share of right pairs among those listed that is accepted (false discovery rate)
-    seed: of the wrong pairs that are drawn
+    first, second: `[rows, dim]` unit vectors, NaN in rows without the input
+    first_items, second_items: `[rows]`, the item of each row, -1 if missing; None: every row is an item. Items that
+        share a row are positive pairs, all others are negative pairs.
+    rate: accepted fraction of matching pairs among the flagged pairs
+    seed: seed for drawing negative pairs
 
-    The fit of a pair of items i and j is its similarity s_ij = artanh(cosine) against those of wrong pairs with the
-    same items,
+    The z-score of a pair of items i and j compares its similarity s_ij = artanh(cosine) with negative pairs of the same
+    items:
 
         z_ij = ((s_ij - mean_k s_ik) / std_k s_ik + (s_ij - mean_k s_kj) / std_k s_kj) / 2
 
-    artanh makes the spread of a correlation the same at every level, and nearly normal (Fisher, "On the 'Probable
-    Error' of a Coefficient of Correlation Deduced from a Small Sample", 1921).
+    artanh (the Fisher transformation) makes the distribution of a correlation nearly normal, with a variance that does
+    not depend on its level (Fisher, "On the 'Probable Error' of a Coefficient of Correlation Deduced from a Small
+    Sample", 1921).
 
-    A pair is listed if two things hold. It is improbable as a right pair: right pairs are taken as normal around the
-    median of z, with the scale of its lower half (the median absolute deviation of the rows below the median), so that
-    mismatches among them hardly count; the probabilities of so low a fit go through Benjamini and Hochberg,
-    "Controlling the False Discovery Rate", 1995, at `rate`. And it fits like a wrong pair: at least `UNLIKE_WRONG` of
-    the wrong pairs fit as well.
+    A pair is flagged if two conditions hold. First, it is improbable as a matching pair: z-scores of matching pairs are
+    modeled as normal around the median of z, with the scale of the lower half (the median absolute deviation of the
+    rows below the median), so that mismatches have little influence; the p-values are tested at `false_discovery_rate`
+    by the procedure of Benjamini and Hochberg ("Controlling the False Discovery Rate", 1995). Second, it looks like a
+    negative pair: at least a fraction `MIN_NEGATIVE_FRACTION` of the negative pairs has the same z-score or higher.
 
-    The model must not have learned from these rows: it would have learned their mismatches too.
+    The model must not have been trained on these rows, or it has also learned their mismatches.
 
     Raises:
         DataError: too few rows have both inputs.
@@ -98,38 +100,38 @@ def mismatched(
         for vectors, numbers in ((first, first_items), (second, second_items))
     ]
     rows = np.flatnonzero((items[0] >= 0) & (items[1] >= 0))
-    if len(rows) < FEWEST:
+    if len(rows) < MIN_ROWS:
         raise DataError(
-            f"{len(rows)} rows have both inputs, and {FEWEST} are the fewest that show what pairs are like; look for "
-            "duplicates alone (find)"
+            f"only {len(rows)} rows have both inputs, and mismatches need at least {MIN_ROWS}; search for duplicates "
+            "only (find)"
         )
-    one = _Side(first, second, relevance(items[0][rows], items[1][rows]), rows, items[0])
-    other = _Side(second, first, relevance(items[1][rows], items[0][rows]), rows, items[1])
+    forward = _Direction(first, second, relevance(items[0][rows], items[1][rows]), rows, items[0])
+    backward = _Direction(second, first, relevance(items[1][rows], items[0][rows]), rows, items[1])
     similarity = (first[rows] * second[rows]).sum(1)
-    fit = (one.standard(rows, _stretched(similarity)) + other.standard(rows, _stretched(similarity))) / 2
-    wrong = _wrong_fits(one, other, seed)
-    like_wrong = 1 - np.searchsorted(wrong, fit, side="left") / len(wrong)
-    centre = float(np.median(fit))
-    low = centre - fit[fit <= centre]
+    z_score = (forward.standardize(rows, _fisher_z(similarity)) + backward.standardize(rows, _fisher_z(similarity))) / 2
+    negative = _negative_z_scores(forward, backward, seed)
+    negative_fraction = 1 - np.searchsorted(negative, z_score, side="left") / len(negative)
+    center = float(np.median(z_score))
+    low = center - z_score[z_score <= center]
     scale = max(float(np.median(low)) / 0.6745, 1e-9)
-    p_value = ndtr((fit - centre) / scale)
-    listed = _discoveries(p_value, rate) & (like_wrong >= UNLIKE_WRONG)
+    p_value = ndtr((z_score - center) / scale)
+    flagged = _discoveries(p_value, false_discovery_rate) & (negative_fraction >= MIN_NEGATIVE_FRACTION)
     return Mismatches(
         rows=rows,
         similarity=similarity,
-        rank=(one.ranks(rows) + other.ranks(rows)) / 2,
-        margin=similarity - np.maximum(one.best_other(rows), other.best_other(rows)),
-        fit=fit,
-        like_wrong=like_wrong,
+        rank=(forward.ranks(rows) + backward.ranks(rows)) / 2,
+        margin=similarity - np.maximum(forward.best_negative(rows), backward.best_negative(rows)),
+        z_score=z_score,
+        negative_fraction=negative_fraction,
         p_value=p_value,
-        listed=listed,
-        rate=rate,
-        separation=float(1 - like_wrong.mean()),
+        flagged=flagged,
+        false_discovery_rate=false_discovery_rate,
+        auc=float(1 - negative_fraction.mean()),
     )
 
 
-class _Side:
-    """One direction: each query item against all candidates."""
+class _Direction:
+    """One direction of comparison: each query item with all candidates."""
 
     def __init__(
         self, queries: np.ndarray, candidates: np.ndarray, related: Relevance, rows: np.ndarray, items: np.ndarray
@@ -138,63 +140,65 @@ class _Side:
         self.positives = related.positives
         self.query = items[rows[related.queries]]
         self.items = items
-        self.mean, self.std, self.best = self._wrong()
+        self.mean, self.std, self.best = self._negative_statistics()
 
-    def _wrong(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean, standard deviation and maximum of each query's similarities to candidates that are not its own."""
-        found = []
-        step = max(1, BLOCK // max(1, len(self.candidates)))
+    def _negative_statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean, standard deviation and maximum of the similarities of each query to its negative candidates."""
+        statistics = []
+        step = max(1, BLOCK_ELEMENTS // max(1, len(self.candidates)))
         for start in range(0, len(self.queries), step):
-            similarity = _stretched(self.queries[start : start + step] @ self.candidates.T)
+            similarity = _fisher_z(self.queries[start : start + step] @ self.candidates.T)
             for row, own in zip(similarity, self.positives[start : start + step], strict=True):
                 others = np.delete(row, own)
-                found.append((others.mean(), others.std(), np.tanh(others.max())) if len(others) else (0.0, 0.0, -1.0))
-        mean, std, best = np.array(found).T
+                statistics.append(
+                    (others.mean(), others.std(), np.tanh(others.max())) if len(others) else (0.0, 0.0, -1.0)
+                )
+        mean, std, best = np.array(statistics).T
         return mean, np.maximum(std, ROUNDING), best
 
-    def place(self, rows: np.ndarray) -> np.ndarray:
-        """The query of each row."""
+    def query_index(self, rows: np.ndarray) -> np.ndarray:
+        """The query index of each row."""
         return np.searchsorted(self.query, self.items[rows])
 
-    def standard(self, rows: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-        place = self.place(rows)
-        return (similarity - self.mean[place]) / self.std[place]
+    def standardize(self, rows: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+        index = self.query_index(rows)
+        return (similarity - self.mean[index]) / self.std[index]
 
-    def best_other(self, rows: np.ndarray) -> np.ndarray:
-        return self.best[self.place(rows)]
+    def best_negative(self, rows: np.ndarray) -> np.ndarray:
+        return self.best[self.query_index(rows)]
 
     def ranks(self, rows: np.ndarray) -> np.ndarray:
-        return rank_vectors(self.queries, self.candidates, self.positives).first[self.place(rows)]
+        return rank_vectors(self.queries, self.candidates, self.positives).first_rank[self.query_index(rows)]
 
 
-def _wrong_fits(one: _Side, other: _Side, seed: int) -> np.ndarray:
-    """The fits of wrong pairs drawn at random, sorted."""
-    draw = np.random.default_rng(seed)
-    queries = draw.integers(len(one.queries), size=DRAWN)
-    partners = draw.integers(len(one.candidates), size=DRAWN)
-    own = np.repeat(np.arange(len(one.positives)), [len(places) for places in one.positives])
-    right = own * len(one.candidates) + np.concatenate(one.positives)
-    wrong = ~np.isin(queries * len(one.candidates) + partners, right)
-    queries, partners = queries[wrong], partners[wrong]
+def _negative_z_scores(forward: _Direction, backward: _Direction, seed: int) -> np.ndarray:
+    """The z-scores of random negative pairs, sorted."""
+    generator = np.random.default_rng(seed)
+    queries = generator.integers(len(forward.queries), size=NUM_NEGATIVE_PAIRS)
+    partners = generator.integers(len(forward.candidates), size=NUM_NEGATIVE_PAIRS)
+    own = np.repeat(np.arange(len(forward.positives)), [len(candidates) for candidates in forward.positives])
+    positive_pairs = own * len(forward.candidates) + np.concatenate(forward.positives)
+    negative = ~np.isin(queries * len(forward.candidates) + partners, positive_pairs)
+    queries, partners = queries[negative], partners[negative]
     if not len(queries):
-        raise DataError("every item belongs to every other, so there are no wrong pairs to compare with")
+        raise DataError("every pair of items shares a row, so there are no negative pairs to compare with")
     parts = [
-        (one.queries[queries[start : start + 4096]] * one.candidates[partners[start : start + 4096]]).sum(1)
+        (forward.queries[queries[start : start + 4096]] * forward.candidates[partners[start : start + 4096]]).sum(1)
         for start in range(0, len(queries), 4096)
     ]
-    similarity = _stretched(np.concatenate(parts))
-    by_one = (similarity - one.mean[queries]) / one.std[queries]
-    by_other = (similarity - other.mean[partners]) / other.std[partners]
-    return np.sort((by_one + by_other) / 2)
+    similarity = _fisher_z(np.concatenate(parts))
+    forward_z = (similarity - forward.mean[queries]) / forward.std[queries]
+    backward_z = (similarity - backward.mean[partners]) / backward.std[partners]
+    return np.sort((forward_z + backward_z) / 2)
 
 
 def _discoveries(p_value: np.ndarray, rate: float) -> np.ndarray:
-    """Benjamini and Hochberg: all up to the largest p_(k) that is at most rate k / n."""
+    """Benjamini-Hochberg: the rows up to the largest p_(k) that is at most rate k / n."""
     order = np.sort(p_value)
     passed = np.flatnonzero(order <= rate * np.arange(1, len(order) + 1) / len(order))
     return p_value <= order[passed[-1]] if len(passed) else np.zeros(len(p_value), dtype=bool)
 
 
-def _stretched(similarity: np.ndarray) -> np.ndarray:
+def _fisher_z(similarity: np.ndarray) -> np.ndarray:
     """artanh of cosines."""
-    return np.arctanh(np.clip(similarity.astype(np.float64), -HIGHEST, HIGHEST))
+    return np.arctanh(np.clip(similarity.astype(np.float64), -MAX_COSINE, MAX_COSINE))

@@ -1,4 +1,4 @@
-"""The rows that are curated, and what was found in them."""
+"""The curated rows and the curation result."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from polymodal.preparation.preparation import Preparation, PreparedTable
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of one or several tables, one after the other, prepared.
+class CurationRows:
+    """The prepared rows of one or several concatenated tables.
 
-    names: of the tables; starts: the first row of each, and the number of rows
-    index: by input, the item of each row over all tables, -1 where it is missing; equal contents are one item
+    names: names of the tables; starts: index of the first row of each table, and the total number of rows
+    index: for each input, the item of each row over all tables, -1 if missing; equal contents are the same item
     """
 
     names: list[str]
@@ -27,28 +27,28 @@ class Rows:
     starts: list[int]
     index: dict[str, np.ndarray]
 
-    def place(self, row: int) -> tuple[int, int]:
-        """The number of the table that `row` is in, and its row there."""
+    def locate(self, row: int) -> tuple[int, int]:
+        """The table index of `row` and its row number in that table."""
         table = int(np.searchsorted(self.starts, row, side="right")) - 1
         return table, row - self.starts[table]
 
     def by_table(self, rows: np.ndarray) -> dict[str, list[int]]:
-        """Row numbers by the name of their table."""
-        found: dict[str, list[int]] = {}
+        """Row numbers in the tables, by table name."""
+        by_name: dict[str, list[int]] = {}
         for row in rows.tolist():
-            table, own = self.place(row)
-            found.setdefault(self.names[table], []).append(own)
-        return found
+            table, table_row = self.locate(row)
+            by_name.setdefault(self.names[table], []).append(table_row)
+        return by_name
 
 
 @dataclass(frozen=True)
-class Curation:
-    """What was found. Rows count through all tables.
+class CurationResult:
+    """The result of a curation. Row numbers count through all tables.
 
     duplicates: by input; mismatches: by pair of aligned inputs
-    seen: whether the model was trained on one of these very tables
+    trained_on: whether the model was trained on one of these tables
     """
 
     duplicates: dict[str, Duplicates]
     mismatches: dict[tuple[str, str], Mismatches]
-    seen: bool
+    trained_on: bool

@@ -1,4 +1,4 @@
-"""Few-shot classification: heads that learn from a few labelled rows, on the embeddings of a model that stays."""
+"""Few-shot and zero-shot classification: heads on the frozen embeddings of a model."""
 
 from polymodal.applications.few_shot.few_shot import FewShot
 

@@ -1,4 +1,4 @@
-"""A classifier from a few labelled rows, on a model that embeds."""
+"""`FewShot`: a classifier fitted on a few labeled rows, on the embeddings of a model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
 from polymodal._version import __version__
-from polymodal.applications.few_shot.classes import Names, read_target, score_names
-from polymodal.applications.few_shot.heads import HEADS, Head, LinearProbe, Prototypes, TipAdapter
+from polymodal.applications.few_shot.classifier_task import EmbeddingClassifierTask, read_target, score_classification
+from polymodal.applications.few_shot.heads import HEADS, FewShotHead, LinearProbe, Prototypes, TipAdapter
 from polymodal.applications.few_shot.zero_shot import ZeroShot, aligned_inputs
-from polymodal.checkpoint.model_directory import file_sum, read_json, write_json
-from polymodal.core.errors import ArtefactError, DataError, PolymodalError, RecipeError, nearest
-from polymodal.data.table.cell_errors import Faults, warn_of_faults
+from polymodal.checkpoint.model_directory import file_sha256, read_json, write_json
+from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError, did_you_mean
+from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.model.model import Model
 from polymodal.tasks.base import Task
@@ -30,16 +30,18 @@ HeadName = Literal["prototypes", "linear", "tip"]
 
 
 class FewShot:
-    """Classes learned from a few labelled rows by a head on a model's embeddings; the model stays as it is.
+    """A classifier head on the embeddings of a model, fitted on a few labeled rows. The model is not changed.
 
-    `FewShot.fit` learns one, `FewShot.load` reads one back. It predicts as a model does.
+    Create it with `FewShot.fit` or `FewShot.load`. It predicts like a `Model`.
 
-    input: the input that is embedded; None: the whole row
-    folder: the directory of the model, where it has one
+    input: the embedded input; None: the whole row
+    model_folder: the directory of the model, if it has one
     """
 
-    def __init__(self, model: Model, head: Head, names: Names, *, input: str | None, folder: Path | None) -> None:
-        self.model, self.head, self.names, self.input, self.folder = model, head, names, input, folder
+    def __init__(
+        self, model: Model, head: FewShotHead, task: EmbeddingClassifierTask, *, input: str | None, folder: Path | None
+    ) -> None:
+        self.model, self.head, self.task, self.input, self.model_folder = model, head, task, input, folder
 
     @classmethod
     def fit(
@@ -55,180 +57,184 @@ class FewShot:
         root: Path | str | None = None,
         strict: bool = False,
     ) -> FewShot:
-        """Learn the classes of the column `target` of `rows`; see `heads` for what each head is.
+        """Fit a classifier of the column `target` on labeled rows; `heads` describes the heads.
 
         model: a model, or the directory of one
-        rows, root, strict: as for `Model.evaluate`; rows without the target or the input are left out
-        input: the input to embed; silent: the whole row. For `tip` the input that is aligned with texts.
-        descriptions, templates: for `tip` alone, the texts of the classes as in `ZeroShot`; silent: their names
+        rows, root, strict: as in `Model.evaluate`; rows without the target or the input are skipped
+        input: the input to embed; default: the whole row. For `tip`, the input that is aligned with texts.
+        descriptions, templates: only for `tip`, the texts of the classes as in `ZeroShot`; default: their names
 
         Raises:
-            RecipeError: there is no such head or input; texts of classes for another head than `tip`.
-            DataError: a column is not there; fewer than two classes have rows; (strict) a cell cannot be used.
-            PolymodalError: `tip`, and the model has not aligned texts with the input.
+            RecipeError: there is no such head or input; class texts are given for a head other than `tip`.
+            DataError: a column is missing; fewer than two classes have rows; (strict) a cell cannot be used.
+            PolymodalError: the head is `tip`, and the model has not aligned texts with the input.
         """
         if head not in HEADS:
-            raise RecipeError("head", f"there is no head {head!r}; {nearest(head, HEADS)}")
+            raise RecipeError("head", f"unknown head {head!r}; {did_you_mean(head, HEADS)}")
         if head != "tip" and (descriptions or templates):
-            raise RecipeError("templates" if templates else "descriptions", f"the head {head!r} reads no texts")
+            raise RecipeError("templates" if templates else "descriptions", f"the head {head!r} uses no class texts")
         folder = Path(model) if isinstance(model, Path | str) else None
         model = Model.load(model) if isinstance(model, Path | str) else model
         if head == "tip":
             input, _ = aligned_inputs(model, input, None)
         table = model.open_columns(rows, root, [*_columns(model, input), target])
-        names, faults = Names(target), Faults(strict)
-        value, present = read_target(names, table, faults, fit=True)
-        warn_of_faults(faults.found)
-        zero_shot = _zero_shot(model, names, descriptions, templates, input) if head == "tip" else None
+        task, faults = EmbeddingClassifierTask(target), CellErrors(strict)
+        value, present = read_target(task, table, faults, fit=True)
+        warn_cell_errors(faults.found)
+        zero_shot = _zero_shot(model, task, descriptions, templates, input) if head == "tip" else None
         features = model.embed(table, input=input, strict=strict).astype(np.float64)
         known = present & ~np.isnan(features).any(1)
-        lacking = set(range(names.outputs)) - set(value[known].tolist())
-        if lacking:
-            name = names.classes[min(lacking)]
+        missing = set(range(task.outputs)) - set(value[known].tolist())
+        if missing:
+            name = task.classes[min(missing)]
             raise DataError(f"no row of the class {name!r} has the input", column=target)
         return cls(
-            model, _fitted(head, features[known], value[known], names, zero_shot), names, input=input, folder=folder
+            model, _fit_head(head, features[known], value[known], task, zero_shot), task, input=input, folder=folder
         )
 
     @property
     def classes(self) -> list[str]:
         """The classes in the order of columns of `predict_proba`."""
-        return self.names.classes
+        return self.task.classes
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """The one output, as of a model."""
-        return {self.names.columns[0]: self.names}
+        """The single output, as in `Model.tasks`."""
+        return {self.task.columns[0]: self.task}
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> np.ndarray:
-        """Probabilities `[rows, k]` in the order of `classes`; NaN in rows that lack the input.
+        """Probabilities `[rows, k]` in the order of `classes`; NaN for rows without the input.
 
-        data, root, strict: as for `Model.predict`; only the columns of the input are read
+        data, root, strict: as in `Model.predict`; only the columns of the input are read
         """
         vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
         return softmax(self.head.logits(vectors.astype(np.float64)), axis=1)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> list[Any]:
-        """The class of each row, as the labelled rows wrote it; None in rows that lack the input."""
-        return self.names.predict(self.predict_proba(data, root=root, strict=strict))
+        """The predicted class of each row; None for rows without the input."""
+        return self.task.predict(self.predict_proba(data, root=root, strict=strict))
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
-        """Scores on rows whose target is known, by output and metric as `Model.evaluate`; see `classes.score_names`."""
-        target = self.names.columns[0]
-        table, faults = self.open(data, root, targets=True), Faults(strict)
-        value, present = read_target(self.names, table, faults)
-        warn_of_faults(faults.found)
+        """Scores on labeled rows, by output and metric as in `Model.evaluate`; see `score_classification`."""
+        target = self.task.columns[0]
+        table, faults = self.open(data, root, targets=True), CellErrors(strict)
+        value, present = read_target(self.task, table, faults)
+        warn_cell_errors(faults.found)
         probabilities = self.predict_proba(table, strict=strict)
-        return {target: score_names(self.names, self.model, probabilities, value, present)}
+        return {target: score_classification(self.task, self.model, probabilities, value, present)}
 
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
-        """`data` as a table that has the columns of the input (and the target)."""
-        wanted = [*_columns(self.model, self.input), *(self.names.columns if targets else [])]
-        return self.model.open_columns(data, root, wanted)
+        """Open `data` as a table with the columns of the input (and the target)."""
+        columns = [*_columns(self.model, self.input), *(self.task.columns if targets else [])]
+        return self.model.open_columns(data, root, columns)
 
-    def stream(self, table: Table, faults: Faults) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Row numbers and their probabilities, as `Model.stream`, of all rows at once."""
-        found = self.predict_proba(table, strict=faults.strict)
-        yield np.arange(len(table)), {self.names.columns[0]: found}
+    def stream(self, table: Table, faults: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Row numbers and their probabilities, as in `Model.stream`, in a single block."""
+        probabilities = self.predict_proba(table, strict=faults.strict)
+        yield np.arange(len(table)), {self.task.columns[0]: probabilities}
 
     def save(self, folder: Path | str) -> Path:
-        """Write `few_shot.json` and `head.safetensors`. A model that was given by its directory is named there by its
-        path from `folder` and its checksum; one that was given in memory is written into `folder/model`.
+        """Write `few_shot.json` and `head.safetensors` to `folder`. A model loaded from a directory is referenced by
+        its relative path and checksum; a model in memory is saved to `folder/model`.
 
         Raises:
-            PolymodalError: the folder holds a model.
+            PolymodalError: the folder contains a model.
         """
         folder = Path(folder)
         if (folder / "manifest.json").exists():
-            raise PolymodalError(f"{folder} holds a model: choose another directory for the head")
+            raise PolymodalError(f"{folder} contains a model; choose another directory for the head")
         folder.mkdir(parents=True, exist_ok=True)
-        place = self.folder if self.folder is not None else self.model.save(folder / "model")
-        arrays, chosen = self.head.state()
+        model_folder = self.model_folder if self.model_folder is not None else self.model.save(folder / "model")
+        arrays, hyperparameters = self.head.state()
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
-        facts = {
+        record = {
             "format": FORMAT,
             "polymodal": __version__,
-            "model": os.path.relpath(place.resolve(), folder.resolve()),
-            "manifest": file_sum(place / "manifest.json"),
+            "model": os.path.relpath(model_folder.resolve(), folder.resolve()),
+            "manifest": file_sha256(model_folder / "manifest.json"),
             "head": self.head.name,
-            "chosen": chosen,
+            "hyperparameters": hyperparameters,
             "input": self.input,
-            "target": self.names.columns[0],
-            "names": self.names.save(),
-            "sha256": {ARRAYS: file_sum(folder / ARRAYS)},
+            "target": self.task.columns[0],
+            "task": self.task.save(),
+            "sha256": {ARRAYS: file_sha256(folder / ARRAYS)},
         }
-        write_json(folder / FILE, facts)
+        write_json(folder / FILE, record)
         return folder
 
     @classmethod
     def load(cls, folder: Path | str, model: Path | str | None = None) -> FewShot:
-        """Read what `save` wrote.
+        """Load a head that was written by `save`.
 
-        model: the directory of the model, where it has moved
+        model: the directory of the model, if it was moved
 
         Raises:
-            ArtefactError: a file is missing, altered, or of a later format; the model is another than the head's.
+            ArtifactError: a file is missing, was modified, or has a newer format; the head was fitted on another model.
         """
         folder = Path(folder)
         if not (folder / FILE).is_file():
-            raise ArtefactError(f"{folder} holds no few-shot head: it has no {FILE}")
-        facts = read_json(folder / FILE)
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise ArtefactError(f"{folder / FILE} is damaged, or of a format that this polymodal does not read")
-        place = Path(model) if model is not None else folder / facts["model"]
-        if not (place / "manifest.json").is_file():
-            raise ArtefactError(f"the model of {folder} is not in {place}; name the directory to which it was moved")
-        if file_sum(place / "manifest.json") != facts["manifest"]:
-            raise ArtefactError(f"{place} is not the model that {folder} was fitted on; fit the head again")
-        if not (folder / ARRAYS).is_file() or file_sum(folder / ARRAYS) != facts["sha256"][ARRAYS]:
-            raise ArtefactError(f"{folder / ARRAYS} is missing or was altered; fit the head again")
+            raise ArtifactError(f"{folder} contains no few-shot head: {FILE} is missing")
+        record = read_json(folder / FILE)
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{folder / FILE} is corrupt, or has a format that this version of polymodal cannot read"
+            )
+        model_folder = Path(model) if model is not None else folder / record["model"]
+        if not (model_folder / "manifest.json").is_file():
+            raise ArtifactError(f"the model of {folder} is not in {model_folder}; pass its new directory as `model`")
+        if file_sha256(model_folder / "manifest.json") != record["manifest"]:
+            raise ArtifactError(f"{model_folder} is not the model that {folder} was fitted on; fit the head again")
+        if not (folder / ARRAYS).is_file() or file_sha256(folder / ARRAYS) != record["sha256"][ARRAYS]:
+            raise ArtifactError(f"{folder / ARRAYS} is missing or was modified; fit the head again")
         try:
             arrays = load_file(folder / ARRAYS)
         except SafetensorError as error:
-            raise ArtefactError(f"{folder / ARRAYS} cannot be read: {error}") from None
-        names = Names(facts["target"])
-        names.load(facts["names"])
-        head = HEADS[facts["head"]].restored(arrays, facts["chosen"])
-        return cls(Model.load(place), head, names, input=facts["input"], folder=place)
+            raise ArtifactError(f"{folder / ARRAYS} cannot be read: {error}") from None
+        task = EmbeddingClassifierTask(record["target"])
+        task.load(record["task"])
+        head = HEADS[record["head"]].from_state(arrays, record["hyperparameters"])
+        return cls(Model.load(model_folder), head, task, input=record["input"], folder=model_folder)
 
 
 def _columns(model: Model, input: str | None) -> list[str]:
-    """The columns that an embedding of `input` reads.
+    """The columns that the embedding of `input` reads.
 
     Raises:
-        RecipeError: there is no such input.
+        RecipeError: the model has no such input.
     """
     inputs = model.recipe.inputs
     if input is None:
         return model.preparation.input_columns
     if input not in inputs:
-        raise RecipeError("input", f"there is no input {input!r}; {nearest(input, inputs)}")
+        raise RecipeError("input", f"the model has no input {input!r}; {did_you_mean(input, inputs)}")
     return inputs[input].columns
 
 
 def _zero_shot(
     model: Model,
-    names: Names,
+    task: EmbeddingClassifierTask,
     descriptions: Mapping[str, str | Sequence[str]] | None,
     templates: Sequence[str] | None,
     input: str | None,
 ) -> ZeroShot:
-    """The zero-shot classifier of the classes of `names`.
+    """The zero-shot classifier of the classes of `task`.
 
     Raises:
-        RecipeError: descriptions of other classes than those of the labelled rows.
+        RecipeError: the described classes are not those of the labeled rows.
     """
-    if descriptions is not None and sorted(descriptions) != sorted(names.classes):
+    if descriptions is not None and sorted(descriptions) != sorted(task.classes):
         raise RecipeError(
-            "descriptions", f"they are of {sorted(descriptions)}, and the rows of {sorted(names.classes)}"
+            "descriptions", f"they describe {sorted(descriptions)}, but the rows have {sorted(task.classes)}"
         )
-    return ZeroShot(model, descriptions or names.classes, input=input, templates=templates)
+    return ZeroShot(model, descriptions or task.classes, input=input, templates=templates)
 
 
-def _fitted(head: str, features: np.ndarray, target: np.ndarray, names: Names, zero_shot: ZeroShot | None) -> Head:
+def _fit_head(
+    head: str, features: np.ndarray, target: np.ndarray, task: EmbeddingClassifierTask, zero_shot: ZeroShot | None
+) -> FewShotHead:
     if head == "linear":
-        return LinearProbe.fit(features, target, names.outputs)
+        return LinearProbe.fit(features, target, task.outputs)
     if zero_shot is None:
-        return Prototypes.fit(features, target, names.outputs)
-    texts = zero_shot.vectors[[zero_shot.classes.index(name) for name in names.classes]]
-    return TipAdapter.fit(features, target, names.outputs, texts=texts, scale=zero_shot.scale)
+        return Prototypes.fit(features, target, task.outputs)
+    texts = zero_shot.class_embeddings[[zero_shot.classes.index(name) for name in task.classes]]
+    return TipAdapter.fit(features, target, task.outputs, class_embeddings=texts, scale=zero_shot.logit_scale)

@@ -1,4 +1,4 @@
-"""`load_predictor`: what stands in a directory, a model, an ensemble of models, or a few-shot head on a model."""
+"""`load_predictor`: load a model, an ensemble of models, or a few-shot head from a directory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from polymodal.model.protocol import PredictsRows
 
 
 def load_predictor(folder: Path | str) -> PredictsRows:
-    """What `polymodal.load` reads, or the few-shot head that stands in `folder`.
+    """Load the model, the ensemble or the few-shot head in `folder`.
 
     Raises:
-        ArtefactError: the folder holds none of them, or a file is missing, altered, or of a later format.
+        ArtifactError: the folder contains none of them, or a file is missing, was modified, or has a newer format.
     """
     if (Path(folder) / FILE).is_file():
         return FewShot.load(folder)

@@ -8,7 +8,7 @@ from polymodal.applications.search.manifest import GraphOptions
 
 if TYPE_CHECKING:
     from polymodal.applications.search.query import embed_query
-    from polymodal.applications.search.space import model_of
+    from polymodal.applications.search.embedding_source import model_of
     from polymodal.applications.search.table import IndexOptions, add_table, index_table
 
 __all__ = ["GraphOptions", "Hits", "Index", "IndexOptions", "add_table", "embed_query", "index_table", "model_of"]

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from polymodal.applications.search.added import fitted, kept_columns, matrix, present_rows
-from polymodal.applications.search.approximate import approximate_search
+from polymodal.applications.search.ingest import fitted, kept_columns, matrix, present_rows
+from polymodal.applications.search.ann import approximate_search
 from polymodal.applications.search.exact import Hits, exact_search, without_own
-from polymodal.applications.search.graph import Graph
+from polymodal.applications.search.hnsw_graph import Graph
 from polymodal.applications.search.manifest import GraphFacts, GraphOptions, Manifest, Source, read_manifest
 from polymodal.applications.search.rows import Part, unit
 from polymodal.applications.search.storage import Storage, check_place
@@ -59,7 +59,7 @@ class Index:
         overwrite: replace an index that stands there
 
         Raises:
-            ArtefactError: `folder` holds something, and (unless `overwrite`) an index.
+            ArtifactError: `folder` holds something, and (unless `overwrite`) an index.
             DataError: a vector is not finite or 0, or the columns do not fit.
             MissingExtraError: an approximate index is wanted, and usearch is not installed.
         """
@@ -93,7 +93,7 @@ class Index:
         """Open an index; vectors stay on the disk and are mapped.
 
         Raises:
-            ArtefactError: there is no index, it has another format, or a file is missing or was altered.
+            ArtifactError: there is no index, it has another format, or a file is missing or was altered.
         """
         folder = Path(folder)
         return cls(folder, read_manifest(folder))
@@ -214,7 +214,7 @@ class Index:
         them are linked into it.
 
         Raises:
-            ArtefactError: another process is changing the index.
+            ArtifactError: another process is changing the index.
             DataError: a vector is not finite, is 0 or has another size; the columns do not fit.
         """
         array = matrix(vectors, self.size, "vectors")
@@ -235,7 +235,7 @@ class Index:
         They are never found again. Their vectors stay in the files until `compact`.
 
         Raises:
-            ArtefactError: another process is changing the index.
+            ArtifactError: another process is changing the index.
             DataError: there is no such row; neither ids nor a condition is given; the condition cannot be read.
         """
         if (ids is None) == (where is None):
@@ -248,7 +248,7 @@ class Index:
         """Write the rows that are not deleted as one segment, and the graph anew: what was deleted leaves the disk.
 
         Raises:
-            ArtefactError: another process is changing the index.
+            ArtifactError: another process is changing the index.
             DataError: no row is left.
         """
         with self._storage.changing():

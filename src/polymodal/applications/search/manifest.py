@@ -23,8 +23,8 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polymodal._version import __version__
-from polymodal.checkpoint.model_directory import file_sum, read_json, write_json
-from polymodal.core.errors import ArtefactError
+from polymodal.checkpoint.model_directory import file_sha256, read_json, write_json
+from polymodal.core.errors import ArtifactError
 
 FORMAT: Final = 1
 KIND: Final = "polymodal index"
@@ -119,24 +119,24 @@ def stored(path: Path) -> Stored:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     size = path.stat().st_size
-    return Stored(name=path.name, bytes=size, sha256=file_sum(path) if size <= SUMMED else None)
+    return Stored(name=path.name, bytes=size, sha256=file_sha256(path) if size <= SUMMED else None)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an index, all of whose files are there and as they were written.
 
     Raises:
-        ArtefactError: the folder holds no index, one of another format, or a file is missing or was altered.
+        ArtifactError: the folder holds no index, one of another format, or a file is missing or was altered.
     """
     path = folder / NAME
     if not path.is_file():
         state = "it has no manifest.json" if folder.is_dir() else "there is no such folder"
-        raise ArtefactError(f"{folder} is not an index: {state}")
+        raise ArtifactError(f"{folder} is not an index: {state}")
     if not is_index(folder):
-        raise ArtefactError(f"{folder} is not an index: its manifest.json is of something else")
+        raise ArtifactError(f"{folder} is not an index: its manifest.json is of something else")
     raw = read_json(path)
     if raw.get("format") != FORMAT:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{folder} has format {raw.get('format')}, written by polymodal {raw.get('polymodal')}; this is polymodal "
             f"{__version__}, which reads format {FORMAT}; build the index again"
         )
@@ -145,7 +145,7 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ArtefactError(f"{path} is damaged: {place}: {first['msg']}") from None
+        raise ArtifactError(f"{path} is damaged: {place}: {first['msg']}") from None
     for file in manifest.files():
         _check(folder, file)
     return manifest
@@ -183,7 +183,7 @@ def writing(folder: Path) -> Iterator[None]:
     """Hold the lock of those who change the index.
 
     Raises:
-        ArtefactError: another process is changing it.
+        ArtifactError: another process is changing it.
     """
     with (folder / "lock").open("wb") as file:
         if sys.platform != "win32":
@@ -192,7 +192,7 @@ def writing(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ArtefactError(f"another process is changing {folder}; try again when it is done") from None
+                raise ArtifactError(f"another process is changing {folder}; try again when it is done") from None
             except OSError:
                 pass  # a file system without locks
         yield
@@ -201,9 +201,9 @@ def writing(folder: Path) -> Iterator[None]:
 def _check(folder: Path, file: Stored) -> None:
     path = folder / file.name
     if Path(file.name).name != file.name:
-        raise ArtefactError(f"{folder / NAME} names a file outside the index: {file.name}")
+        raise ArtifactError(f"{folder / NAME} names a file outside the index: {file.name}")
     if not path.is_file():
-        raise ArtefactError(f"{path} is missing; build the index again")
-    altered = path.stat().st_size != file.bytes or (file.sha256 is not None and file_sum(path) != file.sha256)
+        raise ArtifactError(f"{path} is missing; build the index again")
+    altered = path.stat().st_size != file.bytes or (file.sha256 is not None and file_sha256(path) != file.sha256)
     if altered:
-        raise ArtefactError(f"{path} was altered after it was written; restore it or build the index again")
+        raise ArtifactError(f"{path} was altered after it was written; restore it or build the index again")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polymodal.applications.search.manifest import Source
-from polymodal.applications.search.space import check_input, comparable
+from polymodal.applications.search.embedding_source import check_input, comparable
 from polymodal.core.errors import DataError
 from polymodal.data.media.formats import (
     AUDIO_SUFFIXES,

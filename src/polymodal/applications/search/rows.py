@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from polymodal.applications.search.manifest import Manifest, Segment, stored
-from polymodal.core.errors import ArtefactError
-from polymodal.metrics.retrieval import unit_rows
+from polymodal.core.errors import ArtifactError
+from polymodal.metrics.retrieval import normalize_rows
 
 #: Rows that are copied at a time when a segment is written or vectors are checked.
 BLOCK = 16_384
@@ -90,14 +90,14 @@ class Part:
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """`vectors [rows, size]` at length 1, float32; none of them is 0."""
-    return unit_rows(np.asarray(vectors, np.float64)).astype(np.float32)
+    return normalize_rows(np.asarray(vectors, np.float64)).astype(np.float32)
 
 
 def read_rows(folder: Path, manifest: Manifest) -> Rows:
     """Map the rows of an index; no vector is read.
 
     Raises:
-        ArtefactError: a file is damaged.
+        ArtifactError: a file is damaged.
     """
     vectors, ids, tables = [], [np.empty(0, np.int64)], []
     for one in manifest.segments:
@@ -149,21 +149,21 @@ def read_array(path: Path) -> np.ndarray:
     """A small array of the index.
 
     Raises:
-        ArtefactError: it cannot be read.
+        ArtifactError: it cannot be read.
     """
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ArtefactError(f"{path} cannot be read: {error}") from None
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ArtefactError(f"{path} cannot be read: {error}") from None
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
     if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise ArtefactError(f"{path} holds {array.dtype} {array.shape}, not {dtype} {shape}; build the index again")
+        raise ArtifactError(f"{path} holds {array.dtype} {array.shape}, not {dtype} {shape}; build the index again")
     return array
 
 
@@ -171,7 +171,7 @@ def _columns(path: Path, rows: int) -> pa.Table:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
-        raise ArtefactError(f"{path} cannot be read: {error}") from None
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
     if len(table) != rows:
-        raise ArtefactError(f"{path} has {len(table)} rows, not {rows}; build the index again")
+        raise ArtifactError(f"{path} has {len(table)} rows, not {rows}; build the index again")
     return table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polymodal.applications.search.graph import Graph
+from polymodal.applications.search.hnsw_graph import Graph
 from polymodal.applications.search.manifest import (
     Manifest,
     is_index,
@@ -19,8 +19,8 @@ from polymodal.applications.search.manifest import (
     writing,
 )
 from polymodal.applications.search.rows import BLOCK, Part, read_rows, write_segment
-from polymodal.applications.search.where import matching
-from polymodal.core.errors import ArtefactError, DataError
+from polymodal.applications.search.filter import matching
+from polymodal.core.errors import ArtifactError, DataError
 
 #: Rows that are searched exactly beside the graph before they are linked into it: small additions stay cheap.
 TAIL = 4_096
@@ -181,10 +181,10 @@ class Storage:
 
 
 def check_place(folder: Path, overwrite: bool) -> None:
-    """Raises ArtefactError if `folder` must not be written to."""
+    """Raises ArtifactError if `folder` must not be written to."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not is_index(folder):
-        raise ArtefactError(f"{folder} is there and holds no index; choose another folder")
+        raise ArtifactError(f"{folder} is there and holds no index; choose another folder")
     if not overwrite:
-        raise ArtefactError(f"{folder} holds an index; add to it, or replace it by overwrite=True (--overwrite)")
+        raise ArtifactError(f"{folder} holds an index; add to it, or replace it by overwrite=True (--overwrite)")

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from polymodal.applications.search.added import kept_of
+from polymodal.applications.search.ingest import kept_of
 from polymodal.applications.search.index import Index
-from polymodal.applications.search.space import check_input, comparable, model_of, source_of
+from polymodal.applications.search.embedding_source import check_input, comparable, model_of, source_of
 from polymodal.core.errors import DataError
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.table import Table, open_table
@@ -57,7 +57,7 @@ def index_table(
     that lack the input and are not in it.
 
     Raises:
-        ArtefactError: the model cannot be read; `out` is taken.
+        ArtifactError: the model cannot be read; `out` is taken.
         DataError: a column is not there, or no row can be embedded.
         RecipeError: the model has no such input, or shorter embeddings.
     """
@@ -85,7 +85,7 @@ def add_table(
     Returns the ids `[rows]` (-1 for rows that lack the input), and the numbers `[missing]` of these rows.
 
     Raises:
-        ArtefactError: the model is not there or is another one; another process is changing the index.
+        ArtifactError: the model is not there or is another one; another process is changing the index.
         DataError: a column is not there or has another type.
     """
     loaded, source = model_of(index.manifest.source, model)
@@ -119,7 +119,7 @@ def _plain_columns(table: Table) -> list[str]:
     """The columns whose cells can be shown in a line and compared."""
     types = pa.types
     tests = (types.is_string, types.is_integer, types.is_floating, types.is_boolean, types.is_temporal, types.is_null)
-    kinds = {name: table.kind(name) for name in table.columns}
+    kinds = {name: table.column_type(name) for name in table.columns}
     return [name for name, kind in kinds.items() if kind is not None and any(test(kind) for test in tests)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polymodal.applications.search import GraphOptions, Index, approximate, storage
+from polymodal.applications.search import GraphOptions, Index, ann, storage
 from polymodal.core.errors import MissingExtraError
 from search.vectors import clusters
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from polymodal.applications.search.exact import exact_search, ranked, score
-from polymodal.applications.search.graph import Graph
+from polymodal.applications.search.hnsw_graph import Graph
 from polymodal.applications.search.rows import Rows
 
 #: Up to this many allowed rows are searched exactly: that takes no longer than the graph.

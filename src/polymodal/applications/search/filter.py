@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from polymodal.core.errors import DataError, nearest
+from polymodal.core.errors import DataError, did_you_mean
 
 _COMPARE: dict[type[ast.cmpop], str] = {
     ast.Eq: "equal",
@@ -133,7 +133,7 @@ class _Rows:
         else:
             return None
         if name not in self.table.column_names:
-            hint = nearest(name, self.table.column_names)
+            hint = did_you_mean(name, self.table.column_names)
             raise DataError(f"the condition names {name!r}, which is no kept column; {hint}")
         return self.table[name]
 

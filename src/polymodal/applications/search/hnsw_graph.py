@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from polymodal.applications.search.manifest import GraphFacts
-from polymodal.core.errors import ArtefactError, MissingExtraError
+from polymodal.core.errors import ArtifactError, MissingExtraError
 
 #: How the graph's own copy of a vector is kept. What it finds is scored again with the vectors of the segments.
 _DTYPE = "bf16"
@@ -42,7 +42,7 @@ class Graph:
         """The graph on the disk: mapped for searching, read into memory to be changed.
 
         Raises:
-            ArtefactError: the file cannot be read, or is not of these vectors.
+            ArtifactError: the file cannot be read, or is not of these vectors.
             MissingExtraError: usearch is not installed.
         """
         index = _index(size, facts)
@@ -51,9 +51,9 @@ class Graph:
             try:
                 (index.load if change else index.view)(str(path))
             except (RuntimeError, ValueError) as error:
-                raise ArtefactError(f"{path} cannot be read: {error}; build the index again") from None
+                raise ArtifactError(f"{path} cannot be read: {error}; build the index again") from None
             if index.ndim != size or len(index) != facts.rows:
-                raise ArtefactError(f"{path} is not the graph of this index; build the index again")
+                raise ArtifactError(f"{path} is not the graph of this index; build the index again")
             index.expansion_add, index.expansion_search = facts.expansion_add, facts.expansion_search
         return cls(index, facts)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from polymodal.applications.search.rows import BLOCK
-from polymodal.core.errors import DataError, nearest
+from polymodal.core.errors import DataError, did_you_mean
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.table import Table, open_table
 
@@ -90,10 +90,10 @@ def fitted(columns: pa.Table | None, schema: pa.Schema | None) -> pa.Table | Non
     given, wanted = columns.column_names if columns else [], schema.names if schema else []
     for name in wanted:
         if name not in given:
-            raise DataError(f"the index keeps it, and the added rows lack it; {nearest(name, given)}", column=name)
+            raise DataError(f"the index keeps it, and the added rows lack it; {did_you_mean(name, given)}", column=name)
     for name in given:
         if name not in wanted:
-            raise DataError(f"the index does not keep it; {nearest(name, wanted)}", column=name)
+            raise DataError(f"the index does not keep it; {did_you_mean(name, wanted)}", column=name)
     if columns is None or schema is None:
         return None
     found = {}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.applications.search.where import matching
+from polymodal.applications.search.filter import matching
 from polymodal.core.errors import DataError
 
 ROWS: list[dict[str, Any]] = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from polymodal.applications.search.manifest import NAME, Source
-from polymodal.checkpoint.model_directory import file_sum
-from polymodal.core.errors import ArtefactError, RecipeError, nearest
+from polymodal.checkpoint.model_directory import file_sha256
+from polymodal.core.errors import ArtifactError, RecipeError, did_you_mean
 from polymodal.model.model import Model
 from polymodal.nn.decoders.embed import Embed
 
@@ -19,22 +19,22 @@ def source_of(folder: Path | str, model: Model, input: str | None, size: int | N
     """
     check_input(model, input)
     folder = Path(folder).resolve()
-    return Source(path=str(folder), sha256=file_sum(folder / NAME), input=input, size=size)
+    return Source(path=str(folder), sha256=file_sha256(folder / NAME), input=input, size=size)
 
 
 def model_of(source: Source | None, folder: Path | str | None = None) -> tuple[Model, Source]:
     """The model that made the vectors of an index, read from where it was or from `folder`.
 
     Raises:
-        ArtefactError: the index was made without a model, the model is not there, or it is another one.
+        ArtifactError: the index was made without a model, the model is not there, or it is another one.
     """
     if source is None:
-        raise ArtefactError("the index was made of vectors without a model; search it from Python, with vectors")
+        raise ArtifactError("the index was made of vectors without a model; search it from Python, with vectors")
     found = Path(folder or source.path)
     if not (found / NAME).is_file():
-        raise ArtefactError(f"the model of the index is not in {found}; say where it is now (--model DIR)")
-    if file_sum(found / NAME) != source.sha256:
-        raise ArtefactError(
+        raise ArtifactError(f"the model of the index is not in {found}; say where it is now (--model DIR)")
+    if file_sha256(found / NAME) != source.sha256:
+        raise ArtifactError(
             f"{found} holds another model than the one that made the index; their vectors cannot be compared: name the "
             "right one (--model DIR) or build the index again"
         )
@@ -57,4 +57,4 @@ def has_embed_decoder(model: Model) -> bool:
 def check_input(model: Model, input: str | None) -> None:
     """Raises RecipeError if the model has no input of this name."""
     if input is not None and input not in model.recipe.inputs:
-        raise RecipeError("input", f"there is no input {input!r}; {nearest(input, model.recipe.inputs)}")
+        raise RecipeError("input", f"there is no input {input!r}; {did_you_mean(input, model.recipe.inputs)}")
