@@ -1,1 +1,1 @@
-"""Files on the disk: the model directory, number formats of weights, the state of a training run."""
+"""Files: the model directory, dtypes of saved weights, and the state of a training run."""

@@ -1,4 +1,4 @@
-"""Weights in eight bits."""
+"""Int8 quantization of weights, and a linear layer with int8 products."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
         s_o = max |w_o| / 127 ;  q = round(w / s_o)
 
     symmetric, one scale for each output channel (Krishnamoorthi, "Quantizing deep convolutional networks for efficient
-    inference", 2018, sections 2.2 and 3.1). Rounding what `dequantize` gives changes nothing.
+    inference", 2018, sections 2.2 and 3.1). Quantizing the output of `dequantize` again changes nothing.
     """
     rows = weight.detach().float().reshape(len(weight), -1)
     scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / INT8_MAX
@@ -29,16 +29,16 @@ def dequantize(whole: Tensor, scale: Tensor) -> Tensor:
 
 
 class Int8Linear(nn.Module):
-    """A linear layer that multiplies in int8, the inputs rounded row by row as they come:
+    """A linear layer with int8 products (dynamic quantization of the inputs, row by row):
 
         s_x = max |x| / 127 ;  q_x = round(x / s_x) ;  y = s_x s_w (q_x q_w) + b
 
-    Each row has a scale of its own, so that it does not depend on what it is batched with. The module keeps the
-    layer's parameters for `state_dict`; what it computes with is made once, for prediction only.
+    Each row has its own scale, so its output does not depend on the other rows of the batch. The module keeps the
+    parameters of the layer for `state_dict`; the quantized matrix is computed once, for prediction only.
 
-    Where the processor does not multiply int8 rightly (`supports_int8`), the same integers are multiplied in fp32,
-    whose sums are exact up to 1,040 inputs and beyond that rounded as in any layer. So a model gives the same answers
-    there, but no faster than in fp32, and its integers take 4 bytes each in memory.
+    If the processor does not support int8 products (`supports_int8`), the same integers are multiplied in fp32. The sums
+    are exact up to 1,040 inputs and rounded beyond. The predictions are then the same, but not faster than in fp32, and
+    each integer takes 4 bytes of memory.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -50,7 +50,7 @@ class Int8Linear(nn.Module):
         self._matrix = prepack_int8(whole) if self._in_int8 else whole.float()
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., in]` -> `[..., out]` in the type of `x`."""
+        """`[..., in]` -> `[..., out]` in the dtype of `x`."""
         rows = x.reshape(-1, self.in_features).float()
         scale = rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / INT8_MAX
         y = self._products(rows.div(scale).round_()).mul_(scale)

@@ -1,12 +1,12 @@
-"""The model directory: safetensors, recipe, tokenizers and vocabularies as JSON; every file under a checksum.
+"""The model directory: weights as safetensors, recipe, tokenizers and vocabularies as JSON, with checksums.
 
 model.safetensors       weights
-recipe.yaml             the complete recipe: repeats the run
+recipe.yaml             the complete recipe, which reproduces the run
 preparation.json        vocabularies, statistics, classes
 preparation/            tokenizer files
 metrics.json            scores with intervals
-run.json                versions, data fingerprints, column roles, history, faults by column
-manifest.json           format version, form of the weights, and the SHA-256 of the files above that prediction needs
+run.json                versions, data fingerprints, column roles, history, cell errors by column
+manifest.json           format version, dtype of the weights, and the SHA-256 of the files that prediction needs
 README.md               the model card
 report.html             the report
 """
@@ -32,9 +32,9 @@ FORMAT = 2
 def write_model_files(
     folder: Path, weights: dict[str, Tensor], recipe_yaml: str, preparation: dict[str, Any], form: dict[str, Any]
 ) -> None:
-    """Write what prediction needs into `folder` (tokenizer files are there already), and the manifest last.
+    """Write the files that prediction needs into `folder`, and the manifest last. Tokenizer files exist already.
 
-    form: how the weights are kept and computed with
+    form: dtype of the weights and of the products
     """
     owned = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
     save_file(owned, folder / "model.safetensors")
@@ -48,10 +48,10 @@ def write_model_files(
 
 
 def verify_model_files(folder: Path) -> dict[str, Any]:
-    """Check that every file is there and unaltered; the form of the weights.
+    """Check that all files exist and are unchanged; returns the dtype of the weights and of the products.
 
     Raises:
-        ArtifactError: the folder holds no model, a file is missing or differs, or the format is a later one.
+        ArtifactError: the folder holds no model, a file is missing or was changed, or the format is newer.
     """
     manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():
@@ -67,16 +67,16 @@ def verify_model_files(folder: Path) -> dict[str, Any]:
     for name, expected in manifest["sha256"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise ArtifactError(f"{manifest_path} names a file outside the model directory: {name}")
+            raise ArtifactError(f"{manifest_path} refers to a file outside the model directory: {name}")
         if not path.is_file():
             raise ArtifactError(f"{path} is missing")
         if file_sha256(path) != expected:
-            raise ArtifactError(f"{path} was altered after the model was saved; restore it or train again")
+            raise ArtifactError(f"{path} was changed after the model was saved; restore it or train again")
     return dict(manifest.get("form", {}))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights.
+    """Read the weights.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -88,13 +88,13 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON; NaN and infinities become null, which is all that JSON knows."""
+    """Write `value` as JSON; NaN and infinities become null."""
     text = json.dumps(json_ready(value), ensure_ascii=False, indent=1, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def json_ready(value: Any) -> Any:
-    """The value with text keys, lists for tuples, and None for numbers that are not finite."""
+    """The value with text keys, lists in place of tuples, and None in place of numbers that are not finite."""
     if isinstance(value, dict):
         return {str(key): json_ready(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -105,10 +105,10 @@ def json_ready(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in a file of a model directory.
+    """Read a JSON file of a model directory.
 
     Raises:
-        ArtifactError: it cannot be read.
+        ArtifactError: the file cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

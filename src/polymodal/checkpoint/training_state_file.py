@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with everything that a killed run needs to go on as if it had not stopped."""
+"""Training checkpoints: one safetensors file from which an interrupted run resumes exactly."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from polymodal.core.errors import ArtifactError
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a run goes on from: tensors by name, and everything else, JSON-ready."""
+    """The state of a run: tensors by name, and all other values, JSON-ready."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
 
     def under(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with `prefix`, without it."""
+        """The tensors whose names begin with `prefix`, with the prefix removed from the names."""
         return {name.removeprefix(prefix): one for name, one in self.tensors.items() if name.startswith(prefix)}
 
 
 def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with `prefix` before their names."""
+    """The tensors with `prefix` added to their names."""
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
 def write_checkpoint(path: Path, state: TrainingState) -> None:
-    """Write a state as one file; a reader sees the old file or the new one, never a part."""
+    """Write a state as one file, atomically: a reader sees the old file or the new one."""
     part = path.with_suffix(".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     owned = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
@@ -44,7 +44,7 @@ def write_checkpoint(path: Path, state: TrainingState) -> None:
 
 
 def read_checkpoint(path: Path) -> TrainingState:
-    """What `write_checkpoint` wrote.
+    """Read a state written by `write_checkpoint`.
 
     Raises:
         ArtifactError: the file is damaged.
@@ -58,9 +58,9 @@ def read_checkpoint(path: Path) -> TrainingState:
         raise ArtifactError(f"{path} is damaged ({error}); delete it to train from the start") from None
 
 
-def optimizer_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as flat tensors: `<parameter>.<name>`."""
-    state = optimiser.state_dict()["state"]
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The state of the optimizer as flat tensors: `<parameter>.<name>`."""
+    state = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for index, values in state.items()
@@ -68,18 +68,18 @@ def optimizer_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; rates come from the schedule.
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Restore the state of `optimizer_tensors`; learning rates come from the schedule.
 
-    Files hold tensors in plain order, while the fused step reads memory as it lies: each moment is laid out as its
-    parameter is (convolutions are channels-last).
+    Files hold contiguous tensors, while the fused step needs the memory layout of the parameter: each moment gets the
+    strides of its parameter (convolutions are channels-last).
     """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    for parameter, values in optimiser.state.items():
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if value.shape == parameter.shape:
                 values[name] = torch.empty_like(parameter).copy_(value)

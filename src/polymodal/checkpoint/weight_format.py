@@ -1,4 +1,4 @@
-"""The form of a model's weights: how they lie in the file, and how linear layers compute."""
+"""The number format of saved weights and of the products of linear layers."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from polymodal.checkpoint.int8 import Int8Linear, quantize, dequantize
 from polymodal.core.options import StrictModel
 from polymodal.runtime.cpu_kernels import supports_int8
 
-#: Weights with fewer numbers than this stay as they are: they cost nothing, and norms and biases need their digits.
+#: Smaller weights stay in fp32: they take little space, and norms and biases need the precision.
 MIN_LARGE_SIZE = 4096
 SCALE = ".int8_scale"
 
 
 class WeightFormat(StrictModel):
-    """How weights are kept and computed with.
+    """Number formats of the saved weights and of the products.
 
-    The matrices of a model (weights of two dimensions or more) are rounded when it is saved; vectors stay in fp32.
+    The matrices of a model (weights with two or more dimensions) are rounded when it is saved; vectors stay in fp32.
     """
 
     model_config = ConfigDict(frozen=True)
 
     weights: Literal["fp32", "bf16", "int8"] = "fp32"
-    """Number format in the file. int8 has one scale for each output channel: a quarter of the size."""
+    """Number format in the file. int8 has one scale for each output channel and takes a quarter of the size of fp32."""
     arithmetic: Literal["float", "int8"] = "float"
-    """How linear layers multiply: in the format of the recipe's `precision`, or in int8 with the inputs rounded row by
-    row as they come (dynamic quantisation); only with int8 weights. Where the processor does not multiply in int8, the
-    rounded numbers are multiplied in fp32."""
+    """Products of linear layers: in the `precision` of the recipe, or in int8 with inputs quantized row by row (dynamic
+    quantization), which needs int8 weights. If the processor does not support int8 products, the rounded numbers are
+    multiplied in fp32."""
 
     def packed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict as it lies in the file."""
+        """The state dict for the file."""
         if self.weights == "fp32":
             return weights
         found: dict[str, Tensor] = {}
@@ -48,7 +48,7 @@ class WeightFormat(StrictModel):
         return found
 
     def unpacked(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The state dict in fp32 of what lies in the file: the rounded numbers, exactly."""
+        """The fp32 state dict from the file: exactly the rounded numbers."""
         if self.weights == "fp32":
             return weights
         found = {}
@@ -60,16 +60,16 @@ class WeightFormat(StrictModel):
         return found
 
     def applied(self, network: nn.Module) -> None:
-        """Let the large linear layers of a network with unpacked weights compute in this form, in place.
+        """Make the large linear layers of a network with fp32 weights compute in this format, in place.
 
-        Warns where int8 arithmetic is not that of the processor.
+        Warns if the processor does not support int8 products.
         """
         if self.arithmetic == "float":
             return
         if not supports_int8():
             warnings.warn(
-                "this processor, or this build of torch, does not multiply eight-bit integers (on x86 it needs VNNI): "
-                "int8 arithmetic multiplies the same rounded numbers in fp32, so answers are the same, but no faster",
+                "this processor or this build of torch does not support int8 products (x86 needs VNNI): the same "
+                "rounded numbers are multiplied in fp32, so predictions are the same but not faster",
                 stacklevel=2,
             )
         for module in list(network.modules()):

@@ -67,7 +67,7 @@ def _robustness(model: PredictsRows, data: str, out: Path, root: Path | None, st
 def _robustness_tables(found: dict[str, Robustness]) -> list[RenderableType]:
     """Two tables: the score without each input, and with each corrupted input."""
     removed: list[dict[str, Any]] = []
-    damaged: list[dict[str, Any]] = []
+    corrupted: list[dict[str, Any]] = []
     for output, one in found.items():
         first = {"output": output} if len(found) > 1 else {}
         removed.append({**first, "without": "(nothing)", "score": one.value, "loss": None})
@@ -75,12 +75,12 @@ def _robustness_tables(found: dict[str, Robustness]) -> list[RenderableType]:
             {**first, "without": name, "score": removal.value, "loss": removal.loss}
             for name, removal in one.removed.items()
         ]
-        for name, kinds in one.damaged.items():
+        for name, kinds in one.corrupted.items():
             for kind, curve in kinds.items():
                 scores = {f"{strength:g}": value for strength, value in zip(one.strengths, curve.scores, strict=True)}
                 damage = kind.replace("_", " ")
-                damaged.append({**first, "input": name, "damage": damage, **scores, "area": curve.area})
-    return [rows_table(removed), *([rows_table(damaged)] if damaged else [])]
+                corrupted.append({**first, "input": name, "damage": damage, **scores, "area": curve.area})
+    return [rows_table(removed), *([rows_table(corrupted)] if corrupted else [])]
 
 
 def cross_validate(

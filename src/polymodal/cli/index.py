@@ -125,11 +125,11 @@ def search(
 ) -> None:
     """Find the rows of an index that are most similar to a text, a media file or a row."""
     from polymodal.applications.search import Index
-    from polymodal.applications.search.embedding_source import model_of
+    from polymodal.applications.search.embedding_source import load_source_model
     from polymodal.applications.search.query import embed_query
 
     found = Index.open(index_dir)
-    loaded, source = model_of(found.manifest.source, model)
+    loaded, source = load_source_model(found.manifest.source, model)
     vector = embed_query(loaded, source, query, input=input, root=root or Path.cwd())
     hits = found.search(vector, count, where=where, exact=exact, expansion=expansion)
     there = hits.ids[0] >= 0

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 MOST_METRICS = 3
 
 
-def sharing(
+def multitask_gain(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sharing.json and the models.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for multitask_gain.json and the models.")],
     target: Target = None,
     more: More = None,
     recipe: RecipeFile = None,
@@ -33,7 +33,7 @@ def sharing(
     as_json: Json = False,
 ) -> None:
     """Train one model for all targets and one model for each, and compare their scores."""
-    from polymodal.workflows.multitask_gain import sharing as run
+    from polymodal.workflows.multitask_gain import multitask_gain as run
 
     found = run(
         all_tables(data, more),
@@ -55,8 +55,8 @@ def gain_tables(found: Sharing) -> list[RenderableType]:
         {
             "output": output if position == 0 else "",
             "metric": metric + ("" if one["greater_is_better"] else " (less is better)"),
-            "multitask": format_score(one["shared"]),
-            "single": format_score(one["alone"]),
+            "multitask": format_score(one["multitask"]),
+            "single": format_score(one["single_task"]),
             "difference": format_score(one["difference"]),
             "interval": "" if one["low"] is None else format_interval(one["low"], one["high"]),
             "result": verdict(one),

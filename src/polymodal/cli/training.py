@@ -44,7 +44,7 @@ def fit(
     settings: Settings = None,
     valid: Valid = None,
     test: Test = None,
-    unlabelled: Annotated[str | None, typer.Option(help="Table of unlabeled rows, for pseudo-labels.")] = None,
+    unlabeled: Annotated[str | None, typer.Option(help="Table of unlabeled rows, for pseudo-labels.")] = None,
     root: Root = None,
     strict: Strict = False,
     resume: Resume = False,
@@ -62,7 +62,7 @@ def fit(
         valid=single_or_list(valid),
         test=single_or_list(test),
         start=start,
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
         root=root,
         out=out,
         resume=resume,
@@ -153,7 +153,7 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
     from polymodal.core.terminal import labeled_lines
     from polymodal.report.score_table import model_score_table
 
-    run, seconds, faults = model.run, model.run.seconds, model.run.faults
+    run, seconds, faults = model.run, model.run.seconds, model.run.cell_errors
     value = {"out": str(out), "metrics": model.metrics, "seconds": vars(seconds), "notices": run.notices}
     value["faults"] = vars(faults)
     shown: list[RenderableType] = [
@@ -182,7 +182,7 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
     if faults.count:
         by_column = ", ".join(f"{column}: {count}" for column, count in faults.by_column.items())
         cells = count_noun(faults.count, "cell")
-        print_note(f"{cells} could not be used ({by_column}); see {out / 'faults.jsonl'}")
+        print_note(f"{cells} could not be used ({by_column}); see {out / 'cell_errors.jsonl'}")
 
 
 def _next_steps(model: Model, out: Path) -> list[list[str]]:

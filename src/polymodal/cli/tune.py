@@ -16,7 +16,7 @@ from polymodal.core.formatting import metric_name
 from polymodal.core.terminal import labeled_lines
 
 if TYPE_CHECKING:
-    from polymodal.tuning.results import Tuning
+    from polymodal.tuning.results import TuningResult
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -90,9 +90,9 @@ def as_seconds(text: str) -> float | None:
     return float(matched[1]) * UNITS[matched[2]]
 
 
-def summary(found: Tuning) -> list[RenderableType]:
+def summary(found: TuningResult) -> list[RenderableType]:
     """The leaderboard, the selected model, the value of each input, and the paths."""
-    from polymodal.tuning.leaderboard import board
+    from polymodal.tuning.leaderboard import leaderboard_table
 
     lines = [*_selection(found)]
     for output in found.audit.outputs.values():
@@ -101,18 +101,18 @@ def summary(found: Tuning) -> list[RenderableType]:
     if found.ensemble is not None:
         lines.append(("ensemble", str(found.folder / "ensemble")))
     lines.append(("report", str(found.folder / "tuning.html")))
-    return [board(found.entries, found.folds), "", labeled_lines(lines)]
+    return [leaderboard_table(found.entries, found.folds), "", labeled_lines(lines)]
 
 
-def _selection(found: Tuning) -> list[tuple[str, str]]:
+def _selection(found: TuningResult) -> list[tuple[str, str]]:
     """The best trial, the ensemble, and the best baseline if it is better."""
     from polymodal.core.formatting import count_noun, format_interval, format_score
-    from polymodal.tuning.leaderboard import own_direction
+    from polymodal.tuning.leaderboard import metric_value
 
     folds, metric = found.folds, metric_name(found.folds.metric.name)
 
     def score(value: float) -> str:
-        return format_score(own_direction(value, folds))
+        return format_score(metric_value(value, folds))
 
     lines = [("best", f"{found.best.name}: {metric} {score(found.best.score)}")]
     corrected = found.corrected.get("best")
@@ -137,6 +137,6 @@ def _selection(found: Tuning) -> list[tuple[str, str]]:
     return lines
 
 
-def notes(found: Tuning) -> list[str]:
+def notes(found: TuningResult) -> list[str]:
     """Notes of the audit, and the reasons of failed trials."""
     return [*found.audit.notes, *(f"{attempt.name}: {attempt.reason}" for attempt in found.failed[:5])]

@@ -1,4 +1,4 @@
-"""Typed errors. Each says what is wrong, where it is, and what to do about it."""
+"""Typed errors. Each message states what is wrong, where it is, and what to do."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from collections.abc import Iterable
 
 
 class PolymodalError(Exception):
-    """Base of every error that Polymodal raises on purpose; the command line prints it without a traceback."""
+    """Base of all errors that Polymodal raises on purpose. The command line prints them without a traceback.
+
+    Example:
+        >>> import polymodal
+        >>> try:
+        ...     polymodal.load("no-such-folder")
+        ... except polymodal.PolymodalError as error:
+        ...     print(type(error).__name__)
+        ArtifactError
+    """
 
 
 class RecipeError(PolymodalError):
-    """A recipe key is unknown, has a wrong value, or names something that is not there.
+    """A recipe key is unknown, has a wrong value, or refers to something that does not exist.
 
-    `path` is the dotted recipe key, as in `inputs.image.encoder.layers`.
+    path: the dotted recipe key, such as `inputs.image.encoder.num_layers`
+    problem: the message without the key
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -21,23 +31,24 @@ class RecipeError(PolymodalError):
         super().__init__(f"{path}: {problem}" if path else problem)
 
     def with_prefix(self, path: str) -> RecipeError:
-        """The same problem with `path` before its own: components know only their own keys."""
+        """The same error with `path` before its own key, because a component knows only its own keys."""
         return RecipeError(".".join(filter(None, [path, self.path])), self.problem)
 
 
 class DataError(PolymodalError):
     """A table, or a cell in it, cannot be used.
 
-    `row` counts from 0 in the table as it was given (without a header line); `file` is the media file or the table.
+    row: row number in the given table, from 0 without the header line
+    file: the media file or the table
     """
 
     def __init__(
         self, problem: str, *, row: int | None = None, column: str | None = None, file: str | None = None
     ) -> None:
         self.row, self.column, self.file = row, column, file
-        place = [f"row {row}" if row is not None else "", f"column {column!r}" if column else "", file or ""]
-        where = ", ".join(part for part in place if part)
-        super().__init__(f"{where}: {problem}" if where else problem)
+        parts = [f"row {row}" if row is not None else "", f"column {column!r}" if column else "", file or ""]
+        location = ", ".join(part for part in parts if part)
+        super().__init__(f"{location}: {problem}" if location else problem)
 
 
 class ArtifactError(PolymodalError):
@@ -45,18 +56,22 @@ class ArtifactError(PolymodalError):
 
 
 class TrainingError(PolymodalError):
-    """Training cannot go on: a tensor is no longer finite, or there is nothing to learn from."""
+    """Training cannot continue: a tensor is not finite, or there is nothing to train."""
 
 
 class MissingExtraError(PolymodalError):
-    """An optional dependency is needed; the message names the extra that brings it."""
+    """An optional dependency is missing. The message gives the extra that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'polymodal[{extra}]'")
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A hint for an unknown `word`: the closest of `choices`, or all of them when none is close."""
+    """A hint for an unknown `word`: the closest of `choices`, or all of them if none is close.
+
+    >>> did_you_mean("gatd", ["gated", "concat"])
+    "did you mean 'gated'?"
+    """
     known = sorted(choices)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:

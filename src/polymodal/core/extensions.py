@@ -1,6 +1,6 @@
-"""Components that other installed packages bring, as their entry points declare them; nothing is imported to know that.
+"""Components of other installed packages, found by their entry points without an import.
 
-An entry point of the group `polymodal.components` is called `KIND.NAME` and names a class with `@register`:
+An entry point of the group `polymodal.components` is called `KIND.NAME` and refers to a class with `@register`:
 
     [project.entry-points."polymodal.components"]
     "fusion.squares" = "my_package.fusion:Squares"
@@ -19,7 +19,7 @@ GROUP = "polymodal.components"
 class Extension:
     """One declared component.
 
-    package: the distribution that declares it and its version, as in "my-package 1.2"
+    package: the distribution that declares it, with its version, such as "my-package 1.2"
     """
 
     kind: str
@@ -33,7 +33,7 @@ class Extension:
 
 @dataclass(frozen=True)
 class BrokenExtension:
-    """An extension that cannot be used, and why."""
+    """An extension that cannot be used, with the reason."""
 
     extension: Extension
     reason: str
@@ -44,10 +44,10 @@ class BrokenExtension:
 
 @cache
 def extensions() -> tuple[Extension, ...]:
-    """Every declared component, ordered by package and name."""
-    found = []
+    """All declared components, ordered by package and name."""
+    declared = []
     for point in entry_points(group=GROUP):
         kind, _, name = point.name.partition(".")
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "of unknown name"
-        found.append(Extension(kind, name, package, point))
-    return tuple(sorted(found, key=lambda one: (one.package, one.entry_point.name)))
+        declared.append(Extension(kind, name, package, point))
+    return tuple(sorted(declared, key=lambda extension: (extension.package, extension.entry_point.name)))

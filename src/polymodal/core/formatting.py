@@ -1,4 +1,4 @@
-"""Numbers, times and names as people read them."""
+"""Numbers, times and names formatted for people."""
 
 from __future__ import annotations
 
@@ -39,21 +39,23 @@ _NAMES = {
     "wer": "word error rate",
     "cer": "character error rate",
 }
-_PARTS = {"train": "training", "valid": "validation", "test": "test"}
-#: Stands where a score is undefined.
+_SPLITS = {"train": "training", "valid": "validation", "test": "test"}
+#: Text of an undefined score.
 UNDEFINED = "–"
 
 
 def metric_name(metric: str) -> str:
+    """A metric as people read it: `macro F1` for `macro_f1`."""
     return _NAMES.get(metric, metric.replace("_", " "))
 
 
-def split_name(part: str) -> str:
-    return _PARTS.get(part, part)
+def split_name(split: str) -> str:
+    """`training` for `train`."""
+    return _SPLITS.get(split, split)
 
 
 def format_score(value: float | None) -> str:
-    """A score with as many digits as are worth reading."""
+    """A score with three decimals, or fewer digits for large numbers."""
     if value is None or not math.isfinite(value):
         return UNDEFINED
     size = abs(value)
@@ -63,10 +65,12 @@ def format_score(value: float | None) -> str:
 
 
 def format_interval(low: float | None, high: float | None) -> str:
+    """`0.850 to 0.927`."""
     return UNDEFINED if low is None or high is None else f"{format_score(low)} to {format_score(high)}"
 
 
 def format_duration(seconds: float) -> str:
+    """`4.2 s`, `3 min 20 s` or `2 h 5 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -75,17 +79,25 @@ def format_duration(seconds: float) -> str:
 
 
 def count_noun(number: int, one: str, many: str = "") -> str:
-    """`1 row`, `2,000 rows`."""
+    """A number with its noun in singular or plural.
+
+    >>> count_noun(1, "row"), count_noun(2000, "row"), count_noun(2, "class", "classes")
+    ('1 row', '2,000 rows', '2 classes')
+    """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def join_words(names: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """A list in words.
+
+    >>> join_words(["text", "image", "audio"])
+    'text, image and audio'
+    """
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def truncate(value: Any, length: int = 200) -> str:
-    """A cell as text of at most `length` characters; floats with six digits, bytes by their number."""
+    """A cell as text of at most `length` characters: a float with six digits, bytes as their number."""
     if isinstance(value, bytes):
         return f"({len(value):,} bytes)"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The base of every options class, and fields whose default follows the size dial."""
+"""Base classes of options, and fields whose default depends on the recipe key `size`."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ Size = Literal["tiny", "small", "base"]
 
 
 class StrictModel(BaseModel):
-    """A pydantic model that refuses unknown keys; the string below a field is its documentation."""
+    """A pydantic model that rejects unknown keys. The string below a field is its documentation."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_assignment=True)
 
 
 class Options(StrictModel):
-    """Options of one component; `name` says which. `component` is the class they belong to (set by the registry)."""
+    """Options of one component. `name` is its name; `component` is its class, set by the registry."""
 
     component: ClassVar[type]
     name: str
 
 
 def sized_field(tiny: Any, small: Any, base: Any, **constraints: Any) -> Any:
-    """A field whose default is chosen by the recipe's `size`; a value that the user gives always wins."""
+    """A field whose default depends on the recipe key `size`. A given value takes precedence."""
     return Field(default=tiny, json_schema_extra={"sizes": {"tiny": tiny, "small": small, "base": base}}, **constraints)
 
 
 class SizedModel(StrictModel):
-    """Options with fields made by `sized`. `at_size` fills those that the user left silent."""
+    """Options with fields from `sized_field`. `at_size` fills the unset ones."""
 
     def at_size(self, size: Size) -> Self:
-        """A copy in which every silent `sized` field has its value at `size` and counts as given."""
+        """A copy in which each unset `sized_field` has its value at `size` and counts as given."""
         values: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             extra = field.json_schema_extra
@@ -43,16 +43,16 @@ class SizedModel(StrictModel):
 
 
 def explicit_values(value: Any) -> Any:
-    """What was given of options, or of a mapping or list of them, as plain values; a component keeps its name."""
+    """The explicitly set values of options, or of a mapping or list of options; a component keeps its name."""
     if isinstance(value, BaseModel):
-        said = {
+        chosen = {
             key: explicit_values(getattr(value, key))
             for key in type(value).model_fields
             if key in value.model_fields_set
         }
-        return {"name": value.name, **said} if isinstance(value, Options) else said
+        return {"name": value.name, **chosen} if isinstance(value, Options) else chosen
     if isinstance(value, Mapping):
-        return {key: explicit_values(one) for key, one in value.items()}
+        return {key: explicit_values(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [explicit_values(one) for one in value]
+        return [explicit_values(inner) for inner in value]
     return value

@@ -1,4 +1,4 @@
-"""Records: typed values that are written as JSON and read back to equal ones. An unknown key is an error."""
+"""Records: typed values that are written as JSON and read back. An unknown key is an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polymodal.core.errors import ArtifactError
 
 T = TypeVar("T")
 
-#: The configuration of the pydantic dataclasses that a record is made of.
+#: Configuration of the pydantic dataclasses of a record.
 RECORD_CONFIG = ConfigDict(extra="forbid")
 
 
@@ -20,7 +20,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-#: A number, or None for one that is not finite, which JSON does not know.
+#: A finite number, or None in place of NaN and infinity, which JSON does not have.
 FiniteOrNone = Annotated[float | None, BeforeValidator(_finite)]
 
 
@@ -31,16 +31,16 @@ def record_json(record: Any) -> dict[str, Any]:
 
 
 def read_record(kind: type[T], value: Any, file: Path) -> T:
-    """The record of `kind` that the JSON `value` of a file holds; keys that are not there have their default.
+    """The record of type `kind` from the JSON `value` of a file. Missing keys have their default.
 
     Raises:
-        ArtifactError: a key is not known or has another type; the message names file and key.
+        ArtifactError: a key is unknown or has a wrong type; the message gives the file and the key.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(place) for place in first["loc"])
+        key = ".".join(map(str, first["loc"]))
         unknown = first["type"] == "unexpected_keyword_argument"
         problem = "there is no such key" if unknown else first["msg"]
-        raise ArtifactError(f"{file} is no {kind.__name__}: {key or 'the whole file'}: {problem}") from None
+        raise ArtifactError(f"{file} is not a valid {kind.__name__}: {key or 'the whole file'}: {problem}") from None

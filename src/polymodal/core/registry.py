@@ -1,7 +1,7 @@
-"""One registry: kind + name -> component class. A component is registered by standing in the folder of its kind, or by
-an entry point of another installed package (see `extensions`).
+"""The registry of components: kind + name -> class.
 
-A component class has a nested `Options` (pydantic) whose `name` field is the component's name in recipes:
+A component is registered by a module in the folder of its kind, or by an entry point of another installed package
+(see `extensions`). A component class has a nested `Options` (pydantic) whose `name` field is its name in recipes:
 
     @register
     class Gated(VectorFusion):
@@ -21,7 +21,7 @@ from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.extensions import Extension, BrokenExtension, extensions
 from polymodal.core.options import Options
 
-# Each kind and the package whose modules define its components; a module is imported at the first look-up of its kind.
+# Each kind and the package of its components; the modules are imported at the first look-up of the kind.
 KINDS = {
     "modality": "polymodal.modalities",
     "encoder": "polymodal.nn.encoders",
@@ -40,26 +40,27 @@ C = TypeVar("C", bound=type)
 
 
 def register(component: C) -> C:
-    """Class decorator: make `component` (which has `kind` and `Options`) known under its `Options.name`.
+    """Class decorator: register `component`, which has `kind` and `Options`, under its `Options.name`.
 
     Raises:
-        ValueError: another class of that kind has the name; both are named, with their packages.
+        ValueError: another class of that kind has the name; the message gives both, with their packages.
     """
     kind, name = component.kind, component.Options.model_fields["name"].default  # type: ignore[attr-defined]
     if not _is_own(component):
-        _load_own(kind)  # so that a name of ours is taken, whichever is imported first
-    taken = _components[kind].get(name)
-    if taken is not None and _place(taken) != _place(component):
-        both = " and ".join(f"{_place(one)} of {package_of(one)}" for one in (taken, component))
-        raise ValueError(f"{kind} {name!r} is the name of {both}: one of them has to be renamed, or removed")
+        _load_own(kind)  # our names take precedence in any order of imports
+    existing = _components[kind].get(name)
+    if existing is not None and _full_name(existing) != _full_name(component):
+        both = " and ".join(f"{_full_name(one)} of {package_of(one)}" for one in (existing, component))
+        raise ValueError(f"{kind} {name!r} is the name of {both}: rename or remove one of them")
     component.Options.component = component  # type: ignore[attr-defined]
     _components[kind][name] = component
     return component
 
 
 def components(kind: str) -> dict[str, type[Any]]:
-    """Every component of `kind` by name, in alphabetical order. Those of other packages that cannot be loaded are left
-    out; `find` and `faults` say why.
+    """All components of `kind` by name, in alphabetical order.
+
+    Components of other packages that cannot be loaded are left out; `find` and `broken_extensions` give the reason.
 
     Raises:
         RecipeError: there is no such kind; the message gives the nearest.
@@ -76,11 +77,11 @@ def components(kind: str) -> dict[str, type[Any]]:
 
 
 def find(kind: str, name: str, path: str = "") -> type[Any]:
-    """The component class called `name`; `path` is the recipe key to name in the error.
+    """The component class called `name`; `path` is the recipe key for the error message.
 
     Raises:
-        RecipeError: no component of that kind has that name (the message gives the nearest), or the package that
-            brings it cannot be used.
+        RecipeError: no component of that kind has that name (the message gives the nearest), or the package of the
+            component cannot be used.
     """
     known = components(kind)
     if wrong := unusable_reason(kind, name, known):
@@ -89,18 +90,18 @@ def find(kind: str, name: str, path: str = "") -> type[Any]:
 
 
 def unusable_reason(kind: str, name: str, choices: Iterable[str]) -> str:
-    """Why `name` cannot stand where the components `choices` can; blank if it can."""
+    """The reason why `name` is none of the usable components `choices`; empty if it is one."""
     components(kind)
     if name in _faults[kind]:
         return f"{kind} {name!r} cannot be used: {_faults[kind][name]}"
     if name in choices:
         return ""
     hint = did_you_mean(name, choices)
-    return f"there is no {kind} {name!r}; {hint} (if it comes with another package, install that)"
+    return f"there is no {kind} {name!r}; {hint} (or install the package that provides it)"
 
 
 def broken_extensions() -> list[BrokenExtension]:
-    """The components that other packages declare and that cannot be used, of every kind and of none."""
+    """The components of other packages that cannot be used, of all kinds and of unknown kinds."""
     for kind in KINDS:
         components(kind)
     lost = [
@@ -112,8 +113,7 @@ def broken_extensions() -> list[BrokenExtension]:
 
 
 def package_of(component: type) -> str:
-    """The package that a component comes from and its version, as in "polymodal 0.1.0"; for one that no installed
-    package declares, its module."""
+    """The package of a component with its version, such as "polymodal 0.1.0"; its module if no package declares it."""
     if _is_own(component):
         return f"polymodal {__version__}"
     top = component.__module__.partition(".")[0]
@@ -122,13 +122,14 @@ def package_of(component: type) -> str:
 
 
 def build(kind: str, options: Options | None, path: str, **context: Any) -> Any:
-    """Build the component that `options` belong to: `cls(options, **context)`; a complete recipe has no gaps.
+    """Build the component of `options`: `cls(options, **context)`.
 
     Raises:
-        RecipeError: the component refuses an option; the recipe key `path` is put before its own.
+        RecipeError: the component rejects an option; the message begins with the recipe key `path`.
+        ValueError: `options` is None, so the recipe is not complete.
     """
     if options is None:
-        raise ValueError(f"the recipe is not complete: no {path}")
+        raise ValueError(f"the recipe is not complete: {path} is not set")
     try:
         return find(kind, options.name)(options, **context)
     except RecipeError as error:
@@ -145,16 +146,16 @@ def _load_own(kind: str) -> None:
 
 
 def _admit(extension: Extension) -> None:
-    """Import what an entry point names; what is wrong with it is kept until it is asked for."""
+    """Import the class of an entry point; an error is stored until someone looks up the component."""
     kind, name = extension.kind, extension.name
     try:
         component = extension.entry_point.load()
-    except Exception as error:  # noqa: BLE001  # the code of others may raise anything; `find` and `faults` tell it
+    except Exception as error:  # noqa: BLE001  # code of other packages may raise anything; `find` reports it
         _faults[kind][name] = BrokenExtension(extension, f"it cannot be loaded: {type(error).__name__}: {error}")
         return
     if _components[kind].get(name) is not component:
         _faults[kind][name] = BrokenExtension(
-            extension, f"what it names is no class that @register has made {kind} {name!r}"
+            extension, f"it does not refer to a class registered with @register as {kind} {name!r}"
         )
 
 
@@ -162,5 +163,5 @@ def _is_own(component: type) -> bool:
     return component.__module__.startswith("polymodal.")
 
 
-def _place(component: type) -> str:
+def _full_name(component: type) -> str:
     return f"{component.__module__}.{component.__qualname__}"

@@ -1,4 +1,4 @@
-"""The four values that travel through a model: Batch -> Tokens -> View -> Outputs; and masks from lengths."""
+"""The values that flow through a model: `Batch` -> `Tokens` -> `FusionOutput` -> `TaskOutput`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-# What one decoded number means. It decides how decisions combine: mutually exclusive classes (softmax), independent
-# yes/no labels (sigmoid), real numbers, or the tokens of a text, each decided after the ones before it.
+# The meaning of a decoded number: mutually exclusive classes (softmax), independent binary labels (sigmoid), real
+# numbers, or autoregressive tokens of a text. Predictions are combined accordingly.
 Space = Literal["categorical", "binary", "real", "text"]
 
 
@@ -22,12 +22,12 @@ class TimeGrid(NamedTuple):
 
 
 class TextShape(NamedTuple):
-    """The tokens of a text that a decoder writes.
+    """The tokens of a text that a decoder generates.
 
-    vocabulary: tokens are numbers from 0 to vocabulary - 1
-    begin, end: the tokens before and after a text
-    prompt, answer: most tokens of a prompt, and of an answer with its end
-    checkpoint: the card of the checkpoint whose tokens they are, JSON-ready; None for tokens learned here
+    vocab_size: tokens are numbers from 0 to vocab_size - 1
+    bos, eos: the tokens before and after a text
+    max_prompt_length, max_target_length: limits in tokens; the target includes its end token
+    checkpoint: the configuration of the checkpoint of the tokenizer, JSON-ready; None for a tokenizer trained here
     """
 
     vocabulary: int
@@ -39,10 +39,10 @@ class TextShape(NamedTuple):
 
 
 class OutputShape(NamedTuple):
-    """What a task asks of a decoder: `values` numbers in a row, read in `space`.
+    """The output of a decoder for a task: `values` numbers per row, interpreted in `space`.
 
-    With a `grid`, the values are decided for each cell of a timeline, `values = grid.frames * labels`, cell by cell.
-    With a `text`, a decoder that writes decides one of `values` tokens after the other.
+    With a `grid`, there are values for each cell of a timeline, `values = grid.frames * labels`, cell by cell.
+    With a `text`, a generative decoder predicts one of `values` tokens after the other.
     """
 
     values: int
@@ -65,20 +65,20 @@ class InputBatch:
     present: Tensor
 
     def to(self, device: str) -> InputBatch:
-        """The same on a device."""
+        """A copy on a device."""
         data = {name: tensor.to(device) for name, tensor in self.data.items()}
         return InputBatch(data, self.index.to(device), self.present.to(device))
 
 
 @dataclass(frozen=True)
 class TargetBatch:
-    """One output of a batch: `value [batch, ...]` as its task collated it, `present [batch]` bool (False: a gap)."""
+    """One target of a batch: `value [batch, ...]` as collated by its task, `present [batch]` bool."""
 
     value: Tensor
     present: Tensor
 
     def to(self, device: str) -> TargetBatch:
-        """The same on a device."""
+        """A copy on a device."""
         return TargetBatch(self.value.to(device), self.present.to(device))
 
 
@@ -86,8 +86,8 @@ class TargetBatch:
 class Batch:
     """Prepared rows. `rows [batch]` are row numbers of the table, `weight [batch]` the sample weights.
 
-    prompts: by output, what a written answer follows on: `[batch, length]` int64, padded with -1; `[batch, 0]` where
-        the output has no prompt
+    prompts: by output, the prompt tokens of a text target: `[batch, length]` int64, padded with -1; `[batch, 0]` if the
+        output has no prompt
     """
 
     inputs: dict[str, InputBatch]
@@ -100,7 +100,7 @@ class Batch:
         return len(self.rows)
 
     def to(self, device: str) -> Batch:
-        """The same on a device, where the network that reads it lies."""
+        """A copy on the device of the network."""
         return Batch(
             {name: one.to(device) for name, one in self.inputs.items()},
             {name: one.to(device) for name, one in self.targets.items()},
@@ -112,7 +112,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What every encoder returns.
+    """The output of all encoders.
 
     features: `[batch, length, width]`
     mask: `[batch, length]` bool, True = real. At least one position of every row is True: a missing input holds its
@@ -135,25 +135,25 @@ class Tokens:
         return (self.features * weight).sum(1) / weight.sum(1).clamp_min(1)
 
     def with_features(self, features: Tensor) -> Tokens:
-        """The same mask and presence over other features of the same length."""
+        """A copy with other features of the same length."""
         return replace(self, features=features)
 
 
 @dataclass(frozen=True)
 class FusionOutput:
-    """What a fusion hands to a decoder.
+    """The output of a fusion, or of one of its branches, for a decoder.
 
-    name: "joint", or the input that a decision-level view stands for
+    name: "joint", or the input of a branch of decision-level fusion
     tokens: the fused tokens
-    pooled: `[batch, width]`, their summary
-    weight: `[batch]`, how much this view counts in the row's decision; 0 where the view's input is missing
-    vector: whether `tokens` are one vector for each row, in which the inputs' own tokens can no longer be told apart
-    sources: the tokens, before fusion, of the inputs behind the view; the network adds them for decoders that decide
-        moment by moment or word by word
-    encoded: what the encoders of those inputs gave, before it was brought to the common width and normalised; the
-        network adds them for decoders that ask for it (`Decoder.reads_encoded`)
-    asked: with task tokens, the view as each output asked for it, by name; this view is then their mean
-    penalties: of the run of the fusion that such a view came from, as `Fusion.penalties` has them
+    pooled: `[batch, width]`, the pooled tokens
+    weight: `[batch]`, the weight of this branch in the prediction of the row; 0 if the input of the branch is missing
+    is_vector: whether `tokens` are a single vector per row
+    input_tokens: the tokens of the inputs before fusion; the network adds them for decoders that attend to single
+        tokens
+    encoder_outputs: the output of the encoders before projection to the common width and normalization; the network
+        adds it for decoders that need it (`Decoder.reads_encoded`)
+    per_task: with task tokens, the fusion output for each task, by name; this output is then their mean
+    penalties: extra losses of the fusion, as in `Fusion.penalties`
     """
 
     name: str
@@ -168,13 +168,13 @@ class FusionOutput:
 
     @property
     def timed_inputs(self) -> tuple[Tokens, ...]:
-        """The sources that have a timeline."""
+        """The input tokens that have a timeline."""
         return tuple(one for one in self.input_tokens.values() if one.times is not None)
 
 
 @dataclass(frozen=True)
 class LossTerm:
-    """A place where the task's loss is taken: `values [batch, k]`, rows counted by `weight [batch]`, times `scale`."""
+    """A term of a task's loss: predictions `values [batch, k]`, row weights `weight [batch]`, and a factor `scale`."""
 
     name: str
     values: Tensor
@@ -184,13 +184,13 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """What the model decides for one output.
+    """The output of the model for one task.
 
-    values: `[batch, k]` logits (categorical, binary) or standardised numbers (real); for a text `[batch, 2]`: the
-        negative log-likelihood of the row's target in nats, and of how many tokens it is
-    terms: where the loss is taken; one term for a single view, more for decision-level fusion
-    penalties: extra scalar losses of the fusion, already weighted (load balance, ranking, ...)
-    views: `[batch, k]` decoded values of each view, by name
+    values: `[batch, k]` logits (categorical, binary) or standardized numbers (real); for a text `[batch, 2]`: the
+        negative log-likelihood of the target in nats, and its number of tokens
+    terms: terms of the loss: one for feature-level fusion, several for decision-level fusion
+    penalties: extra scalar losses of the fusion, already weighted (load balancing, ranking, ...)
+    per_branch: `[batch, k]` decoded values of each branch of the fusion, by name
     """
 
     values: Tensor
@@ -200,5 +200,5 @@ class TaskOutput:
 
 
 def length_mask(length: Tensor, longest: int) -> Tensor:
-    """`[items, longest]` bool: True at the places before each item's end; `length [items]`, an integer or a number."""
+    """`[items, longest]` bool: True before the end of each item; `length [items]` is an integer or a float."""
     return torch.arange(longest, device=length.device) < length.unsqueeze(1)

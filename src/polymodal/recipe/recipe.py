@@ -159,7 +159,7 @@ class Recipe(SizedModel):
         modalities = {name: spec.modality.name for name, spec in self.inputs.items() if spec.modality is not None}
         for place, options in enumerate(self.objectives):
             try:
-                options.component.check(options, modalities)  # type: ignore[attr-defined]
+                options.component.check_options(options, modalities)  # type: ignore[attr-defined]
             except RecipeError as error:
                 raise error.with_prefix(f"objectives.{place}") from None
         if self.task_tokens and self.outputs:
@@ -214,7 +214,7 @@ class Recipe(SizedModel):
 def _serves(options: Any, modalities: dict[str, str]) -> bool:
     """Whether an objective can do with these inputs, by name and modality."""
     try:
-        options.component.check(options, modalities)
+        options.component.check_options(options, modalities)
     except RecipeError:
         return False
     return True

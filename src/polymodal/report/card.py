@@ -27,26 +27,26 @@ MOST_CLASSES = 20
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$&!])")
 _EXAMPLES: dict[str, Any] = {
     "text": "some text",
-    "image": "picture.jpg",
-    "audio": "sound.wav",
-    "video": "clip.mp4",
+    "image": "image.jpg",
+    "audio": "audio.wav",
+    "video": "video.mp4",
     "series": [0.1, 0.2, 0.4, 0.3],
     "number": 1.5,
     "category": "label",
 }
 
 
-class Code(str):
-    """Text that stands in a block of code and is not escaped."""
+class RawMarkdown(str):
+    """Text inside a code block, which is not escaped."""
 
 
 def write_card(folder: Path, model: Model) -> None:
-    """Write `README.md` into `folder`: what the model is, how good it is, and what is not known of it."""
+    """Write `README.md` into `folder`: what the model does, its scores, and its limits."""
     (folder / "README.md").write_bytes(render_card(model).encode("utf-8", "replace"))
 
 
 def render_card(model: Model) -> str:
-    """The Markdown text of the card. Names and reasons from the data are escaped, so they cannot become markup."""
+    """The Markdown text of the card. Names and reasons from the data are escaped."""
     part = reported_split(model)
     names = scored_names(model, part)
     environment = jinja2.Environment(
@@ -59,10 +59,10 @@ def render_card(model: Model) -> str:
     )
     environment.filters |= {
         "score": formatting.format_score,
-        "part": formatting.split_name,
-        "listed": formatting.join_words,
+        "split_name": formatting.split_name,
+        "join_words": formatting.join_words,
     }
-    environment.filters |= {"cut": formatting.truncate}
+    environment.filters |= {"truncated": formatting.truncate}
     environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
     return environment.get_template("card.md.j2").render(
         version=__version__,
@@ -80,21 +80,21 @@ def render_card(model: Model) -> str:
         parts=model.run.parts,
         fingerprints=model.run.fingerprints,
         shared=[(one, shared_sentence(one)) for one in shared_items(model)],
-        faults=model.run.faults,
+        faults=model.run.cell_errors,
         notices=model.run.notices,
-        row=Code(repr(_example(model))),
+        row=RawMarkdown(repr(_example(model))),
     )
 
 
 def markdown(value: Any) -> Any:
-    """`value` as Markdown text in one line, with every sign that could be markup escaped."""
-    if isinstance(value, Code) or not isinstance(value, str):
+    """`value` as Markdown text in one line, with all special characters escaped."""
+    if isinstance(value, RawMarkdown) or not isinstance(value, str):
         return value
     return _SPECIAL.sub(r"\\\1", " ".join(value.split()))
 
 
 def _example(model: Model) -> dict[str, Any]:
-    """A row as `predict` takes it, with a stand-in for each cell."""
+    """A row for `predict` with a placeholder in each cell."""
     row: dict[str, Any] = {}
     for spec in model.recipe.inputs.values():
         kind = spec.modality.name if spec.modality is not None else ""

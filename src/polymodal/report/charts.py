@@ -1,4 +1,4 @@
-"""Charts as SVG text, coloured by the style sheet of the page they stand in."""
+"""Charts as SVG text; the style sheet of the page gives the colors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 30, 44
-#: Points of a scatter chart; of more rows, as many are taken at equal steps.
+#: Largest number of points in a scatter chart; of more rows, this many are taken at equal steps.
 MOST_POINTS = 1500
 
 Range = tuple[float, float]
@@ -18,7 +18,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class ChartLine:
-    """A line through the points `(x, y)`; `style` is `one` (solid) or `two` (dashed)."""
+    """A line through the points `(x, y)`; `style` is the CSS class `one` (solid) or `two` (dashed)."""
 
     name: str
     points: list[tuple[float, float]]
@@ -35,7 +35,12 @@ def line_chart(
     marked: list[float] | None = None,
     whole: bool = True,
 ) -> Markup:
-    """Lines over numbers (`whole`: epochs). `level`: a named horizontal line; `marked`: x values to point out."""
+    """Lines over numbers.
+
+    level: name and value of a horizontal reference line
+    marked: x values with a vertical mark
+    whole: whether x values are integers, such as epochs
+    """
     lines = [ChartLine(line.name, [p for p in line.points if math.isfinite(p[1])], line.style) for line in lines]
     xs = [x for line in lines for x, _ in line.points] or [0.0]
     ys = [y for line in lines for _, y in line.points] + ([level[1]] if level else []) or [0.0]
@@ -62,7 +67,7 @@ def line_chart(
 
 
 def scatter_chart(truth: np.ndarray, predicted: np.ndarray, *, title: str, unit: str) -> Markup:
-    """Predicted over true numbers, with the line on which they are equal."""
+    """Predicted over true numbers, with the diagonal where both are equal."""
     if len(truth) > MOST_POINTS:
         chosen = np.linspace(0, len(truth) - 1, MOST_POINTS).astype(np.int64)
         truth, predicted = truth[chosen], predicted[chosen]
@@ -71,7 +76,7 @@ def scatter_chart(truth: np.ndarray, predicted: np.ndarray, *, title: str, unit:
         float(max(truth.max(initial=-math.inf), predicted.max(initial=-math.inf))),
     )
     frame = PlotArea(ends, ends, f"true {unit}", f"predicted {unit}", height=400)
-    # One path with a dot of no length at every point is a third of the size of a circle each.
+    # One path with a dot of length 0 at each point takes a third of the bytes of a circle for each.
     dots = "".join(f"M{frame.x(x)} {frame.y(y)}h0" for x, y in zip(truth, predicted, strict=True))
     parts = [frame.axes(), frame.diagonal(), Markup('<path class="dots" d="{}"/>').format(dots)]
     return _svg([*parts, _legend([("equal", "level")])], title, 400)
@@ -79,7 +84,12 @@ def scatter_chart(truth: np.ndarray, predicted: np.ndarray, *, title: str, unit:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Decisions of similar probability: their mean probability, how many came true, with an interval."""
+    """Predictions of similar confidence.
+
+    probability: their mean confidence
+    observed: the fraction that is correct; `low` and `high`: its interval
+    count: their number
+    """
 
     probability: float
     observed: float
@@ -89,10 +99,10 @@ class ReliabilityBin:
 
 
 def reliability_chart(bins: list[ReliabilityBin], *, title: str, x_label: str, y_label: str) -> Markup:
-    """How often decisions came true over how probable they were said to be."""
+    """A reliability diagram: the fraction of correct predictions over their confidence."""
     frame = PlotArea((0.0, 1.0), (0.0, 1.0), x_label, y_label, height=400)
     parts = [frame.axes(), frame.diagonal()]
-    most = max((one.count for one in bins), default=1)
+    largest = max((one.count for one in bins), default=1)
     for one in bins:
         x = frame.x(one.probability)
         parts.append(
@@ -100,59 +110,58 @@ def reliability_chart(bins: list[ReliabilityBin], *, title: str, x_label: str, y
                 x, frame.y(one.low), frame.y(one.high)
             )
         )
-        radius = round(3 + 5 * math.sqrt(one.count / most), 1)
+        radius = round(3 + 5 * math.sqrt(one.count / largest), 1)
         parts.append(
             Markup('<circle class="dot" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
                 x,
                 frame.y(one.observed),
                 radius,
-                f"{one.observed:.0%} of {one.count:,}, said {one.probability:.0%}",
+                f"{one.observed:.0%} of {one.count:,} correct, confidence {one.probability:.0%}",
             )
         )
-    return _svg([*parts, _legend([("as probable as it says", "level")])], title, 400)
+    return _svg([*parts, _legend([("perfect calibration", "level")])], title, 400)
 
 
-def interval_bar(value: float, low: float | None, high: float | None, floor: float | None, ends: Range) -> Markup:
-    """A score as a dot, its interval as a bar and the best constant answer as a stroke, between `ends`."""
+def interval_bar(value: float, low: float | None, high: float | None, baseline: float | None, ends: Range) -> Markup:
+    """A score as a dot, its interval as a bar and the baseline as a stroke, between `ends`."""
     width = 132
 
-    def place(number: float) -> float:
-        share = (number - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.5
-        return round(6 + (width - 12) * min(1.0, max(0.0, share)), 1)
+    def x_of(number: float) -> float:
+        return round(6 + (width - 12) * min(1.0, max(0.0, _fraction(number, ends))), 1)
 
     parts = [Markup('<line class="rail" x1="6" x2="{}" y1="9" y2="9"/>').format(width - 6)]
     if low is not None and high is not None:
-        parts.append(Markup('<line class="span" x1="{}" x2="{}" y1="9" y2="9"/>').format(place(low), place(high)))
-    if floor is not None:
-        parts.append(Markup('<line class="floor" x1="{0}" x2="{0}" y1="2" y2="16"/>').format(place(floor)))
-    parts.append(Markup('<circle class="dot" cx="{}" cy="9" r="4"/>').format(place(value)))
+        parts.append(Markup('<line class="span" x1="{}" x2="{}" y1="9" y2="9"/>').format(x_of(low), x_of(high)))
+    if baseline is not None:
+        parts.append(Markup('<line class="floor" x1="{0}" x2="{0}" y1="2" y2="16"/>').format(x_of(baseline)))
+    parts.append(Markup('<circle class="dot" cx="{}" cy="9" r="4"/>').format(x_of(value)))
     return Markup('<svg class="bar" viewBox="0 0 {} 18" width="{}" height="18" aria-hidden="true">{}</svg>').format(
         width, width, Markup("").join(parts)
     )
 
 
 class PlotArea:
-    """The plot area: places of values, axes with ticks and labels."""
+    """The plot area: positions of values, and axes with ticks and labels."""
 
     def __init__(self, x: Range, y: Range, x_label: str, y_label: str, *, height: int = HEIGHT, whole: bool = False):
         self.x_range, self.y_range, self.height, self.whole = x, y, height, whole
         self.x_label, self.y_label = x_label, y_label
 
     def x(self, value: float) -> float:
-        return round(LEFT + _share(value, self.x_range) * (WIDTH - LEFT - RIGHT), 1)
+        return round(LEFT + _fraction(value, self.x_range) * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
-        return round(self.height - BOTTOM - _share(value, self.y_range) * (self.height - TOP - BOTTOM), 1)
+        return round(self.height - BOTTOM - _fraction(value, self.y_range) * (self.height - TOP - BOTTOM), 1)
 
     def axes(self) -> Markup:
         bottom, middle = self.height - BOTTOM, (TOP + self.height - BOTTOM) / 2
         parts = []
-        for tick, text in _labelled(ticks(self.y_range)):
+        for tick, text in _labeled(ticks(self.y_range)):
             y = self.y(tick)
             grid = Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
             parts.append(grid.format(LEFT, WIDTH - RIGHT, y=y))
             parts.append(Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 6, y + 4, text))
-        for tick, text in _labelled(ticks(self.x_range, whole=self.whole)):
+        for tick, text in _labeled(ticks(self.x_range, whole=self.whole)):
             label = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>')
             parts.append(label.format(self.x(tick), bottom + 16, text))
         parts.append(
@@ -178,7 +187,7 @@ class PlotArea:
 
 
 def ticks(ends: Range, *, whole: bool = False) -> list[float]:
-    """Up to seven round numbers from end to end, steps of 1, 2 or 5 times a power of ten."""
+    """Up to seven round numbers between the ends, in steps of 1, 2 or 5 times a power of ten."""
     low, high = ends
     if high <= low:
         return [low]
@@ -190,19 +199,19 @@ def ticks(ends: Range, *, whole: bool = False) -> list[float]:
     return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
-def _labelled(found: list[float]) -> list[tuple[float, str]]:
-    """Ticks with their text, of as many digits as tell them apart."""
-    short = [f"{tick:g}" for tick in found]
-    texts = short if len(set(short)) == len(found) else [f"{tick:.12g}" for tick in found]
-    return list(zip(found, texts, strict=True))
+def _labeled(values: list[float]) -> list[tuple[float, str]]:
+    """Ticks with their texts, with enough digits to be distinct."""
+    short = [f"{tick:g}" for tick in values]
+    texts = short if len(set(short)) == len(values) else [f"{tick:.12g}" for tick in values]
+    return list(zip(values, texts, strict=True))
 
 
-def _share(value: float, ends: Range) -> float:
+def _fraction(value: float, ends: Range) -> float:
     return (value - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.5
 
 
 def padded_range(low: float, high: float) -> Range:
-    """A little more than `low` to `high`, so that no point lies on the edge."""
+    """The range from `low` to `high` with some room, so that no point lies on the edge."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return 0.0, 1.0
     room = 0.05 * (high - low) or abs(high) * 0.1 or 1.0

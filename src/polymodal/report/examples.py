@@ -1,4 +1,4 @@
-"""The rows that a model got most wrong, with what it saw of them."""
+"""Example rows of the report: the rows with the largest errors, and typical generated texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from polymodal.report.example_text import (
     describe_truth,
 )
 from polymodal.tasks.base import Task
-from polymodal.tasks.event_detection import Spans
+from polymodal.tasks.event_detection import EventDetectionTask
 
 THUMBNAIL = 72
 #: Columns shown of an input that reads many.
@@ -32,7 +32,7 @@ MOST_COLUMNS = 8
 
 @dataclass(frozen=True)
 class ExampleCell:
-    """One input column of a row: its text, or a picture as a data address; neither where it is missing."""
+    """One input column of a row: its text, or its image as a data URL; both empty if the cell is missing."""
 
     name: str
     text: str = ""
@@ -49,7 +49,7 @@ class Example:
 
 
 def worst_examples(preparation: Preparation, scored: SplitScores, output: str, most: int) -> list[Example]:
-    """Up to `most` rows of `part`, the most wrong first; rows that are right are never among them."""
+    """Up to `most` wrong rows of a scored split, the largest error first."""
     split, task = scored.split, preparation.tasks[output]
     distribution = task.distribution(scored.decisions[output].values)
     value, present = (array[split.rows] for array in split.table.targets[output])
@@ -60,7 +60,7 @@ def worst_examples(preparation: Preparation, scored: SplitScores, output: str, m
 
 
 def typical_texts(preparation: Preparation, scored: SplitScores, output: str, most: int) -> list[Example]:
-    """Up to `most` rows of a text output, at even distances from the best text to the worst."""
+    """Up to `most` rows of a text output, at even steps from the best text to the worst."""
     split, task = scored.split, preparation.tasks[output]
     distribution = task.distribution(scored.decisions[output].values)
     value, present = (array[split.rows] for array in split.table.targets[output])
@@ -70,8 +70,8 @@ def typical_texts(preparation: Preparation, scored: SplitScores, output: str, mo
         return []
     _, far = text_errors(distribution[known], truth[known])
     order = known[np.argsort(far, kind="stable")]
-    places = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(np.int64))]
-    return _examples(preparation, scored, output, distribution, truth, places)
+    positions = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(np.int64))]
+    return _examples(preparation, scored, output, distribution, truth, positions)
 
 
 def _examples(
@@ -80,31 +80,31 @@ def _examples(
     output: str,
     distribution: np.ndarray,
     truth: np.ndarray,
-    places: np.ndarray,
+    positions: np.ndarray,
 ) -> list[Example]:
-    """The rows at these places of a part."""
+    """The rows at these positions of a split."""
     split, task = scored.split, preparation.tasks[output]
-    answers = task.predict(distribution[places])
-    seen = _seen(preparation, scored, output, split.rows[places])
+    answers = task.predict(distribution[positions])
+    seen = _seen(preparation, scored, output, split.rows[positions])
     return [
         Example(
-            row=int(split.rows[place]),
+            row=int(split.rows[position]),
             inputs=inputs,
-            truth=describe_truth(task, truth[place]),
+            truth=describe_truth(task, truth[position]),
             prediction=describe_prediction(task, answer),
-            note=describe_error(task, distribution[place], truth[place]),
+            note=describe_error(task, distribution[position], truth[position]),
         )
-        for place, answer, inputs in zip(places, answers, seen, strict=True)
+        for position, answer, inputs in zip(positions, answers, seen, strict=True)
     ]
 
 
 def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Places of the wrong rows, the most wrong first.
+    """Positions of the wrong rows, the largest error first.
 
-    Classes: rows of a wrong class, by the probability that the true one got. Labels: rows with a wrong label, by
-    the log-likelihood of the true labels. Texts: those that are no reference, by the words that they lack. Events: rows
+    Classes: rows with a wrong class, by the probability of the true class. Labels: rows with a wrong label, by the
+    log-likelihood of the true labels. Texts: texts that equal no reference, by the words that are missing. Events: rows
     with a wrong segment, by the loss. Numbers: by the absolute error in standard deviations of the truth. Embeddings:
-    none, a vector is not wrong by itself.
+    no rows, because a single vector is neither right nor wrong.
     """
     if not present.any() or task.is_embedding:
         return np.zeros(0, np.int64)
@@ -113,7 +113,7 @@ def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
         wrong, badness = distribution.argmax(1) != truth, -given
     elif task.space == "text":
         wrong, badness = text_errors(distribution, truth)
-    elif isinstance(task, Spans):
+    elif isinstance(task, EventDetectionTask):
         wrong, badness = event_errors(task, distribution, truth)
     elif task.space == "binary":
         given = np.where(truth > 0, distribution, 1 - distribution)
@@ -123,26 +123,26 @@ def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
         scale = truth[present].std(0)
         error = np.abs(distribution - truth) / np.where(scale > 0, scale, 1.0)
         wrong, badness = (error > 0).any(1), error.mean(1)
-    places = np.flatnonzero(wrong & present)
-    return places[np.argsort(-badness[places], kind="stable")]
+    positions = np.flatnonzero(wrong & present)
+    return positions[np.argsort(-badness[positions], kind="stable")]
 
 
 def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.ndarray) -> list[list[ExampleCell]]:
-    """What the model saw of each of `rows`: its inputs, and what the prompt of this output reads."""
+    """The cells of each row that the model reads: its inputs, and the prompt columns of this output."""
     table, prepared = scored.cells.table, scored.split.table
     found: list[list[ExampleCell]] = [[] for _ in rows]
     for name, spec in preparation.recipe.inputs.items():
         source, modality = prepared.inputs[name], preparation.modalities[name]
         if type(modality).picture is not Modality.picture:
-            for place, item in enumerate(source.index[rows]):
-                found[place].append(
+            for position, item in enumerate(source.index[rows]):
+                found[position].append(
                     ExampleCell(name, picture=thumbnail(modality, source.items, int(item)) if item >= 0 else "")
                 )
             continue
         for column in spec.columns[:MOST_COLUMNS]:
             cells = table.values(column, rows)
-            for place, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
-                found[place].append(ExampleCell(column, "" if cell is None else truncate(cell)))
+            for position, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
+                found[position].append(ExampleCell(column, "" if cell is None else truncate(cell)))
         if len(spec.columns) > MOST_COLUMNS:
             for seen in found:
                 seen.append(ExampleCell(name, f"and {len(spec.columns) - MOST_COLUMNS} more columns"))
@@ -150,13 +150,13 @@ def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.n
     for column in preparation.tasks[output].prompt_columns:
         if column not in shown:
             cells = table.values(column, rows)
-            for place, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
-                found[place].append(ExampleCell(column, describe_prompt_cell(cell)))
+            for position, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
+                found[position].append(ExampleCell(column, describe_prompt_cell(cell)))
     return found
 
 
 def thumbnail(modality: Modality, items: Items, item: int) -> str:
-    """What a person looks at of a prepared item, as a small JPEG in a data address; empty where there is nothing."""
+    """The preview of a prepared item as a small JPEG in a data URL; empty if it has none."""
     taken = items.take(np.array([item]))
     length = int(taken.pop("length")[0]) if "length" in taken else None
     image = modality.picture(

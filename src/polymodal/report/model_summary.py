@@ -1,4 +1,4 @@
-"""What the model card, the report and the table on the terminal say alike, read from the model alone."""
+"""Facts about a trained model for the model card, the report and the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from polymodal.model.run_record import Environment
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One metric of one output on one part; None where undefined. `alone`: the score with one input, by input."""
+    """One metric of one output on one split; None if undefined.
+
+    baseline: score of the best constant prediction
+    unimodal: score with only one input, by input
+    """
 
     metric: str
     value: float | None
@@ -38,9 +42,9 @@ class ScoreRow:
             value=score.get("value"),
             low=score.get("low"),
             high=score.get("high"),
-            baseline=score.get("majority"),
+            baseline=score.get("baseline"),
             greater_is_better=score["greater_is_better"],
-            unimodal=score.get("alone") or {},
+            unimodal=score.get("unimodal") or {},
         )
 
     @property
@@ -65,7 +69,10 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class SharedItems:
-    """Distinct items of an input that are in two parts, and the rows of the second part that have them."""
+    """Distinct items of an input that are in two splits.
+
+    rows: rows of the second split with such an item, of all its rows `of`
+    """
 
     input: str
     kind: str
@@ -81,17 +88,17 @@ class SharedItems:
 
 
 def reported_split(model: Model) -> str:
-    """The part whose scores are shown first: `test`, else `valid`; empty where nothing was scored."""
+    """The split whose scores are shown first: `test`, else `valid`; empty if nothing was scored."""
     return next((part for part in ("test", "valid") if part in model.metrics), "")
 
 
 def scored_names(model: Model, part: str) -> list[str]:
-    """What has scores on a part: the outputs, then objectives and directions of retrieval."""
+    """The names with scores on a split: the outputs, then objectives and directions of retrieval."""
     return [*model.recipe.outputs, *(name for name in model.metrics.get(part, {}) if name not in model.recipe.outputs)]
 
 
 def title(model: Model) -> str:
-    """What the model is about: its outputs; without any, its inputs."""
+    """The outputs of the model; of a model without outputs, its inputs."""
     return (
         join_words(list(model.recipe.outputs))
         if model.recipe.outputs
@@ -100,7 +107,7 @@ def title(model: Model) -> str:
 
 
 def score_rows(model: Model, part: str, output: str) -> list[ScoreRow]:
-    """The scores of one output on one part, the leading metric first."""
+    """The scores of one output on one split, the leading metric first."""
     return [ScoreRow.from_dict(metric, one) for metric, one in model.metrics.get(part, {}).get(output, {}).items()]
 
 
@@ -109,7 +116,7 @@ def rows_of(model: Model, part: str) -> int:
 
 
 def shared_items(model: Model) -> list[SharedItems]:
-    """The same item in two parts, those that touch both training and test first."""
+    """Items shared between two splits, those of training and test first."""
     found = []
     for one in model.run.shared_items:
         first, second = one.between
@@ -129,60 +136,60 @@ def shared_sentence(one: SharedItems) -> str:
 
 
 def verdict(model: Model, part: str, output: str) -> list[str]:
-    """The leading score in words, and what it does not show."""
+    """The leading score in words, with its comparison to the baseline and to the best single input."""
     rows = score_rows(model, part, output)
     if not rows:
         return []
     lead = rows[0]
-    floor = "the best constant answer" if output in model.recipe.outputs else "chance"
+    baseline = "baseline" if output in model.recipe.outputs else "chance level"
     if lead.value is None:
         return [f"The {lead.name} is undefined on the {split_name(part)} rows."]
-    said = f"{lead.name} {format_score(lead.value)}"
+    sentence = f"{lead.name} {format_score(lead.value)}"
     if lead.low is not None:
-        said += f" ({model.recipe.evaluation.confidence_level:.0%} interval {format_interval(lead.low, lead.high)})"
-    said += f" on {count_noun(rows_of(model, part), split_name(part) + ' row')}"
+        sentence += f" ({model.recipe.evaluation.confidence_level:.0%} interval {format_interval(lead.low, lead.high)})"
+    sentence += f" on {count_noun(rows_of(model, part), split_name(part) + ' row')}"
     if lead.baseline is not None:
-        said += f"; {floor} {'scores' if output in model.recipe.outputs else 'is'} {format_score(lead.baseline)}"
+        sentence += f"; {baseline} {format_score(lead.baseline)}"
     single = lead.best_unimodal
     if single is not None:
-        said += f", the best single input ({single[0]}) {format_score(single[1])}"
-    said = said[0].upper() + said[1:]
-    sentences = [said + ("." if lead.greater_is_better else ". Lower is better.")]
+        sentence += f", the best single input ({single[0]}) {format_score(single[1])}"
+    sentence = sentence[0].upper() + sentence[1:]
+    sentences = [sentence + ("." if lead.greater_is_better else ". Lower is better.")]
     if lead.baseline is not None and lead.low is not None and not lead.clearly_better_than(lead.baseline):
         sentences.append(
-            f"The score is not clearly better than {floor}: by this metric, these rows do not show that the model has "
-            "learned anything."
+            f"The score is not clearly better than the {baseline}: by this metric, these rows do not show that the model "
+            "has learned anything."
         )
     elif single is not None and lead.low is not None and not lead.clearly_better_than(single[1]):
         sentences.append(
-            f"The score is not clearly better than that of {single[0]} alone: these rows do not show that combining "
-            "the inputs helps."
+            f"The score is not clearly better than with only {single[0]}: these rows do not show that several inputs "
+            "help."
         )
     if part == "valid":
         sentences.append(
-            "There are no test rows: these are the rows by which the epoch was chosen, so the score is too good "
-            "rather than too bad."
+            "There are no test rows. The best epoch was selected on these validation rows, so the score is "
+            "optimistic."
         )
     return sentences
 
 
 def unimodal_method(model: Model) -> str:
-    """How the scores of single inputs were made."""
+    """How the scores of single inputs were computed."""
     return {
-        "train": "a model trained on that input alone, with the same recipe",
-        "mask": "this model with all other inputs hidden",
+        "train": "a model trained on only this input with the same recipe",
+        "mask": "this model with all other inputs masked",
         "none": "",
     }[model.recipe.evaluation.unimodal_scores]
 
 
 def chosen_epochs(model: Model) -> list[int]:
-    """The epochs whose weights the model has: several where they were averaged."""
+    """The epochs whose weights the model has: several if they were averaged."""
     improved = [entry.epoch for entry in model.run.history if entry.best]
     return list(model.run.averaged_epochs) or improved[-1:]
 
 
 def run_summary(model: Model) -> list[tuple[str, str]]:
-    """How the model was trained, as pairs of words and values; only what is known."""
+    """How the model was trained, as pairs of name and value; without unknown values."""
     run, training = model.run, model.recipe.training
     seconds, compute, environment = run.seconds, run.compute, run.environment
     chosen = chosen_epochs(model)
@@ -202,10 +209,10 @@ def run_summary(model: Model) -> list[tuple[str, str]]:
         ("Speed", f"{run.rows_per_second:,.0f} rows per second" if compute else ""),
         ("Training time", format_duration(seconds.training) if compute else ""),
         ("Preparation time", format_duration(seconds.preparation) if seconds.preparation else ""),
-        ("Total time, with scoring", format_duration(seconds.total) if seconds.total else ""),
+        ("Total time with scoring", format_duration(seconds.total) if seconds.total else ""),
         ("Number format", compute.precision if compute else ""),
         ("Threads", str(compute.threads) if compute else ""),
-        ("Why this format and these threads", compute.reason if compute else ""),
+        ("Reason for format and threads", compute.reason if compute else ""),
         ("Processor", environment.processor if environment else ""),
         ("Seed", str(model.recipe.seed)),
         ("Versions", _versions(environment) if environment else ""),

@@ -1,4 +1,4 @@
-"""What the report shows of objectives, and of finding one input by another: scores and learning curves."""
+"""Sections of the report for objectives and for retrieval between inputs: scores and learning curves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polymodal.report.output_section import with_bars
 
 @dataclass(frozen=True)
 class ObjectiveSection:
-    """One objective's loss on one set of inputs, or one direction of retrieval; `alone` is empty."""
+    """The loss of an objective on one set of inputs, or one direction of retrieval; `unimodal` is empty."""
 
     name: str
     scores: dict[str, list[tuple[ScoreRow, Markup]]]
@@ -23,7 +23,7 @@ class ObjectiveSection:
 
 
 def objective_sections(model: Model, part: str) -> list[ObjectiveSection]:
-    """Everything that has scores on `part` besides the outputs."""
+    """Everything with scores on `part` except the outputs."""
     names = [name for name in scored_names(model, part) if name not in model.recipe.outputs]
     parts = [one for one in ("test", "valid") if one in model.metrics]
     return [
@@ -35,20 +35,20 @@ def objective_sections(model: Model, part: str) -> list[ObjectiveSection]:
 
 
 def _curves(model: Model, part: str, name: str) -> list[Markup]:
-    """The loss by epoch, where the name is that of a loss."""
+    """The loss by epoch, if `name` is an objective."""
     history = model.run.history
     train = [(float(one.epoch), loss) for one in history if (loss := one.loss.get(name)) is not None]
     valid = [(float(one.epoch), loss) for one in history if (loss := one.validation_loss.get(name)) is not None]
     if not train:
         return []
-    chance = model.metrics[part][name]["loss"]["majority"]
+    chance = model.metrics[part][name]["loss"]["baseline"]
     return [
         line_chart(
             [ChartLine("training", train, "two"), ChartLine("validation", valid, "one")],
             title=f"Loss of {name} by epoch, on training and validation rows",
             x_label="epoch",
             y_label="loss",
-            level=("knowing nothing", chance),
+            level=("chance level", chance),
             marked=[float(epoch) for epoch in chosen_epochs(model)],
         )
     ]

@@ -1,4 +1,4 @@
-"""What the report shows of one output: scores, learning curves, confusion, calibration, worst rows."""
+"""Section of the report for one output: scores, learning curves, confusion matrix, calibration, worst rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from polymodal.training.records import Epoch
 
 #: Classes of the confusion matrix, and of the table of classes: the most frequent.
 MOST_IN_MATRIX, MOST_IN_TABLE = 30, 100
-#: Rows whose written texts are shown from the best to the worst.
+#: Rows whose generated texts are shown, from the best to the worst.
 TYPICAL_TEXTS = 6
-#: Charts of predicted over true numbers, of an output of many columns.
+#: Charts of predicted over true numbers for one output.
 MOST_SCATTERS = 6
 
 
@@ -38,11 +38,15 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
-    """A confusion matrix of the most frequent classes. `shares`: each row divided by its sum over all classes."""
+    """A confusion matrix of the most frequent classes.
+
+    fractions: each row divided by its sum over all classes
+    left_out: number of classes that are not shown
+    """
 
     classes: list[str]
     counts: list[list[float]]
-    shares: list[list[float]]
+    fractions: list[list[float]]
     left_out: int
 
 
@@ -69,7 +73,7 @@ class OutputSection:
 
 
 def output_section(model: Model, scored: SplitScores, name: str, part: str, examples: int) -> OutputSection:
-    """The view of output `name`; charts, classes and up to `examples` wrong rows are those of `part`."""
+    """The section of output `name`; charts, classes and up to `examples` wrong rows are of the split `part`."""
     task = model.preparation.tasks[name]
     detail = scored.detail.get(name, {})
     split = scored.split
@@ -100,7 +104,7 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
 
 
 def with_bars(rows: list[ScoreRow]) -> list[tuple[ScoreRow, Markup]]:
-    """Each score with the drawing of its interval."""
+    """Each score with the chart of its interval."""
     found = []
     for row in rows:
         bar = Markup("")
@@ -111,7 +115,7 @@ def with_bars(rows: list[ScoreRow]) -> list[tuple[ScoreRow, Markup]]:
 
 
 def _ends(row: ScoreRow) -> Range:
-    """The ends of a metric's bar: 0 to 1 where its numbers lie there, else from 0 (or below) to beyond them all."""
+    """The ends of the bar of a metric: 0 to 1 if its numbers lie there, else from 0 (or below) to beyond all."""
     known = [x for x in (row.value, row.low, row.high, row.baseline) if x is not None]
     low, high = min(0.0, *known), max(known)
     return low, max(1.0, high) if row.greater_is_better else 1.05 * high or 1.0
@@ -125,7 +129,7 @@ def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]
 
     def points(values: Callable[[Epoch], Mapping[str, float | None]], key: str) -> list[tuple[float, float]]:
         found = [(float(epoch.epoch), values(epoch).get(key)) for epoch in history]
-        return [(place, number) for place, number in found if number is not None]
+        return [(epoch, number) for epoch, number in found if number is not None]
 
     shown = metric_name(metric)
     loss = line_chart(
@@ -136,7 +140,7 @@ def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]
         title=f"Loss of {name} by epoch, on training and validation rows",
         x_label="epoch",
         y_label="loss",
-        level=("best constant", chance),
+        level=("baseline", chance),
         marked=chosen,
     )
     scores = line_chart(
@@ -150,7 +154,7 @@ def _curves(model: Model, name: str, metric: str, chance: float) -> list[Markup]
 
 
 def _by_frequency(detail: dict[str, Any]) -> np.ndarray:
-    """Numbers of the classes, the most frequent first."""
+    """Class numbers, the most frequent first."""
     return np.argsort(-np.array(detail["per_class"]["support"]), kind="stable") if detail else np.zeros(0, np.int64)
 
 
@@ -168,24 +172,24 @@ def _matrix(detail: dict[str, Any], order: np.ndarray) -> ConfusionMatrix:
     full = np.array(detail["confusion"])
     chosen = np.sort(order[:MOST_IN_MATRIX])
     sums = full.sum(1, keepdims=True)
-    shares = np.divide(full, sums, out=np.zeros_like(full), where=sums > 0)
+    fractions = np.divide(full, sums, out=np.zeros_like(full), where=sums > 0)
     inside = np.ix_(chosen, chosen)
     return ConfusionMatrix(
         [detail["classes"][number] for number in chosen],
         full[inside].tolist(),
-        shares[inside].tolist(),
+        fractions[inside].tolist(),
         len(full) - len(chosen),
     )
 
 
 def _scatters(distribution: np.ndarray, truth: np.ndarray, columns: list[str], part: str) -> list[Markup]:
     charts = []
-    for place, column in enumerate(columns[:MOST_SCATTERS]):
-        finite = np.isfinite(distribution[:, place]) & np.isfinite(truth[:, place])
+    for index, column in enumerate(columns[:MOST_SCATTERS]):
+        finite = np.isfinite(distribution[:, index]) & np.isfinite(truth[:, index])
         charts.append(
             scatter_chart(
-                truth[finite, place],
-                distribution[finite, place],
+                truth[finite, index],
+                distribution[finite, index],
                 title=f"Predicted over true {column}, {split_name(part)} rows",
                 unit=column,
             )
@@ -194,10 +198,10 @@ def _scatters(distribution: np.ndarray, truth: np.ndarray, columns: list[str], p
 
 
 def _calibration(bins: list[Any], task: Task, name: str) -> Markup:
-    labels, where = task.space == "binary", " in a cell" if task.grid is not None else ""
+    labels, suffix = task.space == "binary", " in a cell" if task.grid is not None else ""
     return reliability_chart(
         bins,
         title=f"Reliability of the probabilities of {name}",
-        x_label=f"probability of a label{where}" if labels else "probability of the prediction",
-        y_label="share with the label" if labels else "share that is right",
+        x_label=f"probability of a label{suffix}" if labels else "probability of the prediction",
+        y_label="fraction with the label" if labels else "fraction correct",
     )

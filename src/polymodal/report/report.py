@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, neither a network nor a script."""
+"""The report of a run: one HTML file that works offline and without scripts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from polymodal.report.output_section import output_section
 from polymodal.report.template import template
 
 MOST_FAULTS = 50
-#: Wrong rows shown for one output, and thumbnails in the whole report, which hold its size down.
+#: Wrong rows shown for one output, and thumbnails in the whole report, to limit its size.
 MOST_EXAMPLES, MOST_THUMBNAILS = 24, 72
 
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """`targets`: rows that have the target, by output."""
+    """One split. `targets`: number of rows with a target, by output."""
 
     name: str
     table: str
@@ -40,9 +40,9 @@ class SplitSummary:
 
 
 def write_report(folder: Path, experiment: Experiment, model: Model, scores: Mapping[str, SplitScores]) -> None:
-    """Write `report.html` into `folder`, while the prepared items of the experiment are still there."""
+    """Write `report.html` into `folder`; the prepared items of the experiment must still exist."""
     page = render_report(experiment, model, scores)
-    # Half a surrogate pair, which a cell may hold, has no UTF-8 form.
+    # A cell may hold half a surrogate pair, which has no UTF-8 form.
     (folder / "report.html").write_bytes(page.encode("utf-8", "replace"))
 
 
@@ -51,7 +51,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
     part = reported_split(model)
     shared = shared_items(model)
     examples = _examples_each(experiment)
-    faults: list[CellError] = experiment.faults.found
+    faults: list[CellError] = experiment.cell_errors.found
     return template("report.html.j2").render(
         version=__version__,
         title=title(model),
@@ -67,7 +67,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
         shared=shared,
         faults=faults[:MOST_FAULTS],
         fault_count=len(faults),
-        fault_columns=experiment.faults.counts(),
+        fault_columns=experiment.cell_errors.counts(),
         notices=model.run.notices,
         unimodal_method=unimodal_method(model),
         confidence=model.recipe.evaluation.confidence_level if model.recipe.evaluation.bootstrap_samples else 0,
@@ -77,13 +77,13 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
 
 
 def _sources(model: Model) -> list[str]:
-    """The inputs, and the columns that prompts read beside them."""
+    """The inputs, and the columns of prompts."""
     read = [column for task in model.preparation.tasks.values() for column in task.prompt_columns]
     return list(dict.fromkeys([*model.run.inputs, *read]))
 
 
 def _examples_each(experiment: Experiment) -> int:
-    """Wrong rows for each output, so that all thumbnails together stay within their number."""
+    """The number of wrong rows for each output, so that all thumbnails together stay within their limit."""
     drawn = [type(one).picture is not Modality.picture for one in experiment.preparation.modalities.values()]
     pictures = len(experiment.recipe.outputs) * sum(drawn)
     return min(MOST_EXAMPLES, max(2, MOST_THUMBNAILS // pictures)) if pictures else MOST_EXAMPLES

@@ -1,4 +1,4 @@
-"""The page of `polymodal evaluate --robustness`: tables and curves, in one HTML file."""
+"""The report of `polymodal evaluate --robustness`: tables and curves in one HTML file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OutputRobustness:
 
 
 def write_robustness(folder: Path, found: dict[str, Robustness], *, table: str, rows: int) -> None:
-    """Write `robustness.json` and `robustness.html` into `folder`, which is made if it is not there."""
+    """Write `robustness.json` and `robustness.html` into `folder`, which is created if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {name: one.model_dump(mode="json") for name, one in found.items()}
     write_json(folder / "robustness.json", {"table": table, "rows": rows, "outputs": values})
@@ -41,10 +41,10 @@ def render_robustness(found: dict[str, Robustness], *, table: str, rows: int) ->
 
 
 def _charts(found: Robustness) -> list[Markup]:
-    """A curve for each input and kind of damage, with the best constant answer as a level."""
-    level = None if found.constant is None else ("best constant", found.constant)
+    """A curve for each input and kind of corruption, with the baseline as a reference line."""
+    level = None if found.baseline is None else ("baseline", found.baseline)
     charts = []
-    for name, kinds in found.damaged.items():
+    for name, kinds in found.corrupted.items():
         for kind, curve in kinds.items():
             title = f"{name}: {kind.replace('_', ' ')}"
             points = [(x, y) for x, y in zip(found.strengths, curve.scores, strict=True) if y is not None]

@@ -81,7 +81,7 @@ def _add_details(table: Table, row: ScoreRow, data_sets: Mapping[str, DataSetSco
     for name, found in data_sets.items():
         score = found.scores[row.metric]
         cells = [Text(format_score(score.value)), Text(format_interval(score.low, score.high))]
-        table.add_row(*empty, Text(f"  {truncate(name, 30)}"), *cells, Text(format_score(score.majority)), style="dim")
+        table.add_row(*empty, Text(f"  {truncate(name, 30)}"), *cells, Text(format_score(score.baseline)), style="dim")
 
 
 def _best_unimodal(row: ScoreRow) -> list[tuple[str, float | None]]:

@@ -1,4 +1,4 @@
-"""The templates of HTML pages."""
+"""Templates of HTML pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from polymodal.core import formatting
 
 
 def template(name: str, folder: str = "report") -> jinja2.Template:
-    """The HTML template `name` in the package's `folder`, with the words and the style that pages share."""
+    """The HTML template `name` in the package folder `folder`, with the filters and the style of all pages."""
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
             [jinja2.PackageLoader("polymodal", one) for one in dict.fromkeys([folder, "report"])]
@@ -20,9 +20,9 @@ def template(name: str, folder: str = "report") -> jinja2.Template:
     )
     environment.filters |= {
         "score": formatting.format_score,
-        "cut": formatting.truncate,
-        "part": formatting.split_name,
-        "listed": formatting.join_words,
+        "truncated": formatting.truncate,
+        "split_name": formatting.split_name,
+        "join_words": formatting.join_words,
     }
     environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
     return environment.get_template(name)

@@ -1,4 +1,4 @@
-"""Where and how to compute: device, number format and threads, the last two by measurement; allocator settings."""
+"""Device, precision and number of threads, the last two by measurement; allocator settings."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ CPU = "cpu"
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """Where and how to compute: number format of matrix work, threads inside one operation, why these, and the device
-    on which the network lies."""
+    """Precision of matrix products, threads per operation, the reason for both, and the device of the network."""
 
     precision: Precision = "fp32"
     threads: int = 1
@@ -41,7 +40,7 @@ class ComputeConfig:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Compute this way inside the block; the thread count is put back afterwards."""
+        """Compute with this configuration inside the block; the number of threads is restored afterwards."""
         before = torch.get_num_threads()
         if before != self.threads:
             torch.set_num_threads(self.threads)
@@ -55,9 +54,9 @@ class ComputeConfig:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc not to hand large freed tensors back to the system at every step; elsewhere do nothing.
+    """Configure glibc to keep the memory of large freed tensors; on other systems, do nothing.
 
-    Measured: the same training loop runs 1.5 to 1.8 times faster, as pages need not be cleared again each step.
+    Measured: the same training loop runs 1.5 to 1.8 times faster, because pages are not cleared again in each step.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
@@ -68,57 +67,57 @@ def keep_freed_memory() -> None:
 
 
 def resolve_device(wanted: str, path: str = "training.device") -> str:
-    """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` means here.
+    """The device for `auto`, `cpu`, `cuda`, `cuda:1` or `mps` on this machine.
 
-    path: the recipe key that an error names
+    path: the recipe key for error messages
 
     Raises:
-        RecipeError: it is not there.
+        RecipeError: the device does not exist.
     """
     if wanted == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return CPU if found is None else str(found)
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return CPU if accelerator is None else str(accelerator)
     kind, _, number = wanted.partition(":")
-    there = {CPU: 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in there:
-        raise RecipeError(path, f"there is no device {wanted!r}; write auto, cpu, cuda, cuda:1 or mps")
-    if int(number or 0) >= there[kind]:
-        have = [CPU, *(f"cuda:{one}" for one in range(there["cuda"])), *(["mps"] if there["mps"] else [])]
+    available = {CPU: 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in available:
+        raise RecipeError(path, f"there is no device {wanted!r}; choose from auto, cpu, cuda, cuda:1 or mps")
+    if int(number or 0) >= available[kind]:
+        have = [CPU, *(f"cuda:{i}" for i in range(available["cuda"])), *(["mps"] if available["mps"] else [])]
         raise RecipeError(
-            path, f"{wanted} is not there: this machine and this build of torch have {', '.join(have)}; or write auto"
+            path, f"there is no {wanted} on this machine or in this build of torch; choose from auto, {', '.join(have)}"
         )
     return wanted
 
 
 def network_device(network: torch.nn.Module) -> str:
-    """The device on which the parameters of a network lie."""
+    """The device of the parameters of a network."""
     first = next(network.parameters(), None)
     return CPU if first is None else str(first.device)
 
 
 def autotune_cache() -> Path:
-    """The file in which `autotune` keeps what it measured."""
-    return cache_folder() / "machine.json"
+    """The file with the measurements of `autotune`."""
+    return cache_folder() / "compute_autotune.json"
 
 
 def autotune(
     options: TrainingOptions, network: torch.nn.Module, step: Callable[[Any], None], memory: Path | None
 ) -> ComputeConfig:
-    """The fastest way to run `step(network copy)` among those the recipe leaves open.
+    """The fastest configuration to run `step(copy of network)`, among those that the recipe allows.
 
-    Each candidate is timed on the same copy in turn, several rounds, and the medians compared; bf16 and more threads
-    must win by 10 % to be taken. The choice is kept in `memory` per machine and network, so that a second run of the
-    same recipe computes the same way. Parameters and random state of the caller are untouched; the copy shares those
-    that do not learn.
+    Each candidate is timed on the same copy in several rounds, and the medians are compared; bf16 and more threads
+    must be faster by 10% to be chosen. The choice is
+    stored in `memory` by machine and network, so that a second run of the same recipe computes in the same way. The
+    parameters and the random state of the caller do not change; the copy shares the frozen parameters.
     """
     device, cores = network_device(network), len(_cores())
     threads = [options.num_threads] if options.num_threads != "auto" else sorted({1, min(cores, 8)})
     precisions: list[Precision] = ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
     candidates = [ComputeConfig(precision, count, device=device) for precision in precisions for count in threads]
     if len(candidates) == 1:
-        return replace(candidates[0], reason="as the recipe says")
+        return replace(candidates[0], reason="set by the recipe")
     key = _machine_key(network, candidates)
-    known = _remembered(memory).get(key)
+    known = _cached(memory).get(key)
     if known:
         return ComputeConfig(**known)
     trial = copy.deepcopy(network, {id(one): one for one in network.parameters() if not one.requires_grad})
@@ -138,13 +137,13 @@ def autotune(
         if median[candidate] * 1.1 < median[best]:
             best = candidate
     measured = ", ".join(f"{c.precision} x {c.threads}: {median[c] * 1e3:.1f} ms" for c in candidates)
-    chosen = replace(best, reason=f"median step of the first batch, format x threads: {measured}")
-    _remember(memory, key, chosen)
+    chosen = replace(best, reason=f"median step of the first batch, precision x threads: {measured}")
+    _store(memory, key, chosen)
     return chosen
 
 
 def _finish(device: str) -> None:
-    """Wait until an accelerator has done what it was given."""
+    """Wait until an accelerator has finished its work."""
     if device != CPU:
         torch.accelerator.synchronize(device)
 
@@ -161,16 +160,16 @@ def _machine_key(network: torch.nn.Module, candidates: list[ComputeConfig]) -> s
     return xxhash.xxh3_128_hexdigest(repr(facts).encode())
 
 
-def _remembered(memory: Path | None) -> dict[str, Any]:
+def _cached(memory: Path | None) -> dict[str, Any]:
     if memory is None or not memory.is_file():
         return {}
     return json.loads(memory.read_text())
 
 
-def _remember(memory: Path | None, key: str, chosen: ComputeConfig) -> None:
+def _store(memory: Path | None, key: str, chosen: ComputeConfig) -> None:
     if memory is None:
         return
-    known = {**_remembered(memory), key: asdict(chosen)}
+    known = {**_cached(memory), key: asdict(chosen)}
     memory.parent.mkdir(parents=True, exist_ok=True)
     part = memory.with_suffix(f".{time.time_ns()}")
     part.write_text(json.dumps(known))

@@ -1,7 +1,7 @@
 """The CPU kernels that torch has no public functions for, and whether this processor can run them.
 
-Ask before use: a kernel that the processor lacks raises, or gives other numbers. The answers hold for what oneDNN may
-use (`ONEDNN_MAX_CPU_ISA` limits it), not for what the processor could do.
+Check before use: a kernel that the processor does not support raises an error or gives wrong numbers. The checks follow
+what oneDNN may use (`ONEDNN_MAX_CPU_ISA` limits it), not what the processor could do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 #: Largest absolute value of a rounded input or weight.
 INT8_MAX = 127
-#: Numbers of rows with which the int8 kernel is tried: oneDNN takes other code for one row than for many.
+#: Numbers of rows to test the int8 kernel with: oneDNN uses different code for one row and for many.
 _TRIED_ROWS = (1, 8, 64)
 _TRIED_WIDTH = 64
 
@@ -31,26 +31,26 @@ def can_prepack(kind: torch.dtype) -> bool:
 
 
 def prepack(weight: Tensor, rows: int) -> Tensor:
-    """A matrix `[out, in]` in the layout that oneDNN reads best for products with so many rows.
+    """A matrix `[out, in]` in the layout of oneDNN for products with `rows` rows.
 
-    Only in formats for which `can_prepack` is true; others raise RuntimeError.
+    Only for dtypes with `can_prepack`; others raise RuntimeError.
     """
-    made: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-    return made
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+    return packed
 
 
 def prepacked_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """`[..., in]` -> `[..., out]` with a matrix that `prepack` has laid out; all of one number format."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return found
+    """`[..., in]` -> `[..., out]` with a matrix from `prepack`; all tensors have the same dtype."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return y
 
 
 @cache
 def supports_int8() -> bool:
-    """Whether oneDNN multiplies eight-bit integers on this processor, and rightly.
+    """Whether oneDNN multiplies 8-bit integers correctly on this processor.
 
-    x86 processors without VNNI add each two neighbouring products in 16 bits, where large ones do not fit and are cut.
-    No function of torch says which of the two oneDNN does, so it is tried once, with the largest numbers there are.
+    x86 processors without VNNI add each two neighboring products in 16 bits, which saturates for large values. torch has
+    no function to ask which of the two oneDNN does, so it is tested once with the largest values.
     """
     if not (_has_onednn() and "onednn" in torch.backends.quantized.supported_engines):
         return False
@@ -58,31 +58,31 @@ def supports_int8() -> bool:
     scale = torch.ones(_TRIED_WIDTH)
     for rows in _TRIED_ROWS:
         x = torch.full((rows, _TRIED_WIDTH), float(INT8_MAX))
-        found = int8_linear(x, prepack_int8(weight), scale)
-        if not bool((found == INT8_MAX * INT8_MAX * _TRIED_WIDTH).all()):
+        y = int8_linear(x, prepack_int8(weight), scale)
+        if not bool((y == INT8_MAX * INT8_MAX * _TRIED_WIDTH).all()):
             return False
     return True
 
 
 def prepack_int8(weight: Tensor) -> Tensor:
     """Integers `[out, in]` int8 in the layout of `int8_linear`."""
-    made: Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
-    return made
+    packed: Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
+    return packed
 
 
 def int8_linear(x: Tensor, packed: Tensor, scale: Tensor) -> Tensor:
-    """The products `[rows, out]` fp32 of whole numbers with a matrix of `prepack_int8`, times `scale [out]`.
+    """The products `[rows, out]` fp32 of integers with a matrix from `prepack_int8`, times `scale [out]`.
 
-    x: `[rows, in]` fp32, whole numbers from -127 to 127; overwritten
+    x: `[rows, in]` fp32, integers from -127 to 127; overwritten
 
-    The sums are those of the integers only where `supports_int8` is true.
+    The sums are exact only if `supports_int8` is true.
     """
     offset = INT8_MAX + 1  # the kernel multiplies unsigned numbers
     whole, zero = x.add_(offset).to(torch.uint8), torch.zeros(len(scale), dtype=torch.int32)
-    found: Tensor = torch.ops.onednn.qlinear_pointwise(
+    y: Tensor = torch.ops.onednn.qlinear_pointwise(
         whole, 1.0, offset, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
     )
-    return found
+    return y
 
 
 def _has_onednn() -> bool:

@@ -1,5 +1,7 @@
-"""Work in several processes of this machine, each `python -m MODULE`. What they do stands in arguments and files, what
-they say in lines of text: no object goes from one process to another, so nothing is ever pickled."""
+"""Work in several local processes, each `python -m MODULE`.
+
+Processes get their work from arguments and files, and report it in lines of text, so nothing is pickled.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +15,26 @@ from pathlib import Path
 
 from polymodal.core.errors import PolymodalError
 
-#: Seconds between two looks at the processes.
+#: Seconds between two checks of the processes.
 POLL_SECONDS = 0.2
-#: Seconds in which the last lines of a process that has ended are read.
+#: Longest time to read the last lines of a finished process, in seconds.
 DRAIN_SECONDS = 5.0
 
-#: Called with a line that a process prints; several threads call it.
+#: Called with each line that a process prints, from several threads.
 LineHandler = Callable[[str], None]
-#: Called with the number of a killed process and a reason for people; whether another shall take its place.
+#: Called with the id of a killed process and a readable reason; returns whether to start a replacement.
 ReplacePolicy = Callable[[int, str], bool]
 
 
 class LocalExecutor:
-    """Runs a module in several processes until each has ended.
+    """Runs a module in several processes until all have finished.
 
-    A process is given `arguments`, its number as `--worker`, and that of this process as `--parent`, so that it can end
-    itself once that is gone.
+    A process gets `arguments`, its number as `--worker`, and the id of this process as `--parent`, so that it can exit
+    when its parent is gone.
 
-    logs: the folder for what each prints on standard error, `worker-N.log`
-    say: gets each line that one prints on standard output
-    threads: of the numeric libraries in each process
+    logs: folder for the standard error of each process, `worker-N.log`
+    on_line: called with each line of standard output of a process
+    threads: number of threads of the numeric libraries in each process
     """
 
     def __init__(self, module: str, arguments: Sequence[str], *, logs: Path, say: LineHandler, threads: int = 1) -> None:
@@ -40,26 +42,26 @@ class LocalExecutor:
         self.logs, self.say, self.threads = logs, say, threads
 
     def run(self, count: int, replace: ReplacePolicy) -> None:
-        """Start `count` processes and wait until all have ended. Whatever ends the wait ends them too.
+        """Start `count` processes and wait until all have finished. An exception in the wait stops them.
 
-        replace: decides on a process that a signal has killed (as the system does when memory runs out)
+        replace: whether to replace a process that was killed by a signal (for example when memory runs out)
 
         Raises:
-            PolymodalError: a process has ended by an error, or was killed and `replace` refuses another.
+            PolymodalError: a process has failed, or was killed and is not replaced.
         """
         running: list[_Process] = []
-        begun = 0
+        started = 0
         try:
-            while begun < count:
-                running.append(self._start(begun))
-                begun += 1
+            while started < count:
+                running.append(self._start(started))
+                started += 1
             while running:
                 time.sleep(POLL_SECONDS)
                 for one in [one for one in running if one.status is not None]:
                     running.remove(one)
-                    if self._goes_on(one, replace):
-                        running.append(self._start(begun))
-                        begun += 1
+                    if self._needs_replacement(one, replace):
+                        running.append(self._start(started))
+                        started += 1
         finally:
             for one in running:
                 one.stop()
@@ -67,14 +69,14 @@ class LocalExecutor:
     def _start(self, number: int) -> _Process:
         return _Process([*self.command, "--worker", str(number)], self.logs / f"worker-{number}.log", self)
 
-    def _goes_on(self, ended: _Process, replace: ReplacePolicy) -> bool:
-        """Whether another process takes the place of one that has ended."""
-        last, status = ended.last_words(), ended.status or 0
+    def _needs_replacement(self, ended: _Process, replace: ReplacePolicy) -> bool:
+        """Whether to start another process in place of one that has ended."""
+        last, status = ended.last_line(), ended.status or 0
         if status == 0:
             return False
         reason = f"its process was killed by signal {-status}; it may have run out of memory"
         if status > 0 or not replace(ended.pid, reason):
-            raise PolymodalError(f"a process ended early: {last}")
+            raise PolymodalError(f"a process failed: {last}")
         self.say(f"a process was killed: {reason}")
         return True
 
@@ -96,14 +98,14 @@ class _Process:
 
     @property
     def status(self) -> int | None:
-        """The exit status once it has ended: a negative one is a signal."""
+        """The exit status of a finished process, negative after a signal; None while it runs."""
         return self._process.poll()
 
-    def last_words(self) -> str:
-        """The last line of its log, once all that it printed is said."""
+    def last_line(self) -> str:
+        """The last line of the log, after all output was handled."""
         self._reader.join(DRAIN_SECONDS)
         lines = self.log.read_text(encoding="utf-8").strip().splitlines()
-        return f"{lines[-1] if lines else 'it said nothing'} (all of it in {self.log})"
+        return f"{lines[-1] if lines else 'no message'} (see {self.log})"
 
     def stop(self) -> None:
         self._process.terminate()

@@ -1,4 +1,4 @@
-"""Matrices laid out for products with few rows, which is what writing token by token computes."""
+"""Frozen weight matrices prepacked for products with few rows, as in token-by-token generation."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ from torch import Tensor, nn
 
 from polymodal.runtime.cpu_kernels import prepack, prepacked_linear, can_prepack
 
-#: Rows that the layout is made for: fewer are as fast, more still right.
+#: Number of rows that the layout is optimized for: fewer are as fast, more are still correct.
 ROWS = 8
 
 
 class PrepackedLinear:
-    """Copies of a network's frozen matrices in the layout that oneDNN's kernels read without strides.
+    """Copies of the frozen matrices of a network in the blocked layout of the oneDNN kernels.
 
-    Writing reads every matrix once for each token, so its speed is that of memory, if the kernel lets it. For few rows
-    the usual kernels of torch do not: in fp32 a product of 8 rows took six times as long as one over the packed matrix,
-    in bf16 twice. Under autocast the copies are in its format, so matrices are not converted anew for every token.
+    Generation reads each matrix once per token, so it should be limited by the memory bandwidth. The usual kernels of
+    torch are slower for few rows: with 8 rows, a product took six times as long as with the prepacked matrix in fp32,
+    and twice as long in bf16. Under autocast the copies have its dtype, so matrices are not converted for each token.
 
-    Only parameters that do not learn are packed, since nothing writes into them. The copies take as much memory as the
-    matrices do in that format; they are made when they are first needed.
+    Only frozen parameters are prepacked, because nothing changes them. The copies are made on first use and take as
+    much memory as the matrices in that dtype.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self._held: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._copies: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PrepackedLinear:
         return PrepackedLinear(copy.deepcopy(self.network, memo))
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Within, and without gradients, the network's frozen linear layers on a CPU use the packed copies.
+        """Inside, and without gradients, the frozen linear layers of the network on a CPU use the prepacked copies.
 
-        Where the processor has no kernel for the number format, bf16 on one with AVX2 alone, nothing is packed, and
-        they compute as ever.
+        If the processor has no kernel for the dtype, such as bf16 with only AVX2, the usual kernels are used.
         """
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         if torch.is_grad_enabled() or not can_prepack(kind):
@@ -67,16 +66,16 @@ class PrepackedLinear:
         return forward
 
     def _packed(self, weight: Tensor, kind: torch.dtype) -> Tensor:
-        """The copy of a matrix `[out, in]`, made anew if another tensor stands at its place."""
+        """The copy of a matrix `[out, in]`, made again if another tensor is at its address."""
         key = (weight.data_ptr(), kind)
-        held = self._held.get(key)
-        if held is None or held[0].shape != weight.shape or held[0].stride() != weight.stride():
-            held = self._held[key] = (weight, prepack(weight.to(kind), ROWS))
-        return held[1]
+        copy_ = self._copies.get(key)
+        if copy_ is None or copy_[0].shape != weight.shape or copy_[0].stride() != weight.stride():
+            copy_ = self._copies[key] = (weight, prepack(weight.to(kind), ROWS))
+        return copy_[1]
 
 
 def _matrix(module: Any) -> Tensor | None:
-    """The frozen matrix `[out, in]` of a linear layer on a CPU; None for everything else."""
+    """The frozen matrix `[out, in]` of a linear layer on a CPU; None for other modules."""
     if type(module) is nn.Linear:
         weight = module.weight.detach()
     elif type(module).__name__ == "Conv1D":  # GPT-2's, transposed

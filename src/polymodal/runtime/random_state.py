@@ -1,4 +1,4 @@
-"""The state of torch's random generators: of the processor and, where there is one, of the accelerator."""
+"""The state of the random generators of torch, on the CPU and on accelerators."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-#: Names of the states, as checkpoints have them.
+#: Names of the states in checkpoints.
 CPU_STATE, ACCELERATOR_STATE = "random", "random.accelerator"
 
 
 @contextmanager
 def isolated_random_state(seed: int | None = None) -> Iterator[None]:
-    """Draw inside the block without a trace outside it; from the beginning of `seed`'s numbers where one is given."""
+    """Restore the random state after the block; inside, start from `seed` if given."""
     with torch.random.fork_rng(devices=_devices()):
         if seed is not None:
             torch.manual_seed(seed)
@@ -22,7 +22,7 @@ def isolated_random_state(seed: int | None = None) -> Iterator[None]:
 
 
 def random_state() -> dict[str, Tensor]:
-    """The state of every generator that a run draws from, by name."""
+    """The states of all random generators of a run, by name."""
     state = {CPU_STATE: torch.get_rng_state()}
     for device in _devices():
         state[f"{ACCELERATOR_STATE}.{device}"] = torch.get_device_module().get_rng_state(device)
@@ -30,7 +30,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def restore_random_state(state: Mapping[str, Tensor]) -> None:
-    """Go on drawing where `random_state` was taken; accelerators that are not here are left out."""
+    """Restore the states of `random_state`; accelerators that do not exist here are skipped."""
     torch.set_rng_state(state[CPU_STATE])
     for device in _devices():
         if f"{ACCELERATOR_STATE}.{device}" in state:

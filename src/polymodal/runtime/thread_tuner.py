@@ -1,4 +1,4 @@
-"""How many threads: found out while the work is done."""
+"""The number of threads, measured during the work."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 
 
 class ThreadTuner:
-    """Runs batches of like work with one thread or with all, alternately at first, then as was faster.
+    """Runs similar batches with one thread or with all threads: first alternately, then with the faster number.
 
-    On a quiet machine all threads win; where other programs use the processors, threads that wait for each other can be
-    many times slower than one.
+    On an idle machine all threads are faster. If other programs use the processors, threads that wait for each other
+    can be many times slower than one.
 
-    threads: to use from the beginning; None to find out
+    threads: a fixed number; None to measure
     """
 
-    #: Batches of the trial: the first warms up and does not count.
+    #: Batches of the trial; the first is a warm-up and does not count.
     TRIED = 5
 
     def __init__(self, threads: int | None = None) -> None:
@@ -30,7 +30,7 @@ class ThreadTuner:
 
     @contextmanager
     def batch(self, items: int) -> Iterator[None]:
-        """Run the work inside the block, of so many items, with the threads whose turn it is."""
+        """Run the work in the block, a batch of `items` items, with the current number of threads."""
         threads = self._turn()
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
