@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.record import Record, run_study
 from benchmarks.stamps import fetch, table
-from polymodal.tuning.leaderboard import Entry, own_direction
-from polymodal.tuning.results import Tuning
+from polymodal.tuning.leaderboard import LeaderboardEntry, metric_value
+from polymodal.tuning.results import TuningResult
 from polymodal.tuning.tune import tune
 
 RECIPE: dict[str, Any] = {
@@ -56,7 +56,7 @@ def measure(folder: Path) -> Record:
     return record
 
 
-def _set_down(record: Record, found: Tuning) -> None:
+def _set_down(record: Record, found: TuningResult) -> None:
     by_name = {entry.candidate.name: entry.candidate for entry in found.entries}
     for name in ("picture", "caption"):
         record.values[f"{name} alone"] = by_name[f"best of: {name}"].fold_scores
@@ -74,7 +74,7 @@ def _set_down(record: Record, found: Tuning) -> None:
     for kind in ("linear", "ridge", "trees"):
         for name in ("picture", "caption", "picture + caption"):
             one = by_name[f"{kind}: {name}"]
-            record.facts[f"baseline {one.name}"] = round(own_direction(one.score, found.folds) or 0.0, 4)
+            record.facts[f"baseline {one.name}"] = round(metric_value(one.score, found.folds) or 0.0, 4)
     record.facts["trials"] = _counts(found.entries)
     record.facts["verdicts of the audit"] = "; ".join(
         f"{one.name}: {one.verdict}" for one in found.audit.outputs["class"].inputs
@@ -85,7 +85,7 @@ def _beside(value: float, floor: float) -> str:
     return f"{value:.3f} (asked for: {floor})"
 
 
-def _counts(entries: list[Entry]) -> str:
+def _counts(entries: list[LeaderboardEntry]) -> str:
     whole = sum(entry.status == "complete" for entry in entries)
     return f"{whole} run on every fold, {sum(entry.status == 'pruned' for entry in entries)} cut short"
 

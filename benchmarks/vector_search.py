@@ -90,7 +90,7 @@ def memory(folder: Path, way: str) -> dict[str, float]:
 
 def tell_memory(way: str, folder: Path) -> None:
     """Print the growth of resident memory in this process, in MiB: anonymous, mapped files."""
-    from polymodal.applications.search.graph import Graph
+    from polymodal.applications.search.hnsw_graph import HNSWGraph
 
     torch.set_num_threads(1)
     queries = np.load(folder.with_name("queries.npy"))
@@ -100,7 +100,7 @@ def tell_memory(way: str, folder: Path) -> None:
     loaded = None
     if way == "loaded":
         assert index.manifest.graph is not None
-        graph = Graph.open(folder, SIZE, index.manifest.graph, change=True)
+        graph = HNSWGraph.open(folder, SIZE, index.manifest.graph, change=True)
         loaded = graph, [np.array(part) for part in index._storage.rows.vectors]
     elif way == "mapped":
         for query in queries:

@@ -9,7 +9,7 @@ from polymodal.datasets.planted import make_exclusive_or
 from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.space import Space, base_recipe
+from polymodal.tuning.space import SearchSpace, base_recipe
 from polymodal.tuning.study import Study
 
 RECIPE: dict[str, Any] = {
@@ -37,5 +37,5 @@ def search(
     table, given = as_table(data(), None), as_recipe(RECIPE, None)
     assert table is not None
     plan = make_plan(table, given).recipe
-    space = Space.read(choices, base_recipe(given, plan, choices))
+    space = SearchSpace.read(choices, base_recipe(given, plan, choices))
     return Study(folder, space, objectives or ["score"], 0), Folds(table, plan, folds)

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from laws.checkpoints import checkpoint
-from polymodal.core.paths import scratch
+from polymodal.core.paths import scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.table.table import open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
-from polymodal.tuning.baseline_data import Lesson
-from polymodal.tuning.baseline_models import learn
-from polymodal.tuning.baselines import inputs_of, run_baselines
+from polymodal.tuning.baseline_data import BaselineData
+from polymodal.tuning.baseline_models import fit_predict
+from polymodal.tuning.baselines import baseline_inputs, run_baselines
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.trial import Bench, run_trial
-from polymodal.tuning.unimodal import best_alone, run_alone
+from polymodal.tuning.trial import TrialRunner, run_trial
+from polymodal.tuning.unimodal import best_unimodal, run_unimodal
 
 ROWS = 90
 TRAINING = {"epochs": 3, "batch": 16, "precision": "fp32", "threads": 1}
@@ -37,7 +37,7 @@ def folds(folder: Path) -> Folds:
     }
     table = open_table(columns, cache=folder / "tables")
     inputs = {"x": "number", "text": {"encoder": {"name": "pretrained_text", "model": checkpoint("text")}}}
-    recipe = Recipe(inputs=inputs, width=16, training=TRAINING, evaluation={"bootstrap": 20})
+    recipe = Recipe(inputs=inputs, hidden_size=16, training=TRAINING, evaluation={"bootstrap": 20})
     return Folds(table, make_plan(table, recipe, ["y"]).recipe, 3)
 
 
@@ -55,22 +55,22 @@ def test_a_text_with_a_checkpoint_is_also_read_as_its_words(baselines: dict[str,
     """A checkpoint with random weights tells little; the words tell all there is."""
     assert baselines["ridge: words of text"].score > 0.8
     assert {"linear: text", "ridge: text", "trees: text", "ridge: x + text"} <= set(baselines)
-    assert inputs_of("ridge: words of text") == ["text"]
-    assert inputs_of("linear: x + text") == ["x", "text"]
-    assert inputs_of("constant") == []
+    assert baseline_inputs("ridge: words of text") == ["text"]
+    assert baseline_inputs("linear: x + text") == ["x", "text"]
+    assert baseline_inputs("constant") == []
 
 
 def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yardstick(
     made: Folds, baselines: dict[str, Candidate], tmp_path: Path
 ) -> None:
     said: list[str] = []
-    with scratch() as place:
-        bench = Bench(made, place)
+    with scratch_folder() as place:
+        bench = TrialRunner(made, place)
         settings = [made.recipe.model_copy(update={"width": width}) for width in (16, 32)]
         trials = [run_trial(bench, one, f"trial {n}", lambda _: None) for n, one in enumerate(settings)]
-        first = run_alone(trials, bench, tmp_path / "alone", deadline=None, say=said.append)
-        again = run_alone(trials, bench, tmp_path / "alone", deadline=None, say=lambda _: pytest.fail("ran twice"))
-        late = run_alone(trials, bench, tmp_path / "late", deadline=0.0, say=said.append)
+        first = run_unimodal(trials, bench, tmp_path / "alone", deadline=None, say=said.append)
+        again = run_unimodal(trials, bench, tmp_path / "alone", deadline=None, say=lambda _: pytest.fail("ran twice"))
+        late = run_unimodal(trials, bench, tmp_path / "late", deadline=0.0, say=said.append)
     networks = {f"network {n}: {name}" for n in (1, 2) for name in ("x", "text")}
     assert {one.name for one in first} == {*networks, "adapters 1: text", "adapters 2: text"}
     adapted = next(one for one in first if one.name == "adapters 1: text")
@@ -78,7 +78,7 @@ def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yard
     assert all(one.kind == "single" and len((one.recipe or {})["inputs"]) == 1 for one in first)
     assert [one.score for one in again] == [one.score for one in first]
     assert late == []
-    best = {one.name: one for one in best_alone([*baselines.values(), *first], made)}
+    best = {one.name: one for one in best_unimodal([*baselines.values(), *first], made)}
     assert set(best) == {"best of: x", "best of: text"}
     every = [*baselines.values(), *first]
     for name in ("x", "text"):
@@ -96,9 +96,9 @@ def test_ridge_learns_classes_and_labels_and_its_probabilities_mean_what_they_sa
     else:
         truth = (score + draw.logistic(size=score.shape) > 0).astype(np.int64)
     flagged = np.column_stack([x, np.ones(600, np.float32)])
-    lesson = Lesson(space, 3, truth[:400], np.ones(400), None, 0)  # type: ignore[arg-type]
-    answer = learn("ridge", [flagged[:400]], [flagged[400:]], lesson)
-    other = learn("linear", [flagged[:400]], [flagged[400:]], lesson)
+    lesson = BaselineData(space, 3, truth[:400], np.ones(400), None, 0)  # type: ignore[arg-type]
+    answer = fit_predict("ridge", [flagged[:400]], [flagged[400:]], lesson)
+    other = fit_predict("linear", [flagged[:400]], [flagged[400:]], lesson)
     assert answer.inner > 0.1
     if space == "categorical":
         np.testing.assert_allclose(answer.decided.sum(1), 1)
@@ -113,5 +113,5 @@ def test_ridge_learns_classes_and_labels_and_its_probabilities_mean_what_they_sa
 def test_ridge_of_a_class_without_rows_gives_it_nothing() -> None:
     x = np.column_stack([np.random.default_rng(0).normal(size=(30, 4)), np.ones(30)]).astype(np.float32)
     truth = (x[:, 0] > 0).astype(np.int64)
-    answer = learn("ridge", [x], [x], Lesson("categorical", 3, truth, np.ones(30), None, 0))
+    answer = fit_predict("ridge", [x], [x], BaselineData("categorical", 3, truth, np.ones(30), None, 0))
     assert (answer.decided[:, 2] == 0).all()

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from polymodal.core.progress import Progress
-from polymodal.tuning.audit import audit
+from polymodal.tuning.audit import audit_inputs
 from polymodal.tuning.audit_results import OutputAudit
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.frozen_baselines import FixedModels
+from polymodal.tuning.frozen_baselines import FrozenFeatureBaselines
 from tuning.planted import all_kinds, numbers, vector
 
 QUIET = Progress(False)
@@ -27,7 +27,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def audited(folds: Folds) -> OutputAudit:
-    return audit([], folds, progress=QUIET).outputs["target"]
+    return audit_inputs([], folds, progress=QUIET).outputs["target"]
 
 
 def verdicts(found: OutputAudit) -> dict[str, tuple[str, list[str]]]:
@@ -110,13 +110,13 @@ def test_whole_groups_are_drawn() -> None:
     inputs = {"a": vector(bit, 0.1, draw) + 0.8 * draw.normal(size=(40, 4))[person]}
     target = np.where(bit, "yes", "no").tolist()
     folds = numbers(inputs, target, "data.split.group=who", who=[f"p{one}" for one in person])
-    models = FixedModels(folds, progress=QUIET)
+    models = FrozenFeatureBaselines(folds, progress=QUIET)
     widths = []
     for groups in (folds.reference.groups, None):
         models.decide("target", "linear", ("a",))  # the same answers for both
         models.decide("target", "trees", ("a",))
         folds.reference.groups = groups
-        alone = audit([], folds, progress=QUIET, models=models).outputs["target"].inputs[0].alone
+        alone = audit_inputs([], folds, progress=QUIET, models=models).outputs["target"].inputs[0].alone
         widths.append(alone.high - alone.low)
     assert widths[0] > 1.3 * widths[1] > 0
 
@@ -126,14 +126,14 @@ def test_the_best_network_is_compared_with_the_best_single_input() -> None:
     draw = np.random.default_rng(0)
     bit = draw.integers(0, 2, 120)
     folds = numbers({"a": vector(bit, 2.0, draw), "b": draw.normal(size=(120, 2))}, bit.astype(str).tolist())
-    models = FixedModels(folds, progress=QUIET)
+    models = FrozenFeatureBaselines(folds, progress=QUIET)
     baselines = run_baselines(folds, progress=QUIET, models=models)
     right = {"target": np.eye(2)[bit] * 0.98 + 0.01}
     recipe: dict[str, Any] = {"inputs": {"a": {}, "b": {}}}
     network = replace(
         baselines[0], name="trial 0", kind="trial", recipe=recipe, distributions=right, score=folds.score(right)
     )
-    found = audit([*baselines, network], folds, progress=QUIET, models=models)
+    found = audit_inputs([*baselines, network], folds, progress=QUIET, models=models)
     model = found.outputs["target"].model
     assert model is not None
     assert model.several == "trial 0"

@@ -14,12 +14,12 @@ from polymodal.core.progress import Progress
 from polymodal.datasets.planted import make_mixed, make_planted_images, make_planted_table, make_planted_text
 from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
-from polymodal.tuning.baseline_data import Lesson
-from polymodal.tuning.baseline_models import learn
+from polymodal.tuning.baseline_data import BaselineData
+from polymodal.tuning.baseline_models import fit_predict
 from polymodal.tuning.baselines import run_baselines
-from polymodal.tuning.features import FixedFeatures
+from polymodal.tuning.features import FrozenFeatures
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.frozen_baselines import FixedModels
+from polymodal.tuning.frozen_baselines import FrozenFeatureBaselines
 from tuning.planted import numbers, vector
 
 QUIET = Progress(False)
@@ -88,7 +88,7 @@ def test_a_pretrained_input_has_the_summaries_of_its_checkpoint() -> None:
     data = {"text": [None, *texts[1:]], "target": draw.choice(["p", "q"], 40).tolist()}
     encoder = {"name": "pretrained_text", "model": checkpoint("text")}
     recipe = {"inputs": {"text": {"columns": ["text"], "modality": "text", "encoder": encoder}}}
-    features = FixedFeatures(folds_of(data, "target", recipe=recipe), progress=QUIET)
+    features = FrozenFeatures(folds_of(data, "target", recipe=recipe), progress=QUIET)
     matrix = features.matrix("text", 0)
     assert matrix.shape == (40, 16 + 1)
     assert matrix.dtype == np.float32
@@ -132,10 +132,10 @@ def test_weights_count_as_repeated_rows() -> None:
     truth = (matrix[:, :3] @ [1.0, -2.0, 0.5])[:, None] + draw.normal(size=(60, 1))
     weight = draw.integers(1, 4, 60)
     groups = np.repeat(np.arange(60), weight)
-    weighted = learn("linear", [matrix], [matrix], Lesson("real", 1, truth, weight.astype(float), np.arange(60), 0))
+    weighted = fit_predict("linear", [matrix], [matrix], BaselineData("real", 1, truth, weight.astype(float), np.arange(60), 0))
     repeated = np.repeat(matrix, weight, axis=0)
-    lesson = Lesson("real", 1, np.repeat(truth, weight, axis=0), np.ones(len(groups)), groups, 0)
-    again = learn("linear", [repeated], [matrix], lesson)
+    lesson = BaselineData("real", 1, np.repeat(truth, weight, axis=0), np.ones(len(groups)), groups, 0)
+    again = fit_predict("linear", [repeated], [matrix], lesson)
     np.testing.assert_allclose(weighted.decided, again.decided, atol=0.15)
 
 
@@ -157,7 +157,7 @@ def test_timelines_are_left_out_with_a_note() -> None:
         "target": [[{"start": 0.0, "end": 0.5 + (row % 3) / 4, "label": "tone"}] for row in range(60)],
     }
     folds = folds_of(data, "target", recipe={"inputs": {"x": "number"}, "outputs": {"target": "spans"}})
-    models = FixedModels(folds, progress=QUIET)
+    models = FrozenFeatureBaselines(folds, progress=QUIET)
     assert models.outputs == []
     assert "moment by moment" in models.notes[0]
     assert run_baselines(folds, progress=QUIET, models=models)[0].name == "constant"
@@ -172,14 +172,14 @@ def test_statistics_of_media_are_those_of_the_item_alone(modality: str) -> None:
     cells = [None, *cells[1:]]
     target = draw.choice(["p", "q"], rows).tolist()
     recipe = {"inputs": {column: {"columns": [column], "modality": modality}}}
-    features = FixedFeatures(folds_of({column: cells, "target": target}, "target", recipe=recipe), progress=QUIET)
+    features = FrozenFeatures(folds_of({column: cells, "target": target}, "target", recipe=recipe), progress=QUIET)
     values, present = features._fixed[column].values, features._fixed[column].present
     assert present.tolist() == [False] + [True] * (rows - 1)
     assert np.isfinite(values).all()
     assert np.unique(values[1:], axis=0).shape[0] > 3
     short = {column: [None, *cells[1:4], *cells[1:4]], "target": ["p", "q"] * 3 + ["p"]}
     folds = folds_of(short, "target", recipe=recipe, folds=2)
-    few = FixedFeatures(folds, progress=QUIET)._fixed[column].values
+    few = FrozenFeatures(folds, progress=QUIET)._fixed[column].values
     np.testing.assert_allclose(few[1:4], values[1:4], atol=1e-4)
     np.testing.assert_array_equal(few[4:], few[1:4])
     matrix = features.matrix(column, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 from polymodal.datasets.planted import make_planted_table
 from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
@@ -65,7 +65,7 @@ def test_a_candidate_with_a_lost_array_is_refused(tmp_path: Path) -> None:
     divided = folds(data(40), "target", 2, [])
     candidate(divided, divided.reference.empty()).save(tmp_path, "0")
     next(tmp_path.glob("*.npy")).unlink()
-    with pytest.raises(ArtefactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="cannot be read"):
         Candidate.load(tmp_path, "0")
 
 

@@ -15,10 +15,10 @@ from polymodal.model.loading import load
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.pareto import pareto
-from polymodal.tuning.refit import finish
-from polymodal.tuning.selection import PICKS, select
-from polymodal.tuning.selection_bias import correct
+from polymodal.tuning.pareto import pareto_front
+from polymodal.tuning.refit import refit_best
+from polymodal.tuning.selection import MAX_PICKS, select_ensemble
+from polymodal.tuning.selection_bias import correct_selection_bias
 
 ROWS = 240
 SETTINGS = {"width": 8, "training": {"epochs": 2, "precision": "fp32", "threads": 1}, "evaluation": {"bootstrap": 20}}
@@ -68,13 +68,13 @@ def opinions(made: Folds, count: int, strength: float, seed: int = 7) -> list[Ca
 def test_an_ensemble_of_independent_opinions_beats_each_and_never_falls_below_the_best(tmp_path: Path) -> None:
     made = folds(tmp_path)
     several = opinions(made, 6, 0.4)
-    chosen = select(several, made)
+    chosen = select_ensemble(several, made)
     assert chosen is not None
     assert chosen.score >= chosen.best == max(one.score for one in several)
     assert chosen.score > chosen.best + 0.03
     assert len(chosen.members) > 1
     assert sum(chosen.weights) == pytest.approx(1)
-    copies = select([candidate(f"trial {n}", made, several[0].distributions["y"]) for n in range(4)], made)
+    copies = select_ensemble([candidate(f"trial {n}", made, several[0].distributions["y"]) for n in range(4)], made)
     assert copies is not None
     assert len(copies.members) == 1
     assert copies.score == several[0].score
@@ -85,10 +85,10 @@ def test_pruned_candidates_and_baselines_are_no_members(tmp_path: Path) -> None:
     first, second, third = opinions(made, 3, 2.0)
     pruned = candidate("trial 9", made, second.distributions["y"], folds=2)
     baseline = candidate("ridge", made, third.distributions["y"], kind="baseline", recipe=None)
-    chosen = select([first, pruned, baseline], made)
+    chosen = select_ensemble([first, pruned, baseline], made)
     assert chosen is not None
     assert [one.name for one in chosen.members] == [first.name]
-    assert select([pruned, baseline], made) is None
+    assert select_ensemble([pruned, baseline], made) is None
 
 
 def test_numbers_are_averaged_too(tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ def test_numbers_are_averaged_too(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     truth = np.array(made.table.values("y", np.arange(ROWS)).to_pylist())
     several = [candidate(f"trial {n}", made, (truth + draw.normal(size=ROWS))[:, None]) for n in range(5)]
-    chosen = select(several, made)
+    chosen = select_ensemble(several, made)
     assert chosen is not None
     assert chosen.score > chosen.best
-    assert len(chosen.members) <= PICKS
+    assert len(chosen.members) <= MAX_PICKS
 
 
 def test_the_best_of_many_guesses_is_corrected_to_chance(tmp_path: Path) -> None:
@@ -109,13 +109,13 @@ def test_the_best_of_many_guesses_is_corrected_to_chance(tmp_path: Path) -> None
     truth = made.reference.truth.targets["y"][0].reshape(-1)
     chance = max(truth.mean(), 1 - truth.mean())
     flattering = max(one.score for one in guesses)
-    corrected = correct(guesses, made)
+    corrected = correct_selection_bias(guesses, made)
     assert flattering > 0.56
     assert abs(corrected["best"].value - 0.5) < 0.035 < flattering - corrected["best"].value + 0.02
     assert corrected["best"].low < 0.5 < corrected["best"].high
     assert corrected["ensemble"].value < chance + 0.05
     sure = opinions(made, 3, 3.0)
-    assert correct(sure, made)["best"].value == pytest.approx(max(one.score for one in sure), abs=0.02)
+    assert correct_selection_bias(sure, made)["best"].value == pytest.approx(max(one.score for one in sure), abs=0.02)
 
 
 def test_the_front_has_what_nobody_beats_in_everything(tmp_path: Path) -> None:
@@ -123,20 +123,20 @@ def test_the_front_has_what_nobody_beats_in_everything(tmp_path: Path) -> None:
     values = opinions(made, 1, 1.0)[0].distributions["y"]
     facts = {"a": (0.9, 5.0), "b": (0.8, 1.0), "c": (0.8, 2.0), "d": (0.7, 0.5), "e": (0.85, 6.0)}
     several = [candidate(n, made, values, score=score, latency_ms=ms) for n, (score, ms) in facts.items()]
-    assert [one.name for one in pareto(several, ["score", "latency"])] == ["a", "b", "d"]
-    assert [one.name for one in pareto(several, ["latency", "score"])] == ["d", "b", "a"]
-    assert [one.name for one in pareto(several, ["score"])] == ["a"]
+    assert [one.name for one in pareto_front(several, ["score", "latency"])] == ["a", "b", "d"]
+    assert [one.name for one in pareto_front(several, ["latency", "score"])] == ["d", "b", "a"]
+    assert [one.name for one in pareto_front(several, ["score"])] == ["a"]
     with pytest.raises(RecipeError, match="did you mean 'latency'"):
-        pareto(several, ["latncy"])
+        pareto_front(several, ["latncy"])
 
 
 def test_the_chosen_are_trained_on_all_rows_and_saved(tmp_path: Path) -> None:
     made = folds(tmp_path)
     several = opinions(made, 3, 0.5)
-    chosen = select(several, made)
+    chosen = select_ensemble(several, made)
     assert chosen is not None
     assert len(chosen.members) > 1
-    best, ensemble = finish(made, chosen.members[0], chosen, out=tmp_path / "out", progress=Progress(False))
+    best, ensemble = refit_best(made, chosen.members[0], chosen, out=tmp_path / "out", progress=Progress(False))
     assert best.run.parts["train"].rows + best.run.parts["valid"].rows == ROWS
     assert ensemble is not None
     rows = {"x": [-3.0, 3.0]}

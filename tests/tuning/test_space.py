@@ -13,7 +13,7 @@ from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.default_space import default_space
-from polymodal.tuning.space import Range, Space, base_recipe
+from polymodal.tuning.space import NumericDimension, SearchSpace, base_recipe
 from tuning.searches import RECIPE, data
 
 
@@ -22,10 +22,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "cache"))
 
 
-def space(choices: dict[str, Any], recipe: dict[str, Any] = RECIPE) -> Space:
+def space(choices: dict[str, Any], recipe: dict[str, Any] = RECIPE) -> SearchSpace:
     table, given = as_table(data(), None), as_recipe(recipe, None)
     assert table is not None
-    return Space.read(choices, base_recipe(given, make_plan(table, given).recipe, choices))
+    return SearchSpace.read(choices, base_recipe(given, make_plan(table, given).recipe, choices))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_empty_space_is_refused() -> None:
 
 def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
     found = space({"training.learning_rate": {"low": "3e-4", "high": "1e-2", "log": True}})
-    assert found.dimensions["training.learning_rate"] == Range(3e-4, 1e-2, True)
+    assert found.dimensions["training.learning_rate"] == NumericDimension(3e-4, 1e-2, True)
     drawn = found.recipe({"training.learning_rate": 1e-5})
     assert drawn.training.learning_rate == 1e-5
 
@@ -75,7 +75,7 @@ def test_a_space_is_written_and_read_back() -> None:
     choices = {"fusion": ["concat", {"name": "gated"}], "training.epochs": {"low": 2, "high": 9, "log": False}}
     found = space(choices)
     assert found.to_dict() == choices
-    assert Space.read(found.to_dict(), Recipe.read(found.base)).to_dict() == choices
+    assert SearchSpace.read(found.to_dict(), Recipe.read(found.base)).to_dict() == choices
 
 
 def test_an_option_is_drawn_only_where_the_chosen_component_has_it() -> None:
@@ -132,7 +132,7 @@ def test_what_a_trial_does_not_choose_still_follows_from_what_it_does() -> None:
     table = as_table(data(), None)
     assert table is not None
     plans = [make_plan(table, found.recipe({"size": size})).recipe for size in ("tiny", "small")]
-    assert [plan.width for plan in plans] == [96, 192]
+    assert [plan.hidden_size for plan in plans] == [96, 192]
     assert [plan.outputs["target"].decoder.hidden for plan in plans] == [128, 256]  # type: ignore[union-attr]
     assert [plan.fusion.dropout for plan in plans] == [0.2, 0.2]  # type: ignore[union-attr]
 
@@ -181,4 +181,4 @@ def test_baselines_read_the_first_frozen_pretrained_encoder_that_is_offered() ->
         "inputs.text.encoder": ["bag", {**frozen, "tune": "last"}, frozen],
         "inputs.a.encoder": ["linear", "periodic"],
     }
-    assert Space.read(choices, base).fixed_encoders() == {"inputs.text.encoder": frozen}
+    assert SearchSpace.read(choices, base).fixed_encoders() == {"inputs.text.encoder": frozen}

@@ -14,8 +14,8 @@ import pytest
 
 from polymodal.tuning import study as studies
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.study import Attempt, Study, mend
-from polymodal.tuning.trial import Bench
+from polymodal.tuning.study import TrialRecord, Study, repair_journal
+from polymodal.tuning.trial import TrialRunner
 from tuning.searches import search
 
 #: `late` cannot tell what two inputs only say together.
@@ -31,17 +31,17 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def work(study: Study, folds: Folds, place: Path, *, most: int | None = None, deadline: float | None = None) -> None:
     study.begin(most)
-    study.work(Bench(folds, place / "bench"), most=most, deadline=deadline, say=lambda text: None, parent=None)
+    study.work(TrialRunner(folds, place / "bench"), most=most, deadline=deadline, say=lambda text: None, parent=None)
 
 
-def by_status(study: Study) -> dict[str, list[Attempt]]:
-    found: dict[str, list[Attempt]] = {}
+def by_status(study: Study) -> dict[str, list[TrialRecord]]:
+    found: dict[str, list[TrialRecord]] = {}
     for attempt in study.attempts():
         found.setdefault(attempt.status, []).append(attempt)
     return found
 
 
-def fusion_of(attempt: Attempt) -> Any:
+def fusion_of(attempt: TrialRecord) -> Any:
     return attempt.changes["fusion"]
 
 
@@ -129,7 +129,7 @@ def test_running_out_of_memory_costs_one_trial(
 ) -> None:
     real = studies.run_trial
 
-    def run(bench: Bench, recipe: Any, name: str, watch: Any) -> Any:
+    def run(bench: TrialRunner, recipe: Any, name: str, watch: Any) -> Any:
         if recipe.fusion.name == "late":
             raise error
         return real(bench, recipe, name, watch)
@@ -200,7 +200,7 @@ def test_a_killed_search_is_gone_on_with(tmp_path: Path) -> None:
     (out / f"{studies.JOURNAL}.lock").touch()
     finished = {path: path.read_bytes() for path in (out / "trials").iterdir()}
     assert [path.stem for path in finished if path.suffix == ".json"] == ["0"]
-    mend(out)
+    repair_journal(out)
     study, folds = search(out, FUSIONS)
     work(study, folds, tmp_path)
     found = by_status(study)

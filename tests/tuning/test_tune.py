@@ -16,7 +16,7 @@ from polymodal.core.errors import DataError, MissingExtraError, PolymodalError, 
 from polymodal.datasets.planted import make_planted_images
 from polymodal.model.loading import load
 from polymodal.model.model import Model
-from polymodal.tuning.results import Tuning
+from polymodal.tuning.results import TuningResult
 from polymodal.tuning.tune import tune
 from tuning.searches import RECIPE, data
 
@@ -28,7 +28,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "cache"))
 
 
-def run(out: Path, source: Any = None, **more: Any) -> Tuning:
+def run(out: Path, source: Any = None, **more: Any) -> TuningResult:
     given: dict[str, Any] = {"recipe": RECIPE, "space": FUSIONS, "folds": 2, "trials": 2, "seconds": None, **more}
     return tune(source or data(), out=out, **given)
 
@@ -123,24 +123,24 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 
 def test_cells_that_no_other_process_can_be_given_are_refused(tmp_path: Path) -> None:
     from polymodal.experiments.arguments import as_table
-    from polymodal.tuning.search_file import shareable
+    from polymodal.tuning.search_file import share_table
 
     columns = make_planted_images(4, seed=0)
     table = as_table(columns, None)
     assert table is not None
     with pytest.raises(DataError, match="one process"):
-        shareable(table, columns, None, tmp_path)
+        share_table(table, columns, None, tmp_path)
 
 
 def test_a_table_in_memory_reaches_other_processes_whole(tmp_path: Path) -> None:
     from polymodal.data.table.table import open_table
     from polymodal.experiments.arguments import as_table
-    from polymodal.tuning.search_file import shareable
+    from polymodal.tuning.search_file import share_table
 
     given = pa.table({"x": [1.5, None, 2.0], "word": ["a", "b", None], "many": [[1, 2], [], [3]]})
     table = as_table(given, tmp_path)
     assert table is not None
-    source, root = shareable(table, given, tmp_path, tmp_path)
+    source, root = share_table(table, given, tmp_path, tmp_path)
     assert root is not None
     read = open_table(source, root=Path(root), cache=tmp_path / "tables")
     assert read.fingerprint() == table.fingerprint()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from polymodal.tuning.report import front_chart, write_tuning_report
-from polymodal.tuning.results import Tuning
+from polymodal.tuning.report import pareto_chart, write_tuning_report
+from polymodal.tuning.results import TuningResult
 from polymodal.tuning.tune import tune
 from tuning.searches import RECIPE, data
 
@@ -17,7 +17,7 @@ MARKUP = "<b>& co</b>"
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+def found(tmp_path_factory: pytest.TempPathFactory) -> TuningResult:
     place = tmp_path_factory.mktemp("search")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYMODAL_CACHE", str(place / "cache"))
@@ -56,7 +56,7 @@ class Checked(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_shows_candidates_audit_and_recipe(found: Tuning, tmp_path: Path) -> None:
+def test_the_page_shows_candidates_audit_and_recipe(found: TuningResult, tmp_path: Path) -> None:
     path = write_tuning_report(tmp_path / "new", found)
     page = path.read_text(encoding="utf-8")
     checked = Checked()
@@ -75,7 +75,7 @@ def test_the_page_shows_candidates_audit_and_recipe(found: Tuning, tmp_path: Pat
     assert MARKUP in text
 
 
-def test_the_page_stands_by_itself(found: Tuning, tmp_path: Path) -> None:
+def test_the_page_stands_by_itself(found: TuningResult, tmp_path: Path) -> None:
     page = write_tuning_report(tmp_path, found).read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!#)', page)
     assert "<script" not in page
@@ -84,7 +84,7 @@ def test_the_page_stands_by_itself(found: Tuning, tmp_path: Path) -> None:
 
 def test_a_front_is_joined_in_the_order_of_its_costs() -> None:
     points = [("dear", 3.0, 0.9, True), ("cheap", 1.0, 0.5, True), ("bad", 2.0, 0.4, False)]
-    chart = front_chart(points, title="t", x_label="x", y_label="y", joined=True)
+    chart = pareto_chart(points, title="t", x_label="x", y_label="y", joined=True)
     path = re.search(r'points="([^"]*)"', chart)
     assert path is not None
     xs = [float(point.split(",")[0]) for point in path.group(1).split()]
@@ -92,4 +92,4 @@ def test_a_front_is_joined_in_the_order_of_its_costs() -> None:
     assert xs == sorted(xs)
     assert chart.count('class="dot"') == 2
     assert chart.count('class="other"') == 1
-    assert "polyline" not in front_chart(points, title="t", x_label="x", y_label="y", joined=False)
+    assert "polyline" not in pareto_chart(points, title="t", x_label="x", y_label="y", joined=False)

@@ -7,27 +7,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polymodal.core.formatting import listed
+from polymodal.core.formatting import join_words
 from polymodal.core.progress import Progress
-from polymodal.evaluation import paired
-from polymodal.evaluation.intervals import Resampling, percentiles, resamples
-from polymodal.tuning.audit_results import Amount, Audit, InputAudit, Kind, OutputAudit, PairAudit
-from polymodal.tuning.baseline_data import gains
-from polymodal.tuning.best_vs_unimodal import compare_candidates
+from polymodal.evaluation import paired_bootstrap
+from polymodal.evaluation.intervals import Resampling, percentiles, resample_counts
+from polymodal.tuning.audit_results import Estimate, AuditResult, InputAudit, Verdict, OutputAudit, PairAudit
+from polymodal.tuning.baseline_data import row_gains
+from polymodal.tuning.best_vs_unimodal import compare_with_unimodal
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.frozen_baselines import FixedModels
+from polymodal.tuning.frozen_baselines import FrozenFeatureBaselines
 
 Subset = tuple[str, ...]
 
 #: Up to so many inputs, every subset of them is tried; up to so many, every pair.
-ALL_SUBSETS, ALL_PAIRS = 4, 6
+MAX_INPUTS_ALL_SUBSETS, MAX_INPUTS_PAIRS = 4, 6
 #: What is less than this share of what all inputs say together is not worth a word.
-RELEVANT = 0.03
-DRAWS = 1000
+MIN_RELEVANT_FRACTION = 0.03
+BOOTSTRAP_SAMPLES = 1000
 
 
-def audit(candidates: list[Candidate], folds: Folds, *, progress: Progress, models: FixedModels | None = None) -> Audit:
+def audit_inputs(candidates: list[Candidate], folds: Folds, *, progress: Progress, models: FrozenFeatureBaselines | None = None) -> AuditResult:
     """Say of each input whether it carries information of its own, is redundant, helps only with another, or is noise.
 
     The value of a set S of inputs is how much better than the constant answer the target can be told from S, out of
@@ -56,7 +56,7 @@ def audit(candidates: list[Candidate], folds: Folds, *, progress: Progress, mode
     candidates: of the search; the best network is compared with the best candidate of one input
     models: what has been decided already for `run_baselines`
     """
-    models = models or FixedModels(folds, progress=progress)
+    models = models or FrozenFeatureBaselines(folds, progress=progress)
     subsets = _subsets(models.inputs)
     found = {}
     with progress.task("audit of the inputs", len(subsets) * max(1, len(models.outputs))) as advance:
@@ -65,42 +65,42 @@ def audit(candidates: list[Candidate], folds: Folds, *, progress: Progress, mode
                 for learner in models.learners(output):
                     models.decide(output, learner, subset)
                 advance(1)
-            found[output] = _Output(models, output, subsets).result(candidates)
-    return Audit(found, list(models.notes))
+            found[output] = _OutputAuditor(models, output, subsets).result(candidates)
+    return AuditResult(found, list(models.notes))
 
 
 def _subsets(inputs: list[str]) -> list[Subset]:
     sizes = set(range(1, len(inputs) + 1))
-    if len(inputs) > ALL_SUBSETS:
-        sizes = {1, len(inputs) - 1, len(inputs)} | ({2} if len(inputs) <= ALL_PAIRS else set())
+    if len(inputs) > MAX_INPUTS_ALL_SUBSETS:
+        sizes = {1, len(inputs) - 1, len(inputs)} | ({2} if len(inputs) <= MAX_INPUTS_PAIRS else set())
     return [subset for size in sorted(sizes) for subset in combinations(inputs, size)]
 
 
-class _Output:
+class _OutputAuditor:
     """One output: values of subsets on every resample, and what follows from them."""
 
-    def __init__(self, models: FixedModels, output: str, subsets: list[Subset]) -> None:
+    def __init__(self, models: FrozenFeatureBaselines, output: str, subsets: list[Subset]) -> None:
         self.models, self.output, self.subsets, self.folds = models, output, subsets, models.folds
         self.task = self.folds.tasks[output]
         self.inputs, self.whole = models.inputs, tuple(models.inputs)
         options = self.folds.recipe.evaluation
-        self.confidence, self.samples = options.confidence, options.bootstrap or DRAWS
+        self.confidence, self.samples = options.confidence_level, options.bootstrap_samples or BOOTSTRAP_SAMPLES
         constant = models.decide(output, "constant").decided
         present = self.folds.reference.truth.targets[output][1]
         self.weight = models.weights(output)
         self.rows = np.flatnonzero(present & (self.weight > 0) & np.isfinite(constant).all(1))
         self.decided = {subset: self._chosen(subset) for subset in subsets}
         truth = models.lesson(output, self.rows).truth
-        scored = [gains(one[self.rows], constant[self.rows], truth, self.task.space) for one in self.decided.values()]
+        scored = [row_gains(one[self.rows], constant[self.rows], truth, self.task.space) for one in self.decided.values()]
         gain, scale = np.stack([one for one, _ in scored], axis=1), scored[0][1]
         weight, groups = self.weight[self.rows], self.folds.reference.groups
         self.groups = None if groups is None else groups[self.rows]
         self.values = dict(zip(subsets, (weight @ gain) / (weight @ scale), strict=True))
-        draws = [
+        resample = [
             (weight * drawn) @ gain / max((weight * drawn) @ scale, 1e-12)
-            for drawn in resamples(len(weight), self.samples, self.folds.recipe.seed, self.groups)
+            for drawn in resample_counts(len(weight), self.samples, self.folds.recipe.seed, self.groups)
         ]
-        self.draws = dict(zip(subsets, np.stack(draws, axis=1), strict=True))
+        self.resample = dict(zip(subsets, np.stack(resample, axis=1), strict=True))
 
     def _chosen(self, subset: Subset) -> np.ndarray:
         """Decisions `[rows, k]`, in each fold by the learner and the part of `subset` that its inner folds favour."""
@@ -119,7 +119,7 @@ class _Output:
         best = max(self.inputs, key=lambda name: self.values[(name,)])
         whole = self._value(self.whole)
         beyond = self._amount(lambda v: v(self.whole) - v((best,)))
-        model = compare_candidates(self.models, self.output, candidates)
+        model = compare_with_unimodal(self.models, self.output, candidates)
         return OutputAudit(
             output=self.output,
             unit={"categorical": "bits", "binary": "bits per label", "real": "share of variance"}[self.task.space],
@@ -131,25 +131,25 @@ class _Output:
             beyond_best=beyond,
             metric_beyond_best=self._difference(self.whole, (best,)),
             model=model,
-            sentence=_conclusion(self.inputs, best, whole, beyond, RELEVANT),
+            sentence=_conclusion(self.inputs, best, whole, beyond, MIN_RELEVANT_FRACTION),
         )
 
     def _paired(self) -> bool:
         return len(self.inputs) > 1 and tuple(self.inputs[:2]) in self.values
 
-    def _amount(self, of: Any, tests: int = 1) -> Amount:
+    def _amount(self, of: Any, tests: int = 1) -> Estimate:
         """A function of the values of subsets (never below 0: the constant answer is always there), with an interval
         whose error is divided among `tests`."""
         value = round(float(of(lambda subset: max(self.values[subset], 0.0))), 9)  # equal answers differ by nothing
-        drawn = np.round(of(lambda subset: np.maximum(self.draws[subset], 0.0)), 9)
+        drawn = np.round(of(lambda subset: np.maximum(self.resample[subset], 0.0)), 9)
         low, high = percentiles(drawn, 1 - (1 - self.confidence) / tests)
-        return Amount(value, low, high)
+        return Estimate(value, low, high)
 
-    def _value(self, subset: Subset) -> Amount:
+    def _value(self, subset: Subset) -> Estimate:
         return self._amount(lambda v: v(subset))
 
     def _relevant(self, amount: float) -> bool:
-        return amount > RELEVANT * max(self.values[self.whole], 1e-9)
+        return amount > MIN_RELEVANT_FRACTION * max(self.values[self.whole], 1e-9)
 
     def _pair(self, first: str, second: str) -> PairAudit:
         both, count = (first, second), len(self.inputs) * (len(self.inputs) - 1) // 2
@@ -187,7 +187,7 @@ class _Output:
             (one for one in pairs if name in (one.first, one.second)), key=lambda one: -abs(one.shared.value)
         )
         partner = {kind: [_other(one, name) for one in with_it if one.finding == kind] for kind in _FINDINGS}
-        verdict: Kind = "own" if says else "together"
+        verdict: Verdict = "own" if says else "together"
         partners = partner["synergy"]
         if says and not needed:
             verdict, partners = "redundant", partner["redundant"][:1]
@@ -198,7 +198,7 @@ class _Output:
             alone=alone,
             unique=only,
             metric_alone=self._metric((name,)),
-            metric_unique=self._difference(self.whole, others) if others else Amount(*[float("nan")] * 3),
+            metric_unique=self._difference(self.whole, others) if others else Estimate(*[float("nan")] * 3),
             verdict=verdict,
             partners=partners if partners or verdict in ("own", "none") else list(others),
             sentence=_sentence(verdict, partners, others),
@@ -208,11 +208,11 @@ class _Output:
         decided = self._distribution(subset)
         return self.folds.reference.value(self.output, self.task.metrics[0], decided, self.rows)
 
-    def _difference(self, better: Subset, worse: Subset) -> Amount:
+    def _difference(self, better: Subset, worse: Subset) -> Estimate:
         """By how much `better` is better than `worse` in the first metric, with a paired interval."""
         metric, reference = self.task.metrics[0], self.folds.reference
         weight = reference.truth.weight
-        found = paired.compare(
+        found = paired_bootstrap.compare(
             metric,
             self._distribution(better)[self.rows],
             self._distribution(worse)[self.rows],
@@ -221,8 +221,8 @@ class _Output:
             Resampling(self.samples, self.confidence, self.folds.recipe.seed, self.groups),
         )
         if metric.greater_is_better:
-            return Amount(found.value, found.low, found.high)
-        return Amount(-found.value, -found.high, -found.low)
+            return Estimate(found.value, found.low, found.high)
+        return Estimate(-found.value, -found.high, -found.low)
 
     def _distribution(self, subset: Subset) -> np.ndarray:
         decided = self.decided[subset]
@@ -236,18 +236,18 @@ def _other(pair: PairAudit, name: str) -> str:
     return pair.second if pair.first == name else pair.first
 
 
-def _sentence(verdict: Kind, partners: list[str], others: Subset) -> str:
+def _sentence(verdict: Verdict, partners: list[str], others: Subset) -> str:
     if verdict == "none":
         return "no information found (looks like noise)"
     if verdict == "redundant":
-        return f"redundant with {listed(partners) if partners else 'the other inputs together'}"
+        return f"redundant with {join_words(partners) if partners else 'the other inputs together'}"
     if verdict == "together":
-        return f"only helps together with {listed(partners) if partners else 'the other inputs'}"
-    together = f", and more together with {listed(partners)}" if partners and others else ""
+        return f"only helps together with {join_words(partners) if partners else 'the other inputs'}"
+    together = f", and more together with {join_words(partners)}" if partners and others else ""
     return f"carries information of its own{together}"
 
 
-def _conclusion(inputs: list[str], best: str, whole: Amount, beyond: Amount, relevant: float) -> str:
+def _conclusion(inputs: list[str], best: str, whole: Estimate, beyond: Estimate, relevant: float) -> str:
     if whole.low <= 0:
         return "Nothing about the target was found in any input."
     if len(inputs) == 1:

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from polymodal.checkpoint.model_directory import json_ready
-from polymodal.tuning.best_vs_unimodal import Comparison
+from polymodal.tuning.best_vs_unimodal import UnimodalComparison
 
-Kind = Literal["own", "redundant", "together", "none"]
+Verdict = Literal["own", "redundant", "together", "none"]
 
 
 @dataclass(frozen=True)
-class Amount:
+class Estimate:
     """A number with its bootstrap interval."""
 
     value: float
@@ -32,11 +32,11 @@ class InputAudit:
     """
 
     name: str
-    alone: Amount
-    unique: Amount
+    alone: Estimate
+    unique: Estimate
     metric_alone: float | None
-    metric_unique: Amount
-    verdict: Kind
+    metric_unique: Estimate
+    verdict: Verdict
     partners: list[str]
     sentence: str
 
@@ -51,8 +51,8 @@ class PairAudit:
 
     first: str
     second: str
-    together: Amount
-    shared: Amount
+    together: Estimate
+    shared: Estimate
     redundancy: tuple[float, float]
     synergy: tuple[float, float]
     finding: Literal["redundant", "synergy"] | None
@@ -73,18 +73,18 @@ class OutputAudit:
     output: str
     unit: str
     metric: str
-    values: dict[str, Amount]
+    values: dict[str, Estimate]
     inputs: list[InputAudit]
     pairs: list[PairAudit]
     best_input: str
-    beyond_best: Amount
-    metric_beyond_best: Amount
-    model: Comparison | None
+    beyond_best: Estimate
+    metric_beyond_best: Estimate
+    model: UnimodalComparison | None
     sentence: str
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditResult:
     """The audit of every output that is decided once a row. notes: what was left out, and why."""
 
     outputs: dict[str, OutputAudit]

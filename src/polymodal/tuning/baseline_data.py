@@ -12,13 +12,13 @@ from polymodal.core.types import Space
 from polymodal.data.split import folds
 
 #: Inner folds, on which the penalty, the number of trees and the learner are chosen.
-INNER = 3
+NUM_INNER_FOLDS = 3
 #: A probability is never taken for less in a score: one row can cost no more than 20 bits.
-LEAST = 2.0**-20
+MIN_PROBABILITY = 2.0**-20
 
 
 @dataclass(frozen=True)
-class Lesson:
+class BaselineData:
     """What is learned in one fold: the truth of the rows that are learned from.
 
     space: see `core.types.Space`; outputs: k
@@ -48,18 +48,18 @@ class Lesson:
             warnings.filterwarnings("ignore", "The least populated class")  # it then is in fewer inner folds
             for strata in (labels, None):
                 try:
-                    return folds(len(self.truth), INNER, self.seed, groups=bands, labels=strata)
+                    return folds(len(self.truth), NUM_INNER_FOLDS, self.seed, groups=bands, labels=strata)
                 except DataError:
                     continue
         return []
 
-    def take(self, rows: np.ndarray) -> Lesson:
+    def take(self, rows: np.ndarray) -> BaselineData:
         groups = None if self.groups is None else self.groups[rows]
-        return Lesson(self.space, self.outputs, self.truth[rows], self.weight[rows], groups, self.seed)
+        return BaselineData(self.space, self.outputs, self.truth[rows], self.weight[rows], groups, self.seed)
 
 
 @dataclass(frozen=True)
-class Answer:
+class BaselinePrediction:
     """What a learner decides: `decided [rows, k]` for new rows (probabilities, or standardised numbers), `inner`, how
     good it was on the inner folds (`quality`), and the numbers that it learned, `parameters`."""
 
@@ -68,18 +68,18 @@ class Answer:
     parameters: int
 
 
-def constant_answer(lesson: Lesson, rows: int) -> Answer:
-    return Answer(np.tile(lesson.constant(), (rows, 1)), 0.0, lesson.outputs)
+def predict_constant(lesson: BaselineData, rows: int) -> BaselinePrediction:
+    return BaselinePrediction(np.tile(lesson.constant(), (rows, 1)), 0.0, lesson.outputs)
 
 
-def quality(decided: np.ndarray, lesson: Lesson, constant: np.ndarray) -> float:
+def skill_score(decided: np.ndarray, lesson: BaselineData, constant: np.ndarray) -> float:
     """How much better than a constant answer: bits for each row (and label), or the share of the variance explained."""
-    gain, scale = gains(decided, np.broadcast_to(constant, decided.shape), lesson.truth, lesson.space)
+    gain, scale = row_gains(decided, np.broadcast_to(constant, decided.shape), lesson.truth, lesson.space)
     whole = lesson.weight @ scale
     return float(lesson.weight @ gain / whole) if whole > 0 else 0.0
 
 
-def gains(decided: np.ndarray, constant: np.ndarray, truth: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
+def row_gains(decided: np.ndarray, constant: np.ndarray, truth: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
     """By how much each row is better decided than by `constant`, and its scale: their sums' quotient is the score.
 
     categorical: log2 p(y) - log2 p0(y); binary: the mean of the same over labels; the scale is 1
@@ -93,7 +93,7 @@ def gains(decided: np.ndarray, constant: np.ndarray, truth: np.ndarray, space: S
     if space == "categorical":
         place = np.arange(len(truth))
         chosen, base = decided[place, truth], constant[place, truth]
-        return np.log2(np.maximum(chosen, LEAST)) - np.log2(np.maximum(base, LEAST)), np.ones(len(truth))
+        return np.log2(np.maximum(chosen, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY)), np.ones(len(truth))
     chosen, base = (np.where(truth > 0, one, 1 - one) for one in (decided, constant))
-    bits = np.log2(np.maximum(chosen, LEAST)) - np.log2(np.maximum(base, LEAST))
+    bits = np.log2(np.maximum(chosen, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY))
     return bits.mean(1), np.ones(len(truth))

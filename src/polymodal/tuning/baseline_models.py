@@ -8,18 +8,18 @@ from typing import Literal
 
 import numpy as np
 
-from polymodal.tuning.baseline_data import Answer, Lesson, constant_answer
-from polymodal.tuning.components import joined
-from polymodal.tuning.linear import logistic, ridge, ridge_classes
-from polymodal.tuning.trees import boosted
+from polymodal.tuning.baseline_data import BaselinePrediction, BaselineData, predict_constant
+from polymodal.tuning.principal_components import concatenate_blocks
+from polymodal.tuning.linear import fit_logistic, fit_ridge, fit_ridge_classifier
+from polymodal.tuning.trees import fit_boosted_trees
 
-Learner = Literal["linear", "ridge", "trees"]
+BaselineModel = Literal["linear", "ridge", "trees"]
 
 #: Columns, or principal components where there are more, from which linear models learn.
-COLUMNS = 512
+MAX_COLUMNS = 512
 
 
-def learn(learner: Learner, blocks: list[np.ndarray], new: list[np.ndarray], lesson: Lesson) -> Answer:
+def fit_predict(learner: BaselineModel, blocks: list[np.ndarray], new: list[np.ndarray], lesson: BaselineData) -> BaselinePrediction:
     """Learn from the matrices `blocks` (one for each input, `[n, columns]`, the last column says whether the row has
     the input) and decide rows of the same columns, `new`.
 
@@ -36,13 +36,13 @@ def learn(learner: Learner, blocks: list[np.ndarray], new: list[np.ndarray], les
     """
     inner = lesson.inner()
     if not inner or (lesson.space == "categorical" and len(np.unique(lesson.truth)) < 2):
-        return constant_answer(lesson, len(new[0]))
+        return predict_constant(lesson, len(new[0]))
     with _one_thread():
         if learner != "trees":
-            known, unknown = joined(blocks, new, COLUMNS)
-            fit = ridge if lesson.space == "real" else logistic if learner == "linear" else ridge_classes
+            known, unknown = concatenate_blocks(blocks, new, MAX_COLUMNS)
+            fit = fit_ridge if lesson.space == "real" else fit_logistic if learner == "linear" else fit_ridge_classifier
             return fit(known, unknown, lesson, inner)
-        return boosted(blocks, new, lesson, inner)
+        return fit_boosted_trees(blocks, new, lesson, inner)
 
 
 @contextmanager

@@ -9,15 +9,15 @@ import numpy as np
 from polymodal.core.progress import Progress
 from polymodal.preparation.preparation import Preparation
 from polymodal.tuning.candidate import Candidate, Distributions
-from polymodal.tuning.features import WORDS
+from polymodal.tuning.features import WORDS_PREFIX
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.frozen_baselines import LEARNERS, FixedModels, Teacher
+from polymodal.tuning.frozen_baselines import BASELINE_MODELS, FrozenFeatureBaselines, BaselineKind
 
 #: Bytes of one learned number.
-BYTES = 4
+BYTES_PER_PARAMETER = 4
 
 
-def run_baselines(folds: Folds, *, progress: Progress, models: FixedModels | None = None) -> list[Candidate]:
+def run_baselines(folds: Folds, *, progress: Progress, models: FrozenFeatureBaselines | None = None) -> list[Candidate]:
     """The constant answer, and each learner (`linear`, `trees`; `baseline_models`) on each input alone and on all.
 
     Every baseline learns, in each fold, from the rows of training and validation together (it chooses by inner folds,
@@ -31,13 +31,13 @@ def run_baselines(folds: Folds, *, progress: Progress, models: FixedModels | Non
     Returns baselines named `constant`, `linear: text`, `trees: text + image` ...; `recipe` is None. `seconds` are those
     of learning and deciding; making the features is not in them.
     """
-    models = models or FixedModels(folds, progress=progress)
+    models = models or FrozenFeatureBaselines(folds, progress=progress)
     subsets: list[tuple[str, ...]] = [(name,) for name in (*models.inputs, *models.features.words)]
     if len(models.inputs) > 1:
         subsets.append(tuple(models.inputs))
-    planned: list[tuple[Teacher, tuple[str, ...]]] = [("constant", ())]
+    planned: list[tuple[BaselineKind, tuple[str, ...]]] = [("constant", ())]
     for subset in subsets:
-        used = [one for one in LEARNERS if any(one in models.learners(output) for output in models.outputs)]
+        used = [one for one in BASELINE_MODELS if any(one in models.learners(output) for output in models.outputs)]
         planned += [(learner, subset) for learner in used]
     constants = _constants(folds)
     found = []
@@ -48,19 +48,19 @@ def run_baselines(folds: Folds, *, progress: Progress, models: FixedModels | Non
     return found
 
 
-def baseline_name(learner: Teacher, inputs: tuple[str, ...]) -> str:
+def baseline_name(learner: BaselineKind, inputs: tuple[str, ...]) -> str:
     return f"{learner}: {' + '.join(inputs)}" if inputs else learner
 
 
-def inputs_of(name: str) -> list[str]:
+def baseline_inputs(name: str) -> list[str]:
     """The inputs that the baseline called `name` reads."""
     _, _, read = name.partition(": ")
-    return [one.removeprefix(WORDS) for one in read.split(" + ")] if read else []
+    return [one.removeprefix(WORDS_PREFIX) for one in read.split(" + ")] if read else []
 
 
-def _baseline(models: FixedModels, learner: Teacher, inputs: tuple[str, ...], constants: Distributions) -> Candidate:
+def _baseline(models: FrozenFeatureBaselines, learner: BaselineKind, inputs: tuple[str, ...], constants: Distributions) -> Candidate:
     folds, begun = models.folds, time.perf_counter()
-    distributions, parameters = dict(constants), sum(task.outputs for task in folds.tasks.values())
+    distributions, parameters = dict(constants), sum(task.output_size for task in folds.tasks.values())
     seconds = 0.0
     for output in models.outputs if learner != "constant" else []:
         if learner in models.learners(output):
@@ -78,7 +78,7 @@ def _baseline(models: FixedModels, learner: Teacher, inputs: tuple[str, ...], co
         fold_scores=folds.fold_scores(distributions),
         seconds=round(seconds or time.perf_counter() - begun, 3),
         parameters=parameters,
-        size_mib=round(BYTES * parameters / 2**20, 3),
+        size_mib=round(BYTES_PER_PARAMETER * parameters / 2**20, 3),
         latency_ms=None,
         folds=len(folds),
     )
@@ -92,6 +92,6 @@ def _constants(folds: Folds) -> Distributions:
         own.fit(folds.table, parts["train"].rows)
         rows = parts["test"].rows
         for output, task in own.tasks.items():
-            constant = np.broadcast_to(task.constant(), (len(rows), task.outputs))
-            distributions[output][rows] = folds.reference.aligned(output, constant, task)
+            constant = np.broadcast_to(task.baseline_prediction(), (len(rows), task.output_size))
+            distributions[output][rows] = folds.reference.reorder_classes(output, constant, task)
     return distributions

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from polymodal.checkpoint.model_directory import json_ready, read_json
-from polymodal.core.errors import ArtefactError
+from polymodal.core.errors import ArtifactError
 
 #: A network of all inputs, a network (or the best ensemble) of one, or a model of fixed features.
-Kind = Literal["trial", "single", "baseline"]
+CandidateKind = Literal["trial", "single", "baseline"]
 
 #: Distributions `[rows, k]` by output, rows in the order of the table, NaN where a row was not decided.
 Distributions = dict[str, np.ndarray]
@@ -38,7 +38,7 @@ class Candidate:
     """
 
     name: str
-    kind: Kind
+    kind: CandidateKind
     recipe: dict[str, Any] | None
     distributions: Distributions
     score: float
@@ -73,7 +73,7 @@ class Candidate:
         """Take back what `save` wrote.
 
         Raises:
-            ArtefactError: a file is missing or cannot be read.
+            ArtifactError: a file is missing or cannot be read.
         """
         facts = read_json(folder / f"{stem}.json")
         try:
@@ -85,7 +85,7 @@ class Candidate:
             fold_scores = [_number(value) for value in facts["fold_scores"]]
             return cls(**{**facts, **scores, "fold_scores": fold_scores, "distributions": distributions})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtefactError(f"{folder / stem}.json and its arrays cannot be read: {error!r}") from None
+            raise ArtifactError(f"{folder / stem}.json and its arrays cannot be read: {error!r}") from None
 
 
 def _number(value: float | None) -> float:

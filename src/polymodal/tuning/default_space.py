@@ -8,7 +8,7 @@ from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.registry import components, find
 from polymodal.experiments.plan import complete_schedule
 from polymodal.recipe.recipe import Recipe
-from polymodal.training.source_model import Start
+from polymodal.training.source_model import SourceModel
 
 #: Fusion methods that are tried, in the order of the first trials.
 FUSIONS: list[Any] = [
@@ -22,7 +22,7 @@ FUSIONS: list[Any] = [
     {"name": "concat", "layers": 0},
 ]
 #: The same for features of checkpoints, which need no layer more before the head.
-FUSIONS_OF_FEATURES: list[Any] = [
+FUSIONS_PRETRAINED: list[Any] = [
     {"name": "late", "combine": "product"},
     {"name": "concat", "layers": 0},
     {"name": "hybrid", "joint": "concat"},
@@ -33,7 +33,7 @@ FUSIONS_OF_FEATURES: list[Any] = [
     "attention",
 ]
 #: Heads that are tried on features of checkpoints: a wide one that forgets much learns most from few rows.
-WIDE = {"name": "mlp", "hidden": 512, "dropout": 0.5}
+WIDE_HEAD = {"name": "mlp", "hidden": 512, "dropout": 0.5}
 #: Tokens that a pretrained encoder gives of an item: its own summary, or neighbours averaged to so many.
 TOKENS = (1, 8)
 #: `tune: last` is tried where the budget is at least so many seconds for each row: its layers run in every step.
@@ -55,8 +55,8 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
     given: the user's recipe; plan: the complete one; rows: of the table
     """
     space: dict[str, Any] = {}
-    start = Start.of(given)
-    carried = start.carried_inputs(plan) if start is not None else []
+    start = SourceModel.from_recipe(given)
+    carried = start.matching_inputs(plan) if start is not None else []
     several, frozen = len(plan.inputs) > 1, False
     for name, spec in plan.inputs.items():
         own = given.inputs.get(name)
@@ -71,14 +71,14 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         if spec.modality.name == "image" and checkpoint and "fit" not in asked:
             space[f"inputs.{name}.modality.fit"] = ["stretch", "crop", "pad"]
     if several and given.fusion is None:
-        space["fusion"] = FUSIONS_OF_FEATURES if frozen else FUSIONS
+        space["fusion"] = FUSIONS_PRETRAINED if frozen else FUSIONS
     for name, out in plan.outputs.items():
         mine = given.outputs.get(name)
         if out.decoder is not None and out.decoder.name == "mlp" and (mine is None or mine.decoder is None):
             heads: list[Any] = ["mlp", {"name": "mlp", "dropout": 0.3}, "linear"]
-            space[f"outputs.{name}.decoder"] = [WIDE, *heads] if frozen else heads
+            space[f"outputs.{name}.decoder"] = [WIDE_HEAD, *heads] if frozen else heads
     if "width" not in given.model_fields_set and start is None:
-        sizes = [plan.width, plan.width // 2, plan.width * 2]
+        sizes = [plan.hidden_size, plan.hidden_size // 2, plan.hidden_size * 2]
         space["width"] = [sizes[2], sizes[0]] if frozen else sizes
     training, said = plan.training, given.training.model_fields_set
     if "learning_rate" not in said:
@@ -92,7 +92,7 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         space["training.modality_dropout"] = [0.0, 0.1, 0.2] if frozen else [0.2, 0.0, 0.1, 0.4]
     schedule = complete_schedule(plan, rows).training
     if "batch" not in said:
-        batch = schedule.batch or 1
+        batch = schedule.batch_size or 1
         space["training.batch"] = [2 * batch, batch, 4 * batch]
     if "epochs" not in said:
         epochs = schedule.epochs or 1
@@ -129,7 +129,7 @@ def _encoders(modality: str, plan: Recipe, *, tuned: bool) -> list[Any]:
 
 def _preset(modality: str, plan: Recipe) -> str | None:
     """The preset to use: the recipe's, else `starter` where its weights are installed."""
-    from polymodal.pretrained.source import read_card
+    from polymodal.pretrained.resolve import read_card
 
     if plan.pretrained != "none":
         return plan.pretrained

@@ -8,7 +8,7 @@ import numpy as np
 
 from polymodal.data.partition import Split, make_fold_splits
 from polymodal.data.table.table import Table
-from polymodal.evaluation.reference import Reference
+from polymodal.evaluation.ground_truth import GroundTruth
 from polymodal.metrics.base import Metric
 from polymodal.recipe.recipe import Recipe
 from polymodal.tasks.base import Task
@@ -32,7 +32,7 @@ class Folds:
         """
         self.table, self.recipe = table, recipe
         self.parts: list[dict[str, Split[Table]]] = make_fold_splits(recipe, table, count)
-        self.reference = Reference(recipe, table)
+        self.reference = GroundTruth(recipe, table)
         self.fold_of = np.full(len(table), -1)
         for number, parts in enumerate(self.parts):
             self.fold_of[parts["test"].rows] = number
@@ -83,8 +83,8 @@ class Folds:
         found = {}
         for name in self.tasks:
             scores = self.reference.scores(name, distributions[name], options, self.recipe.seed, rows)
-            found[name] = {metric: {key: getattr(one, key) for key in _SHOWN} for metric, one in scores.items()}
+            found[name] = {metric: {key: getattr(one, key) for key in _SCORE_FIELDS} for metric, one in scores.items()}
         return found
 
 
-_SHOWN = ("value", "low", "high")
+_SCORE_FIELDS = ("value", "low", "high")

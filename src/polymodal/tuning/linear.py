@@ -9,36 +9,36 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
-from polymodal.tuning.baseline_data import Answer, Lesson, quality
+from polymodal.tuning.baseline_data import BaselinePrediction, BaselineData, skill_score
 
 #: Inverse penalties of logistic regression and penalties of ridge regression, from strong to weak.
-INVERSE = np.logspace(-2, 3.25, 8)
-RIDGE = np.logspace(2, -5, 15)
+INVERSE_PENALTIES = np.logspace(-2, 3.25, 8)
+RIDGE_PENALTIES = np.logspace(2, -5, 15)
 #: What the ridge scores of classes are multiplied by before the softmax.
-SHARPNESS = np.array([2.0, 4.0, 8.0, 16.0, 32.0])
+INVERSE_TEMPERATURES = np.array([2.0, 4.0, 8.0, 16.0, 32.0])
 
-Path = Callable[[np.ndarray, Lesson, list[np.ndarray], int], np.ndarray]
+RegularizationPath = Callable[[np.ndarray, BaselineData, list[np.ndarray], int], np.ndarray]
 
 
-def _best_of_path(path: Path, known: np.ndarray, lesson: Lesson, inner: list[Any], steps: int) -> tuple[int, float]:
+def _best_of_path(path: RegularizationPath, known: np.ndarray, lesson: BaselineData, inner: list[Any], steps: int) -> tuple[int, float]:
     """The step along a path of penalties that is best on the inner folds, and how good it is."""
     found = np.zeros(steps)
     for rows, held in inner:
         part, rest = lesson.take(rows), lesson.take(held)
         along = path(known[rows], part, [known[held]], steps)
-        found += [quality(decided, rest, part.constant()) * rest.weight.sum() for decided in along]
+        found += [skill_score(decided, rest, part.constant()) * rest.weight.sum() for decided in along]
     found /= max(lesson.weight.sum(), 1e-12)
     best = int(found.argmax())
     return best, float(found[best])
 
 
-def logistic(known: np.ndarray, new: np.ndarray, lesson: Lesson, inner: list[Any]) -> Answer:
-    best, score = _best_of_path(_logistic_path, known, lesson, inner, len(INVERSE))
+def fit_logistic(known: np.ndarray, new: np.ndarray, lesson: BaselineData, inner: list[Any]) -> BaselinePrediction:
+    best, score = _best_of_path(_logistic_path, known, lesson, inner, len(INVERSE_PENALTIES))
     decided = _logistic_path(known, lesson, [new], best + 1)[-1]
-    return Answer(decided, score, (known.shape[1] + 1) * lesson.outputs)
+    return BaselinePrediction(decided, score, (known.shape[1] + 1) * lesson.outputs)
 
 
-def _logistic_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], steps: int) -> np.ndarray:
+def _logistic_path(known: np.ndarray, lesson: BaselineData, new: list[np.ndarray], steps: int) -> np.ndarray:
     """Probabilities `[steps, rows, k]` under ever weaker penalties, each fit begun where the last one ended.
 
     Least C sum_i w_i loss_i + |W|^2 / 2 by L-BFGS (Liu and Nocedal, "On the limited memory BFGS method for large scale
@@ -78,7 +78,7 @@ def _logistic_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], ste
         scale = 1 / (inverse * weight.sum())
         return scale * (inverse * float(loss) + 0.5 * float((free**2).sum())), scale * slope.ravel()
 
-    for step, inverse in enumerate(INVERSE[:steps]):
+    for step, inverse in enumerate(INVERSE_PENALTIES[:steps]):
         options = {"maxiter": 80, "gtol": 1e-4, "ftol": 1e-6}
         found = minimize(objective, start.ravel(), (float(inverse),), "L-BFGS-B", jac=True, options=options)
         start = found.x.reshape(start.shape)
@@ -90,33 +90,33 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(logits - logsumexp(logits, axis=-1, keepdims=True)))
 
 
-def ridge(known: np.ndarray, new: np.ndarray, lesson: Lesson, inner: list[Any]) -> Answer:
-    best, score = _best_of_path(_ridge_path, known, lesson, inner, len(RIDGE))
+def fit_ridge(known: np.ndarray, new: np.ndarray, lesson: BaselineData, inner: list[Any]) -> BaselinePrediction:
+    best, score = _best_of_path(_ridge_path, known, lesson, inner, len(RIDGE_PENALTIES))
     decided = _ridge_path(known, lesson, [new], best + 1)[-1]
-    return Answer(decided, score, (known.shape[1] + 1) * lesson.outputs)
+    return BaselinePrediction(decided, score, (known.shape[1] + 1) * lesson.outputs)
 
 
-def _ridge_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], steps: int) -> np.ndarray:
+def _ridge_path(known: np.ndarray, lesson: BaselineData, new: list[np.ndarray], steps: int) -> np.ndarray:
     """Numbers `[steps, rows, k]`: w = (X' W X + penalty I)^-1 X' W y, columns and targets centred, weights of sum 1."""
     weight = lesson.weight / lesson.weight.sum()
     mean, level = weight @ known, weight @ lesson.truth
     x, y = (known - mean).astype(np.float64), lesson.truth - level
     value, vector = np.linalg.eigh(x.T @ (weight[:, None] * x))
     right, side = vector.T @ (x.T @ (weight[:, None] * y)), (new[0] - mean) @ vector
-    shrunk = [side @ (right / (value.clip(0) + penalty)[:, None]) + level for penalty in RIDGE[:steps]]
+    shrunk = [side @ (right / (value.clip(0) + penalty)[:, None]) + level for penalty in RIDGE_PENALTIES[:steps]]
     return np.stack(shrunk)
 
 
-def ridge_classes(known: np.ndarray, new: np.ndarray, lesson: Lesson, inner: list[Any]) -> Answer:
+def fit_ridge_classifier(known: np.ndarray, new: np.ndarray, lesson: BaselineData, inner: list[Any]) -> BaselinePrediction:
     """Ridge regression on a column of 0 and 1 for each class or label; with few rows and many columns often the best
     linear model. Numbers become probabilities by softmax(t s), or for labels by the logistic function of t (s - 1/2):
     penalty and sharpness t are chosen together on the inner folds."""
-    steps = len(RIDGE) * len(SHARPNESS)
+    steps = len(RIDGE_PENALTIES) * len(INVERSE_TEMPERATURES)
     best, score = _best_of_path(_ridge_class_path, known, lesson, inner, steps)
-    return Answer(_ridge_class_path(known, lesson, [new], steps)[best], score, (known.shape[1] + 1) * lesson.outputs)
+    return BaselinePrediction(_ridge_class_path(known, lesson, [new], steps)[best], score, (known.shape[1] + 1) * lesson.outputs)
 
 
-def _ridge_class_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], steps: int) -> np.ndarray:
+def _ridge_class_path(known: np.ndarray, lesson: BaselineData, new: list[np.ndarray], steps: int) -> np.ndarray:
     """Probabilities `[steps, rows, k]`: every sharpness under each penalty, the strongest penalty first.
 
     A class that no row has gets probability 0, a label that all rows or none have its share.
@@ -127,8 +127,8 @@ def _ridge_class_path(known: np.ndarray, lesson: Lesson, new: list[np.ndarray], 
     learned = np.flatnonzero(constant > 0 if exclusive else (constant > 0) & (constant < 1))
     truth = (lesson.truth[:, None] == learned) if exclusive else lesson.truth[:, learned]
     numbers = replace(lesson, space="real", outputs=len(learned), truth=truth.astype(np.float64))
-    along = _ridge_path(known, numbers, new, len(RIDGE))
+    along = _ridge_path(known, numbers, new, len(RIDGE_PENALTIES))
     for step in range(steps):
-        scores, sharpness = along[step // len(SHARPNESS)], SHARPNESS[step % len(SHARPNESS)]
+        scores, sharpness = along[step // len(INVERSE_TEMPERATURES)], INVERSE_TEMPERATURES[step % len(INVERSE_TEMPERATURES)]
         decided[step][:, learned] = softmax(sharpness * scores) if exclusive else expit(sharpness * (scores - 0.5))
     return decided

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.tuning.candidate import Candidate
 
 #: What a candidate can be judged by; greater is better, so costs have their sign turned.
@@ -23,12 +23,12 @@ def check_objectives(objectives: Sequence[str]) -> None:
     """Raises RecipeError where an objective is not known, or none is given."""
     for name in objectives:
         if name not in OBJECTIVES:
-            raise RecipeError("objectives", f"there is no objective {name!r}; {nearest(name, OBJECTIVES)}")
+            raise RecipeError("objectives", f"there is no objective {name!r}; {did_you_mean(name, OBJECTIVES)}")
     if not objectives:
         raise RecipeError("objectives", f"name one or more of {', '.join(OBJECTIVES)}")
 
 
-def pareto(candidates: Sequence[Candidate], objectives: Sequence[str]) -> list[Candidate]:
+def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str]) -> list[Candidate]:
     """The candidates that no other is as good as in every objective and better in one; the best of the first objective
     first.
 

@@ -10,19 +10,19 @@ import torch
 from polymodal.core.progress import Progress
 from polymodal.data.partition import make_splits
 from polymodal.experiments.plan import Plan, complete_schedule
-from polymodal.model.distributions import decision_values
+from polymodal.model.distributions import to_raw_values
 from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
 from polymodal.nn.fusion.combiner import Combiner
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.selection import Selection, fit_combiner
+from polymodal.tuning.selection import EnsembleSelection, fit_combiner
 from polymodal.workflows.fit import RunFolder, run_plan
 
 
-def finish(
-    folds: Folds, best: Candidate, selection: Selection | None, *, out: Path, progress: Progress
+def refit_best(
+    folds: Folds, best: Candidate, selection: EnsembleSelection | None, *, out: Path, progress: Progress
 ) -> tuple[Model, Ensemble | None]:
     """Train the best candidate and the members of the ensemble on all rows (but for the validation part that chooses
     the epoch), and save them in `out/best` and `out/ensemble`. An ensemble of one is the best model and is not saved
@@ -38,14 +38,14 @@ def finish(
     for member in selection.members:
         if member.name not in made:
             made[member.name] = _train(folds, member, None, progress)
-    ensemble = Ensemble([made[member.name] for member in selection.members], _combiner(selection, folds))
+    ensemble = Ensemble([made[member.name] for member in selection.members], _fit_combiner(selection, folds))
     ensemble.save(out / "ensemble")
     return made[best.name], ensemble
 
 
 def _train(folds: Folds, candidate: Candidate, folder: Path | None, progress: Progress) -> Model:
     """A model of the candidate's recipe, with no rows held out for a test."""
-    progress.say(f"train {candidate.name} on all rows")
+    progress.log(f"train {candidate.name} on all rows")
     recipe = Recipe.read(dict(candidate.recipe or {}))
     split = recipe.data.split.model_copy(update={"test": 0.0})
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": split})})
@@ -54,16 +54,16 @@ def _train(folds: Folds, candidate: Candidate, folder: Path | None, progress: Pr
     return run_plan(plan, splits, RunFolder(folder, overwrite=True), progress)
 
 
-def _combiner(selection: Selection, folds: Folds) -> Combiner:
+def _fit_combiner(selection: EnsembleSelection, folds: Folds) -> Combiner:
     """The combination as the out-of-fold rows have it: the weights of the selection, or a fitted linear layer."""
     combiner = Combiner(selection.method, [str(place) for place in range(len(selection.members))])
-    combiner.prepare({name: task.outputs for name, task in folds.tasks.items()})
+    combiner.prepare({name: task.output_size for name, task in folds.tasks.items()})
     for place, (name, task) in enumerate(folds.tasks.items()):
         if selection.method == "weighted":
             with torch.no_grad():
                 combiner.fitted[f"{place}"].copy_(torch.tensor(selection.weights).log())
             continue
-        values = [decision_values(task, member.distributions[name]) for member in selection.members]
+        values = [to_raw_values(task, member.distributions[name]) for member in selection.members]
         target, present = folds.reference.truth.targets[name]
         fit_combiner(combiner, name, task, values, target, present & np.ones(len(present), bool))
     return combiner

@@ -11,18 +11,18 @@ from typing import Any
 from markupsafe import Markup
 
 from polymodal._version import __version__
-from polymodal.core.formatting import duration, metric_name
-from polymodal.report.charts import HEIGHT, TOP, WIDTH, Frame, Range, interval_bar, wider
+from polymodal.core.formatting import format_duration, metric_name
+from polymodal.report.charts import HEIGHT, TOP, WIDTH, PlotArea, Range, interval_bar, padded_range
 from polymodal.report.template import template
-from polymodal.tuning.audit_results import Amount, InputAudit, OutputAudit, PairAudit
+from polymodal.tuning.audit_results import Estimate, InputAudit, OutputAudit, PairAudit
 from polymodal.tuning.candidate import Candidate
-from polymodal.tuning.leaderboard import Entry, own_direction
-from polymodal.tuning.results import Tuning
-from polymodal.tuning.study import summary
+from polymodal.tuning.leaderboard import LeaderboardEntry, metric_value
+from polymodal.tuning.results import TuningResult
+from polymodal.tuning.study import format_overrides
 
 FILE = "tuning.html"
 #: Trials on the page, the best first; every baseline is shown.
-SHOWN = 30
+MAX_TRIALS = 30
 _COSTS = {
     "latency": "milliseconds for one row",
     "memory": "MiB that training holds",
@@ -32,7 +32,7 @@ _COSTS = {
 
 
 @dataclass(frozen=True)
-class Line:
+class LeaderboardRow:
     """One line of the leaderboard; `bar` is its score with the interval."""
 
     name: str
@@ -49,17 +49,17 @@ class Line:
 
 
 @dataclass(frozen=True)
-class AuditShown:
+class AuditSection:
     """The audit of one output: each input and pair with its bars on one scale."""
 
     found: OutputAudit
     metric: str
     inputs: list[tuple[InputAudit, Markup, Markup]]
     pairs: list[tuple[PairAudit, str, Markup]]
-    values: list[tuple[str, Amount, Markup]]
+    values: list[tuple[str, Estimate, Markup]]
 
 
-def write_tuning_report(folder: Path | str, tuning: Tuning) -> Path:
+def write_tuning_report(folder: Path | str, tuning: TuningResult) -> Path:
     """Write the page of a search, `tuning.html`, into `folder`, which is made if it is not there."""
     path = Path(folder) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,12 +67,12 @@ def write_tuning_report(folder: Path | str, tuning: Tuning) -> Path:
     return path
 
 
-def render_tuning(tuning: Tuning) -> str:
+def render_tuning(tuning: TuningResult) -> str:
     """The HTML text of the page."""
     folds = tuning.folds
     networks = [entry for entry in tuning.entries if entry.status != "baseline"]
     baselines = [entry for entry in tuning.entries if entry.status == "baseline"]
-    kept = {id(entry) for entry in [*networks[:SHOWN], *baselines]}
+    kept = {id(entry) for entry in [*networks[:MAX_TRIALS], *baselines]}
     shown = [entry for entry in tuning.entries if id(entry) in kept]
     chosen = tuning.selection
     members = [] if chosen is None else list(zip(chosen.members, chosen.weights, strict=True))
@@ -87,37 +87,37 @@ def render_tuning(tuning: Tuning) -> str:
         folds=len(folds),
         trials=len(networks) + len(tuning.failed),
         best=tuning.best,
-        best_score=own_direction(tuning.best.score, tuning.folds),
-        constant=None if constant is None else own_direction(constant.score, tuning.folds),
-        ahead=[(one.candidate.name, own_direction(one.candidate.score, tuning.folds)) for one in ahead[:1]],
+        best_score=metric_value(tuning.best.score, tuning.folds),
+        constant=None if constant is None else metric_value(constant.score, tuning.folds),
+        ahead=[(one.candidate.name, metric_value(one.candidate.score, tuning.folds)) for one in ahead[:1]],
         corrected=tuning.corrected,
         ensemble=chosen,
-        ensemble_score=None if chosen is None else own_direction(chosen.score, tuning.folds),
+        ensemble_score=None if chosen is None else metric_value(chosen.score, tuning.folds),
         members=[(member, weight, _weight_bar(weight)) for member, weight in members],
         lines=_lines(shown, tuning, constant),
-        left_out=max(0, len(networks) - SHOWN),
+        left_out=max(0, len(networks) - MAX_TRIALS),
         failed=tuning.failed,
-        charts=[_front(tuning, name) for name in tuning.objectives if name in _COSTS],
-        audits=[_audit(found) for found in tuning.audit.outputs.values()],
+        charts=[_pareto_chart(tuning, name) for name in tuning.objectives if name in _COSTS],
+        audits=[_audit_section(found) for found in tuning.audit.outputs.values()],
         notes=tuning.audit.notes,
-        seconds={name: duration(value) for name, value in tuning.seconds.items()},
+        seconds={name: format_duration(value) for name, value in tuning.seconds.items()},
         recipe=tuning.recipe.to_yaml(),
     )
 
 
-def _what(entry: Entry, best: dict[str, Any], name: str) -> str:
+def _description(entry: LeaderboardEntry, best: dict[str, Any], name: str) -> str:
     """What a trial drew: the best one in full, the others where they differ from it."""
     if entry.candidate.name == name:
-        return summary(entry.changes)
-    return summary({path: value for path, value in entry.changes.items() if best.get(path) != value})
+        return format_overrides(entry.changes)
+    return format_overrides({path: value for path, value in entry.changes.items() if best.get(path) != value})
 
 
-def _lines(entries: Sequence[Entry], tuning: Tuning, constant: Candidate | None) -> list[Line]:
+def _lines(entries: Sequence[LeaderboardEntry], tuning: TuningResult, constant: Candidate | None) -> list[LeaderboardRow]:
     output, metric = tuning.folds.output, tuning.folds.metric.name
     found = [entry.candidate.metrics.get(output, {}).get(metric, {}) for entry in entries]
-    values = [own_direction(entry.candidate.score, tuning.folds) for entry in entries]
-    floor = None if constant is None else own_direction(constant.score, tuning.folds)
-    ends = _ends([*values, *(one.get(key) for one in found for key in ("low", "high")), floor])
+    values = [metric_value(entry.candidate.score, tuning.folds) for entry in entries]
+    floor = None if constant is None else metric_value(constant.score, tuning.folds)
+    ends = _range([*values, *(one.get(key) for one in found for key in ("low", "high")), floor])
     best = next((entry.changes for entry in entries if entry.candidate.name == tuning.best.name), {})
     lines = []
     for entry, one, value in zip(entries, found, values, strict=True):
@@ -125,15 +125,15 @@ def _lines(entries: Sequence[Entry], tuning: Tuning, constant: Candidate | None)
         bar = Markup("") if value is None else interval_bar(value, one.get("low"), one.get("high"), floor, ends)
         cut_short = f"cut short after {candidate.folds} of {len(tuning.folds)} folds"
         lines.append(
-            Line(
+            LeaderboardRow(
                 name=candidate.name,
                 kind=entry.status,
-                what=cut_short if entry.status == "pruned" else _what(entry, best, tuning.best.name),
+                what=cut_short if entry.status == "pruned" else _description(entry, best, tuning.best.name),
                 score=value,
                 low=one.get("low"),
                 high=one.get("high"),
                 bar=bar,
-                seconds=duration(candidate.seconds),
+                seconds=format_duration(candidate.seconds),
                 parameters=candidate.parameters,
                 size_mib=candidate.size_mib,
                 latency_ms=candidate.latency_ms,
@@ -142,27 +142,27 @@ def _lines(entries: Sequence[Entry], tuning: Tuning, constant: Candidate | None)
     return lines
 
 
-def _front(tuning: Tuning, cost: str) -> Markup:
+def _pareto_chart(tuning: TuningResult, cost: str) -> Markup:
     """Score over one cost: every network that ran on all folds, those of the front pointed out."""
     of = {"latency": "latency_ms", "memory": "memory_mib", "size": "size_mib", "seconds": "seconds"}
     chosen = {one.name for one in tuning.front}
     points = []
     for entry in tuning.entries:
         one = entry.candidate
-        x, y = getattr(one, of[cost]), own_direction(one.score, tuning.folds)
+        x, y = getattr(one, of[cost]), metric_value(one.score, tuning.folds)
         if entry.status == "complete" and x is not None and y is not None:
             points.append((one.name, float(x), float(y), one.name in chosen))
     metric, two = metric_name(tuning.folds.metric.name), len(tuning.objectives) == 2
-    return front_chart(points, title=f"{metric} and {_COSTS[cost]}", x_label=_COSTS[cost], y_label=metric, joined=two)
+    return pareto_chart(points, title=f"{metric} and {_COSTS[cost]}", x_label=_COSTS[cost], y_label=metric, joined=two)
 
 
-def front_chart(
+def pareto_chart(
     points: list[tuple[str, float, float, bool]], *, title: str, x_label: str, y_label: str, joined: bool
 ) -> Markup:
     """Scores over costs. Each point is `(name, cost, score, whether no other is as good in everything)`: a dot where it
     is so, else a ring. joined: connect the dots (with further costs, they are no line)."""
     xs, ys = [x for _, x, _, _ in points] or [0.0], [y for _, _, y, _ in points] or [0.0]
-    frame = Frame(wider(min(xs), max(xs)), wider(min(ys), max(ys)), x_label, y_label)
+    frame = PlotArea(padded_range(min(xs), max(xs)), padded_range(min(ys), max(ys)), x_label, y_label)
     parts = [frame.axes()]
     if joined:
         path = " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in sorted((x, y) for _, x, y, best in points if best))
@@ -178,28 +178,28 @@ def front_chart(
     ).format(WIDTH, HEIGHT, Markup("").join(parts), title=title)
 
 
-def _audit(found: OutputAudit) -> AuditShown:
+def _audit_section(found: OutputAudit) -> AuditSection:
     amounts = [amount for one in found.inputs for amount in (one.alone, one.unique)]
-    ends = _ends([number for one in [*amounts, *found.values.values()] for number in _numbers(one)])
-    shares = _ends([number for pair in found.pairs for number in _numbers(pair.shared)])
-    return AuditShown(
+    ends = _range([number for one in [*amounts, *found.values.values()] for number in _numbers(one)])
+    shares = _range([number for pair in found.pairs for number in _numbers(pair.shared)])
+    return AuditSection(
         found=found,
         metric=metric_name(found.metric),
         inputs=[(one, _bar(one.alone, ends), _bar(one.unique, ends)) for one in found.inputs],
-        pairs=[(pair, _finding(pair), _bar(pair.shared, shares)) for pair in found.pairs],
+        pairs=[(pair, _interaction_label(pair), _bar(pair.shared, shares)) for pair in found.pairs],
         values=[(name, amount, _bar(amount, ends)) for name, amount in found.values.items()],
     )
 
 
-def _finding(pair: PairAudit) -> str:
+def _interaction_label(pair: PairAudit) -> str:
     return {"redundant": "redundant", "synergy": "more together", None: "nothing sure"}[pair.finding]
 
 
-def _numbers(amount: Amount) -> tuple[float, float, float]:
+def _numbers(amount: Estimate) -> tuple[float, float, float]:
     return amount.value, amount.low, amount.high
 
 
-def _bar(amount: Amount, ends: Range) -> Markup:
+def _bar(amount: Estimate, ends: Range) -> Markup:
     """An amount with its interval; the stroke is 0."""
     known = math.isfinite(amount.low) and math.isfinite(amount.high)
     return interval_bar(amount.value, amount.low if known else None, amount.high if known else None, 0.0, ends)
@@ -212,7 +212,7 @@ def _weight_bar(weight: float) -> Markup:
     ).format(round(6 + 120 * weight, 1))
 
 
-def _ends(values: Sequence[float | None]) -> Range:
+def _range(values: Sequence[float | None]) -> Range:
     """From the least to the greatest of some numbers, 0 among them."""
     known: list[Any] = [value for value in values if value is not None and math.isfinite(value)]
     return min(0.0, *known) if known else 0.0, max(0.0, *known) if known else 1.0

@@ -10,17 +10,17 @@ from polymodal.core.record import record_json
 from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
-from polymodal.tuning.audit_results import Audit
+from polymodal.tuning.audit_results import AuditResult
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.leaderboard import Entry, entries_json, own_direction
-from polymodal.tuning.selection import Selection
-from polymodal.tuning.selection_bias import Corrected
-from polymodal.tuning.study import Attempt
+from polymodal.tuning.leaderboard import LeaderboardEntry, entries_json, metric_value
+from polymodal.tuning.selection import EnsembleSelection
+from polymodal.tuning.selection_bias import CorrectedScore
+from polymodal.tuning.study import TrialRecord
 
 
 @dataclass(frozen=True)
-class Tuning:
+class TuningResult:
     """What a search found.
 
     folder: where everything was written
@@ -39,12 +39,12 @@ class Tuning:
     model: Model
     ensemble: Ensemble | None
     best: Candidate
-    entries: list[Entry]
-    failed: list[Attempt]
-    selection: Selection | None
-    corrected: dict[str, Corrected]
+    entries: list[LeaderboardEntry]
+    failed: list[TrialRecord]
+    selection: EnsembleSelection | None
+    corrected: dict[str, CorrectedScore]
     front: list[Candidate]
-    audit: Audit
+    audit: AuditResult
     objectives: list[str]
     seconds: dict[str, float]
 
@@ -64,7 +64,7 @@ class Tuning:
             "folds": len(self.folds),
             "objectives": self.objectives,
             "best": self.best.name,
-            "score": own_direction(self.best.score, self.folds),
+            "score": metric_value(self.best.score, self.folds),
             "corrected": {name: vars(one) for name, one in self.corrected.items()},
             "ensemble": None
             if chosen is None
@@ -72,12 +72,12 @@ class Tuning:
                 "method": chosen.method,
                 "members": [member.name for member in chosen.members],
                 "weights": chosen.weights,
-                "score": own_direction(chosen.score, self.folds),
+                "score": metric_value(chosen.score, self.folds),
             },
             "front": [one.name for one in self.front],
             "audit": self.audit.to_dict(),
             "leaderboard": entries_json(self.entries, self.folds),
             "failed": [vars(attempt) for attempt in self.failed],
-            "faults": record_json(self.model.run.faults),
+            "faults": record_json(self.model.run.cell_errors),
             "seconds": self.seconds,
         }

@@ -11,20 +11,20 @@ import numpy as np
 import pyarrow as pa
 
 from polymodal.checkpoint.model_directory import json_ready, read_json
-from polymodal.core.errors import ArtefactError, DataError, PolymodalError
+from polymodal.core.errors import ArtifactError, DataError, PolymodalError
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.table import Table, open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.space import Space
+from polymodal.tuning.space import SearchSpace
 
 FILE = "search.json"
 TABLE = "table.arrow"
 
 
 @dataclass(frozen=True)
-class Job:
+class SearchSpec:
     """One search, JSON-ready.
 
     recipe: what every trial starts from: the user's recipe with every input and output named
@@ -48,22 +48,22 @@ class Job:
         part.replace(folder / FILE)
 
     @classmethod
-    def read(cls, folder: Path) -> Job:
-        """Raises ArtefactError where the folder holds no search."""
+    def read(cls, folder: Path) -> SearchSpec:
+        """Raises ArtifactError where the folder holds no search."""
         try:
             return cls(**read_json(folder / FILE))
         except TypeError as error:
-            raise ArtefactError(f"{folder / FILE} is damaged: {error}") from None
+            raise ArtifactError(f"{folder / FILE} is damaged: {error}") from None
 
-    def same_as(self, other: Job) -> str | None:
+    def same_as(self, other: SearchSpec) -> str | None:
         """What differs in another search so that its trials are none of this one; None where nothing does."""
         mine, theirs = (json_ready(asdict(replace(one, source=None, root=None))) for one in (self, other))
         return next((key for key in mine if mine[key] != theirs[key]), None)
 
-    def open(self, table: Table) -> tuple[Folds, Space]:
+    def open(self, table: Table) -> tuple[Folds, SearchSpace]:
         """The folds and the space of this search. The recipe of the folds, from which baselines take their features,
         has the pretrained encoders that the space offers."""
-        space = Space.read(self.space, Recipe.read(self.recipe))
+        space = SearchSpace.read(self.space, Recipe.read(self.recipe))
         return Folds(table, make_plan(table, space.recipe(space.fixed_encoders())).recipe, self.folds), space
 
     def table(self) -> Table:
@@ -72,7 +72,7 @@ class Job:
         return open_table(self.source, root=Path(self.root) if self.root else None, cache=cache_folder() / "tables")
 
 
-def start(job: Job, folder: Path, *, resume: bool) -> Job:
+def create_or_resume(job: SearchSpec, folder: Path, *, resume: bool) -> SearchSpec:
     """Write the search into its folder, or find it there again.
 
     Raises:
@@ -82,7 +82,7 @@ def start(job: Job, folder: Path, *, resume: bool) -> Job:
     if (folder / FILE).exists():
         if not resume:
             raise PolymodalError(f"{folder} holds a search already: resume it, or choose another directory")
-        differs = job.same_as(Job.read(folder))
+        differs = job.same_as(SearchSpec.read(folder))
         if differs is not None:
             raise PolymodalError(
                 f"the search in {folder} has another {differs}, so its trials cannot be gone on with: give what it was "
@@ -94,7 +94,7 @@ def start(job: Job, folder: Path, *, resume: bool) -> Job:
     return job
 
 
-def shareable(table: Table, data: Any, root: Path | str | None, folder: Path) -> tuple[str, str | None]:
+def share_table(table: Table, data: Any, root: Path | str | None, folder: Path) -> tuple[str, str | None]:
     """Where other processes read the table, and its root: its own file, or a copy in `folder`.
 
     Raises:

@@ -9,20 +9,20 @@ from typing import Literal
 import numpy as np
 import torch
 
-from polymodal.model.distributions import decision_values
+from polymodal.model.distributions import to_raw_values
 from polymodal.nn.fusion.combiner import Combiner
 from polymodal.tasks.base import Task
 from polymodal.tuning.candidate import Candidate, Distributions
 from polymodal.tuning.folds import Folds
 
 #: Picks of the greedy selection at most; a candidate may be picked again, which raises its weight.
-PICKS = 12
+MAX_PICKS = 12
 #: Candidates that are stacked: each adds weights that the same rows must tell.
-STACKED = 5
+MAX_STACKED = 5
 
 
 @dataclass(frozen=True)
-class Selection:
+class EnsembleSelection:
     """An ensemble of candidates.
 
     method: `weighted` (average of probabilities or numbers, weights by greedy selection) or `stack`
@@ -39,13 +39,13 @@ class Selection:
     best: float
 
 
-def whole(candidates: Sequence[Candidate], folds: Folds) -> list[Candidate]:
+def completed_candidates(candidates: Sequence[Candidate], folds: Folds) -> list[Candidate]:
     """The networks that were run on every fold, the best first; of equals the quicker to train."""
     found = [one for one in candidates if one.kind == "trial" and one.folds == len(folds) and np.isfinite(one.score)]
     return sorted(found, key=lambda one: (-one.score, one.seconds))
 
 
-def select(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> Selection | None:
+def select_ensemble(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> EnsembleSelection | None:
     """The ensemble of at most `size` candidates that decides best out of fold; None where no candidate is whole.
 
     Greedy selection with replacement (Caruana et al., "Ensemble Selection from Libraries of Models", 2004): from the
@@ -53,33 +53,33 @@ def select(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> S
     its score is never below that of the best single candidate. Stacking (Wolpert, "Stacked Generalization", 1992) of
     the members, fitted on the rows of the other folds, is taken instead where it scores higher still.
     """
-    usable = whole(candidates, folds)
+    usable = completed_candidates(candidates, folds)
     if not usable:
         return None
-    members, weights, mixed = combine(usable, folds, size=size)
+    members, weights, mixed = greedy_ensemble(usable, folds, size=size)
     score, best = folds.score(mixed), usable[0].score
     if len(members) > 1:
-        top = members[:STACKED]
-        stacked = stack([one.distributions for one in top], folds)
+        top = members[:MAX_STACKED]
+        stacked = stack_out_of_fold([one.distributions for one in top], folds)
         if folds.score(stacked) > score:
-            return Selection("stack", top, [1 / len(top)] * len(top), stacked, folds.score(stacked), best)
-    return Selection("weighted", members, weights, mixed, score, best)
+            return EnsembleSelection("stack", top, [1 / len(top)] * len(top), stacked, folds.score(stacked), best)
+    return EnsembleSelection("weighted", members, weights, mixed, score, best)
 
 
-def combine(
+def greedy_ensemble(
     candidates: Sequence[Candidate], folds: Folds, *, size: int
 ) -> tuple[list[Candidate], list[float], Distributions]:
     """The members that the greedy selection picks among candidates of every fold, the heaviest first, their weights,
     and their mean."""
     ordered = sorted(candidates, key=lambda one: (-one.score, one.seconds))
-    counts = greedy([one.distributions for one in ordered], folds, size=size)
+    counts = greedy_counts([one.distributions for one in ordered], folds, size=size)
     chosen = sorted(counts, key=lambda place: (-counts[place], place))
     members = [ordered[place] for place in chosen]
     weights = [counts[place] / sum(counts.values()) for place in chosen]
-    return members, weights, average([one.distributions for one in members], weights, folds)
+    return members, weights, weighted_average([one.distributions for one in members], weights, folds)
 
 
-def greedy(
+def greedy_counts(
     distributions: Sequence[Distributions], folds: Folds, *, size: int, rows: np.ndarray | None = None
 ) -> dict[int, int]:
     """How often each place of `distributions` (the best first) is picked, on `rows` (None: all).
@@ -90,12 +90,12 @@ def greedy(
     counts = {0: 1}
     total = dict(distributions[0])
     best, best_counts = folds.score(total, rows), dict(counts)
-    for picks in range(1, PICKS):
+    for picks in range(1, MAX_PICKS):
         found = []
         for place, one in enumerate(distributions):
             if place not in counts and len(counts) == size:
                 continue
-            mixed = average([total, one], [picks / (picks + 1), 1 / (picks + 1)], folds)
+            mixed = weighted_average([total, one], [picks / (picks + 1), 1 / (picks + 1)], folds)
             found.append((folds.score(mixed, rows), -place, mixed))
         score, place, total = max(found, key=lambda each: each[:2])
         counts[-place] = counts.get(-place, 0) + 1
@@ -104,7 +104,7 @@ def greedy(
     return best_counts
 
 
-def average(distributions: Sequence[Distributions], weights: Sequence[float], folds: Folds) -> Distributions:
+def weighted_average(distributions: Sequence[Distributions], weights: Sequence[float], folds: Folds) -> Distributions:
     """The weighted mean of probabilities, or of numbers on their task's own scale, by output."""
     found = {}
     for name, task in folds.tasks.items():
@@ -117,7 +117,7 @@ def average(distributions: Sequence[Distributions], weights: Sequence[float], fo
     return found
 
 
-def stack(distributions: Sequence[Distributions], folds: Folds) -> Distributions:
+def stack_out_of_fold(distributions: Sequence[Distributions], folds: Folds) -> Distributions:
     """Each fold's rows decided by a linear layer over all decisions that was fitted on the rows of the other folds."""
     found = folds.reference.empty()
     for name, task in folds.tasks.items():
@@ -125,7 +125,7 @@ def stack(distributions: Sequence[Distributions], folds: Folds) -> Distributions
         target, present = folds.reference.truth.targets[name]
         for fold in range(len(folds)):
             combiner = Combiner("stack", [str(place) for place in range(len(values))])
-            combiner.prepare({name: task.outputs})
+            combiner.prepare({name: task.output_size})
             fit_combiner(combiner, name, task, values, target, present & (folds.fold_of != fold))
             rows = torch.from_numpy(folds.fold_of == fold)
             here = [torch.ones(int(rows.sum()))] * len(values)
@@ -151,4 +151,4 @@ def fit_combiner(
 
 
 def _values(task: Task, distribution: np.ndarray) -> torch.Tensor:
-    return decision_values(task, distribution)
+    return to_raw_values(task, distribution)

@@ -9,17 +9,17 @@ import numpy as np
 
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.selection import average, greedy, whole
+from polymodal.tuning.selection import weighted_average, greedy_counts, completed_candidates
 
 #: Times that the choice is made again on drawn rows.
-DRAWS = 200
+BOOTSTRAP_SAMPLES = 200
 #: The greedy selection is repeated on fewer draws, among the best few: it costs a hundred scores each time.
-ENSEMBLE_DRAWS = 60
-ENSEMBLE_POOL = 8
+ENSEMBLE_BOOTSTRAP_SAMPLES = 60
+MAX_ENSEMBLE_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedScore:
     """A score that the choice does not flatter, in the metric's own direction.
 
     value, low, high: mean and 95 % interval over the draws
@@ -30,7 +30,7 @@ class Corrected:
     high: float
 
 
-def correct(candidates: Sequence[Candidate], folds: Folds, seed: int = 0, *, size: int = 6) -> dict[str, Corrected]:
+def correct_selection_bias(candidates: Sequence[Candidate], folds: Folds, seed: int = 0, *, size: int = 6) -> dict[str, CorrectedScore]:
     """The scores of `best` (choose the best candidate) and `ensemble` (choose greedily) as procedures.
 
     Rows are drawn with replacement (whole groups where the recipe names a group); the choice is made on the drawn rows
@@ -38,25 +38,25 @@ def correct(candidates: Sequence[Candidate], folds: Folds, seed: int = 0, *, siz
     predictions for efficient and accurate cross-validation", 2018). No model is trained again. Empty where no
     candidate is whole.
     """
-    usable = whole(candidates, folds)
+    usable = completed_candidates(candidates, folds)
     if not usable:
         return {}
     draw = np.random.default_rng(seed)
-    pools = {"best": usable, "ensemble": usable[:ENSEMBLE_POOL]}
+    pools = {"best": usable, "ensemble": usable[:MAX_ENSEMBLE_CANDIDATES]}
     found: dict[str, list[float]] = {name: [] for name in pools}
-    for number in range(DRAWS):
+    for number in range(BOOTSTRAP_SAMPLES):
         drawn, left = _draw(folds, draw)
         if len(left) == 0:
             continue
         scores = [folds.score(one.distributions, drawn) for one in usable]
         best = usable[int(np.nanargmax(scores))] if np.isfinite(scores).any() else usable[0]
         found["best"].append(folds.score(best.distributions, left))
-        if number < ENSEMBLE_DRAWS:
+        if number < ENSEMBLE_BOOTSTRAP_SAMPLES:
             pool = [one for _, one in sorted(zip(scores, usable, strict=True), key=lambda pair: -pair[0])]
-            parts = [one.distributions for one in pool[:ENSEMBLE_POOL]]
-            counts = greedy(parts, folds, size=size, rows=drawn)
+            parts = [one.distributions for one in pool[:MAX_ENSEMBLE_CANDIDATES]]
+            counts = greedy_counts(parts, folds, size=size, rows=drawn)
             weights = [count / sum(counts.values()) for count in counts.values()]
-            found["ensemble"].append(folds.score(average([parts[place] for place in counts], weights, folds), left))
+            found["ensemble"].append(folds.score(weighted_average([parts[place] for place in counts], weights, folds), left))
     return {name: _summary(values, folds) for name, values in found.items()}
 
 
@@ -72,10 +72,10 @@ def _draw(folds: Folds, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     return drawn, np.flatnonzero(~np.isin(place, chosen))
 
 
-def _summary(values: list[float], folds: Folds) -> Corrected:
+def _summary(values: list[float], folds: Folds) -> CorrectedScore:
     sign = 1 if folds.metric.greater_is_better else -1
     own = sign * np.array([value for value in values if np.isfinite(value)])
     if len(own) == 0:
-        return Corrected(float("nan"), float("nan"), float("nan"))
+        return CorrectedScore(float("nan"), float("nan"), float("nan"))
     low, high = np.percentile(own, [2.5, 97.5])
-    return Corrected(float(own.mean()), float(low), float(high))
+    return CorrectedScore(float(own.mean()), float(low), float(high))

@@ -10,18 +10,18 @@ from typing import Any
 
 import yaml
 
-from polymodal.core.errors import RecipeError, nearest
-from polymodal.core.options import given as given_values
+from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.options import explicit_values as given_values
 from polymodal.recipe.recipe import Recipe
 
 #: Paths that decide what is learned from what, or on which rows: all trials share them, or their scores would not be
 #: comparable.
-SHARED = ("data", "evaluation", "seed")
+SHARED_SECTIONS = ("data", "evaluation", "seed")
 SHARED_KEYS = ("columns", "privileged", "task", "weight")
 
 
 @dataclass(frozen=True)
-class Choices:
+class CategoricalDimension:
     """One of `values`; the first is where a search begins."""
 
     values: tuple[Any, ...]
@@ -47,7 +47,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Range:
+class NumericDimension:
     """A number from `low` to `high`, whole where both are; `log`: each doubling is equally likely."""
 
     low: float
@@ -75,10 +75,10 @@ class Range:
         return {"low": self.low, "high": self.high, "log": self.log}
 
 
-Dimension = Choices | Range
+Dimension = CategoricalDimension | NumericDimension
 
 
-class Space:
+class SearchSpace:
     """The dimensions of a search, by recipe path, outer paths before those inside them.
 
     An option of a component (`fusion.dropout`) may stand beside the choice of that component (`fusion`): it is then
@@ -100,7 +100,7 @@ class Space:
         self._allowed = {path: self._check_values(path) for path in self.dimensions}
 
     @classmethod
-    def read(cls, source: Mapping[str, Any], base: Recipe) -> Space:
+    def read(cls, source: Mapping[str, Any], base: Recipe) -> SearchSpace:
         """A space from plain values: `{path: [a, b]}` or `{path: {low, high, log}}`.
 
         Raises:
@@ -127,7 +127,7 @@ class Space:
         """For each input whose encoder is searched, the first choice that is frozen and pretrained, if there is one."""
         found = {}
         for path, dimension in self.dimensions.items():
-            if not path.endswith(".encoder") or not isinstance(dimension, Choices):
+            if not path.endswith(".encoder") or not isinstance(dimension, CategoricalDimension):
                 continue
             for value in dimension.values:
                 options = Recipe.read(self.base, [f"{path}={_as_yaml(value)}"]).inputs[_input(path)].encoder
@@ -142,7 +142,7 @@ class Space:
         for path, dimension in self.dimensions.items():
             if not self._applies(path, values):
                 continue
-            if isinstance(dimension, Choices):
+            if isinstance(dimension, CategoricalDimension):
                 values[path] = dimension.value(trial.suggest_categorical(path, dimension.labels))
             elif dimension.whole:
                 values[path] = trial.suggest_int(path, int(dimension.low), int(dimension.high), log=dimension.log)
@@ -157,7 +157,7 @@ class Space:
         found = [first]
         for path in sorted(self.dimensions, key=_importance):
             dimension = self.dimensions[path]
-            if isinstance(dimension, Choices) and _importance(path) < 3:
+            if isinstance(dimension, CategoricalDimension) and _importance(path) < 3:
                 found += [first | {path: label} for label in dimension.labels[1:]]
         return [self._without_idle(point) for point in found[:most]]
 
@@ -188,7 +188,7 @@ class Space:
             return set()
         dimension = self.dimensions[outer]
         allowed, problem = set(), None
-        for choice in dimension.ends if isinstance(dimension, Choices) else ():
+        for choice in dimension.ends if isinstance(dimension, CategoricalDimension) else ():
             try:
                 for value in self.dimensions[path].ends:
                     self.recipe({outer: choice, path: value}).check_parts()
@@ -218,14 +218,14 @@ def _check_path(path: str, base: Recipe) -> None:
     """Raises RecipeError for a path that leads nowhere or that all trials must share; `Recipe` checks the rest."""
     kind, _, rest = path.partition(".")
     if kind not in Recipe.model_fields:
-        raise RecipeError(path, f"there is no such key in a recipe; {nearest(kind, Recipe.model_fields)}")
-    if kind in SHARED:
+        raise RecipeError(path, f"there is no such key in a recipe; {did_you_mean(kind, Recipe.model_fields)}")
+    if kind in SHARED_SECTIONS:
         raise RecipeError(path, "every trial is tried on the same rows in the same way: set it in the recipe instead")
     if kind in ("inputs", "outputs"):
         names = getattr(base, kind)
         name = max((one for one in names if rest == one or rest.startswith(f"{one}.")), key=len, default=None)
         if name is None:
-            hint = nearest(rest.split(".")[0], names)
+            hint = did_you_mean(rest.split(".")[0], names)
             raise RecipeError(path, f"there is no such {kind[:-1]}; {hint}")
         key = rest[len(name) + 1 :]
         if not key or key.split(".")[0] in SHARED_KEYS:
@@ -239,19 +239,19 @@ def _dimension(path: str, value: Any) -> Dimension:
         labels = [json.dumps(one, sort_keys=True) for one in value]
         if len(set(labels)) < len(labels):
             raise RecipeError(path, "the same choice is there twice")
-        return Choices(tuple(value))
+        return CategoricalDimension(tuple(value))
     if isinstance(value, Mapping) and "low" in value and "high" in value:
         unknown = [key for key in value if key not in ("low", "high", "log")]
         if unknown:
             raise RecipeError(
-                f"{path}.{unknown[0]}", f"there is no such key; {nearest(unknown[0], ['low', 'high', 'log'])}"
+                f"{path}.{unknown[0]}", f"there is no such key; {did_you_mean(unknown[0], ['low', 'high', 'log'])}"
             )
         low, high, log = _number(path, value["low"]), _number(path, value["high"]), value.get("log", False)
         if not isinstance(log, bool):
             raise RecipeError(f"{path}.log", f"write true or false (given: {log!r})")
         if not low < high or (log and low <= 0):
             raise RecipeError(path, f"low must be less than high, and above 0 with log (given: {low} to {high})")
-        return Range(low, high, log)
+        return NumericDimension(low, high, log)
     raise RecipeError(path, f"write choices as [a, b], or a range as {{low, high, log}} (given: {value!r})")
 
 

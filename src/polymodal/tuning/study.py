@@ -16,24 +16,24 @@ import numpy as np
 from polymodal.core.errors import MissingExtraError, PolymodalError, TrainingError
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.pareto import OBJECTIVES
-from polymodal.tuning.space import Space
-from polymodal.tuning.trial import Bench, run_trial
+from polymodal.tuning.space import SearchSpace
+from polymodal.tuning.trial import TrialRunner, run_trial
 
-JOURNAL, TRIALS, NAME = "study.journal", "trials", "search"
+JOURNAL, TRIALS, STUDY_NAME = "study.journal", "trials", "search"
 #: Trials that must be whole before others are cut short, and folds that every trial runs.
-WHOLE_FIRST, FOLDS_FIRST = 5, 1
+MIN_COMPLETE_TRIALS, WARMUP_FOLDS = 5, 1
 #: Points that are given, at most; the rest is drawn.
-FIRST_POINTS = 16
+MAX_INITIAL_POINTS = 16
 #: So many draws in a row that were tried before: the space is exhausted.
-REPEATS = 25
+MAX_DUPLICATES = 25
 #: Trials before which points are drawn at random rather than where good ones lie, besides those that are given.
-RANDOM_FIRST = 10
+NUM_RANDOM_TRIALS = 10
 
 #: Called with a text for people after each trial.
-Say = Callable[[str], None]
+LogFunction = Callable[[str], None]
 
 
-class CutShort(Exception):
+class TrialStopped(Exception):
     """A trial ends before its last fold: `status` and `reason` as an `Attempt` has them, `candidate` what it has so
     far."""
 
@@ -43,7 +43,7 @@ class CutShort(Exception):
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TrialRecord:
     """What became of one trial.
 
     status: `complete`; `pruned` after some folds; `failed` with a `reason`; `unfinished` as time ran out or its
@@ -69,7 +69,7 @@ class Study:
     whose score after two folds or more is below the median of earlier trials there is cut short.
     """
 
-    def __init__(self, folder: Path, space: Space, objectives: Sequence[str], seed: int, worker: int = 0) -> None:
+    def __init__(self, folder: Path, space: SearchSpace, objectives: Sequence[str], seed: int, worker: int = 0) -> None:
         """
         worker: the number of this process among those that work on the search, so that each draws its own
 
@@ -85,16 +85,16 @@ class Study:
         self.storage = optuna.storages.JournalStorage(backend)
         self.study = optuna.create_study(
             storage=self.storage,
-            study_name=NAME,
+            study_name=STUDY_NAME,
             directions=["maximize"] * len(self.objectives),
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=WHOLE_FIRST, n_warmup_steps=FOLDS_FIRST),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=WARMUP_FOLDS),
         )
 
     def begin(self, most: int | None) -> None:
         """Queue the first points (`most` trials are asked for), and again those that a killed run or a deadline left
         unfinished. One process does this, before any other works."""
-        most = FIRST_POINTS if most is None else min(most, FIRST_POINTS)
+        most = MAX_INITIAL_POINTS if most is None else min(most, MAX_INITIAL_POINTS)
         if not self.study.get_trials(deepcopy=False):
             for point in self.space.points(most):
                 self.study.enqueue_trial(point)
@@ -109,13 +109,13 @@ class Study:
             if status == "unfinished" and trial.number not in queued:
                 self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
-    def work(self, bench: Bench, *, most: int | None, deadline: float | None, say: Say, parent: int | None) -> None:
+    def work(self, bench: TrialRunner, *, most: int | None, deadline: float | None, say: LogFunction, parent: int | None) -> None:
         """Try recipes until `most` trials are there or a further one would end after `deadline` (`time.time()`).
 
         parent: the process on whose behalf this one works; when it is gone, so is this one
         """
         repeats = 0
-        while repeats < REPEATS and self._room(most, deadline):
+        while repeats < MAX_DUPLICATES and self._room(most, deadline):
             trial = self._ask()
             changes = self.space.suggest(trial)
             self._note(trial.number, changes=changes, process=os.getpid())
@@ -128,10 +128,10 @@ class Study:
             repeats = 0
             self._run(trial, changes, bench, deadline, say, parent)
 
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[TrialRecord]:
         """Every trial that was begun, in order."""
         return [
-            Attempt(
+            TrialRecord(
                 trial.number,
                 trial.user_attrs.get("status", "unfinished"),
                 trial.user_attrs.get("reason", ""),
@@ -141,7 +141,7 @@ class Study:
             if trial.state.name != "WAITING"
         ]
 
-    def candidate(self, attempt: Attempt) -> Candidate | None:
+    def candidate(self, attempt: TrialRecord) -> Candidate | None:
         """The candidate of a trial that ran one fold or more."""
         if attempt.status not in ("complete", "pruned"):
             return None
@@ -162,7 +162,7 @@ class Study:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # several arguments are marked as experimental
             self.study.sampler = self.optuna.samplers.TPESampler(
-                n_startup_trials=RANDOM_FIRST,
+                n_startup_trials=NUM_RANDOM_TRIALS,
                 seed=(self.seed * 1_000_003 + drawn) % 2**32,
                 multivariate=True,
                 group=True,
@@ -170,26 +170,26 @@ class Study:
         return self.study.ask()
 
     def _run(
-        self, trial: Any, changes: dict[str, Any], bench: Bench, deadline: float | None, say: Say, parent: int | None
+        self, trial: Any, changes: dict[str, Any], bench: TrialRunner, deadline: float | None, say: LogFunction, parent: int | None
     ) -> None:
         number, begun = trial.number, time.time()
 
         def watch(candidate: Candidate) -> None:
-            _end_with(parent)
+            _exit_without_parent(parent)
             if self.objectives == ["score"]:
                 trial.report(candidate.score, candidate.folds - 1)
                 if trial.should_prune():
-                    raise CutShort("pruned", _below(candidate), candidate)
+                    raise TrialStopped("pruned", _pruned_reason(candidate), candidate)
             each = (time.time() - begun) / candidate.folds
             to_come = each * (len(bench.folds) - candidate.folds)
             if deadline is not None and time.time() + to_come > deadline and self._seconds():
-                raise CutShort("unfinished", "it would have ended after the deadline", candidate)
+                raise TrialStopped("unfinished", "it would have ended after the deadline", candidate)
 
         try:
             candidate = run_trial(bench, self.space.recipe(changes), f"trial {number}", watch)
             if not np.isfinite(candidate.score):
                 raise TrainingError("its score is undefined")
-        except CutShort as cut:
+        except TrialStopped as cut:
             if cut.status == "pruned":
                 cut.candidate.save(self.folder / TRIALS, str(number))
                 say(f"trial {number}  cut short after {cut.candidate.folds} folds")
@@ -201,11 +201,11 @@ class Study:
             self._close(number, "failed", reason)
             say(f"trial {number}  failed: {reason}")
         else:
-            _end_with(parent)
+            _exit_without_parent(parent)
             candidate.save(self.folder / TRIALS, str(number))
             self._complete(number, candidate)
             parts = {path: value for path, value in changes.items() if isinstance(value, str | dict)}
-            say(f"trial {number}  {abs(candidate.score):.4f}  {candidate.seconds:.1f} s  {summary(parts)}")
+            say(f"trial {number}  {abs(candidate.score):.4f}  {candidate.seconds:.1f} s  {format_overrides(parts)}")
 
     def _complete(self, number: int, candidate: Candidate) -> None:
         self._note(number, status="complete", seconds=candidate.seconds)
@@ -218,7 +218,7 @@ class Study:
             return False
         candidate = Candidate.load(self.folder / TRIALS, str(trial.number))
         if candidate.latency_ms is None:
-            self._close(trial.number, "pruned", _below(candidate))
+            self._close(trial.number, "pruned", _pruned_reason(candidate))
         else:
             self._complete(trial.number, candidate)
         return True
@@ -270,23 +270,23 @@ class Study:
 
     def _note(self, number: int, **facts: Any) -> None:
         """Facts about a trial, which may be one of a process that is gone: no `Trial` of it is here to set them on."""
-        study = self.storage.get_study_id_from_name(NAME)
+        study = self.storage.get_study_id_from_name(STUDY_NAME)
         trial = self.storage.get_trial_id_from_study_id_trial_number(study, number)
         for key, value in facts.items():
             self.storage.set_trial_user_attr(trial, key, value)
 
 
-def _end_with(parent: int | None) -> None:
+def _exit_without_parent(parent: int | None) -> None:
     """End this process once the one that it works for is no longer there."""
     if parent is not None and os.getppid() != parent:
         raise SystemExit(1)
 
 
-def _below(candidate: Candidate) -> str:
+def _pruned_reason(candidate: Candidate) -> str:
     return f"after {candidate.folds} folds below the median"
 
 
-def mend(folder: Path) -> None:
+def repair_journal(folder: Path) -> None:
     """Take what a killed process left out of a journal that nobody is writing: its lock, and half a line."""
     path = folder / JOURNAL
     (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)
@@ -310,7 +310,7 @@ def require_optuna() -> Any:
     return optuna
 
 
-def summary(changes: dict[str, Any]) -> str:
+def format_overrides(changes: dict[str, Any]) -> str:
     """What a trial drew, in one line: components by name, numbers with two digits."""
     return "  ".join(f"{_short(path)} {_shown(value)}" for path, value in changes.items())
 

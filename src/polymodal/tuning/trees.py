@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.tuning.baseline_data import Answer, Lesson, gains
-from polymodal.tuning.components import reduced
+from polymodal.tuning.baseline_data import BaselinePrediction, BaselineData, row_gains
+from polymodal.tuning.principal_components import reduce_columns
 
 #: Components of an input that trees see.
-COLUMNS = 24
+NUM_COMPONENTS = 24
 #: Components of an input that are multiplied with those of another, as long as there are no more inputs than this: what
 #: lies in two inputs together (an exclusive or) is hard to find for trees that are grown one split at a time.
-LEADING, MULTIPLIED = 2, 6
-ROUNDS, RATE, BINS, LEAVES = 30, 0.2, 32, 8
+NUM_LEADING, MAX_INPUTS_PRODUCTS = 2, 6
+ROUNDS, LEARNING_RATE, MAX_BINS, MAX_LEAVES = 30, 0.2, 32, 8
 
 
-def boosted(blocks: list[np.ndarray], new: list[np.ndarray], lesson: Lesson, inner: list[Any]) -> Answer:
+def fit_boosted_trees(blocks: list[np.ndarray], new: list[np.ndarray], lesson: BaselineData, inner: list[Any]) -> BaselinePrediction:
     held_out = np.zeros((ROUNDS, len(lesson.truth), lesson.outputs))
     bases = np.zeros((len(lesson.truth), lesson.outputs))
     answers = []
@@ -28,16 +28,16 @@ def boosted(blocks: list[np.ndarray], new: list[np.ndarray], lesson: Lesson, inn
         bases[held] = part.constant()
         # Components belong to the rows they were found on: those of other rows are smaller.
         known, others = _side_by_side([one[rows] for one in blocks], blocks, new)
-        stages = _boosted(known, part)
+        stages = _fit(known, part)
         held_out[:, held] = stages(others[0][held], 0, ROUNDS)
         answers.append((stages, others[1]))
     found = []
     for stage in held_out:
-        gain, scale = gains(stage, bases, lesson.truth, lesson.space)
+        gain, scale = row_gains(stage, bases, lesson.truth, lesson.space)
         found.append(lesson.weight @ gain / max(lesson.weight @ scale, 1e-12))
     best = int(np.argmax(found))
     decided = np.mean([stages(rows, best, best + 1)[0] for stages, rows in answers], axis=0)
-    return Answer(decided, float(found[best]), (2 * LEAVES - 1) * (best + 1) * lesson.outputs * len(inner))
+    return BaselinePrediction(decided, float(found[best]), (2 * MAX_LEAVES - 1) * (best + 1) * lesson.outputs * len(inner))
 
 
 def _side_by_side(known: list[np.ndarray], *others: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -46,9 +46,9 @@ def _side_by_side(known: list[np.ndarray], *others: list[np.ndarray]) -> tuple[n
     sides, leading = [], []
     for one, *rest in zip(known, *others, strict=True):
         new = np.concatenate(rest)
-        sides.append(reduced(one, new, COLUMNS))
-        leading.append(reduced(one, new, min(LEADING, one.shape[1] - 1)) if one.shape[1] > 1 else None)
-    if len(known) <= MULTIPLIED:
+        sides.append(reduce_columns(one, new, NUM_COMPONENTS))
+        leading.append(reduce_columns(one, new, min(NUM_LEADING, one.shape[1] - 1)) if one.shape[1] > 1 else None)
+    if len(known) <= MAX_INPUTS_PRODUCTS:
         sides += [
             (_products(first[0], second[0]), _products(first[1], second[1]))
             for first, second in combinations(filter(None, leading), 2)
@@ -63,16 +63,16 @@ def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.asarray((first[:, :-1, None] * second[:, None, :-1]).reshape(len(first), -1))
 
 
-def _boosted(known: np.ndarray, lesson: Lesson) -> Callable[[np.ndarray, int, int], np.ndarray]:
+def _fit(known: np.ndarray, lesson: BaselineData) -> Callable[[np.ndarray, int, int], np.ndarray]:
     """Boosted trees as a function: what they decide for rows after the rounds from `first` to before `last`,
     `[last - first, rows, k]`."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     options: dict[str, Any] = {
         "max_iter": ROUNDS,
-        "learning_rate": RATE,
-        "max_leaf_nodes": LEAVES,
-        "max_bins": BINS,
+        "learning_rate": LEARNING_RATE,
+        "max_leaf_nodes": MAX_LEAVES,
+        "max_bins": MAX_BINS,
         "min_samples_leaf": int(np.clip(len(known) // 30, 3, 20)),
         "l2_regularization": 1.0,
         "early_stopping": False,

@@ -14,30 +14,30 @@ import numpy as np
 from polymodal.core.errors import PolymodalError, TrainingError
 from polymodal.core.options import Options
 from polymodal.core.registry import find
-from polymodal.pretrained.source import read_card
+from polymodal.pretrained.resolve import read_card
 from polymodal.recipe.recipe import InputSpec, Recipe
-from polymodal.tuning.baselines import inputs_of
+from polymodal.tuning.baselines import baseline_inputs
 from polymodal.tuning.candidate import Candidate
-from polymodal.tuning.default_space import WIDE
+from polymodal.tuning.default_space import WIDE_HEAD
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.selection import combine
-from polymodal.tuning.trial import Bench, run_trial
+from polymodal.tuning.selection import greedy_ensemble
+from polymodal.tuning.trial import TrialRunner, run_trial
 
 #: Networks that are tried on each input alone.
-NETWORKS = 3
+NUM_NETWORKS = 3
 #: How adapters are trained: their own learning rate is that of the head.
-ADAPTERS = {"tune": "lora", "rate": 1.0}
-SMOOTHING, WIDEST = 0.1, 1024
+ADAPTER_OPTIONS = {"tune": "lora", "rate": 1.0}
+LABEL_SMOOTHING, MAX_HIDDEN_SIZE = 0.1, 1024
 #: Networks with adapters of each text.
-ADAPTED = 2
+NUM_ADAPTED = 2
 #: Of more rows than this, adapters would take the whole time.
-ADAPTED_ROWS = 5_000
-ADAPTING = {"epochs": 12, "batch": 16, "patience": 12, "learning_rate": 1e-3, "weight_decay": 0.1}
+MAX_ADAPTED_ROWS = 5_000
+ADAPTER_TRAINING = {"epochs": 12, "batch": 16, "patience": 12, "learning_rate": 1e-3, "weight_decay": 0.1}
 
 
-def run_alone(
+def run_unimodal(
     trials: Sequence[Candidate],
-    bench: Bench,
+    bench: TrialRunner,
     folder: Path,
     *,
     deadline: float | None,
@@ -51,13 +51,13 @@ def run_alone(
     deadline: what cannot end before it (`time.time()`) is given up
     """
     found = []
-    for title, recipe in _planned(trials, bench):
+    for title, recipe in _plan(trials, bench):
         stem = title.replace(": ", "-", 1).encode().hex()[:80]
         if (folder / f"{stem}.json").is_file():
             found.append(Candidate.load(folder, stem))
             continue
         try:
-            watch = _until(deadline, len(bench.folds))
+            watch = _deadline_callback(deadline, len(bench.folds))
             one = replace(run_trial(bench, recipe, title, watch), kind="single")
         except PolymodalError as error:
             say(f"{title} was not run to its end: {error}")
@@ -68,7 +68,7 @@ def run_alone(
     return found
 
 
-def _until(deadline: float | None, folds: int) -> Callable[[Candidate], None]:
+def _deadline_callback(deadline: float | None, folds: int) -> Callable[[Candidate], None]:
     def watch(one: Candidate) -> None:
         if deadline is not None and time.time() + one.seconds / one.folds * (folds - one.folds) > deadline:
             raise TrainingError("there is no time for it")
@@ -78,20 +78,20 @@ def _until(deadline: float | None, folds: int) -> Callable[[Candidate], None]:
     return watch
 
 
-def _planned(trials: Sequence[Candidate], bench: Bench) -> list[tuple[str, Recipe]]:
+def _plan(trials: Sequence[Candidate], bench: TrialRunner) -> list[tuple[str, Recipe]]:
     """What is tried, in order: the best network of each input, adapters, then other networks of each input."""
     names = [name for name in bench.folds.recipe.inputs if name not in bench.folds.recipe.privileged]
     if len(names) < 2:
         return []
-    recipes = {name: _reduced(trials, name)[:NETWORKS] for name in names}
+    recipes = {name: _unimodal_recipes(trials, name)[:NUM_NETWORKS] for name in names}
     planned = [(f"network 1: {name}", own[0]) for name, own in recipes.items() if own]
     for name, own in recipes.items():
-        few = len(bench.folds.table) <= ADAPTED_ROWS
+        few = len(bench.folds.table) <= MAX_ADAPTED_ROWS
         frozen = [one for one in own if few and _adaptable(one.inputs[name])]
         planned += [
-            (f"adapters {place + 1}: {name}", _with_adapters(one, name)) for place, one in enumerate(frozen[:ADAPTED])
+            (f"adapters {place + 1}: {name}", _with_adapters(one, name)) for place, one in enumerate(frozen[:NUM_ADAPTED])
         ]
-    for place in range(1, NETWORKS):
+    for place in range(1, NUM_NETWORKS):
         planned += [(f"network {place + 1}: {name}", own[place]) for name, own in recipes.items() if place < len(own)]
     return planned
 
@@ -107,37 +107,37 @@ def _with_adapters(recipe: Recipe, name: str) -> Recipe:
     spec = recipe.inputs[name]
     assert spec.encoder is not None
     given = {key: getattr(spec.encoder, key) for key in ("name", "model", "tokens")}
-    encoder = type(spec.encoder)(**given, **ADAPTERS)
-    training = recipe.training.model_copy(update={**ADAPTING, "precision": "auto", "threads": "auto"})
+    encoder = type(spec.encoder)(**given, **ADAPTER_OPTIONS)
+    training = recipe.training.model_copy(update={**ADAPTER_TRAINING, "precision": "auto", "threads": "auto"})
     outputs = {
-        key: one.model_copy(update={"task": _smoothed(one.task), "decoder": _wide(one.decoder)})
+        key: one.model_copy(update={"task": _with_smoothing(one.task), "decoder": _with_wide_head(one.decoder)})
         for key, one in recipe.outputs.items()
     }
     inputs = {name: spec.model_copy(update={"encoder": encoder})}
     own = read_card(given["model"], "text").config.get("hidden_size")
-    width = own if isinstance(own, int) and own <= WIDEST else recipe.width
+    width = own if isinstance(own, int) and own <= MAX_HIDDEN_SIZE else recipe.hidden_size
     return recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "training": training, "width": width})
 
 
-def _smoothed(task: Options | None) -> Options | None:
+def _with_smoothing(task: Options | None) -> Options | None:
     if task is None or getattr(task, "label_smoothing", None) != 0:
         return task
-    return task.model_copy(update={"label_smoothing": SMOOTHING})
+    return task.model_copy(update={"label_smoothing": LABEL_SMOOTHING})
 
 
-def _wide(decoder: Options | None) -> Options | None:
-    return type(decoder)(**WIDE) if decoder is not None and decoder.name == WIDE["name"] else decoder
+def _with_wide_head(decoder: Options | None) -> Options | None:
+    return type(decoder)(**WIDE_HEAD) if decoder is not None and decoder.name == WIDE_HEAD["name"] else decoder
 
 
-def best_alone(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> list[Candidate]:
+def best_unimodal(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> list[Candidate]:
     """For each input that several candidates read alone, their best ensemble as one candidate, `best of: NAME`: what a
     multimodal model must beat. It is a yardstick, not a model: baselines are among its members."""
     found = []
     for name in folds.recipe.inputs:
-        own = [one for one in candidates if _reads(one) == name and one.folds == len(folds) and np.isfinite(one.score)]
+        own = [one for one in candidates if _single_input(one) == name and one.folds == len(folds) and np.isfinite(one.score)]
         if len(own) < 2:
             continue
-        members, _, distributions = combine(own, folds, size=size)
+        members, _, distributions = greedy_ensemble(own, folds, size=size)
         found.append(
             replace(
                 members[0],
@@ -157,20 +157,20 @@ def best_alone(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) 
     return found
 
 
-def _reads(one: Candidate) -> str | None:
+def _single_input(one: Candidate) -> str | None:
     """The only input that a candidate reads; None if there are several or none."""
-    read = inputs_of(one.name) if one.kind == "baseline" else list((one.recipe or {"inputs": {}})["inputs"])
+    read = baseline_inputs(one.name) if one.kind == "baseline" else list((one.recipe or {"inputs": {}})["inputs"])
     return read[0] if len(read) == 1 else None
 
 
-def _reduced(trials: Sequence[Candidate], name: str) -> list[Recipe]:
+def _unimodal_recipes(trials: Sequence[Candidate], name: str) -> list[Recipe]:
     """The trials' recipes with this input alone, best first and each once; those of other encoders come before other
     settings of the same."""
     recipes: dict[str, tuple[str, Recipe]] = {}
     for one in trials:
         whole = Recipe.read(dict(one.recipe or {}))
         only = whole.only([name])
-        parts = {path: value for path, value in only.training.parts.items() if path != "fusion"}
+        parts = {path: value for path, value in only.training.param_groups.items() if path != "fusion"}
         training = only.training.model_copy(update={"parts": parts, "modality_dropout": 0.0})
         only = only.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
         spec: Any = only.to_dict()

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 
 from polymodal.core.errors import PolymodalError
-from polymodal.core.paths import scratch
+from polymodal.core.paths import scratch_folder
 from polymodal.runtime.executors import LocalExecutor
-from polymodal.tuning.search_file import Job
-from polymodal.tuning.study import Say, Study
-from polymodal.tuning.trial import Bench
+from polymodal.tuning.search_file import SearchSpec
+from polymodal.tuning.study import LogFunction, Study
+from polymodal.tuning.trial import TrialRunner
 
 
-def work_together(study: Study, folder: Path, *, jobs: int, most: int | None, deadline: float | None, say: Say) -> None:
+def run_workers(study: Study, folder: Path, *, jobs: int, most: int | None, deadline: float | None, say: LogFunction) -> None:
     """Run `jobs` processes until the search ends. One that is killed (out of memory) costs its trial, which counts as
     failed, and is replaced.
 
@@ -41,12 +41,12 @@ def main() -> None:
     parser.add_argument("--deadline", type=float)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    job = Job.read(given.folder)
+    job = SearchSpec.read(given.folder)
     folds, space = job.open(job.table())
     study = Study(given.folder, space, job.objectives, job.seed, given.worker)
-    with scratch() as place:
+    with scratch_folder() as place:
         study.work(
-            Bench(folds, place),
+            TrialRunner(folds, place),
             most=given.most,
             deadline=given.deadline,
             say=lambda text: print(text, flush=True),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from polymodal.applications.search import Index, storage
-from polymodal.applications.search.manifest import writing
+from polymodal.applications.search.manifest import write_lock
 from polymodal.core.errors import ArtifactError, DataError
 from search.vectors import clusters
 
@@ -174,7 +174,7 @@ def test_an_open_index_shows_what_it_opened(index: Index) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
 def test_one_process_changes_at_a_time(index: Index) -> None:
-    with writing(index.folder), pytest.raises(ArtifactError, match="another process"):
+    with write_lock(index.folder), pytest.raises(ArtifactError, match="another process"):
         index.delete([0])
     assert index.delete([0]) == 1
 

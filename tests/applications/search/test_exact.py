@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polymodal.applications.search import Index, exact
 from polymodal.applications.search.exact import exact_search
-from polymodal.applications.search.rows import unit
+from polymodal.applications.search.rows import unit_vectors
 from search.vectors import brute, clusters
 
 
@@ -30,9 +30,9 @@ def test_it_is_brute_force_with_ties_by_row(rows: int, count: int, split: float,
     vectors = (kinds[rng.integers(0, 5, rows)] * 2.0 ** rng.integers(-2, 3, (rows, 1))).astype(np.float32)
     queries = rng.standard_normal((3, 7)).astype(np.float32)
     allowed = rng.random(rows) < share
-    whole = unit(vectors)
+    whole = unit_vectors(vectors)
     cut = int(split * rows)
-    found, similarity = exact_search(unit(queries), [whole[:cut], whole[cut:]], count, allowed)
+    found, similarity = exact_search(unit_vectors(queries), [whole[:cut], whole[cut:]], count, allowed)
     places = np.flatnonzero(allowed)
     expected, cosines = brute(queries, vectors[allowed], count, places)
     np.testing.assert_array_equal(found, expected)
@@ -41,7 +41,7 @@ def test_it_is_brute_force_with_ties_by_row(rows: int, count: int, split: float,
 
 @pytest.mark.parametrize("share", [1.0, 0.7, 0.1])
 def test_blocks_change_nothing(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors, queries = unit(clusters(3000)), unit(clusters(20, seed=1))
+    vectors, queries = unit_vectors(clusters(3000)), unit_vectors(clusters(20, seed=1))
     allowed = np.random.default_rng(0).random(3000) < share
     whole = exact_search(queries, [vectors], 10, allowed)
     monkeypatch.setattr(exact, "_BLOCK_BYTES", 1)  # blocks of 256 rows
@@ -69,7 +69,7 @@ def test_an_index_finds_what_brute_force_finds(tmp_path: Path, dtype: str, error
     if dtype == "float32":
         np.testing.assert_array_equal(hits.ids, expected)
     np.testing.assert_array_equal(index.search(vectors[3], 4).ids, [[3, 50, 900, 1999]])
-    np.testing.assert_allclose(index.vectors([7, 3]), unit(vectors[[7, 3]]), atol=error)
+    np.testing.assert_allclose(index.vectors([7, 3]), unit_vectors(vectors[[7, 3]]), atol=error)
 
 
 def test_opening_maps_the_vectors(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.applications.search.filter import matching
+from polymodal.applications.search.filter import evaluate_filter
 from polymodal.core.errors import DataError
 
 ROWS: list[dict[str, Any]] = [
@@ -76,7 +76,7 @@ def truth(node: Any, row: dict[str, Any]) -> bool | None:
 @given(CONDITIONS)
 def test_a_condition_finds_the_rows_for_which_it_is_true(condition: str) -> None:
     tree = ast.parse(condition, mode="eval").body
-    assert matching(TABLE, condition).tolist() == [truth(tree, row) is True for row in ROWS]
+    assert evaluate_filter(TABLE, condition).tolist() == [truth(tree, row) is True for row in ROWS]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_condition_finds_the_rows_for_which_it_is_true(condition: str) -> None
 )
 def test_anything_else_is_refused(condition: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        matching(TABLE, condition)
+        evaluate_filter(TABLE, condition)
 
 
 def test_times_and_unusual_types() -> None:
@@ -129,10 +129,10 @@ def test_times_and_unusual_types() -> None:
             "at": pa.array([0, 10**15, None], pa.timestamp("us")),
         }
     )
-    assert matching(table, "day == '2024-05-31'").tolist() == [True, False, False]
-    assert matching(table, "day in ('2024-06-01', '2024-06-02')").tolist() == [False, False, True]
-    assert matching(table, "at > '1999-12-31 23:00:00'").tolist() == [False, True, False]
-    assert matching(table, "small in (1, 300) or small > -5 and small != 200").tolist() == [True, False, False]
+    assert evaluate_filter(table, "day == '2024-05-31'").tolist() == [True, False, False]
+    assert evaluate_filter(table, "day in ('2024-06-01', '2024-06-02')").tolist() == [False, False, True]
+    assert evaluate_filter(table, "at > '1999-12-31 23:00:00'").tolist() == [False, True, False]
+    assert evaluate_filter(table, "small in (1, 300) or small > -5 and small != 200").tolist() == [True, False, False]
     for wrong in ("list == 1", "day < 'yesterday'", "day < 3"):
         with pytest.raises(DataError):
-            matching(table, wrong)
+            evaluate_filter(table, wrong)

@@ -10,8 +10,9 @@ import torch
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
+from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
-from polymodal.data.table.table import Table
+from polymodal.data.table.table import Table, non_null
 from polymodal.evaluation.class_alignment import reorder_classes
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE, iter_batches, limit_batch_size
 from polymodal.model.distributions import to_raw_values
@@ -57,7 +58,9 @@ class TablePredictions:
     present: np.ndarray
 
 
-def make_pool(model: Model | Ensemble, table: Table, faults: CellErrors, *, output: str | None, target: str | None) -> Pool:
+def make_pool(
+    model: Model | Ensemble, table: Table, faults: CellErrors, *, output: str | None, target: str | None
+) -> Pool:
     """Predict every row of `table`, and leave out rows with a label, with a bad cell, or without any input.
 
     output: the output that the strategy uses; None if it uses no output
@@ -83,7 +86,10 @@ def make_pool(model: Model | Ensemble, table: Table, faults: CellErrors, *, outp
         predictions = tables[0].predictions[output][rows]
     if isinstance(model, Ensemble) and task is not None and output is not None:
         by_member = [
-            {name: reorder_classes(predicted.predictions[name], member.tasks[name], of) for name, of in model.tasks.items()}
+            {
+                name: reorder_classes(predicted.predictions[name], member.tasks[name], of)
+                for name, of in model.tasks.items()
+            }
             for predicted, member in zip(tables, members, strict=True)
         ]
         predictions = model.combine(by_member)[output][rows]
@@ -111,7 +117,7 @@ def labeled_rows(model: Model | Ensemble, table: Table, output: str | None, targ
     columns = [target] if target is not None else [column for task in tasks for column in task.columns]
     if not columns or not set(columns) <= set(table.columns):
         return np.zeros(len(table), dtype=bool)
-    return np.asarray(np.all([filled(table, column, np.arange(len(table))) for column in columns], axis=0))
+    return np.asarray(np.all([non_null(table, column, np.arange(len(table))) for column in columns], axis=0))
 
 
 def resolve_output(model: Model | Ensemble, output: str | None) -> str:
@@ -119,7 +125,7 @@ def resolve_output(model: Model | Ensemble, output: str | None) -> str:
 
     Raises:
         RecipeError: the model has no such output, has several and none is named, or the output has no class
-            distribution or nunon_nuller row.
+            distribution or number per row.
     """
     names = list(model.tasks)
     if output is None and len(names) != 1:
@@ -143,16 +149,18 @@ def predict_table(model: Model, table: Table, faults: CellErrors) -> TablePredic
 
     If the model has no outputs, its fusion is not trained, so the features are the row embeddings of `Model.embed`.
     """
-    blocks = [_predict_block(model, block) for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH_SIZE)]
+    blocks = [
+        _predict_block(model, block) for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH_SIZE)
+    ]
     predictions = {name: np.concatenate([one.predictions[name] for one in blocks]) for name in blocks[0].predictions}
     features = np.concatenate([one.features for one in blocks])
     present = np.concatenate([one.present for one in blocks])
     return TablePredictions(predictions, features, present)
 
 
-def _predict_block(model: Model, block: Block) -> TablePredictions:
+def _predict_block(model: Model, block: RowBlock) -> TablePredictions:
     prepared = model.preparation.prepare_block(block)
-    split, predictor = Split.whole(prepared), model.predictor
+    split, predictor = Split.all_rows(prepared), model.predictor
     if not model.tasks:
         embedded = predictor.embed(split)["row"]
         return TablePredictions({}, np.nan_to_num(embedded), np.isfinite(embedded).all(1))
@@ -162,19 +170,20 @@ def _predict_block(model: Model, block: Block) -> TablePredictions:
     order = np.argsort(np.concatenate(positions), kind="stable")
     results = [_predict_batch(model, predictor.batch(prepared, rows)) for rows in positions]
     predictions = {name: np.concatenate([one[name] for one, _ in results])[order] for name in results[0][0]}
-    return TablePredictions(predictions,RowBlockoncatenate([features for _, features in results])[order], present)
+    return TablePredictions(predictions, np.concatenate([features for _, features in results])[order], present)
 
-all_rows
+
 def _predict_batch(model: Model, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The predictions for a batch by output, and the pooled fusion vectors, weighted and concatenated, `[rows,
-    width]`."""
+    """The predictions for a batch by output, and its pooled fusion vectors, weighted and concatenated."""
     network, tasks = model.network, model.tasks
     with model.predictor.running():
         views = network.views(batch)
         outputs = network.decide(views, batch)
         vectors = torch.cat([view.pooled.float() * view.weight.float().unsqueeze(1) for view in views], dim=1)
     found = {
-        name: tasks[name].distribution(one.values.float()) for name, one in outputs.items() if not tasks[name].is_generative
+        name: tasks[name].distribution(one.values.float())
+        for name, one in outputs.items()
+        if not tasks[name].is_generative
     }
     return found, vectors.cpu().numpy()
 

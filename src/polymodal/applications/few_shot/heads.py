@@ -85,7 +85,7 @@ class Prototypes(FewShotHead):
         return {"centers": self.centers}, {"scale": self.scale}
 
     @classmethod
-    def restored(cls, arrays: Mapping[str, np.ndarray], hyperparameters: Mapping[str, float]) -> Prototypes:
+    def from_state(cls, arrays: Mapping[str, np.ndarray], hyperparameters: Mapping[str, float]) -> Prototypes:
         return cls(arrays["centers"], hyperparameters["scale"])
 
 
@@ -128,7 +128,7 @@ class LinearProbe(FewShotHead):
         return {"weight": self.weight, "bias": self.bias}, {"inverse_penalty": self.inverse_penalty}
 
     @classmethod
-    def restored(cls, arrays: Mapping[str, np.ndarray], hyperparameters: Mapping[str, float]) -> LinearProbe:
+    def from_state(cls, arrays: Mapping[str, np.ndarray], hyperparameters: Mapping[str, float]) -> LinearProbe:
         return cls(arrays["weight"], arrays["bias"], hyperparameters["inverse_penalty"])
 
 
@@ -184,7 +184,7 @@ class TipAdapter(FewShotHead):
         return arrays, {"scale": self.scale, "alpha": self.alpha, "beta": self.beta}
 
     @classmethod
-    def restored(cls, arrays: Mapping[str, np.ndarray], hyperparameters: Mapping[str, float]) -> TipAdapter:
+    def from_state(cls, arrays: Mapping[str, np.ndarray], hyperparameters: Mapping[str, float]) -> TipAdapter:
         return cls(
             arrays["keys"],
             arrays["values"],

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from polymodal.applications.search.exact import Hits
+from polymodal.applications.search.exact import SearchResults
 from polymodal.applications.search.index import Index
-from polymodal.applications.search.manifest import GraphOptions
+from polymodal.applications.search.manifest import HNSWOptions
 
 if TYPE_CHECKING:
+    from polymodal.applications.search.embedding_source import load_source_model
     from polymodal.applications.search.query import embed_query
-    from polymodal.applications.search.embedding_source import model_of
     from polymodal.applications.search.table import IndexOptions, add_table, index_table
 
 __all__ = ["GraphOptions", "Hits", "Index", "IndexOptions", "add_table", "embed_query", "index_table", "model_of"]

@@ -6,20 +6,20 @@ import math
 
 import numpy as np
 
-from polymodal.applications.search.exact import exact_search, ranked, score
-from polymodal.applications.search.hnsw_graph import Graph
-from polymodal.applications.search.rows import Rows
+from polymodal.applications.search.exact import exact_search, rank_pairs, pair_similarity
+from polymodal.applications.search.hnsw_graph import HNSWGraph
+from polymodal.applications.search.rows import IndexRows
 
 #: Up to this many allowed rows are searched exactly: that takes no longer than the graph.
-_FEW_ROWS = 20_000
+_EXACT_BELOW = 20_000
 #: Most rows that the graph is asked for; a filter that leaves too few of so many is searched exactly.
-_MOST_FOUND = 1_000
+_MAX_CANDIDATES = 1_000
 
 
 def approximate_search(
     queries: np.ndarray,
-    rows: Rows,
-    graph: Graph,
+    rows: IndexRows,
+    graph: HNSWGraph,
     count: int,
     allowed: np.ndarray | None,
     expansion: int | None = None,
@@ -36,7 +36,7 @@ def approximate_search(
     linked = int(np.searchsorted(rows.ids, graph.facts.last, side="right"))
     free = linked if allowed is None else int(allowed[:linked].sum())
     wanted = math.ceil(2 * count * len(graph) / max(1, free)) + 8
-    if free <= _FEW_ROWS or (allowed is not None and wanted > max(_MOST_FOUND, 2 * count)):
+    if free <= _EXACT_BELOW or (allowed is not None and wanted > max(_MAX_CANDIDATES, 2 * count)):
         return exact_search(queries, rows.vectors, count, allowed)
     query, ids = graph.search(queries, max(wanted, expansion or 0))  # what is asked for is kept in view, at least
     places = rows.find(ids)
@@ -44,7 +44,7 @@ def approximate_search(
     if allowed is not None:
         good &= allowed[places]
     query, places = query[good], places[good]
-    scores = score(queries[query], rows.gather(places))
+    scores = pair_similarity(queries[query], rows.gather(places))
     if linked < len(rows):
         rest = None if allowed is None else allowed[linked:]
         late, similarity = exact_search(queries, rows.after(linked), count, rest)
@@ -52,7 +52,7 @@ def approximate_search(
         query = np.concatenate([query, real.nonzero()[0]])
         places = np.concatenate([places, late[real] + linked])
         scores = np.concatenate([scores, similarity[real]])
-    found, similarity = ranked(query, places, scores, len(queries), count)
+    found, similarity = rank_pairs(query, places, scores, len(queries), count)
     there = len(rows) if allowed is None else int(allowed.sum())
     short = (found >= 0).sum(1) < min(count, there)
     if short.any():

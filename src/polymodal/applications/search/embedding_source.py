@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polymodal.applications.search.manifest import NAME, Source
+from polymodal.applications.search.manifest import MANIFEST_FILE, EmbeddingSource
 from polymodal.checkpoint.model_directory import file_sha256
 from polymodal.core.errors import ArtifactError, RecipeError, did_you_mean
 from polymodal.model.model import Model
 from polymodal.nn.decoders.embed import Embed
 
 
-def source_of(folder: Path | str, model: Model, input: str | None, size: int | None) -> Source:
+def make_source(folder: Path | str, model: Model, input: str | None, size: int | None) -> EmbeddingSource:
     """What an index keeps of `model`, which was read from `folder`.
 
     Raises:
@@ -19,10 +19,10 @@ def source_of(folder: Path | str, model: Model, input: str | None, size: int | N
     """
     check_input(model, input)
     folder = Path(folder).resolve()
-    return Source(path=str(folder), sha256=file_sha256(folder / NAME), input=input, size=size)
+    return EmbeddingSource(path=str(folder), sha256=file_sha256(folder / MANIFEST_FILE), input=input, size=size)
 
 
-def model_of(source: Source | None, folder: Path | str | None = None) -> tuple[Model, Source]:
+def load_source_model(source: EmbeddingSource | None, folder: Path | str | None = None) -> tuple[Model, EmbeddingSource]:
     """The model that made the vectors of an index, read from where it was or from `folder`.
 
     Raises:
@@ -31,9 +31,9 @@ def model_of(source: Source | None, folder: Path | str | None = None) -> tuple[M
     if source is None:
         raise ArtifactError("the index was made of vectors without a model; search it from Python, with vectors")
     found = Path(folder or source.path)
-    if not (found / NAME).is_file():
+    if not (found / MANIFEST_FILE).is_file():
         raise ArtifactError(f"the model of the index is not in {found}; say where it is now (--model DIR)")
-    if file_sha256(found / NAME) != source.sha256:
+    if file_sha256(found / MANIFEST_FILE) != source.sha256:
         raise ArtifactError(
             f"{found} holds another model than the one that made the index; their vectors cannot be compared: name the "
             "right one (--model DIR) or build the index again"
@@ -41,7 +41,7 @@ def model_of(source: Source | None, folder: Path | str | None = None) -> tuple[M
     return Model.load(found), source
 
 
-def comparable(model: Model, indexed: str | None) -> list[str]:
+def comparable_inputs(model: Model, indexed: str | None) -> list[str]:
     """The inputs whose embeddings can be compared with rows that were embedded as `indexed` (None: as a whole)."""
     alignment = model.alignment
     if alignment is not None and (indexed in alignment.inputs or (indexed is None and not has_embed_decoder(model))):

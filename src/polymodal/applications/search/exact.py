@@ -17,13 +17,13 @@ import torch
 #: A block is cut to about this many bytes of float32 vectors, and its similarities to as many.
 _BLOCK_BYTES = 32 << 20
 #: By how much a float32 product of two unit vectors may be wrong; whoever is within it of the last place is scored.
-_SLACK = 2e-5
+_ROUNDING_MARGIN = 2e-5
 #: Below this share of allowed rows in a block, they are copied out of it before the product.
-_FEW = 0.3
+_COPY_BELOW = 0.3
 
 
 @dataclass(frozen=True)
-class Hits:
+class SearchResults:
     """What was found for each query, most similar first; of equal ones the row that was added first.
 
     ids: `[queries, count]` int64, -1 where there are fewer rows
@@ -46,7 +46,7 @@ def exact_search(
     Returns places `[queries, count]` int64, counted through all parts, and similarities `[queries, count]` float32;
     -1 and -inf where fewer rows are allowed. Uses as many threads as torch does.
     """
-    best = Best(queries, count)
+    best = TopK(queries, count)
     size = queries.shape[1]
     rows = max(256, _BLOCK_BYTES // 4 // max(size, len(queries)))
     start = 0
@@ -60,19 +60,19 @@ def exact_search(
                 chosen = allowed[start + begin : start + end]
                 if not chosen.any():
                     continue
-                if chosen.mean() < _FEW:
+                if chosen.mean() < _COPY_BELOW:
                     places, block, chosen = places[chosen], block[chosen], None
             best.add(np.ascontiguousarray(block, np.float32), places, chosen)
         start += len(part)
     return best.finish()
 
 
-def score(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def pair_similarity(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """The cosine of pairs `[n, size]` of unit vectors, as float32 `[n]`; the same for the same pair, always."""
     return (queries.astype(np.float64) * vectors.astype(np.float64)).sum(1).astype(np.float32)
 
 
-class Best:
+class TopK:
     """The best `count` places of each query so far."""
 
     def __init__(self, queries: np.ndarray, count: int) -> None:
@@ -94,7 +94,7 @@ class Best:
             if len(block) > self.count:
                 floor = torch.maximum(floor, product.topk(self.count).values[:, -1:])
             # no cosine is below -2: what is not chosen never passes
-            found = (product >= (floor - _SLACK).clamp(min=-2.0)).nonzero().numpy()
+            found = (product >= (floor - _ROUNDING_MARGIN).clamp(min=-2.0)).nonzero().numpy()
         if not len(found):
             return
         query, row = found[:, 0], found[:, 1]
@@ -104,7 +104,7 @@ class Best:
         """Piece by piece: a table of nothing but equal rows makes candidates of them all."""
         step = max(1, _BLOCK_BYTES // 8 // block.shape[1])
         pieces = [slice(begin, begin + step) for begin in range(0, len(query), step)]
-        return np.concatenate([score(self.queries[query[one]], block[row[one]]) for one in pieces])
+        return np.concatenate([pair_similarity(self.queries[query[one]], block[row[one]]) for one in pieces])
 
     def _merge(self, query: np.ndarray, places: np.ndarray, scores: np.ndarray) -> None:
         query = np.concatenate([self.query, query])
@@ -120,7 +120,7 @@ class Best:
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Places and similarities `[queries, count]`."""
-        return ranked(self.query, self.places, self.scores, len(self.queries), self.count)
+        return rank_pairs(self.query, self.places, self.scores, len(self.queries), self.count)
 
 
 def _tensor(block: np.ndarray) -> torch.Tensor:
@@ -130,7 +130,7 @@ def _tensor(block: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(block)
 
 
-def ranked(
+def rank_pairs(
     query: np.ndarray, places: np.ndarray, scores: np.ndarray, queries: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of a query and a place as a table `[queries, count]`, most similar first, then by place."""
@@ -144,7 +144,7 @@ def ranked(
     return found, similarity
 
 
-def without_own(hits: Hits, own: np.ndarray, count: int) -> np.ndarray:
+def exclude_self(hits: SearchResults, own: np.ndarray, count: int) -> np.ndarray:
     """The similarities `[queries, count]` of the found rows without the query's own."""
     similarity = np.where(hits.ids == own[:, None], -np.inf, hits.similarity)
     return -np.sort(-similarity, axis=1)[:, :count]

@@ -29,39 +29,39 @@ _COMPARE: dict[type[ast.cmpop], str] = {
     ast.Gt: "greater",
     ast.GtE: "greater_equal",
 }
-_LONGEST, _DEEPEST = 10_000, 50
+_MAX_LENGTH, _MAX_DEPTH = 10_000, 50
 
 
-def matching(table: pa.Table, condition: str) -> np.ndarray:
+def evaluate_filter(table: pa.Table, condition: str) -> np.ndarray:
     """The rows `[rows]` bool of `table` for which `condition` is true.
 
     Raises:
         DataError: the condition is not of the filter language, names no column of the table (the nearest is given),
             or compares what cannot be compared.
     """
-    if len(condition) > _LONGEST:
-        raise DataError(f"a condition has up to {_LONGEST:,} characters, not {len(condition):,}")
+    if len(condition) > _MAX_LENGTH:
+        raise DataError(f"a condition has up to {_MAX_LENGTH:,} characters, not {len(condition):,}")
     try:
         tree = ast.parse(condition.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise DataError(f"the condition {condition!r} cannot be read: {reason}") from None
     try:
-        found = _Rows(table).where(tree, 0)
+        found = _FilterEvaluator(table).where(tree, 0)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError) as error:
         raise DataError(f"the condition {condition!r} cannot be computed: {error}") from None
     return np.asarray(pc.fill_null(found, False), dtype=bool)
 
 
-class _Rows:
+class _FilterEvaluator:
     """Conditions on the rows of one table, each as a column of true, false and unknown."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
 
     def where(self, node: ast.expr, depth: int) -> pa.ChunkedArray:
-        if depth > _DEEPEST:
-            raise DataError(f"the condition is nested more than {_DEEPEST} deep")
+        if depth > _MAX_DEPTH:
+            raise DataError(f"the condition is nested more than {_MAX_DEPTH} deep")
         if isinstance(node, ast.BoolOp):
             combine = pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene
             found = self.where(node.values[0], depth + 1)

@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from polymodal.applications.search.manifest import GraphFacts
+from polymodal.applications.search.manifest import HNSWState
 from polymodal.core.errors import ArtifactError, MissingExtraError
 
 #: How the graph's own copy of a vector is kept. What it finds is scored again with the vectors of the segments.
 _DTYPE = "bf16"
 
 
-class Graph:
+class HNSWGraph:
     """A graph over ids. `facts` says where it lies and how it is searched."""
 
-    def __init__(self, index: Any, facts: GraphFacts) -> None:
+    def __init__(self, index: Any, facts: HNSWState) -> None:
         self._index, self.facts = index, facts
 
     @classmethod
-    def empty(cls, size: int, facts: GraphFacts) -> Graph:
+    def empty(cls, size: int, facts: HNSWState) -> HNSWGraph:
         """A graph of no rows.
 
         Raises:
@@ -38,7 +38,7 @@ class Graph:
         return cls(_index(size, facts), facts)
 
     @classmethod
-    def open(cls, folder: Path, size: int, facts: GraphFacts, *, change: bool) -> Graph:
+    def open(cls, folder: Path, size: int, facts: HNSWState, *, change: bool) -> HNSWGraph:
         """The graph on the disk: mapped for searching, read into memory to be changed.
 
         Raises:
@@ -79,7 +79,7 @@ class Graph:
         self._index.save(str(path))
 
 
-def _index(size: int, facts: GraphFacts) -> Any:
+def _index(size: int, facts: HNSWState) -> Any:
     try:
         from usearch.index import Index
     except ImportError:

@@ -10,17 +10,17 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from polymodal.applications.search.ingest import fitted, kept_columns, matrix, present_rows
 from polymodal.applications.search.ann import approximate_search
-from polymodal.applications.search.exact import Hits, exact_search, without_own
-from polymodal.applications.search.hnsw_graph import Graph
-from polymodal.applications.search.manifest import GraphFacts, GraphOptions, Manifest, Source, read_manifest
-from polymodal.applications.search.rows import Part, unit
-from polymodal.applications.search.storage import Storage, check_place
+from polymodal.applications.search.exact import SearchResults, exact_search, exclude_self
+from polymodal.applications.search.hnsw_graph import HNSWGraph
+from polymodal.applications.search.ingest import match_schema, read_metadata, as_matrix, present_rows
+from polymodal.applications.search.manifest import HNSWState, HNSWOptions, IndexManifest, EmbeddingSource, read_manifest
+from polymodal.applications.search.rows import RowBatch, unit_vectors
+from polymodal.applications.search.storage import Storage, check_destination
 from polymodal.core.errors import DataError
 
 #: From this many rows on, an index is approximate unless it is said.
-APPROXIMATE_ROWS = 100_000
+MIN_APPROXIMATE_ROWS = 100_000
 
 
 class Index:
@@ -31,7 +31,7 @@ class Index:
     showing what it opened; `open` it again to see what another process has changed.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: IndexManifest) -> None:
         self._storage = Storage(folder, manifest)
 
     @classmethod
@@ -43,8 +43,8 @@ class Index:
         *,
         method: Literal["auto", "exact", "approximate"] = "auto",
         dtype: Literal["float32", "float16"] = "float32",
-        graph: GraphOptions | None = None,
-        source: Source | None = None,
+        graph: HNSWOptions | None = None,
+        source: EmbeddingSource | None = None,
         overwrite: bool = False,
     ) -> Index:
         """Write an index of `vectors [rows, size]` to `folder` and open it.
@@ -63,24 +63,24 @@ class Index:
             DataError: a vector is not finite or 0, or the columns do not fit.
             MissingExtraError: an approximate index is wanted, and usearch is not installed.
         """
-        folder, vectors = Path(folder), matrix(vectors, None, "vectors")
+        folder, vectors = Path(folder), as_matrix(vectors, None, "vectors")
         if method == "auto":
-            method = "approximate" if len(vectors) >= APPROXIMATE_ROWS else "exact"
+            method = "approximate" if len(vectors) >= MIN_APPROXIMATE_ROWS else "exact"
         facts = None
         if method == "approximate":
-            facts = GraphFacts(**(graph or GraphOptions()).model_dump())
-            Graph.empty(vectors.shape[1], facts)
-        manifest = Manifest(size=vectors.shape[1], dtype=dtype, graph=facts, source=source)
-        kept = kept_columns(columns, len(vectors))
+            facts = HNSWState(**(graph or HNSWOptions()).model_dump())
+            HNSWGraph.empty(vectors.shape[1], facts)
+        manifest = IndexManifest(size=vectors.shape[1], dtype=dtype, graph=facts, source=source)
+        kept = read_metadata(columns, len(vectors))
         present = present_rows(vectors)
         if not present.any():
             raise DataError("there is no vector to index: every row is missing")
-        check_place(folder, overwrite)
+        check_destination(folder, overwrite)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         try:
-            Storage(part, manifest).write(Part(vectors, np.arange(len(vectors)), kept, present, raw=True), link=True)
+            Storage(part, manifest).write(RowBatch(vectors, np.arange(len(vectors)), kept, present, raw=True), link=True)
             if folder.exists():
                 shutil.rmtree(folder)
             part.rename(folder)
@@ -107,7 +107,7 @@ class Index:
         return self._storage.folder
 
     @property
-    def manifest(self) -> Manifest:
+    def manifest(self) -> IndexManifest:
         """What the index says of itself: its files, how it was built, and the model that made the vectors."""
         return self._storage.manifest
 
@@ -155,7 +155,7 @@ class Index:
         where: str | None = None,
         exact: bool = False,
         expansion: int | None = None,
-    ) -> Hits:
+    ) -> SearchResults:
         """The `count` rows most similar to each of `queries [queries, size]` (or one query `[size]`).
 
         where: a condition on kept columns that rows must meet, as `price < 10 and colour == 'red'` (see `where`)
@@ -169,17 +169,17 @@ class Index:
         """
         if count < 1:
             raise DataError(f"at least 1 row is sought for a query, not {count}")
-        given = matrix(queries, self.size, "queries")
+        given = as_matrix(queries, self.size, "queries")
         if not present_rows(given).all():
             raise DataError("the query is missing", row=int(present_rows(given).argmin()))
-        rows, wanted, allowed = self._storage.rows, unit(given), self._storage.allowed(where)
+        rows, wanted, allowed = self._storage.rows, unit_vectors(given), self._storage.allowed(where)
         if self.manifest.graph is None or exact:
             places, similarity = exact_search(wanted, rows.vectors, count, allowed)
         else:
             places, similarity = approximate_search(wanted, rows, self._storage.graph(), count, allowed, expansion)
         ids = np.full_like(places, -1)
         ids[places >= 0] = rows.ids[places[places >= 0]]
-        return Hits(ids, similarity)
+        return SearchResults(ids, similarity)
 
     def recall(self, queries: Any = None, *, sample: int = 200, count: int = 10, seed: int = 0) -> float:
         """The share of the `count` nearest rows that `search` finds, against exact search: recall@count.
@@ -195,7 +195,7 @@ class Index:
             own = np.random.default_rng(seed).permutation(len(ids))[:sample]
             own = ids[np.sort(own)]
             near, far = (self.search(self.vectors(own), count + 1, exact=exact) for exact in (False, True))
-            found, best = without_own(near, own, count), without_own(far, own, count)
+            found, best = exclude_self(near, own, count), exclude_self(far, own, count)
         else:
             found, best = (self.search(queries, count, exact=exact).similarity for exact in (False, True))
         there = np.isfinite(best).sum(1)
@@ -217,16 +217,16 @@ class Index:
             ArtifactError: another process is changing the index.
             DataError: a vector is not finite, is 0 or has another size; the columns do not fit.
         """
-        array = matrix(vectors, self.size, "vectors")
+        array = as_matrix(vectors, self.size, "vectors")
         present = present_rows(array)
-        kept = kept_columns(columns, len(array))
+        kept = read_metadata(columns, len(array))
         storage = self._storage
         with storage.changing():
             known = storage.rows.columns
-            kept = fitted(kept, known.schema if known is not None else None)
+            kept = match_schema(kept, known.schema if known is not None else None)
             ids = self.manifest.next_id + np.arange(len(array))
             if present.any():
-                storage.write(Part(array, ids, kept, present, raw=True))
+                storage.write(RowBatch(array, ids, kept, present, raw=True))
         return np.where(present, ids, -1)
 
     def delete(self, ids: Sequence[int] | np.ndarray | None = None, *, where: str | None = None) -> int:

@@ -36,7 +36,7 @@ def present_rows(vectors: np.ndarray) -> np.ndarray:
     return present
 
 
-def matrix(vectors: Any, size: int | None, what: str) -> np.ndarray:
+def as_matrix(vectors: Any, size: int | None, what: str) -> np.ndarray:
     """`vectors` as an array `[rows, size]` of floats; one vector is one row.
 
     Raises:
@@ -51,7 +51,7 @@ def matrix(vectors: Any, size: int | None, what: str) -> np.ndarray:
     return array
 
 
-def kept_columns(source: Any, rows: int) -> pa.Table | None:
+def read_metadata(source: Any, rows: int) -> pa.Table | None:
     """The columns to keep, from anything that `open_table` reads.
 
     Raises:
@@ -62,10 +62,10 @@ def kept_columns(source: Any, rows: int) -> pa.Table | None:
     table = source if isinstance(source, Table) else open_table(source, cache=cache_folder() / "tables")
     if len(table) != rows:
         raise DataError(f"there are {rows:,} vectors and {len(table):,} rows of columns to keep", file=table.name)
-    return kept_of(table, table.columns)
+    return select_metadata(table, table.columns)
 
 
-def kept_of(table: Table, names: list[str]) -> pa.Table | None:
+def select_metadata(table: Table, names: list[str]) -> pa.Table | None:
     """The columns `names` of `table`, to be kept; None of none.
 
     Raises:
@@ -81,7 +81,7 @@ def kept_of(table: Table, names: list[str]) -> pa.Table | None:
     return pa.table(found) if found else None
 
 
-def fitted(columns: pa.Table | None, schema: pa.Schema | None) -> pa.Table | None:
+def match_schema(columns: pa.Table | None, schema: pa.Schema | None) -> pa.Table | None:
     """`columns` in the order and the types of those that the index keeps.
 
     Raises:

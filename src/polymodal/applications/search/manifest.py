@@ -28,13 +28,13 @@ from polymodal.core.errors import ArtifactError
 
 FORMAT: Final = 1
 KIND: Final = "polymodal index"
-NAME = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 #: Files up to this many bytes are summed when an index is opened; of larger ones only the length is compared, since
 #: reading them would load what is meant to stay on the disk.
-SUMMED = 16 << 20
+CHECKSUM_BELOW = 16 << 20
 
 
-class Stored(BaseModel):
+class StoredFile(BaseModel):
     """A file of the index: its name, its length in bytes and, if it is small, its SHA-256."""
 
     model_config = ConfigDict(extra="forbid")
@@ -43,19 +43,19 @@ class Stored(BaseModel):
     sha256: str | None
 
 
-class Segment(BaseModel):
+class IndexSegment(BaseModel):
     """Rows that were added together. `first` and `last` are the smallest and the largest of their ids."""
 
     model_config = ConfigDict(extra="forbid")
     rows: int = Field(ge=1)
     first: int
     last: int
-    vectors: Stored
-    ids: Stored
-    columns: Stored | None
+    vectors: StoredFile
+    ids: StoredFile
+    columns: StoredFile | None
 
 
-class GraphOptions(BaseModel):
+class HNSWOptions(BaseModel):
     """How a graph is built and walked.
 
     connectivity: links of a row in the graph; more find more, and take more memory
@@ -69,15 +69,15 @@ class GraphOptions(BaseModel):
     expansion_search: int = 128
 
 
-class GraphFacts(GraphOptions):
+class HNSWState(HNSWOptions):
     """The graph of an approximate index, over the ids up to `last`; see `graph.Graph`."""
 
-    file: Stored | None = None
+    file: StoredFile | None = None
     rows: int = 0
     last: int = -1
 
 
-class Source(BaseModel):
+class EmbeddingSource(BaseModel):
     """The model that made the vectors: its directory, the SHA-256 of its manifest, and what was embedded.
 
     input: the input of the rows; None: all inputs together
@@ -91,7 +91,7 @@ class Source(BaseModel):
     size: int | None
 
 
-class Manifest(BaseModel):
+class IndexManifest(BaseModel):
     """The contents of `manifest.json`. `next_id` is the id that the next row gets; ids are never used twice."""
 
     model_config = ConfigDict(extra="forbid")
@@ -102,33 +102,33 @@ class Manifest(BaseModel):
     size: int = Field(ge=1)
     dtype: Literal["float32", "float16"]
     next_id: int = 0
-    segments: list[Segment] = []
-    deleted: Stored | None = None
-    graph: GraphFacts | None = None
-    source: Source | None = None
+    segments: list[IndexSegment] = []
+    deleted: StoredFile | None = None
+    graph: HNSWState | None = None
+    source: EmbeddingSource | None = None
 
-    def files(self) -> list[Stored]:
+    def files(self) -> list[StoredFile]:
         """Every file that belongs to the index."""
         found = [file for one in self.segments for file in (one.vectors, one.ids, one.columns)]
         found += [self.deleted, self.graph.file if self.graph else None]
         return [file for file in found if file is not None]
 
 
-def stored(path: Path) -> Stored:
+def sync_file(path: Path) -> StoredFile:
     """A file that was just written, brought safely to the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     size = path.stat().st_size
-    return Stored(name=path.name, bytes=size, sha256=file_sha256(path) if size <= SUMMED else None)
+    return StoredFile(name=path.name, bytes=size, sha256=file_sha256(path) if size <= CHECKSUM_BELOW else None)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> IndexManifest:
     """The manifest of an index, all of whose files are there and as they were written.
 
     Raises:
         ArtifactError: the folder holds no index, one of another format, or a file is missing or was altered.
     """
-    path = folder / NAME
+    path = folder / MANIFEST_FILE
     if not path.is_file():
         state = "it has no manifest.json" if folder.is_dir() else "there is no such folder"
         raise ArtifactError(f"{folder} is not an index: {state}")
@@ -141,7 +141,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{__version__}, which reads format {FORMAT}; build the index again"
         )
     try:
-        manifest = Manifest.model_validate(raw)
+        manifest = IndexManifest.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -153,22 +153,22 @@ def read_manifest(folder: Path) -> Manifest:
 
 def is_index(folder: Path) -> bool:
     """Whether `folder` holds an index, of any format and in any state."""
-    path = folder / NAME
+    path = folder / MANIFEST_FILE
     raw = read_json(path) if path.is_file() else None
     return isinstance(raw, dict) and raw.get("kind") == KIND
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: IndexManifest) -> None:
     """Replace the manifest in one step, then remove files that it does not name."""
-    part = folder / f"{NAME}.part"
+    part = folder / f"{MANIFEST_FILE}.part"
     write_json(part, manifest.model_dump())
     with part.open("rb+") as file:
         os.fsync(file.fileno())
-    part.replace(folder / NAME)
-    remove_strangers(folder, manifest)
+    part.replace(folder / MANIFEST_FILE)
+    remove_orphans(folder, manifest)
 
 
-def remove_strangers(folder: Path, manifest: Manifest) -> None:
+def remove_orphans(folder: Path, manifest: IndexManifest) -> None:
     """Remove files of replaced or interrupted changes. Who has them mapped keeps them until they are closed."""
     named = {file.name for file in manifest.files()}
     for pattern in ("segment-*", "deleted-*", "graph-*"):
@@ -179,7 +179,7 @@ def remove_strangers(folder: Path, manifest: Manifest) -> None:
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def write_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of those who change the index.
 
     Raises:
@@ -198,10 +198,10 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check(folder: Path, file: Stored) -> None:
+def _check(folder: Path, file: StoredFile) -> None:
     path = folder / file.name
     if Path(file.name).name != file.name:
-        raise ArtifactError(f"{folder / NAME} names a file outside the index: {file.name}")
+        raise ArtifactError(f"{folder / MANIFEST_FILE} names a file outside the index: {file.name}")
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; build the index again")
     altered = path.stat().st_size != file.bytes or (file.sha256 is not None and file_sha256(path) != file.sha256)

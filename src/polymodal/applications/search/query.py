@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.applications.search.manifest import Source
-from polymodal.applications.search.embedding_source import check_input, comparable
+from polymodal.applications.search.embedding_source import check_input, comparable_inputs
+from polymodal.applications.search.manifest import EmbeddingSource
 from polymodal.core.errors import DataError
 from polymodal.data.media.formats import (
     AUDIO_SUFFIXES,
@@ -24,12 +24,12 @@ from polymodal.modalities.media import MediaModality
 from polymodal.modalities.text import Text
 from polymodal.model.model import Model
 
-_KINDS = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES, "series": SERIES_SUFFIXES}
-_WHAT = {"image": "an image", "audio": "a sound", "video": "a clip", "series": "a series", "text": "a text"}
+_SUFFIXES = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES, "series": SERIES_SUFFIXES}
+_NOUNS = {"image": "an image", "audio": "a sound", "video": "a clip", "series": "a series", "text": "a text"}
 
 
 def embed_query(
-    model: Model, source: Source, query: Any, *, input: str | None = None, root: Path | str | None = None
+    model: Model, source: EmbeddingSource, query: Any, *, input: str | None = None, root: Path | str | None = None
 ) -> np.ndarray:
     """The vector `[1, size]` of a query, to be compared with the rows of an index.
 
@@ -43,7 +43,7 @@ def embed_query(
         RecipeError: the model has no such input.
     """
     check_input(model, input)
-    names = comparable(model, source.input)
+    names = comparable_inputs(model, source.input)
     whole = source.input is None and not names
     known = list(model.recipe.inputs) if whole else names
     if input is not None and input not in known:
@@ -104,7 +104,7 @@ def _input_of_cell(model: Model, known: list[str], query: str) -> tuple[str, str
     if not fitting:
         missing = "" if file is not None else " (there is no file of this name either)"
         raise DataError(
-            f"the query is {_WHAT[kind]}{missing}, and the model has no input for it that can be compared with the "
+            f"the query is {_NOUNS[kind]}{missing}, and the model has no input for it that can be compared with the "
             f"rows of the index; {_of(known)} can"
         )
     if len(fitting) > 1:
@@ -122,7 +122,7 @@ def _file(query: str) -> Path | None:
 
 def _names_a_file(query: str) -> bool:
     """Whether one word ends as media files do."""
-    return len(query.split()) == 1 and any(query.lower().endswith(suffix) for one in _KINDS.values() for suffix in one)
+    return len(query.split()) == 1 and any(query.lower().endswith(suffix) for one in _SUFFIXES.values() for suffix in one)
 
 
 def _readers(model: Model, known: list[str], file: Path) -> tuple[str, list[str]]:
@@ -137,7 +137,7 @@ def _readers(model: Model, known: list[str], file: Path) -> tuple[str, list[str]
         for name in known
         if isinstance(modality := model.preparation.modalities[name], MediaModality)
     }
-    kinds = [kind for kind, suffixes in _KINDS.items() if file.suffix.lower() in suffixes]
+    kinds = [kind for kind, suffixes in _SUFFIXES.items() if file.suffix.lower() in suffixes]
     kinds += [kind for kind, forms in FORMATS.items() if form in forms and kind not in kinds]
     if not kinds:
         raise DataError("the query is a file of no known format; give a text, an image, a sound, ...", file=str(file))

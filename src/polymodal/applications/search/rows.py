@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from polymodal.applications.search.manifest import Manifest, Segment, stored
+from polymodal.applications.search.manifest import IndexManifest, IndexSegment, sync_file
 from polymodal.core.errors import ArtifactError
 from polymodal.metrics.retrieval import normalize_rows
 
@@ -18,7 +18,7 @@ BLOCK = 16_384
 
 
 @dataclass(frozen=True)
-class Rows:
+class IndexRows:
     """All rows of an index, deleted ones too, in the order of their ids. A *place* counts through all segments.
 
     vectors: an array `[rows, size]` of each segment, memory-mapped
@@ -72,7 +72,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowBatch:
     """Rows to be written: vectors, ids, columns, and which of them; `raw` vectors are brought to length 1."""
 
     vectors: np.ndarray
@@ -85,15 +85,15 @@ class Part:
         for start in range(0, len(self.vectors), BLOCK):
             block = self.vectors[start : start + BLOCK]
             chosen = block[self.chosen[start : start + BLOCK]]
-            yield unit(chosen) if self.raw else chosen
+            yield unit_vectors(chosen) if self.raw else chosen
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
     """`vectors [rows, size]` at length 1, float32; none of them is 0."""
     return normalize_rows(np.asarray(vectors, np.float64)).astype(np.float32)
 
 
-def read_rows(folder: Path, manifest: Manifest) -> Rows:
+def read_rows(folder: Path, manifest: IndexManifest) -> IndexRows:
     """Map the rows of an index; no vector is read.
 
     Raises:
@@ -101,19 +101,19 @@ def read_rows(folder: Path, manifest: Manifest) -> Rows:
     """
     vectors, ids, tables = [], [np.empty(0, np.int64)], []
     for one in manifest.segments:
-        array = _mapped(folder / one.vectors.name, (one.rows, manifest.size), manifest.dtype)
+        array = _memory_map(folder / one.vectors.name, (one.rows, manifest.size), manifest.dtype)
         vectors.append(array)
-        ids.append(np.asarray(_mapped(folder / one.ids.name, (one.rows,), "int64")))
+        ids.append(np.asarray(_memory_map(folder / one.ids.name, (one.rows,), "int64")))
         if one.columns is not None:
             tables.append(_columns(folder / one.columns.name, one.rows))
     every = np.concatenate(ids)
     live = None
     if manifest.deleted is not None:
         live = ~np.isin(every, read_array(folder / manifest.deleted.name))
-    return Rows(vectors, every, pa.concat_tables(tables) if tables else None, live)
+    return IndexRows(vectors, every, pa.concat_tables(tables) if tables else None, live)
 
 
-def write_segment(folder: Path, number: int, parts: list[Part], manifest: Manifest) -> Segment:
+def write_segment(folder: Path, number: int, parts: list[RowBatch], manifest: IndexManifest) -> IndexSegment:
     """Write the chosen rows of `parts`, whose ids ascend, as one segment; at least one row is chosen."""
     name = f"segment-{number:06d}"
     rows = sum(int(part.chosen.sum()) for part in parts)
@@ -134,13 +134,13 @@ def write_segment(folder: Path, number: int, parts: list[Part], manifest: Manife
         table = pa.concat_tables(tables)
         with pa.OSFile(str(folder / f"{name}.columns.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
             out.write_table(table, max_chunksize=BLOCK)
-        columns = stored(folder / f"{name}.columns.arrow")
-    return Segment(
+        columns = sync_file(folder / f"{name}.columns.arrow")
+    return IndexSegment(
         rows=rows,
         first=int(ids[0]),
         last=int(ids[-1]),
-        vectors=stored(path),
-        ids=stored(folder / f"{name}.ids.npy"),
+        vectors=sync_file(path),
+        ids=sync_file(folder / f"{name}.ids.npy"),
         columns=columns,
     )
 
@@ -157,7 +157,7 @@ def read_array(path: Path) -> np.ndarray:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
 
 
-def _mapped(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _memory_map(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

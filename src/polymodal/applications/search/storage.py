@@ -8,24 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from polymodal.applications.search.hnsw_graph import Graph
+from polymodal.applications.search.filter import evaluate_filter
+from polymodal.applications.search.hnsw_graph import HNSWGraph
 from polymodal.applications.search.manifest import (
-    Manifest,
+    IndexManifest,
     is_index,
     read_manifest,
-    remove_strangers,
-    stored,
+    remove_orphans,
+    sync_file,
     write_manifest,
-    writing,
+    write_lock,
 )
-from polymodal.applications.search.rows import BLOCK, Part, read_rows, write_segment
-from polymodal.applications.search.filter import matching
+from polymodal.applications.search.rows import BLOCK, RowBatch, read_rows, write_segment
 from polymodal.core.errors import ArtifactError, DataError
 
 #: Rows that are searched exactly beside the graph before they are linked into it: small additions stay cheap.
-TAIL = 4_096
+MAX_UNLINKED_ROWS = 4_096
 #: Segments below this many rows are written anew together with rows that are added, so that few files are left.
-_SMALL = 100_000
+_MERGE_BELOW = 100_000
 
 
 class Storage:
@@ -34,12 +34,12 @@ class Storage:
     `write`, `delete` and `compact` make the next state, within `changing`; a new folder needs no lock.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: IndexManifest) -> None:
         self.folder, self.manifest = folder, manifest
         self.rows = read_rows(folder, manifest)
-        self._mapped: Graph | None = None
+        self._mapped: HNSWGraph | None = None
 
-    def write(self, part: Part, *, link: bool = False) -> None:
+    def write(self, part: RowBatch, *, link: bool = False) -> None:
         """Write `part` after the rows there are, and link the rows that the graph lacks if they are many."""
         manifest, added = self._next(), int(part.chosen.sum())
         absorbed = self._absorbed(added)
@@ -49,7 +49,7 @@ class Storage:
         manifest.next_id += len(part.ids)
         if manifest.graph is not None:
             beside = int((self.rows.ids > manifest.graph.last).sum()) + added
-            if link or beside > TAIL:
+            if link or beside > MAX_UNLINKED_ROWS:
                 self._link(manifest)
         self._commit(manifest)
 
@@ -64,7 +64,7 @@ class Storage:
         if gone.sum() > before:
             path = self.folder / f"deleted-{manifest.generation:06d}.npy"
             np.save(path, rows.ids[gone], allow_pickle=False)
-            manifest.deleted = stored(path)
+            manifest.deleted = sync_file(path)
             self._commit(manifest)
         return int(gone.sum()) - before
 
@@ -85,12 +85,12 @@ class Storage:
             self._link(manifest)
         self._commit(manifest)
 
-    def _link(self, manifest: Manifest) -> None:
+    def _link(self, manifest: IndexManifest) -> None:
         """Add the rows behind the graph's last to it, and write it to a new file that `manifest` names."""
         facts = manifest.graph
         assert facts is not None
         rows = read_rows(self.folder, manifest)
-        graph = Graph.open(self.folder, self.manifest.size, facts, change=True)
+        graph = HNSWGraph.open(self.folder, self.manifest.size, facts, change=True)
         first = int(np.searchsorted(rows.ids, facts.last, side="right"))
         places = np.arange(first, len(rows))
         if rows.live is not None:
@@ -101,19 +101,19 @@ class Storage:
         path = self.folder / f"graph-{manifest.generation:06d}.usearch"
         graph.save(path)
         last = int(rows.ids[-1])
-        manifest.graph = facts.model_copy(update={"file": stored(path), "rows": len(graph), "last": last})
+        manifest.graph = facts.model_copy(update={"file": sync_file(path), "rows": len(graph), "last": last})
 
     def _absorbed(self, added: int) -> int:
         """How many of the last segments are written anew together with `added` rows: those no larger than what
         follows, so that a row is copied as often as the logarithm of the number of rows, and few segments are left."""
         count = 0
         for one in reversed(self.manifest.segments):
-            if one.rows > min(added, _SMALL):
+            if one.rows > min(added, _MERGE_BELOW):
                 break
             count, added = count + 1, added + one.rows
         return count
 
-    def _parts(self, count: int) -> list[Part]:
+    def _parts(self, count: int) -> list[RowBatch]:
         """The rows of the last `count` segments that are not deleted, ready to be written."""
         rows = self.rows
         last, found = rows.vectors[len(rows.vectors) - count :], []
@@ -122,35 +122,35 @@ class Storage:
             end = start + len(vectors)
             live = np.ones(len(vectors), bool) if rows.live is None else rows.live[start:end]
             table = rows.columns.slice(start, len(vectors)) if rows.columns is not None else None
-            found.append(Part(vectors, rows.ids[start:end], table, live))
+            found.append(RowBatch(vectors, rows.ids[start:end], table, live))
             start = end
         return found
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the lock of writers, on the newest state of the index."""
-        with writing(self.folder):
+        with write_lock(self.folder):
             newest = read_manifest(self.folder)
-            remove_strangers(self.folder, newest)
+            remove_orphans(self.folder, newest)
             if newest.generation != self.manifest.generation:
                 self._load(newest)
             yield
 
-    def _next(self) -> Manifest:
+    def _next(self) -> IndexManifest:
         return self.manifest.model_copy(update={"generation": self.manifest.generation + 1}, deep=True)
 
-    def _commit(self, manifest: Manifest) -> None:
+    def _commit(self, manifest: IndexManifest) -> None:
         write_manifest(self.folder, manifest)
         self._load(manifest)
 
-    def _load(self, manifest: Manifest) -> None:
+    def _load(self, manifest: IndexManifest) -> None:
         self.manifest, self.rows, self._mapped = manifest, read_rows(self.folder, manifest), None
 
-    def graph(self) -> Graph:
+    def graph(self) -> HNSWGraph:
         """The graph, mapped from the disk."""
         if self._mapped is None:
             assert self.manifest.graph is not None
-            self._mapped = Graph.open(self.folder, self.manifest.size, self.manifest.graph, change=False)
+            self._mapped = HNSWGraph.open(self.folder, self.manifest.size, self.manifest.graph, change=False)
         return self._mapped
 
     def allowed(self, where: str | None) -> np.ndarray | None:
@@ -164,7 +164,7 @@ class Storage:
             return rows.live
         if rows.columns is None:
             raise DataError("the index keeps no columns to filter by; name them when it is built")
-        found = matching(rows.columns, where)
+        found = evaluate_filter(rows.columns, where)
         return found if rows.live is None else found & rows.live
 
     def places(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ class Storage:
         return places
 
 
-def check_place(folder: Path, overwrite: bool) -> None:
+def check_destination(folder: Path, overwrite: bool) -> None:
     """Raises ArtifactError if `folder` must not be written to."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return

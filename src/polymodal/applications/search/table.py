@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from polymodal.applications.search.ingest import kept_of
+from polymodal.applications.search.embedding_source import check_input, comparable_inputs, load_source_model, make_source
 from polymodal.applications.search.index import Index
-from polymodal.applications.search.embedding_source import check_input, comparable, model_of, source_of
+from polymodal.applications.search.ingest import select_metadata
 from polymodal.core.errors import DataError
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.table import Table, open_table
@@ -64,11 +64,11 @@ def index_table(
     wanted = options or IndexOptions()
     loaded = Model.load(model)
     check_input(loaded, wanted.input)
-    table = _opened(data, root)
-    kept = kept_of(table, list(wanted.keep) if wanted.keep is not None else _plain_columns(table))
+    table = _as_table(data, root)
+    kept = select_metadata(table, list(wanted.keep) if wanted.keep is not None else _metadata_columns(table))
     chosen = wanted.input if wanted.input is not None else _input_of(loaded, table)
     vectors = loaded.embed(table, input=chosen, size=wanted.size, strict=strict)
-    source = source_of(model, loaded, chosen, wanted.size)
+    source = make_source(model, loaded, chosen, wanted.size)
     index = Index.build(
         out, vectors, kept, method=wanted.method, dtype=wanted.dtype, source=source, overwrite=overwrite
     )
@@ -88,14 +88,14 @@ def add_table(
         ArtifactError: the model is not there or is another one; another process is changing the index.
         DataError: a column is not there or has another type.
     """
-    loaded, source = model_of(index.manifest.source, model)
-    table = _opened(data, root)
-    kept = kept_of(table, index.columns)
+    loaded, source = load_source_model(index.manifest.source, model)
+    table = _as_table(data, root)
+    kept = select_metadata(table, index.columns)
     vectors = loaded.embed(table, input=source.input, size=source.size, strict=strict)
     return index.add(vectors, kept), _missing(vectors)
 
 
-def _opened(data: Any, root: Path | str | None) -> Table:
+def _as_table(data: Any, root: Path | str | None) -> Table:
     if isinstance(data, Table):
         return data
     return open_table(data, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
@@ -105,7 +105,7 @@ def _input_of(model: Model, table: Table) -> str | None:
     """None, the whole row; or the only aligned input whose columns the table has, where it lacks those of others."""
     if all(column in table.columns for column in model.preparation.input_columns):
         return None
-    columns = {name: model.preparation.modalities[name].columns for name in comparable(model, None)}
+    columns = {name: model.preparation.modalities[name].columns for name in comparable_inputs(model, None)}
     there = [name for name, own in columns.items() if all(column in table.columns for column in own)]
     if len(there) > 1:
         raise DataError(
@@ -115,7 +115,7 @@ def _input_of(model: Model, table: Table) -> str | None:
     return there[0] if there else None
 
 
-def _plain_columns(table: Table) -> list[str]:
+def _metadata_columns(table: Table) -> list[str]:
     """The columns whose cells can be shown in a line and compared."""
     types = pa.types
     tests = (types.is_string, types.is_integer, types.is_floating, types.is_boolean, types.is_temporal, types.is_null)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def reduced(known: np.ndarray, new: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def reduce_columns(known: np.ndarray, new: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Centred columns, or where there are more than `most` of them their first principal components, from the rows
     `known` alone; the last column, the flag, stays itself."""
     mean = known[:, :-1].mean(0, dtype=np.float64).astype(np.float32)
@@ -16,7 +16,7 @@ def reduced(known: np.ndarray, new: np.ndarray, most: int) -> tuple[np.ndarray, 
     return np.column_stack([x, known[:, -1]]), np.column_stack([y, new[:, -1]])
 
 
-def joined(blocks: list[np.ndarray], new: list[np.ndarray], most: int) -> tuple[np.ndarray, np.ndarray]:
+def concatenate_blocks(blocks: list[np.ndarray], new: list[np.ndarray], most: int) -> tuple[np.ndarray, np.ndarray]:
     """All inputs side by side, each of total variance 1, in at most `most` columns and the flags."""
     sides: list[tuple[np.ndarray, np.ndarray]] = []
     for known, unknown in zip(blocks, new, strict=True):

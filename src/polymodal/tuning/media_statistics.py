@@ -13,48 +13,48 @@ from polymodal.data.store.items import Items
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 
 #: Items that are described at once.
-BATCH = 64
-Describe = Callable[[dict[str, np.ndarray], dict[str, Any]], np.ndarray]
+BATCH_SIZE = 64
+StatisticsFunction = Callable[[dict[str, np.ndarray], dict[str, Any]], np.ndarray]
 
 
-def described(items: Items, modality: str, shape: dict[str, Any]) -> np.ndarray:
+def summary_statistics(items: Items, modality: str, shape: dict[str, Any]) -> np.ndarray:
     """The statistics of every item, `[items, n]` float32; see the function of each modality.
 
     shape: what the modality says of its items
     """
-    describe = DESCRIBE[modality]
+    describe = STATISTICS[modality]
     parts = [
-        describe(items.take(np.arange(start, min(start + BATCH, len(items)))), shape)
-        for start in range(0, len(items), BATCH)
+        describe(items.take(np.arange(start, min(start + BATCH_SIZE, len(items)))), shape)
+        for start in range(0, len(items), BATCH_SIZE)
     ]
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, 0), np.float32)
 
 
-def pictures(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
+def image_statistics(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
     """Of `pixels [items, side, side, 3]`: shares of 64 colours, mean colours of 4 x 4 fields, and in 2 x 2 fields how
     strong edges of 8 directions are (Dalal and Triggs, "Histograms of oriented gradients for human detection", 2005,
     without blocks)."""
     pixels = arrays["pixels"]
-    return np.concatenate([_colours(pixels), _fields(pixels, 4), _edges(pixels)], axis=1)
+    return np.concatenate([_color_histogram(pixels), _mean_colors(pixels, 4), _edge_histogram(pixels)], axis=1)
 
 
-def clips(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
+def video_statistics(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
     """Of `pixels [items, frames, side, side, 3]`: the mean over frames of what `pictures` says, the deviation of the
     mean colours, and the mean change of each field from frame to frame."""
     rows = []
     for frames, length in zip(arrays["pixels"], arrays["length"], strict=True):
         frames = frames[: max(1, int(length))]
-        fields = _fields(frames, 4)
+        fields = _mean_colors(frames, 4)
         change = np.abs(np.diff(fields, axis=0)).mean(0) if len(frames) > 1 else np.zeros(fields.shape[1])
-        rows.append(np.concatenate([pictures({"pixels": frames}, shape).mean(0), fields.std(0), change]))
+        rows.append(np.concatenate([image_statistics({"pixels": frames}, shape).mean(0), fields.std(0), change]))
     return np.stack(rows)
 
 
-def sounds(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
+def audio_statistics(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
     """Of `values [items, samples, channels]` int16: mean and deviation over time of 40 log-mel bands on the fixed scale
     of the Whisper models, the mean change of each from frame to frame, and the logarithm of the seconds."""
     window = max(0.04, 640 / shape["rate"])  # low rates need a longer one to tell 40 bands apart
-    options = LogMelOptions(name="statistics", mels=40, window=window, hop=window / 2, normalise="whisper")
+    options = LogMelOptions(name="statistics", n_mels=40, window_seconds=window, hop_seconds=window / 2, normalization="whisper")
     front = LogMel(options, shape["rate"]).eval()
     sound = torch.from_numpy(arrays["values"].astype(np.float32).mean(2) / 32_768).unsqueeze(1)
     length = torch.from_numpy(arrays["length"])
@@ -68,7 +68,7 @@ def sounds(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
     return np.stack(rows)
 
 
-def series(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
+def time_series_statistics(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
     """Of each channel of `values [items, steps, channels]`, gaps (NaN) left out: mean, deviation, extremes, quantiles,
     the slope over the steps, the mean absolute step and the share of gaps; and the logarithm of the number of steps."""
     rows = []
@@ -87,24 +87,24 @@ def series(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
     return np.nan_to_num(np.stack(rows), posinf=0.0, neginf=0.0)
 
 
-DESCRIBE: dict[str, Describe] = {"image": pictures, "video": clips, "audio": sounds, "series": series}
+STATISTICS: dict[str, StatisticsFunction] = {"image": image_statistics, "video": video_statistics, "audio": audio_statistics, "series": time_series_statistics}
 
 
-def _colours(pixels: np.ndarray) -> np.ndarray:
+def _color_histogram(pixels: np.ndarray) -> np.ndarray:
     """Shares of 4 x 4 x 4 colours, `[items, 64]`."""
     level = (pixels >> 6).astype(np.int64).reshape(len(pixels), -1, 3)
     code = level @ np.array([16, 4, 1]) + 64 * np.arange(len(pixels))[:, None]
     return np.bincount(code.ravel(), minlength=64 * len(pixels)).reshape(-1, 64) / code.shape[1]
 
 
-def _fields(pixels: np.ndarray, side: int) -> np.ndarray:
+def _mean_colors(pixels: np.ndarray, side: int) -> np.ndarray:
     """Mean colours of `side` x `side` fields, from 0 to 1, `[items, 3 side side]`."""
     cut = pixels.shape[1] // side * side
     fields = pixels[:, :cut, :cut].reshape(len(pixels), side, cut // side, side, cut // side, 3)
     return fields.mean((2, 4), dtype=np.float32).reshape(len(pixels), -1) / 255
 
 
-def _edges(pixels: np.ndarray) -> np.ndarray:
+def _edge_histogram(pixels: np.ndarray) -> np.ndarray:
     """Strength of edges of 8 directions in 2 x 2 fields, `[items, 32]`."""
     grey = pixels.mean(3, dtype=np.float32) / 255
     down, right = np.gradient(grey, axis=(1, 2))
