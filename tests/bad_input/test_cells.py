@@ -10,7 +10,7 @@ import pytest
 from bad_input.samples import TABLE, table, train
 from polymodal.core.errors import DataError
 from polymodal.data.table.cell_errors import BadCellsWarning
-from polymodal.model.run_record import FaultCounts
+from polymodal.model.run_record import CellErrorCounts
 
 
 def test_empty_and_very_long_texts() -> None:
@@ -19,7 +19,7 @@ def test_empty_and_very_long_texts() -> None:
     columns["note"] = [f"the note of row {row}" for row in range(len(columns["maker"]))]
     columns["note"][1], columns["note"][2], columns["note"][3] = "", " \n\t", "many words " * 95_000
     model = train(columns, recipe={"inputs": {"note": "text", "length": "number"}})
-    assert model.run.faults.count == 0
+    assert model.run.cell_errors.count == 0
     first = {**{name: cells[:4] for name, cells in columns.items()}}
     found = model.predict_proba(first)
     assert np.isfinite(found).all()
@@ -32,7 +32,7 @@ def test_numbers_that_are_none() -> None:
     columns = table()
     columns["length"][:3] = [math.nan, math.inf, -math.inf]
     model = train(columns, recipe=TABLE)
-    assert model.run.faults == FaultCounts(2, {"length": 2})
+    assert model.run.cell_errors == CellErrorCounts(2, {"length": 2})
     with pytest.warns(BadCellsWarning, match="row 1, column 'length'"):
         found = model.predict_proba(columns)
     gaps = model.predict_proba({**columns, "length": [None, None, None, *columns["length"][3:]]})

@@ -11,7 +11,7 @@ import pytest
 
 from bad_input.samples import Columns, pictures, train
 from polymodal.core.errors import DataError
-from polymodal.data.table.cell_errors import BadCellsWarning, Faults
+from polymodal.data.table.cell_errors import BadCellsWarning, CellErrors
 from polymodal.model.model import Model
 
 PICTURES = {"inputs": {"image": "image"}}
@@ -68,7 +68,7 @@ def test_prediction(name: str, model: Model, tmp_path: Path) -> None:
         found = model.predict_proba(columns, root=tmp_path)
     others = np.arange(8) != 3
     np.testing.assert_allclose(found[others], clean[others], atol=1e-5)
-    faults = Faults()
+    faults = CellErrors()
     list(model.stream(model.open(columns, tmp_path), faults))
     (fault,) = faults.found
     assert (fault.row, fault.column, fault.file) == (3, "image", "3.png")
@@ -82,7 +82,7 @@ def test_training_goes_on_and_counts_them(tmp_path: Path) -> None:
     for row, name in enumerate(REASONS):
         spoil(tmp_path, name, row)
     model = train(columns, "shape", root=tmp_path, recipe=PICTURES)
-    assert model.run.faults.by_column == {"image": len(REASONS)}
+    assert model.run.cell_errors.by_column == {"image": len(REASONS)}
     with pytest.raises(DataError, match=r"row 0, column 'image', 0\.png"):
         train(columns, "shape", ["data.strict=true"], root=tmp_path, recipe=PICTURES)
 

@@ -59,7 +59,7 @@ def run(pool: DecodePool, bad: list[bytes]) -> list[str]:
 
 @pytest.fixture
 def limits() -> LimitOptions:
-    return LimitOptions(workers=2)
+    return LimitOptions(num_workers=2)
 
 
 @pytest.fixture
@@ -79,13 +79,13 @@ def test_spoilt_pictures(pool: DecodePool) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory cannot be bounded")
-@pytest.mark.parametrize("limits", [LimitOptions(workers=1, memory=256)], ids=["256 MiB"])
+@pytest.mark.parametrize("limits", [LimitOptions(num_workers=1, memory_mib=256)], ids=["256 MiB"])
 def test_more_memory_than_allowed(pool: DecodePool) -> None:
     reasons = run(pool, [swelling()] * 2)
     assert all("memory" in reason for reason in reasons)
 
 
-@pytest.mark.parametrize("limits", [LimitOptions(workers=1, patience=0.25)], ids=["a quarter of a second"])
+@pytest.mark.parametrize("limits", [LimitOptions(num_workers=1, timeout_seconds=0.25)], ids=["a quarter of a second"])
 def test_longer_than_patience(pool: DecodePool) -> None:
     assert run(pool, [swelling()]) == ["decoding took longer than 0.25 s"]
 
@@ -128,7 +128,7 @@ def test_a_process_that_is_stopped_for_good_is_replaced(pool: DecodePool, monkey
     from polymodal.data.media.workers import pool as pools
 
     monkeypatch.setattr(pools, "_GRACE", 0.1)
-    pool.limits = LimitOptions(workers=1, patience=2)
+    pool.limits = LimitOptions(num_workers=1, timeout_seconds=2)
     results = pool.map((SMALL, REQUEST) for _ in range(2000))
     next(results)
     (pid, *_) = pool.pids()
@@ -143,7 +143,7 @@ def test_a_process_that_is_stopped_for_good_is_replaced(pool: DecodePool, monkey
 def test_a_process_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemExit(3)")
     monkeypatch.syspath_prepend(tmp_path)
-    pool = DecodePool(LimitOptions(workers=1))
+    pool = DecodePool(LimitOptions(num_workers=1))
     with pytest.raises(PolymodalError, match=r"does not start \(code 3\)"):
         list(pool.map([(SMALL, REQUEST)]))
     assert pool.pids() == []
@@ -157,7 +157,7 @@ def test_what_a_decoder_prints_does_not_reach_the_results(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     from polymodal.data.media.video import VideoRequest
 
-    pool = DecodePool(LimitOptions(workers=1))
+    pool = DecodePool(LimitOptions(num_workers=1))
     request = VideoRequest(frames=2, side=16, fit="crop", sampling="uniform")
     clip = bytes.fromhex("1a45dfa3") + bytes(100)
     results = list(pool.map([(SMALL, REQUEST), (clip, request), (SMALL, REQUEST)]))
@@ -191,7 +191,7 @@ def test_files_of_every_format_are_decoded() -> None:
     from benchmarks.fuzz_seeds import seeds
 
     known = seeds()
-    pool = DecodePool(LimitOptions(workers=1))
+    pool = DecodePool(LimitOptions(num_workers=1))
     for seed, result in zip(known, pool.map((seed.data, seed.request) for seed in known), strict=True):
         assert isinstance(result, dict), f"{seed.name}: {result}"
         assert result, seed.name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bad_input.samples import TABLE, table, train
-from polymodal.core.errors import ArtefactError, TrainingError
+from polymodal.core.errors import ArtifactError, TrainingError
 from polymodal.model.model import Model
 
 
@@ -34,7 +34,7 @@ def test_one_changed_byte_in_any_file(saved: Path) -> None:
         sound = (saved / name).read_bytes()
         middle = len(sound) // 2
         (saved / name).write_bytes(sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :])
-        with pytest.raises(ArtefactError, match=f"{name} was altered"):
+        with pytest.raises(ArtifactError, match=f"{name} was altered"):
             Model.load(saved)
         (saved / name).write_bytes(sound)
     Model.load(saved)
@@ -44,7 +44,7 @@ def test_a_missing_file(saved: Path) -> None:
     for name in [*checked(saved), "manifest.json"]:
         sound = (saved / name).read_bytes()
         (saved / name).unlink()
-        with pytest.raises(ArtefactError, match=name):
+        with pytest.raises(ArtifactError, match=name):
             Model.load(saved)
         (saved / name).write_bytes(sound)
 
@@ -58,17 +58,17 @@ def test_a_manifest_that_points_outside(saved: Path) -> None:
     manifest = json.loads((saved / "manifest.json").read_text())
     manifest["sha256"]["../other"] = "0"
     (saved / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtefactError, match="outside the model directory"):
+    with pytest.raises(ArtifactError, match="outside the model directory"):
         Model.load(saved)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99, "sha256": {}}'])
 def test_a_manifest_that_cannot_be_read(saved: Path, content: str) -> None:
     (saved / "manifest.json").write_text(content)
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         Model.load(saved)
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="not a model directory"):
+    with pytest.raises(ArtifactError, match="not a model directory"):
         Model.load(tmp_path)

@@ -11,28 +11,28 @@ from laws.lm_checkpoints import language_model
 from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.data.table.cell_errors import BadCellsWarning
-from polymodal.generation.tokenizer import SPECIAL, Codec
+from polymodal.generation.tokenizer import SPECIAL_TOKENS, TextTokenizer
 from polymodal.model.model import Model
 
 #: Whisper's tokenizer is read by its own decoder, which takes no texts of users.
 CHECKPOINTS = [(language_model, kind) for kind in ("llama", "gpt2")]
 CHECKPOINTS += [(seq2seq_checkpoint, kind) for kind in KINDS if kind != "whisper"]
-CONTROL = [*SPECIAL, "<s>", "</s>", "<pad>", "<bos>", "<eos>", "<end_of_turn>", "<start_of_turn>", "<|endoftext|>"]
+CONTROL = [*SPECIAL_TOKENS, "<s>", "</s>", "<pad>", "<bos>", "<eos>", "<end_of_turn>", "<start_of_turn>", "<|endoftext|>"]
 
 
 @pytest.mark.parametrize(("make", "kind"), CHECKPOINTS, ids=[kind for _, kind in CHECKPOINTS])
 def test_no_text_spells_a_control_token_of_a_checkpoint(make: Any, kind: str) -> None:
-    codec = Codec.of_checkpoint(make(kind))
-    names = [token.content for token in codec.tokenizer.get_added_tokens_decoder().values() if token.special]
+    codec = TextTokenizer.from_checkpoint(make(kind))
+    names = [token.content for token in codec.backend.get_added_tokens_decoder().values() if token.special]
     assert names
-    assert codec.end in codec.control
+    assert codec.eos_id in codec.control_ids
     for text in ("a red ball", *CONTROL, *names, " ".join(["a ball", *CONTROL, *names, "two"]), "".join(names)):
         (ids,) = codec.encode([text])
-        assert codec.control.isdisjoint(ids), text
+        assert codec.control_ids.isdisjoint(ids), text
     for name in names:  # an ordinary word around it stays what it is
         (alone,), (beside,) = codec.encode(["a red ball"]), codec.encode([f"a red ball {name}"])
         assert beside[: len(alone)] == alone
-    again = Codec.load(codec.tokenizer.to_str(), codec.save())
+    again = TextTokenizer.load(codec.backend.to_str(), codec.save())
     assert again.encode(names) == codec.encode(names)
 
 
@@ -53,7 +53,7 @@ def model() -> Model:
 
 
 def test_a_table_full_of_control_tokens_trains_and_is_answered(model: Model) -> None:
-    assert model.run.faults.count == 0
+    assert model.run.cell_errors.count == 0
     asked = [{"question": name, "before": None} for name in CONTROL]
     assert all(isinstance(answer, str) for answer in model.predict(asked))
 

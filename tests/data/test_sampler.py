@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.data.sampler import BatchSampler, sequential
+from polymodal.data.sampler import BatchSampler, sequential_batches
 
 ROWS = st.integers(0, 200)
 SETTINGS = settings(max_examples=80, deadline=None)
@@ -78,7 +78,7 @@ def test_length_buckets_save_padding_and_keep_batches_shuffled() -> None:
 def test_pieces_of_groups_stay_together_and_change() -> None:
     """Few large groups do not fill a batch, and every row of many small groups has company."""
     group = np.repeat(np.arange(10), 40)
-    sampler = BatchSampler(np.arange(400), 16, 0, group=group, piece=4)
+    sampler = BatchSampler(np.arange(400), 16, 0, group=group, rows_per_group=4)
     first, second = sampler.epoch(0), sampler.epoch(1)
     company = [np.unique(group[one], return_counts=True) for one in first]
     assert min(counts.min() for _, counts in company) >= 4
@@ -91,7 +91,7 @@ def test_pieces_of_groups_stay_together_and_change() -> None:
 @given(st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.booleans(), st.booleans())
 def test_sequential_has_every_row_once_in_order(n: int, batch: int, seed: int, grouped: bool, long: bool) -> None:
     rows, group, lengths = case(n, seed)
-    batches = sequential(rows, batch, group if grouped else None, lengths if long else None)
+    batches = sequential_batches(rows, batch, group if grouped else None, lengths if long else None)
     joined = np.concatenate([np.empty(0, np.int64), *batches])
     assert sorted(joined.tolist()) == sorted(rows.tolist())
     assert all(len(one) == batch for one in batches[:-1])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polymodal.core.errors import DataError
 from polymodal.data.leakage import SharedItems, shared_between, shared_items
 from polymodal.data.split import folds, split_rows
-from polymodal.data.store.items import FixedItems, Prepared
+from polymodal.data.store.items import FixedItems, PreparedInput
 from polymodal.recipe.data import SplitOptions
 
 OPTIONS = SplitOptions()
@@ -59,7 +59,7 @@ def test_shares_and_seeds() -> None:
     parts = split_rows(1000, OPTIONS, 0)
     assert [len(part) for part in parts.values()] == [800, 100, 100]
     assert not np.array_equal(parts["test"], split_rows(1000, OPTIONS, 1)["test"])
-    without = split_rows(1000, SplitOptions(test=0, valid=0.3), 0)
+    without = split_rows(1000, SplitOptions(test_size=0, validation_size=0.3), 0)
     assert [len(part) for part in without.values()] == [700, 300, 0]
 
 
@@ -102,7 +102,7 @@ def test_groups_keep_shares_of_rows_and_classes() -> None:
 
 def test_given_column() -> None:
     cells = ["train", "Val", "test", "dev", " validation", "train"]
-    parts = split_rows(6, SplitOptions(column="part"), 0, given=cells)
+    parts = split_rows(6, SplitOptions(column="part"), 0, assigned=cells)
     assert {name: part.tolist() for name, part in parts.items()} == {
         "train": [0, 5],
         "valid": [1, 3, 4],
@@ -121,7 +121,7 @@ def test_given_column() -> None:
 )
 def test_bad_given_column(cells: list, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        split_rows(len(cells), SplitOptions(column="part"), 0, given=cells)
+        split_rows(len(cells), SplitOptions(column="part"), 0, assigned=cells)
 
 
 def test_parts_that_would_be_empty() -> None:
@@ -132,7 +132,7 @@ def test_parts_that_would_be_empty() -> None:
     with pytest.raises(DataError, match="2 groups are too few"):
         split_rows(50, OPTIONS, 0, groups=[number % 2 for number in range(50)])
     with pytest.raises(DataError, match="no rows for training"):
-        split_rows(50, SplitOptions(valid=0.5, test=0.5), 0)
+        split_rows(50, SplitOptions(validation_size=0.5, test_size=0.5), 0)
     exact(split_rows(3, OPTIONS, 0), 3)
     exact(split_rows(9, OPTIONS, 0, groups=[0, 1, 2] * 3), 9)
 
@@ -166,9 +166,9 @@ def test_folds_that_cannot_be_made() -> None:
 # the same item on two sides
 
 
-def prepared(index: list[int], keys: list[bytes] | None) -> Prepared:
+def prepared(index: list[int], keys: list[bytes] | None) -> PreparedInput:
     count = max(index, default=-1) + 1
-    return Prepared(np.array(index), FixedItems({"x": np.zeros(count)}), keys)
+    return PreparedInput(np.array(index), FixedItems({"x": np.zeros(count)}), keys)
 
 
 def test_shared_items_within_a_table() -> None:

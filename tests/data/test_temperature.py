@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.data.sampler import BatchSampler, mixed_counts
+from polymodal.data.sampler import BatchSampler, mixture_counts
 
 KINDS = ["plain", "group", "lengths"]
 
@@ -36,16 +36,16 @@ def sampler(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 5000), min_size=2, max_size=6), st.floats(1, 50))
 def test_counts_follow_the_formula_and_come_to_all_rows(sizes: list[int], temperature: float) -> None:
-    counts = mixed_counts(np.array(sizes), temperature)
+    counts = mixture_counts(np.array(sizes), temperature)
     share = np.array(sizes, dtype=float) ** (1 / temperature)
     assert counts.sum() == sum(sizes)
     assert np.abs(counts - sum(sizes) * share / share.sum()).max() < 1
 
 
 def test_one_takes_the_sets_as_they_are_and_infinity_makes_them_equal() -> None:
-    assert mixed_counts(np.array([900, 100]), 1.0).tolist() == [900, 100]
-    assert mixed_counts(np.array([900, 100]), np.inf).tolist() == [500, 500]
-    assert mixed_counts(np.array([900, 100]), 2.0).tolist() == [750, 250]  # 30 : 10
+    assert mixture_counts(np.array([900, 100]), 1.0).tolist() == [900, 100]
+    assert mixture_counts(np.array([900, 100]), np.inf).tolist() == [500, 500]
+    assert mixture_counts(np.array([900, 100]), 2.0).tolist() == [750, 250]  # 30 : 10
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,7 +59,7 @@ def test_a_temperature_of_one_changes_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_sets_repeat_and_rows_of_large_ones_take_turns(kind: str) -> None:
     mixed = sampler([160, 30, 10], 4.0, kind)
-    wanted = mixed_counts(np.array([160, 30, 10]), 4.0)
+    wanted = mixture_counts(np.array([160, 30, 10]), 4.0)
     seen: Counter[int] = Counter()
     for number in range(12):
         epoch = mixed.epoch(number)

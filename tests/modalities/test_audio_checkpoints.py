@@ -12,12 +12,12 @@ import pytest
 from laws.checkpoints import checkpoint
 from polymodal.core.errors import RecipeError
 from polymodal.core.paths import cache_folder
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.modalities.audio import Audio
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -122,6 +122,6 @@ def test_sounds_are_brought_to_the_rate_of_the_checkpoint(tmp_path: Path) -> Non
     columns = sounds(0.5, 0.25)
     modality = Audio(resolved(columns, checkpoint=clap(tmp_path)), columns=["sound"])
     modality.fit([])
-    prepared = modality.prepare(Block(columns, np.arange(2), None, "table", Faults(), LimitOptions()))
+    prepared = modality.prepare(RowBlock(columns, np.arange(2), None, "table", CellErrors(), LimitOptions()))
     items = prepared.items.take(prepared.index)
     assert items["length"].tolist() == [24_000, 12_000]

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from polymodal.core.errors import DataError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.category import MISSING, RARE, Category
 from polymodal.modalities.number import Number
@@ -18,7 +18,7 @@ from polymodal.recipe.data import LimitOptions
 
 def block(strict=False, first=0, **columns):
     rows = np.arange(first, first + len(next(iter(columns.values()))))
-    return Block(columns, rows, None, "table", Faults(strict), LimitOptions())
+    return RowBlock(columns, rows, None, "table", CellErrors(strict), LimitOptions())
 
 
 def fitted(training, **options):
@@ -79,7 +79,7 @@ def test_a_bad_cell_is_quarantined_and_changes_no_other_row(cell):
     bad = block(first=4, a=["x", cell, "y"])
     found = category.prepare(bad)
     assert np.array_equal(found.items.arrays["ids"], ids(category, a=["x", None, "y"]))
-    assert [(fault.row, fault.column) for fault in bad.faults.found] == [(5, "a")]
+    assert [(fault.row, fault.column) for fault in bad.errors.found] == [(5, "a")]
     with pytest.raises(DataError):
         category.prepare(block(strict=True, a=[cell]))
 
@@ -93,7 +93,7 @@ def test_saved_and_loaded_prepares_the_same(tmp_path):
 
 
 def best(values, name="x"):
-    guesses = {kind.Options.model_fields["name"].default: kind.recognise(sample(values, name)) for kind in KINDS}
+    guesses = {kind.Options.model_fields["name"].default: kind.match_column(sample(values, name)) for kind in KINDS}
     sure = {name: guess.confidence for name, guess in guesses.items() if guess is not None}
     return max(sure, key=sure.get) if sure else None
 

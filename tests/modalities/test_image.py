@@ -13,8 +13,8 @@ from polymodal.core.errors import DataError
 from polymodal.data.media.image import square
 from polymodal.data.media.workers.pool import DecodePool
 from polymodal.data.store import decode_buffer
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities import media
 from polymodal.modalities.image import Image
@@ -34,7 +34,7 @@ def encoded(image, form="PNG"):
 
 def block(cells, root=None, cache=None, strict=False, limits=None, first=0):
     rows = np.arange(first, first + len(cells))
-    return Block({"i": cells}, rows, root, "table", Faults(strict), limits or LimitOptions(), cache)
+    return RowBlock({"i": cells}, rows, root, "table", CellErrors(strict), limits or LimitOptions(), cache)
 
 
 def modality(**options):
@@ -62,7 +62,7 @@ def test_every_form_of_a_cell_gives_the_same_pixels(folder):
     cells += [picture(0), np.array(picture(0))]
     given = block(cells, folder)
     prepared = modality().prepare(given)
-    assert not given.faults.found
+    assert not given.errors.found
     assert len(set(rows(prepared))) == 1
     assert len(prepared.items) == len(prepared.keys) == 2  # encoded and decoded images have keys of their own
 
@@ -136,7 +136,7 @@ def test_bad_cells_are_quarantined_with_their_reason_and_change_no_other_row(fol
     clean = ["0.png", *[None] * len(bad), "1.png", None]
     given = block(cells, folder, first=100)
     assert rows(modality().prepare(given)) == rows(modality().prepare(block(clean, folder)))
-    found = given.faults.found
+    found = given.errors.found
     assert [fault.row for fault in found] == [*range(101, 101 + len(bad)), 102 + len(bad)]
     assert all(fault.reason and fault.column == "i" for fault in found)
     assert [fault.file for fault in found[:4]] == ["missing.png", "broken.png", "../up.png", "text.png"]
@@ -149,7 +149,7 @@ def test_bad_cells_are_quarantined_with_their_reason_and_change_no_other_row(fol
 def test_limits_are_kept(folder):
     given = block(["0.png", "big.jpg"], folder, limits=LimitOptions(megapixels=0.01))
     assert modality().prepare(given).index.tolist() == [0, -1]
-    assert "megapixels" in given.faults.found[0].reason
+    assert "megapixels" in given.errors.found[0].reason
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -165,7 +165,7 @@ def sample(values, root=None):
 
 def test_pixels_follow_the_sampled_headers(folder):
     def chosen(cells, **options):
-        return Image.resolve(Image.Options(**options), [sample(cells, folder)]).pixels
+        return Image.resolve(Image.Options(**options), [sample(cells, folder)]).image_size
 
     assert chosen(["0.png", "1.png"]) == 32
     assert chosen([picture(0, 100, 300)] * 3) == 64
@@ -216,7 +216,7 @@ def test_without_augmentation_nothing_changes(folder):
 
 
 def test_shift_moves_whole_pixels_and_repeats_the_edge():
-    from polymodal.modalities.augment import shift
+    from polymodal.modalities.image_augment import shift
 
     ramp = torch.arange(32, dtype=torch.uint8).expand(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     for moved in shift(ramp, 0.1):
@@ -227,7 +227,7 @@ def test_shift_moves_whole_pixels_and_repeats_the_edge():
 
 def test_saved_and_loaded_prepares_the_same(folder, tmp_path):
     chosen = modality(pixels=64)
-    other = Image(Image.Options(pixels=64), columns=["i"])
+    other = Image(Image.Options(image_size=64), columns=["i"])
     other.load(tmp_path, chosen.save(tmp_path))
     assert rows(chosen.prepare(block(["big.jpg"], folder))) == rows(other.prepare(block(["big.jpg"], folder)))
     assert other.shape() == chosen.shape() == {"height": 64, "width": 64, "channels": 3}
@@ -248,6 +248,6 @@ def test_recognises_images_and_nothing_else():
         [{"bytes": None, "path": "x.gif"}],
     ]
     for values in forms:
-        assert Image.recognise(sample(values)).confidence > 0.9
+        assert Image.match_column(sample(values)).confidence > 0.9
     for values in (["red", "blue"], [1.0], [b"plain"], ["a.wav"], ["a.txt"]):
-        assert Image.recognise(sample(values)) is None
+        assert Image.match_column(sample(values)) is None

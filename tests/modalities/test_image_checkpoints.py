@@ -13,9 +13,9 @@ import torch
 from PIL import Image as Pillow
 
 from polymodal.core.errors import RecipeError
-from polymodal.data.media.image_geometry import Geometry
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.media.image_preprocessing import Geometry
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.modalities.image import Image
@@ -50,8 +50,8 @@ def jpeg(width: int = 500, height: int = 400) -> bytes:
     return file.getvalue()
 
 
-def block(cells: list[Any], cache: Path | None = None) -> Block:
-    return Block({"i": cells}, np.arange(len(cells)), None, "table", Faults(), LimitOptions(), cache)
+def block(cells: list[Any], cache: Path | None = None) -> RowBlock:
+    return RowBlock({"i": cells}, np.arange(len(cells)), None, "table", CellErrors(), LimitOptions(), cache)
 
 
 def fitted(**options: Any) -> Image:
@@ -63,7 +63,7 @@ def fitted(**options: Any) -> Image:
 def pixels(modality: Image, cells: list[Any], cache: Path | None = None) -> np.ndarray:
     given = block(cells, cache)
     items = modality.prepare(given).items
-    assert not given.faults.found
+    assert not given.errors.found
     return items.take(np.arange(len(items)))["pixels"]
 
 
@@ -105,7 +105,7 @@ def test_the_card_is_kept_with_the_model(checkpoint: str, tmp_path: Path) -> Non
 
 def test_the_size_is_filled_and_nothing_is_changed_at_random(checkpoint: str, tmp_path: Path) -> None:
     found = Image.resolve(Image.Options(checkpoint=checkpoint), [])
-    assert (found.pixels, found.fit, found.shift) == (40, "crop", 0)
+    assert (found.image_size, found.resize_mode, found.translate) == (40, "crop", 0)
     assert Image.resolve(Image.Options.model_validate(found.model_dump()), []) == found
     data = {"pixels": torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)}
     plain = Image(found, columns=["i"])
@@ -113,7 +113,7 @@ def test_the_size_is_filled_and_nothing_is_changed_at_random(checkpoint: str, tm
     assert torch.equal(plain.augment(data)["pixels"], data["pixels"])
     stretching = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 64, "width": 64}}
     folder = made(tmp_path / "stretching", stretching)
-    assert Image.resolve(Image.Options(checkpoint=folder), []).fit == "stretch"
+    assert Image.resolve(Image.Options(checkpoint=folder), []).resize_mode == "stretch"
 
 
 @pytest.mark.parametrize(("option", "value"), [("shift", 0.06), ("flip", True), ("brightness", 0.5), ("contrast", 0.5)])
@@ -125,12 +125,12 @@ def test_changes_that_are_asked_for_stay(checkpoint: str, option: str, value: An
 
 def test_images_without_a_checkpoint_are_moved_by_default() -> None:
     assert Image(Image.Options(), columns=["i"]).changes
-    assert not Image(Image.Options(shift=0), columns=["i"]).changes
+    assert not Image(Image.Options(translate=0), columns=["i"]).changes
 
 
 def test_a_size_that_the_checkpoint_does_not_take_is_refused(checkpoint: str) -> None:
     with pytest.raises(RecipeError, match="checkpoint") as found:
-        Image.resolve(Image.Options(checkpoint=checkpoint, pixels=64), [])
+        Image.resolve(Image.Options(checkpoint=checkpoint, image_size=64), [])
     assert found.value.path == "pixels"
 
 
@@ -152,7 +152,7 @@ def test_an_oblong_image_may_be_fitted_otherwise_than_the_checkpoint_does(
     assert not seen["pad"][-9:].any()
     assert (seen["pad"][11:29, :9, 1] > 150).all()
     own = Image.resolve(Image.Options(checkpoint=folder), [])
-    assert np.array_equal(pixels(fitted(checkpoint=folder, fit=own.fit), [wide])[0], seen[own.fit])
+    assert np.array_equal(pixels(fitted(checkpoint=folder, fit=own.resize_mode), [wide])[0], seen[own.resize_mode])
     limits = Recipe().data.limits
     assert len({modality.identity(limits) for modality in found.values()}) == 3
     again = Image(found["pad"].options, columns=["i"])

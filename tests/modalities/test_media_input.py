@@ -21,14 +21,14 @@ from polymodal.data.media.source import MediaError
 from polymodal.data.media.workers.pool import DecodePool
 from polymodal.data.store import decode_buffer
 from polymodal.data.store.decode_buffer import Item
-from polymodal.data.store.items import Prepared
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.store.items import PreparedInput
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import media
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality, is_missing, looks_like, recognised
-from polymodal.preparation.preparation import BLOCK_BYTES, BLOCK_ROWS, FEWEST_BLOCK_ROWS, Preparation
+from polymodal.preparation.preparation import MAX_BLOCK_BYTES, BLOCK_ROWS, MIN_BLOCK_ROWS, Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -46,10 +46,10 @@ class Sounds(MediaModality):
         self.asked = request or AudioRequest(rate=RATE)
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         return recognised(sample, lambda cell: looks_like("audio", cell, AUDIO_SUFFIXES), "sound")
 
-    def fit(self, blocks: Iterable[Block]) -> None: ...
+    def fit(self, blocks: Iterable[RowBlock]) -> None: ...
 
     def request(self) -> AudioRequest:
         return self.asked
@@ -89,11 +89,11 @@ def wav(values: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def block(cells: list[Any], root: Path | None = None, cache: Path | None = None, **limits: Any) -> Block:
-    return Block({"x": cells}, np.arange(len(cells)), root, "table", Faults(), LimitOptions(**limits), cache)
+def block(cells: list[Any], root: Path | None = None, cache: Path | None = None, **limits: Any) -> RowBlock:
+    return RowBlock({"x": cells}, np.arange(len(cells)), root, "table", CellErrors(), LimitOptions(**limits), cache)
 
 
-def rows(prepared: Prepared) -> list[list[int] | None]:
+def rows(prepared: PreparedInput) -> list[list[int] | None]:
     """The samples of each row, None where it has no sound."""
     if not len(prepared.items):
         return [None] * len(prepared.index)
@@ -132,7 +132,7 @@ def test_every_form_of_a_cell_is_the_same_item(folder: Path, decoded: list[bytes
     assert len(prepared.items) == 2  # a sound in memory is not known by its file
 
 
-@pytest.mark.parametrize("pack", [1, decode_buffer.PACK])
+@pytest.mark.parametrize("pack", [1, decode_buffer.PACK_BYTES])
 @pytest.mark.parametrize("chunk", [2, media.CHUNK])
 def test_items_are_the_same_with_a_store_without_one_and_in_any_order(
     chunk: int, pack: int, folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
@@ -169,7 +169,7 @@ def test_what_holds_no_such_media_is_missing_and_no_fault(folder: Path) -> None:
     for cache in (None, folder / "cache"):
         given = block(["0.wav", [], "1.wav"], folder, cache)
         assert [row is None for row in rows(Sounds().prepare(given))] == [False, True, False]
-        assert not given.faults.found
+        assert not given.errors.found
 
 
 def test_bad_cells_are_faults_with_row_file_and_reason_and_change_no_other_row(folder: Path) -> None:
@@ -180,9 +180,9 @@ def test_bad_cells_are_faults_with_row_file_and_reason_and_change_no_other_row(f
         found = rows(Sounds().prepare(given))
         assert [found[0], found[-1]] == [tone(0).tolist(), tone(1).tolist()]
         assert found[1:-1] == [None] * 7
-        assert [fault.row for fault in given.faults.found] == list(range(1, 8))
-        assert [fault.file for fault in given.faults.found[:3]] == bad[:3]
-        assert all(fault.reason and fault.column == "x" for fault in given.faults.found)
+        assert [fault.row for fault in given.errors.found] == list(range(1, 8))
+        assert [fault.file for fault in given.errors.found[:3]] == bad[:3]
+        assert all(fault.reason and fault.column == "x" for fault in given.errors.found)
 
 
 def test_a_tighter_limit_is_not_slipped_past_by_the_store(folder: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_tighter_limit_is_not_slipped_past_by_the_store(folder: Path) -> None:
     assert rows(Sounds().prepare(block(["long.wav"], folder, folder / "cache"))) != [None]
     given = block(["long.wav"], folder, folder / "cache", seconds=1)
     assert rows(Sounds().prepare(given)) == [None]
-    assert len(given.faults.found) == 1
+    assert len(given.errors.found) == 1
 
 
 LIMITS = {"seconds": 30.0, "channels": 2, "rate": 96_000, "megapixels": 1.0, "frames": 10, "values": 1_000}
@@ -268,8 +268,8 @@ def test_cells_that_are_there(cell: Any) -> None:
 
 
 def test_recognises_sounds_and_nothing_else() -> None:
-    def guess(values: list[Any]) -> Guess | None:
-        return Sounds.recognise(ColumnSample("x", values, None, len(values), len(values), 0, None))
+    def guess(values: list[Any]) -> Match | None:
+        return Sounds.match_column(ColumnSample("x", values, None, len(values), len(values), 0, None))
 
     data = wav(tone(0))
     for values in (
@@ -298,18 +298,18 @@ class Sized:
 
 @pytest.mark.parametrize(
     ("sizes", "expected"),
-    [([0], BLOCK_ROWS), ([10], BLOCK_ROWS), ([BLOCK_BYTES / 200, BLOCK_BYTES / 200], 100), ([1e12], FEWEST_BLOCK_ROWS)],
+    [([0], BLOCK_ROWS), ([10], BLOCK_ROWS), ([MAX_BLOCK_BYTES / 200, MAX_BLOCK_BYTES / 200], 100), ([1e12], MIN_BLOCK_ROWS)],
 )
 def test_blocks_are_bounded_by_the_bytes_of_their_items(sizes: list[float], expected: int) -> None:
     preparation = Preparation(Recipe())
     preparation.modalities = {str(i): Sized(size) for i, size in enumerate(sizes)}  # type: ignore[misc]
-    assert preparation.block_rows == expected
+    assert preparation.max_block_rows == expected
 
 
 def test_long_items_make_small_blocks() -> None:
     assert Sounds().row_bytes() == 2 * Sounds().longest() > 2**20
     recipe = Recipe(inputs={"x": {"modality": {"name": "image", "pixels": 1_024}}})
-    assert Preparation(recipe).block_rows == BLOCK_BYTES // (3 * 1_024**2)
+    assert Preparation(recipe).max_block_rows == MAX_BLOCK_BYTES // (3 * 1_024**2)
 
 
 def test_a_block_without_any_media(folder: Path) -> None:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from polymodal.core.errors import DataError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.number import Number
 from polymodal.recipe.data import LimitOptions
@@ -17,7 +17,7 @@ from polymodal.recipe.data import LimitOptions
 
 def block(strict=False, first=0, **columns):
     rows = np.arange(first, first + len(next(iter(columns.values()))))
-    return Block(columns, rows, None, "table", Faults(strict), LimitOptions())
+    return RowBlock(columns, rows, None, "table", CellErrors(strict), LimitOptions())
 
 
 def fitted(training, **options):
@@ -107,8 +107,8 @@ def test_a_bad_cell_is_quarantined_and_changes_no_other_row(cell):
     found, wanted = number.prepare(bad), number.prepare(clean)
     for name in ("values", "known"):
         assert np.array_equal(found.items.arrays[name], wanted.items.arrays[name])
-    assert [(fault.row, fault.column) for fault in bad.faults.found] == [(8, "a")]
-    assert bad.faults.found[0].reason
+    assert [(fault.row, fault.column) for fault in bad.errors.found] == [(8, "a")]
+    assert bad.errors.found[0].reason
     with pytest.raises(DataError):
         number.prepare(block(strict=True, a=[cell], b=[1.0]))
 
@@ -121,7 +121,7 @@ def test_bad_cells_of_the_training_rows_do_not_reach_the_statistics():
 def test_infinite_cells_of_an_arrow_column_are_faults():
     given = block(a=pa.chunked_array([[1.0, float("inf")], [None]]))
     fitted(block(a=[1.0, 2.0])).prepare(given)
-    assert [fault.row for fault in given.faults.found] == [1]
+    assert [fault.row for fault in given.errors.found] == [1]
 
 
 def test_saved_and_loaded_prepares_the_same(tmp_path):
@@ -139,14 +139,14 @@ def test_saved_and_loaded_prepares_the_same(tmp_path):
 
 def test_recognises_numbers_but_not_keys_dates_or_labels():
     rng = np.random.default_rng(0)
-    assert Number.recognise(sample(rng.normal(size=50).tolist())).confidence >= 0.9
-    assert Number.recognise(sample(rng.integers(0, 50, 100).tolist())).confidence >= 0.6
-    assert Number.recognise(sample(["1.5", "2", "x"] * 20)) is None
-    assert Number.recognise(sample(["1.5", "2"] * 20)).confidence >= 0.7
-    assert Number.recognise(sample(list(range(100)))) is None
-    assert Number.recognise(sample(rng.permutation(100).tolist())) is None
+    assert Number.match_column(sample(rng.normal(size=50).tolist())).confidence >= 0.9
+    assert Number.match_column(sample(rng.integers(0, 50, 100).tolist())).confidence >= 0.6
+    assert Number.match_column(sample(["1.5", "2", "x"] * 20)) is None
+    assert Number.match_column(sample(["1.5", "2"] * 20)).confidence >= 0.7
+    assert Number.match_column(sample(list(range(100)))) is None
+    assert Number.match_column(sample(rng.permutation(100).tolist())) is None
     codes = rng.choice(10**9, 100, replace=False).tolist()
-    assert Number.recognise(sample(codes, name="customer_id")) is None
-    assert Number.recognise(sample(codes, name="price")) is not None
-    assert Number.recognise(sample([True, False])) is None
-    assert Number.recognise(sample([datetime.date(2020, 1, 1)])) is None
+    assert Number.match_column(sample(codes, name="customer_id")) is None
+    assert Number.match_column(sample(codes, name="price")) is not None
+    assert Number.match_column(sample([True, False])) is None
+    assert Number.match_column(sample([datetime.date(2020, 1, 1)])) is None

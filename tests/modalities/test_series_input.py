@@ -11,10 +11,10 @@ import torch
 
 from polymodal.core.errors import DataError
 from polymodal.core.registry import components
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
-from polymodal.modalities.series import Series
-from polymodal.modalities.series_plan import infer_layout, longest_kept
+from polymodal.modalities.time_series import Series
+from polymodal.modalities.time_series_schema import infer_layout, longest_kept
 from polymodal.model.model import Model
 from polymodal.recipe.data import LimitOptions
 from polymodal.workflows.fit import fit, plan_fit
@@ -50,7 +50,7 @@ def prepared(columns, tmp_path, root=None, cache=None, faults=None, **options):
     names = list(columns)
     chosen = Series.resolve(Series.Options(**options).at_size("tiny"), [source.sample(name) for name in names])
     modality = Series(chosen, columns=names)
-    faults = faults or Faults(strict=True)
+    faults = faults or CellErrors(strict=True)
 
     def blocks():
         return source.blocks(np.arange(len(source)), names, size=7, faults=faults, limits=LimitOptions(), cache=cache)
@@ -97,7 +97,7 @@ def test_every_form_of_a_cell_gives_the_same_series(tmp_path):
     keys = None
     for form, cells in forms.items():
         columns = {"s": pa.chunked_array([cells]) if isinstance(cells, pa.Array) else cells}
-        guess = Series.recognise(table(columns, tmp_path, tmp_path).sample("s"))
+        guess = Series.match_column(table(columns, tmp_path, tmp_path).sample("s"))
         assert guess is not None, form
         assert guess.confidence == 0.9, form
         options = {"channels": ["x", "y"]} if form == "records in another order" else {}
@@ -192,7 +192,7 @@ def test_the_constant_side_is_that_of_the_channels(shapes, wanted):
     ids=str,
 )
 def test_other_columns_are_not_taken_for_series(cells, tmp_path):
-    guess = Series.recognise(table({"s": cells}, tmp_path).sample("s"))
+    guess = Series.match_column(table({"s": cells}, tmp_path).sample("s"))
     assert guess is None or guess.confidence < 0.3
 
 
@@ -201,7 +201,7 @@ def test_every_other_modality_leaves_series_alone(tmp_path):
     for cells in (arrays, [a.tolist() for a in arrays], [a[:, 0].tolist() for a in arrays], [npy(a) for a in arrays]):
         sample = table({"s": cells}, tmp_path).sample("s")
         for name, component in components("modality").items():
-            guess = component.recognise(sample)
+            guess = component.match_column(sample)
             assert name == "series" or guess is None or guess.confidence < 0.9, name
 
 
@@ -218,7 +218,7 @@ def test_several_columns_make_one_input_where_their_lists_are_equally_long(tmp_p
     same(items(found), wanted)
     assert modality.options.channels == ["x", "y"]
 
-    timed, found = prepared(columns, tmp_path, time="y", faults=Faults())
+    timed, found = prepared(columns, tmp_path, time="y", faults=CellErrors())
     assert timed.shape()["channels"] == 1
     shorter = columns | {"y": [cells[:-1] for cells in columns["y"]]}
     plan, _ = plan_fit(shorter | target, "label")
@@ -238,7 +238,7 @@ def test_missing_and_unusable_cells(tmp_path):
     lists = [array.tolist() for array in arrays]
     lists[1], lists[2], lists[3] = None, [], [[None, None], [None, None]]
     lists[4] = [[1.0, 2.0, 3.0]] * 4
-    faults = Faults()
+    faults = CellErrors()
     _, found = prepared({"s": lists}, tmp_path, faults=faults)
     assert [row is None for row in items(found)] == [False, True, True, True, True, False, False, False]
     assert {(fault.row, fault.column) for fault in faults.found} == {(4, "s")}
@@ -246,7 +246,7 @@ def test_missing_and_unusable_cells(tmp_path):
 
 
 def test_a_fault_names_a_file_only_where_the_cell_does(tmp_path):
-    faults = Faults()
+    faults = CellErrors()
     prepared({"s": ["1;2;3;4;5", "1 2;3 4 5;6", "gone.csv", "1;2;3;4"]}, tmp_path, faults=faults)
     assert {(fault.row, fault.file) for fault in faults.found} == {(1, None), (2, "gone.csv")}
 

@@ -16,12 +16,12 @@ from PIL import Image
 
 from polymodal.core.paths import cache_folder
 from polymodal.data.media.audio import AudioRequest, decode
-from polymodal.data.store.items import Prepared
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.store.items import PreparedInput
+from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import open_table
 from polymodal.experiments.plan import make_plan
-from polymodal.modalities import sound_changes
+from polymodal.modalities import audio_augment
 from polymodal.modalities.audio import Audio
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.data import LimitOptions
@@ -74,8 +74,8 @@ def modality(**options: Any) -> Audio:
     return Audio(Audio.Options(**{"seconds": 1.0, **options}), columns=["sound"])
 
 
-def prepared(cells: list[Any], root: Path | None = None, cache: Path | None = None) -> tuple[Prepared, Faults]:
-    faults, rows = Faults(), np.arange(len(cells))
+def prepared(cells: list[Any], root: Path | None = None, cache: Path | None = None) -> tuple[PreparedInput, CellErrors]:
+    faults, rows = CellErrors(), np.arange(len(cells))
     table = open_table({"sound": cells}, root=root, cache=cache_folder())
     block = table.block(rows, ["sound"], faults=faults, limits=LimitOptions(), cache=cache)
     return modality().prepare(block), faults
@@ -101,8 +101,8 @@ def collated(lengths: list[int], channels: int = 1) -> dict[str, torch.Tensor]:
     ],
 )
 def test_sounds_are_recognised(values: list[Any]) -> None:
-    guess = Audio.recognise(sample_of(values))
-    assert isinstance(guess, Guess)
+    guess = Audio.match_column(sample_of(values))
+    assert isinstance(guess, Match)
     assert guess.confidence > 0.9
 
 
@@ -110,7 +110,7 @@ def test_sounds_are_recognised(values: list[Any]) -> None:
     "values", [["a.mp4", "b.webm"], ["hello"], [1.0], [b"abc"], [clip()], [{"path": "a.png"}], [None]]
 )
 def test_other_columns_are_not(values: list[Any]) -> None:
-    assert Audio.recognise(sample_of(values)) is None
+    assert Audio.match_column(sample_of(values)) is None
 
 
 def test_seconds_follow_from_headers() -> None:
@@ -174,7 +174,7 @@ def test_the_sound_of_a_clip_beside_its_pictures(tmp_path: Path) -> None:
     }
     preparation = Preparation(make_plan(table, Recipe(inputs=inputs, outputs={"y": "classify"})).recipe)
     preparation.fit(table, np.arange(4))
-    found = preparation.prepare(table, Faults(strict=True), folder=None, cache=None)
+    found = preparation.prepare(table, CellErrors(strict=True), folder=None, cache=None)
     batch = preparation.batch(found, np.arange(4))
     assert batch.inputs["clip"].present.all()
     assert batch.inputs["sound"].present.tolist() == [True, False, True, False]
@@ -210,7 +210,7 @@ def test_noise_has_the_ratio_that_was_asked_for() -> None:
     ratios = []
     for seed in range(20):
         torch.manual_seed(seed)
-        noise = sound_changes.add_noise(values, length, 5.0) - values
+        noise = audio_augment.add_noise(values, length, 5.0) - values
         ratios += (10 * torch.log10(values.square().sum((1, 2)) / noise.square().sum((1, 2)))).tolist()
     assert min(ratios) >= 5 - 0.5
     assert max(ratios) <= 25 + 0.5
@@ -218,20 +218,20 @@ def test_noise_has_the_ratio_that_was_asked_for() -> None:
     torch.manual_seed(3)
     asked = 5 + 20 * torch.rand(3)
     torch.manual_seed(3)
-    noise = sound_changes.add_noise(values, length, 5.0) - values
+    noise = audio_augment.add_noise(values, length, 5.0) - values
     found = 10 * torch.log10(values.square().sum((1, 2)) / noise.square().sum((1, 2)))
     torch.testing.assert_close(found, asked, atol=0.5, rtol=0)
     silence = torch.zeros_like(values)
-    assert not sound_changes.add_noise(silence, length, 5.0).any()
+    assert not audio_augment.add_noise(silence, length, 5.0).any()
 
 
 def test_gain_stays_in_its_range_and_under_full_scale() -> None:
     values = torch.full((400, 1, 4), 0.7)
     torch.manual_seed(0)
-    factor = sound_changes.gain(values, 6.0)[:, 0, 0] / 0.7
+    factor = audio_augment.gain(values, 6.0)[:, 0, 0] / 0.7
     assert factor.min() >= 10 ** (-6 / 20) - 1e-6
     assert factor.max() == pytest.approx(1 / 0.7)
-    quiet = sound_changes.gain(values / 100, 6.0)[:, 0, 0] / 0.007
+    quiet = audio_augment.gain(values / 100, 6.0)[:, 0, 0] / 0.007
     assert 1.9 < quiet.max() <= 10 ** (6 / 20) + 1e-6
 
 
@@ -239,7 +239,7 @@ def test_shifted_sounds_move_within_their_length() -> None:
     values, length = torch.zeros(200, 1, 120), torch.full((200,), 100)
     values[:, :, :100] = torch.arange(1, 101)
     torch.manual_seed(0)
-    moved = sound_changes.shift(values, length, 0.1)
+    moved = audio_augment.shift(values, length, 0.1)
     steps = set()
     for row in moved[:, 0]:
         real = row.nonzero().flatten()

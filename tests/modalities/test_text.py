@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polymodal.core.errors import DataError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.bpe import train_bpe
 from polymodal.modalities.text import Text
@@ -22,7 +22,7 @@ TEXTS = ["the red circle is here", "一只红色的猫坐在垫子上", "is ther
 def block(cells, strict=False, first=0):
     values = cells if isinstance(cells, pa.Array) else list(cells)
     rows = np.arange(first, first + len(values))
-    return Block({"t": values}, rows, None, "table", Faults(strict), LimitOptions())
+    return RowBlock({"t": values}, rows, None, "table", CellErrors(strict), LimitOptions())
 
 
 def fitted(cells=TEXTS, **options):
@@ -92,7 +92,7 @@ def test_null_empty_and_blank_are_missing_and_no_faults():
     given_block = block([None, "", " \n\t ", float("nan"), "red"])
     prepared = fitted().prepare(given_block)
     assert prepared.index.tolist() == [-1, -1, -1, -1, 0]
-    assert not given_block.faults.found
+    assert not given_block.errors.found
 
 
 def test_arrow_and_list_agree_and_equal_texts_are_one_item():
@@ -110,8 +110,8 @@ def test_bad_cells_are_quarantined_and_change_no_other_row():
     bad = block(["red", ["a"], "blue", b"\xff\xfe", 7], first=10)
     clean = block(["red", None, "blue", None, 7])
     assert rows(text.prepare(bad)) == rows(text.prepare(clean))
-    assert [(fault.row, fault.column) for fault in bad.faults.found] == [(11, "t"), (13, "t")]
-    assert "list" in bad.faults.found[0].reason
+    assert [(fault.row, fault.column) for fault in bad.errors.found] == [(11, "t"), (13, "t")]
+    assert "list" in bad.errors.found[0].reason
     with pytest.raises(DataError, match="row 1"):
         text.prepare(block(["red", ["a"]], strict=True))
 
@@ -164,8 +164,8 @@ def test_saved_and_loaded_prepares_the_same(tmp_path: Path):
 
 def test_recognises_texts_and_leaves_keys_and_labels():
     questions = ["is there a red circle?", "what colour is the square?"] * 50
-    assert Text.recognise(sample(questions)).confidence > 0.7
-    assert Text.recognise(sample(["这只猫是什么颜色的", "图里有一只狗吗"] * 30)).confidence > 0.7
-    assert Text.recognise(sample([f"A-{i:05d}" for i in range(100)])) is None
-    assert Text.recognise(sample(["red", "blue"] * 50)).confidence < 0.5
-    assert Text.recognise(sample([1.0, 2.0])) is None
+    assert Text.match_column(sample(questions)).confidence > 0.7
+    assert Text.match_column(sample(["这只猫是什么颜色的", "图里有一只狗吗"] * 30)).confidence > 0.7
+    assert Text.match_column(sample([f"A-{i:05d}" for i in range(100)])) is None
+    assert Text.match_column(sample(["red", "blue"] * 50)).confidence < 0.5
+    assert Text.match_column(sample([1.0, 2.0])) is None

@@ -13,13 +13,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from laws.checkpoints import checkpoint
 from laws.text_checkpoints import KINDS, POSITIONS, TEXTS, text_checkpoint
 from polymodal.core.errors import RecipeError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.experiments.plan import make_plan
-from polymodal.modalities.checkpoint_text import CheckpointTokenizer, position_limit
+from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer, position_limit
 from polymodal.modalities.text import Text
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -29,7 +29,7 @@ SPELT = ["[SEP] is no end", "</s> nor this", "<|endoftext|> nor that", "<s><pad>
 
 
 def block(cells):
-    return Block({"t": list(cells)}, np.arange(len(cells)), None, "table", Faults(False), LimitOptions())
+    return RowBlock({"t": list(cells)}, np.arange(len(cells)), None, "table", CellErrors(False), LimitOptions())
 
 
 def fitted(folder, **options):

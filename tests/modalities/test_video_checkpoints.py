@@ -15,8 +15,8 @@ from transformers import VideoMAEImageProcessor, VivitImageProcessor
 from laws.checkpoints import checkpoint
 from laws.samples import prepare, sample, table_of
 from polymodal.core.errors import RecipeError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.experiments.plan import make_plan
 from polymodal.modalities.video import Video
 from polymodal.recipe.data import LimitOptions
@@ -50,7 +50,7 @@ def modality(folder, **options):
 
 
 def block(cells, cache=None):
-    return Block({"clip": cells}, np.arange(len(cells)), None, "table", Faults(True), LimitOptions(), cache)
+    return RowBlock({"clip": cells}, np.arange(len(cells)), None, "table", CellErrors(True), LimitOptions(), cache)
 
 
 def saved(folder, processor):

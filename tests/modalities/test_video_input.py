@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
-from polymodal.modalities import clip_changes
+from polymodal.modalities import video_augment, video_corruption
 from polymodal.modalities.image import Image as Pictures
 from polymodal.modalities.video import Video
 from polymodal.recipe.data import LimitOptions
@@ -37,7 +37,7 @@ def modality(**options):
 
 
 def block(cells, root=None, cache=None, limits=None):
-    return Block({"clip": cells}, np.arange(len(cells)), root, "table", Faults(False), limits or LimitOptions(), cache)
+    return RowBlock({"clip": cells}, np.arange(len(cells)), root, "table", CellErrors(False), limits or LimitOptions(), cache)
 
 
 def column(values, root=None):
@@ -57,7 +57,7 @@ def test_arrays_and_files_give_the_same_frames_with_a_store_and_without(tmp_path
     for cache in (None, tmp_path / "store", tmp_path / "store"):
         given = block(cells, tmp_path, cache)
         prepared = modality().prepare(given)
-        assert not given.faults.found
+        assert not given.errors.found
         assert prepared.index.tolist() == [0, 0, 0, 1, -1, 2]
         taken = prepared.items.take(np.arange(3))
         assert taken["length"].tolist() == [6, 6, 8]
@@ -81,7 +81,7 @@ def test_bad_cells_are_faults_and_the_others_stay():
     given = block(cells)
     prepared = modality().prepare(given)
     assert prepared.index.tolist() == [-1, 0, -1, -1, -1]
-    assert sorted(fault.row for fault in given.faults.found) == [0, 2, 3, 4]
+    assert sorted(fault.row for fault in given.errors.found) == [0, 2, 3, 4]
     assert modality().prepare(block([frames(0)], limits=LimitOptions(frames=5))).index.tolist() == [-1]
 
 
@@ -92,11 +92,11 @@ def test_columns_of_animations_are_clips_and_those_of_still_pictures_are_not(tmp
     moving, still = [f"move{n}.gif" for n in range(4)], [f"still{n}.gif" for n in range(4)]
     for values in (moving, [*moving, *still[:2]], [animation(frames(0))], ["a.mp4", "b.webm"], [frames(0)]):
         sample = column(values, tmp_path)
-        guess, image = Video.recognise(sample), Pictures.recognise(sample)
+        guess, image = Video.match_column(sample), Pictures.match_column(sample)
         assert guess is not None
         assert image is None or guess.confidence > image.confidence
     for values in (still, [*moving[:2], *still], ["a.png", "b.png"], [frames(0)[0]], ["walk"], [], ["gone.gif"]):
-        assert Video.recognise(column(values, tmp_path)) is None
+        assert Video.match_column(column(values, tmp_path)) is None
 
 
 def test_the_side_follows_the_clips():
@@ -112,13 +112,13 @@ def test_all_frames_of_a_clip_move_alike_and_each_clip_by_itself():
     still = np.repeat(picture, 5, axis=0)
     data = collated([still, *(np.repeat(frames(n, 1, 32, 32), 5, axis=0) for n in range(1, 12))])
     before = data["pixels"].clone()
-    for change in (lambda pixels: clip_changes.shift(pixels, 0.2), clip_changes.flip):
+    for change in (lambda pixels: video_augment.shift(pixels, 0.2), video_augment.flip):
         changed = change(data["pixels"])
         assert (changed == changed[:, :1]).all()
         moved = (changed != before).flatten(1).any(1)
         assert moved.any()
         assert torch.equal(data["pixels"], before)
-    flipped = clip_changes.flip(before)
+    flipped = video_augment.flip(before)
     assert all(torch.equal(one, old) or torch.equal(one, old.flip(3)) for one, old in zip(flipped, before, strict=True))
 
 
@@ -126,7 +126,7 @@ def test_skipped_frames_leave_the_others_in_order_and_never_none():
     torch.manual_seed(0)
     data = collated([frames(n, count) for n, count in enumerate((1, 3, 8, 8, 5))])
     for share in (0.3, 0.99):
-        left = clip_changes.skip(data, share)
+        left = video_augment.skip(data, share)
         assert (left["length"] >= 1).all()
         assert left["length"].sum() < data["length"].sum()
         assert left["pixels"].shape[1] == left["length"].max()
@@ -161,11 +161,11 @@ def test_damage_grows_with_strength_and_leaves_padding_alone(kind):
 def test_frames_are_lost_to_the_one_before_and_shuffled_without_loss():
     numbers = np.arange(50)
     draw = np.random.default_rng(0)
-    assert (clip_changes.frame_loss(numbers, 1.0, draw) == 0).all()
-    some = clip_changes.frame_loss(numbers, 0.5, draw)
+    assert (video_corruption.frame_loss(numbers, 1.0, draw) == 0).all()
+    some = video_corruption.frame_loss(numbers, 0.5, draw)
     lost = some != numbers
     assert 0.3 < lost.mean() < 0.7
     assert (some[1:][lost[1:]] == some[:-1][lost[1:]]).all()
-    mixed = clip_changes.shuffle(numbers, 0.4, draw)
+    mixed = video_corruption.shuffle(numbers, 0.4, draw)
     assert sorted(mixed) == numbers.tolist()
     assert 0 < (mixed != numbers).sum() <= 20

@@ -1,4 +1,4 @@
-"""The same item on two sides of a split: what a test score must not rest on."""
+"""Items that occur in two splits: leakage that would make a test score too high."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from itertools import combinations
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from polymodal.core.record import RECORD
-from polymodal.data.store.items import Prepared
+from polymodal.core.record import RECORD_CONFIG
+from polymodal.data.store.items import PreparedInput
 
 
-@dataclass(frozen=True, config=RECORD)
+@dataclass(frozen=True, config=RECORD_CONFIG)
 class SharedItems:
-    """Distinct items of an `input` that are in both parts of `between`, and the rows of the second that have them."""
+    """Distinct items of an `input` that occur in both splits of `between`, and the rows of the second split that have
+    them."""
 
     input: str
     between: tuple[str, str]
@@ -21,12 +22,11 @@ class SharedItems:
     rows: int
 
 
-def overlap(one: Prepared, other: Prepared) -> tuple[int, int]:
-    """Distinct items of `other` that are in `one` too, and the rows of `other` that have them.
+def overlap(one: PreparedInput, other: PreparedInput) -> tuple[int, int]:
+    """Count the distinct items of `other` that are also in `one`, and the rows of `other` that have them.
 
-    The items are compared by number when both are rows of one `Prepared` (the same `items`), else by content
-    key.
-    Items without keys are never shared between two tables.
+    If both are rows of one `PreparedInput` (the same `items`), items are compared by number, else by content key. Items
+    without content keys are never shared between two tables.
     """
     if one.items is other.items:
         theirs = np.unique(one.index[one.index >= 0])
@@ -43,10 +43,11 @@ def _count(index: np.ndarray, shared: np.ndarray) -> tuple[int, int]:
     return len(np.unique(held)), len(held)
 
 
-def shared_items(prepared: dict[str, Prepared], splits: dict[str, np.ndarray]) -> list[SharedItems]:
-    """Shared items of every pair of parts of one table, by input; empty when there are none.
+def shared_items(prepared: dict[str, PreparedInput], splits: dict[str, np.ndarray]) -> list[SharedItems]:
+    """Shared items of every pair of splits of one table, by input. The list is empty if there are none.
 
-    prepared: the table's inputs by name; splits: row numbers of each part by name, the training part first
+    prepared: the inputs of the table by name
+    splits: row numbers of each split by name, the training split first
     """
     parts = {name: {part: one.rows_of(rows) for part, rows in splits.items()} for name, one in prepared.items()}
     return [
@@ -57,8 +58,8 @@ def shared_items(prepared: dict[str, Prepared], splits: dict[str, np.ndarray]) -
     ]
 
 
-def shared_between(tables: dict[str, dict[str, Prepared]]) -> list[SharedItems]:
-    """As `shared_items` for parts that are separate tables: `tables[part][input]`."""
+def shared_between(tables: dict[str, dict[str, PreparedInput]]) -> list[SharedItems]:
+    """Like `shared_items`, for splits that are separate tables: `tables[split][input]`."""
     return [
         finding
         for first, second in combinations(tables, 2)
@@ -67,6 +68,6 @@ def shared_between(tables: dict[str, dict[str, Prepared]]) -> list[SharedItems]:
     ]
 
 
-def _finding(name: str, first: str, one: Prepared, second: str, other: Prepared) -> list[SharedItems]:
+def _finding(name: str, first: str, one: PreparedInput, second: str, other: PreparedInput) -> list[SharedItems]:
     items, rows = overlap(one, other)
     return [SharedItems(name, (first, second), items, rows)] if items else []

@@ -1,4 +1,4 @@
-"""Which rows train, which validate, which test."""
+"""Assignment of the rows of a table to training, validation and test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from polymodal.core.errors import DataError
 from polymodal.data.split import folds, split_rows
-from polymodal.data.table.table import Table, filled
+from polymodal.data.table.table import Table, non_null
 from polymodal.recipe.recipe import Recipe
 
 T = TypeVar("T", bound=Sized)
@@ -19,7 +19,7 @@ T = TypeVar("T", bound=Sized)
 
 @dataclass(frozen=True)
 class Split(Generic[T]):
-    """Some rows of a table: `Split[Table]` of its cells, `Split[PreparedTable]` of what they were prepared to.
+    """Some rows of a table: `Split[Table]` of the raw cells, `Split[PreparedTable]` of the prepared rows.
 
     rows: row numbers of the table, `[rows]` int64
     """
@@ -31,36 +31,37 @@ class Split(Generic[T]):
         return len(self.rows)
 
     @classmethod
-    def whole(cls, table: T) -> Split[T]:
+    def all_rows(cls, table: T) -> Split[T]:
         """All rows of a table."""
         return cls(table, np.arange(len(table)))
 
 
 def make_splits(recipe: Recipe, table: Table, valid: Table | None, test: Table | None) -> dict[str, Split[Table]]:
-    """The splits `train`, `valid` and, if there is one, `test`. Given tables are used whole; the rest is split off.
+    """The splits for training, validation and, if there is one, test. Given tables are used whole. The others are split
+    off from the training table.
 
     Raises:
-        DataError: a part would be empty.
+        DataError: a split would be empty.
     """
     split = recipe.data.split
-    parts = {name: Split.whole(given) for name, given in (("valid", valid), ("test", test)) if given is not None}
-    if valid is not None and (test is not None or split.test == 0):
-        return {"train": Split.whole(table), **parts}
-    if valid is not None:  # one part is split off, under the name that `split_rows` gives to the first
+    parts = {name: Split.all_rows(given) for name, given in (("valid", valid), ("test", test)) if given is not None}
+    if valid is not None and (test is not None or split.test_size == 0):
+        return {"train": Split.all_rows(table), **parts}
+    if valid is not None:  # one split is drawn, under the name that `split_rows` gives to the first
         split, names = (
-            split.model_copy(update={"valid": split.test, "test": 0.0}),
+            split.model_copy(update={"valid": split.test_size, "test": 0.0}),
             {"train": "train", "valid": "test"},
         )
     else:
         names = {name: name for name in ("train", "valid", "test") if name not in parts}
         split = split if test is None else split.model_copy(update={"test": 0.0})
-    labels, some = strata(recipe, table), _divided(recipe, table)
+    labels, some = strata(recipe, table), _splittable_rows(recipe, table)
     rows = split_rows(
         len(some),
         split,
         recipe.seed,
-        given=_cells(table, split.column) if split.column else None,
-        groups=_cells(table, split.group) if split.group else None,
+        assigned=_cells(table, split.column) if split.column else None,
+        groups=_cells(table, split.group_column) if split.group_column else None,
         stratify_by=None if labels is None else labels[some],
     )
     rows = {name: some[places] for name, places in rows.items()}
@@ -70,24 +71,24 @@ def make_splits(recipe: Recipe, table: Table, valid: Table | None, test: Table |
 
 
 def make_folds(recipe: Recipe, table: Table, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` pairs of (other rows, rows of the fold), grouped and stratified as `data.split` says."""
+    """`count` pairs of (other rows, rows of the fold), grouped and stratified as set in `data.split`."""
     split = recipe.data.split
-    groups = _cells(table, split.group) if split.group else None
+    groups = _cells(table, split.group_column) if split.group_column else None
     labels = strata(recipe, table)
     return folds(len(table), count, recipe.seed, groups=groups, labels=labels)
 
 
 def make_fold_splits(recipe: Recipe, table: Table, count: int) -> list[dict[str, Split[Table]]]:
-    """`make_folds` as splits: the fold's rows are `test`; a share `data.split.valid` of the others is `valid`, also
-    grouped and stratified; the rest is `train`.
+    """`make_folds` as splits: the rows of the fold are the test split. A fraction `data.split.validation_size` of the
+    other rows is the validation split, also grouped and stratified. The rest is the training split.
 
     Raises:
-        DataError: a part would be empty.
+        DataError: a split would be empty.
     """
     split = recipe.data.split.model_copy(update={"test": 0.0})
-    groups = _cells(table, split.group) if split.group else None
+    groups = _cells(table, split.group_column) if split.group_column else None
     labels = strata(recipe, table)
-    made, some = [], _divided(recipe, table)
+    made, some = [], _splittable_rows(recipe, table)
     for others, fold in make_folds(recipe, table, count):
         drawn = np.intersect1d(others, some)
         divided = split_rows(
@@ -103,21 +104,26 @@ def make_fold_splits(recipe: Recipe, table: Table, count: int) -> list[dict[str,
     return made
 
 
-def _divided(recipe: Recipe, table: Table) -> np.ndarray:
-    """The rows among which parts are drawn: where classes are kept equal, those that have one, since rows without a
-    label can train a model and not judge it. All rows where they are drawn otherwise."""
+def _splittable_rows(recipe: Recipe, table: Table) -> np.ndarray:
+    """Rows from which splits are drawn.
+
+    If splits are stratified by class, only labeled rows are drawn: an unlabeled row can train a model but not evaluate
+    it. Otherwise, these are all rows.
+    """
     split, specs = recipe.data.split, list(recipe.outputs.values())
     classes = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classify"
     rows = np.arange(len(table))
-    if not (split.stratify and classes and len(specs[0].columns) == 1) or split.column or split.group:
+    if not (split.stratify and classes and len(specs[0].columns) == 1) or split.column or split.group_column:
         return rows
-    return rows[filled(table, specs[0].columns[0], rows)]
+    return rows[non_null(table, specs[0].columns[0], rows)]
 
 
 def strata(recipe: Recipe, table: Table) -> np.ndarray | None:
-    """The stratum of each row, `[rows]`: its class, as far as `data.split.stratify` asks for it and the only output is
-    a classification of one column; its data set, where the table is made of several; or both together. None without
-    strata."""
+    """The stratum of each row, `[rows]`; None if there are no strata.
+
+    The stratum is the class (with `data.split.stratify`, if the only output is a classification of one column), the
+    data set (if the table consists of several), or the combination of both.
+    """
     specs = list(recipe.outputs.values())
     single = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classify"
     labels = None
@@ -129,20 +135,20 @@ def strata(recipe: Recipe, table: Table) -> np.ndarray | None:
 
 
 def groups_of(recipe: Recipe, table: Table) -> np.ndarray | None:
-    """The group number of each row, `[rows]`, for cluster bootstrap; None without `data.split.group`."""
-    column = recipe.data.split.group
+    """The group number of each row, `[rows]`, for the cluster bootstrap; None without `data.split.group_column`."""
+    column = recipe.data.split.group_column
     return None if column is None or column not in table.columns else _codes(table, column)
 
 
 def _cells(table: Table, column: str) -> list[Any]:
     if column not in table.columns:
-        raise DataError(f"there is no column {column!r} to split by", file=table.name)
+        raise DataError(f"there is no column {column!r} to split by; check data.split", file=table.name)
     values = table.values(column, np.arange(len(table)))
     return values.to_pylist() if isinstance(values, pa.ChunkedArray) else list(values)
 
 
 def _codes(table: Table, column: str) -> np.ndarray:
-    """A number per distinct value of a column; rows without a value are one group of their own each."""
+    """A number per distinct value of a column. Each row without a value is a group of its own."""
     seen: dict[Any, int] = {}
     codes = np.empty(len(table), np.int64)
     for row, cell in enumerate(_cells(table, column)):

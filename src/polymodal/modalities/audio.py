@@ -15,27 +15,27 @@ from pydantic import Field
 from torch import Tensor
 
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.core.options import Sized, sized
+from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.data.media.audio import AudioRequest, array_header, as_samples, sound_from_array
 from polymodal.data.media.formats import AUDIO_SUFFIXES, format_of
 from polymodal.data.media.metadata import facts
 from polymodal.data.media.source import MediaError
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
-from polymodal.modalities import sound_changes
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
+from polymodal.modalities import audio_augment, audio_corruption
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import Item, MediaModality, inline_or_path, looks_like, recognised
-from polymodal.modalities.pictures import spectrogram
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.sound_features import sound_features
-from polymodal.pretrained.source import read_card
+from polymodal.modalities.previews import spectrogram
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.audio_features import sound_features
+from polymodal.pretrained.resolve import read_card
 from polymodal.recipe.data import LimitOptions
 
 #: Sounds whose headers are read to see how long they are.
 OPENED = 200
 #: Formats that hold sound and nothing else; clips are sounds only where the recipe says so.
-_PURE = ("WAV", "FLAC", "MP3", "AAC", "OGG")
+_AUDIO_ONLY = ("WAV", "FLAC", "MP3", "AAC", "OGG")
 
 
 @register
@@ -54,7 +54,7 @@ class Audio(MediaModality):
     AST, 10 s for CLAP; wav2vec 2.0, HuBERT and WavLM take any length.
     """
 
-    class Options(ModalityOptions, Sized):
+    class Options(ModalityOptions, SizedModel):
         name: Literal["audio"] = "audio"
         checkpoint: str | None = None
         """A pretrained checkpoint whose preparation sounds get: a preset, a hub id or a folder. Encoders with a
@@ -67,7 +67,7 @@ class Audio(MediaModality):
         seconds: float | None = Field(default=None, gt=0, le=600)
         """The most seconds of a sound that are used. Silent: what 95 % of a sample do not exceed, at most
         `max_seconds`."""
-        max_seconds: float = sized(10.0, 30.0, 30.0, gt=0, le=600)
+        max_seconds: float = sized_field(10.0, 30.0, 30.0, gt=0, le=600)
         """Upper bound of the seconds that are chosen while `seconds` is silent."""
         keep: Literal["start", "middle"] = "start"
         """Which part of a longer sound is used."""
@@ -99,7 +99,7 @@ class Audio(MediaModality):
         self._card: Card | None = None
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         return recognised(sample, _looks_like_sound, "sound")
 
     @classmethod
@@ -128,7 +128,7 @@ class Audio(MediaModality):
             self._card = _card(self.options.checkpoint)
         return self._card
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Sounds have nothing to learn from the training rows."""
 
     def request(self) -> AudioRequest:
@@ -174,11 +174,11 @@ class Audio(MediaModality):
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         values, length, chosen = data["values"], data["length"], self.options
         if chosen.shift:
-            values = sound_changes.shift(values, length, chosen.shift)
+            values = audio_augment.shift(values, length, chosen.shift)
         if chosen.noise is not None:
-            values = sound_changes.add_noise(values, length, chosen.noise)
+            values = audio_augment.add_noise(values, length, chosen.noise)
         if chosen.gain:
-            values = sound_changes.gain(values, chosen.gain)
+            values = audio_augment.gain(values, chosen.gain)
         return {**data, "values": values}
 
     def corrupt(
@@ -195,15 +195,15 @@ class Audio(MediaModality):
         values, length = items["values"], items["length"]
         sounds = [one[:count].astype(np.float32) / 32_768 for one, count in zip(values, length, strict=True)]
         if kind == "noise":
-            sounds = sound_changes.white_noise(sounds, strength, draw)
+            sounds = audio_corruption.white_noise(sounds, strength, draw)
         elif kind == "babble":
-            sounds = sound_changes.babble(sounds, strength, draw)
+            sounds = audio_corruption.babble(sounds, strength, draw)
         elif kind == "reverberation":
-            sounds = sound_changes.reverberation(sounds, strength, self.options.rate, draw)
+            sounds = audio_corruption.reverberation(sounds, strength, self.options.rate, draw)
         elif kind == "clipping":
-            sounds = sound_changes.clipping(sounds, strength)
+            sounds = audio_corruption.clipping(sounds, strength)
         else:
-            sounds = sound_changes.loss(sounds, strength, self.options.rate, draw)
+            sounds = audio_corruption.loss(sounds, strength, self.options.rate, draw)
         damaged = np.zeros_like(values)
         for row, one in zip(damaged, sounds, strict=True):
             row[: len(one)] = np.clip(np.rint(one * 32_768), -32_768, 32_767)
@@ -235,7 +235,7 @@ def _card(checkpoint: str) -> Card:
     try:
         return read_card(checkpoint, "audio")
     except RecipeError as error:
-        raise error.under("checkpoint") from None
+        raise error.with_prefix("checkpoint") from None
 
 
 def _of_checkpoint(options: Audio.Options, checkpoint: str) -> tuple[Audio.Options, float]:
@@ -281,5 +281,5 @@ def _looks_like_sound(cell: Any) -> bool:
             return cell.get("sampling_rate") is not None
         cell = inline_or_path(cell)
     if isinstance(cell, bytes):
-        return format_of(cell) in _PURE or cell[4:11] == b"ftypM4A"
+        return format_of(cell) in _AUDIO_ONLY or cell[4:11] == b"ftypM4A"
     return looks_like("audio", cell, AUDIO_SUFFIXES)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from polymodal.core.options import Options
-from polymodal.data.store.items import Prepared
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.store.items import PreparedInput
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.recipe.data import LimitOptions
 
 
@@ -26,7 +26,7 @@ class ModalityOptions(Options):
 class Modality(ABC):
     """Base of every modality. One instance serves one input of a recipe (one or more columns).
 
-    The life of an instance: `recognise` (class method, on a sample of a column) -> `resolve` (fill silent options from
+    The life of an instance: `match_column` (class method, on a sample of a column) -> `resolve` (fill silent options from
     the sample) -> `fit` (training rows only) -> `prepare` (any rows, block by block) -> `collate` (a batch of distinct
     items -> tensors). `save` and `load` carry what `fit` learned.
     """
@@ -46,7 +46,7 @@ class Modality(ABC):
 
     @classmethod
     @abstractmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         """How likely the column is of this modality, and why; None if it cannot be."""
 
     @classmethod
@@ -60,11 +60,11 @@ class Modality(ABC):
         return options
 
     @abstractmethod
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Learn from the training rows (vocabulary, statistics). Called once, before `prepare`."""
 
     @abstractmethod
-    def prepare(self, block: Block) -> Prepared:
+    def prepare(self, block: RowBlock) -> PreparedInput:
         """Prepare one block of rows. A cell that cannot be used goes to `block.faults` and counts as missing."""
 
     @abstractmethod

@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import Field
 
 from polymodal.core.registry import register
-from polymodal.data.store.items import FixedItems, Prepared
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.store.items import FixedItems, PreparedInput
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
-from polymodal.modalities.cells import read_distinct, read_numbers
+from polymodal.modalities.cell_parsing import read_distinct, read_numbers
 from polymodal.modalities.text import looks_like_keys
 
 MISSING, RARE, FIRST = 0, 1, 2
@@ -52,28 +52,28 @@ class Category(Modality):
         self._numbers: list[dict[str, int]] = []
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         values = [value for value in sample.values if not isinstance(value, str) or value.strip()]
         if not values:
             return None
         distinct = len({repr(value)[:200] for value in values})
         repeats = distinct <= max(2, len(values) // 4)
         if all(isinstance(value, bool | np.bool_) for value in values):
-            return Guess(0.95, "yes and no")
+            return Match(0.95, "yes and no")
         if all(isinstance(value, numbers.Integral) for value in values):
-            return Guess(0.4, f"{distinct} different whole numbers") if repeats else None
+            return Match(0.4, f"{distinct} different whole numbers") if repeats else None
         if not all(isinstance(value, str) for value in values) or looks_like_keys(values):
             return None
         if not read_numbers(values)[1]:
-            return Guess(0.4, f"{distinct} different numbers, written as texts") if repeats else None
+            return Match(0.4, f"{distinct} different numbers, written as texts") if repeats else None
         if sum(len(value) for value in values) > 60 * len(values):
             return None
         words = sum(len(value.split()) for value in values) / len(values)
         if repeats and words < 3:
-            return Guess(0.85, f"{distinct} different labels in {len(values)} rows")
-        return Guess(0.35, f"short texts, {distinct} different in {len(values)} rows")
+            return Match(0.85, f"{distinct} different labels in {len(values)} rows")
+        return Match(0.35, f"short texts, {distinct} different in {len(values)} rows")
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Collect the labels of the training rows. Unusable cells are left to `prepare`."""
         counts: list[Counter[str]] = [Counter() for _ in self.columns]
         for block in blocks:
@@ -89,7 +89,7 @@ class Category(Modality):
         self.labels = labels
         self._numbers = [{label: FIRST + at for at, label in enumerate(column)} for column in labels]
 
-    def prepare(self, block: Block) -> Prepared:
+    def prepare(self, block: RowBlock) -> PreparedInput:
         ids = np.zeros((len(block), len(self.columns)), np.int32)
         for at, (name, known) in enumerate(zip(self.columns, self._numbers, strict=True)):
             codes, cells = read_distinct(block.columns[name])
@@ -99,9 +99,9 @@ class Category(Modality):
             faulty = [code for code, label in enumerate(labels) if label is None]
             for position in np.flatnonzero(np.isin(codes, faulty)).tolist():
                 cell = cells[codes[position]]
-                block.fault(position, name, f"a label was expected, not {type(cell).__name__}")
+                block.add_error(position, name, f"a label was expected, not {type(cell).__name__}")
         present = (ids != MISSING).any(axis=1)
-        return Prepared(np.where(present, np.arange(len(ids)), -1).astype(np.int64), FixedItems({"ids": ids}))
+        return PreparedInput(np.where(present, np.arange(len(ids)), -1).astype(np.int64), FixedItems({"ids": ids}))
 
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator

@@ -13,21 +13,21 @@ from pydantic import Field
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.options import Sized, sized
+from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.data.media.formats import IMAGE_SUFFIXES
 from polymodal.data.media.image import ImageRequest, decode_image
-from polymodal.data.media.image_geometry import Geometry, ground
+from polymodal.data.media.image_preprocessing import Geometry, ground
 from polymodal.data.media.metadata import facts
 from polymodal.data.media.source import MediaError
 from polymodal.data.store.decode_buffer import Item
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
-from polymodal.modalities import augment, picture_changes
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
+from polymodal.modalities import image_augment, image_corruption
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality, looks_like, recognised
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.source import read_card
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.resolve import read_card
 from polymodal.recipe.data import LimitOptions
 
 #: Images whose sizes are looked at.
@@ -46,21 +46,21 @@ class Image(MediaModality):
     memory seen channels-first, as convolutions want it. Items are distinct by content, not by path.
     """
 
-    class Options(ModalityOptions, Sized):
+    class Options(ModalityOptions, SizedModel):
         name: Literal["image"] = "image"
         checkpoint: str | None = None
         """The pretrained checkpoint that images are prepared for, exactly as its makers do: its size, crop and
         resampling filter. Pretrained encoders set it; then `pixels` and `fit` follow from it."""
-        pixels: int | None = Field(default=None, ge=32, le=1_024)
+        image_size: int | None = Field(default=None, ge=32, le=1_024)
         """Height and width that images are brought to. Silent: the checkpoint's; without one the largest of 32, 64,
         96, 128, 160, 192 and 224 that is not above `max_pixels` nor above the shorter side of half the images of a
         sample."""
-        max_pixels: int = sized(64, 128, 224, ge=32, le=1_024)
+        max_image_size: int = sized_field(64, 128, 224, ge=32, le=1_024)
         """Upper bound of the side that is chosen while `pixels` is silent."""
-        fit: Literal["crop", "pad", "stretch"] = "crop"
+        resize_mode: Literal["crop", "pad", "stretch"] = "crop"
         """How an oblong image becomes a square: cut off the ends, add bars (black, beside pictures with transparency
         white as what shows through them), or distort. Silent with a checkpoint: as its own processor does."""
-        shift: float = Field(default=0.06, ge=0, le=0.5)
+        translate: float = Field(default=0.06, ge=0, le=0.5)
         """In training: move images by up to this share of their side. 0: never, as where there is a checkpoint and
         this is silent."""
         flip: bool = False
@@ -78,12 +78,12 @@ class Image(MediaModality):
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
-        self.side = options.pixels or options.max_pixels
+        self.side = options.image_size or options.max_image_size
         self.card: Card | None = None
         self.geometry: Geometry | None = None
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         return recognised(sample, _looks_like_image, "image")
 
     @classmethod
@@ -96,23 +96,23 @@ class Image(MediaModality):
         """
         if options.checkpoint is not None:
             return _of_checkpoint(options, _geometry(_card(options.checkpoint)))
-        if options.pixels is not None:
+        if options.image_size is not None:
             return options
         sizes = [size for sample in samples for size in _sizes(sample)]
-        return options.model_copy(update={"pixels": side_for(sizes, options.max_pixels)})
+        return options.model_copy(update={"pixels": side_for(sizes, options.max_image_size)})
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Images have nothing to learn from the training rows; the files of a checkpoint are read."""
         if self.options.checkpoint is not None:
             self._take(_card(self.options.checkpoint))
 
     def _take(self, card: Card) -> None:
         own = _geometry(card)
-        self.card, self.geometry = card, own.fitted(self.options.fit) if "fit" in self.options.model_fields_set else own
+        self.card, self.geometry = card, own.fitted(self.options.resize_mode) if "fit" in self.options.model_fields_set else own
         self.side = self.geometry.height
 
     def request(self) -> ImageRequest:
-        return ImageRequest(self.side, self.options.fit, self.geometry and self.geometry.pixels())
+        return ImageRequest(self.side, self.options.resize_mode, self.geometry and self.geometry.pixels())
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
         """PIL images and arrays."""
@@ -128,18 +128,18 @@ class Image(MediaModality):
     @property
     def changes(self) -> bool:
         chosen = self.options
-        return bool(chosen.shift or chosen.flip or chosen.brightness or chosen.contrast)
+        return bool(chosen.translate or chosen.flip or chosen.brightness or chosen.contrast)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         pixels, chosen = data["pixels"], self.options
-        if chosen.shift:
-            pixels = augment.shift(pixels, chosen.shift)
+        if chosen.translate:
+            pixels = image_augment.shift(pixels, chosen.translate)
         if chosen.flip:
-            pixels = augment.flip(pixels)
+            pixels = image_augment.flip(pixels)
         if chosen.brightness:
-            pixels = augment.brightness(pixels, chosen.brightness)
+            pixels = image_augment.brightness(pixels, chosen.brightness)
         if chosen.contrast:
-            pixels = augment.contrast(pixels, chosen.contrast)
+            pixels = image_augment.contrast(pixels, chosen.contrast)
         return {"pixels": pixels}
 
     def corrupt(
@@ -169,14 +169,14 @@ class Image(MediaModality):
         return Pillow.fromarray(np.ascontiguousarray(item["pixels"]))
 
     def show(self) -> str:
-        return f"images of {self.side} x {self.side} pixels ({self.options.fit})"
+        return f"images of {self.side} x {self.side} pixels ({self.options.resize_mode})"
 
 
 def _card(checkpoint: str) -> Card:
     try:
         return read_card(checkpoint, "image")
     except RecipeError as error:
-        raise error.under("checkpoint") from None
+        raise error.with_prefix("checkpoint") from None
 
 
 def _geometry(card: Card) -> Geometry:
@@ -202,7 +202,7 @@ def _of_checkpoint(options: Image.Options, geometry: Geometry) -> Image.Options:
     Raises:
         RecipeError: they ask for another size.
     """
-    if options.pixels not in (None, geometry.height):
+    if options.image_size not in (None, geometry.height):
         raise RecipeError(
             "pixels", f"the checkpoint {options.checkpoint!r} takes images of {geometry.height} pixels; leave this out"
         )

@@ -20,12 +20,12 @@ import numpy as np
 from polymodal.data.media.formats import FORMATS, format_of
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.media.workers.pool import decoding_pool
-from polymodal.data.store.decode_buffer import Decoded, Layout
+from polymodal.data.store.decode_buffer import DecodeBuffer, Layout
 from polymodal.data.store.decode_buffer import Item as Item
-from polymodal.data.store.items import Prepared, Store
+from polymodal.data.store.items import PreparedInput, Store
 from polymodal.data.store.store import MediaStore, content_key
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.recipe.data import LimitOptions
 
@@ -82,15 +82,15 @@ class MediaModality(Modality):
     def row_bytes(self) -> float:
         return float(self._record_bytes() * self.longest())
 
-    def prepare(self, block: Block) -> Prepared:
+    def prepare(self, block: RowBlock) -> PreparedInput:
         cells: dict[Any, Any] = {}
         positions: dict[Any, list[int]] = {}
         for position, cell in enumerate(block.cells(self.column)):
             if not is_missing(cell):
-                name = _identity(cell)
+                name = _cell_identity(cell)
                 cells.setdefault(name, cell)
                 positions.setdefault(name, []).append(position)
-        decoded = Decoded(self._store(block), self._layout(), self.ragged)
+        decoded = DecodeBuffer(self._store(block), self._layout(), self.ragged)
         index = np.full(len(block), -1, np.int64)
         place: dict[bytes, int] = {}
         faults: list[tuple[int, str, str | None]] = []
@@ -101,10 +101,10 @@ class MediaModality(Modality):
             elif found is not None:
                 index[positions[name]] = place.setdefault(found, len(place))
         for position, reason, file in sorted(faults, key=lambda fault: fault[0]):
-            block.fault(position, self.column, reason, file)
-        return Prepared(index, decoded.items(list(place)), list(place))
+            block.add_error(position, self.column, reason, file)
+        return PreparedInput(index, decoded.items(list(place)), list(place))
 
-    def _decode(self, cells: list[Any], block: Block, decoded: Decoded) -> list[bytes | MediaError | None]:
+    def _decode(self, cells: list[Any], block: RowBlock, decoded: DecodeBuffer) -> list[bytes | MediaError | None]:
         """The content key of each cell, why it cannot be used, or None where it holds no such media; what was not
         known before goes into `decoded`.
         """
@@ -148,7 +148,7 @@ class MediaModality(Modality):
                 settle(waiting.popleft(), result)
         return [key if isinstance(key, MediaError) else unusable.get(key, key) for key in keys]
 
-    def _source(self, cell: Any, block: Block) -> tuple[bytes, bytes | Item] | MediaError:
+    def _source(self, cell: Any, block: RowBlock) -> tuple[bytes, bytes | Item] | MediaError:
         """The content key of a cell, and what to decode or the item itself; or why it cannot be used."""
         try:
             made = self.from_memory(cell, block.limits)
@@ -163,7 +163,7 @@ class MediaModality(Modality):
         except MediaError as error:
             return error
 
-    def _store(self, block: Block) -> Store | None:
+    def _store(self, block: RowBlock) -> Store | None:
         """The store in `block.cache`, opened once: opening reads the keys of everything that is in it.
 
         Limits are part of what names it, so what was decoded under looser ones is never taken unseen.
@@ -189,13 +189,13 @@ class MediaModality(Modality):
         return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self._layout().values())
 
 
-def recognised(sample: ColumnSample, test: Callable[[Any], bool], noun: str) -> Guess | None:
+def recognised(sample: ColumnSample, test: Callable[[Any], bool], noun: str) -> Match | None:
     """The conclusion that a column holds media, where `test` holds for nine of ten cells that are there."""
     values = [value for value in sample.values if not is_missing(value)]
     share = sum(map(test, values)) / len(values) if values else 0.0
     if share < 0.9:
         return None
-    return Guess(0.97, f"{noun} {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
+    return Match(0.97, f"{noun} {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
 
 
 def looks_like(media: str, cell: Any, suffixes: frozenset[str]) -> bool:
@@ -225,7 +225,7 @@ def is_missing(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float | np.floating) and bool(np.isnan(cell)))
 
 
-def _identity(cell: Any) -> Any:
+def _cell_identity(cell: Any) -> Any:
     """What tells cells apart before they are read: two cells of one identity have the same content."""
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
         return ("record", inline_or_path(cell))

@@ -13,11 +13,11 @@ import numpy as np
 from pydantic import Field
 
 from polymodal.core.registry import register
-from polymodal.data.store.items import FixedItems, Prepared
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.store.items import FixedItems, PreparedInput
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
-from polymodal.modalities.cells import read_numbers
+from polymodal.modalities.cell_parsing import read_numbers
 
 # A column counts as skewed from this skewness on (0 is symmetric, 2 is an exponential distribution).
 SKEWED = 1.5
@@ -56,7 +56,7 @@ class Number(Modality):
         self.statistics: list[dict[str, Any]] = []
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         values = sample.values
         if not values or any(isinstance(value, bool | np.bool_ | datetime.date) for value in values):
             return None
@@ -69,14 +69,14 @@ class Number(Modality):
         known = numbers[~np.isnan(numbers)]
         if len(faults) > 0.05 * len(values) or not len(known):
             return None
-        if _is_key(sample, known):
+        if _looks_like_row_id(sample, known):
             return None
         if written:
-            return Guess(0.8, "texts that are plain numbers")
+            return Match(0.8, "texts that are plain numbers")
         whole = bool((known == np.round(known)).all())
-        return Guess(0.7, "whole numbers") if whole else Guess(0.9, "numbers with decimals")
+        return Match(0.7, "whole numbers") if whole else Match(0.9, "numbers with decimals")
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Learn mean, deviation and transformation of each column. Unusable cells are left to `prepare`."""
         tables = [self._read(block)[0] for block in blocks]
         table = np.concatenate([np.empty((0, len(self.columns))), *tables])
@@ -101,15 +101,15 @@ class Number(Modality):
             "seen": len(values) > 0,
         }
 
-    def _read(self, block: Block) -> tuple[np.ndarray, list[dict[int, str]]]:
+    def _read(self, block: RowBlock) -> tuple[np.ndarray, list[dict[int, str]]]:
         columns = [read_numbers(block.columns[name]) for name in self.columns]
         return np.stack([values for values, _ in columns], axis=1), [faults for _, faults in columns]
 
-    def prepare(self, block: Block) -> Prepared:
+    def prepare(self, block: RowBlock) -> PreparedInput:
         table, faults = self._read(block)
         for name, found in zip(self.columns, faults, strict=True):
             for position, reason in found.items():
-                block.fault(position, name, reason)
+                block.add_error(position, name, reason)
         values = np.zeros(table.shape, np.float32)
         known = ~np.isnan(table)
         for at, learned in enumerate(self.statistics):
@@ -123,7 +123,7 @@ class Number(Modality):
             values[:, at] = np.nan_to_num(np.clip(standard, -self.options.clip, self.options.clip))
         index = np.where(known.any(axis=1), np.arange(len(table)), -1).astype(np.int64)
         values[~known] = 0
-        return Prepared(index, FixedItems({"values": values, "known": known}))
+        return PreparedInput(index, FixedItems({"values": values, "known": known}))
 
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
@@ -173,7 +173,7 @@ def _skewness(values: np.ndarray) -> float:
     return float((((values - values.mean()) / deviation) ** 3).mean())
 
 
-def _is_key(sample: ColumnSample, values: np.ndarray) -> bool:
+def _looks_like_row_id(sample: ColumnSample, values: np.ndarray) -> bool:
     """Whether the column numbers its rows: whole numbers, all different, and named, counted or dense like
     keys.
     """

@@ -16,18 +16,18 @@ import xxhash
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from polymodal.core.errors import ArtefactError, RecipeError
-from polymodal.core.options import Size, Sized, sized
+from polymodal.core.errors import ArtifactError, RecipeError
+from polymodal.core.options import Size, SizedModel, sized_field
 from polymodal.core.registry import register
-from polymodal.data.store.items import Prepared, RaggedItems
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.store.items import PreparedInput, RaggedItems
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.bpe import SMALLEST, plain, train_bpe
-from polymodal.modalities.cells import read_distinct
-from polymodal.modalities.checkpoint_text import CheckpointTokenizer
-from polymodal.modalities.text_changes import drop_words, mistype, shuffle_words
-from polymodal.pretrained.card import Card
+from polymodal.modalities.cell_parsing import read_distinct
+from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
+from polymodal.modalities.text_corruption import drop_words, mistype, shuffle_words
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.recipe.data import LimitOptions
 
 # A text is cut to this many characters for each token that is kept, before it is tokenised: so long texts
@@ -53,14 +53,14 @@ class Text(Modality):
     character that cannot exist (half a surrogate pair) was shown as U+FFFD.
     """
 
-    class Options(ModalityOptions, Sized):
+    class Options(ModalityOptions, SizedModel):
         name: Literal["text"] = "text"
         checkpoint: str | None = None
         """Read texts with the tokenizer of this pretrained checkpoint: a preset (`starter`, `fast`, `balanced`,
         `best`), a hub id, or a folder. Silent: a tokenizer is learned from the training rows."""
         lowercase: bool = False
         """Read capitals as small letters. Not beside a checkpoint, whose tokenizer decides that."""
-        vocabulary: int | None = sized(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
+        vocabulary: int | None = sized_field(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
         """Most symbols the tokenizer may learn; it learns fewer from little text. Null beside a checkpoint, whose
         tokenizer has learned already."""
         max_tokens: int | None = Field(default=None, ge=1, le=8_192)
@@ -86,16 +86,16 @@ class Text(Modality):
         self.cut = self.repaired = 0
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         texts = [value for value in sample.values if isinstance(value, str) and value.strip()]
         if not texts or len(texts) < 0.9 * len(sample.values) or looks_like_keys(texts):
             return None
         words = sum(len(_WORD.findall(text[:1_000])) for text in texts) / len(texts)
         if words >= 3:
-            return Guess(0.8, f"texts of {words:.1f} words on average")
+            return Match(0.8, f"texts of {words:.1f} words on average")
         if sample.distinct > 0.5 * len(texts):
-            return Guess(0.5, "short texts, most of them different")
-        return Guess(0.2, "short texts that repeat")
+            return Match(0.5, "short texts, most of them different")
+        return Match(0.2, "short texts that repeat")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
@@ -121,7 +121,7 @@ class Text(Modality):
         needed = math.ceil(float(np.percentile(lengths, 99)) * 1.2)
         return options.model_copy(update={"max_tokens": min(LONGEST, max(8, -(-needed // 8) * 8))})
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Train the tokenizer on the distinct texts of the training rows; a checkpoint's stays as it is. Unusable cells
         are left to `prepare`.
         """
@@ -136,7 +136,7 @@ class Text(Modality):
         self.reader, self.tokenizer = reader, reader.tokenizer
         self.max_tokens = min(self.max_tokens, reader.limit or self.max_tokens)
 
-    def _distinct(self, blocks: Iterable[Block]) -> Iterator[str]:
+    def _distinct(self, blocks: Iterable[RowBlock]) -> Iterator[str]:
         seen: set[bytes] = set()
         for block in blocks:
             for cell in read_distinct(block.columns[self.column])[1]:
@@ -149,7 +149,7 @@ class Text(Modality):
     def _characters(self) -> int:
         return self.max_tokens * CHARACTERS_PER_TOKEN
 
-    def prepare(self, block: Block) -> Prepared:
+    def prepare(self, block: RowBlock) -> PreparedInput:
         codes, cells = read_distinct(block.columns[self.column])
         texts: dict[str, int] = {}
         item = np.full(len(cells) + 1, -1, np.int64)  # the last is for null, code -1
@@ -164,14 +164,14 @@ class Text(Modality):
         index = item[codes]
         for position in np.flatnonzero(np.isin(codes, faulty)).tolist():
             reason = f"a text was expected, not {type(cells[codes[position]]).__name__}"
-            block.fault(position, self.column, reason)
+            block.add_error(position, self.column, reason)
         found = self._read(list(texts))
         cut = np.array([longer for _, longer in found], dtype=bool)
         sequences = [np.asarray(ids, dtype=np.int32) for ids, _ in found]
         self.cut += int(cut[index[index >= 0]].sum())
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64)
         values = np.concatenate([np.zeros(0, np.int32), *sequences])
-        return Prepared(index, RaggedItems({"values": values}, starts), [_key(text) for text in texts])
+        return PreparedInput(index, RaggedItems({"values": values}, starts), [_key(text) for text in texts])
 
     def _read(self, texts: list[str]) -> list[tuple[list[int], bool]]:
         """The numbers of each text's symbols, at most `max_tokens`, and whether the text had more."""
@@ -227,7 +227,7 @@ class Text(Modality):
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         file = folder / "tokenizer.json"
         if not file.is_file():
-            raise ArtefactError(f"{file} is missing: the tokenizer of column {self.column!r}")
+            raise ArtifactError(f"{file} is missing: the tokenizer of column {self.column!r}")
         self.tokenizer = plain(Tokenizer.from_str(file.read_text(encoding="utf-8")))
         if "checkpoint" in state:
             self._adopt(CheckpointTokenizer(self.tokenizer, Card.of(state["checkpoint"])))

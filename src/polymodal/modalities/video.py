@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.core.options import Size, Sized, sized
+from polymodal.core.options import Size, SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.data.media.formats import ANIMATIONS, FORMATS, VIDEO_SUFFIXES, format_of
 from polymodal.data.media.frame_sampling import Timeline
@@ -21,15 +21,15 @@ from polymodal.data.media.metadata import facts
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.video import VideoRequest, choose
 from polymodal.data.media.video_reader import RATE
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
-from polymodal.modalities import clip_changes, picture_changes
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
+from polymodal.modalities import image_corruption, video_augment, video_corruption
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.image import side_for
 from polymodal.modalities.media import Item, MediaModality, inline_or_path, is_missing
-from polymodal.modalities.pictures import strip
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.clips import clip_card, clip_frames, clip_geometry
+from polymodal.modalities.previews import strip
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.video_checkpoint import clip_card, clip_frames, clip_geometry
 from polymodal.recipe.data import LimitOptions
 
 #: Files that are opened to see what a column holds.
@@ -53,13 +53,13 @@ class Video(MediaModality):
     reads are kept. Which frames those are, its files do not say: they are chosen as `sampling` has it.
     """
 
-    class Options(ModalityOptions, Sized):
+    class Options(ModalityOptions, SizedModel):
         name: Literal["video"] = "video"
         checkpoint: str | None = None
         """A pretrained checkpoint whose preparation clips get: a preset, a hub id or a folder; with `image:` before it
         where it reads single images. Encoders with a checkpoint set it themselves. It decides the number of frames
         (unless it reads single images), `pixels` and `fit`, and is given no random changes that are not asked for."""
-        frames: int = sized(8, 16, 16, ge=1, le=1_024)
+        frames: int = sized_field(8, 16, 16, ge=1, le=1_024)
         """The most frames that stand for a clip."""
         sampling: Literal["uniform", "keyframe", "scene"] = "uniform"
         """Which frames: those shown at the middles of equal parts of the duration; keyframes (fastest, but only as many
@@ -67,7 +67,7 @@ class Video(MediaModality):
         pixels: int | None = Field(default=None, ge=32, le=1_024)
         """Height and width that frames are brought to. Silent: the largest of 32, 64, 96, 128, 160, 192 and 224 that is
         not above `max_pixels` nor above the shorter side of half the clips of a sample."""
-        max_pixels: int = sized(64, 112, 160, ge=32, le=1_024)
+        max_pixels: int = sized_field(64, 112, 160, ge=32, le=1_024)
         """Upper bound of the side that is chosen while `pixels` is silent."""
         fit: Literal["crop", "pad", "stretch"] = "crop"
         """How an oblong frame becomes a square: cut off the ends, add black bars, or distort."""
@@ -97,7 +97,7 @@ class Video(MediaModality):
         self._card: Card | None = None
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         """Nine of ten cells are clips or animated pictures; of the latter, more than half must move."""
         values = [value for value in sample.values if not is_missing(value)]
         found = [_looks_like(value) for value in values]
@@ -108,7 +108,7 @@ class Video(MediaModality):
         unsure = unsure[:: -(-len(unsure) // OPENED)] if unsure else []
         if unsure and _moving(unsure, sample) <= len(unsure) / 2:
             return None
-        return Guess(0.98, f"clip {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
+        return Match(0.98, f"clip {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
@@ -132,7 +132,7 @@ class Video(MediaModality):
             self._card = clip_card(self.options.checkpoint)
         return self._card
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Clips have nothing to learn from the training rows."""
 
     def request(self) -> VideoRequest:
@@ -169,12 +169,12 @@ class Video(MediaModality):
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = self.options
         if chosen.skip:
-            data = clip_changes.skip(data, chosen.skip)
+            data = video_augment.skip(data, chosen.skip)
         pixels = data["pixels"]
         if chosen.shift:
-            pixels = clip_changes.shift(pixels, chosen.shift)
+            pixels = video_augment.shift(pixels, chosen.shift)
         if chosen.flip:
-            pixels = clip_changes.flip(pixels)
+            pixels = video_augment.flip(pixels)
         return {**data, "pixels": pixels}
 
     def corrupt(
@@ -236,12 +236,12 @@ def _of_checkpoint(options: Video.Options, checkpoint: str) -> Video.Options:
 
 def _damaged(frames: np.ndarray, kind: str, strength: float, draw: np.random.Generator) -> np.ndarray:
     if kind == "occlusion":
-        return picture_changes.occlusion(frames, strength, draw, group=max(1, len(frames)))
+        return image_corruption.occlusion(frames, strength, draw, group=max(1, len(frames)))
     if kind == "noise":
-        return picture_changes.noise(frames, strength, draw)
+        return image_corruption.noise(frames, strength, draw)
     if kind in ("frame_loss", "shuffle"):
-        return {"frame_loss": clip_changes.frame_loss, "shuffle": clip_changes.shuffle}[kind](frames, strength, draw)
-    changes = {"blur": picture_changes.blur, "jpeg": picture_changes.jpeg, "contrast": picture_changes.contrast}
+        return {"frame_loss": video_corruption.frame_loss, "shuffle": video_corruption.shuffle}[kind](frames, strength, draw)
+    changes = {"blur": image_corruption.blur, "jpeg": image_corruption.jpeg, "contrast": image_corruption.contrast}
     return changes[kind](frames, strength)
 
 

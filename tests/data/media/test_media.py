@@ -17,7 +17,7 @@ from PIL import Image
 from polymodal.data.media.formats import FORMATS as ALLOWED
 from polymodal.data.media.formats import check_format, format_of
 from polymodal.data.media.image import FORMATS, ImageRequest, decode, decode_image, image_size, layout
-from polymodal.data.media.image_geometry import Geometry
+from polymodal.data.media.image_preprocessing import Geometry
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.recipe.data import LimitOptions
 

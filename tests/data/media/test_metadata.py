@@ -17,13 +17,13 @@ from polymodal.data.media.audio import header
 from polymodal.data.media.image import image_size
 from polymodal.data.media.metadata import Facts, facts
 from polymodal.data.media.probe import ProbeRequest, decode, layout
-from polymodal.data.media.series import read_file
+from polymodal.data.media.time_series import read_file
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.video import clip_facts
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.image import Image as ImageModality
-from polymodal.modalities.series import Series
+from polymodal.modalities.time_series import Series
 from polymodal.modalities.video import Video
 from polymodal.recipe.data import LimitOptions
 
@@ -149,7 +149,7 @@ def test_in_order_with_the_reasons_of_those_that_cannot_be_read(tmp_path: Path) 
 
 
 def test_a_file_that_takes_too_long_costs_itself() -> None:
-    found = list(facts("series", [npy((5,)), SLOW_TABLE, npy((6,))], None, LimitOptions(workers=1, patience=0.25)))
+    found = list(facts("series", [npy((5,)), SLOW_TABLE, npy((6,))], None, LimitOptions(num_workers=1, timeout_seconds=0.25)))
     assert isinstance(found[1], MediaError)
     assert "longer than 0.25 s" in str(found[1])
     assert [one.rows for one in found[::2] if isinstance(one, Facts)] == [5, 6]
@@ -168,11 +168,11 @@ def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("deadly")
 def test_planning_outlives_a_file_that_kills_its_reader() -> None:
     clips = sample([gif(3, 100), MATROSKA, gif(2, 100), MATROSKA, gif(5, 100)])
-    guess = Video.recognise(clips)
+    guess = Video.match_column(clips)
     assert guess is not None
     assert guess.confidence > 0.9
     assert Video.resolve(Video.Options(max_pixels=128), [clips]).pixels == 96
-    assert Video.recognise(sample([MATROSKA] * 3)) is None
+    assert Video.match_column(sample([MATROSKA] * 3)) is None
 
 
 def test_a_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_a_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     decoding_pool(LIMITS).close()
     clips = sample([gif(2), MATROSKA])
     try:
-        assert Video.recognise(clips) is not None
+        assert Video.match_column(clips) is not None
         with pytest.raises(MissingExtraError, match="polymodal"):
             Video.resolve(Video.Options(), [clips])
     finally:
@@ -200,5 +200,5 @@ def test_series_in_files_are_seen_as_those_in_memory() -> None:
 
 def test_images_that_cannot_be_read_do_not_count() -> None:
     cells = [png(100, 200), b"no picture", np.zeros((100, 300, 3), np.uint8), Image.new("L", (90, 400)), png(100, 100)]
-    options = ImageModality.resolve(ImageModality.Options(max_pixels=224), [sample(cells)])
-    assert options.pixels == 96
+    options = ImageModality.resolve(ImageModality.Options(max_image_size=224), [sample(cells)])
+    assert options.image_size == 96

@@ -25,7 +25,7 @@ from polymodal.data.media.workers import queue
 from polymodal.data.media.workers.pool import DecodePool, decoding_pool
 from polymodal.recipe.data import LimitOptions
 
-LIMITS = LimitOptions(workers=2)
+LIMITS = LimitOptions(num_workers=2)
 SMALL = ImageRequest(16, "crop")
 
 
@@ -135,7 +135,7 @@ def test_results_wait_for_the_caller_and_only_so_many(pool: DecodePool, monkeypa
 
 
 def test_processes_stay_for_the_next_map_and_are_no_more_than_allowed() -> None:
-    pool = DecodePool(LimitOptions(workers=1))
+    pool = DecodePool(LimitOptions(num_workers=1))
     seen = set()
     for _ in range(3):
         assert agree(list(pool.map((data, SMALL) for data in FILES)), FILES)
@@ -147,7 +147,7 @@ def test_processes_stay_for_the_next_map_and_are_no_more_than_allowed() -> None:
 
 
 def test_maps_of_one_pool_and_of_two_may_take_turns(pool: DecodePool) -> None:
-    other = DecodePool(LimitOptions(workers=1, megapixels=1))
+    other = DecodePool(LimitOptions(num_workers=1, megapixels=1))
     first, second, third = (one.map((data, SMALL) for data in FILES) for one in (pool, pool, other))
     turns = list(zip(first, second, third, strict=True))
     assert all(agree([turn[i] for turn in turns], FILES) for i in range(3))
@@ -157,7 +157,7 @@ def test_maps_of_one_pool_and_of_two_may_take_turns(pool: DecodePool) -> None:
 def test_one_pool_for_each_set_of_limits() -> None:
     same = LIMITS.model_copy()
     assert decoding_pool(LIMITS) is decoding_pool(same)
-    strict = decoding_pool(LimitOptions(workers=2, megapixels=0.0001))
+    strict = decoding_pool(LimitOptions(num_workers=2, megapixels=0.0001))
     assert strict is not decoding_pool(LIMITS)
     (result,) = strict.map([(FILES[0], SMALL)])
     assert isinstance(result, MediaError)
@@ -244,7 +244,7 @@ def test_processes_end_with_the_one_that_uses_them(end: str) -> None:
 def test_a_package_that_is_not_there_is_an_error_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "av.py").write_text("raise ImportError('no')")
     monkeypatch.syspath_prepend(tmp_path)
-    pool = DecodePool(LimitOptions(workers=1))
+    pool = DecodePool(LimitOptions(num_workers=1))
     clip = bytes.fromhex("1a45dfa3") + bytes(100)
     with pytest.raises(MissingExtraError, match=r"needs .*: pip install 'polymodal\["):
         list(pool.map([(FILES[0], SMALL), (clip, VideoRequest(frames=2, side=16, fit="crop", sampling="uniform"))]))
@@ -268,7 +268,7 @@ def test_a_decoder_that_breaks_its_word_is_an_error_of_the_program(
         f"def decode(*given):\n    found = right(*given)\n    return {change}\nimage.decode = decode\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    pool = DecodePool(LimitOptions(workers=1))
+    pool = DecodePool(LimitOptions(num_workers=1))
     with pytest.raises(RuntimeError, match=f"decoder of image does not keep to its layout.*{reason}"):
         list(pool.map([(FILES[0], SMALL)]))
     assert pool.pids() == []
@@ -282,7 +282,7 @@ def test_work_for_a_single_process_gets_one(pool: DecodePool) -> None:
 def test_decoding_processes_start_without_heavy_libraries() -> None:
     code = (
         "import sys, polymodal.data.media.workers.worker, polymodal.data.media.image, polymodal.data.media.audio, "
-        "polymodal.data.media.video, polymodal.data.media.series, polymodal.data.media.probe; "
+        "polymodal.data.media.video, polymodal.data.media.time_series, polymodal.data.media.probe; "
         "print(*{'torch', 'pyarrow', 'sklearn', 'pandas', 'av', 'soundfile', 'soxr'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -294,7 +294,7 @@ def test_there_are_as_many_processes_as_asked_for_and_processors(
     workers: int | None, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)))
-    assert DecodePool(LimitOptions(workers=workers)).count == count
+    assert DecodePool(LimitOptions(num_workers=workers)).count == count
 
 
 def test_no_more_processes_start_than_there_are_files(pool: DecodePool) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from polymodal.cli import commands
 from polymodal.core.errors import PolymodalError
 from polymodal.data.store import eviction
-from polymodal.data.store.eviction import CacheWarning, evict, media_budget, stored_packs, usage
+from polymodal.data.store.eviction import CacheWarning, evict, cache_budget, list_packs, usage
 from polymodal.data.store.store import MediaStore, content_key
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks, so nothing is evicted")
@@ -52,13 +52,13 @@ def fill(folder: Path, *names: str, kind: str = "series") -> None:
 
 def left(folder: Path, *names: str, kind: str = "series") -> str:
     one = store(folder, kind)
-    return "".join(name for name in names if one.known([key(name)]).all())
+    return "".join(name for name in names if one.contains([key(name)]).all())
 
 
 def test_the_least_recently_used_goes_first_in_any_store(tmp_path: Path) -> None:
     fill(tmp_path, "b", "d", kind="video")
     fill(tmp_path, "a")
-    newest = stored_packs(tmp_path)
+    newest = list_packs(tmp_path)
     assert {pack.kind for pack in newest} == {"video", "series"}
     assert evict(tmp_path, 2 * PACK) == 2 * PACK
     assert left(tmp_path, "b", "d", kind="video") + left(tmp_path, "a") == "da"
@@ -77,7 +77,7 @@ def test_adding_keeps_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("POLYMODAL_CACHE_GIB", str(2.5 * PACK / 2**30))
     fill(tmp_path, "a", "b", "c", "d")
     fill(tmp_path, "e", kind="audio")
-    assert sum(pack.size for pack in stored_packs(tmp_path)) <= 2.5 * PACK
+    assert sum(pack.size for pack in list_packs(tmp_path)) <= 2.5 * PACK
     assert left(tmp_path, "e", kind="audio") == "e"
 
 
@@ -129,9 +129,9 @@ def test_what_another_process_uses_stays_until_it_ends(tmp_path: Path) -> None:
 def test_an_evicted_pack_is_not_known_to_those_who_had_listed_it(tmp_path: Path) -> None:
     fill(tmp_path, "a", "b")
     other = store(tmp_path)
-    other.known([key("b")])
+    other.contains([key("b")])
     evict(tmp_path, 0)
-    assert other.known([key("a"), key("b")]).tolist() == [False, True]
+    assert other.contains([key("a"), key("b")]).tolist() == [False, True]
     other.add([key("a")], [{"values": values("a")}])
     assert other.open([key("a")]).take(np.array([0]))["values"][0].tolist() == values("a").tolist()
 
@@ -157,7 +157,7 @@ def test_processes_that_add_and_evict_at_the_same_time_always_find_what_they_use
     environment = os.environ | {"POLYMODAL_CACHE_GIB": str(4 * PACK / 2**30)}
     runs = [subprocess.Popen(command, env=environment) for _ in range(3)]
     assert [run.wait() for run in runs] == [0, 0, 0]
-    assert not [pack for pack in stored_packs(tmp_path) if pack.keys is None]
+    assert not [pack for pack in list_packs(tmp_path) if pack.keys is None]
 
 
 def test_what_an_interrupted_process_left_goes_after_an_hour(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_an_interrupted_process_left_goes_after_an_hour(tmp_path: Path) -> 
     (folder / "new.values.raw.partial").write_bytes(b"x" * 50)
     (folder / "notes.txt").write_bytes(b"somebody's own")
     for name in ("old.values.raw", "notes.txt"):
-        os.utime(folder / name, times=(0, time.time() - eviction.ABANDONED - 1))
+        os.utime(folder / name, times=(0, time.time() - eviction.ABANDONED_SECONDS - 1))
     assert evict(tmp_path, PACK + 60) == PACK + 50
     assert evict(tmp_path, 0) == 50
     assert sorted(path.name for path in folder.iterdir()) == ["new.values.raw.partial", "notes.txt"]
@@ -178,16 +178,16 @@ def test_stores_of_earlier_versions_are_evicted_too(tmp_path: Path) -> None:
     old.mkdir()
     for suffix in ("u8", "keys"):
         (old / f"f00.{suffix}").write_bytes(b"x" * 16)
-    assert [(pack.kind, pack.size) for pack in stored_packs(tmp_path)] == [("other", 32)]
+    assert [(pack.kind, pack.size) for pack in list_packs(tmp_path)] == [("other", 32)]
     assert evict(tmp_path, 0) == 0
     assert list(old.iterdir()) == []
 
 
 def test_the_budget_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POLYMODAL_CACHE_GIB", raising=False)
-    assert media_budget() == 20 * 2**30
+    assert cache_budget() == 20 * 2**30
     monkeypatch.setenv("POLYMODAL_CACHE_GIB", "0.5")
-    assert media_budget() == 2**29
+    assert cache_budget() == 2**29
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "much", "nan", "inf"])

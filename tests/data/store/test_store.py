@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polymodal.core.errors import DataError
-from polymodal.data.store.items import Prepared
+from polymodal.data.store.items import PreparedInput
 from polymodal.data.store.store import MediaStore, StoreItems, content_key
 from polymodal.data.store.writer import PreparedWriter
 
@@ -81,7 +81,7 @@ def test_what_is_known_is_stored_once(tmp_path: Path) -> None:
     one.add(keys([1, 2, 1]), parts([1, 2, 1]))
     one.add(keys([2, 3]), parts([2, 3]))
     one.add(keys([3]), parts([3]))
-    assert one.known(keys([0, 1, 2, 3])).tolist() == [False, True, True, True]
+    assert one.contains(keys([0, 1, 2, 3])).tolist() == [False, True, True, True]
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.raw")) == 3 * 4 * 6 * 3
     with pytest.raises(KeyError):
         one.open(keys([9]))
@@ -106,14 +106,14 @@ def test_another_preparation_or_size_is_a_miss(tmp_path: Path) -> None:
         MediaStore(tmp_path, {"frames": ("uint8", (4, 6, 3))}, "bilinear", ragged=False),
         MediaStore(tmp_path, LAYOUT, "bilinear", ragged=True),
     ]
-    assert not any(other.known(keys([1])).any() for other in others)
-    assert store(tmp_path).known(keys([1])).all()
+    assert not any(other.contains(keys([1])).any() for other in others)
+    assert store(tmp_path).contains(keys([1])).all()
 
 
 def test_a_view_sees_packs_of_other_processes(tmp_path: Path) -> None:
     one, other = store(tmp_path), store(tmp_path)
     one.add(keys([1]), parts([1]))
-    assert other.known(keys([1])).all()
+    assert other.contains(keys([1])).all()
     early = other.open(keys([1]))
     one.add(keys([2]), parts([2]))
     assert np.array_equal(other.open(keys([2, 1])).take(np.arange(2))["pixels"], images([2, 1]))
@@ -145,7 +145,7 @@ def test_interrupted_writes_leave_nothing_that_is_read(tmp_path: Path) -> None:
     (one.folder / "b.pixels.raw").write_bytes(b"xyz")  # pixels without keys: the writer died between the two
     (one.folder / "c.keys.partial").write_bytes(b"x")
     one.add(keys([1]), parts([1]))
-    assert store(tmp_path).known(keys([1, 2])).tolist() == [True, False]
+    assert store(tmp_path).contains(keys([1, 2])).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("damage", ["short pixels", "short keys", "no pixels"])
@@ -160,11 +160,11 @@ def test_a_damaged_pack_says_what_to_delete_and_is_rebuilt(damage: str, tmp_path
     else:
         pixels.unlink()
     with pytest.raises(DataError, match=rf"delete the files {names.stem}\.\*"):
-        store(tmp_path).known(keys([1]))
+        store(tmp_path).contains(keys([1]))
     pixels.unlink(missing_ok=True)
     names.unlink()
     rebuilt = store(tmp_path)
-    assert not rebuilt.known(keys([1])).any()
+    assert not rebuilt.contains(keys([1])).any()
     rebuilt.add(keys([1, 2]), parts([1, 2]))
     assert np.array_equal(rebuilt.open(keys([2])).take(np.array([0]))["pixels"], images([2]))
 
@@ -175,8 +175,8 @@ def test_the_writer_passes_store_views_through(folder: str | None, tmp_path: Pat
     one.add(keys(range(6)), parts(range(6)))
     target = tmp_path / folder if folder else None
     writer = PreparedWriter(target)
-    writer.append(Prepared(np.array([0, 1, -1]), one.open(keys([3, 4])), keys([3, 4])))
-    writer.append(Prepared(np.array([1, 0]), one.open(keys([4, 0])), keys([4, 0])))
+    writer.append(PreparedInput(np.array([0, 1, -1]), one.open(keys([3, 4])), keys([3, 4])))
+    writer.append(PreparedInput(np.array([1, 0]), one.open(keys([4, 0])), keys([4, 0])))
     joined = writer.finish()
     assert isinstance(joined.items, StoreItems)
     assert joined.index.tolist() == [0, 1, -1, 2, 1]
@@ -209,8 +209,8 @@ def test_the_writer_passes_ragged_views_through(tmp_path: Path) -> None:
     one = sounds(tmp_path / "store")
     one.add(keys([1, 2]), [sound(1), sound(2)])
     writer = PreparedWriter(tmp_path / "run")
-    writer.append(Prepared(np.array([0]), one.open(keys([2])), keys([2])))
-    writer.append(Prepared(np.array([0, -1]), one.open(keys([1])), keys([1])))
+    writer.append(PreparedInput(np.array([0]), one.open(keys([2])), keys([2])))
+    writer.append(PreparedInput(np.array([0, -1]), one.open(keys([1])), keys([1])))
     joined = writer.finish()
     assert isinstance(joined.items, StoreItems)
     assert lengths(joined.items) == [2, 1]
@@ -220,7 +220,7 @@ def test_only_packs_that_are_asked_for_are_mapped(tmp_path: Path) -> None:
     for number in (1, 2):
         store(tmp_path).add(keys([number]), parts([number]))
     other = store(tmp_path)
-    other.known(keys([2]))
+    other.contains(keys([2]))
     assert sum(pack.arrays is not None for pack in other._packs) == 1
 
 
@@ -236,18 +236,18 @@ def test_only_packs_that_are_asked_for_are_mapped(tmp_path: Path) -> None:
 def test_items_of_another_layout_are_refused(item: dict[str, np.ndarray], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         sounds(tmp_path).add(keys([1]), [item])
-    assert not sounds(tmp_path).known(keys([1])).any()
+    assert not sounds(tmp_path).contains(keys([1])).any()
 
 
 def test_a_pack_that_vanishes_is_not_known(tmp_path: Path) -> None:
     store(tmp_path).add(keys([1]), parts([1]))
     other = store(tmp_path)
     store(tmp_path).add(keys([2]), parts([2]))
-    assert other.known(keys([1])).all()
-    assert not other.known(keys([3])).any()
+    assert other.contains(keys([1])).all()
+    assert not other.contains(keys([3])).any()
     for path in other.folder.iterdir():
         path.unlink()
-    assert other.known(keys([1, 2])).tolist() == [True, False]  # what is mapped stays, what is only listed is gone
+    assert other.contains(keys([1, 2])).tolist() == [True, False]  # what is mapped stays, what is only listed is gone
     other.add(keys([2]), parts([2]))
     assert np.array_equal(other.open(keys([2, 1])).take(np.arange(2))["pixels"], images([2, 1]))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.data.store.items import FixedItems, Prepared, RaggedItems
+from polymodal.data.store.items import FixedItems, PreparedInput, RaggedItems
 from polymodal.data.store.writer import PreparedWriter
 
 # A block: for each row the content of its item (a small number), or None where the input is missing.
@@ -45,7 +45,7 @@ def test_fixed_items_come_back(blocks: list[list[int | None]], with_keys: bool, 
                 "flag": np.array([content > 5 for content in contents], dtype=bool),
             }
             keys = [bytes([content]) for content in contents] if with_keys else None
-            writer.append(Prepared(index, FixedItems(arrays), keys))
+            writer.append(PreparedInput(index, FixedItems(arrays), keys))
         joined = writer.finish()
         rows = [content for block in blocks for content in block]
         assert (joined.index >= 0).tolist() == [content is not None for content in rows]
@@ -69,7 +69,7 @@ def test_ragged_items_come_back(blocks: list[list[int | None]], with_keys: bool,
             parts = [np.zeros((0, 2), np.int32), *map(sequence, contents)]
             starts = np.cumsum([0, *contents])
             keys = [bytes([content]) for content in contents] if with_keys else None
-            writer.append(Prepared(index, RaggedItems({"values": np.concatenate(parts)}, starts, pad=-1), keys))
+            writer.append(PreparedInput(index, RaggedItems({"values": np.concatenate(parts)}, starts, pad=-1), keys))
         joined = writer.finish()
         rows = [content for block in blocks for content in block]
         assert len(joined.index) == len(rows)
@@ -84,8 +84,8 @@ def test_ragged_items_come_back(blocks: list[list[int | None]], with_keys: bool,
         assert joined.items.pad == -1
 
 
-def fixed(*values: float, dtype: type = np.float32) -> Prepared:
-    return Prepared(np.arange(len(values)), FixedItems({"x": np.array(values, dtype=dtype)}))
+def fixed(*values: float, dtype: type = np.float32) -> PreparedInput:
+    return PreparedInput(np.arange(len(values)), FixedItems({"x": np.array(values, dtype=dtype)}))
 
 
 def test_items_in_a_folder_are_mapped_and_an_older_map_stays_valid(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_items_in_a_folder_are_mapped_and_an_older_map_stays_valid(tmp_path: Pat
 def test_blocks_of_different_kinds_are_refused() -> None:
     for other in (
         fixed(1, dtype=np.float64),
-        Prepared(np.array([0]), FixedItems({"x": np.zeros((1, 2), np.float32)})),
-        Prepared(np.array([0]), fixed(1).items, [b"key"]),
-        Prepared(np.array([0]), RaggedItems({"values": np.zeros(1)}, np.array([0, 1]))),
+        PreparedInput(np.array([0]), FixedItems({"x": np.zeros((1, 2), np.float32)})),
+        PreparedInput(np.array([0]), fixed(1).items, [b"key"]),
+        PreparedInput(np.array([0]), RaggedItems({"values": np.zeros(1)}, np.array([0, 1]))),
     ):
         writer = PreparedWriter(None)
         writer.append(fixed(1))

@@ -13,8 +13,8 @@ from PIL import Image
 
 from polymodal.core.errors import DataError
 from polymodal.data.partition import make_folds, make_splits
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.concat import Joined, open_data
+from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.concat import ConcatTable, open_data
 from polymodal.data.table.table import ColumnTable, Table, open_table
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.data import LimitOptions, SplitOptions
@@ -26,9 +26,9 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def opened(cache: Path, **tables: Any) -> Joined:
+def opened(cache: Path, **tables: Any) -> ConcatTable:
     found = open_data(tables, cache=cache)
-    assert isinstance(found, Joined)
+    assert isinstance(found, ConcatTable)
     return found
 
 
@@ -50,7 +50,7 @@ def test_the_union_of_columns_with_gaps_and_numbers_as_decimals(cache: Path) -> 
     assert cells(table, "t") == ["a", "b", None, None, None]
     assert cells(table, "y") == [None, None, True, False, None]
     assert cells(table, "x", [4, 0, 0, 2]) == [3.0, 1.0, 1.0, 0.5]
-    assert [str(table.kind(column)) for column in table.columns] == ["double", "string", "bool"]
+    assert [str(table.column_type(column)) for column in table.columns] == ["double", "string", "bool"]
     assert table.data_sets == ("one", "other")
     assert table.data_set.tolist() == [0, 0, 1, 1, 1]
 
@@ -58,7 +58,7 @@ def test_the_union_of_columns_with_gaps_and_numbers_as_decimals(cache: Path) -> 
 def test_blocks_have_every_row_once_with_its_own_table_and_number(cache: Path) -> None:
     table = opened(cache, one={"x": list(range(7))}, other={"x": list(range(100, 105)), "y": list("abcde")})
     seen = []
-    for block in table.blocks(np.array([1, 3, 6, 7, 8, 11]), ["x", "y"], 2, faults=Faults(), limits=LimitOptions()):
+    for block in table.blocks(np.array([1, 3, 6, 7, 8, 11]), ["x", "y"], 2, faults=CellErrors(), limits=LimitOptions()):
         seen += [
             (block.table, int(row), x, y)
             for row, x, y in zip(block.rows, block.cells("x"), block.cells("y"), strict=True)
@@ -113,12 +113,12 @@ def test_paths_and_pictures_in_one_column(tmp_path: Path, cache: Path) -> None:
         files=ColumnTable({"image": pa.chunked_array([["a.png"]])}, name="files", root=tmp_path),
         memory={"image": [Image.new("RGB", (32, 32), (10, 10, 10))]},
     )
-    assert table.kind("image") is None
-    prepared = prepare(table, Faults())
+    assert table.column_type("image") is None
+    prepared = prepare(table, CellErrors())
     assert prepared.inputs["image"].index.tolist() == [0, 1]
 
 
-def prepare(table: Table, faults: Faults) -> Any:
+def prepare(table: Table, faults: CellErrors) -> Any:
     recipe = Recipe(inputs={"image": {"modality": {"name": "image", "pixels": 32}}}, outputs={})
     preparation = Preparation(recipe.at_dial())
     preparation.fit(table, np.arange(len(table)))
@@ -133,7 +133,7 @@ def test_media_start_from_their_own_folder_and_equal_contents_are_one_item(tmp_p
     pd.DataFrame({"image": ["p.png", "q.png"], "y": [1, 2]}).to_csv(tmp_path / "a" / "a.csv", index=False)
     pd.DataFrame({"image": ["p.png", "same.png", "gone.png"]}).to_csv(tmp_path / "b" / "b.csv", index=False)
     table = open_data([tmp_path / "a" / "a.csv", tmp_path / "b" / "b.csv"], cache=cache)
-    faults = Faults()
+    faults = CellErrors()
     prepared = prepare(table, faults)
     index = prepared.inputs["image"].index
     greys = prepared.inputs["image"].items.take(index[:4])["pixels"][:, 0, 0, 0]
@@ -157,13 +157,13 @@ def test_strict_faults_name_the_row_of_their_own_table(tmp_path: Path, cache: Pa
     preparation = Preparation(Recipe(inputs={"x": "number"}, outputs={}).at_dial())
     preparation.fit(table, np.arange(3))
     with pytest.raises(DataError, match="row 1, column 'x', other"):
-        preparation.prepare(table, Faults(strict=True), folder=None, cache=None)
+        preparation.prepare(table, CellErrors(strict=True), folder=None, cache=None)
 
 
 def test_random_splits_and_folds_keep_the_share_of_each_data_set(cache: Path) -> None:
     table = opened(cache, large={"x": list(range(900)), "y": ["a", "b", "c"] * 300}, small={"x": list(range(100))})
     for outputs in ({"x": "regress"}, {"x": "regress", "y": "classify"}):
-        recipe = Recipe(outputs=outputs, data={"split": SplitOptions(valid=0.1, test=0.2)})
+        recipe = Recipe(outputs=outputs, data={"split": SplitOptions(validation_size=0.1, test_size=0.2)})
         for part, wanted in (("train", 0.7), ("valid", 0.1), ("test", 0.2)):
             rows = make_splits(recipe, table, None, None)[part].rows
             shares = np.bincount(table.data_set[rows]) / [900, 100]
@@ -184,7 +184,7 @@ def test_a_table_beside_it_gets_its_columns(cache: Path) -> None:
     train = opened(cache, one={"x": [1], "y": ["a"]}, other={"x": [2], "z": [0.5]})
     test = opened(cache, one={"x": [3], "y": ["b"]}).like(train)
     assert cells(test, "z") == [None]
-    assert str(test.kind("z")) == "double"
+    assert str(test.column_type("z")) == "double"
 
 
 def test_the_fingerprint_is_that_of_the_contents(tmp_path: Path, cache: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from polymodal.core.errors import DataError
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table, open_table
 from polymodal.recipe.data import LimitOptions
 
@@ -35,7 +35,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def cells(table: Table) -> dict[str, list]:
-    block = table.block(np.arange(len(table)), table.columns, faults=Faults(), limits=LimitOptions())
+    block = table.block(np.arange(len(table)), table.columns, faults=CellErrors(), limits=LimitOptions())
     return {column: block.cells(column) for column in table.columns}
 
 
@@ -65,7 +65,7 @@ FILES = ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.feather", "file.arrow", "s
 def test_every_file_gives_the_cells_that_went_in(name: str, tmp_path: Path, cache: Path) -> None:
     table = open_table(write(name, tmp_path), cache=cache)
     assert cells(table) == CELLS
-    assert [str(table.kind(c)) for c in table.columns] == ["int64", "double", "string", "bool"]
+    assert [str(table.column_type(c)) for c in table.columns] == ["int64", "double", "string", "bool"]
     assert table.root == tmp_path
     assert table.name == name
     assert cells(open_table(tmp_path / name, cache=cache)) == CELLS
@@ -101,7 +101,7 @@ def test_objects_are_kept_as_they_are(cache: Path) -> None:
     image, array = Image.new("RGB", (2, 2)), np.zeros((2, 2, 3), np.uint8)
     for source in ({"image": [image, array, None]}, pd.DataFrame({"image": pd.Series([image, array, None])})):
         table = open_table(source, cache=cache)
-        assert table.kind("image") is None
+        assert table.column_type("image") is None
         one, other, gap = cells(table)["image"]
         assert one is image
         assert other is array
@@ -116,7 +116,7 @@ def test_rows_come_in_the_order_asked_for(tmp_path: Path, cache: Path) -> None:
     rows = np.array([19, 0, 7, 6, 6, 3])
     assert table.values("n", rows).to_pylist() == rows.tolist()
     assert table.values("n", rows[:0]).to_pylist() == []
-    blocks = list(table.blocks(rows, ["n"], size=4, faults=Faults(), limits=LimitOptions()))
+    blocks = list(table.blocks(rows, ["n"], size=4, faults=CellErrors(), limits=LimitOptions()))
     assert [block.cells("n") for block in blocks] == [[19, 0, 7, 6], [6, 3]]
     with pytest.raises(IndexError):
         table.values("n", np.array([-1]))
@@ -136,7 +136,7 @@ def test_blocks_of_large_rows_are_shorter(tmp_path: Path, cache: Path) -> None:
     rows, megabyte = 150, bytes(1 << 20)
     pa.parquet.write_table(pa.table({"image": [megabyte] * rows, "n": range(rows)}), tmp_path / "a.parquet")
     table = open_table(tmp_path / "a.parquet", cache=cache)
-    every, options = np.arange(rows), {"faults": Faults(), "limits": LimitOptions()}
+    every, options = np.arange(rows), {"faults": CellErrors(), "limits": LimitOptions()}
     assert [len(block) for block in table.blocks(every, ["image", "n"], **options)] == [64, 64, 22]
     assert [len(block) for block in table.blocks(every, ["n"], **options)] == [150]
 
@@ -153,8 +153,8 @@ def test_csv_type_is_decided_over_the_whole_file(tmp_path: Path) -> None:
     rows = 400_000  # several blocks
     lines = "".join(f"{i},{i}\n" for i in range(rows))
     table = csv(f"late,n\n{lines}last,{rows}\n", tmp_path)
-    assert str(table.kind("late")) == "string"
-    assert str(table.kind("n")) == "int64"
+    assert str(table.column_type("late")) == "string"
+    assert str(table.column_type("n")) == "int64"
     assert table.values("late", np.array([0, rows])).to_pylist() == ["0", "last"]
     assert len(table.values("late", np.array([0, rows])).chunks) == 1
     assert len(table._columns["n"].chunks) > 2
@@ -226,10 +226,10 @@ def test_json_type_is_decided_over_the_whole_file(tmp_path: Path) -> None:
     lines.append('{"late": "last", "list": [0.5], "n": 1.5, "date": "soon", "new": {"k": 1}}\n')
     assert sum(map(len, lines)) > 9 << 19
     table = jsonl("".join(lines), tmp_path)
-    kinds = {column: str(table.kind(column)) for column in table.columns}
+    kinds = {column: str(table.column_type(column)) for column in table.columns}
     assert kinds["late"] == kinds["date"] == "string"
     assert kinds["n"] == "double"
-    assert table.kind("list") == pa.list_(pa.float64())
+    assert table.column_type("list") == pa.list_(pa.float64())
     ends = np.array([0, rows])
     assert table.values("late", ends).to_pylist() == ["0", "last"]
     assert table.values("list", ends).to_pylist() == [[1.0, 2.0], [0.5]]
@@ -306,7 +306,7 @@ def test_bad_sources(case: str, tmp_path: Path, cache: Path) -> None:
 
 def test_unknown_column_names_the_nearest(cache: Path) -> None:
     table = open_table({"question": ["a"]}, cache=cache)
-    for call in (table.kind, table.sample, lambda name: table.values(name, np.array([0]))):
+    for call in (table.column_type, table.sample, lambda name: table.values(name, np.array([0]))):
         with pytest.raises(DataError, match="did you mean 'question'"):
             call("qestion")
 
@@ -380,7 +380,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from polymodal.data.table.table import open_table
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.recipe.data import LimitOptions
 
 def anonymous():
@@ -390,7 +390,7 @@ def anonymous():
 small, large, cache = map(Path, sys.argv[1:])
 def use(path):
     table = open_table(path, cache=cache)
-    for block in table.blocks(np.arange(len(table)), table.columns, faults=Faults(), limits=LimitOptions()):
+    for block in table.blocks(np.arange(len(table)), table.columns, errors=CellErrors(), limits=LimitOptions()):
         pass
     table.sample("t")
     return table

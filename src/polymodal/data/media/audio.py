@@ -11,7 +11,7 @@ import numpy as np
 
 from polymodal.data.media import audio_effects
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.tracks import STRETCH, Header, check_header, open_track, package, to_float
+from polymodal.data.media.audio_track import STRETCH, Header, check_header, open_track, package, to_float
 from polymodal.recipe.data import LimitOptions
 
 VERSION = "1"
@@ -70,8 +70,8 @@ def decode(data: bytes, request: AudioRequest, limits: LimitOptions) -> dict[str
         if track is None:
             return {}
         check_header(track.header, limits)
-        values = _converted(track.stretches, track.header, request, limits)
-    return _finished(values, request)
+        values = _convert(track.stretches, track.header, request, limits)
+    return _finish(values, request)
 
 
 def header(data: bytes) -> Header | None:
@@ -99,7 +99,7 @@ def sound_from_array(array: Any, rate: Any, request: AudioRequest, limits: Limit
     found = array_header(raw, rate)
     check_header(found, limits)
     stretches = (to_float(raw[start : start + STRETCH]) for start in range(0, len(raw), STRETCH))
-    return _finished(_converted(stretches, found, request, limits), request)
+    return _finish(_convert(stretches, found, request, limits), request)
 
 
 def as_samples(array: Any) -> np.ndarray:
@@ -135,7 +135,7 @@ def array_header(samples: np.ndarray, rate: Any) -> Header:
     return Header(int(rate), samples.shape[1], len(samples) / int(rate))
 
 
-def _converted(
+def _convert(
     stretches: Iterator[np.ndarray], found: Header, request: AudioRequest, limits: LimitOptions
 ) -> np.ndarray:
     """The sound at the request's rate and channels, float32 `[samples, channels]`: all of it, or its start."""
@@ -149,7 +149,7 @@ def _converted(
         done += len(stretch)
         if done > limits.seconds * found.rate:
             raise MediaError(f"the sound goes on beyond the limit of {limits.seconds:g} seconds")
-        mixed = _mixed(_sane(stretch), request.channels)
+        mixed = _mix_channels(_check_values(stretch), request.channels)
         parts.append(resampler.resample_chunk(mixed) if resampler else mixed)
         kept += len(parts[-1])
         if kept >= request.samples and not whole:
@@ -161,7 +161,7 @@ def _converted(
     return np.concatenate(parts)
 
 
-def _sane(stretch: np.ndarray) -> np.ndarray:
+def _check_values(stretch: np.ndarray) -> np.ndarray:
     peak = np.abs(stretch).max(initial=0)
     if not np.isfinite(peak):
         raise MediaError("the sound holds values that are not numbers (NaN or infinite)")
@@ -170,13 +170,13 @@ def _sane(stretch: np.ndarray) -> np.ndarray:
     return stretch
 
 
-def _mixed(stretch: np.ndarray, channels: int) -> np.ndarray:
+def _mix_channels(stretch: np.ndarray, channels: int) -> np.ndarray:
     if stretch.shape[1] == channels:
         return np.ascontiguousarray(stretch)
     return np.repeat(stretch.mean(axis=1, keepdims=True, dtype=np.float32), channels, axis=1)
 
 
-def _finished(values: np.ndarray, request: AudioRequest) -> dict[str, np.ndarray]:
+def _finish(values: np.ndarray, request: AudioRequest) -> dict[str, np.ndarray]:
     if request.denoise:
         values = audio_effects.denoise(values, request.rate)
     if request.voice:

@@ -52,10 +52,10 @@ def denoise(values: np.ndarray, rate: int) -> np.ndarray:
     assumed: of a sound without pauses, its own steady parts are taken for noise. Each channel has its own floor.
     """
     size = max(16, 2 * round(0.016 * rate))
-    return np.stack([_gated(channel, size) for channel in values.T], axis=1)
+    return np.stack([_gate_noise(channel, size) for channel in values.T], axis=1)
 
 
-def _gated(samples: np.ndarray, size: int) -> np.ndarray:
+def _gate_noise(samples: np.ndarray, size: int) -> np.ndarray:
     hop, count = size // 2, len(samples)
     frames = -(-count // hop) + 1
     line = np.zeros((frames + 1) * hop, np.float32)
@@ -68,7 +68,7 @@ def _gated(samples: np.ndarray, size: int) -> np.ndarray:
     energy = whole.sum(1)
     quiet = np.argsort(energy, kind="stable")[: max(1, len(energy) // 10)]
     gate = (power > 6 * whole[quiet].mean(0)).astype(np.float32)
-    gate = np.maximum(gate, _smoothed(_smoothed(gate, 0), 1))
+    gate = np.maximum(gate, _smooth(_smooth(gate, 0), 1))
     back = np.fft.irfft(spectrum * (0.1 + 0.9 * gate), size, axis=1).astype(np.float32) * window
     clean = np.zeros_like(line)
     clean[:-hop] += back[:, :hop].reshape(-1)
@@ -76,7 +76,7 @@ def _gated(samples: np.ndarray, size: int) -> np.ndarray:
     return clean[hop : hop + count]
 
 
-def _smoothed(gate: np.ndarray, axis: int) -> np.ndarray:
+def _smooth(gate: np.ndarray, axis: int) -> np.ndarray:
     """The mean of each three neighbours along `axis`; the ends count twice."""
     wide = np.pad(gate, [(1, 1) if at == axis else (0, 0) for at in (0, 1)], mode="edge")
     count = gate.shape[axis]

@@ -13,18 +13,18 @@ SERIES_SUFFIXES = frozenset({".npy", ".csv", ".tsv", ".txt"})
 
 #: Formats of pictures that may move; a clip in one of them has no sound.
 ANIMATIONS = ("GIF", "WebP", "PNG")
-_FILMS = ("MP4", "Matroska", "AVI", "MPEG", "OGG")
+_VIDEO_CONTAINERS = ("MP4", "Matroska", "AVI", "MPEG", "OGG")
 FORMATS = {
     "image": ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF"),
-    "audio": ("WAV", "FLAC", "MP3", "AAC", *_FILMS, *ANIMATIONS),
-    "video": (*_FILMS, *ANIMATIONS),
+    "audio": ("WAV", "FLAC", "MP3", "AAC", *_VIDEO_CONTAINERS, *ANIMATIONS),
+    "video": (*_VIDEO_CONTAINERS, *ANIMATIONS),
     "series": ("npy", "text"),
 }
 """The formats that each kind of media may have. `MP4` includes QuickTime and M4A, `Matroska` WebM, `OGG` Opus and
 OGV, and `MPEG` programme and transport streams; a series in `text` is a CSV table."""
 
 _NOUNS = {"image": "an image", "audio": "a sound", "video": "a clip", "series": "a series"}
-_STARTS = (
+_MAGIC_BYTES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
     (b"GIF87a", "GIF"),
@@ -46,7 +46,7 @@ _STARTS = (
 )
 _RIFF = {b"WEBP": "WebP", b"WAVE": "WAV", b"AVI ": "AVI"}
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
-_STILLS = (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+_STILL_BRANDS = (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
@@ -55,7 +55,7 @@ def format_of(data: bytes) -> str | None:
 
     Formats that are never decoded are named too, so that an error can say what a file is instead.
     """
-    for start, name in _STARTS:
+    for start, name in _MAGIC_BYTES:
         if data.startswith(start):
             return name
     if data[:4] in (b"RIFF", b"RF64"):
@@ -67,10 +67,10 @@ def format_of(data: bytes) -> str | None:
     if data[:3] == b"ID3":
         return _after_tag(data)
     if data[4:8] in _BOXES:
-        return "HEIF" if data[4:8] == b"ftyp" and data[8:12] in _STILLS else "MP4"
+        return "HEIF" if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS else "MP4"
     if data[:1] == b"G" and data[188:189] == b"G" and data[376:377] in (b"G", b""):
         return "MPEG"
-    return _frames_of_sound(data) or ("text" if _is_text(data[:1024]) else None)
+    return _audio_frames(data) or ("text" if _is_text(data[:1024]) else None)
 
 
 def check_format(kind: str, data: bytes) -> str:
@@ -96,10 +96,10 @@ def _after_tag(data: bytes) -> str | None:
     for byte in data[6:10]:
         length = length << 7 | byte & 0x7F
     rest = data[10 + length : 10 + length + 400].lstrip(b"\x00")
-    return "FLAC" if rest[:4] == b"fLaC" else _frames_of_sound(rest) or "MP3"
+    return "FLAC" if rest[:4] == b"fLaC" else _audio_frames(rest) or "MP3"
 
 
-def _frames_of_sound(data: bytes) -> str | None:
+def _audio_frames(data: bytes) -> str | None:
     """MPEG audio (layers 2 and 3) and AAC in ADTS have no header: a frame starts with eleven or twelve ones."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from polymodal.data.media.image_geometry import CUT_OUT, Geometry, ground
+from polymodal.data.media.image_preprocessing import CUT_OUT, Geometry, ground
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from polymodal.data.media.audio import header
 from polymodal.data.media.image import image_size
-from polymodal.data.media.series import read_file
+from polymodal.data.media.time_series import read_file
 from polymodal.data.media.video import clip_facts
 from polymodal.recipe.data import LimitOptions
 

@@ -14,7 +14,7 @@ from polymodal.data.media.animation import Animation
 from polymodal.data.media.formats import ANIMATIONS, check_format
 from polymodal.data.media.frame_sampling import Timeline, evenly, scenes, uniform
 from polymodal.data.media.image import square
-from polymodal.data.media.image_geometry import Geometry
+from polymodal.data.media.image_preprocessing import Geometry
 from polymodal.data.media.video_reader import Clip, Mismatch, plain_reasons
 from polymodal.recipe.data import LimitOptions
 
@@ -106,7 +106,7 @@ def decode(data: bytes, request: VideoRequest, limits: LimitOptions) -> dict[str
 def choose(frames: Iterable[Image.Image], timeline: Timeline, request: VideoRequest) -> dict[str, np.ndarray]:
     """The chosen of `frames`, of which all are complete pictures: an animation, an array."""
     every = list(range(len(timeline)))
-    return _chosen(_Pictures(frames), timeline, every, request)
+    return _select(_ImageSource(frames), timeline, every, request)
 
 
 def clip_facts(data: bytes, limits: LimitOptions) -> ClipFacts:
@@ -140,20 +140,20 @@ def count_frames(data: bytes, limits: LimitOptions) -> int:
 def _by_packets(clip: Clip, timeline: Timeline, request: VideoRequest) -> dict[str, np.ndarray]:
     """Choose by the times of the packets, then decode what was chosen."""
     places = {tick: number for number, tick in enumerate(timeline.starts)}
-    return _chosen(_Sought(clip, timeline), timeline, [places[tick] for tick in clip.key_ticks()], request)
+    return _select(_SeekingSource(clip, timeline), timeline, [places[tick] for tick in clip.key_ticks()], request)
 
 
 def _by_frames(clip: Clip, request: VideoRequest) -> dict[str, np.ndarray]:
     """Decode everything to learn the times, choose, and decode once more up to the last chosen frame."""
     timeline, keys = clip.timed_by_decoding()
-    return _chosen(_Run(clip), timeline, keys, request)
+    return _select(_SequentialSource(clip), timeline, keys, request)
 
 
 def _animated(animation: Animation, request: VideoRequest) -> dict[str, np.ndarray]:
     return choose(animation.frames(), animation.timeline(), request)
 
 
-class _Pictures:
+class _ImageSource:
     """Frames that come one after the other as pictures."""
 
     def __init__(self, frames: Iterable[Image.Image]) -> None:
@@ -169,7 +169,7 @@ class _Pictures:
                 return
 
 
-class _Run:
+class _SequentialSource:
     """Frames of a clip that is decoded from its beginning."""
 
     def __init__(self, clip: Clip) -> None:
@@ -179,12 +179,12 @@ class _Run:
         chosen, last = set(wanted), max(wanted)
         for number, frame in enumerate(self._clip.decoded()):
             if number in chosen:
-                yield _picture(frame)
+                yield _to_image(frame)
             if number == last:
                 return
 
 
-class _Sought:
+class _SeekingSource:
     """Frames of a clip that is decoded only where it must be."""
 
     def __init__(self, clip: Clip, timeline: Timeline) -> None:
@@ -192,11 +192,11 @@ class _Sought:
 
     def take(self, wanted: list[int], only_keys: bool) -> Iterator[Image.Image]:
         ticks = [self._timeline.starts[number] for number in wanted]
-        yield from map(_picture, self._clip.alone(ticks) if only_keys else self._clip.at(ticks))
+        yield from map(_to_image, self._clip.alone(ticks) if only_keys else self._clip.at(ticks))
 
 
-def _chosen(
-    source: _Pictures | _Run | _Sought, timeline: Timeline, keys: list[int], request: VideoRequest
+def _select(
+    source: _ImageSource | _SequentialSource | _SeekingSource, timeline: Timeline, keys: list[int], request: VideoRequest
 ) -> dict[str, np.ndarray]:
     """The frames that `request` wants from a source.
 
@@ -208,9 +208,9 @@ def _chosen(
         only_keys = len(keys) >= many
         candidates = [keys[place] for place in evenly(len(keys), many)] if only_keys else uniform(timeline, many)
         candidates = sorted(set(candidates))
-        pictures = list(_squares(source, candidates, only_keys, request))
+        pictures = list(_pixels(source, candidates, only_keys, request))
         starts = [timeline.starts[number] for number in candidates]
-        grey = np.stack([_small_grey(picture) for picture in pictures])
+        grey = np.stack([_thumbnail(picture) for picture in pictures])
         places = scenes(grey, Timeline(starts, timeline.end, timeline.tick), frames)
         wanted, pixels = [candidates[place] for place in places], [pictures[place] for place in places]
         return {"pixels": np.stack(pixels), "times": timeline.times(wanted)}
@@ -218,18 +218,18 @@ def _chosen(
     keys = keys or [0]
     wanted = [keys[place] for place in evenly(len(keys), frames)] if only_keys else uniform(timeline, frames)
     distinct = sorted(set(wanted))
-    found = dict(zip(distinct, _squares(source, distinct, only_keys, request), strict=True))
+    found = dict(zip(distinct, _pixels(source, distinct, only_keys, request), strict=True))
     return {"pixels": np.stack([found[number] for number in wanted]), "times": timeline.times(wanted)}
 
 
-def _squares(
-    source: _Pictures | _Run | _Sought, wanted: list[int], only_keys: bool, request: VideoRequest
+def _pixels(
+    source: _ImageSource | _SequentialSource | _SeekingSource, wanted: list[int], only_keys: bool, request: VideoRequest
 ) -> Iterator[np.ndarray]:
     for picture in source.take(wanted, only_keys):
         yield request.pixels(picture)
 
 
-def _picture(frame: Any) -> Image.Image:
+def _to_image(frame: Any) -> Image.Image:
     """A decoded frame as RGB, upright."""
     with plain_reasons():
         picture: Image.Image = frame.to_image()
@@ -240,5 +240,5 @@ def _picture(frame: Any) -> Image.Image:
 _TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 
 
-def _small_grey(pixels: np.ndarray) -> np.ndarray:
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
     return np.array(Image.fromarray(pixels).convert("L").resize((_GREY, _GREY), Image.Resampling.BOX))

@@ -1,4 +1,4 @@
-"""The budget of the folder of decoded media: what was used least recently makes room."""
+"""Size limit of the cache of decoded media, with eviction of the least recently used packs."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polymodal.core.errors import PolymodalError
-from polymodal.data.store.locks import exclusive
+from polymodal.data.store.locks import try_lock_exclusive
 from polymodal.data.store.pack import ENTRY_BYTES
 
-VARIABLE = "POLYMODAL_CACHE_GIB"
+CACHE_VARIABLE = "POLYMODAL_CACHE_GIB"
 DEFAULT_GIB = 20.0
-#: Seconds after which files without keys are what an interrupted process left, and not a pack being written.
-ABANDONED = 3600.0
-#: Of the files of stores, `.u8` in those of earlier versions; whatever else lies there is left alone.
+#: Seconds after which files without keys count as left by an interrupted process, not as a pack being written.
+ABANDONED_SECONDS = 3600.0
+#: Suffixes of store files (`.u8` in earlier versions). Other files are never deleted.
 _SUFFIXES = {".keys", ".raw", ".partial", ".u8"}
 
 _warned: set[Path] = set()
 
 
 class CacheWarning(UserWarning):
-    """Decoded media that are in use take more room than their budget."""
+    """Decoded media in use exceed the size limit of the cache."""
 
 
-def media_budget() -> int:
-    """Bytes that decoded media may take on disk: `$POLYMODAL_CACHE_GIB`, else 20 GiB.
+def cache_budget() -> int:
+    """Maximum bytes of decoded media on disk: `$POLYMODAL_CACHE_GIB`, default 20 GiB.
 
     Raises:
         PolymodalError: the variable is not a positive number.
     """
-    text = os.environ.get(VARIABLE, "").strip()
+    text = os.environ.get(CACHE_VARIABLE, "").strip()
     try:
         gib = float(text) if text else DEFAULT_GIB
     except ValueError:
         gib = math.nan
     if not (gib > 0 and math.isfinite(gib)):
-        raise PolymodalError(f"the environment variable {VARIABLE} must be a positive number of GiB, not {text!r}")
+        raise PolymodalError(f"the environment variable {CACHE_VARIABLE} must be a positive number of GiB, not {text!r}")
     return int(gib * 2**30)
 
 
 @dataclass(frozen=True)
-class StoredPack:
+class PackFiles:
     """The files of one pack on disk.
 
-    kind: of media, as the name of the store's folder says; stores of earlier versions are "other"
-    keys: the file that makes it count; None if it is not written yet, or never was
-    used: when a process last opened it, in seconds since 1970
+    media: kind of media, from the name of the store's folder; "other" for stores of earlier versions
+    keys: the file that makes the pack valid; None if it is not or was never written
+    last_used: when a process last opened the pack, in seconds since 1970
     """
 
     kind: str
@@ -62,8 +62,8 @@ class StoredPack:
     used: float
 
 
-def stored_packs(folder: Path) -> list[StoredPack]:
-    """Every pack of every store below `folder`; files that vanish meanwhile do not count."""
+def list_packs(folder: Path) -> list[PackFiles]:
+    """Every pack of every store below `folder`. Files that disappear meanwhile are skipped."""
     found = []
     for store in _folders(folder):
         kind, dash, _ = store.name.partition("-")
@@ -77,7 +77,7 @@ def stored_packs(folder: Path) -> list[StoredPack]:
         for group in groups.values():
             keys = [(path, status) for path, status in group if path.suffix == ".keys"]
             found.append(
-                StoredPack(
+                PackFiles(
                     kind if dash else "other",
                     keys[0][0] if keys else None,
                     tuple(path for path, _ in group if path.suffix != ".keys"),
@@ -91,7 +91,7 @@ def stored_packs(folder: Path) -> list[StoredPack]:
 
 @dataclass(frozen=True)
 class KindUsage:
-    """What the stores of one kind of media hold; `items` are not counted in stores of earlier versions."""
+    """Contents of the stores of one kind of media. `items` are not counted in stores of earlier versions."""
 
     items: int
     size: int
@@ -100,36 +100,37 @@ class KindUsage:
 def usage(folder: Path) -> dict[str, KindUsage]:
     """Items and bytes of the stores below `folder` by kind of media, in alphabetical order."""
     kinds: dict[str, KindUsage] = {}
-    for pack in sorted(stored_packs(folder), key=lambda pack: pack.kind):
+    for pack in sorted(list_packs(folder), key=lambda pack: pack.kind):
         before = kinds.get(pack.kind, KindUsage(0, 0))
         kinds[pack.kind] = KindUsage(before.items + pack.items, before.size + pack.size)
     return kinds
 
 
-def keep_budget(folder: Path, budget: int) -> None:
-    """Evict down to `budget`; if what is in use takes more, warn once in this process."""
+def enforce_budget(folder: Path, budget: int) -> None:
+    """Evict packs down to `budget` bytes. If packs in use exceed it, warn once per process."""
     left = evict(folder, budget)
     if left > budget and folder not in _warned:
         _warned.add(folder)
         warnings.warn(
-            f"decoded media in use take {left / 2**30:.3g} GiB, more than their budget of {budget / 2**30:.3g} GiB; "
-            f"they are kept while they are in use. Set {VARIABLE} to allow more",
+            f"decoded media in use take {left / 2**30:.3g} GiB, over the cache limit of {budget / 2**30:.3g} GiB; "
+            f"they are kept while in use. Set {CACHE_VARIABLE} to raise the limit",
             CacheWarning,
             stacklevel=4,
         )
 
 
 def evict(folder: Path, budget: int) -> int:
-    """Delete the packs least recently used until those below `folder` take `budget` bytes or less; bytes left.
+    """Delete the least recently used packs until those below `folder` take at most `budget` bytes. Returns the bytes
+    left.
 
-    Packs that a living process has open stay, and so do those of other users. What an interrupted process left behind
-    is deleted after an hour.
+    Packs that a live process has open are kept, and so are packs of other users. Files left by an interrupted process
+    are deleted after an hour.
     """
-    packs = sorted(stored_packs(folder), key=lambda pack: pack.used)
+    packs = sorted(list_packs(folder), key=lambda pack: pack.used)
     left = sum(pack.size for pack in packs)
     if left <= budget:
         return left
-    abandoned = [pack for pack in packs if pack.keys is None and pack.used < time.time() - ABANDONED]
+    abandoned = [pack for pack in packs if pack.keys is None and pack.used < time.time() - ABANDONED_SECONDS]
     for pack in [*abandoned, *(pack for pack in packs if pack.keys is not None)]:
         if left <= budget:
             break
@@ -138,13 +139,13 @@ def evict(folder: Path, budget: int) -> int:
     return left
 
 
-def _remove(pack: StoredPack) -> bool:
-    """Delete a pack that nobody has open, its keys first so that nobody finds half of it."""
+def _remove(pack: PackFiles) -> bool:
+    """Delete a pack that no process has open. The keys are deleted first, so that no process finds a partial pack."""
     with contextlib.ExitStack() as held:
         try:
             for path in pack.files:
                 with contextlib.suppress(FileNotFoundError):
-                    if not exclusive(held.enter_context(open(path, "rb"))):
+                    if not try_lock_exclusive(held.enter_context(open(path, "rb"))):
                         return False
             for path in (*([pack.keys] if pack.keys else []), *pack.files):
                 path.unlink(missing_ok=True)

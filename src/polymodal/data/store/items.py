@@ -1,4 +1,4 @@
-"""Prepared rows of one input: which item each row has, the items, and what a store of items is."""
+"""Prepared rows of one input: the items, the item of each row, and the interface of a store of items."""
 
 from __future__ import annotations
 
@@ -14,38 +14,41 @@ class Items(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
-        """The items `ids [n]` as arrays `[n, ...]`; ragged ones are padded to the longest of them."""
+        """The items `ids [n]` as arrays `[n, ...]`. Ragged items are padded to the longest."""
         ...
 
     def lengths(self) -> np.ndarray | None:
-        """Length of every item (int32), or None where all have one length."""
+        """Length of every item (int32), or None if all items have the same length."""
         ...
 
     def item_bytes(self) -> float:
-        """Bytes of one item on average; batches for inference are bounded by it."""
+        """Average bytes of an item, which bounds batches in inference."""
         ...
 
 
 class Store(Protocol):
-    """Decoded or computed items kept by the key of their content: all that readers and writers ask of a store, so that
-    one that lies elsewhere than on this machine's disk (`store.MediaStore`) can take its place."""
+    """Decoded or computed items by content key.
 
-    def known(self, keys: list[bytes]) -> np.ndarray:
-        """`[len(keys)]` bool: which items are there. What was once known to this process stays."""
+    This is the whole interface that readers and writers use, so that a remote store can replace `store.MediaStore`.
+    """
+
+    def contains(self, keys: list[bytes]) -> np.ndarray:
+        """`[len(keys)]` bool: which items are in the store. Items reported once to this process stay."""
         ...
 
     def add(self, keys: list[bytes], items: list[dict[str, np.ndarray]]) -> None:
-        """Keep `items` under `keys`; what is known already is left as it is."""
+        """Store `items` under `keys`. Existing items are not replaced."""
         ...
 
     def open(self, keys: list[bytes]) -> Items:
-        """Items in the order of `keys`, which are all known (KeyError); they have `view` (`writer.Stored`)."""
+        """Items in the order of `keys`, which must all exist (KeyError). They have `open_keys` (`writer.StoreBacked`).
+        """
         ...
 
 
 @dataclass(frozen=True)
 class FixedItems:
-    """Items of one shape: arrays `[items, ...]` by name."""
+    """Items of equal shape: arrays `[items, ...]` by name."""
 
     arrays: dict[str, np.ndarray]
 
@@ -64,7 +67,7 @@ class FixedItems:
 
 @dataclass(frozen=True)
 class RaggedItems:
-    """Sequences of different lengths, end to end: item i is `array[starts[i]:starts[i + 1]]` of each array.
+    """Concatenated sequences of different lengths: item i is `array[starts[i]:starts[i + 1]]` of each array.
 
     `take` returns each array `[n, longest, ...]` padded with `pad`, and `length [n]` int64.
     """
@@ -80,7 +83,7 @@ class RaggedItems:
         length = self.starts[ids + 1] - self.starts[ids]
         longest = int(length.max(initial=1))
         taken = {
-            name: padded(array, self.starts[ids], length, longest, self.pad) for name, array in self.arrays.items()
+            name: pad_ragged(array, self.starts[ids], length, longest, self.pad) for name, array in self.arrays.items()
         }
         return taken | {"length": length.astype(np.int64)}
 
@@ -91,10 +94,10 @@ class RaggedItems:
         return sum(array.nbytes for array in self.arrays.values()) / max(1, len(self))
 
 
-def padded(array: np.ndarray, starts: np.ndarray, length: np.ndarray, longest: int, pad: float) -> np.ndarray:
-    """`[n, longest, ...]`: the runs `array[start:start + length]`, padded with `pad`."""
+def pad_ragged(array: np.ndarray, starts: np.ndarray, length: np.ndarray, longest: int, pad: float) -> np.ndarray:
+    """`[n, longest, ...]`: the segments `array[start:start + length]`, padded with `pad`."""
     shape = (len(starts), longest, *array.shape[1:])
-    if longest >= 512:  # long runs (sound, clips): copying each beats an index for every element
+    if longest >= 512:  # for long segments (audio, video), copying is faster than fancy indexing
         filled = np.full(shape, pad, array.dtype)
         for row, start, count in zip(filled, starts, length, strict=True):
             row[:count] = array[start : start + count]
@@ -108,18 +111,18 @@ def padded(array: np.ndarray, starts: np.ndarray, length: np.ndarray, longest: i
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What preparation makes of one input's rows.
+class PreparedInput:
+    """The prepared rows of one input.
 
-    index: `[rows]` int64, the item of each row, -1 where the row lacks the input
+    index: `[rows]` int64, the item of each row, -1 if the input is missing in the row
     items: the distinct items
-    keys: one content key per item (bytes), by which blocks share items; None where items are never shared
+    content_keys: one content key per item (bytes), by which blocks share items; None if items are never shared
     """
 
     index: np.ndarray
     items: Items
     keys: list[bytes] | None = None
 
-    def rows_of(self, rows: np.ndarray) -> Prepared:
+    def rows_of(self, rows: np.ndarray) -> PreparedInput:
         """The same items with only `rows` of the index."""
-        return Prepared(self.index[rows], self.items, self.keys)
+        return PreparedInput(self.index[rows], self.items, self.keys)

@@ -1,8 +1,8 @@
-"""Locks on files by which processes tell each other what they have open.
+"""File locks that show which files other processes have open.
 
-They are those of `flock`: they belong to the open file, so a mapping made from it keeps them until it is gone, and the
-system lets go of them when a process dies. On Windows there are none, nor on file systems without locks; nothing is
-evicted from a store there.
+These are `flock` locks. A lock belongs to the open file, so a mapping of the file keeps the lock until it is closed,
+and the system releases it when the process dies. Windows and some file systems have no such locks; nothing is evicted
+from a store there.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import IO
 
 if sys.platform == "win32":
 
-    def share(file: IO[bytes]) -> None:
+    def lock_shared(file: IO[bytes]) -> None:
         """Do nothing: a mapped file cannot be deleted on this system."""
 
-    def exclusive(file: IO[bytes]) -> bool:
-        """False: there are no locks that tell whether another process has the file open."""
+    def try_lock_exclusive(file: IO[bytes]) -> bool:
+        """Always False: there are no locks that show whether another process has the file open."""
         return False
 
 else:
     import contextlib
     import fcntl
 
-    def share(file: IO[bytes]) -> None:
-        """Say that the file is in use, for as long as it, or a mapping made from it, is open."""
-        with contextlib.suppress(OSError):  # a file system without locks gives none to those who evict either
+    def lock_shared(file: IO[bytes]) -> None:
+        """Mark the file as in use while it, or a mapping of it, is open."""
+        with contextlib.suppress(OSError):  # without lock support, eviction cannot take its lock either
             fcntl.flock(file, fcntl.LOCK_SH)
 
-    def exclusive(file: IO[bytes]) -> bool:
-        """Whether nobody has the file in use; until it is closed, `share` then waits."""
+    def try_lock_exclusive(file: IO[bytes]) -> bool:
+        """Whether no process uses the file. If so, `lock_shared` blocks until the file is closed."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -1,4 +1,4 @@
-"""One pack of a store: many decoded items in a few flat files that are written once and mapped."""
+"""A pack of a store: many decoded items in a few flat files, which are written once and memory-mapped."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pathlib import Path
 import numpy as np
 
 from polymodal.core.errors import DataError
-from polymodal.data.store.locks import share
+from polymodal.data.store.locks import lock_shared
 
 KEY_BYTES = 16
-#: Bytes of one item in a `.keys` file: its key and its number of records.
+#: Bytes of an item in a `.keys` file: its key and its number of records.
 ENTRY_BYTES = KEY_BYTES + 8
 
-#: Name of a field -> type and shape of one record.
-Fields = dict[str, tuple[np.dtype, tuple[int, ...]]]
+#: Field name -> dtype and shape of one record.
+FieldTypes = dict[str, tuple[np.dtype, tuple[int, ...]]]
 
 
 class Pack:
-    """`<name>.keys` holds the 16-byte keys of all items, then their numbers of records (int64); `<name>.<field>.raw`
-    the records of all items end to end, one file for each field.
+    """`<name>.keys` holds the 16-byte keys of all items, then their numbers of records (int64). `<name>.<field>.raw`
+    holds the concatenated records of all items, one file per field.
 
-    Files are written under a temporary name and renamed, the keys last: a pack counts from the moment its keys are
-    there, so an interrupted process leaves nothing that is read. While a process has a pack mapped it holds a shared
-    lock on its files, and nobody evicts it.
+    Files are written under a temporary name and renamed, the keys last. A pack is valid once its keys exist, so an
+    interrupted process leaves nothing that is read. While a process has a pack mapped, it holds a shared lock on its
+    files, which prevents eviction.
 
-    keys: of the items, in order
-    counts, starts: records of each item `[items]`, and where they begin in each field
+    keys: keys of the items, in order
+    counts, starts: number of records of each item `[items]`, and their start in each field
     arrays: by field `[records, ...]`, memory-mapped; None before `open`
     """
 
@@ -40,8 +40,8 @@ class Pack:
         self.arrays: dict[str, np.ndarray] | None = None
 
     @classmethod
-    def find(cls, folder: Path, name: str) -> Pack | None:
-        """Read what is in a pack; None if it was evicted in the meantime.
+    def read(cls, folder: Path, name: str) -> Pack | None:
+        """Read the keys of a pack; None if it was evicted in the meantime.
 
         Raises:
             DataError: the pack is damaged.
@@ -59,18 +59,18 @@ class Pack:
         return cls(folder, name, [raw[at : at + KEY_BYTES] for at in range(0, count * KEY_BYTES, KEY_BYTES)], counts)
 
     @classmethod
-    def write(cls, folder: Path, keys: list[bytes], items: list[dict[str, np.ndarray]], fields: Fields) -> Pack:
+    def write(cls, folder: Path, keys: list[bytes], items: list[dict[str, np.ndarray]], fields: FieldTypes) -> Pack:
         """Write a pack of items, each field `[records, ...]`, and open it."""
         counts = np.array([len(next(iter(item.values()))) for item in items], np.int64)
         pack = cls(folder, uuid.uuid4().hex, keys, counts)
         for field in fields:
             _write(pack._file(field), [np.ascontiguousarray(item[field]).data for item in items])
-        pack.open(fields)  # before it can be found, and so evicted
+        pack.open(fields)  # before other processes can find and evict it
         _write(folder / f"{pack.name}.keys", [b"".join(keys), counts.tobytes()])
         return pack
 
-    def open(self, fields: Fields) -> bool:
-        """Map the pack and hold it; False if it was evicted in the meantime.
+    def open(self, fields: FieldTypes) -> bool:
+        """Map the pack and lock it; False if it was evicted in the meantime.
 
         Raises:
             DataError: the pack is damaged, or this process may not open more files.
@@ -84,14 +84,14 @@ class Pack:
                 return False
             arrays[field] = array
         self.arrays = arrays
-        with contextlib.suppress(FileNotFoundError, PermissionError):  # not there yet, or another user's
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # not written yet, or owned by another user
             os.utime(self.folder / f"{self.name}.keys")
         return True
 
     def _map(self, field: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | None:
         try:
             with open(self._file(field), "rb") as file:
-                share(file)
+                lock_shared(file)
                 status = os.fstat(file.fileno())
                 if status.st_nlink == 0:
                     return None
@@ -108,8 +108,8 @@ class Pack:
             if error.errno != errno.EMFILE:
                 raise
             raise DataError(
-                "the decoded media lie in more files than this process may have open; allow more (ulimit -n), or "
-                "delete them (polymodal cache --clear) and run again: they are decoded anew, into fewer files",
+                "the decoded media are in more files than this process may open; raise the limit (ulimit -n), or "
+                "delete them (polymodal cache --clear) and run again: they are decoded again, into fewer files",
                 file=str(self.folder),
             ) from None
 
@@ -127,6 +127,6 @@ def _write(path: Path, parts: list[bytes] | list[memoryview]) -> None:
 def _damaged(folder: Path, name: str) -> DataError:
     return DataError(
         f"this pack of decoded media is damaged; delete the files {name}.* in {folder} and run again: they are "
-        "decoded anew",
+        "decoded again",
         file=str(folder / f"{name}.keys"),
     )

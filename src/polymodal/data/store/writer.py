@@ -1,4 +1,4 @@
-"""Joins the prepared blocks of one input into one `Prepared`, in memory or memory-mapped."""
+"""Concatenation of the prepared blocks of one input into one `PreparedInput`, in memory or memory-mapped."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from polymodal.data.store.items import FixedItems, Items, Prepared, RaggedItems
+from polymodal.data.store.items import FixedItems, Items, PreparedInput, RaggedItems
 
 
 @runtime_checkable
-class Stored(Protocol):
-    """Items that a store keeps already (`store.StoreItems`). The writer never copies them: it collects the
-    keys of all blocks and asks the items of the first block for one view of the same store."""
+class StoreBacked(Protocol):
+    """Items that are already in a store (`store.StoreItems`). The writer does not copy them: it collects the keys of
+    all blocks and opens them in the store of the first block."""
 
     def view(self, keys: list[bytes]) -> Items:
         """Items of the same store, in the order of `keys`."""
@@ -21,11 +21,11 @@ class Stored(Protocol):
 
 
 class PreparedWriter:
-    """Takes the blocks of one input in row order; items with equal keys become one item.
+    """Takes the blocks of one input in row order. Items with equal keys become one item.
 
-    folder: the arrays are appended to flat files there as blocks arrive and mapped at the end, so memory
-        holds one block; it belongs to this input alone and its old files are overwritten. None: everything
-        stays in memory.
+    folder: arrays are appended to flat files in this folder as blocks arrive and mapped at the end, so memory holds one
+        block. The folder belongs to this input only, and its old files are overwritten. None: everything stays in
+        memory
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -34,23 +34,23 @@ class PreparedWriter:
             folder.mkdir(parents=True, exist_ok=True)
         self._index: list[np.ndarray] = []
         self._keys: list[bytes] = []
-        self._place: dict[bytes, int] = {}
+        self._position: dict[bytes, int] = {}
         self._count = 0
-        self._first: Prepared | None = None
-        self._arrays: dict[str, _Growing] = {}
+        self._first: PreparedInput | None = None
+        self._arrays: dict[str, _GrowingArray] = {}
         self._lengths: list[np.ndarray] = []
 
-    def append(self, block: Prepared) -> None:
-        """Add the rows of `block` after those that came before.
+    def append(self, block: PreparedInput) -> None:
+        """Add the rows of `block` after those of the previous blocks.
 
         Raises:
-            TypeError: its items are of another kind than those of the blocks before it.
+            TypeError: the type of its items differs from previous blocks.
         """
         if self._first is None:
             self._first = block
         items = block.items
         if type(items) is not type(self._first.items) or (block.keys is None) != (self._first.keys is None):
-            raise TypeError("the blocks of one input must have items of one kind, all with keys or none")
+            raise TypeError("the blocks of one input must have items of one type, all with content keys or all without")
         place, new = self._merge(len(items), block.keys)
         self._index.append(np.where(block.index >= 0, place[block.index], -1) if len(place) else block.index)
         if isinstance(items, FixedItems):
@@ -62,19 +62,19 @@ class PreparedWriter:
                 runs = array[items.starts[0] : items.starts[-1]]
                 self._array(name, runs).append(runs if new.all() else runs[np.repeat(new, lengths)])
             self._lengths.append(lengths[new])
-        elif not isinstance(items, Stored):
-            raise TypeError(f"{type(items).__name__} can be neither written nor viewed by keys")
+        elif not isinstance(items, StoreBacked):
+            raise TypeError(f"{type(items).__name__} can be neither written nor opened by keys")
 
-    def finish(self) -> Prepared:
+    def finish(self) -> PreparedInput:
         """All rows and their distinct items.
 
         Raises:
-            ValueError: no block came.
+            ValueError: no block was appended.
         """
         if self._first is None:
             raise ValueError("no block was appended")
         keys = self._keys if self._first.keys is not None else None
-        return Prepared(np.concatenate(self._index).astype(np.int64), self._items(self._first.items), keys)
+        return PreparedInput(np.concatenate(self._index).astype(np.int64), self._items(self._first.items), keys)
 
     def _items(self, first: Items) -> Items:
         arrays = {name: growing.finish() for name, growing in self._arrays.items()}
@@ -83,7 +83,7 @@ class PreparedWriter:
         if isinstance(first, RaggedItems):
             starts = np.concatenate([[0], *self._lengths]).cumsum().astype(np.int64)
             return RaggedItems(arrays, starts, first.pad)
-        assert isinstance(first, Stored)
+        assert isinstance(first, StoreBacked)
         return first.view(self._keys)
 
     def _merge(self, count: int, keys: list[bytes] | None) -> tuple[np.ndarray, np.ndarray]:
@@ -95,35 +95,35 @@ class PreparedWriter:
         place = np.empty(count, dtype=np.int64)
         new = np.zeros(count, dtype=bool)
         for i, key in enumerate(keys):
-            if key not in self._place:
-                self._place[key] = self._count
+            if key not in self._position:
+                self._position[key] = self._count
                 self._keys.append(key)
                 self._count += 1
                 new[i] = True
-            place[i] = self._place[key]
+            place[i] = self._position[key]
         return place, new
 
-    def _array(self, name: str, like: np.ndarray) -> _Growing:
+    def _array(self, name: str, like: np.ndarray) -> _GrowingArray:
         if name not in self._arrays:
             file = self.folder / f"{name}.bin" if self.folder is not None else None
-            self._arrays[name] = _Growing(file, like)
+            self._arrays[name] = _GrowingArray(file, like)
         return self._arrays[name]
 
 
-class _Growing:
+class _GrowingArray:
     """An array that grows along its first axis, in a flat file or in memory."""
 
     def __init__(self, file: Path | None, like: np.ndarray) -> None:
         self.file, self.dtype, self.shape, self.rows = file, like.dtype, like.shape[1:], 0
         self.parts: list[np.ndarray] = []
         if file is not None:
-            file.unlink(missing_ok=True)  # an older run may still have it mapped: never write into it
+            file.unlink(missing_ok=True)  # an older run may still have the old file mapped: never write into it
             file.touch()
 
     def append(self, array: np.ndarray) -> None:
         if array.dtype != self.dtype or array.shape[1:] != self.shape:
             raise TypeError(
-                f"a block has {array.dtype} {array.shape[1:]}, the ones before it {self.dtype} {self.shape}"
+                f"a block has {array.dtype} {array.shape[1:]}, previous blocks have {self.dtype} {self.shape}"
             )
         self.rows += len(array)
         if self.file is None:

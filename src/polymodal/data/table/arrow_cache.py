@@ -1,5 +1,5 @@
-"""CSV, JSON lines, Parquet and Arrow files as memory-mapped Arrow tables, streamed so that memory stays
-flat."""
+"""CSV, JSON lines, Parquet and Arrow files as memory-mapped Arrow tables. Files are streamed, so memory use is
+constant."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pyarrow.parquet
 import xxhash
 
 from polymodal.core.errors import DataError
-from polymodal.data.table.columns import check_names, plain, plain_type
+from polymodal.data.table.columns import check_names, to_plain_type, plain_type
 from polymodal.data.table.csv import CsvFile
 from polymodal.data.table.json_lines import JsonLines
 
-# Part of every cache entry's name: raise it when the conversion of a file changes.
+# Part of the name of every cache entry: increase it when the conversion of a file changes.
 _VERSION = 1
 _BATCH_BYTES = 16 << 20
 
@@ -25,11 +25,11 @@ Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
 
 
 def map_file(path: Path, cache: Path) -> pa.Table:
-    """The table in `path`, memory-mapped. Anything but an uncompressed Arrow file is converted into `cache`
+    """The table in `path`, memory-mapped. Any file other than an uncompressed Arrow file is converted into `cache`
     once.
 
     Raises:
-        DataError: the file cannot be read as what its suffix says.
+        DataError: the file cannot be read in the format of its suffix.
     """
     suffix = path.suffix.lower()
     try:
@@ -44,7 +44,7 @@ def map_file(path: Path, cache: Path) -> pa.Table:
 
 
 def file_key(path: Path) -> str:
-    """A name for the content of a file: its hash, size and time of change."""
+    """A name for the content of a file: a hash of its bytes, size and modification time."""
     status = path.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns} {path.suffix.lower()}\n"
     digest = xxhash.xxh3_128(identity.encode())
@@ -60,7 +60,7 @@ def _map_converted(path: Path, cache: Path, read: Callable[[Path], Batches]) -> 
     if target.exists():
         try:
             return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
-        except pa.ArrowInvalid:  # cut off by a machine that went down; written anew below
+        except pa.ArrowInvalid:  # truncated by a crash; converted again below
             target.unlink()
     partial = cache / f"{uuid.uuid4().hex}.partial"
     try:
@@ -114,8 +114,7 @@ SUFFIXES = frozenset(_READERS)
 
 
 def _map_uncompressed(path: Path) -> pa.Table | None:
-    """The mapped table, or None when its buffers are compressed, so that reading it would copy it into
-    memory."""
+    """The mapped table; None if its buffers are compressed, since reading it would copy it into memory."""
     whole = pa.memory_map(str(path)).read_buffer()
     schema, batches = _arrow_batches(pa.BufferReader(whole))
     check_names(schema.names, str(path))
@@ -129,7 +128,7 @@ def _map_uncompressed(path: Path) -> pa.Table | None:
 
 
 def _arrow_batches(source: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Schema and batches of an Arrow file or stream; a file begins with its magic word."""
+    """Schema and batches of an Arrow file or stream. A file begins with a magic number."""
     magic = source.read(6)
     source.seek(0)
     if magic == b"ARROW1":
@@ -145,4 +144,4 @@ def _plain_schema(schema: pa.Schema, path: Path) -> pa.Schema:
 
 
 def _plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([plain(column) for column in batch.columns], schema=schema)
+    return pa.RecordBatch.from_arrays([to_plain_type(column) for column in batch.columns], schema=schema)

@@ -1,4 +1,4 @@
-"""A block of rows on its way through preparation."""
+"""A block of table rows, the unit of preparation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from polymodal.data.table.cell_errors import Fault, Faults
+from polymodal.data.table.cell_errors import CellError, CellErrors
 from polymodal.recipe.data import LimitOptions
 
 
 @dataclass(frozen=True)
-class Block:
-    """Consecutive or chosen rows of a table, with what preparation needs to know about them.
+class RowBlock:
+    """Selected rows of a table, with everything that preparation needs.
 
-    columns: cells by column name: an Arrow array, or a Python list where cells hold PIL images or numpy arrays
-    rows: `[n]` int64, row numbers in the table as it was given
-    root: the folder that relative media paths start from; a path may not leave it. None: paths are refused
-    table: the table's name, for fault reports
+    columns: cells by column name: an Arrow array, or a Python list if cells are PIL images or numpy arrays
+    rows: `[n]` int64, row numbers in the given table
+    root: base folder of relative media paths. A path may not leave it. None: paths are refused
+    table: the table's name, for error reports
+    errors: collects bad cells
     cache: folder of the decoded-media store, or None to keep decoded media in memory (prediction)
     """
 
@@ -29,7 +30,7 @@ class Block:
     rows: np.ndarray
     root: Path | None
     table: str
-    faults: Faults
+    errors: CellErrors
     limits: LimitOptions
     cache: Path | None = None
 
@@ -37,10 +38,10 @@ class Block:
         return len(self.rows)
 
     def cells(self, column: str) -> list[Any]:
-        """The column's cells as Python values; None where the cell is null."""
+        """The cells of the column as Python values; None if the cell is null."""
         values = self.columns[column]
         return values.to_pylist() if isinstance(values, pa.ChunkedArray | pa.Array) else list(values)
 
-    def fault(self, position: int, column: str, reason: str, file: str | None = None) -> None:
-        """Report the cell at `position` of this block."""
-        self.faults.add(Fault(int(self.rows[position]), column, reason, file, self.table))
+    def add_error(self, position: int, column: str, reason: str, file: str | None = None) -> None:
+        """Report the cell at `position` of this block as bad."""
+        self.errors.add(CellError(int(self.rows[position]), column, reason, file, self.table))

@@ -1,4 +1,4 @@
-"""Quarantine: every cell that could not be used, with row, column, file and reason."""
+"""Bad cells: every cell that could not be used, with row, column, file and reason."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from polymodal.core.errors import DataError
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One unusable cell. `row` counts from 0 in the table it came from; `table` names that table."""
+class CellError:
+    """One bad cell. `row` counts from 0 in the table of the cell, and `table` is the name of this table."""
 
     row: int
     column: str
@@ -22,14 +22,14 @@ class Fault:
 
 
 @dataclass
-class Faults:
-    """Collects faults, or raises the first one when `strict`. A faulty cell is treated as missing."""
+class CellErrors:
+    """Collects bad cells, or raises `DataError` at the first one if `strict`. A bad cell counts as missing."""
 
     strict: bool = False
-    found: list[Fault] = field(default_factory=list)
+    found: list[CellError] = field(default_factory=list)
 
-    def add(self, fault: Fault) -> None:
-        """Record `fault`.
+    def add(self, fault: CellError) -> None:
+        """Record a bad cell.
 
         Raises:
             DataError: in strict mode.
@@ -39,7 +39,7 @@ class Faults:
         self.found.append(fault)
 
     def counts(self) -> dict[str, int]:
-        """The number of faults by column."""
+        """The number of bad cells by column."""
         return dict(Counter(fault.column for fault in self.found))
 
     def lines(self) -> list[str]:
@@ -48,11 +48,11 @@ class Faults:
 
 
 class BadCellsWarning(UserWarning):
-    """Some cells could not be used and counted as missing; the message lists the first."""
+    """Some cells could not be used and count as missing. The message lists the first of them."""
 
 
-def warn_of_faults(found: list[Fault]) -> None:
-    """Warn of cells that could not be used, if there are any; the message lists the first."""
+def warn_cell_errors(found: list[CellError]) -> None:
+    """Warn about bad cells, if there are any. The message lists the first of them."""
     if found:
         first = "; ".join(f"row {f.row}, column {f.column!r}: {f.reason}" for f in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""

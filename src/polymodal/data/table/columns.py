@@ -1,4 +1,4 @@
-"""Columns in memory: frames, dicts, rows and media folders as Arrow arrays, or as lists where cells are
+"""Columns of in-memory sources: frames, dicts, rows and media folders as Arrow arrays, or as lists if cells are
 objects."""
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from polymodal.data.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_S
 Columns = dict[str, pa.ChunkedArray | list[Any]]
 
 _FOLDERS = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES}
-_PLACE = "files go to class/file.png (or .wav, .mp4, ...)"
+_LAYOUT_HINT = "the layout is class/file.png (or .wav, .mp4, ...)"
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type that cells of `kind` are given out as: one type for text, one for bytes, one for lists.
+    """The Arrow type in which cells of type `kind` are returned: one type for text, one for bytes, one for lists.
 
     Dictionary-encoded, large and view types become their plain form, decimals become float64.
     """
@@ -47,23 +47,23 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def plain(array: pa.Array) -> pa.Array:
-    """`array` as `plain_type` of its type."""
+def to_plain_type(array: pa.Array) -> pa.Array:
+    """`array` cast to the `plain_type` of its type."""
     if isinstance(array, pa.ExtensionArray):
-        return plain(array.storage)
+        return to_plain_type(array.storage)
     wanted = plain_type(array.type)
     return array if array.type == wanted else array.cast(wanted)
 
 
 def check_names(names: Sequence[str], file: str | None = None) -> None:
-    """Refuse a table with two columns of one name.
+    """Check that column names are unique.
 
     Raises:
-        DataError: it names them.
+        DataError: two columns have the same name.
     """
     twice = [repr(name) for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"several columns are called {', '.join(twice)}; rename them", file=file)
+        raise DataError(f"several columns have the name {', '.join(twice)}; rename them", file=file)
 
 
 def from_arrow(table: pa.Table) -> Columns:
@@ -99,11 +99,11 @@ def from_rows(rows: Sequence[Any]) -> Columns:
 
 
 def from_media_folder(folder: Path) -> Columns:
-    """Columns `image`, `audio` or `video` (paths relative to `folder`, which holds one kind of media) and `label`
-    (the name of the class folder)."""
+    """Columns `image`, `audio` or `video` (paths relative to `folder`, which has one kind of media) and `label` (the
+    name of the class folder)."""
     paths: list[str] = []
     labels: list[str] = []
-    kinds: dict[str, str] = {}  # each kind of media that was met, and the first such file
+    kinds: dict[str, str] = {}  # each kind of media in the folder, and its first file
     stray = ""
     for entry in _visible(folder):
         if not entry.is_dir():
@@ -112,25 +112,25 @@ def from_media_folder(folder: Path) -> Columns:
         for file in _visible(Path(entry.path)):
             place = f"{entry.name}/{file.name}"
             if file.is_dir():
-                raise DataError(f"folder {place!r} is one level too deep; {_PLACE}", file=str(folder))
+                raise DataError(f"folder {place!r} is nested too deep; {_LAYOUT_HINT}", file=str(folder))
             kind = _media(file.name)
             if kind is None:
-                raise DataError(f"{place!r} is no image, sound or clip that can be read ({_known()})", file=str(folder))
+                raise DataError(f"{place!r} is not a supported image, audio or video file ({_known()})", file=str(folder))
             kinds.setdefault(kind, place)
             paths.append(place)
             labels.append(entry.name)
     if stray and paths:
-        raise DataError(f"{stray!r} lies beside the class folders; put it into one of them", file=str(folder))
+        raise DataError(f"{stray!r} is outside the class folders; move it into one of them", file=str(folder))
     if stray:
         raise DataError(
-            f"{stray!r} lies in no class folder; {_PLACE} (or give a table with a column of paths)", file=str(folder)
+            f"{stray!r} is not in a class folder; {_LAYOUT_HINT} (or use a table with a column of paths)", file=str(folder)
         )
     if not paths:
-        raise DataError(f"the folder has no images, sounds or clips in class folders; {_PLACE}", file=str(folder))
+        raise DataError(f"the folder has no images, audio or videos in class folders; {_LAYOUT_HINT}", file=str(folder))
     if len(kinds) > 1:
         met = ", ".join(f"{kind} ({place!r})" for kind, place in kinds.items())
         raise DataError(
-            f"a folder holds one kind of media, this one several: {met}; give a table with a column of paths for each",
+            f"the folder has several kinds of media: {met}; use a table with a column of paths for each",
             file=str(folder),
         )
     (kind,) = kinds
@@ -143,7 +143,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _media(name: str) -> str | None:
-    """The kind of media that a file's suffix promises."""
+    """The kind of media that the suffix of a file stands for."""
     suffix = os.path.splitext(name)[1].lower()
     return next((kind for kind, suffixes in _FOLDERS.items() if suffix in suffixes), None)
 
@@ -153,13 +153,13 @@ def _known() -> str:
 
 
 def _column(name: str, values: Any) -> pa.ChunkedArray | list[Any]:
-    """One column: an Arrow array, or a list when a cell is a PIL image or a numpy array."""
+    """One column: an Arrow array, or a list if a cell is a PIL image or a numpy array."""
     if isinstance(values, pa.ChunkedArray):
         return values
     if isinstance(values, np.ndarray) and values.ndim > 1:
         return list(values)
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
-        raise DataError(f"a list of cells was expected, not {type(values).__name__}", column=name)
+        raise DataError(f"expected a list of cells, not {type(values).__name__}", column=name)
     if isinstance(values, list | tuple):
         if any(isinstance(value, Image.Image | np.ndarray) for value in values):
             return [None if isinstance(value, float) and value != value else value for value in values]
@@ -173,6 +173,6 @@ def _array(name: str, values: Any) -> pa.ChunkedArray:
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         kinds = sorted({type(value).__name__ for value in values if value is not None})
         raise DataError(
-            f"cells of one column must be of one kind; these are {', '.join(kinds)}", column=name
+            f"the cells of a column must have one type; these have {', '.join(kinds)}", column=name
         ) from error
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])

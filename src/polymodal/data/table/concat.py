@@ -1,4 +1,4 @@
-"""Several tables as one: the union of their columns, and rows that know which data set they are of."""
+"""Several tables as one: the union of their columns, with the data set of each row."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from polymodal.core.errors import DataError, nearest
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.core.errors import DataError, did_you_mean
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.data.table.table import Table, open_table
 from polymodal.recipe.data import LimitOptions
 
-#: Cells longer than this name no file.
-_LONGEST_PATH = 4096
+#: Longer cells are not checked as file paths.
+_MAX_PATH_LENGTH = 4096
 
 
 def open_data(source: Any, *, root: Path | None = None, cache: Path) -> Table:
-    """Open one table, or several as one.
+    """Open one table, or several tables as one.
 
-    source: as `open_table` takes it; or a list of tables (not of rows), or a dict of tables by the name of the data
-        set. Without names, data sets are named after their files.
-    root, cache: as `open_table` has them, for every table
+    source: as in `open_table`; or a list of tables (not of rows), or a dict of tables by the name of the data set.
+        Without names, data sets are named after their files.
+    root, cache: as in `open_table`, for every table
 
     Raises:
-        DataError: as `open_table`, for the first table that cannot be opened.
+        DataError: as in `open_table`, for the first table that cannot be opened.
     """
     if isinstance(source, Mapping) and source and all(_is_table(one) for one in source.values()):
-        return Joined({str(name): _open(one, str(name), root, cache) for name, one in source.items()})
+        return ConcatTable({str(name): _open(one, str(name), root, cache) for name, one in source.items()})
     if isinstance(source, list | tuple) and source and all(_is_table(one, row=True) for one in source):
         if len(source) == 1:
             return _open(source[0], None, root, cache)
-        return Joined(dict(zip(_names(source), (_open(one, None, root, cache) for one in source), strict=True)))
+        return ConcatTable(dict(zip(_names(source), (_open(one, None, root, cache) for one in source), strict=True)))
     return source if isinstance(source, Table) else open_table(source, root=root, cache=cache)
 
 
-class Joined(Table):
-    """Tables one below the other, as one table with the union of their columns.
+class ConcatTable(Table):
+    """Tables concatenated by rows, with the union of their columns.
 
-    A column that a table lacks is empty in its rows: an input that is missing there, a target that has a gap. Media
-    paths start from each table's own root, and a fault names a table and the row within it. Items of equal content are
-    one item, whichever table they stand in.
+    A column that a table lacks is null in the rows of this table: a missing input, or an unlabeled target. Media paths
+    are relative to the root of each table. A cell error names the table and the row within it. Equal content is one
+    item across all tables.
 
     tables: by the name of their data set, in order
-    columns: columns of another table that this one shall have as well, empty where none of its own tables has them
+    columns: additional columns, which are null unless one of the tables has them
 
-    Columns hold one kind of cell: whole numbers and decimals join as decimals, paths join with bytes and pictures. A
-    column whose cells are of other kinds in two tables is an error as soon as it is read, so that it can be ignored.
+    Each column has one cell type. Integer and float columns combine to float, and paths combine with bytes and images.
+    Other combinations are an error only when the column is read, so that it can be ignored.
 
     Raises:
         DataError: there is no table.
@@ -64,7 +64,7 @@ class Joined(Table):
 
     def __init__(self, tables: Mapping[str, Table], *, columns: Mapping[str, pa.DataType | None] | None = None) -> None:
         if not tables:
-            raise DataError("there is no table among the data sets")
+            raise DataError("no table is given")
         self.tables = list(tables.values())
         self.data_sets = tuple(tables)
         self.name = " + ".join(one.name for one in self.tables)
@@ -73,7 +73,7 @@ class Joined(Table):
         self._first = np.cumsum([0, *lengths])
         self.data_set = np.repeat(np.arange(len(self.tables)), lengths)
         twice = {name for name, count in Counter(one.name for one in self.tables).items() if count > 1}
-        self._shown = [one.name if one.name not in twice else f"{name} ({one.name})" for name, one in tables.items()]
+        self._labels = [one.name if one.name not in twice else f"{name} ({one.name})" for name, one in tables.items()]
         self._added = dict(columns or {})
         own = [column for one in self.tables for column in one.columns]
         self._names = list(dict.fromkeys([*own, *self._added]))
@@ -86,26 +86,26 @@ class Joined(Table):
     def __len__(self) -> int:
         return len(self.data_set)
 
-    def like(self, other: Table) -> Joined:
+    def like(self, other: Table) -> ConcatTable:
         """These tables with every column of `other`."""
-        kinds = {column: other.kind(column) for column in other.columns if column not in self._names}
-        return Joined(dict(zip(self.data_sets, self.tables, strict=True)), columns=kinds)
+        kinds = {column: other.column_type(column) for column in other.columns if column not in self._names}
+        return ConcatTable(dict(zip(self.data_sets, self.tables, strict=True)), columns=kinds)
 
-    def kind(self, column: str) -> pa.DataType | None:
+    def column_type(self, column: str) -> pa.DataType | None:
         """The type of the column's cells in all tables together; None where they are Python objects.
 
         Raises:
             DataError: there is no such column, or two tables have cells of different kinds in it; it names both.
         """
         if column not in self._names:
-            raise DataError(f"there is no column {column!r}; {nearest(column, self._names)}", file=self.name)
+            raise DataError(f"there is no column {column!r}; {did_you_mean(column, self._names)}", file=self.name)
         if column not in self._kinds:
-            self._kinds[column] = self._common_kind(column)
+            self._kinds[column] = self._infer_column_type(column)
         return self._kinds[column]
 
     def values(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
-        rows = self.checked(rows)
-        kind, sets = self.kind(column), self.data_set[rows]
+        rows = self.check_rows(rows)
+        kind, sets = self.column_type(column), self.data_set[rows]
         order = np.argsort(sets, kind="stable")
         parts = [
             self._cells(number, column, rows[order][sets[order] == number] - self._first[number])
@@ -118,14 +118,14 @@ class Joined(Table):
         return pa.chunked_array([pa.concat_arrays([chunk for part in parts for chunk in part.chunks]).take(back)])
 
     def sample(self, column: str, limit: int = 2000, seed: int = 0) -> ColumnSample:
-        """Up to `limit` rows spread over the tables that have the column. Paths are rewritten to start from `root`,
-        which holds the roots of all tables."""
-        kind = self.kind(column)
+        """Up to `limit` rows spread over the tables that have the column. Paths are rewritten to be relative to `root`,
+        which contains the roots of all tables."""
+        kind = self.column_type(column)
         having = [number for number, one in enumerate(self.tables) if column in one.columns]
         rows = np.flatnonzero(np.isin(self.data_set, having))
         edges = np.linspace(0, len(rows), min(limit, len(rows)) + 1).astype(np.int64)
         drawn = rows[np.random.default_rng(seed).integers(edges[:-1], edges[1:])] if len(rows) else rows
-        values = self._rooted(column, drawn)
+        values = self._with_common_root(column, drawn)
         cells = values if isinstance(values, list) else values.to_pylist()
         present = [cell for cell in cells if cell is not None]
         return ColumnSample(column, present, kind, len(rows), len(cells), len(cells) - len(present), self.root)
@@ -135,14 +135,15 @@ class Joined(Table):
         rows: np.ndarray,
         columns: list[str],
         *,
-        faults: Faults,
+        faults: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
-    ) -> Block:
-        """Rows of several tables at once; their numbers, and those of their faults, are those of the joined table."""
+    ) -> RowBlock:
+        """Rows of several tables in one block. Row numbers, also those in cell errors, are those of the concatenated
+        table."""
         rows = np.asarray(rows, dtype=np.int64)
-        cells: dict[str, Any] = {column: self._rooted(column, rows) for column in columns}
-        return Block(cells, rows, self.root, self.name, faults, limits, cache)
+        cells: dict[str, Any] = {column: self._with_common_root(column, rows) for column in columns}
+        return RowBlock(cells, rows, self.root, self.name, faults, limits, cache)
 
     def blocks(
         self,
@@ -150,23 +151,23 @@ class Joined(Table):
         columns: list[str],
         size: int = 4096,
         *,
-        faults: Faults,
+        faults: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
-    ) -> Iterator[Block]:
-        """`rows` in blocks of one table each; row numbers of a block are those within its table."""
+    ) -> Iterator[RowBlock]:
+        """`rows` in blocks of one table each. The row numbers of a block are those within its table."""
         rows = np.asarray(rows, dtype=np.int64)
-        for stretch in np.split(rows, np.flatnonzero(np.diff(self.data_set[rows])) + 1):
-            if not len(stretch):
+        for segment in np.split(rows, np.flatnonzero(np.diff(self.data_set[rows])) + 1):
+            if not len(segment):
                 continue
-            number = int(self.data_set[stretch[0]])
-            table, local = self.tables[number], stretch - self._first[number]
+            number = int(self.data_set[segment[0]])
+            table, local = self.tables[number], segment - self._first[number]
             own = [column for column in columns if column in table.columns]
             for block in table.blocks(local, own, size, faults=faults, limits=limits, cache=cache):
                 cells = {
-                    column: self._as_joined(number, column, block.columns.get(column), len(block)) for column in columns
+                    column: self._as_common_type(number, column, block.columns.get(column), len(block)) for column in columns
                 }
-                yield replace(block, columns=cells, table=self._shown[number])
+                yield replace(block, columns=cells, table=self._labels[number])
 
     def fingerprint(self) -> str:
         digest = xxhash.xxh3_128()
@@ -175,16 +176,16 @@ class Joined(Table):
         return digest.hexdigest()
 
     def _cells(self, number: int, column: str, local: np.ndarray) -> Any:
-        """Cells of one table, as `_as_joined` gives them."""
+        """Cells of one table, in the common type of the column."""
         table = self.tables[number]
-        return self._as_joined(
+        return self._as_common_type(
             number, column, table.values(column, local) if column in table.columns else None, len(local)
         )
 
-    def _as_joined(self, number: int, column: str, cells: Any, rows: int) -> Any:
-        """The cells of one table as the joined column has them, an Arrow array of its kind or a list of objects; None
-        stands for a column that the table lacks."""
-        kind = self.kind(column)
+    def _as_common_type(self, number: int, column: str, cells: Any, rows: int) -> Any:
+        """The cells of one table in the common type of the column: an Arrow array, or a list of objects. None as
+        `cells` means that the table lacks the column."""
+        kind = self.column_type(column)
         if cells is None:
             return [None] * rows if kind is None else pa.chunked_array([pa.nulls(rows, kind)])
         if kind is None:
@@ -193,14 +194,15 @@ class Joined(Table):
             return cells.cast(kind)
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"a whole number is too large to stand beside the numbers of the other tables ({error})",
+                f"an integer is too large for the column type of the other tables ({error})",
                 column=column,
-                file=self._shown[number],
+                file=self._labels[number],
             ) from None
 
-    def _rooted(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
-        """Cells in which the path of a file that is there starts from the common root, not from that of its table."""
-        values, kind = self.values(column, rows), self.kind(column)
+    def _with_common_root(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
+        """Cells in which the paths of existing files are relative to the common root, not to the root of their table.
+        """
+        values, kind = self.values(column, rows), self.column_type(column)
         if kind is not None and kind != pa.string():
             return values
         cells = list(values) if isinstance(values, list) else values.to_pylist()
@@ -210,55 +212,55 @@ class Joined(Table):
                 cells[place] = os.path.relpath(root.resolve() / cell, self.root)
         return cells if kind is None else pa.chunked_array([pa.array(cells, kind)])
 
-    def _common_kind(self, column: str) -> pa.DataType | None:
-        found = [(shown, one.kind(column)) for shown, one in self._with(column)]
+    def _infer_column_type(self, column: str) -> pa.DataType | None:
+        found = [(shown, one.column_type(column)) for shown, one in self._with(column)]
         if not found:
             return self._added[column]
         (first, kind), *others = found
         for shown, other in others:
-            joint = _joint(kind, other)
-            if joint is _CLASH:
+            common = _common_type(kind, other)
+            if common is _CLASH:
                 raise DataError(
-                    f"{first} has {_said(kind)} in it, and {shown} has {_said(other)}: write both alike, rename one, "
-                    "or leave the column out by data.ignore",
+                    f"{first} has {_type_noun(kind)} and {shown} has {_type_noun(other)}: use the same type in both, rename one, "
+                    "or exclude the column with data.ignore_columns",
                     column=column,
                 )
-            kind = joint
+            kind = common
         return kind
 
     def _with(self, column: str) -> list[tuple[str, Table]]:
-        return [(shown, one) for shown, one in zip(self._shown, self.tables, strict=True) if column in one.columns]
+        return [(shown, one) for shown, one in zip(self._labels, self.tables, strict=True) if column in one.columns]
 
 
 _CLASH = pa.field("clash", pa.null())
 
 
-def _joint(one: pa.DataType | None, other: pa.DataType | None) -> Any:
-    """The type in which cells of both types stand; None for Python objects; `_CLASH` where there is none."""
+def _common_type(one: pa.DataType | None, other: pa.DataType | None) -> Any:
+    """The type that fits cells of both types; None for Python objects; `_CLASH` if there is none."""
     if one == other:
         return one
-    if one is None or other is None or {_said(one), _said(other)} == {"texts", "bytes"}:
+    if one is None or other is None or {_type_noun(one), _type_noun(other)} == {"texts", "bytes"}:
         plain = [kind for kind in (one, other) if kind is not None]
-        return None if all(_said(kind) not in ("numbers", "truth values", "times") for kind in plain) else _CLASH
+        return None if all(_type_noun(kind) not in ("numbers", "booleans", "times") for kind in plain) else _CLASH
     if pa.types.is_null(one) or pa.types.is_null(other):
         return other if pa.types.is_null(one) else one
     if pa.types.is_list(one) and pa.types.is_list(other):
-        inner = _joint(one.value_type, other.value_type)
+        inner = _common_type(one.value_type, other.value_type)
         return _CLASH if inner is _CLASH or inner is None else pa.list_(inner)
-    if _said(one) == _said(other) == "numbers":
+    if _type_noun(one) == _type_noun(other) == "numbers":
         return pa.int64() if pa.types.is_integer(one) and pa.types.is_integer(other) else pa.float64()
     return _CLASH
 
 
-def _said(kind: pa.DataType | None) -> str:
-    """What a user calls cells of a type."""
+def _type_noun(kind: pa.DataType | None) -> str:
+    """A plain name for cells of a type, used in messages."""
     types = pa.types
     if kind is None:
-        return "pictures or arrays"
+        return "images or arrays"
     if types.is_integer(kind) or types.is_floating(kind):
         return "numbers"
     if types.is_boolean(kind):
-        return "truth values"
+        return "booleans"
     if types.is_string(kind):
         return "texts"
     if types.is_binary(kind):
@@ -266,12 +268,12 @@ def _said(kind: pa.DataType | None) -> str:
     if types.is_temporal(kind):
         return "times"
     if types.is_list(kind):
-        return f"lists of {_said(kind.value_type)}"
+        return f"lists of {_type_noun(kind.value_type)}"
     return f"cells of type {kind}"
 
 
 def _is_table(source: Any, *, row: bool = False) -> bool:
-    """Whether a value is a table of its own, and not a column of one (or, with `row`, a row)."""
+    """Whether a value is a table of its own, not a column of a table (or, with `row`, a row)."""
     if isinstance(source, Mapping):
         return not row
     frame = hasattr(source, "columns") and (hasattr(source, "iloc") or hasattr(source, "to_arrow"))
@@ -288,7 +290,7 @@ def _open(source: Any, name: str | None, root: Path | None, cache: Path) -> Tabl
 
 
 def _names(sources: Sequence[Any]) -> list[str]:
-    """A name for each data set: of its file, with its folder where two files are called the same."""
+    """A name for each data set: that of its file, preceded by its folder if two files have the same name."""
     paths = [Path(one) if isinstance(one, str | os.PathLike) else None for one in sources]
     stems = [path.stem if path is not None else f"table {place + 1}" for place, path in enumerate(paths)]
     long = [
@@ -299,7 +301,7 @@ def _names(sources: Sequence[Any]) -> list[str]:
 
 
 def _common(roots: Sequence[Path | None]) -> Path | None:
-    """The folder that holds all the roots; the root itself where there is one alone."""
+    """The folder that contains all roots; the root itself if there is only one."""
     known = list(dict.fromkeys(root for root in roots if root is not None))
     if len(known) <= 1:
         return known[0] if known else None
@@ -307,4 +309,4 @@ def _common(roots: Sequence[Path | None]) -> Path | None:
 
 
 def _names_file(root: Path, cell: str) -> bool:
-    return 0 < len(cell) < _LONGEST_PATH and "\0" not in cell and os.path.isfile(root / cell)
+    return 0 < len(cell) < _MAX_PATH_LENGTH and "\0" not in cell and os.path.isfile(root / cell)

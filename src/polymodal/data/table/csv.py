@@ -1,4 +1,4 @@
-"""Streaming CSV: types are decided over the whole file, and errors name the line."""
+"""CSV reading in streaming mode. Column types fit the whole file, and errors give the line."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ import pyarrow.csv
 from polymodal.core.errors import DataError
 from polymodal.data.table.columns import check_names
 
-# Cells that mean "no value" in a column of numbers or truth values. In a text column they stay as they are.
-GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"]
+# Cells that mean "no value" in a numeric or boolean column. A text column keeps them.
+NULL_WORDS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"]
 
-_BLOCK_BYTES = (1 << 20, 256 << 20)  # the larger one only when a cell does not fit into the smaller
-# A leading zero (007) marks a code, not a number.
+_BLOCK_BYTES = (1 << 20, 256 << 20)  # the larger one only if a cell does not fit into the smaller one
+# A value with a leading zero (007) is a code, not a number.
 _WHOLE = r"^-?(0|[1-9]\d*)$"
 _NUMBER = r"^[-+]?((0|[1-9]\d*|\d*\.\d+|\d+\.)([eE][-+]?\d+)?|inf|Infinity)$"
 _TRUTH = r"^(true|false|True|False|TRUE|FALSE)$"
 
 
 class CsvFile:
-    """A CSV file read twice: once to find the narrowest type that fits a whole column, once to convert.
+    """A CSV file, read twice: first to infer the narrowest type that fits each column, then to convert.
 
-    Types are int64, float64, bool and text. An empty cell without quotes is a gap in every column; `""` is an
-    empty text; the words of `GAPS` are gaps in columns of numbers. Quotes and line breaks in cells follow RFC
-    4180.
+    Types are int64, float64, bool and text. An unquoted empty cell is null in every column, and `""` is an empty text.
+    The words of `NULL_WORDS` are null in numeric and boolean columns. Quotes and line breaks in cells follow RFC 4180.
 
     Raises:
-        DataError: not UTF-8, a line with too few or too many cells, two columns of one name; it names the
-            line.
+        DataError: the file is not UTF-8, a line has too few or too many cells, or two columns have the same name. The
+            message gives the line.
     """
 
     def __init__(self, path: Path, delimiter: str) -> None:
@@ -41,7 +40,7 @@ class CsvFile:
         for self._block in _BLOCK_BYTES:
             try:
                 self._header = self._read_header()
-                self.schema = self._decide()
+                self.schema = self._infer_schema()
                 return
             except _LineTooLongError:
                 continue
@@ -67,14 +66,14 @@ class CsvFile:
         )
 
     def _texts(self) -> Iterator[pa.RecordBatch]:
-        """Every cell as text."""
+        """All cells as text, in batches."""
         try:
             last = None
             for batch in self._open(self._header):
                 last = batch if batch.num_rows else last
                 yield batch
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-            raise self._explained(error) from error
+            raise self._explain(error) from error
         if last is not None:
             self._check_last_quote(last.column(-1)[-1].as_py())
 
@@ -82,33 +81,33 @@ class CsvFile:
         try:
             names = list(self._open([]).schema.names)
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-            raise self._explained(error) from error
+            raise self._explain(error) from error
         check_names(names, str(self.path))
         if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-            problem = f"the header has no comma: {names[0]!r}; cells are separated by commas (.csv) or tabs (.tsv)"
+            problem = f"the header has no comma: {names[0]!r}; separate cells by commas (.csv) or tabs (.tsv)"
             raise DataError(problem, file=str(self.path))
         return names
 
-    def _decide(self) -> pa.Schema:
-        guesses = [_Guess() for _ in self._header]
+    def _infer_schema(self) -> pa.Schema:
+        inferences = [_TypeInference() for _ in self._header]
         for batch in self._texts():
-            for guess, text in zip(guesses, batch.columns, strict=True):
-                guess.look(text)
+            for inference, text in zip(inferences, batch.columns, strict=True):
+                inference.update(text)
         names = [name or f"unnamed_{place}" for place, name in enumerate(self._header, start=1)]
-        return pa.schema([(name, guess.kind) for name, guess in zip(names, guesses, strict=True)])
+        return pa.schema([(name, inference.arrow_type) for name, inference in zip(names, inferences, strict=True)])
 
     def _check_last_quote(self, cell: str | None) -> None:
-        """A quote that is never closed swallows the rest of the file into the last cell."""
+        """Check that the last quote is closed. An unclosed quote puts the rest of the file into the last cell."""
         if cell is None or "\n" not in cell:
             return
         with open(self.path, "rb") as file:
             file.seek(max(0, self.path.stat().st_size - 64))
             if not file.read().rstrip(b"\r\n").endswith(b'"'):
                 start = cell.splitlines()[0][:40]
-                raise DataError(f"a quoted cell that begins with {start!r} is never closed", file=str(self.path))
+                raise DataError(f"the quoted cell that begins with {start!r} has no closing quote", file=str(self.path))
 
-    def _explained(self, error: Exception) -> Exception:
-        """What is wrong with the file and on which line; found by a second, slow reading."""
+    def _explain(self, error: Exception) -> Exception:
+        """Find the cause of a parse error and its line, by a second, slower pass over the file."""
         if "straddling" in str(error) or "try to increase block size" in str(error):
             return _LineTooLongError()
         if self.path.stat().st_size == 0:
@@ -118,7 +117,7 @@ class CsvFile:
                 try:
                     line.decode("utf-8")
                 except UnicodeDecodeError:
-                    problem = f"line {number} is not UTF-8; save the file in the encoding UTF-8"
+                    problem = f"line {number} is not UTF-8; save the file with UTF-8 encoding"
                     return DataError(problem, file=str(self.path))
         limit = csv.field_size_limit(sys.maxsize)
         try:
@@ -139,14 +138,14 @@ class _LineTooLongError(Exception):
     """A line does not fit into one block."""
 
 
-class _Guess:
-    """What a column can still be after the cells seen so far."""
+class _TypeInference:
+    """The types that fit all cells of a column seen so far."""
 
     def __init__(self) -> None:
         self.patterns = {pa.int64(): _WHOLE, pa.float64(): _NUMBER, pa.bool_(): _TRUTH}
         self.seen = False
 
-    def look(self, text: pa.Array) -> None:
+    def update(self, text: pa.Array) -> None:
         if not self.patterns:
             return
         cells = _without_gaps(text).drop_null()
@@ -162,17 +161,17 @@ class _Guess:
         if whole and pa.int64() in self.patterns:
             try:
                 cells.cast(pa.int64())
-            except pa.ArrowInvalid:  # too long for 64 bits: a code; as a float it would lose digits
+            except pa.ArrowInvalid:  # too large for 64 bits: an identifier, which would lose digits as a float
                 self.patterns = {}
 
     @property
-    def kind(self) -> pa.DataType:
+    def arrow_type(self) -> pa.DataType:
         return next(iter(self.patterns), pa.string()) if self.seen else pa.string()
 
 
 def _without_gaps(text: pa.Array) -> pa.Array:
     trimmed = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.is_in(trimmed, pa.array(GAPS)), pa.scalar(None, pa.string()), trimmed)
+    return pc.if_else(pc.is_in(trimmed, pa.array(NULL_WORDS)), pa.scalar(None, pa.string()), trimmed)
 
 
 def _convert(text: pa.Array, kind: pa.DataType) -> pa.Array:

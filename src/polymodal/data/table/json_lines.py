@@ -1,4 +1,4 @@
-"""Streaming JSON lines: types are decided over the whole file, and errors name the line."""
+"""JSON lines reading in streaming mode. Column types fit the whole file, and errors give the line."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ _BLOCK_BYTES = 4 << 20
 
 
 class JsonLines:
-    """A file of one JSON object a line, read twice: once to find a type that holds a whole column, once to
-    convert.
+    """A file with one JSON object per line, read twice: first to infer a type that fits each column, then to convert.
 
-    Whole and decimal numbers together become float64. Values that have no common type become text: strings as
-    they are, everything else as its JSON. A key that a line lacks is a gap; blank lines are skipped.
+    A column of whole and decimal numbers becomes float64. Values without a common type become text: strings stay
+    unchanged, other values become JSON. A key that is missing in a line is null. Blank lines are skipped.
 
     Raises:
-        DataError: a line is not UTF-8, not JSON, or not an object; it names the line.
+        DataError: a line is not UTF-8, not JSON, or not an object. The message gives the line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.schema = self._decide()
+        self.schema = self._infer_schema()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The file in batches of `self.schema`."""
@@ -35,7 +34,7 @@ class JsonLines:
             arrays = [_convert([row.get(field.name) for row in rows], field.type) for field in self.schema]
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _decide(self) -> pa.Schema:
+    def _infer_schema(self) -> pa.Schema:
         kinds: dict[str, pa.DataType] = {}
         for rows in self._blocks():
             for name in dict.fromkeys(name for row in rows for name in row):
@@ -63,7 +62,7 @@ class JsonLines:
         try:
             row = json.loads(line.decode("utf-8"))
         except UnicodeDecodeError as error:
-            problem = f"line {number} is not UTF-8; save the file in the encoding UTF-8"
+            problem = f"line {number} is not UTF-8; save the file with UTF-8 encoding"
             raise DataError(problem, file=str(self.path)) from error
         except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"line {number} is not JSON ({error})", file=str(self.path)) from error
@@ -73,7 +72,7 @@ class JsonLines:
 
 
 def _infer(values: list[Any]) -> pa.DataType:
-    """A type that holds all `values`; text where there is none."""
+    """A type that fits all `values`; text if there is none."""
     try:
         return pa.array(values).type
     except (pa.ArrowException, OverflowError):
@@ -83,7 +82,7 @@ def _infer(values: list[Any]) -> pa.DataType:
 
 
 def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """A type that holds the values of both; text where there is none."""
+    """A type that fits the values of both types; text if there is none."""
     try:
         schemas = [pa.schema([("x", one)]), pa.schema([("x", other)])]
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type

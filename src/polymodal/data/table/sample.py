@@ -1,4 +1,4 @@
-"""A sample of one column, and what a modality or task concludes from it."""
+"""A sample of a column, and the match of a modality or task with it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ class ColumnSample:
     """A sample of a column, spread over the table.
 
     values: up to 2,000 non-null Python values
-    kind: the Arrow type, or None where cells are Python objects (PIL images, numpy arrays)
-    rows: rows in the table; nulls: null cells among the sampled rows; sampled: rows that were sampled
-    root: the folder that relative paths start from
-    limits: on media, for those who look into files
+    arrow_type: the Arrow type, or None if cells are Python objects (PIL images, numpy arrays)
+    rows: number of rows of the table
+    sampled: number of sampled rows
+    nulls: null cells among the sampled rows
+    root: base folder of relative paths
+    limits: limits on media, for callers that open files
     """
 
     name: str
     values: list[Any]
-    kind: pa.DataType | None
+    arrow_type: pa.DataType | None
     rows: int
     sampled: int
     nulls: int
@@ -33,7 +35,7 @@ class ColumnSample:
 
     @property
     def distinct(self) -> int:
-        """Distinct values in the sample (by their text form where they cannot be hashed)."""
+        """Distinct values in the sample (by their text form if they are not hashable)."""
         try:
             return len(set(self.values))
         except TypeError:
@@ -41,8 +43,12 @@ class ColumnSample:
 
 
 @dataclass(frozen=True)
-class Guess:
-    """A conclusion about a column: `confidence` 0 to 1 (the highest wins) and the `reason` shown to the user."""
+class Match:
+    """How well a modality or task fits a column.
+
+    confidence: 0 to 1; the highest wins
+    reason: shown to the user
+    """
 
     confidence: float
     reason: str

@@ -1,4 +1,4 @@
-"""A table of any source, opened lazily: rows are read when they are asked for."""
+"""Tables from any source, opened lazily: rows are read on access."""
 
 from __future__ import annotations
 
@@ -13,41 +13,46 @@ import pyarrow as pa
 import xxhash
 from PIL import Image
 
-from polymodal.core.errors import DataError, nearest
+from polymodal.core.errors import DataError, did_you_mean
 from polymodal.data.table import columns as in_memory
 from polymodal.data.table.arrow_cache import SUFFIXES, map_file
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
-from polymodal.data.table.columns import Columns, plain, plain_type
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.columns import Columns, to_plain_type, plain_type
 from polymodal.data.table.sample import ColumnSample
 from polymodal.recipe.data import LimitOptions
 
-# A block is cut to about this many bytes, as long as it keeps this many rows.
+# Target size of a block in bytes, and the minimum number of rows of a block.
 _BLOCK_BYTES = 64 << 20
-_FEWEST_ROWS = 64
+_MIN_ROWS = 64
 
 
 def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
     """Open `source` as a table.
 
-    source: a path to a CSV, TSV, JSON lines, Parquet or Arrow file, or to a folder of images, sounds or clips
-        (`class/file.png`, which has the columns `image`, `audio` or `video`, and `label`); a pandas or polars
-        frame; a pyarrow table; a dict of columns; a list of dicts
-    root: the folder that media paths in cells start from; by default that of the file. Sources in memory have
-        none unless it is given, and paths in their cells are refused without it.
-    cache: where CSV, JSON lines, Parquet and compressed Arrow files are converted to a memory-mapped form,
-        once per content
+    source: a path to a CSV, TSV, JSON lines, Parquet or Arrow file, or to a folder of images, audio or videos
+        (`class/file.png`, with the columns `image`, `audio` or `video`, and `label`); a pandas or polars frame; a
+        pyarrow table; a dict of columns; a list of dicts
+    root: base folder of media paths in cells. Default: the folder of the file. In-memory sources have no default root,
+        and paths in their cells are refused without one.
+    cache: folder where CSV, JSON lines, Parquet and compressed Arrow files are converted to a memory-mapped form, once
+        per content
 
     Raises:
-        DataError: there is no such file, it cannot be read, it has no rows, or two of its columns share a
-            name.
+        DataError: there is no such file, it cannot be read, it has no rows, or two columns have the same name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> table = open_table({"text": ["good", "bad"], "stars": [5, 1]}, cache=Path("cache"))
+        >>> table.columns, len(table)
+        (['text', 'stars'], 2)
     """
     if isinstance(source, str | os.PathLike):
         return _open_path(Path(source), root, cache)
     columns = _in_memory(source)
     if columns is None:
         raise DataError(
-            "a table is a file path, a media folder, a pandas or polars frame, a pyarrow table, a dict of "
+            "a table must be a file path, a media folder, a pandas or polars frame, a pyarrow table, a dict of "
             f"columns or a list of dicts, not {type(source).__name__}"
         )
     return ColumnTable(columns, name="table", root=root)
@@ -56,13 +61,13 @@ def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
 def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
     if not path.exists():
         siblings = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
-        hint = nearest(path.name, siblings[:1000]) if path.parent.is_dir() else "its folder is not there either"
+        hint = did_you_mean(path.name, siblings[:1000]) if path.parent.is_dir() else "its folder does not exist either"
         raise DataError(f"there is no such file; {hint}", file=str(path))
     if path.is_dir():
         return ColumnTable(in_memory.from_media_folder(path), name=path.name, root=root or path)
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(sorted(SUFFIXES))
-        raise DataError(f"the suffix {path.suffix!r} is not that of a table ({known})", file=str(path))
+        raise DataError(f"the suffix {path.suffix!r} is not a supported table format ({known})", file=str(path))
     return ColumnTable(in_memory.from_arrow(map_file(path, Path(cache))), name=path.name, root=root or path.parent)
 
 
@@ -82,11 +87,20 @@ def _in_memory(source: Any) -> Columns | None:
 
 
 class Table(ABC):
-    """A table with named columns, whatever it is made of; `name` stands in fault reports, `root` is where media paths
-    start.
+    """A table with named columns.
 
-    data_sets, data_set: of a table that is made of several (`concat.Joined`), their names, and `[rows]` the number of
-        the data set that each row is of
+    name: shown in error reports
+    root: base folder of relative media paths
+    data_sets: names of the data sets, if the table consists of several (`concat.ConcatTable`)
+    data_set: `[rows]`, the number of the data set of each row, if the table consists of several
+
+    Example:
+        >>> from pathlib import Path
+        >>> table = open_table([{"text": "good", "stars": 5}, {"text": "bad", "stars": 1}], cache=Path("cache"))
+        >>> table.column_type("stars")
+        DataType(int64)
+        >>> table.values("text", np.array([1, 0])).to_pylist()
+        ['bad', 'good']
     """
 
     name: str
@@ -104,23 +118,23 @@ class Table(ABC):
         """The number of rows."""
 
     @abstractmethod
-    def kind(self, column: str) -> pa.DataType | None:
-        """The type of the cells (text is always `string`, lists `list`); None where they are Python objects.
+    def column_type(self, column: str) -> pa.DataType | None:
+        """The Arrow type of the cells (text is always `string`, lists `list`); None if cells are Python objects.
 
         Raises:
-            DataError: there is no such column; the message gives the nearest.
+            DataError: there is no such column. The message gives the nearest name.
         """
 
     @abstractmethod
     def values(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
-        """The cells of `column` in `rows [n]`, in that order."""
+        """The cells of `column` in `rows [n]`, in this order."""
 
     @abstractmethod
     def sample(self, column: str, limit: int = 2000, seed: int = 0) -> ColumnSample:
-        """Up to `limit` rows spread evenly over the table, one drawn from each stretch.
+        """Up to `limit` rows spread evenly over the table, one drawn from each segment.
 
         Raises:
-            DataError: there is no such column; the message gives the nearest.
+            DataError: there is no such column. The message gives the nearest name.
         """
 
     @abstractmethod
@@ -129,14 +143,14 @@ class Table(ABC):
         rows: np.ndarray,
         columns: list[str],
         *,
-        faults: Faults,
+        faults: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
-    ) -> Block:
-        """The rows `rows [n]` of `columns`, ready for preparation; `cache` is the folder of decoded media.
+    ) -> RowBlock:
+        """The rows `rows [n]` of `columns` for preparation; `cache` is the folder of decoded media.
 
         Raises:
-            DataError: there is no such column; the message gives the nearest.
+            DataError: there is no such column. The message gives the nearest name.
         """
 
     @abstractmethod
@@ -146,31 +160,31 @@ class Table(ABC):
         columns: list[str],
         size: int = 4096,
         *,
-        faults: Faults,
+        faults: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
-    ) -> Iterator[Block]:
-        """`rows` in blocks of up to `size`."""
+    ) -> Iterator[RowBlock]:
+        """`rows` in blocks of up to `size` rows."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash (32 hex digits) of the columns' names, types and cells, read once in full; the same table
-        gives the same one from every source. Media files that cells name are not read."""
+        """A hash (32 hex digits) of column names, types and cells. The same table has the same fingerprint whatever its
+        source. Media files that cells name are not read."""
 
-    def checked(self, rows: np.ndarray) -> np.ndarray:
+    def check_rows(self, rows: np.ndarray) -> np.ndarray:
         """`rows` as int64.
 
         Raises:
-            IndexError: one of them is not in the table.
+            IndexError: a row number is out of range.
         """
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of a table of {len(self)}")
+            raise IndexError(f"rows {rows.min()} to {rows.max()} are out of range for a table of {len(self)} rows")
         return rows
 
 
 class ColumnTable(Table):
-    """A table whose columns lie in memory or in a mapped file.
+    """A table whose columns are in memory or in a mapped file.
 
     Raises:
         DataError: it has no rows.
@@ -182,7 +196,7 @@ class ColumnTable(Table):
         self._length = len(next(iter(columns.values()), []))
         if self._length == 0:
             raise DataError("the table has no rows", file=name)
-        # first row of every chunk, and the number of rows
+        # first row of every chunk, then the number of rows
         self._starts = {
             column: np.cumsum([0, *(len(chunk) for chunk in values.chunks)])
             for column, values in columns.items()
@@ -196,20 +210,20 @@ class ColumnTable(Table):
     def __len__(self) -> int:
         return self._length
 
-    def kind(self, column: str) -> pa.DataType | None:
+    def column_type(self, column: str) -> pa.DataType | None:
         values = self._find(column)
         return plain_type(values.type) if isinstance(values, pa.ChunkedArray) else None
 
     def values(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
-        rows = self.checked(rows)
+        rows = self.check_rows(rows)
         values = self._find(column)
         if isinstance(values, list):
             return [values[row] for row in rows]
         return pa.chunked_array([self._take(column, values, rows)])
 
     def _take(self, column: str, values: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:
-        """Arrow's own take joins all chunks in memory first; this one takes from each chunk that is
-        touched."""
+        """Take rows from each chunk that holds some of them. Arrow's own `take` concatenates all chunks in memory
+        first."""
         if len(rows) == 0:
             return pa.array([], type=plain_type(values.type))
         starts = self._starts[column]
@@ -218,7 +232,7 @@ class ColumnTable(Table):
         chunk = np.searchsorted(starts, ascending, side="right") - 1
         touched, first = np.unique(chunk, return_index=True)
         parts = [
-            plain(values.chunk(number).take(pa.array(places - starts[number])))
+            to_plain_type(values.chunk(number).take(pa.array(places - starts[number])))
             for number, places in zip(touched, np.split(ascending, first[1:]), strict=True)
         ]
         joined = pa.concat_arrays(parts)
@@ -235,20 +249,20 @@ class ColumnTable(Table):
         cells = values.to_pylist() if isinstance(values, pa.ChunkedArray) else values
         present = [cell for cell in cells if cell is not None]
         nulls = len(cells) - len(present)
-        return ColumnSample(column, present, self.kind(column), self._length, len(cells), nulls, self.root)
+        return ColumnSample(column, present, self.column_type(column), self._length, len(cells), nulls, self.root)
 
     def block(
         self,
         rows: np.ndarray,
         columns: list[str],
         *,
-        faults: Faults,
+        faults: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
-    ) -> Block:
+    ) -> RowBlock:
         rows = np.asarray(rows, dtype=np.int64)
         cells = {column: self.values(column, rows) for column in columns}
-        return Block(cells, rows, self.root, self.name, faults, limits, cache)
+        return RowBlock(cells, rows, self.root, self.name, faults, limits, cache)
 
     def blocks(
         self,
@@ -256,20 +270,19 @@ class ColumnTable(Table):
         columns: list[str],
         size: int = 4096,
         *,
-        faults: Faults,
+        faults: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
-    ) -> Iterator[Block]:
-        """`rows` in blocks of up to `size`; of fewer where rows are large (images as bytes), to hold memory
-        down."""
-        size = min(size, max(_FEWEST_ROWS, int(_BLOCK_BYTES / max(1.0, self._row_bytes(columns)))))
+    ) -> Iterator[RowBlock]:
+        """`rows` in blocks of up to `size` rows, or fewer if rows are large (images as bytes), which bounds memory."""
+        size = min(size, max(_MIN_ROWS, int(_BLOCK_BYTES / max(1.0, self._row_bytes(columns)))))
         for start in range(0, len(rows), size):
             yield self.block(rows[start : start + size], columns, faults=faults, limits=limits, cache=cache)
 
     def fingerprint(self) -> str:
         digest = xxhash.xxh3_128()
         for column in self._columns:
-            digest.update(f"{column}\0{self.kind(column)}\0".encode())
+            digest.update(f"{column}\0{self.column_type(column)}\0".encode())
             for start in range(0, self._length, 4096):
                 values = self.values(column, np.arange(start, min(start + 4096, self._length)))
                 if isinstance(values, list):
@@ -280,13 +293,13 @@ class ColumnTable(Table):
         return digest.hexdigest()
 
     def _row_bytes(self, columns: list[str]) -> float:
-        """Bytes that taking one row copies, on average."""
+        """Bytes copied to take one row, on average."""
         found = [self._find(column) for column in columns]
         return sum(one.nbytes for one in found if isinstance(one, pa.ChunkedArray)) / self._length
 
     def _find(self, column: str) -> pa.ChunkedArray | list[Any]:
         if column not in self._columns:
-            hint = nearest(column, self._columns)
+            hint = did_you_mean(column, self._columns)
             raise DataError(f"there is no column {column!r}; {hint}", file=self.name)
         return self._columns[column]
 
@@ -299,8 +312,8 @@ def _object_bytes(cell: Any) -> bytes:
     return repr(cell).encode()
 
 
-def filled(table: Table, column: str, rows: np.ndarray) -> np.ndarray:
-    """Whether each of `rows [n]` has a value in `column`, usable or not: `[n]` bool."""
+def non_null(table: Table, column: str, rows: np.ndarray) -> np.ndarray:
+    """Whether each of `rows [n]` has a value in `column`, valid or not: `[n]` bool."""
     cells = table.values(column, rows)
     if isinstance(cells, pa.ChunkedArray):
         return np.asarray(cells.is_valid())

@@ -46,7 +46,7 @@ class DecodePool:
         self._lock = threading.Lock()
         self._idle: list[WorkerProcess] = []
         self._alive: set[WorkerProcess] = set()
-        self.count = min(processors, self.limits.workers or _MOST)
+        self.count = min(processors, self.limits.num_workers or _MOST)
 
     def map(self, jobs: Iterable[tuple[bytes, Any]], *, single: bool = False) -> Iterator[Result]:
         """The decoded item of each job `(encoded bytes, request)`, in order; a `MediaError` for a file that cannot
@@ -133,7 +133,7 @@ class DecodePool:
         """Decode the files of `bunch` and take off those that are done; False when the process must be replaced."""
         sent = tuple(bunch)
         try:
-            worker.begin(sent, self.limits.patience + _GRACE if worker.proven else START_SECONDS)
+            worker.begin(sent, self.limits.timeout_seconds + _GRACE if worker.proven else START_SECONDS)
             return self._fetch(run, bunch, worker)
         except (WorkerLost, WorkerSlow) as end:
             if run.closed:
@@ -144,11 +144,11 @@ class DecodePool:
             if not worker.proven:
                 raise PolymodalError(
                     f"a decoding process does not start (code {worker.code}); is data.limits.memory "
-                    f"({self.limits.memory} MiB) too small?"
+                    f"({self.limits.memory_mib} MiB) too small?"
                 ) from end
             for item in sent[max(0, worker.begun() - 1) : worker.begun()]:  # the one that it was decoding
                 if worker.late or isinstance(end, WorkerSlow):
-                    reason = f"decoding took longer than {self.limits.patience:g} s"
+                    reason = f"decoding took longer than {self.limits.timeout_seconds:g} s"
                 elif run.suspects(item):
                     reason = "the decoder stopped while reading it"
                 else:
@@ -163,7 +163,7 @@ class DecodePool:
         answer: dict[str, Any] = {}
         try:
             while bunch:
-                item, deadline = bunch[0], time.monotonic() + self.limits.patience + _GRACE
+                item, deadline = bunch[0], time.monotonic() + self.limits.timeout_seconds + _GRACE
                 answer = worker.answer(deadline)
                 result: Result
                 if "fields" in answer:
@@ -172,7 +172,7 @@ class DecodePool:
                     if not run.has_room(size):
                         done = run.deliver(done)
                         run.make_room(item, size)
-                        deadline = time.monotonic() + self.limits.patience
+                        deadline = time.monotonic() + self.limits.timeout_seconds
                     result = worker.arrays(shapes, deadline)
                 elif "reason" in answer:
                     result = MediaError(answer["reason"])

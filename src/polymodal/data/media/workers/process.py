@@ -79,8 +79,8 @@ class WorkerProcess:
         self._input, self._output, self._marks = self._process.stdin, self._process.stdout, self._process.stderr
         for file in (self._input, self._output, self._marks):
             os.set_blocking(file.fileno(), False)
-        _enlarge(self._input.fileno())
-        _enlarge(self._output.fileno())
+        _enlarge_pipe(self._input.fileno())
+        _enlarge_pipe(self._output.fileno())
         self._ahead, self._from, self._to = memoryview(bytearray(_READ_AHEAD)), 0, 0
 
     @property
@@ -96,7 +96,7 @@ class WorkerProcess:
         """
         requests: dict[Any, int] = {}
         listed = [(requests.setdefault(item.request, len(requests)), len(item.data)) for item in items]
-        header = pack({"requests": [_described(request)[:2] for request in requests], "items": listed})
+        header = pack({"requests": [_describe_request(request)[:2] for request in requests], "items": listed})
         self._marks.readall()
         start = [] if self.proven else [pack({"limits": self.limits.model_dump()})]
         deadline = time.monotonic() + seconds
@@ -152,7 +152,7 @@ class WorkerProcess:
         Raises:
             WorkerLost: they are not what `request` asks for.
         """
-        layout = _described(request)[2]
+        layout = _describe_request(request)[2]
         found = {}
         if answer["fields"] and answer["fields"].keys() != layout.keys():
             raise WorkerLost
@@ -163,7 +163,7 @@ class WorkerProcess:
             found[name] = (dtype, tuple(shape))
             if tuple(shape) != record and tuple(shape[1:]) != record:
                 raise WorkerLost
-        if size_of(found) > self.limits.memory * 2**20:
+        if size_of(found) > self.limits.memory_mib * 2**20:
             raise WorkerLost
         return found
 
@@ -256,7 +256,7 @@ def _wait(descriptor: int, event: int, deadline: float) -> None:
         raise WorkerSlow
 
 
-def _enlarge(descriptor: int) -> None:
+def _enlarge_pipe(descriptor: int) -> None:
     """Let a pipe hold more, where the system can: a process then need not wait while its answers are fetched."""
     try:
         import fcntl
@@ -267,7 +267,7 @@ def _enlarge(descriptor: int) -> None:
 
 
 @lru_cache(maxsize=64)
-def _described(request: Any) -> tuple[str, dict[str, Any], dict[str, tuple[str, tuple[int, ...]]]]:
+def _describe_request(request: Any) -> tuple[str, dict[str, Any], dict[str, tuple[str, tuple[int, ...]]]]:
     """The kind, the fields and the layout of a request."""
     kind = type(request).__module__.rpartition(".")[2]
     if kind not in KINDS:

@@ -55,10 +55,10 @@ def decoder(kind: str) -> ModuleType:
 
 
 def main() -> None:
-    source, sink, marks = _own_pipes()
+    source, sink, marks = _take_pipes()
     first = _read(source) or sys.exit()
     limits = LimitOptions.model_validate(first["limits"])
-    allowed = _bound(limits)
+    allowed = _limit_memory(limits)
     while header := _read(source):
         requests = [_request(kind, fields) for kind, fields in header["requests"]]
         items = [(requests[number], source.read(size)) for number, size in header["items"]]
@@ -78,7 +78,7 @@ def main() -> None:
                 collected, since = [], time.monotonic()
 
 
-def _own_pipes() -> tuple[BinaryIO, BinaryIO, int]:
+def _take_pipes() -> tuple[BinaryIO, BinaryIO, int]:
     """The pipes to whoever started this process, out of reach of libraries that print or read the terminal."""
     source, sink, marks = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0), os.dup(2)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -88,13 +88,13 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO, int]:
     return source, sink, marks
 
 
-def _bound(limits: LimitOptions) -> float:
+def _limit_memory(limits: LimitOptions) -> float:
     """Bound the memory of this process; gives the bytes above which it counts as worn out.
 
     `limits.memory` comes on top of what Python and the libraries map.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    start, room = _mapped() + _LIBRARIES, limits.memory * 2**20
+    start, room = _mapped() + _LIBRARIES, limits.memory_mib * 2**20
     if sys.platform == "linux":
         import resource
 
@@ -133,11 +133,11 @@ def _answer(
 ) -> tuple[dict[str, Any], list[Any]]:
     """The header of one item's answer, and its arrays."""
     start = time.perf_counter()
-    _alarm(limits.patience)
+    _alarm(limits.timeout_seconds)
     try:
         check_format(getattr(request, "media", kind), data)
         found = module.decode(data, request, limits)
-        if wrong := _unlike(module.layout(request), found):
+        if wrong := _layout_mismatch(module.layout(request), found):
             return {"broken": f"the decoder of {kind} does not keep to its layout: {wrong}"}, []
         shapes = {name: array.shape for name, array in found.items()}
         arrays = [memoryview(array.ravel().view("u1")) for array in found.values()]
@@ -147,12 +147,12 @@ def _answer(
     except MissingExtraError as error:
         return {"missing": str(error)}, []
     except MemoryError:
-        return {"reason": f"decoding it takes more memory than the limit of {limits.memory} MiB"}, []
+        return {"reason": f"decoding it takes more memory than the limit of {limits.memory_mib} MiB"}, []
     except Exception:  # noqa: BLE001  # a decoder may raise anything on damaged bytes; its own words are of no use to a user
         return {"reason": "the file is damaged or cannot be decoded"}, []
 
 
-def _unlike(layout: dict[str, tuple[str, tuple[int, ...]]], found: dict[str, np.ndarray]) -> str:
+def _layout_mismatch(layout: dict[str, tuple[str, tuple[int, ...]]], found: dict[str, np.ndarray]) -> str:
     """How `found` differs from what `layout` promises; blank if it does not."""
     if found and found.keys() != layout.keys():
         return f"it gives {', '.join(found)} instead of {', '.join(layout)}"

@@ -1,50 +1,17 @@
-"""Random changes of sounds in training, and damage to sounds for tests of robustness.
+"""Corruptions of audio, for robustness tests.
 
-In training, whole batches at once: `values [items, channels, samples]` float32 with `length [items]` real samples,
-drawn from torch's global generator, never changed in place; what lies behind an item's length stays exactly zero.
+Every function takes a list of recordings, each float32 `[samples, channels]` of any length, and a strength from 0 (barely
+changed) to 1 (hard to use for a human). It returns new recordings of the same shapes.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
-
-from polymodal.core.types import length_mask
 
 #: Seconds in a packet of sound, for `loss`; most packets lost, and longest reverberation (60 dB), at full strength.
 PACKET, MOST_LOST, LONGEST_DECAY = 0.04, 0.8, 2.0
 #: Signal-to-noise ratio of `noise` and `babble` in dB, at strength 0 and 1; talkers in the babble.
 CLEAN, NOISY, TALKERS = 30.0, -5.0, 4
-
-
-def gain(values: Tensor, decibels: float) -> Tensor:
-    """Each item louder or quieter by up to `decibels`, evenly drawn; never so loud that it would pass full scale."""
-    factor = 10 ** (decibels * (2 * torch.rand(len(values)) - 1) / 20)
-    peak = torch.maximum(values.amax((1, 2)), -values.amin((1, 2))).clamp_min(1e-6)
-    return values * torch.minimum(factor.to(values), (1 / peak).clamp_min(1)).view(-1, 1, 1)
-
-
-def add_noise(values: Tensor, length: Tensor, lowest: float) -> Tensor:
-    """White noise at a signal-to-noise ratio from `lowest` to `lowest` + 20 dB, evenly drawn for each item.
-
-    Powers are means over the real samples; silence stays silent.
-    """
-    ratio = lowest + 20 * torch.rand(len(values))
-    power = values.square().sum((1, 2)) / (length.clamp_min(1) * values.shape[1])
-    level = (power * (10 ** (-ratio / 10)).to(values)).sqrt().view(-1, 1, 1)
-    noise = torch.randn(values.shape, dtype=values.dtype).to(values.device)
-    return noise.mul_(level).mul_(length_mask(length, values.shape[2]).unsqueeze(1)).add_(values)
-
-
-def shift(values: Tensor, length: Tensor, share: float) -> Tensor:
-    """Move each item later or earlier by up to `share` of its length; silence fills the gap, the other end is lost."""
-    steps = (share * (2 * torch.rand(len(values)) - 1) * length.cpu()).round().long().tolist()
-    moved = torch.zeros_like(values)
-    for row, source, count, step in zip(moved, values, length.tolist(), steps, strict=True):  # no index of every sample
-        first, last = max(0, step), min(count, count + step)
-        row[:, first:last] = source[:, first - step : last - step]
-    return moved
 
 
 def white_noise(sounds: list[np.ndarray], strength: float, draw: np.random.Generator) -> list[np.ndarray]:

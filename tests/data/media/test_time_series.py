@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from polymodal.data.media import series
-from polymodal.data.media.series import Raw, SeriesRequest, arrange, decode, read_cell, read_file, read_text
+from polymodal.data.media import time_series
+from polymodal.data.media.time_series import Raw, SeriesRequest, arrange, decode, read_cell, read_file, read_text
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 
@@ -34,7 +34,7 @@ def test_npy_of_every_number_format(dtype, order):
     found = decode(npy(array), SeriesRequest(channels=2, rate=4.0), LIMITS)
     np.testing.assert_array_equal(found["values"], [[0, 1], [1, 1], [1, 0]])
     np.testing.assert_array_equal(found["times"], [0, 0.25, 0.5])
-    layout = series.layout(SeriesRequest(channels=2))
+    layout = time_series.layout(SeriesRequest(channels=2))
     assert {name: (array.dtype.name, array.shape[1:]) for name, array in found.items()} == layout
     np.testing.assert_array_equal(values(npy(array.T), layout="channels_first"), array.astype(float))
     np.testing.assert_array_equal(values(npy(array[:, 0]), channels=1), array[:, :1].astype(float))

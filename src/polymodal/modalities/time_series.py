@@ -14,17 +14,17 @@ from pydantic import Field
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.options import Sized, sized
+from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
-from polymodal.data.media.series import Layout, SeriesRequest, arrange, read_cell
-from polymodal.data.store.items import Prepared
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
-from polymodal.modalities import series_changes
+from polymodal.data.media.time_series import Layout, SeriesRequest, arrange, read_cell
+from polymodal.data.store.items import PreparedInput
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
+from polymodal.modalities import time_series_augment, time_series_corruption
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality
-from polymodal.modalities.pictures import lines
-from polymodal.modalities.series_plan import explore, is_vector, longest_kept, looks_like_series
+from polymodal.modalities.previews import lines
+from polymodal.modalities.time_series_schema import explore, is_vector, longest_kept, looks_like_series
 from polymodal.recipe.data import LimitOptions
 
 # Items whose statistics are taken at once; bounds the memory that padded arrays take.
@@ -46,7 +46,7 @@ class Series(MediaModality):
     there is a number; `times [items, steps]` in seconds; `length [items]`.
     """
 
-    class Options(ModalityOptions, Sized):
+    class Options(ModalityOptions, SizedModel):
         name: Literal["series"] = "series"
         layout: Layout | None = None
         """What the rows of lists of lists and of two-dimensional arrays are: one step, or one channel. Silent: of the
@@ -62,7 +62,7 @@ class Series(MediaModality):
         """Steps in a second, where no channel holds the time."""
         steps: int | None = Field(default=None, ge=1, le=100_000)
         """Most steps of a series. Silent: a fifth more than the longest of a sample, at most `max_steps`."""
-        max_steps: int = sized(256, 512, 1_024, ge=8, le=100_000)
+        max_steps: int = sized_field(256, 512, 1_024, ge=8, le=100_000)
         """Upper bound of the steps that are chosen while `steps` is silent."""
         long: Literal["cut", "pool"] = "cut"
         """What becomes of a longer one: the end is cut off, or neighbouring steps are averaged."""
@@ -95,15 +95,15 @@ class Series(MediaModality):
         return named if isinstance(named, int) else len(named)
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         cells = sample.values
         share = sum(map(looks_like_series, cells)) / max(1, len(cells))
         if share < 0.9:
             return None
         if is_vector(cells):
-            return Guess(0.25, f"lists of {len(cells[0])} numbers each, too short for series")
+            return Match(0.25, f"lists of {len(cells[0])} numbers each, too short for series")
         kind = "in lists" if isinstance(cells[0], list | tuple | dict | np.ndarray) else "in texts or files"
-        return Guess(0.9, f"series of numbers {kind} in {share:.0%} of the rows")
+        return Match(0.9, f"series of numbers {kind} in {share:.0%} of the rows")
 
     @classmethod
     def together(cls, samples: list[ColumnSample]) -> bool:
@@ -168,10 +168,10 @@ class Series(MediaModality):
         values, times = item["values"], item["times"]
         return b"%d x %d " % values.shape + values.tobytes() + times.tobytes(), item
 
-    def prepare(self, block: Block) -> Prepared:
+    def prepare(self, block: RowBlock) -> PreparedInput:
         return super().prepare(self._joined(block))
 
-    def _joined(self, block: Block) -> Block:
+    def _joined(self, block: RowBlock) -> RowBlock:
         """Several columns as one of records."""
         if len(self.columns) == 1:
             return block
@@ -180,7 +180,7 @@ class Series(MediaModality):
         joined = [None if all(cell is None for cell in row.values()) else row for row in rows]
         return replace(block, columns={self.columns[0]: joined})
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Learn mean and deviation of each channel over the distinct series of the training rows, gaps left out."""
         count, total, square = (np.zeros(self.channels) for _ in range(3))
         shift: np.ndarray | None = None  # near the mean, so that the squares stay exact
@@ -247,7 +247,7 @@ class Series(MediaModality):
         """
         if kind not in self.corruptions:
             return super().corrupt(items, kind, strength, draw)
-        values = series_changes.damage(items["values"], items["length"], self.deviation, kind, strength, draw)
+        values = time_series_corruption.damage(items["values"], items["length"], self.deviation, kind, strength, draw)
         return {**items, "values": values.astype(np.float32)}
 
     def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:

@@ -13,7 +13,7 @@ import numpy as np
 
 from polymodal.data.media.formats import SERIES_SUFFIXES
 from polymodal.data.media.metadata import facts
-from polymodal.data.media.series import NPY, Layout, read_cell, read_text
+from polymodal.data.media.time_series import NPY, Layout, read_cell, read_text
 from polymodal.data.media.source import MediaError
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.media import inline_or_path
@@ -90,7 +90,7 @@ class _Cell:
 
 def explore(sample: ColumnSample, layout: Layout | None, time: int | str | None) -> Found:
     """Look at the sampled cells; what is given stays. Cells that cannot be read do not count."""
-    cells = _seen(sample)
+    cells = _sampled_cells(sample)
     if layout is None:
         layout = infer_layout([cell.sides for cell in cells if len(cell.sides) == 2 and not cell.lines])
     names = list(dict.fromkeys(name for cell in cells for name in cell.names))
@@ -122,7 +122,7 @@ def longest_kept(longest: int, most: int) -> int:
     return min(most, max(8, math.ceil(longest * 1.2 / 8) * 8))
 
 
-def _seen(sample: ColumnSample) -> list[_Cell]:
+def _sampled_cells(sample: ColumnSample) -> list[_Cell]:
     """The sampled cells that hold numbers, in order; of files, the first of them."""
     limits = sample.limits
     seen: list[_Cell | None] = []

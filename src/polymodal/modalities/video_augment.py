@@ -1,8 +1,7 @@
-"""Random changes of clips: in training, and damage for tests of robustness."""
+"""Random augmentations of videos in training, for whole batches at once."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,18 +49,3 @@ def _moved(items: int, size: int, share: float) -> Tensor:
     """For each item, where each line comes from, `[items, size]`."""
     most = max(1, round(share * size))
     return (torch.arange(size) + torch.randint(-most, most + 1, (items, 1))).clamp(0, size - 1)
-
-
-def frame_loss(frames: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
-    """Frames `[n, ...]` of one clip, each but the first lost with a chance of `strength`: the one before stands on."""
-    lost = draw.random(len(frames)) < strength
-    source = np.where(lost, 0, np.arange(len(frames)))
-    return frames[np.maximum.accumulate(source)]
-
-
-def shuffle(frames: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
-    """Frames `[n, ...]` of one clip, a share of `strength` of them (drawn at random) in random order."""
-    chosen = np.sort(draw.choice(len(frames), round(strength * len(frames)), replace=False))
-    mixed = frames.copy()
-    mixed[chosen] = frames[draw.permutation(chosen)]
-    return mixed

@@ -12,8 +12,8 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, normalizers
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.source import read_card, tokenizer_file
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.resolve import read_card, tokenizer_file
 
 # Before it is tokenised, a text is cut to this many characters for each token that is kept; if that turns out to be
 # too short (long words, runs of blanks), the whole text is read.
@@ -83,7 +83,7 @@ class CheckpointTokenizer:
             card = read_card(checkpoint, "text")
             tokenizer = _opened(tokenizer_file(card), card)
         except RecipeError as error:
-            raise error.under("checkpoint") from None
+            raise error.with_prefix("checkpoint") from None
         said = card.files.get("tokenizer_config", {})
         if said.get("tokenizer_class") == "SiglipTokenizer":
             _canonical(tokenizer, lowercase=said.get("do_lower_case", True))

@@ -70,9 +70,9 @@ def open_track(data: bytes) -> Iterator[Track | None]:
         yield None
         return
     soundfile, av = package("soundfile"), package("av")
-    with _plain_reasons():
+    with _translate_errors():
         file = None
-        if name in ("WAV", "FLAC", "OGG") or (name == "MP3" and _tells_length(data)):
+        if name in ("WAV", "FLAC", "OGG") or (name == "MP3" and _has_length_table(data)):
             try:
                 file = soundfile.SoundFile(io.BytesIO(data))
             except soundfile.LibsndfileError:  # a codec that it lacks, or damage: the other reader tells
@@ -107,8 +107,8 @@ def check_header(header: Header, limits: LimitOptions) -> None:
     """
     if header.rate < 1 or header.channels < 1:
         raise MediaError("the sound is damaged: its header has no sample rate or no channels")
-    if header.rate > limits.rate:
-        raise MediaError(f"a sample rate of {header.rate} Hz is over the limit of {limits.rate} Hz")
+    if header.rate > limits.sampling_rate:
+        raise MediaError(f"a sample rate of {header.rate} Hz is over the limit of {limits.sampling_rate} Hz")
     if header.channels > limits.channels:
         raise MediaError(f"{header.channels} channels are over the limit of {limits.channels}")
     if header.seconds is not None and header.seconds > limits.seconds:
@@ -116,7 +116,7 @@ def check_header(header: Header, limits: LimitOptions) -> None:
 
 
 @contextmanager
-def _plain_reasons() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Damaged files raise almost anything from the decoders; each becomes one reason that a user understands."""
     try:
         yield
@@ -171,7 +171,7 @@ def _stream_track(container: Any) -> Track | None:
     return Track(header, stretches())
 
 
-def _tells_length(data: bytes) -> bool:
+def _has_length_table(data: bytes) -> bool:
     """Whether an MP3 begins with a table of its length. Without, only reading it to its end tells; guesses from the
     bit rate of its start, which soundfile would cut it at, can be far off.
     """

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from polymodal.modalities.cells import read_distinct
+from polymodal.modalities.cell_parsing import read_distinct
 
 STRINGS = ["b", None, "a", "b", ""]
 COLUMNS = [

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from polymodal.core.errors import RecipeError
 from polymodal.data.media.image import ImageRequest, decode, layout
-from polymodal.data.media.image_geometry import Geometry
+from polymodal.data.media.image_preprocessing import Geometry
 from polymodal.recipe.data import LimitOptions
 
 pytest.importorskip("transformers", reason="the reference processors are those of transformers")

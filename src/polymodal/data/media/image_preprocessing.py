@@ -167,7 +167,7 @@ class Geometry:
             )
         height, width, stretched, shortest = _sides(said, kind)
         rescale = float(said["rescale_factor"]) if said["do_rescale"] else 1.0
-        mean, std = _arithmetic(said)
+        mean, std = _normalization(said)
         found = cls(height, width, int(said["resample"]), stretched, shortest)
         return replace(found, rescale=rescale, mean=mean, std=std)
 
@@ -261,7 +261,7 @@ def _sides(said: dict[str, Any], kind: str) -> tuple[int, int, tuple[int, int] |
         stretched = None if shortest is not None else (size["height"], size["width"])
     if "crop_pct" in said and said["do_resize"]:
         if shortest is None or final is not None:
-            raise _refusal("has a crop_pct beside a crop_size or a fixed size")
+            raise _config_error("has a crop_pct beside a crop_size or a fixed size")
         if shortest < 384:
             final, shortest = (shortest, shortest), int(shortest / said["crop_pct"])
         else:
@@ -282,11 +282,11 @@ def _size(value: Any, key: str, *, square: bool) -> dict[str, int]:
         return {"height": int(value[0]), "width": int(value[1])}
     found = {name: int(side) for name, side in value.items() if side} if isinstance(value, dict) else {}
     if found.keys() not in ({"height", "width"}, {"shortest_edge"}) or (key == "crop_size" and "height" not in found):
-        raise _refusal(f"has a {key} that is not known here: {value!r}")
+        raise _config_error(f"has a {key} that is not known here: {value!r}")
     return found
 
 
-def _arithmetic(said: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(said: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The mean and standard deviation of each channel that all steps together come to."""
     mean, std = [0.0] * 3, [1.0] * 3
     given = [_three(said[key]) for key in ("image_mean", "image_std")]
@@ -302,9 +302,9 @@ def _arithmetic(said: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, .
 def _three(value: Any) -> list[float]:
     values = [float(value)] * 3 if isinstance(value, int | float) else [float(one) for one in value]
     if len(values) != 3:
-        raise _refusal(f"is for pictures of {len(values)} channels, not of 3")
+        raise _config_error(f"is for pictures of {len(values)} channels, not of 3")
     return values
 
 
-def _refusal(problem: str) -> RecipeError:
+def _config_error(problem: str) -> RecipeError:
     return RecipeError("", f"its preprocessor_config.json {problem}")
