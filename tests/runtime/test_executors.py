@@ -50,14 +50,14 @@ def test_a_killed_process_is_replaced_where_that_is_allowed(tmp_path: Path, monk
     assert len(reasons) == 1
     assert f"signal {signal.SIGKILL.value}" in reasons[0]
     assert f"worker 2 of {os.getpid()} 1" in said
-    with pytest.raises(PolymodalError, match="ended early: it said nothing"):
+    with pytest.raises(PolymodalError, match="failed: no message"):
         executor(tmp_path, "killed", said, monkeypatch).run(2, lambda pid, reason: False)
 
 
 def test_an_error_of_one_ends_the_others_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     began = time.monotonic()
-    with pytest.raises(PolymodalError, match="ended early: PolymodalError: nothing to do") as told:
+    with pytest.raises(PolymodalError, match="failed: PolymodalError: nothing to do") as told:
         executor(tmp_path, "error", said, monkeypatch).run(2, lambda pid, reason: True)
     assert str(tmp_path / "worker-1.log") in str(told.value)
     assert time.monotonic() - began < 30

@@ -71,7 +71,7 @@ def summary_sentence(docstring: str) -> str:
     """
     paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
     without_papers = _PAPER.sub("", paragraph)
-    return re.split(r"(?<=[^.]\w)[.:](?: |$)|; ", without_papers)[0].rstrip(".:") + "."
+    return re.split(r"(?<=[^.]\w)\.(?: |$)", without_papers)[0].rstrip(".:") + "."
 
 
 def _description(row: dict[str, Any]) -> str:

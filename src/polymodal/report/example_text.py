@@ -89,7 +89,9 @@ def text_errors(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray
     return wrong, np.array(far)
 
 
-def event_errors(task: EventDetectionTask, distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def event_errors(
+    task: EventDetectionTask, distribution: np.ndarray, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Whether any segment of a row is wrong, `[rows]` bool, and the loss of the row, `[rows]`."""
     found, true = task.segments(distribution, truth)
     kept = np.clip(distribution, 1e-12, 1 - 1e-12)

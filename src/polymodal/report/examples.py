@@ -51,7 +51,7 @@ class Example:
 def worst_examples(preparation: Preparation, scored: SplitScores, output: str, most: int) -> list[Example]:
     """Up to `most` wrong rows of a scored split, the largest error first."""
     split, task = scored.split, preparation.tasks[output]
-    distribution = task.distribution(scored.decisions[output].values)
+    distribution = task.distribution(scored.predictions[output].values)
     value, present = (array[split.rows] for array in split.table.targets[output])
     truth = task.truth(value)
     return _examples(
@@ -62,7 +62,7 @@ def worst_examples(preparation: Preparation, scored: SplitScores, output: str, m
 def typical_texts(preparation: Preparation, scored: SplitScores, output: str, most: int) -> list[Example]:
     """Up to `most` rows of a text output, at even steps from the best text to the worst."""
     split, task = scored.split, preparation.tasks[output]
-    distribution = task.distribution(scored.decisions[output].values)
+    distribution = task.distribution(scored.predictions[output].values)
     value, present = (array[split.rows] for array in split.table.targets[output])
     truth = task.truth(value)
     known = np.flatnonzero(present)

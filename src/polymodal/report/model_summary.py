@@ -167,8 +167,7 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
         )
     if part == "valid":
         sentences.append(
-            "There are no test rows. The best epoch was selected on these validation rows, so the score is "
-            "optimistic."
+            "There are no test rows. The best epoch was selected on these validation rows, so the score is optimistic."
         )
     return sentences
 

@@ -78,7 +78,7 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
     detail = scored.detail.get(name, {})
     split = scored.split
     value, present = (array[split.rows] for array in split.table.targets[name])
-    distribution = task.distribution(scored.decisions[name].values)[present]
+    distribution = task.distribution(scored.predictions[name].values)[present]
     truth = task.truth(value[present])
     bins = reliability_bins(*confidence_and_correctness(distribution, truth)) if task.has_probabilities else []
     order = _by_frequency(detail)
@@ -94,7 +94,9 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
         classes=_class_rows(detail, order[:MOST_IN_TABLE]),
         classes_left_out=max(0, len(order) - MOST_IN_TABLE),
         matrix=_matrix(detail, order) if "confusion" in detail else None,
-        scatters=_scatters(distribution, truth, task.columns, part) if task.space == "real" and not task.is_embedding else [],
+        scatters=_scatters(distribution, truth, task.columns, part)
+        if task.space == "real" and not task.is_embedding
+        else [],
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=format_score(calibration_error(bins)),
         examples=worst_examples(model.preparation, scored, name, examples),

@@ -37,7 +37,9 @@ class LocalExecutor:
     threads: number of threads of the numeric libraries in each process
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], *, logs: Path, say: LineHandler, threads: int = 1) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], *, logs: Path, say: LineHandler, threads: int = 1
+    ) -> None:
         self.command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
         self.logs, self.say, self.threads = logs, say, threads
 
