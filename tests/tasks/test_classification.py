@@ -16,23 +16,23 @@ from torch.nn import functional
 
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import find
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.classification import Classify
-from polymodal.tasks.multilabel_classification import MultiLabel
-from polymodal.tasks.regression import Regress
+from polymodal.tasks.classification import ClassificationTask
+from polymodal.tasks.multilabel_classification import MultilabelClassificationTask
+from polymodal.tasks.regression import RegressionTask
 
 torch.set_num_threads(1)
 
 
-def block(cells: Any, faults: Faults | None = None) -> Block:
-    return Block({"y": cells}, np.arange(100, 100 + len(cells)), None, "t", faults or Faults(), LimitOptions())
+def block(cells: Any, faults: CellErrors | None = None) -> RowBlock:
+    return RowBlock({"y": cells}, np.arange(100, 100 + len(cells)), None, "t", faults or CellErrors(), LimitOptions())
 
 
-def fitted(cells: Any, **options: Any) -> Classify:
-    task = Classify(Classify.Options(**options), columns=["y"])
+def fitted(cells: Any, **options: Any) -> ClassificationTask:
+    task = ClassificationTask(ClassificationTask.Options(**options), columns=["y"])
     task.fit(iter([block(cells)]))
     return task
 
@@ -47,7 +47,7 @@ def sample(values: list[Any]) -> ColumnSample:
 )
 def test_labels_keep_their_type_through_prediction_and_saving(cells: list[Any]) -> None:
     task = fitted(cells)
-    again = Classify(Classify.Options(), columns=["y"])
+    again = ClassificationTask(ClassificationTask.Options(), columns=["y"])
     again.load(json.loads(json.dumps(task.save())))
     for one in (task, again):
         value, present = one.prepare(block(cells))
@@ -56,7 +56,7 @@ def test_labels_keep_their_type_through_prediction_and_saving(cells: list[Any]) 
         for cell, answer in zip(cells, answers, strict=True):
             if cell is not None:
                 assert (answer, type(answer)) == (cell, type(cell))
-    assert (again.classes, again.chance(), again.notes) == (task.classes, task.chance(), task.notes)
+    assert (again.classes, again.baseline_loss(), again.notes) == (task.classes, task.baseline_loss(), task.notes)
 
 
 def test_arrow_columns_and_dictionaries() -> None:
@@ -68,14 +68,14 @@ def test_arrow_columns_and_dictionaries() -> None:
 
 
 def test_unseen_labels_and_nan_are_faults_and_gaps_while_null_is_a_gap_only() -> None:
-    task, faults = fitted(["a", "b"]), Faults()
+    task, faults = fitted(["a", "b"]), CellErrors()
     value, present = task.prepare(block(["a", "zebra", None, math.nan, ["a"], "b"], faults))
     assert present.tolist() == [True, False, False, False, False, True]
     assert value.tolist() == [0, 0, 0, 0, 0, 1]
     assert [fault.row for fault in faults.found] == [101, 103, 104]
     assert "zebra" in faults.found[0].reason
     with pytest.raises(DataError, match="row 101"):
-        task.prepare(block(["a", "zebra"], Faults(strict=True)))
+        task.prepare(block(["a", "zebra"], CellErrors(strict=True)))
 
 
 def test_bad_labels_do_not_become_classes() -> None:
@@ -116,12 +116,12 @@ def test_loss_equals_torch_and_chance_is_the_best_constant(weights: Any, smoothi
     constants = torch.stack([p, q, 1 - p - q], dim=1)[p + q < 0.999].log()
     by_class = [share * task.loss(constants, torch.full((len(constants),), c)) for c, share in enumerate(shares)]
     best = float(torch.stack(by_class).sum(0).min())
-    assert best - 2e-3 < task.chance() <= best + 1e-6
+    assert best - 2e-3 < task.baseline_loss() <= best + 1e-6
 
 
 def test_class_weights_by_name_of_numbers_and_booleans() -> None:
-    options = Classify.Options(class_weights={True: 4.0, False: 1.0})
-    assert Classify.Options.model_validate_json(options.model_dump_json()) == options
+    options = ClassificationTask.Options(class_weights={True: 4.0, False: 1.0})
+    assert ClassificationTask.Options.model_validate_json(options.model_dump_json()) == options
     task = fitted([True, False], class_weights={True: 4.0})
     assert task.weights[1] / task.weights[0] == pytest.approx(4)
     assert fitted([1, 2], class_weights={2: 3.0}).weights.tolist() == [0.5, 1.5]
@@ -131,18 +131,18 @@ def test_wrong_options_say_what_is_wrong() -> None:
     with pytest.raises(RecipeError, match=r"class_weights.*did you mean 'cat'"):
         fitted(["cat", "dog"], class_weights={"cats": 2.0})
     with pytest.raises(RecipeError, match="one column"):
-        Classify(Classify.Options(), columns=["y", "z"])
+        ClassificationTask(ClassificationTask.Options(), columns=["y", "z"])
     for wrong in ({"class_weights": {"a": 0.0}}, {"class_weights": "rare"}, {"label_smoothing": 1.0}):
         with pytest.raises(ValidationError):
-            Classify.Options(**wrong)
+            ClassificationTask.Options(**wrong)
 
 
 def test_distribution_and_constant() -> None:
     task = fitted(["a"] * 3 + ["b"])
     values = torch.tensor([[0.0, math.log(3)]], requires_grad=True)
     np.testing.assert_allclose(task.distribution(values), [[0.25, 0.75]])
-    np.testing.assert_allclose(task.constant(), [0.75, 0.25])
-    assert task.chance() == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    np.testing.assert_allclose(task.baseline_prediction(), [0.75, 0.25])
+    assert task.baseline_loss() == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
 
 
 def test_balanced_weights_make_balanced_accuracy_lead() -> None:
@@ -152,11 +152,11 @@ def test_balanced_weights_make_balanced_accuracy_lead() -> None:
 
 def leader(values: list[Any]) -> str:
     """The task with the highest confidence for a column of these values."""
-    guesses = {task.Options.model_fields["name"].default: task.recognise(sample(values)) for task in TASKS}
+    guesses = {task.Options.model_fields["name"].default: task.match_column(sample(values)) for task in TASKS}
     return max((guess.confidence, name) for name, guess in guesses.items() if guess is not None)[1]
 
 
-TASKS = [Classify, MultiLabel, Regress]
+TASKS = [ClassificationTask, MultilabelClassificationTask, RegressionTask]
 
 
 def columns() -> Iterator[tuple[str, list[Any]]]:
@@ -179,14 +179,14 @@ def test_the_right_task_recognises_its_column(expected: str, values: list[Any]) 
 
 
 def test_recognition_gives_its_reason_and_declines_the_impossible() -> None:
-    guess = Classify.recognise(sample(["a", "b", "c", "a"] * 500))
+    guess = ClassificationTask.match_column(sample(["a", "b", "c", "a"] * 500))
     assert guess is not None
     assert guess.reason == "3 distinct strings in 2,000 sampled cells"
-    assert Classify.recognise(sample([0.5, 1.5])) is None
-    assert Classify.recognise(sample([["a"]])) is None
-    assert Regress.recognise(sample(["1", "2"])) is None
-    assert MultiLabel.recognise(sample([1, 2])) is None
-    assert all(task.recognise(sample([])) is None for task in TASKS)
+    assert ClassificationTask.match_column(sample([0.5, 1.5])) is None
+    assert ClassificationTask.match_column(sample([["a"]])) is None
+    assert RegressionTask.match_column(sample(["1", "2"])) is None
+    assert MultilabelClassificationTask.match_column(sample([1, 2])) is None
+    assert all(task.match_column(sample([])) is None for task in TASKS)
 
 
 def test_the_registry_finds_the_tasks() -> None:

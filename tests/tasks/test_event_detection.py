@@ -16,15 +16,15 @@ from torch.nn import functional
 import polymodal
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import components
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
 from polymodal.datasets.events import make_video_events, make_series_events, make_audio_events
-from polymodal.evaluation.class_alignment import aligned, same_classes
+from polymodal.evaluation.class_alignment import aligned, have_same_classes
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.event_timeline import cover, decode, events_from_coverage
-from polymodal.tasks.event_detection import Spans
+from polymodal.tasks.event_timeline import event_coverage, decode_events, events_from_coverage
+from polymodal.tasks.event_detection import EventDetectionTask
 
 torch.set_num_threads(1)
 
@@ -43,17 +43,17 @@ READ = [
 ]
 
 
-def block(cells: Any, faults: Faults | None = None) -> Block:
-    return Block({"y": cells}, np.arange(len(cells)), None, "t", faults or Faults(), LimitOptions())
+def block(cells: Any, faults: CellErrors | None = None) -> RowBlock:
+    return RowBlock({"y": cells}, np.arange(len(cells)), None, "t", faults or CellErrors(), LimitOptions())
 
 
-def fitted(cells: Any, **options: Any) -> Spans:
-    task = Spans(Spans.Options(**options), columns=["y"])
+def fitted(cells: Any, **options: Any) -> EventDetectionTask:
+    task = EventDetectionTask(EventDetectionTask.Options(**options), columns=["y"])
     task.fit(iter([block(cells)]))
     return task
 
 
-def events(task: Spans, answers: list[Any]) -> list[Any]:
+def events(task: EventDetectionTask, answers: list[Any]) -> list[Any]:
     return [[{key: event[key] for key in ("start", "end", "label")} for event in row] for row in answers]
 
 
@@ -61,12 +61,12 @@ def events(task: Spans, answers: list[Any]) -> list[Any]:
     "cells", [CELLS, [cell and json.dumps(cell) for cell in CELLS[:1]] + CELLS[1:], pa.array(CELLS)]
 )
 def test_lists_records_and_json_text_are_read_alike(cells: Any) -> None:
-    task, faults = fitted(cells, resolution=0.25), Faults()
+    task, faults = fitted(cells, resolution=0.25), CellErrors()
     value, present = task.prepare(block(cells, faults))
     assert not faults.found
     assert present.tolist() == [True, True, False, True, True]
     assert task.classes == ["cat", "dog"]
-    assert value.shape == (5, task.outputs)
+    assert value.shape == (5, task.output_size)
     assert task.events(value[present]) == READ
 
 
@@ -95,7 +95,7 @@ def test_starts_and_ends_come_back_exactly() -> None:
     for _ in range(100):
         width = draw.uniform(0.01, 2)
         start, end, label = random_events(draw, apart=1)
-        found = events_from_coverage(cover(start * width, end * width, label, 40, 2, width)[None], width)
+        found = events_from_coverage(event_coverage(start * width, end * width, label, 40, 2, width)[None], width)
         assert found.label.tolist() == label.tolist()
         np.testing.assert_allclose(found.start, start * width, atol=2e-4 * width)
         np.testing.assert_allclose(found.end, end * width, atol=2e-4 * width)
@@ -105,17 +105,17 @@ def test_exact_shares_are_decoded_to_exact_ends() -> None:
     draw = np.random.default_rng(1)
     for _ in range(50):
         start, end, label = random_events(draw, apart=2)
-        shares = cover(start, end, label, 40, 2, 1.0)[None]
-        found = decode(shares, 1.0, threshold=0.5, smooth=0, gap=0, shortest=0)
+        shares = event_coverage(start, end, label, 40, 2, 1.0)[None]
+        found = decode_events(shares, 1.0, threshold=0.5, smooth=0, gap=0, shortest=0)
         np.testing.assert_allclose(found.start, start, atol=1e-4)
         np.testing.assert_allclose(found.end, end, atol=1e-4)
 
 
 def test_what_lies_inside_one_cell_is_put_in_its_middle() -> None:
-    tiny = events_from_coverage(cover(np.array([2.1]), np.array([2.3]), np.array([0]), 5, 1, 1.0)[None], 1.0)
+    tiny = events_from_coverage(event_coverage(np.array([2.1]), np.array([2.3]), np.array([0]), 5, 1, 1.0)[None], 1.0)
     np.testing.assert_allclose([tiny.start[0], tiny.end[0]], [2.4, 2.6], atol=1e-6)
     times = np.array([0.0, 2.7]), np.array([2.5, 4.0])
-    split = events_from_coverage(cover(*times, np.array([0, 0]), 5, 1, 1.0)[None], 1.0)
+    split = events_from_coverage(event_coverage(*times, np.array([0, 0]), 5, 1, 1.0)[None], 1.0)
     np.testing.assert_allclose(split.start, [0, 2.6], atol=1e-6)
     np.testing.assert_allclose(split.end, [2.4, 4], atol=1e-6)
 
@@ -132,7 +132,7 @@ def test_decoding_merges_drops_and_smooths() -> None:
     values = probabilities((2, 6, 1.0), (7, 12, 1.0), (15, 16, 1.0))
 
     def found(**changed: float) -> list[tuple[float, float]]:
-        got = decode(values, 0.5, **{**plain, **changed})
+        got = decode_events(values, 0.5, **{**plain, **changed})
         return [(round(a, 6), round(b, 6)) for a, b in zip(got.start.tolist(), got.end.tolist(), strict=True)]
 
     assert found() == [(1.0, 3.0), (3.5, 6.0), (7.5, 8.0)]
@@ -142,7 +142,7 @@ def test_decoding_merges_drops_and_smooths() -> None:
 
 
 def test_the_score_is_the_mean_probability_of_the_cells_of_the_event() -> None:
-    got = decode(probabilities((0, 2, 0.6), (2, 4, 1.0)), 1.0, threshold=0.5, smooth=0, gap=0, shortest=0)
+    got = decode_events(probabilities((0, 2, 0.6), (2, 4, 1.0)), 1.0, threshold=0.5, smooth=0, gap=0, shortest=0)
     assert got.score.tolist() == pytest.approx([0.8])
 
 
@@ -176,7 +176,7 @@ def test_silent_times_follow_the_training_rows() -> None:
     ],
 )
 def test_unusable_cells_are_faults_and_gaps(cell: Any, reason: str) -> None:
-    task, faults = fitted(CELLS), Faults()
+    task, faults = fitted(CELLS), CellErrors()
     value, present = task.prepare(block([CELLS[0], cell], faults))
     assert present.tolist() == [True, False]
     assert not value[1].any()
@@ -192,20 +192,20 @@ def test_nothing_to_learn_and_impossible_timelines_are_errors() -> None:
     with pytest.raises(RecipeError, match="resolution"):
         fitted(CELLS, resolution=1e-5)
     with pytest.raises(RecipeError, match="one column"):
-        Spans(Spans.Options(), columns=["y", "z"])
+        EventDetectionTask(EventDetectionTask.Options(), columns=["y", "z"])
 
 
 def test_loss_equals_torch_and_chance_is_the_best_constant() -> None:
     task = fitted(CELLS)
     value, present = task.prepare(block(CELLS))
     target = torch.from_numpy(value[present])
-    values = torch.randn(4, task.outputs, generator=torch.Generator().manual_seed(0))
+    values = torch.randn(4, task.output_size, generator=torch.Generator().manual_seed(0))
     expected = functional.binary_cross_entropy_with_logits(values, target, reduction="none").mean(1)
     torch.testing.assert_close(task.loss(values, target), expected)
-    best = torch.from_numpy(task.constant()).logit(eps=1e-12).float().expand_as(target)
-    assert float(task.loss(best, target).mean()) == pytest.approx(task.chance(), abs=1e-5)
+    best = torch.from_numpy(task.baseline_prediction()).logit(eps=1e-12).float().expand_as(target)
+    assert float(task.loss(best, target).mean()) == pytest.approx(task.baseline_loss(), abs=1e-5)
     for moved in (best + 0.2, best - 0.2):
-        assert float(task.loss(moved, target).mean()) > task.chance()
+        assert float(task.loss(moved, target).mean()) > task.baseline_loss()
 
 
 def test_perfect_probabilities_score_perfectly_and_resamples_agree_with_rows() -> None:
@@ -227,13 +227,13 @@ def test_perfect_probabilities_score_perfectly_and_resamples_agree_with_rows() -
 
 def test_saved_and_loaded_it_answers_the_same() -> None:
     task = fitted([[{"start": 0.0, "end": 1.0, "label": 3}], [{"start": 1, "end": 2.5, "label": 12}]])
-    again = Spans(Spans.Options(), columns=["y"])
+    again = EventDetectionTask(EventDetectionTask.Options(), columns=["y"])
     again.load(json.loads(json.dumps(task.save())))
-    probability = np.random.default_rng(0).random((3, task.outputs))
+    probability = np.random.default_rng(0).random((3, task.output_size))
     assert again.predict(probability) == task.predict(probability)
-    assert (again.grid, again.chance(), again.classes, again.notes[0]) == (
+    assert (again.grid, again.baseline_loss(), again.classes, again.notes[0]) == (
         task.grid,
-        task.chance(),
+        task.baseline_loss(),
         ["3", "12"],
         task.notes[0],
     )
@@ -252,11 +252,11 @@ def test_answers_are_ordered_and_can_serve_as_targets() -> None:
 def test_columns_of_events_are_recognised(tmp_path: Path) -> None:
     for cells in (CELLS, [json.dumps(cell) for cell in CELLS if cell is not None]):
         sample = open_table({"y": cells}, cache=tmp_path).sample("y")
-        guesses = {name: one.recognise(sample) for name, one in components("task").items()}
+        guesses = {name: one.match_column(sample) for name, one in components("task").items()}
         sure = max((guess.confidence, name) for name, guess in guesses.items() if guess is not None)
         assert sure[1] == "spans"
     for cells in ([[], []], [["a"], ["b"]], ["text", "[1, 2]"], [1.0, 2.0]):
-        assert Spans.recognise(open_table({"y": cells}, cache=tmp_path).sample("y")) is None
+        assert EventDetectionTask.match_column(open_table({"y": cells}, cache=tmp_path).sample("y")) is None
 
 
 def test_timelines_of_two_models_are_brought_to_the_same_cells() -> None:
@@ -265,8 +265,8 @@ def test_timelines_of_two_models_are_brought_to_the_same_cells() -> None:
     value = {task: task.prepare(block([CELLS[0]]))[0].astype(np.float64) for task in (fine, coarse)}
     np.testing.assert_allclose(aligned(value[fine], fine, coarse), value[coarse], atol=1e-6)
     assert aligned(value[coarse], coarse, fine).shape == value[fine].shape
-    assert same_classes(fine, fitted(CELLS, resolution=0.3))
-    assert not same_classes(fine, coarse)
+    assert have_same_classes(fine, fitted(CELLS, resolution=0.3))
+    assert not have_same_classes(fine, coarse)
 
 
 def test_planted_sets_are_seeded_and_inside_their_rows() -> None:
@@ -301,7 +301,7 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
     scores = model.metrics["test"]["events"]
     assert list(scores) == ["segment_f1", "event_f1", "segment_error_rate", "segment_f1_macro"]
     assert scores["segment_f1"]["value"] > 0.9
-    assert scores["segment_f1"]["majority"] < 0.7
+    assert scores["segment_f1"]["baseline"] < 0.7
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     assert "2 classes, knock, voice" in card
     assert "segment F1" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
@@ -317,7 +317,7 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
 
     for suffix in (".csv", ".parquet", ".jsonl"):
         path = tmp_path / f"answers{suffix}"
-        assert write_predictions(loaded, loaded.open(rows), Faults(), path, probabilities=True) == 2
+        assert write_predictions(loaded, loaded.open(rows), CellErrors(), path, probabilities=True) == 2
         table = open_table(path, cache=tmp_path)
         assert table.columns == ["events"]
         cells = [cell if isinstance(cell, list) else json.loads(cell) for cell in table.sample("events").values]

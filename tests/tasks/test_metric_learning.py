@@ -18,7 +18,7 @@ from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
 from polymodal.model.model import make_network
 from polymodal.nn.layers.embedding_head import unit
-from polymodal.tasks.metric_learning import NO_GROUP, Similar, group_hash, supervised_contrastive
+from polymodal.tasks.metric_learning import NO_GROUP, MetricLearningTask, group_hash, supervised_contrastive
 from polymodal.training.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -75,16 +75,16 @@ def test_batches_without_pairs_have_a_gradient_of_zero(groups: list[int]) -> Non
 
 @pytest.mark.parametrize("rows", [8, 40])
 def test_one_vector_for_all_rows_has_the_loss_of_chance(rows: int) -> None:
-    task = Similar(Similar.Options(size=32, sizes=[8, 16]), columns=["g"])
-    constant = torch.from_numpy(np.tile(task.constant(), (rows, 1)))
+    task = MetricLearningTask(MetricLearningTask.Options(size=32, sizes=[8, 16]), columns=["g"])
+    constant = torch.from_numpy(np.tile(task.baseline_prediction(), (rows, 1)))
     loss = task.loss(constant, torch.tensor([1 + row // 2 for row in range(rows)]))
-    assert float(loss.mean()) == pytest.approx(task.chance(), rel=1e-5) == 3
+    assert float(loss.mean()) == pytest.approx(task.baseline_loss(), rel=1e-5) == 3
 
 
 def test_every_prefix_is_learned() -> None:
     """A row in the wrong place of the short prefix costs, even where the whole vectors are right."""
-    task = Similar(Similar.Options(size=8, sizes=[2]), columns=["g"])
-    whole = Similar(Similar.Options(size=8, sizes=[]), columns=["g"])
+    task = MetricLearningTask(MetricLearningTask.Options(size=8, sizes=[2]), columns=["g"])
+    whole = MetricLearningTask(MetricLearningTask.Options(size=8, sizes=[]), columns=["g"])
     values = torch.zeros(4, 8)
     values[:, 0] = 1.0
     values[:2, 2], values[2:, 3] = 9.0, 9.0
@@ -115,14 +115,14 @@ def test_there_must_be_something_to_learn(names: list[str]) -> None:
 
 def test_prefixes_are_shorter_than_the_vector() -> None:
     with pytest.raises(RecipeError, match="sizes"):
-        Similar(Similar.Options(size=8, sizes=[8]), columns=["g"])
-    assert Similar(Similar.Options(size=64), columns=["g"]).sizes == [8, 16, 32, 64]
+        MetricLearningTask(MetricLearningTask.Options(size=8, sizes=[8]), columns=["g"])
+    assert MetricLearningTask(MetricLearningTask.Options(size=64), columns=["g"]).sizes == [8, 16, 32, 64]
 
 
 def test_it_is_never_guessed() -> None:
     sample = ColumnSample("g", ["a", "b"] * 3, None, rows=6, sampled=6, nulls=0, root=None)
-    assert find("task", "similar").recognise(sample) is None
-    assert components("task")["classify"].recognise(sample) is not None
+    assert find("task", "similar").match_column(sample) is None
+    assert components("task")["classify"].match_column(sample) is not None
 
 
 def test_leave_one_out_ranks_by_hand() -> None:
@@ -187,7 +187,7 @@ def test_groups_never_seen_are_found(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
     assert scores["real"]["recall@1"]["low"] > 0.7
     assert scores["real"]["map"]["value"] > scores["shuffled"]["map"]["value"] + 0.2
-    assert scores["real"]["recall@1"]["majority"] == 0.0
+    assert scores["real"]["recall@1"]["baseline"] == 0.0
     assert scores["shuffled"]["recall@1"]["value"] < 0.6
 
 

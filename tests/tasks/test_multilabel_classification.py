@@ -12,22 +12,22 @@ import torch
 from torch.nn import functional
 
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.multilabel_classification import MultiLabel
+from polymodal.tasks.multilabel_classification import MultilabelClassificationTask
 
 torch.set_num_threads(1)
 
 CELLS = [["red", "big"], ["red"], [], None, ["small", "red", "red"], ["big"]]
 
 
-def block(cells: Any, faults: Faults | None = None) -> Block:
-    return Block({"y": cells}, np.arange(len(cells)), None, "t", faults or Faults(), LimitOptions())
+def block(cells: Any, faults: CellErrors | None = None) -> RowBlock:
+    return RowBlock({"y": cells}, np.arange(len(cells)), None, "t", faults or CellErrors(), LimitOptions())
 
 
-def fitted(cells: Any, **options: Any) -> MultiLabel:
-    task = MultiLabel(MultiLabel.Options(**options), columns=["y"])
+def fitted(cells: Any, **options: Any) -> MultilabelClassificationTask:
+    task = MultilabelClassificationTask(MultilabelClassificationTask.Options(**options), columns=["y"])
     task.fit(iter([block(cells)]))
     return task
 
@@ -47,21 +47,21 @@ def test_lists_and_text_are_read_alike(cells: Any, options: dict[str, Any]) -> N
     assert task.classes == ["big", "red", "small"]
     assert present.tolist() == [True, True, True, False, True, True]
     assert value.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 1], [1, 0, 0]]
-    np.testing.assert_allclose(task.constant(), [0.4, 0.6, 0.2])
+    np.testing.assert_allclose(task.baseline_prediction(), [0.4, 0.6, 0.2])
     assert task.notes == ["label 'small' has 1 training row"]
     assert task.predict(value.astype(float)) == [["big", "red"], ["red"], [], [], ["red", "small"], ["big"]]
 
 
 def test_labels_keep_their_type_after_saving() -> None:
     task = fitted([[1, 5], [5], [10]])
-    again = MultiLabel(MultiLabel.Options(), columns=["y"])
+    again = MultilabelClassificationTask(MultilabelClassificationTask.Options(), columns=["y"])
     again.load(json.loads(json.dumps(task.save())))
     assert again.predict(np.array([[1.0, 0.0, 1.0]])) == [[1, 10]]
-    assert (again.chance(), again.notes) == (task.chance(), task.notes)
+    assert (again.baseline_loss(), again.notes) == (task.baseline_loss(), task.notes)
 
 
 def test_unseen_labels_and_unreadable_cells_are_faults_and_gaps() -> None:
-    task, faults = fitted(CELLS), Faults()
+    task, faults = fitted(CELLS), CellErrors()
     value, present = task.prepare(block([["red"], ["red", "blue"], 7, ["red", None], None], faults))
     assert present.tolist() == [True, False, False, False, False]
     assert not value[1:].any()
@@ -74,7 +74,7 @@ def test_nothing_to_learn_is_an_error() -> None:
         with pytest.raises(DataError, match="column 'y'"):
             fitted(cells)
     with pytest.raises(RecipeError, match="one column"):
-        MultiLabel(MultiLabel.Options(), columns=["y", "z"])
+        MultilabelClassificationTask(MultilabelClassificationTask.Options(), columns=["y", "z"])
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
@@ -104,8 +104,8 @@ def test_loss_equals_torch_and_chance_is_the_best_constant(weights: str) -> None
         )
         for c in range(3)
     ]
-    assert task.chance() <= float(losses.min()) + 1e-6
-    assert task.chance() == pytest.approx(np.mean(per_label), abs=1e-4)
+    assert task.baseline_loss() <= float(losses.min()) + 1e-6
+    assert task.baseline_loss() == pytest.approx(np.mean(per_label), abs=1e-4)
 
 
 def test_the_threshold_decides_predictions_and_f1() -> None:

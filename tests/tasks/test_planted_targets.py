@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from polymodal.core.registry import find
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.recipe.data import LimitOptions
 
 torch.set_num_threads(1)
@@ -61,13 +61,13 @@ def test_planted_target(name: str, options: dict[str, Any], cells: list[Any], me
     component = find("task", name)
     task = component(component.Options(**options), columns=["y"])
 
-    def rows(start: int, stop: int) -> Block:
-        return Block({"y": cells[start:stop]}, np.arange(start, stop), None, "t", Faults(), LimitOptions())
+    def rows(start: int, stop: int) -> RowBlock:
+        return RowBlock({"y": cells[start:stop]}, np.arange(start, stop), None, "t", CellErrors(), LimitOptions())
 
     task.fit(iter([rows(0, TRAIN)]))
     target = torch.from_numpy(task.prepare(rows(0, TRAIN))[0])
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, task.outputs))
+    network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, task.output_size))
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.01)
     features = torch.from_numpy(FEATURES)
     for _ in range(200):
@@ -75,13 +75,13 @@ def test_planted_target(name: str, options: dict[str, Any], cells: list[Any], me
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert float(loss.detach()) < 0.7 * task.chance()
+    assert float(loss.detach()) < 0.7 * task.baseline_loss()
 
     value, present = task.prepare(rows(TRAIN, TRAIN + TEST))
     assert present.all()
     scores = {one.name: one for one in task.metrics}
     truth, weight = task.truth(value), np.ones(TEST)
     reached = scores[metric].score(task.distribution(network(features[TRAIN:])), truth, weight)
-    constant = scores[metric].score(np.tile(task.constant(), (TEST, 1)), truth, weight)
+    constant = scores[metric].score(np.tile(task.baseline_prediction(), (TEST, 1)), truth, weight)
     assert reached > floor
     assert not constant > floor

@@ -12,18 +12,18 @@ import pytest
 
 from laws.lm_checkpoints import TEMPLATE, language_model, save_tokenizer
 from polymodal.core.errors import RecipeError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.tokenizer import SPECIAL_TOKENS, TextTokenizer
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.conversation import Conversation, Turn, read_history
-from polymodal.tasks.prompt import Prompt, Template
+from polymodal.tasks.conversation import Conversation, ChatMessage, read_history
+from polymodal.tasks.prompt import Prompt, PromptTemplate
 
 
-def block(**columns: list[Any]) -> Block:
+def block(**columns: list[Any]) -> RowBlock:
     rows = len(next(iter(columns.values())))
-    return Block(columns, np.arange(rows), None, "table", Faults(), LimitOptions())
+    return RowBlock(columns, np.arange(rows), None, "table", CellErrors(), LimitOptions())
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +57,11 @@ def normalize_spoken(codec: TextTokenizer, ids: np.ndarray) -> list[str]:
 )
 def test_a_template_fills_its_places_once(template: str, filled: str) -> None:
     """What a cell says is not read as a template again."""
-    assert Template(template, "prompt").texts(block(q=["{x}"])) == [filled]
+    assert PromptTemplate(template, "prompt").texts(block(q=["{x}"])) == [filled]
 
 
 def test_missing_cells_leave_their_place_empty_and_others_are_named() -> None:
-    read = Template("{a}-{b}", "prompt")
+    read = PromptTemplate("{a}-{b}", "prompt")
     given = block(a=["x", None, float("nan"), "y"], b=["1", 2, None, [1, 2]])
     assert read.texts(given) == ["x-1", "-2", "-", None]
     assert read.unusable(given, 3) == "b"
@@ -70,12 +70,12 @@ def test_missing_cells_leave_their_place_empty_and_others_are_named() -> None:
 @pytest.mark.parametrize("template", ["{q", "q}", "a {} b", "{{q}", "question"])
 def test_a_template_that_cannot_be_meant_is_refused(template: str) -> None:
     with pytest.raises(RecipeError, match="brace"):
-        Template(template, "prompt")
+        PromptTemplate(template, "prompt")
 
 
 @pytest.mark.parametrize("last", ["assistant", "user"])
 def test_histories_are_read_in_every_form(last: Any) -> None:
-    turns = [Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c"), Turn("assistant", "d")]
+    turns = [ChatMessage("user", "a"), ChatMessage("assistant", "b"), ChatMessage("user", "c"), ChatMessage("assistant", "d")]
     if last == "user":
         turns = turns[:-1]
     plain = [turn.content for turn in turns]
@@ -133,13 +133,13 @@ def test_long_prompts_are_refused_or_lose_their_beginning(codec: TextTokenizer) 
     refused = prompt.prepare(given, codec, 10, "refuse")
     assert refused[0] is None
     assert len(refused[2]) == 0
-    ((row, column, reason),) = [(one.row, one.column, one.reason) for one in given.faults.found]
+    ((row, column, reason),) = [(one.row, one.column, one.reason) for one in given.errors.found]
     assert (row, column) == (0, "q")
     assert "at most 10" in reason
     cut = prompt.prepare(given, codec, 10, "cut")
     assert cut[0].tolist() == codec.encode(["how many " * 40])[0][-10:]
     assert cut[1].tolist() == refused[1].tolist()
-    assert len(given.faults.found) == 1
+    assert len(given.errors.found) == 1
 
 
 def test_long_conversations_lose_their_oldest_exchange_and_keep_the_system(codec: TextTokenizer) -> None:
@@ -147,24 +147,24 @@ def test_long_conversations_lose_their_oldest_exchange_and_keep_the_system(codec
     given = block(q=["how many"], before=[before])
     conversation = Conversation("Be brief.", "before", "{q}")
     assert conversation.prepare(given, codec, 40, "refuse")[0] is None
-    assert [one.column for one in given.faults.found] == ["before"]
+    assert [one.column for one in given.errors.found] == ["before"]
     (ids,) = conversation.prepare(given, codec, 40, "cut")
     assert normalize_spoken(codec, ids) == [
         "[system]", "Be brief.", "[user]", "new", "[assistant]", "newer", "[end]", "[user]", "how many", "[assistant]",
     ]  # fmt: skip
     assert conversation.prepare(given, codec, 5, "cut")[0] is None  # what is asked last is never cut
-    assert "at most 5" in given.faults.found[-1].reason
+    assert "at most 5" in given.errors.found[-1].reason
 
 
 def test_unusable_conversations_are_faults_where_they_are(codec: TextTokenizer) -> None:
     given = block(q=["a", [1], "c", None], before=["x", None, [3, [1]], None])
     found = Conversation(None, "before", "{q}").prepare(given, codec, 50, "refuse")
     assert [one is None for one in found] == [True, True, True, False]
-    assert [(one.row, one.column) for one in given.faults.found] == [(0, "before"), (1, "q"), (2, "before")]
+    assert [(one.row, one.column) for one in given.errors.found] == [(0, "before"), (1, "q"), (2, "before")]
     alone = block(before=[["a", "b"], [{"role": "assistant", "content": "b"}], None, ["a"]])
     found = Conversation(None, "before", None).prepare(alone, codec, 50, "refuse")
     assert [one is None for one in found] == [False, True, True, False]  # two texts end with the user's
-    assert all("end with what the user says" in one.reason for one in alone.faults.found)
+    assert all("end with what the user says" in one.reason for one in alone.errors.found)
 
 
 TURNS = [("user", "a red ball"), ("assistant", "two small dogs"), ("user", "the sea in the evening ?")]
@@ -207,7 +207,7 @@ def test_a_template_that_refuses_is_a_fault_of_its_row(tmp_path: Path) -> None:
     given = block(q=["a", "b"], s=["be brief", None])
     found = Conversation("{s}", None, "{q}").prepare(given, codec, 100, "refuse")
     assert [one is None for one in found] == [True, False]
-    assert "no system" in given.faults.found[0].reason
+    assert "no system" in given.errors.found[0].reason
 
 
 def test_a_checkpoint_without_a_template_reads_plain_lines(tmp_path: Path) -> None:

@@ -15,21 +15,21 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from polymodal.core.errors import DataError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.regression import Regress
+from polymodal.tasks.regression import RegressionTask
 
 torch.set_num_threads(1)
 
 
-def block(columns: dict[str, Any], faults: Faults | None = None) -> Block:
+def block(columns: dict[str, Any], faults: CellErrors | None = None) -> RowBlock:
     rows = np.arange(len(next(iter(columns.values()))))
-    return Block(columns, rows, None, "t", faults or Faults(), LimitOptions())
+    return RowBlock(columns, rows, None, "t", faults or CellErrors(), LimitOptions())
 
 
-def fitted(columns: dict[str, Any], **options: Any) -> Regress:
-    task = Regress(Regress.Options(**options), columns=list(columns))
+def fitted(columns: dict[str, Any], **options: Any) -> RegressionTask:
+    task = RegressionTask(RegressionTask.Options(**options), columns=list(columns))
     task.fit(iter([block(columns)]))
     return task
 
@@ -38,7 +38,7 @@ def fitted(columns: dict[str, Any], **options: Any) -> Regress:
 def test_numbers_come_back_in_the_users_unit(transform: str) -> None:
     columns = {"a": [1, 5, 2, 900], "b": pa.array([0.5, 0.25, 4.0, 1.0])}
     task = fitted(columns, transform=transform)
-    again = Regress(Regress.Options(transform=transform), columns=["a", "b"])
+    again = RegressionTask(RegressionTask.Options(transform=transform), columns=["a", "b"])
     again.load(json.loads(json.dumps(task.save())))
     for one in (task, again):
         value, present = one.prepare(block(columns))
@@ -49,8 +49,8 @@ def test_numbers_come_back_in_the_users_unit(transform: str) -> None:
         np.testing.assert_allclose(back, [[1, 0.5], [5, 0.25], [2, 4], [900, 1]], rtol=1e-5)
         np.testing.assert_allclose(one.truth(value), back)
         assert one.predict(back) == back.tolist()
-    np.testing.assert_allclose(task.constant(), [227, 1.4375])
-    assert again.chance() == task.chance()
+    np.testing.assert_allclose(task.baseline_prediction(), [227, 1.4375])
+    assert again.baseline_loss() == task.baseline_loss()
 
 
 def test_one_column_predicts_plain_numbers_and_large_offsets_keep_their_digits() -> None:
@@ -60,20 +60,20 @@ def test_one_column_predicts_plain_numbers_and_large_offsets_keep_their_digits()
 
 
 def test_bad_numbers_are_faults_and_gaps_while_null_is_a_gap_only() -> None:
-    task, faults = fitted({"a": [1, 2, math.inf, Decimal(3), None, "x"]}), Faults()
+    task, faults = fitted({"a": [1, 2, math.inf, Decimal(3), None, "x"]}), CellErrors()
     cells = [1.0, math.nan, None, -math.inf, "7", True, 10**400, 2]
     value, present = task.prepare(block({"a": cells}, faults))
     assert present.tolist() == [True, False, False, False, False, False, False, True]
     assert [fault.row for fault in faults.found] == [1, 3, 4, 5, 6]
     assert not value[~present].any()
     assert torch.isfinite(task.loss(torch.zeros(8, 1), torch.from_numpy(value))).all()
-    np.testing.assert_allclose(task.constant(), [2.0])
+    np.testing.assert_allclose(task.baseline_prediction(), [2.0])
 
 
 def test_a_row_needs_all_of_its_numbers() -> None:
     task = fitted({"a": [1, 2, 3, None, 5], "b": [1, 0, None, None, 7]})
     assert task.prepare(block({"a": [1, None], "b": [None, 2]}))[1].tolist() == [False, False]
-    np.testing.assert_allclose(task.constant(), [8 / 3, 8 / 3])
+    np.testing.assert_allclose(task.baseline_prediction(), [8 / 3, 8 / 3])
     assert task.notes == ["training rows that lack some of their numbers and are left out: 1"]
 
 
@@ -86,7 +86,7 @@ def test_nothing_to_learn_is_an_error(cells: list[Any]) -> None:
 def test_log_refuses_numbers_without_a_logarithm() -> None:
     with pytest.raises(DataError, match=r"row 1, column 'a'.*-1 has no log\(1 \+ y\)"):
         fitted({"a": [3, -1, 5]}, transform="log")
-    task, faults = fitted({"a": [3, 0, 5]}, transform="log"), Faults()
+    task, faults = fitted({"a": [3, 0, 5]}, transform="log"), CellErrors()
     value, present = task.prepare(block({"a": [-0.5, -2, 4]}, faults))
     assert present.tolist() == [True, False, True]
     assert [fault.row for fault in faults.found] == [1]
@@ -113,14 +113,14 @@ def test_loss_equals_torch_and_chance_is_the_best_constant(
     assert task.loss(values.bfloat16(), target).dtype == torch.float32
     grid = torch.linspace(-3, 3, 6001)[:, None]
     best = [float(reference(*torch.broadcast_tensors(grid, target[:, t])).mean(1).min()) for t in range(targets)]
-    assert np.mean(best) - 1e-4 < task.chance() <= np.mean(best) + 1e-6
+    assert np.mean(best) - 1e-4 < task.baseline_loss() <= np.mean(best) + 1e-6
 
 
 def test_delta_belongs_to_huber() -> None:
     with pytest.raises(ValidationError, match="delta is an option of loss: huber"):
-        Regress.Options(loss="squared", delta=2.0)
-    for options in (Regress.Options(), Regress.Options(loss="huber", delta=2.0)):
-        assert Regress.Options.model_validate(options.model_dump()) == options
+        RegressionTask.Options(loss="squared", delta=2.0)
+    for options in (RegressionTask.Options(), RegressionTask.Options(loss="huber", delta=2.0)):
+        assert RegressionTask.Options.model_validate(options.model_dump()) == options
 
 
 def test_the_loss_chooses_the_leading_metric() -> None:

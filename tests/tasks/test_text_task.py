@@ -18,13 +18,13 @@ from laws.lm_checkpoints import language_model
 from laws.samples import prepare, table_of
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import components
-from polymodal.data.table.cell_errors import BadCellsWarning, Faults
+from polymodal.data.table.cell_errors import BadCellsWarning, CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.model.model import Model
 from polymodal.model.prediction_files import write_predictions
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
-from polymodal.tasks.text_generation import Text
+from polymodal.tasks.text_generation import TextGenerationTask
 
 COLORS = ["red", "green", "blue", "dark grey"]
 
@@ -69,10 +69,10 @@ def test_answers_follow_from_prompt_and_input(run: tuple[Model, Path]) -> None:
     model, _ = run
     scores = model.metrics["test"]["answer"]
     assert scores["exact_match"]["value"] >= 0.95
-    assert scores["exact_match"]["majority"] < 0.5
+    assert scores["exact_match"]["baseline"] < 0.5
     assert [role.role for role in model.run.roles] == ["input", "prompt", "target"]
     written = model.generate({"colour": "blue", "question": "what"})[0][0]
-    assert (written.text, written.ended) == ("we have blue", "end")
+    assert (written.text, written.finish_reason) == ("we have blue", "end")
     assert math.exp(written.log_probability / (len(written.tokens) + 1)) > 0.5
 
 
@@ -83,7 +83,7 @@ def test_cut_answers_and_faults_are_told_after_fit_and_after_loading(run: tuple[
         "answer": ["answers of more than 20 tokens, of which only the beginning is learned: 1"]
     }
     assert facts["task_notes"]["answer"][0] in (folder / "report.html").read_text()
-    faults = [json.loads(line) for line in (folder / "faults.jsonl").read_text().splitlines()]
+    faults = [json.loads(line) for line in (folder / "cell_errors.jsonl").read_text().splitlines()]
     assert [(one["row"], one["column"]) for one in faults] == [(1, "question")]
     assert Model.load(folder).tasks["answer"].notes == model.tasks["answer"].notes  # type: ignore[attr-defined]
 
@@ -113,7 +113,7 @@ def test_a_prompt_that_is_too_long_gives_no_answer_in_any_output(run: tuple[Mode
         assert model.predict(asked) == [None, "we have red"]
     table = model.open(asked * 3)
     for suffix in (".csv", ".jsonl", ".parquet"):
-        faults, path = Faults(), tmp_path / f"out{suffix}"
+        faults, path = CellErrors(), tmp_path / f"out{suffix}"
         assert write_predictions(model, table, faults, path, probabilities=False) == 6
         assert len(faults.found) == 3
         if suffix == ".csv":
@@ -131,7 +131,7 @@ def test_no_answer_in_the_first_block_still_makes_a_column_of_texts(run: tuple[M
     none, some = {"colour": "red", "question": "what " * 60}, {"colour": "red", "question": "what"}
     count = 1_024  # rows of a block of predictions
     write_predictions(
-        model, model.open([none] * count + [some]), Faults(), tmp_path / "out.parquet", probabilities=False
+        model, model.open([none] * count + [some]), CellErrors(), tmp_path / "out.parquet", probabilities=False
     )
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["answer"].to_pylist()[-2:] == [None, "we have red"]
 
@@ -158,15 +158,15 @@ def test_perplexity_is_that_of_the_written_tokens(run: tuple[Model, Path]) -> No
     score = model.evaluate([row for row, _ in right])["answer"]["perplexity"]
     assert score["value"] == pytest.approx(math.exp(nats / tokens), rel=1e-4)
     assert score["low"] <= score["value"] <= score["high"]
-    assert score["majority"] > score["value"]
+    assert score["baseline"] > score["value"]
 
 
-def task_of(columns: dict[str, list[Any]], **options: Any) -> tuple[Text, Preparation, Any, Faults]:
+def task_of(columns: dict[str, list[Any]], **options: Any) -> tuple[TextGenerationTask, Preparation, Any, CellErrors]:
     preparation, _ = prepare(columns, inputs={}, outputs={"answer": {"task": {"name": "text", **options}}})
-    faults = Faults()
+    faults = CellErrors()
     prepared = preparation.prepare(table_of(columns), faults, folder=None, cache=None)
     task = preparation.tasks["answer"]
-    assert isinstance(task, Text)
+    assert isinstance(task, TextGenerationTask)
     return task, preparation, prepared.targets["answer"], faults
 
 
@@ -205,7 +205,7 @@ def test_control_tokens_in_answers_are_text() -> None:
 def test_closed_answers_are_stored_once_and_hold_the_writing(run: tuple[Model, Path]) -> None:
     task, _, _, _ = task_of({"answer": ["two", "one", "two"] * 3}, answers="closed")
     assert task.writing.choices == ["one", "two"]
-    again = Text(task.options, columns=["answer"])
+    again = TextGenerationTask(task.options, columns=["answer"])
     again._tokenizer = task.codec.backend.to_str()
     again.load(json.loads(json.dumps(task.save())))
     assert again.writing == task.writing
@@ -216,7 +216,7 @@ def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None
     model, folder = run
     task, _, (value, _), _ = task_of({"answer": ["it is blue", "Жук"] * 3}, tokenizer=str(folder))
     own = model.tasks["answer"]
-    assert isinstance(own, Text)
+    assert isinstance(own, TextGenerationTask)
     assert task.codec.vocab_size == own.codec.vocab_size
     assert value[0].ids.tolist() == [*own.codec.encode(["it is blue"])[0], own.codec.eos_id]
     assert task.codec.decode([value[1].ids.tolist()]) == ["Жук"]
@@ -242,7 +242,7 @@ def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None
 )
 def test_texts_are_recognised_where_they_are_texts(column: list[Any], kind: str | None) -> None:
     sample = ColumnSample("target", column, None, len(column), len(column), 0, None)
-    guesses = {name: component.recognise(sample) for name, component in components("task").items()}
+    guesses = {name: component.match_column(sample) for name, component in components("task").items()}
     found = {name: guess.confidence for name, guess in guesses.items() if guess is not None}
     if kind is None:
         assert "text" not in found
@@ -352,9 +352,9 @@ def test_a_language_model_answers_a_conversation_by_its_template() -> None:
     said = {"inputs": {}, "outputs": outputs, "width": 16, "training": {"epochs": 1, "precision": "fp32", "threads": 1}}
     model = polymodal.fit(table, recipe={**said, "evaluation": {"bootstrap": 0}})
     task = model.tasks["answer"]
-    assert isinstance(task, Text)
+    assert isinstance(task, TextGenerationTask)
     assert task.codec.backend.id_to_token(task.text_shape.end) == "<end_of_turn>"
-    again = Text(task.options, columns=["answer"])
+    again = TextGenerationTask(task.options, columns=["answer"])
     again._tokenizer = task.codec.backend.to_str()
     again.load(json.loads(json.dumps(task.save())))
     assert again.text_shape == task.text_shape

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from polymodal.core.options import Options
 from polymodal.core.types import TimeGrid, OutputShape, Space, TextShape
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics.base import Metric
 
 
@@ -25,7 +25,7 @@ class TaskOptions(Options):
 class Task(ABC):
     """Base of every task. One instance serves one output of a recipe (one or more columns).
 
-    The life of an instance: `recognise` -> `fit` (training rows only) -> `prepare` (any rows) -> `loss` while
+    The life of an instance: `match_column` -> `fit` (training rows only) -> `prepare` (any rows) -> `loss` while
     training -> `distribution` and `predict` on what the model decided.
     """
 
@@ -34,11 +34,11 @@ class Task(ABC):
     #: How decoded values are read and combined; see `core.types.Space`.
     space: ClassVar[Space]
     #: Whether targets are moments in time, so that inputs must keep theirs.
-    timed: ClassVar[bool] = False
+    needs_timestamps: ClassVar[bool] = False
     #: Whether answers are texts, which a decoder that writes writes.
-    writes: ClassVar[bool] = False
+    is_generative: ClassVar[bool] = False
     #: Whether answers are vectors that mean something only beside others of the same model.
-    embeds: ClassVar[bool] = False
+    is_embedding: ClassVar[bool] = False
     #: The decoder that answers where the recipe names none.
     default_decoder: ClassVar[str] = "mlp"
     #: The fusion where the recipe names none and this is the first output; None: the recipe's own default.
@@ -50,11 +50,11 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         """How likely this column, named as a target, is of this task, and why; None if it cannot be."""
 
     @abstractmethod
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Learn from the training rows: the classes and their shares, the mean and scale of numbers.
 
         Raises:
@@ -62,12 +62,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         """Targets of a block: `value [rows, ...]` and `present [rows]` bool. Unusable targets are faults and gaps."""
 
     @property
     @abstractmethod
-    def outputs(self) -> int:
+    def output_size(self) -> int:
         """How many values the decoder must give, `k`."""
 
     @property
@@ -91,7 +91,7 @@ class Task(ABC):
         return self.space in ("categorical", "binary")
 
     @property
-    def judged_by_writing(self) -> bool:
+    def generates_for_selection(self) -> bool:
         """Whether epochs are compared by the scores of texts that are written for it, and not by their likelihood."""
         return False
 
@@ -103,19 +103,19 @@ class Task(ABC):
     @property
     def output_shape(self) -> OutputShape:
         """What the task asks of its decoder."""
-        return OutputShape(self.outputs, self.space, self.grid, self.text_shape)
+        return OutputShape(self.output_size, self.space, self.grid, self.text_shape)
 
     @property
     def prompt_columns(self) -> list[str]:
         """Columns, beside the targets, from which the prompts of answers are made; prediction needs them too."""
         return []
 
-    def prompts(self, block: Block) -> np.ndarray | None:
+    def prompts(self, block: RowBlock) -> np.ndarray | None:
         """The prompt of each row of a block, `[rows]` arrays of int32 tokens (None in a row whose prompt cannot be
         used, which is a fault); None for a task without prompts."""
         return None
 
-    def together(self, value: np.ndarray, present: np.ndarray) -> np.ndarray | None:
+    def row_groups(self, value: np.ndarray, present: np.ndarray) -> np.ndarray | None:
         """The group of each row, `[rows]`, of which training puts some rows into one batch (-1: of none); None where it
         does not matter which rows are in a batch."""
         return None
@@ -124,29 +124,29 @@ class Task(ABC):
         """Prepared targets of the rows of a batch as one tensor `[batch, ...]`."""
         return torch.from_numpy(value)
 
-    def counts(self, values: Tensor) -> Tensor | None:
+    def row_loss_weights(self, values: Tensor) -> Tensor | None:
         """How much the loss of each row counts beside its weight, `[batch]`; None: all alike."""
         return None
 
-    def constants(self, rows: int) -> np.ndarray:
+    def baseline_predictions(self, rows: int) -> np.ndarray:
         """The best constant answer for so many rows, as a distribution `[rows, k]`."""
-        return np.broadcast_to(self.constant(), (rows, self.outputs))
+        return np.broadcast_to(self.baseline_prediction(), (rows, self.output_size))
 
     @abstractmethod
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
         """Loss of each row, `[batch]`, in fp32: `values [batch, k]` against prepared targets `[batch, ...]`."""
 
     @abstractmethod
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         """The loss of the best constant answer on the training rows; a run that stays there has learned nothing."""
 
     @abstractmethod
-    def constant(self) -> np.ndarray:
+    def baseline_prediction(self) -> np.ndarray:
         """The best constant answer as a distribution `[k]` (class shares; the mean in user units): the floor."""
 
-    def undecided(self, rows: int) -> np.ndarray:
+    def missing_predictions(self, rows: int) -> np.ndarray:
         """A distribution `[rows, k]` in which nothing is decided yet: NaN everywhere."""
-        return np.full((rows, self.outputs), np.nan)
+        return np.full((rows, self.output_size), np.nan)
 
     @abstractmethod
     def distribution(self, values: Tensor) -> np.ndarray:
@@ -160,7 +160,7 @@ class Task(ABC):
     def truth(self, value: np.ndarray) -> np.ndarray:
         """Prepared targets `[rows, ...]` as the metrics read them (class numbers, 0/1 labels, user units)."""
 
-    def by_class(
+    def per_class_arrays(
         self, distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distribution, truth and weight as tables by class read them, one column for each of `classes`; a timeline

@@ -14,12 +14,12 @@ from torch.nn import functional
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.core.types import Space
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Label, Labels, few, key, read_label, read_labels, text
+from polymodal.tasks.labels import Label, LabelVocabulary, summarize_labels, label_key, read_label, read_labels, label_text
 
 # An integer column with more distinct values is taken for a quantity unless the user says otherwise.
 FEW_INTEGERS = 20
@@ -27,14 +27,14 @@ FEW_INTEGERS = 20
 
 def _text_keys(weights: Any) -> Any:
     """YAML reads `1:` and `true:` as numbers and booleans; a recipe names classes by their text."""
-    return {text(label): value for label, value in weights.items()} if isinstance(weights, dict) else weights
+    return {label_text(label): value for label, value in weights.items()} if isinstance(weights, dict) else weights
 
 
 ClassWeights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_text_keys)]
 
 
 @register
-class Classify(Task):
+class ClassificationTask(Task):
     """One of k exclusive classes by a softmax over k values.
 
     The loss of a row of class y, with class weights w and label smoothing s (Szegedy et al., "Rethinking the
@@ -63,35 +63,35 @@ class Classify(Task):
             raise RecipeError("columns", f"a classify output reads one column, not {len(columns)}: {columns}")
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         count, distinct = len(sample.values), sample.distinct
         if not count:
             return None
         reason = f"{distinct:,} distinct {{}} in {count:,} sampled cells"
         if all(isinstance(value, bool | np.bool_) for value in sample.values):
-            return Guess(0.95, "true/false values")
+            return Match(0.95, "true/false values")
         if all(isinstance(value, str) for value in sample.values):
             repeated = 1 - distinct / count
-            return Guess(0.9 if repeated >= 0.5 else 0.1 + repeated, reason.format("strings"))
+            return Match(0.9 if repeated >= 0.5 else 0.1 + repeated, reason.format("strings"))
         if not all(_whole(value) for value in sample.values):
             return None
         few_values = distinct <= FEW_INTEGERS and (count >= 5 * distinct or distinct <= 2 < count)
-        return Guess(0.8 if few_values else 0.2, reason.format("whole numbers"))
+        return Match(0.8 if few_values else 0.2, reason.format("whole numbers"))
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         found = read_labels(blocks, self.columns[0], lambda cell: [read_label(cell)])
         if len(found.labels) < 2:
             only = f"only {found.labels[0]!r}" if found.labels else f"no label at all{found.problem}"
             raise DataError(f"classification needs two classes, the training rows hold {only}", column=self.columns[0])
-        self._take(found.labels, found.of)
+        self._take(found.labels, found.count)
 
     def _take(self, labels: Iterable[Label], rows: Callable[[Label], int]) -> None:
-        self.labels = Labels(labels)
+        self.labels = LabelVocabulary(labels)
         self.rows = np.array([rows(label) for label in self.labels.values], dtype=np.int64)
         self.shares = self.rows / self.rows.sum()
         self.weights = self._class_weights()
         single = [label for label, count in zip(self.labels.values, self.rows, strict=True) if count == 1]
-        self._notes = few(
+        self._notes = summarize_labels(
             single, "class {!r} has 1 training row", "{} classes have 1 training row each, {!r} among them"
         )
 
@@ -108,21 +108,21 @@ class Classify(Task):
         weights = np.array([given.get(name, 1.0) for name in self.classes])
         return weights / (self.shares @ weights)
 
-    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value, present = np.zeros(len(block), dtype=np.int64), np.zeros(len(block), dtype=bool)
         for position, cell in enumerate(block.cells(self.columns[0])):
             if cell is None:
                 continue
             try:
-                value[position] = self.labels.number(read_label(cell))
+                value[position] = self.labels.index(read_label(cell))
             except ValueError as error:
-                block.fault(position, self.columns[0], str(error))
+                block.add_error(position, self.columns[0], str(error))
                 continue
             present[position] = True
         return value, present
 
     @property
-    def outputs(self) -> int:
+    def output_size(self) -> int:
         return len(self.labels)
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
@@ -135,14 +135,14 @@ class Classify(Task):
             reduction="none",
         )
 
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         """sum_c a_c log(A / a_c) with a_c = w_c ((1 - s) share_c + s / k) and A = sum_c a_c: the loss of the
         constant p_c = a_c / A, which is the best one."""
         smoothing = self.options.label_smoothing
-        mass = self.weights * ((1 - smoothing) * self.shares + smoothing / self.outputs)
+        mass = self.weights * ((1 - smoothing) * self.shares + smoothing / self.output_size)
         return float(mass @ np.log(mass.sum() / mass))
 
-    def constant(self) -> np.ndarray:
+    def baseline_prediction(self) -> np.ndarray:
         return self.shares
 
     def distribution(self, values: Tensor) -> np.ndarray:
@@ -170,14 +170,14 @@ class Classify(Task):
 
     @property
     def classes(self) -> list[str]:
-        return [text(label) for label in self.labels.values]
+        return [label_text(label) for label in self.labels.values]
 
     def save(self) -> dict[str, Any]:
         return {"labels": self.labels.values, "rows": self.rows.tolist()}
 
     def load(self, state: dict[str, Any]) -> None:
-        rows = {key(label): count for label, count in zip(state["labels"], state["rows"], strict=True)}
-        self._take(state["labels"], lambda label: rows[key(label)])
+        rows = {label_key(label): count for label, count in zip(state["labels"], state["rows"], strict=True)}
+        self._take(state["labels"], lambda label: rows[label_key(label)])
 
 
 def _whole(value: Any) -> bool:

@@ -9,25 +9,25 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
-from polymodal.data.table.block import Block
+from polymodal.data.table.block import RowBlock
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.modalities.text import as_text
-from polymodal.tasks.text_targets import objects
-from polymodal.tasks.prompt import Overflow, Template
+from polymodal.tasks.text_targets import object_array
+from polymodal.tasks.prompt import Overflow, PromptTemplate
 
 ROLES = ("system", "user", "assistant")
 Role = Literal["system", "user", "assistant"]
 
 
-class Turn(NamedTuple):
+class ChatMessage(NamedTuple):
     """What one of them says."""
 
     role: str
     content: str
 
 
-def read_history(cell: Any, *, last: Role) -> list[Turn]:
+def read_history(cell: Any, *, last: Role) -> list[ChatMessage]:
     """The turns of a cell: a list of `{role, content}`, or of texts, of which user and assistant say one in turn; or
     either as JSON text. None and blank cells have no turns.
 
@@ -53,11 +53,11 @@ def read_history(cell: Any, *, last: Role) -> list[Turn]:
         raise ValueError("some turns of the history say who speaks and some do not")
     if silent:
         order = ("user", "assistant") if last == "assistant" else ("assistant", "user")
-        return [Turn(order[(place - len(turns)) % 2], turn.content) for place, turn in enumerate(turns)]
+        return [ChatMessage(order[(place - len(turns)) % 2], turn.content) for place, turn in enumerate(turns)]
     return turns
 
 
-def _turn(one: Any) -> Turn:
+def _turn(one: Any) -> ChatMessage:
     if isinstance(one, Mapping):
         if "role" not in one or "content" not in one:
             raise ValueError(f"a turn of the history has role and content, not {', '.join(map(str, one)) or 'nothing'}")
@@ -68,7 +68,7 @@ def _turn(one: Any) -> Turn:
         role, content = "", as_text(one)
     if content is None:
         raise ValueError("a turn of the history is no text")
-    return Turn(role, content)
+    return ChatMessage(role, content)
 
 
 class Conversation:
@@ -85,29 +85,29 @@ class Conversation:
     def __init__(self, system: str | None, history: str | None, instruction: str | None) -> None:
         if history is None and instruction is None:
             raise RecipeError("system", "it goes before an instruction or a history; name one of these")
-        self.system = None if system is None else Template(system, "system")
-        self.instruction = None if instruction is None else Template(instruction, "instruction")
+        self.system = None if system is None else PromptTemplate(system, "system")
+        self.instruction = None if instruction is None else PromptTemplate(instruction, "instruction")
         self.history = history
         named = [*(self.system.columns if self.system else []), *([history] if history else [])]
         named += self.instruction.columns if self.instruction else []
         self.columns = list(dict.fromkeys(named))
 
-    def learned(self, block: Block) -> set[str]:
+    def learned(self, block: RowBlock) -> set[str]:
         """The texts of a block from which a tokenizer is learned."""
         return {turn.content for turns in self.turns(block, tell=False) for turn in turns or () if turn.content}
 
-    def turns(self, block: Block, *, tell: bool = True) -> list[list[Turn] | None]:
+    def turns(self, block: RowBlock, *, tell: bool = True) -> list[list[ChatMessage] | None]:
         """What was said before each answer of a block; None, and (`tell`) a fault, where it cannot be read."""
         count = len(block)
         systems = self.system.texts(block) if self.system else [""] * count
         asked = self.instruction.texts(block) if self.instruction else [""] * count
         histories = block.cells(self.history) if self.history else [None] * count
         last: Role = "assistant" if self.instruction else "user"
-        found: list[list[Turn] | None] = []
+        found: list[list[ChatMessage] | None] = []
         for position, (system, cell, text) in enumerate(zip(systems, histories, asked, strict=True)):
             problem = ""
             column = self.history or ""
-            turns: list[Turn] = []
+            turns: list[ChatMessage] = []
             for template, one in ((self.system, system), (self.instruction, text)):
                 if template is not None and one is None:
                     problem, column = "the conversation needs a text here", template.unusable(block, position)
@@ -119,13 +119,13 @@ class Conversation:
             if not problem and self.instruction is None and (not turns or turns[-1].role != "user"):
                 problem = "the history does not end with what the user says, and there is no instruction"
             if problem and tell:
-                block.fault(position, column, problem)
-            before = [Turn("system", system)] if system else []
-            after = [Turn("user", text or "")] if self.instruction else []
+                block.add_error(position, column, problem)
+            before = [ChatMessage("system", system)] if system else []
+            after = [ChatMessage("user", text or "")] if self.instruction else []
             found.append(None if problem else [*before, *turns, *after])
         return found
 
-    def prepare(self, block: Block, codec: TextTokenizer, most: int, overflow: Overflow) -> np.ndarray:
+    def prepare(self, block: RowBlock, codec: TextTokenizer, most: int, overflow: Overflow) -> np.ndarray:
         """Tokens of the conversation before each answer of a block, `[rows]` int32 arrays; None, and a fault, where it
         cannot be read or is longer than `most` tokens. To `cut` leaves out the oldest turns of a long history."""
         render = _Renderer(codec)
@@ -140,16 +140,16 @@ class Conversation:
                 while len(ids) > most and overflow == "cut" and (shorter := _without_oldest(turns)) is not None:
                     turns, ids = shorter, render(shorter)
             except DataError as error:
-                block.fault(position, column, str(error))
+                block.add_error(position, column, str(error))
                 found.append(None)
                 continue
             if len(ids) > most:
-                block.fault(position, column, f"its conversation has {len(ids)} tokens; at most {most} are read")
+                block.add_error(position, column, f"its conversation has {len(ids)} tokens; at most {most} are read")
             found.append(np.asarray(ids, np.int32) if len(ids) <= most else None)
-        return objects(found)
+        return object_array(found)
 
 
-def _without_oldest(turns: Sequence[Turn]) -> list[Turn] | None:
+def _without_oldest(turns: Sequence[ChatMessage]) -> list[ChatMessage] | None:
     """The turns without the oldest exchange; None where only what is asked last is left. System texts stay."""
     kept = [turn for turn in turns if turn.role == "system"]
     rest = [turn for turn in turns if turn.role != "system"]
@@ -169,7 +169,7 @@ class _Renderer:
         self.template = None if codec.card is None else ChatTemplate(codec)
         self._known: dict[str, list[int]] = {}
 
-    def __call__(self, turns: Sequence[Turn]) -> list[int]:
+    def __call__(self, turns: Sequence[ChatMessage]) -> list[int]:
         """
         Raises:
             DataError: the checkpoint's template refuses such a conversation.

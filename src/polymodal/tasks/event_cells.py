@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.tasks.labels import Label, key, read_label
+from polymodal.tasks.labels import Label, label_key, read_label
 
 #: Start and end in seconds, and the label.
-Span = tuple[float, float, Label]
+EventSpan = tuple[float, float, Label]
 
 
-def read_event_spans(cell: Any) -> list[Span]:
+def read_event_spans(cell: Any) -> list[EventSpan]:
     """The events of one cell, ordered by start.
 
     Raises:
@@ -31,7 +31,7 @@ def read_event_spans(cell: Any) -> list[Span]:
     return sorted((_read_span(event) for event in cell), key=lambda span: span[:2])
 
 
-def _read_span(event: Any) -> Span:
+def _read_span(event: Any) -> EventSpan:
     if not isinstance(event, Mapping):
         raise ValueError(f"an event must have start, end and label; this is {str(event)[:50]!r}")
     missing = [name for name in ("start", "end", "label") if event.get(name) is None]
@@ -50,14 +50,14 @@ def _read_span(event: Any) -> Span:
     return times[0], times[1], read_label(event["label"])
 
 
-def silences_between(rows: list[list[Span]]) -> list[float]:
+def silences_between(rows: list[list[EventSpan]]) -> list[float]:
     """Seconds between events of one label that follow each other in a row."""
     gaps = []
     for spans in rows:
         until: dict[tuple[bool, Label], float] = {}
         for start, end, label in spans:
-            before = until.get(key(label), math.inf)
+            before = until.get(label_key(label), math.inf)
             if before < start:
                 gaps.append(start - before)
-            until[key(label)] = max(end, until.get(key(label), 0.0))
+            until[label_key(label)] = max(end, until.get(label_key(label), 0.0))
     return gaps

@@ -16,15 +16,15 @@ from torch.nn import functional
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import register
 from polymodal.core.types import TimeGrid, Space
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import events as scores
 from polymodal.metrics.base import Metric
 from polymodal.metrics.events import EventCounts, Events, SegmentCounts
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Labels, few, first_problem, key, read_cells, text
-from polymodal.tasks.event_timeline import cover, decode, events_from_coverage
-from polymodal.tasks.event_cells import Span, silences_between, read_event_spans
+from polymodal.tasks.labels import LabelVocabulary, first_problem, label_key, label_text, parse_cells, summarize_labels
+from polymodal.tasks.event_timeline import event_coverage, decode_events, events_from_coverage
+from polymodal.tasks.event_cells import EventSpan, silences_between, read_event_spans
 
 #: Most cells of a timeline whose resolution is not said, and of any timeline.
 USUAL_CELLS, MOST_CELLS = 2_000, 20_000
@@ -35,7 +35,7 @@ MARGIN = 1.05
 
 
 @register
-class Spans(Task):
+class EventDetectionTask(Task):
     """Events with start, end and label, any number in a row, decided on a timeline of equal cells.
 
     A cell of the table is a list of events such as `{"start": 0.5, "end": 1.25, "label": "dog"}` (seconds), or the
@@ -77,7 +77,7 @@ class Spans(Task):
 
     space: ClassVar[Space] = "binary"
     default_decoder: ClassVar[str] = "timeline"
-    timed: ClassVar[bool] = True
+    needs_timestamps: ClassVar[bool] = True
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
@@ -86,36 +86,36 @@ class Spans(Task):
             raise RecipeError("columns", f"a spans output reads one column, not {len(columns)}: {columns}")
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         count = 0
         for cell in sample.values:
             try:
                 count += len(read_event_spans(cell))
             except ValueError:
                 return None
-        return Guess(0.95, f"lists of events, {count:,} in {len(sample.values):,} sampled cells") if count else None
+        return Match(0.95, f"lists of events, {count:,} in {len(sample.values):,} sampled cells") if count else None
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         column = self.columns[0]
         problems: list[str] = []
-        rows = list(read_cells(blocks, column, read_event_spans, problems))
+        rows = list(parse_cells(blocks, column, read_event_spans, problems))
         limit = math.inf if self.options.seconds is None else self.options.seconds
         inside = [spans for spans in rows if all(end <= limit + 1e-6 for _, end, _ in spans)]
         found = [span for spans in inside for span in spans]
         if not found:
             late = f" that ends before {limit:g} s (the option `seconds`)" if any(rows) else ""
             raise DataError(f"the training rows hold no event{late}{first_problem(problems)}", column=column)
-        self.labels = Labels({key(label): label for _, _, label in found}.values())
+        self.labels = LabelVocabulary({label_key(label): label for _, _, label in found}.values())
         self._choose_times(inside, found)
         total = np.zeros((self.grid.frames, len(self.labels)))
         for spans in inside:
             total += self._cover(spans)
         self._take(total.ravel() / len(inside))
-        counts = Counter(key(label) for _, _, label in found)
-        single = [label for label in self.labels.values if counts[key(label)] == 1]
-        self._notes += few(single, "{!r} happens once in the training rows", "{} labels happen once, {!r} among them")
+        counts = Counter(label_key(label) for _, _, label in found)
+        single = [label for label in self.labels.values if counts[label_key(label)] == 1]
+        self._notes += summarize_labels(single, "{!r} happens once in the training rows", "{} labels happen once, {!r} among them")
 
-    def _choose_times(self, rows: list[list[Span]], found: list[Span]) -> None:
+    def _choose_times(self, rows: list[list[EventSpan]], found: list[EventSpan]) -> None:
         """Set the timeline, and the times that the options leave open."""
         options = self.options
         durations = np.array([end - start for start, end, _ in found])
@@ -151,7 +151,7 @@ class Spans(Task):
         """Seconds of a cell."""
         return self.grid.seconds / self.grid.frames
 
-    def _cover(self, spans: list[Span]) -> np.ndarray:
+    def _cover(self, spans: list[EventSpan]) -> np.ndarray:
         """Shares `[frames, labels]`; ValueError if an event has no place on the timeline."""
         late = max((end for _, end, _ in spans), default=0.0)
         if late > self.grid.seconds + 1e-6:
@@ -160,11 +160,11 @@ class Spans(Task):
                 "makes it longer"
             )
         start, end = (np.array([span[place] for span in spans], dtype=np.float64) for place in (0, 1))
-        label = np.array([self.labels.number(label) for *_, label in spans], dtype=np.int64)
-        return cover(start, end, label, self.grid.frames, len(self.labels), self.width)
+        label = np.array([self.labels.index(label) for *_, label in spans], dtype=np.int64)
+        return event_coverage(start, end, label, self.grid.frames, len(self.labels), self.width)
 
-    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
-        value = np.zeros((len(block), self.outputs), dtype=np.float32)
+    def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
+        value = np.zeros((len(block), self.output_size), dtype=np.float32)
         present = np.zeros(len(block), dtype=bool)
         for position, cell in enumerate(block.cells(self.columns[0])):
             if cell is None:
@@ -172,7 +172,7 @@ class Spans(Task):
             try:
                 value[position] = self._cover(read_event_spans(cell)).ravel()
             except ValueError as error:
-                block.fault(position, self.columns[0], str(error))
+                block.add_error(position, self.columns[0], str(error))
                 continue
             present[position] = True
         return value, present
@@ -182,18 +182,18 @@ class Spans(Task):
         return self.options.threshold
 
     @property
-    def outputs(self) -> int:
+    def output_size(self) -> int:
         return self.grid.frames * len(self.labels)
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(values.float(), target.float(), reduction="none").mean(-1)
 
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         """The mean over cells and labels of the entropy of the mean share q: -q log q - (1 - q) log(1 - q)."""
         share = np.stack([self.shares, 1 - self.shares])
         return float(-(share * np.log(np.where(share > 0, share, 1.0))).sum(0).mean())
 
-    def constant(self) -> np.ndarray:
+    def baseline_prediction(self) -> np.ndarray:
         return self.shares
 
     def distribution(self, values: Tensor) -> np.ndarray:
@@ -219,7 +219,7 @@ class Spans(Task):
         return answers
 
     def _found(self, distribution: np.ndarray) -> Events:
-        return decode(
+        return decode_events(
             self._by_cell(distribution),
             self.width,
             threshold=self.threshold,
@@ -244,7 +244,7 @@ class Spans(Task):
         )
         return found, true
 
-    def by_class(
+    def per_class_arrays(
         self, distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         found, true = self.segments(distribution, truth)
@@ -271,7 +271,7 @@ class Spans(Task):
     @property
     def classes(self) -> list[str]:
         """Names of the labels of a cell: value `cell * labels + label` is one of them in one cell."""
-        return [text(label) for label in self.labels.values]
+        return [label_text(label) for label in self.labels.values]
 
     def save(self) -> dict[str, Any]:
         return {
@@ -285,7 +285,7 @@ class Spans(Task):
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.labels, self._grid = Labels(state["labels"]), TimeGrid(*state["grid"])
+        self.labels, self._grid = LabelVocabulary(state["labels"]), TimeGrid(*state["grid"])
         self.shortest, self.gap = state["shortest"], state["gap"]
         self.segment, self.collar = state["segment"], state["collar"]
         self._take(np.array(state["shares"]))

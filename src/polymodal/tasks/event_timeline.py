@@ -11,7 +11,7 @@ from polymodal.metrics.events import Events
 ROUNDING = 1e-4
 
 
-def cover(start: np.ndarray, end: np.ndarray, label: np.ndarray, frames: int, labels: int, width: float) -> np.ndarray:
+def event_coverage(start: np.ndarray, end: np.ndarray, label: np.ndarray, frames: int, labels: int, width: float) -> np.ndarray:
     """The share of each cell that the events of one row cover, `[frames, labels]` float32.
 
     start, end: `[events]` seconds; label: `[events]` numbers; width: seconds of a cell. Events of one label that
@@ -67,7 +67,7 @@ def events_from_coverage(shares: np.ndarray, width: float) -> Events:
     return _events(which, start[begins], end[ends], np.ones(len(which)), shares.shape[2], width)
 
 
-def decode(
+def decode_events(
     probability: np.ndarray, width: float, *, threshold: float, smooth: float, gap: float, shortest: float
 ) -> Events:
     """Events from the probabilities of cells, `[rows, frames, labels]`.

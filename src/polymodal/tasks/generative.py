@@ -14,14 +14,14 @@ from polymodal.core.errors import ArtifactError
 from polymodal.core.types import Space, TextShape
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.tokenizer import TextTokenizer
-from polymodal.tasks.text_targets import objects, padded
+from polymodal.tasks.text_targets import object_array, pad
 from polymodal.tasks.base import Task
 
 TOKENIZER = "tokenizer.json"
 
 
-class GenerationTask(Task):
-    """Base of the tasks whose answers are written token by token. Prepared targets are `Answer`s; decided values are
+class GenerativeTask(Task):
+    """Base of the tasks whose answers are written token by token. Prepared targets are `TextTarget`s; decided values are
     the tokens that were written, and a distribution holds their texts.
 
     codec: texts as tokens and back; known after `fit` or `load`, as `most` is
@@ -29,7 +29,7 @@ class GenerationTask(Task):
     """
 
     space: ClassVar[Space] = "text"
-    writes: ClassVar[bool] = True
+    is_generative: ClassVar[bool] = True
     default_decoder: ClassVar[str] = "transformer"
     default_fusion: ClassVar[str | None] = "attention"
     codec: TextTokenizer
@@ -46,33 +46,33 @@ class GenerationTask(Task):
         """The tokens of the texts that are written."""
 
     def collate(self, value: np.ndarray) -> Tensor:
-        return padded([answer.ids for answer in value])
+        return pad([answer.ids for answer in value])
 
     @property
-    def outputs(self) -> int:
+    def output_size(self) -> int:
         return self.codec.vocab_size
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
         return values[:, 0] / values[:, 1].clamp_min(1)
 
-    def counts(self, values: Tensor) -> Tensor:
+    def row_loss_weights(self, values: Tensor) -> Tensor:
         return values[:, 1]
 
-    def undecided(self, rows: int) -> np.ndarray:
-        return objects([None] * rows)
+    def missing_predictions(self, rows: int) -> np.ndarray:
+        return object_array([None] * rows)
 
     def distribution(self, values: Tensor) -> np.ndarray:
         """Written tokens `[rows, steps]`, padded with -1 -> `[rows]` texts; None in a row that begins with -2, in
         which nothing could be written."""
         rows = values.tolist()
         texts = self.codec.decode([[token for token in row if token >= 0] for row in rows])
-        return objects([None if row and row[0] == -2 else text for row, text in zip(rows, texts, strict=True)])
+        return object_array([None if row and row[0] == -2 else text for row, text in zip(rows, texts, strict=True)])
 
     def predict(self, distribution: np.ndarray) -> list[Any]:
         return list(distribution)
 
     def truth(self, value: np.ndarray) -> np.ndarray:
-        return objects([answer.references for answer in value])
+        return object_array([answer.references for answer in value])
 
     def write_files(self, folder: Path) -> None:
         (folder / TOKENIZER).write_text(self.codec.backend.to_str(), encoding="utf-8")
@@ -84,13 +84,13 @@ class GenerationTask(Task):
         self._tokenizer = file.read_text(encoding="utf-8")
 
 
-def generation_task(tasks: Mapping[str, Task], name: str) -> GenerationTask:
+def generative_task(tasks: Mapping[str, Task], name: str) -> GenerativeTask:
     """The task of the output `name`, of which the caller knows that it writes.
 
     Raises:
         TypeError: it does not.
     """
     task = tasks[name]
-    if not isinstance(task, GenerationTask):
+    if not isinstance(task, GenerativeTask):
         raise TypeError(f"the output {name!r} writes no texts: its task is {task.options.name}")
     return task

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from polymodal.data.table.block import Block
+from polymodal.data.table.block import RowBlock
 
 T = TypeVar("T")
 Label = str | int | float | bool
@@ -30,7 +30,7 @@ def read_label(cell: Any) -> Label:
     return value
 
 
-def key(label: Label) -> tuple[bool, Label]:
+def label_key(label: Label) -> tuple[bool, Label]:
     """What makes two labels the same: 1 and 1.0 are, 1 and true are not, 1 and the text "1" are not."""
     return isinstance(label, bool), label
 
@@ -50,18 +50,18 @@ class LabelCounts:
     rows: int
     problem: str
 
-    def of(self, label: Label) -> int:
+    def count(self, label: Label) -> int:
         """In how many rows a label is."""
-        return self.counts[key(label)]
+        return self.counts[label_key(label)]
 
 
-def read_labels(blocks: Iterable[Block], column: str, read: Callable[[Any], Iterable[Label]]) -> LabelCounts:
+def read_labels(blocks: Iterable[RowBlock], column: str, read: Callable[[Any], Iterable[Label]]) -> LabelCounts:
     """Count the labels that `read` finds in the cells of a column."""
     labels: dict[tuple[bool, Label], Label] = {}
     counts: Counter[tuple[bool, Label]] = Counter()
     rows, problems = 0, list[str]()
-    for cell in read_cells(blocks, column, read, problems):
-        found = {key(label): label for label in cell}
+    for cell in parse_cells(blocks, column, read, problems):
+        found = {label_key(label): label for label in cell}
         counts.update(found.keys())
         for one, label in found.items():
             labels.setdefault(one, label)
@@ -69,7 +69,7 @@ def read_labels(blocks: Iterable[Block], column: str, read: Callable[[Any], Iter
     return LabelCounts(list(labels.values()), counts, rows, first_problem(problems))
 
 
-def read_cells(blocks: Iterable[Block], column: str, read: Callable[[Any], T], problems: list[str]) -> Iterator[T]:
+def parse_cells(blocks: Iterable[RowBlock], column: str, read: Callable[[Any], T], problems: list[str]) -> Iterator[T]:
     """What `read` makes of every cell of a column but null and those that it refuses by a ValueError; the message of
     the first of these goes to `problems`."""
     for block in blocks:
@@ -86,16 +86,16 @@ def read_cells(blocks: Iterable[Block], column: str, read: Callable[[Any], T], p
 
 
 def first_problem(problems: list[str]) -> str:
-    """What `read_cells` has told, in brackets, for the end of a sentence; "" where there is nothing."""
+    """What `parse_cells` has told, in brackets, for the end of a sentence; "" where there is nothing."""
     return f" ({problems[0]})" if problems else ""
 
 
-def text(label: Label) -> str:
+def label_text(label: Label) -> str:
     """The label in tables, reports and recipe keys: `true` and `false` as in YAML, the rest as it is."""
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-def few(labels: list[Label], one: str, many: str) -> list[str]:
+def summarize_labels(labels: list[Label], one: str, many: str) -> list[str]:
     """Sentences about `labels`: up to three with `one` (a place for the label), more in a single sentence
     with `many` (places for their number and an example)."""
     if len(labels) <= 3:
@@ -103,23 +103,23 @@ def few(labels: list[Label], one: str, many: str) -> list[str]:
     return [many.format(len(labels), labels[0])]
 
 
-class Labels:
+class LabelVocabulary:
     """The known labels in their order: true/false, then numbers, then text, each ascending."""
 
     def __init__(self, labels: Iterable[Label]) -> None:
         self.values: list[Label] = sorted(labels, key=_rank)
-        self._number = {key(label): number for number, label in enumerate(self.values)}
+        self._number = {label_key(label): number for number, label in enumerate(self.values)}
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def number(self, label: Label) -> int:
+    def index(self, label: Label) -> int:
         """The place of `label` in the order.
 
         Raises:
             ValueError: it did not occur in training; the message is the reason for a fault report.
         """
-        place = self._number.get(key(label))
+        place = self._number.get(label_key(label))
         if place is None:
             raise ValueError(f"label {label!r} does not occur in the training rows")
         return place

@@ -16,14 +16,14 @@ from torch import Tensor
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import register
 from polymodal.core.types import Space
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics.base import Metric
 from polymodal.metrics.leave_one_out import leave_one_out_metrics
 from polymodal.metrics.retrieval import normalize_rows
 from polymodal.nn.layers.embedding_head import halvings, prefixes
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Label, key, read_label
+from polymodal.tasks.labels import Label, label_key, read_label
 
 #: The number of no group: of a row without a target.
 NO_GROUP = 0
@@ -32,7 +32,7 @@ ANCHORS = 1024
 
 
 @register
-class Similar(Task):
+class MetricLearningTask(Task):
     """Vectors of rows, near each other where the target names one group (a product, a person, a class), apart where it
     names two; of groups too that training never saw. See `supervised_contrastive` for the loss: the sum of it over the
     vector and its `sizes` first prefixes, each of unit length by itself (Kusupati et al., "Matryoshka Representation
@@ -52,7 +52,7 @@ class Similar(Task):
         half of that, and so on down to 8."""
 
     space: ClassVar[Space] = "real"
-    embeds: ClassVar[bool] = True
+    is_embedding: ClassVar[bool] = True
     default_decoder: ClassVar[str] = "embed"
     options: Options
 
@@ -66,10 +66,10 @@ class Similar(Task):
         self.sizes = [*shorter, options.size]
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         return None
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         rows: Counter[int] = Counter()
         for block in blocks:
             value, present = self._read(block)[:2]
@@ -82,13 +82,13 @@ class Similar(Task):
             )
         self._notes = [f"{alone} of {len(rows)} groups have 1 training row, which is near no other"] if alone else []
 
-    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value, present, problems = self._read(block)
         for position, reason in problems:
-            block.fault(position, self.columns[0], reason)
+            block.add_error(position, self.columns[0], reason)
         return value, present
 
-    def _read(self, block: Block) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
+    def _read(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
         """Numbers of the groups, which rows have one, and the unusable cells: their positions and reasons."""
         value, problems = np.full(len(block), NO_GROUP, dtype=np.int64), []
         for position, cell in enumerate(block.cells(self.columns[0])):
@@ -100,11 +100,11 @@ class Similar(Task):
                 problems.append((position, str(error)))
         return value, value != NO_GROUP, problems
 
-    def together(self, value: np.ndarray, present: np.ndarray) -> np.ndarray | None:
+    def row_groups(self, value: np.ndarray, present: np.ndarray) -> np.ndarray | None:
         return np.where(present, np.unique(value, return_inverse=True)[1], -1)
 
     @property
-    def outputs(self) -> int:
+    def output_size(self) -> int:
         return self.options.size
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
@@ -114,13 +114,13 @@ class Similar(Task):
         ]
         return torch.stack(losses).sum(0)
 
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         """The loss of one vector for all rows: 1 for each of the sizes, see `supervised_contrastive`."""
         return float(len(self.sizes))
 
-    def constant(self) -> np.ndarray:
+    def baseline_prediction(self) -> np.ndarray:
         """One vector for all rows. Ties count against it, so it finds nothing before it has seen all others."""
-        return np.full(self.outputs, 1 / math.sqrt(self.outputs))
+        return np.full(self.output_size, 1 / math.sqrt(self.output_size))
 
     def distribution(self, values: Tensor) -> np.ndarray:
         return normalize_rows(values.detach().double().cpu().numpy())
@@ -137,7 +137,7 @@ class Similar(Task):
 
     @property
     def classes(self) -> list[str]:
-        return [str(place) for place in range(self.outputs)]
+        return [str(place) for place in range(self.output_size)]
 
     def save(self) -> dict[str, Any]:
         return {"notes": self._notes}
@@ -149,7 +149,7 @@ class Similar(Task):
 def group_hash(label: Label) -> int:
     """The number of a group, the same in every table and run: 64 bits of a hash of its name, never `NO_GROUP`. Two of a
     million groups share one with a probability of 3 in 100 million."""
-    boolean, value = key(label)
+    boolean, value = label_key(label)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     name = f"{'bool' if boolean else type(value).__name__} {value}"

@@ -15,18 +15,18 @@ from torch.nn import functional
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import register
 from polymodal.core.types import Space
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Label, Labels, few, key, read_label, read_labels, text
+from polymodal.tasks.labels import Label, LabelVocabulary, summarize_labels, label_key, read_label, read_labels, label_text
 
 Sequence = list | tuple | set | frozenset | np.ndarray
 
 
 @register
-class MultiLabel(Task):
+class MultilabelClassificationTask(Task):
     """Each of k labels is there or not, by a sigmoid over k values.
 
     The loss of a row is the mean over labels of the binary cross-entropy, with weight v_c on the positives:
@@ -56,7 +56,7 @@ class MultiLabel(Task):
             raise RecipeError("columns", f"a multilabel output reads one column, not {len(columns)}: {columns}")
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         cells = sample.values
         if cells and all(isinstance(cell, Sequence) for cell in cells):
             parts = [label for cell in cells for label in cell]
@@ -64,7 +64,7 @@ class MultiLabel(Task):
                 return None
             distinct = len({str(label) for label in parts})
             numbers = not isinstance(parts[0], str)
-            return Guess(
+            return Match(
                 0.3 if numbers else 0.9,
                 f"lists of labels, {distinct:,} distinct in {len(cells):,} sampled cells",
             )
@@ -74,19 +74,19 @@ class MultiLabel(Task):
         labels = {part.strip() for cell in cells for part in cell.split(separator)}
         if sum(separator in cell for cell in cells) < 0.2 * len(cells) or 2 * len(labels) > len(cells):
             return None
-        return Guess(0.92, f"text with {separator!r} between {len(labels):,} distinct labels")
+        return Match(0.92, f"text with {separator!r} between {len(labels):,} distinct labels")
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         column = self.columns[0]
         found = read_labels(blocks, column, self._split)
         if not found.labels:
             raise DataError(f"the training rows hold no label at all{found.problem}", column=column)
         if all(count == found.rows for count in found.counts.values()):
             raise DataError("every training row has the same labels, there is nothing to learn", column=column)
-        self._take(found.labels, found.of, found.rows)
+        self._take(found.labels, found.count, found.rows)
 
     def _take(self, labels: Iterable[Label], positives: Callable[[Label], int], rows: int) -> None:
-        self.labels, self.rows = Labels(labels), rows
+        self.labels, self.rows = LabelVocabulary(labels), rows
         self.positives = np.array([positives(label) for label in self.labels.values], dtype=np.int64)
         self.shares = self.positives / rows
         self.weights = np.ones(len(self.labels))
@@ -96,10 +96,10 @@ class MultiLabel(Task):
         counted = list(zip(self.labels.values, self.positives, strict=True))
         single = [label for label, count in counted if count == 1]
         constant = [label for label, count in counted if count == rows]
-        self._notes = few(
+        self._notes = summarize_labels(
             single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them"
         )
-        self._notes += few(
+        self._notes += summarize_labels(
             constant,
             "label {!r} is in every training row",
             "{} labels are in every training row, {!r} among them",
@@ -112,16 +112,16 @@ class MultiLabel(Task):
             raise ValueError(f"expected a list of labels, or text, not {type(cell).__name__}")
         return [read_label(label) for label in cell]
 
-    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value = np.zeros((len(block), len(self.labels)), dtype=np.uint8)
         present = np.zeros(len(block), dtype=bool)
         for position, cell in enumerate(block.cells(self.columns[0])):
             if cell is None:
                 continue
             try:
-                numbers = [self.labels.number(label) for label in self._split(cell)]
+                numbers = [self.labels.index(label) for label in self._split(cell)]
             except ValueError as error:
-                block.fault(position, self.columns[0], str(error))
+                block.add_error(position, self.columns[0], str(error))
                 continue
             value[position, numbers] = 1
             present[position] = True
@@ -132,7 +132,7 @@ class MultiLabel(Task):
         return self.options.threshold
 
     @property
-    def outputs(self) -> int:
+    def output_size(self) -> int:
         return len(self.labels)
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class MultiLabel(Task):
             values.float(), target.float(), pos_weight=weight, reduction="none"
         ).mean(-1)
 
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         """The mean over labels of the loss at the constant p = v q / (v q + 1 - q), q the share of rows with
         it."""
         positive, negative = self.weights * self.shares, 1 - self.shares
@@ -152,7 +152,7 @@ class MultiLabel(Task):
         ]
         return float((bits[0] + bits[1]).mean())
 
-    def constant(self) -> np.ndarray:
+    def baseline_prediction(self) -> np.ndarray:
         return self.shares
 
     def distribution(self, values: Tensor) -> np.ndarray:
@@ -180,11 +180,11 @@ class MultiLabel(Task):
 
     @property
     def classes(self) -> list[str]:
-        return [text(label) for label in self.labels.values]
+        return [label_text(label) for label in self.labels.values]
 
     def save(self) -> dict[str, Any]:
         return {"labels": self.labels.values, "positives": self.positives.tolist(), "rows": self.rows}
 
     def load(self, state: dict[str, Any]) -> None:
-        counts = {key(label): count for label, count in zip(state["labels"], state["positives"], strict=True)}
-        self._take(state["labels"], lambda label: counts[key(label)], state["rows"])
+        counts = {label_key(label): count for label, count in zip(state["labels"], state["positives"], strict=True)}
+        self._take(state["labels"], lambda label: counts[label_key(label)], state["rows"])

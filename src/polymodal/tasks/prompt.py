@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from polymodal.core.errors import RecipeError
-from polymodal.data.table.block import Block
+from polymodal.data.table.block import RowBlock
 from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.modalities.text import as_text
-from polymodal.tasks.text_targets import objects
+from polymodal.tasks.text_targets import object_array
 
 PLACE = re.compile(r"\{([^{}]+)\}")
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]+\})")
@@ -20,7 +20,7 @@ _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]+\})")
 Overflow = Literal["refuse", "cut"]
 
 
-class Template:
+class PromptTemplate:
     """A text with the names of columns in braces; `{{` and `}}` stand for braces themselves.
 
     A missing cell leaves its place empty.
@@ -42,7 +42,7 @@ class Template:
             problem = f"{text!r} would be a fixed text; write the name of a column in braces, as {{{text.strip()}}}"
             raise RecipeError(option, problem)
 
-    def texts(self, block: Block) -> list[str | None]:
+    def texts(self, block: RowBlock) -> list[str | None]:
         """The text of each row of a block; None where a cell is no text."""
         cells = {column: [as_text(cell) for cell in block.cells(column)] for column in self.columns}
         return [self._filled({name: values[row] for name, values in cells.items()}) for row in range(len(block))]
@@ -58,7 +58,7 @@ class Template:
                 found.append({"{{": "{", "}}": "}"}.get(part, part))
         return "".join(found)
 
-    def unusable(self, block: Block, position: int) -> str:
+    def unusable(self, block: RowBlock, position: int) -> str:
         """The first column whose cell in this row is no text."""
         return next(column for column in self.columns if as_text(block.cells(column)[position]) is None)
 
@@ -70,14 +70,14 @@ class Prompt:
     """
 
     def __init__(self, template: str) -> None:
-        self.template = Template(template, "prompt")
+        self.template = PromptTemplate(template, "prompt")
         self.columns = self.template.columns
 
-    def learned(self, block: Block) -> set[str]:
+    def learned(self, block: RowBlock) -> set[str]:
         """The texts of a block from which a tokenizer is learned."""
         return {text for text in self.template.texts(block) if text}
 
-    def prepare(self, block: Block, codec: TextTokenizer, most: int, overflow: Overflow) -> np.ndarray:
+    def prepare(self, block: RowBlock, codec: TextTokenizer, most: int, overflow: Overflow) -> np.ndarray:
         """Tokens of the prompts of a block, `[rows]` int32 arrays; None, and a fault, where a cell is no text, or (to
         `refuse`) the prompt is longer than `most` tokens. To `cut` keeps the last tokens of such a prompt."""
         texts = self.template.texts(block)
@@ -85,9 +85,9 @@ class Prompt:
         for position, (text, ids) in enumerate(zip(texts, codec.encode([text or "" for text in texts]), strict=True)):
             usable = text is not None and (len(ids) <= most or overflow == "cut")
             if text is None:
-                block.fault(position, self.template.unusable(block, position), "the prompt needs a text here")
+                block.add_error(position, self.template.unusable(block, position), "the prompt needs a text here")
             elif not usable:
                 column = self.columns[0] if self.columns else ""
-                block.fault(position, column, f"its prompt has {len(ids)} tokens; at most {most} are read")
+                block.add_error(position, column, f"its prompt has {len(ids)} tokens; at most {most} are read")
             found.append(np.asarray(ids[-most:], np.int32) if usable else None)
-        return objects(found)
+        return object_array(found)

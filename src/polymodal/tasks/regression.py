@@ -15,8 +15,8 @@ from torch.nn import functional
 from polymodal.core.errors import DataError
 from polymodal.core.registry import register
 from polymodal.core.types import Space
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import regression
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
@@ -27,7 +27,7 @@ Problem = tuple[int, str, str]
 
 
 @register
-class Regress(Task):
+class RegressionTask(Task):
     """Numbers, standardize with the mean and standard deviation of the training rows:
 
         z = (t(y) - mean) / deviation,   t(y) = y  or  log(1 + y)
@@ -63,15 +63,15 @@ class Regress(Task):
         super().__init__(options, columns=columns)
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         values = sample.values
         if not values or not all(_is_number(value) for value in values):
             return None
         distinct = sample.distinct
         confidence = 0.85 if distinct > FEW_INTEGERS else 0.5
-        return Guess(confidence, f"numbers, {distinct:,} distinct in {len(values):,} sampled cells")
+        return Match(confidence, f"numbers, {distinct:,} distinct in {len(values):,} sampled cells")
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         parts, gaps, problem = [], 0, ""
         for block in blocks:
             value, problems, null = self._read(block)
@@ -96,7 +96,7 @@ class Regress(Task):
     def _transform(self, numbers: np.ndarray) -> np.ndarray:
         return np.log1p(numbers) if self.options.transform == "log" else numbers
 
-    def _read(self, block: Block) -> tuple[np.ndarray, list[Problem], np.ndarray]:
+    def _read(self, block: RowBlock) -> tuple[np.ndarray, list[Problem], np.ndarray]:
         """Numbers `[rows, k]` with NaN where there is none, the unusable cells, and where cells are null
         `[rows, k]`."""
         value = np.full((len(block), len(self.columns)), np.nan)
@@ -121,11 +121,11 @@ class Regress(Task):
             for row, place in np.argwhere(value <= -1)
         ]
 
-    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value, problems, _ = self._read(block)
         outside = self._without_logarithm(value)
         for position, column, reason in problems + outside:
-            block.fault(position, column, reason)
+            block.add_error(position, column, reason)
         present = np.isfinite(value).all(1)
         present[[position for position, _, _ in outside]] = False
         prepared = np.zeros(value.shape, dtype=np.float32)
@@ -133,7 +133,7 @@ class Regress(Task):
         return prepared, present
 
     @property
-    def outputs(self) -> int:
+    def output_size(self) -> int:
         return len(self.columns)
 
     @property
@@ -164,10 +164,10 @@ class Regress(Task):
         loss = np.where(error <= self.delta, error**2 / 2, self.delta * (error - self.delta / 2))
         return float(loss.mean())
 
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         return self.best_loss
 
-    def constant(self) -> np.ndarray:
+    def baseline_prediction(self) -> np.ndarray:
         return self.average
 
     def distribution(self, values: Tensor) -> np.ndarray:

@@ -14,8 +14,8 @@ from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import TextShape
-from polymodal.data.table.block import Block
-from polymodal.data.table.sample import ColumnSample, Guess
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.constraints.factory import build_constraint
@@ -23,10 +23,10 @@ from polymodal.generation.tokenizer import MIN_VOCAB_SIZE, TextTokenizer
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalog import TEXT_METRICS, text_metrics
 from polymodal.modalities.checkpoint_tokenizer import position_limit
-from polymodal.tasks.text_targets import Answer, objects, read_references
+from polymodal.tasks.text_targets import TextTarget, object_array, read_references
 from polymodal.tasks.base import TaskOptions
 from polymodal.tasks.conversation import Conversation
-from polymodal.tasks.generative import GenerationTask
+from polymodal.tasks.generative import GenerativeTask
 from polymodal.tasks.prompt import Overflow, Prompt
 
 #: Most tokens of an answer where the recipe does not say: longer ones are cut.
@@ -36,7 +36,7 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 
 
 @register
-class Text(GenerationTask):
+class TextGenerationTask(GenerativeTask):
     """A text, written token by token.
 
     The loss of a row is the mean over its answer's tokens, the end included, of -log p(token | those before it, the
@@ -123,7 +123,7 @@ class Text(GenerationTask):
         self.cut = 0
 
     @classmethod
-    def recognise(cls, sample: ColumnSample) -> Guess | None:
+    def match_column(cls, sample: ColumnSample) -> Match | None:
         firsts = [_first_text(value) for value in sample.values]
         texts = [text for text in firsts if text]
         if not texts or len(texts) < 0.9 * len(sample.values):
@@ -134,10 +134,10 @@ class Text(GenerationTask):
         if max(words, unwritten / 2) >= 3 and repeated < 0.5:
             lists = not all(isinstance(value, str) for value in sample.values)  # labels in a list are shorter
             reason = f"texts of {max(words, unwritten / 2):.1f} words on average, most of them different"
-            return Guess(0.93 if lists else 0.85, reason)
-        return Guess(0.15, "texts that could be written")
+            return Match(0.93 if lists else 0.85, reason)
+        return Match(0.15, "texts that could be written")
 
-    def fit(self, blocks: Iterable[Block]) -> None:
+    def fit(self, blocks: Iterable[RowBlock]) -> None:
         texts: Counter[str] = Counter()
         prompts: set[str] = set()
         for block in blocks:
@@ -183,17 +183,17 @@ class Text(GenerationTask):
         except RecipeError as error:
             raise error.with_prefix("writing") from None
 
-    def prepare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
-        value: list[Answer] = []
+    def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
+        value: list[TextTarget] = []
         present = np.zeros(len(block), dtype=bool)
         for position, cell in enumerate(block.cells(self.columns[0])):
             try:
                 references = read_references(cell)
             except ValueError as error:
-                block.fault(position, self.columns[0], str(error))
+                block.add_error(position, self.columns[0], str(error))
                 references = ()
             present[position] = bool(references)
-            value.append(Answer(np.zeros(0, np.int32), references))
+            value.append(TextTarget(np.zeros(0, np.int32), references))
         known = np.flatnonzero(present).tolist()
         for position, ids in zip(known, self.codec.encode([value[at].references[0] for at in known]), strict=True):
             ids = [*ids, self.codec.eos_id]
@@ -202,10 +202,10 @@ class Text(GenerationTask):
                 ids = ids[: self.most]
                 if not self.codec.decode([ids])[0]:
                     reason = f"nothing of the answer is left in {self.most} tokens, so it is not learned"
-                    block.fault(position, self.columns[0], f"{reason}; give max_tokens more")
+                    block.add_error(position, self.columns[0], f"{reason}; give max_tokens more")
                     ids = []
             value[position] = value[position]._replace(ids=np.asarray(ids, np.int32))
-        return objects(value), present
+        return object_array(value), present
 
     @property
     def notes(self) -> list[str]:
@@ -215,7 +215,7 @@ class Text(GenerationTask):
         return [f"answers of more than {self.most} tokens, of which only the beginning is learned: {self.cut}"]
 
     @property
-    def judged_by_writing(self) -> bool:
+    def generates_for_selection(self) -> bool:
         return self.options.epochs_by == "score"
 
     @property
@@ -228,7 +228,7 @@ class Text(GenerationTask):
     def prompt_columns(self) -> list[str]:
         return [] if self.prompt is None else self.prompt.columns
 
-    def prompts(self, block: Block) -> np.ndarray | None:
+    def prompts(self, block: RowBlock) -> np.ndarray | None:
         if self.prompt is None:
             return None
         return self.prompt.prepare(block, self.codec, self.prompt_tokens, self.options.overflow)
@@ -248,16 +248,16 @@ class Text(GenerationTask):
         card = None if codec.card is None else codec.card.to_dict()
         return TextShape(codec.vocab_size, codec.bos_id, codec.eos_id, prompt, self.most, card)
 
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         """The entropy of the tokens of training answers, in nats a token: the loss of their shares."""
         return self._chance
 
-    def constant(self) -> np.ndarray:
+    def baseline_prediction(self) -> np.ndarray:
         """The most frequent training answer."""
-        return objects([self._constant])
+        return object_array([self._constant])
 
-    def constants(self, rows: int) -> np.ndarray:
-        return objects([self._constant] * rows)
+    def baseline_predictions(self, rows: int) -> np.ndarray:
+        return object_array([self._constant] * rows)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -281,7 +281,7 @@ class Text(GenerationTask):
         self.choices, self.cut = state["choices"], state["cut"]
 
 
-def _prompt_of(options: Text.Options) -> Prompt | Conversation | None:
+def _prompt_of(options: TextGenerationTask.Options) -> Prompt | Conversation | None:
     """What an answer follows on; None where it follows on nothing."""
     if options.prompt is not None:
         return Prompt(options.prompt)

@@ -12,7 +12,7 @@ from torch import Tensor
 from polymodal.modalities.text import as_text
 
 
-class Answer(NamedTuple):
+class TextTarget(NamedTuple):
     """A prepared answer.
 
     ids: int32, its tokens, with the end token last unless it was cut
@@ -42,7 +42,7 @@ def read_references(cell: Any) -> tuple[str, ...]:
 
 def mask_targets(answers: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The answers without tokens in `rows [n]` bool: they are scored, and nothing is learned from them."""
-    return objects(
+    return object_array(
         [
             answer._replace(ids=answer.ids[:0]) if without else answer
             for answer, without in zip(answers, rows, strict=True)
@@ -50,7 +50,7 @@ def mask_targets(answers: np.ndarray, rows: np.ndarray) -> np.ndarray:
     )
 
 
-def padded(sequences: Sequence[np.ndarray | None]) -> Tensor:
+def pad(sequences: Sequence[np.ndarray | None]) -> Tensor:
     """`[rows, longest]` int64: the sequences, -1 behind them; a row of -1 where there is none."""
     longest = max((len(one) for one in sequences if one is not None), default=0)
     filled = np.full((len(sequences), longest), -1, np.int64)
@@ -60,7 +60,7 @@ def padded(sequences: Sequence[np.ndarray | None]) -> Tensor:
     return torch.from_numpy(filled)
 
 
-def objects(values: Sequence[Any]) -> np.ndarray:
+def object_array(values: Sequence[Any]) -> np.ndarray:
     """A one-dimensional array that holds these values themselves."""
     array = np.empty(len(values), dtype=object)
     for place, value in enumerate(values):

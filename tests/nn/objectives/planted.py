@@ -117,7 +117,7 @@ def pretrained(
 def below_chance(model: Model) -> dict[str, float]:
     """Of each term, the loss on validation rows over that of knowing nothing."""
     scores = model.metrics["valid"]
-    return {name: one["loss"]["value"] / one["loss"]["majority"] for name, one in scores.items()}
+    return {name: one["loss"]["value"] / one["loss"]["baseline"] for name, one in scores.items()}
 
 
 def at_chance(model: Model) -> list[str]:

@@ -36,8 +36,8 @@ def test_the_loss_by_hand() -> None:
     towards_b = [math.log(math.e + 2) - 1, math.log(2 * math.e + 1) - 1, math.log(math.e + 2)]
     towards_a = [math.log(2 * math.e + 1) - 1, math.log(math.e + 2) - 1, math.log(math.e + 2)]
     assert float(term.loss.detach()) == pytest.approx((sum(towards_a) + sum(towards_b)) / 6, abs=1e-6)
-    assert term.chance == pytest.approx(math.log(3))
-    assert term.rows == 3
+    assert term.baseline == pytest.approx(math.log(3))
+    assert term.count == 3
 
 
 def test_rows_that_share_an_item_are_all_positives() -> None:
@@ -55,7 +55,7 @@ def test_rows_that_lack_an_input_take_no_part() -> None:
     (term,) = objective(step(given, present={"b": [True, True, False]}))
     (wanted,) = objective(step({name: one[:2] for name, one in given.items()}))
     assert float(term.loss.detach()) == float(wanted.loss.detach())
-    assert term.chance == wanted.chance
+    assert term.baseline == wanted.baseline
     assert objective(step(given, present={"a": [True, False, False]})) == []
 
 
@@ -69,7 +69,7 @@ def test_shorter_embeddings_are_learned_by_themselves() -> None:
     assert float(term.loss.detach()) == pytest.approx(
         (float(long.loss.detach()) + float(short.loss.detach())) / 2, abs=1e-6
     )
-    assert objective.sizes == [1, 2]
+    assert objective.embedding_dims == [1, 2]
 
 
 @pytest.mark.parametrize("options", [{"sizes": [2]}, {"sizes": [0]}, {"anchor": "c"}])
@@ -79,16 +79,16 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_an_anchor_binds_every_other_input() -> None:
-    assert contrastive("a", "b", "c").pairs == [("a", "b"), ("a", "c"), ("b", "c")]
-    assert contrastive("a", "b", "c", anchor="b").pairs == [("b", "a"), ("b", "c")]
+    assert contrastive("a", "b", "c").input_pairs == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert contrastive("a", "b", "c", anchor="b").input_pairs == [("b", "a"), ("b", "c")]
 
 
 def test_the_memory_holds_the_latest_rows_as_further_candidates() -> None:
     objective = contrastive("a", "b", memory=4, temperature=1)
     objective(step({"a": ONE, "b": OTHER}, rows=[0, 1, 2]))
     objective.after_step(None)
-    assert objective.bank_rows.tolist() == [[0, 1, 2, -1]] * 2
-    assert torch.equal(objective.bank[1][:3], OTHER)
+    assert objective.memory_rows.tolist() == [[0, 1, 2, -1]] * 2
+    assert torch.equal(objective.memory_bank[1][:3], OTHER)
     later = {"a": ONE[:2], "b": OTHER[:2]}
     (term,) = objective(step(later, rows=[5, 1]))
     # towards b: row 5 against b5, b1 and the kept rows 0, 1, 2; row 1 does not count itself as kept
@@ -96,12 +96,12 @@ def test_the_memory_holds_the_latest_rows_as_further_candidates() -> None:
     # towards a: kept (1,0), (0,1), (1,0)
     towards_a = [math.log(3 * math.e + 2) - 1, math.log(math.e + 3) - 1]
     assert float(term.loss.detach()) == pytest.approx((sum(towards_a) + sum(towards_b)) / 4, abs=1e-6)
-    assert term.chance == pytest.approx((math.log(5) + math.log(4)) / 2)
+    assert term.baseline == pytest.approx((math.log(5) + math.log(4)) / 2)
     objective.after_step(None)
-    assert objective.bank_rows.tolist() == [[5, 1, 0, 1]] * 2
+    assert objective.memory_rows.tolist() == [[5, 1, 0, 1]] * 2
     objective.eval()
     (term,) = objective(step(later, rows=[5, 1]))
-    assert term.chance == pytest.approx(math.log(2)), "the memory is for training alone"
+    assert term.baseline == pytest.approx(math.log(2)), "the memory is for training alone"
 
 
 def test_what_the_memory_holds_of_a_row_that_shares_an_item_is_no_negative() -> None:
@@ -110,7 +110,7 @@ def test_what_the_memory_holds_of_a_row_that_shares_an_item_is_no_negative() -> 
     objective.after_step(None)
     (term,) = objective(step({"a": ONE, "b": OTHER}, rows=[7, 3, 8], index={"a": [0, 0, 1]}))
     # rows 7 and 3 share an item: neither is told apart from the kept row 3, only from row 4
-    assert term.chance == pytest.approx((2 * math.log(4) + math.log(5)) / 3)
+    assert term.baseline == pytest.approx((2 * math.log(4) + math.log(5)) / 3)
 
 
 def test_the_learned_temperature_is_held_and_can_come_back() -> None:
@@ -118,7 +118,7 @@ def test_the_learned_temperature_is_held_and_can_come_back() -> None:
     with torch.no_grad():
         objective.log_scale.fill_(6)
     objective.after_step(None)
-    assert float(objective.scale.detach()) == pytest.approx(100)
+    assert float(objective.logit_scale.detach()) == pytest.approx(100)
     (term,) = objective(step({"a": ONE, "b": OTHER}))
     term.loss.backward()
     assert objective.log_scale.grad is not None
@@ -137,11 +137,11 @@ def test_chunks_keep_every_negative_and_the_gradient() -> None:
         )
         network = network_of(preparation).double()
         batch = whole_batch(preparation, prepared)
-        ((term,),) = network.terms(
+        ((term,),) = network.objective_losses(
             ObjectiveBatch(network, batch, network.encode(batch).tokens, partial(whole_batch, preparation, prepared))
         ).values()
         term.loss.backward()  # type: ignore[no-untyped-call]
-        assert term.chance == pytest.approx(math.log(12))
+        assert term.baseline == pytest.approx(math.log(12))
         gradients.append({name: one.grad for name, one in network.named_parameters() if one.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():

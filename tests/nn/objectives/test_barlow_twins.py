@@ -34,14 +34,14 @@ def redundancy(**options: Any) -> BarlowTwins:
 def test_the_loss_by_hand(other: torch.Tensor, loss: float) -> None:
     (term,) = redundancy(off_diagonal=0.5)(step({"a": SQUARE, "b": other}))
     assert float(term.loss) == pytest.approx(loss, abs=1e-4)
-    assert term.chance == 1
+    assert term.baseline == 1
 
 
 def test_numbers_that_have_nothing_to_do_with_each_other_cost_chance() -> None:
     torch.manual_seed(0)
     one, other = torch.randn(4000, 2), torch.randn(4000, 2)
     (term,) = redundancy()(step({"a": one, "b": other}))
-    assert float(term.loss) == pytest.approx(term.chance, abs=0.05)
+    assert float(term.loss) == pytest.approx(term.baseline, abs=0.05)
 
 
 def test_an_embedding_is_standardised_by_what_training_saw() -> None:
@@ -76,7 +76,7 @@ def test_two_copies_of_one_input_show_planted_topics() -> None:
     model = pretrained_on_topics(TWO_COPIES, epochs=16)
     assert named(model) > 0.75
     assert model.alignment is not None
-    assert model.alignment.pairs == []
+    assert model.alignment.input_pairs == []
 
 
 def test_words_of_all_topics_show_none() -> None:

@@ -28,13 +28,13 @@ def test_squares_by_hand() -> None:
     (term,) = transfer()(step({"a": TEACHER, "b": torch.tensor([[1.0, 1.0], [1.0, -1.0]])}))
     assert float(term.loss) == pytest.approx(4 / 4, abs=1e-4)
     (mean,) = transfer()(step({"a": TEACHER, "b": torch.zeros(2, 2)}))
-    assert float(mean.loss) == pytest.approx(mean.chance, abs=1e-4)
+    assert float(mean.loss) == pytest.approx(mean.baseline, abs=1e-4)
 
 
 def test_cosine_by_hand() -> None:
     (term,) = transfer(distance="cosine")(step({"a": TEACHER, "b": torch.tensor([[2.0, 2.0], [1.0, -1.0]])}))
     assert float(term.loss) == pytest.approx(1 - (1 + 0) / 2, abs=1e-4)
-    assert term.chance == pytest.approx(1, abs=1e-4)
+    assert term.baseline == pytest.approx(1, abs=1e-4)
 
 
 def test_relations_by_hand() -> None:
@@ -43,7 +43,7 @@ def test_relations_by_hand() -> None:
     same = torch.tensor([[0.0, 0.0], [5.0, 0.0], [10.0, 0.0]])
     (term,) = transfer(match="relations")(step({"a": line, "b": same}))
     assert float(term.loss) == pytest.approx(0, abs=1e-5)
-    assert term.chance == pytest.approx((0.25**2 / 2 * 2 + 0.5**2 / 2) / 3, abs=1e-5)
+    assert term.baseline == pytest.approx((0.25**2 / 2 * 2 + 0.5**2 / 2) / 3, abs=1e-5)
     assert len(transfer(match="both")(step({"a": line, "b": same}))) == 2
 
 

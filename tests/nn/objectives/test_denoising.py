@@ -8,7 +8,7 @@ import torch
 
 from nn.objectives.planted import MAKERS, at_chance, below_chance, pretrained, spec
 from polymodal.model.model import Model
-from polymodal.nn.objectives.denoising import swap
+from polymodal.nn.objectives.denoising import swap_cells
 
 
 def model_of(modality: str, shuffled: bool, epochs: int = 8) -> Model:
@@ -42,12 +42,12 @@ def test_swapping_keeps_every_column_to_itself() -> None:
     data = {"values": values, "known": values % 3 > 0}
     before = {name: tensor.clone() for name, tensor in data.items()}
     cells = torch.rand(10, 4) < 0.5
-    damaged, changed = swap(data, cells)
+    damaged, changed = swap_cells(data, cells)
     assert all(torch.equal(before[name], data[name]) for name in data)
     assert torch.equal(changed, cells)  # here no two cells of a column are alike
     assert torch.equal(damaged["values"][~cells], values[~cells])
     assert torch.equal(damaged["values"] % 4, values % 4)
     assert torch.equal(damaged["known"], damaged["values"] % 3 > 0)
-    alike, same = swap({"ids": torch.ones(10, 4)}, cells)
+    alike, same = swap_cells({"ids": torch.ones(10, 4)}, cells)
     assert not bool(same.any())
     assert torch.equal(alike["ids"], torch.ones(10, 4))

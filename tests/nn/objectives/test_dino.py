@@ -48,11 +48,11 @@ def test_the_teacher_does_not_learn_and_is_saved() -> None:
     network, step, objective, _ = made()
     terms = objective(step)
     assert [term.name for term in terms] == ["in_text", "in_number"]
-    assert terms[0].chance == pytest.approx(math.log(8))
-    assert [term.rows for term in terms] == [11, 12]
+    assert terms[0].baseline == pytest.approx(math.log(8))
+    assert [term.count for term in terms] == [11, 12]
     torch.stack([term.loss for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
     buffers = {name for name, _ in objective.named_buffers()}
-    assert {"teachers.in_text.average0", "centre", "begun"} <= buffers <= set(objective.state_dict())
+    assert {"teachers.in_text.average0", "center", "is_initialized"} <= buffers <= set(objective.state_dict())
     assert all(one.grad is not None for one in objective.heads.parameters())
     assert network.towers["in_text"].project is not None
 
@@ -115,28 +115,28 @@ def test_spread_out_by_hand() -> None:
     assert float(koleo_loss(points)) == pytest.approx(-sum(map(math.log, chords)) / 3, abs=1e-3)
 
 
-DINO = {"name": "dino", "momentum": 0.9, "strength": 0.3}
+DINO_RECIPE = {"name": "dino", "momentum": 0.9, "strength": 0.3}
 
 
 def test_planted_topics_are_found_and_the_last_epoch_counts() -> None:
-    model = pretrained_on_topics(DINO)
+    model = pretrained_on_topics(DINO_RECIPE)
     assert named(model) > 0.9
     assert chance_notices(model) == []
     assert [entry.epoch for entry in model.run.history if entry.best][-1] == 12
 
 
 def test_words_of_all_topics_show_none() -> None:
-    assert named(pretrained_on_topics(DINO, topical=False), topical=False) < 0.3
+    assert named(pretrained_on_topics(DINO_RECIPE, topical=False), topical=False) < 0.3
 
 
 def test_one_answer_for_all_is_reported() -> None:
     network, step, objective, _ = made()
     objective(step)
     with torch.no_grad():
-        objective.centre[:, 0] = -100
+        objective.center[:, 0] = -100
     objective.eval()
-    losses = {term.name: (float(term.loss.detach()), term.chance) for term in objective(step)}
+    losses = {term.name: (float(term.loss.detach()), term.baseline) for term in objective(step)}
     assert losses["in_text collapse"] == pytest.approx((math.log(8), math.log(8)), abs=1e-4)
     monitor = Monitor(network, {})
-    monitor.watch_objectives({"dino.in_text collapse": losses["in_text collapse"]}, 3)
+    monitor.check_objectives({"dino.in_text collapse": losses["in_text collapse"]}, 3)
     assert "in_text collapse" in monitor.notices[0]

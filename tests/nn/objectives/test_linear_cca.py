@@ -83,10 +83,10 @@ def test_batches_tell_what_one_pass_over_all_rows_does(batches: int) -> None:
         present = {"b": there[part].tolist()}
         taught(objective, {name: one[part] for name, one in rows.items()}, present=present).train()
     torch.testing.assert_close(
-        objective.own["a"].covariance().float(), torch.cov(own.T, correction=0), atol=1e-3, rtol=1e-3
+        objective.input_moments["a"].covariance().float(), torch.cov(own.T, correction=0), atol=1e-3, rtol=1e-3
     )
     expected = torch.cov(torch.cat([both["a"], both["b"]], 1).T, correction=0)[:3, 3:]
-    torch.testing.assert_close(objective.across["a"]["b"].covariance().float(), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(objective.pair_moments["a"]["b"].covariance().float(), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_three_inputs_share_one_space() -> None:

@@ -1,4 +1,4 @@
-"""What is hidden is told where the rest tells it, of every modality; where nothing does, the monitor says so."""
+"""What is mask is told where the rest tells it, of every modality; where nothing does, the monitor says so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polymodal.core.types import Batch
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.objectives.masked_modeling import MaskedModeling
-from polymodal.nn.objectives.masking.mask_units import Parts, draw
+from polymodal.nn.objectives.masking.mask_units import MaskUnits, sample_mask
 from polymodal.preparation.preparation import Preparation
 
 #: Of each modality the size of a part, and the share of the chance loss that is reached.
@@ -34,7 +34,7 @@ PLANTED: dict[str, tuple[dict[str, Any], float]] = {
 
 def model_of(modality: str, shuffled: bool) -> Any:
     generator = np.random.default_rng(1)
-    few = modality in ("number", "category")  # where a row has but two hidden parts, luck chooses among few
+    few = modality in ("number", "category")  # where a row has but two mask units, luck chooses among few
     train, valid = (MAKERS[modality](rows, generator, shuffled) for rows in ((500, 1000) if few else (192, 96)))
     objective = {"name": "masked", "width": 32, **PLANTED[modality][0]}
     return pretrained(train, valid, {"x": spec(modality, train)}, objective, epochs=5 if few else 10)
@@ -68,20 +68,20 @@ def masked(modality: str, rows: int = 6, **options: Any) -> tuple[Network, Maske
 
 
 def terms(network: Network, batch: Batch) -> list[ObjectiveLoss]:
-    (found,) = network.terms(ObjectiveBatch(network, batch, network.encode(batch).tokens, lambda: batch)).values()
+    (found,) = network.objective_losses(ObjectiveBatch(network, batch, network.encode(batch).tokens, lambda: batch)).values()
     return found
 
 
 @pytest.mark.parametrize("modality", INPUTS)
 def test_hidden_parts_reach_neither_the_encoder_nor_the_callers_tensors(modality: str) -> None:
-    """Whatever a hidden part held, the damaged tensors are the same."""
+    """Whatever a mask part held, the damaged tensors are the same."""
     _, objective, batch, *_ = masked(modality)
-    parts, data = objective.parts[f"in_{modality}"], batch.inputs[f"in_{modality}"].data
+    units, data = objective.units[f"in_{modality}"], batch.inputs[f"in_{modality}"].data
     before = {name: tensor.clone() for name, tensor in data.items()}
-    hidden = parts.real(data)
-    once = parts.hide(data, hidden)
+    mask = units.valid_units(data)
+    once = units.apply_mask(data, mask)
     assert all(torch.equal(before[name], data[name]) for name in data)
-    again = parts.hide({**data, **content(modality, data)}, hidden)
+    again = units.apply_mask({**data, **content(modality, data)}, mask)
     assert any(not torch.equal(once[name], data[name]) for name in data)
     assert all(torch.equal(once[name], again[name]) for name in data if name != "length")
 
@@ -103,23 +103,23 @@ def content(modality: str, data: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("modality", INPUTS)
 def test_the_loss_of_an_item_does_not_depend_on_its_batch(modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same parts hidden, the loss of a batch is the mean of those of its items, each alone."""
+    """With the same units mask, the loss of a batch is the mean of those of its items, each alone."""
     network, _, _, preparation, prepared = masked(modality)
 
     def first(real: Tensor, share: float) -> Tensor:
         """Every part but the first of each item: other symbols are drawn for none, since all are."""
         return real & (real.cumsum(1) > (real.sum(1, keepdim=True) > 1).int())
 
-    monkeypatch.setattr("polymodal.nn.objectives.masked_modeling.draw", first)
+    monkeypatch.setattr("polymodal.nn.objectives.masked_modeling.sample_mask", first)
     monkeypatch.setattr("polymodal.nn.objectives.masking.text_tokens.HIDDEN", 1.0)
     rows = np.flatnonzero(prepared.inputs[f"in_{modality}"].index >= 0)
     with torch.no_grad():
         (together,) = terms(network, preparation.batch(prepared, rows))
         items = np.unique(prepared.inputs[f"in_{modality}"].index[rows], return_index=True)[1]
         alone = [term for row in rows[items] for term in terms(network, preparation.batch(prepared, np.array([row])))]
-    total = sum(term.rows for term in alone)
-    assert total == together.rows
-    mean = sum(float(term.loss) * term.rows for term in alone) / total
+    total = sum(term.count for term in alone)
+    assert total == together.count
+    mean = sum(float(term.loss) * term.count for term in alone) / total
     assert float(together.loss) == pytest.approx(mean, rel=1e-4)
 
 
@@ -127,7 +127,7 @@ def test_rows_that_lack_the_input_teach_nothing() -> None:
     network, _, batch, preparation, prepared = masked("number")
     assert terms(network, preparation.batch(prepared, np.array([1, 1]))) == []
     (term,) = terms(network, batch)
-    assert term.rows == 5.0  # one hidden cell of each row that has numbers
+    assert term.count == 5.0  # one mask cell of each row that has numbers
 
 
 @pytest.mark.parametrize("modality", INPUTS)
@@ -150,46 +150,46 @@ def test_bf16_and_inference_mode(modality: str) -> None:
 def test_the_same_draws_hide_the_same() -> None:
     real = torch.tensor([[True] * 8, [True] * 3 + [False] * 5, [True] + [False] * 7])
     torch.manual_seed(0)
-    one = draw(real, 0.5)
+    one = sample_mask(real, 0.5)
     torch.manual_seed(0)
-    assert torch.equal(one, draw(real, 0.5))
+    assert torch.equal(one, sample_mask(real, 0.5))
     assert one.sum(1).tolist() == [4, 2, 1]
     assert not bool((one & ~real).any())
-    assert torch.equal(draw(real, 1.0), real)
-    assert draw(real, 0.99).sum(1).tolist() == [7, 2, 1]  # something is left to tell it from
+    assert torch.equal(sample_mask(real, 1.0), real)
+    assert sample_mask(real, 0.99).sum(1).tolist() == [7, 2, 1]  # something is left to tell it from
 
 
 def test_bert_replaces_most_and_leaves_some() -> None:
-    """80 % hidden, 10 % other symbols, 10 % as they are; a whole text is hidden altogether."""
+    """80 % mask, 10 % other symbols, 10 % as they are; a whole text is mask altogether."""
     columns = {"text": [" ".join(["oak elm fir ash"] * 16)] * 2}
     preparation, prepared = prepare(
         columns, inputs={"text": {"modality": {"name": "text", "max_tokens": 64}}}, objectives=["masked"]
     )
     data = whole_batch(preparation, prepared).inputs["text"].data
     data = {name: tensor.repeat(200, *[1] * (tensor.dim() - 1)) for name, tensor in data.items()}
-    parts = network_of(preparation).objectives["masked"].parts["text"]
-    assert isinstance(parts, Parts)
+    units = network_of(preparation).objectives["masked"].units["text"]
+    assert isinstance(units, MaskUnits)
     torch.manual_seed(0)
-    hidden = draw(parts.real(data), 0.5)
-    shown = parts.hide(data, hidden)["values"]
-    assert torch.equal(shown[~hidden], data["values"][~hidden])
-    masked_share = float((shown[hidden] == 0).float().mean())
-    same = float((shown[hidden] == data["values"][hidden]).float().mean())
+    mask = sample_mask(units.valid_units(data), 0.5)
+    shown = units.apply_mask(data, mask)["values"]
+    assert torch.equal(shown[~mask], data["values"][~mask])
+    masked_share = float((shown[mask] == 0).float().mean())
+    same = float((shown[mask] == data["values"][mask]).float().mean())
     assert masked_share == pytest.approx(0.8, abs=0.02)
     assert same == pytest.approx(0.1, abs=0.02)
-    assert bool((parts.hide(data, parts.real(data))["values"] == 0).all())
+    assert bool((units.apply_mask(data, units.valid_units(data))["values"] == 0).all())
 
 
 def test_a_checkpoints_own_mask_token() -> None:
-    """And the special tokens around a text are never hidden."""
+    """And the special tokens around a text are never mask."""
     encoder = {"name": "pretrained_text", "model": checkpoint("text"), "tune": "full", "tokens": None}
     columns, recipe = sample_table(["text"], [], rows=6)
     recipe["inputs"]["in_text"]["encoder"] = encoder
     preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=["masked"])
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
-    parts, data = network.objectives["masked"].parts["in_text"], batch.inputs["in_text"].data
+    units, data = network.objectives["masked"].units["in_text"], batch.inputs["in_text"].data
     tokenizer = preparation.modalities["in_text"].tokenizer  # type: ignore[attr-defined]
-    shown = parts.hide(data, parts.real(data))["values"]
+    shown = units.apply_mask(data, units.valid_units(data))["values"]
     first = [tokenizer.id_to_token(number) for number in shown[0, : int(data["length"][0])].tolist()]
     assert (first[0], first[-1]) == ("[CLS]", "[SEP]")
     assert set(first[1:-1]) == {"[MASK]"}
@@ -208,7 +208,7 @@ def test_a_frozen_encoder_is_refused_where_it_is_named_and_left_out_where_not() 
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=named)
     with pytest.raises(RecipeError, match=r"in_text.*is frozen"):
         network_of(preparation)
-    training = {"parts": {"inputs.x": {"freeze": True}}, "epochs": 1}
+    training = {"units": {"inputs.x": {"freeze": True}}, "epochs": 1}
     train = MAKERS["number"](32, np.random.default_rng(0), False)
     with pytest.raises(RecipeError, match=r"inputs\.x is frozen"):
         pretrained(train, train, {"x": spec("number", train)}, {"name": "masked"}, **training)

@@ -54,5 +54,5 @@ def test_only_what_is_told_is_read_raw() -> None:
     assert other.raw_inputs == ["in_text", "in_number", "in_category"]
     wrong = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_category"]}
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[wrong])
-    with pytest.raises(RecipeError, match=r"objectives\.0\.told: 'in_category' is none of its inputs"):
+    with pytest.raises(RecipeError, match=r"objectives\.0\.told: 'in_category' is not an input of this objective"):
         network_of(preparation)

@@ -55,7 +55,7 @@ def test_the_loss_by_hand() -> None:
     given = step({"a": torch.rand(3, 1), "b": torch.rand(3, 1)}, network=Looks(["a", "b"]))
     (term,) = objective(given)
     assert float(term.loss.detach()) == pytest.approx((-math.log(3 / 4) - math.log(1 / 4)) / 2, abs=1e-6)
-    assert (term.name, term.chance, term.rows) == ("b", math.log(2), 3)
+    assert (term.name, term.baseline, term.count) == ("b", math.log(2), 3)
 
 
 def test_one_input_is_exchanged_at_a_time_and_others_are_hidden() -> None:
@@ -97,7 +97,7 @@ def test_rows_without_both_inputs_take_no_part() -> None:
         present={"b": [True, True, True, False]},
         network=Looks(["a", "b"]),
     )
-    assert [term.rows for term in matching()(given)] == [3, 3]
+    assert [term.count for term in matching()(given)] == [3, 3]
     alone = step({"a": torch.rand(2, 1), "b": torch.rand(2, 1)}, present={"a": [True, False], "b": [True, False]})
     assert matching()(alone) == []
 
@@ -108,7 +108,7 @@ def test_an_input_that_is_not_there_is_refused() -> None:
 
 
 def test_a_fusion_that_keeps_inputs_apart_is_refused() -> None:
-    with pytest.raises(RecipeError, match="keeps them apart"):
+    with pytest.raises(RecipeError, match="does not combine"):
         pretrained({"name": "matching"}, fusion="late", training={"epochs": 1})
 
 
@@ -116,7 +116,7 @@ def test_planted_pairs_are_told_from_exchanged_ones() -> None:
     model = pretrained({"name": "matching", "temperature": 5})
     for name in INPUTS:
         score = model.metrics["valid"][f"matching.{name}"]["loss"]
-        assert score["value"] < 0.85 * score["majority"]
+        assert score["value"] < 0.85 * score["baseline"]
     assert chance_notices(model) == []
 
 

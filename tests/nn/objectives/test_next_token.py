@@ -11,8 +11,8 @@ import torch
 from laws.checkpoints import checkpoint
 from laws.samples import network_of, prepare, sample_table, whole_batch
 from nn.objectives.planted import MAKERS, WORDS, at_chance, below_chance, pretrained, spec
-from nn.objectives.test_masked import terms
-from nn.objectives.test_masked_multimodal import said_elsewhere
+from nn.objectives.test_masked_modeling import terms
+from nn.objectives.test_masked_multimodal_modeling import said_elsewhere
 from polymodal.core.errors import RecipeError
 
 
@@ -54,14 +54,14 @@ def test_no_symbol_sees_itself_or_what_follows() -> None:
         columns, inputs={"text": "text"}, objectives=["next_token"], training={"precision": "fp32"}
     )
     network, batch = network_of(preparation).eval(), whole_batch(preparation, prepared)
-    writer = network.objectives["next_token"].writers["text"]
+    writer = network.objectives["next_token"].decoders["text"]
     kept: list[torch.Tensor] = []
     writer.norm.register_forward_hook(lambda module, given, result: kept.append(result.detach()))
     with torch.no_grad():
         (term,) = terms(network, batch)
         states = kept[0].view(4, -1, kept[0].shape[-1])
     length = batch.inputs["text"].data["length"]
-    assert term.rows == float(length.sum())
+    assert term.count == float(length.sum())
     first = int(length.min()) - 1
     torch.testing.assert_close(states[:, :first], states[:1, :first].expand_as(states[:, :first]))
 
@@ -75,9 +75,9 @@ def test_the_loss_of_a_row_does_not_depend_on_its_batch() -> None:
         (together,) = terms(network, whole_batch(preparation, prepared))
         alone = [term for row in range(6) for term in terms(network, preparation.batch(prepared, np.array([row])))]
     assert len(alone) == 5
-    total = sum(term.rows for term in alone)
-    assert total == together.rows
-    assert float(together.loss) == pytest.approx(sum(float(t.loss) * t.rows for t in alone) / total, rel=1e-5)
+    total = sum(term.count for term in alone)
+    assert total == together.count
+    assert float(together.loss) == pytest.approx(sum(float(t.loss) * t.count for t in alone) / total, rel=1e-5)
 
 
 def test_the_embedding_is_the_encoders_own() -> None:

@@ -33,7 +33,7 @@ def test_several_positives() -> None:
     """Both rows share an item, so that all four pairs belong together."""
     (term,) = siglip()(step({"a": ONE, "b": ONE}, index={"b": [0, 0]}))
     assert float(term.loss.detach()) == pytest.approx(-(2 * log_sigmoid(0) + 2 * log_sigmoid(-10)) / 2, abs=1e-5)
-    assert term.chance == 0
+    assert term.baseline == 0
 
 
 def test_chance_is_the_best_constant() -> None:
@@ -46,13 +46,13 @@ def test_chance_is_the_best_constant() -> None:
             objective.bias.fill_(bias)
         (term,) = objective(step(vectors))
         losses.append(float(term.loss.detach()))
-    assert term.chance == pytest.approx(4 * entropy(0.25), abs=1e-9)
-    assert min(losses) == pytest.approx(term.chance, abs=1e-4)
+    assert term.baseline == pytest.approx(4 * entropy(0.25), abs=1e-9)
+    assert min(losses) == pytest.approx(term.baseline, abs=1e-4)
 
 
 def test_scale_and_bias_begin_as_published() -> None:
     objective = siglip()
-    assert float(objective.scale) == pytest.approx(10)
+    assert float(objective.logit_scale) == pytest.approx(10)
     assert float(objective.bias) == -10
     assert float(siglip(bias=-3).bias) == -3
 

@@ -1,4 +1,4 @@
-"""Objectives that bring what belongs together near each other: one space for several inputs."""
+"""Base classes of alignment objectives: one joint embedding space for several inputs."""
 
 from __future__ import annotations
 
@@ -20,34 +20,35 @@ from polymodal.nn.objectives.base import NetworkProtocol, Objective, ObjectiveOp
 
 
 class JointSpaceOptions(ObjectiveOptions):
-    """Options of every joint space."""
+    """Options of every joint embedding space."""
 
     anchor: str | None = None
-    """Align every other input with this one alone, as ImageBind does (Girdhar et al., 2023): inputs that are never in
-    one row together still meet. Silent: every pair of inputs."""
+    """Align every other input only with this one, as ImageBind does (Girdhar et al., 2023), so that inputs that never
+    occur in the same row share one space. Default: align every pair of inputs."""
     size: int = sized_field(64, 128, 256, ge=2)
-    """Numbers in an embedding."""
+    """Embedding dimension."""
 
     @property
-    def named(self) -> list[tuple[str, str]]:
+    def referenced_inputs(self) -> list[tuple[str, str]]:
         return [] if self.anchor is None else [("anchor", self.anchor)]
 
 
 class AlignmentOptions(JointSpaceOptions):
-    """Options of alignment_objectives whose heads learn."""
+    """Options of alignments with trained projection heads."""
 
     hidden_size: int | None = Field(default=None, ge=1)
-    """Width of a hidden layer of each input's head; silent: the head is linear."""
+    """Hidden size of each projection head. Default: a linear head."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the numbers before the last layer of the head that are dropped in training."""
+    """Dropout before the last layer of the head."""
 
 
 class Alignment(Objective):
-    """Base of every objective with a joint space: each input has a head, and rows tell what belongs together.
+    """Base class of objectives with a joint embedding space. Each input has a projection head. Inputs of the same row
+    are positives.
 
-        z_m = Head_m(mean of the tokens of m) ;  e_m = unit(z_m)
+        z_m = Head_m(mean of the tokens of m) ;  e_m = z_m / |z_m|
 
-    Only rows that have both inputs of a pair take part in it.
+    A pair of inputs is trained on the rows that have both.
     """
 
     options: JointSpaceOptions
@@ -58,162 +59,162 @@ class Alignment(Objective):
         super().__init__(options, inputs=inputs, width=width)
         if options.anchor is not None and options.anchor not in self.inputs:
             raise RecipeError(
-                "anchor", f"{options.anchor!r} is none of its inputs; {did_you_mean(options.anchor, self.inputs)}"
+                "anchor", f"{options.anchor!r} is not an input of this objective; {did_you_mean(options.anchor, self.inputs)}"
             )
-        self.sizes = [options.size]
+        self.embedding_dims = [options.size]
         self.heads = NamedModules({name: self.head(width) for name in self.inputs})
 
     def head(self, width: int) -> nn.Module:
-        """The head of an input: what its tokens say on average, `[batch, width]`, to `[batch, size]`."""
+        """Projection head of an input: mean of its tokens `[batch, width]` -> `[batch, embedding_dim]`."""
         options = self.options
         assert isinstance(options, AlignmentOptions)
         return Head(width, options.size, options.hidden_size, options.dropout)
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The pairs of inputs that are aligned with each other."""
+    def input_pairs(self) -> list[tuple[str, str]]:
+        """Pairs of inputs that are aligned."""
         if self.options.anchor is None:
             return list(combinations(self.inputs, 2))
         return [(self.options.anchor, name) for name in self.inputs if name != self.options.anchor]
 
     def project(self, name: str, tokens: Tokens) -> Tensor:
-        """What the head of input `name` makes of each row, `[batch, size]` fp32."""
-        found: Tensor = self.heads[name](tokens.pooled())
-        return found.float()
+        """Projection of input `name` before normalization, `[batch, embedding_dim]` fp32."""
+        projected: Tensor = self.heads[name](tokens.pooled())
+        return projected.float()
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
-        """The embedding of input `name` in each row, `[batch, size]` fp32, of unit length."""
+        """Embedding of input `name`, `[batch, embedding_dim]` fp32, of unit length."""
         return unit(self.project(name, tokens))
 
     @property
     @abstractmethod
-    def scale(self) -> Tensor:
-        """What similarities are multiplied by where a choice is made by them: one over the temperature."""
+    def logit_scale(self) -> Tensor:
+        """Factor on cosine similarities in a softmax over candidates: 1 / temperature."""
 
     @abstractmethod
-    def align(
+    def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        """The loss of a pair of inputs, and the loss of knowing nothing.
+        """Loss of a pair of inputs, and the baseline loss.
 
-        projected: what the heads made of either input in `rows`, `[n, size]` each
-        rows: the places in the batch of the n rows that have both
+        projected: projections of both inputs in `rows`, `[n, embedding_dim]` each
+        rows: indices in the batch of the n rows that have both inputs
         """
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         projected = {name: self.project(name, step.tokens[name]) for name in self.inputs}
         terms = []
-        for one, other in self.pairs:
-            both = (step.tokens[one].present & step.tokens[other].present).nonzero()[:, 0]
+        for first, second in self.input_pairs:
+            both = (step.tokens[first].present & step.tokens[second].present).nonzero()[:, 0]
             if len(both) < 2:
                 continue
             with torch.autocast(both.device.type, enabled=False):
-                loss, chance = self.align((one, other), (projected[one][both], projected[other][both]), step, both)
-            terms.append(ObjectiveLoss(f"{one}-{other}", loss, chance, float(len(both))))
+                loss, baseline = self.pair_loss((first, second), (projected[first][both], projected[second][both]), step, both)
+            terms.append(ObjectiveLoss(f"{first}-{second}", loss, baseline, float(len(both))))
         if self.training:
-            self.keep(projected, step)
+            self.record_batch(projected, step)
         return terms
 
-    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
-        """Remember something of a training batch until `after_step`; nothing here."""
+    def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
+        """Record statistics of a training batch for `after_step`. Default: nothing."""
 
 
 class ContrastiveAlignmentOptions(AlignmentOptions):
-    """Options of alignment_objectives that compare each row with all others."""
+    """Options of contrastive alignments."""
 
     sizes: list[int] = []
-    """Shorter embeddings that are learned too: the first so many numbers, by themselves (Kusupati et al., "Matryoshka
+    """Dimensions of shorter embeddings that are trained too: prefixes of the embedding (Kusupati et al., "Matryoshka
     Representation Learning", 2022)."""
     memory: int = Field(default=0, ge=0)
-    """In training, embeddings of so many earlier rows stay as further candidates that do not belong (Wu et al.,
-    "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018; Wang et al., "Cross-Batch Memory
-    for Embedding Learning", 2020). Only the row itself, and rows that share an item with it in the batch, are known to
-    belong: where many rows share an item, a memory holds some that are wrongly told apart. They are as the
-    weights were then: of use where these change slowly (a low learning rate, a frozen encoder)."""
+    """Size of the memory bank: this many embeddings of earlier rows serve as additional negatives in training (Wu et
+    al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018; Wang et al., "Cross-Batch
+    Memory for Embedding Learning", 2020). Only the row itself, and rows that share an item with it in the batch, are
+    excluded. If many rows share an item, the bank therefore holds false negatives. Its embeddings come from earlier
+    weights: use it if the weights change slowly (a low learning rate, a frozen encoder)."""
 
 
 class ContrastiveAlignment(Alignment):
-    """Base of the alignment_objectives that look for what belongs to a row among candidates, by cosine.
+    """Base class of contrastive alignments: each row is compared with candidates by cosine similarity.
 
-    Rows of a batch that share an item (five captions of one image) belong together too: all of them are positives.
+    All rows of a batch that share an item (such as five captions of one image) are positives of each other.
     """
 
     options: ContrastiveAlignmentOptions
-    bank: Tensor
-    bank_rows: Tensor
+    memory_bank: Tensor
+    memory_rows: Tensor
 
     def __init__(self, options: ContrastiveAlignmentOptions, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if any(not 1 <= size < options.size for size in options.sizes):
-            raise RecipeError("sizes", f"shorter embeddings have between 1 and {options.size - 1} numbers")
-        self.sizes = [*sorted(set(options.sizes)), options.size]
+            raise RecipeError("sizes", f"the dimensions of shorter embeddings must be between 1 and {options.size - 1}")
+        self.embedding_dims = [*sorted(set(options.sizes)), options.size]
         if options.memory:
-            self.register_buffer("bank", torch.zeros(len(self.inputs), options.memory, options.size))
-            self.register_buffer("bank_rows", torch.full((len(self.inputs), options.memory), -1, dtype=torch.int64))
-            self._fresh: dict[str, tuple[Tensor, Tensor]] = {}
+            self.register_buffer("memory_bank", torch.zeros(len(self.inputs), options.memory, options.size))
+            self.register_buffer("memory_rows", torch.full((len(self.inputs), options.memory), -1, dtype=torch.int64))
+            self._pending: dict[str, tuple[Tensor, Tensor]] = {}
 
     @abstractmethod
-    def compare(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
-        """The loss of queries against candidates, and the loss of knowing nothing.
+    def contrastive_loss(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+        """Loss of queries against candidates, and the baseline loss.
 
-        similarity: `[n, m]` cosines
-        positive: `[n, m]` bool, what belongs together; at least one in each row
-        counted: `[n, m]` bool, False where a candidate must not be compared with
+        similarity: `[n, m]` cosine similarities
+        positive: `[n, m]` bool; at least one positive in each row
+        counted: `[n, m]` bool, False for candidates to ignore
         """
 
-    def align(
+    def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
         positive = positive_pairs(step.batch.inputs[pair[0]], step.batch.inputs[pair[1]], rows)
-        found = [
-            self.compare(*self._candidates(query[:, :size], name, candidate[:, :size], positive, step.batch.rows[rows]))
+        results = [
+            self.contrastive_loss(*self._candidates(query[:, :size], name, candidate[:, :size], positive, step.batch.rows[rows]))
             for query, name, candidate in ((projected[0], pair[1], projected[1]), (projected[1], pair[0], projected[0]))
-            for size in self.sizes
+            for size in self.embedding_dims
         ]
-        losses, chances = zip(*found, strict=True)
-        return torch.stack(losses).mean(), sum(chances) / len(chances)
+        losses, baselines = zip(*results, strict=True)
+        return torch.stack(losses).mean(), sum(baselines) / len(baselines)
 
     def _candidates(
         self, queries: Tensor, name: str, candidates: Tensor, positive: Tensor, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `compare` reads: `queries [n, size]` against the candidates of input `name` in the batch, and in
-        training those in the memory."""
+        """Arguments of `contrastive_loss`: `queries [n, size]` against the candidates of input `name` in the batch and,
+        in training, in the memory bank."""
         counted = torch.ones_like(positive)
         candidates = unit(candidates)
         if self.options.memory and self.training:
-            place = self.inputs.index(name)
-            bank, bank_rows = self.bank[place][:, : queries.shape[1]], self.bank_rows[place]
+            index = self.inputs.index(name)
+            bank, bank_rows = self.memory_bank[index][:, : queries.shape[1]], self.memory_rows[index]
             related = positive.float() @ (rows.unsqueeze(1) == bank_rows).float() > 0
             candidates = torch.cat([candidates, unit(bank)])
             counted = torch.cat([counted, ~related & (bank_rows >= 0)], 1)
             positive = torch.cat([positive, torch.zeros_like(related)], 1)
         return unit(queries) @ candidates.T, positive, counted
 
-    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
+    def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         if self.options.memory:
-            there = {name: step.tokens[name].present for name in projected}
-            self._fresh = {
-                name: (unit(one[there[name]]).detach(), step.batch.rows[there[name]]) for name, one in projected.items()
+            present = {name: step.tokens[name].present for name in projected}
+            self._pending = {
+                name: (unit(projection[present[name]]).detach(), step.batch.rows[present[name]]) for name, projection in projected.items()
             }
 
     def after_step(self, network: NetworkProtocol) -> None:
         if not self.options.memory:
             return
-        for name, (found, rows) in self._fresh.items():
-            place, most = self.inputs.index(name), self.options.memory
-            self.bank[place] = torch.cat([found, self.bank[place]])[:most]
-            self.bank_rows[place] = torch.cat([rows, self.bank_rows[place]])[:most]
-        self._fresh = {}
+        for name, (embeddings, rows) in self._pending.items():
+            index, most = self.inputs.index(name), self.options.memory
+            self.memory_bank[index] = torch.cat([embeddings, self.memory_bank[index]])[:most]
+            self.memory_rows[index] = torch.cat([rows, self.memory_rows[index]])[:most]
+        self._pending = {}
 
 
 def positive_pairs(one: InputBatch, other: InputBatch, rows: Tensor) -> Tensor:
-    """Which of some rows of a batch belong together: `[n, n]` bool, those that share an item of either input."""
+    """Positive pairs among some rows of a batch: `[n, n]` bool, rows that share an item of either input."""
     first, second = one.index[rows], other.index[rows]
     return (first.unsqueeze(1) == first) | (second.unsqueeze(1) == second)
 
 
 def alignment_objectives(objectives: Iterable[Objective]) -> Iterator[Alignment]:
-    """The objectives that have a joint space."""
+    """The objectives that are alignments."""
     for objective in objectives:
         if isinstance(objective, Alignment):
             yield objective

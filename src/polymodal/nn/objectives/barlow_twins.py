@@ -1,4 +1,4 @@
-"""Redundancy reduction: Barlow Twins."""
+"""Barlow Twins: redundancy reduction."""
 
 from __future__ import annotations
 
@@ -16,97 +16,97 @@ from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
 from polymodal.nn.objectives.base import NetworkProtocol, InputInfo, ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.objectives.augmented_views import AugmentedView, check_augmentable
 
-#: How much of the running mean and variance stays at each step.
-KEPT = 0.9
-#: One over a temperature that suits embeddings of unit length; nothing is learned of it here.
+#: Weight of the earlier batches in the running mean and standard std.
+MOMENTUM = 0.9
+#: Factor on cosine similarities in a softmax: 1 / temperature. It is not trained here.
 SCALE = 10.0
 
 
 @register
 class BarlowTwins(Alignment):
-    """The numbers of two embeddings of a row agree one by one, and tell different things (Zbontar, Jing, Misra, LeCun &
-    Deny, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", 2021).
+    """Makes two embeddings of a row equal, and their dimensions uncorrelated (Zbontar, Jing, Misra, LeCun & Deny,
+    "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", 2021).
 
         C_ij = 1/n sum_r a_ri b_rj ;  L = 1/d ( sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2 )
 
-    a and b are what the heads of two inputs make of n rows, each of the d numbers standardize over the batch. Rows are
-    not told apart from each other, so a batch may be small, and rows that share an item do no harm. With one input, the
-    two are the row and a strongly changed copy of it (see `views`). An embedding is standardize by means and
-    deviations that are kept from training, and has unit length. Numbers that have nothing to do with each other cost 1.
+    a and b are the projections of two inputs in n rows, each of the d dimensions standardized over the batch. Rows are
+    not compared with each other, so that batches may be small and rows may share items. With a single input, a and b
+    are the row and an augmented copy of it (see `augmented_views`). Embeddings are standardized with the running mean
+    and standard std of training, and have unit length. Uncorrelated embeddings have a loss of 1, the baseline.
     """
 
     class Options(AlignmentOptions):
         name: Literal["redundancy"] = "redundancy"
         off_diagonal: float = Field(default=0.005, ge=0, le=1)
-        """lambda, the weight of agreement between different numbers."""
+        """lambda, the weight of the off_diagonal-diagonal terms."""
         strength: float = Field(default=0.5, gt=0, le=1)
-        """How strongly the copy of a lone input is changed."""
+        """Strength of the augmentation if present is a single input."""
 
     options: Options
     min_inputs: ClassVar[int] = 1
     compares_rows: ClassVar[bool] = False
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.register_buffer("mean", torch.zeros(len(self.inputs), options.size))
-        self.register_buffer("deviation", torch.ones(len(self.inputs), options.size))
-        self._fresh: dict[str, tuple[Tensor, Tensor]] = {}
-        self.lone: AugmentedView | None = None
+        self.register_buffer("std", torch.ones(len(self.inputs), options.size))
+        self._pending: dict[str, tuple[Tensor, Tensor]] = {}
+        self.view: AugmentedView | None = None
         if len(self.inputs) == 1:
             (name,) = self.inputs
-            self.lone = AugmentedView(name, check_augmentable(name, inputs[name].modality), options.strength)
+            self.view = AugmentedView(name, check_augmentable(name, inputs[name].modality), options.strength)
 
     @property
     def raw_inputs(self) -> list[str]:
-        return self.inputs if self.lone else []
+        return self.inputs if self.view else []
 
     @property
-    def scale(self) -> Tensor:
+    def logit_scale(self) -> Tensor:
         return self.mean.new_tensor(SCALE)
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
-        place = self.inputs.index(name)
-        return unit((self.project(name, tokens) - self.mean[place]) / self.deviation[place])
+        index = self.inputs.index(name)
+        return unit((self.project(name, tokens) - self.mean[index]) / self.std[index])
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
-        if self.lone is None:
+        if self.view is None:
             return super().forward(step)
-        name, tokens = self.lone.name, step.tokens[self.lone.name]
-        there = tokens.present.nonzero()[:, 0]
-        if len(there) < 2:
+        name, tokens = self.view.name, step.tokens[self.view.name]
+        present = tokens.present.nonzero()[:, 0]
+        if len(present) < 2:
             return []
-        first, second = self.project(name, tokens), self.project(name, self.lone.tokens(step))
+        first, second = self.project(name, tokens), self.project(name, self.view.tokens(step))
         if self.training:
-            self.keep({name: first}, step)
-        loss, chance = self.align((name, name), (first[there], second[there]), step, there)
-        return [ObjectiveLoss(name, loss, chance, float(len(there)))]
+            self.record_batch({name: first}, step)
+        loss, baseline = self.pair_loss((name, name), (first[present], second[present]), step, present)
+        return [ObjectiveLoss(name, loss, baseline, float(len(present)))]
 
-    def align(
+    def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        one, other = (standardize(each) for each in projected)
-        correlation = one.T @ other / len(rows)
-        own = correlation.diagonal()
-        off = correlation.square().sum() - own.square().sum()
-        return ((1 - own).square().sum() + self.options.off_diagonal * off) / len(own), 1.0
+        first, second = (standardize(each) for each in projected)
+        correlation = first.T @ second / len(rows)
+        diagonal = correlation.diagonal()
+        off_diagonal = correlation.square().sum() - diagonal.square().sum()
+        return ((1 - diagonal).square().sum() + self.options.off_diagonal * off_diagonal) / len(diagonal), 1.0
 
-    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
-        for name, one in projected.items():
-            rows = one[step.tokens[name].present].detach()
+    def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
+        for name, projection in projected.items():
+            rows = projection[step.tokens[name].present].detach()
             if len(rows) > 1:
-                self._fresh[name] = rows.mean(0), rows.std(0)
+                self._pending[name] = rows.mean(0), rows.std(0)
 
     def after_step(self, network: NetworkProtocol) -> None:
-        for name, (mean, deviation) in self._fresh.items():
-            place = self.inputs.index(name)
-            self.mean[place] += (1 - KEPT) * (mean - self.mean[place])
-            self.deviation[place] += (1 - KEPT) * (deviation.clamp_min(1e-4) - self.deviation[place])
-        self._fresh = {}
+        for name, (mean, std) in self._pending.items():
+            index = self.inputs.index(name)
+            self.mean[index] += (1 - MOMENTUM) * (mean - self.mean[index])
+            self.std[index] += (1 - MOMENTUM) * (std.clamp_min(1e-4) - self.std[index])
+        self._pending = {}
 
 
 def standardize(x: Tensor) -> Tensor:
-    """Each column of `x [rows, size]` with mean 0 and mean square 1; a constant one is 0."""
-    centred = x - x.mean(0)
-    return centred / (centred.square().mean(0) + 1e-6).sqrt()
+    """Standardize the columns of `x [rows, size]` to mean 0 and variance 1; a constant column becomes 0."""
+    centered = x - x.mean(0)
+    return centered / (centered.square().mean(0) + 1e-6).sqrt()

@@ -1,4 +1,4 @@
-"""What an objective is: something to learn from the inputs themselves, without a target."""
+"""Base class of objectives: losses on the inputs themselves, without a target."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class ObjectiveOptions(Options, SizedModel):
     """Base of every objective's options."""
 
     inputs: list[str] = []
-    """The inputs that it learns from; silent: all that it can."""
+    """Inputs that the objective uses. Default: all inputs that it supports."""
     weight: float = Field(default=1.0, gt=0)
-    """Weight of its loss beside those of other objectives and of the outputs."""
+    """Weight of this loss in the total loss."""
 
     @property
-    def named(self) -> list[tuple[str, str]]:
-        """Inputs that an option besides `inputs` names, as (option, input)."""
+    def referenced_inputs(self) -> list[tuple[str, str]]:
+        """Inputs that options other than `inputs` name, as (option, input)."""
         return []
 
 
 class InputInfo(NamedTuple):
-    """What an objective is told of an input: its modality, the shape of its prepared tensors, and its encoder."""
+    """What an objective knows about an input: modality, shape of the prepared tensors, encoder."""
 
     modality: str
     shape: dict[str, Any]
@@ -41,19 +41,19 @@ class InputInfo(NamedTuple):
 class ObjectiveLoss(NamedTuple):
     """One loss of a batch.
 
-    loss: the scalar to minimise
-    chance: the loss of the best guess that knows nothing of what is to be learned; the monitor compares with it
-    rows: how much the batch counts in a mean over batches: the rows, pairs or tokens that the loss is a mean of
+    loss: the scalar to minimize
+    baseline: loss of the best prediction without any information about the row; the training monitor compares with it
+    count: weight of this batch in a mean over batches: number of rows, pairs or tokens that the loss averages over
     """
 
     name: str
     loss: Tensor
-    chance: float
-    rows: float
+    baseline: float
+    count: float
 
 
 class NetworkProtocol(Protocol):
-    """What an objective may ask of the network that it is a part of."""
+    """The parts of the network that an objective may use."""
 
     @property
     def towers(self) -> Mapping[str, Tower]:
@@ -61,105 +61,119 @@ class NetworkProtocol(Protocol):
 
     @property
     def objectives(self) -> Mapping[str, Objective]:
-        """The objectives by name, this one among them."""
+        """All objectives of the network by name, including this one."""
 
     def fuse(self, encoded: EncodedInputs, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[FusionOutput]:
-        """What the fusion makes of so many encoded rows; `hidden[input] [rows]` hides that input in those rows."""
+        """Fuse `rows` rows. `hidden[input] [rows]` masks that input in those rows."""
 
 
 @dataclass(frozen=True)
 class ObjectiveBatch:
-    """A batch on its way through the objectives.
+    """A batch with its encoded inputs.
 
-    tokens: every input's tokens before fusion, encoded once for all objectives and outputs
-    again: makes the same rows once more, with other random changes
-    progress: the share of training that is done, from 0 to 1
+    tokens: tokens of every input before fusion, encoded once for all objectives and outputs
+    reaugment: returns the same rows with newly drawn augmentations
+    progress: fraction of training that is done, 0 to 1
     """
 
     network: NetworkProtocol
     batch: Batch
     tokens: Mapping[str, Tokens]
-    again: Callable[[], Batch]
+    reaugment: Callable[[], Batch]
     progress: float = 0.0
 
 
 class Objective(nn.Module):
-    """Base of every objective.
+    """Base class of objectives.
 
-    An objective is a part of the network: what it learns beside the encoders (heads, mask tokens, prototypes) is saved
-    with the model. It is built with every input of the recipe by name, in recipe order, and the common width. All that
-    it draws at random comes from torch's global generator. A row that lacks an input tells it nothing of that input.
+    An objective is a module of the network: its own parameters (heads, mask tokens, prototypes) are saved with the
+    model. It is built from all inputs of the recipe by name, in recipe order, and the hidden size. It draws all random
+    numbers from the global generator of torch. A row without an input does not contribute to the loss of that input.
+
+    Subclasses define `Options`, the class variables below and `forward`, and are registered with `register`.
+
+    Example:
+        >>> import torch
+        >>> from polymodal.core.types import Tokens
+        >>> from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveLoss, ObjectiveOptions
+        >>> class Variance(Objective):
+        ...     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
+        ...         pooled = {name: step.tokens[name].pooled() for name in self.inputs}
+        ...         return [ObjectiveLoss(name, (1 - x.std(0)).abs().mean(), 1.0, len(x)) for name, x in pooled.items()]
+        >>> inputs = {"photo": InputInfo("image", {}, torch.nn.Identity()), "price": InputInfo("number", {}, torch.nn.Identity())}
+        >>> Variance(ObjectiveOptions(inputs=["price"]), inputs=inputs, width=8).inputs
+        ['price']
     """
 
     kind: ClassVar[str] = "objective"
     Options: ClassVar[type[ObjectiveOptions]]
-    #: The modalities that it can learn from; empty: all.
+    #: Supported modalities; empty: all.
     modalities: ClassVar[tuple[str, ...]] = ()
-    #: The min_inputs inputs that it needs.
+    #: Minimum number of inputs.
     min_inputs: ClassVar[int] = 1
-    #: Whether it reads what the fusion makes of the inputs, so that the network must have one.
+    #: Whether it uses the fused representation, so that the network must have a fusion.
     uses_fusion: ClassVar[bool] = False
-    #: Whether it compares the rows of a batch with each other, so that rows that share an item are better kept apart.
+    #: Whether it compares the rows of a batch. Rows that share an item should then be in different batches.
     compares_rows: ClassVar[bool] = False
-    #: Whether epochs can be compared by its loss on validation rows; where not, the last epoch is kept.
+    #: Whether its validation loss can select the best epoch. If not, the last epoch is kept.
     usable_for_model_selection: ClassVar[bool] = True
 
     def __init__(self, options: ObjectiveOptions, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__()
         self.options, self.width = options, width
-        modalities = {name: one.modality for name, one in inputs.items()}
-        self.check(options, modalities)
-        self.inputs = self.chosen(options.inputs, modalities)
+        modalities = {name: info.modality for name, info in inputs.items()}
+        self.check_options(options, modalities)
+        self.inputs = self.select_inputs(options.inputs, modalities)
 
     @classmethod
-    def chosen(cls, named: list[str], modalities: Mapping[str, str]) -> list[str]:
-        """The inputs that it learns from, in recipe order.
+    def select_inputs(cls, named: list[str], modalities: Mapping[str, str]) -> list[str]:
+        """Inputs that the objective uses, in recipe order.
 
-        modalities: of every input of the recipe
+        named: the option `inputs`
+        modalities: modality of every input of the recipe
 
         Raises:
-            RecipeError: there is no such input, it is of a modality that the objective cannot learn from, it is named
-                twice, or too few are left.
+            RecipeError: an input does not exist, has an unsupported modality or is listed twice, or there are too few inputs.
         """
         for name in named:
             if name not in modalities:
                 raise RecipeError("inputs", f"there is no input {name!r}; {did_you_mean(name, modalities)}")
             if cls.modalities and modalities[name] not in cls.modalities:
                 fitting = ", ".join(cls.modalities)
-                raise RecipeError("inputs", f"{name!r} is {modalities[name]}, and this objective learns from {fitting}")
+                raise RecipeError("inputs", f"the modality of {name!r} is {modalities[name]}; this objective supports {fitting}")
             if named.count(name) > 1:
-                raise RecipeError("inputs", f"{name!r} is named twice")
+                raise RecipeError("inputs", f"{name!r} is listed twice")
         fitting_names = [name for name in modalities if not cls.modalities or modalities[name] in cls.modalities]
-        found = [name for name in modalities if name in named] if named else fitting_names
-        if len(found) < cls.min_inputs:
-            wanted = " or ".join(cls.modalities) or "any modality"
-            raise RecipeError("inputs", f"it needs {cls.min_inputs} or more inputs of {wanted}, and there are {found}")
-        return found
+        selected = [name for name in modalities if name in named] if named else fitting_names
+        if len(selected) < cls.min_inputs:
+            supported = " or ".join(cls.modalities) or "any modality"
+            raise RecipeError("inputs", f"this objective needs at least {cls.min_inputs} inputs of {supported}, not {selected}")
+        return selected
 
     @classmethod
-    def check(cls, options: ObjectiveOptions, modalities: Mapping[str, str]) -> None:
-        """Check every option that names an input, before anything is built.
+    def check_options(cls, options: ObjectiveOptions, modalities: Mapping[str, str]) -> None:
+        """Check every option that names an input, before the network is built.
 
         Raises:
-            RecipeError: as `chosen`; or another option names what is no input.
+            RecipeError: see `select_inputs`; or another option names an input that does not exist.
         """
-        cls.chosen(options.inputs, modalities)
-        for option, name in options.named:
+        cls.select_inputs(options.inputs, modalities)
+        for option, name in options.referenced_inputs:
             if name not in modalities:
                 raise RecipeError(option, f"there is no input {name!r}; {did_you_mean(name, modalities)}")
 
     @property
     def raw_inputs(self) -> list[str]:
-        """Inputs whose prepared tensors it must see, so that no features of settled layers can stand in for them."""
+        """Inputs whose prepared tensors the objective reads, so that cached frozen features are not enough."""
         return []
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
-        """The losses of a batch; none where too few of its rows have what it learns from."""
+        """Losses of a batch; an empty list if too few rows have the inputs."""
         raise NotImplementedError(type(self).__name__)
 
     def after_step(self, network: NetworkProtocol) -> None:
-        """Called after each step of the optimiser, for what follows the weights (a teacher that is their average)."""
+        """Called after each optimizer step, for state that follows the weights, such as an EMA teacher."""
 
-    def rates(self) -> dict[nn.Parameter, float]:
-        """Parameters that learn at another rate than the rest, and the factor on the learning rate of each."""
+    def lr_multipliers(self) -> dict[nn.Parameter, float]:
+        """Factor on the learning rate by parameter, for parameters with a learning rate of their own."""
         return {}

@@ -1,4 +1,4 @@
-"""The contrastive loss of CLIP."""
+"""InfoNCE: the contrastive loss of CLIP."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from polymodal.core.registry import register
 from polymodal.nn.objectives.alignment import ContrastiveAlignment, ContrastiveAlignmentOptions
 from polymodal.nn.objectives.base import NetworkProtocol, InputInfo
 
-#: The largest factor on similarities, as in CLIP.
+#: Upper bound of 1 / temperature, as in CLIP.
 LARGEST_SCALE = 100.0
 
 
 @register
 class Contrastive(ContrastiveAlignment):
-    """Each row finds its own partner among all rows of the batch: InfoNCE in both directions, with a learned
-    temperature (van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018; Radford et
-    al., "Learning Transferable Visual Models From Natural Language Supervision", 2021).
+    """Contrastive alignment with InfoNCE in both directions and a learned temperature: each row is classified among all
+    rows of the batch (van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018; Radford
+    et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021).
 
         s_ij = e^theta u_i . v_j ;  L = -mean_i mean_{p in P(i)} log( e^{s_ip} / sum_j e^{s_ij} )
 
-    P(i) are the rows that belong to row i (Khosla et al., "Supervised Contrastive Learning", 2020, L_out), itself
-    alone where no items are shared. Knowing nothing costs log n among n candidates.
+    P(i) are the positives of row i (Khosla et al., "Supervised Contrastive Learning", 2020, L_out): the row itself, and
+    rows that share an item with it. The baseline is log n for n candidates.
     """
 
     class Options(ContrastiveAlignmentOptions):
         name: Literal["contrastive"] = "contrastive"
         temperature: float = Field(default=0.07, ge=0.01, le=1)
-        """Similarities are divided by it; training starts here and learns it, down to 0.01."""
+        """Initial temperature. It is learned, with a minimum of 0.01."""
 
     options: Options
 
@@ -42,15 +42,15 @@ class Contrastive(ContrastiveAlignment):
         self.log_scale = nn.Parameter(torch.tensor(-math.log(options.temperature)))
 
     @property
-    def scale(self) -> Tensor:
+    def logit_scale(self) -> Tensor:
         return self.log_scale.exp()
 
     def after_step(self, network: NetworkProtocol) -> None:
         super().after_step(network)
-        with torch.no_grad():  # the parameter itself is held, so that its gradient never vanishes at the limit
+        with torch.no_grad():  # clamp the parameter, not its use, so that the gradient never vanishes at the bound
             self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
 
-    def compare(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
-        logits = (self.scale * similarity).masked_fill(~counted, float("-inf"))
-        own = torch.where(positive, logits.log_softmax(1), 0.0).sum(1) / positive.sum(1)
-        return -own.mean(), float(counted.sum(1).float().log().mean())
+    def contrastive_loss(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+        logits = (self.logit_scale * similarity).masked_fill(~counted, float("-inf"))
+        log_likelihood = torch.where(positive, logits.log_softmax(1), 0.0).sum(1) / positive.sum(1)
+        return -log_likelihood.mean(), float(counted.sum(1).float().log().mean())

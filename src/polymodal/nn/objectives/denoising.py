@@ -1,4 +1,4 @@
-"""Denoising of tables."""
+"""Denoising of table cells."""
 
 from __future__ import annotations
 
@@ -13,66 +13,68 @@ from polymodal.core.registry import register
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import InputInfo, ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.objectives.masking.baseline_losses import CrossEntropyWithBaseline
-from polymodal.nn.objectives.masking.mask_units import Data, draw
+from polymodal.nn.objectives.masking.mask_units import Data, sample_mask
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
 
 @register
 class Denoising(Reconstruction):
-    """Cells are swapped for those of other rows, column by column, and what they held before is told (Vincent et al.,
-    "Extracting and Composing Robust Features with Denoising Autoencoders", 2008, with the swap noise of Bahri et al.,
-    "SCARF: Self-Supervised Contrastive Learning using Random Feature Corruption", 2022). Nothing tells which cells were
-    swapped: each value is a usual one, and only beside the others of its row it is not.
+    """Denoising: cells are swapped for the cells of other rows, column by column, and the original values are predicted
+    (Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", 2008, with the swap noise
+    of Bahri et al., "SCARF: Self-Supervised Contrastive Learning using Random Feature Corruption", 2022). The encoder
+    does not know which cells were swapped: each value is plausible on its own, but not with the other values of the
+    row.
 
-        L = mean_{c swapped} d(D(E(x'), c), x_c) ,   x'_c = x_c or, with probability `share`, that of another row
+        L = mean_{c swapped} d(D(E(x'), c), x_c) ,   x'_c = x_c or, with probability `swap_ratio`, that of another row
 
-    With `spot`, a second head tells which cells were changed, from all cells (Yoon et al., "VIME: Extending the Success
-    of Self- and Semi-supervised Learning to Tabular Domain", 2020): the term `<input>.changed`, a cross-entropy.
+    With `predict_swapped`, a second head predicts for every cell whether it is_changed changed (Yoon et al., "VIME: Extending
+    the Success of Self- and Semi-supervised Learning to Tabular Domain", 2020): an additional cross-entropy
+    `<input>.changed`.
     """
 
     class Options(ReconstructionOptions):
         name: Literal["denoise"] = "denoise"
         share: float = Field(default=0.3, gt=0, lt=1)
-        """Share of a row's cells that are swapped."""
+        """Fraction of the cells of a row that are swapped."""
         spot: bool = False
-        """Also tell which cells were changed."""
+        """Also predict which cells were changed."""
 
     options: Options
     modalities: ClassVar[tuple[str, ...]] = ("number", "category")
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        spotted = dict(self.parts) if options.spot else {}
-        self.spots = NamedModules({name: CrossEntropyWithBaseline(parts.places, 2) for name, parts in spotted.items()})
-        self.spot_heads = NamedModules({name: nn.Linear(options.hidden_size, 2) for name in spotted})
+        units = dict(self.units) if options.spot else {}
+        self.swap_losses = NamedModules({name: CrossEntropyWithBaseline(units.num_positions, 2) for name, units in units.items()})
+        self.swap_heads = NamedModules({name: nn.Linear(options.hidden_size, 2) for name in units})
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         terms = []
-        for name, parts in self.parts.items():
+        for name, units in self.units.items():
             data = step.batch.inputs[name].data
-            real = parts.real(data)
-            if len(real) < 2:
+            valid = units.valid_units(data)
+            if len(valid) < 2:
                 continue
-            damaged, changed = swap(data, draw(real, self.options.share))
-            asked = real if self.options.spot else changed
+            corrupted, changed = swap_cells(data, sample_mask(valid, self.options.share))
+            queried = valid if self.options.spot else changed
             if not bool(changed.any()):
                 continue
-            told, item, place = self.tell(step, name, damaged, asked, real)
-            was = changed[item, place]
-            found = parts.compare(self.heads[name](told[was]), data, item[was], place[was])
-            terms.append(ObjectiveLoss(name, *found))
+            decoded, item, position = self.decode_masked(step, name, corrupted, queried, valid)
+            is_changed = changed[item, position]
+            loss = units.loss(self.heads[name](decoded[is_changed]), data, item[is_changed], position[is_changed])
+            terms.append(ObjectiveLoss(name, *loss))
             if self.options.spot:
-                spotted = self.spot_heads[name](told).float()
-                terms.append(ObjectiveLoss(f"{name}.changed", *self.spots[name](spotted, was.long(), place)))
+                swapped_logits = self.swap_heads[name](decoded).float()
+                terms.append(ObjectiveLoss(f"{name}.changed", *self.swap_losses[name](swapped_logits, is_changed.long(), position)))
         return terms
 
 
-def swap(data: Data, cells: Tensor) -> tuple[Data, Tensor]:
-    """The rows with these `cells [items, columns]` swapped for those of other rows, drawn at random for each cell, and
-    the cells in which there now is something else than before."""
+def swap_cells(data: Data, cells: Tensor) -> tuple[Data, Tensor]:
+    """Swap `cells [items, columns]` for those of other rows, drawn for each cell. Returns the data, and which cells
+    have a new value."""
     items = len(cells)
     steps = torch.randint(1, items, cells.shape).to(cells.device)
     other = (torch.arange(items, device=cells.device).unsqueeze(1) + steps) % items
-    damaged = {name: torch.where(cells, tensor.gather(0, other), tensor) for name, tensor in data.items()}
-    differs = [damaged[name] != tensor for name, tensor in data.items()]
-    return damaged, torch.stack(differs).any(0)
+    corrupted = {name: torch.where(cells, tensor.gather(0, other), tensor) for name, tensor in data.items()}
+    differs = [corrupted[name] != tensor for name, tensor in data.items()]
+    return corrupted, torch.stack(differs).any(0)

@@ -1,4 +1,4 @@
-"""Canonical correlation analysis between what the encoders make of the inputs, solved in closed form."""
+"""Linear canonical correlation analysis of encoded inputs, solved in closed form."""
 
 from __future__ import annotations
 
@@ -15,184 +15,185 @@ from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.alignment import Alignment, JointSpaceOptions
 from polymodal.nn.objectives.base import NetworkProtocol, InputInfo, ObjectiveBatch
 
-#: One over a temperature that suits embeddings of unit length; nothing is learned of it here.
+#: Factor on cosine similarities in a softmax: 1 / temperature. It is not trained here.
 SCALE = 10.0
-#: Directions with a smaller share of the largest variance than this are noise of the arithmetic.
-LEAST = 1e-6
+#: Directions whose variance is below this fraction of the largest variance are numerical noise.
+MIN_VARIANCE_RATIO = 1e-6
 
 
 @register
 class LinearCCA(Alignment):
-    """Regularised canonical correlation analysis (Hotelling, "Relations Between Two Sets of Variates", 1936; Vinod,
-    "Canonical Ridge and Econometrics of Joint Production", 1976): its heads are solved, not learned by steps. Where
-    encoders are frozen and pairs are few (hundreds), it finds partners better than heads that gradients train.
+    """Regularized canonical correlation analysis (Hotelling, "Relations Between Two Sets of Variates", 1936; Vinod,
+    "Canonical Ridge and Econometrics of Joint Production", 1976). The heads are solved in closed form, not trained by
+    gradients. With frozen encoders and few pairs (hundreds), retrieval is better than with gradient-trained heads.
 
         R_m = (S_m + r tr(S_m)/rank(S_m) I)^-1/2 ,  R_a S_ab R_b = U diag(rho) V^T
         z_a = diag(rho)^p U^T R_a (x_a - mean x_a) ,  z_b = diag(rho)^p V^T R_b (x_b - mean x_b)
 
-    x_m is the mean of the tokens of input m. Weighting by powers of the correlations makes the cosine rely on what both
-    inputs tell (Gong, Ke, Isard & Lazebnik, "A Multi-View Embedding Space for Modeling Internet Images, Tags, and
-    Their Semantics", 2014). More than two inputs share one space: the eigenvectors of all R_a S_ab R_b in one matrix
-    (Kettenring, "Canonical Analysis of Several Sets of Variables", 1971, MAXVAR), which are the above for two.
+    x_m is the mean of the tokens of input m. The weighting by powers of the correlations emphasizes the shared
+    directions (Gong, Ke, Isard & Lazebnik, "A Multi-View Embedding Space for Modeling Internet Images, Tags, and Their
+    Semantics", 2014). More than two inputs ratio one space: the eigenvectors of the block matrix of all R_a S_ab R_b
+    (Kettenring, "Canonical Analysis of Several Sets of Variables", 1971, MAXVAR), which equals the above for two
+    inputs.
 
-    Moments are means over the batches so far. The heads are solved anew after 1, 2, 4, 8 ... steps and before each
-    evaluation. What the encoders learn follows the gradient of the embeddings' correlation, with the heads held:
+    Moments are running means over batches. The heads are solved after steps 1, 2, 4, 8 ... and before each evaluation.
+    The encoders are trained by the gradient of the correlation of the embeddings, with the heads held fixed:
 
-        L = 1 - sum_r z_a,r . z_b,r / ( sum_r |z_a,r|^2  sum_r |z_b,r|^2 )^1/2 ,  each z less its mean over the batch
+        L = 1 - sum_r z_a,r . z_b,r / ( sum_r |z_a,r|^2  sum_r |z_b,r|^2 )^1/2 ,  each z centered over the batch
 
-    Unrelated inputs cost 1 on rows that are not trained on. Frozen encoders whose width is that of the recipe are read
-    as they are; then one epoch of one batch is the whole training. It keeps the moments: `width^2` numbers for each
+    Unrelated inputs have a validation loss of 1, the baseline. Frozen encoders whose width is the hidden size are read
+    without a projection; one epoch of one batch is then the whole training. The moments take `width^2` numbers for each
     input and each pair.
     """
 
     class Options(JointSpaceOptions):
         name: Literal["linear_cca"] = "linear_cca"
         ridge: float = Field(default=1.0, gt=0, le=100)
-        """r, the share of the mean variance that is added to each variance, over the directions that vary at all: the
-        fewer the rows, the more."""
+        """r, the ridge added to each variance, as a fraction of the mean variance over the directions that vary. Use
+        larger values for fewer rows."""
         power: float = Field(default=0.5, ge=0, le=4)
-        """p: 0 counts every direction the same."""
+        """p, the exponent of the correlations as weights; 0 weights all directions equally."""
         momentum: float = Field(default=0.99, ge=0, le=1)
-        """How much of the weight of earlier rows stays at each step; 1: all rows of training count the same, which
-        suits encoders that do not learn."""
+        """Weight of the earlier rows in the running moments. 1 weights all training rows equally, which suits frozen
+        encoders."""
 
     options: Options
     compares_rows: ClassVar[bool] = False
     steps: Tensor
-    solved: Tensor
+    solved_step: Tensor
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.own = NamedModules({name: Moments(width) for name in self.inputs})
-        self.across = NamedModules(
+        self.input_moments = NamedModules({name: RunningMoments(width) for name in self.inputs})
+        self.pair_moments = NamedModules(
             {
-                name: NamedModules({other: Moments(width) for one, other in self.pairs if one == name})
+                name: NamedModules({other: RunningMoments(width) for one, other in self.input_pairs if one == name})
                 for name in self.inputs
             }
         )
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("solved", torch.zeros((), dtype=torch.int64))
-        self._fresh: list[tuple[Moments, Tensor, Tensor]] = []
+        self.register_buffer("solved_step", torch.zeros((), dtype=torch.int64))
+        self._pending: list[tuple[RunningMoments, Tensor, Tensor]] = []
 
     def head(self, width: int) -> nn.Module:
         return CenteredProjection(width, self.options.size)
 
     @property
-    def scale(self) -> Tensor:
+    def logit_scale(self) -> Tensor:
         return torch.tensor(SCALE, device=self.steps.device)
 
-    def align(
+    def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        one, other = (z - z.mean(0) for z in projected)  # else encoders learn to shift both the same way
+        one, other = (z - z.mean(0) for z in projected)  # otherwise encoders can lower the loss by a common shift
         spread = one.square().sum() * other.square().sum()
         loss = 1 - (one * other).sum() / (spread + 1e-12).sqrt()
         if self.training:
             found = [step.tokens[name].pooled()[rows].detach().float() for name in pair]
-            self._fresh.append((self.across[pair[0]][pair[1]], found[0], found[1]))
+            self._pending.append((self.pair_moments[pair[0]][pair[1]], found[0], found[1]))
         return loss, 1.0
 
-    def keep(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
+    def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         for name in self.inputs:
             tokens: Tokens = step.tokens[name]
             found = tokens.pooled()[tokens.present].detach().float()
-            self._fresh.append((self.own[name], found, found))
+            self._pending.append((self.input_moments[name], found, found))
 
     def after_step(self, network: NetworkProtocol) -> None:
         with torch.autocast(self.steps.device.type, enabled=False):
-            for moments, one, other in self._fresh:
-                moments.add(one, other, self.options.momentum)
-        self._fresh = []
+            for moments, first, second in self._pending:
+                moments.update(first, second, self.options.momentum)
+        self._pending = []
         self.steps += 1
         if int(self.steps).bit_count() == 1:
-            self.solve()
+            self.solve_heads()
 
     def train(self, mode: bool = True) -> Self:
-        if not mode and bool(self.steps > self.solved):
-            self.solve()
+        if not mode and bool(self.steps > self.solved_step):
+            self.solve_heads()
         return super().train(mode)
 
     @torch.no_grad()
-    def solve(self) -> None:
-        """Put the heads where the moments so far say."""
+    def solve_heads(self) -> None:
+        """Solve the heads from the running moments."""
         with torch.autocast(self.steps.device.type, enabled=False):
-            roots = [_root(one.covariance(), self.options.ridge) for one in self.own.values()]
+            roots = [_root(one.covariance(), self.options.ridge) for one in self.input_moments.values()]
             starts = torch.tensor([0, *(root.shape[1] for root in roots)]).cumsum(0).tolist()
             joint = torch.zeros(starts[-1], starts[-1], dtype=torch.float64, device=self.steps.device)
-            for one, other in self.pairs:
+            for one, other in self.input_pairs:
                 first, second = self.inputs.index(one), self.inputs.index(other)
-                block = roots[first].T @ self.across[one][other].covariance() @ roots[second]
+                block = roots[first].T @ self.pair_moments[one][other].covariance() @ roots[second]
                 joint[starts[first] : starts[first + 1], starts[second] : starts[second + 1]] = block
                 joint[starts[second] : starts[second + 1], starts[first] : starts[first + 1]] = block.T
             correlations, vectors = torch.linalg.eigh(joint)
-            most = min(self.options.size, int((correlations > LEAST).sum()))
-            correlations, vectors = correlations.flip(0)[:most], vectors.flip(1)[:, :most]
+            rank = min(self.options.size, int((correlations > MIN_VARIANCE_RATIO).sum()))
+            correlations, vectors = correlations.flip(0)[:rank], vectors.flip(1)[:, :rank]
             weighted = vectors * correlations**self.options.power
-            for place, (name, root) in enumerate(zip(self.inputs, roots, strict=True)):
-                self._centred(name).put(self.own[name].one, root @ weighted[starts[place] : starts[place + 1]])
-            self.solved.copy_(self.steps)
+            for index, (name, root) in enumerate(zip(self.inputs, roots, strict=True)):
+                self._projection(name).set_projection(self.input_moments[name].mean_a, root @ weighted[starts[index] : starts[index + 1]])
+            self.solved_step.copy_(self.steps)
 
-    def _centred(self, name: str) -> CenteredProjection:
-        found = self.heads[name]
-        assert isinstance(found, CenteredProjection)
-        return found
+    def _projection(self, name: str) -> CenteredProjection:
+        head = self.heads[name]
+        assert isinstance(head, CenteredProjection)
+        return head
 
 
 class CenteredProjection(nn.Module):
-    """`x [n, width]` -> `(x - mean) map`, `[n, size]`; all zeros until it is put somewhere."""
+    """Centered linear projection: `x [n, width]` -> `(x - mean) weight`, `[n, size]`; zeros until `set_projection`."""
 
     mean: Tensor
-    map: Tensor
+    weight: Tensor
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("map", torch.zeros(width, size))
+        self.register_buffer("weight", torch.zeros(width, size))
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return (x.float() - self.mean) @ self.map
+            return (x.float() - self.mean) @ self.weight
 
-    def put(self, mean: Tensor, found: Tensor) -> None:
-        """`found [width, k]`, k at most `size`: the other numbers are zero."""
+    def set_projection(self, mean: Tensor, weight: Tensor) -> None:
+        """Set the projection. `weight [width, k]` with k <= `size`; the remaining dimensions are zero."""
         self.mean.copy_(mean)
-        self.map.zero_()
-        self.map[:, : found.shape[1]] = found
+        self.weight.zero_()
+        self.weight[:, : weight.shape[1]] = weight
 
 
-class Moments(nn.Module):
-    """Weighted means of two vectors `[n, width]` each and of their products, over all rows that were added."""
+class RunningMoments(nn.Module):
+    """Running weighted means of two vectors `[n, width]` and of their outer product."""
 
     weight: Tensor
-    one: Tensor
-    other: Tensor
+    mean_a: Tensor
+    mean_b: Tensor
     product: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.zeros(()))
-        self.register_buffer("one", torch.zeros(width))
-        self.register_buffer("other", torch.zeros(width))
+        self.register_buffer("mean_a", torch.zeros(width))
+        self.register_buffer("mean_b", torch.zeros(width))
         self.register_buffer("product", torch.zeros(width, width))
 
-    def add(self, one: Tensor, other: Tensor, momentum: float) -> None:
-        """Add rows; what was there keeps `momentum` of its weight."""
+    def update(self, one: Tensor, other: Tensor, momentum: float) -> None:
+        """Add rows; the earlier rows keep `momentum` of their weight."""
         self.weight.mul_(momentum).add_(len(one))
         if len(one) == 0:
             return
-        share = len(one) / float(self.weight)
-        self.one.lerp_(one.mean(0), share)
-        self.other.lerp_(other.mean(0), share)
-        self.product.lerp_(one.T @ other / len(one), share)
+        ratio = len(one) / float(self.weight)
+        self.mean_a.lerp_(one.mean(0), ratio)
+        self.mean_b.lerp_(other.mean(0), ratio)
+        self.product.lerp_(one.T @ other / len(one), ratio)
 
     def covariance(self) -> Tensor:
         """`[width, width]` fp64."""
-        return self.product.double() - torch.outer(self.one.double(), self.other.double())
+        return self.product.double() - torch.outer(self.mean_a.double(), self.mean_b.double())
 
 
 def _root(covariance: Tensor, ridge: float) -> Tensor:
-    """`(S + ridge mean-variance I)^-1/2` in the directions in which S varies, `[width, k]`."""
+    """`(S + ridge mean(variances) I)^-1/2` in the directions in which S varies, `[width, k]`."""
     variances, directions = torch.linalg.eigh(covariance)
-    kept = variances > LEAST * variances[-1].clamp_min(LEAST)
-    variances, directions = variances[kept], directions[:, kept]
+    varying = variances > MIN_VARIANCE_RATIO * variances[-1].clamp_min(MIN_VARIANCE_RATIO)
+    variances, directions = variances[varying], directions[:, varying]
     return directions / (variances + ridge * variances.mean()).sqrt()

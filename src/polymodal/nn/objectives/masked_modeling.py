@@ -1,4 +1,4 @@
-"""Masked reconstruction."""
+"""Masked modeling: reconstruction of masked parts of each item."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from pydantic import Field
 
 from polymodal.core.registry import register
 from polymodal.nn.objectives.base import ObjectiveBatch, ObjectiveLoss
-from polymodal.nn.objectives.masking.mask_units import draw
+from polymodal.nn.objectives.masking.mask_units import sample_mask
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
 
 class MaskedModelingOptions(ReconstructionOptions):
-    """Options of every masked objective."""
+    """Options of all masked modeling objectives."""
 
     share: float | None = Field(default=None, gt=0, le=1)
-    """Share of an item's parts that is hidden. Silent: .6 of images, .75 of clips, .5 of sounds, .4 of series, .3 of
-    the cells of tables, .15 of texts."""
+    """Fraction of the parts of an item that is masked. Default: 0.6 for images, 0.75 for video, 0.5 for audio, 0.4 for
+    time series, 0.3 for table cells, 0.15 for text."""
     patch: int | None = Field(default=None, ge=1)
-    """Size of a part: the side of a patch in pixels, frames of a spectrogram, steps of a series. Texts and tables have
-    none. Silent: an eighth of the side or less, 0.16 s, an eighth of the longest series and 8 steps at most."""
+    """Size of a masked part: side of an image patch in pixels, frames of the spectrogram, or steps of a time series.
+    Not used for text and tables. Default: at most an eighth of the image side, 0.16 s of audio, an eighth of the
+    longest time series but at most 8 steps."""
 
 
 @register
 class MaskedModeling(Reconstruction):
-    """A share of the parts of each item is hidden, and told from the rest: patches of images (He et al., "Masked
-    Autoencoders Are Scalable Vision Learners", 2022), tubes of clips (Tong et al., 2022), valid_segments of sounds (Huang et
-    al., 2022) and of series (Nie et al., 2023), symbols of texts (Devlin et al., "BERT", 2019), cells of tables.
+    """A fraction of the parts of each item is masked and predicted from the rest: patches of images (He et al., "Masked
+    Autoencoders Are Scalable Vision Learners", 2022), tubes of video (Tong et al., 2022), segments of audio (Huang et
+    al., 2022) and of time series (Nie et al., 2023), tokens of text (Devlin et al., "BERT", 2019), cells of tables.
 
-        L = mean_{p hidden} d(D(E(x without hidden parts), p), x_p)
+        L = mean_{p masked} d(D(E(x without masked parts), p), x_p)
 
-    with the encoder E, the decoder D and, as d, the squared error of numbers (pixels of a patch normalised by itself,
-    the log-mel spectrogram, steps, cells) or the cross-entropy of symbols and labels. Each input is told from itself
-    alone, each item once however many rows share it.
+    with the encoder E and the decoder D. d is the squared error of numbers (pixels of a patch normalized by itself, the
+    log-mel spectrogram, steps, cells) or the cross-entropy of tokens and labels. Each input is predicted only from
+    itself, each item once even if several rows share it.
     """
 
     class Options(MaskedModelingOptions):
@@ -43,13 +44,13 @@ class MaskedModeling(Reconstruction):
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         terms = []
-        for name, parts in self.parts.items():
+        for name, units in self.units.items():
             data = step.batch.inputs[name].data
-            real = parts.real(data)
-            hidden = draw(real, parts.share if self.options.share is None else self.options.share)
-            if not bool(hidden.any()):
+            valid = units.valid_units(data)
+            mask = sample_mask(valid, units.default_mask_ratio if self.options.share is None else self.options.share)
+            if not bool(mask.any()):
                 continue
-            told, item, place = self.tell(step, name, parts.hide(data, hidden), hidden, real)
-            found = parts.compare(self.heads[name](told), data, item, place)
-            terms.append(ObjectiveLoss(name, *found))
+            decoded, item, position = self.decode_masked(step, name, units.apply_mask(data, mask), mask, valid)
+            loss = units.loss(self.heads[name](decoded), data, item, position)
+            terms.append(ObjectiveLoss(name, *loss))
         return terms

@@ -1,4 +1,4 @@
-"""Masked multimodal modelling."""
+"""Masked multimodal modeling."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from polymodal.nn.objectives.masked_modeling import MaskedModeling, MaskedModeli
 
 @register
 class MaskedMultimodalModeling(MaskedModeling):
-    """A share of the parts of an item of one input is hidden, and told from the rest and from the other inputs of the
-    row (Chen et al., "UNITER: UNiversal Image-TExt Representation Learning", 2020, masks one modality at a time so;
-    Bachmann et al., "MultiMAE: Multi-modal Multi-task Masked Autoencoders", 2022).
+    """A fraction of the parts of one input is masked and predicted from the rest and from the other inputs of the row
+    (Chen et al., "UNITER: UNiversal Image-TExt Representation Learning", 2020, masks one modality at a time; Bachmann
+    et al., "MultiMAE: Multi-modal Multi-task Masked Autoencoders", 2022).
 
-        L = mean_{p hidden} d(D([E(x without hidden parts); E'(x'); ..], p), x_p)
+        L = mean_{p masked} d(D([E(x without masked parts); E'(x'); ..], p), x_p)
 
-    With `share: 1` nothing is left of the input itself: each is predicted from the others. Another input that the row
-    lacks tells nothing.
+    With `mask_ratio: 1` the whole input is masked: each input is predicted only from the others. A missing input
+    contributes no tokens.
     """
 
     class Options(MaskedModelingOptions):
         name: Literal["masked_multimodal"] = "masked_multimodal"
         told: list[str] = []
-        """Those of the inputs of which parts are hidden and told; silent: all. The others are only read."""
+        """Inputs that are masked and predicted. Default: all. The other inputs are only read."""
 
         @property
-        def named(self) -> list[tuple[str, str]]:
+        def referenced_inputs(self) -> list[tuple[str, str]]:
             return [("told", name) for name in self.told]
 
     options: Options
     min_inputs: ClassVar[int] = 2
     reads_other_inputs = True
 
-    def _told(self, inputs: Mapping[str, InputInfo]) -> list[str]:
+    def _reconstructed_inputs(self, inputs: Mapping[str, InputInfo]) -> list[str]:
         for name in self.options.told:
             if name not in self.inputs:
-                raise RecipeError("told", f"{name!r} is none of its inputs; {did_you_mean(name, self.inputs)}")
-        return [name for name in super()._told(inputs) if not self.options.told or name in self.options.told]
+                raise RecipeError("told", f"{name!r} is not an input of this objective; {did_you_mean(name, self.inputs)}")
+        return [name for name in super()._reconstructed_inputs(inputs) if not self.options.told or name in self.options.told]

@@ -20,38 +20,38 @@ from polymodal.nn.layers.transformer import sinusoidal_positions
 from polymodal.nn.objectives.base import Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.objectives.masking.baseline_losses import LossWithBaseline, CrossEntropyWithBaseline
 
-#: Heads of attention where they divide the width.
+#: Maximum number of attention heads.
 HEADS = 4
 
 
 @register
 class NextTokenPrediction(Objective):
-    """Each symbol of a text is told from those before it and from the tokens of other inputs: captioning (Yu et al.,
-    "CoCa: Contrastive Captioners are Image-Text Foundation Models", 2022), and without other inputs language modelling
-    (Bengio et al., "A Neural Probabilistic Language Model", 2003).
+    """Next-token prediction: each token of a text is predicted from the previous ones and from the tokens of other
+    inputs. This is captioning (Yu et al., "CoCa: Contrastive Captioners are Image-Text Foundation Models", 2022), or
+    language modeling without other inputs (Bengio et al., "A Neural Probabilistic Language Model", 2003).
 
         L = -mean_t log p(x_t | x_1 .. x_{t-1}, tokens of the other inputs)
         h_0 = E x + P ;  logits = E LN(h_L)
 
-    The text's own tower is never read, since it has seen what is to be told. But E is the embedding of its encoder
-    where that has one of the common width w, so that it learns too.
+    The tower of the text is not read, since it has access to the tokens to predict. E is the embedding of its encoder
+    if its dimension is the hidden size w; it is then trained too.
 
     Raises:
-        RecipeError: what is given is no other input; or nothing is given, and no embedding is shared, so that nothing
-            of the model would learn.
+        RecipeError: a context input does not exist; or there is none and no shared embedding, so that nothing of the
+            model would be trained.
     """
 
     class Options(ObjectiveOptions):
         name: Literal["next_token"] = "next_token"
         given: list[str] | None = None
-        """Inputs whose tokens are read. Silent: all but the text itself; empty: none, which is language modelling."""
+        """Inputs whose tokens are read. Default: all inputs except the text. An empty list is language modeling."""
         layers: int = sized_field(2, 4, 6, ge=1, le=48)
-        """Layers of the decoder."""
+        """Number of layers of the decoder."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Share of units dropped in training."""
+        """Dropout in training."""
 
         @property
-        def named(self) -> list[tuple[str, str]]:
+        def referenced_inputs(self) -> list[tuple[str, str]]:
             return [("given", name) for name in self.given or []]
 
     options: Options
@@ -59,16 +59,16 @@ class NextTokenPrediction(Objective):
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        given = list(inputs) if options.given is None else options.given
-        self.given = {text: [name for name in given if name != text] for text in self.inputs}
-        self.writers = NamedModules(
-            {text: CausalTextDecoder(inputs[text], width, options, len(self.given[text])) for text in self.inputs}
+        context = list(inputs) if options.given is None else options.given
+        self.contexts = {text: [name for name in context if name != text] for text in self.inputs}
+        self.decoders = NamedModules(
+            {text: CausalTextDecoder(inputs[text], width, options, len(self.contexts[text])) for text in self.inputs}
         )
-        for text, writer in self.writers.items():
-            if not self.given[text] and writer.embedding is not None:
+        for text, decoder in self.decoders.items():
+            if not self.contexts[text] and decoder.embedding is not None:
                 raise RecipeError(
                     "inputs",
-                    f"{text!r} is told from itself alone, which would teach its encoder nothing; give an input",
+                    f"{text!r} is predicted only from itself, which would not train its encoder; add a context input",
                 )
 
     @property
@@ -77,41 +77,41 @@ class NextTokenPrediction(Objective):
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         terms = []
-        for text, writer in self.writers.items():
+        for text, decoder in self.decoders.items():
             batch = step.batch.inputs[text]
             rows = batch.present.nonzero()[:, 0]
             if not len(rows):
                 continue
-            sources = [step.tokens[name] for name in self.given[text]]
-            memory = [(one.features[rows], one.mask[rows]) for one in sources]
+            sources = [step.tokens[name] for name in self.contexts[text]]
+            memory = [(tokens.features[rows], tokens.mask[rows]) for tokens in sources]
             shared = getattr(step.network.towers[text].encoder, "embedding", None)
-            terms.append(ObjectiveLoss(text, *writer(batch, rows, memory, shared)))
+            terms.append(ObjectiveLoss(text, *decoder(batch, rows, memory, shared)))
         return terms
 
 
 class CausalTextDecoder(nn.Module):
-    """The decoder of one text: it tells each symbol from those before it and from a memory."""
+    """Decoder of one text. Predicts each token from the previous tokens and from a memory."""
 
     positions: Tensor
     special: Tensor
 
-    def __init__(self, reads: InputInfo, width: int, options: NextTokenPrediction.Options, sources: int) -> None:
+    def __init__(self, info: InputInfo, width: int, options: NextTokenPrediction.Options, sources: int) -> None:
         super().__init__()
-        vocabulary = reads.shape["vocabulary"]
-        self.shares = CrossEntropyWithBaseline(1, vocabulary)
-        own = getattr(reads.encoder, "embedding", None)
-        shares = isinstance(own, nn.Embedding) and own.embedding_dim == width
-        self.embedding = None if shares else nn.Embedding(vocabulary, width)
+        vocab_size = info.shape["vocabulary"]
+        self.cross_entropy = CrossEntropyWithBaseline(1, vocab_size)
+        own = getattr(info.encoder, "embedding", None)
+        is_shared = isinstance(own, nn.Embedding) and own.embedding_dim == width
+        self.embedding = None if is_shared else nn.Embedding(vocab_size, width)
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, std=0.5)
         heads = next(count for count in range(min(HEADS, width), 0, -1) if width % count == 0)
-        self.begin = nn.Parameter(0.5 * torch.randn(width))
-        self.kinds = nn.Parameter(0.3 * torch.randn(max(1, sources), width))
+        self.start_embedding = nn.Parameter(0.5 * torch.randn(width))
+        self.source_embeddings = nn.Parameter(0.3 * torch.randn(max(1, sources), width))
         self.blocks = nn.ModuleList(CausalBlock(width, heads, options.dropout) for _ in range(options.layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(options.dropout)
-        nn.init.constant_(self.norm.weight, width**-0.5)  # so that logits begin small, and can grow soon
-        self.register_buffer("positions", sinusoidal_positions(reads.shape["length"], width), persistent=False)
-        self.register_buffer("special", torch.tensor(reads.shape.get("special", [0])), persistent=False)
+        nn.init.constant_(self.norm.weight, width**-0.5)  # so that logits start small
+        self.register_buffer("positions", sinusoidal_positions(info.shape["length"], width), persistent=False)
+        self.register_buffer("special", torch.tensor(info.shape.get("special", [0])), persistent=False)
 
     def forward(
         self, batch: InputBatch, rows: Tensor, sources: list[tuple[Tensor, Tensor]], shared: nn.Embedding | None
@@ -119,23 +119,23 @@ class CausalTextDecoder(nn.Module):
         index = batch.index[rows]
         ids = batch.data["values"].long()[index]
         values = batch.data["values"]
-        real = length_mask(batch.data["length"], values.shape[1]) & ~torch.isin(values, self.special)
-        real = real[index]
+        valid = length_mask(batch.data["length"], values.shape[1]) & ~torch.isin(values, self.special)
+        valid = valid[index]
         weight = (
             shared if self.embedding is None and shared is not None else cast(nn.Embedding, self.embedding)
         ).weight
         embedded = functional.embedding(ids[:, :-1], weight)
-        x = torch.cat([self.begin.expand(len(rows), 1, -1), embedded], 1)
+        x = torch.cat([self.start_embedding.expand(len(rows), 1, -1), embedded], 1)
         x = self.dropout(x + self.positions[: x.shape[1]])
         memory, mask = self._memory(sources, len(rows))
         for block in self.blocks:
             x = block(x, memory, mask)
-        logits = functional.linear(self.norm(x[real]), weight)
-        place = real.nonzero()[:, 1]
-        return cast(LossWithBaseline, self.shares(logits.float(), ids[real], place))
+        logits = functional.linear(self.norm(x[valid]), weight)
+        position = valid.nonzero()[:, 1]
+        return cast(LossWithBaseline, self.cross_entropy(logits.float(), ids[valid], position))
 
     def _memory(self, sources: list[tuple[Tensor, Tensor]], rows: int) -> tuple[Tensor, Tensor]:
         if not sources:
-            return self.kinds.expand(rows, 1, -1), torch.ones(rows, 1, dtype=torch.bool, device=self.kinds.device)
-        features = [one + kind for (one, _), kind in zip(sources, self.kinds, strict=True)]
+            return self.source_embeddings.expand(rows, 1, -1), torch.ones(rows, 1, dtype=torch.bool, device=self.source_embeddings.device)
+        features = [tokens + embedding for (tokens, _), embedding in zip(sources, self.source_embeddings, strict=True)]
         return torch.cat(features, 1), torch.cat([mask for _, mask in sources], 1)

@@ -18,21 +18,22 @@ from polymodal.nn.objectives.base import InputInfo
 
 @register
 class SigLIP(ContrastiveAlignment):
-    """Each pair of rows belongs together or not, decided by itself (Zhai, Mustafa, Kolesnikov & Beyer, "Sigmoid Loss
-    for Language Image Pre-Training", 2023), with a learned scale and bias.
+    """Contrastive alignment with the pairwise sigmoid loss: each pair of rows is an independent binary classification,
+    with a learned scale and bias (Zhai, Mustafa, Kolesnikov & Beyer, "Sigmoid Loss for Language Image Pre-Training",
+    2023).
 
-        L = -1/n sum_i sum_j log sigmoid( y_ij (e^t u_i . v_j + b) ) ,  y_ij = 1 where they belong together, else -1
+        L = -1/n sum_i sum_j log sigmoid( y_ij (e^t u_i . v_j + b) ) ,  y_ij = 1 for positives, else -1
 
-    No row competes with another, so that a row may have several partners and the loss does not depend on the batch as
-    InfoNCE does. Scale and bias start at 10 and -10, so that training begins near the answer that nothing belongs
-    together. Knowing nothing costs what the best constant does: with the share p of pairs that belong together and m
+    Rows do not compete with each other, so that a row may have several positives and the loss depends less on the batch
+    size than InfoNCE. Scale and bias start at 10 and -10, so that training starts near the prediction "no pair
+    matches". The baseline is the loss of the best constant prediction: with the fraction p of positive pairs and m
     candidates, m (-p log p - (1 - p) log(1 - p)).
     """
 
     class Options(ContrastiveAlignmentOptions):
         name: Literal["siglip"] = "siglip"
         bias: float = Field(default=-10.0, ge=-20, le=0)
-        """Where the learned bias starts; near minus the logarithm of the batch it has least to learn."""
+        """Initial bias. Values near -log(batch size) have the least to learn."""
 
     options: Options
 
@@ -42,11 +43,11 @@ class SigLIP(ContrastiveAlignment):
         self.bias = nn.Parameter(torch.tensor(options.bias))
 
     @property
-    def scale(self) -> Tensor:
+    def logit_scale(self) -> Tensor:
         return self.log_scale.exp()
 
-    def compare(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
-        logits = self.scale * similarity + self.bias
+    def contrastive_loss(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+        logits = self.logit_scale * similarity + self.bias
         losses = functional.softplus(torch.where(positive, -logits, logits))
         candidates = float(counted.sum()) / len(counted)
         return (losses * counted).sum() / len(counted), candidates * entropy(
@@ -54,6 +55,6 @@ class SigLIP(ContrastiveAlignment):
         )
 
 
-def entropy(share: float) -> float:
-    """Entropy in nats of what happens with probability `share`."""
-    return -sum(p * math.log(p) for p in (share, 1 - share) if p > 0)
+def entropy(probability: float) -> float:
+    """Entropy in nats of an event of this probability."""
+    return -sum(p * math.log(p) for p in (probability, 1 - probability) if p > 0)

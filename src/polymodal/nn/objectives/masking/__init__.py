@@ -1,1 +1,1 @@
-"""What masked objectives share: the parts of an item by modality, which are hidden, and what predicts them."""
+"""Shared code of masked objectives: mask units by modality, masking, and the decoder."""

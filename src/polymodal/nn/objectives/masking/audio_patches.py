@@ -1,4 +1,4 @@
-"""Stretches of sounds."""
+"""Mask units of audio: segments of time."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.objectives.masking.mask_units import Data, NumericUnits, valid_segments
 
-#: Seconds of a silent patch.
-SECONDS = 0.16
+#: Default patch length in seconds.
+PATCH_SECONDS = 0.16
 
 
 class AudioPatches(NumericUnits):
-    """Stretches of some frames of the log-mel spectrogram, all bands (Huang et al., "Masked Autoencoders that Listen",
-    2022, with masking in time), of mean 0 and deviation 1 over each sound. A hidden stretch is silent in the waveform,
-    so that any encoder of sounds serves; the spectrogram is that of the encoder's own front end, where it has one.
-    """
+    """Segments of consecutive frames of the log-mel spectrogram, over all bands (Huang et al., "Masked Autoencoders
+    that Listen", 2022, with masking in time), normalized to mean 0 and standard deviation 1 over each item. Masked
+    segments are silent in the waveform, so that any audio encoder can be used. The spectrogram is that of the encoder's
+    own front end, if it has one."""
 
-    share = 0.5
+    default_mask_ratio = 0.5
 
     def __init__(self, shape: dict[str, Any], patch: int | None, encoder: Encoder) -> None:
         own = getattr(encoder, "mel", None)
         chosen = own.options if isinstance(own, LogMel) else LogMelOptions(name="logmel")
         plain = {"normalise": "standard", "time_masks": 0, "band_masks": 0}
         mel = LogMel(chosen.model_copy(update=plain), shape["rate"])
-        frames = patch or max(1, round(SECONDS / mel.seconds))
+        frames = patch or max(1, round(PATCH_SECONDS / mel.seconds))
         longest = -(-shape["samples"] // mel.hop)
         super().__init__(-(-longest // frames), frames * shape["channels"] * chosen.n_mels)
         self.mel, self.frames = mel, frames
 
-    def real(self, data: Data) -> Tensor:
+    def valid_units(self, data: Data) -> Tensor:
         return valid_segments(data["length"], data["values"].shape[2], self.frames * self.mel.hop)
 
-    def hide(self, data: Data, hidden: Tensor) -> Data:
+    def apply_mask(self, data: Data, mask: Tensor) -> Data:
         values = data["values"]
-        area = hidden.repeat_interleave(self.frames * self.mel.hop, 1)[:, None, : values.shape[2]]
+        area = mask.repeat_interleave(self.frames * self.mel.hop, 1)[:, None, : values.shape[2]]
         return {**data, "values": values.masked_fill(area, 0.0)}
 
-    def target(self, data: Data) -> tuple[Tensor, Tensor]:
+    def targets(self, data: Data) -> tuple[Tensor, Tensor]:
         mel, length = self.mel(data["values"], data["length"])
         items, channels, frames, bands = mel.shape
         known = length_mask(length, frames)[:, None, :, None].expand_as(mel).float()

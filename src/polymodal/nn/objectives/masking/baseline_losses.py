@@ -1,4 +1,4 @@
-"""Losses beside those of knowing nothing: of the best guess that knows the place, and nothing of the item."""
+"""Losses with the loss of a baseline that knows the position and nothing about the item."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from torch.nn import functional
 
 
 class LossWithBaseline(NamedTuple):
-    """A loss and that of knowing nothing, both means over so many `numbers` (or labels); the first has a gradient."""
+    """A loss with gradient, its baseline, and the number of values that both average over."""
 
     loss: Tensor
-    chance: float
-    numbers: float
+    baseline: float
+    count: float
 
 
 class MSEWithBaseline(nn.Module):
-    """The squared error of numbers, beside that of the mean of this number at this place over all that training showed.
+    """Mean squared error with a baseline: the running mean of each value at each position over the training data.
 
-    mean, count: `[places, size]`
+    mean, count: `[positions, size]`
     """
 
     mean: Tensor
     count: Tensor
 
-    def __init__(self, places: int, size: int) -> None:
+    def __init__(self, positions: int, size: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(places, size))
-        self.register_buffer("count", torch.zeros(places, size))
+        self.register_buffer("mean", torch.zeros(positions, size))
+        self.register_buffer("count", torch.zeros(positions, size))
 
-    def forward(self, decided: Tensor, values: Tensor, known: Tensor, place: Tensor) -> LossWithBaseline:
-        """All `[n, size]` fp32, of the places `[n]`; where `known` is 0 nothing counts."""
+    def forward(self, predicted: Tensor, values: Tensor, known: Tensor, position: Tensor) -> LossWithBaseline:
+        """All `[n, size]` fp32, at the positions `[n]`; values where `known` is 0 are ignored."""
         if self.training:
-            self._learn(values, known, place)
+            self._update(values, known, position)
         count = known.sum()
         scale = known / count.clamp_min(1)
-        chance = ((self.mean[place] - values).square() * scale).sum()
-        return LossWithBaseline(((decided - values).square() * scale).sum(), float(chance), float(count))
+        baseline = ((self.mean[position] - values).square() * scale).sum()
+        return LossWithBaseline(((predicted - values).square() * scale).sum(), float(baseline), float(count))
 
-    def _learn(self, values: Tensor, known: Tensor, place: Tensor) -> None:
-        more = torch.zeros_like(self.count).index_add_(0, place, known)
-        total = torch.zeros_like(self.mean).index_add_(0, place, values * known)
-        self.count += more
-        self.mean += (total - more * self.mean) / self.count.clamp_min(1)
+    def _update(self, values: Tensor, known: Tensor, position: Tensor) -> None:
+        added = torch.zeros_like(self.count).index_add_(0, position, known)
+        total = torch.zeros_like(self.mean).index_add_(0, position, values * known)
+        self.count += added
+        self.mean += (total - added * self.mean) / self.count.clamp_min(1)
 
 
 class CrossEntropyWithBaseline(nn.Module):
-    """The cross-entropy of labels, beside that of their shares in training and in this batch, so that none that is new
-    costs without end.
+    """Cross-entropy with a baseline: the label frequencies in training and this batch, so that a new label has a finite
+    baseline loss.
 
-    seen: `[groups, labels]`, how often training showed each; a group for each place, or one for all
+    label_counts: `[groups, labels]`, counts of the training data; one group for each position, or a single one
     """
 
-    seen: Tensor
+    label_counts: Tensor
 
     def __init__(self, groups: int, labels: int) -> None:
         super().__init__()
-        self.register_buffer("seen", torch.zeros(groups, labels))
+        self.register_buffer("label_counts", torch.zeros(groups, labels))
 
-    def forward(self, logits: Tensor, labels: Tensor, place: Tensor) -> LossWithBaseline:
-        """Of `logits [n, labels]` fp32 and `labels [n]` at the places `[n]`."""
-        group = place if len(self.seen) > 1 else torch.zeros_like(place)
-        fresh = torch.zeros_like(self.seen).index_put_(
-            (group, labels), self.seen.new_ones(len(labels)), accumulate=True
+    def forward(self, logits: Tensor, labels: Tensor, position: Tensor) -> LossWithBaseline:
+        """Loss of `logits [n, labels]` fp32 against `labels [n]` at the positions `[n]`."""
+        group = position if len(self.label_counts) > 1 else torch.zeros_like(position)
+        batch_counts = torch.zeros_like(self.label_counts).index_put_(
+            (group, labels), self.label_counts.new_ones(len(labels)), accumulate=True
         )
-        counts = self.seen + fresh
+        counts = self.label_counts + batch_counts
         if self.training:
-            self.seen += fresh
-        shares = counts[group, labels] / counts.sum(1)[group]
-        return LossWithBaseline(functional.cross_entropy(logits, labels), float(-shares.log().mean()), float(len(labels)))
+            self.label_counts += batch_counts
+        frequencies = counts[group, labels] / counts.sum(1)[group]
+        return LossWithBaseline(functional.cross_entropy(logits, labels), float(-frequencies.log().mean()), float(len(labels)))

@@ -1,4 +1,4 @@
-"""The parts of an item: which there are, how some are hidden, and how far a prediction is from what they were."""
+"""Mask units: the parts of an item that can be masked and predicted, by modality."""
 
 from __future__ import annotations
 
@@ -15,95 +15,97 @@ Data = dict[str, Tensor]
 
 
 class MaskUnits(nn.Module):
-    """Base of what a masked objective must know of a modality: what the parts of an item are, how some are hidden in
-    its prepared tensors, and what of them is to be predicted.
+    """Base class of mask units. Defines for a modality which parts an item has, how they are masked in its prepared
+    tensors, and what is predicted for them.
 
-    places: the most parts of an item; `real` of a batch of shorter items has fewer
-    size: numbers that are decided for a part
-    at: `[places, d]`, where each part lies: its number in a line, or its row and column in a grid
+    num_positions: maximum number of parts of an item; `valid_units` of a batch of shorter items has fewer columns
+    unit_size: number of values predicted for a part
+    coordinates: `[num_positions, d]`, coordinates of the parts: index in a sequence, or row and column in a grid
     """
 
-    #: The share of the parts that is hidden where the recipe does not say.
-    share: ClassVar[float]
-    at: Tensor
+    #: Default fraction of masked parts.
+    default_mask_ratio: ClassVar[float]
+    coordinates: Tensor
 
-    def __init__(self, places: int, size: int) -> None:
+    def __init__(self, num_positions: int, unit_size: int) -> None:
         super().__init__()
-        self.places, self.size = places, size
-        self.register_buffer("at", self._at(), persistent=False)
+        self.num_positions, self.unit_size = num_positions, unit_size
+        self.register_buffer("coordinates", self._coordinates(), persistent=False)
 
-    def _at(self) -> Tensor:
-        return torch.arange(self.places, dtype=torch.float32).unsqueeze(1)
+    def _coordinates(self) -> Tensor:
+        return torch.arange(self.num_positions, dtype=torch.float32).unsqueeze(1)
 
-    def token_coordinates(self, mask: Tensor, real: Tensor) -> Tensor | None:
-        """Where the tokens that an encoder gave lie among the parts, `[items, tokens, d]`, of their `mask [items,
-        tokens]` and the parts that are `real`: evenly along the line. None where nothing tells that."""
-        parts = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(1, keepdim=True)
+    def token_coordinates(self, mask: Tensor, valid: Tensor) -> Tensor | None:
+        """Coordinates of the encoder's tokens in the units of the parts, `[items, tokens, d]`, from the token `mask
+        [items, tokens]` and the `valid` parts. Default: evenly spaced along the sequence. None if they are unknown."""
+        parts = (valid * torch.arange(1, valid.shape[1] + 1, device=valid.device)).amax(1, keepdim=True)
         tokens = mask.sum(1, keepdim=True)
         return ((torch.arange(mask.shape[1], device=mask.device) + 0.5) * parts / tokens - 0.5).unsqueeze(2)
 
     @abstractmethod
-    def real(self, data: Data) -> Tensor:
-        """The parts that can be hidden and predicted, `[items, up to places]` bool: not padding, not missing."""
+    def valid_units(self, data: Data) -> Tensor:
+        """Which parts can be masked and predicted, `[items, <= num_positions]` bool; padding and missing values are
+        False."""
 
     @abstractmethod
-    def hide(self, data: Data, hidden: Tensor) -> Data:
-        """The items without the content of the parts `hidden [items, up to places]` bool; `data` stays as it is."""
+    def apply_mask(self, data: Data, mask: Tensor) -> Data:
+        """The data with the parts `mask [items, <= num_positions]` bool masked. `data` is not changed."""
 
     @abstractmethod
-    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> LossWithBaseline:
-        """`decided [n, size]` for the parts `place [n]` of the items `item [n]` of `data`."""
+    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor) -> LossWithBaseline:
+        """Loss of `predicted [n, unit_size]` for the parts `position [n]` of the items `item [n]` of `data`."""
 
 
 class NumericUnits(MaskUnits):
-    """Parts of numbers, by the mean squared error.
+    """Mask units of numbers, with the mean squared error.
 
-    L = mean (x - y)^2 over the known numbers y of the hidden parts
+    L = mean (x - y)^2 over the known values y of the masked parts
     """
 
-    def __init__(self, places: int, size: int) -> None:
-        super().__init__(places, size)
-        self.means = MSEWithBaseline(places, size)
+    def __init__(self, num_positions: int, unit_size: int) -> None:
+        super().__init__(num_positions, unit_size)
+        self.mse = MSEWithBaseline(num_positions, unit_size)
 
     @abstractmethod
-    def target(self, data: Data) -> tuple[Tensor, Tensor]:
-        """The numbers of every part, `[items, up to places, size]` fp32, and which of them are known, 1 or 0."""
+    def targets(self, data: Data) -> tuple[Tensor, Tensor]:
+        """Values of every part, `[items, <= num_positions, unit_size]` fp32, and 1 where they are known, else 0."""
 
-    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> LossWithBaseline:
-        values, known = (each[item, place] for each in self.target(data))
-        return cast(LossWithBaseline, self.means(decided.float(), values, known, place))
+    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor) -> LossWithBaseline:
+        values, known = (each[item, position] for each in self.targets(data))
+        return cast(LossWithBaseline, self.mse(predicted.float(), values, known, position))
 
 
 class CategoricalUnits(MaskUnits):
-    """Parts with one label each, by the cross-entropy. Labels are counted at each place by itself where `apart`."""
+    """Mask units with one label each, with the cross-entropy. `per_position`: the baseline counts labels for each
+    position."""
 
-    def __init__(self, places: int, size: int, *, apart: bool) -> None:
-        super().__init__(places, size)
-        self.shares = CrossEntropyWithBaseline(places if apart else 1, size)
+    def __init__(self, num_positions: int, unit_size: int, *, per_position: bool) -> None:
+        super().__init__(num_positions, unit_size)
+        self.cross_entropy = CrossEntropyWithBaseline(num_positions if per_position else 1, unit_size)
 
     @abstractmethod
     def labels(self, data: Data) -> Tensor:
-        """The label of every part, `[items, up to places]` int64."""
+        """Label of every part, `[items, <= num_positions]` int64."""
 
-    def logits(self, decided: Tensor, place: Tensor) -> Tensor:
-        """What is decided, minus infinity for labels that are not of this place."""
-        return decided.float()
+    def logits(self, predicted: Tensor, position: Tensor) -> Tensor:
+        """Logits, with minus infinity for labels that cannot occur at the position."""
+        return predicted.float()
 
-    def compare(self, decided: Tensor, data: Data, item: Tensor, place: Tensor) -> LossWithBaseline:
-        return cast(LossWithBaseline, self.shares(self.logits(decided, place), self.labels(data)[item, place], place))
+    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor) -> LossWithBaseline:
+        return cast(LossWithBaseline, self.cross_entropy(self.logits(predicted, position), self.labels(data)[item, position], position))
 
 
-def draw(real: Tensor, share: float) -> Tensor:
-    """Parts to hide, `[items, places]` bool, drawn from torch's global generator: the `share` of the real ones of each
-    item, at least one, and (unless all shall be hidden) not the last that is left."""
-    count = real.sum(1, keepdim=True)
-    wanted = (share * count).round().clamp_min(1)
-    if share < 1:
-        wanted = torch.minimum(wanted, (count - 1).clamp_min(1))
-    rank = torch.rand(real.shape).to(real.device).masked_fill(~real, 2.0).argsort(1).argsort(1)
-    return (rank < wanted) & real
+def sample_mask(valid: Tensor, ratio: float) -> Tensor:
+    """Sample a mask, `[items, positions]` bool, from the global generator of torch: the fraction `ratio` of the valid
+    parts of each item, at least one. Unless the ratio is 1, at least one part stays unmasked."""
+    count = valid.sum(1, keepdim=True)
+    number = (ratio * count).round().clamp_min(1)
+    if ratio < 1:
+        number = torch.minimum(number, (count - 1).clamp_min(1))
+    rank = torch.rand(valid.shape).to(valid.device).masked_fill(~valid, 2.0).argsort(1).argsort(1)
+    return (rank < number) & valid
 
 
 def valid_segments(length: Tensor, longest: int, patch: int) -> Tensor:
-    """Which valid_segments of `patch` records begin within items of these lengths, `[items, ceil(longest / patch)]` bool."""
+    """Which segments of `patch` steps start within items of these lengths, `[items, ceil(longest / patch)]` bool."""
     return torch.arange(0, longest, patch, device=length.device) < length.unsqueeze(1)

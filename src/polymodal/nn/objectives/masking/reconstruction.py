@@ -1,4 +1,4 @@
-"""Objectives that damage an input and have what was there told from its tokens."""
+"""Base class of objectives that corrupt an input and reconstruct it."""
 
 from __future__ import annotations
 
@@ -24,118 +24,118 @@ from polymodal.nn.objectives.masking.text_tokens import TextTokens
 
 
 class ReconstructionOptions(ObjectiveOptions):
-    """Options of every reconstruction."""
+    """Options of all reconstruction objectives."""
 
     num_layers: int = sized_field(1, 2, 4, ge=1, le=24)
-    """Layers of the decoder. What it cannot do, the encoder has to: it is kept small."""
+    """Number of layers of the decoder. A small decoder leaves the work to the encoder."""
     hidden_size: int = sized_field(64, 128, 256, ge=4)
-    """Width of the decoder."""
+    """Hidden size of the decoder."""
 
 
 class Reconstruction(Objective):
-    """Base of the objectives that damage the prepared tensors of an input, encode it with its tower, and tell what was
-    there before by a light decoder (`PositionQueryDecoder`) and one linear map.
+    """Base class of objectives that corrupt the prepared tensors of an input, encode them with its tower, and
+    reconstruct the original with a light decoder (`PositionQueryDecoder`) and one linear layer.
 
-    An encoder of which nothing learns would be taught nothing: silent `inputs` leave it out.
+    Frozen encoders would not be trained by such a loss. They are left out by default.
 
     Raises:
-        RecipeError: an input is named whose encoder is frozen, or no other is left.
+        RecipeError: an input with a frozen encoder is listed, or all encoders are frozen.
     """
 
     options: ReconstructionOptions
-    #: Whether the decoder of an input reads the tokens of the others too.
+    #: Whether the decoder of an input also reads the tokens of the other inputs.
     reads_other_inputs: ClassVar[bool] = False
 
     def __init__(self, options: ReconstructionOptions, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.told = self._told(inputs)
-        self.parts = NamedModules({name: build_mask_units(inputs[name], getattr(options, "patch", None)) for name in self.told})
+        self.reconstructed_inputs = self._reconstructed_inputs(inputs)
+        self.units = NamedModules({name: build_mask_units(inputs[name], getattr(options, "patch", None)) for name in self.reconstructed_inputs})
         others = len(self.inputs) - 1 if self.reads_other_inputs else 0
         self.decoders = NamedModules(
             {
-                name: PositionQueryDecoder(parts.at, tokens=width, width=options.hidden_size, layers=options.num_layers, others=others)
-                for name, parts in self.parts.items()
+                name: PositionQueryDecoder(units.coordinates, tokens=width, width=options.hidden_size, layers=options.num_layers, others=others)
+                for name, units in self.units.items()
             }
         )
-        self.heads = NamedModules({name: nn.Linear(options.hidden_size, parts.size) for name, parts in self.parts.items()})
+        self.heads = NamedModules({name: nn.Linear(options.hidden_size, units.unit_size) for name, units in self.units.items()})
 
-    def _told(self, inputs: Mapping[str, InputInfo]) -> list[str]:
-        """The inputs that are damaged and told."""
-        if self.reads_other_inputs and any(_learns(inputs[name].encoder) for name in self.inputs):
+    def _reconstructed_inputs(self, inputs: Mapping[str, InputInfo]) -> list[str]:
+        """Inputs that are corrupted and reconstructed."""
+        if self.reads_other_inputs and any(_is_trainable(inputs[name].encoder) for name in self.inputs):
             return self.inputs
-        frozen = [name for name in self.inputs if not _learns(inputs[name].encoder)]
+        frozen = [name for name in self.inputs if not _is_trainable(inputs[name].encoder)]
         if frozen and (self.options.inputs or len(frozen) == len(self.inputs)):
             raise RecipeError(
                 "inputs",
-                f"the encoder of {frozen[0]!r} is frozen and would be taught nothing; let some of it learn "
-                f"(inputs.{frozen[0]}.encoder.tune), or leave this input out",
+                f"the encoder of {frozen[0]!r} is frozen, so this objective would not train it; unfreeze a part of it "
+                f"(inputs.{frozen[0]}.encoder.tune), or remove the input from this objective",
             )
         return [name for name in self.inputs if name not in frozen]
 
     @property
     def raw_inputs(self) -> list[str]:
-        return self.told
+        return self.reconstructed_inputs
 
-    def seen(self, step: ObjectiveBatch, name: str, damaged: Data, rows: Tensor | None) -> Tokens:
-        """The tokens of damaged items of an input: of each item, or of the `rows` of the batch.
+    def encode_corrupted(self, step: ObjectiveBatch, name: str, corrupted: Data, rows: Tensor | None) -> Tokens:
+        """Tokens of the corrupted items of an input: of each item, or of the `rows` of the batch.
 
         Raises:
-            RecipeError: the recipe freezes every encoder that would be taught.
+            RecipeError: every encoder that this loss would train is frozen.
         """
-        read = self.inputs if self.reads_other_inputs else [name]
-        if self.training and not any(_learns(step.network.towers[one].encoder) for one in read):
+        sources = self.inputs if self.reads_other_inputs else [name]
+        if self.training and not any(_is_trainable(step.network.towers[source].encoder) for source in sources):
             raise RecipeError(
-                "training.parts", f"inputs.{name} is frozen, and an objective that would teach it learns from it"
+                "training.parts", f"inputs.{name} is frozen, but it is the only encoder that this objective would train"
             )
-        first = next(iter(damaged.values()))
+        first = next(iter(corrupted.values()))
         index = torch.arange(len(first), device=first.device) if rows is None else step.batch.inputs[name].index[rows]
         present = torch.ones(len(index), dtype=torch.bool, device=index.device)
         tokens: Tokens
-        tokens, _ = step.network.towers[name](InputBatch(damaged, index, present))
+        tokens, _ = step.network.towers[name](InputBatch(corrupted, index, present))
         return tokens
 
-    def tell(self, step: ObjectiveBatch, name: str, damaged: Data, asked: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the decoder says of the parts `asked [items, places]`: `[n, width]`, of the item `[n]` and the place
-        `[n]` of each. Where other inputs are read, an item counts once for each row that has it."""
-        parts, decoder = self.parts[name], self.decoders[name]
+    def decode_masked(self, step: ObjectiveBatch, name: str, corrupted: Data, queried: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode the parts `queried [items, positions]`. Returns `[n, width]` with the item `[n]` and the position
+        `[n]` of each. If other inputs are read, an item is decoded once for each row that has it."""
+        units, decoder = self.units[name], self.decoders[name]
         rows = step.batch.inputs[name].present.nonzero()[:, 0] if self.reads_other_inputs else None
-        own = self.seen(step, name, damaged, rows)
+        own = self.encode_corrupted(step, name, corrupted, rows)
         others = []
         if rows is not None:
-            asked, real = (each[step.batch.inputs[name].index[rows]] for each in (asked, real))
-            others = [_some(step.tokens[other], rows) for other in self.inputs if other != name]
-        most = int(asked.sum(1).max())
-        place = asked.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-        valid = asked.gather(1, place)
-        told = decoder(parts.at[place], own, parts.token_coordinates(own.mask, real), others)
-        line = valid.nonzero()[:, 0]
-        item = line if rows is None else step.batch.inputs[name].index[rows][line]
-        return told[valid], item, place[valid]
+            queried, valid = (each[step.batch.inputs[name].index[rows]] for each in (queried, valid))
+            others = [_select_rows(step.tokens[other], rows) for other in self.inputs if other != name]
+        longest = int(queried.sum(1).max())
+        position = queried.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
+        is_queried = queried.gather(1, position)
+        decoded = decoder(units.coordinates[position], own, units.token_coordinates(own.mask, valid), others)
+        row = is_queried.nonzero()[:, 0]
+        item = row if rows is None else step.batch.inputs[name].index[rows][row]
+        return decoded[is_queried], item, position[is_queried]
 
 
-def _learns(encoder: nn.Module) -> bool:
+def _is_trainable(encoder: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def _some(tokens: Tokens, rows: Tensor) -> Tokens:
+def _select_rows(tokens: Tokens, rows: Tensor) -> Tokens:
     return replace(
         tokens, features=tokens.features[rows], mask=tokens.mask[rows], present=tokens.present[rows], times=None
     )
 
 
-def build_mask_units(reads: InputInfo, patch: int | None) -> MaskUnits:
-    """What a masked objective must know of an input.
+def build_mask_units(info: InputInfo, patch: int | None) -> MaskUnits:
+    """Mask units of an input.
 
-    patch: size of a part, in pixels, frames of the spectrogram, or steps; None: as the modality has it
+    patch: size of a part in pixels, frames of the spectrogram, or steps; None: the default of the modality
     """
     makers: dict[str, Any] = {
-        "image": lambda: ImagePatches(reads.shape, patch),
-        "video": lambda: VideoTubes(reads.shape, patch),
-        "audio": lambda: AudioPatches(reads.shape, patch, reads.encoder),
-        "series": lambda: SeriesPatches(reads.shape, patch),
-        "text": lambda: TextTokens(reads.shape),
-        "number": lambda: NumberCells(reads.shape),
-        "category": lambda: CategoryCells(reads.shape),
+        "image": lambda: ImagePatches(info.shape, patch),
+        "video": lambda: VideoTubes(info.shape, patch),
+        "audio": lambda: AudioPatches(info.shape, patch, info.encoder),
+        "series": lambda: SeriesPatches(info.shape, patch),
+        "text": lambda: TextTokens(info.shape),
+        "number": lambda: NumberCells(info.shape),
+        "category": lambda: CategoryCells(info.shape),
     }
-    parts: MaskUnits = makers[reads.modality]()
-    return parts
+    units: MaskUnits = makers[info.modality]()
+    return units

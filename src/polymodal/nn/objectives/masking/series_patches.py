@@ -1,4 +1,4 @@
-"""Stretches of series."""
+"""Mask units of time series: segments of time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from polymodal.nn.objectives.masking.mask_units import Data, NumericUnits
 
 
 class SeriesPatches(NumericUnits):
-    """Stretches of neighbouring steps in all channels, as the modality scaled them (Nie et al., "A Time Series is Worth
-    64 Words: Long-term Forecasting with Transformers", 2023, section 3.2). A hidden stretch is a gap to the encoder;
-    what was a gap before is never predicted.
-    """
+    """Segments of consecutive steps in all channels, in the scale of the modality (Nie et al., "A Time Series is Worth
+    64 Words: Long-term Forecasting with Transformers", 2023, section 3.2). Masked segments are missing values to the
+    encoder. Values that are missing in the data are not predicted."""
 
-    share = 0.4
+    default_mask_ratio = 0.4
 
     def __init__(self, shape: dict[str, Any], patch: int | None) -> None:
         steps = shape["steps"]
@@ -24,19 +23,19 @@ class SeriesPatches(NumericUnits):
         super().__init__(-(-steps // chosen), chosen * shape["channels"])
         self.patch = chosen
 
-    def real(self, data: Data) -> Tensor:
+    def valid_units(self, data: Data) -> Tensor:
         return self._cut(data["observed"]).any(2)
 
-    def hide(self, data: Data, hidden: Tensor) -> Data:
+    def apply_mask(self, data: Data, mask: Tensor) -> Data:
         steps = data["values"].shape[1]
-        area = hidden.repeat_interleave(self.patch, 1)[:, :steps, None]
+        area = mask.repeat_interleave(self.patch, 1)[:, :steps, None]
         return {
             **data,
             "values": data["values"].masked_fill(area, 0),
             "observed": data["observed"].masked_fill(area, 0),
         }
 
-    def target(self, data: Data) -> tuple[Tensor, Tensor]:
+    def targets(self, data: Data) -> tuple[Tensor, Tensor]:
         return self._cut(data["values"]).float(), self._cut(data["observed"]).float()
 
     def _cut(self, x: Tensor) -> Tensor:
