@@ -68,7 +68,7 @@ def test_texts_of_a_table_go_to_a_file(folder: Path, run: Run) -> None:
     for text in (text for one in found for text in one["texts"]):
         assert set(text["text"]) <= set("abcdef")
         assert text["log_probability"] < 0
-        assert text["ended"] == "end"
+        assert text["finish_reason"] == "end"
     assert not (folder / "texts.jsonl.part").exists()
 
 

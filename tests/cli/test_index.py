@@ -224,7 +224,7 @@ def test_a_model_without_a_common_space_searches_like_with_like(place: Path, tmp
     [
         (["index", "new.jsonl", "--out", "other"], "name the model"),
         (["index", "new.jsonl", "--out", "index", "--add", "--input", "image"], "has settled it"),
-        (["unindex", "index"], "say which rows"),
+        (["unindex", "index"], "give --row NUMBER"),
     ],
 )
 def test_what_is_missing_or_too_much_is_named(arguments: list[str], message: str) -> None:

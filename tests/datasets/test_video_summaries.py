@@ -46,7 +46,7 @@ def test_a_keyframe_is_the_picture_at_its_time() -> None:
             shown += animation.info["duration"] / 1000
             if shown > frame.seconds + 1e-6:
                 break
-        assert np.array_equal(np.asarray(animation.convert("RGB")), np.asarray(frame.picture))
+        assert np.array_equal(np.asarray(animation.convert("RGB")), np.asarray(frame.image))
 
 
 def test_what_is_no_clip_is_refused() -> None:

@@ -71,19 +71,19 @@ def test_short_and_long_forms_are_the_same() -> None:
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])
 def test_round_trip_through_files(tmp_path: Path, suffix: str) -> None:
-    recipe = Recipe.read(FULL).at_dial()
+    recipe = Recipe.read(FULL).with_size_defaults()
     path = tmp_path / f"recipe{suffix}"
     path.write_text(recipe.to_yaml() if suffix == ".yaml" else json.dumps(recipe.to_dict()))
     assert Recipe.read(path).to_dict() == recipe.to_dict()
 
 
 def test_the_dial_fills_only_what_is_silent() -> None:
-    tiny, base = (Recipe.read({**FULL, "size": size}).at_dial() for size in ("tiny", "base"))
+    tiny, base = (Recipe.read({**FULL, "size": size}).with_size_defaults() for size in ("tiny", "base"))
     assert base.hidden_size > tiny.hidden_size
     assert base.training.learning_rate < tiny.training.learning_rate
     assert base.inputs["photo"].encoder.layers == tiny.inputs["photo"].encoder.layers == 3
     assert base.inputs["photo"].encoder.heads != tiny.inputs["photo"].encoder.heads or base.hidden_size != tiny.hidden_size
-    assert Recipe.read({**FULL, "size": "base", "width": 50}).at_dial().hidden_size == 50
+    assert Recipe.read({**FULL, "size": "base", "width": 50}).with_size_defaults().hidden_size == 50
 
 
 def test_overrides_expand_short_forms_and_read_yaml() -> None:
@@ -112,13 +112,13 @@ def test_wrong_overrides_are_refused(setting: str) -> None:
 def test_an_encoder_of_another_modality_is_refused() -> None:
     recipe = Recipe.read({"inputs": {"q": {"modality": "text", "encoder": "vit"}}, "outputs": {"y": "classify"}})
     with pytest.raises(RecipeError, match=r"inputs\.q\.encoder: 'vit' reads image, but this input is text"):
-        recipe.check_parts()
+        recipe.check_components()
 
 
 def test_parts_must_exist() -> None:
     recipe = Recipe.read({**FULL, "training": {"parts": {"inputs.photo.encoder": {"freeze": True}, "fusoin": {}}}})
     with pytest.raises(RecipeError, match="did you mean 'fusion'"):
-        recipe.check_parts()
+        recipe.check_components()
 
 
 @pytest.mark.parametrize("text", ["- a\n- b", "a: [", ""])
@@ -147,4 +147,4 @@ def test_every_option_is_documented() -> None:
 
 
 def test_yaml_is_plain() -> None:
-    assert yaml.safe_load(Recipe.read(FULL).at_dial().to_yaml())["fusion"]["name"] == "film"
+    assert yaml.safe_load(Recipe.read(FULL).with_size_defaults().to_yaml())["fusion"]["name"] == "film"

@@ -55,7 +55,7 @@ def products(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         model = nn.Sequential(layer)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
             found[name] = model(tensors["x"])
-            with PrepackedLinear(model).at_work():
+            with PrepackedLinear(model).enabled():
                 assert ("forward" in vars(layer)) == can_prepack(kind)
                 found[f"{name} packed"] = model(tensors["x"])
     return found | {"can": torch.tensor([supports_bf16(), supports_int8()])}

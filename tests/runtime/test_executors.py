@@ -29,7 +29,7 @@ if way == "error":
 def executor(folder: Path, way: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> LocalExecutor:
     (folder / "some_module.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
-    return LocalExecutor("some_module", [way], logs=folder, say=said.append)
+    return LocalExecutor("some_module", [way], logs=folder, on_line=said.append)
 
 
 def test_processes_say_what_they_print_to_the_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

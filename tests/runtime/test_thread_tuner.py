@@ -24,9 +24,9 @@ def test_the_faster_is_kept_after_both_were_tried(faster: int) -> None:
     pace = ThreadTuner()
     pace.choices, pace._spent = [1, 4], {1: [0.0, 0], 4: [0.0, 0]}
     before = torch.get_num_threads()
-    used = threads_of(pace, ThreadTuner.TRIED + 4, {faster: 0.0, 5 - faster: 0.02})
-    assert set(used[: ThreadTuner.TRIED]) == {1, 4}
-    assert used[ThreadTuner.TRIED :] == [faster] * 4
+    used = threads_of(pace, ThreadTuner.TRIAL_BATCHES + 4, {faster: 0.0, 5 - faster: 0.02})
+    assert set(used[: ThreadTuner.TRIAL_BATCHES]) == {1, 4}
+    assert used[ThreadTuner.TRIAL_BATCHES :] == [faster] * 4
     assert torch.get_num_threads() == before
 
 

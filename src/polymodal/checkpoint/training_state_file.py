@@ -22,9 +22,9 @@ class TrainingState:
     """The state of a run: tensors by name, and all other values, JSON-ready."""
 
     tensors: dict[str, Tensor]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
-    def under(self, prefix: str) -> dict[str, Tensor]:
+    def with_prefix(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix`, with the prefix removed from the names."""
         return {name.removeprefix(prefix): one for name, one in self.tensors.items() if name.startswith(prefix)}
 
@@ -39,7 +39,7 @@ def write_checkpoint(path: Path, state: TrainingState) -> None:
     part = path.with_suffix(".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     owned = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
-    save_file(owned, part, metadata={"facts": json.dumps(state.facts)})
+    save_file(owned, part, metadata={"metadata": json.dumps(state.metadata)})
     part.replace(path)
 
 
@@ -53,7 +53,7 @@ def read_checkpoint(path: Path) -> TrainingState:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return TrainingState(tensors, json.loads(metadata["facts"]))
+            return TrainingState(tensors, json.loads(metadata["metadata"]))
     except (SafetensorError, KeyError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); delete it to train from the start") from None
 

@@ -33,7 +33,7 @@ class WeightFormat(StrictModel):
     quantization), which needs int8 weights. If the processor does not support int8 products, the rounded numbers are
     multiplied in fp32."""
 
-    def packed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def to_file(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state dict for the file."""
         if self.weights == "fp32":
             return weights
@@ -47,7 +47,7 @@ class WeightFormat(StrictModel):
                 found[name], found[name + SCALE] = quantize(tensor)
         return found
 
-    def unpacked(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def from_file(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The fp32 state dict from the file: exactly the rounded numbers."""
         if self.weights == "fp32":
             return weights
@@ -59,7 +59,7 @@ class WeightFormat(StrictModel):
             found[name] = dequantize(tensor, scale) if scale is not None else _as_float(tensor)
         return found
 
-    def applied(self, network: nn.Module) -> None:
+    def apply_to(self, network: nn.Module) -> None:
         """Make the large linear layers of a network with fp32 weights compute in this format, in place.
 
         Warns if the processor does not support int8 products.

@@ -158,7 +158,7 @@ def unindex(
     from polymodal.applications.search import Index
 
     if not (row or where or compact):
-        raise typer.BadParameter("say which rows: --row NUMBER, --where CONDITION; or --compact")
+        raise typer.BadParameter("give --row NUMBER, a condition, or --compact")
     found = Index.open(index_dir)
     gone = found.delete(row) if row else 0
     gone += found.delete(where=where) if where else 0

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from polymodal._version import __version__
 from polymodal.core.errors import RecipeError, did_you_mean
-from polymodal.core.extensions import Extension, BrokenExtension, extensions
+from polymodal.core.extensions import BrokenExtension, Extension, extensions
 from polymodal.core.options import Options
 
 # Each kind and the package of its components; the modules are imported at the first look-up of the kind.

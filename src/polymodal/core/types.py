@@ -25,16 +25,16 @@ class TextShape(NamedTuple):
     """The tokens of a text that a decoder generates.
 
     vocab_size: tokens are numbers from 0 to vocab_size - 1
-    bos, eos: the tokens before and after a text
+    bos_id, eos_id: the tokens before and after a text
     max_prompt_length, max_target_length: limits in tokens; the target includes its end token
     checkpoint: the configuration of the checkpoint of the tokenizer, JSON-ready; None for a tokenizer trained here
     """
 
-    vocabulary: int
-    begin: int
-    end: int
-    prompt: int
-    answer: int
+    vocab_size: int
+    bos_id: int
+    eos_id: int
+    max_prompt_length: int
+    max_target_length: int
     checkpoint: dict[str, Any] | None = None
 
 

@@ -1,4 +1,4 @@
-"""Recipe section `data`: splits, limits, and what happens to cells that cannot be used."""
+"""Recipe section `data`: columns, splits, limits of media cells, and handling of bad cells."""
 
 from __future__ import annotations
 
@@ -8,57 +8,56 @@ from polymodal.core.options import StrictModel
 
 
 class LimitOptions(StrictModel):
-    """Limits on one media cell, checked before decoding and again on what was decoded. A cell over one is a fault."""
+    """Limits of one media cell, checked before and after decoding. A cell over a limit is a bad cell."""
 
     megabytes: float = Field(default=64.0, gt=0)
-    """Largest file or byte string, in MiB."""
+    """Largest file, or cell of bytes, in MiB."""
     megapixels: float = Field(default=64.0, gt=0, le=178)
-    """Largest image, or frame of a clip, in millions of pixels; Pillow itself refuses more than 178."""
+    """Largest image or video frame, in millions of pixels. Pillow rejects more than 178."""
     seconds: float = Field(default=600.0, gt=0)
-    """Longest sound or clip, in seconds."""
+    """Longest audio or video, in seconds."""
     frames: int = Field(default=36_000, ge=1)
-    """Most frames of a clip or an animation."""
+    """Largest number of frames of a video or an animation."""
     channels: int = Field(default=32, ge=1)
-    """Most channels of a sound."""
+    """Largest number of audio channels."""
     sampling_rate: int = Field(default=192_000, ge=1)
-    """Highest sample rate of a sound, in Hz."""
+    """Highest sampling rate of audio, in Hz."""
     values: int = Field(default=10_000_000, ge=1)
-    """Most numbers in one series."""
+    """Largest number of values in one time series."""
     timeout_seconds: float = Field(default=60.0, gt=0)
-    """Seconds that one cell may take to decode; then its decoder is stopped."""
+    """Time limit to decode one cell, in seconds. After it the decoding process is stopped."""
     memory_mib: int = Field(default=2_048, ge=256)
-    """Memory for decoding, as address space in MiB, where the system can bound it (Linux). It comes on top of what
-    Python and the libraries of a decoding process map."""
+    """Memory limit for decoding, as address space in MiB in addition to Python and its libraries. Only on Linux."""
     num_workers: int | None = Field(default=None, ge=1)
-    """Most decoding processes; silent: 8. There are never more than processors."""
+    """Largest number of decoding processes, at most one per processor. Default: 8."""
 
 
 class SplitOptions(StrictModel):
-    """How rows are divided when no validation or test table is given."""
+    """Split of the rows if no validation or test table is given."""
 
     column: str | None = None
     """A column that says it: `train`, `valid` or `test` in each row."""
     group_column: str | None = None
-    """Rows with the same value here stay on one side (a patient, a caption, a recording)."""
+    """Column whose equal values stay in one split (a patient, a caption, a recording)."""
     stratify: bool = True
-    """Keep class shares equal on all sides; only for a single `classify` output."""
+    """Keep the class frequencies equal in all splits. Only for a single classification output."""
     validation_size: float = Field(default=0.1, gt=0, lt=1)
-    """Share of rows for validation (early stopping, checkpoint choice)."""
+    """Fraction of rows for validation (early stopping, selection of the best epoch)."""
     test_size: float = Field(default=0.1, ge=0, lt=1)
-    """Share of rows held out for the final score; 0 for none."""
+    """Fraction of rows held out for the final score; 0 for none."""
 
 
 class DataOptions(StrictModel):
-    """What is read from the table and how."""
+    """Which columns and rows are used."""
 
     ignore_columns: list[str] = []
-    """Columns to leave out, besides those that inference leaves out."""
+    """Columns to ignore, in addition to those that cannot be inputs."""
     weight_column: str | None = None
-    """A column of sample weights (0 or more)."""
+    """Column of sample weights (0 or more)."""
     sampling_temperature: float = Field(default=1.0, ge=1)
-    """With several data sets: each has a share of an epoch in proportion to (its rows)^(1 / temperature). At 1 they are
-    as they are; the higher, the more alike are the shares of small sets, whose rows repeat, and large ones."""
+    """With several data sets, the fraction of each in an epoch is proportional to (its rows)^(1 / temperature). At 1 the
+    fractions follow the number of rows; higher values repeat rows of small data sets more often."""
     strict: bool = False
-    """Refuse the run at the first cell that cannot be used, instead of listing it and treating it as missing."""
+    """Stop at the first bad cell, instead of reporting it and treating it as missing."""
     limits: LimitOptions = LimitOptions()
     split: SplitOptions = SplitOptions()

@@ -1,8 +1,9 @@
-"""`--set a.b=c`: settings on top of a recipe."""
+"""Settings that replace recipe keys, as in `--set a.b=c`."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -10,63 +11,74 @@ import yaml
 from polymodal.core.errors import RecipeError
 
 
-def apply_overrides(recipe: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """A copy of `recipe` with each `a.b=c` set; values are read as YAML (`3`, `true`, `[a, b]`, `gated`).
+def apply_overrides(recipe: dict[str, Any], settings: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `recipe` with settings: `a.b=c` texts with YAML values (`3`, `true`, `[a, b]`, `gated`), or a mapping.
 
-    A short form on the way is written out first: `fusion: gated` with `fusion.dropout=0.2` becomes
-    `{name: gated, dropout: 0.2}`. Input names that hold dots are matched before the path is cut at dots.
+    Short forms are expanded: `fusion: gated` with `fusion.dropout=0.2` becomes `{name: gated, dropout: 0.2}`. Input
+    names with dots are matched before the path is split at dots.
+
+    >>> apply_overrides({"fusion": "gated"}, ["fusion.dropout=0.2"])
+    {'fusion': {'name': 'gated', 'dropout': 0.2}}
+    >>> apply_overrides({}, {"training.epochs": 5})
+    {'training': {'epochs': 5}}
 
     Raises:
-        RecipeError: a setting has no `=`, or leads through a value that is not a mapping.
+        RecipeError: a text has no `=`, or the path goes through a value that is not a mapping.
     """
     changed = copy.deepcopy(recipe)
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals or not path.strip():
-            raise RecipeError("", f"--set takes KEY=VALUE, as in training.epochs=5; given: {setting!r}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(path, f"the value is not YAML: {error}") from None
-        _put(changed, path.strip(), value)
+    pairs = settings.items() if isinstance(settings, Mapping) else map(_parse, settings)
+    for path, value in pairs:
+        _put(changed, path, copy.deepcopy(value))
     return changed
 
 
+def _parse(setting: str) -> tuple[str, Any]:
+    """Path and value of `a.b=c`."""
+    path, equals, text = setting.partition("=")
+    if not equals or not path.strip():
+        raise RecipeError("", f"a setting must be KEY=VALUE, such as training.epochs=5, not {setting!r}")
+    try:
+        return path.strip(), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(path, f"the value is not YAML: {error}") from None
+
+
 def _put(recipe: dict[str, Any], path: str, value: Any) -> None:
-    place: Any = recipe
+    node: Any = recipe
     rest = path
     walked: list[str] = []
     while True:
-        if isinstance(place, list):
-            place, rest = _item(place, rest, walked)
-        key = max((name for name in place if rest == name or rest.startswith(f"{name}.")), key=len, default=None)
+        if isinstance(node, list):
+            node, rest = _item(node, rest, walked)
+        key = max((name for name in node if rest == name or rest.startswith(f"{name}.")), key=len, default=None)
         if key is None:
-            # keys of training.parts are recipe paths, with dots of their own
-            key = rest.rpartition(".")[0] if walked == ["training", "parts"] else rest.split(".", 1)[0]
+            # keys of training.param_groups are recipe paths, which have dots themselves
+            key = rest.rpartition(".")[0] if walked == ["training", "param_groups"] else rest.split(".", 1)[0]
         walked.append(key)
         if rest == key:
-            place[key] = value
+            node[key] = value
             return
         rest = rest[len(key) + 1 :]
-        inner = place.get(key)
+        inner = node.get(key)
         if inner is None and walked == ["objectives"]:
-            raise RecipeError(path, "there is no objective to set this of: name it first (--objective, or the recipe)")
+            raise RecipeError(path, "the recipe has no objectives; add the objective before setting its options")
         if inner is None:
             inner = {}
         elif isinstance(inner, str):
             inner = {_short_key(walked): inner}
         elif not isinstance(inner, dict | list):
             raise RecipeError(".".join(walked), f"cannot set {rest!r} inside {inner!r}")
-        place[key] = inner
-        place = inner
+        node[key] = inner
+        node = inner
 
 
 def _item(items: list[Any], path: str, walked: list[str]) -> tuple[dict[str, Any], str]:
-    """The item of a list that `path` begins with (`0.weight`), written out, and the rest of the path."""
+    """The list item at the start of `path` (`0.weight`) as a mapping, and the rest of the path."""
     number, _, rest = path.partition(".")
     if not number.isdigit() or int(number) >= len(items) or not rest:
-        there = f"0 to {len(items) - 1}" if items else "none"
-        raise RecipeError(".".join(walked), f"cannot set {path!r}: name one of its items by number ({there}) and a key")
+        numbers = f"0 to {len(items) - 1}" if items else "there are none"
+        problem = f"cannot set {path!r}: give the number of an item ({numbers}) and a key, such as 0.weight"
+        raise RecipeError(".".join(walked), problem)
     walked.append(number)
     if isinstance(items[int(number)], str):
         items[int(number)] = {"name": items[int(number)]}
@@ -74,7 +86,7 @@ def _item(items: list[Any], path: str, walked: list[str]) -> tuple[dict[str, Any
 
 
 def _short_key(path: list[str]) -> str:
-    """The key that a short form stands for: an input's string is its modality, an output's its task, else a name."""
+    """The key of a short form: `modality` for an input, `task` for an output, else `name`."""
     if len(path) == 2 and path[0] in ("inputs", "outputs"):
         return "modality" if path[0] == "inputs" else "task"
     return "name"

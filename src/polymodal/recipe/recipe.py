@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,62 +20,68 @@ from polymodal.recipe.validation_errors import recipe_error
 
 DEFAULT_FUSION = "concat"
 DEFAULT_DECODER = "mlp"
-#: The name of the input that stands for the output which is asked for, where the recipe has `task_tokens`.
+#: Name of the input with the task token, if the recipe has `task_tokens`.
 TASK_INPUT = "task"
 
 
 class InputSpec(StrictModel):
-    """One input of the model. What is silent is inferred from the data."""
+    """One input of the model. Unset keys are inferred from the data."""
 
     columns: list[str] = []
-    """The table's columns that this input reads; silent: the column with the input's name."""
+    """Table columns of this input. Default: the column with the name of the input."""
     modality: Annotated[SerializeAsAny[Options], Slot("modality")] | None = None
-    """The kind of data, with the options of its preparation."""
+    """Modality of the data, with the options of its preprocessing. Default: inferred."""
     encoder: Annotated[SerializeAsAny[Options], Slot("encoder")] | None = None
-    """The network that reads it; silent: the modality's default."""
+    """Encoder network. Default: that of the modality."""
     privileged: bool = False
-    """Only the training rows have this input: a teacher that sees it teaches a model that does without."""
+    """Whether only the training rows have this input: a teacher with this input is distilled into a model without it."""
 
 
 class OutputSpec(StrictModel):
-    """One target of the model. What is silent is inferred from the data."""
+    """One target of the model. Unset keys are inferred from the data."""
 
     columns: list[str] = []
-    """The target columns; silent: the column with the output's name."""
+    """Target columns. Default: the column with the name of the output."""
     task: Annotated[SerializeAsAny[Options], Slot("task")] | None = None
-    """The kind of target."""
+    """Task of the target. Default: inferred."""
     decoder: Annotated[SerializeAsAny[Options], Slot("decoder", DEFAULT_DECODER)] | None = None
-    """The network that answers; silent: `mlp`."""
+    """Decoder network. Default: `mlp`."""
     loss_weight: float = Field(default=1.0, gt=0)
-    """Weight of this output's loss among several."""
+    """Weight of the loss of this output."""
 
 
 class Recipe(SizedModel):
-    """A model and its training, in full or with gaps that inference fills.
+    """A model and its training. Unset keys are inferred from the data.
 
-    Keys are strict: an unknown key, or an option that the chosen component does not have, is a `RecipeError` that
-    names the path and the nearest valid key.
+    An unknown key, or an option that the chosen component does not have, raises a `RecipeError` with the path and the
+    nearest valid key.
+
+    Example:
+        >>> import polymodal
+        >>> recipe = polymodal.Recipe(fusion={"name": "gated"}, training={"epochs": 5})
+        >>> recipe.fusion.name, recipe.training.epochs
+        ('gated', 5)
     """
 
     inputs: dict[str, InputSpec] = {}
-    """The inputs by name; silent: every usable column that is not a target."""
+    """Inputs by name. Default: all usable columns that are not targets."""
     fusion: Annotated[SerializeAsAny[Options], Slot("fusion", DEFAULT_FUSION)] | None = None
-    """How the inputs are fused; silent: `concat`."""
+    """Fusion of the inputs. Default: `concat`."""
     outputs: dict[str, OutputSpec] = {}
-    """The targets by name."""
+    """Targets by name."""
     objectives: list[Annotated[SerializeAsAny[Options], Slot("objective")]] = []
-    """What is learned from the inputs themselves: alone in `pretrain`, or beside the outputs."""
+    """Self-supervised objectives: for `pretrain`, or in addition to the outputs."""
     task_tokens: bool = False
-    """Tell the fusion which output is asked for: it reads a learned token of that output beside the inputs, and runs
-    once for each output. For feature-level fusions."""
+    """Give the fusion a learned token for each output, in addition to the inputs. The fusion then runs once per output.
+    Only for feature-level fusions."""
     size: Size = "tiny"
-    """One dial for every width, depth and rate that is not said."""
+    """Preset for all unset widths, depths and learning rates."""
     pretrained: Literal["none", "starter", "fast", "balanced", "best"] = "none"
-    """Read every text, image, sound and clip whose encoder is silent with a pretrained checkpoint of this preset."""
+    """Pretrained checkpoints for text, image, audio and video inputs without a set encoder."""
     hidden_size: int = sized_field(96, 192, 384, ge=4)
-    """Width of the tokens in which the inputs meet."""
+    """Width of the tokens of the fusion."""
     seed: int = Field(default=0, ge=0)
-    """Seed of everything random: splits, initial weights, order of rows, dropout, augmentation."""
+    """Random seed of splits, initial weights, order of rows, dropout and augmentation."""
     data: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
@@ -103,12 +110,15 @@ class Recipe(SizedModel):
         return self
 
     @classmethod
-    def read(cls, source: Path | str | dict[str, Any], overrides: list[str] | None = None) -> Recipe:
-        """A recipe from a YAML or JSON file, the name of a shipped recipe, or a mapping; `overrides` are `a.b=c`
-        settings on top of it.
+    def read(
+        cls, source: Path | str | dict[str, Any], overrides: Sequence[str] | Mapping[str, Any] | None = None
+    ) -> Recipe:
+        """Read a recipe from a YAML or JSON file, the name of a shipped recipe, or a mapping.
+
+        overrides: settings that replace recipe keys: `a.b=c` texts, or a mapping such as `{"training.epochs": 5}`
 
         Raises:
-            RecipeError: the file is not there or is not a mapping, or a key or value is wrong.
+            RecipeError: the file does not exist or holds no mapping, or a key or value is wrong.
         """
         from polymodal.recipe.overrides import apply_overrides
 
@@ -116,23 +126,26 @@ class Recipe(SizedModel):
         return cls(**apply_overrides(values, overrides or []))
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain values, with every key."""
+        """The recipe as plain values, with all keys."""
         return self.model_dump(mode="json")
 
-    def given(self) -> dict[str, Any]:
-        """What was said of the recipe, as plain values: what is silent still follows from the data and the size."""
-        said: dict[str, Any] = explicit_values(self)
-        return said
+    def explicit_values(self) -> dict[str, Any]:
+        """The explicitly set keys as plain values; unset keys still depend on the data and the size."""
+        values: dict[str, Any] = explicit_values(self)
+        return values
 
     def to_yaml(self) -> str:
+        """The recipe as YAML, with all keys."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
 
-    def at_dial(self) -> Recipe:
-        """A copy in which every value that follows from `size` is filled in, in components too."""
+    def with_size_defaults(self) -> Recipe:
+        """A copy with all defaults that depend on `size` filled in, also those of components."""
         sections: dict[str, Any] = {"training": self.training.at_size(self.size)}
         if isinstance(self.fusion, SizedModel):
             sections["fusion"] = self.fusion.at_size(self.size)
-        sections["objectives"] = [one.at_size(self.size) if isinstance(one, SizedModel) else one for one in self.objectives]
+        sections["objectives"] = [
+            one.at_size(self.size) if isinstance(one, SizedModel) else one for one in self.objectives
+        ]
         for kind in ("inputs", "outputs"):
             specs = {}
             for name, spec in getattr(self, kind).items():
@@ -141,11 +154,11 @@ class Recipe(SizedModel):
             sections[kind] = specs
         return self.at_size(self.size).model_copy(update=sections)
 
-    def check_parts(self) -> None:
-        """Check what only a complete recipe can tell: encoders that fit their modality, names in `training.parts`.
+    def check_components(self) -> None:
+        """Check a complete recipe: encoders match their modality, and paths in `training.param_groups` exist.
 
         Raises:
-            RecipeError: with the path of the first key that does not fit.
+            RecipeError: with the path of the first wrong key.
         """
         for name, spec in self.inputs.items():
             if spec.encoder is None or spec.modality is None:
@@ -154,65 +167,67 @@ class Recipe(SizedModel):
             if reads != spec.modality.name:
                 raise RecipeError(
                     f"inputs.{name}.encoder",
-                    f"{spec.encoder.name!r} reads {reads}, but this input is {spec.modality.name}",
+                    f"the encoder {spec.encoder.name!r} is for {reads}, but this input is {spec.modality.name}",
                 )
         modalities = {name: spec.modality.name for name, spec in self.inputs.items() if spec.modality is not None}
-        for place, options in enumerate(self.objectives):
+        for index, options in enumerate(self.objectives):
             try:
                 options.component.check_options(options, modalities)  # type: ignore[attr-defined]
             except RecipeError as error:
-                raise error.with_prefix(f"objectives.{place}") from None
+                raise error.with_prefix(f"objectives.{index}") from None
         if self.task_tokens and self.outputs:
             self._check_task_tokens()
-        known = self.part_names()
+        known = self.param_group_paths()
         for part in self.training.param_groups:
             if part not in known:
-                raise RecipeError(f"training.parts.{part}", f"there is no such part; {did_you_mean(part, known)}")
+                raise RecipeError(
+                    f"training.param_groups.{part}", f"there is no such part; {did_you_mean(part, known)}"
+                )
 
     def _check_task_tokens(self) -> None:
-        """Raises RecipeError where the fusion cannot be told which output is asked for."""
+        """Raises RecipeError if the fusion does not support task tokens."""
         if self.fusion is not None and self.fusion.component.level != "feature":  # type: ignore[attr-defined]
             raise RecipeError(
                 "task_tokens",
-                f"with the fusion {self.fusion.name!r} each input decides by itself, and a token alone has nothing to "
-                "decide by; name a feature-level fusion, or leave it out",
+                f"the fusion {self.fusion.name!r} combines predictions of single inputs and cannot use task tokens; "
+                "choose a feature-level fusion, or set it to false",
             )
         if TASK_INPUT in self.inputs:
-            raise RecipeError(f"inputs.{TASK_INPUT}", "task_tokens are an input of this name; rename yours")
+            raise RecipeError(f"inputs.{TASK_INPUT}", "task_tokens add an input with this name; rename yours")
 
     @property
     def privileged(self) -> list[str]:
         """The inputs that only the training rows have."""
         return [name for name, spec in self.inputs.items() if spec.privileged]
 
-    def only(self, names: list[str]) -> Recipe:
-        """This recipe with some of its inputs, the training of their parts, and the objectives that do with them."""
+    def with_inputs(self, names: list[str]) -> Recipe:
+        """A copy with some of the inputs, with their parameter groups and the objectives that need no other input."""
         left_out = [name for name in self.inputs if name not in names]
         parts = {
             path: value
             for path, value in self.training.param_groups.items()
             if not any(path in (f"inputs.{name}", f"inputs.{name}.encoder") for name in left_out)
         }
-        training = self.training.model_copy(update={"parts": parts})
+        training = self.training.model_copy(update={"param_groups": parts})
         kept = {name: self.inputs[name] for name in names}
         modalities = {name: spec.modality.name for name, spec in kept.items() if spec.modality is not None}
         objectives = [options for options in self.objectives if _serves(options, modalities)]
         return self.model_copy(update={"inputs": kept, "training": training, "objectives": objectives})
 
-    def part_names(self) -> list[str]:
-        """Recipe paths of the trainable parts, for `training.parts`."""
+    def param_group_paths(self) -> list[str]:
+        """Recipe paths of the trainable parts, for `training.param_groups`."""
         inputs = [path for name in self.inputs for path in (f"inputs.{name}", f"inputs.{name}.encoder")]
-        objectives = [f"objectives.{place}" for place in range(len(self.objectives))]
+        objectives = [f"objectives.{index}" for index in range(len(self.objectives))]
         return [*inputs, "fusion", *(f"outputs.{name}" for name in self.outputs), *objectives]
 
     @property
-    def fuses(self) -> bool:
-        """Whether anything reads what a fusion makes of the inputs."""
+    def uses_fusion(self) -> bool:
+        """Whether an output or an objective uses the output of the fusion."""
         return bool(self.outputs) or any(options.component.uses_fusion for options in self.objectives)  # type: ignore[attr-defined]
 
 
 def _serves(options: Any, modalities: dict[str, str]) -> bool:
-    """Whether an objective can do with these inputs, by name and modality."""
+    """Whether an objective can be computed with these inputs, by name and modality."""
     try:
         options.component.check_options(options, modalities)
     except RecipeError:
@@ -221,13 +236,13 @@ def _serves(options: Any, modalities: dict[str, str]) -> bool:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file.
+    """Read a mapping from a YAML or JSON file.
 
     Raises:
-        RecipeError: it is not there, not readable, or not a mapping.
+        RecipeError: the file does not exist, cannot be read, or holds no mapping.
     """
     if not path.is_file():
-        raise RecipeError("", f"there is no recipe file {path}")
+        raise RecipeError("", f"the recipe file {path} does not exist")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
     except (yaml.YAMLError, UnicodeDecodeError) as error:

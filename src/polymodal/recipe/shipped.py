@@ -1,4 +1,4 @@
-"""The recipes that come with the package, by name."""
+"""The recipes of the package, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RECIPE_FOLDER = Path(__file__).parent / "library"
 
 
 def shipped_recipes() -> dict[str, str]:
-    """What each shipped recipe is for, by its name: the first sentence of the comment that its file begins with."""
+    """The purpose of each shipped recipe by name: the first sentence of the comment at the top of its file."""
     return {file.stem: _purpose(file.read_text(encoding="utf-8")) for file in sorted(RECIPE_FOLDER.glob("*.yaml"))}
 
 
@@ -21,10 +21,10 @@ def _purpose(recipe: str) -> str:
 
 
 def recipe_file(name: Path | str) -> Path:
-    """The file of a recipe: a path, or the name of a shipped recipe where there is no such file.
+    """The file of a recipe: an existing path, or the name of a shipped recipe.
 
     Raises:
-        RecipeError: there is neither; the message gives the nearest name.
+        RecipeError: neither exists; the message gives the nearest name.
     """
     path = Path(name)
     if path.is_file():
@@ -32,6 +32,6 @@ def recipe_file(name: Path | str) -> Path:
     known = shipped_recipes()
     if str(name) in known:
         return RECIPE_FOLDER / f"{name}.yaml"
-    named = not path.suffix and len(path.parts) == 1
-    hint = f" and no shipped recipe of that name; {did_you_mean(str(name), known)}" if named else ""
-    raise RecipeError("", f"there is no recipe file {path}{hint}")
+    if not path.suffix and len(path.parts) == 1:
+        raise RecipeError("", f"there is no recipe called {str(name)!r}; {did_you_mean(str(name), known)}")
+    raise RecipeError("", f"the recipe file {path} does not exist")

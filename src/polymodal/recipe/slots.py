@@ -1,4 +1,4 @@
-"""A recipe field that holds a component: a name, or a mapping with a name and that component's options."""
+"""A recipe field for a component: its name, or a mapping with its name and options."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from polymodal.recipe.validation_errors import Problem, problems
 
 @dataclass(frozen=True)
 class Slot:
-    """Annotation of a recipe field that takes a component of `kind`; `default` is used when a mapping has no name.
+    """Annotation of a recipe field for a component of `kind`; `default` is its name in a mapping without a name.
 
         fusion: Annotated[Options, Slot("fusion", default="attention")]
 
-    Accepts `"gated"`, `{"name": "film", "condition": "question"}`, or an options object, and gives the options object.
+    Accepts `"gated"`, `{"name": "film", "dropout": 0.1}`, or an options object, and returns the options object.
     """
 
     kind: str
@@ -42,15 +42,17 @@ class Slot:
         known = self._known()
         if isinstance(value, Options):
             if not any(type(value) is options for options in known.values()):
-                raise _invalid([Problem((), f"{type(value).__qualname__} are not options of a {self.kind}")])
+                raise _invalid([Problem((), f"{type(value).__qualname__} is not the options class of a {self.kind}")])
             return value
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, dict):
-            raise _invalid([Problem((), f"write the name of a {self.kind}, or a mapping with its name and options")])
+            raise _invalid([Problem((), f"must be the name of a {self.kind}, or a mapping with its name and options")])
         name = value.get("name", self.default)
         if name is None:
-            raise _invalid([Problem(("name",), f"say which {self.kind}: one of {', '.join(known)}")])
+            raise _invalid(
+                [Problem(("name",), f"the name of the {self.kind} is missing; choose from {', '.join(known)}")]
+            )
         if wrong := unusable_reason(self.kind, str(name), known):
             raise _invalid([Problem((), wrong)])
         try:

@@ -1,4 +1,4 @@
-"""Validation failures in the user's words: the recipe path, what is wrong there, and the nearest valid key."""
+"""Readable validation errors: the recipe path, the problem, and the nearest valid key."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from polymodal.core.errors import RecipeError, did_you_mean
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong at a path of recipe keys."""
+    """A problem at a path of recipe keys."""
 
     path: tuple[str | int, ...]
     text: str
 
 
 def problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
-    """Every problem of a failed validation of `model`, those inside component options included."""
+    """All problems of a failed validation of `model`, including those in component options."""
     found: list[Problem] = []
     for item in error.errors(include_url=False):
         path = _keys(model, item["loc"])
@@ -37,17 +37,17 @@ def problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
 
 
 def recipe_error(model: type[BaseModel], error: ValidationError) -> RecipeError:
-    """The `RecipeError` for a failed validation; further problems follow on lines of their own."""
+    """The `RecipeError` for a failed validation, with one problem per line."""
     first, *rest = problems(model, error)
     more = "".join(f"\n{_dotted(problem.path)}: {problem.text}" for problem in rest)
     return RecipeError(_dotted(first.path), first.text + more)
 
 
-def _keys(model: type[BaseModel], place: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """A place as pydantic names it, without the names of the branches of unions (`int`, `literal['auto']`)."""
+def _keys(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """A location from pydantic without the names of union branches (`int`, `literal['auto']`)."""
     kept: tuple[str | int, ...] = ()
-    named = False  # whether the branch of the last key's union was named already
-    for part in place:
+    named = False  # whether the union branch of the last key was passed
+    for part in location:
         field = _model_at(model, kept[:-1]).model_fields.get(str(kept[-1])) if kept else None
         branch = field is not None and _is_union(field.annotation) and not named
         named = isinstance(part, str) and (branch or part.endswith("]"))
@@ -57,7 +57,7 @@ def _keys(model: type[BaseModel], place: tuple[str | int, ...]) -> tuple[str | i
 
 
 def _is_union(annotation: Any) -> bool:
-    """A union of two kinds or more; an optional value is none."""
+    """Whether an annotation is a union of two or more types, not counting None."""
     choices = [kind for kind in get_args(annotation) if kind is not type(None)]
     return get_origin(annotation) in (Union, UnionType) and len(choices) > 1
 
@@ -67,7 +67,7 @@ def _dotted(path: tuple[str | int, ...]) -> str:
 
 
 def _model_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel]:
-    """The model that a path leads to; a key of a mapping of models leads to that mapping's model."""
+    """The model at the end of a path; a key of a mapping of models leads to the model of its values."""
     for part in path:
         field = model.model_fields.get(str(part))
         if field is not None:

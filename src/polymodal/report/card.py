@@ -77,7 +77,7 @@ def render_card(model: Model) -> str:
         verdicts={name: verdict(model, part, name) for name in names},
         confidence=f"{model.recipe.evaluation.confidence_level:.0%}",
         unimodal_method=unimodal_method(model),
-        parts=model.run.parts,
+        parts=model.run.splits,
         fingerprints=model.run.fingerprints,
         shared=[(one, shared_sentence(one)) for one in shared_items(model)],
         faults=model.run.cell_errors,

@@ -112,7 +112,7 @@ def score_rows(model: Model, part: str, output: str) -> list[ScoreRow]:
 
 
 def rows_of(model: Model, part: str) -> int:
-    return model.run.parts[part].rows if part in model.run.parts else 0
+    return model.run.splits[part].rows if part in model.run.splits else 0
 
 
 def shared_items(model: Model) -> list[SharedItems]:

@@ -38,10 +38,10 @@ class LocalExecutor:
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], *, logs: Path, say: LineHandler, threads: int = 1
+        self, module: str, arguments: Sequence[str], *, logs: Path, on_line: LineHandler, threads: int = 1
     ) -> None:
         self.command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
-        self.logs, self.say, self.threads = logs, say, threads
+        self.logs, self.on_line, self.threads = logs, on_line, threads
 
     def run(self, count: int, replace: ReplacePolicy) -> None:
         """Start `count` processes and wait until all have finished. An exception in the wait stops them.
@@ -79,7 +79,7 @@ class LocalExecutor:
         reason = f"its process was killed by signal {-status}; it may have run out of memory"
         if status > 0 or not replace(ended.pid, reason):
             raise PolymodalError(f"a process failed: {last}")
-        self.say(f"a process was killed: {reason}")
+        self.on_line(f"a process was killed: {reason}")
         return True
 
 
@@ -95,7 +95,7 @@ class _Process:
                 env={**os.environ, "OMP_NUM_THREADS": str(executor.threads)},
             )
         self.pid = self._process.pid
-        self._reader = threading.Thread(target=self._read, args=(executor.say,), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(executor.on_line,), daemon=True)
         self._reader.start()
 
     @property
@@ -113,7 +113,7 @@ class _Process:
         self._process.terminate()
         self._process.wait()
 
-    def _read(self, say: LineHandler) -> None:
+    def _read(self, on_line: LineHandler) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            say(line.rstrip("\n"))
+            on_line(line.rstrip("\n"))

@@ -35,7 +35,7 @@ class PrepackedLinear:
         return PrepackedLinear(copy.deepcopy(self.network, memo))
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def enabled(self) -> Iterator[None]:
         """Inside, and without gradients, the frozen linear layers of the network on a CPU use the prepacked copies.
 
         If the processor has no kernel for the dtype, such as bf16 with only AVX2, the usual kernels are used.

@@ -20,7 +20,7 @@ class ThreadTuner:
     """
 
     #: Batches of the trial; the first is a warm-up and does not count.
-    TRIED = 5
+    TRIAL_BATCHES = 5
 
     def __init__(self, threads: int | None = None) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -39,12 +39,12 @@ class ThreadTuner:
             yield
         finally:
             torch.set_num_threads(before)
-        if 0 < self._done < self.TRIED:
+        if 0 < self._done < self.TRIAL_BATCHES:
             self._spent[threads][0] += time.perf_counter() - begun
             self._spent[threads][1] += items
         self._done += 1
 
     def _turn(self) -> int:
-        if self._done < self.TRIED:
+        if self._done < self.TRIAL_BATCHES:
             return self.choices[self._done % len(self.choices)]
         return min(self.choices, key=lambda choice: self._spent[choice][0] / max(1, self._spent[choice][1]))
