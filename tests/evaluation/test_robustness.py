@@ -45,10 +45,10 @@ def found(model: Model) -> Robustness:
 def test_the_input_that_decides_is_found(found: Robustness) -> None:
     assert found.value is not None
     assert found.value >= 0.9
-    assert found.removed["decides"].loss is not None
-    assert found.removed["decides"].loss > 0.3
-    assert abs(found.removed["idle"].loss or 0.0) < 0.05
-    assert abs(found.removed["word"].loss or 0.0) < 0.05
+    assert found.removed["decides"].drop is not None
+    assert found.removed["decides"].drop > 0.3
+    assert abs(found.removed["idle"].drop or 0.0) < 0.05
+    assert abs(found.removed["word"].drop or 0.0) < 0.05
 
 
 def test_curves_start_at_the_whole_score_and_fall_where_damage_hurts(found: Robustness) -> None:

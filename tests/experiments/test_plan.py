@@ -120,8 +120,8 @@ def test_a_recipe_with_settings_keeps_what_is_silent_silent() -> None:
     assert spec.encoder is not None
     assert spec.modality.model_fields_set == {"name"}
     assert spec.encoder.model_fields_set == {"name", "model"}
-    assert changed.at_dial().hidden_size == 384
-    assert Recipe.read(recipe.given()) == recipe
+    assert changed.with_size_defaults().hidden_size == 384
+    assert Recipe.read(recipe.explicit_values()) == recipe
     assert as_recipe(changed, ["inputs.q.encoder.tokens=4"]).inputs["q"].encoder.model_dump()["tokens"] == 4
 
 

@@ -94,4 +94,4 @@ def test_folds_are_scored_without_the_privileged_input(singles: str) -> None:
     options["inputs"] = {"a": {"modality": "number", "columns": ["x0", "x1"]}, **options["inputs"]}  # type: ignore[dict-item]
     settings = [f"evaluation.singles={singles}", "training.epochs=1"]
     found = cross_validate(columns, "target", recipe=options, settings=settings, folds=2)
-    assert set(found.scores["target"]["accuracy"]["alone"]) == {"a", "x"}
+    assert set(found.scores["target"]["accuracy"]["unimodal"]) == {"a", "x"}

@@ -71,7 +71,7 @@ def test_ten_labels_and_rows_without_beat_ten_labels_alone() -> None:
         more = trained(seed, rounds=1)
         found = [float(np.mean(np.array(model.predict(test)) == np.array(test["y"]))) for model in (alone, more)]
         gains.append(found[1] - found[0])
-        given.append(more.run.pseudo_labels.rounds[1].taken)
+        given.append(more.run.pseudo_labels.rounds[1].num_labels)
     assert min(given) > 0
     assert np.mean(gains) > 0.02, gains
     assert ttest_1samp(gains, 0, alternative="greater").pvalue < 0.05, gains
@@ -81,9 +81,9 @@ def test_where_labels_are_noise_none_are_given() -> None:
     for seed in range(2):
         model = trained(seed, rounds=1, noise=True)
         record = model.run.pseudo_labels
-        assert record.kept == 0
-        assert [one.taken for one in record.rounds] == [0, 0]
-        assert "no threshold" in record.rounds[1].why
+        assert record.selected_round == 0
+        assert [one.num_labels for one in record.rounds] == [0, 0]
+        assert "no threshold" in record.rounds[1].reason
         assert any("no threshold shows that 90%" in notice for notice in model.run.notices)
 
 
@@ -92,12 +92,12 @@ def test_the_run_tells_what_was_given() -> None:
     record = model.run.pseudo_labels
     assert (record.output, record.unlabeled) == ("y", 300)
     first = record.rounds[1]
-    assert sum(first.labels_by_class.values()) == first.taken == first.changed > 100
+    assert sum(first.labels_by_class.values()) == first.num_labels == first.num_changed > 100
     assert first.precision >= first.precision_low >= 0.9
     assert 0.5 <= first.threshold <= 1
     scores = [one.validation_score for one in record.rounds if one.validation_score is not None]
-    assert record.kept == int(np.argmax(scores))
-    assert any(f"round {record.kept} is kept" in notice for notice in model.run.notices)
+    assert record.selected_round == int(np.argmax(scores))
+    assert any(f"round {record.selected_round} is kept" in notice for notice in model.run.notices)
 
 
 def test_a_table_of_its_own_gives_the_same_as_rows_with_gaps() -> None:
@@ -137,7 +137,7 @@ def test_a_label_that_cannot_be_used_is_no_gap_to_fill() -> None:
 
 def test_rows_without_a_label_are_not_split_off() -> None:
     model = fit(without(rows(300, 0), 60), recipe=recipe() | {"data": {"split": {"valid": 0.2, "test": 0.2}}})
-    assert {name: part.rows for name, part in model.run.parts.items()} == {"train": 276, "valid": 12, "test": 12}
+    assert {name: part.rows for name, part in model.run.splits.items()} == {"train": 276, "valid": 12, "test": 12}
 
 
 class Killed(Exception):

@@ -63,7 +63,7 @@ records = st.builds(
     RunRecord,
     environment=st.none() | st.builds(Environment, words, words, words, words),
     roles=st.lists(st.builds(ColumnRole, words, words, words, words, words), max_size=3).map(tuple),
-    parts=st.dictionaries(words, st.builds(SplitRecord, words, counts), max_size=3),
+    splits=st.dictionaries(words, st.builds(SplitRecord, words, counts), max_size=3),
     fingerprints=st.dictionaries(words, words, max_size=3),
     inputs=st.dictionaries(words, words, max_size=3),
     parameters=st.builds(ParameterCounts, counts, counts),
@@ -75,7 +75,7 @@ records = st.builds(
     history=epochs,
     notices=names,
     teacher=st.none() | st.builds(TeacherRecord, st.none() | words, names, epochs),
-    start=st.none() | st.builds(SourceModelRecord, words, words, names, names),
+    source_model=st.none() | st.builds(SourceModelRecord, words, words, names, names),
     pseudo_labels=st.none()
     | st.builds(PseudoLabelRecord, words, counts, floats, counts, st.lists(label_rounds, max_size=2).map(tuple)),
     task_notes=st.dictionaries(words, names, max_size=3),
@@ -119,8 +119,8 @@ def test_records_of_runs_are_read_back(tmp_path: Path) -> None:
     assert {name for outputs in several.run.data_sets.values() for name in outputs["target"]} == {"one", "two"}
     first = pretrain(table, "contrastive", recipe=RECIPE, out=tmp_path / "first")
     assert first.run.history
-    later = fit(few, recipe=changed(epochs=1), start=tmp_path / "first", out=tmp_path / "later")
-    assert later.run.start is not None
+    later = fit(few, recipe=changed(epochs=1), source_model=tmp_path / "first", out=tmp_path / "later")
+    assert later.run.source_model is not None
     taught = fit(few, recipe=changed(distillation={"teacher": str(tmp_path / "several")}), out=tmp_path / "taught")
     assert taught.run.teacher == TeacherRecord(model=str(tmp_path / "several"))
     privileged = RECIPE | {"inputs": {**RECIPE["inputs"], "b": {**RECIPE["inputs"]["b"], "privileged": True}}}
@@ -143,7 +143,7 @@ def test_the_record_of_a_search_is_read_back(tmp_path: Path) -> None:
     found = tune(
         make_exclusive_or(80, seed=0), recipe=RECIPE, space=space, folds=2, trials=2, seconds=None, out=tmp_path
     )
-    assert found.model.run.parts
+    assert found.model.run.splits
     assert read_back(found.model.run) == found.model.run
 
 
@@ -175,7 +175,7 @@ def test_what_is_not_finite_is_none() -> None:
 
 def test_pseudo_labels_in_words() -> None:
     first = PseudoLabelRound(0, valid={"y.accuracy": 0.5}, validation_score=0.5)
-    none = PseudoLabelRecord("y", 9, 0.95, 0, (first, PseudoLabelRound(1, why="no row without a label is that sure")))
+    none = PseudoLabelRecord("y", 9, 0.95, 0, (first, PseudoLabelRound(1, reason="no row without a label is that sure")))
     assert pseudo_label_sentence(none).endswith("is kept: no row without a label is that sure")
     later = PseudoLabelRound(1, 3, {"a": 3}, 3, 1.0, 0.875, 0.95, 0.9, None, {"y.accuracy": 0.75}, 0.75)
     said = pseudo_label_sentence(PseudoLabelRecord("y", 9, 0.95, 1, (first, later)))

@@ -52,7 +52,7 @@ def test_captions_that_need_both_inputs_are_written(model: Model) -> None:
 
 def test_the_constant_text_is_the_floor(model: Model) -> None:
     score = model.metrics["test"]["caption"]["exact_match"]
-    assert 0 < score["majority"] < 0.3 < score["value"]
+    assert 0 < score["baseline"] < 0.3 < score["value"]
 
 
 def test_a_saved_model_writes_the_same(model: Model, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
         polymodal.fit(table(30), "caption", recipe=recipe(outputs={"caption": {"task": "text", "decoder": "mlp"}}))
     with pytest.raises(RecipeError, match=r"outputs\.kind\.decoder: 'transformer' writes texts"):
         polymodal.fit(table(30), recipe={"outputs": {"kind": {"task": "classify", "decoder": "transformer"}}})
-    with pytest.raises(RecipeError, match=r"outputs\.caption\.task\.writing\.beems.*'beams'"):
+    with pytest.raises(RecipeError, match=r"outputs\.caption\.task\.generation\.beems.*'beams'"):
         model.generate(table(2), beems=2)
     with pytest.raises(RecipeError, match="writes no such text"):
         model.generate(table(2), output="captoin")
@@ -146,9 +146,9 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
 @pytest.mark.parametrize(
     ("writing", "problem"),
     [
-        ({"regex": "(a"}, r"outputs\.caption\.task\.writing\.regex: "),
-        ({"regex": "a{200}", "max_tokens": 3}, r"outputs\.caption\.task\.writing\.regex: .*max_tokens"),
-        ({"json_schema": {"type": "nothing"}}, r"outputs\.caption\.task\.writing\.json_schema: "),
+        ({"regex": "(a"}, r"outputs\.caption\.task\.generation\.regex: "),
+        ({"regex": "a{200}", "max_tokens": 3}, r"outputs\.caption\.task\.generation\.regex: .*max_tokens"),
+        ({"json_schema": {"type": "nothing"}}, r"outputs\.caption\.task\.generation\.json_schema: "),
     ],
 )
 def test_what_no_text_can_meet_is_told_before_training(writing: dict[str, Any], problem: str) -> None:

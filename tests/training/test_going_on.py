@@ -111,7 +111,7 @@ def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tm
     assert facts["new"] == ["fusion", "outputs.kind"]
     shutil.rmtree(first)
     last = fit(few(7), "kind", recipe=recipe(epochs=0), start=tmp_path / "second", out=tmp_path / "third")
-    assert last.run.start.loaded == ("inputs.wave", "fusion", "outputs.kind")
+    assert last.run.source_model.loaded == ("inputs.wave", "fusion", "outputs.kind")
     shutil.rmtree(tmp_path / "second")
     test = without(few(99), "kind")
     assert np.array_equal(Model.load(tmp_path / "third").predict_proba(test), model.predict_proba(test))
@@ -123,13 +123,13 @@ def test_tokens_and_objectives_are_carried(start: Path) -> None:
     pairs["name"] = [name.upper() for name in pairs["name"]]
     model = pretrain(pairs, "contrastive", recipe=recipe(epochs=0), start=start)
     theirs = Model.load(start)
-    assert model.run.start.loaded == ("inputs.wave", "inputs.name", "objectives.0")
+    assert model.run.source_model.loaded == ("inputs.wave", "inputs.name", "objectives.0")
     for name, tensor in theirs.network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], tensor), name
     other = pretrain(
         pairs, recipe={**recipe(epochs=0), "objectives": [{"name": "contrastive", "size": 16}]}, start=start
     )
-    assert other.run.start.new == ("objectives.0",)
+    assert other.run.source_model.new == ("objectives.0",)
 
 
 def test_numbers_keep_the_scale_of_the_start(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_numbers_keep_the_scale_of_the_start(tmp_path: Path) -> None:
     first = fit(data, "y", recipe=recipe(epochs=5), out=tmp_path / "first")
     near = {"x": data["x"], "y": [y / 1000 for y in data["y"]]}
     again = fit(near, "y", recipe=recipe(epochs=0), start=tmp_path / "first")
-    assert "outputs.y" in again.run.start.loaded
+    assert "outputs.y" in again.run.source_model.loaded
     assert np.array_equal(again.predict_proba(near), first.predict_proba(near))
 
 
@@ -148,7 +148,7 @@ def test_other_classes_get_a_new_decoder(start: Path, tmp_path: Path) -> None:
     fit(few(), "kind", recipe=recipe(epochs=1), start=start, out=tmp_path / "first")
     renamed = {**few(), "kind": [f"other {cell}" for cell in few()["kind"]]}
     model = fit(renamed, "kind", recipe=recipe(epochs=1), start=tmp_path / "first")
-    assert model.run.start.new == ("outputs.kind",)
+    assert model.run.source_model.new == ("outputs.kind",)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_recipe_that_says_otherwise_is_refused(
 
 def test_a_recipe_that_says_the_same_is_not(start: Path) -> None:
     same = {**recipe(epochs=1), "width": 32, "inputs": {"wave": PAIRS["inputs"]["wave"]}}
-    assert fit(few(), "kind", recipe=same, start=start).run.start.loaded == ("inputs.wave",)
+    assert fit(few(), "kind", recipe=same, start=start).run.source_model.loaded == ("inputs.wave",)
 
 
 def test_no_common_input_is_refused_with_those_there_are(start: Path) -> None:

@@ -68,7 +68,7 @@ def test_views_are_weighed_by_how_they_generalise() -> None:
     assert torch.allclose(found, raw / raw.mean(), rtol=1e-4)
     assert blending_weights(now, before + 1) is None
     blending = GradientBlending(["y"], ["a", "joint"])
-    blending.estimate({("y", "a"): 1.0, ("y", "joint"): 1.0}, {("y", "a"): 1.0, ("y", "joint"): 1.0})
+    blending.update({("y", "a"): 1.0, ("y", "joint"): 1.0}, {("y", "a"): 1.0, ("y", "joint"): 1.0})
     assert blending.weights.tolist() == [[1.0, 1.0]]  # there is nothing to compare with yet
 
 

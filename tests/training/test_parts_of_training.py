@@ -78,7 +78,7 @@ def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
     rates = {id(p): group["lr"] for group in run.optimizer.param_groups for p in group["params"]}
     run.run()
-    encoder = {id(p) for p in run.network.parts()["inputs.numbers.encoder"].parameters()}
+    encoder = {id(p) for p in run.network.modules_by_path()["inputs.numbers.encoder"].parameters()}
     for name, parameter in run.network.named_parameters():
         same = torch.equal(before[name], parameter)
         assert same == (id(parameter) in encoder) or ".missing" in name, name
@@ -169,7 +169,7 @@ def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(
     assert autotune(TrainingOptions(), network, step, memory) == first
     assert len(calls) == count
     assert autotune(TrainingOptions(precision="fp32", num_threads=2), network, step, memory) == ComputeConfig(
-        "fp32", 2, "as the recipe says"
+        "fp32", 2, "set by the recipe"
     )
     autotune(TrainingOptions(), nn.Linear(8, 9), lambda trial: None, memory)
     assert len(json.loads(memory.read_text())) == 2
@@ -186,7 +186,7 @@ def test_the_machine_puts_threads_back() -> None:
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     write_checkpoint(path, TrainingState({"a": torch.ones(3)}, {"epoch": 1}))
-    assert read_checkpoint(path).facts == {"epoch": 1}
+    assert read_checkpoint(path).metadata == {"epoch": 1}
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ArtifactError, match="damaged"):
         read_checkpoint(path)

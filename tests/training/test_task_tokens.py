@@ -99,7 +99,7 @@ def untrained(fusion: Any, tokens: bool = True) -> tuple[Any, Preparation, Any]:
 @pytest.mark.parametrize("fusion", JOINT)
 def test_every_joint_fusion_is_told_which_output_is_asked_for(fusion: str) -> None:
     network, preparation, batch = untrained(fusion)
-    (view,) = network.views(batch)
+    (view,) = network.encode_and_fuse(batch)
     assert list(view.asked) == network.outputs
     vectors = torch.stack([one.pooled for one in view.asked.values()])
     for one, other in itertools.combinations(range(len(vectors)), 2):

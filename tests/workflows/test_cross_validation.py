@@ -49,10 +49,10 @@ def test_the_full_model_beats_single_inputs_where_both_are_needed(tmp_path: Path
     accuracy = found.scores["target"]["accuracy"]
     assert accuracy["value"] > 0.9
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
-    assert all(alone < 0.65 for alone in accuracy["alone"].values())
+    assert all(alone < 0.65 for alone in accuracy["unimodal"].values())
     test = found.comparison["target"]["metrics"]["accuracy"]
     best = found.comparison["target"]["best_input"]
-    assert test["difference"] == pytest.approx(accuracy["value"] - accuracy["alone"][best])
+    assert test["difference"] == pytest.approx(accuracy["value"] - accuracy["unimodal"][best])
     assert test["low"] > 0
     assert test["p_value"] < 0.05
     assert test["mcnemar"] < 0.01
@@ -153,10 +153,10 @@ def test_numbers_are_scored_in_their_own_units() -> None:
     rmse = float(np.sqrt(((found.distributions["price"][:, 0] - price) ** 2).mean()))
     score = found.scores["price"]["rmse"]
     assert score["value"] == pytest.approx(rmse, rel=1e-5)
-    assert score["value"] < 0.5 * score["majority"]
-    assert score["majority"] > price.std()  # each row's mean is that of other rows
-    assert set(score["alone"]) == {"numbers", "maker"}
-    assert score["alone"]["maker"] > score["value"]
+    assert score["value"] < 0.5 * score["baseline"]
+    assert score["baseline"] > price.std()  # each row's mean is that of other rows
+    assert set(score["unimodal"]) == {"numbers", "maker"}
+    assert score["unimodal"]["maker"] > score["value"]
     assert not found.comparison
 
 

@@ -46,21 +46,21 @@ def planted(labelled: int) -> dict[str, Any]:
 def test_a_rare_target_gains_from_a_common_one(tmp_path: Path) -> None:
     found = multitask_gain(planted(12), recipe=RECIPE, out=tmp_path / "out")
     rare, common = (found.outputs[name]["accuracy"] for name in ("rare", "common"))
-    assert rare["shared"] > 0.85
+    assert rare["multitask"] > 0.85
     assert rare["low"] > 0.1
-    assert rare["difference"] == pytest.approx(rare["shared"] - rare["alone"])
+    assert rare["difference"] == pytest.approx(rare["multitask"] - rare["single_task"])
     assert common["low"] <= 0 <= common["high"]
     assert found.alone["rare"]["steps"] < found.alone["common"]["steps"]
     assert found.rows["with_target"]["rare"] == {"train": 12, "valid": 60, "test": 200}
     alone = sum(one["parameters"] for one in found.alone.values())
     assert alone / 2 < found.shared["parameters"] < 0.8 * alone
-    written = json.loads((tmp_path / "out" / "sharing.json").read_text())
+    written = json.loads((tmp_path / "out" / "multitask_gain.json").read_text())
     assert written["outputs"]["rare"]["accuracy"]["low"] == pytest.approx(rare["low"])
     rows = {name: cells[400:] for name, cells in planted(12).items()}
     for place, name, key in (
-        ("shared", "rare", "shared"),
-        ("alone-1", "rare", "alone"),
-        ("alone-2", "common", "alone"),
+        ("multitask", "rare", "multitask"),
+        ("single-task-1", "rare", "single_task"),
+        ("single-task-2", "common", "single_task"),
     ):
         model = Model.load(tmp_path / "out" / place)
         answers = model.predict(rows)
@@ -81,7 +81,7 @@ def test_a_model_alone_is_the_one_that_fit_makes() -> None:
     )
     scores = single.metrics["test"]["common"]
     for metric, one in found.outputs["common"].items():
-        assert one["alone"] == pytest.approx(scores[metric]["value"]), metric
+        assert one["single_task"] == pytest.approx(scores[metric]["value"]), metric
 
 
 def test_what_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Distributions of two models side by side: classes in one order, timelines in the same cells."""
+"""Alignment of the distributions of two models: class order and timeline grid."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from polymodal.tasks.base import Task
 def reorder_classes(distribution: np.ndarray, task: Task, reference: Task) -> np.ndarray:
     """`distribution [rows, k]` of `task` with its columns in the order of the classes of `reference`, `[rows, k']`.
 
-    A class of `reference` that `task` does not know (no training row of it had one) gets probability 0; a class that
-    `reference` does not know is left out. Decisions on a timeline are moved to the cells of `reference`. Texts stay.
+    A class that `task` does not know (it has no training row) gets probability 0. A class that `reference` does not know
+    is removed. Predictions on a timeline are resampled to the cells of `reference`. Texts do not change.
     """
     if task.is_generative:
         return distribution
@@ -22,7 +22,7 @@ def reorder_classes(distribution: np.ndarray, task: Task, reference: Task) -> np
 
 
 def have_same_classes(task: Task, reference: Task) -> bool:
-    """Whether two tasks are of one kind and know the same classes (or columns), in any order."""
+    """Whether two tasks have the same type and the same classes (or columns), in any order."""
     if task.is_generative:
         return reference.is_generative
     return task.options.name == reference.options.name and sorted(task.classes) == sorted(reference.classes)
@@ -32,16 +32,16 @@ def _ordered(distribution: np.ndarray, classes: list[str], wanted: list[str]) ->
     """The columns `[..., k]` of `classes` in the order of `wanted`."""
     if classes == wanted:
         return distribution
-    places = {name: place for place, name in enumerate(classes)}
+    positions = {name: index for index, name in enumerate(classes)}
     found = np.zeros((*distribution.shape[:-1], len(wanted)))
-    for place, name in enumerate(wanted):
-        if name in places:
-            found[..., place] = distribution[..., places[name]]
+    for index, name in enumerate(wanted):
+        if name in positions:
+            found[..., index] = distribution[..., positions[name]]
     return found
 
 
 def _aligned_timeline(distribution: np.ndarray, task: Task, grid: TimeGrid, reference: Task, wanted: TimeGrid) -> np.ndarray:
-    """The mean over each wanted cell of what was decided for that time; nothing happens after the end of `grid`."""
+    """The mean prediction in each wanted cell; 0 after the end of `grid`."""
     cells = distribution.reshape(len(distribution), grid.frames, -1)
     if grid != wanted:
         edges = np.linspace(0, wanted.seconds, wanted.frames + 1) * grid.frames / grid.seconds

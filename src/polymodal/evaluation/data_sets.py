@@ -1,4 +1,4 @@
-"""Scores of each data set by itself, where the rows are of several."""
+"""Scores of each data set in a table of several data sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polymodal.tasks.base import Task
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class DataSetScores:
-    """How many rows of a data set have the target, and their scores by metric."""
+    """The number of rows of a data set with the target, and their scores by metric."""
 
     rows: int
     scores: dict[str, Score]
@@ -27,15 +27,19 @@ ByDataSet = dict[str, dict[str, DataSetScores]]
 
 def score_data_sets(
     tasks: dict[str, Task],
-    decisions: dict[str, Predictions],
+    predictions: dict[str, Predictions],
     split: Split[PreparedTable],
     names: tuple[str, ...],
     options: EvaluationOptions,
     *,
     seed: int,
 ) -> ByDataSet:
-    """Every metric of every output in each data set that has its target; nothing of an output that only one has, whose
-    scores are those of all rows. Arguments are those of `score_decisions`; `names` are those of the data sets."""
+    """Every metric of every output in each data set that has its target.
+
+    Outputs whose target is in only one data set are left out, because their scores equal those of all rows.
+
+    names: names of the data sets; for the other arguments, see `score_predictions`
+    """
     found: ByDataSet = {}
     prepared, rows = split.table, split.rows
     if prepared.data_set is None:
@@ -47,7 +51,7 @@ def score_data_sets(
         having = [number for number in range(len(names)) if (known & (of == number)).any()]
         if len(having) < 2:
             continue
-        distribution, found[output] = task.distribution(decisions[output].values), {}
+        distribution, found[output] = task.distribution(predictions[output].values), {}
         for number in having:
             own = known & (of == number)
             scores = score_output(

@@ -1,4 +1,4 @@
-"""The truth of a whole table, against which models of several folds are scored together."""
+"""The targets of a whole table, for scoring the models of several folds together."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from polymodal.tasks.base import Task
 
 
 class GroundTruth:
-    """Tasks fitted on all rows, which only read the truth and order the classes; no model learns from them.
+    """Targets of all rows, from tasks that are fitted on all rows.
+
+    The tasks only read targets and define the order of classes. No model is trained with them.
 
     tasks: by output
-    truth: targets `(value, present)` by output, and sample weights, of every row
-    groups: the group of each row for cluster bootstrap, or None
-    faults: targets that could not be used
+    truth: targets `(value, present)` by output and sample weights of every row
+    groups: the group of each row for the cluster bootstrap, or None
+    cell_errors: unusable target cells
     """
 
     def __init__(self, recipe: Recipe, table: Table) -> None:
@@ -36,15 +38,15 @@ class GroundTruth:
         self.groups = groups_of(recipe, table)
 
     def empty(self) -> dict[str, np.ndarray]:
-        """A distribution `[rows, k]` of each output, NaN everywhere."""
+        """A distribution `[rows, k]` of each output, filled with NaN."""
         return {name: task.missing_predictions(self.rows) for name, task in self.tasks.items()}
 
     def reorder_classes(self, name: str, distribution: np.ndarray, task: Task) -> np.ndarray:
-        """`distribution [n, k]` of a fold's own task for output `name`, in the classes of the whole table."""
+        """`distribution [n, k]` of the task of a fold for output `name`, in the class order of the whole table."""
         return reorder_classes(distribution, task, self.tasks[name])
 
     def value(self, name: str, metric: Metric, distribution: np.ndarray, rows: np.ndarray) -> float:
-        """One metric of output `name` over `rows` of `distribution [all rows, k]`; NaN where it is undefined."""
+        """One metric of output `name` over `rows` of `distribution [all rows, k]`; NaN if undefined."""
         value, present = self.truth.targets[name]
         weight = None if self.truth.weight is None else self.truth.weight[rows]
         return score_metric(metric, self.tasks[name], distribution[rows], value[rows], present[rows], weight)

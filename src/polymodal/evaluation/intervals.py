@@ -20,10 +20,10 @@ class Interval:
 
 
 def resample_counts(rows: int, samples: int, seed: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """How often each row is drawn in each of `samples` resamples with replacement, `[rows]` int64.
+    """The number of times each row occurs in each of `samples` resamples with replacement, `[rows]` int64.
 
-    With `groups [rows]`, whole groups are drawn (the cluster bootstrap): rows of one patient or one recording
-    are not independent, and drawing them one by one would give intervals that are too narrow.
+    With `groups [rows]`, whole groups are drawn (the cluster bootstrap). Rows of one patient or one recording are not
+    independent, and drawing single rows would give intervals that are too narrow.
     """
     generator = np.random.default_rng(seed)
     member = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -35,10 +35,11 @@ def resample_counts(rows: int, samples: int, seed: int, groups: np.ndarray | Non
 
 @dataclass(frozen=True)
 class Resampling:
-    """How rows are drawn for an interval, and how sure it shall be.
+    """Options of the bootstrap.
 
-    samples, seed, groups: as `resamples` takes them; groups `[rows]`, None where rows are independent
-    confidence: the share of resamples that the interval holds
+    samples, seed: number of resamples and random seed
+    groups: `[rows]`; None for independent rows
+    confidence_level: the fraction of resamples inside the interval
     """
 
     samples: int = 1000
@@ -47,7 +48,7 @@ class Resampling:
     groups: np.ndarray | None = None
 
     def resample(self, rows: int) -> Iterator[np.ndarray]:
-        """How often each row is drawn, `[rows]` int64, resample by resample."""
+        """The number of times each row occurs in each resample, `[rows]` int64."""
         return resample_counts(rows, self.samples, self.seed, self.groups)
 
 
@@ -55,9 +56,9 @@ INDEPENDENT = Resampling()
 
 
 def percentiles(values: np.ndarray, confidence_level: float) -> tuple[float, float]:
-    """The central interval that holds `confidence` of `values`.
+    """The central interval that contains the fraction `confidence_level` of `values`.
 
-    Undefined resamples (NaN) are left out; where they are more than half, the interval is NaN too.
+    Undefined resamples (NaN) are ignored. If more than half are undefined, the interval is NaN.
     """
     defined = values[~np.isnan(values)]
     if len(defined) == 0 or 2 * len(defined) < len(values):
@@ -72,15 +73,15 @@ def bootstrap(
     distribution: np.ndarray,
     truth: np.ndarray,
     weight: np.ndarray,
-    how: Resampling = INDEPENDENT,
+    resampling: Resampling = INDEPENDENT,
 ) -> Interval:
     """A metric with its percentile bootstrap interval (Efron and Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapter 13): the metric is taken on resamples of the rows, and the interval
-    lies between the (1 - confidence) / 2 quantiles of the results.
+    Bootstrap", 1993, chapter 13): the metric is computed on resamples of the rows, and the bounds
+    are the (1 - confidence_level) / 2 quantiles on both sides.
 
-    distribution `[rows, k]`, truth `[rows, ...]`, weight `[rows]`. Without samples the bounds are NaN.
+    distribution `[rows, k]`, truth `[rows, ...]`, weight `[rows]`. With `samples=0` the bounds are NaN.
     """
     score = metric.weighted(distribution, truth)
-    scores = [score(weight * drawn) for drawn in how.resample(len(weight))]
-    low, high = percentiles(np.array(scores, dtype=np.float64), how.confidence_level)
+    scores = [score(weight * drawn) for drawn in resampling.resample(len(weight))]
+    low, high = percentiles(np.array(scores, dtype=np.float64), resampling.confidence_level)
     return Interval(score(weight), low, high)

@@ -1,4 +1,4 @@
-"""Scores of what was learned without a target, as they stand in `metrics.json`."""
+"""Scores of self-supervised objectives, in the format of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from polymodal.recipe.recipe import Recipe
 
 
 def score_objectives(predictor: Predictor, split: Split[PreparedTable], recipe: Recipe) -> Scores:
-    """The loss of each objective on the rows of a split beside that of knowing nothing, and how well aligned inputs
-    find each other, in every direction (`image -> caption`). Where the table has groups, the intervals of retrieval
-    are clustered."""
+    """The loss of each objective on the rows of a split with its baseline, and retrieval scores of aligned inputs.
+
+    Retrieval is scored in both directions (`image -> caption`). If the table has groups, the intervals of retrieval use
+    the cluster bootstrap.
+    """
     options, prepared, rows = recipe.training, split.table, split.rows
     scores: Scores = {}
     for key, (loss, chance) in predictor.losses(split, rows=options.batch_size or 64, group_rows=options.group_by_item).items():

@@ -1,4 +1,4 @@
-"""Scores of finding one input of a row by another, as they stand in `metrics.json` beside those of outputs."""
+"""Cross-modal retrieval scores, in the format of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ def score_retrieval(
     seed: int,
     groups: np.ndarray | None = None,
 ) -> Scores:
-    """Recall@1, 5 and 10, median rank and mean average precision of finding one input by another: for each of `pairs`
-    in both directions `scores["image -> caption"]["recall@1"]`, with intervals and with the random baseline.
+    """Recall@1, 5 and 10, median rank and mean average precision of cross-modal retrieval: for each of `pairs` in both
+    directions `scores["image -> caption"]["recall@1"]`, with intervals and with the random baseline.
 
-    embeddings: by input, `[rows, size]` unit vectors, NaN in rows that lack the input
-    items: by input, `[rows]`, the item of each row, -1 where it is missing. Rows that share an item are one query and
-        one candidate, and any row of an item that brings it together with the other makes the two belong together.
-    groups: `[rows]`, or None for independent queries. Intervals draw whole groups; a query belongs to the group of
-        its first row. Candidates stay as they are.
+    embeddings: by input, `[rows, dim]` unit vectors, NaN in rows without the input
+    items: by input, `[rows]`, the item of each row, -1 if missing. Rows that share an item are one query and one
+        candidate. Two items are a positive pair if they occur together in any row.
+    groups: `[rows]`, or None for independent queries. Intervals resample whole groups; a query belongs to the group of
+        its first row. The candidates do not change.
     """
     scores: Scores = {}
-    for one, other in pairs:
-        scores[f"{one} -> {other}"] = _direction(embeddings, items, one, other, options, seed, groups)
-        scores[f"{other} -> {one}"] = _direction(embeddings, items, other, one, options, seed, groups)
+    for first, second in pairs:
+        scores[f"{first} -> {second}"] = _score_direction(embeddings, items, first, second, options, seed, groups)
+        scores[f"{second} -> {first}"] = _score_direction(embeddings, items, second, first, options, seed, groups)
     return scores
 
 
-def _direction(
+def _score_direction(
     embeddings: dict[str, np.ndarray],
     items: dict[str, np.ndarray],
-    by: str,
-    wanted: str,
+    query: str,
+    candidate: str,
     options: EvaluationOptions,
     seed: int,
     groups: np.ndarray | None,
 ) -> dict[str, Any]:
-    related = relevance(_embedded(embeddings[by], items[by]), _embedded(embeddings[wanted], items[wanted]))
-    ranking = rank_vectors(embeddings[by][related.queries], embeddings[wanted][related.candidates], related.positives)
-    floor = random_baseline(ranking.positives, ranking.candidates)
+    related = relevance(_embedded(embeddings[query], items[query]), _embedded(embeddings[candidate], items[candidate]))
+    ranking = rank_vectors(embeddings[query][related.queries], embeddings[candidate][related.candidates], related.positives)
+    baseline = random_baseline(ranking.positives, ranking.candidates)
     distribution, weight = ranking.distribution(), np.ones(len(related.queries))
     clusters = None if groups is None else groups[related.queries]
     scores = {}
@@ -66,14 +66,14 @@ def _direction(
             value=_finite(found.value),
             low=_finite(found.low),
             high=_finite(found.high),
-            baseline=_finite(floor[metric.name]),
+            baseline=_finite(baseline[metric.name]),
             greater_is_better=metric.greater_is_better,
         ).model_dump()
     return scores
 
 
 def _embedded(vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """The items of the rows that have an embedding; -1 in the others."""
+    """The items of rows with an embedding; -1 for the other rows."""
     return np.where(np.isnan(vectors).any(1), -1, items)
 
 

@@ -1,4 +1,4 @@
-"""Robustness: the score as each input is removed, and as each is damaged in growing steps."""
+"""Robustness: scores with each input removed, and with each input corrupted at increasing strength."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from polymodal.preparation.preparation import ItemCorruption, Preparation, Prepa
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
-#: Strengths at which every corruption is tried; strength 0 is the untouched data.
+#: Strengths of every corruption; strength 0 is the unchanged data.
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class RemovalScore(BaseModel):
-    """The score without one input, with its bootstrap interval; `loss` is how much worse that is than with it."""
+    """The score without one input, with its bootstrap interval.
+
+    drop: how much worse the score is than with the input
+    """
 
     model_config = ConfigDict(frozen=True)
 
     value: float | None
     low: float | None
     high: float | None
-    loss: float | None
+    drop: float | None
 
 
 class CorruptionCurve(BaseModel):
-    """Scores at `STRENGTHS`, and the area under them: their mean over all strengths from 0 to 1."""
+    """Scores at `STRENGTHS`, and the area under the curve (the mean score over strengths from 0 to 1)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,10 +45,10 @@ class CorruptionCurve(BaseModel):
 
 
 class Robustness(BaseModel):
-    """How one output's first metric holds when inputs are removed or damaged; JSON-ready.
+    """The first metric of one output with inputs removed or corrupted; JSON-ready.
 
-    constant: the score of the best constant answer, below which nothing is left of the model
-    removed: by input; damaged: by input and kind of damage
+    baseline: the score of the best constant prediction
+    removed: by input; corrupted: by input and corruption
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,26 +74,26 @@ def measure_robustness(
 ) -> dict[str, Robustness]:
     """The robustness of every output over the rows of a split, by output.
 
-    Each input is hidden in turn, and damaged by each corruption of its modality at each strength, all other inputs
-    left as they are. Damage is drawn from `seed`, so the same data give the same curves. `advance` is called with 1
-    after each pass; `passes` says how many there are.
+    Each input is hidden, and corrupted by each corruption of its modality at each strength. The other inputs do not change.
+    Corruptions are drawn from `seed`, so results are reproducible. `advance` is called with 1 after each pass;
+    `count_passes` returns the number of passes.
     """
 
     preparation = predictor.preparation
     tasks = preparation.tasks
 
-    def decided(hidden_inputs: frozenset[str] = frozenset(), corruption: ItemCorruption | None = None) -> dict[str, Predictions]:
+    def predicted(hidden_inputs: frozenset[str] = frozenset(), corruption: ItemCorruption | None = None) -> dict[str, Predictions]:
         found = predictor.predict(split, hidden_inputs=hidden_inputs, corruption=corruption)
         if advance:
             advance(1)
         return found
 
-    def scored(decisions: dict[str, Predictions]) -> Scores:
-        return score_predictions(tasks, decisions, split, options, seed=seed)
+    def scored(predictions: dict[str, Predictions]) -> Scores:
+        return score_predictions(tasks, predictions, split, options, seed=seed)
 
-    clean_decisions = decided()
+    clean_decisions = predicted()
     clean, clean_first = scored(clean_decisions), _first_metrics(tasks, clean_decisions, split)
-    removed = {name: scored(decided(frozenset({name}))) for name in preparation.modalities}
+    removed = {name: scored(predicted(frozenset({name}))) for name in preparation.modalities}
     corrupted: dict[str, dict[str, list[dict[str, float | None]]]] = {}
     for name, modality in preparation.modalities.items():
         for kind in modality.corruptions:
@@ -98,27 +101,27 @@ def measure_robustness(
             for strength in STRENGTHS[1:]:
                 generator = np.random.default_rng([seed, zlib.crc32(f"{name}/{kind}".encode())])
                 corruption = ItemCorruption(name, kind, strength, generator)
-                steps.append(_first_metrics(tasks, decided(corruption=corruption), split))
+                steps.append(_first_metrics(tasks, predicted(corruption=corruption), split))
             corrupted.setdefault(name, {})[kind] = steps
     return {output: _of_output(preparation, output, clean, removed, corrupted) for output in preparation.tasks}
 
 
 def count_passes(preparation: Preparation) -> int:
-    """How many times `measure_robustness` runs the network over the rows."""
+    """The number of passes of `measure_robustness` over the rows."""
     inputs = preparation.modalities.values()
     return 1 + len(inputs) + (len(STRENGTHS) - 1) * sum(len(modality.corruptions) for modality in inputs)
 
 
 def _first_metrics(
-    tasks: dict[str, Task], decisions: dict[str, Predictions], split: Split[PreparedTable]
+    tasks: dict[str, Task], predictions: dict[str, Predictions], split: Split[PreparedTable]
 ) -> dict[str, float | None]:
-    """The first metric of every output."""
+    """The score of the first metric of every output."""
     prepared, rows = split.table, split.rows
     weight = None if prepared.weight is None else prepared.weight[rows]
     found: dict[str, float | None] = {}
     for name, task in tasks.items():
         value, present = prepared.targets[name]
-        distribution = task.distribution(decisions[name].values)
+        distribution = task.distribution(predictions[name].values)
         score = score_metric(task.metrics[0], task, distribution, value[rows], present[rows], weight)
         found[name] = float(score) if np.isfinite(score) else None
     return found
@@ -135,17 +138,17 @@ def _of_output(
     whole = clean[output][metric.name]
     without = {}
     for name, scores in removed.items():
-        one, loss = scores[output][metric.name], None
-        if one["value"] is not None and whole["value"] is not None:
-            loss = (whole["value"] - one["value"]) * (1 if metric.greater_is_better else -1)
-        without[name] = RemovalScore(value=one["value"], low=one["low"], high=one["high"], loss=loss)
+        score, drop = scores[output][metric.name], None
+        if score["value"] is not None and whole["value"] is not None:
+            drop = (whole["value"] - score["value"]) * (1 if metric.greater_is_better else -1)
+        without[name] = RemovalScore(value=score["value"], low=score["low"], high=score["high"], drop=drop)
     return Robustness(
         metric=metric.name,
         greater_is_better=metric.greater_is_better,
         value=whole["value"],
         low=whole["low"],
         high=whole["high"],
-        baseline=whole["majority"],
+        baseline=whole["baseline"],
         strengths=STRENGTHS,
         removed=without,
         corrupted={

@@ -1,4 +1,4 @@
-"""The scores of one output: every metric of its task with interval and floor, and the details behind them."""
+"""The scores of one output: every metric of its task with interval and baseline, and per-class details."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from polymodal.tasks.base import Task
 
 
 class Score(BaseModel):
-    """One metric, JSON-ready: None where it is undefined.
+    """One metric, JSON-ready; None for an undefined number.
 
     value, low, high: the score and its bootstrap interval
-    majority: the score of the best constant answer (the class shares, the mean) on the same rows, which a
-        model that has learned anything beats
+    baseline: the score of the best constant prediction (class frequencies, mean) on the same rows
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,25 +43,25 @@ def score_output(
     seed: int = 0,
     groups: np.ndarray | None = None,
 ) -> dict[str, Score]:
-    """Score every metric of `task` by name, over the rows whose target is present.
+    """The score of every metric of `task` by name, over rows with a target.
 
     distribution: `[rows, k]`, from `task.distribution`
     target, present: `[rows, ...]` and `[rows]` bool, from `task.prepare`
     weight, groups: `[rows]`, or None for equal weights and independent rows
     """
-    decided, truth, weights = _present(task, distribution, target, present, weight)
+    predicted, truth, weights = _present(task, distribution, target, present, weight)
     clusters = None if groups is None else groups[present]
-    floor = baseline_scores(task, target, present, weight)
+    baseline = baseline_scores(task, target, present, weight)
     scores = {}
     for metric in task.metrics:
         found = bootstrap(
-            metric, decided, truth, weights, Resampling(options.bootstrap_samples, options.confidence_level, seed, clusters)
+            metric, predicted, truth, weights, Resampling(options.bootstrap_samples, options.confidence_level, seed, clusters)
         )
         scores[metric.name] = Score(
             value=_finite(found.value),
             low=_finite(found.low),
             high=_finite(found.high),
-            baseline=_finite(floor[metric.name]),
+            baseline=_finite(baseline[metric.name]),
             greater_is_better=metric.greater_is_better,
         )
     return scores
@@ -71,15 +70,15 @@ def score_output(
 def score_perplexity(
     losses: np.ndarray,
     weight: np.ndarray,
-    chance: float,
+    baseline_nll: float,
     options: EvaluationOptions,
     *,
     seed: int = 0,
     groups: np.ndarray | None = None,
 ) -> Score:
-    """The perplexity of known texts, from the `losses [rows, 2]` of a model that writes.
+    """The perplexity of known texts, from the `losses [rows, 2]` of a generative model.
 
-    chance: nats a token of the best constant answer, the shares of tokens in training texts: the floor
+    baseline_nll: nats per token of the best constant prediction, the token frequencies of the training texts
     weight, groups: `[rows]`, or None for independent rows
     """
     found = bootstrap(
@@ -89,7 +88,7 @@ def score_perplexity(
         value=_finite(found.value),
         low=_finite(found.low),
         high=_finite(found.high),
-        baseline=_finite(math.exp(min(chance, 700.0))),
+        baseline=_finite(math.exp(min(baseline_nll, 700.0))),
         greater_is_better=False,
     )
 
@@ -102,12 +101,12 @@ def score_metric(
     present: np.ndarray,
     weight: np.ndarray | None = None,
 ) -> float:
-    """One metric over the present rows, without interval; NaN where undefined."""
+    """One metric over rows with a target, without interval; NaN if undefined."""
     return metric.score(*_present(task, distribution, target, present, weight))
 
 
 def baseline_scores(task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
-    """Every metric of the constant answer `task.baseline_prediction()` on the present rows; NaN where undefined."""
+    """Every metric of the constant prediction `task.baseline_prediction()` on rows with a target; NaN if undefined."""
     baseline = task.baseline_predictions(len(present))
     return {metric.name: score_metric(metric, task, baseline, target, present, weight) for metric in task.metrics}
 
@@ -119,30 +118,29 @@ def output_class_details(
     present: np.ndarray,
     weight: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """What stands behind the scores of a classification, JSON-ready; empty for numbers and texts.
+    """Per-class scores and the confusion matrix of a classification, JSON-ready; empty for numbers and texts.
 
     classes: names of the k classes or labels
-    per_class: `precision`, `recall`, `f1`, `support` of each (None where undefined)
-    confusion: `[k][k]` summed weights, true class by row and decided class by column; only for exclusive
-    classes
+    per_class: `precision`, `recall`, `f1`, `support` of each class (None if undefined)
+    confusion: `[k][k]` summed weights, true class by row and predicted class by column; only for exclusive classes
     """
     if task.space in ("real", "text"):
         return {}
-    decided, truth, weights = task.per_class_arrays(*_present(task, distribution, target, present, weight))
-    table = per_class(decided, truth, weights, task.threshold)
+    predicted, truth, weights = task.per_class_arrays(*_present(task, distribution, target, present, weight))
+    table = per_class(predicted, truth, weights, task.threshold)
     found: dict[str, Any] = {
         "classes": task.classes,
         "per_class": {name: [_finite(value) for value in values] for name, values in table.items()},
     }
     if task.space == "categorical":
-        found["confusion"] = confusion_matrix(decided, truth, weights).tolist()
+        found["confusion"] = confusion_matrix(predicted, truth, weights).tolist()
     return found
 
 
 def _present(
     task: Task, distribution: np.ndarray, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distribution, truth and weight of the rows whose target is present."""
+    """Distribution, truth and weight of the rows with a target."""
     weights = np.ones(len(present)) if weight is None else weight.astype(np.float64)
     return distribution[present], task.truth(target[present]), weights[present]
 

@@ -1,4 +1,4 @@
-"""The arguments of `fit` and its siblings, in any of the forms in which they may be given."""
+"""Conversion of the arguments of `fit` and related functions: tables, recipes and targets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RecipeLike = Recipe | dict[str, Any] | str | Path | None
 class Tables:
     """The opened tables of a run.
 
-    unlabelled: rows without a target that are trained on as well
+    unlabeled: additional training rows without a target
     """
 
     train: Table
@@ -31,17 +31,17 @@ class Tables:
 def open_tables(
     data: Any, *, valid: Any = None, test: Any = None, unlabeled: Any = None, root: Path | str | None = None
 ) -> Tables:
-    """The tables of a run; each as `data.table.concat.open_data` takes it.
+    """Open the tables of a run. Each argument is a source of `data.table.concat.open_data`.
 
     Raises:
-        DataError: there is no table to train on, or one cannot be read.
+        DataError: there is no training table, or a table cannot be read.
     """
     train = as_table(data, root)
     if train is None:
-        raise DataError("there is no data to train on")
+        raise DataError("no training data was given")
     opened = [as_table(source, root) for source in (valid, test)]
-    if isinstance(train, ConcatTable):  # a part may lack what only some of the data sets have
-        opened = [None if one is None else _with_columns_of(one, train) for one in opened]
+    if isinstance(train, ConcatTable):  # a split may lack columns that only some of the data sets have
+        opened = [None if table is None else _with_columns_of(table, train) for table in opened]
     return Tables(train, opened[0], opened[1], as_table(unlabeled, root))
 
 
@@ -52,27 +52,27 @@ def _with_columns_of(table: Table, train: ConcatTable) -> Table:
 
 
 def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
-    """The recipe of any form in which it may be given, with `settings` on top."""
+    """A recipe object with `settings` applied."""
     if isinstance(recipe, Recipe):
-        return Recipe.read(recipe.given(), settings) if settings else recipe
+        return Recipe.read(recipe.explicit_values(), settings) if settings else recipe
     return Recipe.read(recipe if recipe is not None else {}, settings)
 
 
 def with_init_from(recipe: Recipe, start: Path | str | None) -> Recipe:
-    """The recipe, going on from the model in `start` where there is one."""
+    """The recipe with `training.init_from` set to `start`, if it is given."""
     if start is None:
         return recipe
-    training = recipe.training.model_copy(update={"start": str(start)})
+    training = recipe.training.model_copy(update={"init_from": str(start)})
     return recipe.model_copy(update={"training": training})
 
 
 def as_table(source: Any, root: Path | str | None) -> Table | None:
-    """The table of any form in which it may be given; None stays None."""
+    """Open a source as a table. None stays None."""
     if source is None or isinstance(source, Table):
         return source
     return open_data(source, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
 
 
 def as_targets(target: str | list[str] | None) -> list[str]:
-    """The columns to predict, of either form in which they may be given."""
+    """The target columns as a list."""
     return [target] if isinstance(target, str) else list(target or [])

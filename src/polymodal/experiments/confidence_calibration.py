@@ -1,4 +1,4 @@
-"""Calibrated probabilities, and how sure a decision must be to be right as often as is wanted."""
+"""Temperature scaling, and confidence thresholds that guarantee a precision."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: Bounds of a temperature: where every decision is right, none is the best one.
+#: Bounds of the temperature. Without bounds it is undefined if all predictions are correct.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
-#: Confidence of the lower bound of a precision.
+#: Confidence level of the lower bound of a precision.
 PRECISION_CONFIDENCE_LEVEL = 0.95
 
 
 def temperature(values: Tensor, target: Tensor) -> float:
-    """The temperature T at which softmax(values / T) is most likely: argmin_T -sum_i log softmax(v_i / T)_{y_i} (Guo et
+    """The temperature T that maximizes the likelihood of softmax(values / T): argmin_T -sum_i log softmax(v_i / T)_{y_i} (Guo et
     al., "On Calibration of Modern Neural Networks", 2017, section 4.2). `values [rows, k]`, `target [rows]`."""
     from scipy.optimize import minimize_scalar
 
@@ -30,8 +30,8 @@ def temperature(values: Tensor, target: Tensor) -> float:
 
 
 def precision_lower_bound(correct: int, rows: int, level: float = PRECISION_CONFIDENCE_LEVEL) -> float:
-    """The least share of which `right` of `rows` is still no surprise: the one-sided exact bound, the (1 - level)
-    quantile of Beta(right, rows - right + 1) (Clopper & Pearson, "The use of confidence or fiducial limits illustrated
+    """The lower confidence bound of a precision, given `correct` of `rows`: the one-sided exact bound, the (1 - level)
+    quantile of Beta(correct, rows - correct + 1) (Clopper & Pearson, "The use of confidence or fiducial limits illustrated
     in the case of the binomial", 1934)."""
     from scipy.special import betaincinv
 
@@ -39,14 +39,16 @@ def precision_lower_bound(correct: int, rows: int, level: float = PRECISION_CONF
 
 
 def min_validation_rows(wanted: float) -> int:
-    """How many rows, all of them right, show a share of at least `wanted`: the first n with (1 - LEVEL)^(1/n) >=
-    `wanted`."""
+    """The minimum number of rows that can guarantee a precision of `wanted`, if all predictions are correct.
+
+    The smallest n with (1 - PRECISION_CONFIDENCE_LEVEL)^(1/n) >= `wanted`.
+    """
     return int(np.ceil(np.log(1 - PRECISION_CONFIDENCE_LEVEL) / np.log(wanted)))
 
 
 @dataclass(frozen=True)
 class ConfidenceThreshold:
-    """Decisions of at least `confidence` were right in `right` of `rows` validation rows."""
+    """Predictions with at least `confidence` are correct in `correct` of `rows` validation rows."""
 
     confidence: float
     correct: int
@@ -54,33 +56,35 @@ class ConfidenceThreshold:
 
     @property
     def precision(self) -> float:
+        """The fraction of correct predictions."""
         return self.correct / self.rows
 
     @property
     def precision_low(self) -> float:
-        """The lower bound of the precision, `LEVEL` sure."""
+        """The lower bound of the precision at `PRECISION_CONFIDENCE_LEVEL`."""
         return precision_lower_bound(self.correct, self.rows)
 
 
 def threshold(confidence: np.ndarray, correct: np.ndarray, wanted: float) -> ConfidenceThreshold | None:
-    """The lowest threshold above which the lower bound of the precision is at least `wanted`; None if there is none.
+    """The lowest threshold with a lower precision bound of at least `wanted`; None if there is none.
 
-    confidence: `[rows]`, the calibrated probability of each decision; right: `[rows]` bool, whether it was right
+    confidence: `[rows]`, the calibrated probability of each prediction
+    correct: `[rows]` bool, whether the prediction is correct
     """
-    for least in np.unique(confidence):
-        kept = confidence >= least
-        found = ConfidenceThreshold(float(least), int(correct[kept].sum()), int(kept.sum()))
+    for value in np.unique(confidence):
+        kept = confidence >= value
+        found = ConfidenceThreshold(float(value), int(correct[kept].sum()), int(kept.sum()))
         if found.precision_low >= wanted:
             return found
     return None
 
 
 def predict_with_confidence(values: Tensor, heat: float) -> tuple[np.ndarray, np.ndarray]:
-    """The decided class of each row of `values [rows, k]` and its probability at temperature `heat`, `[rows]` each."""
-    p, decided = (values.double() / heat).softmax(-1).max(-1)
-    return decided.numpy(), p.numpy()
+    """The predicted class of each row of `values [rows, k]` and its probability at temperature `heat`, `[rows]` each."""
+    p, predicted = (values.double() / heat).softmax(-1).max(-1)
+    return predicted.numpy(), p.numpy()
 
 
 def class_tensor(value: np.ndarray) -> Tensor:
-    """Class numbers as a tensor."""
+    """Class indices as a tensor."""
     return torch.from_numpy(value.astype(np.int64))

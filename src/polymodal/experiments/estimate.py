@@ -1,4 +1,4 @@
-"""What a run would cost: parameters, memory and time per epoch, measured on its first rows."""
+"""Cost estimate of a run: parameters, memory and time per epoch, measured on a sample of rows."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ MAX_SAMPLE_ROWS = 2048
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of a plan.
+    """The estimated cost of a plan.
 
-    parameters: of the network with vocabularies learned from a sample (the whole data may have more)
-    trainable: how many of them learn; `encoders`: the same two numbers of each input's encoder
-    training_mib: weights, of what learns gradients and optimiser state, and the tensors kept for one backward pass, in
-        MiB
-    epoch_seconds: one pass over the training rows, from the fastest measured way to compute a step
-    preparation_seconds: reading and decoding all rows once, if nothing is cached
-    encoding_seconds: running all items through the layers below the lowest trainable one, if nothing is cached
-    faults: cells of the sample that cannot be used
+    parameters: number of parameters, with vocabularies learned from the sample (the full data may have more)
+    trainable: number of trainable parameters
+    encoders: the same two numbers for the encoder of each input
+    training_mib: memory in MiB for weights, gradients, optimizer state, and the tensors saved for one backward pass
+    epoch_seconds: one pass over the training rows, with the fastest measured configuration
+    preparation_seconds: reading and decoding all rows once, without cached results
+    encoding_seconds: encoding all items with the frozen layers once, without cached results
+    cell_errors: number of unusable cells in the sample
     """
 
     parameters: int
@@ -57,24 +57,26 @@ class Estimate:
     compute: str
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
         return asdict(self)
 
     def text(self) -> str:
+        """A summary for the terminal."""
         rows = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
         counts = ParameterCounts(self.parameters, self.trainable)
         encoding = f"   encoding {_duration(self.encoding_seconds)}" if self.encoding_seconds else ""
         return (
             f"\nrows {rows}\n{parameters_sentence(counts, self.encoders)}\n"
             f"training memory {self.training_mib:,.0f} MiB\n"
-            f"once, then kept: preparation {_duration(self.preparation_seconds)}{encoding}\n"
+            f"one-time cost (cached): preparation {_duration(self.preparation_seconds)}{encoding}\n"
             f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
             f"{_duration(self.epochs * self.epoch_seconds)}"
-            + (f"\n{self.cell_errors} cells of the first {MAX_SAMPLE_ROWS} rows cannot be used" if self.cell_errors else "")
+            + (f"\n{self.cell_errors} cells of the first {MAX_SAMPLE_ROWS} rows are unusable" if self.cell_errors else "")
         )
 
 
 def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
-    """Measure the cost of a plan on up to 2,048 of its training rows."""
+    """Measure the cost of a plan on up to 2,048 training rows."""
     recipe, train = plan.recipe, parts["train"]
     batch_rows, epochs = recipe.training.batch_size or 1, recipe.training.epochs or 1
     sample = np.sort(np.random.default_rng(0).permutation(train.rows)[:MAX_SAMPLE_ROWS])
@@ -126,21 +128,21 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
 
 
 def training_mib(network: Network, compute: ComputeConfig, step: Callable[[Any], None]) -> float:
-    """MiB that training holds: weights, gradients and optimiser state of what learns, and the tensors that one
-    `step(network)` keeps for its backward pass."""
+    """Training memory in MiB: weights, gradients and optimizer state of trainable parameters, and the tensors that one
+    `step(network)` saves for its backward pass."""
     network.train()
-    kept = _Kept()
-    with compute.active(), torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor):
+    saved = _SavedTensorBytes()
+    with compute.active(), torch.autograd.graph.saved_tensors_hooks(saved.count, lambda tensor: tensor):
         step(network)
-    return round(training_state_mib(count_parameters(network)) + kept.bytes / 2**20, 1)
+    return round(training_state_mib(count_parameters(network)) + saved.bytes / 2**20, 1)
 
 
 def _with_features(
     recipe: Recipe, first: Split[Table], preparation: Preparation, network: Network, prepared: PreparedTable
 ) -> tuple[PreparedTable, float]:
-    """The first rows with the features of their items, as training has them, and the seconds that those took.
+    """The first rows with cached features instead of items, as in training, and the seconds to compute the features.
 
-    The rows as they are, and 0, where no encoder has settled layers or the feature cache is off.
+    If no encoder has frozen layers or the feature cache is off: the unchanged rows and 0.
     """
     settled = [name for name, encoder in network.encoders().items() if encoder.frozen_prefix() is not None]
     if not settled or not recipe.training.feature_cache.enabled:
@@ -158,16 +160,16 @@ def _with_features(
     return replace(some, inputs=inputs), time.perf_counter() - begun
 
 
-class _Kept:
-    """Adds up the bytes of the tensors that autograd keeps, each storage once."""
+class _SavedTensorBytes:
+    """Sums the bytes of the tensors that autograd saves, each storage once."""
 
     def __init__(self) -> None:
         self.bytes, self._seen = 0, set[int]()
 
     def count(self, tensor: torch.Tensor) -> torch.Tensor:
-        place = tensor.untyped_storage().data_ptr()
-        if place not in self._seen:
-            self._seen.add(place)
+        pointer = tensor.untyped_storage().data_ptr()
+        if pointer not in self._seen:
+            self._seen.add(pointer)
             self.bytes += tensor.untyped_storage().nbytes()
         return tensor
 

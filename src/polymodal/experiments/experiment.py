@@ -1,4 +1,4 @@
-"""An experiment: a fitted preparation and the prepared splits of a run, ready to train and score a model."""
+"""An experiment: the fitted preparation and the prepared splits of a run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from polymodal.training.source_model import SourceModel
 
 @dataclass(frozen=True)
 class Experiment:
-    """A fitted preparation and its prepared splits (`train`, `valid`, perhaps `test`).
+    """A fitted preparation and its prepared splits (`train`, `validation` and optionally `test`).
 
-    tables: the same rows as their cells
-    faults: cells that could not be used
-    features: of encoders whose lower layers do not learn
-    teacher: the same with the privileged inputs, where the recipe has any; this experiment is then without them
+    tables: the unprepared rows of the splits
+    cell_errors: unusable cells
+    features: cached features of frozen encoder layers
+    teacher: the same experiment with privileged inputs, if the recipe has any; this experiment then excludes them
     """
 
     preparation: Preparation
@@ -42,24 +42,26 @@ class Experiment:
         return self.preparation.recipe
 
     def with_recipe(self, recipe: Recipe) -> Experiment:
-        """The same prepared rows for another recipe that prepares them alike, perhaps with some of the inputs alone."""
+        """The same prepared rows for a recipe with the same preparation and all or some of the inputs."""
         names = list(recipe.inputs)
         splits = {name: Split(split.table.only(names), split.rows) for name, split in self.splits.items()}
         return replace(self, preparation=self.preparation.only(recipe), splits=splits)
 
     def feature_splits(self, network: Network, progress: Progress) -> dict[str, Split[PreparedTable]]:
-        """The splits with features in place of the items of every input whose encoder has settled layers (see
-        `preparation.feature_cache`)."""
+        """The splits with cached features instead of items, for every input whose encoder has frozen layers.
+
+        See `preparation.feature_cache`.
+        """
         prepared = {id(split.table): split.table for split in self.splits.values()}
         train = self.splits["train"].table.inputs if "train" in self.splits else {}
         inputs = [train, *(table.inputs for table in prepared.values())]
         modalities = self.preparation.modalities
-        _, *encoded = self.features.encoded(network, modalities, inputs, self.recipe, progress)
+        _, *encoded = self.features.encode_tables(network, modalities, inputs, self.recipe, progress)
         changed = {key: replace(table, inputs=one) for (key, table), one in zip(prepared.items(), encoded, strict=True)}
         return {name: Split(changed[id(split.table)], split.rows) for name, split in self.splits.items()}
 
     def shared_between_splits(self) -> list[SharedItems]:
-        """The same image or text in two splits, by input; see `data.leakage`."""
+        """Items that occur in two splits, by input; see `data.leakage`."""
         first = next(iter(self.splits.values())).table
         if all(split.table is first for split in self.splits.values()):
             return shared_items(first.inputs, {name: split.rows for name, split in self.splits.items()})
@@ -71,7 +73,7 @@ class Experiment:
         )
 
     def fingerprints(self) -> dict[str, str]:
-        """A content hash of each distinct table, by its name."""
+        """A content hash of each distinct table by name."""
         return {name: table.fingerprint() for name, table in self._named_tables().items()}
 
     def _named_tables(self) -> dict[str, Table]:
@@ -81,13 +83,15 @@ class Experiment:
 def prepare_experiment(
     recipe: Recipe, tables: Mapping[str, Split[Table]], *, folder: Path, cache: Path | None, progress: Progress
 ) -> Experiment:
-    """Fit the preparation on the training split alone, then prepare every table once. What is carried over from a saved
-    model (`training.start`) is prepared as there.
+    """Fit the preparation on the training split, then prepare every table once.
 
-    folder: for prepared tensors; cache: for decoded media and features; None keeps neither for other runs
+    Inputs that match a saved model (`training.init_from`) use its fitted modalities.
+
+    folder: folder for prepared tensors
+    cache: folder for decoded media and features; None disables caching across runs
     """
     if recipe.privileged and recipe.training.distillation.teacher is not None:
-        raise RecipeError("training.distillation.teacher", "privileged inputs have a teacher of their own; drop one")
+        raise RecipeError("training.distillation.teacher", "privileged inputs train their own teacher: remove the teacher or the privileged inputs")
     _check_teachable(recipe, tables["valid"].table)
     preparation, start = Preparation(recipe), SourceModel.from_recipe(recipe)
     known = start.load_modalities(preparation) if start is not None else []
@@ -95,16 +99,16 @@ def prepare_experiment(
         preparation.fit(tables["train"].table, tables["train"].rows, cache=cache, known=known)
     if start is not None:
         start.load_tasks(preparation)
-    student = recipe.only([name for name in recipe.inputs if name not in recipe.privileged])
+    student = recipe.with_inputs([name for name in recipe.inputs if name not in recipe.privileged])
     bare = preparation.only(student) if recipe.privileged else preparation
     cell_errors, prepared = CellErrors(recipe.data.strict), {}
     for name, split in tables.items():
         if id(split.table) not in prepared:
             used = preparation if name != "test" else bare
             with progress.task(f"prepare {split.table.name}", len(split.table)) as advance:
-                place = folder / f"table-{name}"
+                table_folder = folder / f"table-{name}"
                 prepared[id(split.table)] = used.prepare(
-                    split.table, cell_errors, folder=place, cache=cache, advance=advance
+                    split.table, cell_errors, folder=table_folder, cache=cache, advance=advance
                 )
     splits = {name: Split(prepared[id(split.table)], split.rows) for name, split in tables.items()}
     whole = Experiment(preparation, dict(tables), splits, cell_errors, FeatureCache(cache))
@@ -112,13 +116,13 @@ def prepare_experiment(
 
 
 def _check_teachable(recipe: Recipe, valid: Table) -> None:
-    """Raises DataError where the rows on which a teacher chooses its weights lack a privileged column."""
+    """Raises DataError if the validation rows lack a column of a privileged input."""
     for name in recipe.privileged:
         for column in recipe.inputs[name].columns:
             if column not in valid.columns:
                 raise DataError(
-                    f"the validation rows lack this column of the privileged input {name!r}, which the teacher reads; "
-                    "give no validation table, and rows of the training table are split off for it",
+                    f"the validation table lacks this column of the privileged input {name!r}. Add the column, or give no "
+                    "validation table to split validation rows off the training table",
                     column=column,
                     file=valid.name,
                 )

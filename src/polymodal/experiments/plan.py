@@ -105,11 +105,11 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         )
     objectives = recipe.objectives or (_infer_objectives(inputs) if pretraining else [])
     complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "objectives": objectives})
-    if inputs and complete.fuses:
+    if inputs and complete.uses_fusion:
         complete = complete.model_copy(update={"fusion": recipe.fusion or _infer_fusion(inputs, outputs, start)})
-    complete = complete.at_dial()
+    complete = complete.with_size_defaults()
     try:
-        complete.check_parts()
+        complete.check_components()
     except RecipeError as error:
         left_out = [f"{role.column}: {role.reason}" for role in roles if role.role == "ignored" and not recipe.inputs]
         if error.path.startswith("objectives.") and error.path.endswith(".inputs") and left_out:
@@ -126,7 +126,7 @@ def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
     steps = max(1, math.ceil(training_rows / batch))
     epochs = min(200, max(10, round(1500 / steps))) if options.epochs is None else options.epochs
     patience = options.early_stopping_patience or max(5, epochs // 2)
-    filled = options.model_copy(update={"batch": batch, "epochs": epochs, "patience": patience})
+    filled = options.model_copy(update={"batch_size": batch, "epochs": epochs, "early_stopping_patience": patience})
     return recipe.model_copy(update={"training": filled})
 
 
@@ -196,7 +196,7 @@ def _reserve_prompts(name: str, spec: OutputSpec, samples: _Samples, roles: list
 
 def _infer_objectives(inputs: dict[str, InputSpec]) -> list[Options]:
     """What is learned from the inputs where nothing is said: which belong together, or what a lone one holds."""
-    return [find("objective", "contrastive" if len(inputs) > 1 else "masked").Options()]
+    return [find("objective", "contrastive" if len(inputs) > 1 else "masked_modeling").Options()]
 
 
 def _infer_fusion(inputs: dict[str, InputSpec], outputs: dict[str, OutputSpec], start: SourceModel | None) -> Options:
@@ -251,7 +251,7 @@ def infer_encoder(modality: str, recipe: Recipe) -> Options:
     """
     pretrained = components("encoder").get(f"pretrained_{modality}")
     if modality == "video" and recipe.pretrained == "starter":
-        clip: Options = find("encoder", "clip").Options(frames={"name": "pretrained_image", "model": "starter"})
+        clip: Options = find("encoder", "frame_encoder").Options(frame_encoder={"name": "pretrained_image", "checkpoint": "starter"})
         return clip
     if recipe.pretrained != "none" and pretrained is not None:
         options: Options = pretrained.Options(model=recipe.pretrained)
@@ -267,7 +267,7 @@ def _with_required_options(path: str, kind: str, prepared: Options, network: Opt
         RecipeError: the recipe itself says otherwise.
     """
     at_size = network.at_size(size) if isinstance(network, SizedModel) else network
-    wanted = find(kind, network.name).prescribe(at_size)
+    wanted = find(kind, network.name).required_options(at_size)
     for option, value in wanted.items():
         if option in prepared.model_fields_set and getattr(prepared, option) != value:
             raise RecipeError(

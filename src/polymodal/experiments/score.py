@@ -1,4 +1,4 @@
-"""Score a trained model on the validation and test splits of its experiment."""
+"""Scoring of a trained model on the validation and test splits of its experiment."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from polymodal.preparation.preparation import PreparedTable
 class SplitScores:
     """One split and its scores.
 
-    cells, split: its rows, as their cells and prepared
+    cells, split: the unprepared and the prepared rows
     scores: by output (or objective) and metric, as in `metrics.json`
-    decisions: by output; detail: confusion and per-class scores by output
-    data_sets: the scores of each data set by itself, where the rows are of several
+    predictions: by output
+    detail: confusion matrix and per-class scores by output
+    data_sets: the scores of each data set, if the table has several
     """
 
     cells: Split[Table]
     split: Split[PreparedTable]
     scores: Scores
-    decisions: dict[str, Predictions]
+    predictions: dict[str, Predictions]
     detail: dict[str, Any]
     data_sets: ByDataSet
 
 
 def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> dict[str, SplitScores]:
-    """The scores of the model on the validation and test splits, beside floors and each input alone."""
+    """Score the model on the validation and test splits, with baselines and unimodal scores."""
     splits, predictor = experiment.feature_splits(model.network, progress), model.predictor
     options, seed, tasks = model.recipe.evaluation, model.recipe.seed, experiment.preparation.tasks
     found: dict[str, SplitScores] = {}
@@ -47,12 +48,12 @@ def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> 
             continue
         split = splits[name]
         with progress.task(f"score {name}", None):
-            scores, decisions = evaluate(predictor, split, options, seed=seed)
+            scores, predictions = evaluate(predictor, split, options, seed=seed)
         scores |= score_objectives(predictor, split, model.recipe)
         cells = experiment.tables[name]
-        apart = score_data_sets(tasks, decisions, split, cells.table.data_sets, options, seed=seed)
-        detail = class_details(tasks, decisions, split)
-        found[name] = SplitScores(cells, experiment.splits[name], scores, decisions, detail, apart)
+        apart = score_data_sets(tasks, predictions, split, cells.table.data_sets, options, seed=seed)
+        detail = class_details(tasks, predictions, split)
+        found[name] = SplitScores(cells, experiment.splits[name], scores, predictions, detail, apart)
     if options.unimodal_scores == "train" and len(model.recipe.inputs) > 1 and model.recipe.outputs:
         for name in model.recipe.inputs:
             _score_unimodal(experiment, model, name, found, progress)
@@ -63,9 +64,9 @@ def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> 
 def _score_unimodal(
     experiment: Experiment, model: Model, name: str, found: Mapping[str, SplitScores], progress: Progress
 ) -> None:
-    """Put the scores of one input alone beside the model's."""
-    alone, single = train_unimodal(experiment, model, name, progress=progress)
-    splits = alone.feature_splits(single.network, progress)
+    """Add the scores of a model of one input to the scores of the model."""
+    unimodal, unimodal_model = train_unimodal(experiment, model, name, progress=progress)
+    splits = unimodal.feature_splits(unimodal_model.network, progress)
     for part, one in found.items():
-        decisions = single.predictor.predict(splits[part])
-        add_unimodal_scores(one.scores, name, alone.preparation.tasks, decisions, splits[part])
+        predictions = unimodal_model.predictor.predict(splits[part])
+        add_unimodal_scores(one.scores, name, unimodal.preparation.tasks, predictions, splits[part])

@@ -1,10 +1,10 @@
-"""Pseudo-labels: a classifier labels the rows that it is sure of, and is trained again with them.
+"""Self-training with pseudo-labels: a classifier labels rows that it predicts with high confidence, and is retrained.
 
 Self-training (Yarowsky, "Unsupervised Word Sense Disambiguation Rivaling Supervised Methods", 1995; for networks: Lee,
-"Pseudo-Label", 2013), with two guards. The probabilities are calibrated on the validation rows, and only such labels
-are given as those rows show to be right as often as is wanted (`confidence_calibration`). And each class gives its
-share at most (in the spirit of Zou et al., "Domain Adaptation for Semantic Segmentation via Class-Balanced
-Self-Training", 2018), so that classes that are easy to tell do not crowd out the others.
+"Pseudo-Label", 2013), with two safeguards. First, probabilities are calibrated on the validation rows, and a label is
+only assigned above a confidence threshold that guarantees the wanted precision on these rows (`confidence_calibration`).
+Second, the number of labels per class is limited by the class frequency (similar to Zou et al., "Domain Adaptation for
+Semantic Segmentation via Class-Balanced Self-Training", 2018), so that easy classes do not dominate.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from polymodal.training.distillation import TeacherTargets
 from polymodal.training.trainer import Trainer
 from polymodal.training.validation import Validation, validate
 
-PATH = "training.pseudo_labels.rounds"
-#: Most epochs of a round that the recipe's own epochs do not exceed.
+ROUNDS_KEY = "training.pseudo_labels.rounds"
+#: Maximum epochs of a round, unless the recipe has more.
 MAX_ROUND_EPOCHS = 200
 
 
 class SelfTrainingJob(Protocol):
-    """What is trained in rounds: see `train.TrainingJob`."""
+    """The training job of several rounds; see `train.TrainingJob`."""
 
     @property
     def experiment(self) -> Experiment: ...
@@ -64,17 +64,18 @@ class SelfTrainingJob(Protocol):
     def title(self) -> str: ...
 
     def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
-        """A trainer with a new network, for a schedule and labels of their own."""
+        """A trainer with a new network, for the schedule of `recipe` and the labels of `train`."""
 
 
 @dataclass(frozen=True)
 class LabelAssignment:
-    """Labels that were given: rows of the table, and the class number of each."""
+    """Pseudo-labels: rows of the table, and the class index of each row."""
 
     rows: np.ndarray
     classes: np.ndarray
 
     def same(self, other: LabelAssignment) -> bool:
+        """Whether both hold the same labels of the same rows."""
         return np.array_equal(self.rows, other.rows) and np.array_equal(self.classes, other.classes)
 
 
@@ -83,7 +84,11 @@ NO_LABELS = LabelAssignment(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 @dataclass(frozen=True)
 class SelfTrainingEval:
-    """What the validation rows say of a trained model: scores, temperature, and the threshold (None: none will do)."""
+    """Results of a trained model on the validation rows: scores, temperature, and confidence threshold.
+
+    threshold: None if no threshold reaches the wanted precision
+    rows: validation rows with a target
+    """
 
     validation: Validation
     fit_temperature: float
@@ -92,45 +97,45 @@ class SelfTrainingEval:
 
 
 def check_pseudo_labels(recipe: Recipe) -> None:
-    """Raises RecipeError where the recipe asks for pseudo-labels and its outputs cannot have them."""
+    """Raises RecipeError if the recipe enables pseudo-labels and its outputs do not support them."""
     if recipe.training.pseudo_labels.rounds == 0:
         return
     for name, spec in recipe.outputs.items():
         if spec.task is not None and spec.task.name != "classify":
-            raise RecipeError(PATH, f"labels are given for classify, and outputs.{name} is of {spec.task.name}")
+            raise RecipeError(ROUNDS_KEY, f"pseudo-labels need the task classification, and outputs.{name} has {spec.task.name}")
     if len(recipe.outputs) != 1:
-        raise RecipeError(PATH, f"labels are given for one output, and the recipe has {len(recipe.outputs)}")
+        raise RecipeError(ROUNDS_KEY, f"pseudo-labels need exactly one output, and the recipe has {len(recipe.outputs)}")
     if recipe.privileged:
         raise RecipeError(
-            PATH, "the teacher of the privileged inputs teaches the rows without a label already; leave out one of both"
+            ROUNDS_KEY, "the teacher of the privileged inputs already labels rows without a label; use one of the two"
         )
 
 
 def with_unlabeled(
     recipe: Recipe, splits: dict[str, Split[Table]], table: Table, unlabeled: Table
 ) -> dict[str, Split[Table]]:
-    """The splits with every row of `unlabelled` among the training rows, in one table with those of `table`.
+    """The splits with all rows of `unlabeled` added to the training rows, in one table with the rows of `table`.
 
     Raises:
-        RecipeError: nothing in the recipe learns from rows without a label.
-        DataError: the rows have a label, or lack a column that an input reads.
+        RecipeError: the recipe does not use rows without a label.
+        DataError: the rows have a label, or lack an input column.
     """
     training = recipe.training
     if not (training.pseudo_labels.rounds or recipe.objectives or training.distillation.teacher):
-        raise RecipeError(PATH, "unlabelled rows are given, and nothing learns from them: set this to 1 or more")
+        raise RecipeError(ROUNDS_KEY, "the recipe does not use unlabeled rows: set this to 1 or more, or add objectives or a teacher")
     for column in (column for spec in recipe.inputs.values() for column in spec.columns):
         if column not in unlabeled.columns:
             hint = did_you_mean(column, unlabeled.columns)
-            raise DataError(f"an input reads this column; {hint}", column=column, file=unlabeled.name)
+            raise DataError(f"an input needs this column; {hint}", column=column, file=unlabeled.name)
     for column in (column for spec in recipe.outputs.values() for column in spec.columns):
         if column in unlabeled.columns and non_null(unlabeled, column, np.arange(len(unlabeled))).any():
             raise DataError(
-                "these rows have the target, so they are not unlabelled: put them into the training table",
+                "these rows have the target, so they are labeled: add them to the training table",
                 column=column,
                 file=unlabeled.name,
             )
     sets = dict(zip(table.data_sets, table.tables, strict=True)) if isinstance(table, ConcatTable) else {table.name: table}
-    name = "unlabelled"
+    name = "unlabeled"
     while name in sets:
         name += "_"
     joined = ConcatTable({**sets, name: unlabeled})
@@ -141,17 +146,16 @@ def with_unlabeled(
 
 
 def train_in_rounds(job: SelfTrainingJob) -> tuple[Trainer, float, PseudoLabelRecord]:
-    """Train, label, and train again; the trainer of the round that validates best, the seconds of all rounds, and what
-    the run records.
+    """Train in rounds with pseudo-labels. Return the trainer of the best round, the seconds of all rounds, and the record.
 
-    A training row without a target is one to label; a target that could not be used is no gap, and its row stays
-    without. Each later round has a folder of its own in that of the run, so that a killed run goes on where it stopped.
-    Where rows without any label teach nothing (no teacher, no objective), steps without them are saved.
+    Training rows with an empty target are labeled. Rows with an unusable target stay unlabeled. Each later round has its
+    own folder in the folder of the run, so an interrupted run can resume. Without a teacher and objectives, rows without
+    a label are left out of training.
 
-    Each round takes about as many steps as the recipe's epochs take over all training rows.
+    Each round takes about as many steps as the epochs of the recipe over all training rows.
 
     Raises:
-        RecipeError: the outputs are not one classification.
+        RecipeError: the recipe does not have exactly one classification output.
     """
     experiment, folder, recipe = job.experiment, job.folder, job.experiment.recipe
     check_pseudo_labels(recipe)
@@ -160,13 +164,13 @@ def train_in_rounds(job: SelfTrainingJob) -> tuple[Trainer, float, PseudoLabelRe
     assert isinstance(task, ClassificationTask)
     cells, train = experiment.tables["train"], experiment.splits["train"]
     empty = cells.rows[~non_null(cells.table, task.columns[0], cells.rows)]
-    alone = job.teacher_targets is None and not recipe.objectives
+    labeled_only = job.teacher_targets is None and not recipe.objectives
     given, before, seconds = NO_LABELS, NO_LABELS, 0.0
     rounds: list[PseudoLabelRound] = []
     kept: tuple[Trainer, SelfTrainingEval, int] | None = None
     entry = PseudoLabelRound(0)
     for number in range(options.rounds + 1):
-        split = with_pseudo_labels(train, name, given, options, alone=alone)
+        split = with_pseudo_labels(train, name, given, options, labeled_only=labeled_only)
         place = folder / f"round-{number}" if folder is not None and number else folder
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
@@ -174,7 +178,7 @@ def train_in_rounds(job: SelfTrainingJob) -> tuple[Trainer, float, PseudoLabelRe
         trainer = job.trainer(scale_schedule(recipe, len(train), len(split)), split, place, shown)
         seconds += trainer.run(resume=job.resume).seconds
         evaluation = evaluate_round(trainer, name, options.min_precision)
-        rounds.append(replace(entry, valid=evaluation.validation.metrics, validation_score=evaluation.validation.score))
+        rounds.append(replace(entry, validation=evaluation.validation.metrics, validation_score=evaluation.validation.score))
         if kept is None or evaluation.validation.score > kept[1].validation.score:
             kept = trainer, evaluation, number
         if number == options.rounds:
@@ -182,68 +186,72 @@ def train_in_rounds(job: SelfTrainingJob) -> tuple[Trainer, float, PseudoLabelRe
         before, given = given, assign_labels(trainer, evaluation, empty, task, options)
         entry = round_record(number + 1, evaluation, given, before, task, options)
         if not len(given.rows) or given.same(before):
-            rounds.append(replace(entry, why=entry.why or "the same rows were given the same labels"))
+            rounds.append(replace(entry, reason=entry.reason or "the same rows were assigned the same labels"))
             break
     assert kept is not None
     return kept[0], seconds, PseudoLabelRecord(name, len(empty), PRECISION_CONFIDENCE_LEVEL, kept[2], tuple(rounds))
 
 
 def with_pseudo_labels(
-    train: Split[PreparedTable], name: str, given: LabelAssignment, options: PseudoLabelOptions, *, alone: bool
+    train: Split[PreparedTable], name: str, given: LabelAssignment, options: PseudoLabelOptions, *, labeled_only: bool
 ) -> Split[PreparedTable]:
-    """The training rows with the labels that were given, which count as `options.weight` says; without the rows that
-    have no label, if they teach nothing (`alone`). The arrays of `train` stay as they are."""
+    """The training rows with pseudo-labels, weighted by `options.weight`. The arrays of `train` do not change.
+
+    labeled_only: leave out rows without a label
+    """
     prepared = train.table
     value, present = (array.copy() for array in prepared.targets[name])
     weight = np.ones(prepared.rows, np.float32) if prepared.weight is None else prepared.weight.copy()
     value[given.rows], present[given.rows] = given.classes, True
     weight[given.rows] *= options.weight
-    rows = train.rows[present[train.rows]] if alone else train.rows
+    rows = train.rows[present[train.rows]] if labeled_only else train.rows
     changed = replace(prepared, targets={**prepared.targets, name: (value, present)}, weight=weight)
     return Split(changed, rows if len(rows) else train.rows)
 
 
 def scale_schedule(recipe: Recipe, all_rows: int, rows: int) -> Recipe:
-    """The recipe with as many epochs over `rows` as make the steps of its epochs over `all_rows`, and its patience
-    in proportion."""
+    """The recipe with epochs over `rows` that take the same number of steps as its epochs over `all_rows`.
+
+    The early stopping patience is scaled by the same factor.
+    """
     training = recipe.training
     epochs, batch, patience = training.epochs or 0, training.batch_size or 1, training.early_stopping_patience or 1
     steps = epochs * math.ceil(all_rows / batch)
-    most = max(epochs, MAX_ROUND_EPOCHS)
-    longer = min(most, math.ceil(steps / math.ceil(rows / batch)))
+    max_epochs = max(epochs, MAX_ROUND_EPOCHS)
+    longer = min(max_epochs, math.ceil(steps / math.ceil(rows / batch)))
     waits = math.ceil(patience * longer / max(1, epochs))
-    return recipe.model_copy(update={"training": training.model_copy(update={"epochs": longer, "patience": waits})})
+    return recipe.model_copy(update={"training": training.model_copy(update={"epochs": longer, "early_stopping_patience": waits})})
 
 
 def evaluate_round(trainer: Trainer, name: str, wanted: float) -> SelfTrainingEval:
-    """What the validation rows say of the model that a trainer leaves."""
+    """Evaluate the trained model on the validation rows."""
     valid = trainer.valid
-    decisions = _predictor(trainer).predict(valid)
+    predictions = _predictor(trainer).predict(valid)
     value, present = (array[valid.rows] for array in valid.table.targets[name])
-    validation = validate(trainer.preparation.tasks, decisions, valid)
+    validation = validate(trainer.preparation.tasks, predictions, valid)
     if not present.any():
         return SelfTrainingEval(validation, 1.0, None, 0)
-    values, target = decisions[name].values[present], class_tensor(value[present])
+    values, target = predictions[name].values[present], class_tensor(value[present])
     heat = fit_temperature(values, target)
-    decided, confidence = predict_with_confidence(values, heat)
-    found = find_threshold(confidence, decided == target.numpy(), wanted)
+    predicted, confidence = predict_with_confidence(values, heat)
+    found = find_threshold(confidence, predicted == target.numpy(), wanted)
     return SelfTrainingEval(validation, heat, found, int(present.sum()))
 
 
 def assign_labels(trainer: Trainer, evaluation: SelfTrainingEval, empty: np.ndarray, task: ClassificationTask, options: PseudoLabelOptions) -> LabelAssignment:
-    """The rows of `empty` that a trained model labels, in the order of the table, and their classes."""
+    """The pseudo-labels of a trained model for rows of `empty`, in the order of the table."""
     if evaluation.threshold is None or not len(empty):
         return NO_LABELS
-    decisions = _predictor(trainer).predict(Split(trainer.train.table, empty))
-    (values,) = (one.values for one in decisions.values())
-    decided, confidence = predict_with_confidence(values, evaluation.temperature)
+    predictions = _predictor(trainer).predict(Split(trainer.train.table, empty))
+    (values,) = (one.values for one in predictions.values())
+    predicted, confidence = predict_with_confidence(values, evaluation.temperature)
     kept = np.flatnonzero(confidence >= evaluation.threshold.confidence)
     if options.class_balanced:
         kept = kept[np.argsort(-confidence[kept], kind="stable")]
-        most = np.ceil(task.shares * len(kept))
-        kept = np.concatenate([kept[decided[kept] == c][: int(most[c])] for c in range(task.output_size)])
+        max_labels = np.ceil(task.frequencies * len(kept))
+        kept = np.concatenate([kept[predicted[kept] == c][: int(max_labels[c])] for c in range(task.output_size)])
     kept = np.sort(kept)
-    return LabelAssignment(empty[kept], decided[kept])
+    return LabelAssignment(empty[kept], predicted[kept])
 
 
 def _predictor(trainer: Trainer) -> Predictor:
@@ -253,22 +261,22 @@ def _predictor(trainer: Trainer) -> Predictor:
 def round_record(
     number: int, evaluation: SelfTrainingEval, given: LabelAssignment, before: LabelAssignment, task: ClassificationTask, options: PseudoLabelOptions
 ) -> PseudoLabelRound:
-    """What a round begins with: the labels that were given, and what the validation rows promise of them."""
+    """The record of the labels of a round and of their expected precision."""
     counts = np.bincount(given.classes, minlength=task.output_size).tolist()
     old = dict(zip(before.rows.tolist(), before.classes.tolist(), strict=True))
     new = dict(zip(given.rows.tolist(), given.classes.tolist(), strict=True))
     entry = PseudoLabelRound(
         number,
-        taken=len(given.rows),
+        num_labels=len(given.rows),
         labels_by_class=dict(zip(task.classes, counts, strict=True)),
-        changed=sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
+        num_changed=sum(old.get(row) != new.get(row) for row in old.keys() | new.keys()),
         temperature=evaluation.temperature,
     )
     found = evaluation.threshold
     if found is not None:
-        why = None if len(given.rows) else "no row without a label is that sure"
-        return replace(entry, threshold=found.confidence, precision=found.precision, precision_low=found.precision_low, why=why)
-    why = f"no threshold shows that {options.min_precision:.0%} of the labels would be right"
+        reason = None if len(given.rows) else "no row without a label reaches the confidence threshold"
+        return replace(entry, threshold=found.confidence, precision=found.precision, precision_low=found.precision_low, reason=reason)
+    reason = f"no confidence threshold reaches a precision of {options.min_precision:.0%}"
     if evaluation.rows < min_validation_rows(options.min_precision):
-        why += f": {evaluation.rows} validation rows are too few, {min_validation_rows(options.min_precision)} are the least"
-    return replace(entry, why=why)
+        reason += f": {evaluation.rows} validation rows are too few, at least {min_validation_rows(options.min_precision)} are needed"
+    return replace(entry, reason=reason)

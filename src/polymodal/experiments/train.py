@@ -1,4 +1,4 @@
-"""Train the model of an experiment: plainly, taught by another model, or in rounds with labels of its own."""
+"""Training of an experiment: supervised, with distillation from a teacher, or with pseudo-labels."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from polymodal.training.weight_transfer import load_matching_weights, matching_p
 
 @dataclass
 class TrainingJob:
-    """An experiment to train, and how: makes a trainer for each round.
+    """An experiment and how to train it. Creates a trainer for each round.
 
-    lessons: of a teacher
-    folder: of checkpoints and the log; None writes neither
-    resume: go on from the checkpoint in the folder, if there is one
-    title: of the bar that shows the steps
-    tell: say before training how much of the network learns, where not all of it does
-    start: what was carried over from a saved model
+    teacher_targets: predictions of a teacher for distillation
+    folder: folder of the checkpoint and the log; None writes neither
+    resume: continue from the checkpoint in the folder, if there is one
+    title: title of the progress bar
+    log_parameters: print the number of trainable parameters before training, if some are frozen
+    source_model: record of the weights loaded from a saved model
     """
 
     experiment: Experiment
@@ -50,15 +50,15 @@ class TrainingJob:
     start: SourceModelRecord | None = None
 
     def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
-        """A trainer with a new network from the seed, for a schedule and labels of their own."""
+        """A trainer with a new network from the seed, for the schedule of `recipe` and the labels of `train`."""
         experiment, preparation = self.experiment, self.experiment.preparation
         start, log_parameters = SourceModel.from_recipe(recipe), self.log_parameters and folder == self.folder
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, preparation, pretrained=True, known=matching_parts(start, preparation))
         if start is not None:
-            self.start = load_matching_weights(start, network, preparation).record()
+            self.source_model = load_matching_weights(start, network, preparation).record()
             if log_parameters:
-                self.progress.log(source_model_sentence(self.start))
+                self.progress.log(source_model_sentence(self.source_model))
         freeze_parts(network, recipe.training)
         network.to(resolve_device(recipe.training.device))
         if log_parameters and any(not parameter.requires_grad for parameter in network.parameters()):
@@ -86,13 +86,13 @@ def train_model(
     title: str = "train",
     log_parameters: bool = False,
 ) -> Model:
-    """Train a network on the experiment's training split and choose its weights on the validation split.
+    """Train a network on the training split and select its weights on the validation split.
 
-    With privileged inputs, a teacher that sees them is trained first, and the model learns from its decisions too; or
-    the teacher is a saved model. With pseudo-labels, it is trained in rounds.
-    The caller's random state is left as it was; the returned recipe says how it was computed.
+    With privileged inputs, a teacher with these inputs is trained first, and the model also learns from its predictions.
+    The teacher may also be a saved model. With pseudo-labels, the model is trained in rounds.
+    The global random state does not change. The returned recipe holds the precision and number of threads that were used.
 
-    Arguments are those of `TrainingJob`.
+    For the arguments, see `TrainingJob`.
     """
     keep_freed_memory()
     recipe, train = experiment.recipe, experiment.splits["train"]
@@ -106,44 +106,44 @@ def train_model(
             trainer = job.trainer(recipe, train, folder, title)
             seconds = trainer.run(resume=resume).seconds
     history, compute = trainer.history, trainer.compute
-    told = [] if labels is None else [pseudo_label_sentence(labels)]
+    label_notices = [] if labels is None else [pseudo_label_sentence(labels)]
     record = RunRecord(
         seconds=Durations(round(seconds, 3)),
         compute=ComputeRecord(compute.precision, compute.threads, compute.reason, compute.device),
         steps=history.steps,
         rows_per_second=round(history.rows / max(history.seconds, 1e-9), 1),
         averaged_epochs=tuple(history.averaged_epochs),
-        notices=(*history.notices, *told),
+        notices=(*history.notices, *label_notices),
         history=tuple(history.epochs),
         teacher=teacher,
-        start=job.start,
+        source_model=job.source_model,
         pseudo_labels=labels,
     )
-    chosen = {"precision": compute.precision, "threads": compute.threads}
+    chosen = {"precision": compute.precision, "num_threads": compute.threads}
     resolved = recipe.model_copy(update={"training": recipe.training.model_copy(update=chosen)})
     return Model(resolved, experiment.preparation, trainer.network, run=record)
 
 
 def train_unimodal(experiment: Experiment, model: Model, name: str, *, progress: Progress) -> tuple[Experiment, Model]:
-    """Train a model on one input alone, with the model's recipe otherwise; the experiment is that input's."""
-    recipe = model.recipe.only([name])
+    """Train a model of one input with the recipe of `model`; return the experiment of the input and its model."""
+    recipe = model.recipe.with_inputs([name])
     parts = {path: value for path, value in recipe.training.param_groups.items() if path != "fusion"}
     untaught = recipe.training.distillation.model_copy(update={"teacher": None})
-    training = recipe.training.model_copy(update={"parts": parts, "distillation": untaught})
+    training = recipe.training.model_copy(update={"param_groups": parts, "distillation": untaught})
     recipe = recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
     unimodal = replace(experiment.with_recipe(recipe), teacher=None)
-    return unimodal, train_model(unimodal, progress=progress, title=f"train {name} alone")
+    return unimodal, train_model(unimodal, progress=progress, title=f"train {name} only")
 
 
 def _teacher_targets(
     experiment: Experiment, folder: Path | None, resume: bool, progress: Progress
 ) -> tuple[TeacherTargets | None, TeacherRecord | None]:
-    """What a teacher decides for the training rows, and what the run records of it; None without a teacher."""
+    """The predictions of a teacher for the training rows, and its record; None without a teacher."""
     options = experiment.recipe.training.distillation
     if experiment.teacher is not None:
         return _privileged_teacher(experiment.teacher, folder / "teacher" if folder else None, resume, progress)
     if options.teacher is not None:
-        with progress.task("ask the teacher", None):
+        with progress.task("predict with the teacher", None):
             return predict_teacher_targets(options, experiment.tables["train"], experiment.preparation.tasks)
     return None, None
 
@@ -151,12 +151,12 @@ def _teacher_targets(
 def _privileged_teacher(
     teacher: Experiment, folder: Path | None, resume: bool, progress: Progress
 ) -> tuple[TeacherTargets, TeacherRecord]:
-    """Train the teacher that sees the privileged inputs."""
+    """Train the teacher that has the privileged inputs."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(teacher.recipe.to_yaml(), encoding="utf-8")
     model = train_model(teacher, folder=folder, resume=resume, progress=progress, title="train teacher")
     split = teacher.feature_splits(model.network, progress)["train"]
-    decisions = model.predictor.predict(split)
+    predictions = model.predictor.predict(split)
     record = TeacherRecord(privileged=tuple(teacher.recipe.privileged), history=model.run.history)
-    return TeacherTargets.from_predictions(decisions, split.rows, teacher.recipe.training.distillation), record
+    return TeacherTargets.from_predictions(predictions, split.rows, teacher.recipe.training.distillation), record

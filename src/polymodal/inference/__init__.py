@@ -1,1 +1,1 @@
-"""What a network makes of prepared rows: predictions, embeddings, losses."""
+"""Inference on prepared rows: predictions, embeddings, texts and losses."""

@@ -1,5 +1,4 @@
-"""In which batches rows run through a network without gradients: as large as memory allows, padded as little as can be,
-and each shared item encoded once."""
+"""Batches for inference: as large as memory allows, with little padding, and each shared item encoded once."""
 
 from __future__ import annotations
 
@@ -15,19 +14,19 @@ from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.tasks.generative import GenerativeTask
 
 PREDICTION_BATCH_SIZE = 1024
-#: Numbers that writing a batch of texts, or judging them, may take at once.
+#: Maximum number of values in memory when a batch of texts is generated or scored.
 MAX_TEXT_VALUES = 2**26
-#: Bytes of prepared items that one inference batch may hold: activations are some tens of times as much.
+#: Maximum bytes of prepared items in one inference batch. Activations need a few ten times this memory.
 MAX_BATCH_BYTES = 32 * 2**20
 
 
 def iter_batches(split: Split[PreparedTable], size: int) -> Iterator[np.ndarray]:
-    """Places in `split.rows`, at most `size` together, so that little is padded and shared items run once."""
+    """Positions in `split.rows` in batches of at most `size`, with little padding and shared items in the same batch."""
     yield from sequential_batches(np.arange(len(split)), size, *batch_order(split))
 
 
 def limit_batch_size(batch: int, prepared: PreparedTable, network: Network) -> int:
-    """`batch` rows, or fewer where so many sounds, clips or images at once would take too much memory."""
+    """`batch` rows, or fewer if the items of the batch would need too much memory."""
     encoders = network.encoders()
     row = sum(
         max(source.items.item_bytes(), encoders[name].item_bytes() if name in encoders else 0.0)
@@ -36,22 +35,30 @@ def limit_batch_size(batch: int, prepared: PreparedTable, network: Network) -> i
     return min(batch, max(1, int(MAX_BATCH_BYTES / max(row, 1.0))))
 
 
-def max_text_rows(preparation: Preparation, writing: GenerationConfig | None = None) -> int:
-    """The most rows whose texts are written or judged at once, as `writing` or else the recipe says: each token has a
-    number for every token of the vocabulary, and each step keeps some for every number of the common width."""
-    most = PREDICTION_BATCH_SIZE
+def max_text_rows(preparation: Preparation, config: GenerationConfig | None = None) -> int:
+    """The maximum number of rows in a batch for text generation and scoring.
+
+    Each token needs one value for each token of the vocabulary, and each step stores some values for each number of
+    `hidden_size`.
+
+    config: generation options; default: those of the recipe
+    """
+    max_rows = PREDICTION_BATCH_SIZE
     for task in preparation.tasks.values():
         if isinstance(task, GenerativeTask):
-            own = writing or task.writing
-            shape, beside = task.text_shape, max(own.num_beams, own.num_return_sequences)
-            kept = 16 * (shape.prompt + (own.max_new_tokens or shape.answer)) * preparation.recipe.hidden_size
-            most = min(most, max(1, MAX_TEXT_VALUES // (beside * (3 * shape.vocabulary + kept))))
-    return most
+            own = config or task.generation_config
+            shape, sequences = task.text_shape, max(own.num_beams, own.num_return_sequences)
+            kept = 16 * (shape.max_prompt_length + (own.max_new_tokens or shape.max_target_length)) * preparation.recipe.hidden_size
+            max_rows = min(max_rows, max(1, MAX_TEXT_VALUES // (sequences * (3 * shape.vocab_size + kept))))
+    return max_rows
 
 
 def batch_order(split: Split[PreparedTable]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """How to order the rows of a split: the item index of the most shared input (None if nothing is shared by two rows
-    on average), and otherwise the summed length of ragged inputs (None if there is none)."""
+    """The keys that order the rows of a split: item indices and lengths, `[rows]` or None.
+
+    The first is the item index of the most shared input; None if no item occurs in two rows on average. The second is
+    the total length of variable-length inputs; None if there are none, or if the first is given.
+    """
     prepared, rows = split.table, split.rows
     shared, most = None, 2.0
     lengths: np.ndarray | None = None
@@ -64,11 +71,11 @@ def batch_order(split: Split[PreparedTable]) -> tuple[np.ndarray | None, np.ndar
         if item_lengths is not None:
             own = np.where(index >= 0, item_lengths[index], 0)
             lengths = own if lengths is None else lengths + own
-        elif len(present) / len(np.unique(present)) >= most:  # sharing saves most where items are large
+        elif len(present) / len(np.unique(present)) >= most:  # sharing saves most for large items
             most = len(present) / len(np.unique(present))
             shared = index
     for value, _ in prepared.targets.values():
-        if value.dtype == object:  # texts, which are written or learned token by token
+        if value.dtype == object:  # texts, which are processed token by token
             own = np.array([len(answer.ids) for answer in value[rows]], dtype=np.int64)
             lengths = own if lengths is None else lengths + own
     return shared, None if shared is not None else lengths

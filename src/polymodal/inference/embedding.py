@@ -1,4 +1,4 @@
-"""Embeddings of the rows of a batch: of single inputs, or of the whole row."""
+"""Embeddings of the rows of a batch: of single inputs, or of whole rows."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from polymodal.nn.objectives.alignment import Alignment
 
 
 def alignment_of(network: Network) -> Alignment | None:
-    """The first objective that aligns inputs; None where there is none."""
+    """The first alignment objective of a network; None if there is none."""
     return next((one for one in network.objectives.values() if isinstance(one, Alignment)), None)
 
 
 def embed_inputs(network: Network, batch: Batch, names: list[str]) -> dict[str, Tensor]:
-    """The embedding of each input in `names`, `[batch, size]` of unit length, NaN where the row lacks it.
+    """The embedding of each input in `names`, `[batch, dim]` of unit length, NaN for rows without the input.
 
-    An input that is aligned with others is embedded in their common space, any other as the mean of its tokens. Only
-    the inputs that are asked for are encoded.
+    An input of an alignment objective is embedded in the shared space. Any other embedding is the mean of the tokens.
+    Only the inputs in `names` are encoded.
     """
     alignment = alignment_of(network)
     found = {}
@@ -32,25 +32,25 @@ def embed_inputs(network: Network, batch: Batch, names: list[str]) -> dict[str, 
 
 
 def embed_rows(network: Network, batch: Batch) -> Tensor:
-    """The embedding of each whole row, `[batch, size]` of unit length, NaN where the row lacks every input.
+    """The embedding of each whole row, `[batch, dim]` of unit length, NaN for rows without any input.
 
-    It is what a decoder `embed` makes of the row; without one the mean of its inputs' embeddings in the common space;
-    without that what the fusion makes of it.
+    The embedding is the output of a decoder `embed`, if there is one; else the mean embedding of the inputs in the
+    space of the alignment objective; else the pooled output of the fusion.
     """
     encoded = network.encode(batch)
     present = torch.stack([one.present for one in encoded.tokens.values()]).any(0)
     alignment = alignment_of(network)
-    embeds = [name for name, one in network.decoders.items() if any(isinstance(view, Embed) for view in one.values())]
+    embeds = [name for name, one in network.decoders.items() if any(isinstance(branch, Embed) for branch in one.values())]
     if embeds:
-        return _where(present, unit(network.decide(network.fuse(encoded, len(batch)), batch)[embeds[0]].values))
+        return _where(present, unit(network.decode(network.fuse(encoded, len(batch)), batch)[embeds[0]].values))
     if alignment is not None:
         tokens = {name: encoded.tokens[name] for name in alignment.inputs}
         vectors = [alignment.embed(name, one) * one.present.unsqueeze(1) for name, one in tokens.items()]
         there = torch.stack([one.present for one in tokens.values()]).any(0)
         return _where(there, unit(torch.stack(vectors).sum(0)))
-    views = network.fuse(encoded, len(batch))
-    weight = torch.stack([view.weight for view in views]).unsqueeze(2)
-    return _where(present, unit((torch.stack([view.pooled for view in views]) * weight).sum(0)))
+    branches = network.fuse(encoded, len(batch))
+    weight = torch.stack([branch.weight for branch in branches]).unsqueeze(2)
+    return _where(present, unit((torch.stack([branch.pooled for branch in branches]) * weight).sum(0)))
 
 
 def _embedded(alignment: Alignment | None, name: str, tokens: Tokens) -> Tensor:

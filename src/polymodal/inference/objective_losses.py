@@ -1,4 +1,4 @@
-"""The losses of objectives on rows that are not trained on, by which epochs are compared where there is no target."""
+"""The losses of objectives on held-out rows, which select the best epoch of a model without targets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
 
-#: By objective and term: the mean loss, and the mean loss of knowing nothing.
+#: By `objective.term`: the mean loss, and the mean loss of a constant prediction.
 ObjectiveLosses = dict[str, tuple[float, float]]
 
 
@@ -17,7 +17,7 @@ def mean_losses(network: Network, steps: Iterable[ObjectiveBatch]) -> ObjectiveL
     """The loss of every objective by `objective.term`, averaged over the rows of `steps`."""
     sums: dict[str, np.ndarray] = {}
     for step in steps:
-        for name, terms in network.terms(step).items():
+        for name, terms in network.objective_losses(step).items():
             for term in terms:
                 counted = np.array([float(term.loss), term.baseline, 1.0]) * term.count
                 key = f"{name}.{term.name}"
@@ -26,7 +26,7 @@ def mean_losses(network: Network, steps: Iterable[ObjectiveBatch]) -> ObjectiveL
 
 
 def objective_score(network: Network, weights: Mapping[str, float], losses: ObjectiveLosses) -> float:
-    """How good these losses are, greater is better: minus their weighted sum, each in units of its loss at chance."""
+    """The score of objective losses, greater is better: the negative weighted sum of the ratios of loss to baseline."""
     by_objective: dict[str, list[float]] = {}
     names = sorted(network.objectives, key=len, reverse=True)  # `contrastive.2` before `contrastive`
     for key, (loss, chance) in losses.items():

@@ -1,4 +1,4 @@
-"""What a network decides for one output, and its mean loss."""
+"""The predictions of a network for one output, and their mean loss."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from polymodal.tasks.base import Task
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network decided for one output over `rows`, on the processor.
+    """The raw predictions of a network for one output over `rows`, on the CPU.
 
-    values: `[rows, k]` fp32; of a text the tokens that were written, `[rows, steps]` int64, -1 behind them (-2 first in
-        a row whose prompt cannot be used)
-    views, view_weights: decoded values `[rows, k]` and weights `[rows]` of each view, by name
-    losses: of a text whose target is known, `[rows, 2]`: its negative log-likelihood in nats, and its tokens
+    values: `[rows, k]` fp32; for text outputs the generated tokens `[rows, steps]` int64, padded with -1 (the first
+        token is -2 if the prompt of the row is unusable)
+    branches, branch_weights: values `[rows, k]` and weights `[rows]` of each branch of the fusion, by name
+    losses: for text outputs with a known target, `[rows, 2]`: negative log-likelihood in nats, number of tokens
     """
 
     values: Tensor
-    views: dict[str, Tensor]
-    view_weights: dict[str, Tensor]
+    branches: dict[str, Tensor]
+    branch_weights: dict[str, Tensor]
     losses: Tensor | None = None
 
     def cpu(self) -> Predictions:
-        """The same on the processor."""
+        """The predictions on the CPU."""
         return self._changed(lambda tensor: tensor.cpu())
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions], order: Tensor) -> Predictions:
-        """The rows of `parts` one after the other, then taken in `order`."""
+        """The concatenated rows of `parts`, reordered by `order`."""
         first = parts[0]
         losses = [part.losses for part in parts if part.losses is not None]
         return cls(
             _joined([part.values for part in parts], order),
-            {name: _joined([part.views[name] for part in parts], order) for name in first.views},
-            {name: _joined([part.view_weights[name] for part in parts], order) for name in first.view_weights},
+            {name: _joined([part.branches[name] for part in parts], order) for name in first.branches},
+            {name: _joined([part.branch_weights[name] for part in parts], order) for name in first.branch_weights},
             _joined(losses, order) if losses else None,
         )
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Predictions:
-        views, weights = ({name: change(one) for name, one in by.items()} for by in (self.views, self.view_weights))
-        return Predictions(change(self.values), views, weights, None if self.losses is None else change(self.losses))
+        branches, weights = ({name: change(one) for name, one in by.items()} for by in (self.branches, self.branch_weights))
+        return Predictions(change(self.values), branches, weights, None if self.losses is None else change(self.losses))
 
 
 def _joined(tensors: list[Tensor], order: Tensor) -> Tensor:
@@ -56,12 +56,12 @@ def _joined(tensors: list[Tensor], order: Tensor) -> Tensor:
     return torch.cat(tensors).index_select(0, order)
 
 
-def mean_task_loss(task: Task, decisions: Predictions, target: np.ndarray, present: np.ndarray) -> float:
+def mean_task_loss(task: Task, predictions: Predictions, target: np.ndarray, present: np.ndarray) -> float:
     """The mean loss of a task over the rows that have its target."""
     if not present.any():
         return float("nan")
     known = torch.from_numpy(present)
-    if decisions.losses is not None:
-        nats, tokens = decisions.losses[known].unbind(1)
-        return float(nats.sum() / tokens.sum().clamp_min(1))
-    return float(task.loss(decisions.values[known], task.collate(target[present])).mean())
+    if predictions.losses is not None:
+        nll, tokens = predictions.losses[known].unbind(1)
+        return float(nll.sum() / tokens.sum().clamp_min(1))
+    return float(task.loss(predictions.values[known], task.collate(target[present])).mean())

@@ -1,6 +1,6 @@
-"""The predictor: a network, its preparation, and how to compute. Prepared rows in; decisions, embeddings, texts out.
+"""The predictor: runs a network over prepared rows and returns predictions, embeddings, texts or losses.
 
-Models, evaluation, validation during training, searches, explanations and services all run a network through it.
+Models, evaluation, validation during training, search, explanations and services all use it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from polymodal.tasks.generative import GenerativeTask, generative_task
 class Predictor:
     """Runs a network over prepared rows, in evaluation mode and without gradients.
 
-    Rows are visited in the order that pads least and encodes each shared item once; results come back in the order of
-    `split.rows`, on the processor.
+    Rows are processed in an order with little padding and with each shared item encoded once. Results are in the order
+    of `split.rows`, on the CPU.
 
-    compute: the network lies on its device
-    batch_size: the most rows of a batch; there are fewer where so many items would take too much memory
+    compute: precision, threads and device; the network must be on this device
+    batch_size: maximum number of rows in a batch; smaller if the items of a batch would need too much memory
     """
 
     network: Network
@@ -59,53 +59,55 @@ class Predictor:
         row_numbers: np.ndarray | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> dict[str, Predictions]:
-        """What the network decides for every output, by name.
+        """The predictions of every output by name.
 
-        hide: inputs that count as missing
-        damage: done to the items of one input
-        write: whether texts are written; how likely known ones are is told either way
-        numbers: of the rows in the whole table, `[rows]`, on which the draws of texts depend; default: `split.rows`
-        advance: called with the number of rows done since the last call
+        hidden_inputs: inputs that are treated as missing
+        corruption: a corruption of the items of one input
+        with_texts: whether to generate texts; the losses of known texts are always computed
+        row_numbers: the row numbers in the whole table, `[rows]`, which seed text generation; default: `split.rows`
+        advance: called with the number of rows processed since the last call
         """
         size = min(limit_batch_size(self.batch_size, split.table, self.network), max_text_rows(self.preparation))
         row_numbers = split.rows if row_numbers is None else row_numbers
         found: list[dict[str, Predictions]] = []
         visited: list[np.ndarray] = []
         with self.running():
-            for places in iter_batches(split, size):
-                batch = self.batch(split.table, split.rows[places], corruption=corruption)
+            for positions in iter_batches(split, size):
+                batch = self.batch(split.table, split.rows[positions], corruption=corruption)
                 prompts = split.table.prompts if with_texts else None
-                found.append(self._decided(batch, hidden_inputs, prompts, row_numbers[places]))
-                visited.append(places)
+                found.append(self._predict_batch(batch, hidden_inputs, prompts, row_numbers[positions]))
+                visited.append(positions)
                 if advance:
-                    advance(len(places))
-        order = _back(visited)
+                    advance(len(positions))
+        order = _inverse_order(visited)
         return {name: Predictions.concatenate([one[name] for one in found], order) for name in self.network.outputs}
 
     def embed(self, split: Split[PreparedTable], inputs: list[str] | None = None) -> dict[str, np.ndarray]:
-        """The embedding of each of `inputs`, float32 `[rows, size]` of unit length, NaN in rows that lack the input.
-        Without `inputs`: of the whole row, under the name "row"."""
+        """The embedding of each of `inputs`, float32 `[rows, dim]` of unit length, NaN in rows without the input.
+
+        inputs: default: the embedding of the whole row, with the name "row"
+        """
         names = ["row"] if inputs is None else inputs
         gathered: dict[str, list[Tensor]] = {name: [] for name in names}
         visited: list[np.ndarray] = []
         with self.running():
-            for places in iter_batches(split, limit_batch_size(self.batch_size, split.table, self.network)):
-                batch = self.batch(split.table, split.rows[places])
+            for positions in iter_batches(split, limit_batch_size(self.batch_size, split.table, self.network)):
+                batch = self.batch(split.table, split.rows[positions])
                 found = {"row": embed_rows(self.network, batch)} if inputs is None else None
                 for name, vectors in (found or embed_inputs(self.network, batch, names)).items():
                     gathered[name].append(vectors.cpu())
-                visited.append(places)
+                visited.append(positions)
         if not visited:
             return {name: np.zeros((0, 0), np.float32) for name in names}
-        order = _back(visited)
+        order = _inverse_order(visited)
         return {name: torch.cat(parts).index_select(0, order).numpy() for name, parts in gathered.items()}
 
     def generate(
-        self, prepared: PreparedTable, output: str, writing: GenerationConfig, *, row_numbers: np.ndarray | None = None
+        self, prepared: PreparedTable, output: str, config: GenerationConfig, *, row_numbers: np.ndarray | None = None
     ) -> list[list[GenerationOutput]]:
-        """The texts that an output writes in every row of a prepared table; none where its prompt cannot be used.
+        """Generate texts of an output for every row of a prepared table; an empty list for rows with an unusable prompt.
 
-        numbers: of the rows in the whole table, `[rows]`, on which their draws depend; default: 0, 1, 2 ...
+        row_numbers: the row numbers in the whole table, `[rows]`, which seed text generation; default: 0, 1, 2 ...
         """
         task, prompts = generative_task(self.preparation.tasks, output), prepared.prompts.get(output)
         rows = np.arange(len(prepared))
@@ -113,21 +115,22 @@ class Predictor:
             rows = rows[[prompt is not None for prompt in prompts]]
         row_numbers = np.arange(len(prepared)) if row_numbers is None else row_numbers
         found: list[list[GenerationOutput]] = [[] for _ in range(len(prepared))]
-        size = min(limit_batch_size(self.batch_size, prepared, self.network), max_text_rows(self.preparation, writing))
+        size = min(limit_batch_size(self.batch_size, prepared, self.network), max_text_rows(self.preparation, config))
         with self.running():
-            for places in iter_batches(Split(prepared, rows), size):
-                batch, own = self.batch(prepared, rows[places]), rows[places]
-                views = self.network.views(batch)
-                texts = generate_texts(self.network, output, task, views, batch, writing, row_numbers[own])
-                for row, written in zip(own.tolist(), texts, strict=True):
-                    found[row] = written
+            for positions in iter_batches(Split(prepared, rows), size):
+                batch, own = self.batch(prepared, rows[positions]), rows[positions]
+                branches = self.network.encode_and_fuse(batch)
+                texts = generate_texts(self.network, output, task, branches, batch, config, row_numbers[own])
+                for row, generated in zip(own.tolist(), texts, strict=True):
+                    found[row] = generated
         return found
 
     def losses(self, split: Split[PreparedTable], *, rows: int, group_rows: bool = True) -> ObjectiveLosses:
-        """The loss of every objective by `objective.term`, with the same batches and draws at every call; empty where
-        the network has no objective or no row has what they learn from.
+        """The loss of every objective by `objective.term`, with the same batches and random draws in every call.
 
-        rows: of a batch, as in training: a contrastive loss grows with the number of candidates
+        Empty if the network has no objective, or no row has the inputs of an objective.
+
+        rows: batch size; use that of training, because a contrastive loss grows with the number of candidates
         """
         if not len(self.network.objectives):
             return {}
@@ -135,7 +138,7 @@ class Predictor:
         group = shared if group_rows and not self.network.compares_rows else None
         drawn = BatchSampler(split.rows, rows, 0, group=group, lengths=lengths).epoch(0)
         with self.running(), isolated_random_state(0):
-            return mean_losses(self.network, (self._step(split.table, places) for places in drawn))
+            return mean_losses(self.network, (self._step(split.table, positions) for positions in drawn))
 
     def batch(
         self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, corruption: ItemCorruption | None = None
@@ -144,12 +147,12 @@ class Predictor:
         return self.preparation.batch(prepared, rows, augment=augment, corruption=corruption).to(self.compute.device)
 
     def for_inputs(self, names: list[str]) -> Predictor:
-        """A predictor that needs some of the inputs alone, and no targets."""
+        """A predictor that needs only the inputs `names`, and no targets."""
         return replace(self, preparation=self.preparation.inputs_only(names))
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The network in evaluation mode, computing as `compute` says, without gradients."""
+        """Evaluation mode without gradients, with the precision and threads of `compute`."""
         training = self.network.training
         if training:
             self.network.eval()
@@ -160,24 +163,27 @@ class Predictor:
             if training:
                 self.network.train()
 
-    def _decided(
+    def _predict_batch(
         self, batch: Batch, hidden_inputs: frozenset[str], prompts: dict[str, np.ndarray] | None, row_numbers: np.ndarray
     ) -> dict[str, Predictions]:
-        """prompts: of the whole table by output, for texts to be written; None writes none"""
+        """The predictions of one batch.
+
+        prompts: prompts of the whole table by output; None generates no texts
+        """
         hidden = {name: torch.ones_like(batch.rows, dtype=torch.bool) for name in hidden_inputs}
-        views = self.network.views(batch, hidden)
+        branches = self.network.encode_and_fuse(batch, hidden)
         found = {}
-        for name, decided in self.network.decide(views, batch).items():
+        for name, predicted in self.network.decode(branches, batch).items():
             task = self.preparation.tasks[name]
             if isinstance(task, GenerativeTask):
                 tokens = torch.zeros(len(batch), 0, dtype=torch.int64)
                 if prompts is not None:
-                    tokens = generate_tokens(self.network, name, task, views, batch, row_numbers)
+                    tokens = generate_tokens(self.network, name, task, branches, batch, row_numbers)
                     tokens = mark_unusable_prompts(tokens, prompts.get(name), batch.rows.cpu().numpy())
-                found[name] = Predictions(tokens, {}, {}, decided.values).cpu()
+                found[name] = Predictions(tokens, {}, {}, predicted.values).cpu()
                 continue
-            weights = {term.name: term.weight for term in decided.terms if term.name in decided.per_branch}
-            found[name] = Predictions(decided.values.float(), decided.per_branch, weights).cpu()
+            weights = {term.name: term.weight for term in predicted.terms if term.name in predicted.per_branch}
+            found[name] = Predictions(predicted.values.float(), predicted.per_branch, weights).cpu()
         return found
 
     def _step(self, prepared: PreparedTable, rows: np.ndarray) -> ObjectiveBatch:
@@ -186,6 +192,6 @@ class Predictor:
         return ObjectiveBatch(self.network, batch, LazyInputTokens(self.network.towers, batch), again)
 
 
-def _back(visited: list[np.ndarray]) -> Tensor:
-    """Where each row was visited: the order that undoes `visited`."""
+def _inverse_order(visited: list[np.ndarray]) -> Tensor:
+    """The permutation that restores the original order of rows."""
     return torch.from_numpy(np.argsort(np.concatenate(visited), kind="stable"))

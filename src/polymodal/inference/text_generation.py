@@ -1,4 +1,4 @@
-"""Texts that a network writes for the rows of a batch."""
+"""Text generation for the rows of a batch."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ def generate_texts(
     network: Network,
     name: str,
     task: GenerativeTask,
-    views: list[FusionOutput],
+    branches: list[FusionOutput],
     batch: Batch,
-    writing: GenerationConfig,
+    config: GenerationConfig,
     row_numbers: np.ndarray,
 ) -> list[list[GenerationOutput]]:
-    """The texts that output `name` writes in each row of a batch, `writing.samples` for each row.
+    """Generate `config.num_return_sequences` texts of output `name` for each row of a batch.
 
-    numbers: of the rows, on which their draws depend
+    row_numbers: the numbers of the rows, which seed their random draws
     """
-    steps = writing.max_new_tokens or task.most
-    draft = network.draft(name, views, batch, steps)
+    steps = config.max_new_tokens or task.max_new_tokens
+    state = network.init_state(name, branches, batch, steps)
     try:
-        return generate(draft, len(batch), writing, task.codec, steps, row_numbers=row_numbers.tolist())
+        return generate(state, len(batch), config, task.tokenizer, steps, row_numbers=row_numbers.tolist())
     except RecipeError as error:
-        raise error.with_prefix(f"outputs.{name}.task.writing") from None
+        raise error.with_prefix(f"outputs.{name}.task.generation") from None
 
 
 def generate_tokens(
-    network: Network, name: str, task: GenerativeTask, views: list[FusionOutput], batch: Batch, row_numbers: np.ndarray
+    network: Network, name: str, task: GenerativeTask, branches: list[FusionOutput], batch: Batch, row_numbers: np.ndarray
 ) -> Tensor:
-    """The tokens of the text that output `name` writes in each row of a batch, as `Decisions.values` holds them."""
-    written = generate_texts(network, name, task, views, batch, task.writing, row_numbers)
-    first = [texts[0] for texts in written]
-    before_stops = iter(task.codec.encode([one.text for one in first if one.ended == "stop"]))
-    tokens = [next(before_stops) if one.ended == "stop" else one.tokens for one in first]
-    return pad([np.asarray(one, np.int64) for one in tokens])
+    """The tokens of one generated text of output `name` for each row of a batch, as in `Predictions.values`."""
+    generated = generate_texts(network, name, task, branches, batch, task.generation_config, row_numbers)
+    first = [texts[0] for texts in generated]
+    before_stops = iter(task.tokenizer.encode([text.text for text in first if text.finish_reason == "stop"]))
+    tokens = [next(before_stops) if text.finish_reason == "stop" else text.tokens for text in first]
+    return pad([np.asarray(ids, np.int64) for ids in tokens])
 
 
 def mark_unusable_prompts(tokens: Tensor, prompts: np.ndarray | None, rows: np.ndarray) -> Tensor:
-    """Written tokens with -2 first, and nothing behind, in every row whose prompt cannot be used."""
-    lost = np.array([prompts is not None and prompts[row] is None for row in rows], dtype=bool)
-    if not lost.any():
+    """The generated tokens, with -2 as the only token of each row with an unusable prompt."""
+    unusable = np.array([prompts is not None and prompts[row] is None for row in rows], dtype=bool)
+    if not unusable.any():
         return tokens
     tokens = functional.pad(tokens, (0, max(0, 1 - tokens.shape[1])), value=-1)
-    lost_rows = torch.from_numpy(lost)
-    tokens[lost_rows] = -1
-    tokens[lost_rows, 0] = -2
+    mask = torch.from_numpy(unusable)
+    tokens[mask] = -1
+    tokens[mask, 0] = -2
     return tokens

@@ -54,8 +54,8 @@ class Ensemble:
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """The answer for each row of `data`; as `Model.predict`. The columns of every member are needed."""
-        decided = self._distributions(self.members[0].open(data, root), strict)
-        return unwrap_single_output({name: task.predict(decided[name]) for name, task in self.tasks.items()})
+        predicted = self._distributions(self.members[0].open(data, root), strict)
+        return unwrap_single_output({name: task.predict(predicted[name]) for name, task in self.tasks.items()})
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes`, numbers for regression; as `Model.predict_proba`."""
@@ -70,14 +70,14 @@ class Ensemble:
         table = first.open(data, root, targets=True)
         truth = _truth(first, table, strict)
         each = self._each(table, strict)
-        decided = self.combine(each)
+        predicted = self.combine(each)
         groups = groups_of(first.recipe, table)
         scores: dict[str, Any] = {}
         for name, task in self.tasks.items():
             target = truth.targets[name]
             found = score_output(
                 task,
-                decided[name],
+                predicted[name],
                 *target,
                 truth.weight,
                 first.recipe.evaluation,
@@ -195,9 +195,9 @@ class Ensemble:
         """The distributions of each member, in the classes of the first."""
         found = []
         for member in self.members:
-            decided = distributions(member, table, strict=strict)
+            predicted = distributions(member, table, strict=strict)
             tasks = member.preparation.tasks
-            found.append({name: reorder_classes(decided[name], tasks[name], task) for name, task in self.tasks.items()})
+            found.append({name: reorder_classes(predicted[name], tasks[name], task) for name, task in self.tasks.items()})
         return found
 
     def _fit(self, table: Table) -> None:
@@ -215,12 +215,12 @@ class Ensemble:
                 return (task.loss(values, target) * weight).sum() / weight.sum().clamp_min(1e-8)
 
             views = self.combiner.views
-            decided = {
-                view: to_raw_values(task, own[name])[torch.from_numpy(present)]
-                for view, own in zip(views, each, strict=True)
+            predicted = {
+                branch: to_raw_values(task, own[name])[torch.from_numpy(present)]
+                for branch, own in zip(views, each, strict=True)
             }
-            here = {view: torch.ones(len(target)) for view in views}
-            self.combiner.calibrate(decided, here, loss, task.space, name)
+            here = {branch: torch.ones(len(target)) for branch in views}
+            self.combiner.calibrate(predicted, here, loss, task.space, name)
 
 
 def ensemble(

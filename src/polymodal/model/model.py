@@ -34,7 +34,7 @@ from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import ComputeConfig, network_device, resolve_device
 from polymodal.tasks.base import Task
-from polymodal.training.decoder_weights import initialise
+from polymodal.training.decoder_weights import load_initial_weights
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
@@ -105,7 +105,7 @@ class Model:
 
         options = self.recipe.evaluation
         if options.unimodal_scores == "train":  # a saved model has no training rows; hiding inputs is what it can do
-            options = options.model_copy(update={"singles": "mask"})
+            options = options.model_copy(update={"unimodal_scores": "mask"})
         with self._prepared(data, root, strict) as split:
             scores, _ = evaluate(self.predictor, split, options, seed=self.recipe.seed)
             return scores | score_objectives(self.predictor, split, self.recipe)
@@ -147,8 +147,8 @@ class Model:
             raise PolymodalError("this model predicts nothing: embed its rows, or fit a model that goes on from it")
         predictor, tasks = self.predictor, self.preparation.tasks
         for block in self.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE):
-            decided = predictor.predict(Split.all_rows(self.preparation.prepare_block(block)), row_numbers=block.rows)
-            yield block.rows, {name: tasks[name].distribution(one.values) for name, one in decided.items()}
+            predicted = predictor.predict(Split.all_rows(self.preparation.prepare_block(block)), row_numbers=block.rows)
+            yield block.rows, {name: tasks[name].distribution(one.values) for name, one in predicted.items()}
 
     def embed(
         self,
@@ -304,7 +304,7 @@ class Model:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = self.preparation.save(folder / "preparation")
-        weights = self.weight_format.packed(self.network.state_dict())
+        weights = self.weight_format.to_file(self.network.state_dict())
         write_model_files(folder, weights, self.recipe.to_yaml(), state, self.weight_format.model_dump())
         write_json(folder / "metrics.json", self.metrics)
         self.run.write(folder)
@@ -327,11 +327,11 @@ class Model:
         preparation.load(folder / "preparation", read_json(folder / "preparation.json"))
         network = make_network(recipe, preparation)
         try:
-            network.load_state_dict(weight_format.unpacked(read_weights(folder)))
+            network.load_state_dict(weight_format.from_file(read_weights(folder)))
         except RuntimeError as error:
             raise ArtifactError(f"the weights in {folder} do not fit its recipe: {error}") from None
         network.eval()
-        weight_format.applied(network)
+        weight_format.apply_to(network)
         network.to(resolve_device(device, "device"))
         scores = folder / "metrics.json"
         metrics = read_json(scores) if scores.is_file() else {}
@@ -367,7 +367,7 @@ def make_network(
                 continue
             try:
                 for decoder in decoders.values():
-                    initialise(decoder)
+                    load_initial_weights(decoder)
             except RecipeError as error:
                 raise error.with_prefix(f"outputs.{name}.decoder") from None
     return network

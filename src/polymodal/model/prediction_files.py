@@ -51,9 +51,9 @@ def write_predictions(model: PredictsRows, table: Table, cell_errors: CellErrors
 
 def _blocks(model: PredictsRows, table: Table, cell_errors: CellErrors, probabilities: bool) -> Iterator[list[dict[str, Any]]]:
     tasks = model.tasks
-    for rows, decided in model.stream(table, cell_errors):
+    for rows, predicted in model.stream(table, cell_errors):
         answers: list[dict[str, Any]] = [{} for _ in rows]
-        for name, distribution in decided.items():
+        for name, distribution in predicted.items():
             task = tasks[name]
             for row, answer in zip(answers, task.predict(distribution), strict=True):
                 row[name] = answer

@@ -1,4 +1,4 @@
-"""The record of a run: everything that `run.json` says of how a model was made. Report, card and commands read it."""
+"""The content of `run.json`: how a model was trained. Reports, model cards and commands read it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Environment:
 
     @classmethod
     def current(cls) -> Environment:
-        """That of this process."""
+        """The environment of this process."""
         return cls(
             __version__, str(torch.__version__), platform.python_version(), platform.processor() or platform.machine()
         )
@@ -39,23 +39,24 @@ class Environment:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class ColumnRole:
-    """What a column is used for.
+    """The role of a column.
 
-    role: input, prompt, target, weight, column (of the split), group or ignored
-    kind: the modality or task; reason: why
-    of: the input or output that reads it
+    role: input, prompt, target, weight_column, column (of the split), group_column or ignored
+    kind: the modality or task
+    reason: why the column has this role
+    used_by: the input or output that reads the column
     """
 
     column: str
     role: str
     kind: str
     reason: str
-    of: str = ""
+    used_by: str = ""
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class SplitRecord:
-    """The name of the table that a part's rows are from, and their number."""
+    """The table of a split, and its number of rows."""
 
     table: str
     rows: int
@@ -63,7 +64,7 @@ class SplitRecord:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class CellErrorCounts:
-    """Cells that could not be used: how many in all (`count`), and by column."""
+    """The number of unusable cells in total (`count`) and by column."""
 
     count: int = 0
     by_column: dict[str, int] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class CellErrorCounts:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class ParameterCounts:
-    """Parameters of the network, and how many of them learned."""
+    """The total number of parameters, and the number of trainable ones."""
 
     total: int = 0
     trainable: int = 0
@@ -79,7 +80,7 @@ class ParameterCounts:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class Durations:
-    """How long training, preparation, and everything with scoring (`total`) took; 0 for what was not done."""
+    """Seconds of training, preparation, and the whole run including scoring (`total`); 0 for a step that did not run."""
 
     training: float = 0.0
     preparation: float = 0.0
@@ -88,7 +89,7 @@ class Durations:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class ComputeRecord:
-    """How steps were computed: number format, threads inside one operation, why, and on which device."""
+    """The compute configuration: precision, intra-op threads, the reason for the choice, and the device."""
 
     precision: str
     threads: int
@@ -98,8 +99,10 @@ class ComputeRecord:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class TeacherRecord:
-    """Whom the model learned from: a saved `model` (its directory), or one trained with `privileged` inputs before,
-    whose epochs are its `history`."""
+    """The teacher of a distillation: the directory of a saved `model`, or a model trained with `privileged` inputs.
+
+    history: the epochs of a teacher with privileged inputs
+    """
 
     model: str | None = None
     privileged: tuple[str, ...] = ()
@@ -108,74 +111,76 @@ class TeacherRecord:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class PseudoLabelRound:
-    """One training, and the labels that it began with. Round 0 has none.
+    """One round of self-training, and its pseudo-labels. Round 0 has no pseudo-labels.
 
-    taken: rows that were given a label; by_class: how many of each class; changed: labels that differ from the round
-        before
-    temperature: by which the probabilities of the round before were calibrated
-    threshold: the probability from which on labels were taken; None where none would do
-    precision, precision_low: the share of such validation rows that are right, and the lower bound of it
-    why: why no label was given, or why nothing was trained
-    valid, valid_score: validation scores by `output.metric`, and the one number that rounds are compared by; None
-        where nothing was trained
+    num_labels: number of pseudo-labels
+    labels_by_class: number of pseudo-labels by class
+    num_changed: number of pseudo-labels that differ from the previous round
+    temperature: calibration temperature of the previous round's probabilities
+    threshold: the minimum probability of a pseudo-label; None if no threshold reaches the wanted precision
+    precision, precision_low: the precision above the threshold on validation rows, and its lower bound
+    reason: why there are no pseudo-labels, or why the round was not trained
+    validation, validation_score: validation scores by `output.metric`, and the score that selects the best round; None
+        if the round was not trained
     """
 
     round: int
-    taken: int = 0
+    num_labels: int = 0
     labels_by_class: dict[str, int] = field(default_factory=dict)
-    changed: int = 0
+    num_changed: int = 0
     temperature: float | None = None
     threshold: float | None = None
     precision: float | None = None
     precision_low: float | None = None
-    why: str | None = None
-    valid: Mapping[str, FiniteOrNone] | None = None
+    reason: str | None = None
+    validation: Mapping[str, FiniteOrNone] | None = None
     validation_score: FiniteOrNone = None
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class PseudoLabelRecord:
-    """Labels that the model gave itself.
+    """The pseudo-labels of a run.
 
-    output: whose labels; unlabelled: training rows without one
-    level: confidence of the lower bounds of precision
-    kept: the round whose model was kept
+    output: the output with pseudo-labels
+    unlabeled: number of training rows without a label
+    confidence_level: confidence level of the lower bounds of precision
+    selected_round: the round whose model was selected
     """
 
     output: str
     unlabeled: int
-    level: float
-    kept: int
+    confidence_level: float
+    selected_round: int
     rounds: tuple[PseudoLabelRound, ...]
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG, kw_only=True)
 class RunRecord:
-    """How a model was made. Of a model that never ran, everything is empty.
+    """How a model was trained. Every field of an untrained model is empty.
 
     environment: versions and processor
-    roles: what each column of the table is used for
-    parts: table and number of rows of `train`, `valid` and `test`
-    fingerprints: content hash of each table, by its name
-    inputs: how each input was prepared, in words
-    parameters: of the network
-    seconds: how long it took
-    compute: how steps were computed; None where nothing was trained
-    steps: optimizer steps; rows_per_second: training rows, of the model that was kept
-    averaged_epochs: the epochs whose weights are averaged, where several are
+    roles: the role of each column of the table
+    splits: table and number of rows of `train`, `validation` and `test`
+    fingerprints: content hash of each table by name
+    inputs: a description of the preparation of each input
+    parameters: number of parameters
+    seconds: durations of the run
+    compute: compute configuration; None if nothing was trained
+    steps: optimizer steps of the selected model
+    rows_per_second: training rows per second of the selected model
+    averaged_epochs: the epochs whose weights are averaged; empty if one epoch was selected
     history: one entry per epoch
-    notices: sentences for the user on what may be wrong
-    teacher, start, pseudo_labels: whom it learned from, what it went on from, and labels it gave itself; None where
-        it did not
-    task_notes: what a task says of its targets, by output
-    shared_items: the same item in two parts
-    faults: cells that could not be used
-    data_sets: by part, output and data set, the scores, where the table is of several data sets
+    notices: warnings for the user
+    teacher, source_model, pseudo_labels: records of distillation, weight transfer and self-training; None if not used
+    task_notes: notes of each task about its targets, by output
+    shared_items: items that occur in two splits
+    cell_errors: number of unusable cells
+    data_sets: scores by split, output and data set, if the table has several data sets
     """
 
     environment: Environment | None = None
     roles: tuple[ColumnRole, ...] = ()
-    parts: dict[str, SplitRecord] = field(default_factory=dict)
+    splits: dict[str, SplitRecord] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     parameters: ParameterCounts = field(default_factory=ParameterCounts)
@@ -187,7 +192,7 @@ class RunRecord:
     history: tuple[Epoch, ...] = ()
     notices: tuple[str, ...] = ()
     teacher: TeacherRecord | None = None
-    start: SourceModelRecord | None = None
+    source_model: SourceModelRecord | None = None
     pseudo_labels: PseudoLabelRecord | None = None
     task_notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     shared_items: tuple[SharedItems, ...] = ()
@@ -200,10 +205,10 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        """The record of a model directory; an empty one where there is none.
+        """The record in a model directory; an empty record if there is none.
 
         Raises:
-            ArtifactError: the file cannot be read, or a key is not known or has another type.
+            ArtifactError: the file cannot be read, or a key is unknown or has the wrong type.
         """
         path = folder / FILE
         return read_record(cls, read_json(path), path) if path.is_file() else cls()

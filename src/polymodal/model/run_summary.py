@@ -1,4 +1,4 @@
-"""The record of a run in words: what is said of a training on the terminal and among its notices."""
+"""Summaries of a run record for the terminal and for notices."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from polymodal.nn.network import Network
 from polymodal.training.records import SourceModelRecord
 
 
-def source_model_sentence(start: SourceModelRecord) -> str:
-    """What a training goes on from, and what is new in it."""
-    new = f"; new: {', '.join(start.new)}" if start.new else ""
-    return f"going on from {start.model}: {', '.join(start.loaded)}{new}"
+def source_model_sentence(source: SourceModelRecord) -> str:
+    """Which parts were loaded from the source model, and which are new."""
+    new = f"; new: {', '.join(source.new)}" if source.new else ""
+    return f"starting from {source.model}: {', '.join(source.loaded)}{new}"
 
 
 def pseudo_label_sentence(labels: PseudoLabelRecord) -> str:
-    """What pseudo-labels did."""
+    """The effect of pseudo-labels."""
     rounds = labels.rounds
-    first, last, kept = rounds[0], rounds[-1], rounds[labels.kept]
-    if labels.kept == 0:
-        why = last.why if len(rounds) == 2 else None
-        return f"pseudo-labels: the model without them is kept: {why or 'with them it validates no better'}"
-    before, after = first.valid or {}, kept.valid or {}
+    first, last, selected = rounds[0], rounds[-1], rounds[labels.selected_round]
+    if labels.selected_round == 0:
+        reason = last.reason if len(rounds) == 2 else None
+        return f"pseudo-labels: not used: {reason or 'they do not improve the validation score'}"
+    before, after = first.validation or {}, selected.validation or {}
     metric = next(iter(after))
     return (
-        f"pseudo-labels: round {kept.round} is kept: {kept.taken:,} of {labels.unlabeled:,} rows without a label were "
-        f"given one (from a probability of {kept.threshold:.3f} on; {kept.precision:.1%} of such validation rows "
-        f"are right, at least {kept.precision_low:.1%}); {metric} on the validation rows "
+        f"pseudo-labels: round {selected.round} is selected; {selected.num_labels:,} of {labels.unlabeled:,} unlabeled "
+        f"rows have a pseudo-label (probability of at least {selected.threshold:.3f}; precision on validation rows "
+        f"{selected.precision:.1%}, lower bound {selected.precision_low:.1%}); {metric} on validation rows: "
         f"{_number(before.get(metric))} without, {_number(after[metric])} with"
     )
 
@@ -37,38 +37,38 @@ def _number(value: float | None) -> str:
 
 
 def describe_trainable(network: Network) -> str:
-    """How many parameters there are and how many of them learn, in all and by encoder where some do not; and the
-    memory that this takes in training, before the first step."""
+    """The number of parameters and of trainable parameters, in total and by encoder, and the memory that training needs
+    for weights, gradients and optimizer state."""
     counts = count_parameters(network)
-    held = f"weights, gradients and optimiser {training_state_mib(counts):,.0f} MiB"
-    return f"{parameters_sentence(counts, count_encoders(network))}\n{held}"
+    memory = f"weights, gradients and optimizer state {training_state_mib(counts):,.0f} MiB"
+    return f"{parameters_sentence(counts, count_encoders(network))}\n{memory}"
 
 
 def count_parameters(module: nn.Module) -> ParameterCounts:
-    """The parameters of a network or a part of it, and how many of them learn."""
+    """The number of parameters and of trainable parameters of a module."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
-    return ParameterCounts(sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
+    return ParameterCounts(sum(size for size, _ in sizes), sum(size for size, trainable in sizes if trainable))
 
 
 def count_encoders(network: Network) -> dict[str, ParameterCounts]:
-    """The same of each input's encoder."""
+    """The parameter counts of the encoder of each input."""
     return {name: count_parameters(encoder) for name, encoder in network.encoders().items()}
 
 
 def training_state_mib(counts: ParameterCounts) -> float:
-    """MiB of fp32 weights, and of a gradient and two moments for each that learns."""
+    """MiB of fp32 weights, and of a gradient and two moments for each trainable parameter."""
     return (4 * counts.total + 12 * counts.trainable) / 2**20
 
 
 def parameters_sentence(counts: ParameterCounts, encoders: dict[str, ParameterCounts]) -> str:
-    """The number of parameters; where some do not learn, a line for all and one for each such encoder."""
+    """The number of parameters; if some are frozen, one line in total and one line for each partly frozen encoder."""
     if counts.trainable == counts.total:
         return f"parameters {counts.total:,}"
-    share = counts.trainable / counts.total
-    lines = [f"parameters {counts.total:,}, of which {counts.trainable:,} learn ({share:.2%})"]
+    ratio = counts.trainable / counts.total
+    lines = [f"parameters {counts.total:,}, trainable {counts.trainable:,} ({ratio:.2%})"]
     lines += [
-        f"  encoder of {name}: {one.trainable:,} of {one.total:,}"
-        for name, one in encoders.items()
-        if one.trainable < one.total
+        f"  encoder of {name}: {encoder.trainable:,} of {encoder.total:,}"
+        for name, encoder in encoders.items()
+        if encoder.trainable < encoder.total
     ]
     return "\n".join(lines)

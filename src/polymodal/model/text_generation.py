@@ -1,4 +1,4 @@
-"""The texts that a model writes: of whole tables block by block, and of one row piece by piece."""
+"""Text generation of a model: for whole tables block by block, and for one row token by token."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ from polymodal.tasks.generative import generative_task
 def stream_texts(
     predictor: Predictor, table: Table, cell_errors: CellErrors, output: str | None, changes: dict[str, Any]
 ) -> Iterator[list[list[GenerationOutput]]]:
-    """The texts of each row of `table`, block by block, as `Model.stream_texts`."""
+    """The generated texts of each row of `table`, block by block; see `Model.stream_texts`."""
     preparation = predictor.preparation
     name = text_output(preparation, output)
     task = generative_task(preparation.tasks, name)
-    writing = override_config(task.writing, changes, f"outputs.{name}.task.writing")
+    config = override_config(task.generation_config, changes, f"outputs.{name}.task.generation")
     for block in preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE):
-        yield predictor.generate(preparation.prepare_block(block), name, writing, row_numbers=block.rows)
+        yield predictor.generate(preparation.prepare_block(block), name, config, row_numbers=block.rows)
 
 
 def stream_tokens(predictor: Predictor, table: Table, output: str | None, changes: dict[str, Any]) -> Iterator[str]:
-    """The pieces of the text of the one row of `table`, as `Model.stream_tokens`."""
+    """The generated text of the single row of `table`, token by token; see `Model.stream_tokens`."""
     preparation, network = predictor.preparation, predictor.network
     name = text_output(preparation, output)
     if len(table) != 1:
-        raise DataError(f"one row is streamed at a time, and there are {len(table)}", file=table.name)
+        raise DataError(f"streaming needs exactly one row, and the data has {len(table)}", file=table.name)
     task = generative_task(preparation.tasks, name)
-    writing = override_config(task.writing, changes, f"outputs.{name}.task.writing")
+    config = override_config(task.generation_config, changes, f"outputs.{name}.task.generation")
     (block,) = preparation.blocks(table, CellErrors(strict=True))
     prepared = preparation.prepare_block(block)
     with predictor.running():
         batch = predictor.batch(prepared, np.arange(1))
-        steps = writing.max_new_tokens or task.most
-        draft = network.draft(name, network.views(batch), batch, steps)
+        steps = config.max_new_tokens or task.max_new_tokens
+        state = network.init_state(name, network.encode_and_fuse(batch), batch, steps)
         try:
-            pieces = stream(draft, writing, task.codec, steps)
+            chunks = stream(state, config, task.tokenizer, steps)
         except RecipeError as error:
-            raise error.with_prefix(f"outputs.{name}.task.writing") from None
-    return _computed(pieces, predictor)
+            raise error.with_prefix(f"outputs.{name}.task.generation") from None
+    return _run_with_settings(chunks, predictor)
 
 
-def _computed(pieces: Iterator[str], predictor: Predictor) -> Iterator[str]:
-    """The pieces, each computed in the predictor's way; between them, the caller computes in its own."""
+def _run_with_settings(chunks: Iterator[str], predictor: Predictor) -> Iterator[str]:
+    """Compute each text chunk with the predictor's settings. Between chunks, the settings of the caller apply."""
     while True:
         with predictor.running():
-            piece = next(pieces, None)
-        if piece is None:
+            chunk = next(chunks, None)
+        if chunk is None:
             return
-        yield piece
+        yield chunk
 
 
 def text_output(preparation: Preparation, output: str | None = None) -> str:
-    """The name of the text output that is meant.
+    """The name of the text output; default: the only one.
 
     Raises:
-        RecipeError: there is none of that name, or, without a name, none or several.
+        RecipeError: there is no text output of this name, or, without a name, there are none or several.
     """
-    writes = [name for name, task in preparation.tasks.items() if task.is_generative]
-    if output is not None and output not in writes:
-        raise RecipeError(f"outputs.{output}", f"the model writes no such text; {did_you_mean(output, writes)}")
-    if output is None and len(writes) != 1:
-        raise RecipeError("outputs", f"say which text to write: {', '.join(writes) or 'the model writes none'}")
-    return output or writes[0]
+    names = [name for name, task in preparation.tasks.items() if task.is_generative]
+    if output is not None and output not in names:
+        raise RecipeError(f"outputs.{output}", f"the model has no such text output; {did_you_mean(output, names)}")
+    if output is None and len(names) != 1:
+        raise RecipeError("outputs", f"set `output` to one of the text outputs: {', '.join(names) or 'the model has none'}")
+    return output or names[0]

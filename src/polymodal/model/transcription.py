@@ -54,7 +54,7 @@ class _AudioOfLength(Audio):
         self._card, self._seconds = like.card, seconds
 
     def request(self) -> AudioRequest:
-        return replace(super().request(), seconds=self._seconds, keep="start", trim=None, voice=False)
+        return replace(super().request(), seconds=self._seconds, crop="start", trim_silence_db=None, voice_activity_only=False)
 
 
 def transcribe(
@@ -89,7 +89,7 @@ def transcribe(
     most = _reads(sounds)
     length = min(28.0, most) if window is None else window
     if not 0 < length <= most:
-        raise RecipeError("window", f"the model reads {most:g} s at once, so a window has more than 0 and at most that")
+        raise RecipeError("chunk_seconds", f"the model reads {most:g} s at once, so a window has more than 0 and at most that")
     preparation = copy.copy(predictor.preparation)
     preparation.modalities = {**preparation.modalities, name: _AudioOfLength(sounds, most)}
     windowed = replace(predictor, preparation=preparation)
@@ -100,9 +100,9 @@ def transcribe(
     for block in predictor.preparation.blocks(table, cell_errors, size=ROWS_PER_BLOCK):
         for position, samples in _decoded(block, whole):
             row = {column: block.cells(column)[position] for column in block.columns}
-            for start, end in split_on_silence(samples, sounds.options.rate, length):
-                part = samples[round(start * sounds.options.rate) : round(end * sounds.options.rate)]
-                cell = {"array": part, "sampling_rate": sounds.options.rate}
+            for start, end in split_on_silence(samples, sounds.options.sampling_rate, length):
+                part = samples[round(start * sounds.options.sampling_rate) : round(end * sounds.options.sampling_rate)]
+                cell = {"array": part, "sampling_rate": sounds.options.sampling_rate}
                 cells = {**row, sounds.columns[0]: cell}
                 waiting.append(AudioWindow(int(block.rows[position]), start, end, cells, block.root))
         while len(waiting) >= WINDOWS_PER_BATCH:
@@ -154,4 +154,4 @@ def _sound_input(preparation: Preparation, name: str | None) -> tuple[str, Audio
 def _reads(sounds: Audio) -> float:
     """The most seconds that the model can read at once: what its checkpoint can, else what it was trained on."""
     longest = None if sounds.card is None else sound_features(sounds.card).longest
-    return float(sounds.request().seconds) if longest is None else longest / sounds.options.rate
+    return float(sounds.request().seconds) if longest is None else longest / sounds.options.sampling_rate

@@ -1,1 +1,1 @@
-"""Rows -> prepared tensors, and the cache of what frozen layers make of them."""
+"""Preparation of rows as tensors, and the feature cache of frozen layers."""

@@ -1,8 +1,8 @@
-"""The feature cache: what lies below the lowest trainable layer of an encoder runs once for each item.
+"""The feature cache: the frozen lower layers of an encoder run once for each item.
 
-Epochs, folds, trials and runs share what was computed. It is found again by the content of the item, everything that
-changes its preparation, the settled layers with their weights, and the number format: one changed byte, weight or
-option is another feature (law 8).
+Epochs, folds, trials and runs share the features. The cache key covers the content of the item, all options that change
+its preparation, the frozen layers with their weights, and the dtype. A change of one byte, weight or option gives
+another feature (law 8).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from polymodal.nn.encoders.base import Encoder, FrozenPrefix
 from polymodal.nn.network import Network
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
-from polymodal.recipe.training import FeatureOptions
+from polymodal.recipe.training import FeatureCacheOptions
 from polymodal.runtime.compute import network_device
 from polymodal.runtime.cpu_kernels import supports_bf16
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.runtime.thread_tuner import ThreadTuner
 
-#: Items that run through an encoder at once, and bytes of prepared items at most.
+#: Maximum number of items, and bytes of prepared items, in one batch of an encoder.
 BATCH_ITEMS = 64
 MAX_BATCH_BYTES = 16 * 2**20
-#: Bytes of features, and seconds of work, that are held before they go to the store: an interrupted run loses no more.
+#: Features are written to the store after this many bytes or seconds. An interrupted run loses at most this work.
 FLUSH_BYTES = 64 * 2**20
 FLUSH_SECONDS = 30.0
-#: Raised when the same layers come to give other features; kept ones are then not found any more.
+#: Version of the features. A higher version invalidates all stored features.
 VERSION = 1
 
 Advance = Callable[[int], None]
@@ -49,53 +49,57 @@ Advance = Callable[[int], None]
 class FeatureItems:
     """Features of the items of one input.
 
-    plain: one for each item; copies: of randomly changed items, `views` for each, or None
-    format: of `hidden`; bf16 lies in the arrays as uint16
-    whole: fields that are one for an item; in the arrays each of its records repeats them
+    original: features of the items
+    augmented: features of augmented items, `augmented_copies` for each item, or None
+    dtype: dtype of `hidden`; bf16 is stored as uint16
+    per_item_fields: fields with one value per item; in the arrays, each time step repeats the value
     """
 
     original: Items
     augmented: Items | None
     augmented_copies: int
-    format: str
+    dtype: str
     per_item_fields: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.original)
 
     def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """The stored arrays of items."""
         return self.original.take(ids)
 
     def lengths(self) -> np.ndarray | None:
+        """The length of each item; None if all are equal."""
         lengths = self.original.lengths()
         return None if lengths is None or (lengths == lengths[:1]).all() else lengths
 
     def item_bytes(self) -> float:
+        """Mean bytes of an item."""
         return self.original.item_bytes()
 
-    def tensors(self, ids: np.ndarray, *, changed: bool = False) -> dict[str, Tensor]:
-        """What the encoder goes on from: `hidden [n, longest, width]` fp32, `length [n]`, and the settled fields.
+    def tensors(self, ids: np.ndarray, *, augment: bool = False) -> dict[str, Tensor]:
+        """The input of the trainable layers: `hidden [n, max length, width]` fp32, `length [n]`, and the other fields.
 
-        changed: take one of each item's randomly changed copies, drawn from torch's global generator
+        augment: use one random augmented copy of each item, drawn from torch's global generator
         """
-        if changed and self.augmented is not None:
+        if augment and self.augmented is not None:
             drawn = torch.randint(self.augmented_copies, (len(ids),)).numpy()
-            taken = self.augmented.take(ids * self.augmented_copies + drawn)
+            arrays_of_item = self.augmented.take(ids * self.augmented_copies + drawn)
         else:
-            taken = self.original.take(ids)
-        tensors = {name: torch.from_numpy(array) for name, array in taken.items()}
-        if self.format == "bf16":
-            tensors["hidden"] = tensors["hidden"].view(torch.bfloat16).float()
+            arrays_of_item = self.original.take(ids)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays_of_item.items()}
+        if self.dtype == "bf16":
+            tensors["hidden"] = tensors["hidden"].copy(torch.bfloat16).float()
         return tensors | {name: tensors[name][:, 0] for name in self.per_item_fields}
 
 
-def feature_dtype(options: FeatureOptions) -> str:
-    """The format in which settled layers run and are kept: bf16 only where the processor computes in it."""
+def feature_dtype(options: FeatureCacheOptions) -> str:
+    """The dtype of frozen layers and stored features; bf16 only if the CPU supports bf16 computation."""
     return options.dtype if supports_bf16() else "fp32"
 
 
 def mean_features(items: FeatureItems) -> np.ndarray:
-    """The mean over each item's records, `[items, width]` float32."""
+    """The mean over the time steps of each item, `[items, width]` float32."""
     found = []
     for start in range(0, len(items), 256):
         data = items.tensors(np.arange(start, min(start + 256, len(items))))
@@ -107,37 +111,36 @@ def mean_features(items: FeatureItems) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """How features are made and kept.
+    """Options of feature computation.
 
-    limits: of the media that they are made of, which are part of what they are found by
-    threads: inside one operation; None finds out by the first batches whether one or all of the processors' are faster
+    limits: limits of the media, a part of the cache key
+    threads: intra-op threads; None measures in the first batches whether one thread or all threads are faster
     """
 
-    options: FeatureOptions
+    options: FeatureCacheOptions
     limits: LimitOptions
     threads: int | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe) -> FeatureSettings:
-        """As a recipe says."""
+    def from_recipe(cls, recipe: Recipe) -> FeatureSettings:
+        """The settings of a recipe."""
         threads = recipe.training.num_threads
         return cls(recipe.training.feature_cache, recipe.data.limits, threads if isinstance(threads, int) else None)
 
 
 class FeatureCache:
-    """The features that this process has open, over the stores on the disk that all runs share.
+    """Features that are open in this process, backed by stores on disk that all runs share.
 
-    What is open is found again by what it was made of: the contents of the items, the settled layers, and whether there
-    are changed copies.
+    The key of an open entry covers the content of the items, the frozen layers, and whether there are augmented copies.
 
-    folder: of the stores; None computes features and keeps them in memory
+    folder: folder of the stores; None keeps features in memory
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._open: dict[tuple[str, ...], FeatureItems] = {}
 
-    def encoded(
+    def encode_tables(
         self,
         network: Network,
         modalities: Mapping[str, Modality],
@@ -145,9 +148,11 @@ class FeatureCache:
         recipe: Recipe,
         progress: Progress,
     ) -> list[dict[str, PreparedInput]]:
-        """The prepared inputs of each of `tables` with features in place of the items of every input whose encoder has
-        settled layers: what those make of each item is computed once. Where the recipe switches that off, they stay as
-        they are. Inputs of the first table, that of the training rows, also have randomly changed copies.
+        """The prepared inputs of each of `tables`, with cached features instead of items for every input whose encoder has
+        frozen layers.
+
+        The inputs do not change if the recipe disables the feature cache. Inputs of the first table, the training rows,
+        also get augmented copies.
 
         Raises:
             DataError: a store is damaged.
@@ -167,7 +172,7 @@ class FeatureCache:
         return found
 
     def clear(self) -> None:
-        """Close what is open; stores on the disk stay."""
+        """Close all open entries. Stores on disk are kept."""
         self._open.clear()
 
     def _input(
@@ -180,20 +185,20 @@ class FeatureCache:
         augmented_copies: bool,
         progress: Progress,
     ) -> PreparedInput:
-        settled, identity = encoder.frozen_prefix(), modality.identity(recipe.data.limits)
-        if settled is None or identity is None or source.keys is None:
+        prefix, identity = encoder.frozen_prefix(), modality.identity(recipe.data.limits)
+        if prefix is None or identity is None or source.keys is None:
             return source
         contents = xxhash.xxh3_128_hexdigest(b"".join(source.keys))
-        key = (identity, settled.fingerprint, contents, str(augmented_copies))
+        key = (identity, prefix.fingerprint, contents, str(augmented_copies))
         if key not in self._open:
-            settings = FeatureSettings.of(recipe)
+            settings = FeatureSettings.from_recipe(recipe)
             with progress.task(f"encode {name}", len(source.items)) as advance:
-                made = encode_frozen_input(
+                requests = encode_frozen_input(
                     encoder, modality, source, settings, folder=self.folder, augmented_copies=augmented_copies, advance=advance
                 )
-            if made is None or not isinstance(made.items, FeatureItems):
+            if requests is None or not isinstance(requests.items, FeatureItems):
                 return source
-            self._open[key] = made.items
+            self._open[key] = requests.items
         return PreparedInput(source.index, self._open[key], source.keys)
 
 
@@ -207,115 +212,115 @@ def encode_frozen_input(
     augmented_copies: bool = False,
     advance: Advance = lambda done: None,
 ) -> PreparedInput | None:
-    """The features of an input's items in place of the items; None where the encoder settles nothing, or the items are
-    not named by their content.
+    """An input with the features of frozen layers instead of items; None if the encoder has no frozen layers, or the
+    items have no content hash.
 
-    folder: of the stores; None computes and keeps them in memory
-    views: also keep randomly changed copies, where the modality has random changes
-    advance: called with the number of items that were computed since the last call
+    folder: folder of the stores; None keeps features in memory
+    augmented_copies: also compute features of augmented items, if the modality has augmentations
+    advance: called with the number of items computed since the last call
 
     Raises:
         DataError: the store is damaged.
     """
     options = settings.options
-    settled, identity = encoder.frozen_prefix(), modality.identity(settings.limits)
-    if settled is None or identity is None or source.keys is None:
+    prefix, identity = encoder.frozen_prefix(), modality.identity(settings.limits)
+    if prefix is None or identity is None or source.keys is None:
         return None
-    run = _FeatureRun(encoder, modality, source.items, settled, feature_dtype(options), advance, ThreadTuner(settings.threads))
+    run = _FeatureRun(encoder, modality, source.items, prefix, feature_dtype(options), advance, ThreadTuner(settings.threads))
     store = None
     if folder is not None:
-        described = f"{VERSION}\n{identity}\n{settled.fingerprint}\n{run.format}"
-        store = MediaStore(folder, run.layout, described, True, kind="features")
+        description = f"{VERSION}\n{identity}\n{prefix.fingerprint}\n{run.dtype}"
+        store = MediaStore(folder, run.layout, description, True, kind="features")
     augmented: Items | None = None
     count = options.augmented_copies if augmented_copies and modality.changes else 0
-    original = run.kept(store, source.keys, [(item, None) for item in range(len(source.keys))])
+    original = run.load_or_compute(store, source.keys, [(item, None) for item in range(len(source.keys))])
     if count:
-        made = [(item, view) for item in range(len(source.keys)) for view in range(count)]
+        requests = [(item, copy) for item in range(len(source.keys)) for copy in range(count)]
         changes = modality.options.model_dump_json(exclude={"checkpoint"})
-        keys = [content_key(source.keys[item] + f" view {view} of {changes}".encode()) for item, view in made]
-        augmented = run.kept(store, keys, made)
-    return PreparedInput(source.index, FeatureItems(original, augmented, count, run.format, tuple(settled.per_item)), source.keys)
+        keys = [content_key(source.keys[item] + f" view {copy} of {changes}".encode()) for item, copy in requests]
+        augmented = run.load_or_compute(store, keys, requests)
+    return PreparedInput(source.index, FeatureItems(original, augmented, count, run.dtype, tuple(prefix.per_item)), source.keys)
 
 
 @dataclass
 class _FeatureRun:
-    """One input's items through the settled layers of its encoder."""
+    """The computation of the features of one input."""
 
     encoder: Encoder
     modality: Modality
     items: Items
-    settled: FrozenPrefix
-    format: str
+    prefix: FrozenPrefix
+    dtype: str
     advance: Advance
-    pace: ThreadTuner
+    thread_tuner: ThreadTuner
 
     @property
     def layout(self) -> Layout:
-        hidden = ("uint16" if self.format == "bf16" else "float32", (self.settled.width,))
-        return {"hidden": hidden, **self.settled.per_step, **self.settled.per_item}
+        hidden = ("uint16" if self.dtype == "bf16" else "float32", (self.prefix.width,))
+        return {"hidden": hidden, **self.prefix.per_step, **self.prefix.per_item}
 
-    def kept(self, store: Store | None, keys: list[bytes], made: Sequence[tuple[int, int | None]]) -> Items:
-        """The features named `keys` of `made` (item, number of the changed copy or None), computed where not known."""
+    def load_or_compute(self, store: Store | None, keys: list[bytes], requests: Sequence[tuple[int, int | None]]) -> Items:
+        """The features with `keys` of `made` (item, index of the augmented copy or None). Missing ones are computed."""
         unknown = list(range(len(keys)))
         if store is not None and keys:
             unknown = np.flatnonzero(~store.contains(keys)).tolist()
-        fresh: dict[bytes, Item] = {}
-        held, since = 0, time.monotonic()
-        for places in self._batches(unknown, made):
-            with self.pace.batch(len(places)):
-                features = self._features([made[place] for place in places])
-            for place, feature in zip(places, features, strict=True):
-                fresh[keys[place]] = feature
-                held += sum(array.nbytes for array in feature.values())
-            self.advance(len(places))
-            if store is not None and (held >= FLUSH_BYTES or time.monotonic() - since >= FLUSH_SECONDS):
-                store.add(list(fresh), list(fresh.values()))
-                fresh, held, since = {}, 0, time.monotonic()
+        computed: dict[bytes, Item] = {}
+        pending_bytes, since = 0, time.monotonic()
+        for positions in self._batches(unknown, requests):
+            with self.thread_tuner.batch(len(positions)):
+                features = self._features([requests[position] for position in positions])
+            for position, feature in zip(positions, features, strict=True):
+                computed[keys[position]] = feature
+                pending_bytes += sum(array.nbytes for array in feature.values())
+            self.advance(len(positions))
+            if store is not None and (pending_bytes >= FLUSH_BYTES or time.monotonic() - since >= FLUSH_SECONDS):
+                store.add(list(computed), list(computed.values()))
+                computed, pending_bytes, since = {}, 0, time.monotonic()
         if store is not None:
-            if fresh:
-                store.add(list(fresh), list(fresh.values()))
+            if computed:
+                store.add(list(computed), list(computed.values()))
             return store.open(keys)
-        return _in_memory([fresh[key] for key in keys], self.layout)
+        return _in_memory([computed[key] for key in keys], self.layout)
 
-    def _batches(self, places: list[int], made: Sequence[tuple[int, int | None]]) -> Iterator[list[int]]:
-        """`places` in batches, items of like length together so that little is padded."""
+    def _batches(self, positions: list[int], requests: Sequence[tuple[int, int | None]]) -> Iterator[list[int]]:
+        """`positions` in batches of items of similar length, for little padding."""
         lengths = self.items.lengths()
         if lengths is not None:
-            places = sorted(places, key=lambda place: int(lengths[made[place][0]]))
+            positions = sorted(positions, key=lambda position: int(lengths[requests[position][0]]))
         size = int(np.clip(MAX_BATCH_BYTES / max(self.items.item_bytes(), 1.0), 1, BATCH_ITEMS))
-        for start in range(0, len(places), size):
-            yield places[start : start + size]
+        for start in range(0, len(positions), size):
+            yield positions[start : start + size]
 
-    def _features(self, made: Sequence[tuple[int, int | None]]) -> list[Item]:
-        if made[0][1] is None:
-            return self._through(self.modality.collate(self.items.take(np.array([item for item, _ in made]))))
-        changed = [self._changed(item, view or 0) for item, view in made]
+    def _features(self, requests: Sequence[tuple[int, int | None]]) -> list[Item]:
+        if requests[0][1] is None:
+            return self._encode(self.modality.collate(self.items.take(np.array([item for item, _ in requests]))))
+        changed = [self._augmented_item(item, copy or 0) for item, copy in requests]
         if len({str([tensor.shape for tensor in one.values()]) for one in changed}) == 1:
             changed = [{name: torch.cat([one[name] for one in changed]) for name in changed[0]}]
-        return [feature for data in changed for feature in self._through(data)]
+        return [feature for data in changed for feature in self._encode(data)]
 
-    def _changed(self, item: int, view: int) -> dict[str, Tensor]:
-        """One item, randomly changed: the same for the same item and number, whatever else is computed."""
-        taken = self.items.take(np.array([item]))
-        content = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in taken.values()))
-        content.update(view.to_bytes(4, "little"))
+    def _augmented_item(self, item: int, copy: int) -> dict[str, Tensor]:
+        """One augmented item. The augmentation depends only on the content of the item and the index of the copy."""
+        arrays_of_item = self.items.take(np.array([item]))
+        content = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays_of_item.values()))
+        content.update(copy.to_bytes(4, "little"))
         with isolated_random_state(int.from_bytes(content.digest()[:8], "little") % 2**63):
-            return self.modality.augment(self.modality.collate(taken))
+            return self.modality.augment(self.modality.collate(arrays_of_item))
 
-    def _through(self, data: dict[str, Tensor]) -> list[Item]:
+    def _encode(self, data: dict[str, Tensor]) -> list[Item]:
         training = self.encoder.training
         self.encoder.eval()
         device = network_device(self.encoder)
         data = {name: tensor.to(device) for name, tensor in data.items()}
         kind = torch.device(device).type
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.format == "bf16"):
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.dtype == "bf16"):
             found = {name: tensor.cpu() for name, tensor in self.encoder.encode_frozen(data).items()}
         self.encoder.train(training)
         longest = found["hidden"].shape[1]
-        for name in self.settled.per_item:
+        for name in self.prefix.per_item:
             found[name] = found[name].unsqueeze(1).expand(-1, longest, *found[name].shape[1:])
-        if self.format == "bf16":
-            found["hidden"] = found["hidden"].to(torch.bfloat16).view(torch.uint16)
+        if self.dtype == "bf16":
+            found["hidden"] = found["hidden"].to(torch.bfloat16).copy(torch.uint16)
         arrays = {name: found[name].numpy() for name in self.layout}
         return [
             {name: array[row, :length] for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""From rows to batches: every input's modality and every output's task, fitted once on training rows."""
+"""From rows to batches: the modality of every input and the task of every output, fitted on training rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from polymodal.tasks.text_targets import pad, mask_targets
 from polymodal.tasks.base import Task
 
 BLOCK_ROWS = 4096
-#: Bytes of prepared items that one block may come to, unless its fewest rows do already.
+#: Maximum bytes of prepared items in one block of more than `MIN_BLOCK_ROWS` rows.
 MAX_BLOCK_BYTES = 256 * 2**20
 MIN_BLOCK_ROWS = 16
 
@@ -37,9 +37,9 @@ Advance = Callable[[int], None]
 class PreparedTable:
     """All rows of one table, prepared: inputs, targets `(value, present)` by output, and sample weights.
 
-    prompts: by output, the prompt of each row (None where it cannot be used), for outputs that have prompts
-    data_set: `[rows]`, the number of the data set that each row is of, where the table is made of several
-    groups: `[rows]`, the number of the group (`data.split.group`) that each row is of, where rows are grouped
+    prompts: the prompt of each row (None if unusable) by output, for outputs with prompts
+    data_set: `[rows]`, the index of the data set of each row; None for a single data set
+    groups: `[rows]`, the index of the group (`data.split.group_column`) of each row; None without groups
     """
 
     inputs: dict[str, PreparedInput]
@@ -54,13 +54,13 @@ class PreparedTable:
         return self.rows
 
     def only(self, names: list[str]) -> PreparedTable:
-        """The same rows and targets with some of the inputs."""
+        """The same rows and targets with only the inputs `names`."""
         return replace(self, inputs={name: self.inputs[name] for name in names})
 
 
 @dataclass(frozen=True)
 class ItemCorruption:
-    """One input's items damaged as a batch is made, for tests of robustness: see `Modality.corrupt`."""
+    """A corruption of the items of one input, applied when a batch is made; see `Modality.corrupt`."""
 
     input: str
     kind: str
@@ -69,7 +69,7 @@ class ItemCorruption:
 
 
 class Preparation:
-    """The modalities and tasks of a complete recipe. `fit` sees training rows only; `prepare` takes any rows."""
+    """The modalities and tasks of a complete recipe. `fit` uses only training rows; `prepare` accepts any rows."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -84,26 +84,27 @@ class Preparation:
 
     @property
     def input_columns(self) -> list[str]:
-        """The columns that prediction reads: of the inputs, and of the prompts of texts that are written."""
+        """The columns that prediction needs: those of the inputs and of the prompts of text outputs."""
         read = [column for modality in self.modalities.values() for column in modality.columns]
         return _unique([*read, *(column for task in self.tasks.values() for column in task.prompt_columns)])
 
     @property
     def target_columns(self) -> list[str]:
+        """The columns of the targets."""
         return _unique(column for task in self.tasks.values() for column in task.columns)
 
     @property
     def max_block_rows(self) -> int:
-        """The most rows that are prepared at once: `BLOCK_BYTES` of items, as large as they can get."""
+        """The maximum number of rows of a block: `MAX_BLOCK_BYTES` of items of maximum size."""
         row = sum(modality.row_bytes() for modality in self.modalities.values())
         return int(np.clip(MAX_BLOCK_BYTES / max(row, 1.0), MIN_BLOCK_ROWS, BLOCK_ROWS))
 
     def fit(self, table: Table, rows: np.ndarray, *, cache: Path | None = None, known: Collection[str] = ()) -> None:
-        """Learn vocabularies and statistics from `rows` of `table`, block by block; media are decoded into `cache`.
+        """Fit vocabularies and statistics on `rows` of `table`, block by block. Decoded media are stored in `cache`.
 
-        known: inputs whose modality has learned already, from other rows
+        known: inputs whose modality is already fitted
 
-        Faults met here are not recorded (the same cells are met again, and recorded, in `prepare`).
+        Unusable cells are not recorded here, because `prepare` reads and records the same cells.
         """
         for modality in (one for name, one in self.modalities.items() if name not in known):
             modality.fit(self._blocks(table, rows, modality.columns, CellErrors(), cache))
@@ -125,30 +126,30 @@ class Preparation:
     ) -> PreparedTable:
         """Prepare every row of `table` for training or scoring, block by block.
 
-        folder: where prepared items are written and memory-mapped; None keeps them in memory
-        cache: where decoded media are kept, by content, for this and other runs; None keeps none
-        advance: called with the number of rows done since the last call
+        folder: folder of memory-mapped files with the prepared items; None keeps the items in memory
+        cache: folder of decoded media, shared by all runs; None disables the cache
+        advance: called with the number of rows processed since the last call
 
         Raises:
-            DataError: a column is missing, a sample weight is unusable, or (strict) a cell is.
+            DataError: a column is missing, a sample weight is unusable, or (strict) a cell is unusable.
         """
         writers = {
-            name: PreparedWriter(folder / f"input{place}" if folder else None)
-            for place, name in enumerate(self.modalities)
+            name: PreparedWriter(folder / f"input{index}" if folder else None)
+            for index, name in enumerate(self.modalities)
         }
         targets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.tasks}
         prompts: dict[str, list[np.ndarray]] = {}
         weights: list[np.ndarray] = []
         for block in self.blocks(table, cell_errors, cache=cache, targets=True):
-            one = self.prepare_block(block, targets=True)
-            for name, prepared in one.inputs.items():
+            part = self.prepare_block(block, targets=True)
+            for name, prepared in part.inputs.items():
                 writers[name].append(prepared)
-            for name, pair in one.targets.items():
+            for name, pair in part.targets.items():
                 targets[name].append(pair)
-            for name, found in one.prompts.items():
+            for name, found in part.prompts.items():
                 prompts.setdefault(name, []).append(found)
-            if one.weight is not None:
-                weights.append(one.weight)
+            if part.weight is not None:
+                weights.append(part.weight)
             if advance:
                 advance(len(block))
         return PreparedTable(
@@ -176,9 +177,9 @@ class Preparation:
         targets: bool = False,
         size: int = BLOCK_ROWS,
     ) -> Iterator[RowBlock]:
-        """All rows of `table` in blocks that hold the columns of the inputs, and of targets and weights if asked.
+        """All rows of `table` in blocks with the columns of the inputs, and optionally of targets and sample weights.
 
-        size: the most rows of a block; there are fewer where items are so large that a block would outgrow memory
+        size: maximum number of rows of a block; smaller for large items
         """
         columns = self.input_columns
         if targets:
@@ -186,13 +187,13 @@ class Preparation:
         return self._blocks(table, np.arange(len(table)), columns, cell_errors, cache, size)
 
     def prepare_block(self, block: RowBlock, *, targets: bool = False) -> PreparedTable:
-        """One block prepared by itself, in memory."""
+        """Prepare one block in memory."""
         weight = self.recipe.data.weight_column if targets else None
         inputs = {name: modality.prepare(block) for name, modality in self.modalities.items()}
         prompts = {name: found for name, task in self.tasks.items() if (found := task.prompts(block)) is not None}
         prepared = {name: task.prepare(block) for name, task in self.tasks.items()} if targets else {}
         for name, found in prompts.items():
-            if name in prepared:  # an answer to a prompt that cannot be used is not learned
+            if name in prepared:  # the target of an unusable prompt is excluded from the loss
                 value, present = prepared[name]
                 prepared[name] = (mask_targets(value, np.array([one is None for one in found], dtype=bool)), present)
         weights = _sample_weights(block, weight) if weight else None
@@ -201,7 +202,7 @@ class Preparation:
     def batch(
         self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, corruption: ItemCorruption | None = None
     ) -> Batch:
-        """The batch of `rows` of a prepared table, or of its features. Rows that share an item hold it once."""
+        """The batch of `rows` of a prepared table, or of its cached features. A shared item is included once."""
         inputs = {}
         for name, modality in self.modalities.items():
             source = prepared.inputs[name]
@@ -209,7 +210,7 @@ class Preparation:
             present = items >= 0
             distinct, index = _distinct(items, present)
             if isinstance(source.items, FeatureItems):
-                data = source.items.tensors(distinct, changed=augment)
+                data = source.items.tensors(distinct, augment=augment)
             else:
                 taken = source.items.take(distinct)
                 if corruption is not None and corruption.input == name and len(distinct):
@@ -227,45 +228,46 @@ class Preparation:
         return Batch(inputs, targets, torch.from_numpy(np.asarray(rows)), weight, prompts)
 
     def only(self, recipe: Recipe) -> Preparation:
-        """This preparation for a recipe with some of its inputs; what was fitted is shared."""
+        """This preparation for a recipe with some of its inputs. Fitted modalities and tasks are shared."""
         some = Preparation(recipe)
         some.modalities, some.tasks = {name: self.modalities[name] for name in recipe.inputs}, self.tasks
         return some
 
     def inputs_only(self, names: list[str]) -> Preparation:
-        """This preparation for some of its inputs and without targets. What was fitted is shared."""
-        bare = Preparation(self.recipe.only(names).model_copy(update={"outputs": {}}))
+        """This preparation with only the inputs `names` and without targets. Fitted modalities are shared."""
+        bare = Preparation(self.recipe.with_inputs(names).model_copy(update={"outputs": {}}))
         bare.modalities = {name: self.modalities[name] for name in names}
         return bare
 
     def targets_only(self) -> Preparation:
-        """This preparation without inputs: it prepares targets and weights alone. What was fitted is shared."""
+        """This preparation without inputs, for targets and sample weights. Fitted tasks are shared."""
         bare = Preparation(self.recipe.model_copy(update={"inputs": {}}))
         bare.tasks = self.tasks
         return bare
 
     def shapes(self) -> dict[str, dict[str, Any]]:
+        """The shape of each input, the arguments of its encoder."""
         return {name: modality.shape() for name, modality in self.modalities.items()}
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write tokenizers and the like into `folder`; return the rest, JSON-ready."""
+        """Write tokenizer files into `folder`; return the remaining state, JSON-ready."""
         inputs = {}
         for i, (name, modality) in enumerate(self.modalities.items()):
-            place = folder / f"input{i}"
-            place.mkdir(parents=True, exist_ok=True)
-            inputs[name] = modality.save(place)
-            if not any(place.iterdir()):
-                place.rmdir()
+            subfolder = folder / f"input{i}"
+            subfolder.mkdir(parents=True, exist_ok=True)
+            inputs[name] = modality.save(subfolder)
+            if not any(subfolder.iterdir()):
+                subfolder.rmdir()
         for i, task in enumerate(self.tasks.values()):
-            place = folder / f"output{i}"
-            place.mkdir(parents=True, exist_ok=True)
-            task.write_files(place)
-            if not any(place.iterdir()):
-                place.rmdir()
+            subfolder = folder / f"output{i}"
+            subfolder.mkdir(parents=True, exist_ok=True)
+            task.write_files(subfolder)
+            if not any(subfolder.iterdir()):
+                subfolder.rmdir()
         return {"inputs": inputs, "outputs": {name: task.save() for name, task in self.tasks.items()}}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        """Take back what `save` wrote."""
+        """Restore what `save` wrote."""
         for i, (name, modality) in enumerate(self.modalities.items()):
             modality.load(folder / f"input{i}", state["inputs"][name])
         for i, (name, task) in enumerate(self.tasks.items()):
@@ -287,7 +289,7 @@ class Preparation:
 
 
 def _distinct(items: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct items of some rows, sorted, and each row's place among them (0 where missing)."""
+    """The sorted distinct items of some rows, and the position of each row's item among them (0 if missing)."""
     if present.all():
         distinct, index = np.unique(items, return_inverse=True)
         return distinct, index.astype(np.int64, copy=False)
@@ -302,7 +304,7 @@ def _sample_weights(block: RowBlock, column: str) -> np.ndarray:
         usable = isinstance(cell, int | float) and np.isfinite(cell) and cell >= 0
         if not usable:
             row = int(block.rows[position])
-            raise DataError(f"a sample weight must be a number of 0 or more, not {cell!r}", row=row, column=column)
+            raise DataError(f"a sample weight must be a number >= 0, not {cell!r}", row=row, column=column)
         weights[position] = cell
     return weights
 

@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 
 def trainable_state(network: nn.Module) -> dict[str, Tensor]:
-    """The part of `state_dict` that training can change: everything but parameters that do not learn, which may be
-    most of a model with a pretrained encoder."""
-    still = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
-    return {name: tensor for name, tensor in network.state_dict().items() if name not in still}
+    """The part of `state_dict` that training can change: all buffers and every parameter that is not frozen.
+
+    With a pretrained encoder, most parameters may be frozen.
+    """
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in frozen}
 
 
 def restore_state(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put back what `changing_state` gave; what does not learn stays as it is.
+    """Load the result of `trainable_state`. Frozen parameters stay unchanged.
 
     Raises:
-        RuntimeError: the state is of another network.
+        RuntimeError: the state belongs to another network.
     """
     missing = trainable_state(network).keys() - state.keys()
     unexpected = network.load_state_dict(state, strict=False).unexpected_keys
@@ -37,11 +39,11 @@ class BestEpochs:
     weights: list[dict[str, Tensor]] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The kept weights by rank and name; scores and epochs are no tensors."""
-        return {f"{rank}.{name}": one for rank, weights in enumerate(self.weights) for name, one in weights.items()}
+        """The stored weights by rank and name. Scores and epochs are not tensors and are stored separately."""
+        return {f"{rank}.{name}": tensor for rank, weights in enumerate(self.weights) for name, tensor in weights.items()}
 
     def load_state_dict(self, tensors: dict[str, Tensor], scores: list[float], epochs: list[int]) -> None:
-        """Take back what was kept."""
+        """Restore the stored weights, scores and epochs."""
         self.scores, self.epochs = scores, epochs
         self.weights = [{} for _ in scores]
         for key, tensor in tensors.items():
@@ -49,24 +51,25 @@ class BestEpochs:
             self.weights[int(rank)][name] = tensor
 
     def offer(self, score: float, epoch: int, network: nn.Module) -> bool:
-        """Consider the network after `epoch`; True if it is the best so far. The earlier of two equals is better."""
-        place = sum(score <= other for other in self.scores)
-        if place >= self.count:
+        """Store the network after `epoch` if it is among the best; True if it is the best. Ties go to the earlier epoch."""
+        rank = sum(score <= other for other in self.scores)
+        if rank >= self.count:
             return False
         copied = {name: tensor.detach().clone() for name, tensor in trainable_state(network).items()}
-        self.scores.insert(place, score)
-        self.epochs.insert(place, epoch)
-        self.weights.insert(place, copied)
+        self.scores.insert(rank, score)
+        self.epochs.insert(rank, epoch)
+        self.weights.insert(rank, copied)
         del self.scores[self.count :], self.epochs[self.count :], self.weights[self.count :]
-        return place == 0
+        return rank == 0
 
     def best(self) -> dict[str, Tensor]:
+        """The weights of the best epoch."""
         return self.weights[0]
 
     def average(self) -> dict[str, Tensor]:
-        """The mean of the kept weights (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
+        """The mean of the stored weights (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
 
-        Integer buffers (counters) are those of the best epoch.
+        Integer buffers (counters) are taken from the best epoch.
         """
         mean = {}
         for name, first in self.weights[0].items():

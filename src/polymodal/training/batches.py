@@ -1,4 +1,4 @@
-"""Which training rows stand in one batch."""
+"""The batch sampler of a training run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 
-#: Rows of a group that stand in one batch, where a task wants some to.
+#: Rows per group in one batch, for tasks that need several rows of a group.
 ROWS_PER_GROUP = 4
 
 
 def make_sampler(
     recipe: Recipe, network: Network, preparation: Preparation, train: Split[PreparedTable]
 ) -> BatchSampler:
-    """Draws the batches of an epoch: rows that share an item together, or rows of like length, or as a task wants."""
+    """The sampler of training batches.
+
+    A batch holds rows of the same group if a task asks for groups; otherwise rows that share an item, or rows of similar
+    length.
+    """
     shared, lengths = batch_order(train)
     together = _together(preparation, train)
     if not recipe.training.group_rows or network.compares_rows:
@@ -36,7 +40,7 @@ def make_sampler(
 
 
 def _together(preparation: Preparation, train: Split[PreparedTable]) -> np.ndarray | None:
-    """The group of each training row, as the first task says that wants rows of a group in one batch."""
+    """The group of each training row from the first task that needs rows of the same group in one batch."""
     for name, task in preparation.tasks.items():
         value, present = train.table.targets[name]
         found = task.row_groups(value[train.rows], present[train.rows])

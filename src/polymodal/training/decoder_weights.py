@@ -1,4 +1,4 @@
-"""The first weights of a decoder: those of a checkpoint, or those of a saved model's decoder."""
+"""Initial weights of a decoder: from a pretrained checkpoint, or from the decoder of a saved model."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from polymodal.nn.layers.named_modules import key_of
 from polymodal.recipe.recipe import Recipe
 
 
-def initialise(decoder: Decoder) -> None:
-    """Give a new decoder the pretrained weights that its options name, if they name any.
+def load_initial_weights(decoder: Decoder) -> None:
+    """Load the pretrained weights that the options of a new decoder name, if any.
 
     Raises:
-        RecipeError: a weight does not fit, or there is no such model.
+        RecipeError: the model does not exist, or its weights do not fit.
     """
-    if decoder.start is None:
-        decoder.initialise()
+    if decoder.init_from is None:
+        decoder.load_pretrained()
     else:
-        decoder.take_over(find_saved_decoder(Path(decoder.start), decoder.Options.model_fields["name"].default))
+        decoder.load_from(find_saved_decoder(Path(decoder.init_from), decoder.Options.model_fields["name"].default))
 
 
 def find_saved_decoder(folder: Path, kind: str) -> SavedDecoder:
-    """The first decoder of this kind in a saved model; of one that decides from several views, that of the first.
+    """The first decoder of this kind in a saved model. If the fusion has several branches, the decoder of the first one.
 
     Raises:
-        RecipeError: there is no such model, or it has no such decoder.
+        RecipeError: the model does not exist, or it has no such decoder.
     """
     try:
         weight_format = WeightFormat(**verify_model_files(folder))
         recipe = Recipe.read(folder / "recipe.yaml")
-        weights = weight_format.unpacked(read_weights(folder))
+        weights = weight_format.from_file(read_weights(folder))
     except PolymodalError as error:
-        raise RecipeError("start", str(error)) from None
+        raise RecipeError("init_from", str(error)) from None
     for name, spec in recipe.outputs.items():
         if spec.decoder is None or spec.decoder.name != kind:
             continue
-        for view in (*recipe.inputs, "joint"):  # the order of views, whatever the fusion
-            prefix = f"decoders.{key_of(name)}.{key_of(view)}."
+        for branch in (*recipe.inputs, "joint"):  # the order of views, whatever the fusion
+            prefix = f"decoders.{key_of(name)}.{key_of(branch)}."
             found = {path.removeprefix(prefix): one for path, one in weights.items() if path.startswith(prefix)}
             if found:
                 memory = None if recipe.inputs else weights["fusion.token"]
                 return SavedDecoder(folder, recipe.hidden_size, spec.decoder, found, memory)
-    raise RecipeError("start", f"the model in {folder} has no {kind} that writes; name a folder with one")
+    raise RecipeError("init_from", f"the model in {folder} has no {kind} that writes; name a folder with one")

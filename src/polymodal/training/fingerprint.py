@@ -1,4 +1,4 @@
-"""What a checkpoint belongs to."""
+"""The fingerprint that ties a checkpoint to its recipe and training data."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from polymodal.training.source_model import source_fingerprint
 
 
 def run_fingerprint(recipe: Recipe, train: Split[PreparedTable]) -> str:
-    """What a checkpoint belongs to: a recipe, training rows, and their targets."""
+    """A hash of the recipe, the source model, the training rows, and their targets and prompts."""
     digest = xxhash.xxh3_128((recipe.to_yaml() + source_fingerprint(recipe)).encode())
     digest.update(np.ascontiguousarray(train.rows).tobytes())
     for value, present in train.table.targets.values():
-        digest.update(_content(value[train.rows]))
+        digest.update(_to_bytes(value[train.rows]))
         digest.update(np.ascontiguousarray(present[train.rows]).tobytes())
     for prompts in train.table.prompts.values():
-        digest.update(_content(prompts[train.rows]))
+        digest.update(_to_bytes(prompts[train.rows]))
     return digest.hexdigest()
 
 
-def _content(value: np.ndarray) -> bytes:
-    """The bytes of targets, or of the texts that a text output's targets and prompts are."""
+def _to_bytes(value: np.ndarray) -> bytes:
+    """The bytes of numeric targets, or of the texts of targets and prompts."""
     return repr(value.tolist()).encode() if value.dtype == object else np.ascontiguousarray(value).tobytes()

@@ -1,4 +1,4 @@
-"""Gradient blending: the decisions of single inputs and of all together weigh as much as they generalise."""
+"""Gradient blending: branches of a fusion are weighted by how well they generalize."""
 
 from __future__ import annotations
 
@@ -12,55 +12,57 @@ from polymodal.inference.predictions import Predictions
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
 
-#: By output and view, the mean loss.
-ViewLosses = dict[tuple[str, str], float]
+#: The mean loss by output and branch.
+BranchLosses = dict[tuple[str, str], float]
 
 
 class GradientBlending(nn.Module):
-    """Weights of the views of each output, estimated anew after every few epochs (Wang, Tran & Feiszli, "What Makes
+    """Weights of the branches of each output, re-estimated after every few epochs (Wang, Tran & Feiszli, "What Makes
     Training Multi-modal Classification Networks Hard?", 2020, equations 2 and 5; online G-Blend).
 
         G_k = Lvalid_k(before) - Lvalid_k(now) ;  O_k = (Lvalid_k - Ltrain_k)(now) - (Lvalid_k - Ltrain_k)(before)
         w_k ~ max(G_k, 0) / O_k^2, scaled so that the weights of an output have the mean 1
 
-    A view whose validation loss did not fall has no weight until it is estimated again; where none fell, all weights
-    stay as they were. The state is in buffers, so that a run can be resumed.
+    A branch whose validation loss did not fall has weight 0 until the next estimate. If no validation loss fell, the
+    weights do not change. The state is stored in buffers, so a run can be resumed.
     """
 
     weights: Tensor
-    before: Tensor
+    previous_losses: Tensor
 
-    def __init__(self, outputs: Sequence[str], views: Sequence[str]) -> None:
+    def __init__(self, outputs: Sequence[str], branches: Sequence[str]) -> None:
         super().__init__()
-        self.outputs, self.views = list(outputs), list(views)
-        self.register_buffer("weights", torch.ones(len(self.outputs), len(self.views)))
-        self.register_buffer("before", torch.full((2, len(self.outputs), len(self.views)), torch.nan))
+        self.outputs, self.branches = list(outputs), list(branches)
+        self.register_buffer("weights", torch.ones(len(self.outputs), len(self.branches)))
+        self.register_buffer("previous_losses", torch.full((2, len(self.outputs), len(self.branches)), torch.nan))
 
-    def of(self, output: str, view: str) -> float:
-        """The weight of the loss of a view of an output."""
-        return float(self.weights[self.outputs.index(output), self.views.index(view)])
+    def weight(self, output: str, branch: str) -> float:
+        """The loss weight of a branch of an output."""
+        return float(self.weights[self.outputs.index(output), self.branches.index(branch)])
 
-    def estimate(self, train: Mapping[tuple[str, str], float], valid: Mapping[tuple[str, str], float]) -> None:
-        """Weigh the views by what happened since the last call; the first call only remembers.
+    def update(self, train: Mapping[tuple[str, str], float], valid: Mapping[tuple[str, str], float]) -> None:
+        """Weight the branches by the change of their losses since the last call. The first call only stores the losses.
 
-        train, valid: the mean loss of each view by output and view
+        train, valid: the mean loss by output and branch
         """
-        now = torch.full_like(self.before, torch.nan)
+        now = torch.full_like(self.previous_losses, torch.nan)
         for row, output in enumerate(self.outputs):
-            for column, view in enumerate(self.views):
-                if (output, view) in train and (output, view) in valid:
-                    now[0, row, column] = train[output, view]
-                    now[1, row, column] = valid[output, view]
+            for column, branch in enumerate(self.branches):
+                if (output, branch) in train and (output, branch) in valid:
+                    now[0, row, column] = train[output, branch]
+                    now[1, row, column] = valid[output, branch]
         for row in range(len(self.outputs)):
-            found = blending_weights(self.before[:, row], now[:, row])
+            found = blending_weights(self.previous_losses[:, row], now[:, row])
             if found is not None:
                 self.weights[row] = found
-        self.before.copy_(now)
+        self.previous_losses.copy_(now)
 
 
 def blending_weights(before: Tensor, now: Tensor) -> Tensor | None:
-    """The weights of views from their losses before and now, `[2, views]` each (training, validation); None where no
-    view generalised better than before, or nothing is known of the time before."""
+    """The weights of branches from their previous and current losses, `[2, branches]` each (training, validation).
+
+    None if the validation loss of no branch fell, or if there are no previous losses.
+    """
     gain = (before[1] - now[1]).clamp_min(0)
     overfit = (now[1] - now[0]) - (before[1] - before[0])
     ratio = gain / overfit.square().clamp_min(1e-6)
@@ -68,16 +70,16 @@ def blending_weights(before: Tensor, now: Tensor) -> Tensor | None:
     return None if float(ratio.sum()) <= 0 else ratio / ratio.mean()
 
 
-def view_losses(
-    tasks: Mapping[str, Task], decisions: Mapping[str, Predictions], split: Split[PreparedTable]
-) -> ViewLosses:
-    """The mean loss of each view of each output over the rows that have the target and in which the view counts."""
-    found: ViewLosses = {}
+def branch_losses(
+    tasks: Mapping[str, Task], predictions: Mapping[str, Predictions], split: Split[PreparedTable]
+) -> BranchLosses:
+    """The mean loss of each branch of each output over rows that have the target and a positive branch weight."""
+    found: BranchLosses = {}
     for output, task in tasks.items():
         value, present = (array[split.rows] for array in split.table.targets[output])
-        for view, values in decisions[output].views.items():
-            known = torch.from_numpy(present) & (decisions[output].view_weights[view] > 0)
+        for branch, values in predictions[output].branches.items():
+            known = torch.from_numpy(present) & (predictions[output].branch_weights[branch] > 0)
             if bool(known.any()):
                 loss = task.loss(values[known].float(), task.collate(value[known.numpy()]))
-                found[output, view] = float(loss.mean())
+                found[output, branch] = float(loss.mean())
     return found

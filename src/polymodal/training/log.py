@@ -1,4 +1,4 @@
-"""The training log: JSON lines, and TensorBoard when asked for."""
+"""The training log: JSON lines, and optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from polymodal.core.errors import MissingExtraError
 
 
 class Log:
-    """Appends one JSON object per event to `log.jsonl` in `folder`; nothing is written when `folder` is None.
+    """Appends one JSON object per event to `log.jsonl` in `folder`; writes nothing if `folder` is None.
 
-    A resumed run passes the step of its checkpoint as `keep`: lines of later steps, which it will do again, go.
+    keep: the step of the checkpoint of a resumed run; lines of later steps are deleted because those steps run again
     """
 
     def __init__(self, folder: Path | None, *, tensorboard: bool, keep: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The loss of a batch: a named dict, summed once with the recipe's or learned weights."""
+"""The loss of a batch: named losses, summed with fixed or learned weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from polymodal.training.distillation import TeacherTargets
 class Losses:
     """The losses of a batch.
 
-    named: what each output and objective adds to the scalar that is minimised, and `penalty` what the fusion does
-    parts: all numbers behind them, detached (`answer`, `answer.view.image`, `contrastive.image-caption`)
-    chance: of the parts of objectives, the loss of knowing nothing, and how much the batch counts
+    named: the weighted loss of each output and objective, and the `penalty` of the fusion
+    parts: all single terms, detached (`answer`, `answer.branch.image`, `contrastive.image-caption`)
+    baselines: by term of an objective, the loss of a constant prediction and the weight of the batch
     """
 
     named: dict[str, Tensor] = field(default_factory=dict)
@@ -32,21 +32,23 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        """The scalar to minimise."""
+        """The scalar to minimize."""
         losses = list(self.named.values())
         return sum(losses[1:], losses[0]) if losses else torch.zeros(())
 
 
 class Loss(nn.Module):
-    """Weighs the losses of several outputs and objectives.
+    """Weights and sums the losses of outputs and objectives.
 
     fixed: L = sum_o w_o L_o, with the weights of the recipe.
     uncertainty: L = sum_o w_o (exp(-s_o) L_o + s_o / 2), s_o learned (Kendall, Gal & Cipolla, "Multi-Task Learning
         Using Uncertainty to Weigh Losses for Scene Geometry and Semantics", 2018, equation 7 with s = log sigma^2,
-        the factor 1/2 of the regression term taken into the task's loss).
-    gradnorm, pcgrad: as fixed; what becomes of the gradients is said in `balance`.
-    With `blending`, the loss of each view of an output is weighed once more.
-    With `lessons`, L_o becomes (1 - d) L_o + d D_o, D_o the distance from the teacher's decisions and d their weight.
+        with the factor 1/2 of the regression term included in the task's loss).
+    gradnorm, pcgrad: as fixed; the gradients are changed as `loss_balancing` describes.
+
+    With `blending`, the loss of each branch of an output has an additional weight.
+    With `teacher_targets`, L_o becomes (1 - d) L_o + d D_o, where D_o is the distance from the teacher's predictions and
+    d is `training.distillation.weight`.
     """
 
     def __init__(
@@ -66,57 +68,57 @@ class Loss(nn.Module):
     def forward(
         self, outputs: dict[str, TaskOutput], batch: Batch, terms: Mapping[str, list[ObjectiveLoss]] | None = None
     ) -> Losses:
-        """The losses of a batch, from what was decided and from the `terms` of each objective."""
+        """The losses of a batch, from the predictions of each output and the `terms` of each objective."""
         found = Losses()
         parts = found.parts
         for name, task in self.tasks.items():
-            decided, target = outputs[name], batch.targets[name]
-            task_loss = decided.values.new_zeros((), dtype=torch.float32)
-            for term in decided.terms:
+            predicted, target = outputs[name], batch.targets[name]
+            task_loss = predicted.values.new_zeros((), dtype=torch.float32)
+            for term in predicted.terms:
                 value = mean_loss(task, term, target, batch.weight)
-                scale = term.scale if self.blending is None else term.scale * self.blending.of(name, term.name)
+                scale = term.scale if self.blending is None else term.scale * self.blending.weight(name, term.name)
                 task_loss = task_loss + scale * value
-                parts[name if term.name == "joint" else f"{name}.view.{term.name}"] = value.detach()
+                parts[name if term.name == "joint" else f"{name}.branch.{term.name}"] = value.detach()
             if self.teacher_targets is not None:
-                share = self.teacher_targets.options.weight
-                learned = self._from_teacher(self.teacher_targets, name, decided, batch)
-                task_loss = (1 - share) * task_loss + share * learned
-                parts[f"{name}.teacher"] = learned.detach()
-            found.named[name] = self._weighed(name, task_loss)
-            for kind, penalty in decided.penalties.items():
-                once = penalty / len(self.tasks)  # a fusion's penalty counts once, however many outputs
+                weight = self.teacher_targets.options.weight
+                distance = self._from_teacher(self.teacher_targets, name, predicted, batch)
+                task_loss = (1 - weight) * task_loss + weight * distance
+                parts[f"{name}.teacher"] = distance.detach()
+            found.named[name] = self._weighted(name, task_loss)
+            for kind, penalty in predicted.penalties.items():
+                once = penalty / len(self.tasks)  # the penalty of a fusion counts once for all outputs
                 found.named["penalty"] = found.named["penalty"] + once if "penalty" in found.named else once
                 parts[f"penalty.{kind}"] = penalty.detach()
         for name, some in (terms or {}).items():
             if not some:
                 continue
-            found.named[name] = self._weighed(name, torch.stack([term.loss for term in some]).mean())
+            found.named[name] = self._weighted(name, torch.stack([term.loss for term in some]).mean())
             parts |= {f"{name}.{term.name}": term.loss.detach() for term in some}
             found.baselines |= {f"{name}.{term.name}": (term.baseline, term.count) for term in some}
         return found
 
     def backward(self, losses: Losses, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]) -> None:
-        """Add to the gradient of each of `parameters`; `shared` are the last ones that all losses have in common."""
+        """Add to the gradient of each of `parameters`; `shared` are the last parameters that all losses share."""
         if self.balancer is not None and len(losses.named) > 1:
             self.balancer.backward(losses.named, parameters, shared)
         else:
             losses.total.backward()  # type: ignore[no-untyped-call]
 
-    def _weighed(self, name: str, loss: Tensor) -> Tensor:
+    def _weighted(self, name: str, loss: Tensor) -> Tensor:
         if self.log_variance is not None:
             spread = self.log_variance[list(self.weights).index(name)]
             loss = torch.exp(-spread) * loss + spread / 2
         return loss * self.weights[name]
 
-    def _from_teacher(self, teacher_targets: TeacherTargets, name: str, decided: TaskOutput, batch: Batch) -> Tensor:
-        """The mean distance from the teacher over all rows, those without a target too."""
-        losses = teacher_targets.loss(name, self.tasks[name].space, decided.values, batch.rows)
+    def _from_teacher(self, teacher_targets: TeacherTargets, name: str, predicted: TaskOutput, batch: Batch) -> Tensor:
+        """The mean distance from the teacher over all rows, including rows without a target."""
+        losses = teacher_targets.loss(name, self.tasks[name].space, predicted.values, batch.rows)
         weight = torch.ones_like(losses) if batch.weight is None else batch.weight
         return (losses * weight).sum() / weight.sum().clamp_min(1e-8)
 
 
 def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Tensor | None) -> Tensor:
-    """The mean loss over rows that have the target, weighted by the view's and the sample's weight."""
+    """The mean loss over rows that have the target, weighted by branch and sample weights."""
     weight = term.weight.detach().float() * target.present
     if sample_weight is not None:
         weight = weight * sample_weight

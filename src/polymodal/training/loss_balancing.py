@@ -1,4 +1,4 @@
-"""Balance between the losses of several outputs and objectives, by what their gradients do to the shared parts."""
+"""Gradient-based loss balancing across outputs and objectives: `GradNorm` and `PCGrad`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-#: How strongly GradNorm slows down losses that have fallen fast (alpha of the paper).
+#: Asymmetry of GradNorm (alpha of the paper): higher values slow down quickly falling losses more.
 GRADNORM_ALPHA = 1.5
-#: The step by which GradNorm's weights move towards their aim.
+#: Step size of the GradNorm weights toward their target.
 GRADNORM_STEP = 0.025
 
 
 class Balancer(nn.Module):
-    """Turns the losses of a batch into gradients. What it learns is in its buffers, so that a run can be resumed."""
+    """Turns the losses of a batch into gradients. Its state is stored in buffers, so a run can be resumed."""
 
     @abstractmethod
     def backward(
@@ -23,9 +23,9 @@ class Balancer(nn.Module):
     ) -> None:
         """Add to the gradient of every parameter that the losses depend on.
 
-        losses: scalars by name; one named `penalty` belongs to all of them and is taken as it is
-        parameters: all that learn
-        shared: the last parameters that all losses have in common
+        losses: scalars by name; `penalty` is added unweighted
+        parameters: all trainable parameters
+        shared: the last parameters that all losses share
         """
 
 
@@ -37,18 +37,18 @@ class GradNorm(Balancer):
         w_i <- w_i - step * sign(G_i - mean_j G_j r_i^alpha) |d L_i / d W| / mean_j |d L_j / d W|
 
     then scaled so that sum_i w_i = n. The division makes the step independent of the scale of the losses; the paper
-    leaves that to the learning rate of its weights. W are the last shared parameters, L_i(0) is the first loss seen. A
-    loss that no row of a batch has leaves its weight as it is.
+    uses the learning rate of the weights for this. W are the last shared parameters. L_i(0) is the first observed loss.
+    The weight of a loss does not change on batches without a row for that loss.
     """
 
     weights: Tensor
-    first: Tensor
+    initial_losses: Tensor
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = list(names)
         self.register_buffer("weights", torch.ones(len(self.names)))
-        self.register_buffer("first", torch.zeros(len(self.names)))
+        self.register_buffer("initial_losses", torch.zeros(len(self.names)))
 
     def backward(
         self, losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]
@@ -65,10 +65,10 @@ class GradNorm(Balancer):
             known = [gradient for gradient in found if gradient is not None]
             if not known or float(loss.detach()) <= 0:
                 continue
-            if float(self.first[place]) == 0:
-                self.first[place] = loss.detach()
+            if float(self.initial_losses[place]) == 0:
+                self.initial_losses[place] = loss.detach()
             norms[place] = nn.utils.get_total_norm(known)
-            rates[place] = loss.detach() / self.first[place]
+            rates[place] = loss.detach() / self.initial_losses[place]
         total.backward()  # type: ignore[no-untyped-call]
         if len(norms) > 1:
             self._move(norms, rates)
@@ -85,13 +85,14 @@ class GradNorm(Balancer):
 
 
 class PCGrad(Balancer):
-    """Gradients that conflict lose what conflicts (Yu et al., "Gradient Surgery for Multi-Task Learning", 2020).
+    """Projects conflicting gradients onto each other's normal planes (Yu et al., "Gradient Surgery for Multi-Task
+    Learning", 2020).
 
         for each i, over the other losses j in random order:  if g_i . g_j < 0:  g_i <- g_i - (g_i . g_j / |g_j|^2) g_j
         g = sum_i g_i
 
-    over the parameters that several losses reach; those of one loss alone have its gradient. Every loss takes a way
-    back of its own, so a step costs about as many of them as there are losses.
+    The sum covers parameters that receive a gradient from several losses. Parameters of only one loss keep its gradient.
+    Each loss has its own backward pass, so a step costs about one backward pass per loss.
     """
 
     def backward(
@@ -132,11 +133,11 @@ class PCGrad(Balancer):
         return found
 
 
-def _flat(found: Sequence[Tensor | None], parameters: Sequence[nn.Parameter], taken: Sequence[bool]) -> Tensor:
-    """The gradients of the taken parameters end to end, 0 where there is none."""
+def _flat(found: Sequence[Tensor | None], parameters: Sequence[nn.Parameter], selected: Sequence[bool]) -> Tensor:
+    """The gradients of the selected parameters as one vector; 0 for parameters without a gradient."""
     parts = [
         parameter.new_zeros(parameter.numel(), dtype=torch.float32) if gradient is None else gradient.float().flatten()
-        for gradient, parameter, take in zip(found, parameters, taken, strict=True)
-        if take
+        for gradient, parameter, keep in zip(found, parameters, selected, strict=True)
+        if keep
     ]
     return torch.cat(parts) if parts else torch.zeros(0)

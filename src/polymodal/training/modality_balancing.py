@@ -1,4 +1,4 @@
-"""Balance between inputs: an input that learns faster than the others is held back, so that they learn too."""
+"""On-the-fly gradient modulation: slows down the tower of a dominant input, so that the other inputs keep learning."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from polymodal.tasks.base import Task
 
 
 def unimodal_scores(network: Network, encoded: EncodedInputs, batch: Batch, tasks: Mapping[str, Task]) -> dict[str, float]:
-    """How much each input alone tells of the targets of a batch: the mean of exp(-loss) over rows that have the input
-    and a target (of a class: the probability of the true one), all other inputs hidden; the mean over outputs.
+    """The score of each input with all other inputs hidden: the mean of exp(-loss) over rows that have the input and a
+    target (for classes, the probability of the true class), averaged over outputs.
 
-    An input that no such row has is left out.
+    An input without such a row is omitted.
     """
     found = {}
     with torch.no_grad():
         for name in network.inputs:
             hidden = {other: torch.ones_like(batch.rows, dtype=torch.bool) for other in network.inputs if other != name}
-            decided = network.decide(network.fuse(encoded, len(batch), hidden), batch)
-            shares = []
+            predicted = network.decode(network.fuse(encoded, len(batch), hidden), batch)
+            scores = []
             for output, task in tasks.items():
                 target = batch.targets[output]
                 known = target.present & encoded.tokens[name].present
                 if bool(known.any()):
-                    values = decided[output].values[known].float()
+                    values = predicted[output].values[known].float()
                     loss = task.loss(values, target.value[known])
                     counts = task.row_loss_weights(values)
-                    shares.append(torch.exp(-(loss if counts is None else loss / counts.clamp_min(1))).mean())
-            if shares:
-                found[name] = float(torch.stack(shares).mean())
+                    scores.append(torch.exp(-(loss if counts is None else loss / counts.clamp_min(1))).mean())
+            if scores:
+                found[name] = float(torch.stack(scores).mean())
     return found
 
 
 def modulate_gradients(network: Network, scores: Mapping[str, float], alpha: float, noise: bool) -> dict[str, float]:
-    """Scale the gradient of each tower that is ahead of the others (Peng et al., "Balanced Multimodal Learning via
-    On-the-fly Gradient Modulation", 2022, equations 8 to 11), after the way back and before the optimiser.
+    """Scale down the gradient of each dominant tower (Peng et al., "Balanced Multimodal Learning via
+    On-the-fly Gradient Modulation", 2022, equations 8 to 11), after `backward` and before the optimizer step.
 
-        rho_m = s_m / mean_{n != m} s_n ;  k_m = 1 - tanh(strength * rho_m) where rho_m > 1, else 1
-        g_m <- k_m g_m + N(0, std(g_m)^2)       the noise only with `noise`, and only on matrices
+        rho_m = s_m / mean_{n != m} s_n ;  k_m = 1 - tanh(alpha * rho_m) where rho_m > 1, else 1
+        g_m <- k_m g_m + N(0, std(g_m)^2)       noise is added only with `noise`, and only to matrices
 
-    found: s_m by input, from `evidence`
+    scores: s_m by input, from `unimodal_scores`
+
     Returns k by input.
     """
     factors = {}

@@ -1,4 +1,4 @@
-"""Modality dropout: inputs are hidden at random in training, so that the model learns to do without."""
+"""Modality dropout: hides inputs at random during training, so that the model handles missing inputs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from polymodal.core.types import Batch
 
 
-def apply_modality_dropout(batch: Batch, chance: float) -> dict[str, Tensor]:
-    """Modality dropout: which inputs to hide in which rows, drawn from torch's global generator.
+def apply_modality_dropout(batch: Batch, probability: float) -> dict[str, Tensor]:
+    """A mask `[batch]` of hidden rows by input, drawn from torch's global generator.
 
-    A row keeps at least one of the inputs that it has.
+    Each row keeps at least one of its present inputs.
     """
     names = list(batch.inputs)
-    if chance == 0 or len(names) < 2:
+    if probability == 0 or len(names) < 2:
         return {}
     present = torch.stack([batch.inputs[name].present for name in names], dim=1)
-    hidden = (torch.rand(present.shape, device=present.device) < chance) & present
+    hidden = (torch.rand(present.shape, device=present.device) < probability) & present
     emptied = (hidden == present).all(1)
     if bool(emptied.any()):
         kept = torch.where(present, torch.rand(present.shape, device=present.device), -1.0).argmax(1)
         hidden[emptied] &= torch.arange(len(names), device=present.device) != kept[emptied].unsqueeze(1)
-    return {name: hidden[:, place] for place, name in enumerate(names)}
+    return {name: hidden[:, index] for index, name in enumerate(names)}

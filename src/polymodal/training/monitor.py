@@ -1,4 +1,4 @@
-"""The monitor: says when training is silently broken, and stops it when numbers are no longer finite."""
+"""The monitor: warns about training that does not work, and stops training when a number is not finite."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from polymodal.core.types import Batch
 from polymodal.nn.decoders.text_decoder import TextDecoder
 from polymodal.nn.network import Network
 
-#: Objectives that one notice names.
+#: Maximum number of objectives listed in one notice.
 MAX_LISTED = 4
 
 
 @dataclass
 class Monitor:
-    """Watches a run. `notices` are sentences for the user; each is said once."""
+    """Checks a training run.
+
+    baselines: the loss of the best constant prediction by output
+    notices: warnings for the user, without repetition
+    zero_grad_steps: consecutive checks with zero gradient by input
+    """
 
     network: Network
     chance: dict[str, float]
@@ -27,7 +32,7 @@ class Monitor:
     zero_grad_steps: dict[str, int] = field(default_factory=dict)
 
     def gradient_norms(self) -> dict[str, float]:
-        """The gradient norm of each trainable input tower and of the rest, after `backward`."""
+        """The gradient norm of each trainable input tower, after `backward`."""
         norms = {}
         for name, tower in self.network.towers.items():
             gradients = [p.grad for p in tower.parameters() if p.grad is not None]
@@ -36,52 +41,56 @@ class Monitor:
         return norms
 
     def check_gradients(self, norms: dict[str, float]) -> None:
-        """Notice an input whose gradient has been zero five times in a row: its encoder learns nothing."""
+        """Warn about an input whose gradient was zero in five consecutive checks: its encoder is not trained."""
         for name, norm in norms.items():
             self.zero_grad_steps[name] = self.zero_grad_steps.get(name, 0) + 1 if norm == 0 else 0
             if self.zero_grad_steps[name] == 5:
-                self._say(f"input {name!r} gets no gradient: nothing it encodes reaches the loss")
+                self._add_notice(f"input {name!r} gets no gradient: its encoder output does not reach the loss")
 
     def check_objectives(self, losses: Mapping[str, tuple[float, float]], epochs: int) -> None:
-        """Notice objectives whose loss on validation rows is not below chance after all epochs, though the best was
-        chosen, and those that no validation row can judge. losses: by name, the loss and the loss of knowing nothing"""
+        """Warn about objectives whose validation loss in the best epoch is not below its baseline, and about objectives
+        without a validation loss.
+
+        losses: the loss and its baseline by name
+        """
         found = {name: pair for name, pair in losses.items() if pair[0] > 0.98 * pair[1]}
-        told = [f"{name!r} (loss {loss:.4g}, knowing nothing {chance:.4g})" for name, (loss, chance) in found.items()]
-        if told:
-            one = len(told) == 1
-            told = told if len(told) <= MAX_LISTED else [*told[:MAX_LISTED], f"and {len(told) - MAX_LISTED} more"]
+        listed = [f"{name!r} (loss {loss:.4g}, baseline {baseline:.4g})" for name, (loss, baseline) in found.items()]
+        if listed:
+            one = len(listed) == 1
+            if len(listed) > MAX_LISTED:
+                listed = [*listed[:MAX_LISTED], f"and {len(listed) - MAX_LISTED} more"]
             pairs = any(
                 objective.min_inputs > 1 and key.startswith(f"{name}.")
                 for name, objective in self.network.objectives.items()
                 for key in found
             )
-            self._say(
-                f"{'objective' if one else 'objectives'} {', '.join(told)} {'is' if one else 'are'} at chance on "
-                f"validation rows after {epochs} epochs: what is looked for may not be there"
-                f"{' (do the inputs of a row really belong together?)' if pairs else ''}, the rows or the epochs may "
-                "be too few, or the learning rate too high"
+            self._add_notice(
+                f"{'objective' if one else 'objectives'} {', '.join(listed)} {'has' if one else 'have'} not improved on "
+                f"the baseline on validation rows after {epochs} epochs. "
+                f"{'Check that the inputs of each row match, or use' if pairs else 'Use'} more rows, more epochs or a "
+                "lower learning rate"
             )
-        for name in self._absent(losses):
-            self._say(
-                f"objective {name!r} is not judged: no batch of validation rows has what it learns from; give more "
-                "such rows, or a larger data.split.valid"
+        for name in self._without_loss(losses):
+            self._add_notice(
+                f"objective {name!r} has no validation loss: no batch of validation rows has the inputs that it needs. "
+                "Add such rows, or increase data.split.validation_size"
             )
 
     def check_first_epoch(self, losses: Mapping[str, float]) -> None:
-        """Notice an objective that had no loss in the whole first epoch.
+        """Warn about an objective without a loss in the first epoch.
 
         Raises:
-            TrainingError: there was no loss at all.
+            TrainingError: no output or objective had a loss.
         """
-        why = "no batch of training rows has what it learns from, as two rows that both have its inputs"
-        for name in self._absent(losses):
+        reason = "no batch of training rows has the inputs that it needs, such as two rows that both have them"
+        for name in self._without_loss(losses):
             if not losses:
                 raise TrainingError(
-                    f"objective {name!r} has nothing to learn: {why}. Look for missing cells and unusable files"
+                    f"objective {name!r} has no loss: {reason}. Check for missing cells and unusable files"
                 )
-            self._say(f"objective {name!r} learned nothing in the first epoch: {why}")
+            self._add_notice(f"objective {name!r} had no loss in the first epoch: {reason}")
 
-    def _absent(self, losses: Mapping[str, object]) -> list[str]:
+    def _without_loss(self, losses: Mapping[str, object]) -> list[str]:
         """The objectives without a loss."""
         return [
             name
@@ -90,22 +99,22 @@ class Monitor:
         ]
 
     def check_epoch(self, epoch: int, losses: dict[str, float]) -> None:
-        """Notice an output whose training loss is still that of the best constant answer after three epochs, and after
-        the first what writers have to say of their answers."""
+        """Warn after the first epoch about notices of text decoders, and after the third epoch about outputs whose
+        training loss is not below the baseline."""
         if epoch == 1:
             for decoder in self.network.all_decoders():
-                notice = decoder.notice() if isinstance(decoder, TextDecoder) else None
+                notice = decoder.training_warning() if isinstance(decoder, TextDecoder) else None
                 if notice is not None:
-                    self._say(notice)
-        for name, chance in self.baselines.items():
-            if epoch == 3 and losses.get(name, 0.0) > 0.98 * chance:
-                self._say(
-                    f"output {name!r} is at chance after {epoch} epochs (loss {losses[name]:.4g}, best constant "
-                    f"{chance:.4g}): the inputs may not tell it, or the learning rate may be too high"
+                    self._add_notice(notice)
+        for name, baseline in self.baselines.items():
+            if epoch == 3 and losses.get(name, 0.0) > 0.98 * baseline:
+                self._add_notice(
+                    f"output {name!r} has not improved on its baseline after {epoch} epochs (loss {losses[name]:.4g}, "
+                    f"baseline {baseline:.4g}): the inputs may not predict it, or the learning rate may be too high"
                 )
 
     def check_finite(self, loss: Tensor, batch: Batch) -> None:
-        """Stop when the loss is not finite.
+        """Stop training if the loss is not finite.
 
         Raises:
             TrainingError: names the first tensor that is not finite, in the order of computation.
@@ -114,16 +123,16 @@ class Monitor:
             return
         raise TrainingError(
             f"the loss is {float(loss.detach())}: {find_non_finite(self.network, batch)}. Lower "
-            "training.learning_rate or training.clip, or set training.precision=fp32"
+            "training.learning_rate or training.gradient_clip, or set training.precision=fp32"
         )
 
-    def _say(self, notice: str) -> None:
+    def _add_notice(self, notice: str) -> None:
         if notice not in self.notices:
             self.notices.append(notice)
 
 
 def find_non_finite(network: Network, batch: Batch) -> str:
-    """Where numbers stop being finite: an input tensor, a parameter, or the output of a module, by name."""
+    """The first tensor that is not finite: an input, a parameter, or the output of a module."""
     for name, one in batch.inputs.items():
         for key, tensor in one.data.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -133,7 +142,7 @@ def find_non_finite(network: Network, batch: Batch) -> str:
             return f"the parameter {name} is not finite"
     found: list[str] = []
 
-    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
+    def add_hook(name: str) -> torch.utils.hooks.RemovableHandle:
         def hook(module: nn.Module, arguments: object, output: object) -> None:
             tensors = output if isinstance(output, tuple | list) else [output]
             if any(
@@ -143,7 +152,7 @@ def find_non_finite(network: Network, batch: Batch) -> str:
 
         return network.get_submodule(name).register_forward_hook(hook)
 
-    hooks = [watch(name) for name, _ in network.named_modules() if name]
+    hooks = [add_hook(name) for name, _ in network.named_modules() if name]
     with torch.no_grad():
         network(batch)
     for handle in hooks:

@@ -1,4 +1,4 @@
-"""The optimiser and its schedule."""
+"""The optimizer, its parameter groups, the learning rate schedule, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from polymodal.recipe.training import TrainingOptions
 
 
 def freeze_parts(network: Network, options: TrainingOptions) -> None:
-    """Stop the gradient of the parts that the recipe freezes."""
-    parts = network.parts()
+    """Freeze the modules that `training.param_groups` freezes."""
+    parts = network.modules_by_path()
     for path, part in options.param_groups.items():
         if part.freeze:
             parts[path].requires_grad_(False)
 
 
 def make_optimizer(network: Network, loss: nn.Module, options: TrainingOptions) -> AdamW:
-    """Fused AdamW. Matrices decay, vectors do not; a parameter has the rate of the innermost part that names it, times
-    the factor that its encoder or decoder sets (`Encoder.lr_multipliers`)."""
-    parts = network.parts()
+    """Fused AdamW. Weight decay applies to matrices, not to vectors.
+
+    The learning rate of a parameter is multiplied by the `lr_multiplier` of the innermost matching entry of
+    `training.param_groups`, and by the multiplier of its encoder, decoder or objective (`lr_multipliers`).
+    """
+    parts = network.modules_by_path()
     factor_of: dict[int, float] = {}
     for encoder in network.encoders().values():
         factor_of |= {id(parameter): factor for parameter, factor in encoder.lr_multipliers().items()}
@@ -34,7 +37,7 @@ def make_optimizer(network: Network, loss: nn.Module, options: TrainingOptions) 
     for part in parts_with_rates:
         factor_of |= {id(parameter): factor for parameter, factor in part.lr_multipliers().items()}
     rate_of: dict[int, float] = {}
-    for path in sorted(options.param_groups, key=len):  # inner parts come later and win
+    for path in sorted(options.param_groups, key=len):  # inner modules come later and override outer ones
         for parameter in parts[path].parameters():
             rate_of[id(parameter)] = options.param_groups[path].lr_multiplier
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -56,7 +59,7 @@ def make_optimizer(network: Network, loss: nn.Module, options: TrainingOptions) 
 
 
 def shared_parameters(network: Network) -> list[nn.Parameter]:
-    """The last parameters that all losses have in common: those of the fusion, or, where it has none that learn, of the
+    """The last parameters that all losses share: those of the fusion, or, if it has no trainable parameters, of the
     projections and norms before it."""
     found = [parameter for parameter in network.fusion.parameters() if parameter.requires_grad]
     if found and network.outputs:
@@ -67,20 +70,20 @@ def shared_parameters(network: Network) -> list[nn.Parameter]:
 
 
 def make_schedule(optimizer: AdamW, steps: int, warmup: float, *, completed_steps: int = 0) -> LambdaLR:
-    """Linear warm-up over a share of `steps`, then half a cosine down to 0 (Loshchilov & Hutter, SGDR, 2017).
+    """Linear warmup over a fraction of `steps`, then cosine decay to 0 (Loshchilov & Hutter, SGDR, 2017).
 
-    done: steps that were taken before, by a run that is resumed
+    completed_steps: steps that a resumed run has already taken
     """
-    rising = max(1, round(steps * warmup))
+    warmup_steps = max(1, round(steps * warmup))
 
     def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))))
 
     return LambdaLR(optimizer, factor, last_epoch=completed_steps - 1)
 
 
 def clip_gradient(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
-    """Scale the gradient so that its norm is at most `largest`; return the norm it had."""
+    """Scale the gradient to a norm of at most `max_norm`; return the norm before clipping."""
     return nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)

@@ -1,4 +1,4 @@
-"""What training leaves for the record of a run: its epochs, its history, and the model it went on from."""
+"""Training records of a run: epochs, history, and the source model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from polymodal.core.record import RECORD_CONFIG, FiniteOrNone, record_json
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class Epoch:
-    """One pass over the training rows, and how the network stands after it; None for a number that is not finite.
+    """Scores and losses of one epoch. A number that is not finite is None.
 
-    epoch: counted from 1; step: optimizer steps up to its end
+    epoch: counted from 1; step: optimizer steps up to the end of the epoch
     loss: mean loss on the training rows, by output and objective
-    valid: validation scores by `output.metric`
-    valid_loss: mean loss on the validation rows, by output and objective
-    best: whether it validates better than every epoch before
+    validation: validation scores by `output.metric`
+    validation_loss: mean loss on the validation rows, by output and objective
+    best: whether the validation score is higher than in every earlier epoch
     """
 
     epoch: int
@@ -33,12 +33,12 @@ class Epoch:
 
 @plain_dataclass
 class History:
-    """What a training leaves behind.
+    """The history of a training run.
 
     epochs: one entry per epoch
-    notices: sentences of the monitor
-    seconds: of training; steps, rows: what was trained in them
-    averaged: the epochs whose weights are averaged, where several are
+    notices: warnings of the monitor
+    seconds: training time; steps, rows: optimizer steps and rows processed in that time
+    averaged_epochs: the epochs whose weights are averaged; empty if one epoch was selected
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -49,20 +49,21 @@ class History:
     averaged_epochs: list[int] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-ready values, from which `from_state` makes an equal history."""
+        """JSON-ready values, the input of `from_state`."""
         return {**vars(self), "epochs": [record_json(epoch) for epoch in self.epochs]}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> History:
+        """The history that `state_dict` returned."""
         return cls(**{**state, "epochs": [Epoch(**epoch) for epoch in state["epochs"]]})
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class SourceModelRecord:
-    """The saved model that a training went on from.
+    """The saved model that a training run started from.
 
-    model: its directory; sha256: the sum of its manifest
-    carried, new: parts of the network by recipe path: those with its weights, and the others
+    model: its directory; sha256: the checksum of its manifest
+    loaded, new: parts of the network by recipe path, with loaded and with new weights
     """
 
     model: str

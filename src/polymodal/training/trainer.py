@@ -1,4 +1,4 @@
-"""The training loop: one supervised run, from first step to chosen weights, resumable at any checkpoint."""
+"""The training loop of one run, resumable from every checkpoint."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from polymodal.runtime.compute import ComputeConfig, autotune, network_device, a
 from polymodal.runtime.random_state import random_state, restore_random_state
 from polymodal.training.averaging import BestEpochs, trainable_state, restore_state
 from polymodal.training.batches import make_sampler
-from polymodal.training.gradient_blending import GradientBlending, view_losses
+from polymodal.training.gradient_blending import GradientBlending, branch_losses
 from polymodal.training.distillation import TeacherTargets
 from polymodal.training.fingerprint import run_fingerprint
 from polymodal.training.modality_balancing import unimodal_scores, modulate_gradients
@@ -58,16 +58,16 @@ from polymodal.training.validation import Validation, validate
 
 
 class Trainer:
-    """Trains `network` on the split `train`, watching `valid`. `run` leaves the chosen weights in the network.
+    """Trains `network` on the split `train` and validates on `validation`. `run` loads the selected weights into it.
 
     The state of a run is (weights, optimizer, schedule, random state, epoch and batch, best epochs): `state_dict` holds
-    all of it, the order of rows follows from (seed, epoch), and so a resumed run equals an uninterrupted one.
-    The checkpoint stays after the last epoch, for a kill between training and saving; whoever saves the model removes
-    it.
+    all of it. The order of rows is a function of (seed, epoch), so a resumed run equals an uninterrupted run. The
+    checkpoint is kept after the last epoch, in case the process stops before the model is saved. The code that saves
+    the model deletes it.
 
-    lessons: of a teacher
-    folder: of checkpoints and the log; None writes neither
-    progress, title: of the bar that shows the steps
+    teacher_targets: predictions of a teacher for distillation
+    folder: folder of the checkpoint and the log; None writes neither
+    progress, title: progress bar and its title
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Trainer:
     ) -> None:
         options = recipe.training
         if options.epochs is None or options.batch_size is None or options.early_stopping_patience is None:
-            raise ValueError("the trainer needs a complete recipe: epochs, batch and patience")
+            raise ValueError("the trainer needs a complete recipe: epochs, batch_size and early_stopping_patience")
         self.options, self.network, self.preparation = options, network, preparation
         self.train, self.valid = splits["train"], splits["valid"]
         self.folder, self.progress, self.title = folder, progress or Progress(False), title
@@ -112,14 +112,14 @@ class Trainer:
         self.compute = ComputeConfig(device=network_device(network))
 
     def run(self, *, resume: bool = False) -> History:
-        """Train to the end, or until validation has not improved for `patience` epochs.
+        """Train to the last epoch, or until validation has not improved for `early_stopping_patience` epochs.
 
-        resume: go on from the checkpoint in the folder, if there is one
+        resume: continue from the checkpoint in the folder, if there is one
 
         Raises:
-            ArtifactError: the checkpoint is of another recipe or other training rows.
-            TrainingError: a number is no longer finite, or no training row has a target, or what an objective learns
-                from.
+            ArtifactError: the checkpoint belongs to another recipe or to other training rows.
+            TrainingError: a number is not finite, no training row has a target, or no training row has the inputs of an
+                objective.
         """
         targets = self.train.table.targets.values()
         if not self.objectives and not any(known[self.train.rows].any() for _, known in targets):
@@ -129,9 +129,9 @@ class Trainer:
             self.load_state_dict(read_checkpoint(self.checkpoint))
         else:
             self.compute = autotune(self.options, self.network, self._trial_step, autotune_cache())
-        kept = self.history.steps if resumed else None
+        last_step = self.history.steps if resumed else None
         with (
-            closing(Log(self.folder, tensorboard=self.options.tensorboard, keep=kept)) as self.log,
+            closing(Log(self.folder, tensorboard=self.options.tensorboard, keep=last_step)) as self.log,
             self.progress.task(self.title, 1) as self.bar,
         ):
             while self.epoch < (self.options.epochs or 0) and self.epochs_without_improvement < self.patience:
@@ -143,12 +143,12 @@ class Trainer:
                         self._step(self.batches[self.batch_index])
                         self.batch_index += 1
                         if self.history.steps % self.options.save_steps == 0 and self.batch_index < len(self.batches):
-                            begun = self._clocked(begun)
+                            begun = self._count_time(begun)
                             self._save()
-                self._clocked(begun)
+                self._count_time(begun)
                 self._end_epoch()
                 self._save()
-            self._choose_weights()
+            self._select_weights()
             if self.epoch:
                 self.monitor.check_objectives(self._objective_losses(), self.epoch)
             self.history.notices = self.monitor.notices
@@ -158,62 +158,63 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The file from which a killed run goes on."""
+        """The file from which an interrupted run resumes."""
         return None if self.folder is None else self.folder / "checkpoint.safetensors"
 
     def state_dict(self) -> TrainingState:
-        """Everything that a run needs to go on from here, to the bit."""
+        """The complete state of the run, for exact resumption."""
         tensors = random_state()
         tensors |= add_prefix("network.", trainable_state(self.network))
         tensors |= add_prefix("loss.", self.loss.state_dict())
         tensors |= add_prefix("optimizer.", optimizer_tensors(self.optimizer))
         tensors |= add_prefix("best.", self.best.state_dict())
         facts = {
-            "identity": self.fingerprint,
+            "fingerprint": self.fingerprint,
             "epoch": self.epoch,
-            "place": self.batch_index,
-            "waited": self.epochs_without_improvement,
+            "batch_index": self.batch_index,
+            "epochs_without_improvement": self.epochs_without_improvement,
             "epoch_loss": self.epoch_loss,
             "scores": self.best.scores,
             "epochs": self.best.epochs,
             "history": self.history.state_dict(),
             "notices": self.monitor.notices,
-            "silent": self.monitor.zero_grad_steps,
+            "zero_grad_steps": self.monitor.zero_grad_steps,
             "compute": vars(self.compute),
         }
         return TrainingState(tensors, facts)
 
     def load_state_dict(self, state: TrainingState) -> None:
-        """Take back what `state_dict` gave.
+        """Restore the result of `state_dict`.
 
         Raises:
-            ArtifactError: it is of another recipe or other training rows.
+            ArtifactError: it belongs to another recipe or to other training rows.
         """
-        facts = state.facts
-        if facts["identity"] != self.fingerprint:
+        facts = state.metadata
+        if facts["fingerprint"] != self.fingerprint:
             raise ArtifactError(
-                f"{self.checkpoint} is of another recipe or other training rows: give those of the killed run, "
-                "or start anew with overwrite"
+                f"{self.checkpoint} belongs to another recipe or to other training rows: use the recipe and data of the "
+                "interrupted run, or start again with overwrite"
             )
-        restore_state(self.network, state.under("network."))
-        self.loss.load_state_dict(state.under("loss."))
-        restore_optimizer(self.optimizer, state.under("optimizer."))
-        self.epoch, self.batch_index, self.epochs_without_improvement = facts["epoch"], facts["place"], facts["waited"]
+        restore_state(self.network, state.with_prefix("network."))
+        self.loss.load_state_dict(state.with_prefix("loss."))
+        restore_optimizer(self.optimizer, state.with_prefix("optimizer."))
+        self.epoch, self.batch_index = facts["epoch"], facts["batch_index"]
+        self.epochs_without_improvement = facts["epochs_without_improvement"]
         self.epoch_loss = facts["epoch_loss"]
-        self.best.load_state_dict(state.under("best."), facts["scores"], facts["epochs"])
+        self.best.load_state_dict(state.with_prefix("best."), facts["scores"], facts["epochs"])
         self.history = History.from_state(facts["history"])
-        self.monitor.notices, self.monitor.zero_grad_steps = facts["notices"], facts["silent"]
+        self.monitor.notices, self.monitor.zero_grad_steps = facts["notices"], facts["zero_grad_steps"]
         self.compute = replace(ComputeConfig(**facts["compute"]), device=self.compute.device)
         self.schedule = make_schedule(self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps)
         restore_random_state(state.tensors)
 
     @property
     def predictor(self) -> Predictor:
-        """The network as it is now, for the validation rows."""
+        """A predictor with the current weights, for the validation rows."""
         return Predictor(self.network, self.preparation, self.compute, 4 * (self.options.batch_size or 64))
 
-    def _clocked(self, begun: float) -> float:
-        """Count the seconds since `begun` as training; gives the time now."""
+    def _count_time(self, begun: float) -> float:
+        """Add the seconds since `begun` to the training time; return the current time."""
         now = time.perf_counter()
         self.history.seconds += now - begun
         return now
@@ -226,16 +227,18 @@ class Trainer:
         return self.preparation.batch(self.train.table, rows, augment=augment).to(self.compute.device)
 
     def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, EncodedInputs]:
-        """The losses of a batch, and its inputs, each encoded once for all outputs and objectives. Without outputs an
-        input is only encoded where an objective asks for it."""
-        encoded, decided = EncodedInputs(LazyInputTokens(network.towers, batch), {}), {}
+        """The losses and the encoded inputs of a batch. Each input is encoded once for all outputs and objectives.
+
+        Without outputs, an input is only encoded if an objective needs it.
+        """
+        encoded, predicted = EncodedInputs(LazyInputTokens(network.towers, batch), {}), {}
         if self.preparation.tasks:
             encoded = network.encode(batch)
-            decided = network.decide(network.fuse(encoded, len(batch), apply_modality_dropout(batch, dropout)), batch)
+            predicted = network.decode(network.fuse(encoded, len(batch), apply_modality_dropout(batch, dropout)), batch)
         again = partial(self._batch, rows, augment=True)
         progress = self.history.steps / max(1, self.total_steps)
-        terms = network.terms(ObjectiveBatch(network, batch, encoded.tokens, again, progress))
-        losses: Losses = self.loss(decided, batch, terms)
+        terms = network.objective_losses(ObjectiveBatch(network, batch, encoded.tokens, again, progress))
+        losses: Losses = self.loss(predicted, batch, terms)
         return losses, encoded
 
     def _step(self, rows: np.ndarray) -> None:
@@ -246,12 +249,13 @@ class Trainer:
         self.monitor.check_finite(total, batch)
         if losses.named and not total.requires_grad:
             raise RecipeError(
-                "training.epochs", "nothing in this model learns: take it as it is with epochs: 0, or tune some of it"
+                "training.epochs",
+                "the model has no trainable parameters: set training.epochs to 0, or unfreeze a part",
             )
         self.optimizer.zero_grad()
-        if losses.named:  # else no row of the batch has what the objectives learn from
+        if losses.named:  # else no row of the batch has the inputs of an objective
             self.loss.backward(losses, self.trainable_parameters, self.shared_parameters)
-            self._balance_inputs(encoded, batch)
+            self._balance_modalities(encoded, batch)
         step = self.history.steps + 1
         logged = step % self.options.logging_steps == 0 or step <= 5
         norms = self.monitor.gradient_norms() if logged else {}
@@ -279,34 +283,34 @@ class Trainer:
         entry = Epoch(self.epoch + 1, self.history.steps, losses, result.metrics, result.losses, improved)
         self.history.epochs.append(entry)
         self.log.with_texts("epoch", **asdict(entry))
-        said = len(self.monitor.notices)
+        num_notices = len(self.monitor.notices)
         self.monitor.check_epoch(self.epoch + 1, losses)
-        for notice in self.monitor.notices[said:]:
+        for notice in self.monitor.notices[num_notices:]:
             self.log.with_texts("notice", text=notice)
-        self._blend(losses)
+        self._update_blending(losses)
         self.epoch, self.batch_index, self.epoch_loss = self.epoch + 1, 0, {}
 
-    def _balance_inputs(self, encoded: EncodedInputs, batch: Batch) -> None:
-        """Hold back the towers whose inputs alone tell more of the targets than the others do."""
+    def _balance_modalities(self, encoded: EncodedInputs, batch: Batch) -> None:
+        """Scale down the gradients of dominant towers."""
         options = self.options.modality_balancing
         if options.method not in ("ogm", "ogm_ge") or not self.preparation.tasks:
             return
         found = unimodal_scores(self.network, encoded, batch, self.preparation.tasks)
         modulate_gradients(self.network, found, options.alpha, options.method == "ogm_ge")
 
-    def _blend(self, losses: dict[str, float]) -> None:
-        """Weigh the views of outputs anew after every few epochs."""
+    def _update_blending(self, losses: dict[str, float]) -> None:
+        """Update the branch weights of outputs every `interval_epochs` epochs."""
         blending = self.loss.blending
         if blending is None or (self.epoch + 1) % self.options.modality_balancing.interval_epochs:
             return
         train = {
-            (output, view): losses[key]
+            (output, branch): losses[key]
             for output in blending.outputs
-            for view in blending.views
-            if (key := output if view == "joint" else f"{output}.view.{view}") in losses
+            for branch in blending.branches
+            if (key := output if branch == "joint" else f"{output}.branch.{branch}") in losses
         }
-        valid = view_losses(self.preparation.tasks, self._decide(), self.valid)
-        blending.estimate(train, valid)
+        valid = branch_losses(self.preparation.tasks, self._predict(), self.valid)
+        blending.update(train, valid)
 
     def _objective_losses(self) -> ObjectiveLosses:
         rows, group_rows = self.options.batch_size or 64, self.options.group_by_item
@@ -316,20 +320,22 @@ class Trainer:
         objective_losses = self._objective_losses()
         losses = {name: loss for name, (loss, _) in objective_losses.items()}
         if not self.preparation.tasks:
-            judged = self.selects_best_epoch and objective_losses
-            score = objective_score(self.network, self.loss.weights, objective_losses) if judged else float(self.epoch)
+            has_score = self.selects_best_epoch and objective_losses
+            score = objective_score(self.network, self.loss.weights, objective_losses) if has_score else float(self.epoch)
             return Validation(score, {}, losses)
-        found = validate(self.preparation.tasks, self._decide(), self.valid)
+        found = validate(self.preparation.tasks, self._predict(), self.valid)
         return replace(found, losses=found.losses | losses)
 
-    def _decide(self) -> dict[str, Predictions]:
-        """What the network decides for the validation rows."""
+    def _predict(self) -> dict[str, Predictions]:
+        """The predictions for the validation rows."""
         with_texts = any(task.generates_for_selection for task in self.preparation.tasks.values())
         return self.predictor.predict(self.valid, with_texts=with_texts)
 
-    def _choose_weights(self) -> None:
-        """Take the best epoch (without any, the weights as they are), or the average of the best ones where it
-        validates at least as well; calibrate."""
+    def _select_weights(self) -> None:
+        """Load the weights of the best epoch, or the average of the best epochs if it validates at least as well.
+
+        Without a trained epoch, the current weights are kept. Then the fusion is calibrated.
+        """
         if not self.best.epochs:
             self.best.offer(self._validate().score, 0, self.network)
         best = self.best.best()
@@ -343,21 +349,21 @@ class Trainer:
         self._calibrate()
 
     def _calibrate(self) -> None:
-        """Let a decision-level fusion fit its combination on the validation rows."""
+        """Fit the combination of a decision-level fusion on the validation rows."""
         rows = self.valid.rows
         exact = Predictor(self.network, self.preparation, ComputeConfig(device=self.compute.device), 512)
-        decisions = exact.predict(self.valid, with_texts=False)
+        predictions = exact.predict(self.valid, with_texts=False)
         for name, task in self.preparation.tasks.items():
-            if task.is_generative:  # views that write together count by their weights alone
+            if task.is_generative:  # text branches are combined by their weights only
                 continue
             value, present = self.valid.table.targets[name]
             known = torch.from_numpy(present[rows])
             target = torch.from_numpy(value[rows])[known]
-            views = {view: values[known] for view, values in decisions[name].views.items()}
-            weights = {view: decisions[name].view_weights[view][known] for view in views}
-            if views and len(target):
+            branches = {branch: values[known] for branch, values in predictions[name].branches.items()}
+            weights = {branch: predictions[name].branch_weights[branch][known] for branch in branches}
+            if branches and len(target):
                 self.network.fusion.calibrate(
-                    views,
+                    branches,
                     weights,
                     lambda values, task=task, target=target: task.loss(values, target).mean(),  # type: ignore[misc]
                     task.space,
@@ -365,28 +371,28 @@ class Trainer:
                 )
 
     def _trial_step(self, network: Network) -> None:
-        """One step for timing on a copy of the network: forward, backward, no update."""
+        """One forward and backward pass without an update, for timing on a copy of the network."""
         rows = self.batches[0]
         batch = self._batch(rows, augment=False)
         network.train()
         total: Tensor = self._losses(network, rows, batch, 0.0)[0].total
-        if total.requires_grad:  # else nothing learns
+        if total.requires_grad:  # else all parameters are frozen
             total.backward()  # type: ignore[no-untyped-call]
         network.zero_grad()
 
 
 def _blending(network: Network, options: TrainingOptions) -> GradientBlending | None:
-    """The weights of the views of each output, where the recipe blends their gradients.
+    """The branch weights of each output, if the recipe uses gradient blending; else None.
 
     Raises:
-        RecipeError: the fusion has one view alone.
+        RecipeError: the fusion has only one branch.
     """
-    if options.modality_balancing.method != "blend":
+    if options.modality_balancing.method != "gradient_blending":
         return None
-    views = network.fusion.branch_names()
-    if len(views) < 2:
+    branches = network.fusion.branch_names()
+    if len(branches) < 2:
         raise RecipeError(
             "training.input_balance.method",
-            "blend weighs the decisions of single inputs: take the fusion hybrid or late",
+            "gradient_blending needs a fusion with several branches: use hybrid or late",
         )
-    return GradientBlending(network.outputs, views)
+    return GradientBlending(network.outputs, branches)

@@ -44,7 +44,7 @@ class CrossValidation:
         where single inputs were scored, `alone`
     scores: over all rows together, each decided by the model of its fold: `value` with the bootstrap interval `low`
         to `high` (whole groups are drawn where the recipe names a group), `majority`, `alone`, and `fold_mean` and
-        `fold_deviation` of the folds' values. The interval covers the choice of rows, not that of the training run.
+        `fold_std` of the folds' values. The interval covers the choice of rows, not that of the training run.
     comparison: by output, the full model against the best single input (`workflows.model_comparison`: `a` is the full
         model, `b` the input `best_input`); empty unless
         `evaluation.singles` is `train` and there are two inputs or more
@@ -143,7 +143,7 @@ class _Fold:
 
     parts: dict[str, Split[Table]]
     preparation: Preparation
-    decisions: dict[str, Predictions]
+    predictions: dict[str, Predictions]
     unimodal: dict[str, dict[str, Predictions]]
     cell_errors: CellErrors
     seconds: float
@@ -154,20 +154,20 @@ def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress
     with scratch_folder() as place:
         experiment = prepare_experiment(recipe, parts, folder=place, cache=media_cache_folder(), progress=progress)
         model = train_model(experiment, progress=progress)
-        decisions = _decide_test(experiment, model)
+        predictions = _predict_test(experiment, model)
         unimodal = {}
         inputs = model.recipe.inputs
         unimodal = recipe.evaluation.unimodal_scores if len(inputs) > 1 else "none"
         for name in inputs if unimodal != "none" else []:
             if unimodal == "train":
-                unimodal[name] = _decide_test(*train_unimodal(experiment, model, name, progress=progress))
+                unimodal[name] = _predict_test(*train_unimodal(experiment, model, name, progress=progress))
             else:
-                unimodal[name] = _decide_test(experiment, model, hidden_inputs=frozenset(inputs) - {name})
+                unimodal[name] = _predict_test(experiment, model, hidden_inputs=frozenset(inputs) - {name})
     seconds = round(time.perf_counter() - begun, 3)
-    return _Fold(parts, experiment.preparation, decisions, unimodal, experiment.cell_errors, seconds)
+    return _Fold(parts, experiment.preparation, predictions, unimodal, experiment.cell_errors, seconds)
 
 
-def _decide_test(experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()) -> dict[str, Predictions]:
+def _predict_test(experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()) -> dict[str, Predictions]:
     split = experiment.feature_splits(model.network, Progress(False))["test"]
     return model.predictor.predict(split, hidden_inputs=hidden_inputs)
 
@@ -193,11 +193,11 @@ class _OutOfFold:
         for name in self.tasks:
             own = fold.preparation.tasks[name]
             self.baseline[name][rows] = self.reference.reorder_classes(name, own.baseline_predictions(len(rows)), own)
-            decided = own.distribution(fold.decisions[name].values)
-            self.distributions[name][rows] = self.reference.reorder_classes(name, decided, own)
-            for single, decisions in fold.unimodal.items():
+            predicted = own.distribution(fold.predictions[name].values)
+            self.distributions[name][rows] = self.reference.reorder_classes(name, predicted, own)
+            for single, predictions in fold.unimodal.items():
                 kept = self.unimodal.setdefault(single, self.reference.empty())
-                unimodal = own.distribution(decisions[name].values)
+                unimodal = own.distribution(predictions[name].values)
                 kept[name][rows] = self.reference.reorder_classes(name, unimodal, own)
         known = set(self.cell_errors.found)
         for cell_error in fold.cell_errors.found:
@@ -247,17 +247,17 @@ class _OutOfFold:
                 got = self.reference.value(name, metric, distributions[name], rows)
                 return float(got) if np.isfinite(got) else None
 
-            found[metric.name] = {"value": score(self.distributions), "majority": score(self.baseline)}
+            found[metric.name] = {"value": score(self.distributions), "baseline": score(self.baseline)}
             if self.unimodal:
                 unimodal = {single: score(distributions) for single, distributions in self.unimodal.items()}
-                found[metric.name]["alone"] = unimodal
+                found[metric.name]["unimodal"] = unimodal
         return found
 
     def _over_folds(self, name: str, metric: str) -> dict[str, float | None]:
         values = [fold["scores"][name][metric]["value"] for fold in self.folds]
         if None in values:
-            return {"fold_mean": None, "fold_deviation": None}
-        return {"fold_mean": float(np.mean(values)), "fold_deviation": float(np.std(values, ddof=1))}
+            return {"fold_mean": None, "fold_std": None}
+        return {"fold_mean": float(np.mean(values)), "fold_std": float(np.std(values, ddof=1))}
 
     def _compare(self, name: str, scores: Scores) -> dict[str, Any]:
         """The full model against the input that scores best alone on the first metric.
@@ -268,7 +268,7 @@ class _OutOfFold:
         first = task.metrics[0]
         unimodal = {
             single: value if first.greater_is_better else -value
-            for single, value in scores[name][first.name]["alone"].items()
+            for single, value in scores[name][first.name]["unimodal"].items()
             if value is not None
         }
         if not unimodal:

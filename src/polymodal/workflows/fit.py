@@ -224,7 +224,7 @@ class RunFolder:
         from polymodal.report.report import write_report
 
         model.save(self.path)
-        with (self.path / "faults.jsonl").open("w", encoding="utf-8") as file:
+        with (self.path / "cell_errors.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(experiment.cell_errors.lines())
         write_card(self.path, model)
         write_report(self.path, experiment, model, scores)
@@ -236,7 +236,7 @@ def _without_outputs(recipe: Recipe, table: Table) -> Recipe:
     """The recipe without its outputs, whose columns are no inputs either."""
     targets = {column for spec in recipe.outputs.values() for column in spec.columns}
     ignored = [*recipe.data.ignore_columns, *sorted((targets - set(recipe.data.ignore_columns)) & set(table.columns))]
-    return recipe.model_copy(update={"outputs": {}, "data": recipe.data.model_copy(update={"ignore": ignored})})
+    return recipe.model_copy(update={"outputs": {}, "data": recipe.data.model_copy(update={"ignore_columns": ignored})})
 
 
 def _complete_record(plan: Plan, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> RunRecord:
@@ -246,7 +246,7 @@ def _complete_record(plan: Plan, experiment: Experiment, model: Model, scores: d
         model.run,
         environment=Environment.current(),
         roles=tuple(plan.roles),
-        parts={name: SplitRecord(split.table.name, len(split)) for name, split in experiment.tables.items()},
+        splits={name: SplitRecord(split.table.name, len(split)) for name, split in experiment.tables.items()},
         fingerprints=experiment.fingerprints(),
         parameters=count_parameters(model.network),
         inputs={name: modality.show() for name, modality in experiment.preparation.modalities.items()},

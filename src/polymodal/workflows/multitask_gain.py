@@ -22,7 +22,7 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.workflows.fit import plan_fit
 from polymodal.workflows.model_comparison import compare_output
 
-FILE = "sharing.json"
+FILE = "multitask_gain.json"
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class MultitaskGain:
         return {
             "part": self.part,
             "outputs": self.outputs,
-            "shared": self.shared,
-            "alone": self.alone,
+            "multitask": self.shared,
+            "single_task": self.alone,
             "rows": self.rows,
             "recipe": self.recipe.to_dict(),
         }
 
     def save(self, folder: Path | str) -> Path:
-        """Write `sharing.json` into `folder`."""
+        """Write `multitask_gain.json` into `folder`."""
         path = Path(folder) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, self.to_dict())
@@ -84,7 +84,7 @@ def multitask_gain(
     that output alone, where the one body is chosen by the mean over outputs.
 
     data, target, recipe, settings, valid, test, root, progress: as in `fit`
-    out: the folder in which `sharing.json` and the models are written, in `shared` and `alone-1`, `alone-2` ...
+    out: the folder in which `multitask_gain.json` and the models are written, in `shared` and `single-task-1`, `single-task-2` ...
 
     The intervals cover the choice of test rows, not the luck of a training run: repeat with other `seed`s before a
     small difference is believed.
@@ -108,20 +108,20 @@ def multitask_gain(
         experiments = {name: _alone(together, name) for name in names}
         body = train_model(together, progress=shown, title="train all outputs", log_parameters=True)
         part = "test" if "test" in together.splits else "valid"
-        decided = _distributions(together, body, part)
+        predicted = _distributions(together, body, part)
         found, costs = {}, {}
         for number, (name, experiment) in enumerate(experiments.items()):
             model = train_model(experiment, progress=shown, title=f"train {name} alone")
             single = _distributions(experiment, model, part)[name]
-            found[name] = _compared(together, name, part, decided[name], single)
+            found[name] = _compared(together, name, part, predicted[name], single)
             costs[name] = _cost(model)
             if out is not None:
-                model.save(Path(out) / f"alone-{number + 1}")
+                model.save(Path(out) / f"single-task-{number + 1}")
     known = {name: {one: len(split.rows) for one, split in experiments[name].splits.items()} for name in names}
     rows = {"parts": {one: len(split.rows) for one, split in together.splits.items()}, "with_target": known}
     result = MultitaskGain(part, found, _cost(body), costs, rows, body.recipe)
     if out is not None:
-        body.save(Path(out) / "shared")
+        body.save(Path(out) / "multitask")
         result.save(out)
     return result
 
@@ -131,7 +131,7 @@ def _alone(together: Experiment, name: str) -> Experiment:
     recipe = together.recipe
     others = {f"outputs.{other}" for other in recipe.outputs} - {f"outputs.{name}"}
     parts = {path: value for path, value in recipe.training.param_groups.items() if path not in others}
-    training = recipe.training.model_copy(update={"parts": parts, "balance": "fixed"})
+    training = recipe.training.model_copy(update={"param_groups": parts, "loss_balancing": "fixed"})
     recipe = recipe.model_copy(update={"outputs": {name: recipe.outputs[name]}, "training": training})
     preparation = Preparation(recipe)
     preparation.modalities = together.preparation.modalities
@@ -154,9 +154,9 @@ def _with_target(split: Split[PreparedTable], name: str) -> Split[PreparedTable]
 def _distributions(experiment: Experiment, model: Model, part: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The rows of a part, and what a model decides for them `[rows, k]`, by output."""
     split = experiment.feature_splits(model.network, Progress(False))[part]
-    decisions = model.predictor.predict(split)
+    predictions = model.predictor.predict(split)
     tasks = experiment.preparation.tasks
-    return {name: (split.rows, tasks[name].distribution(one.values)) for name, one in decisions.items()}
+    return {name: (split.rows, tasks[name].distribution(one.values)) for name, one in predictions.items()}
 
 
 def _compared(
@@ -182,7 +182,7 @@ def _compared(
         groups=None if prepared.groups is None else prepared.groups[shared[0]][kept],
     )
     return {
-        metric: {"shared": one["a"], "alone": one["b"]} | {k: v for k, v in one.items() if k not in ("a", "b")}
+        metric: {"multitask": one["a"], "single_task": one["b"]} | {k: v for k, v in one.items() if k not in ("a", "b")}
         for metric, one in found.items()
     }
 

@@ -60,11 +60,11 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
                 raise RecipeError("data.weight", "weights are given as sample_weight too: leave one of them out")
             name = _free_name("sample_weight", source)
             source[name] = weights.tolist()
-            data = data.model_copy(update={"weight": name})
+            data = data.model_copy(update={"weight_column": name})
         table = as_table(source, self.root)
         assert table is not None
         plan = make_plan(table, self._settled(recipe, data, target, columns), [target])
-        splits = _splits(plan.recipe, table, len(np.unique(y)) if self._task == "classify" else 1)
+        splits = _splits(plan.recipe, table, len(np.unique(y)) if self._task == "classification" else 1)
         plan = Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles)
         self.model_: Model = run_plan(plan, splits, RunFolder(None), Progress(False))
         return self
@@ -78,8 +78,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         machine |= {"threads": 1} if training.num_threads == "auto" else {}
         settled: dict[str, Any] = {
             "outputs": {name: spec.model_copy(update={"task": task})},
-            "data": data.model_copy(update={"split": data.split.model_copy(update={"test": 0.0})}),
-            "evaluation": recipe.evaluation.model_copy(update={"singles": "none", "bootstrap": 0}),
+            "data": data.model_copy(update={"split": data.split.model_copy(update={"test_size": 0.0})}),
+            "evaluation": recipe.evaluation.model_copy(update={"unimodal_scores": "none", "bootstrap_samples": 0}),
             "training": training.model_copy(update=machine),
         }
         if self.random_state is not None:
@@ -93,7 +93,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
         """Checked columns, targets `[rows]` and weights `[rows]` of the rows whose weight is not 0."""
-        numeric = self._task == "regress"
+        numeric = self._task == "regression"
         if _is_frame(X):
             y = validate_data(self, y=y, y_numeric=numeric)  # forgets the names of columns, so it comes first
             validate_data(self, X, skip_check_array=True)
@@ -171,7 +171,7 @@ class PolymodalClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     Fitted: `model_` (the `Model`, which can be saved), `classes_`, `n_features_in_`, `feature_names_in_` (frames).
     """
 
-    _task = "classify"
+    _task = "classification"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on the rows of `X` with classes `y [rows]`; a row of `sample_weight` 0 does not count.
@@ -188,17 +188,17 @@ class PolymodalClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities `[rows, classes]` in the order of `classes_`."""
-        decided = self._distribution(X)
+        predicted = self._distribution(X)
         task = next(iter(self.model_.tasks.values()))
         labels = np.asarray(task.labels.values, dtype=self.classes_.dtype)  # type: ignore[attr-defined]
-        probabilities = np.zeros((len(decided), len(self.classes_)))  # a class may have no training row
-        probabilities[:, np.searchsorted(self.classes_, labels)] = decided
+        probabilities = np.zeros((len(predicted), len(self.classes_)))  # a class may have no training row
+        probabilities[:, np.searchsorted(self.classes_, labels)] = predicted
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of each row, `[rows]`."""
-        decided = self.predict_proba(X).argmax(1)
-        answers: np.ndarray = self.classes_[decided]
+        predicted = self.predict_proba(X).argmax(1)
+        answers: np.ndarray = self.classes_[predicted]
         return answers
 
 
@@ -208,7 +208,7 @@ class PolymodalRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     Fitted: `model_`, `n_features_in_`, `feature_names_in_` (frames).
     """
 
-    _task = "regress"
+    _task = "regression"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on the rows of `X` with numbers `y [rows]`; a row of `sample_weight` 0 does not count.
