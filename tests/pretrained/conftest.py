@@ -1,4 +1,4 @@
-"""A hub on this machine: the paths of its API that huggingface_hub asks for, over real HTTP."""
+"""A local hub server with the API paths that huggingface_hub requests, over real HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Repository:
-    """Files by path at one commit of a branch; gated: nobody may read it; licence: of its card."""
+    """Files by path at one commit of a branch; gated: access is denied; license: in its model card."""
 
     files: dict[str, bytes]
     commit: str = COMMIT
@@ -30,7 +30,7 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What the server has, and what it was asked for (`GET owner/name/resolve/...`)."""
+    """The repositories of the server, and the requests it received (`GET owner/name/resolve/...`)."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ def oid(file: str) -> str:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The hub that huggingface_hub talks to; its cache and ours are empty."""
+    """The hub that huggingface_hub connects to, with empty caches."""
     found = Hub()
 
     class Handler(BaseHTTPRequestHandler):

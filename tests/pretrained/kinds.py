@@ -1,4 +1,4 @@
-"""Tiny networks of every kind of architecture, and inputs for them."""
+"""Tiny networks of every supported architecture, and inputs for them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 
 
 class Kind(NamedTuple):
-    """part: what it encodes; config: beside its `model_type`; inputs: name and shape of one item, or of ids"""
+    """part: the part it encodes; config: values besides `model_type`; inputs: name and shape of one item, or of ids"""
 
     part: str
     config: dict[str, Any]
@@ -150,7 +150,7 @@ def card(name: str) -> Card:
 
 
 def backbone(name: str) -> Backbone:
-    """With random weights large enough that every part of the network shows in its output."""
+    """With random weights large enough that every part of the network affects the output."""
     found = Backbone(card(name), KINDS[name].part).eval()
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def backbone(name: str) -> Backbone:
 
 
 def inputs(name: str, *, blank: bool = False) -> dict[str, Tensor]:
-    """Three items of different length, where they have one; blank: without content."""
+    """Three items of different lengths, if they have one; blank: without content."""
     kind, draw = KINDS[name], torch.Generator().manual_seed(1)
     if kind.name == "input_ids":
         content = torch.randint(5, 40, (3, *kind.shape), generator=draw)

@@ -1,4 +1,4 @@
-"""Audio networks of every kind on tiny checkpoints: features equal transformers' own, whatever sounds stand beside."""
+"""Pretrained audio networks on tiny checkpoints: features equal those of transformers, in any batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNCUT = {"wav2vec2-adapter", "clap-fused"}
 
 @cache
 def sounds(rate: int) -> list[np.ndarray]:
-    """Of different lengths and loudness; the fourth as long as the first, the last too short for some networks."""
+    """Audio of different lengths and volumes; the fourth as long as the first, the last too short for some networks."""
     draw = np.random.default_rng(0)
     lengths = [int(rate * seconds) for seconds in (0.5, 1.1, 0.23, 0.5, 0.8, 0.01)]
     made = [draw.normal(0, 0.05 * (1 + at), length) for at, length in enumerate(lengths)]
@@ -40,9 +40,9 @@ def encoder(
     modality = Audio(options, columns=["sound"])
     modality.fit([])
     made = PretrainedAudio(
-        PretrainedAudio.Options(model=model, tokens=tokens, **tuning), shape=modality.shape(), width=16
+        PretrainedAudio.Options(checkpoint=model, max_tokens=tokens, **tuning), shape=modality.shape(), width=16
     )
-    made.initialise()
+    made.load_pretrained()
     return made.eval(), modality
 
 
@@ -54,7 +54,7 @@ def batch(modality: Audio, clips: list[np.ndarray]) -> dict[str, Tensor]:
 
 
 def reference(kind: str, clip: np.ndarray) -> Any:
-    """What transformers itself makes of one sound."""
+    """The features of one item in transformers."""
     model = transformers.AutoModel.from_pretrained(folder(kind)).eval()
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder(kind))
     given = extractor(clip.astype(np.float32) / 32_768, sampling_rate=extractor.sampling_rate, return_tensors="pt")
@@ -93,13 +93,13 @@ def test_features_equal_those_of_transformers(kind: str) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 3, None])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sound_is_the_same_whatever_stands_beside_it(kind: str, tokens: int | None) -> None:
+def test_features_do_not_depend_on_the_batch(kind: str, tokens: int | None) -> None:
     made, modality = encoder(kind, tokens)
     clips = sounds(modality.options.rate)
     with torch.no_grad():
         data = batch(modality, clips)
         together, mask = made(data)
-        times = made.moments(data, together.shape[1])
+        times = made.compute_times(data, together.shape[1])
         for item, clip in enumerate(clips):
             alone = batch(modality, [clip])
             features, real = made(alone)
@@ -108,13 +108,13 @@ def test_a_sound_is_the_same_whatever_stands_beside_it(kind: str, tokens: int | 
             assert bool(mask[item, :count].all())
             torch.testing.assert_close(features[0, :count], together[item, :count], atol=PADDING, rtol=0)
             assert torch.isfinite(features).all()
-            torch.testing.assert_close(made.moments(alone, features.shape[1])[0, :count], times[item, :count])
+            torch.testing.assert_close(made.compute_times(alone, features.shape[1])[0, :count], times[item, :count])
 
 
 @pytest.mark.parametrize("tune", ["frozen", "last"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_going_on_from_what_is_settled(kind: str, tune: str) -> None:
-    """Gives the same as the whole network, for sounds of several lengths and for those of one batch alone."""
+def test_forward_from_cached_hidden_states(kind: str, tune: str) -> None:
+    """Same result as the whole network, for batches and for single items of several lengths."""
     if tune == "last" and kind in UNCUT:
         with pytest.raises(RecipeError, match="frozen or full"):
             encoder(kind, None, tune="last", layers=1)
@@ -124,13 +124,13 @@ def test_going_on_from_what_is_settled(kind: str, tune: str) -> None:
     data = batch(modality, sounds(modality.options.rate))
     with torch.no_grad():
         whole, mask = made(data)
-        settled = made.settle(data)
+        settled = made.encode_frozen(data)
         again, real = made(settled)
         torch.testing.assert_close(real, mask)
         torch.testing.assert_close(again[mask], whole[mask], atol=PADDING, rtol=0)
         times = made.times(settled, whole.shape[1])
         assert times is not None
-        torch.testing.assert_close(times[mask], made.moments(data, whole.shape[1])[mask])
+        torch.testing.assert_close(times[mask], made.compute_times(data, whole.shape[1])[mask])
         few = {name: tensor[[5, 0]] for name, tensor in settled.items()}
         few["hidden"] = few["hidden"][:, : int(few["length"].max())]
         again, real = made(few)
@@ -139,13 +139,13 @@ def test_going_on_from_what_is_settled(kind: str, tune: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_mask_is_as_long_as_the_sound(kind: str) -> None:
+def test_the_mask_has_the_length_of_the_audio(kind: str) -> None:
     made, modality = encoder(kind, tokens=None)
     clips = sounds(modality.options.rate)[:5]
     data = batch(modality, clips)
     with torch.no_grad():
         features, mask = made(data)
-    times = made.moments(data, features.shape[1])
+    times = made.compute_times(data, features.shape[1])
     step = float(times[0, 1] - times[0, 0])
     for item, clip in enumerate(clips):
         seconds = len(clip) / modality.options.rate
@@ -154,15 +154,15 @@ def test_the_mask_is_as_long_as_the_sound(kind: str) -> None:
         assert times[item][mask[item]].diff().min() > 0
 
 
-def test_times_of_averaged_tokens_and_of_one() -> None:
+def test_times_of_averaged_tokens_and_of_a_single_token() -> None:
     made, modality = encoder("whisper", tokens=2)
     data = batch(modality, [np.zeros(16_000, np.int16), np.zeros(320, np.int16)])
     with torch.no_grad():
         _, mask = made(data)
     assert mask.tolist() == [[True, True], [True, False]]
-    torch.testing.assert_close(made.moments(data, 2)[0], torch.tensor([0.24, 0.74]))  # 50 tokens of 20 ms from 0 on
+    torch.testing.assert_close(made.compute_times(data, 2)[0], torch.tensor([0.24, 0.74]))  # 50 tokens of 20 ms from 0 on
     made, _ = encoder("whisper", tokens=1)
-    torch.testing.assert_close(made.moments(data, 1), torch.tensor([[0.5], [0.01]]))
+    torch.testing.assert_close(made.compute_times(data, 1), torch.tensor([[0.5], [0.01]]))
 
 
 def test_clap_gives_an_embedding_of_length_one() -> None:
@@ -173,7 +173,7 @@ def test_clap_gives_an_embedding_of_length_one() -> None:
     torch.testing.assert_close(features.norm(dim=2), torch.ones(6, 1))
 
 
-def test_a_network_that_does_not_fit_its_extractor(tmp_path: Path) -> None:
+def test_a_network_that_does_not_match_its_extractor(tmp_path: Path) -> None:
     model, _ = KINDS["whisper"]()
     model.save_pretrained(tmp_path)
     transformers.WhisperFeatureExtractor(chunk_length=3).save_pretrained(tmp_path)
@@ -188,10 +188,10 @@ def test_whisper_tiny() -> None:
         made, modality = encoder("", tokens=None, model="starter")
     except (MissingExtraError, RecipeError) as error:
         pytest.skip(f"no starter weights: {error}")
-    from polymodal.pretrained.source import weights_folder
+    from polymodal.pretrained.resolve import weights_folder
 
-    model = transformers.WhisperModel.from_pretrained(weights_folder(made.card), dtype=torch.float32).eval()
-    extractor = transformers.WhisperFeatureExtractor(**made.card.preprocessor)
+    model = transformers.WhisperModel.from_pretrained(weights_folder(made.checkpoint), dtype=torch.float32).eval()
+    extractor = transformers.WhisperFeatureExtractor(**made.checkpoint.preprocessor)
     time = np.arange(24_000) / 16_000
     chord = sum(np.sin(2 * np.pi * tone * time) for tone in (220, 277, 330)) * 0.2
     clips = [np.rint(chord * 32_767).astype(np.int16), sounds(16_000)[0]]

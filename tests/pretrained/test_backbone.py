@@ -1,4 +1,4 @@
-"""Backbones: which part of a checkpoint is kept, built from its card alone, with the weights of its files."""
+"""Backbones: selection of a part of a checkpoint, building from its configuration, loading its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from laws.checkpoints import checkpoint
 from polymodal.core.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 from pretrained.kinds import KINDS, backbone, card, inputs
 
 
@@ -49,14 +49,14 @@ def test_features_are_those_of_transformers(modality: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["t5", "bart", "whisper"])
-def test_decoders_are_not_kept(name: str) -> None:
+def test_decoders_are_removed(name: str) -> None:
     network = backbone(name)
     assert not [key for key in network.state_dict() if "decoder" in key]
     assert network.depth == 3
 
 
 @pytest.mark.parametrize("name", ["clip:text", "clip:image", "siglip:text", "siglip:image", "clap:text", "clap:audio"])
-def test_one_tower_is_kept_with_its_projection(name: str) -> None:
+def test_only_one_tower_and_its_projection_are_kept(name: str) -> None:
     network = backbone(name)
     kept = {key.split(".")[0] for key, _ in network.model.named_children()}
     assert ("projection" in kept) == (not name.startswith("siglip"))
@@ -66,21 +66,21 @@ def test_one_tower_is_kept_with_its_projection(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bert", "vit", "roberta", "deit", "mpnet"])
-def test_poolers_that_nothing_reads_are_not_kept(name: str) -> None:
+def test_unused_poolers_are_removed(name: str) -> None:
     assert not [key for key in backbone(name).state_dict() if "pooler" in key]
 
 
-def test_an_encoder_of_something_else_is_refused() -> None:
+def test_an_encoder_of_another_modality_is_rejected() -> None:
     with pytest.raises(RecipeError, match="pixel_values: it does not encode text"):
         Backbone(card("vit"), "text")
 
 
-def test_networks_that_transformers_does_not_know_are_refused() -> None:
+def test_unknown_model_types_are_rejected() -> None:
     with pytest.raises(RecipeError, match="cannot build"):
         Backbone(Card("x", "", "", "", {"config": {"model_type": "no_such_network"}}), "text")
 
 
-def test_quantised_weights_are_refused() -> None:
+def test_quantized_weights_are_rejected() -> None:
     config = {**card("bert").config, "quantization_config": {"bits": 4}}
     with pytest.raises(RecipeError, match="quantised"):
         Backbone(Card("x", "", "", "", {"config": config}), "text")
@@ -88,7 +88,7 @@ def test_quantised_weights_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["bert", "llama", "modernbert", "vit", "whisper", "wav2vec2:layer", "swin"])
 def test_buffers_without_weights_are_right_before_loading(name: str) -> None:
-    """Positions and rotary frequencies are in no file: a network that is read back must have them from its card."""
+    """Positions and rotary frequencies are not in the weights: a loaded network computes them from its configuration."""
     from transformers import AutoConfig, AutoModel
 
     found = backbone(name)
@@ -135,8 +135,8 @@ def test_weights_of_another_shape_are_an_error(tmp_path: Path) -> None:
         Backbone(found, "text").load()
 
 
-def test_what_the_part_does_not_use_may_be_missing_or_more(tmp_path: Path) -> None:
-    """Poolers are dropped, and heads of the task that it was trained for stand in many files."""
+def test_unused_weights_may_be_missing_or_additional(tmp_path: Path) -> None:
+    """Poolers are removed, and many files contain the head of the original task."""
     found = changed(
         "text",
         tmp_path / "other",
@@ -171,8 +171,8 @@ def test_half_precision_weights_become_fp32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["whisper", "wav2vec2:group", "bart"])
-def test_nothing_is_skipped_or_masked_at_random(name: str) -> None:
-    """Else going on from hidden states would not be the same network."""
+def test_layerdrop_and_random_masking_are_disabled(name: str) -> None:
+    """Otherwise the output from cached hidden states would differ."""
     network = backbone(name)
     network.cut = 0
     network.train()

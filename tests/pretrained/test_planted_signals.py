@@ -17,7 +17,7 @@ ROWS = 160
 
 
 def texts(label: int, draw: np.random.Generator) -> Any:
-    """Which of two words is in a text of random others."""
+    """Which of two words is in a text of random other words."""
     words = draw.choice(WORDS[2:], 5).tolist()
     words[int(draw.integers(5))] = WORDS[label]
     return " ".join(words)
@@ -53,14 +53,14 @@ PLANTED: dict[str, Callable[[int, np.random.Generator], Any]] = {
 }
 
 
-def test_every_pretrained_encoder_is_here() -> None:
+def test_every_pretrained_encoder_is_tested() -> None:
     assert {f"pretrained_{name}" for name in PLANTED} == {
         name for name in components("encoder") if name.startswith("pretrained_")
     }
 
 
 @pytest.mark.parametrize("modality", PLANTED)
-def test_an_encoder_that_learns_whole_tells_what_was_planted(modality: str) -> None:
+def test_full_fine_tuning_learns_the_planted_signal(modality: str) -> None:
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 2, 2 * ROWS)
     cells = [PLANTED[modality](int(label), draw) for label in labels]

@@ -1,4 +1,4 @@
-"""Presets: complete, permissive, pinned, and refreshed from a hub."""
+"""Presets: complete, with permissive licenses, pinned, and refreshed from a hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY = [(modality, name, one) for modality, named in all_presets().items() for 
 
 
 @pytest.mark.parametrize(("modality", "name", "preset"), EVERY, ids=[f"{m}-{n}" for m, n, _ in EVERY])
-def test_every_preset_can_be_relied_on(modality: str, name: str, preset: Preset) -> None:
+def test_every_preset_is_complete_and_pinned(modality: str, name: str, preset: Preset) -> None:
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", preset.model)
     assert preset.licence in PERMISSIVE
     assert preset.unverified if preset.revision is None else re.fullmatch(r"[0-9a-f]{40}", preset.revision)
@@ -35,7 +35,7 @@ def test_the_best_preset_is_larger_than_the_fast_one(modality: str) -> None:
 
 
 def published(hub: Any, presets: dict[str, Any], tmp_path: Path) -> None:
-    """A hub that has every preset, with small weights at one commit."""
+    """A hub with all presets, with small weights at one commit."""
     pytest.importorskip("huggingface_hub")
     folder = tmp_path / "files"
     folder.mkdir()
@@ -45,7 +45,7 @@ def published(hub: Any, presets: dict[str, Any], tmp_path: Path) -> None:
             hub.add(one["model"], folder, branch=one.get("branch") or "main")
 
 
-def test_refresh_rewrites_what_the_hub_knows(hub: Any, tmp_path: Path) -> None:
+def test_refresh_updates_from_the_hub(hub: Any, tmp_path: Path) -> None:
     written = json.loads(FILE.read_text())
     written = {"text": {"fast": {**written["text"]["fast"], "revision": None, "unverified": True}}}
     file = tmp_path / "presets.json"
@@ -68,7 +68,7 @@ def test_refresh_rewrites_what_the_hub_knows(hub: Any, tmp_path: Path) -> None:
     assert refresh(file) == []
 
 
-def test_refresh_keeps_the_file_where_one_preset_is_unknown(hub: Any, tmp_path: Path) -> None:
+def test_refresh_keeps_the_file_if_a_preset_is_unknown(hub: Any, tmp_path: Path) -> None:
     written = json.loads(FILE.read_text())
     published(hub, written, tmp_path)
     del hub.repositories[written["video"]["best"]["model"]]
@@ -79,7 +79,7 @@ def test_refresh_keeps_the_file_where_one_preset_is_unknown(hub: Any, tmp_path: 
     assert file.read_text() == FILE.read_text()
 
 
-def test_refresh_refuses_a_preset_that_lost_its_safetensors(hub: Any, tmp_path: Path) -> None:
+def test_refresh_rejects_a_preset_without_safetensors(hub: Any, tmp_path: Path) -> None:
     written = json.loads(FILE.read_text())
     published(hub, written, tmp_path)
     del hub.repositories[written["text"]["best"]["model"]].files["model.safetensors"]

@@ -1,4 +1,4 @@
-"""Decoders of pretrained encoder-decoders write what transformers' own `generate` writes."""
+"""Decoders of pretrained encoder-decoders generate the same as `generate` of transformers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from laws.checkpoints import checkpoint
 from laws.seq2seq_checkpoints import CONTROL, KINDS, seq2seq_checkpoint
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.sequence_model import SequenceModel, select, start_tokens
-from polymodal.pretrained.source import read_card
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.seq2seq_decoder import SequenceModel, select, start_tokens
+from polymodal.pretrained.resolve import read_card
 
 pytest.importorskip("transformers")
 STEPS = 12
@@ -62,7 +62,7 @@ def greedy(model: SequenceModel, memory: torch.Tensor, mask: torch.Tensor | None
     return torch.cat(found, 1)
 
 
-def test_writes_what_transformers_writes(kind: str) -> None:
+def test_generates_the_same_as_transformers(kind: str) -> None:
     model, theirs, given = loaded(kind), reference(kind), inputs(kind, 4)
     with torch.no_grad():
         memory = theirs.get_encoder()(**given).last_hidden_state
@@ -78,7 +78,7 @@ def test_writes_what_transformers_writes(kind: str) -> None:
     assert len(set(map(tuple, found.tolist()))) > 1, "the tiny checkpoint writes the same whatever it reads"
 
 
-def test_padding_of_the_memory_is_not_read(kind: str) -> None:
+def test_memory_padding_is_ignored(kind: str) -> None:
     model = loaded(kind)
     memory = torch.randn(2, 9, model.width, generator=torch.Generator().manual_seed(1))
     mask = torch.ones(2, 9, dtype=torch.bool)
@@ -90,7 +90,7 @@ def test_padding_of_the_memory_is_not_read(kind: str) -> None:
     assert not torch.allclose(both[1:], model(memory[1:], None, tokens[1:]), atol=1e-2)
 
 
-def test_cached_is_uncached_and_rows_are_chosen_again(kind: str) -> None:
+def test_the_cache_gives_the_same_logits_and_can_be_reordered(kind: str) -> None:
     model = loaded(kind)
     memory = torch.randn(3, 7, model.width, generator=torch.Generator().manual_seed(2))
     tokens = torch.tensor([[*model.start, 40 + row, 45, 46] for row in range(3)])
@@ -103,7 +103,7 @@ def test_cached_is_uncached_and_rows_are_chosen_again(kind: str) -> None:
         assert torch.allclose(found, model(memory, None, tokens)[rows, -1], atol=1e-4)
 
 
-def test_a_card_is_enough_to_build_it(kind: str, tmp_path: Path) -> None:
+def test_the_configuration_is_enough_to_build_it(kind: str, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(seq2seq_checkpoint(kind), moved)
     saved = read_card(str(moved), "audio" if kind == "whisper" else "text").to_dict()
@@ -113,7 +113,7 @@ def test_a_card_is_enough_to_build_it(kind: str, tmp_path: Path) -> None:
     assert not any("encoder.layers" in name or "encoder.block" in name for name in again.state_dict())
 
 
-def test_start_tokens_are_those_that_the_files_force() -> None:
+def test_start_tokens_are_the_forced_tokens_of_the_configuration() -> None:
     numbers = {token: place for place, token in enumerate(CONTROL)}
 
     def names(*tokens: str) -> list[int]:
@@ -132,6 +132,6 @@ def test_start_tokens_are_those_that_the_files_force() -> None:
         start_tokens({}, whisper)
 
 
-def test_only_encoder_decoders_are_taken() -> None:
+def test_only_encoder_decoders_are_accepted() -> None:
     with pytest.raises(RecipeError, match="not an encoder with a decoder"):
         SequenceModel(read_card(checkpoint("text"), "text"))

@@ -1,4 +1,4 @@
-"""Networks of one checkpoint share what does not learn, and nothing else."""
+"""Networks of one checkpoint share their frozen weights, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from laws.samples import prepare, sample_table
 from polymodal.model.model import make_network
 from polymodal.pretrained import weights
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.source import read_card
+from polymodal.pretrained.resolve import read_card
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import choose
+from polymodal.runtime.compute import autotune
 
 MODALITIES = ["text", "image", "audio", "video"]
 
@@ -30,7 +30,7 @@ def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def loaded(part: str, folder: str | None = None, *, learning: int = 0) -> Backbone:
-    """A backbone whose `learning` top layers learn, with the checkpoint's weights."""
+    """A backbone with `learning` trainable top layers and the weights of the checkpoint."""
     torch.manual_seed(0)
     backbone = Backbone(read_card(folder or checkpoint(part), part), part)
     backbone.cut = backbone.depth - learning
@@ -57,7 +57,7 @@ def test_exactly_frozen_parameters_are_shared(part: str, learning: int) -> None:
 
 
 @pytest.mark.parametrize("part", MODALITIES)
-def test_weights_lie_in_memory_as_those_of_new_networks_do(part: str) -> None:
+def test_weights_have_the_memory_format_of_new_networks(part: str) -> None:
     columns, recipe = sample_table([part], ["regress"], rows=8)
     recipe["inputs"][f"in_{part}"]["encoder"] = {"name": f"pretrained_{part}", "model": checkpoint(part)}
     preparation, _ = prepare(columns, **recipe)
@@ -66,7 +66,7 @@ def test_weights_lie_in_memory_as_those_of_new_networks_do(part: str) -> None:
     assert {name: parameter.stride() for name, parameter in taken.named_parameters()} == strides
 
 
-def test_what_learns_in_one_network_is_unchanged_in_the_next() -> None:
+def test_training_one_network_does_not_change_the_next() -> None:
     one = loaded("text", learning=1)
     wanted = copy.deepcopy(one.state_dict())
     with torch.no_grad():
@@ -77,14 +77,14 @@ def test_what_learns_in_one_network_is_unchanged_in_the_next() -> None:
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_a_network_that_learns_everywhere_leaves_nothing_in_memory() -> None:
+def test_a_fully_trainable_network_caches_no_weights() -> None:
     backbone = Backbone(read_card(checkpoint("text"), "text"), "text")
     backbone.requires_grad_(True)
     backbone.load()
     assert not weights._kept
 
 
-def test_weights_that_were_written_into_are_read_again() -> None:
+def test_modified_weights_are_loaded_again() -> None:
     one = loaded("text")
     wanted = copy.deepcopy(one.state_dict())
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_weights_that_were_written_into_are_read_again() -> None:
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+def test_a_changed_file_is_loaded_again(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     copytree(checkpoint("text"), folder)
     first = loaded("text", str(folder)).state_dict()
@@ -105,7 +105,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert all(torch.equal(second[name], first[name] + 1) for name in first)
 
 
-def test_the_oldest_weights_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_weights_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded("text")
     size = sum(tensor.nbytes for tensor in next(iter(weights._kept.values())).values())
     loaded("image")
@@ -120,7 +120,7 @@ def test_the_oldest_weights_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not weights._kept
 
 
-def test_weights_first_read_for_inference_can_be_trained_beside() -> None:
+def test_weights_loaded_for_inference_can_be_trained_in_another_network() -> None:
     with torch.inference_mode():
         wanted = loaded("text").state_dict()
     backbone = loaded("text", learning=1)
@@ -132,7 +132,7 @@ def test_weights_first_read_for_inference_can_be_trained_beside() -> None:
 
 
 @pytest.mark.parametrize("part", MODALITIES)
-def test_random_numbers_do_not_depend_on_what_is_kept(part: str) -> None:
+def test_random_numbers_do_not_depend_on_the_weight_cache(part: str) -> None:
     drawn = []
     for _ in range(2):
         loaded(part)
@@ -140,7 +140,7 @@ def test_random_numbers_do_not_depend_on_what_is_kept(part: str) -> None:
     assert torch.equal(*drawn)
 
 
-def test_the_mode_of_settled_layers_is_set_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mode_of_frozen_layers_is_set_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[nn.Module] = []
     train = nn.Module.train
 
@@ -160,7 +160,7 @@ def test_the_mode_of_settled_layers_is_set_once(monkeypatch: pytest.MonkeyPatch)
         assert {module for module in backbone.model.modules() if module.training} == top
 
 
-def test_a_copy_for_timing_shares_what_does_not_learn() -> None:
+def test_a_copy_for_timing_shares_frozen_weights() -> None:
     backbone = loaded("text", learning=1)
     before = copy.deepcopy(backbone.state_dict())
     found: list[dict[str, int]] = []
@@ -172,7 +172,7 @@ def test_a_copy_for_timing_shares_what_does_not_learn() -> None:
                 if parameter.requires_grad:
                     parameter.add_(1.0)
 
-    choose(TrainingOptions(threads=1, precision="auto"), backbone, step, None)
+    autotune(TrainingOptions(num_threads=1, precision="auto"), backbone, step, None)
     frozen = {name for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
     own = places(backbone)
     assert {name for name in own if own[name] == found[0][name]} == frozen

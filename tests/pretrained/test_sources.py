@@ -1,4 +1,4 @@
-"""Checkpoints found by name: folders, and the hub over real HTTP."""
+"""Resolution of checkpoint names: folders, and the hub over real HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from laws.checkpoints import checkpoint
 from polymodal.core.errors import RecipeError
 from polymodal.pretrained.presets import presets
-from polymodal.pretrained.source import read_card, tokenizer_file, weights_folder
+from polymodal.pretrained.resolve import read_card, tokenizer_file, weights_folder
 
 pytest.importorskip("transformers")
 
@@ -25,7 +25,7 @@ Hub = Any
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A tiny BERT with a README that states a licence."""
+    """A tiny BERT with a README that states a license."""
     place = tmp_path / "bert"
     shutil.copytree(checkpoint("text"), place)
     (place / "README.md").write_text("---\nlicense: apache-2.0\ntags: [text]\n---\n# A model\n")
@@ -40,12 +40,12 @@ def test_a_folder_is_read_in_place(folder: Path) -> None:
     assert weights_folder(card) == folder
 
 
-def test_a_card_survives_json(folder: Path) -> None:
+def test_a_configuration_round_trips_through_json(folder: Path) -> None:
     card = read_card(str(folder), "text")
     assert type(card).of(json.loads(json.dumps(card.to_dict()))) == card
 
 
-def test_a_relative_folder_is_found_from_elsewhere_later(
+def test_a_relative_folder_is_stored_as_an_absolute_path(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder.parent)
@@ -55,19 +55,19 @@ def test_a_relative_folder_is_found_from_elsewhere_later(
 
 
 @pytest.mark.parametrize("content", [b'{"model_type": "be', b"\xff\xfe\x00", b"[1, 2]", b"{}"])
-def test_a_damaged_config_is_named(folder: Path, content: bytes) -> None:
+def test_a_damaged_config_is_reported(folder: Path, content: bytes) -> None:
     (folder / "config.json").write_bytes(content)
     with pytest.raises(RecipeError, match=r"config\.json"):
         read_card(str(folder), "text")
 
 
-def test_a_pickle_is_refused(folder: Path) -> None:
+def test_a_pickle_is_rejected(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(RecipeError, match="save_pretrained"):
         weights_folder(read_card(str(folder), "text"))
 
 
-def test_a_missing_shard_is_named(folder: Path) -> None:
+def test_a_missing_shard_is_reported(folder: Path) -> None:
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors").rename(folder / shards["a"])
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
@@ -76,12 +76,12 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["fst", "owner/name/more", "owner/name@", "./nowhere", "owner /name"])
-def test_a_wrong_name_says_what_can_be_named(name: str) -> None:
+def test_an_unknown_name_lists_the_alternatives(name: str) -> None:
     with pytest.raises(RecipeError, match="starter, fast"):
         read_card(name, "text")
 
 
-def test_older_tokenizer_files_are_converted_once(
+def test_legacy_tokenizer_files_are_converted_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "own"))
@@ -98,7 +98,7 @@ def test_older_tokenizer_files_are_converted_once(
     assert not (folder / "tokenizer.json").exists()
 
 
-def test_a_checkpoint_without_a_tokenizer_says_so(folder: Path) -> None:
+def test_a_checkpoint_without_a_tokenizer_is_an_error(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(RecipeError, match="no tokenizer"):
         tokenizer_file(read_card(str(folder), "text"))
@@ -112,7 +112,7 @@ def test_the_processor_of_a_joint_model_is_read_by_modality(folder: Path) -> Non
     assert read_card(str(folder), "text").preprocessor == {}
 
 
-def test_small_files_come_first_and_weights_when_they_are_wanted(hub: Hub, folder: Path) -> None:
+def test_weights_are_downloaded_only_when_needed(hub: Hub, folder: Path) -> None:
     hub.add("owner/tiny", folder)
     card = read_card("owner/tiny", "text")
     assert (card.source, card.revision, card.licence) == (
@@ -131,7 +131,7 @@ def test_small_files_come_first_and_weights_when_they_are_wanted(hub: Hub, folde
     assert all(torch.equal(here[name], there[name]) for name in here)
 
 
-def test_what_was_fetched_is_not_asked_for_again(hub: Hub, folder: Path) -> None:
+def test_downloaded_files_are_not_requested_again(hub: Hub, folder: Path) -> None:
     hub.add("owner/tiny", folder)
     first = read_card("owner/tiny", "text")
     place = weights_folder(first)
@@ -141,7 +141,7 @@ def test_what_was_fetched_is_not_asked_for_again(hub: Hub, folder: Path) -> None
     assert hub.asked == []
 
 
-def test_a_file_lost_from_the_cache_is_fetched_again(hub: Hub, folder: Path) -> None:
+def test_a_file_missing_in_the_cache_is_downloaded_again(hub: Hub, folder: Path) -> None:
     hub.add("owner/tiny", folder)
     card = read_card("owner/tiny", "text")
     lost = weights_folder(card) / "model.safetensors"
@@ -173,7 +173,7 @@ def test_the_hubs_own_cache_is_enough(
     assert hub.asked == []
 
 
-def test_weights_that_were_not_fetched_are_missed_offline(
+def test_missing_weights_are_an_error_offline(
     hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
@@ -186,7 +186,7 @@ def test_weights_that_were_not_fetched_are_missed_offline(
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_a_hub_that_is_not_reached_names_other_ways() -> None:
+def test_an_unreachable_hub_lists_the_alternatives() -> None:
     with pytest.raises(RecipeError, match="starter"):
         read_card("owner/tiny", "text")
 
@@ -202,13 +202,13 @@ def test_a_gated_repository(hub: Hub, folder: Path) -> None:
         read_card("owner/tiny", "text")
 
 
-def test_a_revision_that_is_not_there(hub: Hub, folder: Path) -> None:
+def test_an_unknown_revision(hub: Hub, folder: Path) -> None:
     hub.add("owner/tiny", folder)
     with pytest.raises(RecipeError, match="no such revision"):
         read_card("owner/tiny@v9", "text")
 
 
-def test_the_pickle_of_a_repository_is_never_fetched(hub: Hub, folder: Path) -> None:
+def test_pickles_are_never_downloaded(hub: Hub, folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     hub.add("owner/tiny", folder)
     with pytest.raises(RecipeError, match=r"model\.safetensors"):
@@ -216,7 +216,7 @@ def test_the_pickle_of_a_repository_is_never_fetched(hub: Hub, folder: Path) -> 
     assert "pytorch_model.bin" not in hub.fetched()
 
 
-def test_a_repository_that_is_no_model(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_without_a_model(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README.md").write_text("# Nothing")
     hub.add("owner/other", tmp_path / "other")
@@ -224,7 +224,7 @@ def test_a_repository_that_is_no_model(hub: Hub, tmp_path: Path) -> None:
         read_card("owner/other", "text")
 
 
-def test_a_preset_is_taken_at_its_pinned_commit(hub: Hub, folder: Path) -> None:
+def test_a_preset_uses_its_pinned_commit(hub: Hub, folder: Path) -> None:
     preset = presets("text")["fast"]
     hub.add(preset.model, folder, commit=preset.revision)
     card = read_card("fast", "text")
@@ -236,7 +236,7 @@ def test_a_preset_is_taken_at_its_pinned_commit(hub: Hub, folder: Path) -> None:
         read_card("fast", "text")
 
 
-def test_a_preset_may_lie_in_another_branch(hub: Hub, folder: Path) -> None:
+def test_a_preset_may_be_in_another_branch(hub: Hub, folder: Path) -> None:
     preset = next(one for one in presets("video").values() if one.branch)
     name = next(name for name, one in presets("video").items() if one is preset)
     hub.add(preset.model, folder, branch=preset.branch, commit=preset.revision or "a" * 40)

@@ -1,4 +1,4 @@
-"""Starter weights: found without importing their packages, checked, converted rightly."""
+"""Starter weights: located without importing their packages, verified, and converted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_image
 from torch.nn import functional
 
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.pretrained.source import read_card, tokenizer_file, weights_folder
+from polymodal.pretrained.resolve import read_card, tokenizer_file, weights_folder
 from polymodal.pretrained.starter import registry as starter
 from polymodal.pretrained.starter.registry import STARTERS, checked, folder, location
 
@@ -41,7 +41,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def package(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package that carries three bytes as MiniLM's weights, whose hash is the expected one; its weight file."""
+    """The weights file (three bytes) of a fake MiniLM package with the expected hash."""
     file = tmp_path / "site" / "tiny_weights" / "model" / "model.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"abc")
@@ -57,14 +57,14 @@ def test_a_package_is_used_without_importing_it(package: Path) -> None:
     assert "tiny_weights" not in sys.modules
 
 
-def test_changed_weights_are_refused(package: Path) -> None:
+def test_changed_weights_are_rejected(package: Path) -> None:
     package.write_bytes(b"abd")
     with pytest.raises(RecipeError, match="force-reinstall"):
         folder("minilm")
     assert not checked("minilm", package)
 
 
-def test_a_check_is_remembered_until_the_file_changes(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_verified_once_until_it_changes(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder("minilm")
     assert checked("minilm", package)
     with monkeypatch.context() as patch:
@@ -90,13 +90,13 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
         ("starter/mini", "text", "did you mean 'minilm'"),
     ],
 )
-def test_a_starter_that_does_not_fit(model: str, modality: str, problem: str) -> None:
+def test_a_starter_of_another_modality_is_rejected(model: str, modality: str, problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
         read_card(model, modality)
 
 
 @needs("efficientnet-lite0")
-def test_conversions_at_the_same_time_leave_one_whole_folder(own_cache: Path) -> None:
+def test_concurrent_conversions_leave_one_complete_folder(own_cache: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         places = set(pool.map(folder, ["efficientnet-lite0"] * 4))
     assert len(places) == 1
@@ -111,12 +111,12 @@ def test_conversions_at_the_same_time_leave_one_whole_folder(own_cache: Path) ->
     ]
 
 
-def test_a_conversion_that_fails_leaves_nothing(
+def test_a_failed_conversion_leaves_no_files(
     package: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package.write_bytes(b"\x07\x00\x00\x00")
     sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
-    wrong = replace(STARTERS["minilm"], convert="polymodal.pretrained.starter.whisper", sha256=sha256)
+    wrong = replace(STARTERS["minilm"], convert="polymodal.pretrained.starter.convert_whisper", sha256=sha256)
     monkeypatch.setitem(STARTERS, "minilm", wrong)
     with pytest.raises(RecipeError, match="version 7"):
         folder("minilm")
@@ -124,7 +124,7 @@ def test_a_conversion_that_fails_leaves_nothing(
 
 
 @needs("minilm")
-def test_minilm_says_which_sentences_are_near() -> None:
+def test_minilm_finds_similar_sentences() -> None:
     card = read_card("starter", "text")
     assert (card.source, card.licence, card.config["hidden_size"]) == ("starter/minilm", "Apache-2.0", 384)
     assert card.files["pooling"]["pooling_mode_mean_tokens"]
@@ -143,16 +143,16 @@ def test_minilm_says_which_sentences_are_near() -> None:
 
 @needs("efficientnet-lite0")
 @pytest.mark.parametrize(("photo", "label"), [("china.jpg", PALACE), ("flower.jpg", DAISY)])
-def test_efficientnet_recognises_photos(photo: str, label: int) -> None:
-    """With the classifier of the package on our network's features: wrong weights, padding or scale would show."""
+def test_efficientnet_recognizes_photos(photo: str, label: int) -> None:
+    """With the classifier of the package on the features: wrong weights, padding or scale would fail."""
     card = read_card("starter", "image")
     logits = features(card, Image.fromarray(load_sample_image(photo))) @ classifier("weight").T + classifier("bias")
     assert logits.argmax() == label
 
 
 @needs("efficientnet-lite0")
-def test_the_stem_sees_what_it_was_trained_on() -> None:
-    """Channel statistics of photos, in the first norm, agree with those stored in training; with another scale not."""
+def test_the_stem_matches_its_batch_statistics() -> None:
+    """Channel statistics of photos match those in the first batch norm; with another scale they do not."""
     from polymodal.pretrained.starter.efficientnet_lite import register_own_models
 
     register_own_models()
@@ -207,7 +207,7 @@ def test_efficientnet_saves_and_loads(tmp_path: Path) -> None:
 
 
 @needs("whisper-tiny.en")
-def test_whisper_fits_transformers_whole() -> None:
+def test_whisper_loads_completely_in_transformers() -> None:
     place = weights_folder(read_card("starter", "audio"))
     model, found = transformers.WhisperForConditionalGeneration.from_pretrained(
         place, local_files_only=True, dtype=torch.float32, output_loading_info=True
@@ -224,8 +224,8 @@ def test_whisper_fits_transformers_whole() -> None:
 
 
 @needs("whisper-tiny.en")
-def test_whisper_expects_the_words_that_follow() -> None:
-    """The decoder as a model of language, in silence: wrongly placed queries, keys or values would leave noise."""
+def test_whisper_predicts_plausible_next_words() -> None:
+    """The decoder as a language model for silent audio: misplaced queries, keys or values would give noise."""
     place = weights_folder(read_card("starter", "audio"))
     model = transformers.WhisperForConditionalGeneration.from_pretrained(
         place, local_files_only=True, dtype=torch.float32
@@ -240,7 +240,7 @@ def test_whisper_expects_the_words_that_follow() -> None:
 
 
 def pixels(card: Any, image: Image.Image) -> torch.Tensor:
-    """An image prepared as the card says, `[1, 3, 224, 224]`."""
+    """An image preprocessed as configured, `[1, 3, 224, 224]`."""
     says = card.preprocessor
     factor = says["size"]["shortest_edge"] / min(image.size)
     resized = image.resize((round(image.width * factor), round(image.height * factor)), says["resample"])

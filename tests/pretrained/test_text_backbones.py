@@ -1,4 +1,4 @@
-"""Text checkpoints of every kind: features equal to transformers' own, padding, summaries, tokens."""
+"""Pretrained text encoders: features equal to those of transformers, padding, pooling, tokens."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from laws.checkpoints import checkpoint
 from laws.samples import network_of, prepare, table_of
 from laws.text_checkpoints import KINDS, POSITIONS, TEXTS, sentence_files, text_checkpoint
 from polymodal.core.errors import RecipeError
-from polymodal.data.table.block import Block
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.experiments.plan import make_plan
 from polymodal.modalities.text import Text
 from polymodal.nn.encoders.pretrained_text import PretrainedText
-from polymodal.nn.encoders.text_summary import Pooling
-from polymodal.nn.encoders.tokens import average_tokens
-from polymodal.pretrained.card import Card
+from polymodal.nn.encoders.text_pooling import TextPooling
+from polymodal.nn.encoders.token_pooling import average_tokens
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -47,14 +47,14 @@ def text_of(folder: str) -> Text:
 
 @cache
 def encoder_of(folder: str, tokens: int | None = 1) -> PretrainedText:
-    options = PretrainedText.Options(model=folder, tokens=tokens)
+    options = PretrainedText.Options(checkpoint=folder, max_tokens=tokens)
     encoder = PretrainedText(options, shape=text_of(folder).shape(), width=16)
-    encoder.initialise()
+    encoder.load_pretrained()
     return encoder.eval()
 
 
 def prepared(folder: str, texts: list[str]) -> Data:
-    block = Block({"t": texts}, np.arange(len(texts)), None, "table", Faults(True), LimitOptions())
+    block = RowBlock({"t": texts}, np.arange(len(texts)), None, "table", CellErrors(True), LimitOptions())
     found = text_of(folder).prepare(block)
     return text_of(folder).collate(found.items.take(found.index))
 
@@ -77,7 +77,7 @@ def reference(folder: str) -> tuple[Any, Any]:
 
 @torch.inference_mode()
 def expected(kind: str, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens, their mask and the summary, by transformers alone."""
+    """Tokens, their mask and the pooled output, computed with transformers only."""
     tokenizer, model = reference(text_checkpoint(kind))
     filled: dict[str, Any] = {"padding": "max_length"} if kind == "siglip" else {"padding": True}
     given = tokenizer(texts, truncation=True, max_length=POSITIONS, return_tensors="pt", **filled)
@@ -123,7 +123,7 @@ def test_features_are_those_of_transformers(kind: str) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 3, None])
 @pytest.mark.parametrize("kind", KINDS)
-def test_padding_and_company_make_no_difference(kind: str, tokens: int | None) -> None:
+def test_padding_and_batch_make_no_difference(kind: str, tokens: int | None) -> None:
     folder = text_checkpoint(kind)
     many, mask = encoded(folder, TEXTS, tokens)
     for place, text in enumerate(TEXTS):
@@ -139,7 +139,7 @@ def test_padding_and_company_make_no_difference(kind: str, tokens: int | None) -
 
 
 @pytest.mark.parametrize("kind", ["bert", "siglip", "gpt2"])
-def test_a_few_tokens_are_averages_of_neighbours(kind: str) -> None:
+def test_a_few_tokens_are_averages_of_neighbors(kind: str) -> None:
     folder = text_checkpoint(kind)
     every, real = encoded(folder, TEXTS, None)
     few, mask = encoded(folder, TEXTS, 3)
@@ -151,7 +151,7 @@ def test_a_few_tokens_are_averages_of_neighbours(kind: str) -> None:
 
 
 def runs(tokens: Tensor, most: int) -> list[Tensor]:
-    """Runs of neighbours: token i of n goes into run floor(i k / n)."""
+    """Runs of neighbors: token i of n goes into run floor(i k / n)."""
     kept = min(most, len(tokens))
     places = [i * kept // len(tokens) for i in range(len(tokens))]
     return [tokens[[at for at, run in enumerate(places) if run == one]] for one in range(kept)]
@@ -194,7 +194,7 @@ def test_averaged_tokens_of_ragged_items(most: int) -> None:
     ],
 )
 @pytest.mark.parametrize("normalise", [False, True])
-def test_sentence_encoders_pool_as_their_files_say(
+def test_sentence_encoders_pool_as_configured(
     pooling: dict[str, Any], wanted: Any, normalise: bool, tmp_path: Path
 ) -> None:
     shutil.copytree(text_checkpoint("sentence"), tmp_path, dirs_exist_ok=True)
@@ -207,26 +207,26 @@ def test_sentence_encoders_pool_as_their_files_say(
     assert largest(features[:, 0], summary) < 1e-5
 
 
-def test_an_unknown_pooling_is_refused() -> None:
+def test_an_unknown_pooling_is_rejected() -> None:
     card = Card("m", "m", "", "", {"config": {"model_type": "bert"}, "pooling": {"pooling_mode": "magic"}})
     with pytest.raises(RecipeError, match="magic"):
-        Pooling.of(card)
+        TextPooling.from_checkpoint(card)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_going_on_from_settled_layers_is_the_whole_network(kind: str) -> None:
-    """Summaries are found where the text ends, though settled items have no symbols any more."""
+def test_forward_from_cached_hidden_states_equals_the_whole_network(kind: str) -> None:
+    """Pooling finds the end of the text, although cached items have no token ids."""
     folder = text_checkpoint(kind)
-    options = PretrainedText.Options(model=folder, tune="last", layers=1)
+    options = PretrainedText.Options(checkpoint=folder, fine_tuning="last", num_layers=1)
     encoder = PretrainedText(options, shape=text_of(folder).shape(), width=16)
-    encoder.initialise()
+    encoder.load_pretrained()
     encoder.eval()
     wanted, _ = encoded(folder, TEXTS)
-    assert encoder.settled() is not None
+    assert encoder.frozen_prefix() is not None
     with torch.inference_mode():
-        assert largest(encoder(encoder.settle(prepared(folder, TEXTS)))[0], wanted) < 1e-5
+        assert largest(encoder(encoder.encode_frozen(prepared(folder, TEXTS)))[0], wanted) < 1e-5
         for place, text in enumerate(TEXTS):
-            alone = encoder(encoder.settle(prepared(folder, [text])))[0]
+            alone = encoder(encoder.encode_frozen(prepared(folder, [text])))[0]
             assert largest(alone[0], wanted[place]) < 1e-5
 
 
@@ -235,7 +235,7 @@ def columns() -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("kind", ["bert", "clip", "siglip", "llama"])
-def test_missing_and_blank_texts_stand_beside_others(kind: str) -> None:
+def test_missing_and_blank_texts_in_a_batch(kind: str) -> None:
     encoder = {"name": "pretrained_text", "model": text_checkpoint(kind)}
     preparation, table = prepare(
         columns(), inputs={"t": {"encoder": encoder, "modality": "text"}}, outputs={"y": "regress"}
@@ -257,7 +257,7 @@ def planned(model: str, **modality: Any) -> Recipe:
     return make_plan(table_of(columns()), Recipe(inputs=inputs, outputs={"y": "regress"})).recipe
 
 
-def test_the_encoder_brings_its_tokenizer_and_no_other() -> None:
+def test_the_encoder_requires_its_tokenizer() -> None:
     bert = text_checkpoint("bert")
     options: Any = planned(bert).inputs["t"].modality
     assert (options.checkpoint, options.vocabulary, options.max_tokens) == (bert, None, POSITIONS)
@@ -267,7 +267,7 @@ def test_the_encoder_brings_its_tokenizer_and_no_other() -> None:
         planned(bert, vocabulary=300)
 
 
-def test_a_checkpoint_of_pictures_is_no_checkpoint_of_texts(tmp_path: Path) -> None:
+def test_an_image_checkpoint_is_rejected_for_texts(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="tokenizer"):
         planned(checkpoint("image"))
     shutil.copytree(checkpoint("image"), tmp_path, dirs_exist_ok=True)
@@ -297,7 +297,7 @@ SENTENCES = [
 
 @pytest.mark.parametrize("texts", [SENTENCES, ["word " * 600]], ids=["short", "cut"])
 def test_minilm_gives_the_documented_sentence_embeddings(texts: list[str]) -> None:
-    """Its model card: the mean over real tokens, then length 1."""
+    """As in its model card: the mean over real tokens, then L2 normalization."""
     tokenizer, model = reference(minilm())
     given = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
     with torch.inference_mode():
@@ -315,7 +315,7 @@ def test_minilm_gives_what_sentence_transformers_gives() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 4, None])
-def test_minilm_padding_and_company_make_no_difference(tokens: int | None) -> None:
+def test_minilm_padding_and_batch_make_no_difference(tokens: int | None) -> None:
     texts = [*SENTENCES, "word " * 90]
     many, mask = encoded(minilm(), texts, tokens)
     for place, text in enumerate(texts):
@@ -323,17 +323,17 @@ def test_minilm_padding_and_company_make_no_difference(tokens: int | None) -> No
         assert largest(alone[0][real[0]], many[place][mask[place]]) < 1e-5
 
 
-def test_minilm_knows_what_is_alike() -> None:
+def test_minilm_ranks_similar_sentences_first() -> None:
     cow, brown = encoded(minilm(), ["cow", "brown cow"])[0][:, 0]
     market = encoded(minilm(), [SENTENCES[2]])[0][0, 0]
     assert 0.7 < float(cow @ brown) < 0.9
     assert float(cow @ market) < 0.4
 
 
-def test_a_card_is_enough_to_build_the_network() -> None:
+def test_the_configuration_is_enough_to_build_the_network() -> None:
     shape = json.loads(json.dumps(text_of(text_checkpoint("bert")).shape()))
     shape["checkpoint"]["source"] = "/nowhere"
-    encoder = PretrainedText(PretrainedText.Options(model="/nowhere"), shape=shape, width=16)
+    encoder = PretrainedText(PretrainedText.Options(checkpoint="/nowhere"), shape=shape, width=16)
     encoder.load_state_dict(encoder_of(text_checkpoint("bert")).state_dict())
     data = prepared(text_checkpoint("bert"), TEXTS)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What learns in each way of tuning, how fast, and that cached layers change nothing."""
+"""Fine-tuning modes: trainable weights, learning rates, and equality with cached hidden states."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from polymodal.model.run_summary import describe_trainable
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
-from polymodal.recipe.training import PartOptions, TrainingOptions
-from polymodal.training.optimiser import make_optimiser
+from polymodal.recipe.training import ParamGroupOptions, TrainingOptions
+from polymodal.training.optimizer import make_optimizer
 
 MODALITIES = ["text", "image", "audio", "video"]
 CUT = {"frozen": {}, "last": {"layers": 1}, "lora": {"layers": 2}, "dora": {"layers": 1}}
@@ -53,12 +53,12 @@ def learning(network: Network) -> set[str]:
     return {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
 
 
-def test_frozen_learns_nothing() -> None:
+def test_freeze_has_no_trainable_weights() -> None:
     assert learning(built("text")[0]) == set()
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_last_learns_the_top_layers_and_what_is_above_them(modality: str) -> None:
+def test_last_trains_the_top_layers_and_output_modules(modality: str) -> None:
     network = built(modality, tune="last", layers=2)[0]
     encoder = encoder_of(network)
     expected = {id(one) for layer in encoder.backbone.layers[1:] for one in layer.parameters()}
@@ -69,7 +69,7 @@ def test_last_learns_the_top_layers_and_what_is_above_them(modality: str) -> Non
 
 @pytest.mark.parametrize("tune", ["lora", "dora"])
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_only_adapters_of_the_top_layers_learn(modality: str, tune: str) -> None:
+def test_only_adapters_of_the_top_layers_are_trainable(modality: str, tune: str) -> None:
     network = built(modality, tune=tune, layers=1, rank=3)[0]
     names = learning(network)
     assert names
@@ -81,7 +81,7 @@ def test_only_adapters_of_the_top_layers_learn(modality: str, tune: str) -> None
     assert ranks == {3}
 
 
-def test_full_learns_everything() -> None:
+def test_full_trains_everything() -> None:
     network = built("text", tune="full")[0]
     assert len(learning(network)) == len(list(encoder_of(network).parameters()))
 
@@ -89,7 +89,7 @@ def test_full_learns_everything() -> None:
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("tune", ["lora", "dora"])
 def test_new_adapters_change_nothing(modality: str, tune: str) -> None:
-    """B is zero, and the row lengths of DoRA are those of the weights that were taken over."""
+    """B is zero, and the DoRA magnitudes are those of the loaded weights."""
     adapted, data = built(modality, tune=tune)
     plain = built(modality)[0]
     with torch.no_grad():
@@ -100,23 +100,23 @@ def test_new_adapters_change_nothing(modality: str, tune: str) -> None:
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("tune", CUT)
 @pytest.mark.parametrize("tokens", [1, 3, None])
-def test_what_settles_gives_the_same_features_and_times(modality: str, tune: str, tokens: int | None) -> None:
+def test_cached_hidden_states_give_the_same_features_and_times(modality: str, tune: str, tokens: int | None) -> None:
     network, data = built(modality, tune=tune, tokens=tokens, **CUT[tune])
     encoder = encoder_of(network).eval()
-    settled = encoder.settled()
+    settled = encoder.frozen_prefix()
     assert settled is not None
     with torch.no_grad():
         expected, mask = encoder(data)
-        kept = encoder.settle(data)
+        kept = encoder.encode_frozen(data)
         assert kept["hidden"].shape[2] == settled.width
-        assert kept.keys() == {"hidden", "length", *settled.records, *settled.items}
-        found, found_mask = encoder(trimmed(kept, settled.items))
+        assert kept.keys() == {"hidden", "length", *settled.per_step, *settled.per_item}
+        found, found_mask = encoder(trimmed(kept, settled.per_item))
     length = found.shape[1]
     assert torch.equal(mask[:, :length], found_mask)
     assert not bool(mask[:, length:].any())
     same = mask[:, :length].unsqueeze(-1)
     torch.testing.assert_close(found * same, expected[:, :length] * same, rtol=0, atol=1e-5)
-    before, after = encoder.times(data, length), encoder.times(trimmed(kept, settled.items), length)
+    before, after = encoder.times(data, length), encoder.times(trimmed(kept, settled.per_item), length)
     assert (before is None) == (after is None)
     if before is not None and after is not None:
         torch.testing.assert_close(after[found_mask], before[found_mask])
@@ -124,19 +124,19 @@ def test_what_settles_gives_the_same_features_and_times(modality: str, tune: str
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tune", ["last", "lora"])
-def test_texts_of_every_kind_go_on_from_settled_layers(kind: str, tune: str) -> None:
-    """Masks, ends and positions are made anew from lengths alone."""
+def test_all_text_networks_run_from_cached_hidden_states(kind: str, tune: str) -> None:
+    """Masks, end tokens and positions are reconstructed from the lengths."""
     encoder_options = {"name": "pretrained_text", "model": text_checkpoint(kind), "tune": tune, "layers": 1}
     inputs = {"t": {"modality": "text", "encoder": encoder_options}}
     columns = {"t": TEXTS, "y": [float(row) for row in range(len(TEXTS))]}
     preparation, prepared = prepare(columns, inputs=inputs, outputs={"y": "regress"})
     encoder = encoder_of(make_network(preparation.recipe, preparation, pretrained=True)).eval()
     data = whole_batch(preparation, prepared).inputs["t"].data
-    settled = encoder.settled()
+    settled = encoder.frozen_prefix()
     assert settled is not None
     with torch.no_grad():
         expected, mask = encoder(data)
-        found, found_mask = encoder(trimmed(encoder.settle(data), settled.items))
+        found, found_mask = encoder(trimmed(encoder.encode_frozen(data), settled.per_item))
     assert torch.equal(mask, found_mask)
     assert found.shape[2] == encoder.width
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -156,10 +156,10 @@ def trimmed(kept: dict[str, Tensor], whole: Iterable[str] = ()) -> dict[str, Ten
 
 
 @pytest.mark.parametrize("tune", ["last", "lora"])
-def test_gradients_are_the_same_from_settled_layers(tune: str) -> None:
+def test_gradients_are_the_same_from_cached_hidden_states(tune: str) -> None:
     network, data = built("text", tune=tune, layers=2)
     encoder = encoder_of(network).eval()
-    kept = encoder.settle(data)
+    kept = encoder.encode_frozen(data)
     gradients = []
     for given in (data, trimmed(kept)):
         encoder.zero_grad(set_to_none=True)
@@ -171,7 +171,7 @@ def test_gradients_are_the_same_from_settled_layers(tune: str) -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_settled_layers_stay_in_evaluation_mode() -> None:
+def test_frozen_layers_stay_in_evaluation_mode() -> None:
     network = built("text", tune="last", layers=1)[0]
     network.train()
     layers = encoder_of(network).backbone.layers
@@ -185,16 +185,16 @@ def test_settled_layers_stay_in_evaluation_mode() -> None:
     assert all(module.training for module in encoder_of(full).backbone.modules())
 
 
-def test_full_and_lora_in_all_layers_settle_nothing() -> None:
-    assert encoder_of(built("text", tune="full")[0]).settled() is None
-    assert encoder_of(built("text", tune="lora")[0]).settled() is None
+def test_full_and_lora_in_all_layers_have_no_frozen_prefix() -> None:
+    assert encoder_of(built("text", tune="full")[0]).frozen_prefix() is None
+    assert encoder_of(built("text", tune="lora")[0]).frozen_prefix() is None
 
 
-def test_the_name_of_settled_layers_follows_weights_cut_and_options() -> None:
+def test_the_fingerprint_depends_on_weights_split_and_options() -> None:
     def name(**options: Any) -> str:
-        settled = encoder_of(built("text", **options)[0]).settled()
+        settled = encoder_of(built("text", **options)[0]).frozen_prefix()
         assert settled is not None
-        return settled.name
+        return settled.fingerprint
 
     several = [name(), name(tokens=None), name(tune="last", layers=1), name(tune="last", layers=2)]
     assert len(set(several)) == 4
@@ -203,21 +203,21 @@ def test_the_name_of_settled_layers_follows_weights_cut_and_options() -> None:
     assert name(pretrained=False) != several[0]
 
 
-def test_a_changed_weight_below_the_cut_is_another_name_and_one_above_is_not() -> None:
+def test_only_changed_weights_below_the_split_change_the_fingerprint() -> None:
     encoder = encoder_of(built("text", tune="last", layers=1)[0])
-    before = encoder.settled()
+    before = encoder.frozen_prefix()
     with torch.no_grad():
         next(encoder.backbone.layers[2].parameters()).add_(1)
-    assert encoder.settled() == before
+    assert encoder.frozen_prefix() == before
     with torch.no_grad():
         next(encoder.backbone.layers[0].parameters()).add_(1)
-    assert encoder.settled() != before
+    assert encoder.frozen_prefix() != before
 
 
-def test_rates_fall_from_layer_to_layer() -> None:
+def test_learning_rates_decay_from_layer_to_layer() -> None:
     network = built("image", tune="full", rate=0.1, decay=0.5)[0]
     encoder = encoder_of(network)
-    rates, model = encoder.rates(), encoder.backbone.model
+    rates, model = encoder.lr_multipliers(), encoder.backbone.model
     assert rates[next(model.layernorm.parameters())] == pytest.approx(0.1)
     for place, layer in enumerate(encoder.backbone.layers):
         assert all(rates[p] == pytest.approx(0.1 * 0.5 ** (2 - place)) for p in layer.parameters())
@@ -225,11 +225,11 @@ def test_rates_fall_from_layer_to_layer() -> None:
     assert rates.keys() == set(encoder.parameters())
 
 
-def test_the_optimiser_multiplies_rates_of_parts_and_encoders() -> None:
+def test_the_optimizer_multiplies_the_rates_of_param_groups_and_encoders() -> None:
     network = built("image", tune="lora", rate=0.5)[0]
-    parts = {"inputs.in_image": PartOptions(rate=0.1)}
-    options = TrainingOptions(learning_rate=1e-2, parts=parts)
-    optimiser = make_optimiser(network, torch.nn.Module(), options)
+    parts = {"inputs.in_image": ParamGroupOptions(lr_multiplier=0.1)}
+    options = TrainingOptions(learning_rate=1e-2, param_groups=parts)
+    optimiser = make_optimizer(network, torch.nn.Module(), options)
     rate_of = {p: group["lr"] for group in optimiser.param_groups for p in group["params"]}
     inside = set(encoder_of(network).parameters())
     assert all(rate_of[p] == pytest.approx(1e-2 * 0.1 * 0.5) for p in rate_of if p in inside)
@@ -251,7 +251,7 @@ def test_the_optimiser_multiplies_rates_of_parts_and_encoders() -> None:
         ({"tune": "last", "layers": 4}, "layers"),
     ],
 )
-def test_options_without_effect_are_refused(options: dict[str, Any], path: str) -> None:
+def test_options_without_effect_are_rejected(options: dict[str, Any], path: str) -> None:
     with pytest.raises(RecipeError) as found:
         built("text", **options)
     assert found.value.path == f"inputs.in_text.encoder.{path}"
@@ -266,7 +266,7 @@ def test_copies_and_second_builds_have_equal_states(tune: str) -> None:
     assert built("text", tune=tune, pretrained=False)[0].state_dict().keys() == network.state_dict().keys()
 
 
-def test_the_estimate_tells_what_learns_and_holds_no_state_for_what_does_not() -> None:
+def test_the_estimate_counts_optimizer_state_for_trainable_weights_only() -> None:
     costs = {}
     for tune in ("frozen", "full"):
         columns, recipe = sample_table(["text"], ["regress"], rows=24)
@@ -277,7 +277,7 @@ def test_the_estimate_tells_what_learns_and_holds_no_state_for_what_does_not() -
         }
         table = table_of(columns)
         training = {"precision": "fp32", "threads": 1}
-        plan = make_plan(table, Recipe(width=16, training=training, **recipe))
+        plan = make_plan(table, Recipe(hidden_size=16, training=training, **recipe))
         plan = type(plan)(complete_schedule(plan.recipe, 24), plan.roles)
         costs[tune] = estimate(plan, {"train": Split(table, torch.arange(24).numpy())})
     assert costs["frozen"].parameters == costs["full"].parameters
@@ -289,7 +289,7 @@ def test_the_estimate_tells_what_learns_and_holds_no_state_for_what_does_not() -
     assert costs["frozen"].encoding_seconds > 0 == costs["full"].encoding_seconds
 
 
-def test_what_learns_is_told_in_words() -> None:
+def test_trainable_parts_are_described() -> None:
     network = built("text", tune="lora", layers=1)[0]
     all_, some = (sum(p.numel() for p in network.parameters() if p.requires_grad or every) for every in (True, False))
     told = describe_trainable(network)
@@ -298,8 +298,8 @@ def test_what_learns_is_told_in_words() -> None:
     assert "encoder of in_text" in told
 
 
-def test_networks_without_checkpoints_have_no_rates_of_their_own() -> None:
+def test_networks_without_checkpoints_have_no_lr_multipliers() -> None:
     columns, recipe = sample_table(["number"], ["regress"], rows=8)
     network = network_of(prepare(columns, **recipe)[0])
-    groups = make_optimiser(network, torch.nn.Module(), TrainingOptions(learning_rate=1e-2)).param_groups
+    groups = make_optimizer(network, torch.nn.Module(), TrainingOptions(learning_rate=1e-2)).param_groups
     assert {group["lr"] for group in groups} == {1e-2}

@@ -1,4 +1,4 @@
-"""Video networks against transformers' own: the numbers they read, their features, and clips shorter than they want."""
+"""Pretrained video networks against transformers: inputs, features, and videos with too few frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from laws.samples import sample, trained
 from polymodal.core.errors import RecipeError
 from polymodal.modalities.video import Video
 from polymodal.model.model import Model
-from polymodal.nn.encoders.clip import Clip
+from polymodal.nn.encoders.frame_encoder import FrameEncoder
 from polymodal.nn.encoders.pretrained_video import PretrainedVideo
 
 FRAMES, SIDE, PATCHES = 4, 32, 4
@@ -61,7 +61,7 @@ JEPA = {
 
 
 def by_time(tokens):
-    """TimeSformer's tokens, which lie place by place, frame by frame."""
+    """The tokens of TimeSformer, ordered by position, then by frame."""
     return tokens.unflatten(1, (PATCHES, FRAMES)).transpose(1, 2).flatten(1, 2)
 
 
@@ -119,7 +119,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request, tmp_path_factory):
-    """A saved network of random weights, none of them zero or one, and its processor."""
+    """A saved network with random weights, none of them zero or one, and its processor."""
     network, processor, trunk, summary, tokens = KINDS[request.param]
     folder = tmp_path_factory.mktemp("checkpoint")
     with torch.random.fork_rng(devices=[]):
@@ -140,14 +140,14 @@ def kind(request, tmp_path_factory):
 
 def encoder_of(folder, **options):
     modality = Video(Video.resolve(Video.Options(checkpoint=str(folder)).at_size("tiny"), []), columns=["clip"])
-    given = PretrainedVideo.Options(model=str(folder), **options)
+    given = PretrainedVideo.Options(checkpoint=str(folder), **options)
     encoder = PretrainedVideo(given, shape=modality.shape(), width=16).eval()
-    encoder.initialise()
+    encoder.load_pretrained()
     return encoder
 
 
 def clips(*lengths, seed=0):
-    """Collated clips with these numbers of frames, the shorter ones padded."""
+    """Collated videos with these numbers of frames; shorter ones are padded."""
     draw = np.random.default_rng(seed)
     pixels = draw.integers(0, 256, (len(lengths), max(lengths), 3, SIDE, SIDE), dtype=np.uint8)
     times = np.sort(draw.uniform(0, 9, (len(lengths), max(lengths))), axis=1).astype(np.float32)
@@ -169,14 +169,14 @@ def first(data, row, length):
 
 
 @torch.no_grad()
-def test_numbers_and_features_are_those_of_transformers(kind):
+def test_inputs_and_features_are_those_of_transformers(kind):
     folder, model, processor, trunk, summary, tokens = kind
     data = clips(FRAMES, FRAMES, FRAMES)
     processor.do_resize = processor.do_center_crop = False
     films = [list(clip.permute(0, 2, 3, 1).numpy()) for clip in data["pixels"]]
     wanted = torch.tensor(np.array(processor(films)["pixel_values"]), dtype=torch.float32)
     pooled, every = encoder_of(folder), encoder_of(folder, tokens=None)
-    (read,) = pooled.inputs(data).values()
+    (read,) = pooled.prepare_inputs(data).values()
     torch.testing.assert_close(read, wanted, atol=1e-6, rtol=0)
     hidden = trunk(wanted).last_hidden_state
     features, mask = pooled(data)
@@ -189,8 +189,8 @@ def test_numbers_and_features_are_those_of_transformers(kind):
 
 
 @torch.no_grad()
-def test_short_clips_are_stretched_whatever_they_are_batched_with(kind):
-    """Frames are repeated evenly: the same as if the file had held them so often."""
+def test_short_videos_repeat_frames_independent_of_the_batch(kind):
+    """Frames are repeated evenly, as if the file contained the repetitions."""
     folder, *_ = kind
     encoder = encoder_of(folder, tokens=3)
     data = clips(1, 2, 3, 4)
@@ -219,14 +219,14 @@ def test_tokens_have_the_time_of_their_frames(kind):
 
 
 @torch.no_grad()
-def test_what_is_settled_goes_on_to_the_same_features(kind):
-    """With the times of its tokens, and without pixels."""
+def test_cached_hidden_states_give_the_same_features(kind):
+    """With the times of the tokens, and without pixels."""
     folder, *_ = kind
     data = clips(FRAMES, 2)
     for options in ({}, {"tokens": 3}, {"tokens": None}, {"tune": "last", "layers": 1, "tokens": None}):
         encoder = encoder_of(folder, **options)
         features, mask = encoder(data)
-        kept = encoder.settle(data)
+        kept = encoder.encode_frozen(data)
         assert not {"pixels"} & kept.keys()
         again, other = encoder(kept)
         torch.testing.assert_close(again, features, atol=1e-6, rtol=0)
@@ -235,7 +235,7 @@ def test_what_is_settled_goes_on_to_the_same_features(kind):
         torch.testing.assert_close(encoder.times(kept, length), encoder.times(data, length))
 
 
-def test_a_network_of_another_size_than_its_files_say_is_refused(tmp_path):
+def test_a_network_of_another_size_than_its_preprocessor_is_rejected(tmp_path):
     VideoMAEModel(VideoMAEConfig(**MAE)).save_pretrained(tmp_path)
     VideoMAEImageProcessor().save_pretrained(tmp_path)
     with pytest.raises(RecipeError, match="32 x 32 pixels, but clips are prepared as 4 of 224 x 224"):
@@ -243,25 +243,25 @@ def test_a_network_of_another_size_than_its_files_say_is_refused(tmp_path):
 
 
 def framewise(frames, temporal="lstm"):
-    """A `clip` encoder whose frames go through a pretrained image encoder, as its plan has it."""
-    options = Clip.Options(frames={"name": "pretrained_image", **frames}, temporal=temporal, layers=1)
-    chosen = Video.Options(**Clip.prescribe(options), frames=3).at_size("tiny")
+    """A `frame_encoder` with a pretrained image encoder, as planned."""
+    options = FrameEncoder.Options(frames={"name": "pretrained_image", **frames}, temporal=temporal, layers=1)
+    chosen = Video.Options(**FrameEncoder.required_options(options), frames=3).at_size("tiny")
     modality = Video(Video.resolve(chosen, []), columns=["clip"])
     torch.manual_seed(0)
-    encoder = Clip(options, shape=modality.shape(), width=16).eval()
-    encoder.initialise()
+    encoder = FrameEncoder(options, shape=modality.shape(), width=16).eval()
+    encoder.load_pretrained()
     return encoder
 
 
 @pytest.mark.parametrize("temporal", ["mean", "lstm", "transformer"])
 @torch.no_grad()
-def test_frames_of_a_frozen_image_encoder_are_settled(temporal):
+def test_frames_of_a_frozen_image_encoder_are_cached(temporal):
     encoder = framewise({"model": checkpoint("image")}, temporal)
     data = clips(3, 1, 2)
-    settled = encoder.settled()
+    settled = encoder.frozen_prefix()
     assert settled is not None
-    assert settled.records == {"times": ("float32", ())}
-    kept = encoder.settle(data)
+    assert settled.per_step == {"times": ("float32", ())}
+    kept = encoder.encode_frozen(data)
     assert kept["hidden"].shape == (3, 3, settled.width)
     assert kept.keys() == {"hidden", "times", "length"}
     features, mask = encoder(data)
@@ -272,7 +272,7 @@ def test_frames_of_a_frozen_image_encoder_are_settled(temporal):
 
 
 @torch.no_grad()
-def test_frames_are_what_the_image_network_makes_of_them():
+def test_frame_features_are_those_of_the_image_network():
     encoder, data = framewise({"model": checkpoint("image")}, "mean"), clips(3, 2)
     model, processor = ViTModel.from_pretrained(checkpoint("image")), ViTImageProcessor(do_resize=False)
     for row, length in enumerate(data["length"].tolist()):
@@ -281,17 +281,17 @@ def test_frames_are_what_the_image_network_makes_of_them():
         torch.testing.assert_close(encoder(data)[0][row, :length], hidden[:, 0], atol=1e-4, rtol=0)
 
 
-def test_frames_of_an_image_encoder_that_learns_are_not_settled():
+def test_frames_of_a_trainable_image_encoder_are_not_cached():
     encoder = framewise({"model": checkpoint("image"), "tune": "last", "layers": 1})
-    assert encoder.settled() is None
+    assert encoder.frozen_prefix() is None
     learned = {id(parameter) for parameter in encoder.frames.parameters() if parameter.requires_grad}
     assert learned
-    assert {id(parameter) for parameter in encoder.rates()} <= learned
+    assert {id(parameter) for parameter in encoder.lr_multipliers()} <= learned
 
 
 @pytest.mark.parametrize("kind", ["video", "image"])
-def test_a_model_is_read_back_without_its_checkpoint(kind, tmp_path):
-    """Training settles its features; predictions of a saved model run the whole network, and are the same."""
+def test_a_model_loads_without_its_checkpoint(kind, tmp_path):
+    """Training caches the features; a loaded model runs the whole network and predicts the same."""
     folder = shutil.copytree(checkpoint(kind), tmp_path / "checkpoint")
     encoder = {"name": "pretrained_video", "model": str(folder)}
     if kind == "image":

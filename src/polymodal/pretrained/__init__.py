@@ -1,1 +1,1 @@
-"""Pretrained checkpoints: where they come from, what their files say, and their networks."""
+"""Pretrained checkpoints: name resolution, downloads, configuration files, networks and fine-tuning."""

@@ -1,4 +1,4 @@
-"""Low-rank adapters inside the layers of a network (peft)."""
+"""Low-rank adapters (LoRA, DoRA) in the layers of a network, with peft."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ NAME = "default"
 
 
 def add_adapters(model: nn.Module, layers: list[nn.Module], rank: int, *, dora: bool) -> None:
-    """Put an adapter beside every matrix in `layers`; only adapters learn.
+    """Add a low-rank adapter to every weight matrix in `layers`; only the adapters are trainable.
 
     LoRA (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021): `y = W x + (alpha / r) B A x` with
-    `A [r, in]` random and `B [out, r]` zero, so that nothing changes before the first step. `alpha / r` is 2, whatever
-    the rank, so that the learning rate need not follow the rank. DoRA (Liu et al., "DoRA: Weight-Decomposed Low-Rank
-    Adaptation", 2024) learns the length of each row of the matrix apart from its direction:
+    `A [r, in]` random and `B [out, r]` zero, so that the output is unchanged before the first step. `alpha / r` is
+    always 2, so that the learning rate does not depend on the rank. DoRA (Liu et al., "DoRA: Weight-Decomposed Low-Rank
+    Adaptation", 2024) learns the magnitude of each row of the matrix separately from its direction:
     `y = m (W + 2 B A) / |W + 2 B A| x`.
 
     Raises:
         MissingExtraError: peft is not installed.
-        RecipeError: there is no matrix in these layers.
+        RecipeError: these layers contain no weight matrix.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError:
-        raise MissingExtraError("peft", "pretrained", "tuning with adapters") from None
+        raise MissingExtraError("peft", "pretrained", "fine-tuning with adapters") from None
     inside = {module for layer in layers for module in layer.modules()}
     names = [name for name, module in model.named_modules() if module in inside and _adaptable(module)]
     if not names:
-        raise RecipeError("tune", "these layers have no matrices to which adapters could be added")
+        raise RecipeError("fine_tuning", "these layers have no matrices to which adapters could be added")
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
@@ -44,7 +44,7 @@ def add_adapters(model: nn.Module, layers: list[nn.Module], rank: int, *, dora: 
 
 
 def renew_magnitudes(model: nn.Module) -> None:
-    """Begin again with the row lengths of the weights as they are now: they were taken over after the adapters."""
+    """Recompute the DoRA magnitudes from the current weights, which were loaded after the adapters were added."""
     for module in model.modules():
         adapted: Any = module
         for name, magnitude in getattr(adapted, "lora_magnitude_vector", {}).items():
@@ -59,7 +59,7 @@ def renew_magnitudes(model: nn.Module) -> None:
 
 
 def with_base_layers(weights: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Weights named as in the network without adapters, by their names in the network with them."""
+    """Rename weights of a network without adapters to their names in the same network with adapters."""
     adapted = {name for name, module in model.named_modules() if hasattr(module, "base_layer")}
 
     def renamed(name: str) -> str:
@@ -70,7 +70,7 @@ def with_base_layers(weights: dict[str, Any], model: nn.Module) -> dict[str, Any
 
 
 def _adaptable(module: nn.Module) -> bool:
-    """Linear maps (also GPT-2's, which transformers calls Conv1D) and convolutions over all channels."""
+    """Whether it is a linear layer (including Conv1D of GPT-2 in transformers) or a convolution without groups."""
     if isinstance(module, nn.Conv2d):
         return module.groups == 1
     return isinstance(module, nn.Linear) or _transposed(module)

@@ -1,4 +1,4 @@
-"""The network of a checkpoint, cut in two at the lowest layer that learns."""
+"""The network of a checkpoint, split below its lowest trainable layer."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained import cut as cutting
+from polymodal.pretrained import layer_split
 from polymodal.pretrained import weights
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.parts import example, layers_of, width_of
-from polymodal.pretrained.trace import ITEMS, Trace, run_without_content
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.architecture import example, layers_of, width_of
+from polymodal.pretrained.shape_trace import ITEMS, Trace, run_without_content
 
-#: How attention is computed, by part. Texts and images are short sequences, for which plain matrix products are faster
-#: on a CPU than the fused kernel (training in bf16: 1.3-1.4 against 0.24-0.75 of fp32's speed at 65-197 tokens); sounds
-#: and clips have a thousand tokens and more, where the fused kernel is faster and keeps no matrix of all pairs.
+#: Attention implementation by part. Texts and images are short sequences, for which explicit matrix products are faster
+#: on a CPU than the fused kernel (training in bf16: 1.3-1.4 times the speed of fp32, fused 0.24-0.75 times, at 65-197
+#: tokens). Audio and video have a thousand tokens or more, for which the fused kernel is faster and needs less memory.
 ATTENTION = {"text": "eager", "image": "eager"}
 
 
 class Backbone(nn.Module):
-    """The encoder of a checkpoint, built from its card alone; `load` takes over its weights.
+    """The encoder of a checkpoint, built from its configuration files; `load` loads its weights.
 
-    part: which part of a model with several is meant: `text`, `image`, `audio`, `video`, or one of
-        `parts.NETWORKS`
-    depth: number of its layers; `cut`: how many of them, from the bottom, do not learn (all: nothing does)
-    width: of its hidden states; `embedding`: of its projection into a space shared with another modality, if it has one
+    part: the submodel to use: `text`, `image`, `audio`, `video`, or a key of `architecture.AUTO_CLASSES`
+    num_layers: number of layers
+    split_index: number of frozen layers at the input; equal to `num_layers` if the whole network is frozen
+    width: width of its hidden states
+    embedding_dim: dimension of its projection into a space shared with another modality; None without one
     """
 
     def __init__(self, card: Card, part: str) -> None:
@@ -46,19 +47,19 @@ class Backbone(nn.Module):
 
     @property
     def layers(self) -> list[nn.Module]:
-        """Its layers (of hierarchical networks: stages or blocks), from the bottom."""
+        """The layers (of hierarchical networks: stages or blocks), from input to output."""
         return self._layers
 
     def load(self) -> None:
-        """Take over the weights of the checkpoint.
+        """Load the weights of the checkpoint.
 
         Raises:
-            RecipeError: they cannot be reached, or do not fit its configuration.
+            RecipeError: the weights are not available, or do not match the configuration.
         """
         weights.load(self.model, self.card, self.part)
 
     def train(self, mode: bool = True) -> Backbone:
-        """Only what learns is ever in training mode: below the cut, no dropout and no new batch statistics."""
+        """Set only trainable layers to training mode: below the split, no dropout and no update of batch statistics."""
         if self.cut == 0:
             super().train(mode)
             return self
@@ -72,26 +73,27 @@ class Backbone(nn.Module):
         return self
 
     def whole(self, inputs: dict[str, Tensor]) -> Any:
-        """The model's own output for its own inputs (`input_ids`, `pixel_values` ...)."""
+        """The output of the model for its inputs (`input_ids`, `pixel_values` ...)."""
         return self.model(**inputs)
 
     def lower(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The hidden states `[items, length, n]` that go into layer `cut`; maps have their places as `length`."""
-        hidden = cutting.lower(self.model, self.listed(), self.cut, inputs)
+        """The input of layer `split_index`: hidden states `[items, length, n]`; feature maps are flattened to `length`.
+        """
+        hidden = layer_split.lower(self.model, self.listed(), self.cut, inputs)
         return hidden if hidden.ndim == 3 else hidden.flatten(2).transpose(1, 2)
 
     def upper(self, hidden: Tensor, inputs: dict[str, Tensor]) -> Any:
-        """The model's own output, from the hidden states that go into layer `cut` on.
+        """The output of the model, computed from the input of layer `split_index` on.
 
-        inputs: of the same shapes as in `lower`; their values may be anything but for masks
+        inputs: of the same shapes as in `forward_lower`; only the values of masks are used
         """
         trace = self.trace(inputs)
         if len(trace.hidden) > 2:
             hidden = hidden.transpose(1, 2).reshape(len(hidden), *trace.hidden)
-        return cutting.upper(self.model, self.listed(), self.cut, hidden, inputs, trace)
+        return layer_split.upper(self.model, self.listed(), self.cut, hidden, inputs, trace)
 
     def lengths(self, inputs: dict[str, Tensor], longest: int) -> Tensor:
-        """How many of the hidden states of each item are real, `[items]`."""
+        """The number of real hidden states of each item, `[items]`."""
         mask = inputs.get("attention_mask")
         if mask is None:
             items = inputs[self.model.main_input_name]
@@ -103,13 +105,13 @@ class Backbone(nn.Module):
 
     @property
     def cut_width(self) -> int:
-        """n of the hidden states `[items, length, n]` at the cut."""
+        """n of the hidden states `[items, length, n]` at the split."""
         shape = self.trace().hidden
         return shape[-1] if len(shape) == 2 else shape[0]
 
     @property
     def cuttable(self) -> bool:
-        """Whether its layers run one after another, so that it can be cut between them."""
+        """Whether the layers run in sequence, so that the network can be split between them."""
         try:
             self.trace()
         except RecipeError:
@@ -117,25 +119,25 @@ class Backbone(nn.Module):
         return True
 
     def above(self) -> list[nn.Module]:
-        """The modules that run only after the last layer: a final norm, a pooling head, a projection."""
+        """The modules that run only after the last layer: final norm, pooling head, projection."""
         return [self.model.get_submodule(name) for name in self.trace().above]
 
     def checkpoint_gradients(self) -> None:
-        """Compute the layers above the cut again for their gradient in place of keeping what they made.
+        """Enable gradient checkpointing in the layers above the split.
 
         Raises:
-            RecipeError: the architecture is not made for it.
+            RecipeError: the architecture does not support it.
         """
         from transformers.modeling_layers import GradientCheckpointingLayer
 
         inside = [module for layer in self.listed()[self.cut :] for module in layer.modules()]
         if not any(isinstance(module, GradientCheckpointingLayer) for module in inside):
-            raise RecipeError("checkpointing", f"the network of {self.card.model} cannot do it")
+            raise RecipeError("gradient_checkpointing", f"the network of {self.card.model} does not support it")
         model = getattr(self.model, "tower", self.model)
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
     def trace(self, inputs: dict[str, Tensor] | None = None) -> Trace:
-        """How the network runs on inputs of these shapes; silent: of the shape that its configuration speaks of."""
+        """The shape trace of the network on inputs of these shapes. Default: the shape in its configuration."""
         given = example(self.model, ITEMS) if inputs is None else inputs
         main = given[self.model.main_input_name]
         key = (self.cut, *(main.shape[1:] if self.model.main_input_name != "input_ids" else ()))
@@ -147,12 +149,12 @@ class Backbone(nn.Module):
         return self._traces[key]
 
     def listed(self) -> list[nn.Module]:
-        """Its layers.
+        """The layers.
 
         Raises:
-            RecipeError: it has no list of them.
+            RecipeError: the network has no module list of layers.
         """
         layers = self.layers
         if not layers:
-            raise RecipeError("tune", f"{self.card.model} has no list of layers to cut between; frozen or full")
+            raise RecipeError("fine_tuning", f"{self.card.model} has no list of layers; use `freeze` or `full`")
         return layers

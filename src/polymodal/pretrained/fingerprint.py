@@ -1,4 +1,4 @@
-"""A hash of weights that is not computed again while they stay as they are."""
+"""A hash of weights that is cached as long as the weights do not change."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ from torch import Tensor
 
 
 class Fingerprint:
-    """Remembers the last hash and the state of the memory that it was taken of."""
+    """Caches the last hash together with the memory addresses and version counters of its tensors.
+
+    Example:
+        >>> import torch
+        >>> fingerprint = Fingerprint()
+        >>> weights = {"weight": torch.zeros(2)}
+        >>> before = fingerprint.compute(weights)
+        >>> _ = weights["weight"].add_(1)
+        >>> fingerprint.compute(weights) == before
+        False
+    """
 
     def __init__(self) -> None:
         self._state: tuple[Any, ...] | None = None
         self._found = ""
 
     def of(self, tensors: dict[str, Tensor]) -> str:
-        """The xxh3 (128 bits) of names, formats, shapes and contents."""
+        """The xxh3 hash (128 bits) of names, dtypes, shapes and values."""
         state = tuple((name, tensor.data_ptr(), tensor._version) for name, tensor in tensors.items())
         if state != self._state:
             found = xxhash.xxh3_128()

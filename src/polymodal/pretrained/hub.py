@@ -1,4 +1,4 @@
-"""Files of the hub: from its own cache where they are complete there, else fetched."""
+"""Downloads from the Hugging Face Hub, with its local cache."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.paths import cache_folder
 
 ELSEWHERE = (
-    "name a local folder, take `starter` (weights that packages carry), or prepare this machine while it is connected: "
+    "use a local folder, `starter` (weights from installed packages), or download the weights while online: "
     "polymodal weights fetch NAME --modality MODALITY"
 )
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Files of a repository at one commit, where the hub's cache keeps them."""
+    """The files of a repository at one commit, in the cache of the hub."""
 
     folder: Path
     commit: str
 
 
 def fetch(repo: str, revision: str | None, patterns: list[str]) -> Snapshot:
-    """The files of `repo` that match `patterns`, at `revision` (None: the newest of its default branch).
+    """Download the files of `repo` that match `patterns`, at `revision` (None: the newest commit of the default
+    branch).
 
-    What was fetched once is taken from the hub's cache without asking the network, a branch too. Where the network is
-    not reached or refused (`HF_HUB_OFFLINE`), what the cache has of the revision must do.
+    Files that were downloaded before are read from the cache without network access, also for a branch. If the hub is
+    unreachable or disabled (`HF_HUB_OFFLINE`), the cached files of the revision are used.
 
     Raises:
-        RecipeError: no such repository or revision, or no right to it; or not reached and not in the cache.
-        MissingExtraError: huggingface_hub is missing.
+        RecipeError: the repository or revision does not exist or is not accessible, or the hub is unreachable and the
+            files are not cached.
+        MissingExtraError: huggingface_hub is not installed.
     """
     if find_spec("huggingface_hub") is None:
         raise MissingExtraError("huggingface_hub", "pretrained", f"the checkpoint {repo}")
@@ -49,7 +51,7 @@ def fetch(repo: str, revision: str | None, patterns: list[str]) -> Snapshot:
 
 
 def cached(repo: str, revision: str | None) -> Path | None:
-    """The folder that the hub's cache has of a revision (None: the newest that was fetched), complete or not."""
+    """The folder of a revision in the cache of the hub (None: the newest downloaded one), complete or not."""
     if find_spec("huggingface_hub") is None:
         return None
     from huggingface_hub import constants
@@ -65,7 +67,7 @@ def _downloaded(repo: str, revision: str | None, patterns: list[str], note: Path
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    # Failures of the network are of the HTTP library underneath, which differs between versions.
+    # Network errors are exceptions of the underlying HTTP library, which depends on the version of huggingface_hub.
     network: Any = HfHubHTTPError.__bases__[0]
     where = f"{repo}@{revision}" if revision else repo
     with plain_reasons(where):
@@ -74,7 +76,7 @@ def _downloaded(repo: str, revision: str | None, patterns: list[str], note: Path
         except HfHubHTTPError:
             raise
         except (OfflineModeIsEnabled, network) as unreached:
-            problem = f"the hub is not reached and its cache does not have {where} ({unreached}); {ELSEWHERE}"
+            problem = f"the hub is unreachable and {where} is not in its cache ({unreached}); {ELSEWHERE}"
             try:
                 kept = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
             except LocalEntryNotFoundError:
@@ -87,14 +89,14 @@ def _downloaded(repo: str, revision: str | None, patterns: list[str], note: Path
         except HfHubHTTPError:
             raise
         except network as error:
-            raise RecipeError("", f"the files of {where} came only in part ({error}); try again") from error
+            raise RecipeError("", f"the download of {where} is incomplete ({error}); try again") from error
     _remember(note, folder)
     return Snapshot(folder, folder.name)
 
 
 @contextmanager
 def plain_reasons(where: str) -> Iterator[None]:
-    """What the hub's client raises, as an error that says what to do."""
+    """Convert exceptions of the hub client to errors that state what to do."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -113,17 +115,17 @@ def plain_reasons(where: str) -> Iterator[None]:
         problem = f"the hub has no model {repo}, or it is private: check the name, or log in (hf auth login)"
         raise RecipeError("", problem) from error
     except RevisionNotFoundError as error:
-        raise RecipeError("", f"{repo} has no such revision as {where!r} says: check it on its page") from error
+        raise RecipeError("", f"{where!r}: {repo} has no such revision; check the page of the model") from error
     except HFValidationError as error:
-        raise RecipeError("", f"{where!r} is no hub id ({error})") from error
+        raise RecipeError("", f"{where!r} is not a valid hub id ({error})") from error
     except HfHubHTTPError as error:
         raise RecipeError("", f"the hub refused {where} ({error}); {ELSEWHERE}") from error
     except OSError as error:
-        raise RecipeError("", f"{where} could not be fetched ({error}); {ELSEWHERE}") from error
+        raise RecipeError("", f"cannot download {where} ({error}); {ELSEWHERE}") from error
 
 
 def _note(repo: str, revision: str | None, patterns: list[str]) -> Path:
-    """Where it is written down that these files are complete in the hub's cache."""
+    """The path of the record that these files are complete in the cache of the hub."""
     from huggingface_hub import constants
 
     key = xxhash.xxh3_128_hexdigest(json.dumps([constants.HF_HUB_CACHE, repo, revision, patterns]).encode())
@@ -148,7 +150,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def replacing(path: Path, text: str) -> None:
-    """Write a small file so that no reader ever sees a part of it."""
+    """Write a small file atomically: no reader sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
         file.write(text)

@@ -1,4 +1,4 @@
-"""A pretrained causal language model: embeddings and a mask -> hidden states and the logits of what follows."""
+"""A pretrained causal language model: embeddings and a mask -> hidden states and next-token logits."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.key_values import KeyValues
-from polymodal.runtime.packed import Packed
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.hf_cache import KeyValues
+from polymodal.runtime.prepacked_linear import PrepackedLinear
 
-#: What is added to the score of a key that may not be read; finite in every number format.
+#: Bias on the attention score of a masked key; finite in every dtype.
 NEVER = -1e30
-#: Kinds of layers whose masks are known here, by the names of configurations.
+#: Supported layer types, as named in configurations.
 FULL, SLIDING = "full_attention", "sliding_attention"
-#: Logits that are held at a time while the loss is computed.
+#: Maximum number of logits in memory while the loss is computed.
 MOST_LOGITS = 2**25
 
 
 class LanguageModel(Backbone):
-    """The causal language model of a checkpoint, built from its card alone; `load` takes over its weights.
+    """The causal language model of a checkpoint, built from its configuration files; `load` loads its weights.
 
-    Tokens of a row stand at positions 0, 1, 2 ... whatever padding lies before or between them, and nothing reads
-    padding: a row's hidden states do not depend on what it is batched with.
+    The real tokens of a row have positions 0, 1, 2 ..., regardless of padding before or between them, and padding is
+    masked: the hidden states of a row do not depend on the batch.
 
-    limit: the most tokens it has positions for; None where nothing limits it
-    vocabulary: tokens are numbers below it
+    max_positions: maximum number of tokens; None without a limit
+    vocab_size: size of the vocabulary
 
     Raises:
-        RecipeError: it keeps something else than keys and values of its tokens (recurrent layers), or knows no
-            positions, so that it could not be given rows of different length.
+        RecipeError: the network has other layers than attention (such as recurrent layers), or takes no position ids,
+            so that it does not support rows of different lengths.
     """
 
     def __init__(self, card: Card) -> None:
@@ -46,17 +46,17 @@ class LanguageModel(Backbone):
         kinds = set(getattr(config, "layer_types", None) or [])
         if kinds - {FULL, SLIDING}:
             other = ", ".join(sorted(kinds - {FULL, SLIDING}))
-            raise RecipeError("model", f"{card.model} has layers of {other}; full and sliding attention are known")
+            raise RecipeError("checkpoint", f"{card.model} has layers of {other}; full and sliding attention are known")
         if "position_ids" not in inspect.signature(self.base.forward).parameters:
-            raise RecipeError("model", f"{card.model}, a {config.model_type}, takes no positions of its tokens")
-        self.packed = Packed(self.model)
+            raise RecipeError("checkpoint", f"{card.model}, a {config.model_type}, takes no positions of its tokens")
+        self.packed = PrepackedLinear(self.model)
         self.mixed = SLIDING in kinds
         window = getattr(config, "sliding_window", None)
         self.window: int | None = window if self.mixed or not kinds else None
 
     @property
     def base(self) -> Any:
-        """The network without its head."""
+        """The network without the language-model head."""
         return self.model.base_model
 
     @property
@@ -64,19 +64,19 @@ class LanguageModel(Backbone):
         return True
 
     def above(self) -> list[nn.Module]:
-        """The norm behind the last layer; the head stays, since it mostly is the table of embeddings too."""
+        """The norm after the last layer. The head stays frozen, since it is usually tied to the input embeddings."""
         return [one for name, one in self.base.named_children() if "norm" in name or name == "ln_f"]
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Embeddings `[..., width]` of token numbers."""
+        """Embeddings `[..., width]` of token ids."""
         found: Tensor = self.model.get_input_embeddings()(tokens)
         return found
 
     def forward(self, embedded: Tensor, mask: Tensor, kept: KeyValues | None = None) -> Tensor:
-        """Hidden states behind the last layer, `[batch, length, width]`.
+        """Hidden states after the last layer, `[batch, length, width]`.
 
         embedded: `[batch, length, width]`; mask: `[batch, length]` bool, True = real
-        kept: keys and values of tokens before these; those of these are added
+        cache: keys and values of previous tokens; those of the new tokens are added
         """
         before = None if kept is None or not kept.length else kept.mask[:, : kept.length]
         whole = mask if before is None else torch.cat([before, mask], dim=1)
@@ -97,7 +97,7 @@ class LanguageModel(Backbone):
         return found
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """fp32 logits `[..., vocabulary]` of what follows hidden states."""
+        """Next-token logits `[..., vocab_size]` in fp32."""
         config = self.model.config
         found = self.model.get_output_embeddings()(hidden).float()
         if (scale := getattr(config, "logit_scale", None)) is not None:
@@ -109,10 +109,10 @@ class LanguageModel(Backbone):
         return found
 
     def losses(self, hidden: Tensor, tokens: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Negative log-likelihood `[n]` of `tokens [n]` behind `hidden [n, width]`, in nats.
+        """Negative log-likelihood `[n]` of `tokens [n]` after `hidden [n, width]`, in nats.
 
-        A vocabulary is large: logits of a few tokens at a time are held, and none for the gradient, which is computed
-        at once where the head does not learn.
+        Vocabularies are large, so logits are computed for a few tokens at a time. If the head is frozen, the gradient
+        is computed together with the loss and no logits are stored.
         """
 
         def some(hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class LanguageModel(Backbone):
         return found
 
     def _masks(self, own: Tensor, places: Tensor, real: Tensor, kind: torch.dtype) -> Any:
-        """What is added to the scores, `[batch, 1, queries, keys]`; by kind of layer where there are two."""
+        """The attention bias `[batch, 1, queries, keys]`; a dictionary by layer type if the model has two types."""
         ahead = places.unsqueeze(1) > own.unsqueeze(2)
         hidden = ahead | ~real.unsqueeze(1)
         full = _added(hidden, kind)
@@ -143,7 +143,7 @@ def _added(hidden: Tensor, kind: torch.dtype) -> Tensor:
 
 
 class _InPieces(torch.autograd.Function):
-    """A loss of each row from the row alone, a few rows at a time, with the gradient of the rows made beside it."""
+    """A loss that is independent for each row, computed for a few rows at a time together with its gradient."""
 
     @staticmethod
     def forward(

@@ -1,6 +1,6 @@
-"""Presets: well-chosen public checkpoints by modality and quality, in `presets.json`.
+"""Presets: recommended public checkpoints by modality and quality, in `presets.json`.
 
-`python -m polymodal.pretrained.presets --refresh` asks the hub for the newest commit, licence and size of each.
+`python -m polymodal.pretrained.presets --refresh` updates the commit, license and size of each from the hub.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ FILE = Path(__file__).with_name("presets.json")
 
 @dataclass(frozen=True)
 class Preset:
-    """A checkpoint that is recommended.
+    """A recommended checkpoint.
 
-    model: its hub id; revision: the full commit; None: not known, then `unverified` is True and the newest is taken
-    branch: where its safetensors are, if not in the default branch
-    licence: as SPDX names it; megabytes: of model.safetensors; parameters: in millions, all parts
-    reads: what it takes in (tokens, pixels, rate); why: it was chosen
+    model: hub id
+    revision: full commit hash; None: unknown, then `unverified` is True and the newest commit is used
+    license: SPDX identifier; megabytes: size of model.safetensors; parameters: in millions, all parts
+    input_format: its inputs (tokens, pixels, sampling rate); reason: why it was chosen
+    branch: the branch that has safetensors, if not the default branch
     """
 
     model: str
@@ -41,34 +42,41 @@ class Preset:
 
 @cache
 def all_presets() -> dict[str, dict[str, Preset]]:
-    """By modality and name."""
+    """All presets by modality and name."""
     written = json.loads(FILE.read_text(encoding="utf-8"))
     return {modality: {name: Preset(**one) for name, one in named.items()} for modality, named in written.items()}
 
 
 def presets(modality: str) -> dict[str, Preset]:
-    """The presets of a modality by name; none for those that have no pretrained encoders."""
+    """The presets of a modality by name; empty for modalities without pretrained encoders.
+
+    Example:
+        >>> sorted(presets("image"))
+        ['balanced', 'best', 'fast']
+        >>> presets("number")
+        {}
+    """
     return all_presets().get(modality, {})
 
 
 def pinned(name: str, modality: str) -> tuple[str, str | None]:
-    """Hub id and commit of a preset. Warns where no commit is pinned: then what is newest of its branch is taken."""
+    """The hub id and commit of a preset. Warns if no commit is pinned; then the newest commit of its branch is used."""
     preset = presets(modality)[name]
     if preset.revision is None:
         warnings.warn(
-            f"preset {name!r} of {modality}: the commit of {preset.model} is not pinned, the newest is taken; "
-            f"pin it by model: {preset.model}@COMMIT",
+            f"preset {name!r} of {modality}: the commit of {preset.model} is not pinned, so the newest commit is used; "
+            f"pin it with checkpoint: {preset.model}@COMMIT",
             stacklevel=2,
         )
     return preset.model, preset.revision or preset.branch
 
 
 def refresh(file: Path = FILE) -> list[str]:
-    """Rewrite revision, licence and size of every preset in `file` from the hub; what changed, a line each.
+    """Update revision, license and size of every preset in `file` from the hub; returns one line per change.
 
     Raises:
-        RecipeError: the hub does not know one of them or is not reached, or it has no model.safetensors; then nothing
-            is written.
+        RecipeError: a model does not exist or has no model.safetensors, or the hub is unreachable; then nothing is
+            written.
     """
     written = json.loads(file.read_text(encoding="utf-8"))
     lines: list[str] = []

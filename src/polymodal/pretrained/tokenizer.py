@@ -1,4 +1,4 @@
-"""Older tokenizer files of a checkpoint (word pieces, merges, sentencepiece) -> one `tokenizer.json`."""
+"""Conversion of legacy tokenizer files of a checkpoint (WordPiece, BPE merges, SentencePiece) to `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import xxhash
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.paths import cache_folder
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.pretrained.hub import replacing
 
 OLDER = ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"]
@@ -17,11 +17,11 @@ TOKENIZER_FILES = ["tokenizer.json", *OLDER, *SETTINGS]
 
 
 def converted(card: Card, folder: Path) -> Path:
-    """The `tokenizer.json` that transformers makes of the older files in `folder`; made once, in the cache.
+    """Convert the legacy tokenizer files in `folder` to `tokenizer.json` with transformers, once, into the cache.
 
     Raises:
         RecipeError: there are no such files, or transformers cannot convert them.
-        MissingExtraError: transformers is missing.
+        MissingExtraError: transformers is not installed.
     """
     files = [folder / name for name in [*OLDER, *SETTINGS] if (folder / name).is_file()]
     if not any(file.name in OLDER for file in files):

@@ -1,4 +1,4 @@
-"""The network of a checkpoint from its configuration alone, and its weights from its files."""
+"""Build the network of a checkpoint from its configuration, and load its weights from its files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.adapters import renew_magnitudes, with_base_layers
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.parts import encoder_of, network_class
-from polymodal.pretrained.source import weights_folder
-from polymodal.runtime.random_state import own_random_state
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.architecture import encoder_of, network_class
+from polymodal.pretrained.resolve import weights_folder
+from polymodal.runtime.random_state import isolated_random_state
 
-#: Values of a configuration that change only how it is trained or what it returns. Layers are never skipped at random
-#: (then nothing could go on from the hidden states between two of them), inputs not masked at random.
+#: Overrides of configuration values that only affect training or the outputs. LayerDrop and random masking of inputs
+#: are disabled, since execution from cached hidden states requires that all layers run.
 ALWAYS = {
     "use_cache": False,
     "output_hidden_states": False,
@@ -28,24 +28,25 @@ ALWAYS = {
     "encoder_layerdrop": 0.0,
     "apply_spec_augment": False,
 }
-#: Random numbers that are repeated to fill the matrices of a network whose weights come later.
+#: Number of random values that are repeated to fill the weight matrices before the weights are loaded.
 FILL = 2**16
-#: Bytes of weights that a process keeps at most for the next network with the same checkpoint.
+#: Maximum number of bytes of weights that are cached in a process for further networks of the same checkpoint.
 KEPT = 2**31
 
 _kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
 
 def build(card: Card, part: str, attention: str | None) -> Any:
-    """The part of the card's network, without its weights: matrices hold small random numbers, norms do nothing.
+    """Build the network for a part of a checkpoint, without its weights: matrices hold small random values, norms are
+    the identity.
 
-    Filling 100 million weights by the network's own rules takes seconds; these are never trained from.
+    The regular initialization of 100 million weights takes seconds, and these values are never trained.
 
-    attention: how it is computed, by transformers' name; None leaves it to transformers
+    attention: the attention implementation, as named in transformers; None: the default of transformers
 
     Raises:
         MissingExtraError: transformers is not installed.
-        RecipeError: transformers does not know such networks, or it encodes something else.
+        RecipeError: transformers does not support the model type, or the network encodes another modality.
     """
     try:
         from huggingface_hub.errors import StrictDataclassError
@@ -59,7 +60,7 @@ def build(card: Card, part: str, attention: str | None) -> Any:
     values = card.config
     kind = values.pop("model_type", None)
     if values.pop("quantization_config", None) is not None:
-        raise RecipeError("model", f"{card.model} holds quantised weights; name the checkpoint they were made from")
+        raise RecipeError("checkpoint", f"{card.model} has quantized weights; use the original checkpoint")
     try:
         config = AutoConfig.for_model(kind, **values)
         for name, value in ALWAYS.items():
@@ -68,20 +69,20 @@ def build(card: Card, part: str, attention: str | None) -> Any:
         with _quiet(), no_init_weights():
             whole = network_class(part).from_config(config, dtype=torch.float32, attn_implementation=attention)
     except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise RecipeError("model", f"transformers cannot build {card.model}, a {kind}: {error}") from error
+        raise RecipeError("checkpoint", f"transformers cannot build {card.model} (model type {kind}): {error}") from error
     model = encoder_of(whole, part, card)
     _fill(model)
     return model
 
 
 def load(model: nn.Module, card: Card, part: str) -> None:
-    """Take over the checkpoint's weights.
+    """Load the weights of the checkpoint.
 
-    Parameters that do not learn share their memory with other networks of this process, so nothing may write into
-    them; what learns, and every buffer, is the network's own.
+    Frozen parameters share their memory with other networks of this process, so they must not be modified in place.
+    Trainable parameters and all buffers are copies.
 
     Raises:
-        RecipeError: they cannot be reached, are not safetensors, or the network needs some that are not there.
+        RecipeError: the weights are not available, are not safetensors, or are incomplete.
     """
     shares = any(not parameter.requires_grad for parameter in model.parameters())
     taken = with_base_layers(pretrained(card, part, keep=shares), model)
@@ -96,18 +97,18 @@ def load(model: nn.Module, card: Card, part: str) -> None:
 
 
 def pretrained(card: Card, part: str, *, keep: bool) -> dict[str, Tensor]:
-    """The weights of the card's network for `part`, by their names in it; they are shared, to be read only.
+    """The weights of a checkpoint for the network of `part`, by parameter name. They are shared and read-only.
 
-    keep: for whoever asks next; those last asked for stay in memory, `KEPT` bytes of them at most, and are given again
-        as long as their files and they themselves are unchanged
+    keep: cache them for the next network; the most recently used weights stay in memory, at most `MAX_CACHE_BYTES`, and
+        are reused as long as the files and the tensors are unchanged
 
     Raises:
-        RecipeError: as `load`.
+        RecipeError: as `load_weights`.
     """
     folder = weights_folder(card)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise RecipeError("model", f"{card.model} has no weights as safetensors, the only format that is read")
+        raise RecipeError("checkpoint", f"{card.model} has no safetensors weights, the only supported format")
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
     key = (part, str(folder), json.dumps(card.to_dict(), sort_keys=True), *facts)
     found = _kept.pop(key, None)
@@ -122,13 +123,14 @@ def pretrained(card: Card, part: str, *, keep: bool) -> dict[str, Tensor]:
 
 def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
     try:
-        # What a checkpoint lacks is drawn at random; and the next to ask may train.
-        with _quiet(), own_random_state(), torch.inference_mode(False):
+        # Missing weights are drawn at random, hence the own random state. The tensors may be used in training, so they
+        # must not be inference tensors.
+        with _quiet(), isolated_random_state(), torch.inference_mode(False):
             whole, found = network_class(part).from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise RecipeError("model", f"the weights of {card.model} do not fit its configuration: {error}") from error
+        raise RecipeError("checkpoint", f"the weights of {card.model} do not match its configuration: {error}") from error
     by_name = dict(whole.named_parameters(remove_duplicate=False)) | dict(whole.named_buffers(remove_duplicate=False))
     unread = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
     drawn = {id(by_name[name]): name for name in unread if name in by_name and not _computed(whole, name)}
@@ -136,19 +138,19 @@ def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
     missing = [drawn[id(tensor)] for tensor in weights.values() if id(tensor) in drawn]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise RecipeError("model", f"{card.model} has no weights for {', '.join(missing[:5])}{more}")
+        raise RecipeError("checkpoint", f"{card.model} has no weights for {', '.join(missing[:5])}{more}")
     with torch.inference_mode(False):
         own = {id(tensor): _own(tensor) for tensor in weights.values()}
     return {name: own[id(tensor)] for name, tensor in weights.items()}
 
 
 def _computed(network: nn.Module, name: str) -> bool:
-    """Whether a parameter follows from its shape alone, so that checkpoints do not hold it (Marian's positions)."""
+    """Whether a parameter is computed from its shape, so that checkpoints do not contain it (positions of Marian)."""
     return "Sinusoidal" in type(network.get_submodule(name.rpartition(".")[0])).__name__
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """A copy in memory, its channels last where it is a convolution over images, as `Network` has them."""
+    """A copy in memory; convolutions over images in channels-last format, as in `Network`."""
     return tensor.detach().clone(memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format)
 
 
@@ -167,7 +169,7 @@ def _fill(model: nn.Module) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars and remarks of transformers: what is missing is told by an error."""
+    """Disable progress bars and log messages of transformers; missing weights raise an error."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped

@@ -1,4 +1,4 @@
-"""Every encoder of sound: shapes, padding, channels, number formats, times, and planted tones learned."""
+"""Audio encoders: shapes, padding, channels, dtypes, times, and learning of planted tones."""
 
 import math
 
@@ -26,7 +26,7 @@ def build(name, *, channels=1, rate=RATE, width=WIDTH, seed=0, **options):
 
 
 def sound(lengths=LENGTHS, channels=1, seed=1):
-    """Noise that swells, one clip of silence."""
+    """Noise with rising volume, and one silent item."""
     generator = torch.Generator().manual_seed(seed)
     longest = int(lengths.max())
     values = torch.randn(len(lengths), channels, longest, generator=generator) * torch.linspace(0.01, 0.3, longest)
@@ -35,8 +35,8 @@ def sound(lengths=LENGTHS, channels=1, seed=1):
     return {"values": values, "length": lengths}
 
 
-def test_these_are_all_encoders_of_sound():
-    """The one with a checkpoint is in tests/pretrained."""
+def test_these_are_all_audio_encoders():
+    """The pretrained encoder is tested in tests/pretrained."""
     of_sound = {name for name, found in components("encoder").items() if found.modality == "audio"}
     assert of_sound == {*NAMES, "pretrained_audio"}
 
@@ -83,7 +83,7 @@ def test_every_parameter_gets_a_gradient(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_silence_alone_trains_without_breaking(name):
+def test_training_on_silence_gives_finite_values(name):
     encoder = build(name)
     features, _ = encoder({"values": torch.zeros(2, 1, 900), "length": torch.tensor([900, 5])})
     features.square().sum().backward()
@@ -92,7 +92,7 @@ def test_silence_alone_trains_without_breaking(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_channel_is_heard(name):
+def test_every_channel_affects_the_features(name):
     encoder, data = build(name, channels=2).eval(), sound(torch.tensor([8000, 4801, 640, 640]), channels=2)
     with torch.no_grad():
         before, mask = encoder(data)
@@ -134,7 +134,7 @@ def test_times_run_evenly_within_the_clip(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_click_is_found_at_its_time(name):
+def test_a_click_changes_the_token_at_its_time(name):
     """Over several initial weights: the token that a click changes most is near it, and neither early nor late as a
     rule.
     """
@@ -161,7 +161,7 @@ def test_a_click_is_found_at_its_time(name):
 
 
 def tones(generator, count=128):
-    """A low or a high tone at any loudness and moment of noise, in clips of uneven length."""
+    """A low or a high tone at a random volume and time in noise, in items of different lengths."""
     length = torch.randint(2400, 4001, (count,), generator=generator)
     label = torch.randint(0, 2, (count,), generator=generator)
     time = torch.arange(4000) / RATE
@@ -215,16 +215,16 @@ def test_heads_must_divide_the_width(name):
         build(name, heads=3)
 
 
-def test_filters_of_the_waveform_must_meet():
+def test_the_stride_must_not_exceed_the_window():
     with pytest.raises(RecipeError, match=r"step: 0\.02 s is longer than the window of 0\.01 s"):
         build("wave_cnn", window=0.01, step=0.02)
 
 
-def test_patches_are_stretches_of_time_of_neighbouring_bands():
-    from polymodal.nn.encoders.audio_transformer import cut
+def test_patches_cover_neighboring_frames_and_bands():
+    from polymodal.nn.encoders.audio_transformer import patchify_spectrogram
 
     mel = torch.arange(2 * 2 * 6 * 9).view(2, 2, 6, 9).float()
-    patches = cut(mel, 4, 3)
+    patches = patchify_spectrogram(mel, 4, 3)
     assert patches.shape == (2, 2, 3, 2 * 4 * 3)
     assert torch.equal(patches[1, 0, 2].view(2, 4, 3), mel[1, :, :4, 6:9])
     assert torch.equal(patches[1, 1, 0].view(2, 4, 3)[:, :2], mel[1, :, 4:, :3])

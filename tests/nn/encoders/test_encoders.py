@@ -1,4 +1,4 @@
-"""Every encoder: shapes, masks, live parameters, and rows that do not depend on their batch."""
+"""All encoders: shapes, masks, gradients of all parameters, and independence of the batch."""
 
 import pytest
 import torch
@@ -98,7 +98,7 @@ def test_padding_changes_nothing(name, training):
 
 
 @pytest.mark.parametrize("name", OF)
-def test_the_input_is_left_alone_and_weights_in_bfloat16_work(name):
+def test_the_input_is_not_modified_and_bfloat16_weights_work(name):
     encoder, data = build(name).eval(), items(OF[name])
     before = {key: value.clone() for key, value in data.items()}
     full, mask = encoder(data)
@@ -165,7 +165,7 @@ def test_vgg16_at_full_scale_is_the_published_network():
     assert encoder.width == 4096
 
 
-def test_patches_are_cut_row_by_row():
+def test_patches_are_in_row_major_order():
     from polymodal.nn.encoders.vit import patchify
 
     pixels = torch.arange(2 * 3 * 8 * 12).view(2, 3, 8, 12)
@@ -184,7 +184,7 @@ def test_patches_must_divide_the_image():
         build("vit", patch=5)
 
 
-def test_vgg16_refuses_small_images():
+def test_vgg16_rejects_small_images():
     with pytest.raises(RecipeError, match="32 pixels or more"):
         build("vgg16", {"height": 16, "width": 16, "channels": 3})
 

@@ -17,14 +17,14 @@ def words(generator):
 
 
 def order(generator):
-    """Which of two symbols comes first in a text of random others."""
+    """Which of two tokens comes first in a text of random other tokens."""
     values, length, label = words(generator)
     values[:, 0], values[:, 2] = 2 + label, 3 - label
     return {"values": values * (torch.arange(10) < length[:, None]), "length": length}, label
 
 
 def presence(generator):
-    """Which of two symbols is in the text."""
+    """Which of two tokens is in the text."""
     values, length, label = words(generator)
     values[:, 1] = 2 + label
     return {"values": values * (torch.arange(10) < length[:, None]), "length": length}, label
@@ -46,7 +46,7 @@ def threshold(generator):
 
 
 def wave(generator):
-    """Inside or outside a band: no line can tell."""
+    """Inside or outside a band: not linearly separable."""
     values = torch.randn(256, 3, generator=generator)
     return {"values": values, "known": torch.ones(256, 3, dtype=torch.bool)}, (values[:, 1].abs() > 0.67).long()
 
@@ -118,12 +118,12 @@ def test_learns_its_planted_signal(name, plant, options, rate, steps):
 
 
 def test_every_encoder_of_these_modalities_is_tested():
-    """Those with a checkpoint are in tests/pretrained/test_planted_signals.py."""
+    """Pretrained encoders are tested in tests/pretrained/test_planted_signals.py."""
     of = {name for name, found in components("encoder").items() if found.modality in SHAPES}
     of = {name for name in of if not name.startswith("pretrained_")}
     assert of == {name for name, *_ in PLANTED}
 
 
-def test_what_an_encoder_cannot_see_it_does_not_learn():
+def test_an_encoder_does_not_learn_what_its_input_lacks():
     assert accuracy("bag", order, {}, 0.01, 60) < 0.7
     assert accuracy("linear", wave, {}, 0.02, 60) < 0.75

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms against the formulas in float64, padding, number formats, and SpecAugment."""
+"""Log-mel spectrograms against the formulas in float64, padding, dtypes, and SpecAugment."""
 
 import math
 
@@ -18,7 +18,7 @@ def build(rate=16000, **options):
 
 
 def batch(clips):
-    """Clips of `[channels, samples]` or `[samples]` -> values and length."""
+    """Waveforms `[channels, samples]` or `[samples]` -> values and length."""
     clips = [np.atleast_2d(clip).astype(np.float32) for clip in clips]
     values = torch.zeros(len(clips), len(clips[0]), max(clip.shape[1] for clip in clips))
     for item, clip in enumerate(clips):
@@ -36,7 +36,7 @@ def hertz(mel):
 
 
 def reference(clip, rate, mels, window, hop):
-    """The clip among zeros, cosine and sine sums in float64: the floored logarithm, `[frames, mels]`."""
+    """The zero-padded waveform, with cosine and sine sums in float64: the clipped logarithm, `[frames, mels]`."""
     clip = np.asarray(clip, dtype=np.float32).astype(np.float64).ravel()
     count, half = -(-len(clip) // hop), window // 2
     sound = np.zeros(len(clip) + 4 * window + 1)
@@ -88,7 +88,7 @@ def test_standard_features_at_other_rates(rate, window, hop):
 
 
 @pytest.mark.parametrize("normalise", ["standard", "whisper"])
-def test_a_clip_does_not_depend_on_its_batch(normalise):
+def test_an_item_does_not_depend_on_its_batch(normalise):
     front = build(normalise=normalise)
     clips = [noise(samples, seed) for seed, samples in enumerate(LENGTHS)]
     together, real = front(*batch(clips))
@@ -98,7 +98,7 @@ def test_a_clip_does_not_depend_on_its_batch(normalise):
         assert torch.allclose(alone[0], together[item, :, : own[0]], atol=1e-5)
 
 
-def test_standard_features_do_not_tell_loudness_and_whisper_features_do():
+def test_standard_features_ignore_loudness_and_whisper_features_do_not():
     clip = noise(4000)
     for normalise, same in (("standard", True), ("whisper", False)):
         mel, _ = build(normalise=normalise)(*batch([clip, clip * 0.25]))
@@ -120,7 +120,7 @@ def test_a_steady_tone_stands_out_in_its_band():
         assert edges[band] < frequency < edges[band + 2]
 
 
-def test_channels_stay_apart_on_one_scale():
+def test_channels_are_kept_on_a_common_scale():
     left, right = noise(4000, 1), noise(4000, 2)
     stereo, _ = build(normalise="whisper")(*batch([np.concatenate([left, 0.1 * right])]))
     alone, _ = build(normalise="whisper")(*batch([left]))
@@ -139,7 +139,7 @@ def test_numbers_stay_fp32_under_autocast_and_in_a_network_of_bfloat16():
     assert not front.state_dict()
 
 
-def test_the_waveform_is_left_alone_and_gets_no_gradient():
+def test_the_waveform_is_not_modified_and_has_no_gradient():
     values, length = batch([noise(4000)])
     values.requires_grad_()
     before = values.detach().clone()
@@ -148,11 +148,11 @@ def test_the_waveform_is_left_alone_and_gets_no_gradient():
     assert not mel.requires_grad
 
 
-def test_hidden_parts_are_drawn_for_each_clip_and_are_as_wide_as_allowed():
+def test_masks_are_drawn_for_each_item_within_the_maximum_width():
     torch.manual_seed(0)
     frames = torch.tensor([100, 100, 100, 20] * 50)
     mel = torch.ones(200, 2, 100, 40)
-    masked = spec_augment(mel, frames, times=1, time_width=10.0, bands=1, band_width=6.0)
+    masked = spec_augment(mel, frames, num_time_masks=1, time_mask_width=10.0, num_freq_masks=1, freq_mask_width=6.0)
     assert mel.all()
     assert torch.equal(masked[:, 0], masked[:, 1])
     shown = masked[:, 0].bool()
@@ -169,7 +169,7 @@ def test_hidden_parts_are_drawn_for_each_clip_and_are_as_wide_as_allowed():
     assert len({tuple(one.flatten().tolist()) for one in shown}) > 100
 
 
-def test_parts_are_hidden_in_training_only():
+def test_masks_are_applied_in_training_only():
     data = batch([noise(16000)])
     front = build()
     plain, _ = front(*data)
@@ -181,6 +181,6 @@ def test_parts_are_hidden_in_training_only():
 @pytest.mark.parametrize(
     ("options", "place"), [({"hop": 0.05}, "hop"), ({"mels": 200}, "mels"), ({"mels": 80, "window": 0.01}, "mels")]
 )
-def test_what_cannot_be_computed_is_refused(options, place):
+def test_invalid_options_are_rejected(options, place):
     with pytest.raises(RecipeError, match=f"^{place}: "):
         build(**{"window": 0.02, "hop": 0.01, **options})

@@ -1,4 +1,4 @@
-"""Encoders of series: shapes, padding, gaps, times, live parameters, and signals that they must find."""
+"""Time-series encoders: shapes, padding, missing values, times, gradients, and learning of planted signals."""
 
 import math
 
@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from polymodal.core.registry import components
-from polymodal.nn.encoders.rocket import TRIPLES, dilations, quantiles, random_kernels
-from polymodal.nn.encoders.series_steps import RealNorm, pool_steps, window_times
+from polymodal.nn.encoders.minirocket import TRIPLES, dilations, quantiles, random_kernels
+from polymodal.nn.encoders.step_pooling import MaskedBatchNorm, pool_steps, window_times
 
 torch.set_num_threads(1)
 
@@ -24,7 +24,7 @@ def build(name, shape=None, **options):
 
 
 def items(lengths=LENGTHS, channels=2, seed=1):
-    """Standard normal numbers, a tenth of them gaps."""
+    """Standard normal numbers, a tenth of them missing."""
     draw = torch.Generator().manual_seed(seed)
     length = torch.tensor(lengths)
     real = (torch.arange(max(lengths)) < length.unsqueeze(1)).unsqueeze(-1)
@@ -35,7 +35,7 @@ def items(lengths=LENGTHS, channels=2, seed=1):
 
 
 def fitted(name, **options):
-    """In evaluation, after one batch of training."""
+    """In evaluation mode, after one training batch."""
     encoder = build(name, **options)
     encoder.train()(items())
     return encoder.eval()
@@ -62,7 +62,7 @@ def test_shapes_and_an_item_does_not_depend_on_the_longest(name, fit):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_gets_a_gradient_and_the_input_is_left_alone(name):
+def test_every_parameter_gets_a_gradient_and_the_input_is_not_modified(name):
     encoder, data = build(name, dropout=0.0), items()
     before = {key: value.clone() for key, value in data.items()}
     features, mask = encoder(data)
@@ -90,7 +90,7 @@ def test_a_series_of_one_step_and_other_sizes_work(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_times_are_the_middle_of_the_steps_behind_a_token(name):
+def test_times_are_the_center_of_the_steps_of_a_token(name):
     encoder, data = build(name), items([20, 9])
     features, mask = encoder(data)
     times = encoder.times(data, features.shape[1])
@@ -104,7 +104,7 @@ def test_times_are_the_middle_of_the_steps_behind_a_token(name):
         assert times.tolist() == [[0.5 * 19 / 2], [0.5 * 8 / 2]]
 
 
-def test_neighbouring_steps_are_averaged_within_the_series():
+def test_neighboring_steps_are_averaged_within_the_series():
     x = torch.arange(7.0).view(1, 7, 1).repeat(2, 1, 1)
     real = torch.arange(7) < torch.tensor([[7], [4]])
     pooled, mask = pool_steps(x, real, 3)
@@ -114,10 +114,10 @@ def test_neighbouring_steps_are_averaged_within_the_series():
     assert window_times(data, 3, 3, 3)[real[:, ::3]].tolist() == [1.0, 4.0, 6.0, 1.0, 3.0]
 
 
-def test_normalisation_sees_real_positions_only():
+def test_normalization_uses_real_positions_only():
     torch.manual_seed(0)
     x, real = torch.randn(4, 3, 10), (torch.arange(10) < torch.tensor([[10], [4], [2], [7]])).unsqueeze(1).float()
-    norm = RealNorm(3, momentum=1.0)
+    norm = MaskedBatchNorm(3, momentum=1.0)
     loud = torch.where(real.bool(), x, torch.tensor(1e3))
     assert torch.allclose(norm(loud, real), norm(x, real), atol=1e-5)
     found = norm(x, real).transpose(1, 2)[real.squeeze(1).bool()]
@@ -127,7 +127,7 @@ def test_normalisation_sees_real_positions_only():
     assert torch.allclose(norm.eval()(x, real), trained, atol=1e-5)
 
 
-def test_rocket_kernels_are_those_of_the_paper():
+def test_minirocket_kernels_are_those_of_the_paper():
     torch.manual_seed(0)
     kernels = random_kernels(12)
     assert kernels.shape == (84, 12, 9)
@@ -143,7 +143,7 @@ def test_rocket_kernels_are_those_of_the_paper():
     assert dilations(5, 10) == ([1], [10])
 
 
-def test_rocket_biases_are_quantiles_of_the_first_training_batch_and_stay():
+def test_minirocket_biases_are_quantiles_of_the_first_training_batch_and_stay_fixed():
     encoder, data = build("rocket", features=168), items()
     first = encoder.biases.clone()
     encoder.eval()(data)
@@ -174,7 +174,7 @@ def rising(draw):
 
 
 def agreeing(draw):
-    """Whether a wave of two channels is in step or against it: no channel tells alone."""
+    """Whether two channels are in phase or in antiphase: a single channel is not informative."""
     length = torch.randint(20, 31, (192,), generator=draw)
     label = torch.randint(0, 2, (192,), generator=draw)
     phase = 6.28 * torch.rand(192, 1, generator=draw)
@@ -227,5 +227,5 @@ def test_learns_its_planted_signal(name, plant, options, rate, steps):
         assert (decide(fresh).argmax(1) == truth).float().mean() > 0.9
 
 
-def test_every_encoder_of_series_is_tested():
+def test_every_time_series_encoder_is_tested():
     assert {name for name, *_ in PLANTED} == set(NAMES)

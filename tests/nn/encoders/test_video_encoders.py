@@ -1,4 +1,4 @@
-"""Encoders of clips: padding, the order of frames, moments, and what each can learn."""
+"""Video encoders: padding, frame order, times, and learning of motion."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import nn
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import components
-from polymodal.datasets.clips import make_moving_shapes
-from polymodal.nn.encoders.cnn3d import Neighbours, SpaceTimeConv
+from polymodal.datasets.moving_shapes import make_moving_shapes
+from polymodal.nn.encoders.cnn3d import AdjacentFrames, SpaceTimeConv
 from polymodal.recipe.recipe import Recipe
 
 torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def test_shapes_masks_and_times(name, options):
         assert torch.equal(times[mask], data["times"][mask])
 
 
-def test_steps_of_the_space_time_transformer():
+def test_steps_of_the_video_transformer():
     data = clips((5, 2))
     data["times"] = torch.tensor([[0.0, 1, 2, 3, 4], [0.0, 1, 0, 0, 0]])
     steps = build("space_time", tubelet=2)
@@ -87,7 +87,7 @@ def test_steps_of_the_space_time_transformer():
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("name", "options"), KINDS, ids=str)
 def test_padding_changes_nothing(name, options, training):
-    """In training, batch norm makes clips depend on each other, but never on what stands in the padding."""
+    """In training, batch norm makes videos depend on each other, but never on the content of the padding."""
     encoder, data = build(name, dropout=0.0, **options).train(training), clips()
     if not training:
         with torch.no_grad():
@@ -113,21 +113,21 @@ def swapped(data, one=0, other=2):
 
 
 @pytest.mark.parametrize(("name", "options"), SEES_ORDER, ids=str)
-def test_the_order_of_frames_changes_the_whole(name, options):
+def test_the_frame_order_changes_the_features(name, options):
     """Not only the order of the tokens: their mean too."""
     encoder, data = build(name, **options).eval(), clips((7, 7))
     assert not torch.allclose(encoder(data)[0].mean(1), encoder(swapped(data))[0].mean(1), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("frames", ["resnet", "vit"])
-def test_the_mean_knows_no_order_and_no_moments(frames):
+def test_the_mean_ignores_frame_order_and_times(frames):
     encoder, data = build("clip", temporal="mean", frames=frames).eval(), clips((7, 7))
     features, other = encoder(data)[0], encoder(swapped({**data, "times": data["times"] * 3}))[0]
     assert torch.allclose(features[:, [2, 1, 0, *range(3, 7)]], other, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "options"), [kind for kind in SEES_ORDER if kind[0] != "cnn3d"], ids=str)
-def test_moments_count(name, options):
+def test_frame_times_affect_the_features(name, options):
     encoder, data = build(name, **options).eval(), clips((7, 7))
     assert not torch.allclose(encoder(data)[0], encoder({**data, "times": data["times"] * 2})[0], atol=1e-3)
 
@@ -137,7 +137,7 @@ def test_planar_convolutions_of_stacked_frames_are_convolutions_in_space_and_tim
     torch.manual_seed(0)
     layer = SpaceTimeConv(4, 6, 3, 2, factorised).eval()
     x = torch.randn(5, 4, 8, 8)
-    found = layer(x, Neighbours(torch.ones(1, 5, dtype=torch.bool)))
+    found = layer(x, AdjacentFrames(torch.ones(1, 5, dtype=torch.bool)))
     wide = x.transpose(0, 1).unsqueeze(0)
     wanted = wide
     weight = layer.time.weight
@@ -213,7 +213,7 @@ def test_every_option_changes_the_result(name, change):
     assert fields == {key for changes in CHANGES[name] for key in changes}
 
 
-def test_the_size_dial_reaches_the_image_encoder():
+def test_the_size_preset_applies_to_the_image_encoder():
     options = components("encoder")["clip"].Options
     assert options().at_size("base").frames.channels == 96
     assert options(frames={"channels": 40}).at_size("base").frames.channels == 40
@@ -242,12 +242,12 @@ def test_errors_of_the_image_encoder_have_its_path(frames, problem):
     assert str(caught.value).startswith(problem)
 
 
-def test_options_of_another_modality_are_refused_as_objects_too():
+def test_options_of_another_modality_are_rejected_as_objects_too():
     with pytest.raises(ValidationError, match="reads text"):
         components("encoder")["clip"].Options(frames=components("encoder")["lstm"].Options())
 
 
-def test_a_recipe_with_an_image_encoder_is_written_and_read_back():
+def test_a_recipe_with_an_image_encoder_round_trips():
     given = encoder_of_a_recipe({"name": "clip", "frames": {"name": "vit", "layers": 2}})
     assert Recipe(**given.to_dict()) == given
     assert Recipe.model_json_schema()
@@ -263,7 +263,7 @@ def test_a_recipe_with_an_image_encoder_is_written_and_read_back():
     ],
     ids=str,
 )
-def test_options_that_do_not_fit_are_refused(name, options, path):
+def test_invalid_options_are_rejected(name, options, path):
     with pytest.raises(RecipeError) as caught:
         build(name, **options)
     assert caught.value.path == path
@@ -271,7 +271,7 @@ def test_options_that_do_not_fit_are_refused(name, options, path):
 
 @cache
 def planted(rows, seed):
-    """Clips of `moving_shapes` as the video modality would collate them."""
+    """Videos of `moving_shapes`, collated as by the video modality."""
     columns = make_moving_shapes(rows, seed)
     decoded = []
     for cell in columns["clip"]:
@@ -287,7 +287,7 @@ def planted(rows, seed):
 
 
 def accuracy(name, options, rate, steps):
-    """On fresh clips, of the encoder under the mean of its tokens and a linear layer, after `steps` of 32 clips."""
+    """Accuracy on new videos of a linear layer on the mean of the tokens, after `steps` batches of 32 videos."""
     torch.manual_seed(0)
     component = components("encoder")[name]
     encoder = component(component.Options(**options), shape={**SHAPE, "frames": 10}, width=32)
@@ -332,5 +332,5 @@ def test_learns_motion(name, options, rate, steps):
     assert accuracy(name, options, rate, steps) > 0.9
 
 
-def test_the_mean_of_frames_stays_at_chance():
+def test_the_mean_of_frames_stays_at_chance_level():
     assert accuracy("clip", {"frames": SMALL, "temporal": "mean"}, 0.005, 60) < 0.6

@@ -1,4 +1,4 @@
-"""Attention: two kernels with the same numbers, masks that block, rows without keys; blocks and positions."""
+"""Attention: equivalent kernels, masks, rows without keys; Transformer blocks and positions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def example(keys: int = 7) -> tuple[MultiHeadAttention, Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("paired", [True, False])
-def test_both_kernels_give_the_same_numbers_and_gradients(
+def test_both_kernels_give_the_same_values_and_gradients(
     monkeypatch: pytest.MonkeyPatch, masked: bool, paired: bool
 ) -> None:
     layer, x, context, mask = example()
@@ -39,7 +39,7 @@ def test_both_kernels_give_the_same_numbers_and_gradients(
 
 
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
-def test_length_decides_the_kernel(monkeypatch: pytest.MonkeyPatch, number: torch.dtype) -> None:
+def test_the_length_selects_the_kernel(monkeypatch: pytest.MonkeyPatch, number: torch.dtype) -> None:
     used = []
     for name, kernel in (("plain_attention", plain_attention), ("fused_attention", fused_attention)):
         monkeypatch.setattr(module, name, lambda *a, n=name, k=kernel: used.append(n) or k(*a))
@@ -94,7 +94,7 @@ def test_dropout_only_in_training() -> None:
     assert torch.equal(block(x), block(x))
 
 
-def test_gated_cross_block_starts_as_the_identity_and_opens() -> None:
+def test_gated_cross_attention_block_starts_as_the_identity() -> None:
     torch.manual_seed(0)
     block, x, context = CrossBlock(16, 4, 0.0, gate=True), torch.randn(2, 3, 16), torch.randn(2, 4, 16)
     assert torch.equal(block(x, context), x)

@@ -1,4 +1,4 @@
-"""Modules by name: any text is a name, and it comes back."""
+"""Named modules: any string is a valid name and round-trips."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def of(found: list[str]) -> NamedModules[nn.Linear]:
 
 
 @given(names())
-def test_every_name_comes_back_in_order(found: list[str]) -> None:
+def test_names_round_trip_in_order(found: list[str]) -> None:
     modules = of(found)
     assert list(modules) == found
     assert len(modules) == len(found)
@@ -55,7 +55,7 @@ def test_every_name_comes_back_in_order(found: list[str]) -> None:
 
 
 @given(names())
-def test_the_state_is_read_back(found: list[str]) -> None:
+def test_the_state_dict_round_trips(found: list[str]) -> None:
     modules, others = of(found), of(found)
     others.load_state_dict(modules.state_dict())
     assert all(torch.equal(modules[name].weight, others[name].weight) for name in found)
@@ -64,7 +64,7 @@ def test_the_state_is_read_back(found: list[str]) -> None:
 
 @given(names())
 def test_torch_finds_each_by_its_path(found: list[str]) -> None:
-    """`get_submodule` and what else follows a path reads attributes, dot by dot."""
+    """`get_submodule` and other path lookups read attributes, dot by dot."""
     whole = nn.Sequential()
     whole.add_module("towers", of(found))
     paths: Iterator[str] = (path for path, one in whole.named_modules() if isinstance(one, nn.Linear))
@@ -82,7 +82,7 @@ def test_a_key_is_an_encoded_name(name: str) -> None:
     assert key_of(name) == "%" or unquote(key_of(name)) == name
 
 
-def test_inputs_and_outputs_of_any_name_are_trained_on_and_read_back(tmp_path: Path) -> None:
+def test_inputs_and_outputs_of_any_name_train_and_round_trip(tmp_path: Path) -> None:
     columns, recipe = sample_table(["number", "category"], ["regress"])
     inputs = dict(zip(["a.b", "keys"], recipe["inputs"].values(), strict=True))
     columns["type"] = columns.pop("y_regress")

@@ -1,4 +1,4 @@
-"""A small convolutional network over log-mel spectrograms."""
+"""A small CNN over the log-mel spectrogram."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
-from polymodal.nn.encoders.frames import MelConvolutions, frame_times
+from polymodal.nn.encoders.frame_convolution import MelConvolutions, frame_times
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 
 
 @register
 class AudioCNN(Encoder):
     """Stages of small convolutions over time and frequency (Kong et al., "PANNs: Large-Scale Pretrained Audio Neural
-    Networks for Audio Pattern Recognition", 2020), with strides where those pool.
+    Networks for Audio Pattern Recognition", 2020), with strides in place of the paper's pooling.
 
-    A token stands for 4 frames (80 ms in the smallest size, else 40 ms); the bands that are left lie beside the
-    channels, so that a token still knows its pitch. Each channel of sound is a channel of the first convolution.
-    Normalisation is within a frame: padding cannot reach it, as it would a batch norm's statistics.
+    A token covers 4 frames (80 ms in the smallest size, else 40 ms). The remaining mel bands are flattened with the
+    channels, so that a token keeps frequency information. Each audio channel is an input channel of the first
+    convolution. Normalization is within a frame, since padding would affect the statistics of a batch norm.
     """
 
     class Options(LogMelOptions):
         name: Literal["audio_cnn"] = "audio_cnn"
-        channels: int = sized(32, 48, 64, ge=1)
-        """Channels of the stem and the first stage; the second has twice, the third four times as many."""
-        layers: int = sized(1, 2, 3, ge=1, le=12)
-        """Convolutions in each stage."""
+        channels: int = sized_field(32, 48, 64, ge=1)
+        """Channels of the stem and the first stage; the second stage has 2 times, the third 4 times this number."""
+        num_layers: int = sized_field(1, 2, 3, ge=1, le=12)
+        """Number of convolutions per stage."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Share of the last feature maps dropped in training."""
+        """Dropout rate on the channels of the last feature map."""
 
     modality: ClassVar[str] = "audio"
 
@@ -41,7 +41,7 @@ class AudioCNN(Encoder):
         self.width = width
         self.mel = LogMel(options, shape["rate"])
         self.convolutions = MelConvolutions(
-            shape["channels"], options.mels, options.channels, options.layers, (2, 1, 2, 1)
+            shape["channels"], options.n_mels, options.channels, options.num_layers, (2, 1, 2, 1)
         )
         self.dropout = nn.Dropout2d(options.dropout)
         self.project = nn.Linear(self.convolutions.width, width)
@@ -53,5 +53,5 @@ class AudioCNN(Encoder):
         return self.project(x), length_mask(length, x.shape[1])
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor:
-        """The frames at the middle of each token, in seconds."""
-        return frame_times(data["length"], length, 0.0, self.convolutions.stride * self.mel.seconds)
+        """The time of the center frame of each token, in seconds."""
+        return frame_times(data["length"], length, 0.0, self.convolutions.stride * self.mel.hop_seconds)

@@ -1,4 +1,4 @@
-"""A Transformer over patches of the spectrogram."""
+"""A Transformer over patches of the log-mel spectrogram."""
 
 from __future__ import annotations
 
@@ -9,84 +9,84 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
-from polymodal.nn.encoders.frames import frame_times, shorter
+from polymodal.nn.encoders.frame_convolution import frame_times, strided_length
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
-from polymodal.nn.encoders.positions import check_heads
+from polymodal.nn.encoders.position_embedding import check_heads
 from polymodal.nn.layers.transformer import TransformerBlock, sinusoidal_positions
 
 
 @register
 class AudioTransformer(Encoder):
-    """Self-attention over patches of time and frequency (Gong et al., "AST: Audio Spectrogram Transformer", 2021),
-    normalisation first, without a class token.
+    """A pre-norm Transformer over patches of time and frequency (Gong et al., "AST: Audio Spectrogram Transformer",
+    2021), without a class token.
 
         x_0 = W patch + T[time] + P[frequency] ;  x_l = Block_l(x_{l-1}) ;  token_t = mean over frequency of LN(x_L)
 
-    Patches do not overlap. Places in time are fixed sines and cosines, places in frequency are learned. A token is
-    the mean of the patches of one stretch of time, so tokens run in time. Patches lie on all channels at once.
+    Patches do not overlap and cover all channels. Position embeddings are fixed sinusoids in time and learned vectors
+    in frequency. A token is the mean over frequency of the patches of one time segment, so tokens are ordered in time.
 
     Raises:
-        RecipeError: `heads` does not divide the common width, or as `LogMel` does.
+        RecipeError: `num_heads` does not divide the hidden size, or an option of `LogMel` is invalid.
     """
 
     class Options(LogMelOptions):
         name: Literal["audio_transformer"] = "audio_transformer"
-        patch_frames: int = sized(4, 8, 8, ge=1, le=100)
-        """Frames under a patch, which are the frames under a token."""
-        patch_bands: int = sized(20, 16, 16, ge=1, le=256)
-        """Bands under a patch; the highest patch is filled up with zeros."""
-        layers: int = sized(2, 4, 8, ge=1, le=48)
+        patch_frames: int = sized_field(4, 8, 8, ge=1, le=100)
+        """Patch size in frames; each token covers this many frames."""
+        patch_mels: int = sized_field(20, 16, 16, ge=1, le=256)
+        """Patch size in mel bands; the highest patch is zero-padded."""
+        num_layers: int = sized_field(2, 4, 8, ge=1, le=48)
         """Number of blocks."""
-        heads: int = sized(4, 4, 8, ge=1)
-        """Attention heads; they must divide the common width."""
+        num_heads: int = sized_field(4, 4, 8, ge=1)
+        """Number of attention heads; it must divide the hidden size."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Share of units dropped in training."""
+        """Dropout rate."""
 
     modality: ClassVar[str] = "audio"
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        check_heads(options.heads, width)
+        check_heads(options.num_heads, width)
         self.width = width
         self.mel = LogMel(options, shape["rate"])
-        self.frames, self.bands = options.patch_frames, options.patch_bands
-        rows = -(-options.mels // self.bands)
-        self.project = nn.Linear(self.frames * self.bands * shape["channels"], width)
-        self.pitch = nn.Parameter(0.3 * torch.randn(rows, width))
+        self.patch_frames, self.patch_mels = options.patch_frames, options.patch_mels
+        rows = -(-options.n_mels // self.patch_mels)
+        self.project = nn.Linear(self.patch_frames * self.patch_mels * shape["channels"], width)
+        self.frequency_positions = nn.Parameter(0.3 * torch.randn(rows, width))
         self.dropout = nn.Dropout(options.dropout)
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, options.heads, options.dropout) for _ in range(options.layers)
+            TransformerBlock(width, options.num_heads, options.dropout) for _ in range(options.num_layers)
         )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values [items, channels, samples]`, `length [items]` -> `[items, frames / patch_frames, width]`."""
         mel, length = self.mel(data["values"], data["length"])
-        patches = cut(mel, self.frames, self.bands)
+        patches = patchify_spectrogram(mel, self.patch_frames, self.patch_mels)  # [items, steps, rows, pixels]
         steps, rows = patches.shape[1:3]
-        mask = length_mask(shorter(length, self.frames), steps)
-        place = sinusoidal_positions(steps, self.width).to(patches.device)
+        mask = length_mask(strided_length(length, self.patch_frames), steps)
+        time_positions = sinusoidal_positions(steps, self.width).to(patches.device)
         x = self.project(patches.to(self.project.weight.dtype))
-        x = self.dropout((x + (place.unsqueeze(1) + self.pitch).to(x.dtype)).flatten(1, 2))
+        x = self.dropout((x + (time_positions.unsqueeze(1) + self.frequency_positions).to(x.dtype)).flatten(1, 2))
         allowed = None if bool(mask.all()) else mask.repeat_interleave(rows, dim=1)
         for block in self.blocks:
             x = block(x, allowed)
         return self.norm(x).view(len(x), steps, rows, self.width).mean(2), mask
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor:
-        """The middle of each patch, in seconds."""
+        """The center of each patch, in seconds."""
         return frame_times(
-            data["length"], length, (self.frames - 1) / 2 * self.mel.seconds, self.frames * self.mel.seconds
+            data["length"], length, (self.patch_frames - 1) / 2 * self.mel.hop_seconds, self.patch_frames * self.mel.hop_seconds
         )
 
 
-def cut(mel: Tensor, frames: int, bands: int) -> Tensor:
+def patchify_spectrogram(mel: Tensor, frames: int, bands: int) -> Tensor:
     """`[items, channels, time, mels]` -> patches `[items, time / frames, mels / bands, channels * frames * bands]`,
-    filled up with zeros at the ends.
+    zero-padded at the ends.
     """
     mel = F.pad(mel, (0, -mel.shape[3] % bands, 0, -mel.shape[2] % frames))
     items, channels, time, mels = mel.shape

@@ -1,4 +1,4 @@
-"""What an encoder is: the prepared tensors of distinct items -> features and mask."""
+"""The base class of encoders: prepared tensors of distinct items -> features and mask."""
 
 from __future__ import annotations
 
@@ -9,129 +9,154 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from polymodal.core.options import Options, Sized
+from polymodal.core.options import Options, SizedModel
 from polymodal.core.types import length_mask
 from polymodal.pretrained.fingerprint import Fingerprint
 
 
-class EncoderOptions(Options, Sized):
+class EncoderOptions(Options, SizedModel):
     """Base of every encoder's options."""
 
 
-#: By name of a field, its type (as numpy names it) and the shape of one entry.
-Fields = Mapping[str, tuple[str, tuple[int, ...]]]
+#: Field name -> (numpy dtype name, shape of one entry).
+FieldSpecs = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
-class Settled(NamedTuple):
-    """The layers of an encoder below the lowest that learns.
+class FrozenPrefix(NamedTuple):
+    """The frozen layers at the input of an encoder, below its lowest trainable layer, and what their output holds.
 
-    name: what tells them from others: their kind, the options that matter, and a hash of their weights
-    width: n of the `hidden [items, length, n]` that they give
-    records: what else they give of each hidden state, `[items, length, *shape]`
-    items: what else they give of each item, `[items, *shape]`
+    fingerprint: identifies these layers: encoder, the options that matter, and a hash of the weights
+    width: n of the output `hidden [items, length, n]`
+    per_step: further output fields with an entry for each hidden state, `[items, length, *shape]`
+    per_item: further output fields with an entry for each item, `[items, *shape]`
     """
 
-    name: str
+    fingerprint: str
     width: int
-    records: Fields = MappingProxyType({})
-    items: Fields = MappingProxyType({})
+    per_step: FieldSpecs = MappingProxyType({})
+    per_item: FieldSpecs = MappingProxyType({})
 
 
 class Encoder(nn.Module):
-    """Base of every encoder.
+    """Base class of all encoders.
 
-    `modality` names the modality whose prepared tensors it reads; `shape` is what that modality says about them
-    (`Modality.shape()`: vocabulary, pixels, columns ...). `forward` maps `data` (tensors `[items, ...]` of distinct
-    items) to `features [items, length, self.width]` and `mask [items, length]` (True = real, at least one per item).
-    The network projects to the common width, normalises, and puts the learned "missing" token where an input is absent.
+    An encoder reads the prepared tensors of one `modality`. `shape` describes them (`Modality.shape()`: vocabulary
+    size, image size, number of columns ...). `forward` maps `data` (tensors `[items, ...]` of distinct items) to
+    `features [items, length, self.width]` and `mask [items, length]` (True = a real token; at least one per item).
+    The network then projects the features to the hidden size, normalizes them, and inserts the learned "missing" token
+    where an input is absent.
 
-    An encoder whose lower layers do not learn is cut there: `settle` runs what lies below the lowest trainable layer,
-    which gives the same for an item in every epoch, fold and run, and `forward` goes on from what `settle` gave.
+    An encoder with frozen lower layers is split below its lowest trainable layer. `encode_frozen` runs the lower part:
+    its output for an item is the same in every epoch, fold and run, so it is cached. `forward` continues from it.
 
-    Any other encoder of which nothing learns is *still*: all of it is settled, its features are final, and it stays in
-    evaluation mode (no dropout, no new batch statistics). `final` reads what its `settle` gave; `forward` does not.
+    An encoder without trainable parameters is frozen as a whole (`is_frozen`): its features are cached, and it stays
+    in evaluation mode (no dropout, no update of batch statistics). `forward_cached` reads its cached features;
+    `forward` does not.
+
+    Example:
+        An encoder of numeric columns that gives one token per column:
+
+        >>> import torch
+        >>> from torch import nn
+        >>> class Scaled(Encoder):
+        ...     modality = "number"
+        ...     def __init__(self, options, *, shape, width):
+        ...         super().__init__(options, shape=shape, width=width)
+        ...         self.width = width
+        ...         self.weight = nn.Parameter(torch.ones(shape["columns"], width))
+        ...     def forward(self, data):
+        ...         features = data["values"].unsqueeze(-1) * self.weight  # [items, columns, width]
+        ...         return features, torch.ones(features.shape[:2], dtype=torch.bool)
+        >>> encoder = Scaled(EncoderOptions(), shape={"columns": 3}, width=8)
+        >>> features, mask = encoder({"values": torch.randn(5, 3)})
+        >>> tuple(features.shape), tuple(mask.shape)
+        ((5, 3, 8), (5, 3))
+
+        With `@register` before the class and its own `Options` (whose `name` is the name in a recipe), a recipe can
+        select it.
     """
 
     kind: ClassVar[str] = "encoder"
     Options: ClassVar[type[EncoderOptions]]
     modality: ClassVar[str]
 
-    #: width of the features that `forward` returns; set by the subclass
+    #: width of the features that `forward` returns; set in the constructor of the subclass
     width: int
 
     def __init__(self, options: EncoderOptions, *, shape: dict[str, Any], width: int) -> None:
         super().__init__()
-        self._made_of = (options, shape, width)
+        self._init_args = (options, shape, width)
         self._hash = Fingerprint()
 
     @classmethod
-    def prescribe(cls, options: Any) -> dict[str, Any]:
-        """Options that its modality must have for this encoder, as the checkpoint whose preparation it expects."""
+    def required_options(cls, options: Any) -> dict[str, Any]:
+        """Options of the modality that this encoder requires, such as the checkpoint that defines the preprocessing."""
         return {}
 
-    def initialise(self) -> None:
-        """Take over pretrained weights: called once on a new network, never on one that is read from a directory."""
+    def load_pretrained(self) -> None:
+        """Load pretrained weights. Called once on a new network, not on a network that is loaded from a directory."""
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features and mask of prepared items.
+        """Features `[items, length, width]` and mask `[items, length]` of prepared items.
 
-        An encoder that has `settled` layers of its own also reads what its `settle` made of items: then `data` has
-        `hidden`, and the other fields that `settle` names, in place of the prepared tensors.
+        An encoder that overrides `frozen_prefix` also accepts the output of its `encode_frozen`: then `data` holds
+        `hidden`, and the other fields that `frozen_prefix` lists, in place of the prepared tensors.
         """
         raise NotImplementedError(type(self).__name__)
 
     @property
-    def still(self) -> bool:
-        """Whether nothing of it learns, so that what it makes of an item is final. An encoder with settled layers of
-        its own says itself how far they reach."""
-        if type(self).settled is not Encoder.settled:
+    def is_frozen(self) -> bool:
+        """Whether the encoder has no trainable parameters, so that its whole output is cached. False for an encoder
+        that overrides `frozen_prefix`: it defines its frozen part itself."""
+        if type(self).frozen_prefix is not Encoder.frozen_prefix:
             return False
-        learns = [parameter.requires_grad for parameter in self.parameters()]
-        return bool(learns) and not any(learns)
+        trainable = [parameter.requires_grad for parameter in self.parameters()]
+        return bool(trainable) and not any(trainable)
 
     def train(self, mode: bool = True) -> Self:
-        return super().train(mode and not self.still)
+        return super().train(mode and not self.is_frozen)
 
-    def final(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features and mask as `forward` gives them, of what `settle` of a still encoder made of items."""
+    def forward_cached(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features and mask, as `forward` returns them, from the `encode_frozen` output of a frozen encoder."""
         return data["hidden"], length_mask(data["length"], data["hidden"].shape[1])
 
     def token_times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
-        """What `times` says, of prepared items or of what `settle` made of them."""
-        return data.get("times") if self.still and "hidden" in data else self.times(data, length)
+        """`times`, from prepared items or from the output of `encode_frozen`."""
+        return data.get("times") if self.is_frozen and "hidden" in data else self.times(data, length)
 
-    def settled(self) -> Settled | None:
-        """The layers that `settle` runs: all of a still encoder; None where none is below the lowest trainable one."""
-        if not self.still:
+    def frozen_prefix(self) -> FrozenPrefix | None:
+        """The layers that `encode_frozen` runs: all layers of a frozen encoder. None if the lowest layer is
+        trainable."""
+        if not self.is_frozen:
             return None
-        options, shape, width = self._made_of
-        made_of = f"{options.model_dump_json()}\n{sorted(shape.items())}\n{width}"
-        records: Fields = {"times": ("float32", ())} if type(self).times is not Encoder.times else {}
-        return Settled(f"{made_of}\n{self._hash.of(self.state_dict(keep_vars=True))}", self.width, records=records)
+        options, shape, width = self._init_args
+        identity = f"{options.model_dump_json()}\n{sorted(shape.items())}\n{width}"
+        per_step: FieldSpecs = {"times": ("float32", ())} if type(self).times is not Encoder.times else {}
+        return FrozenPrefix(f"{identity}\n{self._hash.of(self.state_dict(keep_vars=True))}", self.width, per_step=per_step)
 
-    def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the layers below the lowest trainable one make of prepared items; real tokens come first in each.
+    def encode_frozen(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The output of the frozen prefix for prepared items; the real tokens of each item come first.
 
-        Returns `hidden [items, length, n]`, padded behind each item's `length [items]`, and the fields that `settled`
-        names, under their names. Only where `settled` is not None.
+        Returns `hidden [items, length, n]`, padded after each item's `length [items]`, and the fields that
+        `frozen_prefix` lists. Call it only if `frozen_prefix` is not None.
         """
         with torch.no_grad():
             features, mask = self(data)
             times = self.times(data, features.shape[1])
-        found = {"hidden": features, "length": mask.sum(1)}
-        return found if times is None else found | {"times": times.float()}
+        output = {"hidden": features, "length": mask.sum(1)}
+        return output if times is None else output | {"times": times.float()}
 
     def item_bytes(self) -> float:
-        """Bytes that its first layer reads of an item, where that may be more than the prepared item has."""
+        """Bytes that the first layer reads per item, if that can be more than the size of the prepared item."""
         return 0.0
 
-    def rates(self) -> dict[nn.Parameter, float]:
-        """Parameters that learn at another rate than the rest, and the factor on the learning rate of each."""
+    def lr_multipliers(self) -> dict[nn.Parameter, float]:
+        """Multipliers of the learning rate, for the parameters whose learning rate differs from the rest."""
         return {}
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
-        """The middle of each of the `length` tokens of each item, `[items, length]` fp32, in seconds from its start.
+        """The center of each of the `length` tokens of each item, `[items, length]` fp32, in seconds from its start.
 
-        None where the modality has no timeline (here).
+        None if the modality has no time axis (default).
         """
         return None

@@ -1,4 +1,4 @@
-"""Categories, one embedding per column."""
+"""An encoder of categorical columns: one embedding per column."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.tokens import all_real
+from polymodal.nn.encoders.token_pooling import all_valid_mask
 
 
 @register
 class Embedding(Encoder):
-    """One token per column, a learned vector for each label (Guo and Berkhahn, "Entity Embeddings of
-    Categorical Variables", 2016):
+    """One token per column: a learned vector for each category (Guo and Berkhahn, "Entity Embeddings of Categorical
+    Variables", 2016):
 
         h_c = E[offset_c + id_c]
 
-    All columns share one table. The vectors of "missing" and "rare" start at zero: they stay neutral when
-    the training rows never show them.
+    All columns share one embedding table. The vectors of "missing" and "rare" are initialized to zero: they stay
+    neutral if they never occur in the training rows.
     """
 
     class Options(EncoderOptions):
@@ -45,4 +45,4 @@ class Embedding(Encoder):
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`ids [items, columns]` -> `[items, columns, width]`."""
         tokens = self.table(data["ids"] + self.offset)
-        return tokens, all_real(tokens)
+        return tokens, all_valid_mask(tokens)

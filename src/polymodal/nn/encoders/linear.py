@@ -1,4 +1,4 @@
-"""Numbers, one linear token per column."""
+"""An encoder of numeric columns: one linear embedding per column."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.tokens import all_real
+from polymodal.nn.encoders.token_pooling import all_valid_mask
 
 
 @register
 class LinearColumns(Encoder):
-    """One token per column, a line in its standardised value:
+    """One token per column, linear in its standardized value:
 
         h_c = x_c w_c + b_c ,  or m_c where the number is missing
 
-    with w_c, b_c and m_c learned for each column: the feature tokenizer of Gorishniy et al., "Revisiting
-    Deep Learning Models for Tabular Data" (2021), which has no missing values.
+    with w_c, b_c and m_c learned for each column: the feature tokenizer of Gorishniy et al., "Revisiting Deep Learning
+    Models for Tabular Data" (2021), extended to missing values.
     """
 
     class Options(EncoderOptions):
@@ -39,4 +39,4 @@ class LinearColumns(Encoder):
         """`values [items, columns]`, `known [items, columns]` bool -> `[items, columns, width]`."""
         values = data["values"].to(self.weight.dtype).unsqueeze(-1)
         tokens = torch.where(data["known"].unsqueeze(-1), values * self.weight + self.bias, self.missing)
-        return tokens, all_real(tokens)
+        return tokens, all_valid_mask(tokens)

@@ -1,4 +1,4 @@
-"""What encoders with pretrained checkpoints share: options, tuning, and the cut below what learns."""
+"""The base class of pretrained encoders: options, fine-tuning, and the split below the trainable layers."""
 
 from __future__ import annotations
 
@@ -10,187 +10,191 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polymodal.core.options import sized
+from polymodal.core.options import sized_field
 from polymodal.core.types import length_mask
-from polymodal.nn.encoders.base import Encoder, EncoderOptions, Settled
-from polymodal.nn.encoders.tokens import average_tokens
-from polymodal.pretrained import tuning
+from polymodal.nn.encoders.base import Encoder, EncoderOptions, FrozenPrefix
+from polymodal.nn.encoders.token_pooling import average_tokens
+from polymodal.pretrained import fine_tuning
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.pretrained.fingerprint import Fingerprint
-from polymodal.pretrained.tuning import TuningOptions
+from polymodal.pretrained.fine_tuning import TuningOptions
 
-#: The tensor that holds an item's content, by modality; all others of an item are about it, as its length.
-CONTENT = {"text": "values", "image": "pixels", "video": "pixels", "audio": "values"}
-#: Before the name of a prepared item's tensor that is kept beside hidden states.
-OF_ITEM = "item."
+#: The tensor with the content of an item, by modality; the other tensors of an item describe it (such as its length).
+CONTENT_FIELDS = {"text": "values", "image": "pixels", "video": "pixels", "audio": "values"}
+#: Prefix of tensors of prepared items that are cached together with hidden states.
+PER_ITEM_PREFIX = "item."
 
 
 class PretrainedOptions(EncoderOptions, TuningOptions):
-    """Options of every pretrained encoder."""
+    """Options common to all pretrained encoders."""
 
-    model: str = sized("fast", "balanced", "best")
-    """The checkpoint: a preset (`starter`, `fast`, `balanced`, `best`), a hub id (`owner/name`, `owner/name@revision`),
-    or a folder."""
-    tokens: int | None = Field(default=1, ge=1)
-    """Tokens that an item becomes at most. 1: the checkpoint's own summary of it; more: neighbours are averaged;
-    silent: all of them."""
+    checkpoint: str = sized_field("fast", "balanced", "best")
+    """Checkpoint: a preset (`starter`, `fast`, `balanced`, `best`), a hub id (`owner/name`, `owner/name@revision`), or
+    a folder."""
+    max_tokens: int | None = Field(default=1, ge=1)
+    """Maximum number of tokens per item. 1: the pooled output of the checkpoint; more: averages of neighboring tokens;
+    null: all tokens."""
 
 
 class PretrainedEncoder(Encoder):
-    """Base of the encoders with a pretrained checkpoint.
+    """Base class of the encoders with a pretrained checkpoint.
 
-    A subclass says what the checkpoint's network reads (`inputs`), how its output becomes tokens (`read`), and where
-    it has a timeline the time of each (`moments`). `data` of all three are prepared items; going on from settled ones,
-    their content is blank, while everything else that a prepared item has is there.
+    A subclass defines the inputs of the network (`prepare_inputs`), how its output becomes tokens (`extract_tokens`),
+    and, for modalities with a time axis, the time of each token (`compute_times`). All three receive prepared items in
+    `data`. When `forward` continues from cached hidden states, the content of these items is a placeholder; their other
+    tensors are real.
 
     Raises:
-        RecipeError: an option has no effect beside the others, or the checkpoint cannot be tuned in this way.
+        RecipeError: an option has no effect in combination with the others, or the checkpoint does not support this
+            fine-tuning mode.
     """
 
     Options: type[PretrainedOptions]  # type: ignore[misc]
 
     def __init__(self, options: PretrainedOptions, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        tuning.check(options)
-        self.options, self.card, self.shape = options, Card.of(shape["checkpoint"]), shape
-        self.backbone = Backbone(self.card, self.modality)
-        tuning.apply(self.backbone, options)
-        embedding = self.backbone.embedding if options.tokens == 1 else None
+        fine_tuning.check(options)
+        self.options, self.checkpoint, self.shape = options, Card.of(shape["checkpoint"]), shape
+        self.backbone = Backbone(self.checkpoint, self.modality)
+        fine_tuning.apply(self.backbone, options)
+        embedding = self.backbone.embedding if options.max_tokens == 1 else None
         self.width = embedding or self.backbone.width
-        self.all = False
+        self.keep_all = False
         self._fingerprint = Fingerprint()
-        self._example: dict[str, Tensor] | None = None
+        self._cached_example: dict[str, Tensor] | None = None
 
     @classmethod
-    def prescribe(cls, options: Any) -> dict[str, Any]:
-        return {"checkpoint": options.model}
+    def required_options(cls, options: Any) -> dict[str, Any]:
+        return {"checkpoint": options.checkpoint}
 
-    def initialise(self) -> None:
+    def load_pretrained(self) -> None:
         self.backbone.load()
 
-    def give_all(self) -> None:
-        """Give whatever the network gave for an item, silence that fills its window too: its own decoder reads that."""
-        self.all = True
+    def keep_all_tokens(self) -> None:
+        """Return all output tokens of the network, including those of the padding of a fixed-length window, as the
+        pretrained decoder of the same checkpoint expects."""
+        self.keep_all = True
 
     @abstractmethod
-    def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the network reads (`input_ids`, `pixel_values` ...), of prepared items."""
+    def prepare_inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs of the network (`input_ids`, `pixel_values` ...) from prepared items."""
 
     @abstractmethod
-    def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Tokens `[items, length, width]` and mask `[items, length]` of the network's output: the checkpoint's own
-        summary where `tokens` is 1, else all of them."""
+    def extract_tokens(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Tokens `[items, length, width]` and mask `[items, length]` from the output of the network: its pooled output
+        if `max_tokens` is 1, else all tokens."""
 
-    def moments(self, data: dict[str, Tensor], length: int) -> Tensor | None:
-        """The middle of each of `length` tokens, `[items, length]` fp32 in seconds; None without a timeline (here)."""
+    def compute_times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
+        """The center of each of `length` tokens, `[items, length]` fp32 in seconds. None without a time axis (default).
+        """
         return None
 
     @property
-    def frozen(self) -> bool:
-        """Whether nothing of the checkpoint learns, so that its features are final."""
-        return self.options.tune == "frozen"
+    def is_checkpoint_frozen(self) -> bool:
+        """Whether the whole checkpoint is frozen, so that its features are cached."""
+        return self.options.fine_tuning == "freeze"
 
     @property
-    def timed(self) -> bool:
-        return type(self).moments is not PretrainedEncoder.moments
+    def has_timeline(self) -> bool:
+        return type(self).compute_times is not PretrainedEncoder.compute_times
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        if self.frozen:
-            found = data if "hidden" in data else self.settle(data)
+        if self.is_checkpoint_frozen:
+            found = data if "hidden" in data else self.encode_frozen(data)
             hidden = found["hidden"]
             return hidden, length_mask(found["length"], hidden.shape[1])
         if "hidden" in data:
-            items = self._blank(data)
-            inputs = self._blank_inputs(items, data["hidden"])
+            items = self._placeholder_items(data)
+            inputs = self._placeholder_inputs(items, data["hidden"])
             output = self.backbone.upper(data["hidden"].float(), inputs)
             return self._tokens(output, inputs, items)
-        inputs = self.inputs(data)
+        inputs = self.prepare_inputs(data)
         if self.backbone.cut == 0:
             return self._tokens(self.backbone.whole(inputs), inputs, data)
         with torch.no_grad():
             hidden = self.backbone.lower(inputs)
         return self._tokens(self.backbone.upper(hidden, inputs), inputs, data)
 
-    def settled(self) -> Settled | None:
+    def frozen_prefix(self) -> FrozenPrefix | None:
         if self.backbone.cut == 0:
             return None
-        kept = json.dumps(self.card.files, sort_keys=True)
-        tokens = "window" if self.all else self.options.tokens
-        where = f"tokens {tokens}" if self.frozen else f"cut {self.backbone.cut} of {self.backbone.depth}"
-        name = f"{self.options.name}\n{kept}\n{where}\n{self._fingerprint.of(self._still())}"
-        if self.frozen:
-            return Settled(name, self.width, records={"times": ("float32", ())} if self.timed else {})
-        about = {OF_ITEM + field: tensor for field, tensor in self._about().items()}
+        kept = json.dumps(self.checkpoint.files, sort_keys=True)
+        tokens = "window" if self.keep_all else self.options.max_tokens
+        where = f"tokens {tokens}" if self.is_checkpoint_frozen else f"cut {self.backbone.cut} of {self.backbone.depth}"
+        name = f"{self.options.name}\n{kept}\n{where}\n{self._fingerprint.of(self._frozen_tensors())}"
+        if self.is_checkpoint_frozen:
+            return FrozenPrefix(name, self.width, per_step={"times": ("float32", ())} if self.has_timeline else {})
+        about = {PER_ITEM_PREFIX + field: tensor for field, tensor in self._per_item_example().items()}
         items = {field: (str(one.dtype).removeprefix("torch."), tuple(one.shape[1:])) for field, one in about.items()}
-        return Settled(name, self.backbone.cut_width, items=items)
+        return FrozenPrefix(name, self.backbone.cut_width, per_item=items)
 
-    def settle(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        inputs = self.inputs(data)
+    def encode_frozen(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        inputs = self.prepare_inputs(data)
         with torch.no_grad():
-            if self.frozen:
+            if self.is_checkpoint_frozen:
                 features, mask = self._tokens(self.backbone.whole(inputs), inputs, data)
                 found = {"hidden": features, "length": mask.sum(1)}
-                times = self.moments(data, features.shape[1]) if self.timed else None
+                times = self.compute_times(data, features.shape[1]) if self.has_timeline else None
                 return found if times is None else found | {"times": times.float()}
             hidden = self.backbone.lower(inputs)
         found = {"hidden": hidden, "length": self.backbone.lengths(inputs, hidden.shape[1])}
-        return found | {OF_ITEM + field: data[field] for field in self._about()}
+        return found | {PER_ITEM_PREFIX + field: data[field] for field in self._per_item_example()}
 
-    def rates(self) -> dict[nn.Parameter, float]:
-        return tuning.rates(self.backbone, self.options)
+    def lr_multipliers(self) -> dict[nn.Parameter, float]:
+        return fine_tuning.lr_multipliers(self.backbone, self.options)
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
-        if "hidden" not in data or not self.timed:
-            return self.moments(data, length)
-        return data["times"] if self.frozen else self.moments(self._blank(data), length)
+        if "hidden" not in data or not self.has_timeline:
+            return self.compute_times(data, length)
+        return data["times"] if self.is_checkpoint_frozen else self.compute_times(self._placeholder_items(data), length)
 
     def _tokens(self, output: Any, inputs: dict[str, Tensor], items: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        tokens, mask = self.read(output, inputs, items)
-        most = self.options.tokens
+        tokens, mask = self.extract_tokens(output, inputs, items)
+        most = self.options.max_tokens
         return (tokens, mask) if most is None or tokens.shape[1] <= most else average_tokens(tokens, mask, most)
 
-    def _still(self) -> dict[str, Tensor]:
-        """What the settled layers may read: all tensors but those of the layers above the cut, and what learns."""
+    def _frozen_tensors(self) -> dict[str, Tensor]:
+        """The tensors that the frozen prefix may use: all except trainable ones and those of layers above the split."""
         layers = self.backbone.layers[self.backbone.cut :]
         above = {id(tensor) for layer in layers for tensor in [*layer.parameters(), *layer.buffers()]}
         held = [*self.named_parameters(), *self.named_buffers()]
         return {name: tensor for name, tensor in held if id(tensor) not in above and not tensor.requires_grad}
 
-    def _about(self) -> dict[str, Tensor]:
-        """What must be known of an item, besides its hidden states and their number, to go on from them: an example."""
-        if self.modality == "text" and "attention_mask" in self._one_inputs():
+    def _per_item_example(self) -> dict[str, Tensor]:
+        """The tensors of an item that are needed to continue from its hidden states, with example values."""
+        if self.modality == "text" and "attention_mask" in self._example_inputs():
             return {}
-        return {name: tensor for name, tensor in self._one().items() if name != CONTENT[self.modality]}
+        return {name: tensor for name, tensor in self._example_item().items() if name != CONTENT_FIELDS[self.modality]}
 
-    def _blank(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Prepared items without content, of what `settle` gave."""
+    def _placeholder_items(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Prepared items with placeholder content, from the output of `encode_frozen`."""
         count = len(data["hidden"])
-        items = {name: data[OF_ITEM + name] for name in self._about()} or {"length": data["length"]}
-        name = CONTENT[self.modality]
-        content = self._one()[name]
+        items = {name: data[PER_ITEM_PREFIX + name] for name in self._per_item_example()} or {"length": data["length"]}
+        name = CONTENT_FIELDS[self.modality]
+        content = self._example_item()[name]
         if self.modality in ("text", "audio"):
             longest = int(items["length"].max())
             items[name] = content.new_zeros(count, *content.shape[1:-1], longest)
             if self.modality == "text":
-                items[name].scatter_(1, (items["length"] - 1).unsqueeze(1), self._last_symbol())
+                items[name].scatter_(1, (items["length"] - 1).unsqueeze(1), self._end_token_id())
         else:
             items[name] = content.expand(count, *content.shape[1:])
         return items
 
-    def _blank_inputs(self, items: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
-        """What the network reads of items without content: where it is the same for all, made of one of them."""
-        one = self._one_inputs()
+    def _placeholder_inputs(self, items: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
+        """The inputs of the network for placeholder items; computed once and expanded if they are equal for all."""
+        one = self._example_inputs()
         if self.modality == "text" or "attention_mask" in one:
-            return self.inputs(items)
+            return self.prepare_inputs(items)
         return {name: tensor.expand(len(hidden), *tensor.shape[1:]) for name, tensor in one.items()}
 
     @property
     def _device(self) -> torch.device:
         return next(self.backbone.parameters()).device
 
-    def _one(self) -> dict[str, Tensor]:
-        """A prepared item without content, as long as there can be."""
+    def _example_item(self) -> dict[str, Tensor]:
+        """A prepared item of maximum length, with zeros as content."""
         shape = self.shape
         length = torch.ones(1, dtype=torch.int64, device=self._device)
         if self.modality == "text":
@@ -211,14 +215,14 @@ class PretrainedEncoder(Encoder):
             "length": length * frames,
         }
 
-    def _one_inputs(self) -> dict[str, Tensor]:
-        if self._example is None:  # kept for training too, whatever the mode it is first needed in
+    def _example_inputs(self) -> dict[str, Tensor]:
+        if self._cached_example is None:  # also used in training, so it must not be an inference tensor
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(self._device.type, enabled=False):
-                self._example = self.inputs(self._one())
-        return self._example
+                self._cached_example = self.prepare_inputs(self._example_item())
+        return self._cached_example
 
-    def _last_symbol(self) -> int:
-        """What stands at the end of each text, where some networks (CLIP) look for their summary."""
+    def _end_token_id(self) -> int:
+        """The token id at the end of each text, whose position some networks (CLIP) use for pooling."""
         config = self.backbone.model.config
         end = getattr(config, "eos_token_id", None)
         return end if isinstance(end, int) and 2 < end < config.vocab_size else config.vocab_size - 1

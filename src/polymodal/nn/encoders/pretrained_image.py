@@ -1,4 +1,4 @@
-"""Image networks with a pretrained checkpoint."""
+"""The encoder of images with a pretrained checkpoint."""
 
 from __future__ import annotations
 
@@ -11,48 +11,54 @@ from torch import Tensor
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import register
-from polymodal.data.media.image_geometry import Geometry
-from polymodal.nn.encoders.positions import grid_positions
+from polymodal.data.media.image_preprocessing import ImagePreprocessing
+from polymodal.nn.encoders.position_embedding import grid_positions
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
-from polymodal.nn.encoders.tokens import average_tokens
+from polymodal.nn.encoders.token_pooling import average_tokens
 
 
 @register
 class PretrainedImage(PretrainedEncoder):
-    """A network over images as its checkpoint has it: a Transformer over patches (ViT, DeiT, BEiT, DINO, the image side
-    of CLIP and SigLIP, Swin) or a convolutional network (ResNet, ConvNeXt, EfficientNet).
+    """A pretrained image network: a Transformer over patches (ViT, DeiT, BEiT, DINO, the image tower of CLIP and
+    SigLIP, Swin) or a convolutional network (ResNet, ConvNeXt, EfficientNet).
 
-    It reads `(x * rescale - mean) / std` of the 8-bit pixels x, as the checkpoint's own processor has them.
+    Its input is `(x * rescale - mean) / std` of the 8-bit pixels x, as in the image processor of the checkpoint.
 
-    Its summary of an image is, where there are both, the embedding that texts are compared with (CLIP, SigLIP). Else it
-    is what the network itself pools: the mean over places (ResNet, EfficientNet, Swin), perhaps normalised (ConvNeXt,
-    BEiT), a class token (DINO), or what attention gathers (SigLIP). Where it pools by a layer that was trained for
-    another task, or not at all (ViT, DeiT: `tanh(W x + b)` of the class token), that is left out, and the summary is
-    the class token. Else it is the mean of all tokens. The other tokens are those of places, row by row: class,
-    register and distillation tokens are not among them.
+    The pooled output (`max_tokens: 1`) is the first of these that the network has:
+
+    - the embedding in the common space with texts (CLIP)
+    - the pooled output of the network: the mean over positions (ResNet, EfficientNet, Swin), possibly normalized
+      (ConvNeXt, BEiT), the class token (DINO), or attention pooling (SigLIP)
+    - the class token (ViT, DeiT: their dense layer `tanh(W x + b)` over the class token is removed, since it was
+      trained for another task or not at all)
+    - the mean of all tokens
+
+    Otherwise the tokens are those of the image positions in row-major order, without class, register and distillation
+    tokens.
 
     Raises:
-        RecipeError: the network does not read images of the size that its files say they are brought to, or hides
-            parts of them at random.
+        RecipeError: the network does not read images of the size in its preprocessor configuration, or masks parts of
+            each image at random.
     """
 
     class Options(PretrainedOptions):
         name: Literal["pretrained_image"] = "pretrained_image"
-        positions: Literal["none", "sincos"] = "none"
-        """Add fixed sines and cosines of its row and column to each token. The tokens of convolutional networks hardly
-        tell where they lie, so that nothing that reads them could tell left from right. Only with `tokens: null`."""
+        position_embedding: Literal["none", "sincos"] = "none"
+        """Add a fixed sinusoidal embedding of row and column to each token (`sincos`). The tokens of convolutional
+        networks hardly encode their position, so later layers cannot distinguish left from right without it. Only with
+        `max_tokens: null`."""
 
     modality: ClassVar[str] = "image"
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        self.geometry = geometry = Geometry.of(self.card.preprocessor, self.card.config)
+        self.geometry = geometry = ImagePreprocessing.from_config(self.checkpoint.preprocessor, self.checkpoint.config)
         tower: Any = getattr(self.backbone.model, "tower", self.backbone.model)
-        _check_reads(tower, geometry)
-        self.places = _places(tower.config, geometry)
-        self.positions = options.positions
-        if options.positions != "none" and options.tokens is not None:
-            raise RecipeError("positions", "one token, or averages of neighbours, have no place; set tokens to null")
+        _check_image_size(tower, geometry)
+        self.num_patches = _count_patches(tower.config, geometry)
+        self.positions = options.position_embedding
+        if options.position_embedding != "none" and options.max_tokens is not None:
+            raise RecipeError("position_embedding", "one token, or averages of neighbours, have no place; set tokens to null")
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         tokens, mask = super().forward(data)
@@ -61,31 +67,31 @@ class PretrainedImage(PretrainedEncoder):
         return tokens + self._grid(tokens.shape[1]).to(tokens), mask
 
     def _grid(self, length: int) -> Tensor:
-        """The positions of `length` tokens that cover the picture row by row, `[length, width]`."""
+        """The position embedding of `length` tokens that cover the image in row-major order, `[length, width]`."""
         rows = round(math.sqrt(length * self.geometry.height / self.geometry.width))
         if rows == 0 or length % rows:
-            raise RecipeError("positions", f"the {length} tokens of this checkpoint are no rows and columns of a grid")
+            raise RecipeError("position_embedding", f"the {length} tokens of this checkpoint are no rows and columns of a grid")
         return grid_positions(rows, length // rows, self.width)
 
-    def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`pixel_values [items, 3, height, width]` of `pixels` uint8, in the same memory format."""
-        return {"pixel_values": numbers(data["pixels"], self.geometry)}
+    def prepare_inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`pixel_values [items, 3, height, width]` from `pixels` uint8, in the same memory format."""
+        return {"pixel_values": normalize_pixels(data["pixels"], self.geometry)}
 
-    def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def extract_tokens(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         hidden: Tensor = output.last_hidden_state
         extra = 0
         if hidden.dim() == 4:
             hidden = hidden.flatten(2).transpose(1, 2)
-        else:  # what a network cuts more coarsely in its higher layers is a square still
+        else:  # a hierarchical network has fewer tokens than patches; they form a square
             length = hidden.shape[1]
-            extra = length - (self.places if self.places and length >= self.places else math.isqrt(length) ** 2)
-        tokens = self._summary(output, hidden, extra) if self.options.tokens == 1 else hidden[:, extra:]
+            extra = length - (self.num_patches if self.num_patches and length >= self.num_patches else math.isqrt(length) ** 2)
+        tokens = self._pooled(output, hidden, extra) if self.options.max_tokens == 1 else hidden[:, extra:]
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        if self.options.tokens is not None:
-            tokens, mask = average_tokens(tokens, mask, self.options.tokens)
+        if self.options.max_tokens is not None:
+            tokens, mask = average_tokens(tokens, mask, self.options.max_tokens)
         return tokens, mask
 
-    def _summary(self, output: Any, hidden: Tensor, extra: int) -> Tensor:
+    def _pooled(self, output: Any, hidden: Tensor, extra: int) -> Tensor:
         for name in ("image_embeds", "pooler_output"):
             found = getattr(output, name, None)
             if found is not None:
@@ -93,22 +99,22 @@ class PretrainedImage(PretrainedEncoder):
         return hidden[:, :1] if extra else hidden.mean(1, keepdim=True)
 
 
-def numbers(pixels: Tensor, geometry: Geometry) -> Tensor:
+def normalize_pixels(pixels: Tensor, geometry: ImagePreprocessing) -> Tensor:
     """`(pixels * rescale - mean) / std` of `pixels [items, 3, height, width]` uint8, fp32 in the same memory format."""
     mean, std = (torch.tensor(one, device=pixels.device).view(3, 1, 1) for one in (geometry.mean, geometry.std))
     return pixels.float().mul_(geometry.rescale).sub_(mean).div_(std)
 
 
-def _check_reads(tower: Any, geometry: Geometry) -> None:
-    """Refuse networks that do not read whole images of this size: those with a learned position for each place of
-    another size, and those that hide places.
+def _check_image_size(tower: Any, geometry: ImagePreprocessing) -> None:
+    """Reject networks that do not read whole images of this size: those with learned position embeddings of another
+    image size, and those that mask patches.
 
-    Networks that stretch their positions by themselves (DINO) do not have the switch for it. Masked autoencoders hide
-    patches whenever they run.
+    Networks that always interpolate their position embeddings (DINO) do not have the argument
+    `interpolate_pos_encoding`. Masked autoencoders mask patches in every forward pass.
     """
     if getattr(tower.config, "mask_ratio", 0):
         raise RecipeError(
-            "model",
+            "checkpoint",
             f"a {tower.config.model_type} hides parts of each image at random whenever it runs; save its encoder as a "
             "ViTModel and name that",
         )
@@ -116,14 +122,14 @@ def _check_reads(tower: Any, geometry: Geometry) -> None:
     size, given = _pair(getattr(tower.config, "image_size", None)), (geometry.height, geometry.width)
     if fixed and size not in (None, given):
         raise RecipeError(
-            "model",
+            "checkpoint",
             f"its network reads images of {size} (height, width), but its preprocessor_config.json brings them to "
             f"{given}",
         )
 
 
-def _places(config: Any, geometry: Geometry) -> int | None:
-    """How many patches an image is cut into; None where the network does not cut it."""
+def _count_patches(config: Any, geometry: ImagePreprocessing) -> int | None:
+    """The number of patches per image; None if the network has no patches."""
     patch = _pair(getattr(config, "patch_size", None))
     return None if patch is None else (geometry.height // patch[0]) * (geometry.width // patch[1])
 

@@ -1,4 +1,4 @@
-"""Video networks with a pretrained checkpoint."""
+"""The encoder of videos with a pretrained checkpoint."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import register
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
-from polymodal.nn.encoders.pretrained_image import numbers
-from polymodal.nn.encoders.tokens import average_tokens
-from polymodal.pretrained.clips import clip_geometry
-from polymodal.pretrained.source import weights_folder
+from polymodal.nn.encoders.pretrained_image import normalize_pixels
+from polymodal.nn.encoders.token_pooling import average_tokens
+from polymodal.pretrained.video_checkpoint import clip_geometry
+from polymodal.pretrained.resolve import weights_folder
 
 
 @register
 class PretrainedVideo(PretrainedEncoder):
-    """A Transformer over boxes of pixels in space and time, as its checkpoint has it: VideoMAE (Tong et al.,
+    """A pretrained video Transformer over tubelets (boxes of pixels in space and time): VideoMAE (Tong et al.,
     "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training", 2022), ViViT
     (Arnab et al., "ViViT: A Video Vision Transformer", 2021), TimeSformer (Bertasius et al., "Is Space-Time Attention
-    All You Need for Video Understanding?", 2021), V-JEPA 2 (Assran et al., "V-JEPA 2: Self-Supervised Video Models
-    Enable Understanding, Prediction and Planning", 2025; its encoder alone).
+    All You Need for Video Understanding?", 2021), or the encoder of V-JEPA 2 (Assran et al., "V-JEPA 2: Self-Supervised
+    Video Models Enable Understanding, Prediction and Planning", 2025).
 
-    The network reads a fixed number F of frames. Place i of a clip that has only L of them holds frame
-    `floor((2 i + 1) L / (2 F))`: the one shown at the middle of part i of F equal parts. So a clip is the same to the
-    network whatever it is batched with, and no position is padding.
+    The network reads a fixed number F of frames. Position i of a video with only L frames holds frame
+    `floor((2 i + 1) L / (2 F))`: the frame at the center of segment i of F equal segments. So the input of a video does
+    not depend on the batch, and no position is padding.
 
-    Its summary of a clip is its class token; where it has none, the mean of its tokens, normalised where its
-    classifiers do that (VideoMAE: `LN(mean_t x_t)`, the identity scale and shift where the checkpoint has no
-    classifier). Else its tokens, box by box, those of one time beside one another.
+    The pooled output (`max_tokens: 1`) is the class token; without one, the mean of the tokens, normalized if the
+    classifier of the architecture does so (VideoMAE: `LN(mean_t x_t)`, with identity scale and shift if the checkpoint
+    has no classifier). Otherwise the output is all tokens, ordered by time, then by position.
 
     Raises:
-        RecipeError: the checkpoint's network does not read clips of the size that its files say they are brought to.
+        RecipeError: the network does not read videos of the size in its preprocessor configuration.
     """
 
     class Options(PretrainedOptions):
@@ -45,66 +45,66 @@ class PretrainedVideo(PretrainedEncoder):
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        _hold_tensors(self.backbone)
+        _register_tensor_attributes(self.backbone)
         config = self.backbone.model.config
-        self.boxes = _boxes(config, shape)
-        self.tubelet = shape["frames"] // self.boxes[0]
-        self.by_place = config.model_type == "timesformer"
-        self.geometry = clip_geometry(self.card)
+        self.tubelet_grid = _tubelet_grid(config, shape)
+        self.tubelet = shape["frames"] // self.tubelet_grid[0]
+        self.space_major = config.model_type == "timesformer"
+        self.geometry = clip_geometry(self.checkpoint)
         self.norm: nn.LayerNorm | None = None
         if getattr(config, "use_mean_pooling", False):
             self.norm = nn.LayerNorm(self.backbone.width).requires_grad_(False)
 
-    def initialise(self) -> None:
-        super().initialise()
+    def load_pretrained(self) -> None:
+        super().load_pretrained()
         if self.norm is not None:
-            found = _classifier_norm(weights_folder(self.card))
+            found = _classifier_norm(weights_folder(self.checkpoint))
             if found:
                 self.norm.load_state_dict(found)
 
-    def inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`pixel_values` or `pixel_values_videos` `[items, F, 3, height, width]` of `pixels` uint8 and `length`."""
-        chosen = self._frames(data)
+    def prepare_inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`pixel_values` or `pixel_values_videos` `[items, F, 3, height, width]` from `pixels` uint8 and `length`."""
+        chosen = self._frame_indices(data)
         pixels = data["pixels"]
         if chosen.shape[1] != pixels.shape[1] or bool((data["length"] < pixels.shape[1]).any()):  # some are shorter
             first = pixels.shape[1] * torch.arange(len(pixels), device=pixels.device).unsqueeze(1)
             pixels = pixels.flatten(0, 1).index_select(0, (first + chosen).flatten())
             pixels = pixels.view(*chosen.shape, *pixels.shape[1:])
-        return {self.backbone.model.main_input_name: numbers(pixels, self.geometry)}
+        return {self.backbone.model.main_input_name: normalize_pixels(pixels, self.geometry)}
 
-    def read(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        steps, places = self.boxes
+    def extract_tokens(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        steps, places = self.tubelet_grid
         hidden: Tensor = output.last_hidden_state
         extra = hidden.shape[1] - steps * places
-        if self.options.tokens == 1:
+        if self.options.max_tokens == 1:
             tokens = hidden[:, :1] if extra else hidden.mean(1, keepdim=True)
             tokens = tokens if self.norm is None else self.norm(tokens)
         else:
             tokens = hidden[:, extra:]
-            if self.by_place:
+            if self.space_major:
                 tokens = tokens.view(len(tokens), places, steps, -1).transpose(1, 2).flatten(1, 2)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return tokens, mask
 
-    def moments(self, data: dict[str, Tensor], length: int) -> Tensor:
-        """The mean moment of each token's frames."""
-        steps, places = self.boxes
-        times = data["times"].float().gather(1, self._frames(data)).view(-1, steps, self.tubelet).mean(-1)
+    def compute_times(self, data: dict[str, Tensor], length: int) -> Tensor:
+        """The mean time of the frames of each token, in seconds."""
+        steps, places = self.tubelet_grid
+        times = data["times"].float().gather(1, self._frame_indices(data)).view(-1, steps, self.tubelet).mean(-1)
         times = times.repeat_interleave(places, dim=1)
         if length == times.shape[1]:
             return times
         real = torch.ones(times.shape, dtype=torch.bool, device=times.device)
         return average_tokens(times.unsqueeze(-1), real, length)[0].squeeze(-1)
 
-    def _frames(self, data: dict[str, Tensor]) -> Tensor:
-        """The frame that stands at each place of the network, `[items, F]`."""
+    def _frame_indices(self, data: dict[str, Tensor]) -> Tensor:
+        """The index of the frame at each input position of the network, `[items, F]`."""
         frames = self.shape["frames"]
         place = torch.arange(frames, device=data["length"].device)
         return (2 * place + 1) * data["length"].unsqueeze(1) // (2 * frames)
 
 
 def _classifier_norm(folder: Path) -> dict[str, Tensor]:
-    """Scale and shift with which the checkpoint's classifier normalises the mean; none where it has no classifier."""
+    """Scale and shift of the layer norm of the checkpoint's classifier; empty if it has no classifier."""
     found: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
@@ -113,9 +113,9 @@ def _classifier_norm(folder: Path) -> dict[str, Tensor]:
     return found
 
 
-def _hold_tensors(network: nn.Module) -> None:
-    """Make buffers of the tensors that are mere attributes (VideoMAE's positions): they move with the network, and
-    follow from its configuration."""
+def _register_tensor_attributes(network: nn.Module) -> None:
+    """Register tensors that are plain attributes (VideoMAE's position embedding) as non-persistent buffers, so that
+    they move with the network. Their values follow from the configuration."""
     for module in network.modules():
         for name, value in list(vars(module).items()):
             if isinstance(value, Tensor):
@@ -123,11 +123,11 @@ def _hold_tensors(network: nn.Module) -> None:
                 module.register_buffer(name, value, persistent=False)
 
 
-def _boxes(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
-    """Boxes in time, and in each of those in space.
+def _tubelet_grid(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
+    """The number of tubelets in time, and in space.
 
     Raises:
-        RecipeError: clips of `shape` are not what the network reads.
+        RecipeError: the network does not read videos of this `shape`.
     """
     tubelet, patch = getattr(config, "tubelet_size", 1), getattr(config, "patch_size", None)
     if isinstance(tubelet, list | tuple):
@@ -135,10 +135,10 @@ def _boxes(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
     frames = getattr(config, "num_frames", None) or config.frames_per_clip
     height, width = _pair(getattr(config, "image_size", None) or config.crop_size)
     if getattr(config, "attention_type", "") == "space_only":
-        raise RecipeError("model", "a TimeSformer of attention_type space_only sees no time; name another checkpoint")
+        raise RecipeError("checkpoint", "a TimeSformer of attention_type space_only sees no time; name another checkpoint")
     if (shape["frames"], shape["height"], shape["width"]) != (frames, height, width):
         raise RecipeError(
-            "model",
+            "checkpoint",
             f"its network reads {frames} frames of {height} x {width} pixels, but clips are prepared as "
             f"{shape['frames']} of {shape['height']} x {shape['width']}; its preprocessor_config.json does not fit it",
         )

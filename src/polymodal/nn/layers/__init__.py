@@ -1,1 +1,1 @@
-"""Layers that encoders and fusions share."""
+"""Layers that are shared by encoders, fusions and decoders."""

@@ -1,4 +1,4 @@
-"""Multi-head attention with the faster of two equal kernels."""
+"""Multi-head attention that selects the faster of two equivalent kernels."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from polymodal.runtime.compute import CPU
 
-#: On a CPU, sequences of up to this many tokens (queries and keys) use the plain product-softmax-product;
-#: longer ones, other number types and every sequence on other devices use the fused kernel. Measured in
-#: training on a processor with bf16 matrix units, width 96, 4 heads: in bf16 plain is 2 to 9 times faster up
-#: to 256 tokens and slower from 512 on; in fp32 it is a little faster at 16 tokens and slower from 64 on (two
-#: times at 512).
+#: Maximum number of tokens (queries and keys) for which a CPU uses explicit matrix products and softmax, by dtype.
+#: Longer sequences, other dtypes and other devices use the fused kernel. Measured in training on a CPU with bf16 matrix
+#: units, width 96, 4 heads: in bf16 the explicit form is 2 to 9 times faster up to 256 tokens and slower from 512
+#: tokens; in fp32 it is slightly faster at 16 tokens and slower from 64 tokens (2 times at 512).
 PLAIN_LENGTH = {torch.bfloat16: 384, torch.float32: 32}
 
 
@@ -21,11 +20,17 @@ class MultiHeadAttention(nn.Module):
 
         head_i = softmax(Q_i K_i^T / sqrt(width / heads)) V_i ;  out = W [head_1; ..; head_h] + b
 
-    Keys that a mask forbids take no part. A query with no allowed key gives exactly zero, with zero
-    gradients.
+    Masked keys are ignored. A query without an allowed key gives exactly zero, with zero gradients.
 
     Raises:
-        ValueError: `heads` does not divide `width`.
+        ValueError: `num_heads` does not divide `width`.
+
+    Example:
+        >>> import torch
+        >>> attention = MultiHeadAttention(16, num_heads=4)
+        >>> mask = torch.tensor([[True, True, False]])
+        >>> attention(torch.randn(1, 3, 16), mask=mask).shape
+        torch.Size([1, 3, 16])
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
@@ -42,8 +47,8 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """Attend from `x [batch, queries, width]` to `context [batch, keys, width]` (`x` itself if None).
 
-        mask: `[batch, keys]` bool, True = this key may be read
-        pair: `[batch or 1, queries, keys]` bool, True = this query may read this key
+        mask: `[batch, keys]` bool, True = a key that may be attended to
+        pair_mask: `[batch or 1, queries, keys]` bool, True = this query may attend to this key
         """
         context = x if context is None else context
         query = split_heads(self.query(x), self.heads)
@@ -52,7 +57,7 @@ class MultiHeadAttention(nn.Module):
         empty = None
         if allowed is not None:
             empty = ~allowed.any(-1, keepdim=True)
-            allowed = allowed | empty  # an empty softmax has no gradient; such rows are set to zero below
+            allowed = allowed | empty  # a softmax over no keys gives NaN; these rows are set to zero below
         dropout = self.dropout if self.training else 0.0
         plain_length = PLAIN_LENGTH.get(query.dtype, 0) if query.device.type == CPU else 0
         short = max(query.shape[2], key.shape[2]) <= plain_length
@@ -73,7 +78,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def _allowed(mask: Tensor | None, pair: Tensor | None) -> Tensor | None:
-    """The two masks as one, `[batch or 1, 1, queries or 1, keys]`."""
+    """Both masks combined, `[batch or 1, 1, queries or 1, keys]`."""
     if mask is None:
         return None if pair is None else pair.unsqueeze(1)
     keys = mask[:, None, None, :]
@@ -81,7 +86,9 @@ def _allowed(mask: Tensor | None, pair: Tensor | None) -> Tensor | None:
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float) -> Tensor:
-    """Attention written out: `[batch, heads, queries, d]`, keys and values `[batch, heads, keys, d]`."""
+    """Attention as explicit matrix products: query `[batch, heads, queries, d]`, key and value
+    `[batch, heads, keys, d]`.
+    """
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
@@ -92,5 +99,5 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor |
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float) -> Tensor:
-    """The same numbers from torch's fused kernel, without the `[queries, keys]` matrix in memory."""
+    """The same result from the fused kernel of torch, without the `[queries, keys]` matrix in memory."""
     return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)

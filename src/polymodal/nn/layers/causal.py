@@ -1,4 +1,4 @@
-"""The block of a Transformer that writes, and what a stack of them keeps of the tokens before."""
+"""A Transformer decoder block with causal self-attention and cross-attention, and its key-value cache."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from torch.nn import functional
 from polymodal.nn.layers.attention import merge_heads, split_heads
 from polymodal.nn.layers.transformer import FeedForward
 
-#: Places that what is kept grows by, at the least.
+#: Minimum number of positions by which the cache grows.
 PAGE = 64
 
 
 class CausalBlock(nn.Module):
-    """Self-attention to tokens before, cross-attention to a memory, feed-forward; normalisation first:
+    """A pre-norm Transformer decoder block: causal self-attention, cross-attention to a memory, feed-forward.
 
-    x' = x + SA(LN x) ;  x'' = x' + CA(LN x' <- memory) ;  x''' = x'' + FFN(LN x'')
+        x' = x + SA(LN x) ;  x'' = x' + CA(LN x' <- memory) ;  x''' = x'' + FFN(LN x'')
 
-    Dropout falls on what each of the three adds, and not on weights of attention, for which the fused kernels of
-    processors have no dropout. A memory of one place leaves attention no choice, so its value is added as it is.
+    Dropout applies to the output of each of the three sublayers, not to attention weights, since the fused CPU kernels
+    do not support it. With a memory of a single position, attention weights are always 1, so its value is added
+    directly.
+
+    Example:
+        >>> import torch
+        >>> block = CausalBlock(16, 4, 0.0)
+        >>> x, memory, mask = torch.randn(2, 5, 16), torch.randn(2, 3, 16), torch.ones(2, 3, dtype=torch.bool)
+        >>> block(x, memory, mask).shape
+        torch.Size([2, 5, 16])
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -34,10 +42,12 @@ class CausalBlock(nn.Module):
     def forward(
         self, x: Tensor, memory: Tensor, mask: Tensor, *, attend: Tensor | None = None, owner: Tensor | None = None
     ) -> Tensor:
-        """`x [lines, length, width]` after `memory [rows, places, width]` with its `mask [rows, places]`.
+        """`x [sequences, length, width]`, `memory [rows, positions, width]`, `mask [rows, positions]` -> the shape of
+        x.
 
-        attend: `[lines, length, length]` bool, what each token attends to; None: all up to itself
-        owner: `[lines, length]`, the row whose memory, of one place, each token reads; None: line i reads row i
+        attention_mask: `[sequences, length, length]` bool, the tokens to which each token attends; None: causal
+        memory_index: `[sequences, length]`, the row of the (single-position) memory that each token attends to; None:
+            sequence i attends to row i
         """
         query, key, value = self._split_self(x)
         pair = None if attend is None else attend.unsqueeze(1)
@@ -49,22 +59,22 @@ class CausalBlock(nn.Module):
         return self._read_and_think(x, read, mask[:, None, None])
 
     def remember(self, memory: Tensor) -> tuple[Tensor, ...]:
-        """What the block reads of `memory [rows, places, width]`: keys and values `[rows, heads, places, d]`; of one
-        place what it adds, `[rows, 1, width]`."""
+        """The keys and values of `memory [rows, positions, width]`, each `[rows, heads, positions, d]`; for a memory of
+        a single position, the output of the cross-attention, `[rows, 1, width]`."""
         key, value = self.memory_key_value(memory).chunk(2, -1)
         if memory.shape[1] == 1:
             return (self.memory_out(value),)
         return split_heads(key, self.heads), split_heads(value, self.heads)
 
     def begin(self, x: Tensor, kept: Kept, layer: int) -> Tensor:
-        """The first tokens `x [rows, length, width]`; short rows end in padding, which `kept` knows of."""
+        """Process the first tokens `x [rows, length, width]` and fill `cache`; short rows are padded at the end."""
         query, key, value = self._split_self(x)
         kept.put(layer, torch.stack([key, value]))
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self._read_and_think(x + self.self_out(merge_heads(mixed)), kept.memory[layer], kept.memory_mask)
 
     def extend(self, x: Tensor, kept: Kept, layer: int) -> Tensor:
-        """One more token in each row, `x [rows, width]`. The same as in `forward`, in as few operations as can be."""
+        """Process one more token in each row, `x [rows, width]`: the same as `forward`, with fewer operations."""
         rows, width = x.shape
         parts = self.query_key_value(self.self_norm(x)).view(rows, 3, self.heads, 1, -1).transpose(0, 1)
         keys, values = kept.put(layer, parts[1:])
@@ -96,16 +106,18 @@ class CausalBlock(nn.Module):
 
 
 class Kept:
-    """Keys and values of the tokens so far in every layer, and what each layer reads of the memory.
+    """Key-value cache of a stack of `CausalBlock`: keys and values of all previous tokens and of the memory, per layer.
 
-    Room is made in pages as tokens come. Rows of different lengths are in step: a token goes to the same place in
-    each, and what was padding behind a short beginning stays hidden.
+    The buffer grows in pages. All rows advance together: a new token has the same position in each row, and the padding
+    after a short prefix stays masked.
 
-    store: keys and values, `[layers, 2, rows, heads, room, d]`
-    used: places that are taken
-    real: `[rows, used]` bool, False at padding; None without any
-    memory: what `CausalBlock.remember` gives, layer by layer; memory_mask `[rows, 1, 1, places]`, None without padding
-    owner: `[rows]`, the row at the beginning whose memory each row reads
+    buffer: keys and values, `[layers, 2, rows, heads, capacity, d]`
+    length: number of cached positions
+    num_new: number of positions that are currently being added
+    valid: `[rows, length]` bool, False at padding; None without padding
+    memory: the output of `CausalBlock.project_memory` of each layer
+    memory_mask: `[rows, 1, 1, positions]`, None without padding
+    memory_index: `[rows]`, the original row whose memory each row attends to
     """
 
     def __init__(self, blocks: list[CausalBlock], memory: Tensor, mask: Tensor, real: Tensor) -> None:
@@ -121,11 +133,11 @@ class Kept:
 
     @property
     def mask(self) -> Tensor | None:
-        """What a new token attends to, `[rows, 1, 1, places]`; None: to all."""
+        """The cached positions to which a new token attends, `[rows, 1, 1, positions]`; None: all."""
         return None if self.real is None else self.real[:, None, None]
 
     def put(self, layer: int, both: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep new keys and values `[2, rows, heads, new, d]`, and give all so far."""
+        """Append new keys and values `[2, rows, heads, new, d]` and return all keys and values of the layer."""
         end = self.used + self.new
         if end > self.store.shape[4]:
             self._copy(end, None)
@@ -134,13 +146,13 @@ class Kept:
         return keys, values
 
     def advance(self) -> None:
-        """The new tokens are in every layer; one more will come."""
+        """Count the new tokens as cached, after all layers have appended them; the next step adds one token."""
         self.used, self.new = self.used + self.new, 1
         if self.real is not None:
             self.real = functional.pad(self.real, (0, 1), value=True)
 
     def select(self, rows: Tensor) -> None:
-        """Keep these rows, in this order. Where each goes on in a row of the same memory, as beams do, that stays."""
+        """Select these rows, in this order (as beam search does). The memory is not copied if it stays the same."""
         everyone = torch.arange(self.store.shape[2], device=rows.device)
         if torch.equal(rows, everyone):
             return
@@ -153,7 +165,7 @@ class Kept:
         self.owner = owner
 
     def _copy(self, places: int, rows: Tensor | None) -> None:
-        """Copy what is used (of `rows`) to where there is room for `places`."""
+        """Copy the cached positions (of `rows`) to a buffer with a capacity of at least `places`."""
         layers, both, count, heads, room, size = self.store.shape
         if places > room:
             room = max(-(-places // PAGE) * PAGE, room + room // 2)

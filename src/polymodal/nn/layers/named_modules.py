@@ -1,4 +1,4 @@
-"""Modules by name, where a name may be any text, as the name of a column is."""
+"""A module dictionary that accepts any string as a key, such as the name of a table column."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class NamedModules(nn.Module, Mapping[str, M]):
-    """Submodules of one kind by name, in the order in which they are given.
+    """Submodules of one type by name, in insertion order.
 
-    `torch.nn.ModuleDict` refuses names that hold a dot, that are empty, or that are attributes of a module ("type",
-    "keys"). Here each is registered under `key_of(name)`, which is the name itself for most, and under that key it
-    stands in the names of parameters: `NamedModules({"a.b": nn.Linear(1, 1)})` has `a%2Eb.weight`.
+    `torch.nn.ModuleDict` rejects names that contain a dot, that are empty, or that are attributes of a module ("type",
+    "keys"). Here each submodule is registered under `module_key(name)`, which equals the name in most cases. This key
+    occurs in parameter names.
+
+    Example:
+        >>> from torch import nn
+        >>> modules = NamedModules({"a.b": nn.Linear(1, 1)})
+        >>> list(modules), list(modules.state_dict())
+        (['a.b'], ['a%2Eb.weight', 'a%2Eb.bias'])
     """
 
     def __init__(self, modules: Mapping[str, M]) -> None:
@@ -25,7 +31,7 @@ class NamedModules(nn.Module, Mapping[str, M]):
             self.add_module(key_of(name), module)
 
     def __getitem__(self, name: str) -> M:
-        return cast(M, self._modules[key_of(name)])  # `add_module` has put nothing else there
+        return cast(M, self._modules[key_of(name)])  # all entries come from `add_module` above
 
     def __iter__(self) -> Iterator[str]:
         return (unquote(key) if key != EMPTY else "" for key in self._modules)
@@ -40,16 +46,16 @@ class NamedModules(nn.Module, Mapping[str, M]):
         return id(self)
 
 
-#: The key of the empty name; a "%" of a name is never left alone.
+#: The key of the empty name; it is unique, since a "%" in a name is always encoded.
 EMPTY = "%"
-#: What `NamedModules` could not register a submodule under.
+#: Names under which `NamedModules` cannot register a submodule.
 _TAKEN = frozenset(dir(NamedModules[nn.Module]({})))
 
 
 def key_of(name: str) -> str:
-    """What a module of this name is registered under; `urllib.parse.unquote` gives the name back.
+    """The key under which a module of this name is registered; `urllib.parse.unquote` is the inverse.
 
-    "%" and "." are percent-encoded, and so is the first letter of a name that is an attribute of every module.
+    "%" and "." are percent-encoded, and the first letter of a name that is an attribute of every module.
     """
     if name in _TAKEN:
         return f"%{ord(name[0]):02X}{name[1:]}"

@@ -1,4 +1,4 @@
-"""Any number of tokens -> a fixed number of them (Perceiver resampler)."""
+"""A Perceiver resampler: any number of tokens -> a fixed number of tokens."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from polymodal.nn.layers.transformer import CrossBlock
 
 
 class Resampler(nn.Module):
-    """Learned queries that read tokens and each other, layer by layer, and are mapped to another width:
+    """Learned queries that attend to the tokens and to each other in each layer, then a projection to another width:
 
         Z_0 = learned ;  Z_l = Cross(Z_(l-1) <- [X; Z_(l-1)]) ;  result = W LN(Z_L)
 
     (Alayrac et al., "Flamingo: a Visual Language Model for Few-Shot Learning", 2022, section 2.1). The cost grows
     linearly with the number of tokens.
 
-    tokens: how many there are afterwards; width: of the tokens that are read; out: of the result
+    num_tokens: number of output tokens
+    width, out_width: width of the input tokens and of the output tokens
+
+    Example:
+        >>> import torch
+        >>> resampler = Resampler(4, 16, 32)
+        >>> tokens, mask = resampler(torch.randn(2, 10, 16), torch.ones(2, 10, dtype=torch.bool))
+        >>> tokens.shape, mask.shape
+        (torch.Size([2, 4, 32]), torch.Size([2, 4]))
     """
 
     def __init__(self, tokens: int, width: int, out: int, *, layers: int = 2, heads: int = 4) -> None:
@@ -27,8 +35,8 @@ class Resampler(nn.Module):
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, out)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`features [batch, length, width]` and `mask [batch, length]` (True = real) -> `[batch, tokens, out]` and
-        their mask, all True."""
+        """`features [batch, length, width]` and `mask [batch, length]` (True = real) ->
+        `[batch, num_tokens, out_width]` and their mask, all True."""
         x = self.queries.expand(len(features), -1, -1)
         own = mask.new_ones(x.shape[:2])
         for block in self.blocks:

@@ -1,4 +1,4 @@
-"""Pre-norm Transformer blocks: within one sequence, and from one sequence to another."""
+"""Pre-norm Transformer blocks with self-attention and with cross-attention, and sinusoidal positions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polymodal.nn.layers.attention import MultiHeadAttention
 
 
 class FeedForward(nn.Sequential):
-    """Linear -> exact GELU -> dropout -> linear, at each token by itself; `ratio` times wider inside."""
+    """Position-wise MLP: linear -> exact GELU -> dropout -> linear, with a hidden layer of `ratio` times the width."""
 
     def __init__(self, width: int, dropout: float, ratio: int = 4) -> None:
         hidden = width * ratio
@@ -19,10 +19,15 @@ class FeedForward(nn.Sequential):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and feed-forward with the normalisation first (Xiong et al., "On Layer Normalization in
-    the Transformer Architecture", 2020):
+    """A pre-norm Transformer encoder block (Xiong et al., "On Layer Normalization in the Transformer Architecture",
+    2020):
 
         x' = x + SA(LN x) ;  x'' = x' + FFN(LN x')
+
+    Example:
+        >>> import torch
+        >>> TransformerBlock(16, 4, 0.0)(torch.randn(2, 5, 16)).shape
+        torch.Size([2, 5, 16])
     """
 
     def __init__(self, width: int, heads: int, dropout: float, ratio: int = 4) -> None:
@@ -32,19 +37,19 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, pair: Tensor | None = None) -> Tensor:
-        """`x [batch, length, width]`, `mask [batch, length]`, `pair [batch or 1, length, length]` (bool)."""
+        """`x [batch, length, width]`, `mask [batch, length]`, `pair_mask [batch or 1, length, length]` (bool)."""
         x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, pair=pair))
         return x + self.dropout(self.feed(self.feed_norm(x)))
 
 
 class CrossBlock(nn.Module):
-    """Cross-attention from x to y and feed-forward, normalisation first:
+    """A pre-norm block of cross-attention from x to y and a feed-forward layer:
 
         x' = x + CA(LN x <- LN y) ;  x'' = x' + FFN(LN x')
 
-    With `gate`, both additions are multiplied by tanh(alpha), one alpha each, 0 at the start: the block
-    begins as the identity and opens as it learns (Alayrac et al., "Flamingo: a Visual Language Model for
-    Few-Shot Learning", 2022).
+    With `gated`, the outputs of both sublayers are multiplied by tanh(alpha), with one learned alpha each, initialized
+    to 0: the block starts as the identity (Alayrac et al., "Flamingo: a Visual Language Model for Few-Shot Learning",
+    2022).
     """
 
     def __init__(self, width: int, heads: int, dropout: float, ratio: int = 4, gate: bool = False) -> None:
@@ -56,8 +61,7 @@ class CrossBlock(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(2)) if gate else None
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`x [batch, length, width]`, `context [batch, keys, width]`, `mask [batch, keys]` bool over the
-        context."""
+        """`x [batch, length, width]`, `context [batch, keys, width]`, `mask [batch, keys]` bool over the context."""
         read, think = (1.0, 1.0) if self.alpha is None else self.alpha.tanh().unbind()
         found = self.attention(self.query_norm(x), self.context_norm(context), mask)
         x = x + read * self.dropout(found)
@@ -65,7 +69,7 @@ class CrossBlock(nn.Module):
 
 
 def sinusoidal_positions(length: int, width: int) -> Tensor:
-    """Fixed positions `[length, width]` (Vaswani et al., 2017): sine in even columns, cosine in odd ones.
+    """Fixed position embeddings `[length, width]` (Vaswani et al., 2017): sine in even columns, cosine in odd ones.
 
     p[t, 2i] = sin(t / 10000^(2i / width)) ;  p[t, 2i+1] = cos(t / 10000^(2i / width))
     """

@@ -1,1 +1,1 @@
-"""Checkpoints that come with packages."""
+"""Starter checkpoints: weights from installed Python packages."""

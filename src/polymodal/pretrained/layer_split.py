@@ -1,8 +1,8 @@
-"""A network cut between two of its layers: run up to there, and go on from there, whatever its architecture.
+"""Execution of a network up to a layer, and from a layer on, for any architecture.
 
-What lies below the cut is not rebuilt: the network's own `forward` runs, with the layers below replaced for the moment
-by what returns at once. So masks, positions and everything else that a network prepares for its layers are its own.
-How the replaced layers must answer is learned from one run without content (see `trace`).
+The network is not rebuilt: its own `forward` runs, and the layers below the split are temporarily replaced by stubs
+that return at once. So masks, positions and other inputs of the layers are computed by the network itself. The outputs
+of the stubs are known from one run on the meta device (see `shape_trace`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.pretrained.trace import Shape, Trace, by_place, first_tensor, mapped
+from polymodal.pretrained.shape_trace import Shape, Trace, by_place, first_tensor, mapped
 
 
 class _Reached(Exception):  # not an error: it ends the run at the cut
@@ -23,7 +23,7 @@ class _Reached(Exception):  # not an error: it ends the run at the cut
 
 
 def lower(model: nn.Module, layers: list[nn.Module], cut: int, inputs: dict[str, Tensor]) -> Tensor:
-    """The hidden states that go into layer `cut` (that leave the last one where `cut` is their number)."""
+    """The input of layer `split_index`, or the output of the last layer if `split_index` is the number of layers."""
 
     def stop(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         raise _Reached(first_tensor((given, named)))
@@ -42,13 +42,14 @@ def lower(model: nn.Module, layers: list[nn.Module], cut: int, inputs: dict[str,
         return reached.hidden
     finally:
         hook.remove()
-    raise RuntimeError("the network ran without reaching its own layers")
+    raise RuntimeError("the network ran without calling the layer at the split")
 
 
 def upper(
     model: nn.Module, layers: list[nn.Module], cut: int, hidden: Tensor, inputs: dict[str, Tensor], trace: Trace
 ) -> Any:
-    """The network's output from the hidden states that go into layer `cut` on; `inputs` count by shape and masks."""
+    """The output of the network from the input of layer `split_index` on; of `inputs`, only shapes and masks are
+    used."""
     with ExitStack() as stack:
         for name, answer in trace.answers.items():
             stack.enter_context(_replaced(model.get_submodule(name), _answering(answer, len(hidden))))
@@ -62,7 +63,7 @@ def upper(
 
         if trace.direct:
             hook = layers[cut - 1].register_forward_hook(give)
-        else:  # a layer that is computed again for its gradient would then not find them
+        else:  # with gradient checkpointing, the layer would run a second time without them
             stack.enter_context(_kept(layers[cut]))
             hook = layers[cut].register_forward_pre_hook(put, with_kwargs=True)
         stack.callback(hook.remove)
@@ -109,7 +110,7 @@ def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 @contextmanager
 def _kept(layer: Any) -> Iterator[None]:
-    """Without gradient checkpointing of this layer."""
+    """Disable gradient checkpointing of this layer."""
     before = getattr(layer, "gradient_checkpointing", False)
     layer.gradient_checkpointing = False
     try:

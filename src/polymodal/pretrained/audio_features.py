@@ -1,7 +1,7 @@
-"""What pretrained audio networks read, made of waveforms in batches: as their own feature extractors make it.
+"""Feature extractors of pretrained audio networks: batches of waveforms -> network inputs.
 
-Each equals the extractor of transformers that its checkpoint names, run in numpy, within 2e-5 (tests/pretrained/
-test_sound_features.py); nothing in it is random.
+Each extractor matches the extractor of transformers that the checkpoint names within 2e-5
+(tests/pretrained/test_audio_features.py). All are deterministic.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.pretrained.bands import Scale, band_energy, filter_bank
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.mel_filterbank import Scale, band_energy, filter_bank
+from polymodal.pretrained.checkpoint_config import Card
 
 FLOOR = 1e-10
 
 
 class SoundFeatures(ABC):
-    """Base of the feature extractors; `values` are the contents of a checkpoint's `preprocessor_config.json`.
+    """Base class of the feature extractors; `values` is the content of `preprocessor_config.json`.
 
-    rate: sample rate in Hz that the network expects
-    longest: the most samples that it can take; None: any number
+    sampling_rate: sampling rate in Hz that the network expects
+    max_samples: maximum number of samples that it reads; None: no limit
     """
 
     kind: ClassVar[str]
@@ -36,17 +36,17 @@ class SoundFeatures(ABC):
 
     @abstractmethod
     def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
-        """`sound [items, samples]` in fp32, full scale from -1 to 1 and zero after each item's `length [items]` -> what
-        the network reads, by the names of its arguments. Samples behind `longest` are not heard.
+        """`sound [items, samples]` in fp32, in [-1, 1] and zero after each item's `length [items]` -> the inputs of the
+        network by argument name. Samples after `max_samples` are ignored.
         """
 
 
 class Spectrogram(SoundFeatures):
-    """Base of the extractors that give frames of a spectrogram.
+    """Base class of the extractors that return a spectrogram.
 
-    total: frames that they give, of a sound of whatever length
-    bands: values in each frame
-    first, step: seconds of the middle of the first frame, and from one to the next
+    num_frames: number of frames of every spectrogram, for any length of the audio
+    n_mels: number of mel bands
+    first_frame_seconds, hop_seconds: time of the center of the first frame, and time from one frame to the next
     """
 
     total: int
@@ -56,17 +56,17 @@ class Spectrogram(SoundFeatures):
 
     @abstractmethod
     def frames(self, length: Tensor) -> Tensor:
-        """How many frames a sound of `length [items]` samples has to itself, at least 1."""
+        """The number of frames that overlap audio of `length [items]` samples, at least 1."""
 
 
 class WhisperFeatures(Spectrogram):
-    """Log-mel spectrogram of a window of fixed length, filled up with silence (Radford et al., "Robust Speech
-    Recognition via Large-Scale Weak Supervision", 2023).
+    """Log-mel spectrogram of a window of fixed length, padded with silence (Radford et al., "Robust Speech Recognition
+    via Large-Scale Weak Supervision", 2023).
 
         L = (max(M, max M - 8) + 4) / 4,   M = log10 max(energy, 1e-10)
 
-    over `feature_size` bands of Slaney's scale up to half the rate and `chunk_length` seconds; the sound is mirrored at
-    both ends of the window. Dither, which is random, is left out.
+    over `feature_size` mel bands (Slaney scale) up to half the sampling rate and `chunk_length` seconds, with reflect
+    padding at both ends of the window. Dither, which is random, is left out.
     """
 
     kind = "WhisperFeatureExtractor"
@@ -82,7 +82,7 @@ class WhisperFeatures(Spectrogram):
         self.window = torch.hann_window(self.size, dtype=torch.float64)
 
     def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
-        """`input_features [items, bands, total]`; what is silent in the whole batch is not transformed."""
+        """`input_features [items, n_mels, num_frames]`; frames that are silent in the whole batch are not computed."""
         assert self.longest is not None
         half = self.size // 2
         sound = sound[:, : self.longest]
@@ -100,11 +100,11 @@ class WhisperFeatures(Spectrogram):
 
 
 class WaveformFeatures(SoundFeatures):
-    """The waveform itself (Baevski et al., "wav2vec 2.0", 2020), with `do_normalize` brought to mean 0 and variance 1:
+    """The waveform (Baevski et al., "wav2vec 2.0", 2020), with `do_normalize` normalized to mean 0 and variance 1:
 
         y = (x - mean x) / sqrt(var x + 1e-7)
 
-    over the real samples of each item, then silence.
+    over the real samples of each item, with zeros after the end.
     """
 
     kind = "Wav2Vec2FeatureExtractor"
@@ -116,7 +116,7 @@ class WaveformFeatures(SoundFeatures):
         self.masks = bool(values.get("return_attention_mask", False))
 
     def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
-        """`input_values [items, samples]` and, where the checkpoint was trained with it, `attention_mask` of the same
+        """`input_values [items, samples]` and, if the checkpoint was trained with it, `attention_mask` of the same
         shape."""
         real = torch.arange(sound.shape[1], device=sound.device) < length.unsqueeze(1)
         if self.normalise:
@@ -127,13 +127,13 @@ class WaveformFeatures(SoundFeatures):
 
 
 class FilterBankFeatures(Spectrogram):
-    """Kaldi's filter bank (Gong et al., "AST: Audio Spectrogram Transformer", 2021): frames of 25 ms every 10 ms at
-    16 kHz, without their mean, pre-emphasised by 0.97 and under a Hann window.
+    """Kaldi filter-bank features (Gong et al., "AST: Audio Spectrogram Transformer", 2021): frames of 25 ms every 10 ms
+    at 16 kHz, with the mean removed, pre-emphasis of 0.97 and a Hann window.
 
         L = (log max(energy, 2^-23) - mean) / (2 std)
 
-    over `num_mel_bins` bands from 20 Hz to half the rate, cut or filled up with zeros (before `mean` and `std`) to
-    `max_length` frames. A sound shorter than one frame is filled up with silence to one.
+    over `num_mel_bins` bands from 20 Hz to half the sampling rate, truncated or zero-padded (before `mean` and `std`)
+    to `max_length` frames. Audio shorter than one frame is padded with silence to one frame.
     """
 
     kind = "ASTFeatureExtractor"
@@ -152,7 +152,7 @@ class FilterBankFeatures(Spectrogram):
         self.window = torch.hann_window(self.size, periodic=False, dtype=torch.float64)
 
     def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
-        """`input_values [items, total, bands]`."""
+        """`input_values [items, num_frames, n_mels]`."""
         sound = F.pad(sound[:, : self.longest], (0, max(0, self.size - sound.shape[1])))
         energy = band_energy(sound, self.window, self.hop, self.filters, preemphasis=0.97)
         real = torch.arange(energy.shape[1], device=sound.device) < self.frames(length).unsqueeze(1)
@@ -168,11 +168,12 @@ class ClapFeatures(Spectrogram):
     """Log-mel spectrogram in decibels of a window of fixed length (Wu et al., "Large-Scale Contrastive
     Language-Audio Pretraining with Feature Fusion and Keyword-to-Caption Augmentation", 2023).
 
-    A shorter sound fills the window as `padding` says: `repeatpad` repeats it as often as it fits as a whole, then
-    silence; `repeat` also with a part of it; `pad` only silence. A longer one is cut: where the reference draws a
-    random place (`rand_trunc`) or merges random places with the whole (`fusion`), the part that the modality keeps is
-    used, always the same. Therefore no sound is "longer" for networks with fusion, and of the four equal pictures that
-    the reference gives them, which then read the first alone, there is one.
+    Shorter audio fills the window according to `padding`: `repeatpad` repeats it as often as it fits completely, then
+    pads with silence; `repeat` also adds an incomplete repetition; `pad` adds only silence. Longer audio is truncated.
+    Where the reference selects a random segment (`rand_trunc`) or merges random segments with the whole (`fusion`),
+    the segment that the modality keeps is used, which is deterministic. So `is_longer` is always False for networks
+    with fusion, and one spectrogram is returned in place of the reference's four equal ones, of which these networks
+    then read only the first.
     """
 
     kind = "ClapFeatureExtractor"
@@ -192,7 +193,7 @@ class ClapFeatures(Spectrogram):
         self.window = torch.hann_window(self.size, dtype=torch.float64)
 
     def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
-        """`input_features [items, 1, total, bands]` and, for networks with fusion, `is_longer [items, 1]`."""
+        """`input_features [items, 1, num_frames, n_mels]` and, for networks with fusion, `is_longer [items, 1]`."""
         half = self.size // 2
         sound = F.pad(self._filled(sound, length), (half, half), mode="reflect")
         energy = band_energy(sound, self.window, self.hop, self.filters)
@@ -205,7 +206,7 @@ class ClapFeatures(Spectrogram):
         return ((length + self.hop - 1) // self.hop).clamp(1, self.total)
 
     def _filled(self, sound: Tensor, length: Tensor) -> Tensor:
-        """Every item over the whole window."""
+        """Repeat or pad each item to the length of the window."""
         assert self.longest is not None
         place = torch.arange(self.longest, device=sound.device)
         length = length.clamp(1, self.longest).unsqueeze(1)
@@ -218,20 +219,20 @@ _KINDS = {one.kind: one for one in (WhisperFeatures, WaveformFeatures, FilterBan
 
 
 def sound_features(card: Card) -> SoundFeatures:
-    """The feature extractor of a checkpoint, by the name in its `preprocessor_config.json` or, where that has none, by
-    the type of its network.
+    """The feature extractor of a checkpoint, by the name in its `preprocessor_config.json` or, without one, by its
+    model type.
 
     Raises:
-        RecipeError: it is no checkpoint for sounds, or its extractor is not known here.
+        RecipeError: it is not an audio checkpoint, or its feature extractor is not supported.
         MissingExtraError: transformers is not installed.
     """
     values, model_type = card.preprocessor, card.config.get("model_type", "")
     name = values.get("feature_extractor_type") or (_usual_extractor(model_type) if values else None)
     if name is None:
-        raise RecipeError("checkpoint", f"{card.model!r} (a {model_type} network) says nothing of how it reads sounds")
+        raise RecipeError("checkpoint", f"{card.model!r} (model type {model_type}) has no audio feature extractor")
     if name not in _KINDS:
         known = ", ".join(sorted(_KINDS))
-        raise RecipeError("checkpoint", f"{card.model!r} prepares sounds with {name}, which is not one of {known}")
+        raise RecipeError("checkpoint", f"{card.model!r} uses {name}, which is not supported; supported are {known}")
     found: SoundFeatures = _KINDS[name](values)
     return found
 
@@ -250,5 +251,5 @@ def _usual_extractor(model_type: str) -> str | None:
 def _one_of(values: dict[str, Any], key: str, default: str, known: list[str]) -> str:
     found = values.get(key, default)
     if found not in known:
-        raise RecipeError("checkpoint", f"its {key} is {found!r}, which is not one of {', '.join(known)}")
+        raise RecipeError("checkpoint", f"its {key} is {found!r}; supported values are {', '.join(known)}")
     return str(found)

@@ -1,4 +1,4 @@
-"""Energy in frequency bands, as the feature extractors of pretrained audio networks measure it."""
+"""Mel filter banks and band energies, as in the feature extractors of pretrained audio networks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 Scale = Literal["slaney", "htk", "kaldi"]
 
-CHUNK = 1 << 17  # samples transformed at once: their spectra stay in the cache of a processor core
+CHUNK = 1 << 17  # samples per transform: their spectra fit into the cache of a CPU core
 
 
 def band_energy(sound: Tensor, window: Tensor, hop: int, filters: Tensor, *, preemphasis: float = 0.0) -> Tensor:
-    """`sound [items, samples]` -> energy in bands, `[items, frames, bands]` fp32; a frame begins every `hop` samples
-    and is as long as `window`.
+    """`sound [items, samples]` -> band energies `[items, frames, bands]` fp32; frames have the length of `window` and
+    start every `hop` samples.
 
         E[t, m] = sum_k |FFT(window y_t)[k]|^2 W[k, m]
 
-    y_t is frame t as it is or, with `preemphasis` p, y[n] = x[n] - p x[n - 1] of the frame x without its mean, where
-    x[-1] = x[0]. The transform is as long as `filters [bins, bands]` asks for and runs in fp64: in fp32 the rounding of
-    a loud tone would drown the quiet bands that the logarithm brings up.
+    y_t is frame t or, with `preemphasis` p, y[n] = x[n] - p x[n - 1] of the frame x with its mean removed, where
+    x[-1] = x[0]. The length of the transform follows from `filters [bins, bands]`. It runs in fp64, since in fp32 the
+    rounding errors of a loud tone would exceed the energy of quiet bands, which the logarithm amplifies.
     """
     size = 2 * (len(filters) - 1)
     window, filters = window.to(sound.device, torch.float64), filters.to(sound.device)
@@ -40,11 +40,11 @@ def band_energy(sound: Tensor, window: Tensor, hop: int, filters: Tensor, *, pre
 
 def filter_bank(bins: int, bands: int, low: float, high: float, rate: int, scale: Scale) -> Tensor:
     """Triangular filters `[bins, bands]` fp32 from `low` to `high` Hz, whose edges e_0 ... e_{bands + 1} are evenly
-    spaced on a scale of pitch; bin k stands for the frequency f_k = k rate / (2 (bins - 1)).
+    spaced on a mel scale; bin k has the frequency f_k = k rate / (2 (bins - 1)).
 
         slaney: mel(f) = 3 f / 200 below 1000 Hz, 15 + 27 ln(f / 1000) / ln 6.4 above; each filter has area 1
         htk:    mel(f) = 2595 log10(1 + f / 700); each filter has height 1
-        kaldi:  mel(f) = 1127 ln(1 + f / 700); the same, but straight lines over mel(f), not over f
+        kaldi:  mel(f) = 1127 ln(1 + f / 700); each filter has height 1 and is linear in mel(f), not in f
 
     (Slaney, "Auditory Toolbox", 1998; Young et al., "The HTK Book", 2006; Povey et al., "The Kaldi Speech Recognition
     Toolkit", 2011.)
@@ -71,7 +71,7 @@ def _slaney_back(mel: Tensor) -> Tensor:
     return torch.where(mel < 15, mel * 200 / 3, 1000 * ((mel - 15) * math.log(6.4) / 27).exp())
 
 
-#: From Hz to each scale, and back.
+#: Conversions from Hz to each scale, and back.
 _SCALES = {
     "slaney": (_slaney, _slaney_back),
     "htk": (lambda f: 2595 * (1 + f / 700).log10(), lambda mel: 700 * (10 ** (mel / 2595) - 1)),

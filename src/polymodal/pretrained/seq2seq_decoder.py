@@ -1,4 +1,4 @@
-"""The decoder of a pretrained encoder-decoder (T5, BART, Marian, Whisper ...), with its head."""
+"""The decoder of a pretrained encoder-decoder model (T5, BART, Marian, Whisper ...), with its head."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 
-#: Norms that stand behind the layers of a decoder, by the names that architectures give them.
+#: Names of the norm after the last layer of a decoder, in different architectures.
 LAST_NORMS = ("final_layer_norm", "layer_norm", "norm")
 
 
 class SequenceModel(Backbone):
-    """The decoder and head of an encoder-decoder, built from its card alone; `load` takes over its weights. What the
-    encoder gives is handed to it.
+    """The decoder and head of an encoder-decoder model, built from its configuration files; `load` loads its weights.
+    The encoder output is an input of `forward`.
 
-    width: of the memory that it attends to
-    limit: the most tokens it has positions for; None where nothing limits it
-    vocabulary: tokens are numbers below it
-    start: the tokens before every text, as the checkpoint forces them (Whisper: start, language, task, no time stamps)
-    never, never_first: tokens that are never written, and never written first
+    width: width of the memory (encoder output) that it attends to
+    max_positions: maximum number of tokens; None without a limit
+    vocab_size: size of the vocabulary
+    start_tokens: forced tokens at the start of every text (Whisper: start, language, task, no timestamps)
+    suppressed_tokens, begin_suppressed_tokens: tokens that are never generated, or not as the first token
     """
 
     def __init__(self, card: Card, language: str | None = None) -> None:
@@ -38,7 +38,7 @@ class SequenceModel(Backbone):
         self.never = _tokens([*(said.get("suppress_tokens") or []), *single])
         self.never_first = _tokens(said.get("begin_suppress_tokens") or [])
         self._memory_mask: Tensor | None = None
-        if self.part == "speech":  # transformers gives the memory of these no mask
+        if self.part == "speech":  # transformers passes no memory mask to these models
             for module in self.model.modules():
                 if hasattr(module, "encoder_attn"):
                     module.encoder_attn.register_forward_pre_hook(self._with_mask, with_kwargs=True)
@@ -48,14 +48,14 @@ class SequenceModel(Backbone):
         return True
 
     def above(self) -> list[nn.Module]:
-        """The norm behind the last layer; the head stays, since it mostly is the table of embeddings too."""
+        """The norm after the last layer. The head stays frozen, since it is usually tied to the input embeddings."""
         return [module for name, module in self.model.get_decoder().named_children() if name in LAST_NORMS]
 
     def forward(self, memory: Tensor, mask: Tensor | None, tokens: Tensor, cache: Any = None) -> Tensor:
-        """Logits `[rows, length, vocabulary]` of what follows each of `tokens [rows, length]`.
+        """Next-token logits `[rows, length, vocab_size]` for `tokens [rows, length]`.
 
-        memory: `[rows, places, width]`; mask: `[rows, places]`, True = real, None = all of them
-        cache: keys and values of earlier tokens (`new_cache`), which these are appended to
+        memory: `[rows, positions, width]`; mask: `[rows, positions]`, True = real, None = all real
+        cache: keys and values of previous tokens (`new_cache`), to which those of the new tokens are appended
         """
         from transformers.modeling_outputs import BaseModelOutput
 
@@ -76,13 +76,13 @@ class SequenceModel(Backbone):
         return logits
 
     def new_cache(self) -> Any:
-        """Nothing yet: of no token, and of no memory."""
+        """An empty key-value cache."""
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
         return EncoderDecoderCache(DynamicCache(), DynamicCache())
 
     def bar(self, logits: Tensor, *, first: bool) -> Tensor:
-        """`logits [rows, vocabulary]` without the tokens that are never written, or never written `first`."""
+        """`logits [rows, vocab_size]` with -inf for the suppressed tokens, and with `first` for those at the start."""
         barred = [*self.never, *(self.never_first if first else [])]
         if not barred:
             return logits
@@ -93,17 +93,17 @@ class SequenceModel(Backbone):
 
 
 def select(cache: Any, rows: Tensor) -> None:
-    """Go on with these rows `[m]` of a cache, in this order; they may be repeated or left out."""
+    """Select these rows `[m]` of a cache, in this order; rows may be repeated or left out."""
     for layer in [*cache.self_attention_cache.layers, *cache.cross_attention_cache.layers]:
         if layer.is_initialized:
             layer.keys, layer.values = layer.keys.index_select(0, rows), layer.values.index_select(0, rows)
 
 
 def part_of(card: Card) -> str:
-    """`sequence` or `speech`: which kind of encoder-decoder it is.
+    """The type of an encoder-decoder model: `sequence` (text input) or `speech`.
 
     Raises:
-        RecipeError: it is none.
+        RecipeError: the checkpoint is not an encoder-decoder model.
         MissingExtraError: transformers is not installed.
     """
     try:
@@ -118,37 +118,37 @@ def part_of(card: Card) -> str:
         return "sequence"
     if kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES:
         return "speech"
-    raise RecipeError("model", f"{card.model} is a {kind}, not an encoder with a decoder (T5, BART, Marian, Whisper)")
+    raise RecipeError("checkpoint", f"{card.model} is a {kind}, not an encoder-decoder model (T5, BART, Marian, Whisper)")
 
 
 def generation(card: Card) -> dict[str, Any]:
-    """What the files of a checkpoint say of writing; `generation_config.json` goes before older `config.json`."""
+    """The generation settings of a checkpoint; `generation_config.json` takes precedence over `config.json`."""
     said = card.files.get("generation_config", {})
     return {**card.config, **{name: value for name, value in said.items() if value is not None}}
 
 
 def start_tokens(said: dict[str, Any], card: Card, language: str | None = None) -> list[int]:
-    """The tokens before every text.
+    """The forced tokens at the start of every text.
 
-    For Whisper of many languages these are start, language (where nothing says which, English), task (`transcribe`)
-    and no time stamps; for other checkpoints the start token, and a first token that is forced (BART, mBART).
+    For multilingual Whisper these are start, language (default: English), task (`transcribe`) and no timestamps; for
+    other checkpoints the start token, and the forced first token if there is one (BART, mBART).
 
     Raises:
-        RecipeError: the files do not say the first, or the checkpoint does not know the language.
+        RecipeError: the files define no start token, or the checkpoint does not support the language.
     """
     first = said.get("decoder_start_token_id", said.get("bos_token_id"))
     if first is None:
-        raise RecipeError("model", f"the files of {card.model!r} do not say with which token a text starts")
+        raise RecipeError("checkpoint", f"the configuration of {card.model!r} has no decoder_start_token_id or bos_token_id")
     if said.get("model_type") != "whisper":
         if language is not None:
-            raise RecipeError("language", f"{card.model!r} has no tokens for languages, as Whisper has")
+            raise RecipeError("language", f"{card.model!r} has no language tokens; only Whisper has them")
         forced = said.get("forced_bos_token_id")
         return [int(first)] if forced is None else [int(first), int(forced)]
     found, stamps = [int(first)], said.get("no_timestamps_token_id")
     languages = said.get("lang_to_id") or {}
     if language is not None and f"<|{language}|>" not in languages:
-        known = ", ".join(sorted(name.strip("<|>") for name in languages)) or "English alone"
-        raise RecipeError("language", f"{card.model!r} does not know {language!r}, but {known}")
+        known = ", ".join(sorted(name.strip("<|>") for name in languages)) or "only English"
+        raise RecipeError("language", f"{card.model!r} does not support {language!r}; supported: {known}")
     if languages:
         named = f"<|{str(language or said.get('language') or 'en').strip('<|>')}|>"
         tasks = said.get("task_to_id", {})

@@ -1,4 +1,4 @@
-"""From the name of a checkpoint to its files: a preset, starter weights, a folder, or a hub id."""
+"""Resolve the name of a checkpoint (a preset, starter weights, a folder, or a hub id) to its files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from polymodal.core.errors import RecipeError, nearest
+from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.pretrained import hub
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 from polymodal.pretrained.presets import pinned, presets
 from polymodal.pretrained.starter import registry as starter
 
-#: JSON files that a card keeps, where a checkpoint has them, by the name under which it keeps them.
+#: The JSON files of a checkpoint in `CheckpointConfig.files`, by their keys there.
 KEPT = {
     "config": "config.json",
     "preprocessor_config": "preprocessor_config.json",
@@ -25,9 +25,9 @@ KEPT = {
     "pooling": "1_Pooling/config.json",
 }
 README = "README.md"
-#: Newer checkpoints have the template of a chat in a file of its own; the card keeps it where older ones have it.
+#: Newer checkpoints have the chat template in a separate file; it is added to `tokenizer_config` as in older ones.
 CHAT_TEMPLATE = "chat_template.jinja"
-#: What `processor_config.json` of a joint model calls the part that prepares items of a modality.
+#: Keys in `processor_config.json` of a multimodal model for the processor of each modality.
 PROCESSOR_PARTS = {
     "image": ["image_processor"],
     "audio": ["feature_extractor"],
@@ -40,16 +40,16 @@ FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 
 
 def read_card(model: str, modality: str) -> Card:
-    """What the small files of the checkpoint `model` say; weights are not fetched.
+    """Read the configuration files of the checkpoint `model`, without its weights.
 
     model: a preset; `starter/minilm`, `starter/efficientnet-lite0`, `starter/whisper-tiny.en` or
-        `starter/gemma3-270m`; a folder; or a hub id `owner/name`, with `@revision` for another than the newest. A
-        folder goes before a hub id of the same name.
-    modality: `text`, `image`, `audio` or `video`; presets (`starter`, `fast`, `balanced`, `best`) differ by it
+        `starter/gemma3-270m`; a folder; or a hub id `owner/name`, optionally with `@revision`. A folder takes
+        precedence over a hub id of the same name.
+    modality: `text`, `image`, `audio` or `video`; presets (`starter`, `fast`, `balanced`, `best`) depend on it
 
     Raises:
-        RecipeError: there is no such preset, folder or hub id, or it cannot be reached or read.
-        MissingExtraError: it needs an optional package.
+        RecipeError: there is no such preset, folder or hub id, or it is not available or not readable.
+        MissingExtraError: it requires an optional package.
     """
     if model == "starter" or model.startswith("starter/"):
         name = starter.resolve(model, modality)
@@ -64,18 +64,18 @@ def read_card(model: str, modality: str) -> Card:
         known = ["starter", *presets(modality)]
         raise RecipeError(
             "",
-            f"there is no checkpoint {model!r}: name a preset ({', '.join(known)}), an existing folder with "
-            f"config.json, or a hub id such as owner/name; {nearest(model, known)}",
+            f"unknown checkpoint {model!r}: use a preset ({', '.join(known)}), an existing folder with "
+            f"config.json, or a hub id such as owner/name; {did_you_mean(model, known)}",
         )
     return _hub_card(model, matched["repo"], matched["revision"], modality)
 
 
 def weights_folder(card: Card) -> Path:
-    """The folder with the weights of a checkpoint, fetched if need be, as `from_pretrained` reads it.
+    """The folder with the weights of a checkpoint, for `from_pretrained`; they are downloaded if necessary.
 
     Raises:
-        RecipeError: they cannot be reached, are not there as safetensors, or differ from what was published.
-        MissingExtraError: they need an optional package.
+        RecipeError: the weights are not available, are not in safetensors format, or differ from the published ones.
+        MissingExtraError: they require an optional package.
     """
     folder = _folder(card, WEIGHTS)
     index = folder / WEIGHTS_INDEX
@@ -87,26 +87,26 @@ def weights_folder(card: Card) -> Path:
     elif not (folder / WHOLE_WEIGHTS).is_file():
         raise RecipeError(
             "",
-            f"checkpoint {card.model!r} has no model.safetensors. Other formats (.bin, .pt, .h5) are not read, since "
-            "loading a pickle can run any code. Convert it once where you trust it: "
-            "AutoModel.from_pretrained(...).save_pretrained(FOLDER), and name that folder",
+            f"checkpoint {card.model!r} has no model.safetensors. Other formats (.bin, .pt, .h5) are not supported, since "
+            "loading a pickle can run arbitrary code. If you trust the checkpoint, convert it once: "
+            "AutoModel.from_pretrained(...).save_pretrained(FOLDER), then use that folder",
         )
     return folder
 
 
 def found_weights(repo: str, revision: str | None) -> str | None:
-    """The folder in the hub's cache with the weights of a repository, without asking the network; None: not there."""
+    """The folder with the weights of a repository in the cache of the hub, without network access; None: not cached."""
     folder = hub.cached(repo, revision)
     ready = folder is not None and any((folder / file).is_file() for file in (WHOLE_WEIGHTS, WEIGHTS_INDEX))
     return str(folder) if ready else None
 
 
 def tokenizer_file(card: Card) -> Path:
-    """The `tokenizer.json` of a checkpoint; made once, in the cache, where it has only older tokenizer files.
+    """The `tokenizer.json` of a checkpoint; legacy tokenizer files are converted once, into the cache.
 
     Raises:
-        RecipeError: it has no tokenizer, or one that cannot be converted.
-        MissingExtraError: converting needs an optional package.
+        RecipeError: the checkpoint has no tokenizer, or its tokenizer cannot be converted.
+        MissingExtraError: the conversion requires an optional package.
     """
     from polymodal.pretrained.tokenizer import TOKENIZER_FILES, converted
 
@@ -116,14 +116,14 @@ def tokenizer_file(card: Card) -> Path:
 
 
 def _folder(card: Card, patterns: list[str]) -> Path:
-    """Where the files of a checkpoint lie; those of the hub that match `patterns` are fetched first."""
+    """The folder with the files of a checkpoint; files on the hub that match `patterns` are downloaded first."""
     if card.source.startswith("starter/"):
         return starter.folder(card.source.removeprefix("starter/"))
     if card.revision:
         return hub.fetch(card.source, card.revision, patterns).folder
     folder = Path(card.source)
     if not folder.is_dir():
-        raise RecipeError("", f"the folder {folder} of checkpoint {card.model!r} is no longer there")
+        raise RecipeError("", f"the folder {folder} of checkpoint {card.model!r} does not exist any more")
     return folder
 
 
@@ -136,7 +136,7 @@ def _card(model: str, source: str, folder: Path, revision: str, licence: str, mo
     files = {name: _json(folder / file) for name, file in KEPT.items() if (folder / file).is_file()}
     if "model_type" not in files.get("config", {}):
         raise RecipeError(
-            "", f"checkpoint {model!r} has no config.json with a model_type in {folder}: it is not one for transformers"
+            "", f"checkpoint {model!r} has no config.json with a model_type in {folder}: transformers cannot load it"
         )
     if modality == "text" and (folder / CHAT_TEMPLATE).is_file():
         template = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def _card(model: str, source: str, folder: Path, revision: str, licence: str, mo
 
 
 def _licence(folder: Path) -> str:
-    """The licence in the front matter of a checkpoint's README; "" where it says none."""
+    """The license in the front matter of a checkpoint's README; "" without one."""
     import yaml
 
     readme = folder / README
@@ -169,4 +169,4 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError("", f"{path} is damaged ({error}): delete it and fetch the checkpoint again") from error
+        raise RecipeError("", f"{path} is damaged ({error}): delete it and download the checkpoint again") from error

@@ -1,4 +1,4 @@
-"""Gemma 3 270M as its packages have it (one GGUF file, cut in four) -> a transformers folder."""
+"""Conversion of Gemma 3 270M from its packages (one GGUF file in four parts) to a transformers folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 
-#: Names of tensors there and here.
+#: Tensor names in GGUF -> names in transformers.
 WHOLE = {"token_embd": "embed_tokens", "output_norm": "norm"}
 LAYER = {
     "attn_q": "self_attn.q_proj",
@@ -29,7 +29,7 @@ LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-#: Tokens that steer a network, but that the file calls words.
+#: Control tokens that are not marked as special in the file.
 CONTROL = ("[multimodal]", "<start_of_image>", "<end_of_image>")
 PATTERN, LOCAL_THETA = 6, 10_000.0
 
@@ -38,12 +38,12 @@ def convert(file: Path, folder: Path) -> None:
     """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json into
     `folder`.
 
-    The weights in the file have 4 to 8 bits. Here they have their values as bfloat16, the format in which they were
-    published before, so computing in bfloat16 rounds them no further.
+    The weights in the file have 4 to 8 bits. They are dequantized to bfloat16, the original format, so computing in
+    bfloat16 adds no rounding error.
 
     Raises:
         MissingExtraError: gguf or transformers is not installed.
-        RecipeError: the file holds another network.
+        RecipeError: the file contains another architecture.
     """
     try:
         from gguf import GGUFReader, dequantize
@@ -52,12 +52,12 @@ def convert(file: Path, folder: Path) -> None:
         raise MissingExtraError(str(error.name), "gemma", "converting Gemma 3 270M") from None
     reader = GGUFReader(file)
     if reader.fields["general.architecture"].contents() != "gemma3":
-        raise RecipeError("", f"{file} is not a Gemma 3")
+        raise RecipeError("", f"{file} is not a Gemma 3 model")
     weights: dict[str, Tensor] = {}
     for tensor in reader.tensors:
         value = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
         if tensor.name.endswith("norm.weight"):
-            value = value - 1  # norms multiply by 1 + weight here, by the weight there
+            value = value - 1  # norms multiply by 1 + weight in transformers, by the weight in GGUF
         weights[renamed(tensor.name)] = value.to(torch.bfloat16).contiguous()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = configuration({name: field.contents() for name, field in _facts(reader).items()}, weights)
@@ -83,7 +83,7 @@ def renamed(name: str) -> str:
 
 
 def configuration(facts: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
-    """`config.json`, of the facts of the file: five layers of six look back over a window only."""
+    """`config.json` from the metadata of the file; five of six layers have sliding-window attention."""
     layers = facts["gemma3.block_count"]
     kinds = ["full_attention" if (at + 1) % PATTERN == 0 else "sliding_attention" for at in range(layers)]
     return {
@@ -116,12 +116,12 @@ def configuration(facts: dict[str, Any], weights: dict[str, Tensor]) -> dict[str
 
 
 def guarded(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """A `tokenizer.json` in which every token that steers the network is marked as such, so that no text gives it."""
+    """Mark all control tokens in a `tokenizer.json` as special, so that tokenizing a text never produces them."""
     added = [{**one, "special": one["special"] or one["content"] in CONTROL} for one in tokenizer["added_tokens"]]
     return {**tokenizer, "added_tokens": added}
 
 
 def _facts(reader: Any) -> dict[str, Any]:
-    """The fields of a file but for its lists of tokens, which are long."""
+    """The metadata fields of a file without its long token lists."""
     long = ("tokens", "scores", "token_type")
     return {name: field for name, field in reader.fields.items() if not name.endswith(long)}

@@ -1,4 +1,4 @@
-"""Feature extractors in batched torch against those of transformers, run in numpy item by item."""
+"""Batched feature extractors against those of transformers, run item by item."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.card import Card
-from polymodal.pretrained.sound_features import SoundFeatures, sound_features
+from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.audio_features import SoundFeatures, sound_features
 
 transformers = pytest.importorskip("transformers")
 
@@ -23,7 +23,7 @@ def card(preprocessor: dict[str, Any], model_type: str = "whisper") -> Card:
 
 
 def extractor(reference: Any) -> SoundFeatures:
-    """The same extractor as transformers' `reference`, by what that would save."""
+    """The same extractor as `reference` of transformers, from its saved configuration."""
     return sound_features(card(reference.to_dict()))
 
 
@@ -100,7 +100,7 @@ def test_clap(truncation: str, padding: str) -> None:
     assert ("is_longer" in found) == (truncation == "fusion")
 
 
-def test_what_is_longer_than_the_window_is_cut() -> None:
+def test_audio_longer_than_the_window_is_truncated() -> None:
     sound, length = batch(clips(16_000, 4)[-2:])
     for options in (
         transformers.WhisperFeatureExtractor(chunk_length=2),
@@ -114,7 +114,7 @@ def test_what_is_longer_than_the_window_is_cut() -> None:
             torch.testing.assert_close(found, features(*cut)[name], atol=0, rtol=0)
 
 
-def test_a_sound_of_one_sample() -> None:
+def test_audio_of_one_sample() -> None:
     sound, length = batch([np.array([0.5], np.float32), np.zeros(1, np.float32)])
     for reference in (
         transformers.WhisperFeatureExtractor(chunk_length=1),
@@ -126,8 +126,8 @@ def test_a_sound_of_one_sample() -> None:
             assert bool(torch.isfinite(found).all()), name
 
 
-def test_an_extractor_is_known_by_the_network_where_its_file_does_not_say() -> None:
-    """As the checkpoints of HuBERT that were published first."""
+def test_the_default_extractor_follows_from_the_model_type() -> None:
+    """As in the first published HuBERT checkpoints."""
     found = sound_features(card({"do_normalize": True, "sampling_rate": 16_000}, "hubert"))
     assert type(found) is type(extractor(transformers.Wav2Vec2FeatureExtractor()))
 
@@ -141,7 +141,7 @@ def test_an_extractor_is_known_by_the_network_where_its_file_does_not_say() -> N
         ({"feature_extractor_type": "ClapFeatureExtractor", "padding": "mirror"}, "clap", "'mirror'"),
     ],
 )
-def test_what_cannot_be_read(preprocessor: dict[str, Any], model_type: str, said: str) -> None:
+def test_unsupported_configurations_are_rejected(preprocessor: dict[str, Any], model_type: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said) as raised:
         sound_features(card(preprocessor, model_type))
     assert raised.value.path == "checkpoint"

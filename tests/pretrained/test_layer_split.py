@@ -1,4 +1,4 @@
-"""A network cut between two layers computes what it computes whole, whatever its architecture."""
+"""A network that is split between two layers gives the same output as the whole, for all architectures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from polymodal.core.errors import RecipeError
 from polymodal.nn.encoders.pretrained_text import PretrainedText
-from polymodal.pretrained import tuning
+from polymodal.pretrained import fine_tuning
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 from pretrained.kinds import KINDS, backbone, card, inputs
 
 #: Beside hidden states and summaries: what speech networks also return of their front end is not read by anything.
@@ -25,7 +25,7 @@ def tensors(output: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_lower_then_upper_is_the_whole_at_every_cut(name: str) -> None:
+def test_lower_then_upper_equals_the_whole_at_every_split(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
     with torch.no_grad():
         whole = tensors(network.whole(given))
@@ -42,7 +42,7 @@ def test_lower_then_upper_is_the_whole_at_every_cut(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_layers_above_the_cut_get_the_gradient_of_the_whole(name: str) -> None:
+def test_layers_above_the_split_get_the_gradient_of_the_whole(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
     network.cut = network.depth - 1
     learning = [p for part in [network.layers[-1], *network.above()] for p in part.parameters()]
@@ -66,7 +66,7 @@ def score(found: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["bert", "clip:image", "wav2vec2:layer", "efficientnet_lite", "t5"])
-def test_a_copy_is_cut_as_well(name: str) -> None:
+def test_a_copy_can_be_split(name: str) -> None:
     network, given = backbone(name), inputs(name)
     network.cut = 2
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_a_copy_is_cut_as_well(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bert", "modernbert", "vit", "whisper", "wav2vec2:layer", "resnet"])
-def test_the_cut_is_exact_in_bf16_too(name: str) -> None:
+def test_the_split_is_exact_in_bf16(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
     network.cut = 1
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -90,7 +90,7 @@ def test_the_cut_is_exact_in_bf16_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bert", "llama", "vit", "videomae", "wav2vec2:layer", "whisper"])
-def test_layers_computed_again_for_their_gradient_have_the_same(name: str) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
     network.cut = 1
     for layer in network.layers[1:]:
@@ -113,7 +113,7 @@ def test_layers_computed_again_for_their_gradient_have_the_same(name: str) -> No
 
 
 @pytest.mark.parametrize(("name", "dear"), [("wav2vec2:layer", "feature_extractor"), ("vit", "embeddings")])
-def test_front_ends_do_not_run_above_the_cut(name: str, dear: str) -> None:
+def test_front_ends_do_not_run_above_the_split(name: str, dear: str) -> None:
     network, given = backbone(name), inputs(name)
     network.cut = 1
     calls: list[int] = []
@@ -130,23 +130,23 @@ def test_front_ends_do_not_run_above_the_cut(name: str, dear: str) -> None:
 
 
 def albert() -> Backbone:
-    """All its layers are one."""
+    """All its layers are the same module."""
     config = {**card("bert").config, "model_type": "albert", "embedding_size": 8}
     return Backbone(Card("albert", "", "", "", {"config": config}), "text").eval()
 
 
-def test_layers_that_are_shared_cannot_be_cut() -> None:
+def test_networks_with_shared_layers_cannot_be_split() -> None:
     network = albert()
     network.cut = 1
     with pytest.raises(RecipeError, match="frozen or full"):
         network.upper(torch.zeros(3, 7, 16), inputs("bert"))
     with pytest.raises(RecipeError, match="frozen or full"):
-        tuning.apply(albert(), PretrainedText.Options(tune="last"))
+        fine_tuning.apply(albert(), PretrainedText.Options(fine_tuning="last"))
 
 
-def test_layers_that_are_shared_learn_at_one_rate() -> None:
-    network, options = albert(), PretrainedText.Options(tune="full", rate=0.2)
-    tuning.apply(network, options)
-    assert set(tuning.rates(network, options).values()) == {0.2}
+def test_shared_layers_have_one_learning_rate() -> None:
+    network, options = albert(), PretrainedText.Options(fine_tuning="full", lr_multiplier=0.2)
+    fine_tuning.apply(network, options)
+    assert set(fine_tuning.lr_multipliers(network, options).values()) == {0.2}
     with pytest.raises(RecipeError, match="one after another"):
-        tuning.apply(albert(), PretrainedText.Options(tune="full", decay=0.5))
+        fine_tuning.apply(albert(), PretrainedText.Options(fine_tuning="full", layer_decay=0.5))

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 as its package has it (a PyTorch state dictionary) -> a transformers folder of our own network."""
+"""Conversion of EfficientNet-lite0 from its package (a PyTorch state dict) to a transformers folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ NORMS = {"_bn0": "expand_norm", "_bn1": "depthwise_norm", "_bn2": "project_norm"
 CONVOLUTIONS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
 WHOLE = {"_conv_stem": "stem", "_bn0": "stem_norm", "_conv_head": "head", "_bn1": "head_norm"}
 
-#: As its makers evaluated it: pixels less 127 over 128 (not ImageNet's mean and deviation), the middle 7/8, bicubic.
+#: The original evaluation: (pixels - 127) / 128 (not the mean and standard deviation of ImageNet), center crop of 7/8,
+#: bicubic.
 PREPROCESSOR = {
     "image_processor_type": "ViTImageProcessor",
     "do_convert_rgb": True,
@@ -35,7 +36,7 @@ PREPROCESSOR = {
 def convert(file: Path, folder: Path) -> None:
     """Write config.json, model.safetensors and preprocessor_config.json of the weights in `file` into `folder`.
 
-    The classifier of ImageNet's 1000 classes is left out: what is learned from the features replaces it.
+    The classifier of the 1000 ImageNet classes is left out.
     """
     published = torch.load(file, map_location=CPU, weights_only=True)
     weights = {renamed(name): value.contiguous() for name, value in published.items() if not name.startswith("_fc.")}
@@ -46,7 +47,7 @@ def convert(file: Path, folder: Path) -> None:
 
 
 def renamed(name: str) -> str:
-    """The name in `EfficientNetLiteModel` of a weight, from that in the package."""
+    """Weight name in the package -> weight name in `EfficientNetLiteModel`."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
     if block:
         return f"blocks.{block[1]}.{ {**NORMS, **CONVOLUTIONS}[block[2]] }.{block[3]}"

@@ -1,4 +1,4 @@
-"""Which part of a checkpoint's network is meant, where its layers are, and what it reads."""
+"""Architectures of pretrained networks: selection of a tower or decoder, its layers, width and example inputs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.card import Card
+from polymodal.pretrained.checkpoint_config import Card
 
-#: By part: what its network reads, and in a network with several towers its tower and the projection of that.
+#: The main inputs that the network of each part accepts.
 READS = {
     "text": {"input_ids"},
     "image": {"pixel_values"},
@@ -20,13 +20,13 @@ READS = {
     "sequence": {"input_ids"},
     "speech": {"input_features"},
 }
-#: The class of transformers that builds the whole network, where it is not the one without a head.
+#: The auto class of transformers for each part whose network includes a head; other parts use `AutoModel`.
 NETWORKS = {
     "language": "AutoModelForCausalLM",
     "sequence": "AutoModelForSeq2SeqLM",
     "speech": "AutoModelForSpeechSeq2Seq",
 }
-#: Of these the decoder alone is meant, with its head: the encoder is another part.
+#: Parts that are only the decoder and head of a network; its encoder is another part.
 WITHOUT_ENCODER = {"sequence", "speech"}
 TOWERS = {"text": "text_model", "image": "vision_model", "video": "vision_model", "audio": "audio_model"}
 PROJECTIONS = {
@@ -38,10 +38,10 @@ PROJECTIONS = {
 
 
 class Projected(nn.Module):
-    """One tower of an image-text or sound-text model with its projection into the common space.
+    """One tower of an image-text or audio-text model with its projection into the common space.
 
-    The output is the tower's own, and beside it `text_embeds`, `image_embeds` or `audio_embeds` `[items, n]`: the
-    projection of its summary (`pooler_output`).
+    The output is that of the tower, and in addition `text_embeds`, `image_embeds` or `audio_embeds` `[items, n]`: the
+    projection of `pooler_output`.
     """
 
     def __init__(self, tower: Any, projection: nn.Module, name: str) -> None:
@@ -56,10 +56,10 @@ class Projected(nn.Module):
 
 
 def encoder_of(model: Any, part: str, card: Card) -> Any:
-    """The part of a whole model that encodes `part`; for those of `NETWORKS` what writes, with its head.
+    """The submodel of a whole model for `part`: the encoder of a modality, or a generative decoder with its head.
 
     Raises:
-        RecipeError: the model encodes something else.
+        RecipeError: the model reads another modality.
     """
     tower = getattr(model, TOWERS[part], None) if part in TOWERS else None
     if part in NETWORKS:
@@ -69,55 +69,56 @@ def encoder_of(model: Any, part: str, card: Card) -> Any:
         found = Projected(tower, getattr(model, projection), name) if hasattr(model, projection) else tower
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):
         found = model.encoder
-    elif hasattr(model, "encoder") and hasattr(model, "predictor"):  # V-JEPA: what predicts hidden parts is left out
+    elif hasattr(model, "encoder") and hasattr(model, "predictor"):  # V-JEPA: the predictor is not used
         found = model.encoder
         found.main_input_name = model.main_input_name
     else:
         found = model
     if found.main_input_name not in READS[part]:
-        raise RecipeError("model", f"{card.model} reads {found.main_input_name}: it does not encode {part}")
+        raise RecipeError("checkpoint", f"{card.model} reads {found.main_input_name}, so it cannot encode {part}")
     if part not in NETWORKS and not isinstance(found, Projected):
         _drop_pooler(found)
     return found
 
 
 def _without_encoder(model: Any) -> Any:
-    """An encoder-decoder that goes on from what its encoder gave (`encoder_outputs`)."""
+    """Remove the encoder of an encoder-decoder model, which then reads `encoder_outputs`."""
     owner = model if hasattr(model, "encoder") else model.model
     owner.encoder = _NoEncoder(owner.decoder.get_input_embeddings())
     return model
 
 
 class _NoEncoder(nn.Module):
-    """In the place of an encoder: some architectures ask it for the embeddings of the whole."""
+    """Placeholder for a removed encoder: some architectures read the input embeddings of the model from it."""
 
     def __init__(self, embeddings: nn.Module) -> None:
         super().__init__()
-        self._embeddings = [embeddings]  # in a list, so that they stay the decoder's
+        self._embeddings = [embeddings]  # in a list, so that it is not registered as a submodule
 
     def get_input_embeddings(self) -> nn.Module:
         return self._embeddings[0]
 
 
 def network_class(part: str) -> Any:
-    """The class of transformers that builds and reads the network for `part`."""
+    """The class of transformers that builds and loads the network for `part`."""
     import transformers
 
     return getattr(transformers, NETWORKS.get(part, "AutoModel"))
 
 
 def _drop_pooler(model: Any) -> None:
-    """Leave out a dense layer over the first token: many checkpoints have no weights for it, and nothing reads it."""
+    """Remove a dense pooler over the first token: many checkpoints have no weights for it, and it is not used."""
     pooler = getattr(model, "pooler", None)
     if isinstance(pooler, nn.Linear) or isinstance(getattr(pooler, "dense", None), nn.Linear):
         model.pooler = None
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The layers (of hierarchical networks: stages or blocks), from the bottom: the outermost list of modules.
+    """The layers of a network (of hierarchical networks: stages or blocks), from input to output: the outermost module
+    list.
 
-    Of several equally far out, the last is meant: those before it belong to a front end. A network without lists of
-    modules has none.
+    If there are several module lists at the same depth, the last is used, since earlier ones belong to a front end. A
+    network without module lists has no layers.
     """
     lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)]
     if not lists:
@@ -131,7 +132,7 @@ def width_of(config: Any) -> int:
     """The width of the last hidden states.
 
     Raises:
-        RecipeError: the configuration does not say it.
+        RecipeError: the configuration does not contain it.
     """
     for name in ("hidden_size", "d_model", "hidden_sizes", "hidden_dim", "n_embd", "dim"):
         found = getattr(config, name, None)
@@ -139,11 +140,11 @@ def width_of(config: Any) -> int:
             return found
         if isinstance(found, list | tuple) and found:
             return int(found[-1])
-    raise RecipeError("model", f"the configuration of a {config.model_type} does not say how wide it is")
+    raise RecipeError("checkpoint", f"the configuration of the {config.model_type} has no known key for its hidden size")
 
 
 def example(model: Any, items: int) -> dict[str, Tensor]:
-    """Inputs without content (device meta) of the shape that the configuration speaks of."""
+    """Inputs on the meta device with the shape in the configuration."""
     config, name = model.config, model.main_input_name
     if name == "input_ids":
         return {name: torch.zeros(items, 8, dtype=torch.long, device="meta")}

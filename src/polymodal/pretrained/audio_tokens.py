@@ -1,4 +1,4 @@
-"""Where the tokens of pretrained audio networks lie in time, and which of them a sound has to itself."""
+"""Token layouts of pretrained audio networks: the time of each token, and the number of real tokens of an item."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.sound_features import SoundFeatures, Spectrogram
+from polymodal.pretrained.audio_features import SoundFeatures, Spectrogram
 
 
 class SoundTokens(ABC):
-    """Tokens at equal distances in time.
+    """Tokens with a constant stride in time.
 
-    first, step: seconds of the middle of the first, and from one to the next
-    field: samples that a sound must have for the network to run
+    first_token_seconds, stride_seconds: time of the center of the first token, and time from one token to the next
+    receptive_field: minimum number of samples that the network requires
     """
 
     first: float
@@ -26,23 +26,23 @@ class SoundTokens(ABC):
 
     @abstractmethod
     def count(self, length: Tensor) -> Tensor:
-        """How many tokens sounds of `length [items]` samples have to themselves, int64, at least 1."""
+        """The number of real tokens of audio of `length [items]` samples, int64, at least 1."""
 
     def along_time(self, hidden: Tensor) -> Tensor:
-        """The network's last hidden states -> `[items, tokens, width]`, those of one moment averaged."""
+        """The last hidden states of the network -> `[items, tokens, width]`, averaged over tokens of the same time."""
         return hidden
 
     def times(self, tokens: int, device: torch.device) -> Tensor:
-        """The middles of the first `tokens`, `[tokens]` fp32 seconds."""
+        """The times of the centers of the first `tokens` tokens, `[tokens]` fp32 in seconds."""
         return self.first + self.step * torch.arange(tokens, dtype=torch.float32, device=device)
 
 
 class ConvolvedWaveform(SoundTokens):
-    """Tokens of convolutions over the waveform (wav2vec 2.0, HuBERT, WavLM): as many as a sound's length asks for.
+    """Tokens of convolutions over the waveform (wav2vec 2.0, HuBERT, WavLM); their number depends on the length.
 
-    alike: whether only sounds of equal length may run side by side, since padding reaches what is real: over group
-        norms, which average over time, and convolutions in or behind the layers. So it is with every network that was
-        trained without a mask.
+    equal_length_only: whether only items of equal length may be batched, since padding affects real positions: through
+        group norms, which average over time, and through convolutions in or after the layers. This is the case for all
+        networks that were trained without a mask.
     """
 
     def __init__(self, sound: SoundFeatures, config: Any) -> None:
@@ -66,11 +66,12 @@ class ConvolvedWaveform(SoundTokens):
 
 
 class FrameGroups(SoundTokens):
-    """Tokens that each stand for some frames of a spectrogram of fixed length.
+    """Tokens over a spectrogram with a fixed number of frames.
 
-    total: tokens in time, of any sound
-    stride: frames from one token to the next; patch: frames under one
-    pitches: tokens of one moment, all of the lowest pitch first; extra: tokens before them, for the whole sound
+    max_tokens: number of tokens in time, for any length of the audio
+    stride, patch: frames from one token to the next, and frames per token
+    num_frequencies: number of tokens of the same time; tokens are ordered by frequency first
+    num_prefix_tokens: number of tokens before them (class and distillation tokens)
     """
 
     def __init__(
@@ -90,34 +91,34 @@ class FrameGroups(SoundTokens):
 
 
 def sound_tokens(sound: SoundFeatures, config: Any) -> SoundTokens:
-    """The tokens of a network, by its configuration and what it reads.
+    """The token layout of a network, from its configuration and its feature extractor.
 
     Raises:
-        RecipeError: it does not read what its feature extractor gives, or its kind is not known.
+        RecipeError: the network does not match its feature extractor, or its architecture is not supported.
     """
     if not isinstance(sound, Spectrogram):
         if not hasattr(config, "conv_stride"):
-            raise RecipeError("model", f"how a {config.model_type} cuts waveforms into tokens is not known")
+            raise RecipeError("checkpoint", f"waveform networks of type {config.model_type} are not supported")
         return ConvolvedWaveform(sound, config)
     bands, total = getattr(config, "num_mel_bins", sound.bands), sound.total
     if bands != sound.bands:
-        raise RecipeError("model", f"its network reads {bands} bands, its feature extractor gives {sound.bands}")
+        raise RecipeError("checkpoint", f"its network reads {bands} bands, its feature extractor gives {sound.bands}")
     if hasattr(config, "max_source_positions"):  # Whisper: convolutions with strides of 1 and 2
         _check_frames(2 * config.max_source_positions, total)
         return FrameGroups(sound, config.max_source_positions, stride=2, patch=1)
-    if hasattr(config, "time_stride"):  # AST: patches, behind a class token and a distillation token
+    if hasattr(config, "time_stride"):  # AST: patches, after a class token and a distillation token
         _check_frames(config.max_length, total)
         patch, stride = config.patch_size, config.time_stride
         pitches = (bands - patch) // config.frequency_stride + 1
         return FrameGroups(sound, (total - patch) // stride + 1, stride, patch, pitches, extra=2)
-    if hasattr(config, "spec_size"):  # CLAP: the spectrogram folded into a square, of patches that merge by stages
+    if hasattr(config, "spec_size"):  # CLAP: the spectrogram folded into a square of patches, merged at each stage
         folds = config.spec_size // bands
         patch = config.patch_stride if isinstance(config.patch_stride, int) else config.patch_stride[1]
         tokens = folds * (config.spec_size // patch // 2 ** (len(config.depths) - 1))
         return FrameGroups(sound, tokens, stride=total / tokens, patch=total / tokens)
-    raise RecipeError("model", f"how a {config.model_type} cuts spectrograms into tokens is not known")
+    raise RecipeError("checkpoint", f"spectrogram networks of type {config.model_type} are not supported")
 
 
 def _check_frames(network: int, extractor: int) -> None:
     if network != extractor:
-        raise RecipeError("model", f"its network reads {network} frames, its feature extractor gives {extractor}")
+        raise RecipeError("checkpoint", f"its network reads {network} frames, its feature extractor gives {extractor}")

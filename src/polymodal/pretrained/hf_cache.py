@@ -1,4 +1,4 @@
-"""Keys and values of tokens that were read, in buffers of a fixed size."""
+"""A key-value cache for the models of transformers, in preallocated buffers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from torch import Tensor
 
 
 class KeyValues:
-    """What attention layers keep of a sequence that grows: transformers' models take it as their cache.
+    """Key-value cache of a growing batch of sequences, for `past_key_values` of transformers.
 
-    A buffer for each layer is made once, `[rows, heads, most, d]`; a new token is written behind the others, and layers
-    get a view of what is filled, so that nothing is copied when a token is added.
+    The buffer of each layer is allocated once, `[rows, heads, max_length, d]`. New tokens are written after the cached
+    ones, and layers receive a view of the filled part, so adding a token copies nothing.
 
-    mask: `[rows, most]` bool, which places hold a real token; length: how many places are filled
+    mask: `[rows, max_length]` bool, the positions that hold a real token
+    length: number of filled positions
     """
 
     is_compileable = False
@@ -23,15 +24,15 @@ class KeyValues:
         self._held: list[list[Tensor]] = []
 
     def extend(self, mask: Tensor) -> None:
-        """Say which of the next places are real, `[rows, new]` bool."""
+        """Set the mask of the next positions, `[rows, new]` bool."""
         self.mask[:, self.length : self.length + mask.shape[1]] = mask
 
     def advance(self, count: int) -> None:
-        """`count` places are filled in all layers."""
+        """Count `count` more positions as filled, after all layers have added them."""
         self.length += count
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Add `[rows, heads, new, d]` of a layer; all keys and values of that layer."""
+        """Add `[rows, heads, new, d]` of a layer, and return all keys and values of that layer."""
         if layer_idx == len(self._held):
             self._held.append([one.new_zeros(*one.shape[:2], self.most, one.shape[3]) for one in (keys, values)])
         end = self.length + keys.shape[2]
@@ -42,11 +43,11 @@ class KeyValues:
         return found[0], found[1]
 
     def get_seq_length(self, *_: object) -> int:
-        """Tokens that are kept, by transformers' name."""
+        """The number of cached tokens (a method that transformers calls)."""
         return self.length
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows `[m]`, in this order; they may be repeated."""
+        """Select these rows `[m]`, in this order; rows may be repeated."""
         if len(rows) == len(self.mask) and torch.equal(rows, torch.arange(len(rows), device=rows.device)):
             return
         self.mask = self.mask.index_select(0, rows)

@@ -1,4 +1,4 @@
-"""Whisper tiny.en as its package has it (the `model.bin` of CTranslate2) -> a transformers folder."""
+"""Conversion of Whisper tiny.en from its package (`model.bin` of CTranslate2) to a transformers folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polymodal.core.errors import RecipeError
 
 FILE_VERSION = 6
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-#: Ends of names there and here, within a layer.
+#: Names within a layer in CTranslate2 -> names in transformers.
 LAYER = {
     "self_attention/layer_norm": "self_attn_layer_norm",
     "attention/layer_norm": "encoder_attn_layer_norm",
@@ -28,7 +28,7 @@ LAYER = {
     "attention/linear_0": "encoder_attn.q_proj",
     "attention/linear_2": "encoder_attn.out_proj",
 }
-#: Matrices that stand stacked in one array.
+#: Matrices that are stacked in one array.
 STACKED = {
     "self_attention/linear_0": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
     "attention/linear_1": ["encoder_attn.k_proj", "encoder_attn.v_proj"],
@@ -86,7 +86,7 @@ def convert(file: Path, folder: Path) -> None:
     weights in `file` into `folder`: encoder and decoder, float16 as published.
 
     Raises:
-        RecipeError: the file is of another version.
+        RecipeError: the file has an unsupported version.
     """
     weights = {name: value for key, array in arrays(file).items() for name, value in renamed(key, array).items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -102,7 +102,7 @@ def convert(file: Path, folder: Path) -> None:
 
 
 def generation(hints: dict[str, Any]) -> dict[str, Any]:
-    """What decoding needs to know: its special tokens, and those that are never written."""
+    """The generation config: special tokens and suppressed tokens."""
     return {
         "pad_token_id": END,
         "eos_token_id": END,
@@ -123,11 +123,11 @@ def generation(hints: dict[str, Any]) -> dict[str, Any]:
 def arrays(file: Path) -> dict[str, np.ndarray]:
     """The named arrays of a CTranslate2 file.
 
-    Its parts, little-endian: u32 version, name, u32 revision, u32 number of arrays; then for each its name, u8 rank,
-    u32 for each dimension, u8 type, u32 bytes, and the values. A name is u16 length and bytes that end in NUL.
+    The format (little-endian): u32 version, name, u32 revision, u32 number of arrays; then for each array its name, u8
+    rank, u32 for each dimension, u8 type, u32 bytes, and the values. A name is a u16 length and NUL-terminated bytes.
 
     Raises:
-        RecipeError: the file is of another version.
+        RecipeError: the file has an unsupported version.
     """
     content = memoryview(file.read_bytes())
     at = 0
@@ -146,7 +146,7 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 
     version = take("I")
     if version != FILE_VERSION:
-        raise RecipeError("", f"{file} is a CTranslate2 file of version {version}; version {FILE_VERSION} is read")
+        raise RecipeError("", f"{file} is a CTranslate2 file of version {version}; supported is version {FILE_VERSION}")
     name(), take("I")
     found: dict[str, np.ndarray] = {}
     for _ in range(take("I")):
@@ -159,7 +159,7 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def renamed(key: str, array: np.ndarray) -> dict[str, Tensor]:
-    """The tensors of `WhisperForConditionalGeneration` in one array of the file; none where it holds no weights."""
+    """The tensors of `WhisperForConditionalGeneration` in one array of the file; empty if it contains no weights."""
     half, _, rest = key.partition("/")
     module, _, kind = rest.rpartition("/")
     if half not in ("encoder", "decoder") or kind not in KINDS:
@@ -174,7 +174,7 @@ def renamed(key: str, array: np.ndarray) -> dict[str, Tensor]:
 
 
 def _parts(prefix: str, modules: list[str], kind: str, array: np.ndarray) -> dict[str, Tensor]:
-    """One tensor for each module. Keys of attention have no bias in Whisper: zeros stand there in the file."""
+    """One tensor for each module. Attention keys have no bias in Whisper; the zeros in the file are skipped."""
     pieces = np.split(array, len(modules))
     return {
         f"{prefix}.{module}.{kind}": torch.from_numpy(piece.copy())

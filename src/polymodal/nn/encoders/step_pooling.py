@@ -1,4 +1,4 @@
-"""What encoders of series share: steps as numbers, steps averaged into tokens, and normalisation blind to padding."""
+"""Shared by the time-series encoders: step features, mean pooling of steps, masked batch normalization."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def steps_of(data: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-    """`[items, steps, 2 channels]`: the numbers, 0 in gaps and padding, and flags that say where there is one."""
+def step_features(data: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+    """`[items, steps, 2 * channels]`: the values (0 where missing or padded) and flags of the observed values."""
     return torch.cat([data["values"], data["observed"]], dim=-1).to(dtype)
 
 
-def window_of(steps: int, tokens: int) -> int:
-    """Neighbouring steps that one token stands for, so that the longest series has at most `tokens`."""
+def window_size(steps: int, tokens: int) -> int:
+    """The number of steps per token with which the longest series gives at most `tokens` tokens."""
     return -(-steps // tokens)
 
 
 def pool_steps(x: Tensor, real: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Means of `window` neighbouring real steps of `x [items, steps, width]`, and the mask of those that have one."""
+    """Means over windows of `window` steps of `x [items, steps, width]`, of real steps only, and the mask of the
+    windows that contain a real step."""
     if window == 1:
         return x, real
-    short = -x.shape[1] % window
-    x = functional.pad(x * real.unsqueeze(-1).to(x.dtype), (0, 0, 0, short))
-    count = functional.pad(real, (0, short)).reshape(len(x), -1, window).sum(2)
+    padding = -x.shape[1] % window
+    x = functional.pad(x * real.unsqueeze(-1).to(x.dtype), (0, 0, 0, padding))
+    count = functional.pad(real, (0, padding)).reshape(len(x), -1, window).sum(2)
     return x.reshape(len(x), count.shape[1], window, -1).sum(2) / count.clamp_min(1).unsqueeze(-1).to(
         x.dtype
     ), count > 0
 
 
 def window_times(data: dict[str, Tensor], length: int, window: int, stride: int) -> Tensor:
-    """The middle between the first and the last real step of each window, `[items, length]` fp32.
+    """The midpoint between the times of the first and the last real step of each window, `[items, length]` fp32.
 
-    Window i starts at step `i * stride`; one that starts after the last step has the last step's time.
+    Window i starts at step `i * stride`. A window that starts after the last step has the time of the last step.
     """
     last = (data["length"] - 1).clamp_min(0).unsqueeze(1)
     start = torch.arange(length, device=last.device) * stride
@@ -41,14 +42,14 @@ def window_times(data: dict[str, Tensor], length: int, window: int, stride: int)
     return (times.gather(1, first) + times.gather(1, end)) / 2
 
 
-class RealNorm(nn.Module):
-    """Batch normalisation over real positions only (Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network
+class MaskedBatchNorm(nn.Module):
+    """Batch normalization over real positions only (Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network
     Training by Reducing Internal Covariate Shift", 2015):
 
         y = gamma (x - m) / sqrt(v + eps) + beta
 
     with mean m and variance v of each channel over the real positions of the batch in training, and their running
-    means afterwards; padding comes out as 0. So a position depends on no other one when the network is used.
+    means in evaluation. The output at padding is 0. In evaluation mode, positions are independent of each other.
     """
 
     mean: Tensor
@@ -65,7 +66,7 @@ class RealNorm(nn.Module):
         """`x [items, channels, steps]`, `real [items, 1, steps]` of 1 and 0 in the same dtype."""
         mean, variance = self.mean, self.variance
         if self.training:
-            mean, variance = _moments(x.float(), real.float())
+            mean, variance = _mean_and_variance(x.float(), real.float())
             with torch.no_grad():
                 self.mean.lerp_(mean.to(self.mean.dtype), self.momentum)
                 self.variance.lerp_(variance.to(self.variance.dtype), self.momentum)
@@ -74,8 +75,8 @@ class RealNorm(nn.Module):
         return (x * scale.to(x.dtype).unsqueeze(-1) + shift.to(x.dtype).unsqueeze(-1)) * real
 
 
-def _moments(x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_and_variance(x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     count = real.sum().clamp_min(1)
     mean = (x * real).sum((0, 2)) / count
-    centred = (x - mean.unsqueeze(-1)) * real
-    return mean, (centred**2).sum((0, 2)) / count
+    centered = (x - mean.unsqueeze(-1)) * real
+    return mean, (centered**2).sum((0, 2)) / count

@@ -1,0 +1,106 @@
+"""Fine-tuning modes of pretrained backbones: trainable layers, adapters and learning rates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+from torch import nn
+
+from polymodal.core.errors import RecipeError
+from polymodal.core.options import StrictModel
+from polymodal.pretrained.adapters import add_adapters
+
+if TYPE_CHECKING:
+    from polymodal.pretrained.backbone import Backbone
+
+#: The fine-tuning modes in which each option has an effect.
+ONLY = {
+    "num_layers": {"last", "lora", "dora"},
+    "lora_rank": {"lora", "dora"},
+    "lr_multiplier": {"last", "lora", "dora", "full"},
+    "layer_decay": {"last", "full"},
+    "gradient_checkpointing": {"last", "lora", "dora", "full"},
+}
+RATES = {"last": 0.05, "lora": 0.3, "dora": 0.3, "full": 0.03}
+RANK, LAST, DECAY = 8, 2, 0.9
+
+
+class TuningOptions(StrictModel):
+    """Fine-tuning options of every component with pretrained weights."""
+
+    fine_tuning: Literal["freeze", "last", "lora", "dora", "full"] = "freeze"
+    """Trainable part of the checkpoint. `freeze`: none; `last`: the top layers and the modules after them; `lora`,
+    `dora`: low-rank adapters in its layers (Hu et al., 2021; Liu et al., 2024); `full`: all weights."""
+    num_layers: int | None = Field(default=None, ge=1)
+    """Number of top layers that are trained (with `last`; default: 2) or get adapters (with `lora` and `dora`; default:
+    all). The output of the layers of an encoder below them is computed once per item and cached."""
+    lora_rank: int | None = Field(default=None, ge=1)
+    """Rank of the adapters, with `lora` and `dora`. Default: 8."""
+    lr_multiplier: float | None = Field(default=None, gt=0)
+    """Multiplier of the learning rate for the trainable weights of the checkpoint. Default: 0.3 with `lora` and `dora`,
+    0.05 with `last`, 0.03 with `full`, since the learning rate of new weights would destroy pretrained ones."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """Layer-wise learning rate decay, with `last` and `full`: each layer has this multiple of the learning rate of the
+    layer above it. Default: 0.9."""
+    gradient_checkpointing: bool = False
+    """Recompute activations of the trainable layers in the backward pass instead of storing them: about a third slower,
+    with a fraction of the memory."""
+
+
+def check(options: TuningOptions) -> None:
+    """Check that all given options have an effect in this fine-tuning mode.
+
+    Raises:
+        RecipeError: an option has no effect.
+    """
+    for name, ways in ONLY.items():
+        if getattr(options, name) and options.fine_tuning not in ways:
+            raise RecipeError(name, f"it has no effect with fine_tuning: {options.fine_tuning}, only with {', '.join(sorted(ways))}")
+
+
+def apply(backbone: Backbone, options: TuningOptions) -> None:
+    """Set the split index of the backbone, add adapters, and make the selected weights trainable.
+
+    Raises:
+        RecipeError: the network has fewer layers, or does not support this mode.
+    """
+    if options.fine_tuning == "freeze":
+        return
+    depth = backbone.depth
+    count = options.num_layers or (LAST if options.fine_tuning == "last" else depth)
+    if options.num_layers is not None and options.num_layers > depth:
+        raise RecipeError("num_layers", f"{backbone.card.model} has only {depth} layers")
+    count = depth if options.fine_tuning == "full" else min(count, depth)
+    backbone.cut = depth - count
+    if options.fine_tuning == "full":
+        backbone.model.requires_grad_(True)
+        if options.layer_decay is not None and not backbone.cuttable:
+            raise RecipeError("layer_decay", f"{backbone.card.model} has no list of layers that run one after another")
+    elif options.fine_tuning == "last":
+        for module in [*backbone.layers[backbone.cut :], *backbone.above()]:
+            module.requires_grad_(True)
+    else:
+        layers, tower = backbone.listed()[backbone.cut :], getattr(backbone.model, "tower", backbone.model)
+        add_adapters(tower, layers, options.lora_rank or RANK, dora=options.fine_tuning == "dora")
+    if options.gradient_checkpointing:
+        backbone.checkpoint_gradients()
+
+
+def lr_multipliers(backbone: Backbone, options: TuningOptions) -> dict[nn.Parameter, float]:
+    """Learning rate multiplier of each trainable parameter: `lr_multiplier * layer_decay^k` for the k-th layer from the
+    top, `lr_multiplier` after the layers, `lr_multiplier * layer_decay^num_layers` before them. A network whose layers
+    do not run in sequence has `lr_multiplier` everywhere."""
+    if options.fine_tuning == "freeze":
+        return {}
+    rate = options.lr_multiplier or RATES[options.fine_tuning]
+    decay = options.layer_decay or DECAY
+    learning = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    if options.fine_tuning in ("lora", "dora") or not backbone.cuttable:
+        return dict.fromkeys(learning, rate)
+    found = dict.fromkeys(learning, rate * decay**backbone.depth)
+    for place, layer in enumerate(reversed(backbone.layers)):
+        found |= {one: rate * decay**place for one in layer.parameters() if one in found}
+    for module in backbone.above():
+        found |= {one: rate for one in module.parameters() if one in found}
+    return found
