@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.record import Record, run_study
-from polymodal.applications.search import GraphOptions, Index
+from polymodal.applications.search import HNSWOptions, Index
 
 ROWS, ADDED, QUERIES, SIZE, COUNT = 1_000_000, 10_000, 1_000, 128, 10
 CLUSTERS, SUBSPACE = 1_000, 16
@@ -64,18 +64,18 @@ def sweep(
             folder,
             vectors,
             method="approximate",
-            graph=GraphOptions(connectivity=connectivity, expansion_add=adding),
+            graph=HNSWOptions(connectivity=connectivity, ef_construction=adding),
             overwrite=True,
         )
         built = time.perf_counter() - began
         for searching in SWEEP_SEARCH:
             assert index.manifest.graph is not None
-            index.manifest.graph.expansion_search = searching
+            index.manifest.graph.ef_search = searching
             index = Index(folder, index.manifest)
             index.search(queries[:1])
             took = float(np.median(latencies(index, queries[:200, None])))
             name = f"connectivity {connectivity}, expansion {adding} / {searching}"
-            recall = index.recall(queries, count=COUNT)
+            recall = index.recall(queries, top_k=COUNT)
             found[name] = f"recall {recall:.4f}, {took:.2f} ms a query, built in {built:.1f} s"
     return found
 
@@ -142,7 +142,7 @@ def measure(folder: Path) -> Record:
         for name, pattern in {"vectors": "*.vectors.npy", "graph": "*.usearch", "ids": "*.ids.npy"}.items()
     }
     torch.set_num_threads(1)
-    facts["recall@10"] = index.recall(queries, count=COUNT)
+    facts["recall@10"] = index.recall(queries, top_k=COUNT)
     facts["seconds to open"] = timed(lambda: Index.open(index.folder))
     index.search(queries[0], COUNT)
     for name, exact, asked in (("approximate", False, QUERIES), ("exact", True, EXACT_TIMED)):
@@ -165,10 +165,10 @@ def measure(folder: Path) -> Record:
     facts[f"seconds to add {ADDED:,} rows (linked into it)"] = timed(lambda: index.add(more))
     facts["adding, share of the time to build"] = facts[f"seconds to add {ADDED:,} rows (linked into it)"] / built
     torch.set_num_threads(1)
-    facts["recall@10 after adding"] = index.recall(queries, count=COUNT)
-    facts["recall@10 of the added rows' own neighbours"] = index.recall(more[:200], count=COUNT)
+    facts["recall@10 after adding"] = index.recall(queries, top_k=COUNT)
+    facts["recall@10 of the added rows' own neighbours"] = index.recall(more[:200], top_k=COUNT)
     facts["seconds to delete 10,000 rows"] = timed(lambda: index.delete(np.arange(0, ROWS, ROWS // 10_000)))
-    facts["recall@10 after deleting"] = index.recall(queries, count=COUNT)
+    facts["recall@10 after deleting"] = index.recall(queries, top_k=COUNT)
     torch.set_num_threads(2)
     some = clustered(SWEEP_ROWS, seed=2)
     facts[f"settings of the graph, {SWEEP_ROWS:,} rows"] = sweep(folder / "sweep", some, queries, SWEEP)

@@ -137,14 +137,14 @@ def compress(
 def convert_model(model: Model, weight_format: WeightFormat) -> Model:
     """A copy of a model with its weights rounded and computed with in `weight_format`."""
     network = copy.deepcopy(model.network).eval()
-    network.load_state_dict(weight_format.unpacked(weight_format.packed(network.state_dict())))
-    weight_format.applied(network)
+    network.load_state_dict(weight_format.from_file(weight_format.to_file(network.state_dict())))
+    weight_format.apply_to(network)
     return Model(model.recipe, model.preparation, network, model.metrics, model.run, weight_format)
 
 
 def weights_mib(model: Model) -> float:
     """Size of the weights file in MiB."""
-    return sum(tensor.nbytes for tensor in model.weight_format.packed(model.network.state_dict()).values()) / 2**20
+    return sum(tensor.nbytes for tensor in model.weight_format.to_file(model.network.state_dict()).values()) / 2**20
 
 
 def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) -> list[FormatMeasurement]:

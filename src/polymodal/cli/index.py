@@ -77,8 +77,8 @@ def index(
             out,
             IndexOptions(
                 input=input,
-                size=size,
-                keep=keep,
+                dim=size,
+                metadata=keep,
                 method="auto" if approximate is None else "approximate" if approximate else "exact",
                 dtype="float16" if half else "float32",
             ),
@@ -87,15 +87,15 @@ def index(
             overwrite=overwrite,
         )
         value = {"out": str(out), "rows": len(found)}
-        shown = [f"{count_noun(len(found), 'row')} with {found.size}-dimensional vectors in {out}"]
+        shown = [f"{count_noun(len(found), 'row')} with {found.dim}-dimensional vectors in {out}"]
     assert found.manifest.source is not None
-    value |= {"input": found.manifest.source.input, "size": found.size, "columns": found.columns}
-    value |= {"approximate": found.approximate, "missing": missing.tolist()}
-    if found.approximate and len(found) > 1:
+    value |= {"input": found.manifest.source.input, "size": found.dim, "columns": found.columns}
+    value |= {"approximate": found.is_approximate, "missing": missing.tolist()}
+    if found.is_approximate and len(found) > 1:
         sample = min(SAMPLE, len(found))
-        value[f"recall@{COUNT}"] = found.recall(sample=sample, count=COUNT)
+        value[f"recall@{COUNT}"] = found.recall(num_queries=sample, top_k=COUNT)
         shown.append(
-            f"recall@{COUNT} of the approximate search: {value[f'recall@{COUNT}']:.3f} (exact search on {count_noun(sample, 'row')})"
+            f"recall@{COUNT} of the approximate search on {count_noun(sample, 'row')}: {value[f'recall@{COUNT}']:.3f}"
         )
     print_result(value, list(shown), as_json=as_json, then=[["search", str(out), "QUERY"]])
     if len(missing) and not as_json:
@@ -131,7 +131,7 @@ def search(
     found = Index.open(index_dir)
     loaded, source = load_source_model(found.manifest.source, model)
     vector = embed_query(loaded, source, query, input=input, root=root or Path.cwd())
-    hits = found.search(vector, count, where=where, exact=exact, expansion=expansion)
+    hits = found.search(vector, count, filter=where, exact=exact, ef_search=expansion)
     there = hits.ids[0] >= 0
     ids, similarity = hits.ids[0][there].tolist(), hits.similarity[0][there].tolist()
     kept = found.take(ids).to_pylist() if found.columns else [{} for _ in ids]
@@ -161,7 +161,7 @@ def unindex(
         raise typer.BadParameter("give --row NUMBER, a condition, or --compact")
     found = Index.open(index_dir)
     gone = found.delete(row) if row else 0
-    gone += found.delete(where=where) if where else 0
+    gone += found.delete(filter=where) if where else 0
     if compact:
         found.compact()
     value = {"index": str(index_dir), "deleted": gone, "rows": len(found)}

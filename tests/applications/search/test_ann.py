@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polymodal.applications.search import GraphOptions, Index, ann, storage
+from polymodal.applications.search import HNSWOptions, Index, ann, storage
 from polymodal.core.errors import MissingExtraError
 from search.vectors import clusters
 
@@ -19,7 +19,7 @@ ROWS, FLOOR = 3000, 0.97
 @pytest.fixture(autouse=True)
 def always_by_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows are searched exactly otherwise."""
-    monkeypatch.setattr(approximate, "_FEW_ROWS", 0)
+    monkeypatch.setattr(ann, "_EXACT_BELOW", 0)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_recall_stays_above_the_floor_as_rows_come_and_go(index: Index, monkeypa
     queries = clusters(100, seed=1)
     assert index.recall(queries) >= FLOOR
     assert index.recall() >= FLOOR
-    monkeypatch.setattr(storage, "TAIL", 500)
+    monkeypatch.setattr(storage, "MAX_UNLINKED_ROWS", 500)
     for step in range(4):
         rows = 300 * (step + 1)
         index.add(clusters(rows, seed=2 + step), {"number": [-1] * rows, "tenth": [step] * rows})
@@ -52,7 +52,7 @@ def test_recall_tells_a_graph_that_finds_little(tmp_path: Path) -> None:
         tmp_path / "poor",
         vectors,
         method="approximate",
-        graph=GraphOptions(connectivity=2, expansion_add=2, expansion_search=1),
+        graph=HNSWOptions(connectivity=2, ef_construction=2, ef_search=1),
     )
     good = Index.build(tmp_path / "good", vectors, method="approximate")
     assert poor.recall() < 0.6 < good.recall()
@@ -64,10 +64,10 @@ def test_a_wider_walk_finds_more(tmp_path: Path) -> None:
         tmp_path / "narrow",
         vectors[:4000],
         method="approximate",
-        graph=GraphOptions(connectivity=8, expansion_search=1),
+        graph=HNSWOptions(connectivity=8, ef_search=1),
     )
     exact = narrow.search(vectors[4000:], exact=True).ids
-    shares = [(narrow.search(vectors[4000:], expansion=rows).ids == exact).mean() for rows in (None, 1000)]
+    shares = [(narrow.search(vectors[4000:], ef_search=rows).ids == exact).mean() for rows in (None, 1000)]
     assert shares[0] + 0.2 < shares[1]
     assert shares[1] > FLOOR - 0.05
 
@@ -108,12 +108,12 @@ def test_deleted_rows_never_come_back(index: Index) -> None:
 def test_filtered_search_finds_as_many_as_there_are(
     index: Index, where: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(approximate, "_MOST_FOUND", most)
+    monkeypatch.setattr(ann, "_MAX_CANDIDATES", most)
     index.delete([17, 23, 39])
     queries = clusters(40, seed=1)
     allowed = [row for row in range(ROWS) if eval(where, {"number": row, "tenth": row % 10})]
     allowed = sorted(set(allowed) - {17, 23, 39})
-    near, exact = index.search(queries, 30, where=where), index.search(queries, 30, where=where, exact=True)
+    near, exact = index.search(queries, 30, filter=where), index.search(queries, 30, filter=where, exact=True)
     assert ((near.ids >= 0).sum(1) == min(30, len(allowed))).all()
     assert set(near.ids[near.ids >= 0].tolist()) <= set(allowed)
     if allowed:
@@ -126,7 +126,7 @@ def test_a_filter_against_the_query_still_finds_all(index: Index) -> None:
     far = np.sort(index.search(query, ROWS, exact=True).ids[0][-100:])
     where = f"number in {tuple(far.tolist())}"
     np.testing.assert_array_equal(
-        index.search(query, 10, where=where).ids, index.search(query, 10, where=where, exact=True).ids
+        index.search(query, 10, filter=where).ids, index.search(query, 10, filter=where, exact=True).ids
     )
 
 

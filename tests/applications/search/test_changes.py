@@ -67,12 +67,12 @@ def test_vectors_without_a_direction_are_refused(tmp_path: Path, bad: list[float
 @pytest.mark.parametrize(
     ("vectors", "columns", "message"),
     [
-        (clusters(2, 5), {"name": ["a", "b"]}, "5 numbers each; those of the index have 24"),
+        (clusters(2, 5), {"name": ["a", "b"]}, "have dimension 5, but the index has dimension 24"),
         (clusters(2), {"nam": ["a", "b"]}, "did you mean 'nam'"),
-        (clusters(2), {"name": ["a", "b"], "more": [1, 2]}, "does not keep it; did you mean|does not keep it; choose"),
+        (clusters(2), {"name": ["a", "b"], "more": [1, 2]}, "has no such metadata column"),
         (clusters(2), None, "column 'name'"),
         (clusters(2), {"name": ["a"]}, "2 vectors and 1 rows"),
-        (np.array(["a", "b"]), {"name": ["a", "b"]}, "of numbers"),
+        (np.array(["a", "b"]), {"name": ["a", "b"]}, "must be a numeric array"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(index: Index, vectors: np.ndarray, columns: object, message: str) -> None:
@@ -120,7 +120,7 @@ def changed(folder: Path, change: str) -> Index:
     if change == "add":
         one.add(clusters(50, seed=9), {"name": ["new"] * 50})
     elif change == "delete":
-        one.delete(where="name == 'b'")
+        one.delete(filter="name == 'b'")
     else:
         one.compact()
     return one
@@ -133,7 +133,7 @@ def test_a_process_that_dies_in_a_change_leaves_the_old_index_or_the_new(
 ) -> None:
     """Killed at each point where the folder changes, one after another, until it lives to the end."""
     pytest.importorskip("usearch")
-    monkeypatch.setattr(storage, "TAIL", 20)
+    monkeypatch.setattr(storage, "MAX_UNLINKED_ROWS", 20)
     index = Index.build(tmp_path / "index", clusters(200), COLUMNS, method="approximate")
     index.delete([3])
     old = state(index)
@@ -199,10 +199,10 @@ def test_what_was_altered_is_refused(index: Index) -> None:
     [
         ("format", 2, "format 2"),
         ("kind", "other", "is not an index"),
-        ("size", 23, "holds float32"),
-        ("size", "many", "is damaged"),
-        ("dtype", "float64", "is damaged"),
-        ("next_id", None, "is damaged"),
+        ("dim", 23, "contains float32"),
+        ("dim", "many", "is corrupt"),
+        ("dtype", "float64", "is corrupt"),
+        ("next_id", None, "is corrupt"),
     ],
 )
 def test_a_changed_manifest_is_refused(index: Index, key: str, value: object, message: str) -> None:
@@ -220,12 +220,12 @@ def test_files_outside_the_index_are_not_opened(index: Index) -> None:
 
 
 def test_only_an_index_is_replaced(index: Index, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="holds an index"):
+    with pytest.raises(ArtifactError, match="contains an index"):
         Index.build(index.folder, clusters(5))
     assert len(Index.build(index.folder, clusters(5), overwrite=True)) == 5
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("dear")
-    with pytest.raises(ArtifactError, match="holds no index"):
+    with pytest.raises(ArtifactError, match="contains no index"):
         Index.build(other, clusters(5), overwrite=True)
     assert (other / "letter.txt").read_text() == "dear"

@@ -177,9 +177,9 @@ def _predict_batch(model: Model, batch: Batch) -> tuple[dict[str, np.ndarray], n
     """The predictions for a batch by output, and its pooled fusion vectors, weighted and concatenated."""
     network, tasks = model.network, model.tasks
     with model.predictor.running():
-        views = network.views(batch)
-        outputs = network.decide(views, batch)
-        vectors = torch.cat([view.pooled.float() * view.weight.float().unsqueeze(1) for view in views], dim=1)
+        branches = network.encode_and_fuse(batch)
+        outputs = network.decode(branches, batch)
+        vectors = torch.cat([view.pooled.float() * view.weight.float().unsqueeze(1) for view in branches], dim=1)
     found = {
         name: tasks[name].distribution(one.values.float())
         for name, one in outputs.items()

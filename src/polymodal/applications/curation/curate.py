@@ -129,7 +129,7 @@ def _prepare_rows(
     model: Model, sources: list[tuple[str, Any]], names: list[str], root: Any, strict: bool, bar: Progress
 ) -> Iterator[CurationRows]:
     preparation = model.preparation.inputs_only(names)
-    unweighted = preparation.recipe.data.model_copy(update={"weight": None})
+    unweighted = preparation.recipe.data.model_copy(update={"weight_column": None})
     preparation.recipe = preparation.recipe.model_copy(update={"data": unweighted})
     faults = CellErrors(strict)
     with scratch_folder() as folder:

@@ -1,4 +1,4 @@
-"""Search by vectors: build an index on the disk, search it exactly or approximately, filter, add and delete."""
+"""Vector search: build an index on disk, search it exactly or approximately, filter, add and delete rows."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +11,30 @@ if TYPE_CHECKING:
     from polymodal.applications.search.query import embed_query
     from polymodal.applications.search.table import IndexOptions, add_table, index_table
 
-__all__ = ["GraphOptions", "Hits", "Index", "IndexOptions", "add_table", "embed_query", "index_table", "model_of"]
+__all__ = [
+    "HNSWOptions",
+    "Index",
+    "IndexOptions",
+    "SearchResults",
+    "add_table",
+    "embed_query",
+    "index_table",
+    "load_source_model",
+]
 
-# What needs models is imported when it is first used: an index of vectors works without.
-_LATER = {
+# Functions that need models are imported on first use: an index of vectors works without torch models.
+_LAZY = {
     "IndexOptions": "table",
     "add_table": "table",
     "embed_query": "query",
     "index_table": "table",
-    "model_of": "space",
+    "load_source_model": "embedding_source",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"polymodal.applications.search has no {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"polymodal.applications.search.{_LATER[name]}"), name)
+    return getattr(importlib.import_module(f"polymodal.applications.search.{_LAZY[name]}"), name)

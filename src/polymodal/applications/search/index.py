@@ -1,4 +1,4 @@
-"""An index: vectors on the disk, searched by their cosine, with columns to show and to filter by."""
+"""A vector index on disk, searched by cosine similarity, with metadata columns for display and filters."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ import pyarrow as pa
 from polymodal.applications.search.ann import approximate_search
 from polymodal.applications.search.exact import SearchResults, exact_search, exclude_self
 from polymodal.applications.search.hnsw_graph import HNSWGraph
-from polymodal.applications.search.ingest import match_schema, read_metadata, as_matrix, present_rows
-from polymodal.applications.search.manifest import HNSWState, HNSWOptions, IndexManifest, EmbeddingSource, read_manifest
+from polymodal.applications.search.ingest import as_matrix, match_schema, present_rows, read_metadata
+from polymodal.applications.search.manifest import EmbeddingSource, HNSWOptions, HNSWState, IndexManifest, read_manifest
 from polymodal.applications.search.rows import RowBatch, unit_vectors
 from polymodal.applications.search.storage import Storage, check_destination
 from polymodal.core.errors import DataError
 
-#: From this many rows on, an index is approximate unless it is said.
+#: Default: an index with at least this many rows is approximate.
 MIN_APPROXIMATE_ROWS = 100_000
 
 
 class Index:
-    """An index in a folder. `Index.build` makes one, `Index.open` opens one.
+    """A vector index in a folder. Create it with `Index.build` or `Index.open`.
 
-    Every change (`add`, `delete`, `compact`) is on the disk when it returns, and is there whole or not at all. Rows
-    are named by ids, which count from 0 in the order of adding and are never used again. An open index goes on
-    showing what it opened; `open` it again to see what another process has changed.
+    Changes (`add`, `delete`, `compact`) are atomic, and are on disk when the method returns. Row ids count from 0 in
+    the order of insertion and are never reused. An open index keeps its state; `open` it again to see the changes of
+    other processes.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> vectors = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     index = Index.build(folder, vectors, {"color": ["red", "green", "red"]})
+        ...     results = index.search([1.0, 0.2], top_k=2, filter="color == 'red'")
+        >>> results.ids.tolist()
+        [[0, 2]]
     """
 
     def __init__(self, folder: Path, manifest: IndexManifest) -> None:
@@ -47,209 +56,212 @@ class Index:
         source: EmbeddingSource | None = None,
         overwrite: bool = False,
     ) -> Index:
-        """Write an index of `vectors [rows, size]` to `folder` and open it.
+        """Write an index of `vectors [rows, dim]` to `folder` and open it.
 
-        vectors: of any length but 0; kept at length 1. Row i gets the id i; a row of nothing but NaN is left out
-        columns: what to keep of each row, as anything that `open_table` reads
-        method: `exact` compares a query with every row; `approximate` walks a graph (needs usearch) and misses a few
-            of the nearest; `auto` is exact below 100,000 rows
-        dtype: how vectors are kept; float16 halves the files, and similarities are right to three digits
-        graph: how the graph of an approximate index is built and walked
-        source: the model that made the vectors
-        overwrite: replace an index that stands there
+        vectors: stored with length 1. Row i gets the id i; rows that are all NaN are missing and skipped
+        columns: metadata of each row, in any form that `open_table` reads
+        method: `exact` compares a query with every row; `approximate` searches an HNSW graph (needs usearch) and may
+            miss a few neighbors; `auto` is exact below 100,000 rows
+        dtype: number format of the vectors; float16 halves the file size, with similarities accurate to three digits
+        graph: options of the HNSW graph of an approximate index
+        source: the model that computed the vectors
+        overwrite: replace an existing index
 
         Raises:
-            ArtifactError: `folder` holds something, and (unless `overwrite`) an index.
-            DataError: a vector is not finite or 0, or the columns do not fit.
-            MissingExtraError: an approximate index is wanted, and usearch is not installed.
+            ArtifactError: `folder` is not empty and contains no index, or contains an index and `overwrite` is not set.
+            DataError: a vector is not finite or 0, or the columns do not match the vectors.
+            MissingExtraError: the index is approximate, and usearch is not installed.
         """
         folder, vectors = Path(folder), as_matrix(vectors, None, "vectors")
         if method == "auto":
             method = "approximate" if len(vectors) >= MIN_APPROXIMATE_ROWS else "exact"
-        facts = None
+        state = None
         if method == "approximate":
-            facts = HNSWState(**(graph or HNSWOptions()).model_dump())
-            HNSWGraph.empty(vectors.shape[1], facts)
-        manifest = IndexManifest(size=vectors.shape[1], dtype=dtype, graph=facts, source=source)
-        kept = read_metadata(columns, len(vectors))
+            state = HNSWState(**(graph or HNSWOptions()).model_dump())
+            HNSWGraph.empty(vectors.shape[1], state)
+        manifest = IndexManifest(dim=vectors.shape[1], dtype=dtype, graph=state, source=source)
+        metadata = read_metadata(columns, len(vectors))
         present = present_rows(vectors)
         if not present.any():
-            raise DataError("there is no vector to index: every row is missing")
+            raise DataError("there are no vectors to index: all rows are missing")
         check_destination(folder, overwrite)
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        temporary = folder.with_name(folder.name + ".part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         try:
-            Storage(part, manifest).write(RowBatch(vectors, np.arange(len(vectors)), kept, present, raw=True), link=True)
+            Storage(temporary, manifest).write(
+                RowBatch(vectors, np.arange(len(vectors)), metadata, present, normalize=True), link=True
+            )
             if folder.exists():
                 shutil.rmtree(folder)
-            part.rename(folder)
+            temporary.rename(folder)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path | str) -> Index:
-        """Open an index; vectors stay on the disk and are mapped.
+        """Open an index; its vectors are memory-mapped.
 
         Raises:
-            ArtifactError: there is no index, it has another format, or a file is missing or was altered.
+            ArtifactError: there is no index, it has another format, or a file is missing or was modified.
         """
         folder = Path(folder)
         return cls(folder, read_manifest(folder))
 
     def __len__(self) -> int:
-        return self._storage.rows.count
+        return self._storage.rows.num_live
 
     @property
     def folder(self) -> Path:
-        """Where the index stands."""
+        """The folder of the index."""
         return self._storage.folder
 
     @property
     def manifest(self) -> IndexManifest:
-        """What the index says of itself: its files, how it was built, and the model that made the vectors."""
+        """The manifest: files, build options, and the model that computed the vectors."""
         return self._storage.manifest
 
     @property
-    def size(self) -> int:
-        """The length of a vector."""
-        return self.manifest.size
+    def dim(self) -> int:
+        """The dimension of the vectors."""
+        return self.manifest.dim
 
     @property
-    def approximate(self) -> bool:
-        """Whether there is a graph."""
+    def is_approximate(self) -> bool:
+        """Whether the index has an HNSW graph."""
         return self.manifest.graph is not None
 
     @property
     def columns(self) -> list[str]:
-        """The names of the kept columns."""
-        kept = self._storage.rows.columns
-        return kept.column_names if kept is not None else []
+        """The names of the metadata columns."""
+        metadata = self._storage.rows.columns
+        return metadata.column_names if metadata is not None else []
 
     @property
     def ids(self) -> np.ndarray:
-        """The ids of all rows `[rows]` int64, ascending."""
+        """The ids `[rows]` int64 of all rows, ascending."""
         rows = self._storage.rows
         return rows.ids.copy() if rows.live is None else rows.ids[rows.live]
 
     def vectors(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The unit vectors `[n, size]` float32 of the rows `ids [n]`. Raises as `take` does."""
-        return self._storage.rows.gather(self._storage.places(ids))
+        """The unit vectors `[n, dim]` float32 of the rows `ids [n]`. Raises the same errors as `take`."""
+        return self._storage.rows.gather(self._storage.positions(ids))
 
     def take(self, ids: Sequence[int] | np.ndarray) -> pa.Table:
-        """The kept columns of the rows `ids [n]`, in that order.
+        """The metadata columns of the rows `ids [n]`, in that order.
 
         Raises:
-            DataError: there is no such row.
+            DataError: a row does not exist.
         """
-        places = self._storage.places(ids)
+        positions = self._storage.positions(ids)
         table = self._storage.rows.columns
-        return table.take(pa.array(places)) if table is not None else pa.table({})
+        return table.take(pa.array(positions)) if table is not None else pa.table({})
 
     def search(
         self,
         queries: Any,
-        count: int = 10,
+        top_k: int = 10,
         *,
-        where: str | None = None,
+        filter: str | None = None,
         exact: bool = False,
-        expansion: int | None = None,
+        ef_search: int | None = None,
     ) -> SearchResults:
-        """The `count` rows most similar to each of `queries [queries, size]` (or one query `[size]`).
+        """The `top_k` most similar rows for each of `queries [queries, dim]` (or for one query `[dim]`).
 
-        where: a condition on kept columns that rows must meet, as `price < 10 and colour == 'red'` (see `where`)
-        exact: compare with every row, though the index is approximate
-        expansion: rows that a walk through the graph keeps in view, if more than the index was built with
+        filter: condition on metadata columns, such as `price < 10 and color == 'red'` (see `search.filter`)
+        exact: compare with every row, also in an approximate index
+        ef_search: number of candidates of the graph search, if larger than the value the index was built with
 
-        Fewer than `count` are found only where there are fewer.
+        Fewer than `top_k` rows are returned only if fewer rows meet the condition.
 
         Raises:
-            DataError: a query is not finite, is 0 or has another size; the condition cannot be read.
+            DataError: a query is not finite, is 0 or has another dimension; the condition is invalid.
         """
-        if count < 1:
-            raise DataError(f"at least 1 row is sought for a query, not {count}")
-        given = as_matrix(queries, self.size, "queries")
-        if not present_rows(given).all():
-            raise DataError("the query is missing", row=int(present_rows(given).argmin()))
-        rows, wanted, allowed = self._storage.rows, unit_vectors(given), self._storage.allowed(where)
+        if top_k < 1:
+            raise DataError(f"top_k must be at least 1, not {top_k}")
+        matrix = as_matrix(queries, self.dim, "queries")
+        if not present_rows(matrix).all():
+            raise DataError("the query is all NaN", row=int(present_rows(matrix).argmin()))
+        rows, unit_queries, allowed = self._storage.rows, unit_vectors(matrix), self._storage.filter_mask(filter)
         if self.manifest.graph is None or exact:
-            places, similarity = exact_search(wanted, rows.vectors, count, allowed)
+            positions, similarity = exact_search(unit_queries, rows.vectors, top_k, allowed)
         else:
-            places, similarity = approximate_search(wanted, rows, self._storage.graph(), count, allowed, expansion)
-        ids = np.full_like(places, -1)
-        ids[places >= 0] = rows.ids[places[places >= 0]]
+            positions, similarity = approximate_search(
+                unit_queries, rows, self._storage.graph(), top_k, allowed, ef_search
+            )
+        ids = np.full_like(positions, -1)
+        ids[positions >= 0] = rows.ids[positions[positions >= 0]]
         return SearchResults(ids, similarity)
 
-    def recall(self, queries: Any = None, *, sample: int = 200, count: int = 10, seed: int = 0) -> float:
-        """The share of the `count` nearest rows that `search` finds, against exact search: recall@count.
+    def recall(self, queries: Any = None, *, num_queries: int = 200, top_k: int = 10, seed: int = 0) -> float:
+        """recall@top_k of `search` compared with exact search.
 
-        queries: `[queries, size]`; by default `sample` of the index's own rows, drawn by `seed`, for each of which
-            its nearest *other* rows are sought
+        queries: `[queries, dim]`; default: `num_queries` random rows of the index (drawn with `seed`), each compared
+            with all other rows
 
-        A found row counts if it is at least as similar as the last of the exact ones, so ties count whichever of them
-        is found.
+        A result counts as correct if it is at least as similar as the last exact result, so that ties count.
         """
         if queries is None:
             ids = self.ids
-            own = np.random.default_rng(seed).permutation(len(ids))[:sample]
-            own = ids[np.sort(own)]
-            near, far = (self.search(self.vectors(own), count + 1, exact=exact) for exact in (False, True))
-            found, best = exclude_self(near, own, count), exclude_self(far, own, count)
+            sample = np.random.default_rng(seed).permutation(len(ids))[:num_queries]
+            sample = ids[np.sort(sample)]
+            approximate, exact = (self.search(self.vectors(sample), top_k + 1, exact=exact) for exact in (False, True))
+            found, best = exclude_self(approximate, sample, top_k), exclude_self(exact, sample, top_k)
         else:
-            found, best = (self.search(queries, count, exact=exact).similarity for exact in (False, True))
-        there = np.isfinite(best).sum(1)
-        if not there.any():
-            raise DataError("there is no row to be found")
-        last = np.where(there > 0, best[np.arange(len(best)), np.maximum(there - 1, 0)], np.inf)
-        hit = np.minimum((found >= last[:, None]).sum(1), there)
-        return float(hit.sum() / there.sum())
+            found, best = (self.search(queries, top_k, exact=exact).similarity for exact in (False, True))
+        num_exact = np.isfinite(best).sum(1)
+        if not num_exact.any():
+            raise DataError("the index has no other rows to search")
+        last = np.where(num_exact > 0, best[np.arange(len(best)), np.maximum(num_exact - 1, 0)], np.inf)
+        num_correct = np.minimum((found >= last[:, None]).sum(1), num_exact)
+        return float(num_correct.sum() / num_exact.sum())
 
     def add(self, vectors: Any, columns: Any = None) -> np.ndarray:
-        """Add rows; their ids `[rows]` int64, -1 for rows that are missing (nothing but NaN).
+        """Add rows and return their ids `[rows]` int64; -1 for missing rows (all NaN).
 
-        vectors, columns: as in `build`, with the columns that the index keeps
+        vectors, columns: as in `build`, with the metadata columns of the index
 
-        What is there is not built again: up to 4,096 new rows lie beside the graph and are searched exactly, more of
-        them are linked into it.
+        Existing files are not rebuilt. Up to 4,096 new rows are searched exactly in addition to the graph; more rows
+        are added to the graph.
 
         Raises:
             ArtifactError: another process is changing the index.
-            DataError: a vector is not finite, is 0 or has another size; the columns do not fit.
+            DataError: a vector is not finite, is 0 or has another dimension; the columns do not match.
         """
-        array = as_matrix(vectors, self.size, "vectors")
+        array = as_matrix(vectors, self.dim, "vectors")
         present = present_rows(array)
-        kept = read_metadata(columns, len(array))
+        metadata = read_metadata(columns, len(array))
         storage = self._storage
-        with storage.changing():
-            known = storage.rows.columns
-            kept = match_schema(kept, known.schema if known is not None else None)
+        with storage.transaction():
+            existing = storage.rows.columns
+            metadata = match_schema(metadata, existing.schema if existing is not None else None)
             ids = self.manifest.next_id + np.arange(len(array))
             if present.any():
-                storage.write(RowBatch(array, ids, kept, present, raw=True))
+                storage.write(RowBatch(array, ids, metadata, present, normalize=True))
         return np.where(present, ids, -1)
 
-    def delete(self, ids: Sequence[int] | np.ndarray | None = None, *, where: str | None = None) -> int:
-        """Delete the rows with these `ids`, or all that meet the condition `where`; how many there were.
+    def delete(self, ids: Sequence[int] | np.ndarray | None = None, *, filter: str | None = None) -> int:
+        """Delete the rows `ids`, or all rows that meet the condition `filter`. Returns the number of deleted rows.
 
-        They are never found again. Their vectors stay in the files until `compact`.
+        Deleted rows are not found anymore. Their vectors stay in the files until `compact`.
 
         Raises:
             ArtifactError: another process is changing the index.
-            DataError: there is no such row; neither ids nor a condition is given; the condition cannot be read.
+            DataError: a row does not exist; not exactly one of `ids` and `filter` is given; the condition is invalid.
         """
-        if (ids is None) == (where is None):
-            raise DataError("rows are deleted by their ids or by a condition; give one of them")
+        if (ids is None) == (filter is None):
+            raise DataError("give either ids or a filter condition")
         storage = self._storage
-        with storage.changing():
-            return storage.delete(storage.allowed(where) if ids is None else storage.places(ids))
+        with storage.transaction():
+            return storage.delete(storage.filter_mask(filter) if ids is None else storage.positions(ids))
 
     def compact(self) -> None:
-        """Write the rows that are not deleted as one segment, and the graph anew: what was deleted leaves the disk.
+        """Remove deleted rows from disk: write the remaining rows as one segment, and rebuild the graph.
 
         Raises:
             ArtifactError: another process is changing the index.
             DataError: no row is left.
         """
-        with self._storage.changing():
+        with self._storage.transaction():
             self._storage.compact()

@@ -1,4 +1,4 @@
-"""What is added to an index, checked before anything is written."""
+"""Check vectors and metadata before they are written to an index."""
 
 from __future__ import annotations
 
@@ -7,99 +7,103 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from polymodal.applications.search.rows import BLOCK
+from polymodal.applications.search.rows import BLOCK_ROWS
 from polymodal.core.errors import DataError, did_you_mean
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.table import Table, open_table
 
 
 def present_rows(vectors: np.ndarray) -> np.ndarray:
-    """Which rows of `vectors [rows, size]` are there: `[rows]` bool, False for rows of nothing but NaN.
+    """`[rows]` bool, False for rows of `vectors [rows, dim]` that are all NaN (missing).
 
     Raises:
-        DataError: a row has some numbers that are not finite, or has length 0 and so no direction.
+        DataError: a row is partly not finite, or is a zero vector, which has no direction.
     """
     present = np.empty(len(vectors), bool)
-    for start in range(0, len(vectors), BLOCK):
-        block = np.asarray(vectors[start : start + BLOCK], np.float64)
-        there = ~np.isnan(block).all(1)
-        bad = there & ~np.isfinite(block).all(1)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        block = np.asarray(vectors[start : start + BLOCK_ROWS], np.float64)
+        is_present = ~np.isnan(block).all(1)
+        bad = is_present & ~np.isfinite(block).all(1)
         if bad.any():
             raise DataError(
-                "the vector has numbers that are not finite; only a vector of nothing but NaN stands for a missing one",
+                "the vector contains values that are not finite; a missing vector must be all NaN",
                 row=start + int(bad.argmax()),
             )
-        zero = there & ~block.any(1)
+        zero = is_present & ~block.any(1)
         if zero.any():
-            raise DataError("the vector is 0 and has no direction", row=start + int(zero.argmax()))
-        present[start : start + BLOCK] = there
+            raise DataError("the vector is a zero vector, which has no direction", row=start + int(zero.argmax()))
+        present[start : start + BLOCK_ROWS] = is_present
     return present
 
 
-def as_matrix(vectors: Any, size: int | None, what: str) -> np.ndarray:
-    """`vectors` as an array `[rows, size]` of floats; one vector is one row.
+def as_matrix(vectors: Any, dim: int | None, what: str) -> np.ndarray:
+    """`vectors` as a numeric array `[rows, dim]`; a single vector becomes one row.
 
     Raises:
-        DataError: it has another shape or holds no numbers.
+        DataError: the array has another shape or is not numeric.
     """
     array = np.asanyarray(vectors)
     array = array[None] if array.ndim == 1 else array
     if array.ndim != 2 or not array.shape[1] or array.dtype.kind not in "fiu":
-        raise DataError(f"{what} are an array [rows, size] of numbers, not {array.dtype} {list(array.shape)}")
-    if size is not None and array.shape[1] != size:
-        raise DataError(f"{what} have {array.shape[1]} numbers each; those of the index have {size}")
+        raise DataError(f"{what} must be a numeric array [rows, dim], not {array.dtype} {list(array.shape)}")
+    if dim is not None and array.shape[1] != dim:
+        raise DataError(f"{what} have dimension {array.shape[1]}, but the index has dimension {dim}")
     return array
 
 
 def read_metadata(source: Any, rows: int) -> pa.Table | None:
-    """The columns to keep, from anything that `open_table` reads.
+    """The metadata columns, from anything that `open_table` reads.
 
     Raises:
-        DataError: their number of rows is not `rows`, or a column holds Python objects, which no file can keep.
+        DataError: the number of rows is not `rows`, or a column contains Python objects, which cannot be stored.
     """
     if source is None:
         return None
     table = source if isinstance(source, Table) else open_table(source, cache=cache_folder() / "tables")
     if len(table) != rows:
-        raise DataError(f"there are {rows:,} vectors and {len(table):,} rows of columns to keep", file=table.name)
+        raise DataError(f"there are {rows:,} vectors and {len(table):,} rows of metadata", file=table.name)
     return select_metadata(table, table.columns)
 
 
 def select_metadata(table: Table, names: list[str]) -> pa.Table | None:
-    """The columns `names` of `table`, to be kept; None of none.
+    """The columns `names` of `table` as metadata; None for no columns.
 
     Raises:
-        DataError: there is no such column (the nearest is given), or it holds Python objects.
+        DataError: there is no such column, or it contains Python objects.
     """
-    every, found = np.arange(len(table)), {}
+    rows, columns = np.arange(len(table)), {}
     for name in names:
-        values = table.values(name, every)
+        values = table.values(name, rows)
         if isinstance(values, list):
-            raise DataError("the cells are Python objects, which an index cannot keep", column=name, file=table.name)
-        # a column without any value has no type; only texts can be told from nothing at all
-        found[name] = values.cast(pa.string()) if pa.types.is_null(values.type) else values
-    return pa.table(found) if found else None
+            raise DataError("the cells are Python objects, which an index cannot store", column=name, file=table.name)
+        # a column without any value has no type: store it as text
+        columns[name] = values.cast(pa.string()) if pa.types.is_null(values.type) else values
+    return pa.table(columns) if columns else None
 
 
 def match_schema(columns: pa.Table | None, schema: pa.Schema | None) -> pa.Table | None:
-    """`columns` in the order and the types of those that the index keeps.
+    """`columns` in the order and with the types of the metadata columns of the index.
 
     Raises:
-        DataError: a column is missing, is not kept by the index, or cannot be brought to its type.
+        DataError: a column is missing, is not in the index, or cannot be converted to its type.
     """
-    given, wanted = columns.column_names if columns else [], schema.names if schema else []
-    for name in wanted:
+    given, expected = columns.column_names if columns else [], schema.names if schema else []
+    for name in expected:
         if name not in given:
-            raise DataError(f"the index keeps it, and the added rows lack it; {did_you_mean(name, given)}", column=name)
+            raise DataError(
+                f"the column is in the index but not in the new rows; {did_you_mean(name, given)}", column=name
+            )
     for name in given:
-        if name not in wanted:
-            raise DataError(f"the index does not keep it; {did_you_mean(name, wanted)}", column=name)
+        if name not in expected:
+            raise DataError(f"the index has no such metadata column; {did_you_mean(name, expected)}", column=name)
     if columns is None or schema is None:
         return None
-    found = {}
+    converted = {}
     for field in schema:
         try:
-            found[field.name] = columns[field.name].cast(field.type)
+            converted[field.name] = columns[field.name].cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"the index keeps it as {field.type}: {error}", column=field.name) from None
-    return pa.table(found, schema=schema)
+            raise DataError(
+                f"cannot be converted to {field.type}, the type in the index: {error}", column=field.name
+            ) from None
+    return pa.table(converted, schema=schema)

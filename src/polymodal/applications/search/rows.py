@@ -1,4 +1,4 @@
-"""The rows of an index: segments on the disk, mapped, and seen as one table from the first row to the last."""
+"""The rows of an index: memory-mapped segments, accessed as one table."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from polymodal.applications.search.manifest import IndexManifest, IndexSegment, 
 from polymodal.core.errors import ArtifactError
 from polymodal.metrics.retrieval import normalize_rows
 
-#: Rows that are copied at a time when a segment is written or vectors are checked.
-BLOCK = 16_384
+#: Number of rows that are copied at once when a segment is written or vectors are checked.
+BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
 class IndexRows:
-    """All rows of an index, deleted ones too, in the order of their ids. A *place* counts through all segments.
+    """All rows of an index, including deleted rows, in the order of their ids. A position counts through all segments.
 
-    vectors: an array `[rows, size]` of each segment, memory-mapped
+    vectors: one memory-mapped array `[rows, dim]` per segment
     ids: `[rows]` int64, ascending
-    columns: the kept columns, memory-mapped; None where none are kept
-    live: `[rows]` bool, False for deleted rows; None where there are none
+    columns: the memory-mapped metadata columns; None if there are none
+    live: `[rows]` bool, False for deleted rows; None if no row is deleted
     """
 
     vectors: list[np.ndarray]
@@ -36,109 +36,112 @@ class IndexRows:
         return len(self.ids)
 
     @property
-    def count(self) -> int:
+    def num_live(self) -> int:
         """The number of rows that are not deleted."""
         return len(self.ids) if self.live is None else int(self.live.sum())
 
-    def find(self, ids: np.ndarray) -> np.ndarray:
-        """The place `[n]` of each of `ids [n]`, -1 where there is no such row any more."""
+    def positions_of(self, ids: np.ndarray) -> np.ndarray:
+        """The position `[n]` of each of `ids [n]`; -1 if the row does not exist or is deleted."""
         if not len(self.ids):
             return np.full(len(ids), -1, np.int64)
-        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        there = self.ids[places] == ids
+        positions = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        is_present = self.ids[positions] == ids
         if self.live is not None:
-            there &= self.live[places]
-        return np.where(there, places, -1)
+            is_present &= self.live[positions]
+        return np.where(is_present, positions, -1)
 
-    def gather(self, places: np.ndarray) -> np.ndarray:
-        """The vectors `[n, size]` float32 at `places [n]`; only those rows are read."""
+    def gather(self, positions: np.ndarray) -> np.ndarray:
+        """The vectors `[n, dim]` float32 at `positions [n]`; only these rows are read."""
         ends = np.cumsum([len(part) for part in self.vectors])
-        owner = np.searchsorted(ends, places, side="right")
-        found = np.empty((len(places), self.vectors[0].shape[1] if self.vectors else 0), np.float32)
+        owner = np.searchsorted(ends, positions, side="right")
+        found = np.empty((len(positions), self.vectors[0].shape[1] if self.vectors else 0), np.float32)
         for number in np.unique(owner):
             chosen = owner == number
             part = self.vectors[number]
-            found[chosen] = part[places[chosen] - (ends[number] - len(part))]
+            found[chosen] = part[positions[chosen] - (ends[number] - len(part))]
         return found
 
-    def after(self, place: int) -> list[np.ndarray]:
-        """The vectors from `place` on, segment by segment."""
+    def after(self, position: int) -> list[np.ndarray]:
+        """The vectors from `position` to the end, by segment."""
         found, start = [], 0
         for part in self.vectors:
-            if start + len(part) > place:
-                found.append(part[max(0, place - start) :])
+            if start + len(part) > position:
+                found.append(part[max(0, position - start) :])
             start += len(part)
         return found
 
 
 @dataclass(frozen=True)
 class RowBatch:
-    """Rows to be written: vectors, ids, columns, and which of them; `raw` vectors are brought to length 1."""
+    """Rows to write: vectors, ids, columns, and a mask `keep [rows]` of the rows to write.
+
+    normalize: scale the vectors to length 1
+    """
 
     vectors: np.ndarray
     ids: np.ndarray
     columns: pa.Table | None
-    chosen: np.ndarray
-    raw: bool = False
+    keep: np.ndarray
+    normalize: bool = False
 
     def blocks(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.vectors), BLOCK):
-            block = self.vectors[start : start + BLOCK]
-            chosen = block[self.chosen[start : start + BLOCK]]
-            yield unit_vectors(chosen) if self.raw else chosen
+        for start in range(0, len(self.vectors), BLOCK_ROWS):
+            block = self.vectors[start : start + BLOCK_ROWS]
+            chosen = block[self.keep[start : start + BLOCK_ROWS]]
+            yield unit_vectors(chosen) if self.normalize else chosen
 
 
 def unit_vectors(vectors: np.ndarray) -> np.ndarray:
-    """`vectors [rows, size]` at length 1, float32; none of them is 0."""
+    """`vectors [rows, dim]`, which are not 0, scaled to length 1, as float32."""
     return normalize_rows(np.asarray(vectors, np.float64)).astype(np.float32)
 
 
 def read_rows(folder: Path, manifest: IndexManifest) -> IndexRows:
-    """Map the rows of an index; no vector is read.
+    """Memory-map the rows of an index; no vector is read.
 
     Raises:
-        ArtifactError: a file is damaged.
+        ArtifactError: a file is corrupt.
     """
     vectors, ids, tables = [], [np.empty(0, np.int64)], []
-    for one in manifest.segments:
-        array = _memory_map(folder / one.vectors.name, (one.rows, manifest.size), manifest.dtype)
+    for segment in manifest.segments:
+        array = _memory_map(folder / segment.vectors.name, (segment.num_rows, manifest.dim), manifest.dtype)
         vectors.append(array)
-        ids.append(np.asarray(_memory_map(folder / one.ids.name, (one.rows,), "int64")))
-        if one.columns is not None:
-            tables.append(_columns(folder / one.columns.name, one.rows))
-    every = np.concatenate(ids)
+        ids.append(np.asarray(_memory_map(folder / segment.ids.name, (segment.num_rows,), "int64")))
+        if segment.columns is not None:
+            tables.append(_columns(folder / segment.columns.name, segment.num_rows))
+    all_ids = np.concatenate(ids)
     live = None
     if manifest.deleted is not None:
-        live = ~np.isin(every, read_array(folder / manifest.deleted.name))
-    return IndexRows(vectors, every, pa.concat_tables(tables) if tables else None, live)
+        live = ~np.isin(all_ids, read_array(folder / manifest.deleted.name))
+    return IndexRows(vectors, all_ids, pa.concat_tables(tables) if tables else None, live)
 
 
-def write_segment(folder: Path, number: int, parts: list[RowBatch], manifest: IndexManifest) -> IndexSegment:
-    """Write the chosen rows of `parts`, whose ids ascend, as one segment; at least one row is chosen."""
+def write_segment(folder: Path, number: int, batches: list[RowBatch], manifest: IndexManifest) -> IndexSegment:
+    """Write the kept rows of `batches`, whose ids ascend, as one segment; there must be at least one row."""
     name = f"segment-{number:06d}"
-    rows = sum(int(part.chosen.sum()) for part in parts)
+    num_rows = sum(int(batch.keep.sum()) for batch in batches)
     path = folder / f"{name}.vectors.npy"
-    sink = np.lib.format.open_memmap(path, "w+", dtype=manifest.dtype, shape=(rows, manifest.size))
+    sink = np.lib.format.open_memmap(path, "w+", dtype=manifest.dtype, shape=(num_rows, manifest.dim))
     start = 0
-    for part in parts:
-        for block in part.blocks():
+    for batch in batches:
+        for block in batch.blocks():
             sink[start : start + len(block)] = block
             start += len(block)
     sink.flush()
     del sink
-    ids = np.concatenate([part.ids[part.chosen] for part in parts])
+    ids = np.concatenate([batch.ids[batch.keep] for batch in batches])
     np.save(folder / f"{name}.ids.npy", ids, allow_pickle=False)
     columns = None
-    tables = [part.columns.filter(pa.array(part.chosen)) for part in parts if part.columns is not None]
+    tables = [batch.columns.filter(pa.array(batch.keep)) for batch in batches if batch.columns is not None]
     if tables:
         table = pa.concat_tables(tables)
         with pa.OSFile(str(folder / f"{name}.columns.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
-            out.write_table(table, max_chunksize=BLOCK)
+            out.write_table(table, max_chunksize=BLOCK_ROWS)
         columns = sync_file(folder / f"{name}.columns.arrow")
     return IndexSegment(
-        rows=rows,
-        first=int(ids[0]),
-        last=int(ids[-1]),
+        num_rows=num_rows,
+        first_id=int(ids[0]),
+        last_id=int(ids[-1]),
         vectors=sync_file(path),
         ids=sync_file(folder / f"{name}.ids.npy"),
         columns=columns,
@@ -146,10 +149,10 @@ def write_segment(folder: Path, number: int, parts: list[RowBatch], manifest: In
 
 
 def read_array(path: Path) -> np.ndarray:
-    """A small array of the index.
+    """Read a small array of the index.
 
     Raises:
-        ArtifactError: it cannot be read.
+        ArtifactError: the file cannot be read.
     """
     try:
         return np.load(path, allow_pickle=False)
@@ -163,7 +166,7 @@ def _memory_map(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
     if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise ArtifactError(f"{path} holds {array.dtype} {array.shape}, not {dtype} {shape}; build the index again")
+        raise ArtifactError(f"{path} contains {array.dtype} {array.shape}, not {dtype} {shape}; build the index again")
     return array
 
 

@@ -1,4 +1,4 @@
-"""The files of an index: what is mapped from them, and how changes are written to them."""
+"""The files of an index: memory-mapped reads, and atomic changes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from polymodal.applications.search.manifest import (
     read_manifest,
     remove_orphans,
     sync_file,
-    write_manifest,
     write_lock,
+    write_manifest,
 )
-from polymodal.applications.search.rows import BLOCK, RowBatch, read_rows, write_segment
+from polymodal.applications.search.rows import BLOCK_ROWS, RowBatch, read_rows, write_segment
 from polymodal.core.errors import ArtifactError, DataError
 
-#: Rows that are searched exactly beside the graph before they are linked into it: small additions stay cheap.
+#: Up to this many new rows are searched exactly in addition to the graph before they are added to it, so that small
+#: additions stay cheap.
 MAX_UNLINKED_ROWS = 4_096
-#: Segments below this many rows are written anew together with rows that are added, so that few files are left.
+#: Segments below this many rows are merged with new rows, so that the number of files stays small.
 _MERGE_BELOW = 100_000
 
 
 class Storage:
-    """The folder of an index in one state: its manifest, its rows and its graph, which stay on the disk and are mapped.
+    """The folder of an index in one state: its manifest, and its memory-mapped rows and graph.
 
-    `write`, `delete` and `compact` make the next state, within `changing`; a new folder needs no lock.
+    `write`, `delete` and `compact` create the next state. They must run within `transaction`, except in a new folder.
     """
 
     def __init__(self, folder: Path, manifest: IndexManifest) -> None:
@@ -39,96 +40,99 @@ class Storage:
         self.rows = read_rows(folder, manifest)
         self._mapped: HNSWGraph | None = None
 
-    def write(self, part: RowBatch, *, link: bool = False) -> None:
-        """Write `part` after the rows there are, and link the rows that the graph lacks if they are many."""
-        manifest, added = self._next(), int(part.chosen.sum())
-        absorbed = self._absorbed(added)
-        parts = [*self._parts(absorbed), part]
-        manifest.segments = manifest.segments[: len(manifest.segments) - absorbed]
-        manifest.segments.append(write_segment(self.folder, manifest.generation, parts, manifest))
-        manifest.next_id += len(part.ids)
+    def write(self, batch: RowBatch, *, link: bool = False) -> None:
+        """Append `batch`, and add the rows that are missing in the graph to it if there are many, or if `link` is
+        set."""
+        manifest, added = self._next(), int(batch.keep.sum())
+        num_absorbed = self._num_absorbed(added)
+        batches = [*self._live_rows(num_absorbed), batch]
+        manifest.segments = manifest.segments[: len(manifest.segments) - num_absorbed]
+        manifest.segments.append(write_segment(self.folder, manifest.generation, batches, manifest))
+        manifest.next_id += len(batch.ids)
         if manifest.graph is not None:
-            beside = int((self.rows.ids > manifest.graph.last).sum()) + added
-            if link or beside > MAX_UNLINKED_ROWS:
+            num_unlinked = int((self.rows.ids > manifest.graph.last_id).sum()) + added
+            if link or num_unlinked > MAX_UNLINKED_ROWS:
                 self._link(manifest)
         self._commit(manifest)
 
-    def delete(self, chosen: np.ndarray | None) -> int:
-        """Note that rows are deleted, and say how many of them were there: `chosen` are places or `[rows]` bool, None
-        all."""
+    def delete(self, selected: np.ndarray | None) -> int:
+        """Mark rows as deleted and return their number.
+
+        selected: positions, `[rows]` bool, or None for all rows
+        """
         rows = self.rows
-        gone = np.zeros(len(rows), bool) if rows.live is None else ~rows.live
-        before = int(gone.sum())
-        gone[chosen] = True
+        deleted = np.zeros(len(rows), bool) if rows.live is None else ~rows.live
+        num_before = int(deleted.sum())
+        deleted[selected] = True
         manifest = self._next()
-        if gone.sum() > before:
+        if deleted.sum() > num_before:
             path = self.folder / f"deleted-{manifest.generation:06d}.npy"
-            np.save(path, rows.ids[gone], allow_pickle=False)
+            np.save(path, rows.ids[deleted], allow_pickle=False)
             manifest.deleted = sync_file(path)
             self._commit(manifest)
-        return int(gone.sum()) - before
+        return int(deleted.sum()) - num_before
 
     def compact(self) -> None:
-        """Write the rows that are not deleted as one segment, and the graph anew.
+        """Write the rows that are not deleted as one segment, and rebuild the graph.
 
         Raises:
             DataError: no row is left.
         """
-        if not self.rows.count:
-            raise DataError(f"{self.folder} has no row left; delete the folder")
+        if not self.rows.num_live:
+            raise DataError(f"{self.folder} has no rows left; delete the folder")
         manifest = self._next()
-        parts = self._parts(len(manifest.segments))
-        manifest.segments = [write_segment(self.folder, manifest.generation, parts, manifest)]
+        batches = self._live_rows(len(manifest.segments))
+        manifest.segments = [write_segment(self.folder, manifest.generation, batches, manifest)]
         manifest.deleted = None
         if manifest.graph is not None:
-            manifest.graph = manifest.graph.model_copy(update={"file": None, "rows": 0, "last": -1})
+            manifest.graph = manifest.graph.model_copy(update={"file": None, "num_rows": 0, "last_id": -1})
             self._link(manifest)
         self._commit(manifest)
 
     def _link(self, manifest: IndexManifest) -> None:
-        """Add the rows behind the graph's last to it, and write it to a new file that `manifest` names."""
-        facts = manifest.graph
-        assert facts is not None
+        """Add the rows after `last_id` to the graph, write it to a new file, and update `manifest`."""
+        state = manifest.graph
+        assert state is not None
         rows = read_rows(self.folder, manifest)
-        graph = HNSWGraph.open(self.folder, self.manifest.size, facts, change=True)
-        first = int(np.searchsorted(rows.ids, facts.last, side="right"))
-        places = np.arange(first, len(rows))
+        graph = HNSWGraph.open(self.folder, self.manifest.dim, state, change=True)
+        first = int(np.searchsorted(rows.ids, state.last_id, side="right"))
+        positions = np.arange(first, len(rows))
         if rows.live is not None:
-            places = places[rows.live[first:]]
-        for start in range(0, len(places), BLOCK):
-            block = places[start : start + BLOCK]
+            positions = positions[rows.live[first:]]
+        for start in range(0, len(positions), BLOCK_ROWS):
+            block = positions[start : start + BLOCK_ROWS]
             graph.add(rows.ids[block], rows.gather(block))
         path = self.folder / f"graph-{manifest.generation:06d}.usearch"
         graph.save(path)
-        last = int(rows.ids[-1])
-        manifest.graph = facts.model_copy(update={"file": sync_file(path), "rows": len(graph), "last": last})
+        last_id = int(rows.ids[-1])
+        manifest.graph = state.model_copy(update={"file": sync_file(path), "num_rows": len(graph), "last_id": last_id})
 
-    def _absorbed(self, added: int) -> int:
-        """How many of the last segments are written anew together with `added` rows: those no larger than what
-        follows, so that a row is copied as often as the logarithm of the number of rows, and few segments are left."""
+    def _num_absorbed(self, added: int) -> int:
+        """The number of trailing segments to merge with `added` rows: those that are not larger than all rows after
+        them. Thus each row is copied O(log rows) times, and few segments remain."""
         count = 0
-        for one in reversed(self.manifest.segments):
-            if one.rows > min(added, _MERGE_BELOW):
+        for segment in reversed(self.manifest.segments):
+            if segment.num_rows > min(added, _MERGE_BELOW):
                 break
-            count, added = count + 1, added + one.rows
+            count, added = count + 1, added + segment.num_rows
         return count
 
-    def _parts(self, count: int) -> list[RowBatch]:
-        """The rows of the last `count` segments that are not deleted, ready to be written."""
+    def _live_rows(self, count: int) -> list[RowBatch]:
+        """The rows of the last `count` segments that are not deleted, to be written again."""
         rows = self.rows
-        last, found = rows.vectors[len(rows.vectors) - count :], []
+        last, result = rows.vectors[len(rows.vectors) - count :], []
         start = len(rows) - sum(len(vectors) for vectors in last)
         for vectors in last:
             end = start + len(vectors)
             live = np.ones(len(vectors), bool) if rows.live is None else rows.live[start:end]
             table = rows.columns.slice(start, len(vectors)) if rows.columns is not None else None
-            found.append(RowBatch(vectors, rows.ids[start:end], table, live))
+            result.append(RowBatch(vectors, rows.ids[start:end], table, live))
             start = end
-        return found
+        return result
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Hold the lock of writers, on the newest state of the index."""
+    def transaction(self) -> Iterator[None]:
+        """Hold the write lock, and switch to the newest state of the index."""
         with write_lock(self.folder):
             newest = read_manifest(self.folder)
             remove_orphans(self.folder, newest)
@@ -147,44 +151,44 @@ class Storage:
         self.manifest, self.rows, self._mapped = manifest, read_rows(self.folder, manifest), None
 
     def graph(self) -> HNSWGraph:
-        """The graph, mapped from the disk."""
+        """The memory-mapped graph."""
         if self._mapped is None:
             assert self.manifest.graph is not None
-            self._mapped = HNSWGraph.open(self.folder, self.manifest.size, self.manifest.graph, change=False)
+            self._mapped = HNSWGraph.open(self.folder, self.manifest.dim, self.manifest.graph, change=False)
         return self._mapped
 
-    def allowed(self, where: str | None) -> np.ndarray | None:
-        """Which rows are there and meet the condition `where`, `[rows]` bool; None: all of them.
+    def filter_mask(self, condition: str | None) -> np.ndarray | None:
+        """`[rows]` bool, True for rows that are not deleted and meet `condition`; None: all rows.
 
         Raises:
-            DataError: the condition cannot be read, or no columns are kept.
+            DataError: the condition is invalid, or the index has no metadata columns.
         """
         rows = self.rows
-        if where is None:
+        if condition is None:
             return rows.live
         if rows.columns is None:
-            raise DataError("the index keeps no columns to filter by; name them when it is built")
-        found = evaluate_filter(rows.columns, where)
-        return found if rows.live is None else found & rows.live
+            raise DataError("the index has no metadata columns to filter by; select them when it is built")
+        result = evaluate_filter(rows.columns, condition)
+        return result if rows.live is None else result & rows.live
 
-    def places(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Where the rows `ids [n]` stand, `[n]`.
+    def positions(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The positions `[n]` of the rows `ids [n]`.
 
         Raises:
-            DataError: there is no such row.
+            DataError: a row does not exist.
         """
-        wanted = np.asarray(ids, np.int64).reshape(-1)
-        places = self.rows.find(wanted)
-        if (places < 0).any():
-            raise DataError(f"the index has no row {int(wanted[places < 0][0])}")
-        return places
+        requested = np.asarray(ids, np.int64).reshape(-1)
+        positions = self.rows.positions_of(requested)
+        if (positions < 0).any():
+            raise DataError(f"the index has no row {int(requested[positions < 0][0])}")
+        return positions
 
 
 def check_destination(folder: Path, overwrite: bool) -> None:
-    """Raises ArtifactError if `folder` must not be written to."""
+    """Raise ArtifactError if `folder` must not be overwritten."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not is_index(folder):
-        raise ArtifactError(f"{folder} is there and holds no index; choose another folder")
+        raise ArtifactError(f"{folder} exists and contains no index; choose another folder")
     if not overwrite:
-        raise ArtifactError(f"{folder} holds an index; add to it, or replace it by overwrite=True (--overwrite)")
+        raise ArtifactError(f"{folder} contains an index; add to it, or replace it with overwrite=True (--overwrite)")

@@ -1,4 +1,4 @@
-"""Tables in an index: rows are embedded by a model, and the index remembers which."""
+"""Build and extend an index from the rows of a table, embedded by a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from polymodal.applications.search.embedding_source import check_input, comparable_inputs, load_source_model, make_source
+from polymodal.applications.search.embedding_source import (
+    check_input,
+    comparable_inputs,
+    load_source_model,
+    make_source,
+)
 from polymodal.applications.search.index import Index
 from polymodal.applications.search.ingest import select_metadata
 from polymodal.core.errors import DataError
@@ -21,17 +26,17 @@ from polymodal.model.model import Model
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """What an index keeps of a table, and how.
+    """Options of an index of a table.
 
-    input: the input to embed; None: the whole row, or the one aligned input whose columns the table has
-    size: the first so many numbers of an embedding, for models that were trained with shorter sizes
-    keep: the columns to show and to filter by; None: all that hold texts, numbers, times, true or false
+    input: the input to embed; default: the whole row, or the only aligned input whose columns are in the table
+    dim: number of leading dimensions to keep, for models that were trained with Matryoshka dimensions; default: all
+    metadata: columns to store for display and filters; default: all columns with texts, numbers, times or booleans
     method, dtype: as in `Index.build`
     """
 
     input: str | None = None
-    size: int | None = None
-    keep: Sequence[str] | None = None
+    dim: int | None = None
+    metadata: Sequence[str] | None = None
     method: Literal["auto", "exact", "approximate"] = "auto"
     dtype: Literal["float32", "float16"] = "float32"
 
@@ -50,27 +55,29 @@ def index_table(
 
     data: anything `open_table` reads
     model: a model directory
-    options: what is embedded and kept; None: the defaults of `IndexOptions`
+    options: default: `IndexOptions()`
     root, strict: as in `Model.predict`; overwrite: as in `Index.build`
 
-    Returns the index, in which a row has its number in the table as its id, and the numbers `[missing]` of the rows
-    that lack the input and are not in it.
+    Returns the index, whose row ids are the row numbers of the table, and the numbers `[missing]` of the rows without
+    the input, which are not in the index.
 
     Raises:
-        ArtifactError: the model cannot be read; `out` is taken.
-        DataError: a column is not there, or no row can be embedded.
-        RecipeError: the model has no such input, or shorter embeddings.
+        ArtifactError: the model cannot be loaded; `out` exists.
+        DataError: a column is missing, or no row can be embedded.
+        RecipeError: the model has no such input, or fewer dimensions.
     """
-    wanted = options or IndexOptions()
+    options = options or IndexOptions()
     loaded = Model.load(model)
-    check_input(loaded, wanted.input)
+    check_input(loaded, options.input)
     table = _as_table(data, root)
-    kept = select_metadata(table, list(wanted.keep) if wanted.keep is not None else _metadata_columns(table))
-    chosen = wanted.input if wanted.input is not None else _input_of(loaded, table)
-    vectors = loaded.embed(table, input=chosen, size=wanted.size, strict=strict)
-    source = make_source(model, loaded, chosen, wanted.size)
+    metadata = select_metadata(
+        table, list(options.metadata) if options.metadata is not None else _metadata_columns(table)
+    )
+    input = options.input if options.input is not None else _input_of(loaded, table)
+    vectors = loaded.embed(table, input=input, size=options.dim, strict=strict)
+    source = make_source(model, loaded, input, options.dim)
     index = Index.build(
-        out, vectors, kept, method=wanted.method, dtype=wanted.dtype, source=source, overwrite=overwrite
+        out, vectors, metadata, method=options.method, dtype=options.dtype, source=source, overwrite=overwrite
     )
     return index, _missing(vectors)
 
@@ -78,21 +85,21 @@ def index_table(
 def add_table(
     index: Index, data: Any, *, model: Path | str | None = None, root: Path | str | None = None, strict: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embed every row of a table as those of `index` were, and add them.
+    """Embed every row of a table with the model of `index`, and add the rows to it.
 
-    model: where the model is now; by default where it was when the index was built
+    model: directory of the model; default: its directory when the index was built
 
-    Returns the ids `[rows]` (-1 for rows that lack the input), and the numbers `[missing]` of these rows.
+    Returns the ids `[rows]` (-1 for rows without the input), and the numbers `[missing]` of the rows without the input.
 
     Raises:
-        ArtifactError: the model is not there or is another one; another process is changing the index.
-        DataError: a column is not there or has another type.
+        ArtifactError: the directory does not contain the model; another process is changing the index.
+        DataError: a column is missing or has another type.
     """
     loaded, source = load_source_model(index.manifest.source, model)
     table = _as_table(data, root)
-    kept = select_metadata(table, index.columns)
-    vectors = loaded.embed(table, input=source.input, size=source.size, strict=strict)
-    return index.add(vectors, kept), _missing(vectors)
+    metadata = select_metadata(table, index.columns)
+    vectors = loaded.embed(table, input=source.input, size=source.dim, strict=strict)
+    return index.add(vectors, metadata), _missing(vectors)
 
 
 def _as_table(data: Any, root: Path | str | None) -> Table:
@@ -102,21 +109,23 @@ def _as_table(data: Any, root: Path | str | None) -> Table:
 
 
 def _input_of(model: Model, table: Table) -> str | None:
-    """None, the whole row; or the only aligned input whose columns the table has, where it lacks those of others."""
+    """None for the whole row, or the only aligned input whose columns are in the table if it lacks other inputs."""
     if all(column in table.columns for column in model.preparation.input_columns):
         return None
     columns = {name: model.preparation.modalities[name].columns for name in comparable_inputs(model, None)}
-    there = [name for name, own in columns.items() if all(column in table.columns for column in own)]
-    if len(there) > 1:
+    available = [
+        name for name, input_columns in columns.items() if all(column in table.columns for column in input_columns)
+    ]
+    if len(available) > 1:
         raise DataError(
-            f"the table has the columns of the inputs {', '.join(there)}, not of all; choose one (--input {there[0]})",
+            f"the table has only the columns of the inputs {', '.join(available)}; choose one (--input {available[0]})",
             file=table.name,
         )
-    return there[0] if there else None
+    return available[0] if available else None
 
 
 def _metadata_columns(table: Table) -> list[str]:
-    """The columns whose cells can be shown in a line and compared."""
+    """The columns whose cells can be displayed and compared."""
     types = pa.types
     tests = (types.is_string, types.is_integer, types.is_floating, types.is_boolean, types.is_temporal, types.is_null)
     kinds = {name: table.column_type(name) for name in table.columns}
