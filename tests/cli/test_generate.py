@@ -86,7 +86,7 @@ def test_one_row_is_written_as_json_and_streamed(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-s", "regex=("], "outputs.answer.task.writing.regex: unclosed group"),
+        (["-s", "regex=("], "outputs.answer.task.generation.regex: unclosed group"),
         (["-s", "beems=4"], "did you mean 'beams'"),
         (["-s", "json_schema=none.json"], "the file 'none.json' cannot be read"),
     ],

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from polymodal.datasets.dialogue import COLOURS, COUNTS, SECOND, SHAPES, THIRD, make_dialogues
+from polymodal.datasets.dialogue import COLORS, COUNTS, SECOND, SHAPES, THIRD, make_dialogues
 
 
 def test_dialogues_are_repeatable() -> None:
@@ -35,9 +35,9 @@ def test_the_picture_shows_so_many_pixels_of_each_group() -> None:
     for row in range(0, 450, 3):
         question, answer, count = columns["question"][row], columns["answer"][row], columns["answer"][row + 1]
         shape = next(one for one in SHAPES if one in question + answer)
-        colour = next(one for one in COLOURS if one in question + answer)
+        colour = next(one for one in COLORS if one in question + answer)
         pixels = np.asarray(columns["image"][row])
-        areas[shape, count].append(int((pixels == COLOURS[colour]).all(-1).sum()))
+        areas[shape, count].append(int((pixels == COLORS[colour]).all(-1).sum()))
     for shape in SHAPES:
         for number, count in enumerate(COUNTS, start=1):
             assert set(areas[shape, count]) == {number * areas[shape, "one"][0]}

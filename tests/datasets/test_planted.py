@@ -52,7 +52,7 @@ def test_each_signal_is_there() -> None:
         hits = {name for name, known in words.items() if known & set(sentence.split())}
         assert hits == {topic}
     pictures = make_planted_images(20, seed=0, size=24)
-    for image, colour in zip(pictures["image"], pictures["colour"], strict=True):
+    for image, colour in zip(pictures["image"], pictures["color"], strict=True):
         assert image.size == (24, 24)
         figure = np.asarray(image).astype(int)
         channel = {"red": 0, "green": 1, "blue": 2}[colour]

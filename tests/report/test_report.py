@@ -100,7 +100,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Page, str,
         "image": [pictures["image"][i // 2] for i in range(rows)],
         HOSTILE: words,
         "length": table["length"],
-        "colour": [pictures["colour"][i // 2] if i % 3 else HOSTILE for i in range(rows)],
+        "colour": [pictures["color"][i // 2] if i % 3 else HOSTILE for i in range(rows)],
         "price": table["price"],
         "tags": [f"{shape}|{HOSTILE}" if i % 2 else shape for i, shape in enumerate(pictures["shape"])],
     }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polymodal.runtime.cpu_kernels import INT8_MAX, int8_linear, supports_int8, prepack_int8
+from polymodal.runtime.cpu_kernels import INT8_MAX, int8_linear, prepack_int8, supports_int8
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,9 +36,9 @@ class Int8Linear(nn.Module):
     Each row has its own scale, so its output does not depend on the other rows of the batch. The module keeps the
     parameters of the layer for `state_dict`; the quantized matrix is computed once, for prediction only.
 
-    If the processor does not support int8 products (`supports_int8`), the same integers are multiplied in fp32. The sums
-    are exact up to 1,040 inputs and rounded beyond. The predictions are then the same, but not faster than in fp32, and
-    each integer takes 4 bytes of memory.
+    If the processor does not support int8 products (`supports_int8`), the same integers are multiplied in fp32. The
+    sums are exact up to 1,040 inputs and rounded beyond. The predictions are then the same, but not faster than in
+    fp32, and each integer takes 4 bytes of memory.
     """
 
     def __init__(self, layer: nn.Linear) -> None:

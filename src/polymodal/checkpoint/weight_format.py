@@ -9,7 +9,7 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
-from polymodal.checkpoint.int8 import Int8Linear, quantize, dequantize
+from polymodal.checkpoint.int8 import Int8Linear, dequantize, quantize
 from polymodal.core.options import StrictModel
 from polymodal.runtime.cpu_kernels import supports_int8
 

@@ -37,7 +37,7 @@ def cache(
 ) -> None:
     """Show or clear the cache of decoded media, which all runs share."""
     from polymodal.core.paths import media_cache_folder
-    from polymodal.data.store.eviction import CACHE_VARIABLE, evict, cache_budget, usage
+    from polymodal.data.store.eviction import CACHE_VARIABLE, cache_budget, evict, usage
 
     folder, budget = media_cache_folder(), cache_budget()
     if clear or keep is not None:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from polymodal._version import __version__
 from polymodal.cli import (
+    active_learning,
     catalog,
     components,
     curate,
@@ -20,9 +21,8 @@ from polymodal.cli import (
     few_shot,
     index,
     models,
-    prediction,
     multitask_gain,
-    active_learning,
+    prediction,
     training,
     tune,
     weights,

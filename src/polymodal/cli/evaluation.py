@@ -72,7 +72,7 @@ def _robustness_tables(found: dict[str, Robustness]) -> list[RenderableType]:
         first = {"output": output} if len(found) > 1 else {}
         removed.append({**first, "without": "(nothing)", "score": one.value, "loss": None})
         removed += [
-            {**first, "without": name, "score": removal.value, "loss": removal.loss}
+            {**first, "without": name, "score": removal.value, "drop": removal.drop}
             for name, removal in one.removed.items()
         ]
         for name, kinds in one.corrupted.items():

@@ -179,6 +179,8 @@ def _records(blocks: Iterator[list[list[Any]]]) -> Iterator[dict[str, Any]]:
     number = 0
     for block in blocks:
         for texts in block:
-            shown = [{"text": t.text, "log_probability": t.log_probability, "finish_reason": t.finish_reason} for t in texts]
+            shown = [
+                {"text": t.text, "log_probability": t.log_probability, "finish_reason": t.finish_reason} for t in texts
+            ]
             yield {"row": number, "texts": shown}
             number += 1

@@ -15,6 +15,8 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
+from polymodal.core.formatting import truncate
+
 #: Seconds between two lines about the same work in a file; work that takes less than `QUICK` seconds has no line.
 LINE_SECONDS, QUICK = 30.0, 1.0
 #: Characters of a bar with its percentage and its two times.
@@ -29,6 +31,7 @@ class ProgressTask:
     bar: RichProgress | None = None
     task: Any = None
     console: Console | None = None
+    width: int = 64
     total: int | None = None
     done: int = 0
     text: str = ""
@@ -47,7 +50,8 @@ class ProgressTask:
         now = time.monotonic()
         if self.bar and (now - self.last_shown > 0.1 or done == planned):
             self.last_shown = now
-            title = f"{escape(self.title)}  [dim]{escape(text)}[/dim]"
+            name = truncate(self.title, max(10, self.width - len(text) - 2))
+            title = f"{escape(name)}  [dim]{escape(text)}[/dim]"
             self.bar.update(self.task, completed=done, total=planned, description=title)
         self._line()
 
@@ -100,7 +104,8 @@ class Progress:
             task.finish()
             return
         with RichProgress(*_columns(self.console.width), console=self.console) as bar:
-            task = ProgressTask(title, bar, bar.add_task(escape(title), total=total))
+            width = _title_width(self.console.width)
+            task = ProgressTask(title, bar, bar.add_task(escape(title), total=total), width=width)
             yield task
             task.finish()
 
@@ -127,13 +132,20 @@ class _Times(ProgressColumn):
         return text
 
 
+def _bar_width(width: int) -> int:
+    return _BAR if width < 100 else 3 * _BAR
+
+
+def _title_width(width: int) -> int:
+    return max(16, min(64, width - _bar_width(width) - _PERCENT - _TIMES - 3))
+
+
 def _columns(width: int) -> list[ProgressColumn]:
     """Title and status, bar, percentage and times; the title gets the room that the terminal leaves."""
-    bar = _BAR if width < 100 else 3 * _BAR
-    title = max(16, min(64, width - bar - _PERCENT - _TIMES - 3))
+    title = _title_width(width)
     return [
         TextColumn("{task.description}", table_column=Column(width=title, no_wrap=True, overflow="ellipsis")),
-        BarColumn(bar_width=bar),
+        BarColumn(bar_width=_bar_width(width)),
         TextColumn("{task.percentage:>3.0f}%", table_column=Column(width=_PERCENT, no_wrap=True)),
         _Times(table_column=Column(no_wrap=True)),
     ]

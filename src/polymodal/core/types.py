@@ -151,7 +151,7 @@ class FusionOutput:
     input_tokens: the tokens of the inputs before fusion; the network adds them for decoders that attend to single
         tokens
     encoder_outputs: the output of the encoders before projection to the common width and normalization; the network
-        adds it for decoders that need it (`Decoder.reads_encoded`)
+        adds it for decoders that need it (`Decoder.uses_encoder_outputs`)
     per_task: with task tokens, the fusion output for each task, by name; this output is then their mean
     penalties: extra losses of the fusion, as in `Fusion.penalties`
     """

@@ -1,7 +1,7 @@
-"""Data sets for examples, tests and first steps: generated with a planted signal (`make_*`), or packaged (`load_*`).
+"""Data sets for examples and tests: generated with a planted signal (`make_*`), or from a package (`load_*`).
 
-Every `make_*` function returns its table as a dict of columns, which `polymodal.fit` and the other functions read as it
-is. The same arguments give the same rows: `rows` says how many, `seed` which.
+Each `make_*` function returns a table as a dict of columns, which `polymodal.fit` and the other functions accept. The
+same arguments give the same rows; `rows` is their number, `seed` the random seed.
 
     import polymodal
     from polymodal.datasets import make_planted_table
@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polymodal.datasets.moving_shapes import make_moving_shapes, make_moving_shapes_with_audio, make_spoken_digits
     from polymodal.datasets.dialogue import make_dialogues
     from polymodal.datasets.easy_vqa import load_easy_vqa
-    from polymodal.datasets.events import make_video_events, make_series_events, make_audio_events
+    from polymodal.datasets.events import make_audio_events, make_series_events, make_video_events
     from polymodal.datasets.functions import make_functions
+    from polymodal.datasets.moving_shapes import make_moving_shapes, make_moving_shapes_with_audio, make_spoken_digits
     from polymodal.datasets.pages import make_pages
     from polymodal.datasets.pairs import make_planted_pairs
     from polymodal.datasets.planted import (
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     )
     from polymodal.datasets.repairs import make_repairs, make_test_suites
     from polymodal.datasets.scenes import make_scenes
-    from polymodal.datasets.video_summaries import make_video_summaries
     from polymodal.datasets.translations import make_translations
+    from polymodal.datasets.video_summaries import make_video_summaries
 
-# The public names and where they live: each module is imported when one of its names is first used.
+# The public names and their modules: a module is imported when one of its names is first used.
 _PUBLIC = {
     "load_easy_vqa": "easy_vqa",
     "make_video_events": "events",

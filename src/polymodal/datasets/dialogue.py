@@ -1,6 +1,6 @@
-"""Small generated dialogues about drawn scenes, in which a question refers to what was said before.
+"""Small generated dialogues about drawn scenes, in which questions refer to earlier turns.
 
-A scene has two groups of figures, of different shape, colour and count. A dialogue about it:
+A scene has two groups of figures, of different shape, color and count. A dialogue about it:
 
     user       what colour are the circles?   |   which shape is red?
     assistant  red                            |   circle
@@ -9,7 +9,7 @@ A scene has two groups of figures, of different shape, colour and count. A dialo
     user       and how many others?
     assistant  one
 
-The first question names one of the groups; without it, nobody can tell which group the later ones mean.
+The first question names one of the groups; without it, the later questions are ambiguous.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.scenes import Box, arrange
 
-COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
+COLORS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
 SHAPES = ("circle", "square", "triangle")
 COUNTS = ("one", "two", "three")
 SECOND, THIRD = "how many of those are there?", "and how many others?"
@@ -41,13 +41,13 @@ def make_dialogues(scenes: int = 32, seed: int = 0, size: int = 64) -> Columns:
     columns: Columns = {"image": [], "history": [], "question": [], "answer": [], "scene": []}
     for scene in range(scenes):
         shapes = generator.choice(SHAPES, 2, replace=False).tolist()
-        colours = generator.choice(list(COLOURS), 2, replace=False).tolist()
+        colors = generator.choice(list(COLORS), 2, replace=False).tolist()
         counts = generator.choice(3, 2, replace=False).tolist()
-        image = _picture(shapes, colours, counts, size, generator)
+        image = _image(shapes, colors, counts, size, generator)
         if generator.random() < 0.5:
-            turns = [(f"what colour are the {shapes[0]}s?", colours[0])]
+            turns = [(f"what colour are the {shapes[0]}s?", colors[0])]
         else:
-            turns = [(f"which shape is {colours[0]}?", shapes[0])]
+            turns = [(f"which shape is {colors[0]}?", shapes[0])]
         turns += [(SECOND, COUNTS[counts[0]]), (THIRD, COUNTS[counts[1]])]
         history: list[dict[str, str]] = []
         for question, answer in turns:
@@ -60,27 +60,27 @@ def make_dialogues(scenes: int = 32, seed: int = 0, size: int = 64) -> Columns:
     return columns
 
 
-def _picture(
-    shapes: list[str], colours: list[str], counts: list[int], size: int, generator: np.random.Generator
+def _image(
+    shapes: list[str], colors: list[str], counts: list[int], size: int, generator: np.random.Generator
 ) -> Image.Image:
-    """A scene on a noisy ground; `counts` are places in `COUNTS`."""
+    """A scene on a noisy background; `counts` are indices of `COUNTS`."""
     image = Image.fromarray(generator.integers(200, 256, (size, size, 3), dtype=np.uint8))
     kinds = [kind for kind, count in enumerate(counts) for _ in range(count + 1)]
     for kind, box in zip(
         kinds, arrange([shapes[kind] for kind in kinds], [(size // 5,) * 2] * len(kinds), size, generator), strict=True
     ):
-        _draw(image, box, COLOURS[colours[kind]])
+        _draw(image, box, COLORS[colors[kind]])
     return image
 
 
-def _draw(image: Image.Image, box: Box, colour: tuple[int, int, int]) -> None:
+def _draw(image: Image.Image, box: Box, color: tuple[int, int, int]) -> None:
     draw = ImageDraw.Draw(image)
     corners = (box.left, box.top, box.right - 1, box.bottom - 1)
     if box.noun == "circle":
-        draw.ellipse(corners, fill=colour)
+        draw.ellipse(corners, fill=color)
     elif box.noun == "square":
-        draw.rectangle(corners, fill=colour)
+        draw.rectangle(corners, fill=color)
     else:
         draw.polygon(
-            [((box.left + box.right) // 2, box.top), (box.left, corners[3]), (corners[2], corners[3])], fill=colour
+            [((box.left + box.right) // 2, box.top), (box.left, corners[3]), (corners[2], corners[3])], fill=color
         )

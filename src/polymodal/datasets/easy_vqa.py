@@ -1,4 +1,4 @@
-"""The easy-VQA data set: questions about small drawn pictures, as its package holds it."""
+"""The easy-VQA data set: questions about small drawn images, from its package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from polymodal.core.errors import MissingExtraError
 def load_easy_vqa() -> tuple[dict[str, pa.Table], Path]:
     """The easy-VQA data set as two tables, `train` and `test`, and its media folder.
 
-    Source: Victor Zhou, "easy-VQA", 2019; MIT licence; from the installed package `easy-vqa`, so that nothing is
-    fetched. 5,000 drawn images of 64 x 64 pixels and 48,248 questions about them with 13 answers; the official split.
+    Source: Victor Zhou, "easy-VQA", 2019; MIT license; from the installed package `easy-vqa`, without a download. 5,000
+    drawn images of 64 x 64 pixels and 48,248 questions with 13 answers; the official split.
 
     Columns: `image` (path below the folder), `question`, `answer`; rows in the order of the package.
 

@@ -1,7 +1,7 @@
-"""Small seeded sets of sounds, series and clips in which something happens now and then, as dicts of columns.
+"""Small seeded data sets of audio, time series and videos with events, as dicts of columns.
 
-`events` of each row is a list of `{"start": seconds, "end": seconds, "label": name}`, as the task `spans` reads it.
-Events of one label never overlap; events of different labels may.
+`events` of each row is a list of `{"start": seconds, "end": seconds, "label": name}`, as the task `event_detection`
+reads it. Events of one label never overlap; events of different labels may.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from polymodal.datasets.moving_shapes import FRAME_MILLISECONDS, RATE, SIDE, Col
 
 
 def make_audio_events(rows: int = 100, seed: int = 0, seconds: float = 4.0, noise: float = 0.02) -> Columns:
-    """Sounds in which a "tone" (one pitch), a "chirp" (a rising pitch) and a "burst" (loud noise) occur.
+    """Audio with the events "tone" (one pitch), "chirp" (a rising pitch) and "burst" (loud noise).
 
-    Each occurs up to twice, for 0.4 to 1.2 seconds, in a sound of at least 2.5 seconds, in normal noise of deviation
-    `noise` (of 1).
+    Each event occurs up to twice, for 0.4 to 1.2 seconds. `seconds` must be at least 2.5. The background is normal
+    noise with standard deviation `noise`.
 
     Columns: `sound` (WAV as bytes, mono, 8 kHz, 16 bits, of `seconds`); `events`, records of `start`, `end` (in
     seconds) and `label`.
@@ -36,7 +36,7 @@ def make_audio_events(rows: int = 100, seed: int = 0, seconds: float = 4.0, nois
     columns: Columns = {"sound": [], "events": []}
     for _ in range(rows):
         samples = noise * draw.normal(size=round(seconds * RATE))
-        events = _happenings(list(makers), seconds, (0.4, 1.2), draw)
+        events = _random_events(list(makers), seconds, (0.4, 1.2), draw)
         for event in events:
             first, last = (round(event[end] * RATE) for end in ("start", "end"))
             samples[first:last] += makers[event["label"]](np.arange(last - first) / RATE)
@@ -46,10 +46,11 @@ def make_audio_events(rows: int = 100, seed: int = 0, seconds: float = 4.0, nois
 
 
 def make_series_events(rows: int = 100, seed: int = 0, steps: int = 240, noise: float = 0.3) -> Columns:
-    """Series of three channels in which a "bump", a "wave" and a "shift" occur for 20 to 50 steps.
+    """Time series of three channels with the events "bump", "wave" and "shift" for 20 to 50 steps.
 
-    A series has at least 105 steps. A bump is half a sine in the first channel. A wave has eight steps a period, in the
-    second. A shift raises the third channel and lowers the first. Normal noise of deviation `noise` is in all.
+    `steps` must be at least 105. A bump is half a sine in the first channel. A wave has a period of eight steps in the
+    second channel. A shift raises the third channel and lowers the first. All channels have normal noise with standard
+    deviation `noise`.
 
     Columns: `series`, a list of `steps` steps of three numbers, one step a second; `events`, records of `start`, `end`
     (in seconds) and `label`.
@@ -62,7 +63,7 @@ def make_series_events(rows: int = 100, seed: int = 0, steps: int = 240, noise: 
     columns: Columns = {"series": [], "events": []}
     for _ in range(rows):
         values = noise * draw.normal(size=(steps, 3))
-        events = _happenings(["bump", "shift", "wave"], steps, (20, 50), draw, whole=True)
+        events = _random_events(["bump", "shift", "wave"], steps, (20, 50), draw, whole=True)
         for event in events:
             first, last = int(event["start"]), int(event["end"])
             t = np.arange(last - first)
@@ -78,12 +79,12 @@ def make_series_events(rows: int = 100, seed: int = 0, steps: int = 240, noise: 
 
 
 def make_video_events(rows: int = 100, seed: int = 0, frames: int = 32, noise: float = 0.08) -> Columns:
-    """Clips of grey noise in which a bright "square" (its outline) or "disc" is lit for 6 to 14 frames.
+    """Videos of gray noise in which a bright "square" (its outline) or "disc" appears for 6 to 14 frames.
 
-    A clip has at least 30 frames.
+    `frames` must be at least 30.
 
-    Columns: `clip`, a GIF as bytes of `frames` frames of 32 x 32 pixels, 10 a second, with noise of deviation `noise`
-    (of 1); `events`, records of `start`, `end` (in seconds) and `label`.
+    Columns: `clip`, a GIF as bytes of `frames` frames of 32 x 32 pixels, 10 a second, with normal noise of standard
+    deviation `noise`; `events`, records of `start`, `end` (in seconds) and `label`.
 
         >>> list(make_video_events(1))
         ['clip', 'events']
@@ -91,22 +92,21 @@ def make_video_events(rows: int = 100, seed: int = 0, frames: int = 32, noise: f
     draw = np.random.default_rng(seed)
     columns: Columns = {"clip": [], "events": []}
     for _ in range(rows):
-        pictures = 0.3 + noise * draw.normal(size=(frames, SIDE, SIDE))
-        spans = _happenings(["disc", "square"], frames, (6, 14), draw, whole=True)
-        for span in spans:
-            lit = _figure(span["label"], draw)
-            pictures[int(span["start"]) : int(span["end"])] += 0.5 * lit
-        columns["clip"].append(gif_bytes((np.clip(pictures, 0, 1) * 255).astype(np.uint8)))
+        images = 0.3 + noise * draw.normal(size=(frames, SIDE, SIDE))
+        drawn = _random_events(["disc", "square"], frames, (6, 14), draw, whole=True)
+        for event in drawn:
+            images[int(event["start"]) : int(event["end"])] += 0.5 * _figure(event["label"], draw)
+        columns["clip"].append(gif_bytes((np.clip(images, 0, 1) * 255).astype(np.uint8)))
         columns["events"].append(
-            [span | {end: span[end] * FRAME_MILLISECONDS / 1_000 for end in ("start", "end")} for span in spans]
+            [event | {end: event[end] * FRAME_MILLISECONDS / 1_000 for end in ("start", "end")} for event in drawn]
         )
     return columns
 
 
-def _happenings(
+def _random_events(
     labels: list[str], length: float, lasting: tuple[float, float], draw: np.random.Generator, *, whole: bool = False
 ) -> list[dict[str, Any]]:
-    """Events of each label, one or none in each half of `length`; `whole`: at whole numbers."""
+    """Events of each label, at most one in each half of `length`; `whole`: at integers."""
     events = []
     for label in labels:
         for half in (0.0, length / 2):
@@ -120,7 +120,7 @@ def _happenings(
 
 
 def _figure(label: str, draw: np.random.Generator) -> np.ndarray:
-    """`[SIDE, SIDE]` 0 or 1: a square or a disc of 12 pixels somewhere."""
+    """`[SIDE, SIDE]` 0 or 1: a square or a disc of 12 pixels at a random position."""
     image = Image.new("L", (SIDE, SIDE))
     left, top = draw.integers(1, SIDE - 13, 2).tolist()
     box = (left, top, left + 12, top + 12)

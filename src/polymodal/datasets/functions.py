@@ -1,6 +1,6 @@
-"""Small generated Python functions: what each is to do in words, how it does it, and tests.
+"""Small generated Python functions: a description in words, the program, and tests.
 
-A function goes through something, keeps some of what it meets, changes it, and collects the rest:
+A function iterates over a source, filters the items, changes them, and collects the results:
 
     def solve(numbers):                     Go through the numbers of the list.
         result = 0
@@ -9,9 +9,9 @@ A function goes through something, keeps some of what it meets, changes it, and 
                 result += x + 5             Add 5 to each.
         return result                       Return their sum.
 
-The four parts are the function's `combination`; the numbers and letters in them are drawn anew each time. Split by
-`combination` to ask for functions whose parts are known and whose whole is new. What a function ought to return is
-computed from its parts, not by running the program, so that the tests are an independent statement of its purpose.
+The four parts are the `combination` of the function; their numbers and letters are random. Split by `combination` to
+test on new combinations of known parts. The expected results of the tests are computed from the parts, not by running
+the program, so the tests are independent of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _VOWELS = "aeiou"
 
 @dataclass(frozen=True)
 class Source:
-    """What a function goes through: `words`, the line of its loop, the items of an argument, and how to draw one."""
+    """The source of a function: its description, the loop, the items of an argument, and a random argument.
+
+    least: the smallest argument
+    """
 
     words: str
     parameter: str
@@ -48,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Filter:
-    """What is kept: `{k}` in words and code is drawn; `holds(x, k)`."""
+    """A filter: `{k}` in words and code is random; `holds(x, k)` is its condition."""
 
     words: str
     code: str
@@ -57,7 +60,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of each item: `of(x, k)`, of kind `gives`."""
+    """A change of each item: `of(x, k)`, with a result of kind `gives`."""
 
     words: str
     code: str
@@ -67,7 +70,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Collection:
-    """How the values are collected: the first `result`, the lines for each value `{v}`, and `of(values)`."""
+    """A collection of the values: the initial `result`, the lines for each value `{v}`, and the result `of(values)`."""
 
     words: str
     start: str
@@ -185,7 +188,7 @@ COLLECTIONS: dict[Kind, dict[str, Collection]] = {
 
 @dataclass(frozen=True)
 class Function:
-    """A function in all its forms. `tests`: lines of `assert`, the least argument among them."""
+    """A function. `tests`: lines of `assert`, one of them for the smallest argument."""
 
     description: str
     program: str
@@ -196,7 +199,7 @@ class Function:
 def make_functions(rows: int = 100, seed: int = 0) -> Columns:
     """Python functions: a description in words, the program, and its tests.
 
-    Columns: `description`; `program`; `tests` (one comparison a line); `answer`, the target cell of a program and its
+    Columns: `description`; `program`; `tests` (one comparison per line); `answer`, the target cell of a program and its
     tests (`polymodal.metrics.code_eval.program_cells`); `combination` of the four parts, by which to split.
 
         >>> columns = make_functions(2)
@@ -215,7 +218,7 @@ def make_functions(rows: int = 100, seed: int = 0) -> Columns:
 
 
 def function(generator: np.random.Generator) -> Function:
-    """Draw a function whose tests show at least three different results."""
+    """Draw a random function whose tests have at least three different results."""
     while True:
         made = _drawn(generator)
         if len({line.partition(" == ")[2] for line in made.tests.splitlines()}) >= 3:
@@ -246,7 +249,7 @@ def _drawn(draw: np.random.Generator) -> Function:
 
 
 def _constant(kind: Kind, part: str, draw: np.random.Generator) -> Any:
-    """A number, or a letter where the part asks for one."""
+    """A random number, or a random letter if the part needs one."""
     if kind == "number" or part in ("long", "short"):
         return int(draw.integers(3, 10)) if kind == "number" else int(draw.integers(2, 6))
     return str(draw.choice(_LETTERS))

@@ -1,10 +1,10 @@
-"""Small generated web pages with their pictures: screenshot in, HTML out.
+"""Small generated web pages with their screenshots.
 
     page  = 2 to 4 blocks, at most one of each kind except p
     block = h1 | p | button | input | hr | ul of 2 or 3 li | div of 1 or 2 blocks (no ul, no div)
     text  = 1 word (h1, button, input, li) or 2 to 4 words (p)
 
-Colours are drawn for half of the elements that may have one. Pages higher than the screen are drawn again.
+Half of the elements that can have a color get a random one. Pages higher than the screen are rejected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from polymodal.datasets.planted import Columns
 from polymodal.metrics.code_eval.html_renderer import SCREEN, draw, height
-from polymodal.metrics.code_eval.html_subset import Element, walk, to_html
+from polymodal.metrics.code_eval.html_subset import Element, to_html, walk
 
 _WORDS = ["apple", "bird", "cloud", "door", "earth", "fish", "green", "house", "ink", "jam", "kite", "lamp", "moon"]
 _WORDS += ["night", "ocean", "paper", "queen", "river", "star", "tree"]
@@ -23,12 +23,12 @@ _BLOCKS = ["h1", "p", "button", "input", "hr", "ul", "div"]
 
 
 def make_pages(rows: int = 100, seed: int = 0) -> Columns:
-    """Web pages of a small language with their pictures.
+    """Web pages in a small subset of HTML, with their screenshots.
 
-    Words and colors are drawn independently of the layout. Split by `layout` to ask for new combinations of blocks.
+    Words and colors are independent of the layout. Split by `layout` to test on new combinations of blocks.
 
     Columns: `image`, a PIL image of 128 x 128 pixels, the rendering of `html`; `html`; `layout`, the tags with their
-    nesting, as in `h1 div(p button) hr`.
+    nesting, such as `h1 div(p button) hr`.
 
         >>> columns = make_pages(1)
         >>> list(columns), columns["image"][0].size
@@ -46,7 +46,7 @@ def make_pages(rows: int = 100, seed: int = 0) -> Columns:
 
 
 def layout(elements: list[Element]) -> str:
-    """The tags of a page and how they are nested; items of lists are counted, as in `ul(3)`."""
+    """The tags of a page with their nesting; items of lists are counted, as in `ul(3)`."""
     parts = []
     for element in elements:
         inside = str(len(element.children)) if element.tag == "ul" else layout(element.children)

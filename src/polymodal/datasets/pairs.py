@@ -1,12 +1,12 @@
-"""Rows whose inputs all tell of one hidden factor, for objectives that need no target: tests, examples, documentation.
+"""Rows whose inputs all depend on one hidden factor, for objectives without targets.
 
-The factor is a vector of three numbers in [-1, 1]. Every kind of input shows it in a language of its own, with noise:
+The factor is a vector of three numbers in [-1, 1]. Each input encodes it differently, with noise:
 
     text     three words, one for each number, by the sixth of the range that it lies in ("ambersa birchfo cloudlo"),
-             beside a filler word
-    image    a patch on a noisy ground: the numbers are its place from left to right, its place from top to
-             bottom, and its colour from blue to red
-    series   a wave of 24 steps in two channels: the numbers are its phase, its rise, and the height of the second
+             and a filler word
+    image    a patch on a noisy background: the numbers are its horizontal position, its vertical position, and its
+             color from blue to red
+    series   a wave of 24 steps in two channels: the numbers are its phase, its slope, and the amplitude of the second
              channel
     numbers  three columns, a rotation of the factor
 """
@@ -37,13 +37,13 @@ def make_planted_pairs(
     noise: float = 0.05,
     pixels: int = 32,
 ) -> Columns:
-    """Rows whose inputs all tell of one hidden factor of three numbers in [-1, 1].
+    """Rows whose inputs all depend on one hidden factor of three numbers in [-1, 1].
 
     inputs: some of text, image, series and numbers
-    shuffled: each input shows the factor of another row, drawn for each input, so that nothing in a row belongs
-        together: the control, on which an objective must find nothing. The factor is then that of no input.
-    noise: standard deviation of the noise of each series step, pixel (of its range) and number
-    pixels: side of an image
+    shuffled: each input has the factor of a random other row, so that the inputs of a row are independent: a control
+        without signal. The factor columns then belong to no input.
+    noise: standard deviation of the noise of each series step, pixel (relative to its range) and number
+    pixels: side length of an image
 
     Columns: one for each of `inputs` (three for numbers: `number0` to `number2`), and `factor0` to `factor2`.
 
@@ -57,11 +57,11 @@ def make_planted_pairs(
     factor = draw.uniform(-1, 1, (rows, 3))
     columns: Columns = {}
     for name in inputs:
-        if name not in _SHOWN:
-            raise ValueError(f"there is no planted input {name!r}: choose among {', '.join(_SHOWN)}")
+        if name not in _MAKERS:
+            raise ValueError(f"there is no planted input {name!r}: choose from {', '.join(_MAKERS)}")
         own = factor[draw.permutation(rows)] if shuffled else factor
-        columns |= _SHOWN[name](own, noise, pixels, draw)
-    return columns | {f"factor{place}": factor[:, place].tolist() for place in range(3)}
+        columns |= _MAKERS[name](own, noise, pixels, draw)
+    return columns | {f"factor{i}": factor[:, i].tolist() for i in range(3)}
 
 
 def _texts(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Generator) -> Columns:
@@ -76,12 +76,12 @@ def _texts(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Genera
 
 def _images(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Generator) -> Columns:
     side = pixels // 4
-    place = np.rint((factor[:, :2] + 1) / 2 * (pixels - side)).astype(int)
+    position = np.rint((factor[:, :2] + 1) / 2 * (pixels - side)).astype(int)
     red = (factor[:, 2] + 1) / 2
     images = []
-    for (x, y), share in zip(place, red, strict=True):
+    for (x, y), redness in zip(position, red, strict=True):
         image = np.full((pixels, pixels, 3), 0.85)
-        image[y : y + side, x : x + side] = [share, 0.2, 1 - share]
+        image[y : y + side, x : x + side] = [redness, 0.2, 1 - redness]
         image = np.clip(image + noise * draw.normal(size=image.shape), 0, 1)
         images.append(Image.fromarray(np.rint(255 * image).astype(np.uint8)))
     return {"image": images}
@@ -99,10 +99,10 @@ def _series(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Gener
 
 def _numbers(factor: np.ndarray, noise: float, pixels: int, draw: np.random.Generator) -> Columns:
     values = factor @ _TURN.T + noise * draw.normal(size=factor.shape)
-    return {f"number{place}": values[:, place].tolist() for place in range(3)}
+    return {f"number{i}": values[:, i].tolist() for i in range(3)}
 
 
-_SHOWN: dict[str, Callable[[np.ndarray, float, int, np.random.Generator], Columns]] = {
+_MAKERS: dict[str, Callable[[np.ndarray, float, int, np.random.Generator], Columns]] = {
     "text": _texts,
     "image": _images,
     "series": _series,

@@ -31,15 +31,15 @@ _TOPICS = {
     "food": ["bread", "soup", "apple"],
     "tool": ["axe", "saw", "drill"],
 }
-_COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
+_COLORS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
 _SHAPES = ("circle", "square", "triangle")
 
 
 def make_exclusive_or(rows: int = 100, seed: int = 0, noise: float = 0.3) -> Columns:
-    """Two vectors, each of which hides one bit; the target is whether the bits differ.
+    """Two vectors with one hidden bit each; the target is whether the bits differ (exclusive or).
 
-    Each vector is its bit (-1 or 1) along a fixed direction plus normal noise of deviation `noise`. The four pairs of
-    bits are equally frequent, so neither vector alone says anything about the target.
+    Each vector is its bit (-1 or 1) along a fixed direction plus normal noise with standard deviation `noise`. The four
+    pairs of bits are equally frequent, so a single vector has no information about the target.
 
     Columns: numbers `a0` to `a3` and `b0` to `b3`; `target`, "yes" where the bits differ, otherwise "no".
 
@@ -61,7 +61,7 @@ def make_exclusive_or(rows: int = 100, seed: int = 0, noise: float = 0.3) -> Col
 
 
 def make_planted_text(rows: int = 100, seed: int = 0) -> Columns:
-    """Sentences of filler words around one word of a topic.
+    """Sentences of filler words with one word of a topic.
 
     Columns: `text`; `topic`, one of "animal", "food", "tool".
 
@@ -76,26 +76,26 @@ def make_planted_text(rows: int = 100, seed: int = 0) -> Columns:
 
 
 def make_planted_images(rows: int = 100, seed: int = 0, size: int = 32) -> Columns:
-    """Pictures of one figure on a noisy ground.
+    """Images of one figure on a noisy background.
 
-    Columns: `image`, a PIL image of `size` x `size` pixels; `shape` and `colour` of the figure.
+    Columns: `image`, a PIL image of `size` x `size` pixels; `shape` and `color` of the figure.
 
         >>> columns = make_planted_images(2, size=16)
         >>> sorted(columns), columns["image"][0].size
-        (['colour', 'image', 'shape'], (16, 16))
+        (['color', 'image', 'shape'], (16, 16))
     """
     generator = np.random.default_rng(seed)
     shapes = generator.choice(_SHAPES, rows).tolist()
-    colours = generator.choice(list(_COLOURS), rows).tolist()
-    images = [_figure(s, c, size, generator) for s, c in zip(shapes, colours, strict=True)]
-    return {"image": images, "shape": shapes, "colour": colours}
+    colors = generator.choice(list(_COLORS), rows).tolist()
+    images = [_figure(s, c, size, generator) for s, c in zip(shapes, colors, strict=True)]
+    return {"image": images, "shape": shapes, "color": colors}
 
 
 def make_planted_table(rows: int = 100, seed: int = 0) -> Columns:
     """Numbers and a category, with a class and a number to predict.
 
     The class is "large" where `length` is over the limit of its `maker` (40, 50 or 60). The price is 2 length + 10
-    weight plus normal noise of deviation 1.
+    weight plus normal noise with standard deviation 1.
 
     Columns: numbers `length`, `weight` and `useless`; category `maker`; targets `grade` ("large" or "small") and
     `price`.
@@ -119,13 +119,12 @@ def make_planted_table(rows: int = 100, seed: int = 0) -> Columns:
 
 
 def make_mixed(rows: int = 100, seed: int = 0, missing_ratio: float = 0.05) -> Columns:
-    """Four inputs of different kinds, all of which are needed to know the answer.
+    """Four inputs of different modalities, all of which are needed for the answer.
 
-    The answer is "yes" where the figure has the colour that the question names and the score is over the limit of the
-    mode (0.5 for strict, 0.1 for lenient). Each input cell is None with probability `gaps`, drawn after the answer was
-    fixed.
+    The answer is "yes" if the figure has the color in the question and the score is over the limit of the mode (0.5 for
+    strict, 0.1 for lenient). Each input cell is then set to None with probability `missing_ratio`.
 
-    Columns: `question` (asks for a colour), `image` (a PIL image of a figure, 32 x 32 pixels), `score` (a number),
+    Columns: `question` (asks for a color), `image` (a PIL image of a figure, 32 x 32 pixels), `score` (a number),
     `mode` ("strict" or "lenient"), `answer` ("yes" or "no").
 
         >>> columns = make_mixed(2)
@@ -140,7 +139,7 @@ def make_mixed(rows: int = 100, seed: int = 0, missing_ratio: float = 0.05) -> C
     yes = (asked == shown) & (score > np.where(modes == "strict", 0.5, 0.1))
     shapes = generator.choice(_SHAPES, rows)
     inputs: Columns = {
-        "question": [f"is the {generator.choice(_FILLER)} figure {colour} ?" for colour in asked],
+        "question": [f"is the {generator.choice(_FILLER)} figure {color} ?" for color in asked],
         "image": [_figure(str(s), str(c), 32, generator) for s, c in zip(shapes, shown, strict=True)],
         "score": score.tolist(),
         "mode": modes.tolist(),
@@ -157,16 +156,16 @@ def _sentence(word: str, generator: np.random.Generator) -> str:
     return " ".join(words)
 
 
-def _figure(shape: str, colour: str, size: int, generator: np.random.Generator) -> Image.Image:
+def _figure(shape: str, color: str, size: int, generator: np.random.Generator) -> Image.Image:
     image = Image.fromarray(generator.integers(200, 256, (size, size, 3), dtype=np.uint8))
     radius = size * generator.uniform(0.2, 0.35)
     x, y = generator.uniform(radius, size - radius, 2)
     box = (x - radius, y - radius, x + radius, y + radius)
     draw = ImageDraw.Draw(image)
     if shape == "circle":
-        draw.ellipse(box, fill=_COLOURS[colour])
+        draw.ellipse(box, fill=_COLORS[color])
     elif shape == "square":
-        draw.rectangle(box, fill=_COLOURS[colour])
+        draw.rectangle(box, fill=_COLORS[color])
     else:
-        draw.polygon([(x, box[1]), (box[0], box[3]), (box[2], box[3])], fill=_COLOURS[colour])
+        draw.polygon([(x, box[1]), (box[0], box[3]), (box[2], box[3])], fill=_COLORS[color])
     return image

@@ -1,9 +1,9 @@
-"""Broken programs with what they say when they are run, and tests to be written that catch broken programs.
+"""Broken programs with their error messages, and programs to generate tests for.
 
-A mutant is a program with one small mistake. Most are the classical operators of mutation testing: another comparison,
-another operator, a constant off by one, another name, a condition left out (Jia and Harman, "An Analysis and Survey of
-the Development of Mutation Testing", IEEE Transactions on Software Engineering, 2011); the rest are what a hand does:
-a colon or a bracket left out, `=` for `==`, a name misspelt, a `return` that stands too deep.
+A mutant is a program with one small mistake. Most are made by the classical operators of mutation testing: another
+comparison, another operator, a constant off by one, another name, a missing condition (Jia and Harman, "An Analysis and
+Survey of the Development of Mutation Testing", IEEE Transactions on Software Engineering, 2011). The others are typing
+errors: a missing colon or bracket, `=` for `==`, a misspelled name, a wrong indentation of `return`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from polymodal.datasets.planted import Columns
 from polymodal.metrics.code_eval.program_cells import program_cell, suite_cell
 from polymodal.metrics.code_eval.sandbox import Program, run
 
-#: Mutants of one program that tests to be written are scored by, at most.
+#: Largest number of mutants to score generated tests with.
 PLANTED = 6
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Gt: ast.GtE,
@@ -51,7 +51,7 @@ _TYPING = (
 
 
 def mutants(program: str) -> list[tuple[str, str]]:
-    """Every mutant of a program as (kind of mistake, program), no two alike and none equal to the program."""
+    """All mutants of a program as (kind of mistake, program), without duplicates and without the program itself."""
     found = {program: ""}
     for kind, mutant in (*mistaken(program), *_mistyped(program)):
         found.setdefault(mutant, kind)
@@ -60,7 +60,7 @@ def mutants(program: str) -> list[tuple[str, str]]:
 
 
 def mistaken(program: str) -> Iterator[tuple[str, str]]:
-    """Mutants that are Python, by the classical operators. The program is as `ast.unparse` writes it."""
+    """Mutants in valid Python, by the classical operators. The program must be formatted as by `ast.unparse`."""
     tree = ast.parse(program)
     for node in list(ast.walk(tree)):
         right = dict(vars(node))
@@ -72,9 +72,9 @@ def mistaken(program: str) -> Iterator[tuple[str, str]]:
 
 
 def make_repairs(rows: int = 100, seed: int = 0) -> Columns:
-    """Programs with one mistake each, and what they say when they are run. The programs run in a sandbox.
+    """Programs with one mistake each, and their error messages. The programs run in a sandbox.
 
-    Mutants that pass all the tests are left out: nothing shows that they are broken.
+    Mutants that pass all tests are left out.
 
     Columns: `broken`; `message`, the first test that fails or the exception; the right `program`; `tests`; `kind` of
     the mistake; `answer`, the target cell of the program and its tests (`polymodal.metrics.code_eval.program_cells`);
@@ -105,9 +105,9 @@ def make_repairs(rows: int = 100, seed: int = 0) -> Columns:
 
 
 def make_test_suites(rows: int = 100, seed: int = 0) -> Columns:
-    """Programs, for each of which tests are to be generated that catch its mutants. The programs run in a sandbox.
+    """Programs to generate tests for, which must fail on mutants. The programs run in a sandbox.
 
-    Columns: `description`; `program`; `tests`, one right answer; `answer`, the target cell of tests, with the program
+    Columns: `description`; `program`; `tests`, a reference answer; `answer`, the target cell of tests, with the program
     and up to six mutants that these tests catch (`polymodal.metrics.code_eval.program_cells`); `combination`, by which
     to split.
 
@@ -123,7 +123,7 @@ def make_test_suites(rows: int = 100, seed: int = 0) -> Columns:
     for one, many in zip(made, planted, strict=True):
         known = [mutant for mutant in many if next(caught)]
         chosen = sorted(generator.permutation(len(known))[:PLANTED].tolist())
-        answers.append(suite_cell(one.tests, one.program, [known[place] for place in chosen]))
+        answers.append(suite_cell(one.tests, one.program, [known[index] for index in chosen]))
     return {
         "description": [one.description for one in made],
         "program": [one.program for one in made],
@@ -134,7 +134,7 @@ def make_test_suites(rows: int = 100, seed: int = 0) -> Columns:
 
 
 def _changed(node: ast.AST, variant: int) -> str:
-    """Make the mistake number `variant` at this node, in place, and name its kind; "" if there is no such mistake."""
+    """Make mistake number `variant` at this node, in place; returns its kind, or "" if there is no such mistake."""
     match node:
         case ast.Compare() if variant == 0 and type(node.ops[0]) in _COMPARISONS:
             node.ops = [_COMPARISONS[type(node.ops[0])]()]

@@ -1,12 +1,12 @@
-"""Small generated scenes with their captions: picture in, stated facts out.
+"""Small generated scenes with captions that state facts.
 
     caption   = inventory "." { " " relation "." }
     inventory = group | group " and " group | group ", " group " and " group
     group     = ("a" | "two" | .. | "five") noun
     relation  = "the " noun (" is " | " are ") ("left of" | "right of" | "above" | "below") " the " noun
 
-Groups stand in alphabetical order of their nouns, and each may be related to the next one, so that a scene has one
-caption. `describe` writes it from boxes, whatever is in them, and `caption_facts` reads it back.
+Groups are in alphabetical order of their nouns, and each may be related to the next, so each scene has exactly one
+caption. `describe` makes the caption from boxes, and `caption_facts` parses it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _NUMBERS = {word: str(number) for number, word in _COUNTS.items()} | {"an": "1",
 _GROUP = re.compile(rf"({'|'.join(_NUMBERS)}) (\w[\w -]*)")
 _RELATION = re.compile(r"the (\w[\w -]*?) (is|are) (left of|right of|above|below) the (\w[\w -]*)")
 _INVERSE = {"right of": "left of", "below": "above"}
-_COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210), "yellow": (225, 195, 30)}
+_COLORS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210), "yellow": (225, 195, 30)}
 _SHAPES = ("circle", "square", "triangle")
 
 
 class Box(NamedTuple):
-    """A thing of a scene: its noun and its box in pixels, `right` and `bottom` excluded."""
+    """An object in a scene: its noun and its box in pixels, `right` and `bottom` excluded."""
 
     noun: str
     left: int
@@ -41,9 +41,9 @@ class Box(NamedTuple):
 
 
 def make_scenes(rows: int = 100, seed: int = 0, size: int = 64, max_figures: int = 3) -> Columns:
-    """Scenes of figures on a noisy ground, none over another, with their captions.
+    """Scenes of figures on a noisy background without overlap, with their captions.
 
-    most: figures of a scene, at most 5; they are of one to three kinds
+    max_figures: largest number of figures in a scene, at most 5; they are of one to three kinds
 
     Columns: `image`, a PIL image of `size` x `size` pixels; `caption`; `boxes`, for each figure a record of its `noun`
     and its box in pixels (`left`, `top`, `right`, `bottom`).
@@ -54,7 +54,7 @@ def make_scenes(rows: int = 100, seed: int = 0, size: int = 64, max_figures: int
     """
     generator = np.random.default_rng(seed)
     columns: Columns = {"image": [], "caption": [], "boxes": []}
-    nouns = [f"{colour} {shape}" for colour in _COLOURS for shape in _SHAPES]
+    nouns = [f"{color} {shape}" for color in _COLORS for shape in _SHAPES]
     for _ in range(rows):
         things = choose(nouns, max_figures, generator)
         sides = generator.integers(size // 6, size // 4 + 1, len(things))
@@ -69,8 +69,7 @@ def make_scenes(rows: int = 100, seed: int = 0, size: int = 64, max_figures: int
 
 
 def choose(nouns: Sequence[str], most: int, generator: np.random.Generator) -> list[str]:
-    """The nouns of the things of a scene, at most `most` of them: of one, two or three kinds, then so many of each that
-    all fit."""
+    """Random nouns for the objects of a scene, at most `most`, of one to three kinds."""
     kinds = generator.choice(np.array(nouns), int(generator.integers(1, min(3, most) + 1)), replace=False).tolist()
     things = list(kinds)
     for _ in range(int(generator.integers(0, most - len(kinds) + 1))):
@@ -81,7 +80,7 @@ def choose(nouns: Sequence[str], most: int, generator: np.random.Generator) -> l
 def arrange(
     nouns: Sequence[str], sizes: Sequence[tuple[int, int]], side: int, generator: np.random.Generator
 ) -> list[Box]:
-    """Places at random in a square of `side` pixels for things of these `sizes` (width, height), none over another."""
+    """Random boxes without overlap in a square of `side` pixels, for objects of these sizes (width, height)."""
     while True:
         boxes: list[Box] = []
         for noun, (width, height) in zip(nouns, sizes, strict=True):
@@ -106,10 +105,10 @@ def describe(boxes: Sequence[Box]) -> str:
 
 
 def caption_facts(text: str) -> set[tuple[str, ...]]:
-    """The facts that a caption states: `(noun,)` that such a thing is there, `(noun, count)`, and
-    `(noun, "left of" | "above", noun)`, into which "right of" and "below" are turned.
+    """The facts in a caption: `(noun,)` for the presence, `(noun, count)`, and `(noun, "left of" | "above", noun)`.
 
-    Words that do not follow the grammar state nothing, so that any written text can be read.
+    "right of" and "below" are converted to the inverse relation. Words outside the grammar are ignored, so any generated
+    text can be parsed.
     """
     sentences = [sentence.strip() for sentence in text.lower().split(".")]
     counted = {_singular(noun): count for count, noun in _counted(sentences[0])}
@@ -148,7 +147,7 @@ def _singular(noun: str) -> str:
 
 
 def _relation(these: list[Box], those: list[Box]) -> str | None:
-    """How all of these lie to all of those, along the axis with the wider gap; None where neither axis parts them."""
+    """The relation of two groups of boxes along the axis with the wider gap; None if they overlap on both axes."""
     gaps = {
         "left of": min(box.left for box in those) - max(box.right for box in these),
         "right of": min(box.left for box in these) - max(box.right for box in those),
@@ -164,13 +163,13 @@ def _overlap(a: Box, b: Box) -> bool:
 
 
 def _draw(image: Image.Image, box: Box) -> None:
-    colour, shape = box.noun.split()
+    color, shape = box.noun.split()
     corners = (box.left, box.top, box.right - 1, box.bottom - 1)
     draw = ImageDraw.Draw(image)
     if shape == "circle":
-        draw.ellipse(corners, fill=_COLOURS[colour])
+        draw.ellipse(corners, fill=_COLORS[color])
     elif shape == "square":
-        draw.rectangle(corners, fill=_COLOURS[colour])
+        draw.rectangle(corners, fill=_COLORS[color])
     else:
         middle = (box.left + box.right) / 2
-        draw.polygon([(middle, corners[1]), (corners[0], corners[3]), (corners[2], corners[3])], fill=_COLOURS[colour])
+        draw.polygon([(middle, corners[1]), (corners[0], corners[3]), (corners[2], corners[3])], fill=_COLORS[color])

@@ -1,4 +1,4 @@
-"""Small generated translations of English sentences, in which only a picture tells what some words mean."""
+"""Small generated translations of English sentences, in which an image resolves ambiguous words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from polymodal.datasets.planted import Columns
 
-#: German and Russian words by the English one; all nouns are masculine in both, so that nothing else has to agree.
+#: German and Russian words by the English word; all nouns are masculine in both, so no other word has to agree.
 _ADJECTIVES = {
     "small": ("kleine", "маленький"),
     "old": ("alte", "старый"),
@@ -38,13 +38,13 @@ LANGUAGES = ("German", "Russian")
 
 
 def make_translations(rows: int = 100, seed: int = 0, ambiguous_ratio: float = 0.5) -> Columns:
-    """English sentences with a German or Russian translation, and a picture that tells what an ambiguous word means.
+    """English sentences with a German or Russian translation, and an image that resolves ambiguous words.
 
-    ambiguous: share of sentences about a crane or a seal, each as often an animal as a thing; of these no model without
-        the image gets more than half right
+    ambiguous_ratio: fraction of sentences about a crane or a seal, which is an animal in half of them; without the
+        image, no model can translate more than half of these correctly
 
-    Columns: `source`, as "The old crane is here."; `language` ("German" or "Russian"); `image`, a PIL image of 64 x 64
-    pixels, a green circle where an animal is meant and a blue square where a thing is; `translation`.
+    Columns: `source`, such as "The old crane is here."; `language` ("German" or "Russian"); `image`, a PIL image of 64
+    x 64 pixels, a green circle for an animal and a blue square for a thing; `translation`.
 
         >>> list(make_translations(1))
         ['source', 'language', 'image', 'translation']
@@ -60,11 +60,11 @@ def make_translations(rows: int = 100, seed: int = 0, ambiguous_ratio: float = 0
         else:
             noun = str(generator.choice(list(_NOUNS)))
             meaning, meant = int(noun in ("table", "hammer")), _NOUNS[noun][to]
-        written = _sentence(to, _ADJECTIVES[adjective][to], meant, _PLACES[place][to])
+        translation = _sentence(to, _ADJECTIVES[adjective][to], meant, _PLACES[place][to])
         columns["source"].append(f"The {adjective} {noun} is {place}.")
         columns["language"].append(LANGUAGES[to])
-        columns["image"].append(_picture(meaning, generator))
-        columns["translation"].append(written)
+        columns["image"].append(_image(meaning, generator))
+        columns["translation"].append(translation)
     return columns
 
 
@@ -74,7 +74,7 @@ def _sentence(to: int, adjective: str, noun: str, place: str) -> str:
     return f"{adjective.capitalize()} {noun} {place}."
 
 
-def _picture(meaning: int, generator: np.random.Generator) -> Image.Image:
+def _image(meaning: int, generator: np.random.Generator) -> Image.Image:
     image = Image.fromarray(generator.integers(170, 256, (64, 64, 3), dtype=np.uint8))
     side = int(generator.integers(20, 36))
     left, top = generator.integers(0, 64 - side, 2).tolist()

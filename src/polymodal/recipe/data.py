@@ -55,8 +55,8 @@ class DataOptions(StrictModel):
     weight_column: str | None = None
     """Column of sample weights (0 or more)."""
     sampling_temperature: float = Field(default=1.0, ge=1)
-    """With several data sets, the fraction of each in an epoch is proportional to (its rows)^(1 / temperature). At 1 the
-    fractions follow the number of rows; higher values repeat rows of small data sets more often."""
+    """With several data sets, the fraction of each in an epoch is proportional to (its rows)^(1 / temperature). At 1
+    the fractions follow the number of rows; higher values repeat rows of small data sets more often."""
     strict: bool = False
     """Stop at the first bad cell, instead of reporting it and treating it as missing."""
     limits: LimitOptions = LimitOptions()

@@ -34,7 +34,7 @@ class InputSpec(StrictModel):
     encoder: Annotated[SerializeAsAny[Options], Slot("encoder")] | None = None
     """Encoder network. Default: that of the modality."""
     privileged: bool = False
-    """Whether only the training rows have this input: a teacher with this input is distilled into a model without it."""
+    """Whether only the training rows have this input. A teacher with it is then distilled into a model without it."""
 
 
 class OutputSpec(StrictModel):

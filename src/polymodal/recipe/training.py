@@ -80,8 +80,8 @@ class TrainingOptions(SizedModel):
     """The training run. The defaults of `epochs` and `batch_size` depend on the number of rows."""
 
     init_from: str | None = None
-    """Directory of a saved model to start from. An input with the same name and modality gets its options, preprocessing
-    and weights from there; so do the fusion, the decoders and the objectives that are the same."""
+    """Directory of a saved model to start from. An input with the same name and modality gets its options,
+    preprocessing and weights from there; so do the fusion, the decoders and the objectives that are the same."""
     epochs: int | None = Field(default=None, ge=0)
     """Largest number of passes over the training rows; 0 uses pretrained weights without training. Default: about 1,500
     steps, between 10 and 200 epochs."""

@@ -12,14 +12,14 @@ from polymodal._version import __version__
 from polymodal.core import formatting
 from polymodal.model.model import Model
 from polymodal.report.model_summary import (
-    unimodal_method,
+    reported_split,
     run_summary,
     score_rows,
     scored_names,
     shared_items,
     shared_sentence,
-    reported_split,
     title,
+    unimodal_method,
     verdict,
 )
 
@@ -30,7 +30,7 @@ _EXAMPLES: dict[str, Any] = {
     "image": "image.jpg",
     "audio": "audio.wav",
     "video": "video.mp4",
-    "series": [0.1, 0.2, 0.4, 0.3],
+    "time_series": [0.1, 0.2, 0.4, 0.3],
     "number": 1.5,
     "category": "label",
 }

@@ -15,12 +15,12 @@ from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.preparation.preparation import Preparation
 from polymodal.report.example_text import (
-    describe_prediction,
     describe_error,
+    describe_prediction,
     describe_prompt_cell,
-    text_errors,
-    event_errors,
     describe_truth,
+    event_errors,
+    text_errors,
 )
 from polymodal.tasks.base import Task
 from polymodal.tasks.event_detection import EventDetectionTask

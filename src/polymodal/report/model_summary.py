@@ -9,10 +9,10 @@ from polymodal.core.formatting import (
     count_noun,
     format_duration,
     format_interval,
+    format_score,
     join_words,
     metric_name,
     split_name,
-    format_score,
 )
 from polymodal.model.model import Model
 from polymodal.model.run_record import Environment
@@ -157,8 +157,8 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
     sentences = [sentence + ("." if lead.greater_is_better else ". Lower is better.")]
     if lead.baseline is not None and lead.low is not None and not lead.clearly_better_than(lead.baseline):
         sentences.append(
-            f"The score is not clearly better than the {baseline}: by this metric, these rows do not show that the model "
-            "has learned anything."
+            f"The score is not clearly better than the {baseline}: these rows do not show that the model has learned "
+            "anything."
         )
     elif single is not None and lead.low is not None and not lead.clearly_better_than(single[1]):
         sentences.append(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from polymodal.core.formatting import metric_name, split_name, format_score
+from polymodal.core.formatting import format_score, metric_name, split_name
 from polymodal.experiments.score import SplitScores
 from polymodal.model.model import Model
 from polymodal.report.calibration import calibration_error, confidence_and_correctness, reliability_bins

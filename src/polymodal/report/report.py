@@ -13,12 +13,12 @@ from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.model.model import Model
 from polymodal.report.model_summary import (
-    unimodal_method,
+    reported_split,
     run_summary,
     shared_items,
     shared_sentence,
-    reported_split,
     title,
+    unimodal_method,
 )
 from polymodal.report.objective_section import objective_sections
 from polymodal.report.output_section import output_section

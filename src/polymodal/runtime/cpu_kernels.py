@@ -49,8 +49,8 @@ def prepacked_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 def supports_int8() -> bool:
     """Whether oneDNN multiplies 8-bit integers correctly on this processor.
 
-    x86 processors without VNNI add each two neighboring products in 16 bits, which saturates for large values. torch has
-    no function to ask which of the two oneDNN does, so it is tested once with the largest values.
+    x86 processors without VNNI add each two neighboring products in 16 bits, which saturates for large values. torch
+    has no function to ask which of the two oneDNN does, so it is tested once with the largest values.
     """
     if not (_has_onednn() and "onednn" in torch.backends.quantized.supported_engines):
         return False

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.runtime.cpu_kernels import prepack, prepacked_linear, can_prepack
+from polymodal.runtime.cpu_kernels import can_prepack, prepack, prepacked_linear
 
 #: Number of rows that the layout is optimized for: fewer are as fast, more are still correct.
 ROWS = 8
