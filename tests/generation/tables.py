@@ -1,4 +1,4 @@
-"""A draft whose next token depends, by a table, on the row and the last two tokens: everything about it can be
+"""A state whose next token depends, by a table, on the row and the last two tokens: everything about it can be
 counted."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.nn.decoders.text_decoder import DecodingState
 
 LETTERS = "abc"
-CODEC = TextTokenizer.learned(["a b c"], 262, merge=False)
+TOKENIZER = TextTokenizer.train(["a b c"], 262, merge=False)
 
 
 class Table(DecodingState):
@@ -34,16 +34,16 @@ class Table(DecodingState):
         self.widths.append(len(self.row))
         return self.logits[self.row, self.last[:, 0], self.last[:, 1]]
 
-    def select(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor) -> None:
         self.row, self.last = self.row[rows], self.last[rows]
 
 
 class Small(TextTokenizer):
-    """A codec of few tokens: the end (0), and letters."""
+    """A tokenizer of few tokens: the end (0), and letters."""
 
     def __init__(self, letters: str = LETTERS) -> None:
-        full = TextTokenizer.learned(["a b c"], 262, merge=False)
-        super().__init__(full.tokenizer, 1, 0, 1 + len(letters))
+        full = TextTokenizer.train(["a b c"], 262, merge=False)
+        super().__init__(full.backend, 1, 0, 1 + len(letters))
         self.letters = letters
 
     def decode(self, tokens):  # type: ignore[no-untyped-def]

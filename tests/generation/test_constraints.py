@@ -1,4 +1,4 @@
-"""Texts that are held to choices, a regular expression, a JSON schema: always met, by every way of writing."""
+"""Texts that are held to choices, a regular expression, a JSON schema: always met, by every way of config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from generation.tables import CODEC as BYTES
+from generation.tables import TOKENIZER as BYTES
 from generation.tables import Table
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.generation.config import GenerationConfig
@@ -21,7 +21,7 @@ from polymodal.generation.generate import generate
 from polymodal.generation.tokenizer import TextTokenizer
 
 TEXTS = ["a cat's hat on the mat", "zwei Hunde laufen"] * 20 + [chr(code) for code in range(33, 127)] * 3
-OWN = TextTokenizer.learned(TEXTS, 330)
+OWN = TextTokenizer.train(TEXTS, 330)
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -35,8 +35,8 @@ SCHEMA: dict[str, Any] = {
 }
 WAYS = [
     GenerationConfig(),
-    GenerationConfig(beams=3, samples=2),
-    GenerationConfig(temperature=1.0, samples=3),
+    GenerationConfig(num_beams=3, num_return_sequences=2),
+    GenerationConfig(temperature=1.0, num_return_sequences=3),
     GenerationConfig(temperature=3.0, top_k=5, repetition_penalty=1.5),
 ]
 
@@ -69,10 +69,10 @@ def fallback() -> TextTokenizer:
 CODECS = {"own": OWN, "metaspace": metaspace(), "fallback": fallback()}
 
 
-def any_draft(codec: TextTokenizer, rows: int = 3, seed: int = 0) -> Table:
-    """A draft that knows nothing: the last token alone decides, at random."""
+def any_draft(tokenizer: TextTokenizer, rows: int = 3, seed: int = 0) -> Table:
+    """A state that knows nothing: the last token alone decides, at random."""
     draw = torch.Generator().manual_seed(seed)
-    size = codec.vocabulary
+    size = tokenizer.vocab_size
     logits = 2 * torch.randn(rows, 1, size + 1, size, generator=draw)
     return Table(logits.expand(-1, size + 1, -1, -1))
 
@@ -80,14 +80,14 @@ def any_draft(codec: TextTokenizer, rows: int = 3, seed: int = 0) -> Table:
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
 @pytest.mark.parametrize("name", list(CODECS))
 def test_json_always_meets_its_schema(name: str, way: GenerationConfig) -> None:
-    codec = CODECS[name]
+    tokenizer = CODECS[name]
     for steps in (90, 45):
-        found = write(any_draft(codec), 3, way.model_copy(update={"json_schema": SCHEMA}), codec, steps)
+        found = generate(any_draft(tokenizer), 3, way.model_copy(update={"json_schema": SCHEMA}), tokenizer, steps)
         for row in found:
-            assert len(row) == way.samples
+            assert len(row) == way.num_return_sequences
             for one in row:
                 read = json.loads(one.text)
-                assert one.ended == "end"
+                assert one.finish_reason == "end"
                 assert len(one.tokens) < steps
                 assert list(read)[:3] == ["name", "count", "kind"]
                 assert isinstance(read["name"], str)
@@ -99,23 +99,23 @@ def test_json_always_meets_its_schema(name: str, way: GenerationConfig) -> None:
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
 @pytest.mark.parametrize("name", list(CODECS))
 def test_texts_match_their_regular_expression(name: str, way: GenerationConfig) -> None:
-    codec = CODECS[name]
+    tokenizer = CODECS[name]
     for pattern, steps in ((r"[0-9]{4}-(ab|cd)+!", 12), (r"[^x]*x", 6), (r"(a/b|c)\.?", 5), (r"[a-z]{3,}", 40)):
-        found = write(any_draft(codec, seed=1), 3, way.model_copy(update={"regex": pattern}), codec, steps)
+        found = generate(any_draft(tokenizer, seed=1), 3, way.model_copy(update={"regex": pattern}), tokenizer, steps)
         for one in (one for row in found for one in row):
             assert re.fullmatch(pattern, one.text), (pattern, one.text)
-            assert one.ended == "end"
+            assert one.finish_reason == "end"
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
 @pytest.mark.parametrize("name", list(CODECS))
 def test_choices_are_all_that_is_written(name: str, way: GenerationConfig) -> None:
-    codec = CODECS[name]
+    tokenizer = CODECS[name]
     choices = ["a", "a cat", "a cat's hat", "zwei Hunde"]
-    found = write(any_draft(codec, rows=6), 6, way.model_copy(update={"choices": choices}), codec, 30)
+    found = generate(any_draft(tokenizer, rows=6), 6, way.model_copy(update={"choices": choices}), tokenizer, 30)
     assert {one.text for row in found for one in row} <= set(choices)
-    short = write(any_draft(codec, rows=6), 6, way.model_copy(update={"choices": choices}), codec, 3)
-    fits = {choices[at] for at, ids in enumerate(codec.encode(choices)) if len(ids) < 3}
+    short = generate(any_draft(tokenizer, rows=6), 6, way.model_copy(update={"choices": choices}), tokenizer, 3)
+    fits = {choices[at] for at, ids in enumerate(tokenizer.encode(choices)) if len(ids) < 3}
     assert {one.text for row in short for one in row} <= fits
 
 
@@ -125,11 +125,11 @@ def test_beams_find_the_likeliest_choice_and_draws_the_share_of_each() -> None:
     said = table[0, 0].log_softmax(-1)
 
     def of(text: str) -> float:
-        path = [OWN.vocabulary, *OWN.encode([text])[0], OWN.end]
+        path = [OWN.vocab_size, *OWN.encode([text])[0], OWN.eos_id]
         return sum(float(said[first, second]) for first, second in itertools.pairwise(path))
 
-    writing = GenerationConfig(beams=8, samples=8, length_penalty=0, choices=choices)
-    (found,) = write(Table(table), 1, writing, OWN, 20)
+    config = GenerationConfig(num_beams=8, num_return_sequences=8, length_penalty=0, choices=choices)
+    (found,) = generate(Table(table), 1, config, OWN, 20)
     assert [one.text for one in found] == sorted(choices, key=of, reverse=True)
     for one in found:
         assert one.log_probability == pytest.approx(of(one.text), abs=1e-3)
@@ -140,18 +140,18 @@ def test_a_draw_is_from_what_the_constraint_leaves() -> None:
     shares = {"x": 0.5, "y": 0.3, "z": 0.2}
     for letter, share in shares.items():
         table[..., BYTES.encode([letter])[0][-1]] = torch.tensor(share).log()
-    writing = GenerationConfig(temperature=1.0, samples=1000, regex="[xyz]")
-    counts = Counter(one.text for one in write(Table(table), 1, writing, BYTES, 3)[0])
+    config = GenerationConfig(temperature=1.0, num_return_sequences=1000, regex="[xyz]")
+    counts = Counter(one.text for one in generate(Table(table), 1, config, BYTES, 3)[0])
     assert set(counts) == set(shares)
     for letter, share in shares.items():
         assert abs(counts[letter] - 1000 * share) < 4 * (1000 * share * (1 - share)) ** 0.5
 
 
-@pytest.mark.parametrize("writing", [GenerationConfig(), GenerationConfig(beams=2)], ids=["greedy", "beams"])
-def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same(writing: GenerationConfig) -> None:
-    table = torch.full((1, OWN.vocabulary + 1, OWN.vocabulary + 1, OWN.vocabulary), -torch.inf)
+@pytest.mark.parametrize("config", [GenerationConfig(), GenerationConfig(num_beams=2)], ids=["greedy", "beams"])
+def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same(config: GenerationConfig) -> None:
+    table = torch.full((1, OWN.vocab_size + 1, OWN.vocab_size + 1, OWN.vocab_size), -torch.inf)
     table[..., 7] = 0.0
-    ((one,),) = write(Table(table), 1, writing.model_copy(update={"choices": ["cat", "Hund"]}), OWN, 20)
+    ((one,),) = generate(Table(table), 1, config.model_copy(update={"choices": ["cat", "Hund"]}), OWN, 20)
     assert one.text in ("cat", "Hund")
     assert one.log_probability == -torch.inf
 
@@ -175,18 +175,18 @@ def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same
 def test_what_cannot_be_met_is_refused_before_anything_is_written(
     options: dict[str, Any], steps: int, message: str
 ) -> None:
-    for way in (GenerationConfig(**options), GenerationConfig(beams=2, **options)):
-        draft = any_draft(OWN, rows=1)
+    for way in (GenerationConfig(**options), GenerationConfig(num_beams=2, **options)):
+        state = any_draft(OWN, rows=1)
         with pytest.raises(RecipeError, match=message):
-            write(draft, 1, way, OWN, steps)
-        assert draft.widths == []
+            generate(state, 1, way, OWN, steps)
+        assert state.widths == []
 
 
 def test_texts_that_the_tokens_cannot_say_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"choices: '猫' cannot be written"):
-        write(any_draft(CODECS["metaspace"], rows=1), 1, GenerationConfig(choices=["猫"]), CODECS["metaspace"], 9)
+        generate(any_draft(CODECS["metaspace"], rows=1), 1, GenerationConfig(choices=["猫"]), CODECS["metaspace"], 9)
     with pytest.raises(RecipeError, match=r"regex: '猫' cannot be written"):
-        write(any_draft(CODECS["metaspace"], rows=1), 1, GenerationConfig(regex="猫"), CODECS["metaspace"], 9)
+        generate(any_draft(CODECS["metaspace"], rows=1), 1, GenerationConfig(regex="猫"), CODECS["metaspace"], 9)
 
 
 def test_control_tokens_are_never_part_of_a_text() -> None:
@@ -194,7 +194,7 @@ def test_control_tokens_are_never_part_of_a_text() -> None:
     table = any_draft(OWN, rows=2).logits.clone()
     table[..., [0, 1, 3, 4, 5]] += 50.0
     for options in ({"regex": r"\[end\][a-z]{2}"}, {"regex": ".{1,5}"}):
-        for (one,) in write(Table(table), 2, GenerationConfig(**options), OWN, 30):
+        for (one,) in generate(Table(table), 2, GenerationConfig(**options), OWN, 30):
             assert not set(one.tokens) & set(range(6))
 
 
@@ -204,13 +204,13 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(grammar.importlib, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"regex needs llguidance: pip install 'polymodal\[text\]'"):
-        write(any_draft(OWN, rows=1), 1, GenerationConfig(regex="[a-f]+"), OWN, 9)
+        generate(any_draft(OWN, rows=1), 1, GenerationConfig(regex="[a-f]+"), OWN, 9)
 
 
 def test_held_rows_do_not_depend_on_those_beside_them() -> None:
-    draft = any_draft(OWN, rows=4)
+    state = any_draft(OWN, rows=4)
     for way in WAYS:
-        writing = way.model_copy(update={"json_schema": SCHEMA})
-        together = write(Table(draft.logits), 4, writing, OWN, 50)
-        (alone,) = write(Table(draft.logits[2:3]), 1, writing, OWN, 50, numbers=[2])
+        config = way.model_copy(update={"json_schema": SCHEMA})
+        together = generate(Table(state.logits), 4, config, OWN, 50)
+        (alone,) = generate(Table(state.logits[2:3]), 1, config, OWN, 50, row_numbers=[2])
         assert [one.text for one in alone] == [one.text for one in together[2]]

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from generation.tables import CODEC, Small, Table, every_text, random_table
+from generation.tables import TOKENIZER, Small, Table, every_text, random_table
 from polymodal.core.errors import TrainingError
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.generate import generate
@@ -26,27 +26,27 @@ def chi_square(counts: Counter[str], expected: dict[str, float]) -> tuple[float,
 def test_greedy_takes_the_likeliest_token_each_time() -> None:
     table = random_table(10, 4, seed=0)
     said = table.log_softmax(-1)
-    for row, (one,) in enumerate(write(Table(table), 10, GenerationConfig(), SMALL, 5)):
+    for row, (one,) in enumerate(generate(Table(table), 10, GenerationConfig(), SMALL, 5)):
         path, total = [4, 4], 0.0
         while len(path) < 7:
             value, token = said[row, path[-2], path[-1]].max(0)
             total += float(value)
-            if int(token) == SMALL.end:
+            if int(token) == SMALL.eos_id:
                 break
             path.append(int(token))
         assert one.tokens == path[2:]
         assert one.log_probability == pytest.approx(total, abs=1e-5)
-        assert one.ended == ("length" if len(path) == 7 else "end")
+        assert one.finish_reason == ("length" if len(path) == 7 else "end")
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_draws_have_the_probabilities_of_the_table(temperature: float) -> None:
     """Chi-square of 4,000 whole texts of at most three tokens; the bound is that of one mistake in ten thousand."""
     table = random_table(1, 4, seed=4, spread=1.0)
-    found = write(Table(table.expand(4, -1, -1, -1)), 4, GenerationConfig(temperature=temperature, samples=1000), SMALL, 3)
+    found = generate(Table(table.expand(4, -1, -1, -1)), 4, GenerationConfig(temperature=temperature, num_return_sequences=1000), SMALL, 3)
     counts = Counter(str(one.tokens) for row in found for one in row)
     scaled = table / temperature
-    expected = {str(tokens): math.exp(total) for tokens, total, _, _ in every_text(scaled, 0, SMALL.end, 3)}
+    expected = {str(tokens): math.exp(total) for tokens, total, _, _ in every_text(scaled, 0, SMALL.eos_id, 3)}
     assert sum(expected.values()) == pytest.approx(1)
     rare = [key for key, p in expected.items() if p < 0.002]
     for key in rare[1:]:  # counted together
@@ -55,7 +55,7 @@ def test_draws_have_the_probabilities_of_the_table(temperature: float) -> None:
     value, freedom = chi_square(counts, expected)
     assert value < freedom + 4 * math.sqrt(2 * freedom) + 8
     for one in found[0][:20]:  # log-probabilities are those of the table, whatever the temperature
-        plain = {str(tokens): total for tokens, total, _, _ in every_text(table, 0, SMALL.end, 3)}
+        plain = {str(tokens): total for tokens, total, _, _ in every_text(table, 0, SMALL.eos_id, 3)}
         assert one.log_probability == pytest.approx(plain[str(one.tokens)], abs=1e-4)
 
 
@@ -103,9 +103,9 @@ def test_top_p_over_many_tokens_is_the_fewest_that_reach_it() -> None:
 
 def test_a_low_temperature_is_greedy_and_nothing_overflows() -> None:
     table = random_table(6, 4, seed=8, spread=50.0)
-    greedy = write(Table(table), 6, GenerationConfig(), SMALL, 6)
-    assert write(Table(table), 6, GenerationConfig(temperature=1e-9), SMALL, 6) == greedy
-    assert write(Table(table), 6, GenerationConfig(temperature=5, top_k=1), SMALL, 6) == greedy
+    greedy = generate(Table(table), 6, GenerationConfig(), SMALL, 6)
+    assert generate(Table(table), 6, GenerationConfig(temperature=1e-9), SMALL, 6) == greedy
+    assert generate(Table(table), 6, GenerationConfig(temperature=5, top_k=1), SMALL, 6) == greedy
 
 
 def test_repetition_is_penalised_by_the_formula() -> None:
@@ -115,7 +115,7 @@ def test_repetition_is_penalised_by_the_formula() -> None:
     assert torch.equal(apply_repetition_penalty(logits, written, 2.0), expected)
     table = torch.zeros(1, 5, 5, 4)
     table[..., 1], table[..., 2], table[..., 3], table[..., 0] = 3.0, 2.9, 2.8, 2.0
-    (plain,), (varied,) = (write(Table(table), 1, GenerationConfig(repetition_penalty=p), SMALL, 4)[0] for p in (1.0, 1.1))
+    (plain,), (varied,) = (generate(Table(table), 1, GenerationConfig(repetition_penalty=p), SMALL, 4)[0] for p in (1.0, 1.1))
     assert plain.text == "aaaa"
     assert varied.text == "abca"
     said = table.log_softmax(-1)[0, 0, 0]
@@ -124,45 +124,45 @@ def test_repetition_is_penalised_by_the_formula() -> None:
 
 def test_draws_depend_on_seed_row_and_sample_alone() -> None:
     table = random_table(1, 4, seed=6, spread=0.5).expand(12, -1, -1, -1)
-    writing = GenerationConfig(temperature=1.0, samples=3)
-    together = write(Table(table), 12, writing, SMALL, 8)
-    assert write(Table(table), 12, writing, SMALL, 8) == together
-    assert write(Table(table), 12, writing.model_copy(update={"seed": 1}), SMALL, 8) != together
+    config = GenerationConfig(temperature=1.0, num_return_sequences=3)
+    together = generate(Table(table), 12, config, SMALL, 8)
+    assert generate(Table(table), 12, config, SMALL, 8) == together
+    assert generate(Table(table), 12, config.model_copy(update={"seed": 1}), SMALL, 8) != together
     for row in (0, 5, 11):
-        (alone,) = write(Table(table[:1]), 1, writing, SMALL, 8, numbers=[row])
+        (alone,) = generate(Table(table[:1]), 1, config, SMALL, 8, row_numbers=[row])
         assert [one.text for one in alone] == [one.text for one in together[row]]
-    (fewer,) = write(Table(table[:1]), 1, writing.model_copy(update={"samples": 1}), SMALL, 8)
+    (fewer,) = generate(Table(table[:1]), 1, config.model_copy(update={"samples": 1}), SMALL, 8)
     assert fewer[0] == together[0][0]
     assert len({one.text for row in together for one in row}) > 10
     order = [7, 3, 0]
-    some = write(Table(table[:3]), 3, writing, SMALL, 8, numbers=order)
+    some = generate(Table(table[:3]), 3, config, SMALL, 8, row_numbers=order)
     assert [[one.text for one in row] for row in some] == [[one.text for one in together[row]] for row in order]
 
 
 def test_draws_go_on_after_those_that_are_made_ahead() -> None:
     table = torch.zeros(2, 5, 5, 4)
-    table[..., SMALL.end] = -30.0
-    long = write(Table(table), 2, GenerationConfig(temperature=1.0), SMALL, 200)
+    table[..., SMALL.eos_id] = -30.0
+    long = generate(Table(table), 2, GenerationConfig(temperature=1.0), SMALL, 200)
     assert [len(one.tokens) for (one,) in long] == [200, 200]
     assert long[0][0].tokens[:64] != long[0][0].tokens[64:128]
-    short = write(Table(table), 2, GenerationConfig(temperature=1.0), SMALL, 100)
+    short = generate(Table(table), 2, GenerationConfig(temperature=1.0), SMALL, 100)
     assert [one.tokens for (one,) in short] == [one.tokens[:100] for (one,) in long]
 
 
 def test_finished_rows_are_computed_no_more() -> None:
     table = torch.zeros(4, 5, 5, 4)
     table[..., 1] = 5.0
-    table[1:, ..., SMALL.end] = 9.0
-    draft = Table(table)
-    found = write(draft, 4, GenerationConfig(), SMALL, 6)
+    table[1:, ..., SMALL.eos_id] = 9.0
+    state = Table(table)
+    found = generate(state, 4, GenerationConfig(), SMALL, 6)
     assert [one.text for (one,) in found] == ["aaaaaa", "", "", ""]
-    assert [one.ended for (one,) in found] == ["length", "end", "end", "end"]
-    assert draft.widths == [4, 1, 1, 1, 1, 1]
+    assert [one.finish_reason for (one,) in found] == ["length", "end", "end", "end"]
+    assert state.widths == [4, 1, 1, 1, 1, 1]
 
 
 def text_table(text: str, vocabulary: int) -> torch.Tensor:
     """The logits of a decoder that writes `text` byte by byte, for texts in which each two bytes differ."""
-    ids = [vocabulary, vocabulary, *CODEC.encode([text])[0], CODEC.end]
+    ids = [vocabulary, vocabulary, *TOKENIZER.encode([text])[0], TOKENIZER.eos_id]
     table = torch.zeros(1, vocabulary + 1, vocabulary + 1, vocabulary)
     for first, second, third in zip(ids, ids[1:], ids[2:], strict=False):
         table[0, first, second, third] = 20.0
@@ -171,26 +171,26 @@ def text_table(text: str, vocabulary: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("beams", "temperature"), [(1, 0.0), (3, 0.0), (1, 0.01)])
 def test_texts_end_at_a_stop_that_tokens_share(beams: int, temperature: float) -> None:
-    table = text_table("one, двa; 3.", CODEC.vocabulary)
+    table = text_table("one, двa; 3.", TOKENIZER.vocab_size)
     for stops, text in [([";"], "one, двa"), (["a; 3", "x"], "one, дв"), (["zzz", "ne,"], "o"), (["дв", "3"], "one,")]:
-        writing = GenerationConfig(stop=stops, beams=beams, temperature=temperature)
-        ((one,),) = write(Table(table), 1, writing, CODEC, 40)
-        assert (one.text, one.ended) == (text, "stop")
+        config = GenerationConfig(stop_strings=stops, num_beams=beams, temperature=temperature)
+        ((one,),) = generate(Table(table), 1, config, TOKENIZER, 40)
+        assert (one.text, one.finish_reason) == (text, "stop")
         assert len(one.token_log_probabilities) == len(one.tokens)
-    ((whole,),) = write(Table(table), 1, GenerationConfig(stop=["never"], beams=beams, temperature=temperature), CODEC, 40)
-    assert (whole.text, whole.ended) == ("one, двa; 3.", "end")
+    ((whole,),) = generate(Table(table), 1, GenerationConfig(stop_strings=["never"], num_beams=beams, temperature=temperature), TOKENIZER, 40)
+    assert (whole.text, whole.finish_reason) == ("one, двa; 3.", "end")
 
 
 def test_a_stop_ends_one_row_and_not_the_other() -> None:
-    table = torch.cat([text_table("ab;cd", CODEC.vocabulary), text_table("ab,cd", CODEC.vocabulary)])
+    table = torch.cat([text_table("ab;cd", TOKENIZER.vocab_size), text_table("ab,cd", TOKENIZER.vocab_size)])
     for beams in (1, 2):
-        found = write(Table(table), 2, GenerationConfig(stop=[";"], beams=beams), CODEC, 20)
-        assert [(one.text, one.ended) for (one,) in found] == [("ab", "stop"), ("ab,cd", "end")]
+        found = generate(Table(table), 2, GenerationConfig(stop_strings=[";"], num_beams=beams), TOKENIZER, 20)
+        assert [(one.text, one.finish_reason) for (one,) in found] == [("ab", "stop"), ("ab,cd", "end")]
 
 
 def test_no_rows_give_no_texts_and_numbers_that_are_none_are_told() -> None:
-    assert write(Table(random_table(0, 4, seed=0)), 0, GenerationConfig(), SMALL, 3) == []
+    assert generate(Table(random_table(0, 4, seed=0)), 0, GenerationConfig(), SMALL, 3) == []
     broken = torch.full((1, 5, 5, 4), torch.nan)
-    for writing in (GenerationConfig(), GenerationConfig(beams=2)):
+    for config in (GenerationConfig(), GenerationConfig(num_beams=2)):
         with pytest.raises(TrainingError, match="finite"):
-            write(Table(broken), 1, writing, SMALL, 3)
+            generate(Table(broken), 1, config, SMALL, 3)

@@ -15,8 +15,8 @@ import polymodal
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.generation.config import GenerationConfig
 from polymodal.model.model import Model
-from polymodal.tasks.generation import generation_task
-from polymodal.tasks.text import Text
+from polymodal.tasks.generative import generative_task
+from polymodal.tasks.text_generation import TextGenerationTask
 
 WORDS = ["red", "green", "blue", "dark", "pale", "round", "small"]
 
@@ -33,10 +33,10 @@ def rows(count: int) -> list[dict[str, Any]]:
 ROWS = rows(160)
 RECIPE = {
     "inputs": {"colour": "category"},
-    "outputs": {"answer": {"task": {"name": "text", "prompt": "{question}:", "vocabulary": 300, "max_tokens": 40}}},
-    "width": 32,
-    "training": {"batch": 16, "precision": "fp32", "threads": 1},
-    "evaluation": {"bootstrap": 20, "singles": "none"},
+    "outputs": {"answer": {"task": {"name": "text_generation", "prompt": "{question}:", "vocab_size": 300, "max_target_length": 40}}},
+    "hidden_size": 32,
+    "training": {"batch_size": 16, "precision": "fp32", "num_threads": 1},
+    "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
 }
 
 
@@ -52,15 +52,15 @@ def untrained() -> Model:
 
 def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], list[float]]:
     """The greedy answer by the loss alone: every step computes all tokens again, and takes the one that costs least."""
-    task = generation_task(model.tasks, "answer")
-    (block,) = model.preparation.blocks(model.open(row), polymodal.data.table.cell_errors.Faults())
+    task = generative_task(model.tasks, "answer")
+    (block,) = model.preparation.blocks(model.open(row), polymodal.data.table.cell_errors.CellErrors())
     prepared = model.preparation.prepare_block(block)
     batch = model.preparation.batch(prepared, np.arange(1))
     (decoder,) = model.network.all_decoders()
-    (view,) = model.network.views(batch)
+    (view,) = model.network.encode_and_fuse(batch)
     tokens: list[int] = []
     scores = []
-    vocabulary = task.codec.vocabulary
+    vocabulary = task.tokenizer.vocab_size
     many = type(view.tokens)(
         view.tokens.features.expand(vocabulary, -1, -1),
         view.tokens.mask.expand(vocabulary, -1),
@@ -73,11 +73,11 @@ def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], 
         tried = torch.cat(
             [torch.tensor(tokens, dtype=torch.int64).expand(vocabulary, -1), torch.arange(vocabulary).unsqueeze(1)], 1
         )
-        cost = decoder.losses(wide, prompt, tried)[:, 0]  # type: ignore[operator]
+        cost = decoder.target_nll(wide, prompt, tried)[:, 0]  # type: ignore[operator]
         best = int(cost.argmin())
         scores.append(before - float(cost[best]))
         before = float(cost[best])
-        if best == task.codec.end:
+        if best == task.tokenizer.eos_id:
             break
         tokens.append(best)
     return tokens, scores
@@ -99,11 +99,11 @@ def test_cached_writing_is_uncached_writing_to_the_token(model: Model) -> None:
 )
 def test_a_batch_of_eight_is_eight_singles(model: Model, options: dict[str, Any]) -> None:
     together = model.generate(ROWS[:8], **options)
-    writing = GenerationConfig(**options)
+    config = GenerationConfig(**options)
     for number, row in enumerate(ROWS[:8]):
-        (block,) = model.preparation.blocks(model.open([row]), polymodal.data.table.cell_errors.Faults())
+        (block,) = model.preparation.blocks(model.open([row]), polymodal.data.table.cell_errors.CellErrors())
         prepared = model.preparation.prepare_block(block)
-        (alone,) = model.predictor.generate(prepared, "answer", writing, numbers=np.array([number]))
+        (alone,) = model.predictor.generate(prepared, "answer", config, row_numbers=np.array([number]))
         assert [one.tokens for one in alone] == [one.tokens for one in together[number]]
 
 
@@ -144,15 +144,15 @@ def test_ten_thousand_tokens_are_written(untrained: Model) -> None:
     """The decoder from scratch has no limit; an end that is never likely does not stop it early."""
     ((one,),) = untrained.generate([ROWS[0]], max_tokens=10_000, regex="[a-z]{300}", repetition_penalty=1.1)
     assert len(one.text) == 300
-    assert one.ended == "end"
+    assert one.finish_reason == "end"
 
 
 def test_a_stop_of_the_recipe_holds_for_predictions(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path)
     again = Model.load(tmp_path)
     task = again.tasks["answer"]
-    assert isinstance(task, Text)
-    task.options.writing = GenerationConfig(stop=[" and"])
+    assert isinstance(task, TextGenerationTask)
+    task.options.config = GenerationConfig(stop_strings=[" and"])
     stopped = again.predict(ROWS[:6])
     assert stopped == [text.split(" and")[0] for text in model.predict(ROWS[:6])]
     assert stopped != model.predict(ROWS[:6])
@@ -160,10 +160,10 @@ def test_a_stop_of_the_recipe_holds_for_predictions(model: Model, tmp_path: Path
 
 def test_errors_name_the_key_and_come_before_any_writing(model: Model) -> None:
     for options, message in (
-        ({"regex": "("}, r"outputs\.answer\.task\.writing\.regex: unclosed group"),
-        ({"json_schema": {"type": "x"}}, r"outputs\.answer\.task\.writing\.json_schema: Invalid type"),
-        ({"choices": ["green and blue"], "max_tokens": 1}, r"outputs\.answer\.task\.writing\.choices: the shortest"),
-        ({"beems": 3}, r"outputs\.answer\.task\.writing\.beems: .* did you mean 'beams'"),
+        ({"regex": "("}, r"outputs\.answer\.task\.generation\.regex: unclosed group"),
+        ({"json_schema": {"type": "x"}}, r"outputs\.answer\.task\.generation\.json_schema: Invalid type"),
+        ({"choices": ["green and blue"], "max_tokens": 1}, r"outputs\.answer\.task\.generation\.choices: the shortest"),
+        ({"beems": 3}, r"outputs\.answer\.task\.generation\.beems: .* did you mean 'beams'"),
     ):
         with pytest.raises(RecipeError, match=message):
             model.generate(ROWS[:2], **options)
@@ -185,10 +185,10 @@ def test_an_empty_prompt_and_no_rows(model: Model) -> None:
 def test_draws_do_not_depend_on_blocks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row numbers are those of the table, whatever the blocks that it is read in."""
 
-    def drawn(seed: int) -> list[str]:
+    def sample(seed: int) -> list[str]:
         return [texts[0].text for texts in model.generate(ROWS[:6], temperature=1.0, seed=seed)]
 
-    whole = drawn(0)
+    whole = sample(0)
     monkeypatch.setattr("polymodal.model.model.PREDICTION_BATCH", 2)
-    assert drawn(0) == whole
-    assert drawn(1) != whole
+    assert sample(0) == whole
+    assert sample(1) != whole

@@ -1,4 +1,4 @@
-"""The options of writing: each changes what is written, and what does not go together is refused."""
+"""The options of config: each changes what is written, and what does not go together is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from generation.tables import CODEC, Table, random_table
+from generation.tables import TOKENIZER, Table, random_table
 from polymodal.core.errors import RecipeError
 from polymodal.generation.config import GenerationConfig, override_config
 from polymodal.generation.generate import generate
@@ -34,17 +34,17 @@ CASES: dict[str, tuple[dict[str, Any], Any, Any]] = {
 def test_every_option_changes_what_is_written() -> None:
     assert set(CASES) == set(GenerationConfig.model_fields)
     table = random_table(4, 24, seed=0)
-    padded = table.new_full((4, CODEC.vocabulary + 1, CODEC.vocabulary + 1, CODEC.vocabulary), -9.0)
-    known = [*range(64, 88), CODEC.vocabulary]  # letters
+    padded = table.new_full((4, TOKENIZER.vocab_size + 1, TOKENIZER.vocab_size + 1, TOKENIZER.vocab_size), -9.0)
+    known = [*range(64, 88), TOKENIZER.vocab_size]  # letters
     for first, i in enumerate(known):
         for second, j in enumerate(known):
             padded[:, i, j, 64:88] = table[:, first, second]
-            padded[:, i, j, CODEC.end] = 1.0
+            padded[:, i, j, TOKENIZER.eos_id] = 1.0
     for name, (around, *values) in CASES.items():
         texts = []
         for value in values:
-            writing = GenerationConfig(**around, **{name: value})
-            found = write(Table(padded), 4, writing, CODEC, writing.max_tokens or 8)
+            config = GenerationConfig(**around, **{name: value})
+            found = generate(Table(padded), 4, config, TOKENIZER, config.max_new_tokens or 8)
             texts.append([[one.text for one in row] for row in found])
         assert texts[0] != texts[1], name
 
@@ -76,11 +76,11 @@ def test_every_option_changes_what_is_written() -> None:
 )
 def test_what_does_not_go_together_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as raised:
-        override_config(GenerationConfig(), options, "outputs.caption.task.writing")
-    assert raised.value.path.startswith("outputs.caption.task.writing")
+        override_config(GenerationConfig(), options, "outputs.caption.task.generation")
+    assert raised.value.path.startswith("outputs.caption.task.generation")
 
 
 def test_changes_are_on_top_of_the_recipe() -> None:
-    own = GenerationConfig(beams=4, length_penalty=2.0)
-    assert override_config(own, {"beams": 2}, "") == GenerationConfig(beams=2, length_penalty=2.0)
-    assert own.beams == 4
+    own = GenerationConfig(num_beams=4, length_penalty=2.0)
+    assert override_config(own, {"beams": 2}, "") == GenerationConfig(num_beams=2, length_penalty=2.0)
+    assert own.num_beams == 4

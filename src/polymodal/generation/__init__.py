@@ -1,1 +1,1 @@
-"""Writing: one loop for every decoder that writes, with greedy choice, beams, sampling, constraints and streaming."""
+"""Text generation for every decoder: greedy decoding, beam search, sampling, constraints and streaming."""

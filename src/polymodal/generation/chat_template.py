@@ -1,4 +1,4 @@
-"""Conversations as the chat template of a checkpoint writes them."""
+"""Prompts of conversations with the chat template of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,91 +12,96 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from polymodal.core.errors import DataError
 from polymodal.generation.tokenizer import TextTokenizer
 
-#: Stands for the content of turn N while a template is filled; no text has these signs.
-_MARK = re.compile("\U0010fffd(\\d+)\U0010fffd")
+#: Placeholder for the content of turn N while a template is rendered; its characters do not occur in text.
+_PLACEHOLDER = re.compile("\U0010fffd(\\d+)\U0010fffd")
 
 
 class ChatTemplate:
-    """The template in a checkpoint's files; where it has none, a line for each turn, `User: text`, and `Assistant:`.
+    """The chat template in a checkpoint's files. Without one, each turn is a line `User: text`, followed by
+    `Assistant:`.
 
-    Tokens are those of the reference (`apply_chat_template` of transformers) without the begin token, which the writer
-    adds. Where what somebody says spells a control token, the parts are read one by one, so that only the template's
-    own control tokens count.
+    Token ids equal those of the reference (`apply_chat_template` of transformers) without the begin token, which the
+    decoder adds. If the content of a turn contains the spelling of a control token, the segments are encoded
+    separately, so that only the template's own control tokens become control tokens.
     """
 
-    def __init__(self, codec: TextTokenizer) -> None:
-        self.codec = codec
-        self._said: dict[str, Any] = {} if codec.card is None else codec.card.files.get("tokenizer_config", {})
-        source = self._said.get("chat_template")
-        if isinstance(source, list):  # several by name
-            source = next((one["template"] for one in source if one["name"] == "default"), source[0]["template"])
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self.tokenizer = tokenizer
+        card = tokenizer.card
+        self._tokenizer_config: dict[str, Any] = {} if card is None else card.files.get("tokenizer_config", {})
+        source = self._tokenizer_config.get("chat_template")
+        if isinstance(source, list):  # several templates by name
+            source = next((item["template"] for item in source if item["name"] == "default"), source[0]["template"])
         self._template = None if source is None else _environment().from_string(source)
 
     def prompt(self, turns: Sequence[tuple[str, str]]) -> list[int]:
-        """The tokens before the reply; `turns` are role and content.
+        """The token ids before the reply.
+
+        turns: (role, content) pairs
 
         Raises:
-            DataError: the template refuses such a conversation.
+            DataError: the template rejects the conversation.
         """
         if self._template is None:
             lines = [f"{role.capitalize()}: {content}\n" for role, content in turns]
-            return self.codec.encode(["".join([*lines, "Assistant:"])])[0]
-        parts = _MARK.split(self._filled([(role, _mark(place)) for place, (role, _) in enumerate(turns)]))
-        apart: list[int] = []
-        wanted: list[int] = []
-        for place, part in enumerate(parts):
-            own = place % 2 == 0
-            ids = self._control_read(part) if own else self.codec.encode([turns[int(part)][1]])[0]
-            apart += ids
-            wanted += self._control_of(ids)
-        whole = self._control_read(self._filled(turns))
-        found = whole if self._control_of(whole) == wanted else apart
-        return found[1:] if found[:1] == [self.codec.begin] else found
+            return self.tokenizer.encode(["".join([*lines, "Assistant:"])])[0]
+        placeholders = [(role, _placeholder(index)) for index, (role, _) in enumerate(turns)]
+        separate: list[int] = []
+        expected: list[int] = []
+        for index, segment in enumerate(_PLACEHOLDER.split(self._render(placeholders))):
+            is_template = index % 2 == 0
+            ids = self._encode(segment) if is_template else self.tokenizer.encode([turns[int(segment)][1]])[0]
+            separate += ids
+            expected += self._control_ids(ids)
+        whole = self._encode(self._render(turns))
+        prompt = whole if self._control_ids(whole) == expected else separate
+        return prompt[1:] if prompt[:1] == [self.tokenizer.bos_id] else prompt
 
-    def end(self) -> int:
-        """The control token that the template puts behind a reply; the end of texts where it puts none."""
+    def end_of_turn_id(self) -> int:
+        """The control token that the template appends to a reply, or the end token if it appends none."""
         if self._template is None:
-            return self.codec.end
-        filled = self._filled([("user", _mark(0)), ("assistant", _mark(1))], asked=False)
-        behind = self._control_read(_MARK.split(filled)[-1])
-        return behind[0] if behind and behind[0] in self.codec.control else self.codec.end
+            return self.tokenizer.eos_id
+        turns = [("user", _placeholder(0)), ("assistant", _placeholder(1))]
+        rendered = self._render(turns, add_generation_prompt=False)
+        suffix = self._encode(_PLACEHOLDER.split(rendered)[-1])
+        return suffix[0] if suffix and suffix[0] in self.tokenizer.control_ids else self.tokenizer.eos_id
 
-    def _filled(self, turns: Sequence[tuple[str, str]], *, asked: bool = True) -> str:
+    def _render(self, turns: Sequence[tuple[str, str]], *, add_generation_prompt: bool = True) -> str:
         messages = [{"role": role, "content": content} for role, content in turns]
-        special = {key: _content(value) for key, value in self._said.items() if key.endswith("_token")}
+        special = {key: _content(value) for key, value in self._tokenizer_config.items() if key.endswith("_token")}
         assert self._template is not None
         try:
-            return self._template.render(messages=messages, add_generation_prompt=asked, **special)
+            return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt, **special)
         except TemplateError as error:
-            raise DataError(f"the checkpoint's chat template refuses this conversation: {error}") from None
+            raise DataError(f"the chat template of the checkpoint rejects this conversation: {error}") from None
 
-    def _control_read(self, text: str) -> list[int]:
-        """The tokens of a text whose control tokens count."""
-        tokenizer = self.codec.tokenizer
-        tokenizer.encode_special_tokens = False
+    def _encode(self, text: str) -> list[int]:
+        """The token ids of a text, including its control tokens."""
+        backend = self.tokenizer.backend
+        backend.encode_special_tokens = False
         try:
-            return list(tokenizer.encode(text, add_special_tokens=False).ids)
+            return list(backend.encode(text, add_special_tokens=False).ids)
         finally:
-            tokenizer.encode_special_tokens = True
+            backend.encode_special_tokens = True
 
-    def _control_of(self, ids: Sequence[int]) -> list[int]:
-        return [one for one in ids if one in self.codec.control]
+    def _control_ids(self, ids: Sequence[int]) -> list[int]:
+        return [token for token in ids if token in self.tokenizer.control_ids]
 
 
-def _mark(place: int) -> str:
-    return f"\U0010fffd{place}\U0010fffd"
+def _placeholder(index: int) -> str:
+    return f"\U0010fffd{index}\U0010fffd"
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    """Where templates are filled: they come from files, so they reach nothing but what they are given."""
+    """The Jinja environment for templates: a sandbox, because templates come from untrusted files."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
 
-    def refuse(message: str) -> None:
+    def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    environment.globals["raise_exception"] = refuse
+    environment.globals["raise_exception"] = raise_exception
     return environment
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers that cannot give control tokens, whatever a text says."""
+"""Tokenizers that never encode text as control tokens."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from tokenizers import Tokenizer
 
 
 def control_tokens(tokenizer: Tokenizer, unknown: str | None = None) -> frozenset[int]:
-    """The numbers of the control tokens; that of `unknown` words is none, since a plain word may give it."""
+    """The ids of the control tokens, without that of `unknown` words, because a plain word may be encoded as it."""
     unknown = getattr(tokenizer.model, "unk_token", None) or unknown
     added = tokenizer.get_added_tokens_decoder().items()
     return frozenset(number for number, token in added if token.special and token.content != unknown)
 
 
 def without_control_tokens(tokenizer: Tokenizer, control: frozenset[int]) -> Tokenizer:
-    """The same tokenizer, for encoding alone, in which no piece of text spells a token of `control`.
+    """A copy of the tokenizer, only for encoding, that never gives a token of `control`.
 
-    Vocabularies made by SentencePiece hold "</s>" among their words, so that the model of words itself gives it. Here
-    these words have names that no text has; all numbers stay what they are.
+    Vocabularies of SentencePiece contain "</s>" as a word, so that the model itself may give it. In the copy these
+    words have names that do not occur in text; all ids stay the same.
     """
     state = json.loads(tokenizer.to_str())
     model: dict[str, Any] = state["model"]
@@ -38,6 +38,6 @@ def without_control_tokens(tokenizer: Tokenizer, control: frozenset[int]) -> Tok
         model["merges"] = [pair for pair, both in pairs if not hidden.keys() & {*both, "".join(both)}]
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in hidden]
     state["post_processor"] = state["padding"] = state["truncation"] = None
-    found = Tokenizer.from_str(json.dumps(state))
-    found.encode_special_tokens = True
-    return found
+    copy = Tokenizer.from_str(json.dumps(state))
+    copy.encode_special_tokens = True
+    return copy

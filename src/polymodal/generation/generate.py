@@ -1,4 +1,4 @@
-"""The loop that writes: one for every decoder."""
+"""The generation loop for every text decoder."""
 
 from __future__ import annotations
 
@@ -14,35 +14,62 @@ from polymodal.nn.decoders.text_decoder import DecodingState
 
 
 def generate(
-    draft: DecodingState,
+    state: DecodingState,
     rows: int,
-    writing: GenerationConfig,
-    codec: TextTokenizer,
-    steps: int,
+    config: GenerationConfig,
+    tokenizer: TextTokenizer,
+    max_new_tokens: int,
     *,
-    numbers: Sequence[int] | None = None,
+    row_numbers: Sequence[int] | None = None,
 ) -> list[list[GenerationOutput]]:
-    """Write in each of `rows` rows, at most `steps` tokens, the end included; `writing.samples` texts for each row
-    (fewer from beams that are held to fewer texts).
+    """Generate at most `max_new_tokens` tokens, including the end token, in each of `rows` rows.
 
-    numbers: the number of each row in its table, on which its draws depend (and not on the rows beside it)
+    Each row gets `config.num_return_sequences` outputs (fewer if beam search is constrained to fewer texts).
+
+    row_numbers: number of each row in its table. The random draws of a row depend on it, and not on the other rows
 
     Raises:
-        RecipeError: a constraint is not valid, or no text of so many tokens meets it; nothing was written.
+        RecipeError: a constraint is invalid, or no text of at most `max_new_tokens` tokens satisfies it.
         MissingExtraError: the constraint needs an optional package.
-        TrainingError: the decoder gave no finite numbers.
+        TrainingError: the logits of the decoder are not finite.
+
+    Example:
+    import torch
+        >>> tokenizer = TextTokenizer.train(["a b c"], 262, merge=False)
+        >>> class Toy(DecodingState):
+        ...     def step(self, tokens):
+        ...         (best,) = tokenizer.encode(["a"])[0] if tokens is None else [tokenizer.eos_id]
+        ...         return torch.eye(tokenizer.vocab_size)[[best]] >>>     A decoder that predicts a fixed text:
+
+        >>> import torch
+        >>> tokenizer = TextTokenizer.train(["a b c"], 262, merge=False)
+        >>> ids = [*tokenizer.encode(["a b"])[0], tokenizer.eos_id]
+        >>> class Toy(DecodingState):
+        ...     def step(self, tokens):
+        ...         return torch.eye(tokenizer.vocab_size)[[ids.pop(0)]] >>> import torch
+        >>> tokenizer = TextTokenizer.train(["a b c"], 262, merge=False)
+        >>> class Toy(DecodingState):
+        ...     def step(self, tokens):
+        ...         (best,) = tokenizer.encode(["a"])[0] if tokens is None else [tokenizer.eos_id]
+        ...         return torch.eye(tokenizer.vocab_size)[[best]]
+        ...     def reorder(self, rows):
+        ...         pass
+        >>> ((output,),) = generate(Toy(), 1, GenerationConfig(), tokenizer, 8)
+        >>> output.text, output.finish_reason
+        ('a b', 'end')
     """
-    constraint = build_constraint(writing, codec)
+    constraint = build_constraint(config, tokenizer)
     if rows == 0:
         return []
-    found: list[list[tuple[list[int], list[float], FinishReason]]]
-    if writing.beams > 1:
-        best = BeamSearch(draft, rows, writing, codec, steps, constraint).search()
-        found = [[(one.tokens, one.scores, one.ended) for one in row] for row in best]
+    results: list[list[tuple[list[int], list[float], FinishReason]]]
+    if config.num_beams > 1:
+        best = BeamSearch(state, rows, config, tokenizer, max_new_tokens, constraint).search()
+        results = [[(text.tokens, text.scores, text.finish_reason) for text in row] for row in best]
     else:
-        lines = SampleSearch(draft, range(rows) if numbers is None else numbers, writing, codec, steps, constraint)
-        for _ in lines.write():
+        numbers = range(rows) if row_numbers is None else row_numbers
+        search = SampleSearch(state, numbers, config, tokenizer, max_new_tokens, constraint)
+        for _ in search.generate():
             pass
-        each, samples = lines.found(), writing.samples
-        found = [each[row * samples : (row + 1) * samples] for row in range(rows)]
-    return build_outputs(found, writing, codec)
+        flat, samples = search.results(), config.num_return_sequences
+        results = [flat[row * samples : (row + 1) * samples] for row in range(rows)]
+    return build_outputs(results, config, tokenizer)

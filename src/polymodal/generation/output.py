@@ -1,4 +1,4 @@
-"""What was written: texts of tokens, and what their writer thought of them."""
+"""The generated texts with their tokens and log-probabilities."""
 
 from __future__ import annotations
 
@@ -18,40 +18,47 @@ FinishReason = Literal["end", "stop", "length"]
 
 @dataclass(frozen=True)
 class GenerationOutput:
-    """One text.
+    """One generated text.
 
-    text: as users read it
-    tokens: as they were written, those of a stop text included, without the end
-    log_probability: the sum of the log-probabilities of its tokens and its end, in nats, as the decoder gave them
-        before temperature, penalties and constraints
-    ended: by the end token, at a stop text, or because it was as long as allowed
-    token_log_probabilities: the parts of that sum: of each token, and of the end where `ended` is "end"
+    text: the decoded text, without a stop string
+    tokens: the generated token ids, including those of a stop string, without the end token
+    log_probability: the sum of the log-probabilities of its tokens and of the end token, in nats, as predicted by the
+        decoder before temperature, penalties and constraints
+    finish_reason: "end" (end token), "stop" (stop string) or "length" (maximum number of tokens)
+    token_log_probabilities: the summands: one for each token, and one for the end token if `finish_reason` is "end"
+
+    Example:
+        >>> output = GenerationOutput("a red circle", [97, 114, 99], -1.5, "end", (-0.5, -0.25, -0.25, -0.5))
+        >>> sum(output.token_log_probabilities) == output.log_probability
+        True
     """
 
     text: str
     tokens: list[int]
     log_probability: float
-    ended: FinishReason
+    finish_reason: FinishReason
     token_log_probabilities: Sequence[float] = ()
 
 
 def build_outputs(
-    found: Sequence[Sequence[tuple[list[int], list[float], FinishReason]]], writing: GenerationConfig, codec: TextTokenizer
+    results: Sequence[Sequence[tuple[list[int], list[float], FinishReason]]],
+    config: GenerationConfig,
+    tokenizer: TextTokenizer,
 ) -> list[list[GenerationOutput]]:
-    """Tokens, their log-probabilities and the reason to end, as texts."""
-    stops = StopStrings(writing.stop, codec)
-    texts = iter(codec.decode([tokens for row in found for tokens, _, _ in row]))
-    written = []
-    for row in found:
+    """Decode tokens, with their log-probabilities and finish reasons, for each row."""
+    stops = StopStrings(config.stop_strings, tokenizer)
+    texts = iter(tokenizer.decode([tokens for row in results for tokens, _, _ in row]))
+    outputs = []
+    for row in results:
         if not row:
-            raise TrainingError("the decoder holds every text for impossible, or its weights or inputs are not finite")
-        own = []
-        for (tokens, scores, ended), text in zip(row, texts, strict=False):
+            raise TrainingError("the decoder gives every text probability 0, or its weights or inputs are not finite")
+        row_outputs = []
+        for (tokens, scores, finish_reason), text in zip(row, texts, strict=False):
             total = float(torch.tensor(scores, dtype=torch.float64).sum())
             if total != total:
-                raise TrainingError("the decoder gave no numbers: its weights, or its inputs, are not finite")
-            if ended == "stop":
-                text = stops.cut(tokens) or ""
-            own.append(GenerationOutput(text, tokens, total, ended, tuple(scores)))
-        written.append(own)
-    return written
+                raise TrainingError("the logits of the decoder are NaN: its weights or inputs are not finite")
+            if finish_reason == "stop":
+                text = stops.truncate(tokens) or ""
+            row_outputs.append(GenerationOutput(text, tokens, total, finish_reason, tuple(scores)))
+        outputs.append(row_outputs)
+    return outputs

@@ -1,4 +1,4 @@
-"""A text piece by piece, while it is written."""
+"""Streaming generation: the text of one row in chunks, as it is generated."""
 
 from __future__ import annotations
 
@@ -13,56 +13,66 @@ from polymodal.generation.stop_strings import StopStrings
 from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.nn.decoders.text_decoder import DecodingState
 
-#: What incomplete UTF-8 is decoded to.
+#: The character that incomplete UTF-8 is decoded to.
 REPLACEMENT = "\ufffd"
 
 
-def stream(draft: DecodingState, writing: GenerationConfig, codec: TextTokenizer, steps: int, *, number: int = 0) -> Iterator[str]:
-    """The pieces of one row's text, as soon as they are sure; together they are the text that `write` gives.
+def stream(
+    state: DecodingState,
+    config: GenerationConfig,
+    tokenizer: TextTokenizer,
+    max_new_tokens: int,
+    *,
+    row_number: int = 0,
+) -> Iterator[str]:
+    """Yield the text of one row in chunks; concatenated, they equal the text that `generate` returns.
 
-    Characters that are not complete, blanks that may be the last, and what may be the beginning of a stop text are held
-    back until more is known.
+    Incomplete characters, trailing spaces and possible beginnings of a stop string are held back until they are
+    resolved.
 
-    number: of the row in its table
+    row_number: number of the row in its table
 
     Raises:
-        RecipeError: several texts are asked for, or beams, whose text is known only when all is written; or as `write`.
+        RecipeError: the options ask for several sequences or for beam search, which returns its text only at the end;
+            or as `generate`.
     """
-    if writing.beams > 1 or writing.samples > 1:
-        name = "beams" if writing.beams > 1 else "samples"
-        raise RecipeError(name, "one text is streamed, token by token; leave beams and samples at 1, or do not stream")
-    lines = SampleSearch(draft, [number], writing, codec, steps, build_constraint(writing, codec))
-    return _pieces(lines, writing, codec)
+    if config.num_beams > 1 or config.num_return_sequences > 1:
+        name = "num_beams" if config.num_beams > 1 else "num_return_sequences"
+        problem = "streaming supports one sequence without beam search"
+        raise RecipeError(name, f"{problem}; set num_beams and num_return_sequences to 1, or do not stream")
+    constraint = build_constraint(config, tokenizer)
+    search = SampleSearch(state, [row_number], config, tokenizer, max_new_tokens, constraint)
+    return _chunks(search, config, tokenizer)
 
 
-def _pieces(lines: SampleSearch, writing: GenerationConfig, codec: TextTokenizer) -> Iterator[str]:
-    stops, decoded, sent = StopStrings(writing.stop, codec), IncrementalDetokenizer(codec), 0
-    for _ in lines.write():
-        if lines.ended[0] == "length":
-            text = decoded.with_token(int(lines.tokens[0, lines.lengths[0] - 1])).lstrip()
-            sure = text[: len(text) - stops.unsure(text)].rstrip()
-            if len(sure) > sent:
-                yield sure[sent:]
-                sent = len(sure)
-    ((written,),) = build_outputs([lines.found()], writing, codec)
-    if len(written.text) > sent:
-        yield written.text[sent:]
+def _chunks(search: SampleSearch, config: GenerationConfig, tokenizer: TextTokenizer) -> Iterator[str]:
+    stops, detokenizer, sent = StopStrings(config.stop_strings, tokenizer), IncrementalDetokenizer(tokenizer), 0
+    for _ in search.generate():
+        if search.finish_reasons[0] == "length":
+            text = detokenizer.append(int(search.tokens[0, search.lengths[0] - 1])).lstrip()
+            final = text[: len(text) - stops.partial_length(text)].rstrip()
+            if len(final) > sent:
+                yield final[sent:]
+                sent = len(final)
+    ((output,),) = build_outputs([search.results()], config, tokenizer)
+    if len(output.text) > sent:
+        yield output.text[sent:]
 
 
 class IncrementalDetokenizer:
-    """The text of tokens that come one by one: only the last few are decoded again."""
+    """Decodes tokens that arrive one at a time; only the last few tokens are decoded again."""
 
-    def __init__(self, codec: TextTokenizer) -> None:
-        self.tokenizer = codec.tokenizer
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self.backend = tokenizer.backend
         self.text = ""
-        self._tokens: list[int] = []  # the last ones, from the piece before on
-        self._told = 0  # how many of them are in `text`
+        self._tokens: list[int] = []  # the last tokens, starting with those of the previous chunk
+        self._decoded = 0  # how many of these tokens are already in `text`
 
-    def with_token(self, token: int) -> str:
-        """The text with one more token, without a character whose bytes are not complete."""
+    def append(self, token: int) -> str:
+        """The text after one more token, without a trailing character whose bytes are incomplete."""
         self._tokens.append(token)
-        told, new = (self.tokenizer.decode(self._tokens[:n]) for n in (self._told, len(self._tokens)))
-        if len(new) > len(told) and not new.endswith(REPLACEMENT):
-            self.text += new[len(told) :]
-            self._tokens, self._told = self._tokens[self._told :], len(self._tokens) - self._told
+        old, new = (self.backend.decode(self._tokens[:n]) for n in (self._decoded, len(self._tokens)))
+        if len(new) > len(old) and not new.endswith(REPLACEMENT):
+            self.text += new[len(old) :]
+            self._tokens, self._decoded = self._tokens[self._decoded :], len(self._tokens) - self._decoded
         return self.text

@@ -1,4 +1,4 @@
-"""Texts as the tokens that a decoder writes, and back."""
+"""Tokenizers of text decoders."""
 
 from __future__ import annotations
 
@@ -16,115 +16,123 @@ from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
 from polymodal.pretrained.checkpoint_config import Card
 
 BEGIN, END = "[begin]", "[end]"
-#: Control tokens of those who speak in a conversation, in tokenizers that are learned here.
+#: Control tokens of the roles in a conversation, in tokenizers that are trained here.
 ROLES = {"system": "[system]", "user": "[user]", "assistant": "[assistant]"}
-SPECIAL = (PAD, BEGIN, END, *ROLES.values())
-#: Special tokens and the 256 bytes: the smallest vocabulary of a tokenizer that is learned here.
-SMALLEST = len(SPECIAL) + 256
+SPECIAL_TOKENS = (PAD, BEGIN, END, *ROLES.values())
+#: Special tokens and the 256 bytes: the smallest vocabulary of a tokenizer that is trained here.
+MIN_VOCAB_SIZE = len(SPECIAL_TOKENS) + 256
 
 
 class TextTokenizer:
-    """A tokenizer with its begin and end tokens. Texts never give control tokens, and control tokens never give text.
+    """A tokenizer with begin and end tokens. Encoding never gives control tokens, and decoding drops them.
 
-    begin, end: the tokens before and after a text
-    vocabulary: tokens are numbers below it
-    card: of the checkpoint whose tokenizer it is; None for one that was learned here
+    bos_id, eos_id: ids of the tokens before and after a text
+    vocab_size: number of token ids
+    control_ids: ids of the control tokens
+    card: config of the checkpoint of a pretrained tokenizer; None for a tokenizer that was trained here
+
+    Example:
+        >>> tokenizer = TextTokenizer.train(["a red circle", "a blue square"] * 10, vocab_size=300)
+        >>> (ids,) = tokenizer.encode(["a red square"])
+        >>> tokenizer.decode([ids])
+        ['a red square']
     """
 
-    def __init__(self, tokenizer: Tokenizer, begin: int, end: int, vocabulary: int, card: Card | None = None) -> None:
-        self.tokenizer, self.begin, self.end, self.vocabulary, self.card = tokenizer, begin, end, vocabulary, card
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        plain(tokenizer)
-        said = None if card is None else card.files.get("tokenizer_config", {}).get("unk_token")
-        self.control = control_tokens(tokenizer, said.get("content") if isinstance(said, dict) else said)
-        self._disarmed: Tokenizer | None = None
-        # Whisper was trained on texts that begin with a blank, as transcripts go on
-        self.before = " " if card is not None and card.config.get("model_type") == "whisper" else ""
+    def __init__(self, backend: Tokenizer, bos_id: int, eos_id: int, vocab_size: int, card: Card | None = None) -> None:
+        self.backend, self.bos_id, self.eos_id, self.vocab_size, self.card = backend, bos_id, eos_id, vocab_size, card
+        backend.no_padding()
+        backend.no_truncation()
+        plain(backend)
+        unknown = None if card is None else card.files.get("tokenizer_config", {}).get("unk_token")
+        self.control_ids = control_tokens(backend, unknown.get("content") if isinstance(unknown, dict) else unknown)
+        self._without_control: Tokenizer | None = None
+        # Whisper was trained on transcripts that begin with a space
+        self.prefix = " " if card is not None and card.config.get("model_type") == "whisper" else ""
 
     @classmethod
-    def learned(cls, texts: Iterable[str], vocabulary: int, *, merge: bool = True) -> TextTokenizer:
-        """Byte-level tokens learned from `texts`; without `merge`, bytes alone."""
-        tokenizer = train_bpe(texts, vocabulary, lowercase=False, special=SPECIAL, merge=merge)
+    def train(cls, texts: Iterable[str], vocab_size: int, *, merge: bool = True) -> TextTokenizer:
+        """Train a byte-level BPE tokenizer on `texts`; without `merge`, the tokens are single bytes."""
+        tokenizer = train_bpe(texts, vocab_size, lowercase=False, special=SPECIAL_TOKENS, merge=merge)
         return cls(tokenizer, 1, 2, tokenizer.get_vocab_size())
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: str) -> TextTokenizer:
-        """The tokens of a pretrained checkpoint.
+    def from_checkpoint(cls, checkpoint: str) -> TextTokenizer:
+        """Load the tokenizer of a pretrained checkpoint.
 
         Raises:
-            RecipeError: there is no such checkpoint, or its files do not say where its texts end.
+            RecipeError: there is no such checkpoint, or its files define no end token.
             MissingExtraError: it needs an optional package.
         """
         reader = CheckpointTokenizer.of(checkpoint)
-        return cls._of_card(reader.tokenizer, reader.card)
+        return cls._from_card(reader.tokenizer, reader.card)
 
     @classmethod
-    def of_model(cls, folder: str) -> TextTokenizer:
-        """The tokens that a saved model writes; `folder` is its directory.
+    def from_model(cls, folder: str) -> TextTokenizer:
+        """Load the tokenizer of the text output of the model saved in `folder`.
 
         Raises:
-            RecipeError: there is no such model, or it does not have exactly one text output.
+            RecipeError: `folder` is not a model directory, or the model does not have exactly one text output.
         """
         state = Path(folder) / "preparation.json"
         try:
             outputs: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))["outputs"]
-            found = [(place, one["codec"]) for place, one in enumerate(outputs.values()) if "codec" in one]
+            found = [(index, output["codec"]) for index, output in enumerate(outputs.values()) if "codec" in output]
             if len(found) != 1:
-                raise RecipeError("tokenizer", f"the model in {folder} has {len(found)} text outputs, not one")
-            place, saved = found[0]
-            file = Path(folder) / "preparation" / f"output{place}" / "tokenizer.json"
+                problem = f"the model in {folder} has {len(found)} text outputs; exactly one is required"
+                raise RecipeError("tokenizer", problem)
+            index, saved = found[0]
+            file = Path(folder) / "preparation" / f"output{index}" / "tokenizer.json"
             return cls.load(file.read_text(encoding="utf-8"), saved)
         except (OSError, ValueError, KeyError) as error:
-            raise RecipeError("tokenizer", f"{folder} is no directory of a saved model: {error}") from None
+            raise RecipeError("tokenizer", f"{folder} is not a model directory: {error}") from None
 
     @classmethod
-    def _of_card(cls, tokenizer: Tokenizer, card: Card) -> TextTokenizer:
+    def _from_card(cls, tokenizer: Tokenizer, card: Card) -> TextTokenizer:
         config = {**card.config, **card.files.get("generation_config", {})}
         inner = config.get("text_config")
         config = {**inner, **config} if isinstance(inner, dict) else config
-        end = _first(config.get("eos_token_id"))
-        if end is None:
-            raise RecipeError("checkpoint", f"the files of {card.model!r} do not say with which token a text ends")
-        starts = [_first(config.get(name)) for name in ("decoder_start_token_id", "bos_token_id")]
-        begin = next((one for one in starts if one is not None), end)
-        vocabulary = config.get("vocab_size") or tokenizer.get_vocab_size()
-        return cls(tokenizer, begin, end, int(vocabulary), card)
+        eos_id = _first_id(config.get("eos_token_id"))
+        if eos_id is None:
+            raise RecipeError("checkpoint", f"the files of {card.model!r} define no end token")
+        starts = [_first_id(config.get(name)) for name in ("decoder_start_token_id", "bos_token_id")]
+        bos_id = next((start for start in starts if start is not None), eos_id)
+        vocab_size = config.get("vocab_size") or tokenizer.get_vocab_size()
+        return cls(tokenizer, bos_id, eos_id, int(vocab_size), card)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, without begin and end."""
-        texts = [self.before + text for text in texts]
-        found = [one.ids for one in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        for place, ids in enumerate(found):
-            if not self.control.isdisjoint(ids):  # some vocabularies have control tokens among their words
-                if self._disarmed is None:
-                    self._disarmed = without_control_tokens(self.tokenizer, self.control)
-                found[place] = self._disarmed.encode(texts[place], add_special_tokens=False).ids
-        return found
+        """The token ids of each text, without begin and end tokens."""
+        texts = [self.prefix + text for text in texts]
+        encoded = [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        for index, ids in enumerate(encoded):
+            if not self.control_ids.isdisjoint(ids):  # some vocabularies contain control tokens as words
+                if self._without_control is None:
+                    self._without_control = without_control_tokens(self.backend, self.control_ids)
+                encoded[index] = self._without_control.encode(texts[index], add_special_tokens=False).ids
+        return encoded
 
     def decode(self, tokens: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each list of tokens; control tokens give nothing."""
-        return [text.strip() for text in self.tokenizer.decode_batch([list(one) for one in tokens])]
+        """The text of each sequence of token ids; control tokens are dropped."""
+        return [text.strip() for text in self.backend.decode_batch([list(ids) for ids in tokens])]
 
-    def role(self, name: str) -> int:
-        """The control token before what `system`, `user` or `assistant` says, of a tokenizer that was learned here."""
-        return SPECIAL.index(ROLES[name])
+    def role_id(self, name: str) -> int:
+        """The control token before a turn of `system`, `user` or `assistant`, for a tokenizer that was trained here."""
+        return SPECIAL_TOKENS.index(ROLES[name])
 
     def save(self) -> dict[str, Any]:
-        """JSON-ready: but for the tokenizer itself, which is `tokenizer.to_str()`."""
+        """JSON-ready state, without the tokenizer itself, which is `backend.to_str()`."""
         return {} if self.card is None else {"checkpoint": self.card.to_dict()}
 
     @classmethod
     def load(cls, tokenizer: str, state: dict[str, Any]) -> TextTokenizer:
-        """Take back what `save` and the tokenizer's own JSON hold."""
-        read = Tokenizer.from_str(tokenizer)
+        """Restore a tokenizer from `state` of `save` and the JSON of its backend."""
+        backend = Tokenizer.from_str(tokenizer)
         if "checkpoint" in state:
-            return cls._of_card(read, Card.of(state["checkpoint"]))
-        return cls(read, 1, 2, read.get_vocab_size())
+            return cls._from_card(backend, Card.of(state["checkpoint"]))
+        return cls(backend, 1, 2, backend.get_vocab_size())
 
 
-def _first(value: Any) -> int | None:
-    """A token number, or the first of several."""
+def _first_id(value: Any) -> int | None:
+    """A token id, or the first of several."""
     if isinstance(value, list):
-        return _first(value[0]) if value else None
+        return _first_id(value[0]) if value else None
     return int(value) if isinstance(value, int) else None

@@ -1,4 +1,4 @@
-"""The network: towers (one per input) -> fusion -> decoders. It knows nothing about tables or training."""
+"""The network: towers (one per input) -> fusion -> decoders. It is independent of tables and training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import Options
 from polymodal.core.registry import build
-from polymodal.core.types import Batch, Outputs, OutputShape, Tokens, FusionOutput
+from polymodal.core.types import Batch, FusionOutput, OutputShape, TaskOutput, Tokens
 from polymodal.nn.decoders.base import Decoder
 from polymodal.nn.decoders.state_mixtures import LinearMixture
 from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder
@@ -20,24 +20,24 @@ from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.fusion.base import Fusion
 from polymodal.nn.fusion.unconditional import UnconditionalInput
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import Objective, Reads, Step, Term
+from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.towers import EncodedInputs, Tower
-from polymodal.recipe.recipe import TASK, Recipe
+from polymodal.recipe.recipe import TASK_INPUT, Recipe
 
-#: Numbers that a text comes to in each view: its negative log-likelihood, and of how many tokens that is.
-LIKELIHOOD = 2
+#: Number of values for a text target in each branch: its negative log-likelihood and its number of tokens.
+NLL_VALUES = 2
 
 
 class Network(nn.Module):
-    """encoders -> fusion -> decoders, and beside them the objectives that learn from the inputs themselves.
+    """Encoders -> fusion -> decoders, and the objectives of representation learning on the inputs.
 
-    shapes: what each input's modality says about its prepared tensors (`Modality.shape()`), by input name
-    outputs: what each output's task asks of its decoder
+    shapes: description of the prepared tensors of each input (`Modality.shape()`), by input name
+    outputs: the output shape that each task requires of its decoder, by output name
     """
 
     def __init__(self, recipe: Recipe, *, shapes: dict[str, dict[str, Any]], outputs: dict[str, OutputShape]) -> None:
         super().__init__()
-        width = recipe.width
+        width = recipe.hidden_size
         self.inputs, self.outputs = list(recipe.inputs), list(recipe.outputs)
         self.spaces = {name: shape.space for name, shape in outputs.items()}
         self.towers = NamedModules(
@@ -52,183 +52,196 @@ class Network(nn.Module):
         )
         has_task_tokens = recipe.task_tokens and bool(self.outputs)
         if has_task_tokens and not self.inputs:
-            raise RecipeError("task_tokens", "a model without inputs has nothing to fuse; leave it out")
-        fused = [TASK, *self.inputs] if has_task_tokens else self.inputs
+            raise RecipeError("task_tokens", "a model without inputs has no fusion; remove task_tokens")
+        fused = [TASK_INPUT, *self.inputs] if has_task_tokens else self.inputs
         self.fusion: Fusion = (
             build("fusion", recipe.fusion, "fusion", inputs=fused, width=width)
-            if self.inputs and recipe.fuses
+            if self.inputs and recipe.uses_fusion
             else UnconditionalInput(width)
         )
         self.task_tokens = nn.Parameter(torch.randn(len(self.outputs), width)) if has_task_tokens else None
         self.fusion.prepare_outputs(
-            {name: shape.values if shape.text is None else LIKELIHOOD for name, shape in outputs.items()}
+            {name: shape.values if shape.text is None else NLL_VALUES for name, shape in outputs.items()}
         )
         self.decoders = NamedModules(
             {
                 name: NamedModules[Decoder](
                     {
-                        view: build(
+                        branch: build(
                             "decoder", spec.decoder, f"outputs.{name}.decoder", width=width, shape=outputs[name]
                         )
-                        for view in self.fusion.branch_names()
+                        for branch in self.fusion.branch_names()
                     }
                 )
                 for name, spec in recipe.outputs.items()
             }
         )
-        learned_from = {
-            name: Reads(spec.modality.name, shapes[name], self.towers[name].encoder)
+        input_infos = {
+            name: InputInfo(spec.modality.name, shapes[name], self.towers[name].encoder)
             for name, spec in recipe.inputs.items()
             if spec.modality is not None
         }
         self.objectives = NamedModules[Objective](
             {
-                name: build("objective", options, f"objectives.{place}", inputs=learned_from, width=width)
-                for place, (name, options) in enumerate(numbered(recipe.objectives).items())
+                name: build("objective", options, f"objectives.{index}", inputs=input_infos, width=width)
+                for index, (name, options) in enumerate(name_objectives(recipe.objectives).items())
             }
         )
-        self._keeps_encoded = any(decoder.uses_encoder_outputs for decoder in self.all_decoders())
+        self._keeps_encoder_outputs = any(decoder.uses_encoder_outputs for decoder in self.all_decoders())
         for name, decoders in self.decoders.items():
             for decoder in decoders.values():
                 try:
-                    decoder.attach(self.encoders())
+                    decoder.attach_encoders(self.encoders())
                 except RecipeError as error:
                     raise error.with_prefix(f"outputs.{name}.decoder") from None
         for parameter in self.parameters():
-            if parameter.dim() == 4:  # `Module.to` refuses convolutions over three dimensions
+            if parameter.dim() == 4:  # `Module.to(memory_format=...)` fails for 3-D convolutions
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> dict[str, Outputs]:
-        """Decide every output of a batch; `hidden[input]` `[batch]` bool hides that input in those rows."""
-        return self.decide(self.views(batch, hidden), batch)
+    def forward(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> dict[str, TaskOutput]:
+        """Predict every output of a batch; `hidden[input]` `[batch]` bool hides that input in those rows."""
+        return self.decode(self.encode_and_fuse(batch, hidden), batch)
 
-    def views(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> list[FusionOutput]:
-        """What the fusion hands to the decoders; `hidden` as in `forward`."""
+    def encode_and_fuse(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> list[FusionOutput]:
+        """The fusion outputs of a batch, one per branch; `hidden` as in `forward`."""
         return self.fuse(self.encode(batch), len(batch), hidden)
 
     def encode(self, batch: Batch) -> EncodedInputs:
-        """The inputs of a batch, each by itself."""
+        """Encode each input of a batch."""
         tokens: dict[str, Tokens] = {}
-        found: dict[str, Tokens] = {}
+        encoder_outputs: dict[str, Tokens] = {}
         for name, tower in self.towers.items():
-            tokens[name], given = tower(batch.inputs[name], encoded=self._keeps_encoded)
-            if given is not None:
-                found[name] = given
-        return EncodedInputs(tokens, found)
+            tokens[name], output = tower(batch.inputs[name], return_encoder_outputs=self._keeps_encoder_outputs)
+            if output is not None:
+                encoder_outputs[name] = output
+        return EncodedInputs(tokens, encoder_outputs)
 
     def fuse(self, encoded: EncodedInputs, rows: int, hidden: Mapping[str, Tensor] | None = None) -> list[FusionOutput]:
-        """What the fusion hands to the decoders of so many encoded rows; `hidden` as in `forward`."""
+        """The fusion outputs of `rows` encoded rows, one per branch; `hidden` as in `forward`."""
         if isinstance(self.fusion, UnconditionalInput):
             return [self.fusion.output(rows)]
         tokens = dict(encoded.tokens)
         for name, tower in self.towers.items():
             if hidden and name in hidden:
-                tokens[name] = tower.without(tokens[name], hidden[name])
-        given = {name: replace(one, present=tokens[name].present) for name, one in encoded.given.items()}
+                tokens[name] = tower.with_missing(tokens[name], hidden[name])
+        outputs = {
+            name: replace(output, present=tokens[name].present) for name, output in encoded.encoder_outputs.items()
+        }
         if self.task_tokens is not None:
-            return [self._view_by_output(self.task_tokens, tokens, given)]
-        return [self._with_sources(view, tokens, given) for view in self.fusion(tokens)]
+            return [self._fuse_per_task(self.task_tokens, tokens, outputs)]
+        return [self._with_inputs(fused, tokens, outputs) for fused in self.fusion(tokens)]
 
-    def _view_by_output(self, task_tokens: Tensor, tokens: dict[str, Tokens], given: dict[str, Tokens]) -> FusionOutput:
-        """The joint view as each output asks for it, and their mean: the fusion runs once for each output, and reads
-        its token as one more input that is always there."""
-        present = torch.stack([one.present for one in tokens.values()])
+    def _fuse_per_task(
+        self, task_tokens: Tensor, tokens: dict[str, Tokens], encoder_outputs: dict[str, Tokens]
+    ) -> FusionOutput:
+        """The mean of the fusion outputs of all tasks, which it contains in `per_task`.
+
+        The fusion runs once for each output, with the task token of this output as an additional input that is always
+        present.
+        """
+        present = torch.stack([inputs.present for inputs in tokens.values()])
         always = torch.ones_like(present[0])
-        found: dict[str, FusionOutput] = {}
+        per_task: dict[str, FusionOutput] = {}
         for name, token in zip(self.outputs, task_tokens, strict=True):
             task = Tokens(token.expand(len(always), 1, -1), always.unsqueeze(1), always)
-            (view,) = self.fusion({TASK: task, **tokens})
-            view = replace(view, weight=view.weight * present.any(0), penalties=self.fusion.penalties())
-            found[name] = self._with_sources(view, tokens, given)
-        features = torch.stack([view.tokens.features for view in found.values()]).mean(0)
-        pooled = torch.stack([view.pooled for view in found.values()]).mean(0)
-        first = next(iter(found.values()))
-        return replace(first, tokens=first.tokens.with_features(features), pooled=pooled, asked=found, penalties={})
+            (fused,) = self.fusion({TASK_INPUT: task, **tokens})
+            fused = replace(fused, weight=fused.weight * present.any(0), penalties=self.fusion.penalties())
+            per_task[name] = self._with_inputs(fused, tokens, encoder_outputs)
+        features = torch.stack([fused.tokens.features for fused in per_task.values()]).mean(0)
+        pooled = torch.stack([fused.pooled for fused in per_task.values()]).mean(0)
+        first = next(iter(per_task.values()))
+        tokens_mean = first.tokens.with_features(features)
+        return replace(first, tokens=tokens_mean, pooled=pooled, per_task=per_task, penalties={})
 
-    def terms(self, step: Step) -> dict[str, list[Term]]:
-        """The losses of every objective on a batch, by its name."""
+    def objective_losses(self, step: ObjectiveBatch) -> dict[str, list[ObjectiveLoss]]:
+        """The losses of every objective on a batch, by the name of the objective."""
         return {name: objective(step) for name, objective in self.objectives.items()}
 
     def raw_inputs(self) -> set[str]:
-        """The inputs that an objective must see as they were prepared, so that no features may stand in for them."""
-        return {name for objective in self.objectives.values() for name in objective.reads_raw}
+        """Inputs that an objective needs in their prepared form, so that cached features cannot replace them."""
+        return {name for objective in self.objectives.values() for name in objective.raw_inputs}
 
-    def decide(self, views: list[FusionOutput], batch: Batch) -> dict[str, Outputs]:
-        """Decide every output from the views of a batch. Of a text, how likely its target is; `draft` writes one."""
-        decided = {}
+    def decode(self, branches: list[FusionOutput], batch: Batch) -> dict[str, TaskOutput]:
+        """Predict every output from the fusion outputs of a batch.
+
+        For a text, the values are the likelihood of its target; `init_state` starts generation.
+        """
+        outputs = {}
         for name, decoders in self.decoders.items():
-            own = [view.per_task.get(name, view) for view in views]
+            fused = [branch.per_task.get(name, branch) for branch in branches]
             if self.spaces[name] == "text":
-                outputs = self._likelihood(name, own, batch)
+                output = self._target_nll(name, fused, batch)
             else:
-                decoded = [decoders[view.name](view).float() for view in own]
-                outputs = self.fusion.combine(decoded, own, self.spaces[name], name)
+                decoded = [decoders[branch.name](branch).float() for branch in fused]
+                output = self.fusion.combine(decoded, fused, self.spaces[name], name)
             if self.task_tokens is not None:
-                outputs = replace(outputs, penalties=dict(own[0].penalties))
-            decided[name] = outputs
-        return decided
+                output = replace(output, penalties=dict(fused[0].penalties))
+            outputs[name] = output
+        return outputs
 
-    def _likelihood(self, name: str, views: list[FusionOutput], batch: Batch) -> Outputs:
+    def _target_nll(self, name: str, branches: list[FusionOutput], batch: Batch) -> TaskOutput:
         target = batch.targets.get(name)
         if target is None:
-            return Outputs(batch.rows.new_zeros(len(batch), LIKELIHOOD, dtype=torch.float32), [])
+            return TaskOutput(batch.rows.new_zeros(len(batch), NLL_VALUES, dtype=torch.float32), [])
         prompt = self._prompt(name, batch)
-        found = [self._writer(name, view).losses(view, prompt, target.value).float() for view in views]
-        return self.fusion.combine(found, views, "real", name)
+        nll = [self._text_decoder(name, fused).target_nll(fused, prompt, target.value).float() for fused in branches]
+        return self.fusion.combine(nll, branches, "real", name)
 
-    def draft(self, name: str, views: list[FusionOutput], batch: Batch, steps: int) -> DecodingState:
-        """Begin to write output `name` in every row of a batch, at most `steps` tokens in each."""
-        views = [view.per_task.get(name, view) for view in views]
+    def init_state(self, name: str, branches: list[FusionOutput], batch: Batch, steps: int) -> DecodingState:
+        """The decoding state of output `name` for every row of a batch, with capacity for `steps` generated tokens."""
+        branches = [branch.per_task.get(name, branch) for branch in branches]
         prompt = self._prompt(name, batch)
-        drafts = [self._writer(name, view).begin(view, prompt, steps) for view in views]
-        return drafts[0] if len(drafts) == 1 else LinearMixture(drafts, [view.weight for view in views])
+        states = [self._text_decoder(name, fused).init_state(fused, prompt, steps) for fused in branches]
+        return states[0] if len(states) == 1 else LinearMixture(states, [fused.weight for fused in branches])
 
-    def _writer(self, name: str, view: FusionOutput) -> TextDecoder:
-        """The decoder that writes output `name` from this view."""
-        return cast(TextDecoder, self.decoders[name][view.name])  # the task "text" takes no other, which the recipe checks
+    def _text_decoder(self, name: str, fused: FusionOutput) -> TextDecoder:
+        """The text decoder of output `name` for this branch."""
+        return cast(TextDecoder, self.decoders[name][fused.name])  # the recipe ensures the type
 
     def _prompt(self, name: str, batch: Batch) -> Tensor:
-        found = batch.prompts.get(name)
-        return batch.rows.new_zeros(len(batch), 0) if found is None else found
+        prompt = batch.prompts.get(name)
+        return batch.rows.new_zeros(len(batch), 0) if prompt is None else prompt
 
     @property
-    def contrasts(self) -> bool:
+    def compares_rows(self) -> bool:
         """Whether an objective compares the rows of a batch with each other."""
-        return any(objective.contrasts for objective in self.objectives.values())
+        return any(objective.compares_rows for objective in self.objectives.values())
 
     def encoders(self) -> dict[str, Encoder]:
         """The encoder of each input."""
         return {name: tower.encoder for name, tower in self.towers.items()}
 
     def all_decoders(self) -> list[Decoder]:
-        """The decoders of every output, one for each view."""
+        """The decoders of every output, one for each branch."""
         return [decoder for decoders in self.decoders.values() for decoder in decoders.values()]
 
-    def parts(self) -> dict[str, nn.Module]:
-        """The trainable parts by recipe path, as `training.parts` names them."""
-        found: dict[str, nn.Module] = {}
+    def modules_by_path(self) -> dict[str, nn.Module]:
+        """The modules by recipe path, as in `training.param_groups`."""
+        modules: dict[str, nn.Module] = {}
         for name, tower in self.towers.items():
-            found[f"inputs.{name}"] = tower
-            found[f"inputs.{name}.encoder"] = tower.encoder
-        found["fusion"] = self.fusion
-        found |= {f"outputs.{name}": decoders for name, decoders in self.decoders.items()}
-        return found | {f"objectives.{place}": one for place, one in enumerate(self.objectives.values())}
+            modules[f"inputs.{name}"] = tower
+            modules[f"inputs.{name}.encoder"] = tower.encoder
+        modules["fusion"] = self.fusion
+        modules |= {f"outputs.{name}": decoders for name, decoders in self.decoders.items()}
+        return modules | {f"objectives.{n}": module for n, module in enumerate(self.objectives.values())}
 
-    def _with_sources(self, view: FusionOutput, tokens: dict[str, Tokens], encoded: dict[str, Tokens]) -> FusionOutput:
-        """The view with the tokens behind it: its own input's, or those of all inputs for a joint view."""
-        behind = [view.name] if view.name in tokens else self.inputs
+    def _with_inputs(
+        self, fused: FusionOutput, tokens: dict[str, Tokens], encoder_outputs: dict[str, Tokens]
+    ) -> FusionOutput:
+        """The fusion output with the tokens of its inputs: of its own input, or of all inputs for a joint branch."""
+        names = [fused.name] if fused.name in tokens else self.inputs
         return replace(
-            view,
-            sources={name: tokens[name] for name in behind},
-            encoded={name: encoded[name] for name in behind if name in encoded},
+            fused,
+            input_tokens={name: tokens[name] for name in names},
+            encoder_outputs={name: encoder_outputs[name] for name in names if name in encoder_outputs},
         )
 
 
-def numbered(objectives: Sequence[Options]) -> dict[str, Options]:
-    """The options of objectives by name; the later ones of one kind are numbered (`contrastive.2`)."""
-    found: dict[str, Options] = {}
+def name_objectives(objectives: Sequence[Options]) -> dict[str, Options]:
+    """The options of objectives by name; repeated objectives are numbered (`contrastive.2`)."""
+    named: dict[str, Options] = {}
     kinds = [options.name for options in objectives]
-    for place, options in enumerate(objectives):
-        count = kinds[: place + 1].count(options.name)
-        found[options.name if count == 1 else f"{options.name}.{count}"] = options
-    return found
+    for index, options in enumerate(objectives):
+        count = kinds[: index + 1].count(options.name)
+        named[options.name if count == 1 else f"{options.name}.{count}"] = options
+    return named

@@ -31,8 +31,8 @@ def one(view: FusionOutput, row: int) -> FusionOutput:
 def greedy(model: Any, view: FusionOutput, prompt: Tensor, steps: int) -> Tensor:
     """The likeliest tokens `[rows, steps]`, kept keys and values at work."""
     with torch.inference_mode():
-        draft = model.begin(view, prompt, steps)
-        found = [draft.step(None).argmax(-1)]
+        state = model.init_state(view, prompt, steps)
+        found = [state.step(None).argmax(-1)]
         while len(found) < steps:
-            found.append(draft.step(found[-1]).argmax(-1))
+            found.append(state.step(found[-1]).argmax(-1))
     return torch.stack(found, dim=1)

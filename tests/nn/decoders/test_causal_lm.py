@@ -32,7 +32,7 @@ def decoder(model: str, vocabulary: int = VOCABULARY, **options: Any) -> CausalL
     text = TextShape(vocabulary, 1, 2, 8, STEPS, card.to_dict())
     chosen = CausalLanguageModel.Options(model=model, **options)
     found = CausalLanguageModel(chosen, width=WIDTH, shape=OutputShape(vocabulary, "text", text=text))
-    found.initialise()
+    found.load_pretrained()
     with torch.no_grad():
         for name, parameter in found.named_parameters():
             if name.endswith("alpha"):
@@ -56,7 +56,7 @@ def anew(model: CausalLanguageModel, view: FusionOutput, prompt: Tensor, steps: 
     written = prompt.new_zeros(len(prompt), 0)
     with torch.inference_mode():
         for _ in range(steps):
-            logits = model.begin(view, torch.cat([prompt, written], dim=1), 1).step(None)
+            logits = model.init_state(view, torch.cat([prompt, written], dim=1), 1).step(None)
             written = torch.cat([written, logits.argmax(-1, keepdim=True)], dim=1)
     return written
 
@@ -81,12 +81,12 @@ def test_losses_are_those_of_the_steps(kind: str, read: str, tokens: int | None)
     model = decoder(language_model(kind), read=read, tokens=tokens)
     view, prompt, answer = rows()
     with torch.inference_mode():
-        found = model.losses(view, prompt, answer)
+        found = model.target_nll(view, prompt, answer)
         for row in range(ROWS):
-            draft = model.begin(one(view, row), prompt[row : row + 1, :row], 8)
+            state = model.init_state(one(view, row), prompt[row : row + 1, :row], 8)
             last, total = None, 0.0
             for token in answer[row][answer[row] >= 0].tolist():
-                total -= float(draft.step(last).log_softmax(-1)[0, token])
+                total -= float(state.step(last).log_softmax(-1)[0, token])
                 last = torch.tensor([token])
             assert float(found[row, 0]) == pytest.approx(total, rel=1e-4)
     assert torch.equal(found[:, 1], (answer >= 0).sum(1).float())
@@ -106,7 +106,7 @@ def test_logits_are_those_of_the_checkpoint_itself(kind: str) -> None:
     with torch.inference_mode():
         ids = torch.cat([torch.ones(1, 1, dtype=torch.int64), prompt[7:, :7]], dim=1)
         wanted = reference(input_ids=ids).logits[:, -1]
-        found = model.begin(one(view, 7), prompt[7:, :7], 1).step(None)
+        found = model.init_state(one(view, 7), prompt[7:, :7], 1).step(None)
     assert torch.allclose(found, wanted, atol=1e-4)
 
 
@@ -117,12 +117,12 @@ def test_rows_are_repeated_left_out_and_put_in_order() -> None:
         plain = greedy(model, view, prompt, STEPS)
         order = torch.tensor([5, 2, 2, 7])
         with torch.inference_mode():
-            draft = model.begin(view, prompt, STEPS)
-            last = draft.step(None).argmax(-1)
-            draft.select(order)
+            state = model.init_state(view, prompt, STEPS)
+            last = state.step(None).argmax(-1)
+            state.reorder(order)
             found = [last[order]]
             while len(found) < STEPS:
-                found.append(draft.step(found[-1]).argmax(-1))
+                found.append(state.step(found[-1]).argmax(-1))
         assert torch.equal(torch.stack(found, dim=1), plain[order])
 
 
@@ -131,8 +131,8 @@ def test_what_is_read_changes_what_is_written_and_learns() -> None:
         model = decoder(language_model("llama"), read=read, tokens=3)
         view, prompt, answer = rows()
         other = FusionOutput("joint", view.tokens.with_features(-view.tokens.features), view.pooled, view.weight)
-        losses = model.losses(view, prompt, answer)
-        assert not torch.allclose(losses[:, 0], model.losses(other, prompt, answer)[:, 0])
+        losses = model.target_nll(view, prompt, answer)
+        assert not torch.allclose(losses[:, 0], model.target_nll(other, prompt, answer)[:, 0])
         losses[:, 0].sum().backward()
         slopes = {name: one.grad for name, one in model.named_parameters() if one.requires_grad}
         assert not any(name.startswith("language.") for name in slopes)
@@ -145,7 +145,7 @@ def test_the_gradient_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyP
     def slope(most: int) -> Tensor:
         monkeypatch.setattr(module, "MOST_LOGITS", most)
         model = decoder(language_model("gemma2"), tokens=2, smoothing=0.1).train()
-        model.losses(*rows())[:, 0].square().sum().backward()
+        model.target_nll(*rows())[:, 0].square().sum().backward()
         found = model.reduce.out.weight.grad
         assert found is not None
         return found
@@ -157,8 +157,8 @@ def test_the_gradient_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyP
 def test_a_head_that_learns_gets_the_gradient_of_the_same_loss() -> None:
     frozen = decoder(language_model("llama"), tokens=2)
     full = decoder(language_model("llama"), tokens=2, tune="full")
-    losses = full.losses(*rows())
-    assert torch.allclose(frozen.losses(*rows()), losses, rtol=1e-4)
+    losses = full.target_nll(*rows())
+    assert torch.allclose(frozen.target_nll(*rows()), losses, rtol=1e-4)
     losses[:, 0].sum().backward()
     assert all(one.grad is not None for one in full.language.parameters())
 
@@ -171,17 +171,17 @@ def test_ways_of_tuning_begin_at_the_checkpoint_and_learn(kind: str, tune: str) 
     frozen = decoder(language_model(kind), tokens=2)
     tuned = decoder(language_model(kind), tokens=2, tune=tune)
     tuned.load_state_dict({**tuned.state_dict(), **{n: t for n, t in frozen.state_dict().items() if "reduce" in n}})
-    assert torch.allclose(tuned.losses(*rows()), frozen.losses(*rows()), rtol=1e-4)
+    assert torch.allclose(tuned.target_nll(*rows()), frozen.target_nll(*rows()), rtol=1e-4)
     learning = [one for one in tuned.language.parameters() if one.requires_grad]
     assert learning
-    assert set(tuned.rates()) == set(learning)
+    assert set(tuned.lr_multipliers()) == set(learning)
     optimiser = torch.optim.AdamW(learning, lr=1e-2)
-    before = tuned.losses(*rows())[:, 0].sum().item()
+    before = tuned.target_nll(*rows())[:, 0].sum().item()
     for _ in range(5):
         optimiser.zero_grad()
-        tuned.losses(*rows())[:, 0].sum().backward()
+        tuned.target_nll(*rows())[:, 0].sum().backward()
         optimiser.step()
-    assert tuned.losses(*rows())[:, 0].sum().item() < before - 1
+    assert tuned.target_nll(*rows())[:, 0].sum().item() < before - 1
     written = greedy(tuned, *rows()[:2], STEPS)
     assert torch.equal(written, anew(tuned, *rows()[:2], STEPS))
 
@@ -196,10 +196,10 @@ def test_frozen_weights_are_shared_in_a_process() -> None:
 def test_bf16_writes_and_learns(kind: str) -> None:
     model = decoder(language_model(kind), tokens=2, tune="full")
     with torch.autocast("cpu", torch.bfloat16):
-        found = model.losses(*rows())
+        found = model.target_nll(*rows())
         found[:, 0].sum().backward()
         written = greedy(model, *rows()[:2], STEPS)
-    assert torch.allclose(found[:, 0], model.losses(*rows())[:, 0], rtol=0.05)
+    assert torch.allclose(found[:, 0], model.target_nll(*rows())[:, 0], rtol=0.05)
     assert written.shape == (ROWS, STEPS)
 
 
@@ -208,7 +208,7 @@ def test_checkpointing_computes_the_layers_again(monkeypatch: pytest.MonkeyPatch
     model = decoder(language_model("llama"), tokens=2, tune="full", checkpointing=True).train()
     layer: nn.Module = model.language.layers[0]
     layer.self_attn.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr, operator]
-    model.losses(*rows())[:, 0].sum().backward()
+    model.target_nll(*rows())[:, 0].sum().backward()
     assert len(calls) == 2
 
 
@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_an_error_that_names_the_numbers() -> None:
     model = decoder(language_model("llama"), tokens=4)
     view, prompt, _ = rows()
     with pytest.raises(DataError, match=r"answer 10000 = 10012 tokens.*128 positions"):
-        model.begin(view, prompt, 10_000)
+        model.init_state(view, prompt, 10_000)
 
 
 def test_options_without_effect_are_refused() -> None:

@@ -30,7 +30,7 @@ def said_by(path: tuple[int, ...]) -> tuple[int, ...]:
 
 def every_text(log_p: Tensor) -> dict[tuple[int, ...], float]:
     """The probability of every text that `log_p [frames, vocabulary + 1]` can say, summed path by path. The end is
-    never said, as drafts have it."""
+    never said, as states have it."""
     found: dict[tuple[int, ...], float] = {}
     for path in product([token for token in range(VOCABULARY + 1) if token != END], repeat=len(log_p)):
         text = said_by(path)
@@ -53,10 +53,10 @@ def test_prefix_scores_are_the_sums_over_every_path() -> None:
     for row, length in ((0, 5), (1, 3)):
         texts = every_text(log_p[row, :length])
         for prefix in [(), (0,), (3,), (0, 1), (1, 1), (3, 0)]:
-            draft = CTCPrefixState(log_p, mask, END)
-            logits = draft.step(None)
+            state = CTCPrefixState(log_p, mask, END)
+            logits = state.step(None)
             for token in prefix:
-                logits = draft.step(torch.tensor([token, token]))
+                logits = state.step(torch.tensor([token, token]))
             whole = sum(p for text, p in texts.items() if text[: len(prefix)] == prefix)
             for token in (0, 1, 3):
                 longer = (*prefix, token)
@@ -67,14 +67,14 @@ def test_prefix_scores_are_the_sums_over_every_path() -> None:
 
 def test_a_draft_goes_on_with_selected_rows() -> None:
     log_p, mask = frames(3, 6), torch.ones(3, 6, dtype=torch.bool)
-    drafts = [CTCPrefixState(log_p, mask, END), CTCBestPathState(log_p, mask, END)]
-    for draft in drafts:
-        draft.step(None)
-        draft.step(torch.tensor([0, 1, 3]))
-        draft.select(torch.tensor([2, 0, 0]))
-        found = draft.step(torch.tensor([1, 1, 3]))
+    states = [CTCPrefixState(log_p, mask, END), CTCBestPathState(log_p, mask, END)]
+    for state in states:
+        state.step(None)
+        state.step(torch.tensor([0, 1, 3]))
+        state.reorder(torch.tensor([2, 0, 0]))
+        found = state.step(torch.tensor([1, 1, 3]))
         for place, (row, tokens) in enumerate([(2, (3, 1)), (0, (0, 1)), (0, (0, 3))]):
-            alone = type(draft)(log_p[[row]], mask[[row]], END)
+            alone = type(state)(log_p[[row]], mask[[row]], END)
             logits = alone.step(None)
             for token in tokens:
                 logits = alone.step(torch.tensor([token]))
@@ -87,11 +87,11 @@ def test_long_inputs_stay_exact() -> None:
     log_p[..., END] = -1e4
     log_p = log_p.log_softmax(-1)
     text = [0, 1, 1, 3, 0, 3] * 10
-    draft = CTCPrefixState(log_p, mask, END)
-    said, found = draft.step(None), 0.0
+    state = CTCPrefixState(log_p, mask, END)
+    said, found = state.step(None), 0.0
     for token in [*text, END]:
         found += float(said.double().log_softmax(-1)[0, token])
-        said = draft.step(torch.tensor([token]))
+        said = state.step(torch.tensor([token]))
     lengths = torch.tensor([600]), torch.tensor([60])
     wanted = torch.nn.functional.ctc_loss(
         log_p.double().transpose(0, 1), torch.tensor([text]), *lengths, blank=VOCABULARY, reduction="none"
@@ -100,12 +100,12 @@ def test_long_inputs_stay_exact() -> None:
 
 
 def path(log_p: Tensor, length: int) -> list[int]:
-    draft = CTCBestPathState(log_p[None, :length], torch.ones(1, length, dtype=torch.bool), END)
+    state = CTCBestPathState(log_p[None, :length], torch.ones(1, length, dtype=torch.bool), END)
     tokens: list[int] = []
-    logits = draft.step(None)
+    logits = state.step(None)
     while int(logits.argmax()) != END:
         tokens.append(int(logits.argmax()))
-        logits = draft.step(torch.tensor([tokens[-1]]))
+        logits = state.step(torch.tensor([tokens[-1]]))
     return tokens
 
 
@@ -123,7 +123,7 @@ def test_losses_are_those_of_every_path_and_rows_that_cannot_be_said_count_nothi
     features = torch.randn(4, 4, 8, requires_grad=True)
     mask = torch.tensor([[True] * 4, [True] * 3 + [False], [True] * 2 + [False] * 2, [True] * 4])
     answer = torch.tensor([[0, 1, END, -1], [1, 1, END, -1], [1, 1, END, -1], [-1, -1, -1, -1]])
-    losses = part.losses(view_of(features, mask), answer, END)
+    losses = part.nll(view_of(features, mask), answer, END)
     log_p = part(view_of(features, mask))[0].detach()
     for row, length in ((0, 4), (1, 3)):
         text = tuple(answer[row, :2].tolist())
@@ -136,8 +136,8 @@ def test_losses_are_those_of_every_path_and_rows_that_cannot_be_said_count_nothi
     assert features.grad is not None
     assert torch.isfinite(features.grad).all()
     assert part.rows.tolist() == [2, 1]
-    assert "1 of 3 answers" in str(part.notice())
-    part.eval().losses(view_of(features, mask), answer, END)
+    assert "1 of 3 answers" in str(part.training_warning())
+    part.eval().nll(view_of(features, mask), answer, END)
     assert part.rows.tolist() == [2, 1]
 
 
@@ -146,7 +146,7 @@ def test_upsampling_lets_longer_texts_be_said() -> None:
     answer = torch.tensor([[0, 1, 3, END]])
     for upsampling, counted in ((1, 0), (2, 4)):
         part = CTCHead(8, VOCABULARY, upsampling)
-        losses = part.losses(view_of(torch.randn(1, 2, 8), mask), answer, END)
+        losses = part.nll(view_of(torch.randn(1, 2, 8), mask), answer, END)
         assert float(losses.detach()[0, 1]) == counted
 
 
@@ -163,9 +163,9 @@ def test_a_run_tells_how_many_answers_were_too_long(tmp_path: Path) -> None:
         {"train": columns, "valid": columns},
         tmp_path,
         inputs={"a": "category"},
-        outputs={"target": {"task": "text", "decoder": "ctc"}},
+        outputs={"target": {"task": "text_generation", "decoder": "ctc"}},
         fusion="attention",
-        training={"epochs": 2, "batch": 4},
+        training={"epochs": 2, "batch_size": 4},
     )
     (notice,) = (notice for notice in model.run.notices if "frames" in notice)
     assert notice.startswith("8 of 16 answers")

@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 def test_vectors_have_unit_length() -> None:
     columns, recipe = sample_table(["number"], ["similar"], rows=12)
-    recipe["outputs"]["y_similar"]["decoder"] = {"name": "embed", "size": 24}
+    recipe["outputs"]["y_similar"]["decoder"] = {"name": "embed", "embedding_dim": 24}
     preparation, prepared = prepare(columns, **recipe)
     network = network_of(preparation)
     values = network(whole_batch(preparation, prepared))["y_similar"].values
@@ -40,7 +40,7 @@ def test_the_size_follows_the_dial() -> None:
 
 def test_a_size_that_the_task_contradicts_is_refused() -> None:
     columns, recipe = sample_table(["number"], ["similar"])
-    recipe["outputs"]["y_similar"] = {"task": {"name": "similar", "size": 20}, "decoder": {"name": "embed", "size": 24}}
+    recipe["outputs"]["y_similar"] = {"task": {"name": "metric_learning", "embedding_dim": 20}, "decoder": {"name": "embed", "embedding_dim": 24}}
     with pytest.raises(RecipeError, match=r"outputs\.y_similar\.task\.size"):
         prepare(columns, **recipe)
 

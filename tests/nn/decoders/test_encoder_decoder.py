@@ -17,7 +17,7 @@ from laws.samples import Columns, network_of, prepare, sounds, texts, trained, w
 from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.types import Batch, OutputShape, TextShape, FusionOutput
-from polymodal.data.store.items import Prepared
+from polymodal.data.store.items import PreparedInput
 from polymodal.model.model import Model, make_network
 from polymodal.nn.decoders.encoder_decoder import EncoderDecoder
 from polymodal.nn.network import Network
@@ -36,7 +36,7 @@ def decoder(kind: str, **options: Any) -> EncoderDecoder:
     text = TextShape(size, 1, 2, 6, STEPS, card.to_dict())
     chosen = EncoderDecoder.Options(model=seq2seq_checkpoint(kind), **{"read": "fused", **options})
     found = EncoderDecoder(chosen, width=WIDTH, shape=OutputShape(size, "text", text=text))
-    found.initialise()
+    found.load_pretrained()
     if found.options.read == "fused":
         torch.nn.init.normal_(found.map.weight)
     return found.eval()
@@ -61,12 +61,12 @@ def anew(model: EncoderDecoder, view: FusionOutput, prompt: Tensor) -> Tensor:
         whole = [torch.cat([row[row >= 0], new]) for row, new in zip(prompt, written, strict=True)]
         logits = []
         for row, tokens in enumerate(whole):
-            draft = model.begin(one(view, row), tokens.unsqueeze(0), 1)
+            state = model.init_state(one(view, row), tokens.unsqueeze(0), 1)
             first, model.sequence.never_first = (
                 model.sequence.never_first,
                 (model.sequence.never_first if step == 0 else []),
             )
-            logits.append(draft.step(None))
+            logits.append(state.step(None))
             model.sequence.never_first = first
         written = torch.cat([written, torch.cat(logits).argmax(-1, keepdim=True)], 1)
     return written
@@ -92,14 +92,14 @@ def test_rows_are_chosen_again_in_any_order(kind: str) -> None:
     wanted = greedy(model, view, prompt, STEPS)
     chosen = torch.tensor([6, 1, 6, 3, 0])
     with torch.no_grad():
-        draft = model.begin(view, prompt, STEPS)
-        last = draft.step(None).argmax(-1)
-        draft.select(chosen)
+        state = model.init_state(view, prompt, STEPS)
+        last = state.step(None).argmax(-1)
+        state.reorder(chosen)
         found = [last[chosen]]
         while len(found) < STEPS:
-            found.append(draft.step(found[-1]).argmax(-1))
+            found.append(state.step(found[-1]).argmax(-1))
             if len(found) == 4:  # the fourth row has ended
-                draft.select(torch.tensor([0, 1, 2, 4]))
+                state.reorder(torch.tensor([0, 1, 2, 4]))
                 found = [torch.cat([one[:3], one[4:]]) for one in found]
     assert torch.equal(torch.stack(found, 1), wanted[[6, 1, 6, 0]])
 
@@ -108,11 +108,11 @@ def test_losses_are_those_of_the_steps(kind: str) -> None:
     model, (view, prompt, answer) = decoder(kind), rows()
     model.sequence.never = model.sequence.never_first = []  # barred when writing, not when learning
     with torch.no_grad():
-        found = model.losses(view, prompt, answer)
-        draft = model.begin(view, prompt, STEPS)
+        found = model.target_nll(view, prompt, answer)
+        state = model.init_state(view, prompt, STEPS)
         total, last = torch.zeros(ROWS), None
         for place in range(answer.shape[1]):
-            said = draft.step(last).log_softmax(-1)
+            said = state.step(last).log_softmax(-1)
             last = answer[:, place].clamp_min(0)
             total -= torch.where(answer[:, place] >= 0, said.gather(1, last.unsqueeze(1)).squeeze(1), 0.0)
     assert torch.allclose(found[:, 0], total, atol=1e-3, rtol=1e-4)
@@ -124,7 +124,7 @@ def test_only_what_is_tuned_learns(kind: str, tune: str) -> None:
     if tune == "lora":
         pytest.importorskip("peft")
     model, (view, prompt, answer) = decoder(kind, tune=tune).train(), rows()
-    model.losses(view, prompt, answer)[:, 0].sum().backward()
+    model.target_nll(view, prompt, answer)[:, 0].sum().backward()
     learning = {name for name, one in model.sequence.named_parameters() if one.requires_grad}
     moved = {name for name, one in model.sequence.named_parameters() if one.grad is not None}
     assert bool(learning) == (tune != "frozen")
@@ -134,7 +134,7 @@ def test_only_what_is_tuned_learns(kind: str, tune: str) -> None:
         assert all("lora_" in name for name in learning)
     if tune != "frozen":
         assert moved
-        assert set(model.rates()) == {one for one in model.sequence.parameters() if one.requires_grad}
+        assert set(model.lr_multipliers()) == {one for one in model.sequence.parameters() if one.requires_grad}
 
 
 def recipe(kind: str, **decoder: Any) -> dict[str, Any]:
@@ -150,8 +150,8 @@ def recipe(kind: str, **decoder: Any) -> dict[str, Any]:
         "fusion": "concat",
         "outputs": {
             "said": {
-                "task": {"name": "text", "max_tokens": STEPS},
-                "decoder": {"name": "encoder_decoder", "model": checkpoint, **decoder},
+                "task": {"name": "text_generation", "max_target_length": STEPS},
+                "decoder": {"name": "encoder_decoder", "checkpoint": checkpoint, **decoder},
             }
         },
     }
@@ -184,10 +184,10 @@ def test_writes_what_the_checkpoint_writes_of_what_its_own_encoder_reads(kind: s
     extra = {"language": "en"} if kind == "whisper" else {}
     wanted = theirs.generate(**data, max_new_tokens=STEPS, do_sample=False, num_beams=1, **extra).tolist()
     with torch.no_grad():
-        draft = network.draft("said", network.views(batch), batch, STEPS)
-        found = [draft.step(None).argmax(-1)]
+        state = network.init_state("said", network.encode_and_fuse(batch), batch, STEPS)
+        found = [state.step(None).argmax(-1)]
         while len(found) < STEPS:
-            found.append(draft.step(found[-1]).argmax(-1))
+            found.append(state.step(found[-1]).argmax(-1))
     (model,) = network.all_decoders()
     assert isinstance(model, EncoderDecoder)
     first, end = 0 if kind == "whisper" else len(model.sequence.start), theirs.config.eos_token_id
@@ -202,7 +202,7 @@ def test_a_missing_input_gives_nothing_of_another_row() -> None:
     source = prepared.inputs["given"]
 
     def losses(index: np.ndarray) -> Tensor:
-        some = replace(prepared, inputs={"given": Prepared(index, source.items, source.keys)})
+        some = replace(prepared, inputs={"given": PreparedInput(index, source.items, source.keys)})
         with torch.no_grad():
             return network(whole_batch(preparation, some))["said"].values
 
@@ -250,7 +250,7 @@ def test_epochs_0_take_the_checkpoint_as_it_is(tmp_path: Path) -> None:
     ("changed", "problem"),
     [
         ({"tokens": 1}, "set tokens: null"),
-        ({"name": "bag", "model": None}, r"give the input 'given' a pretrained encoder with model"),
+        ({"name": "embedding_bag", "model": None}, r"give the input 'given' a pretrained encoder with model"),
         ({"model": "t5"}, r"give the input 'given' a pretrained encoder with model"),
     ],
 )
@@ -278,7 +278,7 @@ def test_options_that_do_not_go_together_are_refused() -> None:
 def test_texts_longer_than_its_positions_are_refused() -> None:
     model, (view, prompt, _) = decoder("bart"), rows()
     with pytest.raises(DataError, match=r"10000 tokens are more than .* can write here: 28 at most"):
-        model.begin(view, prompt, 10_000)
+        model.init_state(view, prompt, 10_000)
     made = recipe("bart")
     made["outputs"]["said"]["task"]["max_tokens"] = 40
     preparation, _ = prepare(columns("bart"), **made)

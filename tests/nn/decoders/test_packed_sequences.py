@@ -86,7 +86,7 @@ def test_packed_losses_and_gradients_equal_unpacked_ones(
     found = []
     for worth in (0.0, 1.0):
         monkeypatch.setattr(transformer, "WORTH_PACKING", worth)
-        losses = writer.losses(view, prompt, answer)
+        losses = writer.target_nll(view, prompt, answer)
         writer.zero_grad()
         losses[:, 0].sum().backward(retain_graph=True)
         gradients = {name: p.grad.clone() for name, p in writer.named_parameters() if p.grad is not None}

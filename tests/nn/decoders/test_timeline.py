@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.core.types import Grid, OutputShape, Tokens, FusionOutput
+from polymodal.core.types import TimeGrid, OutputShape, Tokens, FusionOutput
 from polymodal.nn.decoders import timeline
 from polymodal.nn.decoders.timeline import Timeline, on_grid
 
 torch.set_num_threads(1)
 
 WIDTH = 8
-GRID = Grid(20, 10.0)
+GRID = TimeGrid(20, 10.0)
 
 
 def tokens(rows: int, length: int, step: float = 0.5, seed: int = 0) -> Tokens:
@@ -33,13 +33,13 @@ def view(*timed: Tokens, rows: int = 3) -> FusionOutput:
     return FusionOutput("joint", fused, pooled, torch.ones(rows), is_vector=True, input_tokens=sources)
 
 
-def decoder(labels: int = 2, grid: Grid | None = GRID, **options: int) -> Timeline:
+def decoder(labels: int = 2, grid: TimeGrid | None = GRID, **options: int) -> Timeline:
     torch.manual_seed(0)
     cells = 1 if grid is None else grid.frames
     return Timeline(Timeline.Options(**options), width=WIDTH, shape=OutputShape(labels * cells, "binary", grid)).eval()
 
 
-def placed(times: list[float], values: list[float], grid: Grid = GRID) -> tuple[Tensor, Tensor]:
+def placed(times: list[float], values: list[float], grid: TimeGrid = GRID) -> tuple[Tensor, Tensor]:
     mask = torch.ones(1, len(times), dtype=torch.bool)
     cells, there = on_grid(torch.tensor(values).view(1, -1, 1), mask, torch.tensor([times]), grid)
     return cells[0, :, 0], there[0]

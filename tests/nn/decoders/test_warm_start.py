@@ -21,15 +21,15 @@ TEXTS = {"target": [f"{text} of all" for text in sample("task", "text")["target"
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("language")
     training = {"epochs": 2, "learning_rate": 0.01}
-    model = trained({"train": TEXTS, "valid": TEXTS}, folder, outputs={"target": "text"}, training=training)
+    model = trained({"train": TEXTS, "valid": TEXTS}, folder, outputs={"target": "text_generation"}, training=training)
     return model.save(folder / "model")
 
 
 def captioner(start: Path, **decoder: Any) -> tuple[Any, Any]:
     columns: Columns = TEXTS | sample("modality", "category")
-    written = {"name": "transformer", "start": str(start), "dropout": 0.0, **decoder}
+    written = {"name": "transformer", "init_from": str(start), "dropout": 0.0, **decoder}
     inputs = {"in_category": {"modality": "category", "columns": ["often", "some"]}}
-    return prepare(columns, inputs=inputs, outputs={"target": {"task": "text", "decoder": written}})
+    return prepare(columns, inputs=inputs, outputs={"target": {"task": "text_generation", "decoder": written}})
 
 
 def test_it_begins_as_the_language_model_and_reads_its_inputs_as_it_learns(language_model: Path) -> None:
@@ -38,7 +38,7 @@ def test_it_begins_as_the_language_model_and_reads_its_inputs_as_it_learns(langu
     torch.manual_seed(0)
     network = make_network(preparation.recipe, preparation, pretrained=True).eval()
     batch = whole_batch(preparation, prepared)
-    own, bare = prepare(TEXTS, outputs={"target": {"task": {"name": "text", "tokenizer": str(language_model)}}})
+    own, bare = prepare(TEXTS, outputs={"target": {"task": {"name": "text_generation", "tokenizer": str(language_model)}}})
     with torch.no_grad():
         found = network(batch)["target"].values
         wanted = saved.network(whole_batch(own, bare))["target"].values
@@ -58,7 +58,7 @@ def test_a_writer_with_inputs_hands_on_all_of_its_decoder(language_model: Path, 
     columns: Columns = TEXTS | sample("modality", "category")
     inputs = {"in_category": {"modality": "category", "columns": ["often", "some"]}}
     parts = {"train": columns, "valid": columns}
-    first = trained(parts, tmp_path, inputs=inputs, outputs={"target": "text"}, training={"epochs": 1})
+    first = trained(parts, tmp_path, inputs=inputs, outputs={"target": "text_generation"}, training={"epochs": 1})
     folder = first.save(tmp_path / "model")
     preparation, _ = captioner(folder)
     network = make_network(preparation.recipe, preparation, pretrained=True)

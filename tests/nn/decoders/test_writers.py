@@ -1,4 +1,4 @@
-"""Decoders that write: what a draft says token by token is what the loss counts, whatever rows are selected."""
+"""Decoders that write: what a state says token by token is what the loss counts, whatever rows are selected."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def test_the_loss_is_what_the_draft_says(kind: type[TextDecoder], options: dict[
     writer = made(kind, options)
     view, prompt, answer = data(kind)
     with torch.no_grad():
-        if kind is CTC:  # the loss may also say the end token itself, which no draft does
+        if kind is CTC:  # the loss may also say the end token itself, which no state does
             writer.frames.decide.bias[END] = -1e4  # type: ignore[union-attr, index]
-        losses = writer.losses(view, prompt, answer)
-        draft = writer.begin(view, prompt, answer.shape[1])
+        losses = writer.target_nll(view, prompt, answer)
+        state = writer.init_state(view, prompt, answer.shape[1])
         said = torch.zeros(5)
         last = None
         for column in answer.unbind(1):
-            log_p = draft.step(last).log_softmax(-1)
+            log_p = state.step(last).log_softmax(-1)
             real = column >= 0
             last = column.clamp_min(0)
             said = said - torch.where(real, log_p.gather(1, last.unsqueeze(1)).squeeze(1), 0.0)
@@ -96,17 +96,17 @@ def test_selected_rows_go_on_as_if_alone(kind: type[TextDecoder], options: dict[
     script = [[0, 0, 4, 2, 2], [1, 0, 3, 4, 3], [2, 4], [0, 1, 1]]
     tokens = torch.arange(40).reshape(8, 5) % (VOCABULARY - 4) + 3
     with torch.no_grad():
-        draft = writer.begin(view, prompt, 9)
-        draft.step(None)
+        state = writer.init_state(view, prompt, 9)
+        state.step(None)
         history = [(row, ()) for row in range(5)]
         for number, rows in enumerate(script):
-            draft.select(torch.tensor(rows))
+            state.reorder(torch.tensor(rows))
             history = [history[row] for row in rows]
             new = tokens[number, : len(rows)]
-            found = draft.step(new)
+            found = state.step(new)
             history = [(row, (*text, int(token))) for (row, text), token in zip(history, new, strict=True)]
             for place, (row, text) in enumerate(history):
-                alone = writer.begin(_row(view, row), prompt[[row]], 9)
+                alone = writer.init_state(_row(view, row), prompt[[row]], 9)
                 logits = alone.step(None)
                 for token in text:
                     logits = alone.step(torch.tensor([token]))
@@ -128,15 +128,15 @@ def test_room_is_made_as_tokens_come() -> None:
     writer: Any = made(TransformerDecoder, {"layers": 1})
     view, prompt = view_of(2), torch.zeros(2, 0, dtype=torch.int64)
     with torch.no_grad():
-        draft = writer.begin(view, prompt, 10_000)
-        draft.step(None)
-        assert draft.kept.store.shape[4] == PAGE
+        state = writer.init_state(view, prompt, 10_000)
+        state.step(None)
+        assert state.kept.store.shape[4] == PAGE
         text = torch.arange(3 * PAGE) % 20 + 3
         for token in text:
-            logits = draft.step(token.expand(2))
-        assert draft.kept.store.shape[4] < 5 * PAGE
-        whole = writer.losses(view, prompt, torch.cat([text, torch.tensor([END])]).expand(2, -1))
-        less = writer.losses(view, prompt, text.expand(2, -1))
+            logits = state.step(token.expand(2))
+        assert state.kept.store.shape[4] < 5 * PAGE
+        whole = writer.target_nll(view, prompt, torch.cat([text, torch.tensor([END])]).expand(2, -1))
+        less = writer.target_nll(view, prompt, text.expand(2, -1))
     torch.testing.assert_close(-logits.log_softmax(-1)[:, END], (whole - less)[:, 0], atol=1e-2, rtol=1e-3)
 
 
@@ -145,8 +145,8 @@ def test_a_mixture_weighs_each_row_by_its_views() -> None:
     view, prompt, _ = data(TransformerDecoder)
     weights = [torch.tensor([1.0, 0.0, 1.0, 0.0, 3.0]), torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])]
     with torch.no_grad():
-        said = [writer.begin(view, prompt, 3).step(None).softmax(-1) for writer in writers]
-        mixed = LinearMixture([writer.begin(view, prompt, 3) for writer in writers], weights).step(None).softmax(-1)
+        said = [writer.init_state(view, prompt, 3).step(None).softmax(-1) for writer in writers]
+        mixed = LinearMixture([writer.init_state(view, prompt, 3) for writer in writers], weights).step(None).softmax(-1)
     for row, share in enumerate([0.5, 0.0, 1.0, 0.5, 0.75]):
         torch.testing.assert_close(mixed[row], share * said[0][row] + (1 - share) * said[1][row])
 
@@ -156,8 +156,8 @@ def test_looking_everywhere_alike_costs_nothing() -> None:
     view, prompt, answer = data(LSTMDecoder)
     plain, spread = (made(LSTMDecoder, {"dropout": 0.0, "spread": weight}) for weight in (0.0, 2.0))
     with torch.no_grad():
-        assert torch.equal(plain.losses(view, prompt, answer), spread.losses(view, prompt, answer))
-        penalty = spread.train().losses(view, prompt, answer) - plain.train().losses(view, prompt, answer)
+        assert torch.equal(plain.target_nll(view, prompt, answer), spread.target_nll(view, prompt, answer))
+        penalty = spread.train().target_nll(view, prompt, answer) - plain.train().target_nll(view, prompt, answer)
     assert (penalty[:, 0] > 0).all()
     assert (penalty[:, 1] == 0).all()
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from polymodal.core.errors import RecipeError, TrainingError
 from polymodal.core.registry import find
-from polymodal.core.types import Outputs, Space, Tokens
+from polymodal.core.types import TaskOutput, Space, Tokens
 from polymodal.nn.fusion.base import Fusion
 
 torch.set_num_threads(1)
@@ -158,7 +158,7 @@ def test_experts_learn_from_their_own_loss_alone(name: str, rule: str) -> None:
     views = fusion(batch(torch.tensor([[True, True, False], [True, False, False]])))
     assert [view.name for view in views] == fusion.branch_names()
     decoded = [torch.randn(2, 3, requires_grad=True) for _ in views]
-    outputs: Outputs = fusion.combine(decoded, views, "categorical", "y")
+    outputs: TaskOutput = fusion.combine(decoded, views, "categorical", "y")
     assert not outputs.values.requires_grad
     assert [term.name for term in outputs.terms] == fusion.branch_names() == list(outputs.per_branch)
     for term, values in zip(outputs.terms, decoded, strict=True):
@@ -255,18 +255,18 @@ def test_late_views_are_the_inputs_and_read_padding_never() -> None:
 def test_hybrid_builds_its_joint_from_a_name_or_a_mapping() -> None:
     options = find("fusion", "hybrid").Options
     assert options().joint.name == "attention"
-    assert options(joint={"name": "perceiver", "latents": 5}).joint.latents == 5
+    assert options(joint={"name": "perceiver", "num_latents": 5}).joint.latents == 5
     mean = make("hybrid", joint="mean")
     assert type(mean.joint) is find("fusion", "mean")
     assert not mean.models_interactions
-    assert make("hybrid", joint={"name": "attention", "heads": 2}).models_interactions
-    again = options.model_validate(options(joint={"name": "perceiver", "latents": 5}).model_dump(mode="json"))
+    assert make("hybrid", joint={"name": "attention", "num_heads": 2}).models_interactions
+    again = options.model_validate(options(joint={"name": "perceiver", "num_latents": 5}).model_dump(mode="json"))
     assert again.joint.latents == 5
 
 
 def test_hybrid_size_dial_reaches_the_joint() -> None:
     options = find("fusion", "hybrid").Options
-    sized = options(joint={"name": "attention", "heads": 2}).at_size("base")
+    sized = options(joint={"name": "attention", "num_heads": 2}).at_size("base")
     assert sized.joint.layers == options().joint.at_size("base").layers > options().joint.layers
     assert sized.joint.heads == 2
 
@@ -290,7 +290,7 @@ def test_hybrid_refuses_an_input_called_joint() -> None:
 
 
 def test_hybrid_trains_every_parameter_of_its_joint() -> None:
-    fusion = make("hybrid", joint={"name": "attention", "heads": 2}).train()
+    fusion = make("hybrid", joint={"name": "attention", "num_heads": 2}).train()
     views = fusion(batch(torch.ones(4, 3, dtype=torch.bool)))
     decoders = nn.ModuleList(nn.Linear(8, 3) for _ in views)
     decoded = [decoder(view.pooled) for decoder, view in zip(decoders, views, strict=True)]

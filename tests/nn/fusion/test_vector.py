@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import Outputs, Space, Tokens
+from polymodal.core.types import TaskOutput, Space, Tokens
 from polymodal.nn.fusion.base import Fusion, VectorFusion
 from polymodal.nn.fusion.bilinear import Bilinear, power_normalize
 from polymodal.nn.fusion.concat import Concat
@@ -88,7 +88,7 @@ def batch(rows: int, inputs: str = "ab", length: int = 3, missing: Tensor | None
     return tokens
 
 
-def decide(fusion: Fusion, tokens: dict[str, Tokens], space: Space = "categorical") -> Outputs:
+def decide(fusion: Fusion, tokens: dict[str, Tokens], space: Space = "categorical") -> TaskOutput:
     """Decode each view by a fixed map to three values and combine."""
     views = fusion(tokens)
     assert [view.name for view in views] == fusion.branch_names()

@@ -1,1 +1,1 @@
-"""What a generated text must be: one of several choices, a regular expression, a grammar."""
+"""Constraints on generated texts: a list of choices, a regular expression, a JSON schema."""

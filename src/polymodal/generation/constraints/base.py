@@ -1,4 +1,4 @@
-"""What a text is held to while it is written."""
+"""The interface of constraints on generated texts."""
 
 from __future__ import annotations
 
@@ -8,37 +8,43 @@ import numpy as np
 
 
 class Cursor(ABC):
-    """Where one text stands in a constraint. It knows at any time how the text can be finished, so that a text that is
-    held to a constraint never ends before it meets it, however few tokens are left."""
+    """The position of one text in a constraint.
+
+    A cursor always knows a completion of its text, so that a constrained text never ends before it satisfies the
+    constraint, however few tokens remain.
+    """
 
     @abstractmethod
-    def allowed(self, left: int) -> np.ndarray:
-        """`[vocabulary]` bool: the tokens that may follow, the end among them where the text may end here.
+    def allowed_tokens(self, left: int) -> np.ndarray:
+        """`[vocabulary]` bool: the tokens that may follow, including the end token if the text may end here.
 
-        left: tokens that may still be written, the end included
+        left: number of tokens that may still be generated, including the end token
         """
 
     @abstractmethod
     def advance(self, token: int, left: int) -> bool:
-        """Append an allowed token other than the end. False, and nothing is changed, if the text could then not be
-        finished in `left` further tokens, the end included."""
+        """Append an allowed token other than the end token.
+
+        Returns False, and changes nothing, if the text could then not be completed in `left` further tokens, including
+        the end token.
+        """
 
     @abstractmethod
-    def closing(self) -> int:
-        """The next token of the shortest way to finish that is known; the end, if nothing is missing."""
+    def next_token_to_finish(self) -> int:
+        """The next token of the shortest known completion; the end token if the text is complete."""
 
     @abstractmethod
     def copy(self) -> Cursor:
-        """A cursor of its own at the same place."""
+        """An independent cursor at the same position."""
 
 
 class Constraint(ABC):
-    """The texts that may be written."""
+    """A set of texts to which generation is limited."""
 
     @abstractmethod
-    def start(self, steps: int) -> Cursor:
+    def start(self, max_new_tokens: int) -> Cursor:
         """A cursor before the first token.
 
         Raises:
-            RecipeError: no text of at most `steps` tokens, the end included, meets the constraint.
+            RecipeError: no text of at most `max_new_tokens` tokens, including the end token, satisfies the constraint.
         """

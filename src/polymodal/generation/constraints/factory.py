@@ -1,4 +1,4 @@
-"""The constraint that the options of writing ask for."""
+"""Construction of the constraint that a generation config asks for."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from polymodal.generation.tokenizer import TextTokenizer
 _last: WeakKeyDictionary[TextTokenizer, tuple[str, Constraint]] = WeakKeyDictionary()
 
 
-def build_constraint(writing: GenerationConfig, codec: TextTokenizer) -> Constraint | None:
-    """The constraint that `writing` asks for; the last one of each codec is kept.
+def build_constraint(config: GenerationConfig, tokenizer: TextTokenizer) -> Constraint | None:
+    """The constraint of `config`, or None; the last constraint of each tokenizer is cached.
 
     Raises:
-        RecipeError: the regular expression or the schema is not valid, or a choice cannot be written.
+        RecipeError: the regular expression or the schema is invalid, or the tokenizer cannot represent a choice.
         MissingExtraError: llguidance is not installed.
     """
-    given = {name: getattr(writing, name) for name in ("choices", "regex", "json_schema")}
-    if all(one is None for one in given.values()):
+    rules = {name: getattr(config, name) for name in ("choices", "regex", "json_schema")}
+    if all(rule is None for rule in rules.values()):
         return None
-    key = json.dumps(given, ensure_ascii=False)
-    if codec not in _last or _last[codec][0] != key:
-        _last[codec] = key, _made(writing, codec)
-    return _last[codec][1]
+    key = json.dumps(rules, ensure_ascii=False)
+    if tokenizer not in _last or _last[tokenizer][0] != key:
+        _last[tokenizer] = key, _build(config, tokenizer)
+    return _last[tokenizer][1]
 
 
-def _made(writing: GenerationConfig, codec: TextTokenizer) -> Constraint:
-    if writing.choices is not None:
-        return ChoicesConstraint(writing.choices, codec)
-    if writing.regex is not None:
-        return GrammarConstraint.of_regex(writing.regex, codec)
-    return GrammarConstraint.of_schema(writing.json_schema or {}, codec)
+def _build(config: GenerationConfig, tokenizer: TextTokenizer) -> Constraint:
+    if config.choices is not None:
+        return ChoicesConstraint(config.choices, tokenizer)
+    if config.regex is not None:
+        return GrammarConstraint.from_regex(config.regex, tokenizer)
+    return GrammarConstraint.from_json_schema(config.json_schema or {}, tokenizer)

@@ -1,4 +1,4 @@
-"""Texts held to a regular expression or a JSON schema."""
+"""Generation constrained to a regular expression or a JSON schema."""
 
 from __future__ import annotations
 
@@ -11,139 +11,149 @@ import numpy as np
 
 from polymodal.core.errors import MissingExtraError, PolymodalError, RecipeError
 from polymodal.generation.constraints.base import Constraint, Cursor
-from polymodal.generation.constraints.grammar_completion import ByteTokenizer, finish
+from polymodal.generation.constraints.grammar_completion import ByteTokenizer, find_completion
 from polymodal.generation.token_bytes import TokenBytes
 from polymodal.generation.tokenizer import TextTokenizer
 
-#: JSON is written on one line, as `json.dumps` writes it; a schema's own "x-guidance" may say otherwise.
+#: JSON is generated on one line, in the format of `json.dumps`; a schema can override this with "x-guidance".
 ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-#: The most bytes of a way to finish a text.
-LONGEST = 8_192
+#: Maximum number of bytes of a completion.
+MAX_COMPLETION_BYTES = 8_192
 
-_pieces: WeakKeyDictionary[TextTokenizer, TokenBytes] = WeakKeyDictionary()
+_token_bytes: WeakKeyDictionary[TextTokenizer, TokenBytes] = WeakKeyDictionary()
 
 
 class GrammarConstraint(Constraint):
-    """What llguidance compiles a rule to, over the tokens of a codec and over single bytes.
+    """A grammar compiled by llguidance, over the tokens of a tokenizer and over single bytes.
 
-    Over bytes, a way to finish the text is searched whenever the text leaves the one that is known; a token after which
-    none fits in the tokens that are left is refused. Where a tokenizer begins texts with a blank, one may come first.
+    A completion of the text is searched over bytes whenever the text departs from the known completion. A token is
+    rejected if no completion fits into the remaining tokens. If the tokenizer prepends a space to texts, the text may
+    begin with a space.
 
-    key: of `GenerationConfig`, for messages
-    rule: what `text` is, in llguidance's dialect of Lark
+    key: the option of `GenerationConfig`, for error messages
+    rule: the rule `text` in llguidance's dialect of Lark
     """
 
-    def __init__(self, key: str, rule: str, codec: TextTokenizer) -> None:
-        guidance = _guidance(key)
-        self.key, self.codec = key, codec
-        if codec not in _pieces:
-            _pieces[codec] = TokenBytes(codec, guidance)
-        self.pieces = _pieces[codec]
-        if not self.pieces.data:
-            raise RecipeError(key, "the tokens of this decoder do not say which bytes they are; use choices instead")
-        start = "start: SPACE? text\nSPACE: / /" if self.pieces.spaced else "start: text"
+    def __init__(self, key: str, rule: str, tokenizer: TextTokenizer) -> None:
+        guidance = _import_llguidance(key)
+        self.key, self.tokenizer = key, tokenizer
+        if tokenizer not in _token_bytes:
+            _token_bytes[tokenizer] = TokenBytes(tokenizer, guidance)
+        self.token_bytes = _token_bytes[tokenizer]
+        if not self.token_bytes.data:
+            raise RecipeError(key, "the bytes of this decoder's tokens are unknown; use choices instead")
+        start = "start: SPACE? text\nSPACE: / /" if self.token_bytes.leading_space else "start: text"
         grammar = guidance.LLMatcher.grammar_from_lark(f"{start}\ntext: {rule}")
-        letters = guidance.LLTokenizer(guidance.TokenizerWrapper(ByteTokenizer()))
-        self.tokens, self.letters = (
-            guidance.LLMatcher(each, grammar, log_level=0) for each in (self.pieces.tokenizer(guidance), letters)
+        byte_tokenizer = guidance.LLTokenizer(guidance.TokenizerWrapper(ByteTokenizer()))
+        self.token_matcher, self.byte_matcher = (
+            guidance.LLMatcher(each, grammar, log_level=0)
+            for each in (self.token_bytes.llguidance_tokenizer(guidance), byte_tokenizer)
         )
-        for matcher in (self.letters, self.tokens):
+        for matcher in (self.byte_matcher, self.token_matcher):
             if matcher.is_error():
                 raise RecipeError(key, _reason(matcher.get_error()))
-        found = finish(self.letters, LONGEST)
-        if found is None:
-            raise RecipeError(key, f"no text of at most {LONGEST} bytes meets it")
-        finished = self.pieces.cut(found)
-        if finished is None:
-            raise RecipeError(key, f"{found.decode().strip()!r} cannot be written with the tokens of this decoder")
-        self.finished = finished
+        data = find_completion(self.byte_matcher, MAX_COMPLETION_BYTES)
+        if data is None:
+            raise RecipeError(key, f"no text of at most {MAX_COMPLETION_BYTES} bytes satisfies it")
+        completion = self.token_bytes.encode(data)
+        if completion is None:
+            raise RecipeError(key, f"the tokens of this decoder cannot represent {data.decode().strip()!r}")
+        self.completion = completion
 
     @classmethod
-    def of_regex(cls, regex: str, codec: TextTokenizer) -> Self:
-        """Texts that match a regular expression as a whole (syntax of Rust's crate regex, without look-around)."""
-        return cls("regex", f"/{_guidance('regex').regex_to_lark(regex, '')}/", codec)
+    def from_regex(cls, regex: str, tokenizer: TextTokenizer) -> Self:
+        """Texts that match a regular expression as a whole (syntax of the Rust crate regex, without look-around)."""
+        return cls("regex", f"/{_import_llguidance('regex').regex_to_lark(regex, '')}/", tokenizer)
 
     @classmethod
-    def of_schema(cls, schema: dict[str, Any], codec: TextTokenizer) -> Self:
-        """JSON documents that meet a schema."""
+    def from_json_schema(cls, schema: dict[str, Any], tokenizer: TextTokenizer) -> Self:
+        """JSON documents that are valid under a schema."""
         guided = {**schema, "x-guidance": {**ONE_LINE, **schema.get("x-guidance", {})}}
-        return cls("json_schema", f"%json {json.dumps(guided)}", codec)
+        return cls("json_schema", f"%json {json.dumps(guided)}", tokenizer)
 
-    def start(self, steps: int) -> Cursor:
-        needed = len(self.finished) + 1
-        if needed > steps:
-            problem = f"a text that meets it has {needed} tokens with its end, as {self.codec.decode([self.finished])}"
-            raise RecipeError(self.key, f"{problem}, and max_tokens allows {steps}")
-        return _State(self, self.tokens.deep_copy(), self.letters.deep_copy(), self.finished)
+    def start(self, max_new_tokens: int) -> Cursor:
+        needed = len(self.completion) + 1
+        if needed > max_new_tokens:
+            example = self.tokenizer.decode([self.completion])
+            problem = f"a text that satisfies it has {needed} tokens including the end token, for example {example}"
+            raise RecipeError(self.key, f"{problem}, but max_new_tokens is {max_new_tokens}")
+        return _GrammarCursor(self, self.token_matcher.deep_copy(), self.byte_matcher.deep_copy(), self.completion)
 
 
-class _State(Cursor):
-    """A matcher over tokens, one over bytes at the same place, and tokens that finish the text from there."""
+class _GrammarCursor(Cursor):
+    """A matcher over tokens, a matcher over bytes at the same position, and the tokens of a completion."""
 
-    def __init__(self, grammar: GrammarConstraint, tokens: Any, letters: Any, finished: list[int]) -> None:
-        self.grammar, self.tokens, self.letters, self.finished = grammar, tokens, letters, finished
+    def __init__(
+        self, grammar: GrammarConstraint, token_matcher: Any, byte_matcher: Any, completion: list[int]
+    ) -> None:
+        self.grammar, self.completion = grammar, completion
+        self.token_matcher, self.byte_matcher = token_matcher, byte_matcher
 
-    def allowed(self, left: int) -> np.ndarray:
-        vocabulary = self.grammar.codec.vocabulary
-        bits = np.unpackbits(np.frombuffer(self.tokens.compute_bitmask(), np.uint8), bitorder="little")
-        mask = np.zeros(vocabulary, dtype=bool)
-        mask[: len(bits)] = bits[:vocabulary]
+    def allowed_tokens(self, left: int) -> np.ndarray:
+        vocab_size, end = self.grammar.tokenizer.vocab_size, self.grammar.tokenizer.eos_id
+        bits = np.unpackbits(np.frombuffer(self.token_matcher.compute_bitmask(), np.uint8), bitorder="little")
+        mask = np.zeros(vocab_size, dtype=bool)
+        mask[: len(bits)] = bits[:vocab_size]
         if left < 2:
-            mask[: self.grammar.codec.end] = mask[self.grammar.codec.end + 1 :] = False
+            mask[:end] = mask[end + 1 :] = False
         if not mask.any():
-            raise PolymodalError(f"{self.grammar.key}: llguidance gave up: {_reason(self.tokens.get_error())}")
+            reason = _reason(self.token_matcher.get_error())
+            raise PolymodalError(f"{self.grammar.key}: llguidance failed: {reason}")
         return mask
 
     def advance(self, token: int, left: int) -> bool:
-        tokens, letters = self.tokens.deep_copy(), self.letters.deep_copy()
-        data = list(self.grammar.pieces.data[token])
-        if not tokens.consume_token(token) or letters.try_consume_tokens(data) < len(data):
+        token_matcher, byte_matcher = self.token_matcher.deep_copy(), self.byte_matcher.deep_copy()
+        data = list(self.grammar.token_bytes.data[token])
+        if not token_matcher.consume_token(token) or byte_matcher.try_consume_tokens(data) < len(data):
             return False
-        finished = self._finished(token, letters, left)
-        if finished is None:
+        completion = self._completion(token, byte_matcher, left)
+        if completion is None:
             return False
-        self.tokens, self.letters, self.finished = tokens, letters, finished
+        self.token_matcher, self.byte_matcher, self.completion = token_matcher, byte_matcher, completion
         return True
 
-    def closing(self) -> int:
-        return self.finished[0] if self.finished else self.grammar.codec.end
+    def next_token_to_finish(self) -> int:
+        return self.completion[0] if self.completion else self.grammar.tokenizer.eos_id
 
     def copy(self) -> Cursor:
-        return _State(self.grammar, self.tokens.deep_copy(), self.letters.deep_copy(), self.finished)
+        return _GrammarCursor(
+            self.grammar, self.token_matcher.deep_copy(), self.byte_matcher.deep_copy(), self.completion
+        )
 
-    def _finished(self, token: int, letters: Any, left: int) -> list[int] | None:
-        """Fewer than `left` tokens that finish the text after `token`: the rest of those that are known, or found."""
-        if self.finished[:1] == [token]:
-            return self.finished[1:]
-        pieces = self.grammar.pieces
-        for begin in range(len(self.finished) + 1):
-            rest = self.finished[begin:]
-            if len(rest) < left and _meets(letters, pieces.joined(rest)):
+    def _completion(self, token: int, byte_matcher: Any, left: int) -> list[int] | None:
+        """Fewer than `left` tokens that complete the text after `token`: a suffix of the known completion, or a new
+        one."""
+        if self.completion[:1] == [token]:
+            return self.completion[1:]
+        token_bytes = self.grammar.token_bytes
+        for begin in range(len(self.completion) + 1):
+            rest = self.completion[begin:]
+            if len(rest) < left and _completes(byte_matcher, token_bytes.decode(rest)):
                 return rest
-        data = finish(letters, min(LONGEST, left * pieces.longest))
-        found = None if data is None else pieces.cut(data)
-        return found if found is not None and len(found) < left else None
+        data = find_completion(byte_matcher, min(MAX_COMPLETION_BYTES, left * token_bytes.longest))
+        tokens = None if data is None else token_bytes.encode(data)
+        return tokens if tokens is not None and len(tokens) < left else None
 
 
-def _meets(letters: Any, data: bytes) -> bool:
-    """Whether these bytes finish the text; the matcher stays where it is."""
-    if letters.validate_tokens(list(data)) < len(data):
+def _completes(matcher: Any, data: bytes) -> bool:
+    """Whether these bytes complete the text; the matcher keeps its position."""
+    if matcher.validate_tokens(list(data)) < len(data):
         return False
-    taken = letters.try_consume_tokens(list(data))
-    met = taken == len(data) and letters.is_accepting()
-    letters.rollback(taken)
-    return met
+    consumed = matcher.try_consume_tokens(list(data))
+    complete = consumed == len(data) and matcher.is_accepting()
+    matcher.rollback(consumed)
+    return complete
 
 
-def _guidance(key: str) -> Any:
+def _import_llguidance(key: str) -> Any:
     try:
         return importlib.import_module("llguidance")
     except ImportError:
-        raise MissingExtraError("llguidance", "text", f"writing by {key}") from None
+        raise MissingExtraError("llguidance", "text", f"generation with {key}") from None
 
 
 def _reason(message: str) -> str:
-    """What is wrong, without the listing of the grammar that llguidance adds."""
+    """The error in a message of llguidance, without its listing of the grammar."""
     lines = [line for line in message.splitlines() if line.strip()]
-    said = next((line for line in lines if line.startswith("error: ")), lines[0] if lines else "for no stated reason")
-    return said.removeprefix("error: ").split("failed to compile JSON schema: ")[-1]
+    error = next((line for line in lines if line.startswith("error: ")), lines[0] if lines else "unknown error")
+    return error.removeprefix("error: ").split("failed to compile JSON schema: ")[-1]

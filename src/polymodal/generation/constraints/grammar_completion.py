@@ -1,4 +1,4 @@
-"""Few bytes that finish a text under a grammar."""
+"""Search for a short completion of a text under a grammar, over bytes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-#: States beside its own path that one descent visits before it gives up: few at first, then many.
-MOST_STATES = (16, 500)
-#: Bytes are tried in this order: signs that close something, other signs, digits, letters, and all the rest.
+#: Number of states outside of its own path that a search visits before it stops: few in the first round, then many.
+MAX_STATES = (16, 500)
+#: Order in which bytes are tried: closing characters, other punctuation, digits, letters, then all others.
 FIRST = '"}])' + string.punctuation.replace("\\", "") + string.digits + string.ascii_letters
 ORDER = list(dict.fromkeys([*FIRST.encode(), *range(256)]))
 END = 256
 
 
 class ByteTokenizer:
-    """Tokens that are single bytes, as llguidance reads a tokenizer; 256 is the end."""
+    """A tokenizer with one token per byte, with the tokenizer interface of llguidance; token 256 is the end token."""
 
     eos_token_id = END
     bos_token_id = None
@@ -28,55 +28,55 @@ class ByteTokenizer:
         return list(text)
 
 
-def finish(matcher: Any, most: int) -> bytes | None:
-    """At most `most` bytes after which a matcher over bytes accepts; None where none are found.
+def find_completion(matcher: Any, max_bytes: int) -> bytes | None:
+    """At most `max_bytes` bytes after which a matcher over bytes accepts; None if none are found.
 
-    Depth-first search, with a limit on the bytes that is doubled from 1 on: what is found is always right, and rarely
-    twice as long as the shortest. Of bytes after which the same bytes may follow, one is tried.
+    Depth-first search with an iteratively doubled length limit, starting at 1. A result is always valid and rarely more
+    than twice as long as the shortest completion. Of bytes that lead to the same state, only one is tried.
     """
-    limits = [min(1 << power, most) for power in range(max(1, most).bit_length() + 1)]
-    for states in MOST_STATES:
+    limits = [min(1 << power, max_bytes) for power in range(max(1, max_bytes).bit_length() + 1)]
+    for states in MAX_STATES:
         for limit in dict.fromkeys(limits):
-            found = _descend(matcher.deep_copy(), limit, states)
-            if found is not None:
-                return found
+            completion = _depth_first(matcher.deep_copy(), limit, states)
+            if completion is not None:
+                return completion
     return None
 
 
-def _descend(matcher: Any, most: int, states: int) -> bytes | None:
-    written: list[bytes] = []
-    open_: list[Iterator[bytes]] = []
+def _depth_first(matcher: Any, max_bytes: int, states: int) -> bytes | None:
+    path: list[bytes] = []
+    branches: list[Iterator[bytes]] = []
     length = 0
-    for _ in range(states + most):
+    for _ in range(states + max_bytes):
         if matcher.is_accepting():
-            return b"".join(written)
-        open_.append(_steps(matcher, most - length))
-        while (step := next(open_[-1], None)) is None:
-            open_.pop()
-            if not open_:
+            return b"".join(path)
+        branches.append(_steps(matcher, max_bytes - length))
+        while (step := next(branches[-1], None)) is None:
+            branches.pop()
+            if not branches:
                 return None
-            last = written.pop()
+            last = path.pop()
             matcher.rollback(len(last))
             length -= len(last)
-        written.append(step)
+        path.append(step)
         length += len(step)
     return None
 
 
-def _steps(matcher: Any, most: int) -> Iterator[bytes]:
-    """Bytes that may follow, appended to the matcher before each is told; who asks for the next takes them back."""
+def _steps(matcher: Any, max_bytes: int) -> Iterator[bytes]:
+    """Bytes that may follow. They are consumed by the matcher before they are yielded; the caller rolls them back."""
     forced = matcher.compute_ff_bytes()
     if forced:
-        if len(forced) <= most and matcher.try_consume_tokens(list(forced)) == len(forced):
+        if len(forced) <= max_bytes and matcher.try_consume_tokens(list(forced)) == len(forced):
             yield forced
         return
     bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
     seen = set()
-    for value in ORDER if most else []:
+    for value in ORDER if max_bytes else []:
         if bits[value] and matcher.try_consume_tokens([value]):
-            after = matcher.is_accepting(), matcher.compute_bitmask()
-            if after in seen:
+            state = matcher.is_accepting(), matcher.compute_bitmask()
+            if state in seen:
                 matcher.rollback(1)
             else:
-                seen.add(after)
+                seen.add(state)
                 yield bytes([value])

@@ -1,4 +1,4 @@
-"""What a decoder is: a `View` -> the numbers that a task reads."""
+"""The interface of a decoder: a `FusionOutput` -> the values of one output."""
 
 from __future__ import annotations
 
@@ -9,78 +9,93 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from polymodal.core.options import Options, SizedModel
-from polymodal.core.types import OutputShape, FusionOutput
+from polymodal.core.types import FusionOutput, OutputShape
 from polymodal.nn.encoders.base import Encoder
 
 
 class DecoderOptions(Options, SizedModel):
-    """Base of every decoder's options."""
+    """Base of the options of every decoder."""
 
 
 class SavedDecoder(NamedTuple):
-    """A decoder of a saved model, from which another of its kind begins.
+    """The decoder of a saved model, used to initialize a decoder of the same kind.
 
-    folder: of the model
-    width: the common width there
-    options: the decoder's
-    weights: by their names in the decoder
-    memory: `[width]`, the one token that it read where its model has no inputs; None where it has inputs
+    folder: directory of the model
+    width: the common width of the model
+    options: options of the decoder
+    weights: tensors by their names in the decoder
+    memory_token: `[width]`, the one token that the decoder attends to if its model has no inputs; None if it has inputs
     """
 
     folder: Path
     width: int
     options: Options
     weights: Mapping[str, Tensor]
-    memory: Tensor | None
+    memory_token: Tensor | None
 
 
 class Decoder(nn.Module):
-    """Base of every decoder: built with the fused width and the `shape` of the values that its task asks for."""
+    """Base of every decoder: built with the fused width and the `shape` of the values that its task requires.
+
+    Example:
+        >>> import torch
+        >>> from polymodal.core.types import Tokens
+        >>> from polymodal.nn.decoders.linear import Linear
+        >>> decoder = Linear(Linear.Options(), width=4, shape=OutputShape(3, "categorical"))
+        >>> vector, present = torch.zeros(2, 4), torch.ones(2, dtype=torch.bool)
+        >>> tokens = Tokens(vector.unsqueeze(1), present.unsqueeze(1), present)
+        >>> decoder(FusionOutput("joint", tokens, vector, torch.ones(2))).shape
+        torch.Size([2, 3])
+    """
 
     kind: ClassVar[str] = "decoder"
     Options: ClassVar[type[DecoderOptions]]
-    #: Whether it writes texts; see `nn.decoders.writer.Writer`.
-    writes: ClassVar[bool] = False
-    #: Whether it reads what the encoders gave as they gave it (`View.encoded`).
+    #: Whether it generates text; see `nn.decoders.text_decoder.TextDecoder`.
+    is_generative: ClassVar[bool] = False
+    #: Whether it reads the unprojected outputs of the encoders (`FusionOutput.encoder_outputs`).
     uses_encoder_outputs: ClassVar[bool] = False
-    #: The tasks that it serves; empty: all.
+    #: The tasks that it supports; empty: all.
     tasks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: DecoderOptions, *, width: int, shape: OutputShape) -> None:
         super().__init__()
 
     @classmethod
-    def prescribe(cls, options: Any) -> dict[str, Any]:
-        """Options that its task must have for this decoder, as the checkpoint whose tokens it writes."""
+    def required_options(cls, options: Any) -> dict[str, Any]:
+        """Options that the task must have for this decoder, e.g. the checkpoint that defines its tokens."""
         return {}
 
-    def initialise(self) -> None:
-        """Take over pretrained weights: called once on a new network, never on one that is read from a directory."""
+    def load_pretrained(self) -> None:
+        """Load pretrained weights. Called once on a new network, never on a network that is read from a directory."""
 
     @property
-    def start(self) -> str | None:
-        """The folder of a saved model whose decoder of this kind this one begins from; None: it begins anew."""
+    def init_from(self) -> str | None:
+        """Directory of a saved model whose decoder of this kind initializes this decoder; None: random
+        initialization."""
         return None
 
-    def take_over(self, saved: SavedDecoder) -> None:
-        """Begin from a saved decoder of this kind: called in place of `initialise` where `start` names a model.
+    def load_from(self, saved: SavedDecoder) -> None:
+        """Initialize from a saved decoder of this kind; called instead of `load_pretrained` if `init_from` names a
+        model.
 
         Raises:
-            RecipeError: it is of another shape.
+            RecipeError: the decoders differ in shape.
         """
         raise NotImplementedError(type(self).__name__)
 
-    def attach(self, encoders: Mapping[str, Encoder]) -> None:
-        """Look at the encoder of each input, where its outputs are read: called once, when the network is whole.
+    def attach_encoders(self, encoders: Mapping[str, Encoder]) -> None:
+        """Configure the encoders whose outputs the decoder reads. Called once, after the network is built.
+
+        encoders: the encoder of each input
 
         Raises:
-            RecipeError: an input has no such encoder as is needed.
+            RecipeError: an input does not have the required encoder.
         """
 
-    def rates(self) -> dict[nn.Parameter, float]:
-        """Factors on the learning rate of parameters whose factor is not 1."""
+    def lr_multipliers(self) -> dict[nn.Parameter, float]:
+        """Learning-rate multipliers of the parameters whose multiplier is not 1."""
         return {}
 
-    def forward(self, view: FusionOutput) -> Tensor:
-        """Decode a view to `[batch, shape.values]`."""
+    def forward(self, fused: FusionOutput) -> Tensor:
+        """Decode a fusion output to `[batch, shape.values]`."""
         raise NotImplementedError(type(self).__name__)

@@ -1,4 +1,4 @@
-"""Texts that a causal language model is writing."""
+"""Decoding state of a pretrained causal language model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.nn.decoders.gated_cross_attention import KeyValueMemory, CrossAttentionAdapters
+from polymodal.nn.decoders.gated_cross_attention import CrossAttentionAdapters, KeyValueMemory
 from polymodal.nn.decoders.text_decoder import DecodingState
 from polymodal.pretrained.hf_cache import KeyValues
 from polymodal.pretrained.language_model import LanguageModel
 
 
 class CausalLMState(DecodingState):
-    """Keeps keys and values of every token, so that a step computes one token in each row.
+    """Caches the keys and values of every token, so that a step computes only one token per row.
 
-    context: embeddings `[rows, length, width]` of what stands before the answer, padded in front
+    context: embeddings `[rows, length, width]` of the tokens before the answer, left-padded
     mask: `[rows, length]` bool, True = real
     """
 
@@ -27,12 +27,12 @@ class CausalLMState(DecodingState):
         context: Tensor,
         mask: Tensor,
         steps: int,
-        readers: CrossAttentionAdapters | None,
+        adapters: CrossAttentionAdapters | None,
         memories: list[KeyValueMemory],
     ) -> None:
         self.language, self.context, self.mask = language, context, mask
-        self.readers, self.memories = readers, memories
-        self.kept = KeyValues(len(context), context.shape[1] + steps, context.device)
+        self.adapters, self.memories = adapters, memories
+        self.cache = KeyValues(len(context), context.shape[1] + steps, context.device)
 
     def step(self, tokens: Tensor | None) -> Tensor:
         language = self.language
@@ -41,18 +41,18 @@ class CausalLMState(DecodingState):
         else:
             new = language.embed(tokens.unsqueeze(1))
             mask = torch.ones(len(tokens), 1, dtype=torch.bool, device=tokens.device)
-        reading: Any = nullcontext()
-        if self.readers is not None:
-            reading = self.readers.reading(language.listed(), self.memories)
-        with reading, language.packed.at_work():
-            hidden = language(new, mask, self.kept)
+        cross_attention: Any = nullcontext()
+        if self.adapters is not None:
+            cross_attention = self.adapters.attached(language.listed(), self.memories)
+        with cross_attention, language.packed.enabled():
+            hidden = language(new, mask, self.cache)
             return language.logits(hidden[:, -1])
 
-    def select(self, rows: Tensor) -> None:
-        if self.kept.length == 0:
+    def reorder(self, rows: Tensor) -> None:
+        if self.cache.length == 0:
             self.context, self.mask = self.context.index_select(0, rows), self.mask.index_select(0, rows)
-        self.kept.select(rows)
+        self.cache.select(rows)
         self.memories = [
-            (key.index_select(0, rows), value.index_select(0, rows), added.index_select(0, rows))
-            for key, value, added in self.memories
+            (key.index_select(0, rows), value.index_select(0, rows), bias.index_select(0, rows))
+            for key, value, bias in self.memories
         ]

@@ -1,4 +1,4 @@
-"""Writing with the decoder of a pretrained encoder-decoder, which keeps keys and values."""
+"""Decoding states of a pretrained encoder-decoder, with a key-value cache."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from polymodal.pretrained.seq2seq_decoder import SequenceModel, select
 
 
 class EncoderDecoderState(DecodingState):
-    """Texts that go on from tokens of one length in all rows.
+    """The state of rows whose prefixes have the same length.
 
-    memory: `[n, places, width]`; mask: `[n, places]`, True = real, or None where all are
-    tokens: `[n, length]` int64, what stands before the texts
+    memory: `[n, length, width]`
+    mask: `[n, length]`, True = real, or None if all positions are real
+    tokens: `[n, length]` int64, the prefix of the generated texts
     """
 
     def __init__(self, model: SequenceModel, memory: Tensor, mask: Tensor | None, tokens: Tensor) -> None:
@@ -25,39 +26,40 @@ class EncoderDecoderState(DecodingState):
     def step(self, tokens: Tensor | None) -> Tensor:
         new = self.tokens if tokens is None else tokens.unsqueeze(1)
         logits = self.model(self.memory, self.mask, new, self.cache)[:, -1].float()
-        if tokens is None:  # its keys and values are kept now; only its shape still counts
+        if tokens is None:  # its keys and values are cached now; only its shape is still used
             self.memory = self.memory.new_zeros(1, 1, 1).expand_as(self.memory)
         return self.model.bar(logits, first=tokens is None)
 
-    def select(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor) -> None:
         select(self.cache, rows)
         self.tokens, self.memory = self.tokens.index_select(0, rows), self.memory[:1].expand(len(rows), -1, -1)
         self.mask = None if self.mask is None else self.mask.index_select(0, rows)
 
 
 class GroupedState(DecodingState):
-    """Drafts of some rows each, as one.
+    """Combines the states of several groups of rows.
 
-    group: of each row; begin: the draft of the rows `[m]` of a group
+    group: the group of each row
+    init_state: creates the state of the rows `[m]` of a group
     """
 
-    def __init__(self, group: list[int], begin: Callable[[Tensor], DecodingState]) -> None:
+    def __init__(self, group: list[int], init_state: Callable[[Tensor], DecodingState]) -> None:
         number = torch.tensor(group)
-        self.parts = [(number == one).nonzero().squeeze(1) for one in sorted(set(group))]
-        self.drafts = [begin(rows) for rows in self.parts]
+        self.groups = [(number == value).nonzero().squeeze(1) for value in sorted(set(group))]
+        self.states = [init_state(rows) for rows in self.groups]
 
     def step(self, tokens: Tensor | None) -> Tensor:
-        found = [
-            draft.step(None if tokens is None else tokens[rows])
-            for draft, rows in zip(self.drafts, self.parts, strict=True)
+        logits = [
+            state.step(None if tokens is None else tokens[rows])
+            for state, rows in zip(self.states, self.groups, strict=True)
         ]
-        return torch.cat(found)[torch.cat(self.parts).argsort()]
+        return torch.cat(logits)[torch.cat(self.groups).argsort()]
 
-    def select(self, rows: Tensor) -> None:
-        left = []
-        for draft, held in zip(self.drafts, self.parts, strict=True):
-            wanted, local = (rows.unsqueeze(1) == held).nonzero(as_tuple=True)
-            if len(wanted):
-                draft.select(local)
-                left.append((draft, wanted))
-        self.drafts, self.parts = [draft for draft, _ in left], [places for _, places in left]
+    def reorder(self, rows: Tensor) -> None:
+        remaining = []
+        for state, members in zip(self.states, self.groups, strict=True):
+            positions, local = (rows.unsqueeze(1) == members).nonzero(as_tuple=True)
+            if len(positions):
+                state.reorder(local)
+                remaining.append((state, positions))
+        self.states, self.groups = [state for state, _ in remaining], [positions for _, positions in remaining]

@@ -7,13 +7,14 @@ from typing import Literal
 from torch import Tensor, nn
 
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, FusionOutput
+from polymodal.core.types import FusionOutput, OutputShape
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
 
 
 @register
 class Linear(Decoder):
-    """One linear map of the pooled view: y = W z + b. Any interaction between inputs must come from the fusion."""
+    """A linear layer on the pooled fusion output: y = W z + b. Interactions between inputs must come from the
+    fusion."""
 
     class Options(DecoderOptions):
         name: Literal["linear"] = "linear"
@@ -22,5 +23,5 @@ class Linear(Decoder):
         super().__init__(options, width=width, shape=shape)
         self.project = nn.Linear(width, shape.values)
 
-    def forward(self, view: FusionOutput) -> Tensor:
-        return self.project(view.pooled)
+    def forward(self, fused: FusionOutput) -> Tensor:
+        return self.project(fused.pooled)

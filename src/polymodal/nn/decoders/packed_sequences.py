@@ -1,4 +1,4 @@
-"""Short rows laid end to end into lines, so that little is computed for padding."""
+"""Sequence packing: several short sequences in one row, to reduce computation on padding."""
 
 from __future__ import annotations
 
@@ -10,57 +10,58 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PackedSequences:
-    """Rows of tokens in lines, each row whole.
+    """Packed sequences; no sequence is split.
 
-    tokens, place, owner: `[lines, length]` int64: the tokens, their places in their own rows (0 at padding), and
-        their rows
-    attend: `[lines, length, length]` bool: each token attends to those of its own row up to itself
-    line, start: `[rows]`, where each row begins
+    tokens, position, owner: `[packs, length]` int64: the tokens, their positions in their own sequences (0 at padding),
+        and the indices of their sequences
+    attend: `[packs, length, length]` bool: each token attends to the tokens of its own sequence up to itself
+    pack, start: `[rows]`, the pack of each sequence and its first position there
     """
 
     tokens: Tensor
-    place: Tensor
+    position: Tensor
     owner: Tensor
     attend: Tensor
-    line: Tensor
+    pack: Tensor
     start: Tensor
 
 
-def pack_sequences(tokens: Tensor, worth: float = 0.0) -> PackedSequences | None:
-    """Rows `[rows, length]` int64, padded with -1 behind, in lines of the longest row's length; None where that saves
-    less than the share `worth` of the lines, as where all rows are about as long.
+def pack_sequences(tokens: Tensor, min_saving: float = 0.0) -> PackedSequences | None:
+    """Pack the rows of `tokens [rows, length]` int64 (right-padded with -1) into packs of the length of the longest
+    row.
 
-    First fit decreasing: from the longest row down, each goes into the first line that has room.
+    Returns None if that saves less than the fraction `min_saving` of the rows. The algorithm is first fit decreasing:
+    from the longest sequence to the shortest, each goes into the first pack with enough room.
     """
     real = tokens >= 0
     lengths = real.sum(1)
     longest = int(lengths.max())
-    line, start, filled = _first_fit(lengths.tolist(), longest)
-    if len(filled) > (1 - worth) * len(tokens):
+    pack, start, filled = _first_fit(lengths.tolist(), longest)
+    if len(filled) > (1 - min_saving) * len(tokens):
         return None
-    lines, starts = (torch.tensor(one, device=tokens.device) for one in (line, start))
+    packs, starts = (torch.tensor(values, device=tokens.device) for values in (pack, start))
 
     row, column = real.nonzero(as_tuple=True)
-    at = (lines[row], starts[row] + column)
+    index = (packs[row], starts[row] + column)
     shape = (len(filled), longest)
-    laid = [torch.full(shape, fill, device=tokens.device) for fill in (-1, 0, -1)]
-    for target, source in zip(laid, (tokens[row, column], column, row), strict=True):
-        target[at] = source
-    laid_tokens, place, owner = laid
-    before = torch.ones(longest, longest, dtype=torch.bool, device=tokens.device).tril()
-    attend = (owner.unsqueeze(1) == owner.unsqueeze(2)) & before
-    return PackedSequences(laid_tokens, place, owner.clamp_min(0), attend, lines, starts)
+    packed = [torch.full(shape, fill, device=tokens.device) for fill in (-1, 0, -1)]
+    for target, source in zip(packed, (tokens[row, column], column, row), strict=True):
+        target[index] = source
+    packed_tokens, position, owner = packed
+    causal = torch.ones(longest, longest, dtype=torch.bool, device=tokens.device).tril()
+    attend = (owner.unsqueeze(1) == owner.unsqueeze(2)) & causal
+    return PackedSequences(packed_tokens, position, owner.clamp_min(0), attend, packs, starts)
 
 
 def _first_fit(lengths: list[int], room: int) -> tuple[list[int], list[int], list[int]]:
-    """The line and place of each row, and how much of each line is filled."""
-    line, start = [0] * len(lengths), [0] * len(lengths)
+    """The pack and first position of each sequence, and the length used in each pack."""
+    pack, start = [0] * len(lengths), [0] * len(lengths)
     filled: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         length = lengths[row]
-        found = next((at for at, used in enumerate(filled) if used + length <= room), len(filled))
-        if found == len(filled):
+        index = next((n for n, used in enumerate(filled) if used + length <= room), len(filled))
+        if index == len(filled):
             filled.append(0)
-        line[row], start[row] = found, filled[found]
-        filled[found] += length
-    return line, start, filled
+        pack[row], start[row] = index, filled[index]
+        filled[index] += length
+    return pack, start, filled

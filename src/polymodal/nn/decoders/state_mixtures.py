@@ -1,4 +1,4 @@
-"""Several drafts that write one text together."""
+"""Decoding states that combine the predictions of several states."""
 
 from __future__ import annotations
 
@@ -9,46 +9,47 @@ from polymodal.nn.decoders.text_decoder import DecodingState
 
 
 class LinearMixture(DecodingState):
-    """The mean of what several drafts say of the next token, each counting by its view's weight in the row:
+    """The mean of the next-token distributions of several states, weighted by the weight of each branch in the row:
 
     p(token) = sum_v w_v p_v(token) / sum_v w_v
 
-    A row in which no view counts is decided by all of them alike.
+    In a row in which all weights are 0, all states have equal weight.
 
-    weights: `[n]` of each draft
+    weights: `[n]` of each state
     """
 
-    def __init__(self, drafts: list[DecodingState], weights: list[Tensor]) -> None:
-        self.drafts = drafts
-        weight = torch.stack([one.float() for one in weights], dim=1)
+    def __init__(self, states: list[DecodingState], weights: list[Tensor]) -> None:
+        self.states = states
+        weight = torch.stack([branch.float() for branch in weights], dim=1)
         total = weight.sum(1, keepdim=True)
-        self.weight = torch.where(total > 0, weight / total.clamp_min(1e-9), 1.0 / len(drafts))
+        self.weight = torch.where(total > 0, weight / total.clamp_min(1e-9), 1.0 / len(states))
 
     def step(self, tokens: Tensor | None) -> Tensor:
-        said = torch.stack([draft.step(tokens).log_softmax(-1) for draft in self.drafts], dim=1)
-        return torch.logsumexp(said + self.weight.log().unsqueeze(-1), dim=1)
+        log_p = torch.stack([state.step(tokens).log_softmax(-1) for state in self.states], dim=1)
+        return torch.logsumexp(log_p + self.weight.log().unsqueeze(-1), dim=1)
 
-    def select(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor) -> None:
         self.weight = self.weight.index_select(0, rows)
-        for draft in self.drafts:
-            draft.select(rows)
+        for state in self.states:
+            state.reorder(rows)
 
 
 class LogLinearMixture(DecodingState):
-    """The log-linear mean of what several drafts say, each with its `share`; what one of them excludes is excluded:
+    """The weighted geometric mean of the next-token distributions of several states; a token excluded by one state is
+    excluded:
 
     log p(token) = sum_d s_d log p_d(token) - log Z
     """
 
-    def __init__(self, drafts: list[DecodingState], shares: list[float]) -> None:
-        self.drafts, self.shares = drafts, shares
+    def __init__(self, states: list[DecodingState], weights: list[float]) -> None:
+        self.states, self.weights = states, weights
 
     def step(self, tokens: Tensor | None) -> Tensor:
-        said = [
-            share * draft.step(tokens).log_softmax(-1) for draft, share in zip(self.drafts, self.shares, strict=True)
+        log_p = [
+            weight * state.step(tokens).log_softmax(-1) for state, weight in zip(self.states, self.weights, strict=True)
         ]
-        return torch.stack(said).sum(0)
+        return torch.stack(log_p).sum(0)
 
-    def select(self, rows: Tensor) -> None:
-        for draft in self.drafts:
-            draft.select(rows)
+    def reorder(self, rows: Tensor) -> None:
+        for state in self.states:
+            state.reorder(rows)

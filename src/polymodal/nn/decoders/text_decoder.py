@@ -1,4 +1,4 @@
-"""What a decoder that writes is: a `View` and a prompt -> a text, token by token."""
+"""The interface of text decoders: a `FusionOutput` and a prompt -> a text, token by token."""
 
 from __future__ import annotations
 
@@ -11,98 +11,108 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import OutputShape, FusionOutput
+from polymodal.core.types import FusionOutput, OutputShape
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
 
 
 class DecodingState(ABC):
-    """Texts that are being written, one in each of `n` rows; what was computed for their tokens is kept."""
+    """The state of `n` sequences during generation, with cached computations for their tokens."""
 
     @abstractmethod
     def step(self, tokens: Tensor | None) -> Tensor:
-        """Append `tokens [n]` int64, and give the logits `[n, vocabulary]` fp32 of what follows them.
+        """Append `tokens [n]` int64 and return the logits `[n, vocabulary]` fp32 of the next token.
 
-        None comes first, once: then the logits are of what follows the prompt.
+        The first call has `tokens` None and returns the logits of the first token after the prompt.
         """
 
     @abstractmethod
-    def select(self, rows: Tensor) -> None:
-        """Go on with these rows `[m]` int64, in this order: repeated (beams, samples), or left out (finished)."""
+    def reorder(self, rows: Tensor) -> None:
+        """Continue with these rows `[m]` int64, in this order; rows may be repeated (beams, samples) or dropped
+        (finished)."""
 
 
 class TextDecoderOptions(DecoderOptions):
-    """Base of the options of decoders that write."""
+    """Base of the options of text decoders."""
 
-    smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each token's probability that is spread evenly over the vocabulary in training."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Fraction of each target's probability that is distributed evenly over the vocabulary in training."""
 
 
 class TextDecoder(Decoder):
-    """Base of the decoders that write texts.
+    """Base of the decoders that generate text.
 
-    `prompt` and `answer` are `[batch, length]` int64, padded with -1 behind; an answer ends with the end token unless
-    it was cut. A row without an answer has only padding there.
+    `prompt` and `answer` are `[batch, length]` int64, right-padded with -1. An answer ends with the end token unless it
+    was truncated. A row without an answer consists of padding.
     """
 
-    writes: ClassVar[bool] = True
+    is_generative: ClassVar[bool] = True
 
     def __init__(self, options: DecoderOptions, *, width: int, shape: OutputShape) -> None:
         super().__init__(options, width=width, shape=shape)
         if shape.text is None:
-            raise RecipeError("", "this decoder writes texts, and the task asks for none; leave the decoder out")
-        self.smoothing = options.smoothing if isinstance(options, TextDecoderOptions) else 0.0
+            raise RecipeError(
+                "", "this decoder generates text, but the task has no text target; remove the decoder, or use another"
+            )
+        self.smoothing = options.label_smoothing if isinstance(options, TextDecoderOptions) else 0.0
         self.text = shape.text
 
-    def losses(self, view: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
-        """`[batch, 2]` fp32: the summed negative log-likelihood of each row's answer in nats, and its tokens."""
+    def target_nll(self, fused: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
+        """`[batch, 2]` fp32: the total negative log-likelihood of each row's answer in nats, and its number of
+        tokens."""
         raise NotImplementedError(type(self).__name__)
 
-    def begin(self, view: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
-        """Begin to write after the prompts, at most `steps` tokens in each row.
+    def init_state(self, fused: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
+        """The decoding state after the prompts, with capacity for `steps` generated tokens in each row.
 
         Raises:
-            DataError: so many tokens do not fit what the decoder can hold.
+            DataError: prompt and `steps` exceed the number of positions of the decoder.
         """
         raise NotImplementedError(type(self).__name__)
 
-    def notice(self) -> str | None:
-        """A sentence for the user about the answers of training so far; None if there is nothing to say."""
+    def training_warning(self) -> str | None:
+        """A warning for the user about the training answers so far; None if there is none."""
         return None
 
-    def forward(self, view: FusionOutput) -> Tensor:
-        raise TypeError(f"{type(self).__name__} writes: it has losses and begin, and no values")
+    def forward(self, fused: FusionOutput) -> Tensor:
+        raise TypeError(f"{type(self).__name__} generates text: use target_nll or init_state instead of forward")
 
-    def token_losses(self, logits: Tensor, answer: Tensor) -> Tensor:
-        """What `losses` gives, from logits `[batch, length, vocabulary]` of the answer's tokens `[batch, length]`."""
-        return self.real_losses(logits[answer >= 0], answer)
+    def nll_from_logits(self, logits: Tensor, answer: Tensor) -> Tensor:
+        """The result of `target_nll` from logits `[batch, length, vocabulary]` for the answer tokens `[batch,
+        length]`."""
+        return self.nll_from_flat_logits(logits[answer >= 0], answer)
 
-    def real_losses(self, logits: Tensor, answer: Tensor) -> Tensor:
-        """What `losses` gives, from logits `[tokens, vocabulary]` of the answer's real tokens, row by row."""
+    def nll_from_flat_logits(self, logits: Tensor, answer: Tensor) -> Tensor:
+        """The result of `target_nll` from logits `[tokens, vocabulary]` for the real answer tokens, in row order."""
         real = answer >= 0
-        found = functional.cross_entropy(
+        losses = functional.cross_entropy(
             logits.float(), answer[real], reduction="none", label_smoothing=self.smoothing if self.training else 0.0
         )
-        spread = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device).masked_scatter(real, found)
-        return torch.stack([spread.sum(1), real.sum(1).float()], dim=1)
+        per_token = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device).masked_scatter(real, losses)
+        return torch.stack([per_token.sum(1), real.sum(1).float()], dim=1)
 
 
-def memory(view: FusionOutput) -> tuple[Tensor, Tensor]:
-    """What a writer attends to: features `[batch, length, width]` and mask `[batch, length]`, True = real.
+def encoder_memory(fused: FusionOutput) -> tuple[Tensor, Tensor]:
+    """The memory that a text decoder attends to: features `[batch, length, width]` and mask `[batch, length]`, True =
+    real.
 
-    The fused tokens; where the fusion made one vector of them, that vector and the inputs' own tokens.
+    It consists of the fused tokens. If the fusion gives one vector per row, it consists of this vector and the tokens
+    of the inputs.
     """
-    if not view.is_vector or not view.input_tokens:
-        return view.tokens.features, view.tokens.mask
-    features = [view.tokens.features, *(one.features for one in view.input_tokens.values())]
-    masks = [view.tokens.mask, *(one.mask & one.present.unsqueeze(1) for one in view.input_tokens.values())]
-    kind = torch.promote_types(features[0].dtype, features[-1].dtype)
-    return torch.cat([one.to(kind) for one in features], dim=1), torch.cat(masks, dim=1)
+    if not fused.is_vector or not fused.input_tokens:
+        return fused.tokens.features, fused.tokens.mask
+    features = [fused.tokens.features, *(tokens.features for tokens in fused.input_tokens.values())]
+    inputs = fused.input_tokens.values()
+    masks = [fused.tokens.mask, *(tokens.mask & tokens.present.unsqueeze(1) for tokens in inputs)]
+    dtype = torch.promote_types(features[0].dtype, features[-1].dtype)
+    return torch.cat([part.to(dtype) for part in features], dim=1), torch.cat(masks, dim=1)
 
 
-def joined(begin: int, prompt: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-    """Begin token, prompt and answer of each row without gaps: tokens `[batch, length]` int64 padded with -1, and the
-    place `[batch]` of the first token of the answer."""
-    first = torch.full_like(prompt[:, :1], begin) if prompt.shape[1] else prompt.new_full((len(prompt), 1), begin)
+def join_sequences(bos_id: int, prompt: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+    """Concatenate begin token, prompt and answer of each row without padding between them.
+
+    Returns tokens `[batch, length]` int64 right-padded with -1, and the position `[batch]` of the first answer token.
+    """
+    first = torch.full_like(prompt[:, :1], bos_id) if prompt.shape[1] else prompt.new_full((len(prompt), 1), bos_id)
     whole = torch.cat([first, prompt, answer], dim=1)
     real = whole >= 0
     order = torch.argsort((~real).to(torch.int8), dim=1, stable=True)
@@ -111,16 +121,21 @@ def joined(begin: int, prompt: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def answer_positions(start: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and place `[tokens]` of what decides each real token of the answers `[batch, length]`, row by row: the token
-    before it. `start [batch]` is the place of each answer's first token, as `joined` gives it."""
-    row, place = (answer >= 0).nonzero(as_tuple=True)
-    return row, start[row] - 1 + place
+    """Row and position `[tokens]` of the input token that predicts each real answer token, in row order.
+
+    start: `[batch]`, position of the first token of each answer, as returned by `join_sequences`
+    answer: `[batch, length]`
+    """
+    row, position = (answer >= 0).nonzero(as_tuple=True)
+    return row, start[row] - 1 + position
 
 
 def gather_answer(values: Tensor, start: Tensor, length: int) -> Tensor:
-    """Of `values [batch, places, n]` those that decide the answer's tokens, `[batch, length, n]`: the place before
-    each. `start [batch]` is the place of the answer's first token; places behind the end give the last."""
-    places = start.unsqueeze(1) - 1 + torch.arange(length, device=values.device)
-    places = places.clamp_max(values.shape[1] - 1).unsqueeze(-1)
-    taken: Any = values.gather(1, places.expand(-1, -1, values.shape[2]))
-    return taken
+    """Of `values [batch, positions, n]`, those at the positions that predict the answer tokens, `[batch, length, n]`.
+
+    start: `[batch]`, position of the first answer token. Positions beyond the end give the last value
+    """
+    positions = start.unsqueeze(1) - 1 + torch.arange(length, device=values.device)
+    positions = positions.clamp_max(values.shape[1] - 1).unsqueeze(-1)
+    gathered: Any = values.gather(1, positions.expand(-1, -1, values.shape[2]))
+    return gathered

@@ -1,4 +1,4 @@
-"""The default decoder of texts: a Transformer that attends to what the inputs say."""
+"""The default text decoder: a Transformer with cross-attention to the inputs."""
 
 from __future__ import annotations
 
@@ -13,133 +13,150 @@ from torch.nn import functional
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import OutputShape, FusionOutput
+from polymodal.core.types import FusionOutput, OutputShape
 from polymodal.nn.decoders.base import SavedDecoder
 from polymodal.nn.decoders.ctc import CTCHead
 from polymodal.nn.decoders.ctc_prefix_state import CTCPrefixState
-from polymodal.nn.decoders.state_mixtures import LogLinearMixture
 from polymodal.nn.decoders.packed_sequences import pack_sequences
+from polymodal.nn.decoders.state_mixtures import LogLinearMixture
+from polymodal.nn.decoders.text_decoder import (
+    DecodingState,
+    TextDecoder,
+    TextDecoderOptions,
+    answer_positions,
+    encoder_memory,
+    join_sequences,
+)
 from polymodal.nn.decoders.warm_start import warm_start_state
-from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, TextDecoderOptions, answer_positions, joined, memory
 from polymodal.nn.layers.causal import CausalBlock, Kept
 from polymodal.nn.layers.transformer import sinusoidal_positions
 
-#: Rows are packed where that saves this share of the lines, or more.
-WORTH_PACKING = 0.2
+#: Sequences are packed if that saves at least this fraction of the rows.
+MIN_PACKING_SAVING = 0.2
 
 
 @register
 class TransformerDecoder(TextDecoder):
-    """The decoder of Vaswani et al., "Attention Is All You Need" (2017), with normalisation first:
+    """The decoder of Vaswani et al., "Attention Is All You Need" (2017), in its pre-norm variant:
 
         h_0 = E[token] sqrt(width) + p ;  h_l = FFN(CA(SA(h_(l-1)) <- memory)) ;  logits = E LN(h_L)
 
-    Every token attends to those before it (SA) and to the memory (CA, see `writer.memory`); the embedding E is also the
-    last layer (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017).
+    Every token attends to the previous tokens (SA) and to the memory (CA, see `text_decoder.encoder_memory`). The
+    embedding E is tied to the output layer (Press and Wolf, "Using the Output Embedding to Improve Language Models",
+    2017).
 
-    With `ctc`, the tokens of the inputs also say the text by themselves (`decoders.ctc.CTCHead`), and both the loss and
-    what is written are of the two together (Watanabe et al., "Hybrid CTC/Attention Architecture for End-to-End Speech
+    With `ctc_weight` c, a CTC head on the input tokens (`decoders.ctc.CTCHead`) also predicts the text, and both
+    training and decoding combine the two (Watanabe et al., "Hybrid CTC/Attention Architecture for End-to-End Speech
     Recognition", 2017):
 
-        (1 - ctc) log p_attention + ctc log p_ctc
+        (1 - c) log p_attention + c log p_ctc
 
-    A row whose frames are too few for its text learns from attention alone.
+    A row with too few frames for its text has only the attention loss.
 
     Raises:
-        RecipeError: the heads do not divide the width, or `start` names nothing that this could start from.
+        RecipeError: the heads do not divide the width, or `init_from` does not name a compatible model.
     """
 
     class Options(TextDecoderOptions):
         name: Literal["transformer"] = "transformer"
-        layers: int = sized_field(2, 4, 6, ge=1, le=48)
-        """Number of layers."""
-        heads: int = sized_field(4, 4, 6, ge=1)
-        """Heads of attention; they divide the recipe's width."""
+        num_layers: int = sized_field(2, 4, 6, ge=1, le=48)
+        """Number of Transformer layers."""
+        num_heads: int = sized_field(4, 4, 6, ge=1)
+        """Number of attention heads; it must divide `hidden_size`."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Share of units dropped in training."""
-        ctc: float = Field(default=0.0, ge=0, lt=1)
-        """Share of connectionist temporal classification in the loss and in what is written; for texts in the order
-        in which an input says them. 0 leaves it out."""
-        start: str | None = None
-        """Folder of a saved model whose text output has such a decoder, of the same width, layers and heads: its
-        embedding and layers are taken over, and its tokens. Over a language model, reading the inputs begins anew."""
+        """Dropout probability."""
+        ctc_weight: float = Field(default=0.0, ge=0, lt=1)
+        """Weight of connectionist temporal classification in training and decoding, for texts in the temporal order of
+        an input. 0: no CTC head."""
+        init_from: str | None = None
+        """Directory of a saved model whose text output has this decoder with the same width, layers and heads: its
+        embedding, layers and tokenizer initialize this decoder. From a language model, attention to the inputs is
+        initialized randomly."""
 
     options: Options
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
         super().__init__(options, width=width, shape=shape)
-        if width % options.heads:
-            raise RecipeError("heads", f"{options.heads} heads do not divide the width {width}")
-        self.options, self.width, self.share = options, width, options.ctc
-        self.embedding = nn.Embedding(self.text.vocabulary, width)
-        nn.init.normal_(self.embedding.weight, std=0.5 * width**-0.5)  # larger, a token begins by repeating itself
-        self.blocks = nn.ModuleList(CausalBlock(width, options.heads, options.dropout) for _ in range(options.layers))
+        if width % options.num_heads:
+            raise RecipeError("num_heads", f"{options.num_heads} heads do not divide the hidden size {width}")
+        self.options, self.width, self.ctc_weight = options, width, options.ctc_weight
+        self.embedding = nn.Embedding(self.text.vocab_size, width)
+        nn.init.normal_(
+            self.embedding.weight, std=0.5 * width**-0.5
+        )  # with a larger value, each token initially predicts itself
+        self.blocks = nn.ModuleList(
+            CausalBlock(width, options.num_heads, options.dropout) for _ in range(options.num_layers)
+        )
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(options.dropout)
-        self.frames = CTCHead(width, self.text.vocabulary, 1) if options.ctc else None
+        self.ctc_head = CTCHead(width, self.text.vocab_size, 1) if options.ctc_weight else None
 
     @classmethod
-    def prescribe(cls, options: Any) -> dict[str, Any]:
-        return {} if options.start is None else {"tokenizer": options.start}
+    def required_options(cls, options: Any) -> dict[str, Any]:
+        return {} if options.init_from is None else {"tokenizer": options.init_from}
 
     @property
-    def start(self) -> str | None:
-        return self.options.start
+    def init_from(self) -> str | None:
+        return self.options.init_from
 
-    def take_over(self, saved: SavedDecoder) -> None:
-        theirs = saved.options
-        assert isinstance(theirs, TransformerDecoder.Options)
+    def load_from(self, saved: SavedDecoder) -> None:
+        options = saved.options
+        assert isinstance(options, TransformerDecoder.Options)
         shapes = {
-            "width": (self.width, saved.width),
-            "layers": (self.options.layers, theirs.layers),
-            "heads": (self.options.heads, theirs.heads),
-            "vocabulary": (self.text.vocabulary, len(saved.weights["embedding.weight"])),
+            "hidden_size": (self.width, saved.width),
+            "num_layers": (self.options.num_layers, options.num_layers),
+            "num_heads": (self.options.num_heads, options.num_heads),
+            "vocabulary size": (self.text.vocab_size, len(saved.weights["embedding.weight"])),
         }
-        for name, (ours, other) in shapes.items():
-            if ours != other:
-                problem = f"the decoder in {saved.folder} has {name} {other}, and this one {ours}; set both alike"
-                raise RecipeError("start", problem)
-        self.load_state_dict(warm_start_state(self.state_dict(), saved.weights, saved.memory))
+        for name, (own, other) in shapes.items():
+            if own != other:
+                problem = (
+                    f"the decoder in {saved.folder} has {name} {other}, but this decoder has {own}; use equal values"
+                )
+                raise RecipeError("init_from", problem)
+        self.load_state_dict(warm_start_state(self.state_dict(), saved.weights, saved.memory_token))
 
-    def notice(self) -> str | None:
-        return None if self.frames is None else self.frames.notice()
+    def training_warning(self) -> str | None:
+        return None if self.ctc_head is None else self.ctc_head.training_warning()
 
-    def losses(self, view: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
-        tokens, start = joined(self.text.begin, prompt, answer)
-        tokens = tokens[:, : max(1, tokens.shape[1] - 1)]  # nothing follows the last
-        features, mask = memory(view)
-        row, place = answer_positions(start, answer)
-        lines = pack_sequences(tokens, WORTH_PACKING) if features.shape[1] == 1 else None
-        if lines is not None:
-            states = self._embedded(lines.tokens, lines.place)
+    def target_nll(self, fused: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
+        tokens, start = join_sequences(self.text.bos_id, prompt, answer)
+        tokens = tokens[:, : max(1, tokens.shape[1] - 1)]  # the last token is not an input
+        features, mask = encoder_memory(fused)
+        row, position = answer_positions(start, answer)
+        packed = pack_sequences(tokens, MIN_PACKING_SAVING) if features.shape[1] == 1 else None
+        if packed is not None:
+            states = self._embed(packed.tokens, packed.position)  # [packs, length, width]
             for block in self._blocks:
-                states = block(states, features, mask, attend=lines.attend, owner=lines.owner)
-            states = states[lines.line[row], lines.start[row] + place]
+                states = block(states, features, mask, attend=packed.attend, owner=packed.owner)
+            states = states[packed.pack[row], packed.start[row] + position]
         else:
-            states = self._embedded(tokens, torch.arange(tokens.shape[1], device=tokens.device))
+            states = self._embed(tokens, torch.arange(tokens.shape[1], device=tokens.device))
             for block in self._blocks:
                 states = block(states, features, mask)
-            states = states[row, place]
-        found = self.real_losses(self._logits(states), answer)
-        if self.frames is None:
-            return found
-        by_frames = self.frames.losses(view, answer, self.text.end)
-        share = self.share * (by_frames[:, 1] > 0)
-        return torch.stack([(1 - share) * found[:, 0] + share * by_frames[:, 0], found[:, 1]], dim=1)
+            states = states[row, position]
+        nll = self.nll_from_flat_logits(self._logits(states), answer)
+        if self.ctc_head is None:
+            return nll
+        ctc_nll = self.ctc_head.nll(fused, answer, self.text.eos_id)
+        weight = self.ctc_weight * (ctc_nll[:, 1] > 0)
+        return torch.stack([(1 - weight) * nll[:, 0] + weight * ctc_nll[:, 0], nll[:, 1]], dim=1)
 
-    def begin(self, view: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
-        draft = _Draft(self, view, prompt)
-        if self.frames is None:
-            return draft
-        log_p, mask = self.frames(view)
-        return LogLinearMixture([draft, CTCPrefixState(log_p, mask, self.text.end)], [1 - self.share, self.share])
+    def init_state(self, fused: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
+        state = _TransformerState(self, fused, prompt)
+        if self.ctc_head is None:
+            return state
+        log_p, mask = self.ctc_head(fused)
+        return LogLinearMixture(
+            [state, CTCPrefixState(log_p, mask, self.text.eos_id)], [1 - self.ctc_weight, self.ctc_weight]
+        )
 
     @property
     def _blocks(self) -> list[CausalBlock]:
         return cast(list[CausalBlock], list(self.blocks))
 
-    def _embedded(self, tokens: Tensor, place: Tensor) -> Tensor:
-        longest = int(place.max()) + 1
-        positions = _positions(-(-longest // 256) * 256, self.width).to(place.device)[place]
+    def _embed(self, tokens: Tensor, position: Tensor) -> Tensor:
+        longest = int(position.max()) + 1
+        positions = _positions(-(-longest // 256) * 256, self.width).to(position.device)[position]
         embedded = functional.embedding(tokens.clamp_min(0), self.embedding.weight) * self.width**0.5
         embedded = embedded + positions.to(embedded.dtype)
         return self.dropout(embedded) if self.training else embedded
@@ -154,33 +171,33 @@ def _positions(length: int, width: int) -> Tensor:
         return sinusoidal_positions(length, width)
 
 
-class _Draft(DecodingState):
-    """Every row's texts so far, with what the blocks keep of them.
+class _TransformerState(DecodingState):
+    """The generated tokens of every row, with a key-value cache.
 
-    length: `[n]`, tokens so far in each row, from which its positions go on
+    length: `[n]`, number of tokens in each row
     """
 
-    def __init__(self, writer: TransformerDecoder, view: FusionOutput, prompt: Tensor) -> None:
-        self.writer, self.blocks = writer, writer._blocks
-        self.tokens, _ = joined(writer.text.begin, prompt, prompt.new_zeros(len(prompt), 0))
+    def __init__(self, decoder: TransformerDecoder, fused: FusionOutput, prompt: Tensor) -> None:
+        self.decoder, self.blocks = decoder, decoder._blocks
+        self.tokens, _ = join_sequences(decoder.text.bos_id, prompt, prompt.new_zeros(len(prompt), 0))
         real = self.tokens >= 0
         self.length = real.sum(1)
-        self.kept = Kept(self.blocks, *memory(view), real)
+        self.cache = Kept(self.blocks, *encoder_memory(fused), real)
 
     def step(self, tokens: Tensor | None) -> Tensor:
         if tokens is None:
-            x = self.writer._embedded(self.tokens, torch.arange(self.tokens.shape[1], device=self.tokens.device))
+            x = self.decoder._embed(self.tokens, torch.arange(self.tokens.shape[1], device=self.tokens.device))
             for layer, block in enumerate(self.blocks):
-                x = block.begin(x, self.kept, layer)
+                x = block.begin(x, self.cache, layer)
             state = x[torch.arange(len(x), device=x.device), self.length - 1]
         else:
-            state = self.writer._embedded(tokens, self.length)
+            state = self.decoder._embed(tokens, self.length)
             self.length = self.length + 1
             for layer, block in enumerate(self.blocks):
-                state = block.extend(state, self.kept, layer)
-        self.kept.advance()
-        return self.writer._logits(state).float()
+                state = block.extend(state, self.cache, layer)
+        self.cache.advance()
+        return self.decoder._logits(state).float()
 
-    def select(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor) -> None:
         self.length = self.length.index_select(0, rows)
-        self.kept.select(rows)
+        self.cache.select(rows)

@@ -1,4 +1,4 @@
-"""The weights of a Transformer that writes in one that goes on from it."""
+"""Initialization of a Transformer decoder from the decoder of a saved model."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from torch.nn import functional
 Weights = Mapping[str, Tensor]
 
 
-def warm_start_state(own: Weights, saved: Weights, memory: Tensor | None) -> dict[str, Tensor]:
-    """The state of a writer that begins as a saved one of the same shape.
+def warm_start_state(own: Weights, saved: Weights, memory_token: Tensor | None) -> dict[str, Tensor]:
+    """The initial state dict of a decoder from a saved decoder of the same shape.
 
-    A language model had nothing to attend to but one token: there the writer's own attention to the memory stays as it
-    was drawn, but for its last layer, which begins at zero with the bias that gives what the language model added. So
-    the writer begins as that language model, and opens to its inputs as it learns.
+    A language model attends to one constant token instead of inputs. In this case the attention to the memory keeps its
+    random initialization, except for its output layer: its weight is zero and its bias is the constant contribution in
+    the language model. The new decoder therefore equals that language model at first, and learns to attend to its
+    inputs.
 
-    own, saved: the state of the new writer and of the saved one
-    memory: `[width]`, that one token; None where the saved writer reads inputs
+    own, saved: state dicts of the new and of the saved decoder
+    memory_token: `[width]`, that constant token; None if the saved decoder attends to inputs
     """
-    taken = {name: tensor for name, tensor in saved.items() if name in own and not name.startswith("frames.")}
-    if memory is not None:
-        read = "memory_key_value.weight"
-        for block in [name.removesuffix(read) for name in taken if name.endswith(read)]:
-            taken |= _opening(taken, block, memory, own)
-    return {**own, **taken}
+    loaded = {name: tensor for name, tensor in saved.items() if name in own and not name.startswith("ctc_head.")}
+    if memory_token is not None:
+        suffix = "memory_key_value.weight"
+        for block in [name.removesuffix(suffix) for name in loaded if name.endswith(suffix)]:
+            loaded |= _constant_memory_attention(loaded, block, memory_token, own)
+    return {**own, **loaded}
 
 
-def _opening(found: Weights, block: str, token: Tensor, own: Weights) -> dict[str, Tensor]:
-    """The attention to the memory of one block over a language model, which read the one `token`."""
+def _constant_memory_attention(loaded: Weights, block: str, token: Tensor, own: Weights) -> dict[str, Tensor]:
+    """The memory attention of one block that adds the constant which `token` contributes in the saved block."""
     names = ("memory_norm", "memory_query", "memory_key_value")
-    fresh = {f"{block}{name}.{kind}": own[f"{block}{name}.{kind}"] for name in names for kind in ("weight", "bias")}
+    initial = {f"{block}{name}.{kind}": own[f"{block}{name}.{kind}"] for name in names for kind in ("weight", "bias")}
     width = len(token)
-    weight, bias = (found[f"{block}memory_key_value.{kind}"][width:] for kind in ("weight", "bias"))
-    last = f"{block}memory_out."
-    added = functional.linear(functional.linear(token, weight, bias), found[last + "weight"], found[last + "bias"])
-    return fresh | {last + "weight": torch.zeros_like(own[last + "weight"]), last + "bias": added}
+    weight, bias = (loaded[f"{block}memory_key_value.{kind}"][width:] for kind in ("weight", "bias"))
+    output = f"{block}memory_out."
+    constant = functional.linear(
+        functional.linear(token, weight, bias), loaded[output + "weight"], loaded[output + "bias"]
+    )
+    return initial | {output + "weight": torch.zeros_like(own[output + "weight"]), output + "bias": constant}

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, FusionOutput
-from polymodal.nn.fusion.token import TokenFusion, TokenOptions, ModalityEmbeddings
+from polymodal.core.types import FusionOutput, Tokens
+from polymodal.nn.fusion.token import ModalityEmbeddings, TokenFusion, TokenOptions
 from polymodal.nn.layers.transformer import TransformerBlock
 
 
@@ -37,7 +37,7 @@ class MergedAttention(TokenFusion):
         self.typed = ModalityEmbeddings(inputs, width)
         self.cls = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, options.heads, options.dropout) for _ in range(options.layers)
+            TransformerBlock(width, options.num_heads, options.dropout) for _ in range(options.num_layers)
         )
         self.norm = nn.LayerNorm(width)
         self.graph: Tensor | None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.options import Options, SizedModel
-from polymodal.core.types import LossTerm, Outputs, Space, Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, LossTerm, Space, TaskOutput, Tokens
 
 
 class FusionOptions(Options, SizedModel):
@@ -72,14 +72,14 @@ class Fusion(nn.Module):
         """
         raise NotImplementedError(type(self).__name__)
 
-    def combine(self, decoded: list[Tensor], branches: list[FusionOutput], space: Space, output: str) -> Outputs:
+    def combine(self, decoded: list[Tensor], branches: list[FusionOutput], space: Space, output: str) -> TaskOutput:
         """Combine the decoded branches (`[batch, k]` each) of one output into one prediction.
 
         The default has one branch, whose values are the prediction. `output` is the name of the output, for methods
         with parameters per output.
         """
         (values,), (branch,) = decoded, branches
-        return Outputs(values, [LossTerm(branch.name, values, torch.ones_like(branch.weight))], self.penalties())
+        return TaskOutput(values, [LossTerm(branch.name, values, torch.ones_like(branch.weight))], self.penalties())
 
     def calibrate(
         self,

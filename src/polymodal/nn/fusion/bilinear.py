@@ -49,7 +49,7 @@ class Bilinear(VectorFusion):
 
     class Options(FusionOptions):
         name: Literal["bilinear"] = "bilinear"
-        form: Literal["mlb", "mfb", "mutan", "full"] = "mlb"
+        variant: Literal["mlb", "mfb", "mutan", "full"] = "mlb"
         """Factorization of the interaction tensor."""
         rank: int | None = Field(default=None, ge=1, le=4096)
         """Units of the joint space in `mlb` (default: the common width); number of summed terms in `mfb` and `mutan`
@@ -59,7 +59,7 @@ class Bilinear(VectorFusion):
 
         @model_validator(mode="after")
         def _rank_has_a_use(self) -> Self:
-            if self.form == "full" and self.rank is not None:
+            if self.variant == "full" and self.rank is not None:
                 raise ValueError(
                     "rank has no effect with variant 'full'; remove it, or set variant to mlb, mfb or mutan"
                 )
@@ -67,25 +67,25 @@ class Bilinear(VectorFusion):
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.form = options.form
+        self.form = options.variant
         self.dropout = nn.Dropout(options.dropout)
-        if options.form == "full":
+        if options.variant == "full":
             self._build_full()
             return
-        self.rank = options.rank or (width if options.form == "mlb" else 4)
-        if options.form == "mlb":
+        self.rank = options.rank or (width if options.variant == "mlb" else 4)
+        if options.variant == "mlb":
             self.factors = nn.ModuleList(unit_variance_linear(width, self.rank) for _ in inputs)
             self.project = nn.Linear(self.rank, width)
         else:
             self.factors = nn.ModuleList(unit_variance_linear(width, self.rank * width) for _ in inputs)
-        if options.form == "mutan":
+        if options.variant == "mutan":
             self.reduce = nn.ModuleList(unit_variance_linear(width, width) for _ in inputs)
 
     def _build_full(self) -> None:
         folds, width = len(self.inputs) - 1, self.width
         if folds * width**3 > MAX_PARAMETERS:
             raise RecipeError(
-                "form",
+                "variant",
                 f"'full' with {folds + 1} inputs of width {width} needs {folds * width**3} parameters (limit "
                 f"{MAX_PARAMETERS}); use mlb, mfb or mutan, or a smaller hidden_size",
             )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.token import TokenFusion, TokenOptions
 from polymodal.nn.layers.transformer import TransformerBlock
 
@@ -38,25 +38,27 @@ class Bottleneck(TokenFusion):
 
     class Options(TokenOptions):
         name: Literal["bottleneck"] = "bottleneck"
-        layers: int = sized_field(2, 4, 6, ge=2, le=48)
+        num_layers: int = sized_field(2, 4, 6, ge=2, le=48)
         """Number of Transformer layers."""
         fusion_layer: int = sized_field(0, 2, 3, ge=0)
         """Index (from 0) of the first layer with shared tokens; at most `num_layers` - 2, because a later layer must
         read them."""
-        bottlenecks: int = Field(default=4, ge=1, le=256)
+        num_bottlenecks: int = Field(default=4, ge=1, le=256)
         """Number of shared tokens."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        if options.fusion_layer > options.layers - 2:
-            problem = f"with {options.layers} layers it is at most {options.layers - 2}, not {options.fusion_layer}"
+        if options.fusion_layer > options.num_layers - 2:
+            problem = (
+                f"with {options.num_layers} layers it is at most {options.num_layers - 2}, not {options.fusion_layer}"
+            )
             raise RecipeError("fusion_layer", problem)
-        self.fusion_layer, self.bottlenecks = options.fusion_layer, options.bottlenecks
+        self.fusion_layer, self.bottlenecks = options.fusion_layer, options.num_bottlenecks
         self.cls = nn.Parameter(torch.randn(len(inputs), 1, 1, width) * INIT_STD)
-        self.shared = nn.Parameter(torch.randn(1, options.bottlenecks, width) * INIT_STD)
+        self.shared = nn.Parameter(torch.randn(1, options.num_bottlenecks, width) * INIT_STD)
         self.layers = nn.ModuleList(
-            nn.ModuleList(TransformerBlock(width, options.heads, options.dropout) for _ in inputs)
-            for _ in range(options.layers)
+            nn.ModuleList(TransformerBlock(width, options.num_heads, options.dropout) for _ in inputs)
+            for _ in range(options.num_layers)
         )
         self.norm = nn.LayerNorm(width)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, FusionOutput
-from polymodal.nn.fusion.token import ConcatReadout, TokenFusion, TokenOptions, ModalityEmbeddings
+from polymodal.core.types import FusionOutput, Tokens
+from polymodal.nn.fusion.token import ConcatReadout, ModalityEmbeddings, TokenFusion, TokenOptions
 from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock
 
 
@@ -29,14 +29,14 @@ class CoAttention(TokenFusion):
 
     class Options(TokenOptions):
         name: Literal["coattention"] = "coattention"
-        gate: bool = False
+        gated: bool = False
         """Scale each cross-attention by a learned gate that is zero at initialization (Flamingo). The inputs do not
         attend to each other at first, which protects pretrained encoders."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.typed = ModalityEmbeddings(inputs, width)
-        self.layers = nn.ModuleList(CoAttentionLayer(options, len(inputs), width) for _ in range(options.layers))
+        self.layers = nn.ModuleList(CoAttentionLayer(options, len(inputs), width) for _ in range(options.num_layers))
         self.readout = ConcatReadout(len(inputs), width, width)
 
     def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
@@ -52,9 +52,9 @@ class CoAttentionLayer(nn.Module):
 
     def __init__(self, options: CoAttention.Options, streams: int, width: int) -> None:
         super().__init__()
-        heads, dropout = options.heads, options.dropout
+        heads, dropout = options.num_heads, options.dropout
         self.cross = nn.ModuleList(
-            CrossBlock(width, heads, dropout, gate=options.gate) for _ in range(streams if streams > 1 else 0)
+            CrossBlock(width, heads, dropout, gate=options.gated) for _ in range(streams if streams > 1 else 0)
         )
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout) for _ in range(streams))
 

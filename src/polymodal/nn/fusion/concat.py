@@ -26,17 +26,17 @@ class Concat(VectorFusion):
 
     class Options(FusionOptions):
         name: Literal["concat"] = "concat"
-        layers: int = Field(default=1, ge=0, le=8)
+        num_layers: int = Field(default=1, ge=0, le=8)
         """Number of hidden layers; 0 is a linear layer."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Dropout probability of the hidden units, or of the inputs of the linear layer if there are none."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.hidden_layers = options.layers
+        self.hidden_layers = options.num_layers
         units = len(inputs) * (width + 1)
-        stack: list[nn.Module] = [] if options.layers else [nn.Dropout(options.dropout)]
-        for _ in range(options.layers):
+        stack: list[nn.Module] = [] if options.num_layers else [nn.Dropout(options.dropout)]
+        for _ in range(options.num_layers):
             stack += [nn.Linear(units, 2 * width), nn.ReLU(), nn.Dropout(options.dropout)]
             units = 2 * width
         self.layers = nn.Sequential(*stack, nn.Linear(units, width))

@@ -9,7 +9,7 @@ from torch import nn
 
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.base import Fusion, FusionOptions, token_output
 
 
@@ -35,15 +35,15 @@ class FiLM(Fusion):
 
     class Options(FusionOptions):
         name: Literal["film"] = "film"
-        condition: str | None = None
+        conditioning_input: str | None = None
         """The input that modulates the others. Default: the last input."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.condition = inputs[-1] if options.condition is None else options.condition
+        self.condition = inputs[-1] if options.conditioning_input is None else options.conditioning_input
         if self.condition not in inputs:
             problem = f"unknown input {self.condition!r}; {did_you_mean(self.condition, inputs)}"
-            raise RecipeError("condition", problem)
+            raise RecipeError("conditioning_input", problem)
         self.others = [name for name in inputs if name != self.condition] or [self.condition]
         self.project = nn.Linear(width, width)
         self.modulate = nn.Linear(width, 2 * width)

@@ -11,9 +11,9 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.options import Options as ComponentOptions
 from polymodal.core.options import Size, SizedModel
 from polymodal.core.registry import build, components, register
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.base import Fusion, FusionOptions
-from polymodal.nn.fusion.combiner import CombineRule, Combiner
+from polymodal.nn.fusion.combiner import Combiner, CombineRule
 from polymodal.nn.fusion.late import DecisionFusion, unimodal_output
 from polymodal.recipe.slots import Slot
 
@@ -43,7 +43,7 @@ class Hybrid(DecisionFusion):
         name: Literal["hybrid"] = "hybrid"
         combine: CombineRule = "average"
         """Rule for combining the branches, as in `late`."""
-        joint: Annotated[SerializeAsAny[ComponentOptions], JointSlot("fusion")] = Field(
+        joint_fusion: Annotated[SerializeAsAny[ComponentOptions], JointSlot("fusion")] = Field(
             default="attention", validate_default=True
         )
         """The feature-level fusion of the joint branch: a name, or a mapping with its options."""
@@ -51,13 +51,15 @@ class Hybrid(DecisionFusion):
         def at_size(self, size: Size) -> Self:
             sized = super().at_size(size)
             joint = sized.joint
-            return sized.model_copy(update={"joint": joint.at_size(size)} if isinstance(joint, SizedModel) else {})
+            return sized.model_copy(
+                update={"joint_fusion": joint.at_size(size)} if isinstance(joint, SizedModel) else {}
+            )
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         if "joint" in inputs:
             raise RecipeError("", "the hybrid fusion reserves the name 'joint'; rename this input")
-        self.joint: Fusion = build("fusion", options.joint, "joint", inputs=inputs, width=width)
+        self.joint: Fusion = build("fusion", options.joint_fusion, "joint", inputs=inputs, width=width)
         self.combiner = Combiner(options.combine, self.branch_names())
 
     @property

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from polymodal.core.registry import register
-from polymodal.core.types import LossTerm, Outputs, Space, Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, LossTerm, Space, TaskOutput, Tokens
 from polymodal.nn.fusion.base import Fusion, FusionOptions
-from polymodal.nn.fusion.combiner import CombineRule, Combiner
+from polymodal.nn.fusion.combiner import Combiner, CombineRule
 
 
 class DecisionFusion(Fusion):
@@ -26,10 +26,10 @@ class DecisionFusion(Fusion):
     def prepare_outputs(self, outputs: dict[str, int]) -> None:
         self.combiner.prepare(outputs)
 
-    def combine(self, decoded: list[Tensor], branches: list[FusionOutput], space: Space, output: str) -> Outputs:
+    def combine(self, decoded: list[Tensor], branches: list[FusionOutput], space: Space, output: str) -> TaskOutput:
         values = self.combiner(decoded, [branch.weight for branch in branches], space, output)
         terms = [LossTerm(branch.name, own, branch.weight) for branch, own in zip(branches, decoded, strict=True)]
-        return Outputs(values, terms, self.penalties(), {term.name: term.values for term in terms})
+        return TaskOutput(values, terms, self.penalties(), {term.name: term.values for term in terms})
 
     def calibrate(
         self,

@@ -33,27 +33,27 @@ class MixtureOfExperts(VectorFusion):
 
     class Options(FusionOptions):
         name: Literal["mixture"] = "mixture"
-        experts: int = Field(default=4, ge=2, le=64)
+        num_experts: int = Field(default=4, ge=2, le=64)
         """Number of experts."""
-        top: int = Field(default=2, ge=1, le=64)
+        top_k: int = Field(default=2, ge=1, le=64)
         """Number of active experts in each row; at most `num_experts`."""
-        balance: float = Field(default=0.01, ge=0)
+        load_balancing_weight: float = Field(default=0.01, ge=0)
         """Weight of the load-balancing loss."""
 
         @model_validator(mode="after")
         def _top_within_experts(self) -> Self:
-            if self.top > self.experts:
-                raise ValueError(f"top is {self.top}, but there are only {self.experts} experts")
+            if self.top_k > self.num_experts:
+                raise ValueError(f"top is {self.top_k}, but there are only {self.num_experts} experts")
             return self
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.top, self.balance = options.top, options.balance
+        self.top, self.balance = options.top_k, options.load_balancing_weight
         in_features = len(inputs) * (width + 1)
-        self.gate = nn.Linear(in_features, options.experts)
+        self.gate = nn.Linear(in_features, options.num_experts)
         self.experts = nn.ModuleList(
             nn.Sequential(nn.Linear(in_features, width), nn.ReLU(), nn.Linear(width, width))
-            for _ in range(options.experts)
+            for _ in range(options.num_experts)
         )
         self._penalties: dict[str, Tensor] = {}
 

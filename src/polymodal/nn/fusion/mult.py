@@ -9,7 +9,7 @@ from torch import nn
 
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.token import ConcatReadout, TokenFusion, TokenOptions
 from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock
 
@@ -31,23 +31,26 @@ class MulT(TokenFusion):
 
     class Options(TokenOptions):
         name: Literal["mult"] = "mult"
-        memory: int = sized_field(1, 2, 3, ge=0, le=48)
+        num_memory_layers: int = sized_field(1, 2, 3, ge=0, le=48)
         """Number of self-attention layers after cross-attention (the "memory" of the paper); 0 for none."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        heads, dropout, count = options.heads, options.dropout, len(inputs)
+        heads, dropout, count = options.num_heads, options.dropout, len(inputs)
         gathered = width * max(count - 1, 1)
         self.cross = nn.ModuleDict(
             {
-                f"{source}_to_{target}": nn.ModuleList(CrossBlock(width, heads, dropout) for _ in range(options.layers))
+                f"{source}_to_{target}": nn.ModuleList(
+                    CrossBlock(width, heads, dropout) for _ in range(options.num_layers)
+                )
                 for target in range(count)
                 for source in range(count)
                 if source != target
             }
         )
         self.memory = nn.ModuleList(
-            nn.ModuleList(TransformerBlock(gathered, heads, dropout) for _ in range(options.memory)) for _ in inputs
+            nn.ModuleList(TransformerBlock(gathered, heads, dropout) for _ in range(options.num_memory_layers))
+            for _ in inputs
         )
         self.readout = ConcatReadout(count, gathered, width)
 

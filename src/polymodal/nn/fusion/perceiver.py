@@ -10,9 +10,9 @@ from torch import nn
 
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.base import token_output
-from polymodal.nn.fusion.token import TokenFusion, TokenOptions, ModalityEmbeddings
+from polymodal.nn.fusion.token import ModalityEmbeddings, TokenFusion, TokenOptions
 from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock
 
 
@@ -30,21 +30,21 @@ class Perceiver(TokenFusion):
 
     class Options(TokenOptions):
         name: Literal["perceiver"] = "perceiver"
-        latents: int = sized_field(8, 32, 64, ge=1, le=4096)
+        num_latents: int = sized_field(8, 32, 64, ge=1, le=4096)
         """Number of latent tokens."""
-        layers: int = sized_field(2, 4, 6, ge=1, le=48)
+        num_layers: int = sized_field(2, 4, 6, ge=1, le=48)
         """Number of self-attention layers over the latents after each cross-attention."""
-        repeats: int = Field(default=1, ge=1, le=16)
+        num_iterations: int = Field(default=1, ge=1, le=16)
         """Number of cross-attention iterations over the inputs, with shared weights."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.repeats = options.repeats
+        self.repeats = options.num_iterations
         self.typed = ModalityEmbeddings(inputs, width)
-        self.latents = nn.Parameter(torch.randn(1, options.latents, width) * 0.02)
-        self.cross_attention = CrossBlock(width, options.heads, options.dropout)
+        self.latents = nn.Parameter(torch.randn(1, options.num_latents, width) * 0.02)
+        self.cross_attention = CrossBlock(width, options.num_heads, options.dropout)
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, options.heads, options.dropout) for _ in range(options.layers)
+            TransformerBlock(width, options.num_heads, options.dropout) for _ in range(options.num_layers)
         )
         self.norm = nn.LayerNorm(width)
 

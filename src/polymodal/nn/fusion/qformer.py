@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.base import token_output
-from polymodal.nn.fusion.token import TokenFusion, TokenOptions, ModalityEmbeddings
+from polymodal.nn.fusion.token import ModalityEmbeddings, TokenFusion, TokenOptions
 from polymodal.nn.layers.attention import MultiHeadAttention
 from polymodal.nn.layers.transformer import FeedForward
 
@@ -35,26 +35,26 @@ class QFormer(TokenFusion):
 
     class Options(TokenOptions):
         name: Literal["qformer"] = "qformer"
-        queries: int = sized_field(8, 16, 32, ge=1, le=1024)
+        num_queries: int = sized_field(8, 16, 32, ge=1, le=1024)
         """Number of learned queries."""
-        text: str | None = "auto"
+        text_input: str | None = "auto"
         """The input whose tokens share self-attention with the queries. `auto`: the last input if there are several,
         else none. null: none."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.text = _text_input(options.text, inputs)
+        self.text = _text_input(options.text_input, inputs)
         self.context_inputs = [name for name in inputs if name != self.text]
         self.typed = ModalityEmbeddings(self.context_inputs, width)
-        self.queries = nn.Parameter(torch.randn(1, options.queries, width) * 0.02)
+        self.queries = nn.Parameter(torch.randn(1, options.num_queries, width) * 0.02)
         self.layers = nn.ModuleList(
             QFormerLayer(
                 width,
                 options,
                 cross=number % 2 == 0,
-                text=self.text is not None and number < options.layers - 1,
+                text=self.text is not None and number < options.num_layers - 1,
             )
-            for number in range(options.layers)
+            for number in range(options.num_layers)
         )
         self.norm = nn.LayerNorm(width)
 
@@ -81,7 +81,7 @@ class QFormerLayer(nn.Module):
 
     def __init__(self, width: int, options: QFormer.Options, *, cross: bool, text: bool) -> None:
         super().__init__()
-        heads, dropout = options.heads, options.dropout
+        heads, dropout = options.num_heads, options.dropout
         self.self_norm, self.self_attention = nn.LayerNorm(width), MultiHeadAttention(width, heads, dropout)
         self.cross = NormalizedCrossAttention(width, heads, dropout) if cross else None
         self.feed = nn.Sequential(nn.LayerNorm(width), FeedForward(width, dropout))
@@ -123,9 +123,9 @@ def _text_input(text: str | None, inputs: list[str]) -> str | None:
     if text == "auto" and text not in inputs:
         return inputs[-1] if len(inputs) > 1 else None
     if text not in inputs:
-        raise RecipeError("text", f"unknown input {text!r}; {did_you_mean(text, inputs)}")
+        raise RecipeError("text_input", f"unknown input {text!r}; {did_you_mean(text, inputs)}")
     if len(inputs) == 1:
         raise RecipeError(
-            "text", f"{text!r} is the only input, so the queries have no other input to attend to; set null"
+            "text_input", f"{text!r} is the only input, so the queries have no other input to attend to; set null"
         )
     return text

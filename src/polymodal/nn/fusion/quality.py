@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.core.registry import register
-from polymodal.core.types import LossTerm, Outputs, Space, Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, LossTerm, Space, TaskOutput, Tokens
 from polymodal.nn.fusion.base import Fusion, FusionOptions
 from polymodal.nn.fusion.weighted import present_softmax
 
@@ -48,13 +48,13 @@ class Quality(Fusion):
         temperature: float = Field(default=1.0, gt=0)
         """Divides the confidences of categorical and binary predictions: small values select the most confident input,
         large values average."""
-        learned: bool = False
+        learned_confidence: bool = False
         """Add a confidence learned from each input. Real-valued outputs have no other confidence."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.temperature = options.temperature
-        self.learned = nn.ModuleList(_zero_linear(width) for _ in inputs) if options.learned else None
+        self.learned = nn.ModuleList(_zero_linear(width) for _ in inputs) if options.learned_confidence else None
 
     @property
     def models_interactions(self) -> bool:
@@ -70,7 +70,7 @@ class Quality(Fusion):
             branches.append(FusionOutput(name, tokens[name], pooled, tokens[name].present.to(pooled.dtype)))
         return branches
 
-    def combine(self, decoded: list[Tensor], branches: list[FusionOutput], space: Space, output: str) -> Outputs:
+    def combine(self, decoded: list[Tensor], branches: list[FusionOutput], space: Space, output: str) -> TaskOutput:
         values = torch.stack(decoded, dim=1)  # [batch, inputs, k]
         present = torch.stack([branch.tokens.present for branch in branches], dim=1)
         scores = confidence(values.detach(), space) / self.temperature
@@ -80,7 +80,7 @@ class Quality(Fusion):
         joint = (present_softmax(scores, present).unsqueeze(-1) * values).sum(1)
         terms = [LossTerm("joint", joint, torch.ones_like(branches[0].weight))]
         terms += [LossTerm(branch.name, own, branch.weight) for branch, own in zip(branches, decoded, strict=True)]
-        return Outputs(joint, terms, per_branch={term.name: term.values for term in terms[1:]})
+        return TaskOutput(joint, terms, per_branch={term.name: term.values for term in terms[1:]})
 
 
 def confidence(values: Tensor, space: Space) -> Tensor:

@@ -34,19 +34,19 @@ class TensorFusion(VectorFusion):
 
     class Options(FusionOptions):
         name: Literal["tensor"] = "tensor"
-        dim: int = Field(default=8, ge=1, le=255)
+        projection_dim: int = Field(default=8, ge=1, le=255)
         """Number of units to which each input is projected before the outer product."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        size = (options.dim + 1) ** len(inputs)
+        size = (options.projection_dim + 1) ** len(inputs)
         if size > MAX_PRODUCT_SIZE:
             raise RecipeError(
-                "dim",
-                f"the outer product of {len(inputs)} inputs with projection_dim {options.dim} has {size} numbers "
+                "projection_dim",
+                f"the outer product of {len(inputs)} inputs with projection_dim {options.projection_dim} has {size} numbers "
                 f"(limit {MAX_PRODUCT_SIZE}); use a smaller projection_dim or the fusion 'lowrank'",
             )
-        self.reduce = nn.ModuleList(unit_variance_linear(width, options.dim) for _ in inputs)
+        self.reduce = nn.ModuleList(unit_variance_linear(width, options.projection_dim) for _ in inputs)
         self.project = nn.Linear(size, width)
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:

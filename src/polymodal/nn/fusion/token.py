@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized_field
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.base import Fusion, FusionOptions
 
 
 class TokenOptions(FusionOptions):
     """Options of every token-level fusion."""
 
-    layers: int = sized_field(2, 4, 6, ge=1, le=48)
+    num_layers: int = sized_field(2, 4, 6, ge=1, le=48)
     """Number of Transformer layers."""
-    heads: int = sized_field(4, 8, 8, ge=1, le=64)
+    num_heads: int = sized_field(4, 8, 8, ge=1, le=64)
     """Number of attention heads; it must divide `hidden_size`."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability of attention weights and of the output of each sublayer."""
@@ -32,10 +32,10 @@ class TokenFusion(Fusion):
 
     def __init__(self, options: TokenOptions, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        if width % options.heads:
+        if width % options.num_heads:
             fitting = ", ".join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
-            problem = f"{options.heads} heads do not divide the hidden size {width}; use one of {fitting}"
-            raise RecipeError("heads", problem)
+            problem = f"{options.num_heads} heads do not divide the hidden size {width}; use one of {fitting}"
+            raise RecipeError("num_heads", problem)
 
     def presence(self, tokens: dict[str, Tokens]) -> Tensor:
         """The inputs that each row has, `[batch, inputs]` bool."""

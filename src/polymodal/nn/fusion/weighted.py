@@ -35,13 +35,13 @@ class Weighted(VectorFusion):
 
     class Options(FusionOptions):
         name: Literal["weighted"] = "weighted"
-        attention: bool = False
+        input_dependent: bool = False
         """Compute the weights from the inputs of each row; otherwise they are one learned number per input."""
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.attention = options.attention
-        if options.attention:
+        self.attention = options.input_dependent
+        if options.input_dependent:
             self.score = nn.Linear(len(inputs) * width, len(inputs) * HEADS)
             self.register_buffer("head_of_unit", torch.arange(width) * HEADS // width, persistent=False)
         else:
