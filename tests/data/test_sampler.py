@@ -22,12 +22,12 @@ def case(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @SETTINGS
 @given(
-    st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.sampled_from(["plain", "group", "piece", "lengths"])
+    st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.sampled_from(["plain", "group", "divided", "lengths"])
 )
 def test_every_row_once_and_deterministic(n: int, batch: int, seed: int, kind: str) -> None:
     rows, group, lengths = case(n, seed)
-    pieces = {"group": group, "piece": 3}
-    options = {"group": {"group": group}, "piece": pieces, "lengths": {"lengths": lengths}, "plain": {}}[kind]
+    divided = {"group": group, "rows_per_group": 3}
+    options = {"group": {"group": group}, "divided": divided, "lengths": {"lengths": lengths}, "plain": {}}[kind]
     sampler = BatchSampler(rows, batch, seed, **options)
     for number in (0, 7):
         batches = sampler.epoch(number)

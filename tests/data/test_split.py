@@ -21,7 +21,7 @@ OPTIONS = SplitOptions()
 
 def exact(parts: dict[str, np.ndarray], rows: int) -> None:
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(rows))
-    assert list(parts) == ["train", "valid", "test"]
+    assert list(parts) == ["train", "validation", "test"]
 
 
 @settings(max_examples=100, deadline=None)
@@ -67,7 +67,7 @@ def test_stratified_keeps_shares_and_never_loses_a_class() -> None:
     labels = ["a"] * 600 + ["b"] * 300 + ["c"] * 99 + ["only"]
     parts = split_rows(1000, OPTIONS, 3, stratify_by=labels)
     exact(parts, 1000)
-    for name in ("valid", "test"):
+    for name in ("validation", "test"):
         counts = Counter(labels[row] for row in parts[name])
         assert abs(counts["a"] - 60) <= 1
         assert abs(counts["b"] - 30) <= 1
@@ -82,7 +82,7 @@ def test_many_small_classes() -> None:
     assert len({labels[row] for row in parts["train"]}) == 100
     few = split_rows(60, OPTIONS, 0, stratify_by=[*range(57), 0, 1, 2])  # three rows may leave training
     exact(few, 60)
-    assert len(few["valid"]) >= 1
+    assert len(few["validation"]) >= 1
     assert len(few["test"]) >= 1
     assert len(few["train"]) >= 57
 
@@ -95,7 +95,7 @@ def test_groups_keep_shares_of_rows_and_classes() -> None:
         parts = split_rows(3000, OPTIONS, 1, groups=groups, stratify_by=stratify_by)
         exact(parts, 3000)
         assert abs(len(parts["test"]) - 300) < 60
-        assert abs(len(parts["valid"]) - 300) < 60
+        assert abs(len(parts["validation"]) - 300) < 60
         if stratify_by is not None:
             assert abs(labels[parts["test"]].mean() - labels.mean()) < 0.05
 
@@ -105,7 +105,7 @@ def test_given_column() -> None:
     parts = split_rows(6, SplitOptions(column="part"), 0, assigned=cells)
     assert {name: part.tolist() for name, part in parts.items()} == {
         "train": [0, 5],
-        "valid": [1, 3, 4],
+        "validation": [1, 3, 4],
         "test": [2],
     }
 
@@ -113,10 +113,10 @@ def test_given_column() -> None:
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (["train", "tset", "valid"], "row 1, column 'part'.*did you mean 'test'"),
-        (["train", None, "valid"], "row 1"),
-        (["train", "test"], "no row says 'valid'"),
-        (["valid", "test"], "no row says 'train'"),
+        (["train", "tset", "validation"], "row 1, column 'part'.*did you mean 'test'"),
+        (["train", None, "validation"], "row 1"),
+        (["train", "test"], "no row is assigned to the split 'validation'"),
+        (["validation", "test"], "no row is assigned to the split 'train'"),
     ],
 )
 def test_bad_given_column(cells: list, message: str) -> None:
@@ -176,7 +176,7 @@ def test_shared_items_within_a_table() -> None:
         "image": prepared([0, 1, 1, 2, -1, 0, 1, -1], None),
         "text": prepared(list(range(8)), None),
     }
-    splits = {"train": np.array([0, 1, 4]), "valid": np.array([3]), "test": np.array([2, 5, 6, 7])}
+    splits = {"train": np.array([0, 1, 4]), "validation": np.array([3]), "test": np.array([2, 5, 6, 7])}
     assert shared_items(inputs, splits) == [SharedItems("image", ("train", "test"), 2, 3)]
 
 

@@ -44,17 +44,17 @@ def make_splits(recipe: Recipe, table: Table, valid: Table | None, test: Table |
         DataError: a split would be empty.
     """
     split = recipe.data.split
-    parts = {name: Split.all_rows(given) for name, given in (("valid", valid), ("test", test)) if given is not None}
+    parts = {name: Split.all_rows(given) for name, given in (("validation", valid), ("test", test)) if given is not None}
     if valid is not None and (test is not None or split.test_size == 0):
         return {"train": Split.all_rows(table), **parts}
     if valid is not None:  # one split is drawn, under the name that `split_rows` gives to the first
         split, names = (
-            split.model_copy(update={"valid": split.test_size, "test": 0.0}),
-            {"train": "train", "valid": "test"},
+            split.model_copy(update={"validation_size": split.test_size, "test_size": 0.0}),
+            {"train": "train", "validation": "test"},
         )
     else:
-        names = {name: name for name in ("train", "valid", "test") if name not in parts}
-        split = split if test is None else split.model_copy(update={"test": 0.0})
+        names = {name: name for name in ("train", "validation", "test") if name not in parts}
+        split = split if test is None else split.model_copy(update={"test_size": 0.0})
     labels, some = strata(recipe, table), _splittable_rows(recipe, table)
     rows = split_rows(
         len(some),
@@ -67,7 +67,7 @@ def make_splits(recipe: Recipe, table: Table, valid: Table | None, test: Table |
     rows = {name: some[places] for name, places in rows.items()}
     rows["train"] = np.union1d(rows["train"], np.setdiff1d(np.arange(len(table)), some))
     parts |= {new: Split(table, rows[old]) for old, new in names.items() if len(rows[old])}
-    return {name: parts[name] for name in ("train", "valid", "test") if name in parts}
+    return {name: parts[name] for name in ("train", "validation", "test") if name in parts}
 
 
 def make_folds(recipe: Recipe, table: Table, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -85,7 +85,7 @@ def make_fold_splits(recipe: Recipe, table: Table, count: int) -> list[dict[str,
     Raises:
         DataError: a split would be empty.
     """
-    split = recipe.data.split.model_copy(update={"test": 0.0})
+    split = recipe.data.split.model_copy(update={"test_size": 0.0})
     groups = _cells(table, split.group_column) if split.group_column else None
     labels = strata(recipe, table)
     made, some = [], _splittable_rows(recipe, table)
@@ -99,7 +99,7 @@ def make_fold_splits(recipe: Recipe, table: Table, count: int) -> list[dict[str,
             stratify_by=None if labels is None else labels[drawn],
         )
         train = np.union1d(drawn[divided["train"]], np.setdiff1d(others, some))
-        rows = {"train": train, "valid": drawn[divided["valid"]], "test": fold}
+        rows = {"train": train, "validation": drawn[divided["validation"]], "test": fold}
         made.append({name: Split(table, part) for name, part in rows.items()})
     return made
 
@@ -111,7 +111,7 @@ def _splittable_rows(recipe: Recipe, table: Table) -> np.ndarray:
     it. Otherwise, these are all rows.
     """
     split, specs = recipe.data.split, list(recipe.outputs.values())
-    classes = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classify"
+    classes = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classification"
     rows = np.arange(len(table))
     if not (split.stratify and classes and len(specs[0].columns) == 1) or split.column or split.group_column:
         return rows
@@ -125,7 +125,7 @@ def strata(recipe: Recipe, table: Table) -> np.ndarray | None:
     data set (if the table consists of several), or the combination of both.
     """
     specs = list(recipe.outputs.values())
-    single = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classify"
+    single = len(specs) == 1 and specs[0].task is not None and specs[0].task.name == "classification"
     labels = None
     if recipe.data.split.stratify and single and len(specs[0].columns) == 1:
         labels = _codes(table, specs[0].columns[0])

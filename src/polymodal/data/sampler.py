@@ -46,7 +46,9 @@ class BatchSampler:
         self.group = _number_groups(group) if group is not None else None
         self.lengths, self.rows_per_group = lengths, rows_per_group
         mixed = data_set is not None and temperature > 1 and len(np.unique(data_set)) > 1
-        self.mixture = _TemperatureMixture(data_set, temperature, seed, self.group) if mixed and data_set is not None else None
+        self.mixture = (
+            _TemperatureMixture(data_set, temperature, seed, self.group) if mixed and data_set is not None else None
+        )
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The batches of epoch `number`, each `[up to batch_size]` row numbers."""

@@ -10,8 +10,8 @@ import numpy as np
 from polymodal.core.errors import DataError, did_you_mean
 from polymodal.recipe.data import SplitOptions
 
-SPLIT_NAMES = ("train", "valid", "test")
-_SPELLINGS = {"train": "train", "test": "test"} | dict.fromkeys(["valid", "validation", "val", "dev"], "valid")
+SPLIT_NAMES = ("train", "validation", "test")
+_SPELLINGS = {"train": "train", "test": "test"} | dict.fromkeys(["valid", "validation", "val", "dev"], "validation")
 
 
 def split_rows(
@@ -42,7 +42,7 @@ def split_rows(
         return _assigned_splits(assigned, options.column or "")
     if options.validation_size + options.test_size >= 1:
         raise DataError(f"valid {options.validation_size:g} and test {options.test_size:g} leave no rows for training")
-    shares = {"valid": options.validation_size} | ({"test": options.test_size} if options.test_size else {})
+    shares = {"validation": options.validation_size} | ({"test": options.test_size} if options.test_size else {})
     classes = _number_values(stratify_by) if stratify_by is not None else np.zeros(rows, dtype=np.int64)
     generator = np.random.default_rng(seed)
     if groups is not None:
@@ -97,7 +97,7 @@ def _assigned_splits(cells: Sequence[Any], column: str) -> dict[str, np.ndarray]
             hint = did_you_mean(word, _SPELLINGS)
             raise DataError(f"{cell!r} is not the name of a split; {hint}", row=row, column=column)
         found[_SPELLINGS[word]].append(row)
-    for name in ("train", "valid"):
+    for name in ("train", "validation"):
         if not found[name]:
             raise DataError(f"no row is assigned to the split {name!r}", column=column)
     return {name: np.array(rows, dtype=np.int64) for name, rows in found.items()}

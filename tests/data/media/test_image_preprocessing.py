@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from polymodal.core.errors import RecipeError
 from polymodal.data.media.image import ImageRequest, decode, layout
-from polymodal.data.media.image_preprocessing import Geometry
+from polymodal.data.media.image_preprocessing import ImagePreprocessing
 from polymodal.recipe.data import LimitOptions
 
 pytest.importorskip("transformers", reason="the reference processors are those of transformers")
@@ -83,7 +83,7 @@ ODD: list[tuple[str, str, dict[str, Any]]] = [
     ("vit", "ViT", {"size": 20, "default_to_square": False, "do_center_crop": True, "crop_size": 50}),
     ("deit", "DeiT", {"do_resize": False, "crop_size": {"height": 40, "width": 61}}),
     ("beit", "Beit", {"size": 30, "do_reduce_labels": True, "do_rescale": False, "image_mean": [100, 90, 80]}),
-    ("siglip", "Siglip", {"size": {"height": 37, "width": 21}, "do_convert_rgb": None, "resample": 0}),
+    ("siglip", "Siglip", {"embedding_dim": {"height": 37, "width": 21}, "do_convert_rgb": None, "resample": 0}),
     ("convnext", "ConvNext", {"size": 60, "crop_pct": 0.95}),
     ("efficientnet", "EfficientNet", {"size": 40, "include_top": False, "do_center_crop": True, "crop_size": 37}),
     ("mobilenet_v1", "MobileNetV1", {"size": 41, "crop_size": 36}),
@@ -108,19 +108,19 @@ def test_what_a_file_leaves_out_is_what_its_processor_does() -> None:
         module = import_module(f"transformers.models.{folder}.image_processing_pil_{folder}")
         whole = json.loads(getattr(module, f"{name}ImageProcessorPil")().to_json_string())
         for suffix in ("ImageProcessor", "ImageProcessorFast", "FeatureExtractor"):
-            assert Geometry.of({"image_processor_type": name + suffix}, {}) == Geometry.of(whole, {})
+            assert ImagePreprocessing.from_config({"image_processor_type": name + suffix}, {}) == ImagePreprocessing.from_config(whole, {})
 
 
 def test_a_file_that_names_no_processor_is_read_by_the_network() -> None:
     for network, name in (("swin", "ViT"), ("resnet", "ConvNext"), ("dinov2", "Bit"), ("siglip", "Siglip")):
-        assert Geometry.of({}, {"model_type": network}) == Geometry.of({"image_processor_type": name}, {})
+        assert ImagePreprocessing.from_config({}, {"model_type": network}) == ImagePreprocessing.from_config({"image_processor_type": name}, {})
 
 
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
         ({"image_processor_type": "LevitImageProcessor"}, "LevitImageProcessor"),
-        ({}, "a processor that its files do not name"),
+        ({}, "which its files do not name"),
         ({"image_processor_type": "ViTImageProcessor", "do_pad": True}, "do_pad: True"),
         ({"image_processor_type": "ViTImageProcessor", "do_flip_channel_order": True}, "do_flip_channel_order"),
         ({"image_processor_type": "ViTImageProcessor", "crop_pct": 0.9}, "crop_pct: 0.9"),
@@ -133,12 +133,12 @@ def test_a_file_that_names_no_processor_is_read_by_the_network() -> None:
 )
 def test_what_is_not_known_is_refused_by_name(values: dict[str, Any], problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
-        Geometry.of(values, {})
+        ImagePreprocessing.from_config(values, {})
 
 
 def test_numbers_of_dinov3_are_within_one_level_of_resizing_fractions() -> None:
     """Its own processor, which needs torchvision, divides by 255 before it resizes with antialiasing."""
-    geometry = Geometry.of({"image_processor_type": "DINOv3ViTImageProcessorFast"}, {})
+    geometry = ImagePreprocessing.from_config({"image_processor_type": "DINOv3ViTImageProcessorFast"}, {})
     image = scene(np.random.default_rng(0), 500, 333)
     fractions = torch.from_numpy(np.asarray(image) / np.float32(255)).permute(2, 0, 1)[None]
     wanted = torch.nn.functional.interpolate(fractions, (224, 224), mode="bilinear", antialias=True)
@@ -148,7 +148,7 @@ def test_numbers_of_dinov3_are_within_one_level_of_resizing_fractions() -> None:
 
 def test_very_long_pictures_are_within_one_level_of_cutting_the_whole() -> None:
     """The whole resized picture would not fit into memory."""
-    geometry = Geometry(32, 32, 3, shortest=32)
+    geometry = ImagePreprocessing(32, 32, 3, shortest_edge=32)
     image = scene(np.random.default_rng(0), 2, 70_000)
     whole = image.resize((32, 32 * 35_000), Image.Resampling.BICUBIC)
     top = (32 * 35_000 - 32) // 2
@@ -157,9 +157,9 @@ def test_very_long_pictures_are_within_one_level_of_cutting_the_whole() -> None:
 
 
 def test_a_request_says_what_is_stored_and_survives_json(files: list[bytes]) -> None:
-    geometry = Geometry.of({"image_processor_type": "BitImageProcessor", "size": 40, "crop_size": 30}, {})
-    plain = geometry.pixels()
-    assert plain == Geometry(30, 30, 3, shortest=40)
+    geometry = ImagePreprocessing.from_config({"image_processor_type": "BitImageProcessor", "size": 40, "crop_size": 30}, {})
+    plain = geometry.without_normalization()
+    assert plain == ImagePreprocessing(30, 30, 3, shortest_edge=40)
     request = ImageRequest(30, "crop", plain)
     again = ImageRequest(30, "crop", json.loads(json.dumps(plain.__dict__)))
     assert again == request

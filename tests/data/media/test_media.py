@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from polymodal.data.media.formats import FORMATS as ALLOWED
-from polymodal.data.media.formats import check_format, format_of
-from polymodal.data.media.image import FORMATS, ImageRequest, decode, decode_image, image_size, layout
-from polymodal.data.media.image_preprocessing import Geometry
+from polymodal.data.media.formats import check_format, detect_format
+from polymodal.data.media.image import FORMATS, ImageRequest, decode, decode_image, read_image_size, layout
+from polymodal.data.media.image_preprocessing import ImagePreprocessing
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.recipe.data import LimitOptions
 
@@ -77,7 +77,7 @@ def test_bytes_come_from_paths_addresses_and_bytes(root: Path) -> None:
         ("out", "leaves the root"),
         ("/etc/hostname", "leaves the root"),
         ("../home-too/x", "leaves the root"),
-        ("no.png", "not there"),
+        ("no.png", "does not exist"),
         ("in", "is a folder"),
         ("pipe", "not a file"),
         ("", "empty"),
@@ -141,20 +141,20 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", STARTS)
 def test_formats_are_told_by_their_first_bytes(name: str) -> None:
-    assert format_of(STARTS[name]) == name
+    assert detect_format(STARTS[name]) == name
     kinds = [kind for kind, formats in ALLOWED.items() if name in formats]
     assert kinds
     for kind in ALLOWED:
         if kind in kinds:
             assert check_format(kind, STARTS[name]) == name
         else:
-            with pytest.raises(MediaError, match=f"known format .*first bytes are those of {name}"):
+            with pytest.raises(MediaError, match=f"supported format .*first bytes are those of {name}"):
                 check_format(kind, STARTS[name])
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_formats_on_no_list(name: str | None) -> None:
-    assert format_of(OTHERS[name]) == name
+    assert detect_format(OTHERS[name]) == name
     for kind in ALLOWED:
         with pytest.raises(MediaError, match=f"those of {name}$" if name else r"npy|WebP\)$|GIF|OGG\)$"):
             check_format(kind, OTHERS[name])
@@ -162,20 +162,20 @@ def test_formats_on_no_list(name: str | None) -> None:
 
 def test_formats_behind_tags_and_later_packets() -> None:
     tag = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
-    assert format_of(tag + STARTS["FLAC"]) == "FLAC"
-    assert format_of(tag + STARTS["AAC"]) == "AAC"
-    assert format_of(tag + STARTS["MP3"]) == format_of(tag) == "MP3"
-    assert format_of((b"G" + bytes(187)) * 4) == "MPEG"
-    assert format_of(b"BM, the code of a column,\n1,2\n") == "text"
-    assert format_of("a,b\n1,ü"[:-1].encode() + "ü".encode()[:1]) == "text"
-    assert format_of("größe\n".encode("latin-1")) is None
-    assert format_of("a,b\n".encode("utf-16")) is None
+    assert detect_format(tag + STARTS["FLAC"]) == "FLAC"
+    assert detect_format(tag + STARTS["AAC"]) == "AAC"
+    assert detect_format(tag + STARTS["MP3"]) == detect_format(tag) == "MP3"
+    assert detect_format((b"G" + bytes(187)) * 4) == "MPEG"
+    assert detect_format(b"BM, the code of a column,\n1,2\n") == "text"
+    assert detect_format("a,b\n1,ü"[:-1].encode() + "ü".encode()[:1]) == "text"
+    assert detect_format("größe\n".encode("latin-1")) is None
+    assert detect_format("a,b\n".encode("utf-16")) is None
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=600), st.sampled_from(list(STARTS.values())), st.integers(0, 20))
 def test_any_bytes_have_a_format_or_none(data: bytes, start: bytes, kept: int) -> None:
-    found = format_of(start[:kept] + data)
+    found = detect_format(start[:kept] + data)
     assert found is None or isinstance(found, str)
 
 
@@ -201,13 +201,13 @@ def test_images_as_asked_for(fit: str) -> None:
 def test_every_format(kind: str) -> None:
     data = encoded(halves(), kind)
     image = decode_image(data, LIMITS)
-    assert (image.mode, image.size) == ("RGB", (64, 48)) == ("RGB", image_size(data))
+    assert (image.mode, image.size) == ("RGB", (64, 48)) == ("RGB", read_image_size(data))
     assert np.abs(np.asarray(image).astype(int) - np.asarray(halves())).mean() < 4
 
 
 @pytest.mark.parametrize("kind", ["ICO", "PPM", "PDF", "TGA"])
 def test_other_formats_are_refused(kind: str) -> None:
-    with pytest.raises(MediaError, match="known format"):
+    with pytest.raises(MediaError, match="supported format"):
         decode_image(encoded(halves(), kind), LIMITS)
 
 
@@ -235,7 +235,7 @@ def test_bars_beside_what_was_cut_out_are_white(colour: tuple[int, ...], beside:
     """As what shows through it; beside a picture that covers all of its own, in RGBA or not, they are black."""
     source = io.BytesIO()
     Image.new("RGBA" if len(colour) == 4 else "RGB", (64, 32), colour).save(source, "PNG")
-    for geometry in (None, Geometry(64, 64, resample=2, padded=True)):
+    for geometry in (None, ImagePreprocessing(64, 64, resample=2, pad=True)):
         request = ImageRequest(64, "pad", geometry)
         pixels = decode(source.getvalue(), request, LimitOptions())["pixels"]
         assert (pixels[:16] == beside).all()
@@ -275,12 +275,12 @@ def test_exif_turns_the_image_upright(kind: str) -> None:
 
 def test_draft_keeps_at_least_the_wanted_size() -> None:
     data = encoded(halves(640, 400), "JPEG")
-    assert decode_image(data, LIMITS, wanted=(100, 100)).size == (160, 100)
-    assert decode_image(data, LIMITS, wanted=(641, 10)).size == (640, 400)
-    assert decode_image(encoded(halves(640, 400)), LIMITS, wanted=(10, 10)).size == (640, 400)
+    assert decode_image(data, LIMITS, target_size=(100, 100)).size == (160, 100)
+    assert decode_image(data, LIMITS, target_size=(641, 10)).size == (640, 400)
+    assert decode_image(encoded(halves(640, 400)), LIMITS, target_size=(10, 10)).size == (640, 400)
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = decode_image(encoded(halves(640, 400), "JPEG", exif=exif), LIMITS, wanted=(50, 160))
+    turned = decode_image(encoded(halves(640, 400), "JPEG", exif=exif), LIMITS, target_size=(50, 160))
     assert turned.size == (100, 160)
 
 
@@ -357,7 +357,7 @@ def test_bad_arrays(array: np.ndarray) -> None:
 
 def test_the_callers_image_is_not_changed() -> None:
     image = Image.open(io.BytesIO(encoded(halves(), "JPEG")))
-    result = decode_image(image, LIMITS, wanted=(8, 6))
+    result = decode_image(image, LIMITS, target_size=(8, 6))
     result.paste((0, 0, 0), (0, 0, 64, 48))
     assert image.size == (64, 48)
     assert np.asarray(image).max() > 200

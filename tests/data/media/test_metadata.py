@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from polymodal.core.errors import MissingExtraError
-from polymodal.data.media.audio import header
-from polymodal.data.media.image import image_size
-from polymodal.data.media.metadata import Facts, facts
+from polymodal.data.media.audio import read_header
+from polymodal.data.media.image import read_image_size
+from polymodal.data.media.metadata import MediaMetadata, read_metadata
 from polymodal.data.media.probe import ProbeRequest, decode, layout
 from polymodal.data.media.time_series import read_file
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.video import clip_facts
+from polymodal.data.media.video import read_video_metadata
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.image import Image as ImageModality
@@ -71,9 +71,9 @@ def npy(shape: tuple[int, ...]) -> bytes:
     return sink.getvalue()
 
 
-def one(media: str, data: bytes) -> Facts:
-    (found,) = facts(media, [data], None, LIMITS)
-    assert isinstance(found, Facts)
+def one(media: str, data: bytes) -> MediaMetadata:
+    (found,) = read_metadata(media, [data], None, LIMITS)
+    assert isinstance(found, MediaMetadata)
     return found
 
 
@@ -83,27 +83,27 @@ def sample(values: list[Any]) -> ColumnSample:
 
 def test_of_images() -> None:
     data = png(40, 30)
-    width, height = image_size(data)
-    assert one("image", data) == Facts("PNG", width=width, height=height)
+    width, height = read_image_size(data)
+    assert one("image", data) == MediaMetadata("PNG", width=width, height=height)
 
 
 def test_of_sounds() -> None:
     data = wav()
-    stated = header(data)
+    stated = read_header(data)
     assert stated is not None
     found = one("audio", data)
-    assert found == Facts("WAV", seconds=stated.seconds, rate=stated.rate, channels=stated.channels)
-    assert (found.seconds, found.rate, found.channels) == (0.5, 8_000, 2)
+    assert found == MediaMetadata("WAV", seconds=stated.seconds, sampling_rate=stated.sampling_rate, channels=stated.channels)
+    assert (found.seconds, found.sampling_rate, found.channels) == (0.5, 8_000, 2)
 
 
 def test_of_clips() -> None:
     for form, data in {"MP4": film(), "GIF": gif(4)}.items():
-        stated = clip_facts(data, LIMITS)
+        stated = read_video_metadata(data, LIMITS)
         found = one("video", data)
-        assert found == Facts(form, stated.seconds, stated.frames, stated.width, stated.height)
-    assert found == Facts("GIF", None, 4, 50, 60)
+        assert found == MediaMetadata(form, stated.seconds, stated.frames, stated.width, stated.height)
+    assert found == MediaMetadata("GIF", None, 4, 50, 60)
     silent = one("audio", film())
-    assert silent == Facts("MP4")
+    assert silent == MediaMetadata("MP4")
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_of_clips() -> None:
 )
 def test_of_series(data: bytes, form: str) -> None:
     raw = read_file(data, LIMITS)
-    found = one("series", data)
+    found = one("time_series", data)
     sides = (found.rows,) if found.columns is None else (found.rows, found.columns)
     assert sides == raw.values.shape
-    assert (found.form, found.names, bool(found.lines)) == (form, raw.names, raw.lines)
+    assert (found.format, found.column_names, bool(found.rows_are_steps)) == (form, raw.column_names, raw.rows_are_steps)
 
 
 def test_what_a_file_does_not_tell_is_nan_in_its_fields() -> None:
@@ -140,19 +140,19 @@ def test_in_order_with_the_reasons_of_those_that_cannot_be_read(tmp_path: Path) 
         {"bytes": None, "path": "a.png"},
         5,
     ]
-    found = list(facts("image", cells, tmp_path, small))
-    assert [one.width if isinstance(one, Facts) else None for one in found] == [None, 10, *[None] * 4, 30, 10, None]
+    found = list(read_metadata("image", cells, tmp_path, small))
+    assert [one.width if isinstance(one, MediaMetadata) else None for one in found] == [None, 10, *[None] * 4, 30, 10, None]
     reasons = [str(one) for one in found if isinstance(one, MediaError)]
-    parts = ["not there", "leaves the root", "empty", "those of WAV", "over the limit", "a path or bytes"]
+    parts = ["does not exist", "leaves the root", "empty", "those of WAV", "over the limit", "expected a path"]
     assert all(part in reason for part, reason in zip(parts, reasons, strict=True))
-    assert list(facts("image", [], tmp_path, small)) == []
+    assert list(read_metadata("image", [], tmp_path, small)) == []
 
 
 def test_a_file_that_takes_too_long_costs_itself() -> None:
-    found = list(facts("series", [npy((5,)), SLOW_TABLE, npy((6,))], None, LimitOptions(num_workers=1, timeout_seconds=0.25)))
+    found = list(read_metadata("time_series", [npy((5,)), SLOW_TABLE, npy((6,))], None, LimitOptions(num_workers=1, timeout_seconds=0.25)))
     assert isinstance(found[1], MediaError)
     assert "longer than 0.25 s" in str(found[1])
-    assert [one.rows for one in found[::2] if isinstance(one, Facts)] == [5, 6]
+    assert [one.rows for one in found[::2] if isinstance(one, MediaMetadata)] == [5, 6]
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_planning_outlives_a_file_that_kills_its_reader() -> None:
     guess = Video.match_column(clips)
     assert guess is not None
     assert guess.confidence > 0.9
-    assert Video.resolve(Video.Options(max_pixels=128), [clips]).pixels == 96
+    assert Video.resolve(Video.Options(max_image_size=128), [clips]).pixels == 96
     assert Video.match_column(sample([MATROSKA] * 3)) is None
 
 

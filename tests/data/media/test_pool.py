@@ -80,7 +80,7 @@ def test_results_are_those_of_the_decoder_in_order(pool: DecodePool) -> None:
     reasons = {index: str(result) for index, result in enumerate(results) if isinstance(result, MediaError)}
     assert list(reasons) == [7, 90, 299]
     assert "empty" in reasons[7]
-    assert "not an image of a known format" in reasons[90]
+    assert "not an image of a supported format" in reasons[90]
     assert "damaged" in reasons[299]
     kept = [index for index in range(300) if index not in reasons]
     assert agree([results[index] for index in kept], [files[index] for index in kept])
@@ -119,7 +119,7 @@ def test_an_error_of_the_caller_is_the_callers(pool: DecodePool) -> None:
 
     with pytest.raises(KeyError, match="mine"):
         list(pool.map(jobs()))
-    with pytest.raises(TypeError, match="not a request"):
+    with pytest.raises(TypeError, match="not a media request"):
         list(pool.map([(FILES[0], "32 pixels")]))
     assert agree(list(pool.map([(FILES[0], SMALL)])), FILES[:1])
 
@@ -127,7 +127,7 @@ def test_an_error_of_the_caller_is_the_callers(pool: DecodePool) -> None:
 def test_results_wait_for_the_caller_and_only_so_many(pool: DecodePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for two results at a time all of them still come, in order."""
     request = ImageRequest(256, "crop")
-    monkeypatch.setattr(queue, "HELD", 2 * 256 * 256 * 3)
+    monkeypatch.setattr(queue, "MAX_HELD_BYTES", 2 * 256 * 256 * 3)
     count = 0
     for data, result in zip(FILES, pool.map((data, request) for data in FILES), strict=True):
         count += np.array_equal(result["pixels"], expected(data, request))
@@ -220,7 +220,7 @@ import os, sys, signal
 from polymodal.data.media.image import ImageRequest
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.recipe.data import LimitOptions
-pool = decoding_pool(LimitOptions(workers=1))
+pool = decoding_pool(LimitOptions(num_workers=1))
 results = pool.map([(sys.stdin.buffer.read(), ImageRequest(16, "crop"))] * 1000)
 next(results)
 print(*pool.pids(), flush=True)
@@ -247,7 +247,7 @@ def test_a_package_that_is_not_there_is_an_error_of_the_run(tmp_path: Path, monk
     pool = DecodePool(LimitOptions(num_workers=1))
     clip = bytes.fromhex("1a45dfa3") + bytes(100)
     with pytest.raises(MissingExtraError, match=r"needs .*: pip install 'polymodal\["):
-        list(pool.map([(FILES[0], SMALL), (clip, VideoRequest(frames=2, side=16, fit="crop", sampling="uniform"))]))
+        list(pool.map([(FILES[0], SMALL), (clip, VideoRequest(num_frames=2, image_size=16, resize_mode="crop", sampling="uniform"))]))
     pool.close()
     assert pool.pids() == []
 
@@ -256,8 +256,8 @@ def test_a_package_that_is_not_there_is_an_error_of_the_run(tmp_path: Path, monk
     ("change", "reason"),
     [
         ("{'pixels': found['pixels'].astype('int16')}", "pixels is int16 instead of uint8"),
-        ("{'pixels': found['pixels'][:, 1:]}", r"pixels is of shape \(16, 15, 3\)"),
-        ("{**found, 'times': found['pixels']}", "gives pixels, times instead of pixels"),
+        ("{'pixels': found['pixels'][:, 1:]}", r"pixels has shape \(16, 15, 3\)"),
+        ("{**found, 'times': found['pixels']}", "returns pixels, times instead of pixels"),
     ],
 )
 def test_a_decoder_that_breaks_its_word_is_an_error_of_the_program(
@@ -269,7 +269,7 @@ def test_a_decoder_that_breaks_its_word_is_an_error_of_the_program(
     )
     monkeypatch.syspath_prepend(tmp_path)
     pool = DecodePool(LimitOptions(num_workers=1))
-    with pytest.raises(RuntimeError, match=f"decoder of image does not keep to its layout.*{reason}"):
+    with pytest.raises(RuntimeError, match=f"decoder of image does not follow its layout.*{reason}"):
         list(pool.map([(FILES[0], SMALL)]))
     assert pool.pids() == []
 

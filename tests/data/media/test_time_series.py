@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polymodal.data.media import time_series
-from polymodal.data.media.time_series import Raw, SeriesRequest, arrange, decode, read_cell, read_file, read_text
+from polymodal.data.media.time_series import RawTimeSeries, TimeSeriesRequest, build_series, decode, read_cell, read_file, parse_text
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 
@@ -23,7 +23,7 @@ def npy(array, **options):
 
 
 def values(data, **request):
-    request = SeriesRequest(**{"channels": 2, **request})
+    request = TimeSeriesRequest(**{"channels": 2, **request})
     return decode(data, request, LIMITS)["values"]
 
 
@@ -31,10 +31,10 @@ def values(data, **request):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_npy_of_every_number_format(dtype, order):
     array = np.asarray([[0, 1], [1, 1], [1, 0]], dtype=dtype, order=order)
-    found = decode(npy(array), SeriesRequest(channels=2, rate=4.0), LIMITS)
+    found = decode(npy(array), TimeSeriesRequest(channels=2, sampling_rate=4.0), LIMITS)
     np.testing.assert_array_equal(found["values"], [[0, 1], [1, 1], [1, 0]])
     np.testing.assert_array_equal(found["times"], [0, 0.25, 0.5])
-    layout = time_series.layout(SeriesRequest(channels=2))
+    layout = time_series.layout(TimeSeriesRequest(channels=2))
     assert {name: (array.dtype.name, array.shape[1:]) for name, array in found.items()} == layout
     np.testing.assert_array_equal(values(npy(array.T), layout="channels_first"), array.astype(float))
     np.testing.assert_array_equal(values(npy(array[:, 0]), channels=1), array[:, :1].astype(float))
@@ -49,9 +49,9 @@ def header(shape, kind="<f8", version=b"\x01\x00"):
     ("data", "reason"),
     [
         (b"", "empty"),
-        (npy(np.array([{"a": 1}], dtype=object), allow_pickle=True), "numbers was expected"),
-        (npy(np.array(["a"])), "numbers was expected"),
-        (npy(np.zeros(2, [("a", "f4")])), "numbers was expected"),
+        (npy(np.array([{"a": 1}], dtype=object), allow_pickle=True), "array of numbers"),
+        (npy(np.array(["a"])), "array of numbers"),
+        (npy(np.zeros(2, [("a", "f4")])), "array of numbers"),
         (npy(np.zeros((2, 2, 2))), "one or two dimensions"),
         (npy(np.zeros(())), "one or two dimensions"),
         (npy(np.zeros((40, 2)))[:-1], "incomplete"),
@@ -65,16 +65,16 @@ def header(shape, kind="<f8", version=b"\x01\x00"):
         (b"a,b\n1,2\n3\n", "line 3 has 1 cells"),
         (b"a,b\n1,2\nx,3\n", "line 3: 'x' is not a number"),
         (b"a,b\n1,2\n1_0,3\n", "'1_0' is not a number"),
-        (b"a,a\n1,2\n", "one name"),
+        (b"a,a\n1,2\n", "same name"),
         (b"a,b\n", "no numbers"),
         (b"1,2\n1e99,3\n", "finite"),
-        (b"1,2,3\n4,5,6\n", "3 channels where 2 were expected"),
+        (b"1,2,3\n4,5,6\n", "expected 2 channels, not 3"),
         (b"1,\x00\n", "neither"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_a_reason(data, reason):
     with pytest.raises(MediaError, match=reason):
-        decode(data, SeriesRequest(channels=2), LIMITS)
+        decode(data, TimeSeriesRequest(channels=2), LIMITS)
 
 
 def test_limits_hold_for_every_form():
@@ -92,30 +92,30 @@ def test_limits_hold_for_every_form():
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_csv_with_and_without_a_header(separator):
     text = "time,b,a\n10,1,2\n10.5,,4\n13,5,nan\n".replace(",", separator)
-    found = decode(text.encode(), SeriesRequest(channels=2, names=("a", "b"), time="time"), LIMITS)
+    found = decode(text.encode(), TimeSeriesRequest(channels=2, channel_names=("a", "b"), time_channel="time"), LIMITS)
     np.testing.assert_array_equal(found["values"], [[2, 1], [4, NAN], [NAN, 5]])
     np.testing.assert_array_equal(found["times"], [0, 0.5, 3])
     bare = "\ufeff" + text.split("\n", 1)[1].replace("\n", "\r\n")
-    again = decode(bare.encode(), SeriesRequest(channels=2, time=0), LIMITS)
+    again = decode(bare.encode(), TimeSeriesRequest(channels=2, time_channel=0), LIMITS)
     np.testing.assert_array_equal(again["values"], [[1, 2], [NAN, 4], [5, NAN]])
     np.testing.assert_array_equal(again["times"], found["times"])
-    sideways = decode(bare.encode(), SeriesRequest(channels=3, layout="channels_first"), LIMITS)
+    sideways = decode(bare.encode(), TimeSeriesRequest(channels=3, layout="channels_first"), LIMITS)
     assert sideways["values"].shape == (3, 3), "lines are steps, whatever the layout of arrays"
 
 
 @pytest.mark.parametrize(
     ("time", "reason"),
     [
-        ("2,1\n1,1\n", "backwards"),
+        ("2,1\n1,1\n", "decrease"),
         ("1,1\n,1\n", "gap"),
     ],
 )
 def test_times_must_be_usable(time, reason):
     with pytest.raises(MediaError, match=reason):
-        decode(time.encode(), SeriesRequest(channels=1, time=0), LIMITS)
+        decode(time.encode(), TimeSeriesRequest(channels=1, time_channel=0), LIMITS)
     for place in (7, "clock"):
-        with pytest.raises(MediaError, match="to tell the time"):
-            decode(b"1,2\n3,4\n", SeriesRequest(channels=1, time=place), LIMITS)
+        with pytest.raises(MediaError, match="no time channel"):
+            decode(b"1,2\n3,4\n", TimeSeriesRequest(channels=1, time_channel=place), LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_cells_that_are_no_even_numbers_are_refused(cell):
 
 
 def test_longer_series_are_cut_or_pooled_and_gaps_do_not_count():
-    raw = Raw(np.array([[1, NAN], [3, NAN], [5, 6], [7, NAN], [9, 2]], np.float32))
-    cut = arrange(raw, SeriesRequest(channels=2, steps=2))
+    raw = RawTimeSeries(np.array([[1, NAN], [3, NAN], [5, 6], [7, NAN], [9, 2]], np.float32))
+    cut = build_series(raw, TimeSeriesRequest(channels=2, max_steps=2))
     np.testing.assert_array_equal(cut["values"], [[1, NAN], [3, NAN]])
-    pooled = arrange(raw, SeriesRequest(channels=2, steps=3, long="pool"))
+    pooled = build_series(raw, TimeSeriesRequest(channels=2, max_steps=3, long_series="pool"))
     np.testing.assert_array_equal(pooled["values"], [[2, NAN], [6, 6], [9, 2]])
     np.testing.assert_array_equal(pooled["times"], [0.5, 2.5, 4])
     assert pooled["values"].dtype == pooled["times"].dtype == np.float32
@@ -180,26 +180,26 @@ def test_longer_series_are_cut_or_pooled_and_gaps_do_not_count():
 
 def test_a_series_without_a_number_is_none_at_all():
     for cell in ([], [None, None], [[NAN, NAN]], np.zeros((0, 2))):
-        assert arrange(read_cell(cell, LIMITS), SeriesRequest(channels=2)) == {}
+        assert build_series(read_cell(cell, LIMITS), TimeSeriesRequest(channels=2)) == {}
 
 
 def test_a_cell_is_left_as_it_was():
     array = np.array([[1.0, NAN], [2.0, 3.0]], np.float32)
     before = array.copy()
-    found = arrange(read_cell(array, LIMITS), SeriesRequest(channels=2))
+    found = build_series(read_cell(array, LIMITS), TimeSeriesRequest(channels=2))
     found["values"][:] = 9
     np.testing.assert_array_equal(array, before)
 
 
 def test_requests_travel_as_json():
-    request = SeriesRequest(channels=2, names=("a", "b"), time="t", long="pool")
+    request = TimeSeriesRequest(channels=2, channel_names=("a", "b"), time_channel="t", long_series="pool")
     fields = json.loads(json.dumps(dataclasses.asdict(request)))
-    assert decode(b"a,t,b\n1,0,2\n", SeriesRequest(**fields), LIMITS)["values"].tolist() == [[1, 2]]
+    assert decode(b"a,t,b\n1,0,2\n", TimeSeriesRequest(**fields), LIMITS)["values"].tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("text", ["", "2020-01-02", "call 12 34", "1.2.3", "0x10", "1e5e5", "n/a"])
 def test_other_texts_are_no_numbers(text):
-    assert read_text(text) is None
+    assert parse_text(text) is None
 
 
 def test_damaged_files_never_raise_anything_else():
@@ -211,7 +211,7 @@ def test_damaged_files_never_raise_anything_else():
             for place in draw.integers(0, len(damaged), draw.integers(1, 4)):
                 damaged[place] = draw.integers(0, 256)
             try:
-                decode(bytes(damaged[: draw.integers(1, len(data) + 1)]), SeriesRequest(channels=2), LIMITS)
+                decode(bytes(damaged[: draw.integers(1, len(data) + 1)]), TimeSeriesRequest(channels=2), LIMITS)
             except MediaError as error:
                 reasons.append(str(error))
     assert len(reasons) > 100

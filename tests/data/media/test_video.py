@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from polymodal.data.media import video
-from polymodal.data.media.frame_sampling import Timeline, evenly, scenes, uniform
-from polymodal.data.media.image import square
+from polymodal.data.media.frame_sampling import FrameTimeline, even_positions, scene_frames, uniform_frames
+from polymodal.data.media.image import resize_to_square
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.video import VideoRequest, clip_facts, count_frames, decode
-from polymodal.data.media.video_reader import Clip
+from polymodal.data.media.video import VideoRequest, read_video_metadata, count_frames, decode
+from polymodal.data.media.video_reader import VideoReader
 from polymodal.recipe.data import LimitOptions
 
 av = pytest.importorskip("av")
@@ -80,19 +80,19 @@ def by_decoding_everything(data, wanted):
         return [places[int(Fraction(2 * part + 1, 2 * count) * len(places))] for part in range(count)]
 
     def pixels(number):
-        return square(frames[number][3], wanted.side, wanted.fit)
+        return resize_to_square(frames[number][3], wanted.image_size, wanted.resize_mode)
 
     if wanted.sampling == "keyframe":
-        chosen = spread(keys or [0], wanted.frames)
-    elif wanted.sampling == "uniform" or len(frames) <= wanted.frames:
-        chosen = middles(wanted.frames)
+        chosen = spread(keys or [0], wanted.num_frames)
+    elif wanted.sampling == "uniform" or len(frames) <= wanted.num_frames:
+        chosen = middles(wanted.num_frames)
     else:
-        many = 4 * wanted.frames
+        many = 4 * wanted.num_frames
         seen = spread(keys, many) if len(keys) >= many else sorted(set(middles(many)))
         box = Image.Resampling.BOX
         grey = [np.array(Image.fromarray(pixels(number)).convert("L").resize((32, 32), box)) for number in seen]
-        timeline = Timeline([starts[number] for number in seen], end, tick)
-        chosen = [seen[place] for place in scenes(np.stack(grey), timeline, wanted.frames)]
+        timeline = FrameTimeline([starts[number] for number in seen], end, tick)
+        chosen = [seen[place] for place in scene_frames(np.stack(grey), timeline, wanted.num_frames)]
     times = np.array([(starts[number] - starts[0]) * tick for number in chosen], np.float32)
     return {"pixels": np.stack([pixels(number) for number in chosen]), "times": times}
 
@@ -142,13 +142,13 @@ def test_chosen_frames_are_those_that_decoding_everything_gives(name):
     assert count_frames(data, LIMITS) == len(by_decoding_everything(data, request(1000))["times"])
 
 
-class Counting(Clip):
+class Counting(VideoReader):
     """Counts the frames that are decoded in order."""
 
     count = 0
 
-    def decoded(self, start=0, wanted=None):
-        for frame in super().decoded(start, wanted):
+    def decode_from(self, start=0, wanted=None):
+        for frame in super().decode_from(start, wanted):
             self.count += 1
             yield frame
 
@@ -156,19 +156,19 @@ class Counting(Clip):
 def test_only_what_the_chosen_frames_need_is_decoded():
     data = film("mpeg4", "mp4", ticks=range(200), key_every=10)
     clip = Counting(data, LIMITS)
-    frames = list(clip.at([clip.timeline.starts[number] for number in (3, 100, 105, 151)]))
+    frames = list(clip.decode_at([clip.timeline.starts[number] for number in (3, 100, 105, 151)]))
     assert [frame.pts for frame in frames] == [clip.timeline.starts[number] for number in (3, 100, 105, 151)]
     assert clip.count <= 4 + 6 + 2
     alone = Counting(film("mpeg4", "mp4", key_every=1000), LIMITS)
-    list(alone.at([alone.timeline.starts[number] for number in (3, 20)]))
+    list(alone.decode_at([alone.timeline.starts[number] for number in (3, 20)]))
     assert alone.count == 21
 
 
 def test_keyframe_sampling_decodes_nothing_else():
     clip = Counting(film(), LIMITS)
-    keys = clip.key_ticks()
+    keys = clip.keyframe_ticks()
     assert len(keys) == 5
-    assert [frame.pts for frame in clip.alone(keys)] == keys
+    assert [frame.pts for frame in clip.decode_keyframes(keys)] == keys
     assert clip.count == 0
 
 
@@ -183,10 +183,10 @@ def test_rotation_is_undone():
 
 
 def test_uniform_takes_the_frame_that_is_shown_at_the_middle_of_each_part():
-    assert uniform(Timeline(range(100), 100, 0.1), 4) == [12, 37, 62, 87]
-    assert uniform(Timeline([0, 90, 95], 100, 0.1), 2) == [0, 0]
-    assert uniform(Timeline([-10, 0, 10], 20, 0.1), 8) == [0, 1, 2]
-    assert evenly(3, 8) == [0, 1, 2]
+    assert uniform_frames(FrameTimeline(range(100), 100, 0.1), 4) == [12, 37, 62, 87]
+    assert uniform_frames(FrameTimeline([0, 90, 95], 100, 0.1), 2) == [0, 0]
+    assert uniform_frames(FrameTimeline([-10, 0, 10], 20, 0.1), 8) == [0, 1, 2]
+    assert even_positions(3, 8) == [0, 1, 2]
 
 
 def test_scenes_are_told_by_cuts_and_chosen_by_length():
@@ -194,13 +194,13 @@ def test_scenes_are_told_by_cuts_and_chosen_by_length():
     shade = np.repeat([10, 200, 90, 250], [6, 2, 8, 4])
     grey = np.broadcast_to(shade[:, None, None], (20, 4, 4)).astype(np.uint8)
     grey = grey + np.random.default_rng(0).integers(0, 3, grey.shape, dtype=np.uint8)
-    timeline = Timeline(range(20), 20, 1.0)
-    assert scenes(grey, timeline, 2) == [3, 12]
-    assert scenes(grey, timeline, 3) == [3, 12, 18]
-    assert scenes(grey, timeline, 5) == [3, 7, 10, 14, 18]
-    slow = Timeline([*range(6), 6, 60, *range(100, 112)], 112, 1.0)  # the second scene now lasts longest
-    assert scenes(grey, slow, 1) == [7]
-    assert scenes(np.zeros((20, 4, 4), np.uint8), timeline, 4) == [2, 7, 12, 17]
+    timeline = FrameTimeline(range(20), 20, 1.0)
+    assert scene_frames(grey, timeline, 2) == [3, 12]
+    assert scene_frames(grey, timeline, 3) == [3, 12, 18]
+    assert scene_frames(grey, timeline, 5) == [3, 7, 10, 14, 18]
+    slow = FrameTimeline([*range(6), 6, 60, *range(100, 112)], 112, 1.0)  # the second scene now lasts longest
+    assert scene_frames(grey, slow, 1) == [7]
+    assert scene_frames(np.zeros((20, 4, 4), np.uint8), timeline, 4) == [2, 7, 12, 17]
 
 
 def animation(form, frames, durations, **options):
@@ -222,7 +222,7 @@ def test_animations_are_composed_and_timed(form, options):
     assert found["times"].tolist() == pytest.approx([0, 0.1, 0.3, 0.4, 0.8, 0.9])
     two = decode(data, request(2), LIMITS)  # the clip lasts 0.95 s: middles at 0.2375 and 0.7125
     assert np.array_equal(two["pixels"], frames[[1, 3]])
-    assert count_frames(data, LIMITS) == clip_facts(data, LIMITS).frames == 6
+    assert count_frames(data, LIMITS) == read_video_metadata(data, LIMITS).frames == 6
 
 
 def test_transparency_is_white_and_a_still_picture_is_a_clip_of_one_frame():
@@ -256,8 +256,8 @@ def refused(data, wanted=None, limits=LIMITS):
 
 def test_files_that_are_no_clips_are_refused():
     assert "empty" in refused(b"")
-    assert "not a clip of a known format" in refused(b"clip, label\n")
-    assert "no pictures" in refused(sound_only())
+    assert "not a video of a supported format" in refused(b"clip, label\n")
+    assert "no video stream" in refused(sound_only())
     for head in (b"GIF89a", b"\x1a\x45\xdf\xa3" + bytes(100), b"RIFF\0\0\0\0AVI ", b"RIFF\0\0\0\0WEBPVP8 "):
         refused(head)
     assert refused(film("mpeg4", "avi", ticks=[]))
@@ -307,7 +307,7 @@ def test_limits_hold_before_decoding_and_against_headers_that_lie():
 
 
 def test_facts_come_from_the_header():
-    facts = clip_facts(film("mpeg4", "mp4"), LIMITS)
-    assert facts == video.ClipFacts(pytest.approx(4.0), FRAMES, WIDTH, HEIGHT)
-    with pytest.raises(MediaError, match="no pictures"):
-        clip_facts(sound_only(), LIMITS)
+    facts = read_video_metadata(film("mpeg4", "mp4"), LIMITS)
+    assert facts == video.VideoMetadata(pytest.approx(4.0), FRAMES, WIDTH, HEIGHT)
+    with pytest.raises(MediaError, match="no video stream"):
+        read_video_metadata(sound_only(), LIMITS)

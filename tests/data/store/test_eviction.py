@@ -36,11 +36,11 @@ def values(name: str) -> np.ndarray:
     return np.full(RECORDS, float(len(name)) + ord(name[0]), np.float32)
 
 
-def store(folder: Path, kind: str = "series") -> MediaStore:
+def store(folder: Path, kind: str = "time_series") -> MediaStore:
     return MediaStore(folder, FIELDS, "x", ragged=True, kind=kind)
 
 
-def fill(folder: Path, *names: str, kind: str = "series") -> None:
+def fill(folder: Path, *names: str, kind: str = "time_series") -> None:
     """One pack for each name, the first used longest ago; nothing stays open."""
     for age, name in enumerate(reversed(names)):
         one = store(folder, kind)
@@ -50,7 +50,7 @@ def fill(folder: Path, *names: str, kind: str = "series") -> None:
     gc.collect()
 
 
-def left(folder: Path, *names: str, kind: str = "series") -> str:
+def left(folder: Path, *names: str, kind: str = "time_series") -> str:
     one = store(folder, kind)
     return "".join(name for name in names if one.contains([key(name)]).all())
 
@@ -59,7 +59,7 @@ def test_the_least_recently_used_goes_first_in_any_store(tmp_path: Path) -> None
     fill(tmp_path, "b", "d", kind="video")
     fill(tmp_path, "a")
     newest = list_packs(tmp_path)
-    assert {pack.kind for pack in newest} == {"video", "series"}
+    assert {pack.kind for pack in newest} == {"video", "time_series"}
     assert evict(tmp_path, 2 * PACK) == 2 * PACK
     assert left(tmp_path, "b", "d", kind="video") + left(tmp_path, "a") == "da"
     assert evict(tmp_path, 10 * PACK) == 2 * PACK

@@ -234,7 +234,7 @@ def test_only_packs_that_are_asked_for_are_mapped(tmp_path: Path) -> None:
     ],
 )
 def test_items_of_another_layout_are_refused(item: dict[str, np.ndarray], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="but records are"):
         sounds(tmp_path).add(keys([1]), [item])
     assert not sounds(tmp_path).contains(keys([1])).any()
 
@@ -258,7 +258,7 @@ sys.path.insert(0, sys.argv[2])
 from test_store import *
 resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 try:
-    store(Path(sys.argv[1])).known(keys(range(40)))
+    store(Path(sys.argv[1])).contains(keys(range(40)))
 except DataError as error:
     print(error)
 """

@@ -91,9 +91,9 @@ def test_what_may_be_given(tmp_path: Path, cache: Path) -> None:
     ("one", "other", "said"),
     [
         ([1, 2], ["a", "b"], "numbers.*texts"),
-        ([True, False], [1, 2], "truth values.*numbers"),
+        ([True, False], [1, 2], "booleans.*numbers"),
         ([[1.0], [2.0]], [["a"], ["b"]], "lists of numbers.*lists of texts"),
-        ([np.zeros((2, 2))], [1], "pictures or arrays.*numbers"),
+        ([np.zeros((2, 2))], [1], "images or arrays.*numbers"),
     ],
 )
 def test_a_clash_names_both_tables_and_only_where_the_column_is_read(
@@ -119,8 +119,8 @@ def test_paths_and_pictures_in_one_column(tmp_path: Path, cache: Path) -> None:
 
 
 def prepare(table: Table, faults: CellErrors) -> Any:
-    recipe = Recipe(inputs={"image": {"modality": {"name": "image", "pixels": 32}}}, outputs={})
-    preparation = Preparation(recipe.at_dial())
+    recipe = Recipe(inputs={"image": {"modality": {"name": "image", "image_size": 32}}}, outputs={})
+    preparation = Preparation(recipe.with_size_defaults())
     preparation.fit(table, np.arange(len(table)))
     return preparation.prepare(table, faults, folder=None, cache=None)
 
@@ -154,7 +154,7 @@ def test_a_sample_is_of_the_tables_that_have_the_column(cache: Path) -> None:
 
 def test_strict_faults_name_the_row_of_their_own_table(tmp_path: Path, cache: Path) -> None:
     table = opened(cache, one={"x": ["1", "2"]}, other={"x": ["3", "oops"]})
-    preparation = Preparation(Recipe(inputs={"x": "number"}, outputs={}).at_dial())
+    preparation = Preparation(Recipe(inputs={"x": "number"}, outputs={}).with_size_defaults())
     preparation.fit(table, np.arange(3))
     with pytest.raises(DataError, match="row 1, column 'x', other"):
         preparation.prepare(table, CellErrors(strict=True), folder=None, cache=None)
@@ -162,9 +162,9 @@ def test_strict_faults_name_the_row_of_their_own_table(tmp_path: Path, cache: Pa
 
 def test_random_splits_and_folds_keep_the_share_of_each_data_set(cache: Path) -> None:
     table = opened(cache, large={"x": list(range(900)), "y": ["a", "b", "c"] * 300}, small={"x": list(range(100))})
-    for outputs in ({"x": "regress"}, {"x": "regress", "y": "classify"}):
+    for outputs in ({"x": "regression"}, {"x": "regression", "y": "classification"}):
         recipe = Recipe(outputs=outputs, data={"split": SplitOptions(validation_size=0.1, test_size=0.2)})
-        for part, wanted in (("train", 0.7), ("valid", 0.1), ("test", 0.2)):
+        for part, wanted in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
             rows = make_splits(recipe, table, None, None)[part].rows
             shares = np.bincount(table.data_set[rows]) / [900, 100]
             assert np.abs(shares - wanted).max() <= 0.021
@@ -175,7 +175,7 @@ def test_random_splits_and_folds_keep_the_share_of_each_data_set(cache: Path) ->
 def test_strata_are_classes_within_data_sets(cache: Path) -> None:
     """The class shares differ between the data sets: either alone would not keep them."""
     table = opened(cache, one={"y": ["a"] * 90 + ["b"] * 10}, other={"y": ["a"] * 10 + ["b"] * 90})
-    for _, fold in make_folds(Recipe(outputs={"y": "classify"}), table, 10):
+    for _, fold in make_folds(Recipe(outputs={"y": "classification"}), table, 10):
         of = list(zip(table.data_set[fold].tolist(), cells(table, "y", fold), strict=True))
         assert [of.count(one) for one in ((0, "a"), (0, "b"), (1, "a"), (1, "b"))] == [9, 1, 1, 9]
 

@@ -192,7 +192,7 @@ BAD_CSV = {
     "nothing": ("", "empty"),
     "header only": ("a,b\n", "no rows"),
     "semicolons": ("a;b\n1;2\n", "no comma"),
-    "open quote": ('a,b\n1,2\n3,"x\n4,5\n', "never closed"),
+    "open quote": ('a,b\n1,2\n3,"x\n4,5\n', "has no closing quote"),
 }
 
 
@@ -266,7 +266,7 @@ def test_missing_file_names_the_nearest(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "train.csv").write_text("a\n1\n")
     with pytest.raises(DataError, match=r"did you mean 'train\.csv'"):
         open_table(tmp_path / "trian.csv", cache=cache)
-    with pytest.raises(DataError, match="folder is not there"):
+    with pytest.raises(DataError, match="folder does not exist"):
         open_table(tmp_path / "no" / "train.csv", cache=cache)
 
 
@@ -358,12 +358,12 @@ def test_media_folder(kind: str, names: list[str], tmp_path: Path, cache: Path) 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a.png"], "no class folder"),
-        (["a.wav", "dog/b.png"], "beside the class folders"),
+        (["a.png"], "not in a class folder"),
+        (["a.wav", "dog/b.png"], "outside the class folders"),
         (["dog/small/a.png"], "too deep"),
-        ([], "no images, sounds or clips"),
+        ([], "no images, audio or videos"),
         (["dog/a.png", "dog/b.heic"], r"dog/b\.heic"),
-        (["cat/a.png", "dog/a.wav"], r"several: image \('cat/a\.png'\), audio \('dog/a\.wav'\)"),
+        (["cat/a.png", "dog/a.wav"], r"several kinds of media: image \('cat/a\.png'\), audio \('dog/a\.wav'\)"),
     ],
 )
 def test_bad_media_folders(names: list[str], message: str, tmp_path: Path, cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""Guarded decoding of sounds: files, the sound tracks of clips, and arrays."""
+"""Guarded decoding of audio: audio files, audio tracks of videos, and arrays."""
 
 from __future__ import annotations
 
@@ -10,42 +10,49 @@ from typing import Any, Literal
 import numpy as np
 
 from polymodal.data.media import audio_effects
+from polymodal.data.media.audio_track import (
+    CHUNK_VALUES,
+    AudioHeader,
+    check_header,
+    import_audio_package,
+    open_audio_track,
+    to_float,
+)
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.audio_track import STRETCH, Header, check_header, open_track, package, to_float
 from polymodal.recipe.data import LimitOptions
 
 VERSION = "1"
-#: Samples of files and arrays may pass full scale by this factor (they are clipped); more is no sound in -1 to 1.
+#: Samples may exceed full scale by this factor (they are clipped). Larger values are an error.
 _OVERSHOOT = 8.0
 
 
 @dataclass(frozen=True)
 class AudioRequest:
-    """What a decoded sound shall be.
+    """Target format of decoded audio.
 
-    rate: sample rate in Hz
-    channels: 1 (the mean of all channels), or more (kept where the sound has as many, else the mean in each)
-    seconds: of a longer sound, this much is kept
-    keep: which part of it: its start or its middle
-    trim: cut the ends that stay this many dB below the loudest moment; None keeps them
-    normalise: bring the peak to -1 dB of full scale, or the RMS to -20 dB
-    denoise: gate steady noise (`audio_effects.denoise`)
-    voice: keep only stretches with a voice (`audio_effects.voiced`)
+    sampling_rate: in Hz
+    channels: 1 (the mean of all channels), or more (kept if the file has this many, else each is the mean)
+    seconds: longer audio is cropped to this duration
+    crop: the part that is kept: the start or the center
+    trim_silence_db: trim both ends that are this many dB below the loudest moment; None keeps them
+    normalization: bring the peak to -1 dB of full scale, or the RMS to -20 dB
+    denoise: remove steady noise (`audio_effects.denoise`)
+    voice_activity_only: keep only segments with speech (`audio_effects.keep_voiced`)
     """
 
-    rate: int = 16_000
+    sampling_rate: int = 16_000
     channels: int = 1
     seconds: float = 10.0
-    keep: Literal["start", "middle"] = "start"
-    trim: float | None = None
-    normalise: Literal["none", "peak", "rms"] = "none"
+    crop: Literal["start", "center"] = "start"
+    trim_silence_db: float | None = None
+    normalization: Literal["none", "peak", "rms"] = "none"
     denoise: bool = False
-    voice: bool = False
+    voice_activity_only: bool = False
 
     @property
-    def samples(self) -> int:
-        """The most samples that a decoded sound has."""
-        return max(1, round(self.seconds * self.rate))
+    def max_samples(self) -> int:
+        """The maximum number of samples of decoded audio."""
+        return max(1, round(self.seconds * self.sampling_rate))
 
 
 def layout(request: AudioRequest) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -54,139 +61,143 @@ def layout(request: AudioRequest) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def decode(data: bytes, request: AudioRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
-    """`{"values": int16 [samples, channels]}` of a sound file or of the sound track of a clip.
+    """`{"values": int16 [samples, channels]}` of an audio file or of the audio track of a video.
 
-    Read in stretches, each mixed down and resampled (soxr, high quality) at once; reading stops at a limit, and when
-    all that is kept is there. Then, where asked: noise is gated, unvoiced stretches and quiet ends are cut, the kept
-    part is taken, and its level is set. Full scale -1 to 1 becomes -32768 to 32767, rounded to the nearest (halves to
-    even) and clipped. A sound track that starts after its clip has silence before it. A clip without sound gives `{}`.
+    Audio is read in chunks, each mixed down and resampled (soxr, high quality) immediately. Reading stops at a limit,
+    or when everything that is kept has been read. Then, if requested, noise is removed, unvoiced segments and quiet
+    ends are removed, the audio is cropped, and its level is normalized. Full scale -1 to 1 becomes -32768 to 32767,
+    rounded to the nearest (halves to even) and clipped. An audio track that starts after its video is preceded by
+    silence. A video without audio gives `{}`.
 
     Raises:
-        MediaError: not a sound, damaged, cut off, empty, with values that are no numbers, or over a limit (checked in
-            the header and again on what is decoded).
-        MissingExtraError: the packages that read sounds are not installed.
+        MediaError: not audio, damaged, truncated, empty, with values that are not numbers, or over a limit (checked in
+            the header and again on the decoded audio).
+        MissingExtraError: the packages that read audio are not installed.
     """
-    with open_track(data) as track:
+    with open_audio_track(data) as track:
         if track is None:
             return {}
         check_header(track.header, limits)
-        values = _convert(track.stretches, track.header, request, limits)
+        values = _convert(track.chunks, track.header, request, limits)
     return _finish(values, request)
 
 
-def header(data: bytes) -> Header | None:
-    """Sample rate, channels and duration as the file states them; None for a clip without sound.
+def read_header(data: bytes) -> AudioHeader | None:
+    """Sampling rate, channels and duration as stated in the file; None for a video without audio.
 
     Raises:
-        MediaError: not a sound.
+        MediaError: not audio.
     """
-    with open_track(data) as track:
+    with open_audio_track(data) as track:
         return None if track is None else track.header
 
 
-def sound_from_array(array: Any, rate: Any, request: AudioRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
-    """An array of samples as `decode` gives a file.
+def audio_from_array(array: Any, rate: Any, request: AudioRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
+    """An array of samples in the form that `decode` returns.
 
-    array: `[samples]` or `[samples, channels]`, of floats from -1 to 1, of unsigned 8-bit or of 16- or 32-bit
-        integers; Python integers count as 16-bit. Never changed in place.
-    rate: its sample rate in Hz
+    array: `[samples]` or `[samples, channels]`, of floats from -1 to 1, of unsigned 8-bit or of 16- or 32-bit integers.
+        Python integers count as 16-bit. Never changed in place.
+    rate: its sampling rate in Hz
 
     Raises:
-        MediaError: of another shape or type, empty, of no usable rate, with values that are no numbers, or over
-            a limit.
+        MediaError: wrong shape or type, empty, no usable rate, values that are not numbers, or over a limit.
     """
     raw = as_samples(array)
-    found = array_header(raw, rate)
-    check_header(found, limits)
-    stretches = (to_float(raw[start : start + STRETCH]) for start in range(0, len(raw), STRETCH))
-    return _finish(_convert(stretches, found, request, limits), request)
+    header = header_of_array(raw, rate)
+    check_header(header, limits)
+    chunks = (to_float(raw[start : start + CHUNK_VALUES]) for start in range(0, len(raw), CHUNK_VALUES))
+    return _finish(_convert(chunks, header, request, limits), request)
 
 
 def as_samples(array: Any) -> np.ndarray:
-    """An array of samples as `[samples, channels]`; see `sound_from_array`.
+    """An array of samples as `[samples, channels]`; see `audio_from_array`.
 
     Raises:
-        MediaError: it cannot be that.
+        MediaError: the array cannot be converted.
     """
     try:
         raw = np.asarray(array)
     except (ValueError, TypeError) as error:
-        raise MediaError("the array of the sound is not a regular array of numbers") from error
+        raise MediaError("the audio array is not a regular array of numbers") from error
     if raw.ndim == 1:
         raw = raw[:, None]
     if raw.ndim != 2 or raw.shape[1] == 0:
-        raise MediaError(f"an array [samples] or [samples, channels] was expected, not {list(raw.shape)}")
+        raise MediaError(f"expected an array [samples] or [samples, channels], not {list(raw.shape)}")
     if raw.dtype == np.int64 and raw.size and raw.min() >= -32_768 and raw.max() <= 32_767:
         raw = raw.astype(np.int16)
     if raw.dtype.kind != "f" and raw.dtype not in (np.uint8, np.int16, np.int32):
-        raise MediaError(f"an array of floats from -1 to 1, or of 16- or 32-bit integers was expected, not {raw.dtype}")
+        raise MediaError(f"expected an array of floats from -1 to 1, or of 16- or 32-bit integers, not {raw.dtype}")
     return raw
 
 
-def array_header(samples: np.ndarray, rate: Any) -> Header:
-    """What a file would say of `samples [samples, channels]` at `rate` Hz.
+def header_of_array(samples: np.ndarray, rate: Any) -> AudioHeader:
+    """The header of `samples [samples, channels]` at `rate` Hz.
 
     Raises:
-        MediaError: that is no sample rate.
+        MediaError: `rate` is not a sampling rate.
     """
     number = isinstance(rate, int | float | np.integer | np.floating)
     if not (number and math.isfinite(rate) and rate >= 1 and rate == int(rate)):
-        raise MediaError(f"a sample rate is a whole number of Hz, not {rate!r}")
-    return Header(int(rate), samples.shape[1], len(samples) / int(rate))
+        raise MediaError(f"a sampling rate must be a whole number of Hz, not {rate!r}")
+    return AudioHeader(int(rate), samples.shape[1], len(samples) / int(rate))
 
 
 def _convert(
-    stretches: Iterator[np.ndarray], found: Header, request: AudioRequest, limits: LimitOptions
+    chunks: Iterator[np.ndarray], header: AudioHeader, request: AudioRequest, limits: LimitOptions
 ) -> np.ndarray:
-    """The sound at the request's rate and channels, float32 `[samples, channels]`: all of it, or its start."""
-    whole = request.keep != "start" or request.denoise or request.voice or request.trim is not None
+    """The audio at the requested rate and channels, float32 `[samples, channels]`: all of it, or its start."""
+    whole = (
+        request.crop != "start" or request.denoise or request.voice_activity_only or request.trim_silence_db is not None
+    )
     resampler = None
-    if found.rate != request.rate:
-        resampler = package("soxr").ResampleStream(found.rate, request.rate, request.channels, dtype="float32")
+    if header.sampling_rate != request.sampling_rate:
+        resampler = import_audio_package("soxr").ResampleStream(
+            header.sampling_rate, request.sampling_rate, request.channels, dtype="float32"
+        )
     done, kept = 0, 0
     parts: list[np.ndarray] = []
-    for stretch in stretches:
-        done += len(stretch)
-        if done > limits.seconds * found.rate:
-            raise MediaError(f"the sound goes on beyond the limit of {limits.seconds:g} seconds")
-        mixed = _mix_channels(_check_values(stretch), request.channels)
+    for chunk in chunks:
+        done += len(chunk)
+        if done > limits.seconds * header.sampling_rate:
+            raise MediaError(f"the audio is longer than the limit of {limits.seconds:g} seconds")
+        mixed = _mix_channels(_check_values(chunk), request.channels)
         parts.append(resampler.resample_chunk(mixed) if resampler else mixed)
         kept += len(parts[-1])
-        if kept >= request.samples and not whole:
+        if kept >= request.max_samples and not whole:
             break
     if done == 0:
-        raise MediaError("the sound is empty (0 samples)")
-    if resampler and (kept < request.samples or whole):
+        raise MediaError("the audio is empty (0 samples)")
+    if resampler and (kept < request.max_samples or whole):
         parts.append(resampler.resample_chunk(np.zeros((0, request.channels), np.float32), last=True))
     return np.concatenate(parts)
 
 
-def _check_values(stretch: np.ndarray) -> np.ndarray:
-    peak = np.abs(stretch).max(initial=0)
+def _check_values(chunk: np.ndarray) -> np.ndarray:
+    peak = np.abs(chunk).max(initial=0)
     if not np.isfinite(peak):
-        raise MediaError("the sound holds values that are not numbers (NaN or infinite)")
+        raise MediaError("the audio has values that are not finite (NaN or infinite)")
     if peak > _OVERSHOOT:
-        raise MediaError(f"the sound holds values up to {peak:g}; full scale is from -1 to 1")
-    return stretch
+        raise MediaError(f"the audio has values up to {peak:g}; full scale is from -1 to 1")
+    return chunk
 
 
-def _mix_channels(stretch: np.ndarray, channels: int) -> np.ndarray:
-    if stretch.shape[1] == channels:
-        return np.ascontiguousarray(stretch)
-    return np.repeat(stretch.mean(axis=1, keepdims=True, dtype=np.float32), channels, axis=1)
+def _mix_channels(chunk: np.ndarray, channels: int) -> np.ndarray:
+    if chunk.shape[1] == channels:
+        return np.ascontiguousarray(chunk)
+    return np.repeat(chunk.mean(axis=1, keepdims=True, dtype=np.float32), channels, axis=1)
 
 
 def _finish(values: np.ndarray, request: AudioRequest) -> dict[str, np.ndarray]:
     if request.denoise:
-        values = audio_effects.denoise(values, request.rate)
-    if request.voice:
-        values = audio_effects.voiced(values, request.rate)
-    if request.trim is not None:
-        values = audio_effects.trim(values, request.rate, request.trim)
-    start = (len(values) - request.samples) // 2 if request.keep == "middle" else 0
-    values = values[max(0, start) :][: request.samples]
-    if request.normalise != "none":
-        values = audio_effects.normalise(values, request.normalise)
+        values = audio_effects.denoise(values, request.sampling_rate)
+    if request.voice_activity_only:
+        values = audio_effects.keep_voiced(values, request.sampling_rate)
+    if request.trim_silence_db is not None:
+        values = audio_effects.trim_silence(values, request.sampling_rate, request.trim_silence_db)
+    start = (len(values) - request.max_samples) // 2 if request.crop == "center" else 0
+    values = values[max(0, start) :][: request.max_samples]
+    if request.normalization != "none":
+        values = audio_effects.normalize(values, request.normalization)
     if len(values) == 0:
-        raise MediaError(f"the sound is too short: it has no sample at {request.rate} Hz")
+        raise MediaError(f"the audio is too short: it has no sample at {request.sampling_rate} Hz")
     return {"values": np.clip(np.rint(values * 32_768), -32_768, 32_767).astype(np.int16)}

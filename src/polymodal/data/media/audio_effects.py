@@ -1,6 +1,6 @@
-"""What may be done to a decoded sound: cut quiet ends, set the level, gate noise, keep the voice.
+"""Effects on decoded audio: trim silence, normalize the level, remove noise, keep speech.
 
-Sounds are float32 `[samples, channels]`, full scale from -1 to 1; nothing is changed in place.
+Audio is float32 `[samples, channels]`, full scale from -1 to 1. Inputs are never changed in place.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from typing import Literal
 
 import numpy as np
 
-#: Levels that `normalise` brings the peak and the RMS to, as a share of full scale: -1 dB and -20 dB.
-PEAK, RMS = 10 ** (-1 / 20), 10 ** (-20 / 20)
+#: Target levels of `normalize` for the peak and the RMS, as a fraction of full scale: -1 dB and -20 dB.
+PEAK_LEVEL, RMS_LEVEL = 10 ** (-1 / 20), 10 ** (-20 / 20)
 _TINY = 1e-10
 
 
-def trim(values: np.ndarray, rate: int, below: float) -> np.ndarray:
-    """Without the ends in which every 20 ms have a power more than `below` dB under that of the loudest 20 ms.
+def trim_silence(values: np.ndarray, rate: int, below: float) -> np.ndarray:
+    """Remove both ends in which the power of every 20 ms is more than `below` dB under that of the loudest 20 ms.
 
-    Digital silence has no loudest moment and is returned whole.
+    Digital silence is returned unchanged.
     """
     size = max(1, round(0.02 * rate))
     power = _power(values, size, size)
@@ -27,29 +27,30 @@ def trim(values: np.ndarray, rate: int, below: float) -> np.ndarray:
     return values[loud[0] * size : (loud[-1] + 1) * size]
 
 
-def normalise(values: np.ndarray, by: Literal["peak", "rms"]) -> np.ndarray:
-    """At the stated level (`PEAK` or `RMS`), but never over full scale; digital silence stays as it is."""
+def normalize(values: np.ndarray, by: Literal["peak", "rms"]) -> np.ndarray:
+    """Scale the audio to the target level (`PEAK_LEVEL` or `RMS_LEVEL`), but never over full scale. Digital silence is
+    unchanged."""
     peak = float(np.abs(values).max(initial=0))
     if peak == 0:
         return values
-    gain = PEAK / peak
+    gain = PEAK_LEVEL / peak
     if by == "rms":
-        gain = min(RMS / float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))), 1 / peak)
+        gain = min(RMS_LEVEL / float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))), 1 / peak)
     return values * np.float32(gain)
 
 
 def denoise(values: np.ndarray, rate: int) -> np.ndarray:
-    """Spectral gating: what does not rise above the noise floor of its frequency is turned down by 20 dB.
+    """Spectral gating: attenuate by 20 dB everything that is not above the noise level of its frequency.
 
-    With X(t, f) the short-time Fourier transform (32 ms, square-root Hann windows, half overlapping), the floor N(f)
-    is the mean of |X(t, f)|^2 over the tenth of the frames that is quietest, and
+    With X(t, f) the short-time Fourier transform (32 ms, square-root Hann windows, half overlapping), the noise level
+    N(f) is the mean of |X(t, f)|^2 over the quietest tenth of the frames, and
 
         M(t, f) = 1 if |X(t, f)|^2 > 6 N(f), else 0
         Y(t, f) = X(t, f) (0.1 + 0.9 S(t, f)),   S = max(M, mean of M over 3 frames and 3 frequencies)
 
-    After S. F. Boll, "Suppression of Acoustic Noise in Speech Using Spectral Subtraction" (1979), with a gate in place
-    of the subtraction; white noise alone passes it in e^-6 of the cells. Steady noise and a few quiet frames are
-    assumed: of a sound without pauses, its own steady parts are taken for noise. Each channel has its own floor.
+    After S. F. Boll, "Suppression of Acoustic Noise in Speech Using Spectral Subtraction" (1979), with a gate instead
+    of the subtraction. Pure white noise passes it in e^-6 of the cells. The method assumes steady noise and a few quiet
+    frames: without pauses, the steady parts of the signal count as noise. Each channel has its own noise level.
     """
     size = max(16, 2 * round(0.016 * rate))
     return np.stack([_gate_noise(channel, size) for channel in values.T], axis=1)
@@ -77,25 +78,25 @@ def _gate_noise(samples: np.ndarray, size: int) -> np.ndarray:
 
 
 def _smooth(gate: np.ndarray, axis: int) -> np.ndarray:
-    """The mean of each three neighbours along `axis`; the ends count twice."""
+    """The mean of each three neighbors along `axis`; the ends count twice."""
     wide = np.pad(gate, [(1, 1) if at == axis else (0, 0) for at in (0, 1)], mode="edge")
     count = gate.shape[axis]
     before, here, after = (wide.take(range(at, at + count), axis) for at in (0, 1, 2))
     return (before + here + after) / np.float32(3)
 
 
-def voiced(values: np.ndarray, rate: int) -> np.ndarray:
-    """The stretches that hold a voice, joined; a sound in which none is found is returned whole.
+def keep_voiced(values: np.ndarray, rate: int) -> np.ndarray:
+    """The segments with speech, concatenated. Audio without detected speech is returned unchanged.
 
     A frame of 25 ms (every 10 ms) is voiced if, between 80 and 4,000 Hz, both
 
         10 log10 E(t) > F + 9,   F = 10th percentile of 10 log10 E, from max - 60 to max - 30
         10 log10 (geometric mean / arithmetic mean of |X(t, f)|^2) < -5
 
-    that is, it is louder than the floor and its spectrum has peaks (white noise has a flatness of -2.5 dB). Gaps of up
-    to 0.2 s between voiced frames are kept, and 0.1 s at both sides, where unvoiced consonants are. Energy and
-    flatness as in M. H. Moattar and M. M. Homayounpour, "A Simple but Efficient Real-Time Voice Activity Detection
-    Algorithm" (2009), with a floor from the whole recording in place of their running minimum.
+    that is, it is louder than the noise level F and its spectrum has peaks (white noise has a flatness of -2.5 dB).
+    Gaps of up to 0.2 s between voiced frames are kept, and 0.1 s on both sides, where unvoiced consonants are. Energy
+    and flatness as in M. H. Moattar and M. M. Homayounpour, "A Simple but Efficient Real-Time Voice Activity Detection
+    Algorithm" (2009), with a noise level from the whole recording instead of their running minimum.
     """
     size, hop = max(16, round(0.025 * rate)), max(1, round(0.01 * rate))
     mono = values.mean(axis=1)
@@ -121,7 +122,7 @@ def voiced(values: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _power(values: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """Mean square of frames that begin every `hop` samples; the last ones may be shorter."""
+    """Mean square of frames that begin every `hop` samples. The last frames may be shorter."""
     starts = np.arange(0, len(values), hop)
     square = np.square(values, dtype=np.float64).mean(axis=1)
     total = np.concatenate([[0.0], np.cumsum(square)])

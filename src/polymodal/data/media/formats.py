@@ -1,4 +1,4 @@
-"""Names a file's format by its first bytes, never by its suffix, and says which formats each kind of media may have."""
+"""File formats, detected from the first bytes and never from the suffix, and the formats of each kind of media."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".ogv"})
 SERIES_SUFFIXES = frozenset({".npy", ".csv", ".tsv", ".txt"})
 
-#: Formats of pictures that may move; a clip in one of them has no sound.
+#: Image formats that may be animated. They have no audio.
 ANIMATIONS = ("GIF", "WebP", "PNG")
 _VIDEO_CONTAINERS = ("MP4", "Matroska", "AVI", "MPEG", "OGG")
 FORMATS = {
     "image": ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF"),
     "audio": ("WAV", "FLAC", "MP3", "AAC", *_VIDEO_CONTAINERS, *ANIMATIONS),
     "video": (*_VIDEO_CONTAINERS, *ANIMATIONS),
-    "series": ("npy", "text"),
+    "time_series": ("npy", "text"),
 }
-"""The formats that each kind of media may have. `MP4` includes QuickTime and M4A, `Matroska` WebM, `OGG` Opus and
-OGV, and `MPEG` programme and transport streams; a series in `text` is a CSV table."""
+"""The formats of each kind of media. `MP4` includes QuickTime and M4A, `Matroska` includes WebM, `OGG` includes Opus
+and OGV, and `MPEG` includes program and transport streams. A time series in `text` is a CSV table."""
 
-_NOUNS = {"image": "an image", "audio": "a sound", "video": "a clip", "series": "a series"}
+_NOUNS = {"image": "an image", "audio": "an audio file", "video": "a video", "time_series": "a time series"}
 _MAGIC_BYTES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
@@ -50,10 +50,10 @@ _STILL_BRANDS = (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1", b"avif", 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
-def format_of(data: bytes) -> str | None:
-    """The name of the format of `data` by its first bytes; None if it is none that is known here.
+def detect_format(data: bytes) -> str | None:
+    """The format of `data` from its first bytes; None if it is unknown.
 
-    Formats that are never decoded are named too, so that an error can say what a file is instead.
+    Formats that cannot be decoded are detected too, so that errors can name them.
     """
     for start, name in _MAGIC_BYTES:
         if data.startswith(start):
@@ -74,24 +74,24 @@ def format_of(data: bytes) -> str | None:
 
 
 def check_format(kind: str, data: bytes) -> str:
-    """The name of the format of `data`, one of `FORMATS[kind]`.
+    """The format of `data`, one of `FORMATS[kind]`.
 
     Raises:
-        MediaError: it is of no format that media of this kind may have.
+        MediaError: its format is not one of this kind of media.
     """
     if not data:
         raise MediaError("the file is empty (0 bytes)")
-    found = format_of(data)
+    found = detect_format(data)
     if found in FORMATS[kind]:
         return str(found)
     heard = [name for name in FORMATS[kind] if kind != "audio" or name not in ANIMATIONS]
     known = ", ".join("CSV" if name == "text" else name for name in heard)
     seen = f"; its first bytes are those of {found}" if found else ""
-    raise MediaError(f"not {_NOUNS[kind]} of a known format ({known}){seen}")
+    raise MediaError(f"not {_NOUNS[kind]} of a supported format ({known}){seen}")
 
 
 def _after_tag(data: bytes) -> str | None:
-    """What follows an ID3 tag, whose length is in four bytes of seven bits."""
+    """The format after an ID3 tag, whose length is in four bytes of seven bits."""
     length = 0
     for byte in data[6:10]:
         length = length << 7 | byte & 0x7F
@@ -100,7 +100,7 @@ def _after_tag(data: bytes) -> str | None:
 
 
 def _audio_frames(data: bytes) -> str | None:
-    """MPEG audio (layers 2 and 3) and AAC in ADTS have no header: a frame starts with eleven or twelve ones."""
+    """MPEG audio (layers 2 and 3) and AAC in ADTS, which have no header: a frame starts with eleven or twelve ones."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
         return None
     layer = data[1] >> 1 & 3
@@ -111,7 +111,7 @@ def _audio_frames(data: bytes) -> str | None:
 
 
 def _is_text(start: bytes) -> bool:
-    """UTF-8 without control characters; a character that the end cuts through is no fault."""
+    """Whether the bytes are UTF-8 without control characters. The last character may be truncated."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:

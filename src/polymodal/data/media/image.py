@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from polymodal.data.media.image_preprocessing import CUT_OUT, Geometry, ground
+from polymodal.data.media.image_preprocessing import TRANSPARENT, ImagePreprocessing, background_color
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 
@@ -20,70 +20,81 @@ VERSION = "rgb8, bilinear, 2"
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """An image as a square of `side` pixels; `fit` says how an oblong one becomes it: crop, pad or stretch.
+    """A square image of `image_size` pixels.
 
-    geometry: how a checkpoint brings images to size, instead of `side` and `fit`
+    resize_mode: how a rectangular image becomes a square: crop, pad or stretch
+    preprocessing: resizing of a pretrained checkpoint, which replaces `image_size` and `resize_mode`
     """
 
-    side: int
-    fit: str
-    geometry: Geometry | None = None
+    image_size: int
+    resize_mode: str
+    preprocessing: ImagePreprocessing | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.geometry, dict):  # where the request has travelled as JSON
-            object.__setattr__(self, "geometry", Geometry(**self.geometry))
+        if isinstance(self.preprocessing, dict):  # after transport as JSON
+            object.__setattr__(self, "preprocessing", ImagePreprocessing(**self.preprocessing))
 
     def apply(self, image: Image.Image) -> np.ndarray:
         """An RGB image as pixels `[height, width, 3]` uint8."""
-        return square(image, self.side, self.fit) if self.geometry is None else self.geometry.apply(image)
+        return (
+            resize_to_square(image, self.image_size, self.resize_mode)
+            if self.preprocessing is None
+            else self.preprocessing.apply(image)
+        )
 
 
 def layout(request: ImageRequest) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What `decode` gives: the type and shape of each field. An image is one record."""
-    given = request.geometry
-    height, width = (request.side, request.side) if given is None else (given.height, given.width)
+    """Dtype and shape of each field that `decode` returns. An image is one record."""
+    given = request.preprocessing
+    height, width = (request.image_size, request.image_size) if given is None else (given.height, given.width)
     return {"pixels": ("uint8", (height, width, 3))}
 
 
 def decode(data: bytes, request: ImageRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
     """`{"pixels": [height, width, 3] uint8}` of an encoded image.
 
-    Where a checkpoint says how images are brought to size, a JPEG is decoded at its own: shrinking it while it is
-    decoded is faster, but changes pixels.
+    With the preprocessing of a checkpoint, a JPEG is decoded at full size: decoding at a reduced size is faster, but
+    changes pixels.
 
     Raises:
-        MediaError: damaged, of another format, or over a limit.
+        MediaError: damaged, in another format, or over a limit.
     """
-    wanted = (request.side, request.side) if request.geometry is None else None
+    wanted = (request.image_size, request.image_size) if request.preprocessing is None else None
     return {"pixels": request.apply(decode_image(data, limits, wanted))}
 
 
-def image_size(data: bytes) -> tuple[int, int]:
-    """`(width, height)` as stored, before any EXIF rotation, from the header alone.
+def read_image_size(data: bytes) -> tuple[int, int]:
+    """`(width, height)` as stored, before any EXIF rotation, from the header only.
 
     Raises:
-        MediaError: not an image of a known format.
+        MediaError: not an image of a supported format.
     """
-    with plain_reasons("image", "the image is damaged or incomplete"):
+    with translate_errors("image", "the image is damaged or incomplete"):
         return _open(data).size
 
 
 def decode_image(
-    source: bytes | Image.Image | np.ndarray, limits: LimitOptions, wanted: tuple[int, int] | None = None
+    source: bytes | Image.Image | np.ndarray, limits: LimitOptions, target_size: tuple[int, int] | None = None
 ) -> Image.Image:
-    """The image as 8-bit RGB: upright (EXIF), first frame, transparency laid on white, 16-bit grey scaled to
-    8.
+    """The image as 8-bit RGB: upright (EXIF), first frame, transparency on white, 16-bit gray scaled to 8 bits.
 
-    wanted: `(width, height)` that the caller will shrink to; a JPEG is then decoded at the smallest of its
+    source: encoded bytes (PNG, JPEG, WebP, GIF, BMP, TIFF), a PIL image, or an array `[height, width]` or `[height,
+        width, 1 | 3 | 4]` of uint8, or of floats from 0 to 1. Never changed in place.
+    target_size: `(width, height)` that the caller will shrink to. A JPEG is then decoded at the smallest of its
         built-in scales (1, 1/2, 1/4, 1/8) that is not below it, which is 2-4 times faster.
-    source: encoded bytes (PNG, JPEG, WebP, GIF, BMP, TIFF), a PIL image, or an array `[height, width]` or
-        `[height, width, 1 | 3 | 4]` of uint8, or of floats from 0 to 1. Never changed in place.
 
     Raises:
-        MediaError: damaged, of another format, or over `limits.megapixels` (read from the header before decoding,
-            and counted again afterwards).
+        MediaError: damaged, in another format, or over `limits.megapixels` (checked in the header before decoding, and
+            again afterwards).
+
+    Example:
+        >>> from polymodal.recipe.data import LimitOptions
+        >>> gray = np.full((2, 3), 0.5, np.float32)
+        >>> image = decode_image(gray, LimitOptions())
+        >>> image.size, image.getpixel((0, 0))
+        ((3, 2), (128, 128, 128))
     """
-    with plain_reasons("image", "the image is damaged or incomplete"):
+    with translate_errors("image", "the image is damaged or incomplete"):
         if isinstance(source, np.ndarray):
             _check_pixels(source.shape[1::-1] if source.ndim >= 2 else (0, 0), limits)
             image = _from_array(source)
@@ -93,23 +104,23 @@ def decode_image(
         else:
             image = _open(source)
             _check_pixels(image.size, limits)
-            if wanted is not None and image.format in ("JPEG", "MPO"):
+            if target_size is not None and image.format in ("JPEG", "MPO"):
                 turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                image.draft("RGB" if image.mode != "L" else "L", wanted[::-1] if turned else wanted)
+                image.draft("RGB" if image.mode != "L" else "L", target_size[::-1] if turned else target_size)
         decoded = _to_rgb(ImageOps.exif_transpose(image))
         _check_pixels(decoded.size, limits)
         return decoded
 
 
-def square(image: Image.Image, side: int, fit: str) -> np.ndarray:
-    """An RGB image as pixels `[side, side, 3]` uint8, resized with an antialiasing bilinear filter; bars beside it are
-    its `ground`."""
+def resize_to_square(image: Image.Image, side: int, fit: str) -> np.ndarray:
+    """An RGB image as pixels `[side, side, 3]` uint8, resized with an antialiasing bilinear filter. Padding has the
+    image's `background_color`."""
     width, height = image.size
     bilinear = Image.Resampling.BILINEAR
     if fit == "pad":
         scale = side / max(width, height)
         small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), bilinear, reducing_gap=2.0)
-        canvas = Image.new("RGB", (side, side), ground(image))
+        canvas = Image.new("RGB", (side, side), background_color(image))
         canvas.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
         return np.array(canvas)
     box = (0.0, 0.0, float(width), float(height))
@@ -121,8 +132,8 @@ def square(image: Image.Image, side: int, fit: str) -> np.ndarray:
 
 
 @contextmanager
-def plain_reasons(noun: str, damaged: str) -> Iterator[None]:
-    """Damaged files raise almost anything from Pillow; each becomes one reason that a user understands."""
+def translate_errors(noun: str, damaged: str) -> Iterator[None]:
+    """Turn any exception of Pillow, which damaged files cause, into a message for the user."""
     try:
         yield
     except MediaError:
@@ -141,7 +152,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise MediaError("not an image of a known format (PNG, JPEG, WebP, GIF, BMP, TIFF)") from error
+        raise MediaError("not an image of a supported format (PNG, JPEG, WebP, GIF, BMP, TIFF)") from error
 
 
 def _check_pixels(size: tuple[int, ...], limits: LimitOptions) -> None:
@@ -159,10 +170,10 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
-        raise MediaError(f"an array [height, width, 1, 3 or 4] was expected, not {list(array.shape)}")
+        raise MediaError(f"expected an array [height, width, 1, 3 or 4], not {list(array.shape)}")
     if np.issubdtype(array.dtype, np.floating):
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise MediaError("an array of floats must hold values from 0 to 1")
+            raise MediaError("an array of floats must have values from 0 to 1")
         array = np.rint(array.astype(np.float32) * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise MediaError(f"an array must be uint8, or floats from 0 to 1, not {array.dtype}")
@@ -184,6 +195,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         paper = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         laid = Image.alpha_composite(paper, layer).convert("RGB")
-        laid.info[CUT_OUT] = bool(np.asarray(layer)[:, :, 3].min() < 255)
+        laid.info[TRANSPARENT] = bool(np.asarray(layer)[:, :, 3].min() < 255)
         return laid
     return image.convert("RGB")

@@ -1,9 +1,9 @@
-"""What a checkpoint's `preprocessor_config.json` says about pictures: how they are brought to size, and their numbers.
+"""Image preprocessing of a checkpoint, read from its `preprocessor_config.json`: resizing and normalization.
 
-The reference is the form of each processor of transformers that works with PIL: pixels come out equal, and numbers
-within rounding. Two departures, both on purpose. Pictures are first made upright by their EXIF tag, which the
-processors leave to whoever opens the file (`transformers.image_utils.load_image` turns them too). DINOv3's processor
-resizes fractions where all others resize 8-bit values; here it is 8-bit for it too, which is up to one level off.
+The reference is the PIL version of each processor of transformers: pixels are equal, and normalized values are equal
+within rounding. There are two intended differences. Images are first rotated by their EXIF tag, which the processors
+leave to the caller (`transformers.image_utils.load_image` rotates them too). DINOv3's processor resizes floats, and all
+others resize 8-bit values; here all resize 8-bit values, a difference of at most one level.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SHARED = {
 }
 _CROPPED = {"size": {"shortest_edge": 224}, "do_center_crop": True}
 
-#: What a processor does where its file is silent, beside `_SHARED`; processors that are not here do something else.
+#: Defaults of each processor in addition to `_SHARED`. Other processors are not supported.
 PROCESSORS: dict[str, dict[str, Any]] = {
     "vit": {"resample": 2},
     "deit": {"size": {"height": 256, "width": 256}, "do_center_crop": True},
@@ -61,9 +61,9 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "videomae": {**_CROPPED, "resample": 2},
     "vivit": {**_CROPPED, "size": {"shortest_edge": 256}, "resample": 2, "rescale_factor": 1 / 127.5, "offset": True},
 }
-#: Processors that take a `size` of one number as the shorter edge; the others make a square of that side.
+#: Processors that read a `size` of one number as the shorter edge. The others make a square of this side.
 _SHORTEST = {"clip", "chineseclip", "bit", "siglip", "mobilenetv1", "mobilenetv2", "convnext", "videomae", "vivit"}
-#: The processor of networks whose file names none.
+#: The processor of each network whose file does not name one.
 _OF_NETWORK = {
     "swin": "vit",
     "swinv2": "vit",
@@ -78,7 +78,7 @@ _OF_NETWORK = {
     "mobilenet_v1": "mobilenetv1",
     "mobilenet_v2": "mobilenetv2",
 }
-#: Keys that never change pixels: names, defaults for other ways of calling, what is done to labels or to many frames.
+#: Keys that never change pixels: names, defaults of other call signatures, options for labels or many frames.
 _HARMLESS = {
     "_processor_class",
     "_valid_processor_keys",
@@ -98,73 +98,69 @@ _HARMLESS = {
     "return_tensors",
     "video_processor_type",
 }
-#: The largest resized picture, in pixels, of which all is made before it is cropped.
+#: The largest image, in pixels, that is resized as a whole before the crop.
 _WHOLE = 2**25
 
 
-#: Set in `Image.info` where the picture was cut out, and transparency was laid on white.
-CUT_OUT = "cut out"
+#: Key in `Image.info` of images that had transparency, which was replaced by white.
+TRANSPARENT = "transparent"
 
 
-def ground(image: Image.Image) -> str:
-    """What belongs beside a picture: white where it was cut out and laid on white, else black."""
-    return "white" if image.info.get(CUT_OUT) is True else "black"
+def background_color(image: Image.Image) -> str:
+    """The padding color of an image: white if it had transparency, else black."""
+    return "white" if image.info.get(TRANSPARENT) is True else "black"
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """How pictures are prepared for one checkpoint. All fields are JSON-ready; `Geometry(**values)` reads them back.
+class ImagePreprocessing:
+    """Image preprocessing of one checkpoint. All fields are JSON-ready; `ImagePreprocessing(**values)` restores them.
 
-    height, width: of a prepared picture
-    resample: the filter, as Pillow numbers them (2: bilinear, 3: bicubic), without a first, coarser step
-    stretched: `(height, width)` that pictures are distorted to, before any crop
-    shortest: the shorter side that pictures are brought to, before the crop, where they keep their shape. Neither
-        this nor `stretched`: pictures are not resized. What lies outside `height` and `width` is cut off, equally on
-        both sides; what is missing is black.
-    padded: instead of both, the longer side is brought to the prepared one, and the rest is the picture's `ground`
-    rescale, mean, std: numbers are `(pixel * rescale - mean) / std`, with one mean and std for each of three channels
+    height, width: of a preprocessed image
+    resample: the filter, as a Pillow number (2: bilinear, 3: bicubic), without a first, coarser step
+    stretch_to: `(height, width)` that images are stretched to before any crop
+    shortest_edge: target of the shorter side before the crop, with the aspect ratio kept. If this and `stretch_to` are
+        None, images are not resized. Parts outside `height` and `width` are cropped equally on both sides, and missing
+        parts are black.
+    pad: instead of both, the longer side is resized to the target, and the rest is filled with `background_color`
+    rescale, mean, std: normalized values are `(pixel * rescale - mean) / std`, with one mean and std per channel
     """
 
     height: int
     width: int
     resample: int
-    stretched: tuple[int, int] | None = None
-    shortest: int | None = None
-    padded: bool = False
+    stretch_to: tuple[int, int] | None = None
+    shortest_edge: int | None = None
+    pad: bool = False
     rescale: float = 1.0
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("stretched", "mean", "std"):  # lists, where they come from JSON
+        for name in ("stretch_to", "mean", "std"):  # lists after transport as JSON
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
 
     @classmethod
-    def of(cls, preprocessor: dict[str, Any], config: dict[str, Any]) -> Geometry:
-        """The geometry that the files of a checkpoint state.
+    def from_config(cls, preprocessor: dict[str, Any], config: dict[str, Any]) -> ImagePreprocessing:
+        """The preprocessing stated in the files of a checkpoint.
 
         preprocessor: its `preprocessor_config.json`
-        config: its `config.json`, which names the processor where `preprocessor` does not
+        config: its `config.json`, which names the processor if `preprocessor` does not
 
         Raises:
-            RecipeError: the processor or one of its keys is not known, or pictures would come out in several sizes.
+            RecipeError: the processor or one of its keys is not supported, or images would have several sizes.
         """
-        kind = processor_kind(preprocessor, config)
+        kind = processor_name(preprocessor, config)
         given = {key: value for key, value in preprocessor.items() if value is not None}
         if "rescale_offset" in given:
             given["offset"] = given.pop("rescale_offset")
         known = {*_SHARED, *PROCESSORS[kind], *_HARMLESS, "default_to_square"}
         for key, value in given.items():
             if key not in known and value is not False:
-                raise RecipeError(
-                    "", f"its preprocessor_config.json asks for {key}: {value!r}, which is not known here"
-                )
+                raise RecipeError("", f"its preprocessor_config.json has {key}: {value!r}, which is not supported")
         said = {**_SHARED, **PROCESSORS[kind], **given}
         if said["resample"] not in set(Image.Resampling):
-            raise RecipeError(
-                "", f"its preprocessor_config.json has a resample that is not known: {said['resample']!r}"
-            )
+            raise RecipeError("", f"its preprocessor_config.json has an unsupported resample: {said['resample']!r}")
         height, width, stretched, shortest = _sides(said, kind)
         rescale = float(said["rescale_factor"]) if said["do_rescale"] else 1.0
         mean, std = _normalization(said)
@@ -172,37 +168,37 @@ class Geometry:
         return replace(found, rescale=rescale, mean=mean, std=std)
 
     @property
-    def fit(self) -> str:
-        """How oblong pictures are treated: `crop`, `stretch` or `pad`."""
-        return "pad" if self.padded else "crop" if self.stretched is None else "stretch"
+    def resize_mode(self) -> str:
+        """How rectangular images are resized: `crop`, `stretch` or `pad`."""
+        return "pad" if self.pad else "crop" if self.stretch_to is None else "stretch"
 
-    def fitted(self, fit: str) -> Geometry:
-        """The same size, filter and arithmetic with oblong pictures treated in another way than the checkpoint's own
-        processor does; its own way is this geometry as it is."""
-        if fit == self.fit:
+    def with_resize_mode(self, fit: str) -> ImagePreprocessing:
+        """The same size, filter and normalization with another resize mode. The checkpoint's own mode returns this
+        object unchanged."""
+        if fit == self.resize_mode:
             return self
-        own: dict[str, Any] = {"stretched": None, "shortest": None, "padded": fit == "pad"}
+        own: dict[str, Any] = {"stretch_to": None, "shortest_edge": None, "pad": fit == "pad"}
         if fit == "stretch":
-            own["stretched"] = (self.height, self.width)
+            own["stretch_to"] = (self.height, self.width)
         elif fit == "crop":
-            own["shortest"] = min(self.height, self.width)
+            own["shortest_edge"] = min(self.height, self.width)
         return replace(self, **own)
 
     def apply(self, image: Image.Image) -> np.ndarray:
-        """An RGB picture as `[height, width, 3]` uint8, `mean` and `std` not yet applied.
+        """An RGB image as `[height, width, 3]` uint8, before normalization.
 
-        Pictures so long that the resized one would have more than 34 million pixels are resized where they are kept
-        only, which is the same but for rounding (one level at most).
+        For images so elongated that the resized image would have more than 34 million pixels, only the kept part is
+        resized, which is equal up to rounding (at most one level).
         """
         width, height = image.size
         wanted = (height, width)
-        if self.padded:
+        if self.pad:
             return self._padded(image)
-        if self.stretched is not None:
-            wanted = self.stretched
-        elif self.shortest is not None:
-            longest = int(self.shortest * max(width, height) / min(width, height))
-            wanted = (longest, self.shortest) if width <= height else (self.shortest, longest)
+        if self.stretch_to is not None:
+            wanted = self.stretch_to
+        elif self.shortest_edge is not None:
+            longest = int(self.shortest_edge * max(width, height) / min(width, height))
+            wanted = (longest, self.shortest_edge) if width <= height else (self.shortest_edge, longest)
         filtered = Image.Resampling(self.resample)
         left, top = (wanted[1] - self.width) // 2, (wanted[0] - self.height) // 2
         if wanted[0] * wanted[1] > _WHOLE and left >= 0 and top >= 0:
@@ -217,21 +213,21 @@ class Geometry:
     def _padded(self, image: Image.Image) -> np.ndarray:
         scale = min(self.width / image.width, self.height / image.height)
         inside = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        canvas = Image.new("RGB", (self.width, self.height), ground(image))
+        canvas = Image.new("RGB", (self.width, self.height), background_color(image))
         small = image.resize(inside, Image.Resampling(self.resample))
         canvas.paste(small, ((self.width - inside[0]) // 2, (self.height - inside[1]) // 2))
         return np.array(canvas)
 
-    def pixels(self) -> Geometry:
-        """The same without its arithmetic: all that decoded pixels depend on."""
+    def without_normalization(self) -> ImagePreprocessing:
+        """The same without normalization: everything that decoded pixels depend on."""
         return replace(self, rescale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def processor_kind(preprocessor: dict[str, Any], config: dict[str, Any]) -> str:
-    """The key of `PROCESSORS` under which a checkpoint's processor is known.
+def processor_name(preprocessor: dict[str, Any], config: dict[str, Any]) -> str:
+    """The key of `PROCESSORS` for a checkpoint's processor.
 
     Raises:
-        RecipeError: it is not known.
+        RecipeError: the processor is not supported.
     """
     names = [preprocessor.get(f"{key}_type") for key in ("image_processor", "feature_extractor", "video_processor")]
     name = next((name for name in names if name), None)
@@ -243,14 +239,14 @@ def processor_kind(preprocessor: dict[str, Any], config: dict[str, Any]) -> str:
     if kind not in PROCESSORS:
         raise RecipeError(
             "",
-            f"its pictures are prepared by {name or 'a processor that its files do not name'}, which is not known "
-            f"here; known are those of {', '.join(PROCESSORS)}",
+            f"its image processor, {name or 'which its files do not name'}, is not supported; "
+            f"supported are the processors of {', '.join(PROCESSORS)}",
         )
     return kind
 
 
 def _sides(said: dict[str, Any], kind: str) -> tuple[int, int, tuple[int, int] | None, int | None]:
-    """Height and width of prepared pictures, what they are stretched to, and their shorter side before the crop."""
+    """Height and width of preprocessed images, the stretch target, and the shorter side before the crop."""
     size = _size(said["size"], "size", square=said.get("default_to_square", kind not in _SHORTEST))
     crop = _size(said["crop_size"], "crop_size", square=True) if said["do_center_crop"] else None
     final = None if crop is None else (crop["height"], crop["width"])
@@ -261,33 +257,31 @@ def _sides(said: dict[str, Any], kind: str) -> tuple[int, int, tuple[int, int] |
         stretched = None if shortest is not None else (size["height"], size["width"])
     if "crop_pct" in said and said["do_resize"]:
         if shortest is None or final is not None:
-            raise _config_error("has a crop_pct beside a crop_size or a fixed size")
+            raise _config_error("has a crop_pct together with a crop_size or a fixed size")
         if shortest < 384:
             final, shortest = (shortest, shortest), int(shortest / said["crop_pct"])
         else:
             stretched, shortest = (shortest, shortest), None
     final = final or stretched
     if final is None:
-        raise RecipeError(
-            "", "its preprocessor_config.json gives pictures of any size: there is no crop_size to cut to"
-        )
+        raise RecipeError("", "its preprocessor_config.json gives images of any size: it has no crop_size")
     return *final, stretched, shortest
 
 
 def _size(value: Any, key: str, *, square: bool) -> dict[str, int]:
-    """A size as its keys: `height` and `width`, or `shortest_edge` alone."""
+    """A size as a dict: `height` and `width`, or only `shortest_edge`."""
     if isinstance(value, int):
         return {"height": value, "width": value} if square else {"shortest_edge": value}
     if isinstance(value, list | tuple) and len(value) == 2:
         return {"height": int(value[0]), "width": int(value[1])}
     found = {name: int(side) for name, side in value.items() if side} if isinstance(value, dict) else {}
     if found.keys() not in ({"height", "width"}, {"shortest_edge"}) or (key == "crop_size" and "height" not in found):
-        raise _config_error(f"has a {key} that is not known here: {value!r}")
+        raise _config_error(f"has an unsupported {key}: {value!r}")
     return found
 
 
 def _normalization(said: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean and standard deviation of each channel that all steps together come to."""
+    """The combined mean and standard deviation of each channel after all steps."""
     mean, std = [0.0] * 3, [1.0] * 3
     given = [_three(said[key]) for key in ("image_mean", "image_std")]
     if said["do_normalize"]:
@@ -302,7 +296,7 @@ def _normalization(said: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float
 def _three(value: Any) -> list[float]:
     values = [float(value)] * 3 if isinstance(value, int | float) else [float(one) for one in value]
     if len(values) != 3:
-        raise _config_error(f"is for pictures of {len(values)} channels, not of 3")
+        raise _config_error(f"is for images with {len(values)} channels, not 3")
     return values
 
 

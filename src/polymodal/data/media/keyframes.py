@@ -1,4 +1,4 @@
-"""The frames that stand for a clip: those in the middle of its longest scenes."""
+"""Representative frames of a video: those at the centers of its longest scenes."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from polymodal.recipe.data import LimitOptions
 
 
 class Keyframe(NamedTuple):
-    """A frame of a clip: its seconds from the first frame, and its picture."""
+    """A frame of a video: its time in seconds from the first frame, and its image."""
 
     seconds: float
-    picture: Image.Image
+    image: Image.Image
 
 
 def keyframes(
-    clip: Any,
+    video: Any,
     count: int,
     *,
     pixels: int = 224,
     root: Path | str | None = None,
     limits: LimitOptions | None = None,
 ) -> list[Keyframe]:
-    """At most `count` frames of a clip in order of time: the one in the middle of each of its longest scenes, or more
-    of a scene where there are fewer scenes (`data.media.frame_sampling.scenes`).
+    """At most `count` frames of a video in order of time: the frame at the center of each of the longest scenes, or
+    several frames of a scene if there are fewer scenes (`data.media.frame_sampling.scene_frames`).
 
-    A model whose clips have the options `sampling: scene` and `frames: count` reads these frames and no others. Scenes
-    are told apart by how much a frame differs from the one before, and nothing is learned: a frame is chosen for how
-    long its scene lasts, not for what it shows.
+    A video input with the options `sampling: scene` and `num_frames: count` uses exactly these frames. Scenes are
+    detected from the difference of successive frames, without a learned model. A frame is chosen for the length of its
+    scene, not for its content.
 
-    clip: a cell of a table, as a path below `root` or encoded bytes
-    pixels: height and width of the pictures; an oblong frame gets black bars
+    video: a cell of a table, such as a path below `root` or encoded bytes
+    pixels: height and width of the images. A rectangular frame gets black bars
 
     Raises:
-        DataError: the clip cannot be read.
+        DataError: the video cannot be read.
     """
     limits = limits or LimitOptions()
     try:
-        data, _ = read_bytes(clip, Path(root) if root is not None else None, limits)
+        data, _ = read_bytes(video, Path(root) if root is not None else None, limits)
     except MediaError as error:
-        raise DataError(f"the clip cannot be read: {error}") from None
-    request = VideoRequest(frames=count, side=pixels, fit="pad", sampling="scene")
-    (found,) = decoding_pool(limits).map([(data, request)], single=True)
-    if isinstance(found, MediaError):
-        raise DataError(f"the clip cannot be read: {found}")
+        raise DataError(f"the video cannot be read: {error}") from None
+    request = VideoRequest(num_frames=count, image_size=pixels, resize_mode="pad", sampling="scene")
+    (result,) = decoding_pool(limits).map([(data, request)], single=True)
+    if isinstance(result, MediaError):
+        raise DataError(f"the video cannot be read: {result}")
     return [
         Keyframe(float(seconds), Image.fromarray(frame))
-        for seconds, frame in zip(found["times"], found["pixels"], strict=True)
+        for seconds, frame in zip(result["times"], result["pixels"], strict=True)
     ]

@@ -1,4 +1,4 @@
-"""What sampled files say of themselves, asked of the decoding processes: no header is opened in this process."""
+"""Header metadata of sampled files, read in the decoding processes: no header is opened in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.data.media.formats import format_of
+from polymodal.data.media.formats import detect_format
 from polymodal.data.media.probe import ProbeRequest
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.media.workers.pool import decoding_pool
@@ -19,33 +19,38 @@ from polymodal.recipe.data import LimitOptions
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the header of a file tells; None where it does not, or where media of this kind have no such thing.
+class MediaMetadata:
+    """Metadata in the header of a file. A field is None if the header lacks it, or if it does not apply to this kind of
+    media.
 
-    form: the format, by its first bytes
-    seconds: of a sound or a clip; frames: of a clip
-    width, height: of an image (before it is turned upright) or of a frame, in pixels
-    rate: samples in a second; channels: of a sound. A clip without sound tells neither
-    rows, columns: of a series, `columns` only where it has two dimensions; lines: 1 if its rows are steps for certain;
-        names: of its columns
+    format: detected from the first bytes
+    seconds: of audio or video
+    frames: number of frames of a video
+    width, height: of an image (before EXIF rotation) or of a frame, in pixels
+    sampling_rate, channels: of audio; None for a video without audio
+    rows, columns: of a time series, `columns` only if it has two dimensions
+    rows_are_steps: 1 if the rows of a time series are certainly its steps
+    column_names: of a time series
     """
 
-    form: str | None
+    format: str | None
     seconds: float | None = None
     frames: float | None = None
     width: float | None = None
     height: float | None = None
-    rate: float | None = None
+    sampling_rate: float | None = None
     channels: float | None = None
     rows: float | None = None
     columns: float | None = None
-    lines: float | None = None
-    names: tuple[str, ...] = ()
+    rows_are_steps: float | None = None
+    column_names: tuple[str, ...] = ()
 
 
-def facts(media: str, cells: Iterable[Any], root: Path | None, limits: LimitOptions) -> Iterator[Facts | MediaError]:
-    """What each of `cells` (paths below `root`, bytes, `data:` addresses, records of `bytes` and `path`) tells as media
-    of a kind, in order; a `MediaError` for one that cannot be read.
+def read_metadata(
+    media: str, cells: Iterable[Any], root: Path | None, limits: LimitOptions
+) -> Iterator[MediaMetadata | MediaError]:
+    """The metadata of each of `cells` (paths below `root`, bytes, `data:` addresses, records of `bytes` and `path`) in
+    order; a `MediaError` for a cell that cannot be read.
 
     Raises:
         MissingExtraError: a package that reads such media is not installed.
@@ -61,22 +66,22 @@ def facts(media: str, cells: Iterable[Any], root: Path | None, limits: LimitOpti
             except MediaError as error:
                 read.append(error)
             else:
-                read.append(format_of(data))
+                read.append(detect_format(data))
                 yield data, request
 
-    for found in decoding_pool(limits).map(jobs(), single=True):
-        while isinstance(form := read.popleft(), MediaError):
-            yield form
-        yield found if isinstance(found, MediaError) else _facts(form, found)
+    for result in decoding_pool(limits).map(jobs(), single=True):
+        while isinstance(detected := read.popleft(), MediaError):
+            yield detected
+        yield result if isinstance(result, MediaError) else _to_metadata(detected, result)
     for error in read:
         assert isinstance(error, MediaError)
         yield error
 
 
-def _facts(form: str | None, found: dict[str, np.ndarray]) -> Facts:
-    numbers = {name: _number(array) for name, array in found.items() if name != "names"}
-    text = found["names"].tobytes().decode(errors="replace") if "names" in found else ""
-    return Facts(form, **numbers, names=tuple(text.split("\0")) if text else ())
+def _to_metadata(detected: str | None, fields: dict[str, np.ndarray]) -> MediaMetadata:
+    numbers = {name: _number(array) for name, array in fields.items() if name != "column_names"}
+    text = fields["column_names"].tobytes().decode(errors="replace") if "column_names" in fields else ""
+    return MediaMetadata(detected, **numbers, column_names=tuple(text.split("\0")) if text else ())
 
 
 def _number(array: np.ndarray) -> float | None:

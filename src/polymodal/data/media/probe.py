@@ -1,4 +1,4 @@
-"""What a file says of itself: sizes, lengths and rates from its header, read as guardedly as the rest of it."""
+"""File metadata: sizes, lengths and rates from the header, read in the same guarded way as the content."""
 
 from __future__ import annotations
 
@@ -8,71 +8,73 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polymodal.data.media.audio import header
-from polymodal.data.media.image import image_size
+from polymodal.data.media.audio import read_header
+from polymodal.data.media.image import read_image_size
 from polymodal.data.media.time_series import read_file
-from polymodal.data.media.video import clip_facts
+from polymodal.data.media.video import read_video_metadata
 from polymodal.recipe.data import LimitOptions
 
 _NUMBERS = {
     "image": ("width", "height"),
-    "audio": ("seconds", "rate", "channels"),
+    "audio": ("seconds", "sampling_rate", "channels"),
     "video": ("seconds", "frames", "width", "height"),
-    "series": ("rows", "columns", "lines"),
+    "time_series": ("rows", "columns", "rows_are_steps"),
 }
 
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """The kind of media that a file is asked as: image, audio, video or series."""
+    """The kind of media of the file: image, audio, video or time_series."""
 
     media: str
 
 
 def layout(request: ProbeRequest) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """One number each (see `Facts`), NaN where the file does not tell; of a series also `names`: UTF-8, NUL between."""
+    """One number per field (see `MediaMetadata`), NaN if unknown. A time series also has `column_names`: UTF-8,
+    separated by NUL."""
     numbers: dict[str, tuple[str, tuple[int, ...]]] = dict.fromkeys(_NUMBERS[request.media], ("float64", ()))
-    return {**numbers, "names": ("uint8", ())} if request.media == "series" else numbers
+    return {**numbers, "column_names": ("uint8", ())} if request.media == "time_series" else numbers
 
 
 def decode(data: bytes, request: ProbeRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
-    """The fields of `layout`; `{}` for a clip without sound that is asked for its sound.
+    """The fields of `layout`; `{}` for the audio of a video without audio.
 
-    Images, sounds and clips are not decoded. A series is read to its end, since only that tells its length.
+    Images, audio and videos are not decoded. A time series is read to its end, since only this gives its length.
 
     Raises:
-        MediaError: not a file of this kind, or damaged where it was read; a clip or a series also if over a limit.
-        MissingExtraError: the packages that read sounds or clips are not installed.
+        MediaError: not a file of this kind, or damaged where it was read; for a video or a time series also if it is
+            over a limit.
+        MissingExtraError: the packages that read audio or videos are not installed.
     """
     return _READERS[request.media](data, limits)
 
 
 def _image(data: bytes, limits: LimitOptions) -> dict[str, np.ndarray]:
-    return _numbers("image", *image_size(data))
+    return _numbers("image", *read_image_size(data))
 
 
 def _audio(data: bytes, limits: LimitOptions) -> dict[str, np.ndarray]:
-    found = header(data)
-    return {} if found is None else _numbers("audio", found.seconds, found.rate, found.channels)
+    header = read_header(data)
+    return {} if header is None else _numbers("audio", header.seconds, header.sampling_rate, header.channels)
 
 
 def _video(data: bytes, limits: LimitOptions) -> dict[str, np.ndarray]:
-    found = clip_facts(data, limits)
-    return _numbers("video", found.seconds, found.frames, found.width, found.height)
+    header = read_video_metadata(data, limits)
+    return _numbers("video", header.seconds, header.frames, header.width, header.height)
 
 
-def _series(data: bytes, limits: LimitOptions) -> dict[str, np.ndarray]:
+def _time_series(data: bytes, limits: LimitOptions) -> dict[str, np.ndarray]:
     raw = read_file(data, limits)
     rows, columns = raw.values.shape if raw.values.ndim == 2 else (len(raw.values), None)
-    names = np.frombuffer("\0".join(raw.names).encode(), np.uint8)
-    return {**_numbers("series", rows, columns, raw.lines), "names": names}
+    names = np.frombuffer("\0".join(raw.column_names).encode(), np.uint8)
+    return {**_numbers("time_series", rows, columns, raw.rows_are_steps), "column_names": names}
 
 
 _READERS: dict[str, Callable[[bytes, LimitOptions], dict[str, np.ndarray]]] = {
     "image": _image,
     "audio": _audio,
     "video": _video,
-    "series": _series,
+    "time_series": _time_series,
 }
 
 

@@ -1,4 +1,4 @@
-"""The one door for media: guarded reading of the bytes behind a cell."""
+"""Guarded reading of the bytes behind a media cell. All media are read here."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from polymodal.recipe.data import LimitOptions
 
 
 class MediaError(Exception):
-    """A media cell cannot be used. `str(error)` is the reason, written for the user; it becomes a fault.
+    """A media cell cannot be used. `str(error)` is the reason for the user, which becomes a cell error.
 
-    inline: the cell itself is at fault, and not a file that it names
+    inline: the error is in the cell itself, not in a file that it names
     """
 
     inline = False
 
 
 def read_bytes(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[bytes, str | None]:
-    """The bytes of a media cell, and the file they came from (as the cell names it; None for inline bytes).
+    r"""The bytes of a media cell, and the file they came from (as named in the cell; None for inline bytes).
 
-    A cell is a file path under `root`, a `data:` address in base64, bytes, or a record with `bytes` and
-    `path` as data sets of the Hugging Face Hub have it. A path that leaves `root`, by `..`, by a symbolic
-    link or by being absolute, is refused; so is everything over `limits.megabytes`, before it is read.
+    A cell is a file path under `root`, a `data:` address in base64, bytes, or a record with `bytes` and `path` as in
+    data sets of the Hugging Face Hub. A path that leaves `root` by `..`, by a symbolic link or by being absolute is
+    refused. Anything over `limits.megabytes` is refused before it is read.
 
     Raises:
         MediaError: the cell cannot be used.
+
+    Example:
+        >>> read_bytes("data:text/csv;base64,MSwyCg==", None, LimitOptions())
+        (b'1,2\\n', None)
     """
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
         name = cell.get("path")
@@ -43,7 +47,7 @@ def read_bytes(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[byte
         return _read_data_address(cell, limits), None
     if isinstance(cell, str | PurePath):
         return _read_file(str(cell), root, limits), str(cell)
-    raise MediaError(f"a path or bytes was expected, not {type(cell).__name__}")
+    raise MediaError(f"expected a path or bytes, not {type(cell).__name__}")
 
 
 def _check_size(size: float, limits: LimitOptions) -> None:
@@ -66,9 +70,9 @@ def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
     if not path.strip():
         raise MediaError("the path is empty")
     if "://" in path:
-        raise MediaError("web addresses are not read; download the file and give its path")
+        raise MediaError("web addresses are not supported; download the file and use its path")
     if root is None:
-        raise MediaError("a path needs a root folder that it starts from; give one with the table")
+        raise MediaError("a path needs a root folder; set `root` when you open the table")
     try:
         home = os.path.realpath(root)
         real = os.path.realpath(os.path.join(home, path))
@@ -81,7 +85,7 @@ def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
             _check_size(status.st_size, limits)
             return file.read()
     except FileNotFoundError as error:
-        raise MediaError("the file is not there") from error
+        raise MediaError("the file does not exist") from error
     except IsADirectoryError as error:
         raise MediaError("the path is a folder") from error
     except (OSError, ValueError) as error:
@@ -90,4 +94,4 @@ def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its writer for ever
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would block until it has a writer

@@ -1,4 +1,4 @@
-"""Guarded decoding of clips: video files, and animated pictures."""
+"""Guarded decoding of videos: video files, and animated images."""
 
 from __future__ import annotations
 
@@ -12,59 +12,66 @@ from PIL import Image
 from polymodal.data.media import video_reader
 from polymodal.data.media.animation import Animation
 from polymodal.data.media.formats import ANIMATIONS, check_format
-from polymodal.data.media.frame_sampling import Timeline, evenly, scenes, uniform
-from polymodal.data.media.image import square
-from polymodal.data.media.image_preprocessing import Geometry
-from polymodal.data.media.video_reader import Clip, Mismatch, plain_reasons
+from polymodal.data.media.frame_sampling import FrameTimeline, even_positions, scene_frames, uniform_frames
+from polymodal.data.media.image import resize_to_square
+from polymodal.data.media.image_preprocessing import ImagePreprocessing
+from polymodal.data.media.video_reader import PacketMismatch, VideoReader, translate_errors
 from polymodal.recipe.data import LimitOptions
 
 Sampling = Literal["uniform", "keyframe", "scene"]
 
 VERSION = "rgb8, bilinear, 1"
-# Scenes are sought among this many candidates for each frame that is wanted, grey and of this side.
+# Scenes are detected in this many candidates per requested frame, as gray thumbnails of this size.
 _CANDIDATES = 4
-_GREY = 32
+_THUMBNAIL_SIZE = 32
 
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """What one clip is brought to.
+    """Target format of a video.
 
-    frames: the most frames that are kept; side: their height and width; fit: how an oblong frame becomes a square
-    sampling: which frames stand for the clip
-        uniform: those shown at the middles of equal parts of its duration
-        keyframe: keyframes (complete in themselves), evenly by number; nothing else is decoded. The first frame stands
-            for a clip that shows none
-        scene: those in the middle of the longest scenes, found among `4 frames` candidates (keyframes if there are as
-            many, else uniform ones); see `data.media.frame_sampling.scenes`
-    geometry: how a checkpoint brings frames to size, in place of `side` and `fit`
+    num_frames: maximum number of frames
+    image_size: height and width of the frames
+    resize_mode: how a rectangular frame becomes a square
+    sampling: which frames are kept
+        uniform: the frames at the centers of equal parts of the duration
+        keyframe: keyframes (decodable on their own), evenly by number. Nothing else is decoded. A video without
+            keyframes is represented by its first frame
+        scene: the frames at the centers of the longest scenes, found among `4 num_frames` candidates (keyframes if
+            there are enough, else uniform frames); see `data.media.frame_sampling.scene_frames`
+    preprocessing: resizing of a pretrained checkpoint, which replaces `image_size` and `resize_mode`
     """
 
-    frames: int
-    side: int
-    fit: str
+    num_frames: int
+    image_size: int
+    resize_mode: str
     sampling: Sampling
-    geometry: Geometry | None = None
+    preprocessing: ImagePreprocessing | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.geometry, dict):  # as JSON has it
-            object.__setattr__(self, "geometry", Geometry(**self.geometry))
+        if isinstance(self.preprocessing, dict):  # after transport as JSON
+            object.__setattr__(self, "preprocessing", ImagePreprocessing(**self.preprocessing))
 
     @property
-    def size(self) -> tuple[int, int]:
+    def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames."""
-        return (self.side, self.side) if self.geometry is None else (self.geometry.height, self.geometry.width)
+        return (
+            (self.image_size, self.image_size)
+            if self.preprocessing is None
+            else (self.preprocessing.height, self.preprocessing.width)
+        )
 
-    def pixels(self, picture: Image.Image) -> np.ndarray:
+    def to_pixels(self, image: Image.Image) -> np.ndarray:
         """An RGB frame as `[height, width, 3]` uint8."""
-        if self.geometry is None:
-            return square(picture, self.side, self.fit)
-        return self.geometry.apply(picture)
+        if self.preprocessing is None:
+            return resize_to_square(image, self.image_size, self.resize_mode)
+        return self.preprocessing.apply(image)
 
 
 @dataclass(frozen=True)
-class ClipFacts:
-    """What the header says: seconds and frames (None where it does not say), and the size of a frame as stored."""
+class VideoMetadata:
+    """Metadata in the header: duration in seconds and number of frames (None if unknown), and the size of a frame as
+    stored."""
 
     seconds: float | None
     frames: int | None
@@ -73,94 +80,98 @@ class ClipFacts:
 
 
 def layout(request: VideoRequest) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of one record (a frame) of each field."""
-    return {"pixels": ("uint8", (*request.size, 3)), "times": ("float32", ())}
+    """Dtype and shape of one record (a frame) of each field."""
+    return {"pixels": ("uint8", (*request.frame_size, 3)), "times": ("float32", ())}
 
 
 def decode(data: bytes, request: VideoRequest, limits: LimitOptions) -> dict[str, np.ndarray]:
-    """The chosen frames of a clip: `pixels [n, height, width, 3]` uint8 and `times [n]` float32, seconds from its first
-    frame, where n is `request.frames` or the number of frames (of keyframes) in the clip, whichever is less.
+    """The selected frames of a video: `pixels [n, height, width, 3]` uint8 and `times [n]` float32, seconds from its
+    first frame. n is `request.num_frames`, or the number of frames (of keyframes) of the video if this is less.
 
-    Only what the chosen frames need is decoded: from the keyframe before each of them, and on in one run where it was
-    passed already. The result is the same as that of decoding everything and choosing then. Everything is decoded
-    where the times of the packets do not tell the times of the frames (missing or double times, AVI with reordered
-    frames), and where the decoder gives other frames than the packets promise; frames without increasing times are
-    then taken as shown at the header's rate (25 a second if it has none). Keyframe sampling decodes nothing that could
-    contradict the packets, so it takes their times as they are.
+    Only what the selected frames need is decoded: from the keyframe before each of them, and in one run if that
+    keyframe was already passed. The result equals that of decoding everything before the selection. Everything is
+    decoded if the packet times do not give the frame times (missing or double times, AVI with reordered frames), or if
+    the decoder returns other frames than the packets promise. Frames without increasing times are then assumed to
+    follow the header's frame rate (25 per second if it has none). Keyframe sampling decodes nothing that could
+    contradict the packets, so it uses their times unchanged.
 
     Raises:
-        MediaError: damage in anything that had to be decoded, an incomplete file, no pictures, or over a limit.
+        MediaError: damage in anything that had to be decoded, an incomplete file, no images, or over a limit.
         MissingExtraError: PyAV is not installed (for other formats than GIF, WebP and PNG).
     """
     if check_format("video", data) in ANIMATIONS:
         return _animated(Animation(data, limits), request)
-    clip = Clip(data, limits)
-    if clip.timeline is not None:
+    reader = VideoReader(data, limits)
+    if reader.timeline is not None:
         try:
-            return _by_packets(clip, clip.timeline, request)
-        except Mismatch:
+            return _by_packets(reader, reader.timeline, request)
+        except PacketMismatch:
             pass
-    return _by_frames(clip, request)
+    return _by_frames(reader, request)
 
 
-def choose(frames: Iterable[Image.Image], timeline: Timeline, request: VideoRequest) -> dict[str, np.ndarray]:
-    """The chosen of `frames`, of which all are complete pictures: an animation, an array."""
+def select_frames(
+    frames: Iterable[Image.Image], timeline: FrameTimeline, request: VideoRequest
+) -> dict[str, np.ndarray]:
+    """Select from `frames`, a sequence in which all frames are complete images: an animation, an array."""
     every = list(range(len(timeline)))
     return _select(_ImageSource(frames), timeline, every, request)
 
 
-def clip_facts(data: bytes, limits: LimitOptions) -> ClipFacts:
-    """Duration, number of frames and size of a clip, from its header; nothing is decoded.
+def read_video_metadata(data: bytes, limits: LimitOptions) -> VideoMetadata:
+    """Duration, number of frames and frame size of a video, from its header. Nothing is decoded.
 
     Raises:
-        MediaError: not a clip of a known format, without pictures, or its frames are over the limit.
+        MediaError: not a video of a supported format, without images, or its frames are over the limit.
     """
     if check_format("video", data) in ANIMATIONS:
         animation = Animation(data, limits)
-        return ClipFacts(None, animation.count, *animation.size)
-    with plain_reasons(), video_reader.open_container(data, limits) as container:
-        stream = video_reader.picture_stream(container)
+        return VideoMetadata(None, animation.num_frames, *animation.size)
+    with translate_errors(), video_reader.open_container(data, limits) as container:
+        stream = video_reader.video_stream(container)
         width, height = stream.codec_context.width, stream.codec_context.height
         video_reader.check_size(width, height, limits)
         seconds = None if container.duration is None else container.duration / 1e6
-        return ClipFacts(seconds, stream.frames or None, width, height)
+        return VideoMetadata(seconds, stream.frames or None, width, height)
 
 
 def count_frames(data: bytes, limits: LimitOptions) -> int:
-    """The frames of a clip, counted by decoding all of them.
+    """The number of frames of a video, counted by decoding all of them.
 
     Raises:
         MediaError: see `decode`.
     """
     if check_format("video", data) in ANIMATIONS:
         return sum(1 for _ in Animation(data, limits).frames())
-    return sum(1 for _ in Clip(data, limits).decoded())
+    return sum(1 for _ in VideoReader(data, limits).decode_from())
 
 
-def _by_packets(clip: Clip, timeline: Timeline, request: VideoRequest) -> dict[str, np.ndarray]:
-    """Choose by the times of the packets, then decode what was chosen."""
-    places = {tick: number for number, tick in enumerate(timeline.starts)}
-    return _select(_SeekingSource(clip, timeline), timeline, [places[tick] for tick in clip.key_ticks()], request)
+def _by_packets(reader: VideoReader, timeline: FrameTimeline, request: VideoRequest) -> dict[str, np.ndarray]:
+    """Select frames by the times of the packets, then decode only these."""
+    numbers = {tick: number for number, tick in enumerate(timeline.starts)}
+    return _select(
+        _SeekingSource(reader, timeline), timeline, [numbers[tick] for tick in reader.keyframe_ticks()], request
+    )
 
 
-def _by_frames(clip: Clip, request: VideoRequest) -> dict[str, np.ndarray]:
-    """Decode everything to learn the times, choose, and decode once more up to the last chosen frame."""
-    timeline, keys = clip.timed_by_decoding()
-    return _select(_SequentialSource(clip), timeline, keys, request)
+def _by_frames(reader: VideoReader, request: VideoRequest) -> dict[str, np.ndarray]:
+    """Decode everything to get the times, select frames, then decode again up to the last selected frame."""
+    timeline, keys = reader.timeline_by_decoding()
+    return _select(_SequentialSource(reader), timeline, keys, request)
 
 
 def _animated(animation: Animation, request: VideoRequest) -> dict[str, np.ndarray]:
-    return choose(animation.frames(), animation.timeline(), request)
+    return select_frames(animation.frames(), animation.timeline(), request)
 
 
 class _ImageSource:
-    """Frames that come one after the other as pictures."""
+    """Frames given as a sequence of images."""
 
     def __init__(self, frames: Iterable[Image.Image]) -> None:
         self._frames = frames
 
     def take(self, wanted: list[int], only_keys: bool) -> Iterator[Image.Image]:
-        """The frames of the numbers `wanted` (increasing)."""
+        """The frames with the numbers `wanted` (increasing)."""
         chosen, last = set(wanted), max(wanted)
         for number, frame in enumerate(self._frames):
             if number in chosen:
@@ -170,14 +181,14 @@ class _ImageSource:
 
 
 class _SequentialSource:
-    """Frames of a clip that is decoded from its beginning."""
+    """Frames of a video that is decoded from its beginning."""
 
-    def __init__(self, clip: Clip) -> None:
-        self._clip = clip
+    def __init__(self, reader: VideoReader) -> None:
+        self._reader = reader
 
     def take(self, wanted: list[int], only_keys: bool) -> Iterator[Image.Image]:
         chosen, last = set(wanted), max(wanted)
-        for number, frame in enumerate(self._clip.decoded()):
+        for number, frame in enumerate(self._reader.decode_from()):
             if number in chosen:
                 yield _to_image(frame)
             if number == last:
@@ -185,38 +196,45 @@ class _SequentialSource:
 
 
 class _SeekingSource:
-    """Frames of a clip that is decoded only where it must be."""
+    """Frames of a video that is decoded only where necessary."""
 
-    def __init__(self, clip: Clip, timeline: Timeline) -> None:
-        self._clip, self._timeline = clip, timeline
+    def __init__(self, reader: VideoReader, timeline: FrameTimeline) -> None:
+        self._reader, self._timeline = reader, timeline
 
     def take(self, wanted: list[int], only_keys: bool) -> Iterator[Image.Image]:
         ticks = [self._timeline.starts[number] for number in wanted]
-        yield from map(_to_image, self._clip.alone(ticks) if only_keys else self._clip.at(ticks))
+        yield from map(_to_image, self._reader.decode_keyframes(ticks) if only_keys else self._reader.decode_at(ticks))
 
 
 def _select(
-    source: _ImageSource | _SequentialSource | _SeekingSource, timeline: Timeline, keys: list[int], request: VideoRequest
+    source: _ImageSource | _SequentialSource | _SeekingSource,
+    timeline: FrameTimeline,
+    keys: list[int],
+    request: VideoRequest,
 ) -> dict[str, np.ndarray]:
-    """The frames that `request` wants from a source.
+    """The frames that `request` selects from a source.
 
-    keys: numbers of the frames that are complete in themselves
+    keys: numbers of the keyframes
     """
-    frames = request.frames
+    frames = request.num_frames
     if request.sampling == "scene" and len(timeline) > frames:
         many = _CANDIDATES * frames
         only_keys = len(keys) >= many
-        candidates = [keys[place] for place in evenly(len(keys), many)] if only_keys else uniform(timeline, many)
+        candidates = (
+            [keys[place] for place in even_positions(len(keys), many)] if only_keys else uniform_frames(timeline, many)
+        )
         candidates = sorted(set(candidates))
-        pictures = list(_pixels(source, candidates, only_keys, request))
+        images = list(_pixels(source, candidates, only_keys, request))
         starts = [timeline.starts[number] for number in candidates]
-        grey = np.stack([_thumbnail(picture) for picture in pictures])
-        places = scenes(grey, Timeline(starts, timeline.end, timeline.tick), frames)
-        wanted, pixels = [candidates[place] for place in places], [pictures[place] for place in places]
+        gray = np.stack([_thumbnail(image) for image in images])
+        places = scene_frames(gray, FrameTimeline(starts, timeline.end, timeline.tick), frames)
+        wanted, pixels = [candidates[place] for place in places], [images[place] for place in places]
         return {"pixels": np.stack(pixels), "times": timeline.times(wanted)}
     only_keys = request.sampling == "keyframe"
     keys = keys or [0]
-    wanted = [keys[place] for place in evenly(len(keys), frames)] if only_keys else uniform(timeline, frames)
+    wanted = (
+        [keys[place] for place in even_positions(len(keys), frames)] if only_keys else uniform_frames(timeline, frames)
+    )
     distinct = sorted(set(wanted))
     found = dict(zip(distinct, _pixels(source, distinct, only_keys, request), strict=True))
     return {"pixels": np.stack([found[number] for number in wanted]), "times": timeline.times(wanted)}
@@ -225,20 +243,22 @@ def _select(
 def _pixels(
     source: _ImageSource | _SequentialSource | _SeekingSource, wanted: list[int], only_keys: bool, request: VideoRequest
 ) -> Iterator[np.ndarray]:
-    for picture in source.take(wanted, only_keys):
-        yield request.pixels(picture)
+    for image in source.take(wanted, only_keys):
+        yield request.to_pixels(image)
 
 
 def _to_image(frame: Any) -> Image.Image:
     """A decoded frame as RGB, upright."""
-    with plain_reasons():
-        picture: Image.Image = frame.to_image()
+    with translate_errors():
+        image: Image.Image = frame.to_image()
         turn = round(frame.rotation / 90) % 4
-        return picture.transpose(_TURNS[turn]) if turn else picture
+        return image.transpose(_TURNS[turn]) if turn else image
 
 
 _TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:
-    return np.array(Image.fromarray(pixels).convert("L").resize((_GREY, _GREY), Image.Resampling.BOX))
+    return np.array(
+        Image.fromarray(pixels).convert("L").resize((_THUMBNAIL_SIZE, _THUMBNAIL_SIZE), Image.Resampling.BOX)
+    )

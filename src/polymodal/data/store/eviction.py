@@ -41,7 +41,9 @@ def cache_budget() -> int:
     except ValueError:
         gib = math.nan
     if not (gib > 0 and math.isfinite(gib)):
-        raise PolymodalError(f"the environment variable {CACHE_VARIABLE} must be a positive number of GiB, not {text!r}")
+        raise PolymodalError(
+            f"the environment variable {CACHE_VARIABLE} must be a positive number of GiB, not {text!r}"
+        )
     return int(gib * 2**30)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from polymodal.data.store.eviction import enforce_budget, cache_budget
+from polymodal.data.store.eviction import cache_budget, enforce_budget
 from polymodal.data.store.items import pad_ragged
 from polymodal.data.store.pack import FieldTypes, Pack
 

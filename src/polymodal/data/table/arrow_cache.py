@@ -13,7 +13,7 @@ import pyarrow.parquet
 import xxhash
 
 from polymodal.core.errors import DataError
-from polymodal.data.table.columns import check_names, to_plain_type, plain_type
+from polymodal.data.table.columns import check_names, plain_type, to_plain_type
 from polymodal.data.table.csv import CsvFile
 from polymodal.data.table.json_lines import JsonLines
 

@@ -115,7 +115,9 @@ def from_media_folder(folder: Path) -> Columns:
                 raise DataError(f"folder {place!r} is nested too deep; {_LAYOUT_HINT}", file=str(folder))
             kind = _media(file.name)
             if kind is None:
-                raise DataError(f"{place!r} is not a supported image, audio or video file ({_known()})", file=str(folder))
+                raise DataError(
+                    f"{place!r} is not a supported image, audio or video file ({_known()})", file=str(folder)
+                )
             kinds.setdefault(kind, place)
             paths.append(place)
             labels.append(entry.name)
@@ -123,7 +125,8 @@ def from_media_folder(folder: Path) -> Columns:
         raise DataError(f"{stray!r} is outside the class folders; move it into one of them", file=str(folder))
     if stray:
         raise DataError(
-            f"{stray!r} is not in a class folder; {_LAYOUT_HINT} (or use a table with a column of paths)", file=str(folder)
+            f"{stray!r} is not in a class folder; {_LAYOUT_HINT} (or use a table with a column of paths)",
+            file=str(folder),
         )
     if not paths:
         raise DataError(f"the folder has no images, audio or videos in class folders; {_LAYOUT_HINT}", file=str(folder))

@@ -165,7 +165,8 @@ class ConcatTable(Table):
             own = [column for column in columns if column in table.columns]
             for block in table.blocks(local, own, size, faults=faults, limits=limits, cache=cache):
                 cells = {
-                    column: self._as_common_type(number, column, block.columns.get(column), len(block)) for column in columns
+                    column: self._as_common_type(number, column, block.columns.get(column), len(block))
+                    for column in columns
                 }
                 yield replace(block, columns=cells, table=self._labels[number])
 
@@ -200,8 +201,7 @@ class ConcatTable(Table):
             ) from None
 
     def _with_common_root(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
-        """Cells in which the paths of existing files are relative to the common root, not to the root of their table.
-        """
+        """Cells in which the paths of existing files are relative to the common root, not to the root of their table."""
         values, kind = self.values(column, rows), self.column_type(column)
         if kind is not None and kind != pa.string():
             return values

@@ -18,7 +18,7 @@ from polymodal.data.table import columns as in_memory
 from polymodal.data.table.arrow_cache import SUFFIXES, map_file
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
-from polymodal.data.table.columns import Columns, to_plain_type, plain_type
+from polymodal.data.table.columns import Columns, plain_type, to_plain_type
 from polymodal.data.table.sample import ColumnSample
 from polymodal.recipe.data import LimitOptions
 

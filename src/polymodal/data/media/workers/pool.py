@@ -1,4 +1,4 @@
-"""Decoding in processes that may crash or hang: each costs the one file at fault, never the run."""
+"""Decoding in separate processes. A crash or a hang costs one file, never the run."""
 
 from __future__ import annotations
 
@@ -14,81 +14,83 @@ import numpy as np
 
 from polymodal.core.errors import MissingExtraError, PolymodalError
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.workers.process import Item, WorkerLost, WorkerProcess, WorkerSlow, size_of
-from polymodal.data.media.workers.queue import Schedule
+from polymodal.data.media.workers.process import DecodeJob, WorkerLost, WorkerProcess, WorkerTimeout, total_bytes
+from polymodal.data.media.workers.queue import DecodeQueue
 from polymodal.recipe.data import LimitOptions
 
 Result = dict[str, np.ndarray] | MediaError
 
-# Decoding processes of one pool where `limits.workers` is silent: reading files seldom keeps pace with more.
-_MOST = 8
-# How long a process may take to start, in seconds.
+# Default number of decoding processes of a pool: reading files is seldom fast enough for more.
+_DEFAULT_WORKERS = 8
+# Maximum seconds for the start of a process.
 START_SECONDS = 120.0
-# A process stops itself when a file takes too long; it is stopped if it has not done so after so many seconds more.
+# A process stops itself when a file takes too long. If it has not after this many more seconds, it is killed.
 _GRACE = 5.0
 
 
 class DecodePool:
     """Processes that decode media under `limits`.
 
-    They start while files wait, one for each file at most, and stay for the next `map`. There are up to
-    `limits.workers` of them, or 8, and never more than processors.
+    They start while files wait, at most one per file, and stay for the next `map`. There are up to `limits.num_workers`
+    of them (default 8), and never more than CPU cores.
     """
 
     def __init__(self, limits: LimitOptions) -> None:
         self.limits = limits
-        self._renew()
-        _every.add(self)
+        self._reset()
+        _all_pools.add(self)
 
-    def _renew(self) -> None:
+    def _reset(self) -> None:
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._idle: list[WorkerProcess] = []
         self._alive: set[WorkerProcess] = set()
-        self.count = min(processors, self.limits.num_workers or _MOST)
+        self.count = min(processors, self.limits.num_workers or _DEFAULT_WORKERS)
 
     def map(self, jobs: Iterable[tuple[bytes, Any]], *, single: bool = False) -> Iterator[Result]:
-        """The decoded item of each job `(encoded bytes, request)`, in order; a `MediaError` for a file that cannot
-        be used.
+        """The decoded item of each job `(encoded bytes, request)`, in order; a `MediaError` for a file that cannot be
+        used.
 
-        Jobs are drawn as they are needed: what is drawn, being decoded, or decoded and not yet taken, is held below
-        256 MiB, as far as the next result alone allows. An item is a dict of arrays, one for each field of the
-        request's `layout`, or an empty one where the file holds no such media.
+        Jobs are drawn lazily. Everything that is drawn, being decoded, or decoded and not yet returned stays below 256
+        MiB, unless the next result is larger on its own. An item is a dict of arrays, one for each field of the
+        request's `layout`, or an empty dict if the file has no such media.
 
-        single: one process, for work that is soon done.
+        single: use one process, for short work
 
-        A decoder that takes longer than `limits.patience` is stopped and its file refused. A process that dies is
-        replaced; the file that it was decoding is tried once more, since the death may have come from outside, and
-        refused if it kills again.
+        A decoder that takes longer than `limits.timeout_seconds` is stopped and its file refused. A process that dies
+        is replaced. The file that it was decoding is tried once more, since the cause may be external, and refused if
+        it crashes again.
 
         Raises:
             MissingExtraError: a package that the decoder needs is not installed.
             PolymodalError: no decoding process can be started.
-            RuntimeError: a decoder gives other arrays than its `layout` says.
+            RuntimeError: a decoder returns other arrays than those in its `layout`.
         """
         owner = os.getpid()
-        run = Schedule(1 if single else self.count)
+        run = DecodeQueue(1 if single else self.count)
         threads: list[threading.Thread] = []
         source = enumerate(jobs)
         try:
             while True:
-                while run.wants_more():
+                while run.needs_input():
                     try:
                         index, (data, request) = next(source)
                     except StopIteration:
-                        run.finish()
+                        run.close_input()
                     else:
-                        run.put(Item(index, data, request))
-                while run.join():
+                        run.put(DecodeJob(index, data, request))
+                while run.add_thread():
                     threads.append(threading.Thread(target=self._serve, args=(run,), daemon=True))
                     threads[-1].start()
-                if run.complete():
+                if run.is_complete():
                     return
                 if run.wait():
                     yield run.take()
                     if os.getpid() != owner:
-                        raise RuntimeError("a map over decoded media cannot go on in a forked process; start another")
+                        raise RuntimeError(
+                            "a map over decoded media cannot continue in a forked process; start another map"
+                        )
         finally:
             if os.getpid() == owner:
                 run.close()
@@ -96,28 +98,28 @@ class DecodePool:
                     thread.join()
 
     def pids(self) -> list[int]:
-        """The process numbers of the decoding processes that are there now."""
+        """The process ids of the running decoding processes."""
         with self._lock:
             return sorted(worker.pid for worker in self._alive)
 
     def close(self) -> None:
-        """Stop the processes that wait for work. The pool can be used again."""
+        """Stop the idle processes. The pool can be used again."""
         with self._lock:
             idle, self._idle = self._idle, []
         for worker in idle:
             self._stop(worker)
 
-    def _serve(self, run: Schedule) -> None:
-        """A thread of one map: gives bunches of files to one process, and starts another when that is lost."""
+    def _serve(self, run: DecodeQueue) -> None:
+        """A thread of one map: sends batches of files to one process, and starts another process if that is lost."""
         worker: WorkerProcess | None = None
         try:
-            while (bunch := run.next_bunch()) is not None:
-                while bunch and not run.closed:
+            while (batch := run.next_batch()) is not None:
+                while batch and not run.closed:
                     worker = worker or self._process()
-                    run.watch(worker)
-                    sound = self._decode(run, bunch, worker)
-                    run.unwatch(worker)
-                    if not sound:
+                    run.register_worker(worker)
+                    healthy = self._decode(run, batch, worker)
+                    run.unregister_worker(worker)
+                    if not healthy:
                         self._stop(worker)
                         worker = None
         except Exception as error:  # noqa: BLE001  # raised again in the thread that draws the results
@@ -129,66 +131,68 @@ class DecodePool:
             with self._lock:
                 self._idle.append(worker)
 
-    def _decode(self, run: Schedule, bunch: list[Item], worker: WorkerProcess) -> bool:
-        """Decode the files of `bunch` and take off those that are done; False when the process must be replaced."""
-        sent = tuple(bunch)
+    def _decode(self, run: DecodeQueue, batch: list[DecodeJob], worker: WorkerProcess) -> bool:
+        """Decode the files of `batch` and remove the finished ones; False if the process must be replaced."""
+        sent = tuple(batch)
         try:
-            worker.begin(sent, self.limits.timeout_seconds + _GRACE if worker.proven else START_SECONDS)
-            return self._fetch(run, bunch, worker)
-        except (WorkerLost, WorkerSlow) as end:
+            worker.send_batch(sent, self.limits.timeout_seconds + _GRACE if worker.started else START_SECONDS)
+            return self._fetch(run, batch, worker)
+        except (WorkerLost, WorkerTimeout) as end:
             if run.closed:
                 return False
             if isinstance(end, WorkerLost):
-                worker.mourn()
+                worker.wait_exit()
             self._stop(worker)
-            if not worker.proven:
+            if not worker.started:
                 raise PolymodalError(
-                    f"a decoding process does not start (code {worker.code}); is data.limits.memory "
+                    f"a decoding process does not start (exit code {worker.exit_code}); is data.limits.memory_mib "
                     f"({self.limits.memory_mib} MiB) too small?"
                 ) from end
-            for item in sent[max(0, worker.begun() - 1) : worker.begun()]:  # the one that it was decoding
-                if worker.late or isinstance(end, WorkerSlow):
+            for item in sent[max(0, worker.num_begun() - 1) : worker.num_begun()]:  # the file that it was decoding
+                if worker.timed_out or isinstance(end, WorkerTimeout):
                     reason = f"decoding took longer than {self.limits.timeout_seconds:g} s"
-                elif run.suspects(item):
-                    reason = "the decoder stopped while reading it"
+                elif run.record_crash(item):
+                    reason = "the decoder crashed on this file"
                 else:
                     continue
-                bunch.remove(item)
+                batch.remove(item)
                 run.deliver([(item, MediaError(reason), None)])
             return False
 
-    def _fetch(self, run: Schedule, bunch: list[Item], worker: WorkerProcess) -> bool:
-        """Hand over the answers to `bunch` as they come; False when the process is worn out."""
-        done: list[tuple[Item, Result, Any]] = []
+    def _fetch(self, run: DecodeQueue, batch: list[DecodeJob], worker: WorkerProcess) -> bool:
+        """Deliver the answers to `batch` as they arrive; False if the process asks to be recycled."""
+        done: list[tuple[DecodeJob, Result, Any]] = []
         answer: dict[str, Any] = {}
         try:
-            while bunch:
-                item, deadline = bunch[0], time.monotonic() + self.limits.timeout_seconds + _GRACE
-                answer = worker.answer(deadline)
+            while batch:
+                item, deadline = batch[0], time.monotonic() + self.limits.timeout_seconds + _GRACE
+                answer = worker.read_answer(deadline)
                 result: Result
                 if "fields" in answer:
-                    shapes = worker.shapes(answer, item.request)
-                    size = size_of(shapes)
+                    shapes = worker.check_shapes(answer, item.request)
+                    size = total_bytes(shapes)
                     if not run.has_room(size):
                         done = run.deliver(done)
-                        run.make_room(item, size)
+                        run.wait_for_room(item, size)
                         deadline = time.monotonic() + self.limits.timeout_seconds
-                    result = worker.arrays(shapes, deadline)
+                    result = worker.read_arrays(shapes, deadline)
                 elif "reason" in answer:
                     result = MediaError(answer["reason"])
-                elif "missing" in answer:
-                    raise MissingExtraError.__new__(MissingExtraError, answer["missing"])  # a complete text already
-                elif "broken" in answer:
-                    raise RuntimeError(answer["broken"])
+                elif "missing_package" in answer:
+                    raise MissingExtraError.__new__(
+                        MissingExtraError, answer["missing_package"]
+                    )  # already a complete message
+                elif "layout_error" in answer:
+                    raise RuntimeError(answer["layout_error"])
                 else:
                     raise WorkerLost
                 done.append((item, result, answer.get("seconds")))
-                del bunch[0]
-                if not worker.more():
+                del batch[0]
+                if not worker.has_buffered():
                     done = run.deliver(done)
         finally:
             run.deliver(done)
-        return not answer.get("tired")
+        return not answer.get("recycle")
 
     def _process(self) -> WorkerProcess:
         with self._lock:
@@ -205,34 +209,34 @@ class DecodePool:
             self._alive.discard(worker)
 
     def _forget(self) -> None:
-        """In a forked process: leave the processes to the one that started them."""
+        """In a forked process: detach from the decoding processes of the parent."""
         for worker in self._alive:
-            worker.abandon()
-        self._renew()
+            worker.detach()
+        self._reset()
 
 
 _pools: dict[str, DecodePool] = {}
-_every: WeakSet[DecodePool] = WeakSet()
+_all_pools: WeakSet[DecodePool] = WeakSet()
 
 
 def decoding_pool(limits: LimitOptions) -> DecodePool:
-    """The pool of this process for `limits`; its processes start when they are first needed."""
+    """The pool of this process for `limits`. Its processes start when they are first needed."""
     name = limits.model_dump_json()
     if name not in _pools:
         for other in list(_pools.values()):
-            other.close()  # limits seldom change: what waits under others would wait in vain
+            other.close()  # limits seldom change, so idle processes with other limits are not needed
         _pools[name] = DecodePool(limits)
     return _pools[name]
 
 
 @atexit.register
 def _close() -> None:
-    for pool in list(_every):
+    for pool in list(_all_pools):
         pool.close()
 
 
 def _forget() -> None:
-    for pool in list(_every):
+    for pool in list(_all_pools):
         pool._forget()
 
 

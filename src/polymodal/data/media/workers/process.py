@@ -1,4 +1,4 @@
-"""One decoding process, seen from the one that started it: every exchange ends, whatever the other side does."""
+"""The parent's side of one decoding process. Every exchange has a deadline, whatever the process does."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from typing import Any
 import numpy as np
 
 from polymodal.core.errors import PolymodalError
-from polymodal.data.media.workers.worker import KINDS, MARK, decoder, pack
+from polymodal.data.media.workers.worker import KINDS, START_MARK, decoder_module, pack_message
 from polymodal.recipe.data import LimitOptions
 
 _LARGEST_HEADER = 2**20
 _READ_AHEAD = 2**20
 _PIPE = 2**20
-# Libraries in a decoding process use one thread: processes are what runs at the same time.
+# Libraries in a decoding process use one thread, since the processes run in parallel.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 
 class WorkerLost(Exception):
-    """The process has ended, or answers what no sound process would."""
+    """The process has ended, or gives an invalid answer."""
 
 
-class WorkerSlow(Exception):
+class WorkerTimeout(Exception):
     """The process has not answered in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One thing to decode; `index` is its place in the order of results."""
+class DecodeJob:
+    """One file to decode; `index` is its position in the order of results."""
 
     index: int
     data: bytes
@@ -58,7 +58,7 @@ class WorkerProcess:
 
     def __init__(self, limits: LimitOptions) -> None:
         self.limits = limits
-        self.proven = False  # it has answered once
+        self.started = False  # it has answered once
         self._begun = 0
         environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
@@ -69,7 +69,7 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
-                start_new_session=True,  # an interrupt from the keyboard is for the process that waits for results
+                start_new_session=True,  # only the parent process handles keyboard interrupts
             )
         except OSError as error:
             raise PolymodalError(f"a decoding process cannot be started: {error.strerror}") from error
@@ -87,57 +87,57 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def begin(self, items: Sequence[Item], seconds: float) -> None:
-        """Send `items`, to be decoded in this order, and wait until the decoders are there, at most so many seconds.
+    def send_batch(self, items: Sequence[DecodeJob], seconds: float) -> None:
+        """Send `items`, to be decoded in this order, and wait up to `seconds` until the decoders are ready.
 
         Raises:
             WorkerLost: the process has ended.
-            WorkerSlow: the decoders are not there in time.
+            WorkerTimeout: the decoders are not ready in time.
         """
         requests: dict[Any, int] = {}
         listed = [(requests.setdefault(item.request, len(requests)), len(item.data)) for item in items]
-        header = pack({"requests": [_describe_request(request)[:2] for request in requests], "items": listed})
+        header = pack_message({"requests": [_describe_request(request)[:2] for request in requests], "items": listed})
         self._marks.readall()
-        start = [] if self.proven else [pack({"limits": self.limits.model_dump()})]
+        start = [] if self.started else [pack_message({"limits": self.limits.model_dump()})]
         deadline = time.monotonic() + seconds
         self._send(b"".join([*start, header, *(item.data for item in items)]), deadline)
         if self._header(deadline) != {"ready": True}:
             raise WorkerLost
-        self.proven = True
+        self.started = True
 
-    def more(self) -> bool:
+    def has_buffered(self) -> bool:
         """Whether part of the next answer has been read already."""
         return self._from < self._to
 
-    def begun(self) -> int:
-        """How many files of the last bunch the process had begun to decode when it was stopped."""
+    def num_begun(self) -> int:
+        """How many files of the last batch the process had begun to decode when it was stopped."""
         return self._begun
 
     @property
-    def code(self) -> int | None:
-        """The code that the process ended with; None while it runs."""
+    def exit_code(self) -> int | None:
+        """The exit code of the process; None while it runs."""
         return self._process.returncode
 
     @property
-    def late(self) -> bool:
+    def timed_out(self) -> bool:
         """Whether the process has ended itself because a file took too long."""
-        return self.code == -signal.SIGALRM
+        return self.exit_code == -signal.SIGALRM
 
-    def answer(self, deadline: float) -> dict[str, Any]:
+    def read_answer(self, deadline: float) -> dict[str, Any]:
         """The header of the next item's answer.
 
         Raises:
             WorkerLost: the process has ended.
-            WorkerSlow: there is no answer at `deadline` (monotonic seconds).
+            WorkerTimeout: there is no answer at `deadline` (monotonic seconds).
         """
         return self._header(deadline)
 
-    def arrays(self, shapes: Shapes, deadline: float) -> dict[str, np.ndarray]:
-        """The arrays that follow an answer with `fields`; `shapes` are those of that answer.
+    def read_arrays(self, shapes: Shapes, deadline: float) -> dict[str, np.ndarray]:
+        """The arrays that follow an answer with `fields`; `shapes` are those of this answer.
 
         Raises:
             WorkerLost: the process has ended.
-            WorkerSlow: they are not complete at `deadline`.
+            WorkerTimeout: they are not complete at `deadline`.
         """
         found = {}
         for name, (dtype, shape) in shapes.items():
@@ -145,12 +145,12 @@ class WorkerProcess:
             self._fill(found[name].reshape(-1).view(np.uint8).data, deadline)
         return found
 
-    def shapes(self, answer: dict[str, Any], request: Any) -> Shapes:
-        """Type and shape of each array that follows an answer, checked: a process that a damaged file has led astray
-        may say anything.
+    def check_shapes(self, answer: dict[str, Any], request: Any) -> Shapes:
+        """Dtype and shape of each array that follows an answer, validated: a process corrupted by a damaged file may
+        send anything.
 
         Raises:
-            WorkerLost: they are not what `request` asks for.
+            WorkerLost: they do not match `request`.
         """
         layout = _describe_request(request)[2]
         found = {}
@@ -163,29 +163,30 @@ class WorkerProcess:
             found[name] = (dtype, tuple(shape))
             if tuple(shape) != record and tuple(shape[1:]) != record:
                 raise WorkerLost
-        if size_of(found) > self.limits.memory_mib * 2**20:
+        if total_bytes(found) > self.limits.memory_mib * 2**20:
             raise WorkerLost
         return found
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         if not self._marks.closed:
-            self._begun = (self._marks.readall() or b"").count(MARK)
-        self.abandon()
+            self._begun = (self._marks.readall() or b"").count(START_MARK)
+        self.detach()
 
-    def mourn(self) -> None:
-        """Let a process that is lost come to its own end, so that `code` tells it; `stop` is still needed."""
+    def wait_exit(self) -> None:
+        """Give a lost process time to exit, so that `exit_code` is its own. `stop` is still required."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(0.5)
 
     def kill(self) -> None:
-        """End the process from another thread than the one that waits for its answer, which then loses it."""
+        """Kill the process from another thread than the one that waits for its answer. That thread then gets
+        `WorkerLost`."""
         self._process.kill()
 
-    def abandon(self) -> None:
-        """Close the pipes, in a forked process too, which must not keep them open."""
+    def detach(self) -> None:
+        """Close the pipes. A forked process must also close its copies."""
         self._input.close()
         self._output.close()
         self._marks.close()
@@ -208,7 +209,7 @@ class WorkerProcess:
         return bytes(data)
 
     def _fill(self, wanted: memoryview, deadline: float) -> None:
-        """Read until `wanted` is full: from what was read ahead, then large arrays straight to their place."""
+        """Read until `wanted` is full: first from the read-ahead buffer, then large arrays directly into their memory."""
         done = 0
         while done < len(wanted):
             if self._from < self._to:
@@ -244,7 +245,7 @@ class WorkerProcess:
             raise WorkerLost from error
 
 
-def size_of(shapes: Shapes) -> int:
+def total_bytes(shapes: Shapes) -> int:
     """Bytes of the arrays."""
     return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in shapes.values())
 
@@ -253,11 +254,12 @@ def _wait(descriptor: int, event: int, deadline: float) -> None:
     poll = select.poll()
     poll.register(descriptor, event)
     if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise WorkerSlow
+        raise WorkerTimeout
 
 
 def _enlarge_pipe(descriptor: int) -> None:
-    """Let a pipe hold more, where the system can: a process then need not wait while its answers are fetched."""
+    """Enlarge the buffer of a pipe, if the system supports it, so that a process need not wait while its answers are
+    read."""
     try:
         import fcntl
 
@@ -271,5 +273,5 @@ def _describe_request(request: Any) -> tuple[str, dict[str, Any], dict[str, tupl
     """The kind, the fields and the layout of a request."""
     kind = type(request).__module__.rpartition(".")[2]
     if kind not in KINDS:
-        raise TypeError(f"{type(request).__name__} is not a request for media")
-    return kind, asdict(request), decoder(kind).layout(request)
+        raise TypeError(f"{type(request).__name__} is not a media request")
+    return kind, asdict(request), decoder_module(kind).layout(request)

@@ -1,15 +1,15 @@
-"""A decoding process: reads bunches of encoded media from its standard input, writes arrays to its standard output.
+"""A decoding process: reads batches of encoded media from its standard input and writes arrays to its standard output.
 
-Every message is a four-byte length, a JSON header of that length, and the raw bytes that the header counts; no object
-is ever unpickled. The first message holds the limits. A bunch is `{"requests": [[kind, fields], ...], "items":
-[[request, bytes], ...]}` and the items' bytes. The answer is `{"ready": true}` as soon as the decoders are imported,
-then one message an item, in order: `{"fields": {name: shape}, "seconds": s}` and the arrays, `{"reason": text}`,
-`{"missing": text}` where a package is not installed, or `{"broken": text}` where a decoder does not keep to its layout.
-The last answer says `"tired": true` when the process has kept so much memory that a new one should take its place.
+Every message is a four-byte length, a JSON header of that length, and the raw bytes that the header counts. No object
+is ever unpickled. The first message has the limits. A batch is `{"requests": [[kind, fields], ...], "items": [[request,
+bytes], ...]}` and the bytes of the items. The answer is `{"ready": true}` as soon as the decoders are imported, then
+one message per item, in order: `{"fields": {name: shape}, "seconds": s}` and the arrays, `{"reason": text}`,
+`{"missing_package": text}` if a package is not installed, or `{"layout_error": text}` if a decoder does not follow its
+layout. The last answer has `"recycle": true` if the process has kept so much memory that a new one should replace it.
 
-Answers may be sent late and together, so a byte on the standard error marks the start of each item: whoever started
-this process can tell what it died of. It dies by the alarm if an item takes longer than `limits.patience`, and ends
-when its input closes. It is started without torch and pyarrow, and must stay so.
+Answers may be sent late and together. A byte on the standard error marks the start of each item, so that the parent
+knows on which item the process died. The process kills itself by an alarm if an item takes longer than
+`limits.timeout_seconds`, and ends when its input closes. It must not import torch and pyarrow.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from polymodal.data.media.formats import check_format
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 
-KINDS = ("image", "audio", "video", "series", "probe")
-"""Kind K is decoded by the module `polymodal.data.media.K`, whose requests are of class `KRequest`; a probe gives what
-the header of a file of another kind says."""
-MARK = b"\x01"
+KINDS = ("image", "audio", "video", "time_series", "probe")
+"""Kind K is decoded by the module `polymodal.data.media.K`, whose request class is `KRequest`. A probe reads the header
+of a file of another kind."""
+START_MARK = b"\x01"
 _LENGTH = struct.Struct("<I")
-# Answers are collected up to so many bytes or seconds: fewer, larger messages wake the other side less often.
+# Answers are collected up to this many bytes or seconds: fewer, larger messages wake the parent less often.
 _COLLECTED_BYTES = 2**20
 _COLLECTED_SECONDS = 0.02
-# Address space that numpy, Pillow, FFmpeg and what else the decoders import take, rounded up.
+# Address space of numpy, Pillow, FFmpeg and the other libraries of the decoders, rounded up.
 _LIBRARIES = 256 * 2**20
 
 
-def pack(header: dict[str, Any]) -> bytes:
+def pack_message(header: dict[str, Any]) -> bytes:
     """The length and the header of a message."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return _LENGTH.pack(len(text)) + text
 
 
-def decoder(kind: str) -> ModuleType:
-    """The module that decodes media of a kind, imported when it is first asked for."""
+def decoder_module(kind: str) -> ModuleType:
+    """The module that decodes a kind of media, imported on first use."""
     return import_module(f"polymodal.data.media.{kind}")
 
 
@@ -62,24 +62,24 @@ def main() -> None:
     while header := _read(source):
         requests = [_request(kind, fields) for kind, fields in header["requests"]]
         items = [(requests[number], source.read(size)) for number, size in header["items"]]
-        _send(sink, [pack({"ready": True})])
+        _send(sink, [pack_message({"ready": True})])
         collected: list[Any] = []
         since, last = time.monotonic(), len(items) - 1
-        for place, ((kind, module, request), data) in enumerate(items):
-            os.write(marks, MARK)
+        for position, ((kind, module, request), data) in enumerate(items):
+            os.write(marks, START_MARK)
             answer, arrays = _answer(kind, module, request, data, limits)
-            if place == last and _mapped() > allowed:
-                answer["tired"] = True
-            collected += [pack(answer), *arrays]
+            if position == last and _mapped() > allowed:
+                answer["recycle"] = True
+            collected += [pack_message(answer), *arrays]
             full = sum(len(part) for part in collected) >= _COLLECTED_BYTES
-            if full or place == last or time.monotonic() - since >= _COLLECTED_SECONDS:
-                _alarm(0)  # whoever reads may take its time
+            if full or position == last or time.monotonic() - since >= _COLLECTED_SECONDS:
+                _alarm(0)  # the reader may be slow
                 _send(sink, collected)
                 collected, since = [], time.monotonic()
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO, int]:
-    """The pipes to whoever started this process, out of reach of libraries that print or read the terminal."""
+    """The pipes to the parent, moved so that libraries that print or read the terminal cannot use them."""
     source, sink, marks = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0), os.dup(2)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -89,9 +89,9 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO, int]:
 
 
 def _limit_memory(limits: LimitOptions) -> float:
-    """Bound the memory of this process; gives the bytes above which it counts as worn out.
+    """Limit the memory of this process. Returns the bytes above which it should be recycled.
 
-    `limits.memory` comes on top of what Python and the libraries map.
+    `limits.memory_mib` comes on top of the address space of Python and the libraries.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     start, room = _mapped() + _LIBRARIES, limits.memory_mib * 2**20
@@ -106,13 +106,13 @@ def _limit_memory(limits: LimitOptions) -> float:
 
 
 def _alarm(seconds: float) -> None:
-    """End this process after so many seconds, unless another alarm is set before; 0: never."""
+    """Kill this process after `seconds`, unless another alarm is set before; 0: never."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _mapped() -> int:
-    """Address space of this process in bytes; 0 where the system does not tell."""
+    """Address space of this process in bytes; 0 if unknown."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -122,10 +122,10 @@ def _mapped() -> int:
 
 def _request(kind: str, fields: dict[str, Any]) -> tuple[str, ModuleType, Any]:
     if kind not in KINDS:
-        raise ValueError(f"there is no kind of media called {kind!r}")
-    module = decoder(kind)
+        raise ValueError(f"unknown kind of media {kind!r}")
+    module = decoder_module(kind)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return kind, module, getattr(module, f"{kind.title()}Request")(**values)
+    return kind, module, getattr(module, f"{kind.title().replace('_', '')}Request")(**values)
 
 
 def _answer(
@@ -138,30 +138,30 @@ def _answer(
         check_format(getattr(request, "media", kind), data)
         found = module.decode(data, request, limits)
         if wrong := _layout_mismatch(module.layout(request), found):
-            return {"broken": f"the decoder of {kind} does not keep to its layout: {wrong}"}, []
+            return {"layout_error": f"the decoder of {kind} does not follow its layout: {wrong}"}, []
         shapes = {name: array.shape for name, array in found.items()}
         arrays = [memoryview(array.ravel().view("u1")) for array in found.values()]
         return {"fields": shapes, "seconds": time.perf_counter() - start}, arrays
     except MediaError as error:
         return {"reason": str(error)}, []
     except MissingExtraError as error:
-        return {"missing": str(error)}, []
+        return {"missing_package": str(error)}, []
     except MemoryError:
-        return {"reason": f"decoding it takes more memory than the limit of {limits.memory_mib} MiB"}, []
-    except Exception:  # noqa: BLE001  # a decoder may raise anything on damaged bytes; its own words are of no use to a user
+        return {"reason": f"decoding needs more memory than the limit of {limits.memory_mib} MiB"}, []
+    except Exception:  # noqa: BLE001  # a decoder may raise anything on damaged bytes, with messages that do not help a user
         return {"reason": "the file is damaged or cannot be decoded"}, []
 
 
 def _layout_mismatch(layout: dict[str, tuple[str, tuple[int, ...]]], found: dict[str, np.ndarray]) -> str:
-    """How `found` differs from what `layout` promises; blank if it does not."""
+    """How `found` differs from `layout`; blank if it does not."""
     if found and found.keys() != layout.keys():
-        return f"it gives {', '.join(found)} instead of {', '.join(layout)}"
+        return f"it returns {', '.join(found)} instead of {', '.join(layout)}"
     for name, array in found.items():
         dtype, record = layout[name]
         if array.dtype != np.dtype(dtype):
             return f"{name} is {array.dtype} instead of {dtype}"
         if record not in (array.shape, array.shape[1:]):
-            return f"{name} is of shape {array.shape}; a record is of shape {record}"
+            return f"{name} has shape {array.shape}; a record has shape {record}"
     return ""
 
 
@@ -174,7 +174,7 @@ def _read(source: BinaryIO) -> dict[str, Any] | None:
 
 
 def _send(sink: BinaryIO, parts: list[Any]) -> None:
-    """Write the parts as one where they are small; a raw pipe may take only a piece at a time."""
+    """Write the parts in one call if they are small. A raw pipe may accept only part of the data at a time."""
     joined = [b"".join(parts)] if sum(map(len, parts)) <= 2 * _COLLECTED_BYTES else parts
     for part in joined:
         rest = memoryview(part)
