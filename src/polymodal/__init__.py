@@ -1,4 +1,4 @@
-"""Polymodal: a table of mixed media in, a multimodal model out."""
+"""Polymodal: train multimodal models on tables of text, images, audio, video, time series, numbers and categories."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from polymodal._version import __version__
 
-# Waiting threads sleep instead of spinning: on a busy machine two threads are otherwise many times slower than one.
-# Only heeded if it is set before torch is imported.
+# Idle threads sleep instead of spinning. On a busy machine, two spinning threads are many times slower than one.
+# OpenMP reads this variable when torch is imported, so it must be set before.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from polymodal.workflows.cross_validation import cross_validate
     from polymodal.workflows.fit import fit, pretrain
     from polymodal.workflows.model_comparison import compare
-    from polymodal.workflows.multitask_gain import sharing
+    from polymodal.workflows.multitask_gain import multitask_gain
     from polymodal.workflows.sklearn import PolymodalClassifier, PolymodalRegressor
 
-# The public names and where they live: each module is imported when one of its names is first used.
+# The public names and their modules. A module is imported when one of its names is first used.
 _PUBLIC = {
     "Ensemble": "polymodal.model.ensemble",
     "FewShot": "polymodal.applications.few_shot.few_shot",
@@ -41,8 +41,8 @@ _PUBLIC = {
     "ensemble": "polymodal.model.ensemble",
     "fit": "polymodal.workflows.fit",
     "load": "polymodal.model.loading",
+    "multitask_gain": "polymodal.workflows.multitask_gain",
     "pretrain": "polymodal.workflows.fit",
-    "sharing": "polymodal.workflows.multitask_gain",
     "suggest": "polymodal.applications.active_learning.suggest",
     "tune": "polymodal.tuning.tune",
 }
@@ -61,8 +61,8 @@ __all__ = [
     "ensemble",
     "fit",
     "load",
+    "multitask_gain",
     "pretrain",
-    "sharing",
     "suggest",
     "tune",
 ]
@@ -70,7 +70,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
-        raise AttributeError(f"polymodal has no {name!r}")
+        raise AttributeError(f"module 'polymodal' has no attribute {name!r}")
     import importlib
 
     return getattr(importlib.import_module(_PUBLIC[name]), name)

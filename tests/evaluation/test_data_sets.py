@@ -15,9 +15,9 @@ from polymodal.workflows.fit import fit
 
 RECIPE: dict[str, Any] = {
     "inputs": {side: {"columns": [f"{side}{i}" for i in range(4)], "modality": "number"} for side in "ab"},
-    "width": 16,
-    "training": {"threads": 1, "precision": "fp32", "epochs": 15, "batch": 16, "learning_rate": 0.02},
-    "evaluation": {"bootstrap": 50, "singles": "none"},
+    "hidden_size": 16,
+    "training": {"num_threads": 1, "precision": "fp32", "epochs": 15, "batch_size": 16, "learning_rate": 0.02},
+    "evaluation": {"bootstrap_samples": 50, "unimodal_scores": "none"},
 }
 
 
@@ -37,7 +37,7 @@ def test_each_data_set_has_scores_of_its_own(tmp_path: Path) -> None:
     good, bad = make_exclusive_or(300, seed=0), turned(make_exclusive_or(160, seed=1))
     good["more"] = good["a0"]
     tests = {"good": make_exclusive_or(90, seed=2), "bad": turned(make_exclusive_or(60, seed=3))}
-    outputs = {"target": "classify", "more": "regress"}
+    outputs = {"target": "classification", "more": "regression"}
     model = fit({"good": good, "bad": bad}, recipe={**RECIPE, "outputs": outputs}, test=tests, out=tmp_path / "m")
     found = model.run.data_sets["test"]
     assert list(found) == ["target"]  # `more` is in no table of the test part

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from polymodal.evaluation.intervals import Resampling
-from polymodal.evaluation.paired_bootstrap import compare, mcnemar
+from polymodal.evaluation.paired_bootstrap import paired_difference, mcnemar
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy, log_loss
 
@@ -22,12 +22,12 @@ def test_a_planted_difference_is_detected() -> None:
     rng = np.random.default_rng(0)
     hard = rng.random(600)
     a, b = decided(hard < 0.80), decided(hard < 0.74)
-    found = compare(ACCURACY, a, b, np.ones(600, int), np.ones(600), Resampling(samples=500))
+    found = paired_difference(ACCURACY, a, b, np.ones(600, int), np.ones(600), Resampling(samples=500))
     assert 0 < found.low < found.value < found.high
     assert found.p_value < 0.01
     assert found.mcnemar is not None
     assert found.mcnemar < 0.01
-    reverse = compare(ACCURACY, b, a, np.ones(600, int), np.ones(600), Resampling(samples=500))
+    reverse = paired_difference(ACCURACY, b, a, np.ones(600, int), np.ones(600), Resampling(samples=500))
     assert reverse.value == pytest.approx(-found.value)
     assert reverse.p_value == found.p_value
 
@@ -37,7 +37,7 @@ def test_no_difference_is_seldom_detected() -> None:
     for trial in range(100):
         rng = np.random.default_rng(trial)
         a, b = decided(rng.random(200) < 0.7), decided(rng.random(200) < 0.7)
-        found = compare(ACCURACY, a, b, np.ones(200, int), np.ones(200), Resampling(samples=100, seed=trial))
+        found = paired_difference(ACCURACY, a, b, np.ones(200, int), np.ones(200), Resampling(samples=100, seed=trial))
         detected += found.p_value < 0.05
         exact += found.mcnemar is not None and found.mcnemar < 0.05
     assert detected <= 13
@@ -46,7 +46,7 @@ def test_no_difference_is_seldom_detected() -> None:
 
 def test_a_model_equals_itself() -> None:
     a = decided(np.arange(50) % 3 > 0)
-    found = compare(ACCURACY, a, a, np.ones(50, int), np.ones(50), Resampling(samples=50))
+    found = paired_difference(ACCURACY, a, a, np.ones(50, int), np.ones(50), Resampling(samples=50))
     assert (found.value, found.low, found.high, found.p_value, found.mcnemar) == (0, 0, 0, 1, 1)
 
 
@@ -64,11 +64,11 @@ def test_other_metrics_and_groups_have_no_mcnemar_and_groups_widen() -> None:
     groups = np.repeat(np.arange(15), 20)
     a, b = decided(rng.random(15)[groups] < 0.7), decided(rng.random(300) < 0.7)
     truth, weight = np.ones(300, int), np.ones(300)
-    rows = compare(ACCURACY, a, b, truth, weight, Resampling(samples=200))
-    clusters = compare(ACCURACY, a, b, truth, weight, Resampling(samples=200, groups=groups))
+    rows = paired_difference(ACCURACY, a, b, truth, weight, Resampling(samples=200))
+    clusters = paired_difference(ACCURACY, a, b, truth, weight, Resampling(samples=200, groups=groups))
     assert clusters.high - clusters.low > 1.5 * (rows.high - rows.low)
     assert clusters.mcnemar is None
-    smooth = compare(
+    smooth = paired_difference(
         Metric("log_loss", log_loss, False), 0.8 * a + 0.1, 0.8 * b + 0.1, truth, weight, Resampling(samples=50)
     )
     assert smooth.mcnemar is None

@@ -14,10 +14,10 @@ from polymodal.model.model import Model
 from polymodal.report.robustness import write_robustness
 
 RECIPE = {
-    "width": 16,
+    "hidden_size": 16,
     "inputs": {"decides": "number", "idle": "number", "word": "text"},
-    "training": {"epochs": 12, "threads": 1, "precision": "fp32", "modality_dropout": 0.1},
-    "evaluation": {"bootstrap": 50, "singles": "none"},
+    "training": {"epochs": 12, "num_threads": 1, "precision": "fp32", "modality_dropout": 0.1},
+    "evaluation": {"bootstrap_samples": 50, "unimodal_scores": "none"},
 }
 
 

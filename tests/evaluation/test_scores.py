@@ -31,7 +31,7 @@ def task_and_rows(name: str, train: list[Any], test: list[Any]) -> tuple[Task, n
 
 
 def test_only_present_rows_count() -> None:
-    task, target, present = task_and_rows("classify", ["a", "a", "a", "b"], ["a", None, "b", "new", "a"])
+    task, target, present = task_and_rows("classification", ["a", "a", "a", "b"], ["a", None, "b", "new", "a"])
     distribution = np.array([[0.9, 0.1], [0.0, 1.0], [0.2, 0.8], [0.0, 1.0], [0.4, 0.6]])
     scores = score_output(task, distribution, target, present, None, OPTIONS)
     assert scores["accuracy"].value == pytest.approx(2 / 3)
@@ -49,7 +49,7 @@ def test_only_present_rows_count() -> None:
 
 
 def test_scores_and_details_are_json_even_where_undefined() -> None:
-    task, target, present = task_and_rows("classify", ["a", "b", "c"], ["a", "a", None])
+    task, target, present = task_and_rows("classification", ["a", "b", "c"], ["a", "a", None])
     distribution = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.1, 0.9, 0.0]])
     scores = score_output(task, distribution, target, present, None, OPTIONS)
     assert scores["roc_auc"].value is None
@@ -63,13 +63,13 @@ def test_scores_and_details_are_json_even_where_undefined() -> None:
 
 
 def test_no_present_row_at_all() -> None:
-    task, target, present = task_and_rows("classify", ["a", "b"], [None, None])
+    task, target, present = task_and_rows("classification", ["a", "b"], [None, None])
     scores = score_output(task, np.full((2, 2), 0.5), target, present, None, OPTIONS)
     assert all(score.value is None and score.baseline is None for score in scores.values())
 
 
 def test_multilabel_details_have_no_confusion() -> None:
-    task, target, present = task_and_rows("multilabel", [["a"], ["b"], ["b"]], [["a", "b"], []])
+    task, target, present = task_and_rows("multilabel_classification", [["a"], ["b"], ["b"]], [["a", "b"], []])
     found = output_class_details(task, np.array([[0.9, 0.4], [0.6, 0.1]]), target, present)
     assert found["per_class"]["precision"] == [0.5, None]
     assert "confusion" not in found
@@ -77,7 +77,7 @@ def test_multilabel_details_have_no_confusion() -> None:
 
 
 def test_regression_floor_is_the_training_mean() -> None:
-    task, target, present = task_and_rows("regress", [0, 2, 4], [1, 3, None])
+    task, target, present = task_and_rows("regression", [0, 2, 4], [1, 3, None])
     scores = score_output(task, np.array([[1.0], [2.0], [99.0]]), target, present, None, OPTIONS)
     assert scores["rmse"].value == pytest.approx(np.sqrt(0.5))
     assert scores["rmse"].baseline == pytest.approx(1)
@@ -87,7 +87,7 @@ def test_regression_floor_is_the_training_mean() -> None:
 
 def test_intervals_follow_the_options_and_groups() -> None:
     rng = np.random.default_rng(0)
-    task, target, present = task_and_rows("classify", ["a", "b"], ["a"] * 200)
+    task, target, present = task_and_rows("classification", ["a", "b"], ["a"] * 200)
     distribution = np.eye(2)[(np.repeat(rng.random(10), 20) < 0.4).astype(int)]
 
     def width(groups: np.ndarray | None = None, **options: Any) -> float:

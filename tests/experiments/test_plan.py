@@ -29,7 +29,7 @@ def test_kinds_are_inferred_with_reasons(tmp_path: Path) -> None:
     assert kinds["question"] == ("input", "text")
     assert kinds["score"] == ("input", "number")
     assert kinds["mode"] == ("input", "category")
-    assert kinds["answer"] == ("target", "classify")
+    assert kinds["answer"] == ("target", "classification")
     assert kinds["id"][0] == kinds["same"][0] == "ignored"
     assert all(role.reason for role in made.roles)
 
@@ -37,15 +37,15 @@ def test_kinds_are_inferred_with_reasons(tmp_path: Path) -> None:
 def test_numbers_are_grouped_and_a_number_target_is_regression(tmp_path: Path) -> None:
     made = plan(planted.make_exclusive_or(100, 0), tmp_path, ["a0"])
     assert made.recipe.inputs["numbers"].columns == ["a1", "a2", "a3", "b0", "b1", "b2", "b3"]
-    assert made.recipe.outputs["a0"].task.name == "regress"
+    assert made.recipe.outputs["a0"].task.name == "regression"
 
 
 def test_the_user_overrides_any_kind(tmp_path: Path) -> None:
     columns = {"zip": [10115, 20095, 50667, 80331] * 25, "y": ["a", "b"] * 50}
     made = plan(columns, tmp_path, ["y"], inputs={"zip": "category"})
     assert made.recipe.inputs["zip"].modality.name == "category"
-    made = plan({"x": [1, 2] * 50, "rating": [1, 5] * 50}, tmp_path, [], outputs={"rating": "regress"})
-    assert made.recipe.outputs["rating"].task.name == "regress"
+    made = plan({"x": [1, 2] * 50, "rating": [1, 5] * 50}, tmp_path, [], outputs={"rating": "regression"})
+    assert made.recipe.outputs["rating"].task.name == "regression"
 
 
 def test_the_size_dial_reaches_what_follows_from_the_data(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_size_dial_reaches_what_follows_from_the_data(tmp_path: Path) -> Non
         ([], {}, "say what to predict"),
         (["answer"], {"inputs": {"iamge": "image"}}, "inputs.iamge.columns"),
         (["answer"], {"inputs": {"answer": "category"}}, "is a target"),
-        (["answer"], {"data": {"ignore": ["nothing"]}}, "data.ignore"),
+        (["answer"], {"data": {"ignore_columns": ["nothing"]}}, "data.ignore_columns"),
         (["answer"], {"inputs": {"both": {"columns": ["question", "mode"], "modality": "text"}}}, "one column"),
     ],
 )
@@ -80,19 +80,19 @@ def test_the_schedule_follows_from_the_rows() -> None:
     few, many = (complete_schedule(Recipe.read({}), rows).training for rows in (200, 1_000_000))
     assert few.batch_size < many.batch_size == 256
     assert few.epochs > many.epochs == 10
-    given = Recipe.read({"training": {"epochs": 3, "batch": 7, "patience": 2}})
+    given = Recipe.read({"training": {"epochs": 3, "batch_size": 7, "early_stopping_patience": 2}})
     assert complete_schedule(given, 1000).training == given.training
 
 
 def test_options_that_only_the_data_can_refuse_are_named_in_full(tmp_path: Path) -> None:
     from polymodal.preparation.preparation import Preparation
 
-    weights = {"y": {"task": {"name": "classify", "class_weights": {"aa": 2.0}}}}
+    weights = {"y": {"task": {"name": "classification", "class_weights": {"aa": 2.0}}}}
     table = open_table({"x": [1.0, 2.5] * 20, "y": ["a", "b"] * 20}, cache=tmp_path)
     preparation = Preparation(make_plan(table, Recipe.read({"outputs": weights})).recipe)
     with pytest.raises(RecipeError, match=r"outputs\.y\.task\.class_weights: there is no class 'aa'"):
         preparation.fit(table, np.arange(40))
-    both = Recipe.read({"outputs": {"y": {"columns": ["y", "z"], "task": "classify"}}, "inputs": {"x": "number"}})
+    both = Recipe.read({"outputs": {"y": {"columns": ["y", "z"], "task": "classification"}}, "inputs": {"x": "number"}})
     with pytest.raises(RecipeError, match=r"outputs\.y\.columns: a classify output reads one column"):
         Preparation(make_plan(open_table({"x": [1.0], "y": ["a"], "z": ["b"]}, cache=tmp_path), both).recipe)
 
@@ -104,15 +104,15 @@ def test_nothing_moves_where_a_target_is_events_in_time(tmp_path: Path) -> None:
     assert spec.modality.shift == 0
     whole = plan({**columns, "events": ["a", "b"] * 15}, tmp_path, ["events"])
     assert next(iter(whole.recipe.inputs.values())).modality.shift > 0
-    asked = {"sound": {"modality": {"name": "audio", "trim": 40}}}
+    asked = {"sound": {"modality": {"name": "audio", "trim_silence_db": 40}}}
     with pytest.raises(RecipeError, match=r"inputs\.sound\.modality\.trim.*events.*null"):
         plan(columns, tmp_path, ["events"], inputs=asked)
-    assert plan(columns, tmp_path, ["events"], inputs={"sound": {"modality": {"name": "audio", "shift": 0.0}}})
+    assert plan(columns, tmp_path, ["events"], inputs={"sound": {"modality": {"name": "audio", "time_shift": 0.0}}})
 
 
 def test_a_recipe_with_settings_keeps_what_is_silent_silent() -> None:
     """Else the defaults of components count as given: they would contradict the checkpoint and defy the size dial."""
-    encoder = find("encoder", "pretrained_text").Options(model="starter")
+    encoder = find("encoder", "pretrained_text").Options(checkpoint="starter")
     recipe = Recipe(inputs={"q": InputSpec(modality=find("modality", "text").Options(), encoder=encoder)})
     changed = as_recipe(recipe, ["fusion=gated", "size=base"])
     spec = changed.inputs["q"]
@@ -122,12 +122,12 @@ def test_a_recipe_with_settings_keeps_what_is_silent_silent() -> None:
     assert spec.encoder.model_fields_set == {"name", "model"}
     assert changed.with_size_defaults().hidden_size == 384
     assert Recipe.read(recipe.explicit_values()) == recipe
-    assert as_recipe(changed, ["inputs.q.encoder.tokens=4"]).inputs["q"].encoder.model_dump()["tokens"] == 4
+    assert as_recipe(changed, ["inputs.q.encoder.max_tokens=4"]).inputs["q"].encoder.model_dump()["tokens"] == 4
 
 
 def test_pretrained_clips_are_read_by_frames_where_only_starter_weights_are_there() -> None:
     clip = infer_encoder("video", Recipe(pretrained="starter")).model_dump()
-    assert (clip["name"], clip["frames"]["name"], clip["frames"]["model"]) == ("clip", "pretrained_image", "starter")
+    assert (clip["name"], clip["frame_encoder"]["name"], clip["frame_encoder"]["checkpoint"]) == ("frame_encoder", "pretrained_image", "starter")
     assert infer_encoder("video", Recipe(pretrained="fast")).model_dump()["model"] == "fast"
     assert infer_encoder("audio", Recipe(pretrained="starter")).name == "pretrained_audio"
     assert infer_encoder("number", Recipe(pretrained="starter")).name == "linear"

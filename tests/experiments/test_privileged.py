@@ -31,13 +31,13 @@ def rows(count: int, seed: int, privileged: bool = True) -> dict[str, list[objec
 
 def recipe(weight: float = 0.9, **spec: object) -> dict[str, object]:
     return {
-        "width": 16,
+        "hidden_size": 16,
         "inputs": {
             "x": {"modality": "number", "columns": [f"x{i}" for i in range(WIDE)]},
             "score": {"modality": "number", **spec},
         },
         "training": {**TRAINING, "distillation": {"weight": weight}},
-        "evaluation": {"bootstrap": 0, "singles": "none"},
+        "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
     }
 
 
@@ -71,7 +71,7 @@ def test_the_test_table_may_lack_the_column_and_the_run_is_recorded(tmp_path: Pa
 
 def test_what_cannot_be_taught_is_refused() -> None:
     with pytest.raises(DataError, match=r"column 'score'.*privileged"):
-        fit(rows(60, 0), "target", recipe=recipe(privileged=True), valid=rows(20, 1, privileged=False))
+        fit(rows(60, 0), "target", recipe=recipe(privileged=True), validation=rows(20, 1, privileged=False))
     alone = {"inputs": {"score": {"modality": "number", "privileged": True}}}
     with pytest.raises(RecipeError, match=r"inputs\.score\.privileged.*one input"):
         fit(rows(60, 0), "target", recipe=alone)
@@ -92,6 +92,6 @@ def test_folds_are_scored_without_the_privileged_input(singles: str) -> None:
     columns = rows(80, 0)
     options = recipe(privileged=True)
     options["inputs"] = {"a": {"modality": "number", "columns": ["x0", "x1"]}, **options["inputs"]}  # type: ignore[dict-item]
-    settings = [f"evaluation.singles={singles}", "training.epochs=1"]
+    settings = [f"evaluation.unimodal_scores={singles}", "training.epochs=1"]
     found = cross_validate(columns, "target", recipe=options, settings=settings, folds=2)
     assert set(found.scores["target"]["accuracy"]["unimodal"]) == {"a", "x"}

@@ -27,11 +27,11 @@ def rows(count: int, seed: int, labelled: int | None = None) -> dict[str, list[o
 
 def recipe(**distillation: object) -> dict[str, object]:
     return {
-        "width": 16,
+        "hidden_size": 16,
         "inputs": {"x": {"modality": "number", "columns": [f"x{i}" for i in range(WIDE)]}},
-        "outputs": {"target": "classify"},
+        "outputs": {"target": "classification"},
         "training": {**TRAINING, "distillation": distillation},
-        "evaluation": {"bootstrap": 0, "singles": "none"},
+        "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
     }
 
 

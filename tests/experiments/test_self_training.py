@@ -45,18 +45,18 @@ def without(columns: Columns, labels: int = 0) -> Columns:
 
 def recipe(**pseudo: Any) -> dict[str, Any]:
     return {
-        "width": 16,
+        "hidden_size": 16,
         "inputs": {"x": {"modality": "number", "columns": [f"x{i}" for i in range(WIDE)]}},
-        "outputs": {"y": "classify"},
-        "training": {"epochs": 6, "batch": 16, "threads": 1, "precision": "fp32", "pseudo_labels": pseudo},
-        "evaluation": {"bootstrap": 0, "singles": "none"},
-        "data": {"split": {"test": 0}},
+        "outputs": {"y": "classification"},
+        "training": {"epochs": 6, "batch_size": 16, "num_threads": 1, "precision": "fp32", "pseudo_labels": pseudo},
+        "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
+        "data": {"split": {"test_size": 0}},
     }
 
 
 def trained(seed: int, *, rounds: int, noise: bool = False, **more: Any) -> Model:
     table, valid = without(rows(310, seed, noise=noise), 10), rows(100, 100 + seed, noise=noise)
-    return fit(table, recipe=recipe(rounds=rounds, **more) | {"seed": seed}, valid=valid)
+    return fit(table, recipe=recipe(rounds=rounds, **more) | {"seed": seed}, validation=valid)
 
 
 def test_ten_labels_and_rows_without_beat_ten_labels_alone() -> None:
@@ -66,7 +66,7 @@ def test_ten_labels_and_rows_without_beat_ten_labels_alone() -> None:
         alone = fit(
             {name: cells[:10] for name, cells in rows(310, seed).items()},
             recipe=recipe() | {"seed": seed, "training": recipe()["training"] | {"epochs": 120}},
-            valid=rows(100, 100 + seed),
+            validation=rows(100, 100 + seed),
         )
         more = trained(seed, rounds=1)
         found = [float(np.mean(np.array(model.predict(test)) == np.array(test["y"]))) for model in (alone, more)]
@@ -102,10 +102,10 @@ def test_the_run_tells_what_was_given() -> None:
 
 def test_a_table_of_its_own_gives_the_same_as_rows_with_gaps() -> None:
     table, valid = rows(60, 0), rows(100, 100)
-    whole = fit(without(table, 10), recipe=recipe(rounds=1), valid=valid)
+    whole = fit(without(table, 10), recipe=recipe(rounds=1), validation=valid)
     labelled = {name: cells[:10] for name, cells in table.items()}
     more = without({name: cells[10:] for name, cells in table.items()})
-    apart = fit(labelled, recipe=recipe(rounds=1), valid=valid, unlabeled=more)
+    apart = fit(labelled, recipe=recipe(rounds=1), validation=valid, unlabeled=more)
     assert apart.run.pseudo_labels == whole.run.pseudo_labels
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, apart.network.state_dict()[name]), name
@@ -118,7 +118,7 @@ def test_classes_give_their_share_at_most() -> None:
     table = {name: [cells[row] for row in order] for name, cells in table.items()}
     most = {}
     for per_class in (True, False):
-        model = fit(without(table, 10), recipe=recipe(rounds=1, per_class=per_class), valid=rows(100, 100))
+        model = fit(without(table, 10), recipe=recipe(rounds=1, per_class=per_class), validation=rows(100, 100))
         labels_by_class = model.run.pseudo_labels.rounds[1].labels_by_class
         most[per_class] = labels_by_class["left"] / sum(labels_by_class.values())
     assert most[True] < most[False]
@@ -130,14 +130,14 @@ def test_a_label_that_cannot_be_used_is_no_gap_to_fill() -> None:
         one["y"] = [float(y == "left") for y in one["y"]]
     table = without(table, 10)
     table["y"][20] = float("inf")
-    model = fit(table, recipe=recipe(rounds=1), valid=valid)
+    model = fit(table, recipe=recipe(rounds=1), validation=valid)
     assert model.run.pseudo_labels.unlabeled == 49
     assert model.run.cell_errors.count == 1
 
 
 def test_rows_without_a_label_are_not_split_off() -> None:
-    model = fit(without(rows(300, 0), 60), recipe=recipe() | {"data": {"split": {"valid": 0.2, "test": 0.2}}})
-    assert {name: part.rows for name, part in model.run.splits.items()} == {"train": 276, "valid": 12, "test": 12}
+    model = fit(without(rows(300, 0), 60), recipe=recipe() | {"data": {"split": {"validation_size": 0.2, "test_size": 0.2}}})
+    assert {name: part.rows for name, part in model.run.splits.items()} == {"train": 276, "validation": 12, "test": 12}
 
 
 class Killed(Exception):
@@ -151,7 +151,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     table, valid = without(rows(60, 0), 20), rows(100, 100)
 
     def run(folder: Path, resume: bool = False) -> Model:
-        return fit(table, recipe=recipe(rounds=2), valid=valid, out=folder, resume=resume)
+        return fit(table, recipe=recipe(rounds=2), validation=valid, out=folder, resume=resume)
 
     whole = run(tmp_path / "whole")
     ordinary: Callable[..., None] = Trainer._step
@@ -177,10 +177,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert not list((tmp_path / "killed").rglob("checkpoint.safetensors"))
 
 
-@pytest.mark.parametrize("task", ["regress", "multilabel"])
+@pytest.mark.parametrize("task", ["regression", "multilabel_classification"])
 def test_other_tasks_are_refused_by_the_name_of_the_key(task: str) -> None:
     table = rows(60, 0)
-    table["y"] = [[one] if task == "multilabel" else float(one == "left") for one in table["y"]]
+    table["y"] = [[one] if task == "multilabel_classification" else float(one == "left") for one in table["y"]]
     with pytest.raises(RecipeError, match=rf"training\.pseudo_labels\.rounds: .*{task}"):
         fit(table, recipe=recipe(rounds=1) | {"outputs": {"y": task}})
 
@@ -227,8 +227,8 @@ def test_the_threshold_is_the_lowest_that_will_do() -> None:
 
 def test_folds_validate_on_rows_with_a_label() -> None:
     table = open_table(without(rows(300, 0), 60), cache=Path("unused"))
-    plan = make_plan(table, Recipe(**recipe() | {"data": {"split": {"valid": 0.25}}}))
+    plan = make_plan(table, Recipe(**recipe() | {"data": {"split": {"validation_size": 0.25}}}))
     for parts in make_fold_splits(plan.recipe, table, 3):
-        assert len(parts["valid"].rows) == 10
-        assert parts["valid"].rows.max() < 60
-        assert len(parts["train"].rows) + len(parts["valid"].rows) + len(parts["test"].rows) == 300
+        assert len(parts["validation"].rows) == 10
+        assert parts["validation"].rows.max() < 60
+        assert len(parts["train"].rows) + len(parts["validation"].rows) + len(parts["test"].rows) == 300

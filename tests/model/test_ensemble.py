@@ -21,10 +21,10 @@ from polymodal.workflows.fit import fit
 
 TINY = [
     "width=16",
-    "training.threads=1",
+    "training.num_threads=1",
     "training.precision=fp32",
-    "evaluation.bootstrap=20",
-    "evaluation.singles=none",
+    "evaluation.bootstrap_samples=20",
+    "evaluation.unimodal_scores=none",
 ]
 METHODS = get_args(CombineRule)
 ROWS = make_planted_table(150, seed=5)
@@ -205,7 +205,7 @@ def test_labels_that_are_not_exclusive_are_averaged_each_for_itself() -> None:
     data = make_planted_table(80, seed=0)
     data["tags"] = ["|".join(t for t, on in (("long", x > 50), ("heavy", w > 2)) if on)  # type: ignore[list-item]
                     for x, w in zip(data["length"], data["weight"], strict=True)]  # fmt: skip
-    output = ["outputs.tags.task=multilabel", "training.epochs=3"]
+    output = ["outputs.tags.task=multilabel_classification", "training.epochs=3"]
     models = [trained(data, ["tags"], {one: "number"}, *output) for one in ("length", "weight")]
     found = ensemble(models).predict_proba(data)
     np.testing.assert_allclose(found, sum(one.predict_proba(data) for one in models) / 2, atol=1e-6)

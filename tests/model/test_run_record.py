@@ -40,10 +40,10 @@ from polymodal.workflows.fit import fit, pretrain
 TRAINING = {"epochs": 2, "batch": 16, "threads": 1, "precision": "fp32"}
 RECIPE: dict[str, Any] = {
     "inputs": {side: {"columns": [f"{side}{i}" for i in range(4)], "modality": "number"} for side in "ab"},
-    "outputs": {"target": "classify"},
-    "width": 16,
+    "outputs": {"target": "classification"},
+    "hidden_size": 16,
     "training": TRAINING,
-    "evaluation": {"bootstrap": 20, "singles": "none"},
+    "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
 }
 
 words, counts = st.text(max_size=8), st.integers(0, 2**40)

@@ -32,8 +32,8 @@ def table(rows: int = 240, seed: int = 0) -> dict[str, list[Any]]:
 
 
 def recipe(**more: Any) -> dict[str, Any]:
-    base = {"inputs": {"hint": "text", "kind": "category"}, "outputs": {"caption": "text"}, "width": 32}
-    return base | {"training": QUICK, "evaluation": {"singles": "none", "bootstrap": 50}} | more
+    base = {"inputs": {"hint": "text", "kind": "category"}, "outputs": {"caption": "text_generation"}, "hidden_size": 32}
+    return base | {"training": QUICK, "evaluation": {"unimodal_scores": "none", "bootstrap_samples": 50}} | more
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_saved_model_writes_the_same(model: Model, tmp_path: Path) -> None:
 
 
 def test_draws_depend_on_the_row_and_not_on_its_block() -> None:
-    task = {"name": "text", "writing": {"temperature": 1.0, "max_tokens": 4}}
+    task = {"name": "text_generation", "generation": {"temperature": 1.0, "max_new_tokens": 4}}
     made = polymodal.fit(table(40), recipe=recipe(outputs={"caption": {"task": task}}, training={**QUICK, "epochs": 1}))
     many = {"hint": ["the colour here is number 1"] * 1_100, "kind": ["k1"] * 1_100}  # more than one block
     written = made.predict(many)
@@ -108,7 +108,7 @@ def test_models_that_write_are_cross_validated_compared_and_compressed(model: Mo
 
 
 def test_epochs_are_compared_by_what_is_written_where_the_task_says_so() -> None:
-    task = {"name": "text", "epochs_by": "score", "metrics": ["exact_match"]}
+    task = {"name": "text_generation", "select_best_by": "metric", "metrics": ["exact_match"]}
     made = polymodal.fit(table(60), "caption", recipe=recipe(outputs={"caption": {"task": task}}))
     history = made.run.history
     assert all({"caption.exact_match", "caption.perplexity"} == set(epoch.validation) for epoch in history)
@@ -134,9 +134,9 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
     with pytest.raises(RecipeError, match=r"inputs\.kind\.privileged"):
         polymodal.fit(table(30), "caption", recipe=recipe(inputs=inputs))
     with pytest.raises(RecipeError, match=r"outputs\.caption\.decoder: 'mlp' does not write.*transformer"):
-        polymodal.fit(table(30), "caption", recipe=recipe(outputs={"caption": {"task": "text", "decoder": "mlp"}}))
+        polymodal.fit(table(30), "caption", recipe=recipe(outputs={"caption": {"task": "text_generation", "decoder": "mlp"}}))
     with pytest.raises(RecipeError, match=r"outputs\.kind\.decoder: 'transformer' writes texts"):
-        polymodal.fit(table(30), recipe={"outputs": {"kind": {"task": "classify", "decoder": "transformer"}}})
+        polymodal.fit(table(30), recipe={"outputs": {"kind": {"task": "classification", "decoder": "transformer"}}})
     with pytest.raises(RecipeError, match=r"outputs\.caption\.task\.generation\.beems.*'beams'"):
         model.generate(table(2), beems=2)
     with pytest.raises(RecipeError, match="writes no such text"):
@@ -153,4 +153,4 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
 )
 def test_what_no_text_can_meet_is_told_before_training(writing: dict[str, Any], problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
-        polymodal.fit(table(30), recipe=recipe(outputs={"caption": {"task": {"name": "text", "writing": writing}}}))
+        polymodal.fit(table(30), recipe=recipe(outputs={"caption": {"task": {"name": "text_generation", "generation": writing}}}))

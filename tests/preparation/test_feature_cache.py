@@ -32,13 +32,13 @@ TRAINING: dict[str, Any] = {"epochs": 2, "precision": "fp32", "threads": 1}
 
 def table_and_recipe() -> tuple[Columns, dict[str, Any]]:
     """Texts and pictures through frozen checkpoints, to a class."""
-    columns, recipe = sample_table(["text", "image"], ["classify"], rows=ROWS)
+    columns, recipe = sample_table(["text", "image"], ["classification"], rows=ROWS)
     columns["text"] = [f"{text} {'abcdefghijklmnopqrstuvwxyz'[row]}" for row, text in enumerate(columns["text"])]
-    columns["y_classify"] = ["yes" if row % 2 else "no" for row in range(ROWS)]
+    columns["y_classification"] = ["yes" if row % 2 else "no" for row in range(ROWS)]
     for name in ("text", "image"):
         encoder = {"name": f"pretrained_{name}", "model": checkpoint(name)}
         recipe["inputs"][f"in_{name}"] |= {"modality": name, "encoder": encoder}
-    recipe |= {"width": 16, "seed": 0, "training": TRAINING, "evaluation": {"bootstrap": 10, "singles": "none"}}
+    recipe |= {"hidden_size": 16, "seed": 0, "training": TRAINING, "evaluation": {"bootstrap_samples": 10, "unimodal_scores": "none"}}
     return columns, recipe
 
 
@@ -59,9 +59,9 @@ def encoded(settling: Settling) -> int:
 
 def test_a_second_fit_encodes_nothing_and_decides_the_same(settling: Settling, own_cache: Path) -> None:
     columns, recipe = table_and_recipe()
-    first = fit(columns, "y_classify", recipe=recipe)
+    first = fit(columns, "y_classification", recipe=recipe)
     assert encoded(settling) == distinct(columns["text"]) + distinct(columns["image"])
-    second = fit(columns, "y_classify", recipe=recipe)
+    second = fit(columns, "y_classification", recipe=recipe)
     assert encoded(settling) == 0
     assert first.metrics == second.metrics
     assert_same_run(second, first)
@@ -69,19 +69,19 @@ def test_a_second_fit_encodes_nothing_and_decides_the_same(settling: Settling, o
 
 def test_single_inputs_and_other_seeds_encode_nothing(settling: Settling, own_cache: Path) -> None:
     columns, recipe = table_and_recipe()
-    fit(columns, "y_classify", recipe=recipe)
+    fit(columns, "y_classification", recipe=recipe)
     encoded(settling)
     recipe["evaluation"]["singles"] = "train"
-    fit(columns, "y_classify", recipe=recipe | {"seed": 5, "fusion": "mean"})
+    fit(columns, "y_classification", recipe=recipe | {"seed": 5, "fusion": "mean"})
     assert encoded(settling) == 0
 
 
 def test_folds_encode_each_item_once(settling: Settling, own_cache: Path) -> None:
     columns, recipe = table_and_recipe()
     recipe["evaluation"]["singles"] = "train"
-    cross_validate(columns, "y_classify", recipe=recipe, folds=3)
+    cross_validate(columns, "y_classification", recipe=recipe, folds=3)
     assert encoded(settling) == distinct(columns["text"]) + distinct(columns["image"])
-    fit(columns, "y_classify", recipe=recipe)
+    fit(columns, "y_classification", recipe=recipe)
     assert encoded(settling) == 0
 
 
@@ -90,13 +90,13 @@ def test_another_order_of_rows_encodes_nothing_and_a_new_row_itself(
     own_cache: Path,
 ) -> None:
     columns, recipe = table_and_recipe()
-    fit(columns, "y_classify", recipe=recipe)
+    fit(columns, "y_classification", recipe=recipe)
     encoded(settling)
     order = np.random.default_rng(0).permutation(ROWS)
-    fit({name: [cells[row] for row in order] for name, cells in columns.items()}, "y_classify", recipe=recipe)
+    fit({name: [cells[row] for row in order] for name, cells in columns.items()}, "y_classification", recipe=recipe)
     assert encoded(settling) == 0
-    more = {"text": "quite new", "image": columns["image"][0], "y_classify": "yes"}
-    fit({name: [*cells, more[name]] for name, cells in columns.items()}, "y_classify", recipe=recipe)
+    more = {"text": "quite new", "image": columns["image"][0], "y_classification": "yes"}
+    fit({name: [*cells, more[name]] for name, cells in columns.items()}, "y_classification", recipe=recipe)
     assert encoded(settling) == 1
 
 
@@ -129,8 +129,8 @@ def encode_texts(folder: Path, model: str) -> Experiment:
     columns, recipe = table_and_recipe()
     text = recipe["inputs"]["in_text"]
     text["encoder"]["model"] = model
-    table = table_of({name: columns[name] for name in ("text", "y_classify")})
-    found = experiment({"train": table, "valid": table}, folder / "prepared", **recipe | {"inputs": {"in_text": text}})
+    table = table_of({name: columns[name] for name in ("text", "y_classification")})
+    found = experiment({"train": table, "validation": table}, folder / "prepared", **recipe | {"inputs": {"in_text": text}})
     found.features.folder = folder / "cache"
     found.feature_splits(make_network(found.recipe, found.preparation, pretrained=True), Progress(False))
     return found
@@ -152,10 +152,10 @@ def test_killed_in_the_middle_of_encoding_only_the_rest_is_encoded(
 
 def views_experiment(folder: Path, cache: Path) -> Experiment:
     columns, recipe = table_and_recipe()
-    recipe["inputs"]["in_image"]["modality"] = {"name": "image", "flip": True, "brightness": 0.5}
-    recipe["training"] = {**TRAINING, "epochs": 3, "batch": 8, "checkpoint_steps": 2, "features": {"views": 3}}
+    recipe["inputs"]["in_image"]["modality"] = {"name": "image", "horizontal_flip": True, "brightness": 0.5}
+    recipe["training"] = {**TRAINING, "epochs": 3, "batch_size": 8, "save_steps": 2, "feature_cache": {"augmented_copies": 3}}
     table = table_of(columns)
-    found = experiment({"train": table, "valid": table}, folder, **recipe)
+    found = experiment({"train": table, "validation": table}, folder, **recipe)
     found.features.folder = cache
     return found
 
@@ -204,7 +204,7 @@ def without_dropout(modality: str, folder: Path) -> str:
 
 
 def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[str, Any]) -> Model:
-    columns, recipe = sample_table([modality], ["regress"], rows=12)
+    columns, recipe = sample_table([modality], ["regression"], rows=12)
     columns[next(iter(columns))][3] = None
     encoder = {"name": f"pretrained_{modality}", "model": model, **tuned}
     recipe["inputs"][f"in_{modality}"] |= {"modality": modality, "encoder": encoder}
@@ -212,14 +212,14 @@ def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[st
     recipe["training"] = {
         **TRAINING,
         "epochs": 4,
-        "batch": 12,  # one batch, since lengths order the rows of more
+        "batch_size": 12,  # one batch, since lengths order the rows of more
         "modality_dropout": 0.0,
         "learning_rate": 0.01,
-        "features": features,
+        "feature_cache": features,
     }
-    recipe["outputs"]["y_regress"] = {"task": "regress", "decoder": {"name": "mlp", "dropout": 0.0}}
+    recipe["outputs"]["y_regression"] = {"task": "regression", "decoder": {"name": "mlp", "dropout": 0.0}}
     table = table_of(columns)
-    found = experiment({"train": table, "valid": table}, folder, **recipe, seed=0, fusion="mean")
+    found = experiment({"train": table, "validation": table}, folder, **recipe, seed=0, fusion="mean")
     found.features.folder = folder / "cache"
     torch.manual_seed(0)
     return train_model(found, progress=Progress(False))
@@ -230,10 +230,10 @@ def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[st
 def test_training_over_kept_features_is_the_same_training(modality: str, tuned: str, tmp_path: Path) -> None:
     model = without_dropout(modality, tmp_path / "checkpoint")
     kept, whole = (trained(tmp_path / str(cache), cache, modality, model, TUNED[tuned]) for cache in (True, False))
-    losses = [[epoch.loss["y_regress"] for epoch in one.run.history] for one in (kept, whole)]
+    losses = [[epoch.loss["y_regression"] for epoch in one.run.history] for one in (kept, whole)]
     np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
     assert len({round(loss, 6) for loss in losses[0]}) == 4
-    columns, _ = sample_table([modality], ["regress"], rows=12)
-    inputs = {name: cells for name, cells in columns.items() if name != "y_regress"}
+    columns, _ = sample_table([modality], ["regression"], rows=12)
+    inputs = {name: cells for name, cells in columns.items() if name != "y_regression"}
     answers = [one.predict(inputs) for one in (kept, whole)]
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-3)

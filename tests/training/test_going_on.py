@@ -48,16 +48,16 @@ def without(columns: Columns, *names: str) -> Columns:
 
 
 def recipe(**training: Any) -> dict[str, Any]:
-    return {"training": {**FIXED, "batch": 32, **training}, "evaluation": QUIET}
+    return {"training": {**FIXED, "batch_size": 32, **training}, "evaluation": QUIET}
 
 
 PAIRS: dict[str, Any] = {
     **recipe(epochs=10, learning_rate=0.01),
     "inputs": {
-        "wave": {"modality": {"name": "series", "crop": 0}, "encoder": {"name": "inception", "kernel": 9}},
-        "name": {"modality": "text", "encoder": "bag"},
+        "wave": {"modality": {"name": "time_series", "random_crop": 0}, "encoder": {"name": "inception_time", "kernel_size": 9}},
+        "name": {"modality": "text", "encoder": "embedding_bag"},
     },
-    "width": 32,
+    "hidden_size": 32,
 }
 
 
@@ -91,7 +91,7 @@ def altered(folder: Path, copy: Path) -> Path:
 
 
 def test_few_labels_go_further_from_a_model_that_saw_pairs(start: Path) -> None:
-    with_start = fit(few(), "kind", recipe=recipe(epochs=15), start=start)
+    with_start = fit(few(), "kind", recipe=recipe(epochs=15), init_from=start)
     scratch = fit(few(), "kind", recipe={**PAIRS, **recipe(epochs=15), "inputs": {"wave": PAIRS["inputs"]["wave"]}})
     assert with_start.recipe.inputs["wave"] == scratch.recipe.inputs["wave"]
     assert right(with_start) > right(scratch) + 0.15
@@ -100,7 +100,7 @@ def test_few_labels_go_further_from_a_model_that_saw_pairs(start: Path) -> None:
 def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tmp_path: Path) -> None:
     """Also where it is gone on from the copy of a copy, and none of them is there any more."""
     first = shutil.copytree(start, tmp_path / "first")
-    model = fit(few(), "kind", recipe=recipe(epochs=1), start=first, out=tmp_path / "second")
+    model = fit(few(), "kind", recipe=recipe(epochs=1), init_from=first, out=tmp_path / "second")
     theirs = Model.load(start)
     assert model.recipe.hidden_size == 32
     assert model.recipe.inputs["wave"] == theirs.recipe.inputs["wave"]
@@ -110,7 +110,7 @@ def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tm
     assert facts["carried"] == ["inputs.wave"]
     assert facts["new"] == ["fusion", "outputs.kind"]
     shutil.rmtree(first)
-    last = fit(few(7), "kind", recipe=recipe(epochs=0), start=tmp_path / "second", out=tmp_path / "third")
+    last = fit(few(7), "kind", recipe=recipe(epochs=0), init_from=tmp_path / "second", out=tmp_path / "third")
     assert last.run.source_model.loaded == ("inputs.wave", "fusion", "outputs.kind")
     shutil.rmtree(tmp_path / "second")
     test = without(few(99), "kind")
@@ -121,13 +121,13 @@ def test_tokens_and_objectives_are_carried(start: Path) -> None:
     """The names of other rows would give another tokenizer."""
     pairs = without(waves(60, 3), "kind")
     pairs["name"] = [name.upper() for name in pairs["name"]]
-    model = pretrain(pairs, "contrastive", recipe=recipe(epochs=0), start=start)
+    model = pretrain(pairs, "contrastive", recipe=recipe(epochs=0), init_from=start)
     theirs = Model.load(start)
     assert model.run.source_model.loaded == ("inputs.wave", "inputs.name", "objectives.0")
     for name, tensor in theirs.network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], tensor), name
     other = pretrain(
-        pairs, recipe={**recipe(epochs=0), "objectives": [{"name": "contrastive", "size": 16}]}, start=start
+        pairs, recipe={**recipe(epochs=0), "objectives": [{"name": "contrastive", "embedding_dim": 16}]}, init_from=start
     )
     assert other.run.source_model.new == ("objectives.0",)
 
@@ -139,24 +139,24 @@ def test_numbers_keep_the_scale_of_the_start(tmp_path: Path) -> None:
     data = {name: [row[name] for row in rows] for name in ("x", "y")}
     first = fit(data, "y", recipe=recipe(epochs=5), out=tmp_path / "first")
     near = {"x": data["x"], "y": [y / 1000 for y in data["y"]]}
-    again = fit(near, "y", recipe=recipe(epochs=0), start=tmp_path / "first")
+    again = fit(near, "y", recipe=recipe(epochs=0), init_from=tmp_path / "first")
     assert "outputs.y" in again.run.source_model.loaded
     assert np.array_equal(again.predict_proba(near), first.predict_proba(near))
 
 
 def test_other_classes_get_a_new_decoder(start: Path, tmp_path: Path) -> None:
-    fit(few(), "kind", recipe=recipe(epochs=1), start=start, out=tmp_path / "first")
+    fit(few(), "kind", recipe=recipe(epochs=1), init_from=start, out=tmp_path / "first")
     renamed = {**few(), "kind": [f"other {cell}" for cell in few()["kind"]]}
-    model = fit(renamed, "kind", recipe=recipe(epochs=1), start=tmp_path / "first")
+    model = fit(renamed, "kind", recipe=recipe(epochs=1), init_from=tmp_path / "first")
     assert model.run.source_model.new == ("outputs.kind",)
 
 
 @pytest.mark.parametrize(
     ("change", "path", "ours", "theirs"),
     [
-        ({"inputs": {"wave": {"encoder": "rocket"}}}, "inputs.wave.encoder", "rocket", "inception"),
-        ({"inputs": {"wave": {"encoder": {"name": "inception", "kernel": 5}}}}, "inputs.wave.encoder.kernel", "5", "9"),
-        ({"inputs": {"wave": {"modality": {"name": "series", "crop": 0.5}}}}, "inputs.wave.modality.crop", "0.5", "0"),
+        ({"inputs": {"wave": {"encoder": "minirocket"}}}, "inputs.wave.encoder", "minirocket", "inception_time"),
+        ({"inputs": {"wave": {"encoder": {"name": "inception_time", "kernel_size": 5}}}}, "inputs.wave.encoder.kernel_size", "5", "9"),
+        ({"inputs": {"wave": {"modality": {"name": "time_series", "random_crop": 0.5}}}}, "inputs.wave.modality.random_crop", "0.5", "0"),
         ({"width": 64}, "width", "64", "32"),
     ],
     ids=["encoder", "kernel", "crop", "width"],
@@ -165,35 +165,35 @@ def test_a_recipe_that_says_otherwise_is_refused(
     start: Path, change: dict[str, Any], path: str, ours: str, theirs: str
 ) -> None:
     with pytest.raises(RecipeError) as told:
-        fit(few(), "kind", recipe={**recipe(epochs=1), **change}, start=start)
+        fit(few(), "kind", recipe={**recipe(epochs=1), **change}, init_from=start)
     assert told.value.path == path
     assert f"says {ours}" in str(told.value).replace("'", "")
     assert f"has {theirs}" in str(told.value).replace("'", "")
 
 
 def test_a_recipe_that_says_the_same_is_not(start: Path) -> None:
-    same = {**recipe(epochs=1), "width": 32, "inputs": {"wave": PAIRS["inputs"]["wave"]}}
-    assert fit(few(), "kind", recipe=same, start=start).run.source_model.loaded == ("inputs.wave",)
+    same = {**recipe(epochs=1), "hidden_size": 32, "inputs": {"wave": PAIRS["inputs"]["wave"]}}
+    assert fit(few(), "kind", recipe=same, init_from=start).run.source_model.loaded == ("inputs.wave",)
 
 
 def test_no_common_input_is_refused_with_those_there_are(start: Path) -> None:
     renamed = {"curve" if name == "wave" else name: cells for name, cells in few().items()}
     with pytest.raises(RecipeError, match=r"training\.start.*wave \(series\), name \(text\).*curve \(series\)"):
-        fit(renamed, "kind", recipe=recipe(epochs=1), start=start)
+        fit(renamed, "kind", recipe=recipe(epochs=1), init_from=start)
 
 
 def test_a_start_that_is_not_there_or_was_altered_is_refused(start: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"training\.start: .*is not there"):
-        fit(few(), "kind", start=tmp_path / "nowhere")
+        fit(few(), "kind", init_from=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecipeError, match=r"training\.start: .*holds no model"):
-        fit(few(), "kind", start=tmp_path / "empty")
+        fit(few(), "kind", init_from=tmp_path / "empty")
     copy = shutil.copytree(start, tmp_path / "copy")
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
     with pytest.raises(ArtifactError, match="altered"):
-        fit(few(), "kind", start=copy)
+        fit(few(), "kind", init_from=copy)
 
 
 class Killed(Exception):
@@ -246,15 +246,15 @@ def test_a_frozen_encoder_of_the_start_runs_once_for_each_item(
         return ordinary(self, data)
 
     monkeypatch.setattr(InceptionTime, "forward", counted)
-    still = {"name": "series", "crop": 0, "jitter": 0}
+    still = {"name": "time_series", "random_crop": 0, "jitter": 0}
     given = {**PAIRS, **recipe(epochs=1), "inputs": {"wave": {"modality": still}}}
-    pretrain(without(waves(60, 0), "kind", "name"), "masked", recipe=given, out=tmp_path / "still")
+    pretrain(without(waves(60, 0), "kind", "name"), "masked_modeling", recipe=given, out=tmp_path / "still")
     found, runs = [], []
     for cache in (True, False):
         ran.clear()
         features = {"cache": cache, "format": "fp32"}
         options = recipe(epochs=6, parts={ENCODER: {"freeze": True}}, features=features)
-        found.append(fit(few(), "kind", recipe=options, start=tmp_path / "still"))
+        found.append(fit(few(), "kind", recipe=options, init_from=tmp_path / "still"))
         runs.append(sum(ran))
     assert runs[0] == 40
     assert runs[1] >= 5 * 40
@@ -269,22 +269,22 @@ def test_a_tuned_checkpoint_goes_on_frozen_without_its_files(tmp_path: Path) -> 
     """Its weights are those that were tuned, and the originals, which other networks share, stay as they are."""
     files = shutil.copytree(checkpoint("text"), tmp_path / "checkpoint")
     names = {"name": ["a " + name for name in waves(40, 0)["name"]], "kind": waves(40, 0)["kind"]}
-    encoder = {"name": "pretrained_text", "model": str(files), "tune": "last", "layers": 1}
+    encoder = {"name": "pretrained_text", "checkpoint": str(files), "fine_tuning": "last", "num_layers": 1}
     given = {**recipe(epochs=2, learning_rate=0.1), "inputs": {"name": {"modality": "text", "encoder": encoder}}}
     first = fit(names, "kind", recipe=given, out=tmp_path / "first")
     shutil.rmtree(files)
-    frozen = {"name": "pretrained_text", "tune": "frozen"}
+    frozen = {"name": "pretrained_text", "fine_tuning": "freeze"}
     again = {**recipe(epochs=2), "inputs": {"name": {"modality": "text", "encoder": frozen}}}
     other = {**frozen, "model": "fast"}
     with pytest.raises(RecipeError, match=r"inputs\.name\.encoder\.model"):
-        fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": other}}}, start=tmp_path / "first")
-    second = fit(names, "kind", recipe=again, start=tmp_path / "first")
+        fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": other}}}, init_from=tmp_path / "first")
+    second = fit(names, "kind", recipe=again, init_from=tmp_path / "first")
     tuned = first.network.encoders()["name"].state_dict()
     for name, tensor in second.network.encoders()["name"].state_dict().items():
         assert torch.equal(tensor, tuned[name]), name
     adapters = {**frozen, "tune": "lora"}
     with pytest.raises(RecipeError, match=r"inputs\.name: .*do not fit"):
-        fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": adapters}}}, start=tmp_path / "first")
+        fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": adapters}}}, init_from=tmp_path / "first")
 
 
 def test_folds_and_trials_go_on_from_it_too(start: Path, tmp_path: Path) -> None:
@@ -302,8 +302,8 @@ def test_the_command_line_tells_what_is_carried(start: Path, tmp_path: Path) -> 
     table = tmp_path / "few.jsonl"
     rows = [dict(zip(few(), row, strict=True)) for row in zip(*few().values(), strict=True)]
     table.write_text("\n".join(json.dumps(row) for row in rows))
-    arguments = ["fit", str(table), "-t", "kind", "--from", str(start), "-o", str(tmp_path / "out")]
-    settings = ["training.epochs=1", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=0"]
+    arguments = ["fit", str(table), "-t", "kind", "--init-from", str(start), "-o", str(tmp_path / "out")]
+    settings = ["training.epochs=1", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=0"]
     done = CliRunner().invoke(app, [*arguments, *(part for one in settings for part in ("--set", one))])
     assert done.exit_code == 0, done.output
     assert "inputs.wave; new: fusion, outputs.kind" in " ".join(done.output.split())

@@ -89,7 +89,7 @@ INPUTS = {
 
 
 def test_the_input_that_tells_more_is_held_back() -> None:
-    preparation, prepared = prepare(unequal(64, 0), inputs=INPUTS, outputs={"target": "classify"})
+    preparation, prepared = prepare(unequal(64, 0), inputs=INPUTS, outputs={"target": "classification"})
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
     found = unimodal_scores(network, network.encode(batch), batch, preparation.tasks)
     assert set(found) == {"quick", "slow"}
@@ -103,7 +103,7 @@ def test_the_input_that_tells_more_is_held_back() -> None:
 
 
 def run(folder: Path, **training: Any) -> dict[str, Tensor]:
-    outputs: dict[str, Any] = {"target": "classify", "level": "regress"}
+    outputs: dict[str, Any] = {"target": "classification", "level": "regression"}
     columns = unequal(60, 1)
     valid = unequal(30, 2)
     for part in (columns, valid):
@@ -111,9 +111,9 @@ def run(folder: Path, **training: Any) -> dict[str, Tensor]:
     fusion = training.pop("fusion", "concat")
     recipe = {"inputs": INPUTS, "outputs": outputs, "fusion": fusion}
     one = experiment(
-        {"train": columns, "valid": valid},
+        {"train": columns, "validation": valid},
         folder,
-        training={**FIXED, "epochs": 6, "batch": 20, "learning_rate": 3e-4, **training},
+        training={**FIXED, "epochs": 6, "batch_size": 20, "learning_rate": 3e-4, **training},
         **recipe,
     )
     return train_model(one, progress=Progress(False)).network.state_dict()

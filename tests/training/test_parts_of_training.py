@@ -27,7 +27,7 @@ from polymodal.training.optimizer import freeze_parts, make_optimizer, make_sche
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
 
-SETTINGS = ["width=16", "training.epochs=4", "training.batch=32", "training.precision=fp32", "training.threads=1"]
+SETTINGS = ["width=16", "training.epochs=4", "training.batch_size=32", "training.precision=fp32", "training.num_threads=1"]
 
 
 def experiment(tmp_path: Path, *settings: str, rows: int = 240, target: Any = "target") -> Experiment:
@@ -70,8 +70,8 @@ def mixed_batch() -> Any:
 def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
     one = experiment(
         tmp_path,
-        "training.parts.inputs.numbers.encoder.freeze=true",
-        "training.parts.fusion.rate=0.25",
+        "training.param_groups.inputs.numbers.encoder.freeze=true",
+        "training.param_groups.fusion.lr_multiplier=0.25",
         "fusion=concat",
     )
     run = trainer(one)
@@ -91,7 +91,7 @@ def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
 def test_uncertainty_balancing_learns_its_weights_and_lowers_the_noisy_output(tmp_path: Path) -> None:
     columns = planted.make_exclusive_or(400, 0)
     columns["noise"] = np.random.default_rng(0).normal(size=400).tolist()
-    settings = [*SETTINGS, "training.balance=uncertainty", "training.epochs=30", "training.learning_rate=0.01"]
+    settings = [*SETTINGS, "training.loss_balancing=uncertainty", "training.epochs=30", "training.learning_rate=0.01"]
     plan, parts = plan_fit(columns, ["target", "noise"], settings=settings)
     one = prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
     run = trainer(one)
@@ -211,7 +211,7 @@ def test_sample_weights_and_gaps_weigh_the_loss(tmp_path: Path) -> None:
 
 
 def test_freezing_everything_is_seen(tmp_path: Path) -> None:
-    one = experiment(tmp_path, "training.parts.fusion.freeze=true")
+    one = experiment(tmp_path, "training.param_groups.fusion.freeze=true")
     network = make_network(one.recipe, one.preparation)
     freeze_parts(network, one.recipe.training)
     trained = {

@@ -13,8 +13,8 @@ from polymodal.datasets import planted
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import fit
 
-SETTINGS = ["width=16", "training.epochs=3", "training.batch=32", "training.precision=fp32", "training.threads=1"]
-SETTINGS += ["training.checkpoint_steps=2", "training.log_steps=1", "evaluation.singles=none", "evaluation.bootstrap=0"]
+SETTINGS = ["width=16", "training.epochs=3", "training.batch_size=32", "training.precision=fp32", "training.num_threads=1"]
+SETTINGS += ["training.save_steps=2", "training.logging_steps=1", "evaluation.unimodal_scores=none", "evaluation.bootstrap_samples=0"]
 
 
 class Killed(Exception):
@@ -52,7 +52,7 @@ def test_a_checkpoint_of_another_recipe_or_other_rows_is_refused(
     killed_at(5, tmp_path / "run", monkeypatch)
     data = planted.make_exclusive_or(200, 0)
     with pytest.raises(ArtifactError, match="another recipe"):
-        fit(data, "target", settings=[*SETTINGS, "training.clip=0.5"], out=tmp_path / "run", resume=True)
+        fit(data, "target", settings=[*SETTINGS, "training.gradient_clip=0.5"], out=tmp_path / "run", resume=True)
     with pytest.raises(ArtifactError, match="other training rows"):
         fit(planted.make_exclusive_or(200, 1), "target", settings=SETTINGS, out=tmp_path / "run", resume=True)
 
@@ -73,4 +73,4 @@ def test_a_complete_run_of_another_recipe_is_not_taken_for_this_one(tmp_path: Pa
     data = planted.make_exclusive_or(200, 0)
     fit(data, "target", settings=SETTINGS, out=tmp_path / "run")
     with pytest.raises(ArtifactError, match="another recipe"):
-        fit(data, "target", settings=[*SETTINGS, "training.clip=0.5"], out=tmp_path / "run", resume=True)
+        fit(data, "target", settings=[*SETTINGS, "training.gradient_clip=0.5"], out=tmp_path / "run", resume=True)

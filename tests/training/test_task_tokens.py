@@ -50,12 +50,12 @@ def planted(copies: int) -> dict[str, list[Any]]:
 def recipe(*, tokens: bool, fusion: Any = "concat", **changes: Any) -> dict[str, Any]:
     made = {
         "inputs": dict.fromkeys("abc", "number"),
-        "outputs": {name: {"task": "regress", "decoder": "linear"} for name in planted(1) if name.startswith("y")},
+        "outputs": {name: {"task": "regression", "decoder": "linear"} for name in planted(1) if name.startswith("y")},
         "fusion": fusion,
-        "width": 4,
+        "hidden_size": 4,
         "task_tokens": tokens,
         "training": TRAINING,
-        "evaluation": {"bootstrap": 0, "singles": "none"},
+        "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
     }
     return made | changes
 

@@ -18,7 +18,7 @@ from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.workflows.cross_validation import CrossValidation, _run_fold, cross_validate
 
-TINY = ["width=16", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=100"]
+TINY = ["width=16", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=100"]
 TWO_INPUTS = {
     "inputs": {
         "a": {"columns": ["a0", "a1", "a2", "a3"], "modality": "number"},
@@ -61,7 +61,7 @@ def test_the_full_model_beats_single_inputs_where_both_are_needed(tmp_path: Path
 
 def test_pooled_scores_are_those_of_the_kept_distributions() -> None:
     data = make_planted_table(90, seed=1)
-    found = run(data, "grade", "training.epochs=3", "data.ignore=[price]", "evaluation.singles=none", folds=3)
+    found = run(data, "grade", "training.epochs=3", "data.ignore_columns=[price]", "evaluation.unimodal_scores=none", folds=3)
     decided = found.distributions["grade"]
     assert decided.shape == (90, 2)
     np.testing.assert_allclose(decided.sum(1), 1)
@@ -73,7 +73,7 @@ def test_pooled_scores_are_those_of_the_kept_distributions() -> None:
     assert [fold["scores"]["grade"]["accuracy"]["value"] for fold in found.folds] == pytest.approx(by_fold)
     assert scores["fold_mean"] == pytest.approx(np.mean(by_fold))
     assert [fold["rows"]["test"] for fold in found.folds] == [30, 30, 30]
-    assert all(fold["rows"]["valid"] > 0 and sum(fold["rows"].values()) == 90 for fold in found.folds)
+    assert all(fold["rows"]["validation"] > 0 and sum(fold["rows"].values()) == 90 for fold in found.folds)
     assert not found.comparison
     assert not found.unimodal
 
@@ -88,7 +88,7 @@ def test_groups_stay_in_one_fold_and_widen_the_interval() -> None:
         "position": (person + 0.01 * generator.normal(size=180)).tolist(),
         "answer": answer,
     }
-    found = run(data, "answer", "training.epochs=3", "data.split.group=who", folds=5)
+    found = run(data, "answer", "training.epochs=3", "data.split.group_column=who", folds=5)
     for one in range(30):
         assert len(set(found.fold_of[person == one])) == 1
     free = run({key: cells for key, cells in data.items() if key != "who"}, "answer", "training.epochs=3", folds=5)
@@ -102,11 +102,11 @@ def test_no_group_is_on_two_sides_in_any_fold_and_statistics_are_those_of_its_tr
     data["who"] = [f"p{one}" for one in who]
     table = as_table(data, None)
     assert table is not None
-    settings = [*TINY, "data.split.group=who", "data.ignore=[price]", "training.epochs=1", "evaluation.singles=none"]
+    settings = [*TINY, "data.split.group_column=who", "data.ignore_columns=[price]", "training.epochs=1", "evaluation.unimodal_scores=none"]
     plan = make_plan(table, as_recipe(None, settings), ["grade"])
     means = set()
     for parts in make_fold_splits(plan.recipe, table, 4):
-        rows = [parts[name].rows for name in ("train", "valid", "test")]
+        rows = [parts[name].rows for name in ("train", "validation", "test")]
         assert sorted(np.concatenate(rows)) == list(range(80))
         people = [set(who[part]) for part in rows]
         assert all(people)
@@ -131,7 +131,7 @@ def test_images_are_decoded_once_for_all_folds(monkeypatch: pytest.MonkeyPatch) 
 def test_a_class_that_a_fold_never_trained_on_is_scored_as_wrong() -> None:
     data = make_planted_table(60, seed=0)
     data["grade"][7] = "huge"
-    found = run(data, "grade", "training.epochs=2", "data.ignore=[price]", "data.split.stratify=false", folds=3)
+    found = run(data, "grade", "training.epochs=2", "data.ignore_columns=[price]", "data.split.stratify=false", folds=3)
     assert found.classes["grade"] == ["huge", "large", "small"]
     assert found.distributions["grade"][7, 0] == 0
     assert not np.isnan(found.distributions["grade"]).any()
@@ -145,8 +145,8 @@ def test_numbers_are_scored_in_their_own_units() -> None:
         "price",
         "training.epochs=30",
         "training.learning_rate=0.02",
-        "data.ignore=[grade]",
-        "evaluation.singles=mask",
+        "data.ignore_columns=[grade]",
+        "evaluation.unimodal_scores=mask",
         folds=3,
     )
     price = np.array(data["price"])
@@ -163,7 +163,7 @@ def test_numbers_are_scored_in_their_own_units() -> None:
 def test_two_runs_are_the_same() -> None:
     data = make_planted_table(60, seed=0)
     first, second = (
-        run(data, "grade", "training.epochs=2", "data.ignore=[price]", folds=2).distributions["grade"] for _ in range(2)
+        run(data, "grade", "training.epochs=2", "data.ignore_columns=[price]", folds=2).distributions["grade"] for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
     data = make_planted_table(20, seed=0)
     with pytest.raises(DataError, match="folds"):
         run(data, "grade", folds=21)
-    data["part"] = ["train"] * 10 + ["valid"] * 10
+    data["part"] = ["train"] * 10 + ["validation"] * 10
     with pytest.raises(RecipeError, match=r"data\.split\.column"):
         run(data, "grade", "data.split.column=part")
     (tmp_path / "cross_validation.json").write_text("{}")

@@ -12,21 +12,21 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.workflows.fit import fit
 
 TABLE = {"note": ["some short words", "others", "a few more of them"] * 10, "y": ["a", "b", "c"] * 10}
-QUICK = {"training": {"epochs": 1, "batch": 16, "threads": 1, "precision": "fp32"}, "evaluation": {"bootstrap": 10}}
+QUICK = {"training": {"epochs": 1, "batch_size": 16, "num_threads": 1, "precision": "fp32"}, "evaluation": {"bootstrap_samples": 10}}
 
 
 def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers")
-    encoder = {"name": "pretrained_text", "model": checkpoint("text")}
+    encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     for options, told in (({"tune": "frozen"}, True), ({"tune": "full"}, False)):
         recipe = Recipe.read(
-            {**QUICK, "width": 16, "inputs": {"note": {"modality": "text", "encoder": {**encoder, **options}}}}
+            {**QUICK, "hidden_size": 16, "inputs": {"note": {"modality": "text", "encoder": {**encoder, **options}}}}
         )
         model = fit(TABLE, "y", recipe=recipe, progress=True)
         said = capfd.readouterr().err
         assert (f"{model.run.parameters.trainable:,} learn" in said) == told
         assert (model.run.parameters.trainable < model.run.parameters.total) == told
-    fit(TABLE, "y", recipe=recipe, settings=["inputs.note.encoder.tune=frozen"])
+    fit(TABLE, "y", recipe=recipe, settings=["inputs.note.encoder.fine_tuning=frozen"])
     assert "learn" not in capfd.readouterr().err
 
 
@@ -40,7 +40,7 @@ def test_inputs_alone_take_the_features_of_the_whole_run(monkeypatch: pytest.Mon
         return whole(*arguments, augmented_copies=views, **more)
 
     monkeypatch.setattr(feature_cache, "input_features", counted)
-    encoder = {"name": "pretrained_text", "model": checkpoint("text")}
+    encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     inputs = {"note": {"modality": "text", "encoder": encoder}, "size": "number"}
-    fit({**TABLE, "size": [1.0, 2.5, 3.0] * 10}, "y", recipe={**QUICK, "width": 16, "inputs": inputs})
+    fit({**TABLE, "size": [1.0, 2.5, 3.0] * 10}, "y", recipe={**QUICK, "hidden_size": 16, "inputs": inputs})
     assert opened == [True]

@@ -16,10 +16,10 @@ from polymodal.workflows.model_comparison import compare
 
 TINY = [
     "width=16",
-    "training.threads=1",
+    "training.num_threads=1",
     "training.precision=fp32",
-    "evaluation.bootstrap=200",
-    "evaluation.singles=none",
+    "evaluation.bootstrap_samples=200",
+    "evaluation.unimodal_scores=none",
 ]
 SIDES = {side: {"columns": [f"{side}{i}" for i in range(4)], "modality": "number"} for side in "ab"}
 
@@ -78,7 +78,7 @@ def test_rows_without_a_target_do_not_count(models: dict[str, Model]) -> None:
 
 def test_models_that_decide_different_things_are_refused(models: dict[str, Model]) -> None:
     data = make_planted_table(40, seed=0)
-    grade = trained(data, "grade", "training.epochs=1", "data.ignore=[price]")
+    grade = trained(data, "grade", "training.epochs=1", "data.ignore_columns=[price]")
     with pytest.raises(RecipeError, match="do not decide the same"):
         compare(models["both"], grade, data)
     renamed = make_exclusive_or(40, seed=0)
@@ -97,7 +97,7 @@ def test_columns_in_another_order_are_put_side_by_side() -> None:
     models = [
         fit(
             data,
-            recipe={"inputs": inputs, "outputs": {"size": {"columns": order, "task": "regress"}}},
+            recipe={"inputs": inputs, "outputs": {"size": {"columns": order, "task": "regression"}}},
             settings=[*TINY, "training.epochs=5"],
         )
         for order in orders

@@ -21,11 +21,11 @@ from polymodal.workflows.multitask_gain import multitask_gain
 SIDES = {side: {"columns": [f"{side}{i}" for i in range(4)], "modality": "number"} for side in "ab"}
 RECIPE: dict[str, Any] = {
     "inputs": SIDES,
-    "outputs": {"rare": "classify", "common": "classify"},
-    "width": 16,
+    "outputs": {"rare": "classification", "common": "classification"},
+    "hidden_size": 16,
     "data": {"split": {"column": "part"}},
-    "training": {"threads": 1, "precision": "fp32", "epochs": 20, "batch": 32, "learning_rate": 0.02},
-    "evaluation": {"bootstrap": 200, "singles": "none"},
+    "training": {"num_threads": 1, "precision": "fp32", "epochs": 20, "batch_size": 32, "learning_rate": 0.02},
+    "evaluation": {"bootstrap_samples": 200, "unimodal_scores": "none"},
 }
 
 
@@ -38,7 +38,7 @@ def planted(labelled: int) -> dict[str, Any]:
     """Both targets are the same exclusive-or of two inputs; only `labelled` training rows have `rare`."""
     columns = make_exclusive_or(600, seed=0, noise=0.8)
     truth = columns.pop("target")
-    part = ["train"] * 340 + ["valid"] * 60 + ["test"] * 200
+    part = ["train"] * 340 + ["validation"] * 60 + ["test"] * 200
     rare = [answer if row >= 340 or row < labelled else None for row, answer in enumerate(truth)]
     return columns | {"rare": rare, "common": list(truth), "part": part}
 
@@ -50,10 +50,10 @@ def test_a_rare_target_gains_from_a_common_one(tmp_path: Path) -> None:
     assert rare["low"] > 0.1
     assert rare["difference"] == pytest.approx(rare["multitask"] - rare["single_task"])
     assert common["low"] <= 0 <= common["high"]
-    assert found.alone["rare"]["steps"] < found.alone["common"]["steps"]
-    assert found.rows["with_target"]["rare"] == {"train": 12, "valid": 60, "test": 200}
-    alone = sum(one["parameters"] for one in found.alone.values())
-    assert alone / 2 < found.shared["parameters"] < 0.8 * alone
+    assert found.single_task["rare"]["steps"] < found.single_task["common"]["steps"]
+    assert found.rows["with_target"]["rare"] == {"train": 12, "validation": 60, "test": 200}
+    alone = sum(one["parameters"] for one in found.single_task.values())
+    assert alone / 2 < found.multitask["parameters"] < 0.8 * alone
     written = json.loads((tmp_path / "out" / "multitask_gain.json").read_text())
     assert written["outputs"]["rare"]["accuracy"]["low"] == pytest.approx(rare["low"])
     rows = {name: cells[400:] for name, cells in planted(12).items()}
@@ -76,8 +76,8 @@ def test_a_model_alone_is_the_one_that_fit_makes() -> None:
     found = multitask_gain(data, recipe=RECIPE, settings=["training.epochs=3"])
     single = fit(
         data,
-        recipe={**RECIPE, "outputs": {"common": "classify"}},
-        settings=["training.epochs=3", "data.ignore=[rare]"],
+        recipe={**RECIPE, "outputs": {"common": "classification"}},
+        settings=["training.epochs=3", "data.ignore_columns=[rare]"],
     )
     scores = single.metrics["test"]["common"]
     for metric, one in found.outputs["common"].items():
@@ -86,7 +86,7 @@ def test_a_model_alone_is_the_one_that_fit_makes() -> None:
 
 def test_what_is_refused() -> None:
     with pytest.raises(RecipeError, match="two outputs"):
-        multitask_gain(planted(340), recipe={**RECIPE, "outputs": {"common": "classify"}})
+        multitask_gain(planted(340), recipe={**RECIPE, "outputs": {"common": "classification"}})
     taught = {**RECIPE, "inputs": {**SIDES, "a": {**SIDES["a"], "privileged": True}}}
     with pytest.raises(RecipeError, match="teacher"):
         multitask_gain(planted(340), recipe=taught)
@@ -102,14 +102,14 @@ def test_the_command_takes_several_tables(tmp_path: Path) -> None:
     for name, rows in (("rare", slice(0, 120)), ("common", slice(120, 600))):
         kept = [column for column in columns if column not in ("part", {"rare": "common", "common": "rare"}[name])]
         pd.DataFrame({column: columns[column][rows] for column in kept}).to_csv(tmp_path / f"{name}.csv", index=False)
-    words = ["sharing", "rare.csv", "--with", "common.csv", "-t", "rare", "-t", "common", "--json"]
+    words = ["multitask-gain", "rare.csv", "--additional-data", "common.csv", "-t", "rare", "-t", "common", "--json"]
     words = [str(tmp_path / word) if word.endswith(".csv") else word for word in words]
-    settings = [f"training.{key}" for key in ("epochs=2", "threads=1", "precision=fp32")] + ["evaluation.bootstrap=20"]
+    settings = [f"training.{key}" for key in ("epochs=2", "threads=1", "precision=fp32")] + ["evaluation.bootstrap_samples=20"]
     ran = CliRunner().invoke(
         app, [*words, *(one for key in settings for one in ("-s", key)), "-o", str(tmp_path / "o")]
     )
     assert ran.exit_code == 0, ran.output
     said = json.loads(ran.stdout)
-    assert said["rows"]["with_target"]["rare"] == {"train": 96, "valid": 12, "test": 12}
-    assert said["rows"]["with_target"]["common"] == {"train": 384, "valid": 48, "test": 48}
+    assert said["rows"]["with_target"]["rare"] == {"train": 96, "validation": 12, "test": 12}
+    assert said["rows"]["with_target"]["common"] == {"train": 384, "validation": 48, "test": 48}
     assert set(said["outputs"]) == {"rare", "common"}

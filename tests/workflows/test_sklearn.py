@@ -19,7 +19,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.datasets.planted import make_exclusive_or, make_mixed, make_planted_table
 from polymodal.workflows.sklearn import PolymodalClassifier, PolymodalRegressor
 
-TINY = ["width=16", "training.epochs=6", "training.batch=16", "training.learning_rate=0.03"]
+TINY = ["width=16", "training.epochs=6", "training.batch_size=16", "training.learning_rate=0.03"]
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_no_row_is_kept_from_training_but_the_validation_part() -> None:
     data = make_exclusive_or(100, seed=0)
     X = frame(data, "target")
     run = PolymodalClassifier(settings=TINY).fit(X, data["target"]).model_.run
-    assert {name: part.rows for name, part in run.parts.items()} == {"train": 90, "valid": 10}
+    assert {name: part.rows for name, part in run.parts.items()} == {"train": 90, "validation": 10}
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(2, 2), (5, 3), (12, 12)])
@@ -101,7 +101,7 @@ def test_tables_too_small_to_divide_are_learned(rows: int, classes: int) -> None
 def test_a_class_outside_the_training_part_has_probability_zero() -> None:
     generator = np.random.default_rng(0)
     X = frame({"x": generator.normal(size=40), "who": [f"p{i}" for i in np.repeat(np.arange(10), 4)]})
-    settings = [*TINY, "data.split.group=who", "data.split.stratify=false", "seed=3"]
+    settings = [*TINY, "data.split.group_column=who", "data.split.stratify=false", "seed=3"]
     for alone in range(10):  # the person that makes up the validation part is one of them
         y = np.where(np.arange(40) // 4 == alone, "rare", np.where(X["x"] > 0, "plus", "minus"))
         model = PolymodalClassifier(settings=settings).fit(X, y)
@@ -172,8 +172,8 @@ def test_a_pickled_copy_predicts_the_same_and_holds_files_not_objects(kind: Any)
     ("settings", "message"),
     [
         (["outputs.a=classify", "outputs.b=classify"], "one output"),
-        (["outputs.target.task=regress"], "not the task"),
-        (["outputs.length.task=classify"], "column of X"),
+        (["outputs.target.task=regression"], "not the task"),
+        (["outputs.length.task=classification"], "column of X"),
         (["data.split.column=maker"], "every row"),
         (["inputs.nothing=number"], "nothing"),
     ],
@@ -189,7 +189,7 @@ def test_the_recipe_is_honoured() -> None:
     recipe = {
         "inputs": {"length": "number", "maker": "category"},
         "fusion": "gated",
-        "outputs": {"grade": {"task": {"name": "classify", "class_weights": "balanced"}}},
+        "outputs": {"grade": {"task": {"name": "classification", "class_weights": "balanced"}}},
     }
     model = PolymodalClassifier(recipe, settings=TINY).fit(frame(data, "grade", "price"), data["grade"])
     resolved = model.model_.recipe

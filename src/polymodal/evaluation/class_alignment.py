@@ -11,8 +11,8 @@ from polymodal.tasks.base import Task
 def reorder_classes(distribution: np.ndarray, task: Task, reference: Task) -> np.ndarray:
     """`distribution [rows, k]` of `task` with its columns in the order of the classes of `reference`, `[rows, k']`.
 
-    A class that `task` does not know (it has no training row) gets probability 0. A class that `reference` does not know
-    is removed. Predictions on a timeline are resampled to the cells of `reference`. Texts do not change.
+    A class that `task` does not know (it has no training row) gets probability 0. A class that `reference` does not
+    know is removed. Predictions on a timeline are resampled to the cells of `reference`. Texts do not change.
     """
     if task.is_generative:
         return distribution
@@ -40,7 +40,9 @@ def _ordered(distribution: np.ndarray, classes: list[str], wanted: list[str]) ->
     return found
 
 
-def _aligned_timeline(distribution: np.ndarray, task: Task, grid: TimeGrid, reference: Task, wanted: TimeGrid) -> np.ndarray:
+def _aligned_timeline(
+    distribution: np.ndarray, task: Task, grid: TimeGrid, reference: Task, wanted: TimeGrid
+) -> np.ndarray:
     """The mean prediction in each wanted cell; 0 after the end of `grid`."""
     cells = distribution.reshape(len(distribution), grid.frames, -1)
     if grid != wanted:

@@ -80,7 +80,9 @@ def add_unimodal_scores(
             scores[name]["perplexity"].setdefault("unimodal", {})[input_name] = score if np.isfinite(score) else None
 
 
-def class_details(tasks: dict[str, Task], predictions: dict[str, Predictions], split: Split[PreparedTable]) -> dict[str, Any]:
+def class_details(
+    tasks: dict[str, Task], predictions: dict[str, Predictions], split: Split[PreparedTable]
+) -> dict[str, Any]:
     """The confusion matrix and per-class scores of each classification output, by output."""
     found = {}
     for name, task in tasks.items():
@@ -104,7 +106,9 @@ def evaluate(
     scores = score_predictions(tasks, predictions, split, options, seed=seed)
     if len(inputs) > 1 and options.unimodal_scores == "mask":
         for name in inputs:
-            add_unimodal_scores(scores, name, tasks, predictor.predict(split, hidden_inputs=frozenset(inputs) - {name}), split)
+            add_unimodal_scores(
+                scores, name, tasks, predictor.predict(split, hidden_inputs=frozenset(inputs) - {name}), split
+            )
     return scores, predictions
 
 

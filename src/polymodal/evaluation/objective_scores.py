@@ -20,7 +20,9 @@ def score_objectives(predictor: Predictor, split: Split[PreparedTable], recipe: 
     """
     options, prepared, rows = recipe.training, split.table, split.rows
     scores: Scores = {}
-    for key, (loss, chance) in predictor.losses(split, rows=options.batch_size or 64, group_rows=options.group_by_item).items():
+    for key, (loss, chance) in predictor.losses(
+        split, rows=options.batch_size or 64, group_rows=options.group_by_item
+    ).items():
         one = Score(value=loss, low=None, high=None, baseline=chance, greater_is_better=False)
         scores[key] = {"loss": one.model_dump()}
     alignment = alignment_of(predictor.network)
@@ -29,5 +31,7 @@ def score_objectives(predictor: Predictor, split: Split[PreparedTable], recipe: 
     embeddings = predictor.embed(split, alignment.inputs)
     items = {name: prepared.inputs[name].index[rows] for name in alignment.inputs}
     groups = None if prepared.groups is None else prepared.groups[rows]
-    found = score_retrieval(embeddings, items, alignment.input_pairs, recipe.evaluation, seed=recipe.seed, groups=groups)
+    found = score_retrieval(
+        embeddings, items, alignment.input_pairs, recipe.evaluation, seed=recipe.seed, groups=groups
+    )
     return scores | found

@@ -24,7 +24,7 @@ class Difference:
     mcnemar: float | None
 
 
-def compare(
+def paired_difference(
     metric: Metric,
     a_distribution: np.ndarray,
     b_distribution: np.ndarray,
@@ -32,8 +32,8 @@ def compare(
     weight: np.ndarray,
     resampling: Resampling = INDEPENDENT,
 ) -> Difference:
-    """Paired bootstrap: both models are scored on the same resamples, so the difficulty of rows cancels out (Berg-Kirkpatrick et al., "An Empirical Investigation of Statistical Significance in
-    NLP", 2012).
+    """Paired bootstrap: both models are scored on the same resamples, so the difficulty of rows cancels out
+    (Berg-Kirkpatrick et al., "An Empirical Investigation of Statistical Significance in NLP", 2012).
 
     The p-value is twice the smaller fraction of resamples in which the difference is <= 0 or >= 0, with one
     resample added to both counts, at most 1. Distributions `[rows, k]`, truth `[rows, ...]`, weight `[rows]`.

@@ -49,7 +49,9 @@ def _score_direction(
     groups: np.ndarray | None,
 ) -> dict[str, Any]:
     related = relevance(_embedded(embeddings[query], items[query]), _embedded(embeddings[candidate], items[candidate]))
-    ranking = rank_vectors(embeddings[query][related.queries], embeddings[candidate][related.candidates], related.positives)
+    ranking = rank_vectors(
+        embeddings[query][related.queries], embeddings[candidate][related.candidates], related.positives
+    )
     baseline = random_baseline(ranking.positives, ranking.candidates)
     distribution, weight = ranking.distribution(), np.ones(len(related.queries))
     clusters = None if groups is None else groups[related.queries]

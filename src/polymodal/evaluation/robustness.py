@@ -74,15 +74,17 @@ def measure_robustness(
 ) -> dict[str, Robustness]:
     """The robustness of every output over the rows of a split, by output.
 
-    Each input is hidden, and corrupted by each corruption of its modality at each strength. The other inputs do not change.
-    Corruptions are drawn from `seed`, so results are reproducible. `advance` is called with 1 after each pass;
+    Each input is hidden, and corrupted by each corruption of its modality at each strength. The other inputs do not
+    change. Corruptions are drawn from `seed`, so results are reproducible. `advance` is called with 1 after each pass;
     `count_passes` returns the number of passes.
     """
 
     preparation = predictor.preparation
     tasks = preparation.tasks
 
-    def predicted(hidden_inputs: frozenset[str] = frozenset(), corruption: ItemCorruption | None = None) -> dict[str, Predictions]:
+    def predicted(
+        hidden_inputs: frozenset[str] = frozenset(), corruption: ItemCorruption | None = None
+    ) -> dict[str, Predictions]:
         found = predictor.predict(split, hidden_inputs=hidden_inputs, corruption=corruption)
         if advance:
             advance(1)

@@ -55,7 +55,11 @@ def score_output(
     scores = {}
     for metric in task.metrics:
         found = bootstrap(
-            metric, predicted, truth, weights, Resampling(options.bootstrap_samples, options.confidence_level, seed, clusters)
+            metric,
+            predicted,
+            truth,
+            weights,
+            Resampling(options.bootstrap_samples, options.confidence_level, seed, clusters),
         )
         scores[metric.name] = Score(
             value=_finite(found.value),
@@ -82,7 +86,11 @@ def score_perplexity(
     weight, groups: `[rows]`, or None for independent rows
     """
     found = bootstrap(
-        PERPLEXITY, losses, losses, weight, Resampling(options.bootstrap_samples, options.confidence_level, seed, groups)
+        PERPLEXITY,
+        losses,
+        losses,
+        weight,
+        Resampling(options.bootstrap_samples, options.confidence_level, seed, groups),
     )
     return Score(
         value=_finite(found.value),
@@ -105,7 +113,9 @@ def score_metric(
     return metric.score(*_present(task, distribution, target, present, weight))
 
 
-def baseline_scores(task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
+def baseline_scores(
+    task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None
+) -> dict[str, float]:
     """Every metric of the constant prediction `task.baseline_prediction()` on rows with a target; NaN if undefined."""
     baseline = task.baseline_predictions(len(present))
     return {metric.name: score_metric(metric, task, baseline, target, present, weight) for metric in task.metrics}

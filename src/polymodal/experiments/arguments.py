@@ -23,13 +23,13 @@ class Tables:
     """
 
     train: Table
-    valid: Table | None = None
+    validation: Table | None = None
     test: Table | None = None
     unlabeled: Table | None = None
 
 
 def open_tables(
-    data: Any, *, valid: Any = None, test: Any = None, unlabeled: Any = None, root: Path | str | None = None
+    data: Any, *, validation: Any = None, test: Any = None, unlabeled: Any = None, root: Path | str | None = None
 ) -> Tables:
     """Open the tables of a run. Each argument is a source of `data.table.concat.open_data`.
 
@@ -39,7 +39,7 @@ def open_tables(
     train = as_table(data, root)
     if train is None:
         raise DataError("no training data was given")
-    opened = [as_table(source, root) for source in (valid, test)]
+    opened = [as_table(source, root) for source in (validation, test)]
     if isinstance(train, ConcatTable):  # a split may lack columns that only some of the data sets have
         opened = [None if table is None else _with_columns_of(table, train) for table in opened]
     return Tables(train, opened[0], opened[1], as_table(unlabeled, root))
@@ -58,11 +58,11 @@ def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
     return Recipe.read(recipe if recipe is not None else {}, settings)
 
 
-def with_init_from(recipe: Recipe, start: Path | str | None) -> Recipe:
+def with_init_from(recipe: Recipe, init_from: Path | str | None) -> Recipe:
     """The recipe with `training.init_from` set to `start`, if it is given."""
-    if start is None:
+    if init_from is None:
         return recipe
-    training = recipe.training.model_copy(update={"init_from": str(start)})
+    training = recipe.training.model_copy(update={"init_from": str(init_from)})
     return recipe.model_copy(update={"training": training})
 
 

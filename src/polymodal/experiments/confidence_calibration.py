@@ -15,9 +15,10 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 PRECISION_CONFIDENCE_LEVEL = 0.95
 
 
-def temperature(values: Tensor, target: Tensor) -> float:
-    """The temperature T that maximizes the likelihood of softmax(values / T): argmin_T -sum_i log softmax(v_i / T)_{y_i} (Guo et
-    al., "On Calibration of Modern Neural Networks", 2017, section 4.2). `values [rows, k]`, `target [rows]`."""
+def fit_temperature(values: Tensor, target: Tensor) -> float:
+    """The temperature T that maximizes the likelihood of softmax(values / T): argmin_T -sum_i log softmax(v_i /
+    T)_{y_i} (Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2). `values [rows, k]`, `target
+    [rows]`."""
     from scipy.optimize import minimize_scalar
 
     values = values.double()
@@ -31,8 +32,8 @@ def temperature(values: Tensor, target: Tensor) -> float:
 
 def precision_lower_bound(correct: int, rows: int, level: float = PRECISION_CONFIDENCE_LEVEL) -> float:
     """The lower confidence bound of a precision, given `correct` of `rows`: the one-sided exact bound, the (1 - level)
-    quantile of Beta(correct, rows - correct + 1) (Clopper & Pearson, "The use of confidence or fiducial limits illustrated
-    in the case of the binomial", 1934)."""
+    quantile of Beta(correct, rows - correct + 1) (Clopper & Pearson, "The use of confidence or fiducial limits
+    illustrated in the case of the binomial", 1934)."""
     from scipy.special import betaincinv
 
     return float(betaincinv(correct, rows - correct + 1, 1 - level)) if correct else 0.0
@@ -65,7 +66,7 @@ class ConfidenceThreshold:
         return precision_lower_bound(self.correct, self.rows)
 
 
-def threshold(confidence: np.ndarray, correct: np.ndarray, wanted: float) -> ConfidenceThreshold | None:
+def find_threshold(confidence: np.ndarray, correct: np.ndarray, wanted: float) -> ConfidenceThreshold | None:
     """The lowest threshold with a lower precision bound of at least `wanted`; None if there is none.
 
     confidence: `[rows]`, the calibrated probability of each prediction

@@ -17,7 +17,7 @@ from polymodal.data.table.table import Table
 from polymodal.experiments.plan import Plan
 from polymodal.model.model import make_network
 from polymodal.model.run_record import ParameterCounts
-from polymodal.model.run_summary import count_encoders, count_parameters, training_state_mib, parameters_sentence
+from polymodal.model.run_summary import count_encoders, count_parameters, parameters_sentence, training_state_mib
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import FeatureSettings, encode_frozen_input
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -71,7 +71,11 @@ class Estimate:
             f"one-time cost (cached): preparation {_duration(self.preparation_seconds)}{encoding}\n"
             f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
             f"{_duration(self.epochs * self.epoch_seconds)}"
-            + (f"\n{self.cell_errors} cells of the first {MAX_SAMPLE_ROWS} rows are unusable" if self.cell_errors else "")
+            + (
+                f"\n{self.cell_errors} cells of the first {MAX_SAMPLE_ROWS} rows are unusable"
+                if self.cell_errors
+                else ""
+            )
         )
 
 
@@ -103,7 +107,7 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
             trial.zero_grad()
 
         compute = autotune(recipe.training, network, step, None)
-        memory = training_mib(network, compute, step)
+        memory = measure_training_mib(network, compute, step)
         with compute.active():
             spent = []
             for _ in range(3):
@@ -127,7 +131,7 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
     )
 
 
-def training_mib(network: Network, compute: ComputeConfig, step: Callable[[Any], None]) -> float:
+def measure_training_mib(network: Network, compute: ComputeConfig, step: Callable[[Any], None]) -> float:
     """Training memory in MiB: weights, gradients and optimizer state of trainable parameters, and the tensors that one
     `step(network)` saves for its backward pass."""
     network.train()
@@ -148,7 +152,10 @@ def _with_features(
     if not settled or not recipe.training.feature_cache.enabled:
         return prepared, 0.0
     block = first.table.block(
-        first.rows, preparation.input_columns + preparation.target_columns, faults=CellErrors(), limits=recipe.data.limits
+        first.rows,
+        preparation.input_columns + preparation.target_columns,
+        faults=CellErrors(),
+        limits=recipe.data.limits,
     )
     some = preparation.prepare_block(block, targets=True)
     inputs = dict(some.inputs)

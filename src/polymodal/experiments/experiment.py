@@ -44,8 +44,8 @@ class Experiment:
     def with_recipe(self, recipe: Recipe) -> Experiment:
         """The same prepared rows for a recipe with the same preparation and all or some of the inputs."""
         names = list(recipe.inputs)
-        splits = {name: Split(split.table.only(names), split.rows) for name, split in self.splits.items()}
-        return replace(self, preparation=self.preparation.only(recipe), splits=splits)
+        splits = {name: Split(split.table.select_inputs(names), split.rows) for name, split in self.splits.items()}
+        return replace(self, preparation=self.preparation.for_recipe(recipe), splits=splits)
 
     def feature_splits(self, network: Network, progress: Progress) -> dict[str, Split[PreparedTable]]:
         """The splits with cached features instead of items, for every input whose encoder has frozen layers.
@@ -91,8 +91,11 @@ def prepare_experiment(
     cache: folder for decoded media and features; None disables caching across runs
     """
     if recipe.privileged and recipe.training.distillation.teacher is not None:
-        raise RecipeError("training.distillation.teacher", "privileged inputs train their own teacher: remove the teacher or the privileged inputs")
-    _check_teachable(recipe, tables["valid"].table)
+        raise RecipeError(
+            "training.distillation.teacher",
+            "privileged inputs train their own teacher: remove the teacher or the privileged inputs",
+        )
+    _check_teachable(recipe, tables["validation"].table)
     preparation, start = Preparation(recipe), SourceModel.from_recipe(recipe)
     known = start.load_modalities(preparation) if start is not None else []
     with progress.task("learn vocabularies and statistics", None):
@@ -100,7 +103,7 @@ def prepare_experiment(
     if start is not None:
         start.load_tasks(preparation)
     student = recipe.with_inputs([name for name in recipe.inputs if name not in recipe.privileged])
-    bare = preparation.only(student) if recipe.privileged else preparation
+    bare = preparation.for_recipe(student) if recipe.privileged else preparation
     cell_errors, prepared = CellErrors(recipe.data.strict), {}
     for name, split in tables.items():
         if id(split.table) not in prepared:
@@ -121,8 +124,8 @@ def _check_teachable(recipe: Recipe, valid: Table) -> None:
         for column in recipe.inputs[name].columns:
             if column not in valid.columns:
                 raise DataError(
-                    f"the validation table lacks this column of the privileged input {name!r}. Add the column, or give no "
-                    "validation table to split validation rows off the training table",
+                    f"the validation table lacks this column of the privileged input {name!r}. Add the column, or give "
+                    "no validation table to split validation rows off the training table",
                     column=column,
                     file=valid.name,
                 )

@@ -1,4 +1,4 @@
-"""From a table and a recipe with gaps to a complete recipe: what each column is, and why."""
+"""Completion of a recipe from a table: the role of each column, and all unset options."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recip
 from polymodal.runtime.compute import resolve_device
 from polymodal.training.source_model import SourceModel
 
-#: Below this confidence a column is left out rather than guessed at.
+#: Columns with a lower confidence of the best modality are ignored.
 MIN_CONFIDENCE = 0.3
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A complete recipe and the role of every column of the table."""
+    """A complete recipe, and the role of every column of the table."""
 
     recipe: Recipe
     roles: list[ColumnRole]
 
 
 def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *, pretraining: bool = False) -> Plan:
-    """Fill every gap of `recipe` from a sample of `table`; what the recipe says is never changed.
+    """Infer all unset parts of `recipe` from a sample of `table`. Set options never change.
 
-    pretraining: there is no target; where the recipe names no objective, the inputs are aligned with each other, or, if
-        there is but one, masked and reconstructed
+    pretraining: there is no target. Without objectives, several inputs are aligned (`contrastive`), and a single input
+        is masked and reconstructed (`masked_modeling`).
 
     Raises:
-        RecipeError: a column is not in the table, serves twice, or cannot be what the recipe says.
-        DataError: no input or no target is left.
+        RecipeError: a column is missing or used twice, or an option of the recipe does not fit.
+        DataError: there is no input or no target.
     """
-    resolve_device(recipe.training.device)  # said now, before any row is prepared
+    resolve_device(recipe.training.device)  # fail before any row is prepared
     start = SourceModel.from_recipe(recipe)
     if start is not None:
         recipe = start.complete_recipe(recipe)
@@ -49,27 +49,25 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         if not any(target in spec.columns for spec in outputs.values()):
             outputs[target] = OutputSpec(columns=[target])
     if not outputs and not recipe.objectives and not pretraining:
-        raise RecipeError(
-            "outputs", "say what to predict (a target column, or outputs), or what to learn without it (objectives)"
-        )
+        raise RecipeError("outputs", "nothing to train: give a target column or outputs, or objectives for pretraining")
     roles: list[ColumnRole] = []
     for name, spec in outputs.items():
         spec = spec if start is None else start.complete_output(name, spec)
         outputs[name] = _complete_output(name, spec, recipe, samples, roles)
     reserved = {role.column for role in roles}
     for path, column in (
-        ("data.weight", recipe.data.weight_column),
+        ("data.weight_column", recipe.data.weight_column),
         ("data.split.column", recipe.data.split.column),
-        ("data.split.group", recipe.data.split.group_column),
+        ("data.split.group_column", recipe.data.split.group_column),
     ):
         if column is None:
             continue
         samples.check(column, path)
         if column not in {c for spec in recipe.inputs.values() for c in spec.columns} | reserved:
-            roles.append(ColumnRole(column, path.split(".")[-1], "", f"{path} names it"))
+            roles.append(ColumnRole(column, path.split(".")[-1], "", f"named in {path}"))
     for column in recipe.data.ignore_columns:
-        samples.check(column, "data.ignore")
-        roles.append(ColumnRole(column, "ignored", "", "data.ignore names it"))
+        samples.check(column, "data.ignore_columns")
+        roles.append(ColumnRole(column, "ignored", "", "named in data.ignore_columns"))
     for name, spec in outputs.items():
         _reserve_prompts(name, spec, samples, roles)
     taken = {role.column for role in roles}
@@ -78,28 +76,34 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
             name: _complete_input(name, given, recipe, samples, roles, start) for name, given in recipe.inputs.items()
         }
         used = {role.column for role in roles}
-        roles += [ColumnRole(c, "ignored", "", "not among the recipe's inputs") for c in table.columns if c not in used]
+        roles += [ColumnRole(c, "ignored", "", "not an input of the recipe") for c in table.columns if c not in used]
     else:
         inputs = _infer_inputs(recipe, samples, taken, roles, start)
     if start is not None:
         start.check_inputs(inputs)
-    for name, one in inputs.items():
-        shared = [column for column in one.columns if column in reserved]
+    for name, spec_of_input in inputs.items():
+        shared = [column for column in spec_of_input.columns if column in reserved]
         if shared:
-            raise RecipeError(f"inputs.{name}.columns", f"{shared[0]!r} is a target and cannot be an input as well")
-    timed = [name for name, spec in outputs.items() if spec.task is not None and find("task", spec.task.name).needs_timestamps]
+            raise RecipeError(f"inputs.{name}.columns", f"{shared[0]!r} is a target and cannot also be an input")
+    timed = [
+        name
+        for name, spec in outputs.items()
+        if spec.task is not None and find("task", spec.task.name).needs_timestamps
+    ]
     if timed:
         for name, one in inputs.items():
             inputs[name] = _with_time_preserved(name, one, recipe.inputs.get(name), timed[0])
-    writes = {name: find("task", spec.task.name).is_generative for name, spec in outputs.items() if spec.task is not None}
+    writes = {
+        name: find("task", spec.task.name).is_generative for name, spec in outputs.items() if spec.task is not None
+    }
     writes_only = all(writes.values())
     if any(writes.values()) and (taught := [name for name, one in inputs.items() if one.privileged]):
-        raise RecipeError(f"inputs.{taught[0]}.privileged", "a teacher teaches decisions, and texts are not decisions")
+        raise RecipeError(f"inputs.{taught[0]}.privileged", "privileged inputs do not support text outputs")
     if inputs and all(one.privileged for one in inputs.values()):
-        raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "a model needs one input that is not privileged")
+        raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "at least one input must not be privileged")
     if not inputs and not (outputs and writes_only):
         raise DataError(
-            "no column can serve as an input: "
+            "no column can be used as an input: "
             + "; ".join(f"{r.column}: {r.reason}" for r in roles if r.role == "ignored"),
             file=table.name,
         )
@@ -113,14 +117,15 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
     except RecipeError as error:
         left_out = [f"{role.column}: {role.reason}" for role in roles if role.role == "ignored" and not recipe.inputs]
         if error.path.startswith("objectives.") and error.path.endswith(".inputs") and left_out:
-            raise RecipeError(error.path, f"{error.problem}; no inputs are {'; '.join(left_out)}") from None
+            raise RecipeError(error.path, f"{error.problem}; ignored columns: {'; '.join(left_out)}") from None
         raise
-    order = {column: place for place, column in enumerate(table.columns)}
+    order = {column: index for index, column in enumerate(table.columns)}
     return Plan(complete, sorted(roles, key=lambda role: order[role.column]))
 
 
 def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
-    """Fill the parts of `training` that follow from the number of training rows: batch, epochs and patience."""
+    """Set `batch_size`, `epochs` and `early_stopping_patience` of `training` from the number of training rows, if
+    unset."""
     options = recipe.training
     batch = options.batch_size or min(256, max(16, 2 ** round(math.log2(max(1, training_rows / 30)))))
     steps = max(1, math.ceil(training_rows / batch))
@@ -131,7 +136,7 @@ def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
 
 
 class _Samples:
-    """Samples of the table's columns, each taken once."""
+    """Cached samples of the columns of a table."""
 
     def __init__(self, table: Table, limits: LimitOptions) -> None:
         self.table, self.limits, self._taken = table, limits, {}  # type: ignore[var-annotated]
@@ -147,24 +152,26 @@ class _Samples:
             raise RecipeError(path, f"the table {self.table.name} has no column {column!r}; {hint}")
 
 
-def _complete_output(name: str, spec: OutputSpec, recipe: Recipe, samples: _Samples, roles: list[ColumnRole]) -> OutputSpec:
+def _complete_output(
+    name: str, spec: OutputSpec, recipe: Recipe, samples: _Samples, roles: list[ColumnRole]
+) -> OutputSpec:
     for column in spec.columns:
         samples.check(column, f"outputs.{name}.columns")
     task: Options
     if spec.task is not None:
-        task, reason = spec.task, "the recipe says so"
+        task, reason = spec.task, "set in the recipe"
     else:
         first = samples[spec.columns[0]]
         if len(first.values) == 0:
-            raise DataError("the target has no value in any sampled row", column=first.name, file=samples.table.name)
-        kind, guess = _best_match("task", first)
-        if guess is None:
+            raise DataError("the target is empty in all sampled rows", column=first.name, file=samples.table.name)
+        kind, match = _best_match("task", first)
+        if match is None:
             raise DataError(
-                f"no task fits this target (values such as {first.values[0]!r}); name one in outputs.{name}.task",
+                f"cannot infer a task for this target (values such as {first.values[0]!r}); set outputs.{name}.task",
                 column=first.name,
                 file=samples.table.name,
             )
-        task, reason = find("task", kind).Options(), guess.reason
+        task, reason = find("task", kind).Options(), match.reason
     roles += [ColumnRole(column, "target", task.name, reason, name) for column in spec.columns]
     decoder = spec.decoder or find("decoder", find("task", task.name).default_decoder).Options()
     writes, can = find("task", task.name).is_generative, find("decoder", decoder.name).is_generative
@@ -181,7 +188,7 @@ def _complete_output(name: str, spec: OutputSpec, recipe: Recipe, samples: _Samp
 
 
 def _reserve_prompts(name: str, spec: OutputSpec, samples: _Samples, roles: list[ColumnRole]) -> None:
-    """Columns that prompts name are read there, and are no inputs unless the recipe says so."""
+    """Give the role `prompt` to columns of prompts. They are not inputs unless the recipe lists them."""
     if spec.task is None or not find("task", spec.task.name).is_generative:
         return
     task = build("task", spec.task, f"outputs.{name}.task", columns=spec.columns)
@@ -189,19 +196,18 @@ def _reserve_prompts(name: str, spec: OutputSpec, samples: _Samples, roles: list
     for column in task.prompt_columns:
         samples.check(column, f"outputs.{name}.task")
         if column in spec.columns:
-            raise RecipeError(f"outputs.{name}.task", f"the prompt reads {column!r}, which is the target itself")
+            raise RecipeError(f"outputs.{name}.task", f"the prompt must not use the target column {column!r}")
         if column not in known:
-            roles.append(ColumnRole(column, "prompt", "text", "the prompt names it", name))
+            roles.append(ColumnRole(column, "prompt", "text", "used in the prompt", name))
 
 
 def _infer_objectives(inputs: dict[str, InputSpec]) -> list[Options]:
-    """What is learned from the inputs where nothing is said: which belong together, or what a lone one holds."""
+    """The default objectives: alignment of several inputs, or masked modeling of a single input."""
     return [find("objective", "contrastive" if len(inputs) > 1 else "masked_modeling").Options()]
 
 
 def _infer_fusion(inputs: dict[str, InputSpec], outputs: dict[str, OutputSpec], start: SourceModel | None) -> Options:
-    """The fusion where the recipe names none: the one that the first output's task is best served by, or else that of
-    the model that is gone on from."""
+    """The default fusion: that of the first task, or else that of the source model, or else the general default."""
     first = next((spec.task for spec in outputs.values()), None)
     name = find("task", first.name).default_fusion if first is not None else None
     theirs = start.fusion(inputs) if start is not None else None
@@ -219,17 +225,19 @@ def _complete_input(
     if start is not None and (carried := start.complete_input(name, spec)) is not None:
         roles += _source_model_roles(name, carried)
         return carried
-    reason = "the recipe says so"
+    reason = "set in the recipe"
     modality = spec.modality
     if modality is None:
-        kind, guess = _best_match("modality", samples[spec.columns[0]])
-        if guess is None:
-            raise RecipeError(f"inputs.{name}", "its modality cannot be told from the data; name one")
-        modality, reason = find("modality", kind).Options(), guess.reason
+        kind, match = _best_match("modality", samples[spec.columns[0]])
+        if match is None:
+            raise RecipeError(
+                f"inputs.{name}", f"cannot infer the modality of column {spec.columns[0]!r}; set `modality`"
+            )
+        modality, reason = find("modality", kind).Options(), match.reason
     component = find("modality", modality.name)
     if len(spec.columns) > 1 and not component.many_columns:
         raise RecipeError(
-            f"inputs.{name}.columns", f"an input of {modality.name} reads one column; make an input of each"
+            f"inputs.{name}.columns", f"the modality {modality.name} reads one column; define one input for each column"
         )
     roles += [ColumnRole(column, "input", modality.name, reason, name) for column in spec.columns]
     encoder = spec.encoder or infer_encoder(modality.name, recipe)
@@ -240,18 +248,20 @@ def _complete_input(
 
 def _source_model_roles(name: str, spec: InputSpec) -> list[ColumnRole]:
     assert spec.modality is not None
-    kind, reason = spec.modality.name, "as in the model that training.start names"
+    kind, reason = spec.modality.name, "as in the model that training.init_from names"
     return [ColumnRole(column, "input", kind, reason, name) for column in spec.columns]
 
 
 def infer_encoder(modality: str, recipe: Recipe) -> Options:
-    """The encoder where the recipe names none: a pretrained one if the recipe wants that and there is one.
+    """The default encoder: a pretrained encoder if `recipe.pretrained` is set and there is one.
 
-    No starter checkpoint reads clips: their frames are read as images.
+    There is no starter checkpoint for video, so its frames are encoded as images.
     """
     pretrained = components("encoder").get(f"pretrained_{modality}")
     if modality == "video" and recipe.pretrained == "starter":
-        clip: Options = find("encoder", "frame_encoder").Options(frame_encoder={"name": "pretrained_image", "checkpoint": "starter"})
+        clip: Options = find("encoder", "frame_encoder").Options(
+            frame_encoder={"name": "pretrained_image", "checkpoint": "starter"}
+        )
         return clip
     if recipe.pretrained != "none" and pretrained is not None:
         options: Options = pretrained.Options(model=recipe.pretrained)
@@ -261,10 +271,10 @@ def infer_encoder(modality: str, recipe: Recipe) -> Options:
 
 
 def _with_required_options(path: str, kind: str, prepared: Options, network: Options, size: Size) -> Options:
-    """The modality (or task) at `path` with the options that its encoder (or decoder) needs it to have.
+    """The options of the modality (or task) at `path` with the values that its encoder (or decoder) requires.
 
     Raises:
-        RecipeError: the recipe itself says otherwise.
+        RecipeError: the recipe sets another value.
     """
     at_size = network.at_size(size) if isinstance(network, SizedModel) else network
     wanted = find(kind, network.name).required_options(at_size)
@@ -272,16 +282,16 @@ def _with_required_options(path: str, kind: str, prepared: Options, network: Opt
         if option in prepared.model_fields_set and getattr(prepared, option) != value:
             raise RecipeError(
                 f"{path}.{option}",
-                f"the {kind} {network.name} needs {value!r} here; leave it out, or name another {kind}",
+                f"the {kind} {network.name} requires {value!r}; remove this option, or choose another {kind}",
             )
     return prepared.model_copy(update=wanted) if wanted else prepared
 
 
 def _with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, output: str) -> InputSpec:
-    """The input with nothing in it that moves moments away from the events of `output`.
+    """The input without options that shift time relative to the events of `output`.
 
     Raises:
-        RecipeError: the recipe itself asks for what moves them.
+        RecipeError: the recipe sets such an option.
     """
     modality = spec.modality
     assert modality is not None
@@ -291,7 +301,7 @@ def _with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, ou
         if option in asked and getattr(modality, option) != value:
             raise RecipeError(
                 f"inputs.{name}.modality.{option}",
-                f"it moves moments away from where the events of {output!r} have them; leave it out or set it to "
+                f"it shifts time relative to the events of {output!r}; remove it or set it to "
                 f"{'null' if value is None else str(value).lower()}",
             )
     return spec.model_copy(update={"modality": modality.model_copy(update=still)}) if still else spec
@@ -300,27 +310,29 @@ def _with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, ou
 def _infer_inputs(
     recipe: Recipe, samples: _Samples, taken: set[str], roles: list[ColumnRole], start: SourceModel | None
 ) -> dict[str, InputSpec]:
-    """One input per media column; all numbers together as one input, and all categories. A column that the model to go
-    on from reads by itself is what it is there."""
+    """The inferred inputs: one input for each media column, one for all numbers, and one for all categories.
+
+    A column that is an input of the source model keeps its options.
+    """
     found: dict[str, list[tuple[str, str]]] = {}
     inputs: dict[str, InputSpec] = {}
     for column in samples.table.columns:
         if column in taken:
             continue
         sample = samples[column]
-        kind, guess = _best_match("modality", sample)
+        kind, match = _best_match("modality", sample)
         known = start.input_of_column(column) if start is not None else None
         if known is not None and len(sample.values):
             inputs[column] = known.model_copy(update={"privileged": False})
             roles += _source_model_roles(column, known)
         elif len(sample.values) == 0:
-            roles.append(ColumnRole(column, "ignored", "", "no value in any sampled row"))
+            roles.append(ColumnRole(column, "ignored", "", "empty in all sampled rows"))
         elif sample.distinct == 1 and sample.nulls == 0:
             roles.append(ColumnRole(column, "ignored", "", "the same value in every sampled row"))
-        elif guess is None or guess.confidence < MIN_CONFIDENCE:
-            roles.append(ColumnRole(column, "ignored", "", guess.reason if guess else "no modality fits its values"))
+        elif match is None or match.confidence < MIN_CONFIDENCE:
+            roles.append(ColumnRole(column, "ignored", "", match.reason if match else "no modality matches its values"))
         else:
-            found.setdefault(kind, []).append((column, guess.reason))
+            found.setdefault(kind, []).append((column, match.reason))
     for kind, columns in found.items():
         component = find("modality", kind)
         shared = len(columns) > 1 and component.together([samples[column] for column, _ in columns])
@@ -338,7 +350,9 @@ def _infer_inputs(
                 roles += _source_model_roles(name, carried)
                 continue
             encoder = infer_encoder(kind, recipe)
-            modality = _with_required_options(f"inputs.{name}.modality", "encoder", component.Options(), encoder, recipe.size)
+            modality = _with_required_options(
+                f"inputs.{name}.modality", "encoder", component.Options(), encoder, recipe.size
+            )
             modality = _resolve_modality(name, modality, recipe.size, [samples[column] for column in names])
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
             roles += [ColumnRole(column, "input", kind, reason, name) for column, reason in group]
@@ -346,10 +360,10 @@ def _infer_inputs(
 
 
 def _resolve_modality(name: str, modality: Options, size: Size, samples: list[ColumnSample]) -> Options:
-    """The options with what follows from the size dial, then with what follows from the data.
+    """The options with values from the size preset, and then with values from the data.
 
     Raises:
-        RecipeError: an option cannot be so, or a checkpoint is not reached.
+        RecipeError: an option is invalid, or a checkpoint is not available.
     """
     at_size = modality.at_size(size) if isinstance(modality, SizedModel) else modality
     try:
@@ -360,15 +374,15 @@ def _resolve_modality(name: str, modality: Options, size: Size, samples: list[Co
 
 
 def _best_match(kind: str, sample: ColumnSample) -> tuple[str, Match | None]:
-    """The component of `kind` that is surest of the column; ties go to the first by name."""
-    guesses: list[tuple[str, Match]] = []
+    """The component of `kind` with the highest confidence for a column; ties go to the first name."""
+    matches: list[tuple[str, Match]] = []
     for name, component in components(kind).items():
-        guess: Any = component.match_column(sample) if sample.values else None
-        if guess is not None:
-            guesses.append((name, guess))
-    if not guesses:
+        match: Any = component.match_column(sample) if sample.values else None
+        if match is not None:
+            matches.append((name, match))
+    if not matches:
         return "", None
-    return max(guesses, key=lambda pair: pair[1].confidence)
+    return max(matches, key=lambda pair: pair[1].confidence)
 
 
 def _free_name(wanted: str, samples: _Samples, inputs: dict[str, InputSpec]) -> str:

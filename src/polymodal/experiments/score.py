@@ -43,7 +43,7 @@ def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> 
     splits, predictor = experiment.feature_splits(model.network, progress), model.predictor
     options, seed, tasks = model.recipe.evaluation, model.recipe.seed, experiment.preparation.tasks
     found: dict[str, SplitScores] = {}
-    for name in ("valid", "test"):
+    for name in ("validation", "test"):
         if name not in splits:
             continue
         split = splits[name]

@@ -2,9 +2,10 @@
 
 Self-training (Yarowsky, "Unsupervised Word Sense Disambiguation Rivaling Supervised Methods", 1995; for networks: Lee,
 "Pseudo-Label", 2013), with two safeguards. First, probabilities are calibrated on the validation rows, and a label is
-only assigned above a confidence threshold that guarantees the wanted precision on these rows (`confidence_calibration`).
-Second, the number of labels per class is limited by the class frequency (similar to Zou et al., "Domain Adaptation for
-Semantic Segmentation via Class-Balanced Self-Training", 2018), so that easy classes do not dominate.
+only assigned above a confidence threshold that guarantees the wanted precision on these rows
+(`confidence_calibration`). Second, the number of labels per class is limited by the class frequency (similar to Zou et
+al., "Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training", 2018), so that easy classes do not
+dominate.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from polymodal.experiments.confidence_calibration import (
     PRECISION_CONFIDENCE_LEVEL,
     ConfidenceThreshold,
     class_tensor,
-    predict_with_confidence,
-    min_validation_rows,
-    fit_temperature,
     find_threshold,
+    fit_temperature,
+    min_validation_rows,
+    predict_with_confidence,
 )
 from polymodal.experiments.experiment import Experiment
 from polymodal.inference.predictor import Predictor
-from polymodal.model.run_record import PseudoLabelRound, PseudoLabelRecord
+from polymodal.model.run_record import PseudoLabelRecord, PseudoLabelRound
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import PseudoLabelOptions
@@ -91,8 +92,8 @@ class SelfTrainingEval:
     """
 
     validation: Validation
-    fit_temperature: float
-    find_threshold: ConfidenceThreshold | None
+    temperature: float
+    threshold: ConfidenceThreshold | None
     rows: int
 
 
@@ -102,9 +103,13 @@ def check_pseudo_labels(recipe: Recipe) -> None:
         return
     for name, spec in recipe.outputs.items():
         if spec.task is not None and spec.task.name != "classify":
-            raise RecipeError(ROUNDS_KEY, f"pseudo-labels need the task classification, and outputs.{name} has {spec.task.name}")
+            raise RecipeError(
+                ROUNDS_KEY, f"pseudo-labels need the task classification, and outputs.{name} has {spec.task.name}"
+            )
     if len(recipe.outputs) != 1:
-        raise RecipeError(ROUNDS_KEY, f"pseudo-labels need exactly one output, and the recipe has {len(recipe.outputs)}")
+        raise RecipeError(
+            ROUNDS_KEY, f"pseudo-labels need exactly one output, and the recipe has {len(recipe.outputs)}"
+        )
     if recipe.privileged:
         raise RecipeError(
             ROUNDS_KEY, "the teacher of the privileged inputs already labels rows without a label; use one of the two"
@@ -122,7 +127,9 @@ def with_unlabeled(
     """
     training = recipe.training
     if not (training.pseudo_labels.rounds or recipe.objectives or training.distillation.teacher):
-        raise RecipeError(ROUNDS_KEY, "the recipe does not use unlabeled rows: set this to 1 or more, or add objectives or a teacher")
+        raise RecipeError(
+            ROUNDS_KEY, "the recipe does not use unlabeled rows: set this to 1 or more, or add objectives or a teacher"
+        )
     for column in (column for spec in recipe.inputs.values() for column in spec.columns):
         if column not in unlabeled.columns:
             hint = did_you_mean(column, unlabeled.columns)
@@ -134,7 +141,9 @@ def with_unlabeled(
                 column=column,
                 file=unlabeled.name,
             )
-    sets = dict(zip(table.data_sets, table.tables, strict=True)) if isinstance(table, ConcatTable) else {table.name: table}
+    sets = (
+        dict(zip(table.data_sets, table.tables, strict=True)) if isinstance(table, ConcatTable) else {table.name: table}
+    )
     name = "unlabeled"
     while name in sets:
         name += "_"
@@ -146,11 +155,12 @@ def with_unlabeled(
 
 
 def train_in_rounds(job: SelfTrainingJob) -> tuple[Trainer, float, PseudoLabelRecord]:
-    """Train in rounds with pseudo-labels. Return the trainer of the best round, the seconds of all rounds, and the record.
+    """Train in rounds with pseudo-labels. Return the trainer of the best round, the seconds of all rounds, and the
+    record.
 
-    Training rows with an empty target are labeled. Rows with an unusable target stay unlabeled. Each later round has its
-    own folder in the folder of the run, so an interrupted run can resume. Without a teacher and objectives, rows without
-    a label are left out of training.
+    Training rows with an empty target are labeled. Rows with an unusable target stay unlabeled. Each later round has
+    its own folder in the folder of the run, so an interrupted run can resume. Without a teacher and objectives, rows
+    without a label are left out of training.
 
     Each round takes about as many steps as the epochs of the recipe over all training rows.
 
@@ -178,7 +188,9 @@ def train_in_rounds(job: SelfTrainingJob) -> tuple[Trainer, float, PseudoLabelRe
         trainer = job.trainer(scale_schedule(recipe, len(train), len(split)), split, place, shown)
         seconds += trainer.run(resume=job.resume).seconds
         evaluation = evaluate_round(trainer, name, options.min_precision)
-        rounds.append(replace(entry, validation=evaluation.validation.metrics, validation_score=evaluation.validation.score))
+        rounds.append(
+            replace(entry, validation=evaluation.validation.metrics, validation_score=evaluation.validation.score)
+        )
         if kept is None or evaluation.validation.score > kept[1].validation.score:
             kept = trainer, evaluation, number
         if number == options.rounds:
@@ -220,7 +232,9 @@ def scale_schedule(recipe: Recipe, all_rows: int, rows: int) -> Recipe:
     max_epochs = max(epochs, MAX_ROUND_EPOCHS)
     longer = min(max_epochs, math.ceil(steps / math.ceil(rows / batch)))
     waits = math.ceil(patience * longer / max(1, epochs))
-    return recipe.model_copy(update={"training": training.model_copy(update={"epochs": longer, "early_stopping_patience": waits})})
+    return recipe.model_copy(
+        update={"training": training.model_copy(update={"epochs": longer, "early_stopping_patience": waits})}
+    )
 
 
 def evaluate_round(trainer: Trainer, name: str, wanted: float) -> SelfTrainingEval:
@@ -238,7 +252,13 @@ def evaluate_round(trainer: Trainer, name: str, wanted: float) -> SelfTrainingEv
     return SelfTrainingEval(validation, heat, found, int(present.sum()))
 
 
-def assign_labels(trainer: Trainer, evaluation: SelfTrainingEval, empty: np.ndarray, task: ClassificationTask, options: PseudoLabelOptions) -> LabelAssignment:
+def assign_labels(
+    trainer: Trainer,
+    evaluation: SelfTrainingEval,
+    empty: np.ndarray,
+    task: ClassificationTask,
+    options: PseudoLabelOptions,
+) -> LabelAssignment:
     """The pseudo-labels of a trained model for rows of `empty`, in the order of the table."""
     if evaluation.threshold is None or not len(empty):
         return NO_LABELS
@@ -259,7 +279,12 @@ def _predictor(trainer: Trainer) -> Predictor:
 
 
 def round_record(
-    number: int, evaluation: SelfTrainingEval, given: LabelAssignment, before: LabelAssignment, task: ClassificationTask, options: PseudoLabelOptions
+    number: int,
+    evaluation: SelfTrainingEval,
+    given: LabelAssignment,
+    before: LabelAssignment,
+    task: ClassificationTask,
+    options: PseudoLabelOptions,
 ) -> PseudoLabelRound:
     """The record of the labels of a round and of their expected precision."""
     counts = np.bincount(given.classes, minlength=task.output_size).tolist()
@@ -275,7 +300,13 @@ def round_record(
     found = evaluation.threshold
     if found is not None:
         reason = None if len(given.rows) else "no row without a label reaches the confidence threshold"
-        return replace(entry, threshold=found.confidence, precision=found.precision, precision_low=found.precision_low, reason=reason)
+        return replace(
+            entry,
+            threshold=found.confidence,
+            precision=found.precision,
+            precision_low=found.precision_low,
+            reason=reason,
+        )
     reason = f"no confidence threshold reaches a precision of {options.min_precision:.0%}"
     if evaluation.rows < min_validation_rows(options.min_precision):
         reason += f": {evaluation.rows} validation rows are too few, at least {min_validation_rows(options.min_precision)} are needed"

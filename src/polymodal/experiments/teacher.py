@@ -10,7 +10,7 @@ from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
-from polymodal.evaluation.class_alignment import reorder_classes, have_same_classes
+from polymodal.evaluation.class_alignment import have_same_classes, reorder_classes
 from polymodal.inference.predictions import Predictions
 from polymodal.model.distributions import to_raw_values
 from polymodal.model.loading import load
@@ -63,4 +63,7 @@ def predict_teacher_targets(
 def _check_tasks(tasks: dict[str, Task]) -> None:
     for name, task in tasks.items():
         if task.is_generative:
-            raise RecipeError(TEACHER_KEY, f"distillation does not support the text output {name}; train on the generated texts of the teacher")
+            raise RecipeError(
+                TEACHER_KEY,
+                f"distillation does not support the text output {name}; train on the generated texts of the teacher",
+            )

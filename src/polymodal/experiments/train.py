@@ -14,7 +14,7 @@ from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.self_training import train_in_rounds
 from polymodal.experiments.teacher import predict_teacher_targets
 from polymodal.model.model import Model, make_network
-from polymodal.model.run_record import ComputeRecord, PseudoLabelRecord, RunRecord, Durations, TeacherRecord
+from polymodal.model.run_record import ComputeRecord, Durations, PseudoLabelRecord, RunRecord, TeacherRecord
 from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, source_model_sentence
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
@@ -47,7 +47,7 @@ class TrainingJob:
     progress: Progress
     title: str
     log_parameters: bool
-    start: SourceModelRecord | None = None
+    source_model: SourceModelRecord | None = None
 
     def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
         """A trainer with a new network from the seed, for the schedule of `recipe` and the labels of `train`."""
@@ -88,9 +88,9 @@ def train_model(
 ) -> Model:
     """Train a network on the training split and select its weights on the validation split.
 
-    With privileged inputs, a teacher with these inputs is trained first, and the model also learns from its predictions.
-    The teacher may also be a saved model. With pseudo-labels, the model is trained in rounds.
-    The global random state does not change. The returned recipe holds the precision and number of threads that were used.
+    With privileged inputs, a teacher with these inputs is trained first, and the model also learns from its
+    predictions. The teacher may also be a saved model. With pseudo-labels, the model is trained in rounds. The global
+    random state does not change. The returned recipe holds the precision and number of threads that were used.
 
     For the arguments, see `TrainingJob`.
     """

@@ -48,7 +48,11 @@ def max_text_rows(preparation: Preparation, config: GenerationConfig | None = No
         if isinstance(task, GenerativeTask):
             own = config or task.generation_config
             shape, sequences = task.text_shape, max(own.num_beams, own.num_return_sequences)
-            kept = 16 * (shape.max_prompt_length + (own.max_new_tokens or shape.max_target_length)) * preparation.recipe.hidden_size
+            kept = (
+                16
+                * (shape.max_prompt_length + (own.max_new_tokens or shape.max_target_length))
+                * preparation.recipe.hidden_size
+            )
             max_rows = min(max_rows, max(1, MAX_TEXT_VALUES // (sequences * (3 * shape.vocab_size + kept))))
     return max_rows
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polymodal.core.types import Batch, Tokens
 from polymodal.nn.decoders.embed import Embed
-from polymodal.nn.layers.embedding_head import unit
+from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
 
@@ -40,23 +40,25 @@ def embed_rows(network: Network, batch: Batch) -> Tensor:
     encoded = network.encode(batch)
     present = torch.stack([one.present for one in encoded.tokens.values()]).any(0)
     alignment = alignment_of(network)
-    embeds = [name for name, one in network.decoders.items() if any(isinstance(branch, Embed) for branch in one.values())]
+    embeds = [
+        name for name, one in network.decoders.items() if any(isinstance(branch, Embed) for branch in one.values())
+    ]
     if embeds:
-        return _where(present, unit(network.decode(network.fuse(encoded, len(batch)), batch)[embeds[0]].values))
+        return _where(present, l2_normalize(network.decode(network.fuse(encoded, len(batch)), batch)[embeds[0]].values))
     if alignment is not None:
         tokens = {name: encoded.tokens[name] for name in alignment.inputs}
         vectors = [alignment.embed(name, one) * one.present.unsqueeze(1) for name, one in tokens.items()]
         there = torch.stack([one.present for one in tokens.values()]).any(0)
-        return _where(there, unit(torch.stack(vectors).sum(0)))
+        return _where(there, l2_normalize(torch.stack(vectors).sum(0)))
     branches = network.fuse(encoded, len(batch))
     weight = torch.stack([branch.weight for branch in branches]).unsqueeze(2)
-    return _where(present, unit((torch.stack([branch.pooled for branch in branches]) * weight).sum(0)))
+    return _where(present, l2_normalize((torch.stack([branch.pooled for branch in branches]) * weight).sum(0)))
 
 
 def _embedded(alignment: Alignment | None, name: str, tokens: Tokens) -> Tensor:
     if alignment is not None and name in alignment.inputs:
         return alignment.embed(name, tokens)
-    return unit(tokens.pooled())
+    return l2_normalize(tokens.pooled())
 
 
 def _where(present: Tensor, vectors: Tensor) -> Tensor:

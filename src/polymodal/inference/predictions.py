@@ -45,7 +45,9 @@ class Predictions:
         )
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Predictions:
-        branches, weights = ({name: change(one) for name, one in by.items()} for by in (self.branches, self.branch_weights))
+        branches, weights = (
+            {name: change(one) for name, one in by.items()} for by in (self.branches, self.branch_weights)
+        )
         return Predictions(change(self.values), branches, weights, None if self.losses is None else change(self.losses))
 
 

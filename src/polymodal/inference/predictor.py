@@ -19,11 +19,17 @@ from polymodal.data.partition import Split
 from polymodal.data.sampler import BatchSampler
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.output import GenerationOutput
-from polymodal.inference.batching import PREDICTION_BATCH_SIZE, iter_batches, limit_batch_size, max_text_rows, batch_order
-from polymodal.inference.predictions import Predictions
+from polymodal.inference.batching import (
+    PREDICTION_BATCH_SIZE,
+    batch_order,
+    iter_batches,
+    limit_batch_size,
+    max_text_rows,
+)
 from polymodal.inference.embedding import embed_inputs, embed_rows
 from polymodal.inference.objective_losses import ObjectiveLosses, mean_losses
-from polymodal.inference.text_generation import mark_unusable_prompts, generate_texts, generate_tokens
+from polymodal.inference.predictions import Predictions
+from polymodal.inference.text_generation import generate_texts, generate_tokens, mark_unusable_prompts
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
 from polymodal.nn.towers import LazyInputTokens
@@ -105,7 +111,8 @@ class Predictor:
     def generate(
         self, prepared: PreparedTable, output: str, config: GenerationConfig, *, row_numbers: np.ndarray | None = None
     ) -> list[list[GenerationOutput]]:
-        """Generate texts of an output for every row of a prepared table; an empty list for rows with an unusable prompt.
+        """Generate texts of an output for every row of a prepared table; an empty list for rows with an unusable
+        prompt.
 
         row_numbers: the row numbers in the whole table, `[rows]`, which seed text generation; default: 0, 1, 2 ...
         """
@@ -141,7 +148,12 @@ class Predictor:
             return mean_losses(self.network, (self._step(split.table, positions) for positions in drawn))
 
     def batch(
-        self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, corruption: ItemCorruption | None = None
+        self,
+        prepared: PreparedTable,
+        rows: np.ndarray,
+        *,
+        augment: bool = False,
+        corruption: ItemCorruption | None = None,
     ) -> Batch:
         """The batch of `rows`, on the device of the network."""
         return self.preparation.batch(prepared, rows, augment=augment, corruption=corruption).to(self.compute.device)
@@ -164,7 +176,11 @@ class Predictor:
                 self.network.train()
 
     def _predict_batch(
-        self, batch: Batch, hidden_inputs: frozenset[str], prompts: dict[str, np.ndarray] | None, row_numbers: np.ndarray
+        self,
+        batch: Batch,
+        hidden_inputs: frozenset[str],
+        prompts: dict[str, np.ndarray] | None,
+        row_numbers: np.ndarray,
     ) -> dict[str, Predictions]:
         """The predictions of one batch.
 

@@ -13,8 +13,8 @@ from polymodal.generation.config import GenerationConfig
 from polymodal.generation.generate import generate
 from polymodal.generation.output import GenerationOutput
 from polymodal.nn.network import Network
-from polymodal.tasks.text_targets import pad
 from polymodal.tasks.generative import GenerativeTask
+from polymodal.tasks.text_targets import pad
 
 
 def generate_texts(
@@ -39,7 +39,12 @@ def generate_texts(
 
 
 def generate_tokens(
-    network: Network, name: str, task: GenerativeTask, branches: list[FusionOutput], batch: Batch, row_numbers: np.ndarray
+    network: Network,
+    name: str,
+    task: GenerativeTask,
+    branches: list[FusionOutput],
+    batch: Batch,
+    row_numbers: np.ndarray,
 ) -> Tensor:
     """The tokens of one generated text of output `name` for each row of a batch, as in `Predictions.values`."""
     generated = generate_texts(network, name, task, branches, batch, task.generation_config, row_numbers)

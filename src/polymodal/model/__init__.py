@@ -1,1 +1,1 @@
-"""What users hold: a model, an ensemble, and how they are read back."""
+"""Models and ensembles: prediction, evaluation, saving and loading."""

@@ -1,4 +1,4 @@
-"""What is decided by output: distributions of rows, and the decided values behind them."""
+"""Conversion between predicted distributions and raw values of an output."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from polymodal.tasks.base import Task
 
 
 def distributions(model: PredictsRows, table: Table, *, strict: bool = False) -> dict[str, np.ndarray]:
-    """`predict_proba` of a model by output, also where it has only one."""
+    """`predict_proba` of a model by output, also for a single output."""
     found = model.predict_proba(table, strict=strict)
     return found if isinstance(found, dict) else {next(iter(model.tasks)): found}
 
 
 def unwrap_single_output(by_output: dict[str, Any]) -> Any:
-    """What the only output has; with several outputs, the dict itself."""
+    """The value of the only output; with several outputs, the dict itself."""
     return next(iter(by_output.values())) if len(by_output) == 1 else by_output
 
 
 def to_raw_values(task: Task, distribution: np.ndarray) -> Tensor:
-    """A distribution `[rows, k]` as decided values of the task's space, `[rows, k]` fp32: the inverse of
-    `Task.distribution`. Log-probabilities, logits, or numbers on the task's scale.
+    """A distribution `[rows, k]` as raw values of the task, `[rows, k]` fp32: the inverse of `Task.distribution`.
+
+    The values are log-probabilities, logits, or standardized numbers.
 
     Raises:
-        DataError: a number has no place on that scale.
+        DataError: the task cannot standardize a number.
     """
     if task.space == "categorical":
         return torch.from_numpy(np.log(np.maximum(distribution, np.finfo(np.float32).tiny))).float()
@@ -41,10 +42,12 @@ def to_raw_values(task: Task, distribution: np.ndarray) -> Tensor:
         yes = np.maximum(distribution, np.finfo(np.float32).tiny)
         no = np.maximum(1 - distribution, np.finfo(np.float64).eps / 2)
         return torch.from_numpy(np.log(yes) - np.log(no)).float()
-    columns = {name: distribution[:, place].tolist() for place, name in enumerate(task.columns)}
+    columns = {name: distribution[:, index].tolist() for index, name in enumerate(task.columns)}
     rows = np.arange(len(distribution))
     value, present = task.prepare(RowBlock(columns, rows, None, "predictions", CellErrors(), LimitOptions()))
     if not present.all():
         bad = distribution[~present][0].tolist()
-        raise DataError(f"a member decides {bad}, which the first member's scale cannot hold", column=task.columns[0])
+        raise DataError(
+            f"a member predicts {bad}, which is outside the range of the first member", column=task.columns[0]
+        )
     return torch.from_numpy(value)

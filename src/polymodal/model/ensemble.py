@@ -1,4 +1,4 @@
-"""An ensemble: separately trained models that decide together."""
+"""Ensembles: separately trained models whose predictions are combined."""
 
 from __future__ import annotations
 
@@ -19,25 +19,36 @@ from polymodal.core.errors import ArtifactError, DataError, PolymodalError, Reci
 from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
-from polymodal.evaluation.class_alignment import reorder_classes, have_same_classes
+from polymodal.evaluation.class_alignment import have_same_classes, reorder_classes
 from polymodal.evaluation.scores import score_metric, score_output
-from polymodal.model.distributions import to_raw_values, distributions, unwrap_single_output
+from polymodal.model.distributions import distributions, to_raw_values, unwrap_single_output
 from polymodal.model.model import Model
-from polymodal.nn.fusion.combiner import CombineRule, Combiner
+from polymodal.nn.fusion.combiner import Combiner, CombineRule
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
 
 FILE = "ensemble.json"
 WEIGHTS = "combination.safetensors"
-#: Ways of combining that have something to learn.
+#: Combination methods that are fitted on data.
 FITTED_METHODS = ("weighted", "product", "stack")
 
 
 class Ensemble:
-    """Models that decide together; made by `ensemble`, read back by `load`.
+    """Models whose predictions are combined. Create it with `ensemble` or `load`.
 
-    members: the models; the first one's outputs and order of classes are the ensemble's
-    combiner: how their decisions become one (formulas in `nn.fusion.decision`)
+    members: the models; the first member defines the outputs and the order of classes
+    combiner: the combination of the predictions (formulas in `nn.fusion.decision`)
+
+    Example:
+        >>> import polymodal
+        >>> data = {"length": [1.0, 1.2, 5.0, 5.1] * 5, "kind": ["short", "short", "long", "long"] * 5}
+        >>> settings = ["training.epochs=1", "evaluation.bootstrap_samples=0"]
+        >>> models = [polymodal.fit(data, "kind", settings=[*settings, f"seed={seed}"]) for seed in (0, 1)]
+        >>> both = polymodal.ensemble(models)
+        >>> both.classes
+        ['long', 'short']
+        >>> both.predict_proba({"length": [1.1, 5.2]}).shape
+        (2, 2)
     """
 
     def __init__(self, members: list[Model], combiner: Combiner) -> None:
@@ -45,6 +56,7 @@ class Ensemble:
 
     @property
     def method(self) -> str:
+        """The combination method."""
         return self.combiner.rule
 
     @property
@@ -53,7 +65,7 @@ class Ensemble:
         return self.members[0].classes
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
-        """The answer for each row of `data`; as `Model.predict`. The columns of every member are needed."""
+        """Predict each row of `data`, as `Model.predict`. The data need the columns of every member."""
         predicted = self._distributions(self.members[0].open(data, root), strict)
         return unwrap_single_output({name: task.predict(predicted[name]) for name, task in self.tasks.items()})
 
@@ -62,9 +74,9 @@ class Ensemble:
         return unwrap_single_output(self._distributions(self.members[0].open(data, root), strict))
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
-        """Scores on rows whose targets are known, as `Model.evaluate`; `members` are the scores of each by itself.
+        """Scores on rows with targets, as `Model.evaluate`; `members` holds the score of each member.
 
-        Resamples, confidence, sample weights and groups are those of the first member's recipe.
+        Bootstrap options, sample weights and groups are those of the recipe of the first member.
         """
         first = self.members[0]
         table = first.open(data, root, targets=True)
@@ -92,9 +104,10 @@ class Ensemble:
         return scores
 
     def save(self, folder: Path | str) -> Path:
-        """Write the ensemble: `ensemble.json`, `combination.safetensors`, and each member in `members/0` and on.
+        """Write the ensemble: `ensemble.json`, `combination.safetensors`, and the members in `members/0`, `members/1`,
+        ...
 
-        An ensemble that is there already is replaced.
+        An existing ensemble in the folder is replaced.
 
         Raises:
             PolymodalError: the folder holds a single model.
@@ -107,9 +120,9 @@ class Ensemble:
             (folder / FILE).unlink()
             shutil.rmtree(folder / "members", ignore_errors=True)
         sums = {}
-        for place, member in enumerate(self.members):
-            member.save(folder / "members" / str(place))
-            manifest = f"members/{place}/manifest.json"
+        for index, member in enumerate(self.members):
+            member.save(folder / "members" / str(index))
+            manifest = f"members/{index}/manifest.json"
             sums[manifest] = file_sha256(folder / manifest)
         save_file({name: tensor.contiguous() for name, tensor in self.combiner.state_dict().items()}, folder / WEIGHTS)
         facts = {"format": FORMAT, "polymodal": __version__, "method": self.method, "members": len(self.members)}
@@ -118,24 +131,27 @@ class Ensemble:
 
     @classmethod
     def load(cls, folder: Path | str, *, device: str = "auto") -> Ensemble:
-        """Read an ensemble directory; `device` is that of `load`.
+        """Read an ensemble directory.
+
+        device: see `load`
+
 
         Raises:
-            ArtifactError: a file is missing, altered, or of a later format.
+            ArtifactError: a file is missing or altered, or the format is not supported.
         """
         folder = Path(folder)
         facts = read_json(folder / FILE)
         if not isinstance(facts, dict) or not {"format", "method", "members", "sha256"} <= facts.keys():
-            raise ArtifactError(f"{folder / FILE} is damaged")
+            raise ArtifactError(f"{folder / FILE} is corrupt")
         if facts["format"] != FORMAT:
             raise ArtifactError(
                 f"{folder} has format {facts['format']}, written by polymodal {facts.get('polymodal')}; "
                 f"this is polymodal {__version__}, which reads format {FORMAT}"
             )
         count, method = facts["members"], facts["method"]
-        names = [f"members/{place}/manifest.json" for place in range(count)] if isinstance(count, int) else []
+        names = [f"members/{index}/manifest.json" for index in range(count)] if isinstance(count, int) else []
         if not names or method not in get_args(CombineRule) or set(facts["sha256"]) != {*names, WEIGHTS}:
-            raise ArtifactError(f"{folder / FILE} is damaged")
+            raise ArtifactError(f"{folder / FILE} is corrupt")
         for name, expected in facts["sha256"].items():
             if not (folder / name).is_file():
                 raise ArtifactError(f"{folder / name} is missing")
@@ -151,20 +167,20 @@ class Ensemble:
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """The task of each output, as the first member has it."""
+        """The task of each output of the first member."""
         return self.members[0].tasks
 
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
-        """Open `data` as a table and check that it has the columns of every member; as `Model.open`."""
+        """Open `data` as a table and check that it has the columns of every member, as `Model.open`."""
         table = self.members[0].open(data, root, targets=targets)
         for member in self.members[1:]:
             member.open(table, targets=targets)
         return table
 
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Row numbers and distributions as `Model.stream`, in one block: members may read in different blocks.
+        """Row numbers and distributions as `Model.stream`, in a single block.
 
-        A cell that several members cannot use is one fault.
+        A cell that is unusable for several members is recorded once.
         """
         before, each = len(cell_errors.found), []
         for member in self.members:
@@ -179,7 +195,8 @@ class Ensemble:
         yield np.arange(len(table)), self.combine(each)
 
     def combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """One distribution `[rows, k]` by output of what each member decides, in the classes of the first."""
+        """Combine the distributions of the members: one distribution `[rows, k]` by output, in the classes of the
+        first."""
         found = {}
         for name, task in self.tasks.items():
             values = [to_raw_values(task, member[name]) for member in each]
@@ -192,22 +209,26 @@ class Ensemble:
         return self.combine(self._each(table, strict))
 
     def _each(self, table: Table, strict: bool) -> list[dict[str, np.ndarray]]:
-        """The distributions of each member, in the classes of the first."""
+        """The distributions of each member, in the class order of the first member."""
         found = []
         for member in self.members:
             predicted = distributions(member, table, strict=strict)
             tasks = member.preparation.tasks
-            found.append({name: reorder_classes(predicted[name], tasks[name], task) for name, task in self.tasks.items()})
+            found.append(
+                {name: reorder_classes(predicted[name], tasks[name], task) for name, task in self.tasks.items()}
+            )
         return found
 
     def _fit(self, table: Table) -> None:
-        """Fit what the combination has to learn on the rows of `table`, by the tasks' own losses."""
+        """Fit the combiner on the rows of `table` with the losses of the tasks."""
         truth = _truth(self.members[0], table, strict=False)
         each = self._each(table, strict=False)
         for name, task in self.tasks.items():
             value, present = truth.targets[name]
             if not present.any():
-                raise DataError("no row has this target, so nothing can be fitted", column=", ".join(task.columns))
+                raise DataError(
+                    "no row has this target, so the combination cannot be fitted", column=", ".join(task.columns)
+                )
             target = torch.from_numpy(value[present])
             weight = torch.ones(len(target)) if truth.weight is None else torch.from_numpy(truth.weight[present])
 
@@ -230,32 +251,34 @@ def ensemble(
     data: Any = None,
     root: Path | str | None = None,
 ) -> Ensemble:
-    """Combine trained models with the same outputs and classes; their inputs may differ.
+    """Combine trained models with the same outputs and classes. Their inputs may differ.
 
     models: two or more models, or their directories
-    method: `average` of the probabilities (numbers); `vote`: the class that most members name (the median);
+    method: `average` of the probabilities (or numbers); `vote`: the class predicted by most members (or the median);
         `weighted`: average with fitted weights; `product`: log-linear pool with fitted temperatures; `stack`: a fitted
-        linear layer over all decisions. Formulas: `nn.fusion.decision`.
-    data, root: rows with targets on which `weighted`, `product` and `stack` are fitted, as `Model.evaluate` takes
-        them. They should be new to the members: a model that fits its training rows is over-sure there.
+        linear layer over all predictions. Formulas: `nn.fusion.decision`.
+    data, root: rows with targets for fitting `weighted`, `product` and `stack`, as in `Model.evaluate`. Use rows that
+        no member was trained on, because models are overconfident on their training rows.
 
     Raises:
-        RecipeError: outputs or classes differ, the method is not known, or `data` is missing or of no use to it.
-        DataError: a column of a member is not there, or no row has a target.
+        RecipeError: outputs or classes differ, the method is unknown, or `data` is missing or not needed.
+        DataError: a column of a member is missing, or no row has a target.
         ArtifactError: a directory does not hold a model.
+
+    For an example, see `Ensemble`.
     """
     if method not in get_args(CombineRule):
-        raise RecipeError("method", f"there is no way to combine called {method!r}: {', '.join(get_args(CombineRule))}")
+        raise RecipeError("method", f"unknown method {method!r}; choose from {', '.join(get_args(CombineRule))}")
     if (data is not None) != (method in FITTED_METHODS):
-        needs = "is fitted: give rows with targets as data" if data is None else "has nothing to fit: leave out data"
+        needs = "is fitted: give rows with targets as data" if data is None else "is not fitted: remove data"
         raise RecipeError("method", f"{method} {needs}")
     members = [model if isinstance(model, Model) else Model.load(model) for model in models]
     if len(members) < 2:
-        raise RecipeError("models", f"an ensemble is made of two models or more, not {len(members)}")
+        raise RecipeError("models", f"an ensemble needs two or more models, not {len(members)}")
     if not members[0].preparation.tasks:
-        raise RecipeError("outputs", "model 0 predicts nothing, and an ensemble combines what its members predict")
-    for place, member in enumerate(members[1:], start=1):
-        _check_member(members[0], member, place)
+        raise RecipeError("outputs", "model 0 has no output; an ensemble needs models with outputs")
+    for index, member in enumerate(members[1:], start=1):
+        _check_member(members[0], member, index)
     made = Ensemble(members, _combiner(method, members))
     if data is not None:
         made._fit(members[0].open(data, root, targets=True))
@@ -263,30 +286,33 @@ def ensemble(
 
 
 def _combiner(method: CombineRule, members: list[Model]) -> Combiner:
-    combiner = Combiner(method, [str(place) for place in range(len(members))])
+    combiner = Combiner(method, [str(index) for index in range(len(members))])
     combiner.prepare({name: task.output_size for name, task in members[0].preparation.tasks.items()})
     return combiner
 
 
-def _check_member(first: Model, member: Model, place: int) -> None:
+def _check_member(first: Model, member: Model, index: int) -> None:
     tasks, own = first.preparation.tasks, member.preparation.tasks
     if sorted(tasks) != sorted(own):
-        raise RecipeError("outputs", f"model 0 decides {sorted(tasks)}, model {place} decides {sorted(own)}")
+        raise RecipeError("outputs", f"model 0 predicts {sorted(tasks)}, model {index} predicts {sorted(own)}")
     for name, task in tasks.items():
         if task.is_generative:
-            raise RecipeError(f"outputs.{name}", "texts of several models cannot be averaged into one; use one model")
+            raise RecipeError(f"outputs.{name}", "ensembles do not support text outputs; use a single model")
         if task.is_embedding:
-            raise RecipeError(f"outputs.{name}", "embeddings of several models lie in different spaces; use one model")
+            raise RecipeError(
+                f"outputs.{name}",
+                "ensembles do not support embedding outputs, because the spaces differ; use a single model",
+            )
         if not have_same_classes(task, own[name]):
             raise RecipeError(
                 f"outputs.{name}",
-                f"model 0 decides {task.options.name} of {task.classes}, "
-                f"model {place} {own[name].options.name} of {own[name].classes}",
+                f"model 0 predicts {task.options.name} of {task.classes}, "
+                f"model {index} {own[name].options.name} of {own[name].classes}",
             )
 
 
 def _truth(first: Model, table: Table, strict: bool) -> PreparedTable:
-    """Prepared targets and weights of every row of `table`."""
+    """The prepared targets and sample weights of every row of `table`."""
     cell_errors = CellErrors(strict)
     truth = first.preparation.targets_only().prepare(table, cell_errors, folder=None, cache=None)
     warn_cell_errors(cell_errors.found)

@@ -1,4 +1,4 @@
-"""`load`: what stands in a directory, a model or an ensemble of models."""
+"""`load`: read a model or an ensemble from a directory."""
 
 from __future__ import annotations
 
@@ -10,18 +10,28 @@ from polymodal.model.model import Model
 
 
 def load(folder: Path | str, *, device: str = "auto") -> Model | Ensemble:
-    """Read the model or ensemble that `save` wrote into `folder`; nothing else is needed, and no network.
+    """Read the model or ensemble that `save` wrote into `folder`. No other files and no internet access are needed.
 
-    device: where to predict: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is one
+    device: device for prediction: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` uses an accelerator if available
 
     Raises:
-        ArtifactError: the folder holds neither, or a file is missing, altered, or of a later format.
-        RecipeError: there is no such device.
+        ArtifactError: the folder holds neither, a file is missing or altered, or the format is not supported.
+        RecipeError: the device is not available.
+
+    Example:
+        >>> import polymodal, tempfile
+        >>> data = {"length": [1.0, 1.2, 5.0, 5.1] * 5, "kind": ["short", "short", "long", "long"] * 5}
+        >>> settings = ["training.epochs=1", "evaluation.bootstrap_samples=0"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = polymodal.fit(data, "kind", settings=settings).save(folder)
+        ...     model = polymodal.load(folder)
+        >>> len(model.predict({"length": [1.1, 5.2]}))
+        2
     """
     folder = Path(folder)
     if (folder / FILE).is_file():
         return Ensemble.load(folder, device=device)
     if (folder / "manifest.json").is_file():
         return Model.load(folder, device=device)
-    state = f"holds neither manifest.json (a model) nor {FILE} (an ensemble)" if folder.is_dir() else "is not there"
+    state = f"holds neither manifest.json (a model) nor {FILE} (an ensemble)" if folder.is_dir() else "does not exist"
     raise ArtifactError(f"{folder} is not a model directory: it {state}")

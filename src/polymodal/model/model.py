@@ -1,4 +1,4 @@
-"""A trained model: rows in, predictions out. What `fit` returns and `load` reads back."""
+"""A trained model: prediction, evaluation, embedding, generation, saving and loading."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from polymodal.checkpoint.model_directory import verify_model_files, read_json, read_weights, write_model_files, write_json
+from polymodal.checkpoint.model_directory import (
+    read_json,
+    read_weights,
+    verify_model_files,
+    write_json,
+    write_model_files,
+)
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError, did_you_mean
 from polymodal.core.paths import media_cache_folder, scratch_folder
@@ -27,7 +33,7 @@ from polymodal.model import text_generation
 from polymodal.model.distributions import unwrap_single_output
 from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
-from polymodal.nn.layers.embedding_head import unit
+from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -43,11 +49,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class Model:
-    """A recipe, what its preparation learned, and trained weights.
+    """A trained model: a complete recipe, the fitted preparation, and the network. `fit` and `load` return it.
 
-    metrics: scores by part, output and metric, as in `metrics.json`
-    run: how it was made: versions, fingerprints, column roles, history, faults, as in `run.json`
-    form: how the weights are kept and computed with
+    metrics: scores by split, output and metric, as in `metrics.json`
+    run: the record of the training run: versions, column roles, history, unusable cells, as in `run.json`
+    weight_format: storage and compute format of the weights
+
+    Example:
+        >>> import polymodal
+        >>> data = {"length": [1.0, 1.2, 5.0, 5.1] * 5, "kind": ["short", "short", "long", "long"] * 5}
+        >>> settings = ["training.epochs=1", "evaluation.bootstrap_samples=0"]
+        >>> model = polymodal.fit(data, "kind", settings=settings)
+        >>> model.classes
+        ['long', 'short']
+        >>> model.predict_proba({"length": [1.1, 5.2]}).shape
+        (2, 2)
+        >>> model.embed({"length": [1.1, 5.2]}).ndim
+        2
     """
 
     recipe: Recipe
@@ -58,31 +76,33 @@ class Model:
     weight_format: WeightFormat = field(default_factory=WeightFormat)
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
-        """The answer for each row of `data`, in the order of the rows.
+        """Predict each row of `data`, in the order of the rows.
 
-        data: anything `open_table` reads, or one row as a dict of cells
-        root: the folder that media paths in cells start from (by default that of the table's file)
-        strict: refuse the data at the first cell that cannot be used; else such a cell counts as missing, and a
-            `BadCellsWarning` lists it
+        data: any source of `open_table`, or one row as a dict of cells
+        root: base folder of media paths in cells; default: the folder of the table file
+        strict: raise an error at the first unusable cell; default: treat unusable cells as missing, and list them in a
+            `BadCellsWarning`
 
-        Returns a list (one answer per row, as the training table wrote them); with several outputs, a dict of lists.
+        Returns a list with one value per row, in the format of the training table; with several outputs, a dict of
+        lists.
 
         Raises:
-            DataError: an input column is not there, or (strict) a cell cannot be used.
+            DataError: an input column is missing, or (strict) a cell is unusable.
         """
         answers: dict[str, list[Any]] = {name: [] for name in self.recipe.outputs}
-        for block in self._warned(data, root, strict):
+        for block in self._stream_with_warnings(data, root, strict):
             for name, distribution in block.items():
                 answers[name] += self.preparation.tasks[name].predict(distribution)
         return unwrap_single_output(answers)
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
-        """Probabilities `[rows, k]` in the order of `classes` (numbers in the user's units for regression).
+        """Predict probabilities `[rows, k]` in the order of `classes`, or numbers in the units of the table for
+        regression.
 
-        With several outputs, a dict of arrays. Arguments and errors are those of `predict`.
+        With several outputs, a dict of arrays. For arguments and errors, see `predict`.
         """
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.recipe.outputs}
-        for block in self._warned(data, root, strict):
+        for block in self._stream_with_warnings(data, root, strict):
             for name, distribution in block.items():
                 parts[name].append(distribution)
         return unwrap_single_output({name: np.concatenate(arrays) for name, arrays in parts.items()})
@@ -93,18 +113,20 @@ class Model:
         return unwrap_single_output({name: task.classes for name, task in self.preparation.tasks.items()})
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
-        """Scores on rows whose targets are known, by output and metric: `value`, `low`, `high`, the score of the
-        best constant answer (`majority`), and the score with only one input shown (`alone`). Of objectives the loss,
-        and of aligned inputs how well one is found by another, beside chance.
+        """Scores on rows with targets, by output and metric.
+
+        Each score has a `value` with the interval `low` to `high`, the `baseline` (the score of the best constant
+        prediction), and the scores with only one input (`unimodal`). Objectives are scored by their loss, and aligned
+        inputs by cross-modal retrieval.
 
         Raises:
-            DataError: an input or target column is not there, or (strict) a cell cannot be used.
+            DataError: an input or target column is missing, or (strict) a cell is unusable.
         """
         from polymodal.evaluation.evaluate import evaluate
         from polymodal.evaluation.objective_scores import score_objectives
 
         options = self.recipe.evaluation
-        if options.unimodal_scores == "train":  # a saved model has no training rows; hiding inputs is what it can do
+        if options.unimodal_scores == "train":  # no training rows here, so the other inputs are hidden
             options = options.model_copy(update={"unimodal_scores": "mask"})
         with self._prepared(data, root, strict) as split:
             scores, _ = evaluate(self.predictor, split, options, seed=self.recipe.seed)
@@ -113,15 +135,17 @@ class Model:
     def robustness(
         self, data: Any, *, root: Path | str | None = None, strict: bool = False, progress: bool = False
     ) -> dict[str, Robustness]:
-        """How the score of each output holds as each input is removed, and as each is damaged in growing steps.
+        """The score of each output with each input removed, and with each input corrupted at increasing strength.
 
-        Arguments and errors are those of `evaluate`; `progress` shows a bar on standard error.
+        progress: show a progress bar on standard error
+
+        For other arguments and errors, see `evaluate`.
         """
-        from polymodal.evaluation.robustness import measure_robustness, count_passes
+        from polymodal.evaluation.robustness import count_passes, measure_robustness
 
         with (
             self._prepared(data, root, strict) as split,
-            Progress(progress).task("remove and damage inputs", count_passes(self.preparation)) as advance,
+            Progress(progress).task("remove and corrupt inputs", count_passes(self.preparation)) as advance,
         ):
             return measure_robustness(
                 self.predictor, split, self.recipe.evaluation, seed=self.recipe.seed, advance=advance
@@ -129,22 +153,27 @@ class Model:
 
     @contextmanager
     def _prepared(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[Split[PreparedTable]]:
-        """Rows with their targets, prepared; cells that cannot be used are warned of at the end."""
+        """Prepared rows with targets. A warning at the end lists unusable cells."""
         table = self.open(data, root, targets=True)
         cell_errors = CellErrors(strict)
         with scratch_folder() as folder:
-            yield Split.all_rows(self.preparation.prepare(table, cell_errors, folder=folder, cache=media_cache_folder()))
+            yield Split.all_rows(
+                self.preparation.prepare(table, cell_errors, folder=folder, cache=media_cache_folder())
+            )
         warn_cell_errors(cell_errors.found)
 
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Predict block by block, so that memory does not grow with the table: row numbers and, by output, their
-        distributions `[rows, k]`. Cells that cannot be used go to `faults`.
+        """Predict block by block, with memory independent of the table size.
+
+        Yields row numbers and distributions `[rows, k]` by output. Unusable cells are added to `cell_errors`.
 
         Raises:
             PolymodalError: the model has no output.
         """
         if not self.recipe.outputs:
-            raise PolymodalError("this model predicts nothing: embed its rows, or fit a model that goes on from it")
+            raise PolymodalError(
+                "the model has no output: use `embed`, or fit a model with init_from set to this model"
+            )
         predictor, tasks = self.predictor, self.preparation.tasks
         for block in self.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE):
             predicted = predictor.predict(Split.all_rows(self.preparation.prepare_block(block)), row_numbers=block.rows)
@@ -155,24 +184,25 @@ class Model:
         data: Any,
         *,
         input: str | None = None,
-        size: int | None = None,
+        dim: int | None = None,
         root: Path | str | None = None,
         strict: bool = False,
     ) -> np.ndarray:
-        """The embedding of each row of `data`: float32 `[rows, size]` of unit length, NaN in rows that lack it.
+        """The embedding of each row of `data`: float32 `[rows, dim]` of unit length, NaN in rows without the input.
 
-        input: embed this input alone; aligned inputs (`alignment`) lie in one space, where the embedding of a text can
-            be compared with that of an image. Only its columns are read. Silent: embed the whole row.
-        size: the first so many numbers, of unit length again; worth it where the model was trained with such `sizes`
+        input: embed only this input, reading only its columns; default: embed the whole row. Aligned inputs
+            (`alignment`) share one space, so text embeddings can be compared with image embeddings.
+        dim: truncate embeddings to the first `dim` numbers and normalize again; useful for models trained with
+            `matryoshka_dims`; default: all numbers
 
-        The other arguments and errors are those of `predict`.
+        For other arguments and errors, see `predict`.
 
         Raises:
-            RecipeError: there is no such input, or an embedding has fewer numbers than `size`.
+            RecipeError: the input does not exist, or the embedding has fewer than `dim` numbers.
         """
         names = None if input is None else [input]
         if input is not None and input not in self.recipe.inputs:
-            raise RecipeError("input", f"there is no input {input!r}; {did_you_mean(input, self.recipe.inputs)}")
+            raise RecipeError("input", f"unknown input {input!r}; {did_you_mean(input, self.recipe.inputs)}")
         predictor = self.predictor if names is None else self.predictor.for_inputs(names)
         preparation = predictor.preparation
         cell_errors = CellErrors(strict)
@@ -181,11 +211,11 @@ class Model:
             parts += predictor.embed(Split.all_rows(preparation.prepare_block(block)), names).values()
         warn_cell_errors(cell_errors.found)
         vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
-        if size is None or not len(vectors):
+        if dim is None or not len(vectors):
             return vectors
-        if not 1 <= size <= vectors.shape[1]:
-            raise RecipeError("size", f"an embedding has {vectors.shape[1]} numbers, and {size} are asked for")
-        shorter: np.ndarray = unit(torch.from_numpy(vectors[:, :size])).numpy()
+        if not 1 <= dim <= vectors.shape[1]:
+            raise RecipeError("dim", f"the embedding has {vectors.shape[1]} numbers, so dim cannot be {dim}")
+        shorter: np.ndarray = l2_normalize(torch.from_numpy(vectors[:, :dim])).numpy()
         return shorter
 
     def generate(
@@ -197,18 +227,18 @@ class Model:
         strict: bool = False,
         **changes: Any,
     ) -> list[list[GenerationOutput]]:
-        """Write texts for each row of `data`, and tell what the model thought of them.
+        """Generate texts for each row of `data`, with their log-likelihoods.
 
-        output: the text output to write; silent where there is only one
-        changes: options of `generation.config.Writing` (`beams`, `temperature`, `samples`, `regex` ...) on top of
-            those of the recipe
+        output: the text output; default: the only one
+        changes: options of `generation.config.GenerationConfig` (`num_beams`, `temperature`, `num_return_sequences`,
+            `regex` ...) that override those of the recipe
         data, root, strict: as in `predict`
 
-        Returns `samples` texts for each row; none for a row whose prompt cannot be used.
+        Returns `num_return_sequences` texts for each row; an empty list for rows with an unusable prompt.
 
         Raises:
-            RecipeError: there is no such text output, or no such option.
-            DataError: a column is not there, or (strict) a cell cannot be used.
+            RecipeError: the text output or an option does not exist.
+            DataError: a column is missing, or (strict) a cell is unusable.
         """
         cell_errors = CellErrors(strict)
         blocks = self.stream_texts(self.open(data, root), cell_errors, output=output, **changes)
@@ -219,19 +249,20 @@ class Model:
     def stream_texts(
         self, table: Table, cell_errors: CellErrors, *, output: str | None = None, **changes: Any
     ) -> Iterator[list[list[GenerationOutput]]]:
-        """`generate` block by block, so that memory does not grow with the table."""
+        """`generate` block by block, with memory independent of the table size."""
         return text_generation.stream_texts(self.predictor, table, cell_errors, output, changes)
 
     def stream_tokens(
         self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
     ) -> Iterator[str]:
-        """Write the text of one row, and give its pieces as they are written; together they are what `generate` gives.
+        """Generate the text of one row, and yield text as it is generated. The joined text equals that of `generate`.
 
-        row: a dict of cells, or a table of one row; `output`, `root` and `changes` are those of `generate`
+        row: a dict of cells, or a table of one row
+        output, root, changes: as in `generate`
 
         Raises:
-            RecipeError: as `generate`, and where several texts or beams are asked for.
-            DataError: a column is not there, there is not exactly one row, or a cell of it cannot be used.
+            RecipeError: as `generate`; also for several return sequences or beams.
+            DataError: a column is missing, there is not exactly one row, or a cell is unusable.
         """
         return text_generation.stream_tokens(self.predictor, self.open(row, root), output, changes)
 
@@ -241,30 +272,32 @@ class Model:
         *,
         input: str | None = None,
         output: str | None = None,
-        window: float | None = None,
+        chunk_seconds: float | None = None,
         root: Path | str | None = None,
         strict: bool = False,
         **changes: Any,
     ) -> list[list[TranscriptSegment]]:
-        """Write the text of sounds of any length, and of the sound of clips, with the times of its parts.
+        """Transcribe audio of any length, including the audio track of videos, with the times of the segments.
 
-        A sound is cut in its pauses into windows of at most `window` seconds, and each is written by itself; see
-        `model.transcription.transcribe`, which says what `input`, `output` and `window` are silently. Other arguments
-        and errors are those of `generate`.
+        The audio is cut at pauses into windows of at most `chunk_seconds`, which are transcribed separately. For
+        details and the defaults of `input`, `output` and `chunk_seconds`, see `model.transcription.transcribe`. For
+        other arguments and errors, see `generate`.
 
-        Returns the segments of each row in the order of time; none where the sound is missing or quiet.
+        Returns the segments of each row in order of time; an empty list if the audio is missing or silent.
         """
-        from polymodal.model.transcription import transcribe  # it reads sounds, which most models do without
+        from polymodal.model.transcription import transcribe  # imports audio libraries, which most models do not need
 
         cell_errors = CellErrors(strict)
         table = self.open(data, root)
-        found = transcribe(self.predictor, table, cell_errors, input=input, output=output, window=window, **changes)
+        found = transcribe(
+            self.predictor, table, cell_errors, input=input, output=output, chunk_seconds=chunk_seconds, **changes
+        )
         warn_cell_errors(cell_errors.found)
         return found
 
     @property
     def alignment(self) -> Alignment | None:
-        """The objective in whose space inputs can be compared with each other; None for a model without."""
+        """The objective that aligns inputs in one embedding space; None if there is none."""
         return alignment_of(self.network)
 
     @property
@@ -274,13 +307,12 @@ class Model:
 
     @property
     def predictor(self) -> Predictor:
-        """The network, its preparation, and how to compute: what runs prepared rows through the network."""
+        """The predictor, which runs prepared rows through the network."""
         return Predictor(self.network, self.preparation, self.compute)
 
     @property
     def compute(self) -> ComputeConfig:
-        """How predictions are computed: as the recipe's resolved `precision` and `threads` say, on the device of the
-        network."""
+        """The compute configuration: precision and threads of the completed recipe, and the device of the network."""
         options = self.recipe.training
         precision = "fp32" if options.precision == "auto" else options.precision
         threads = torch.get_num_threads() if options.num_threads == "auto" else options.num_threads
@@ -290,17 +322,17 @@ class Model:
         """Open `data` as a table and check that it has the columns of the inputs (and targets).
 
         Raises:
-            DataError: a column is not there; the message gives the nearest.
+            DataError: a column is missing; the message suggests the closest name.
         """
         wanted = self.preparation.input_columns + (self.preparation.target_columns if targets else [])
         return self.open_columns(data, root, wanted)
 
     def open_columns(self, data: Any, root: Path | str | None, wanted: list[str]) -> Table:
-        """Open `data` as `open` does, and check that it has the columns `wanted` alone."""
+        """Open `data` as a table and check that it has the columns `wanted`."""
         return open_rows(data, root, wanted)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model directory (`checkpoint.model_directory`); existing files of a model there are replaced."""
+        """Write the model directory (`checkpoint.model_directory`). Existing model files in it are replaced."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = self.preparation.save(folder / "preparation")
@@ -312,13 +344,13 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path | str, *, device: str = "auto") -> Model:
-        """Read a model directory; nothing else is needed, and no network.
+        """Read a model directory. No other files and no internet access are needed.
 
-        device: where to predict: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` takes an accelerator if there is one
+        device: device for prediction: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` uses an accelerator if available
 
         Raises:
-            ArtifactError: a file is missing, altered, or of a later format, or `run.json` has an unknown key.
-            RecipeError: there is no such device.
+            ArtifactError: a file is missing or altered, the format is not supported, or `run.json` has an unknown key.
+            RecipeError: the device is not available.
         """
         folder = Path(folder)
         weight_format = WeightFormat(**verify_model_files(folder))
@@ -329,7 +361,7 @@ class Model:
         try:
             network.load_state_dict(weight_format.from_file(read_weights(folder)))
         except RuntimeError as error:
-            raise ArtifactError(f"the weights in {folder} do not fit its recipe: {error}") from None
+            raise ArtifactError(f"the weights in {folder} do not match its recipe: {error}") from None
         network.eval()
         weight_format.apply_to(network)
         network.to(resolve_device(device, "device"))
@@ -337,7 +369,9 @@ class Model:
         metrics = read_json(scores) if scores.is_file() else {}
         return cls(recipe, preparation, network, metrics, RunRecord.read(folder), weight_format)
 
-    def _warned(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[dict[str, np.ndarray]]:
+    def _stream_with_warnings(
+        self, data: Any, root: Path | str | None, strict: bool
+    ) -> Iterator[dict[str, np.ndarray]]:
         cell_errors = CellErrors(strict)
         for _, block in self.stream(self.open(data, root), cell_errors):
             yield block
@@ -347,10 +381,10 @@ class Model:
 def make_network(
     recipe: Recipe, preparation: Preparation, *, pretrained: bool = False, known: Collection[str] = ()
 ) -> Network:
-    """The untrained network of a complete recipe and a fitted preparation, weights drawn from torch's generator.
+    """The untrained network of a complete recipe and a fitted preparation, with weights from torch's global generator.
 
-    pretrained: then take over the weights of checkpoints; a network that is read back has no need of them
-    known: inputs and outputs, by recipe path, that have no need of them either
+    pretrained: load weights of pretrained checkpoints; not needed for a saved model
+    known: inputs and outputs, by recipe path, whose pretrained weights are not needed
     """
     outputs = {name: task.output_shape for name, task in preparation.tasks.items()}
     network = Network(recipe, shapes=preparation.shapes(), outputs=outputs)

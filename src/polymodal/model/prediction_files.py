@@ -21,17 +21,19 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
 
 
 def collect(model: PredictsRows, table: Table, cell_errors: CellErrors, *, probabilities: bool) -> list[dict[str, Any]]:
-    """The predictions of every row as dicts: the answer by output and, for classes, its probability."""
+    """The predictions of every row as dicts: the predicted value by output and, for classes, its probability."""
     return [row for block in _blocks(model, table, cell_errors, probabilities) for row in block]
 
 
-def write_predictions(model: PredictsRows, table: Table, cell_errors: CellErrors, path: Path, *, probabilities: bool) -> int:
+def write_predictions(
+    model: PredictsRows, table: Table, cell_errors: CellErrors, path: Path, *, probabilities: bool
+) -> int:
     """Stream the predictions of `table` to `path`, in the format of its suffix; return the number of rows.
 
-    The file appears when it is complete.
+    The file is renamed into place when it is complete.
 
     Raises:
-        DataError: the suffix is not one that can be written.
+        DataError: the suffix is not supported.
     """
     if path.suffix not in SUFFIXES:
         raise DataError(
@@ -49,7 +51,9 @@ def write_predictions(model: PredictsRows, table: Table, cell_errors: CellErrors
     return count
 
 
-def _blocks(model: PredictsRows, table: Table, cell_errors: CellErrors, probabilities: bool) -> Iterator[list[dict[str, Any]]]:
+def _blocks(
+    model: PredictsRows, table: Table, cell_errors: CellErrors, probabilities: bool
+) -> Iterator[list[dict[str, Any]]]:
     tasks = model.tasks
     for rows, predicted in model.stream(table, cell_errors):
         answers: list[dict[str, Any]] = [{} for _ in rows]
@@ -59,15 +63,15 @@ def _blocks(model: PredictsRows, table: Table, cell_errors: CellErrors, probabil
                 row[name] = answer
             if task.space == "categorical":
                 _add(answers, f"{name}.probability", distribution.max(1))
-            if probabilities and task.has_probabilities and task.grid is None:  # events carry their own score
-                for place, label in enumerate(task.classes):
-                    _add(answers, f"{name}.{label}", distribution[:, place])
+            if probabilities and task.has_probabilities and task.grid is None:  # events have their own score
+                for index, label in enumerate(task.classes):
+                    _add(answers, f"{name}.{label}", distribution[:, index])
         yield answers
 
 
 def _add(rows: list[dict[str, Any]], name: str, values: np.ndarray) -> None:
     for row, value in zip(rows, values.tolist(), strict=True):
-        row[name] = None if value != value else value  # a row that has no answer
+        row[name] = None if value != value else value  # a row without a prediction
 
 
 def _write_lines(blocks: Iterator[list[dict[str, Any]]], path: Path) -> int:
@@ -100,7 +104,7 @@ def _write_arrow(blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str
 
 
 def _typed(field: pa.Field) -> pa.Field:
-    """The field as one of texts where the first block has no value: only texts can be missing."""
+    """The field with type string if the first block has only missing values: only texts can be missing."""
     return field.with_type(pa.string()) if pa.types.is_null(field.type) else field
 
 
@@ -114,8 +118,11 @@ def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
 
 
 def _flat(cell: Any, suffix: str, timeline: bool) -> Any:
-    """Events as JSON text (any list of events has one type then); in text files, other lists as one text cell, and no
-    answer as an empty text: a line without any sign is no row to those who read them."""
+    """Events as JSON text, so that all lists of events have the same type.
+
+    In text files, other lists become one text cell, and a missing prediction becomes an empty text, because readers
+    skip empty lines.
+    """
     if timeline:
         return json.dumps(cell, ensure_ascii=False)
     if cell is None and suffix in (".csv", ".tsv"):

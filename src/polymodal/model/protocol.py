@@ -1,4 +1,4 @@
-"""What models, ensembles, and classifiers on a model's embeddings have in common: they predict rows."""
+"""The common interface of models, ensembles, and classifiers on embeddings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from polymodal.tasks.base import Task
 
 
 class PredictsRows(Protocol):
-    """What can be asked of everything that predicts: `Model`, `Ensemble`, `FewShot` and `ZeroShot`.
+    """The interface of `Model`, `Ensemble`, `FewShot` and `ZeroShot`.
 
-    data: anything that `open_table` reads, or one row as a dict of cells
-    root: the folder that media paths in cells start from
-    strict: refuse the data at the first cell that cannot be used
+    data: any source of `open_table`, or one row as a dict of cells
+    root: base folder of media paths in cells
+    strict: raise an error at the first unusable cell
     """
 
     @property
@@ -30,16 +30,16 @@ class PredictsRows(Protocol):
         """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
 
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
-        """The answer for each row, in the order of the rows; with several outputs, a dict of lists."""
+        """The predicted value of each row, in the order of the rows; with several outputs, a dict of lists."""
 
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities or numbers `[rows, k]` in the order of `classes`; with several outputs, a dict of arrays."""
 
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
-        """Scores on rows whose targets are known, by output and metric."""
+        """Scores on rows with targets, by output and metric."""
 
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
-        """`data` as a table that has the columns which are read (and those of the targets)."""
+        """Open `data` as a table and check that it has the input columns (and target columns)."""
 
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and, by output, distributions `[rows, k]`, block by block; unusable cells go to `faults`."""

@@ -1,4 +1,4 @@
-"""The rows that users give to a model, in any form, as a table with the columns that the model reads."""
+"""Conversion of user data to a table with the columns of a model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from polymodal.data.table.table import Table, open_table
 
 
 def open_rows(data: Any, root: Path | str | None, wanted: list[str]) -> Table:
-    """Open `data`, anything that `open_table` reads, one row as a dict of cells, or JSON text.
+    """Open `data`: any source of `open_table`, one row as a dict of cells, or JSON text.
 
-    root: the folder that media paths in cells start from
-    wanted: columns that are read
+    root: base folder of media paths in cells
+    wanted: required columns
 
     Raises:
-        DataError: a column is not there; the message gives the nearest.
+        DataError: a column is missing; the message suggests the closest name.
     """
     if isinstance(data, Table):
         table = data
@@ -28,17 +28,17 @@ def open_rows(data: Any, root: Path | str | None, wanted: list[str]) -> Table:
     for column in wanted:
         if column not in table.columns:
             hint = did_you_mean(column, table.columns)
-            raise DataError(f"there is no such column, which the model reads; {hint}", column=column, file=table.name)
+            raise DataError(f"the model needs this column, and it is missing; {hint}", column=column, file=table.name)
     return table
 
 
 def _rows(data: Any) -> Any:
-    """A dict of single cells, or JSON text, is a row; everything else is left to `open_table`."""
+    """Convert a dict of single cells or JSON text to rows. Other data do not change."""
     if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
         try:
             data = json.loads(data)
         except ValueError as error:
-            raise DataError(f"the rows are not JSON: {error}") from None
+            raise DataError(f"the rows are not valid JSON: {error}") from None
     if isinstance(data, Mapping) and any(_is_cell(value) for value in data.values()):
         return [dict(data)]
     return data

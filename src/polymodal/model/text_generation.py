@@ -72,5 +72,7 @@ def text_output(preparation: Preparation, output: str | None = None) -> str:
     if output is not None and output not in names:
         raise RecipeError(f"outputs.{output}", f"the model has no such text output; {did_you_mean(output, names)}")
     if output is None and len(names) != 1:
-        raise RecipeError("outputs", f"set `output` to one of the text outputs: {', '.join(names) or 'the model has none'}")
+        raise RecipeError(
+            "outputs", f"set `output` to one of the text outputs: {', '.join(names) or 'the model has none'}"
+        )
     return output or names[0]

@@ -84,12 +84,12 @@ class FeatureItems:
         """
         if augment and self.augmented is not None:
             drawn = torch.randint(self.augmented_copies, (len(ids),)).numpy()
-            arrays_of_item = self.augmented.take(ids * self.augmented_copies + drawn)
+            stored = self.augmented.take(ids * self.augmented_copies + drawn)
         else:
-            arrays_of_item = self.original.take(ids)
-        tensors = {name: torch.from_numpy(array) for name, array in arrays_of_item.items()}
+            stored = self.original.take(ids)
+        tensors = {name: torch.from_numpy(array) for name, array in stored.items()}
         if self.dtype == "bf16":
-            tensors["hidden"] = tensors["hidden"].copy(torch.bfloat16).float()
+            tensors["hidden"] = tensors["hidden"].view(torch.bfloat16).float()
         return tensors | {name: tensors[name][:, 0] for name in self.per_item_fields}
 
 
@@ -148,8 +148,8 @@ class FeatureCache:
         recipe: Recipe,
         progress: Progress,
     ) -> list[dict[str, PreparedInput]]:
-        """The prepared inputs of each of `tables`, with cached features instead of items for every input whose encoder has
-        frozen layers.
+        """The prepared inputs of each of `tables`, with cached features instead of items for every input whose encoder
+        has frozen layers.
 
         The inputs do not change if the recipe disables the feature cache. Inputs of the first table, the training rows,
         also get augmented copies.
@@ -167,7 +167,9 @@ class FeatureCache:
                 source = inputs.get(name)
                 if source is not None and name not in raw:
                     augmented_copies = source is first.get(name)
-                    changed[name] = self._input(name, encoder, modalities[name], source, recipe, augmented_copies, progress)
+                    changed[name] = self._input(
+                        name, encoder, modalities[name], source, recipe, augmented_copies, progress
+                    )
             found.append(changed)
         return found
 
@@ -194,7 +196,13 @@ class FeatureCache:
             settings = FeatureSettings.from_recipe(recipe)
             with progress.task(f"encode {name}", len(source.items)) as advance:
                 requests = encode_frozen_input(
-                    encoder, modality, source, settings, folder=self.folder, augmented_copies=augmented_copies, advance=advance
+                    encoder,
+                    modality,
+                    source,
+                    settings,
+                    folder=self.folder,
+                    augmented_copies=augmented_copies,
+                    advance=advance,
                 )
             if requests is None or not isinstance(requests.items, FeatureItems):
                 return source
@@ -226,7 +234,9 @@ def encode_frozen_input(
     prefix, identity = encoder.frozen_prefix(), modality.identity(settings.limits)
     if prefix is None or identity is None or source.keys is None:
         return None
-    run = _FeatureRun(encoder, modality, source.items, prefix, feature_dtype(options), advance, ThreadTuner(settings.threads))
+    run = _FeatureRun(
+        encoder, modality, source.items, prefix, feature_dtype(options), advance, ThreadTuner(settings.threads)
+    )
     store = None
     if folder is not None:
         description = f"{VERSION}\n{identity}\n{prefix.fingerprint}\n{run.dtype}"
@@ -239,7 +249,9 @@ def encode_frozen_input(
         changes = modality.options.model_dump_json(exclude={"checkpoint"})
         keys = [content_key(source.keys[item] + f" view {copy} of {changes}".encode()) for item, copy in requests]
         augmented = run.load_or_compute(store, keys, requests)
-    return PreparedInput(source.index, FeatureItems(original, augmented, count, run.dtype, tuple(prefix.per_item)), source.keys)
+    return PreparedInput(
+        source.index, FeatureItems(original, augmented, count, run.dtype, tuple(prefix.per_item)), source.keys
+    )
 
 
 @dataclass
@@ -259,7 +271,9 @@ class _FeatureRun:
         hidden = ("uint16" if self.dtype == "bf16" else "float32", (self.prefix.width,))
         return {"hidden": hidden, **self.prefix.per_step, **self.prefix.per_item}
 
-    def load_or_compute(self, store: Store | None, keys: list[bytes], requests: Sequence[tuple[int, int | None]]) -> Items:
+    def load_or_compute(
+        self, store: Store | None, keys: list[bytes], requests: Sequence[tuple[int, int | None]]
+    ) -> Items:
         """The features with `keys` of `made` (item, index of the augmented copy or None). Missing ones are computed."""
         unknown = list(range(len(keys)))
         if store is not None and keys:
@@ -301,11 +315,11 @@ class _FeatureRun:
 
     def _augmented_item(self, item: int, copy: int) -> dict[str, Tensor]:
         """One augmented item. The augmentation depends only on the content of the item and the index of the copy."""
-        arrays_of_item = self.items.take(np.array([item]))
-        content = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays_of_item.values()))
+        stored = self.items.take(np.array([item]))
+        content = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in stored.values()))
         content.update(copy.to_bytes(4, "little"))
         with isolated_random_state(int.from_bytes(content.digest()[:8], "little") % 2**63):
-            return self.modality.augment(self.modality.collate(arrays_of_item))
+            return self.modality.augment(self.modality.collate(stored))
 
     def _encode(self, data: dict[str, Tensor]) -> list[Item]:
         training = self.encoder.training
@@ -320,7 +334,7 @@ class _FeatureRun:
         for name in self.prefix.per_item:
             found[name] = found[name].unsqueeze(1).expand(-1, longest, *found[name].shape[1:])
         if self.dtype == "bf16":
-            found["hidden"] = found["hidden"].to(torch.bfloat16).copy(torch.uint16)
+            found["hidden"] = found["hidden"].to(torch.bfloat16).view(torch.uint16)
         arrays = {name: found[name].numpy() for name in self.layout}
         return [
             {name: array[row, :length] for name, array in arrays.items()}

@@ -22,8 +22,8 @@ from polymodal.data.table.table import Table
 from polymodal.modalities.base import Modality
 from polymodal.preparation.feature_cache import FeatureItems
 from polymodal.recipe.recipe import Recipe
-from polymodal.tasks.text_targets import pad, mask_targets
 from polymodal.tasks.base import Task
+from polymodal.tasks.text_targets import mask_targets, pad
 
 BLOCK_ROWS = 4096
 #: Maximum bytes of prepared items in one block of more than `MIN_BLOCK_ROWS` rows.
@@ -53,7 +53,7 @@ class PreparedTable:
     def __len__(self) -> int:
         return self.rows
 
-    def only(self, names: list[str]) -> PreparedTable:
+    def select_inputs(self, names: list[str]) -> PreparedTable:
         """The same rows and targets with only the inputs `names`."""
         return replace(self, inputs={name: self.inputs[name] for name in names})
 
@@ -200,7 +200,12 @@ class Preparation:
         return PreparedTable(inputs, prepared, weights, len(block), prompts)
 
     def batch(
-        self, prepared: PreparedTable, rows: np.ndarray, *, augment: bool = False, corruption: ItemCorruption | None = None
+        self,
+        prepared: PreparedTable,
+        rows: np.ndarray,
+        *,
+        augment: bool = False,
+        corruption: ItemCorruption | None = None,
     ) -> Batch:
         """The batch of `rows` of a prepared table, or of its cached features. A shared item is included once."""
         inputs = {}
@@ -227,7 +232,7 @@ class Preparation:
         weight = None if prepared.weight is None else torch.from_numpy(prepared.weight[rows])
         return Batch(inputs, targets, torch.from_numpy(np.asarray(rows)), weight, prompts)
 
-    def only(self, recipe: Recipe) -> Preparation:
+    def for_recipe(self, recipe: Recipe) -> Preparation:
         """This preparation for a recipe with some of its inputs. Fitted modalities and tasks are shared."""
         some = Preparation(recipe)
         some.modalities, some.tasks = {name: self.modalities[name] for name in recipe.inputs}, self.tasks

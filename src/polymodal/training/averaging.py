@@ -40,7 +40,9 @@ class BestEpochs:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The stored weights by rank and name. Scores and epochs are not tensors and are stored separately."""
-        return {f"{rank}.{name}": tensor for rank, weights in enumerate(self.weights) for name, tensor in weights.items()}
+        return {
+            f"{rank}.{name}": tensor for rank, weights in enumerate(self.weights) for name, tensor in weights.items()
+        }
 
     def load_state_dict(self, tensors: dict[str, Tensor], scores: list[float], epochs: list[int]) -> None:
         """Restore the stored weights, scores and epochs."""
@@ -51,7 +53,8 @@ class BestEpochs:
             self.weights[int(rank)][name] = tensor
 
     def offer(self, score: float, epoch: int, network: nn.Module) -> bool:
-        """Store the network after `epoch` if it is among the best; True if it is the best. Ties go to the earlier epoch."""
+        """Store the network after `epoch` if it is among the best; True if it is the best. Ties go to the earlier
+        epoch."""
         rank = sum(score <= other for other in self.scores)
         if rank >= self.count:
             return False

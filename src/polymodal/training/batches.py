@@ -20,8 +20,8 @@ def make_sampler(
 ) -> BatchSampler:
     """The sampler of training batches.
 
-    A batch holds rows of the same group if a task asks for groups; otherwise rows that share an item, or rows of similar
-    length.
+    A batch holds rows of the same group if a task asks for groups; otherwise rows that share an item, or rows of
+    similar length.
     """
     shared, lengths = batch_order(train)
     together = _together(preparation, train)

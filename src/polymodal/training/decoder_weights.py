@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polymodal.checkpoint.model_directory import verify_model_files, read_weights
+from polymodal.checkpoint.model_directory import read_weights, verify_model_files
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import PolymodalError, RecipeError
 from polymodal.nn.decoders.base import Decoder, SavedDecoder
-from polymodal.nn.layers.named_modules import key_of
+from polymodal.nn.layers.named_modules import module_key
 from polymodal.recipe.recipe import Recipe
 
 
@@ -25,7 +25,8 @@ def load_initial_weights(decoder: Decoder) -> None:
 
 
 def find_saved_decoder(folder: Path, kind: str) -> SavedDecoder:
-    """The first decoder of this kind in a saved model. If the fusion has several branches, the decoder of the first one.
+    """The first decoder of this kind in a saved model. If the fusion has several branches, the decoder of the first
+    one.
 
     Raises:
         RecipeError: the model does not exist, or it has no such decoder.
@@ -40,7 +41,7 @@ def find_saved_decoder(folder: Path, kind: str) -> SavedDecoder:
         if spec.decoder is None or spec.decoder.name != kind:
             continue
         for branch in (*recipe.inputs, "joint"):  # the order of views, whatever the fusion
-            prefix = f"decoders.{key_of(name)}.{key_of(branch)}."
+            prefix = f"decoders.{module_key(name)}.{module_key(branch)}."
             found = {path.removeprefix(prefix): one for path, one in weights.items() if path.startswith(prefix)}
             if found:
                 memory = None if recipe.inputs else weights["fusion.token"]

@@ -27,7 +27,9 @@ class TeacherTargets:
     options: DistillationOptions
 
     @classmethod
-    def from_predictions(cls, predictions: dict[str, Predictions], rows: np.ndarray, options: DistillationOptions) -> TeacherTargets:
+    def from_predictions(
+        cls, predictions: dict[str, Predictions], rows: np.ndarray, options: DistillationOptions
+    ) -> TeacherTargets:
         """The targets for `rows` of a table, from the teacher's predictions in that order."""
         place = torch.full((int(rows.max(initial=-1)) + 1,), -1, dtype=torch.int64)
         place[torch.from_numpy(rows)] = torch.arange(len(rows))
@@ -36,7 +38,8 @@ class TeacherTargets:
     def loss(self, output: str, space: Space, values: Tensor, rows: Tensor) -> Tensor:
         """The distance of the student's `values [batch, k]` from the teacher's values for `rows`, `[batch]`.
 
-        categorical: T^2 KL(softmax(t / T) || softmax(s / T)) ; binary: the same for the two outcomes of each label, averaged
+        categorical: T^2 KL(softmax(t / T) || softmax(s / T)) ; binary: the same for the two outcomes of each label,
+            averaged
         over labels ; real: mean (t - s)^2. T is `temperature` (Hinton, Vinyals & Dean, "Distilling the Knowledge in a
         Neural Network", 2015; for inputs that only the teacher has: Lopez-Paz et al., "Unifying Distillation and
         Privileged Information", 2016).

@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from polymodal.core.types import Batch, LossTerm, TaskOutput, TargetBatch
+from polymodal.core.types import Batch, LossTerm, TargetBatch, TaskOutput
 from polymodal.nn.objectives.base import ObjectiveLoss
 from polymodal.tasks.base import Task
-from polymodal.training.loss_balancing import GradNorm, PCGrad
-from polymodal.training.gradient_blending import GradientBlending
 from polymodal.training.distillation import TeacherTargets
+from polymodal.training.gradient_blending import GradientBlending
+from polymodal.training.loss_balancing import GradNorm, PCGrad
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Loss(nn.Module):
     gradnorm, pcgrad: as fixed; the gradients are changed as `loss_balancing` describes.
 
     With `blending`, the loss of each branch of an output has an additional weight.
-    With `teacher_targets`, L_o becomes (1 - d) L_o + d D_o, where D_o is the distance from the teacher's predictions and
-    d is `training.distillation.weight`.
+    With `teacher_targets`, L_o becomes (1 - d) L_o + d D_o, where D_o is the distance from the teacher's predictions
+    and d is `training.distillation.weight`.
     """
 
     def __init__(

@@ -91,8 +91,8 @@ class PCGrad(Balancer):
         for each i, over the other losses j in random order:  if g_i . g_j < 0:  g_i <- g_i - (g_i . g_j / |g_j|^2) g_j
         g = sum_i g_i
 
-    The sum covers parameters that receive a gradient from several losses. Parameters of only one loss keep its gradient.
-    Each loss has its own backward pass, so a step costs about one backward pass per loss.
+    The sum covers parameters that receive a gradient from several losses. Parameters of only one loss keep its
+    gradient. Each loss has its own backward pass, so a step costs about one backward pass per loss.
     """
 
     def backward(

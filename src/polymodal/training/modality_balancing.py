@@ -13,7 +13,9 @@ from polymodal.nn.towers import EncodedInputs
 from polymodal.tasks.base import Task
 
 
-def unimodal_scores(network: Network, encoded: EncodedInputs, batch: Batch, tasks: Mapping[str, Task]) -> dict[str, float]:
+def unimodal_scores(
+    network: Network, encoded: EncodedInputs, batch: Batch, tasks: Mapping[str, Task]
+) -> dict[str, float]:
     """The score of each input with all other inputs hidden: the mean of exp(-loss) over rows that have the input and a
     target (for classes, the probability of the true class), averaged over outputs.
 

@@ -54,7 +54,7 @@ class Monitor:
         losses: the loss and its baseline by name
         """
         found = {name: pair for name, pair in losses.items() if pair[0] > 0.98 * pair[1]}
-        listed = [f"{name!r} (loss {loss:.4g}, baseline {baseline:.4g})" for name, (loss, baseline) in found.items()]
+        listed = [f"{name!r} (loss {loss:.4g}, baseline {base:.4g})" for name, (loss, base) in found.items()]
         if listed:
             one = len(listed) == 1
             if len(listed) > MAX_LISTED:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polymodal.checkpoint.model_directory import verify_model_files, file_sha256, read_json, read_weights
+from polymodal.checkpoint.model_directory import file_sha256, read_json, read_weights, verify_model_files
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.core.options import Options
 from polymodal.core.registry import build, find
 from polymodal.preparation.preparation import Preparation
-from polymodal.pretrained.fine_tuning import TuningOptions
+from polymodal.pretrained.fine_tuning import FineTuningOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
 from polymodal.tasks.base import Task
 
@@ -21,7 +21,7 @@ INIT_FROM_KEY = "training.init_from"
 #: Output spaces whose values depend on the fitted task: standardized numbers, tokens of texts.
 FITTED_SPACES = ("real", "text")
 #: Options of fine-tuning. They may differ from the source model, because they do not change the checkpoint weights.
-FINE_TUNING_OPTIONS = frozenset(TuningOptions.model_fields)
+FINE_TUNING_OPTIONS = frozenset(FineTuningOptions.model_fields)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class SourceModel:
         return recipe.model_copy(update={"hidden_size": theirs.hidden_size, "size": size})
 
     def complete_input(self, name: str, spec: InputSpec) -> InputSpec | None:
-        """The input with the options of the saved model; None if the saved model has no input of this name and modality.
+        """The input with the options of the saved model; None if the saved model has no input of this name and
+        modality.
 
         Raises:
             RecipeError: the recipe sets other options, or other columns for a modality that reads several columns.
@@ -90,8 +91,10 @@ class SourceModel:
         if find("modality", theirs.modality.name).many_columns and spec.columns != theirs.columns:
             raise RecipeError(f"inputs.{name}.columns", self._conflict(spec.columns, theirs.columns))
         encoder = theirs.encoder
-        if isinstance(spec.encoder, TuningOptions) and "fine_tuning" in spec.encoder.model_fields_set:
-            encoder = encoder.model_copy(update={option: getattr(spec.encoder, option) for option in FINE_TUNING_OPTIONS})
+        if isinstance(spec.encoder, FineTuningOptions) and "fine_tuning" in spec.encoder.model_fields_set:
+            encoder = encoder.model_copy(
+                update={option: getattr(spec.encoder, option) for option in FINE_TUNING_OPTIONS}
+            )
         return spec.model_copy(update={"modality": theirs.modality, "encoder": encoder})
 
     def input_of_column(self, column: str) -> InputSpec | None:
@@ -158,7 +161,8 @@ class SourceModel:
                 preparation.tasks[name] = self._task(name, task.columns)
 
     def matching_outputs(self, preparation: Preparation) -> list[str]:
-        """The outputs with the same task, decoder, classes and fitted state as in the saved model, over the same fusion."""
+        """The outputs with the same task, decoder, classes and fitted state as in the saved model, over the same
+        fusion."""
         found = []
         for name in self._outputs_with_same_options(preparation):
             task = preparation.tasks[name]
@@ -208,7 +212,9 @@ class SourceModel:
                 raise RecipeError(f"{path}.{option}", self._conflict(own, other))
 
     def _conflict(self, ours: Any, theirs: Any) -> str:
-        return f"the recipe has {ours!r}, and {self.folder} has {theirs!r}; remove the option, or train without init_from"
+        return (
+            f"the recipe has {ours!r}, and {self.folder} has {theirs!r}; remove the option, or train without init_from"
+        )
 
 
 def _format_inputs(inputs: dict[str, InputSpec]) -> str:
@@ -216,7 +222,7 @@ def _format_inputs(inputs: dict[str, InputSpec]) -> str:
 
 
 def _is_unset(given: Options, option: str) -> bool:
-    tuned = option in FINE_TUNING_OPTIONS and isinstance(given, TuningOptions)
+    tuned = option in FINE_TUNING_OPTIONS and isinstance(given, FineTuningOptions)
     return option == "name" or option not in given.model_fields_set or tuned or getattr(given, option) is None
 
 

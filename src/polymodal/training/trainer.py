@@ -15,8 +15,8 @@ from torch import Tensor
 
 from polymodal.checkpoint.training_state_file import (
     TrainingState,
-    optimizer_tensors,
     add_prefix,
+    optimizer_tensors,
     read_checkpoint,
     restore_optimizer,
     write_checkpoint,
@@ -25,8 +25,8 @@ from polymodal.core.errors import ArtifactError, RecipeError, TrainingError
 from polymodal.core.progress import Progress
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
-from polymodal.inference.predictions import Predictions
 from polymodal.inference.objective_losses import ObjectiveLosses, objective_score
+from polymodal.inference.predictions import Predictions
 from polymodal.inference.predictor import Predictor
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
@@ -34,16 +34,16 @@ from polymodal.nn.towers import EncodedInputs, LazyInputTokens
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import ComputeConfig, autotune, network_device, autotune_cache
+from polymodal.runtime.compute import ComputeConfig, autotune, autotune_cache, network_device
 from polymodal.runtime.random_state import random_state, restore_random_state
-from polymodal.training.averaging import BestEpochs, trainable_state, restore_state
+from polymodal.training.averaging import BestEpochs, restore_state, trainable_state
 from polymodal.training.batches import make_sampler
-from polymodal.training.gradient_blending import GradientBlending, branch_losses
 from polymodal.training.distillation import TeacherTargets
 from polymodal.training.fingerprint import run_fingerprint
-from polymodal.training.modality_balancing import unimodal_scores, modulate_gradients
+from polymodal.training.gradient_blending import GradientBlending, branch_losses
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss, Losses
+from polymodal.training.modality_balancing import modulate_gradients, unimodal_scores
 from polymodal.training.modality_dropout import apply_modality_dropout
 from polymodal.training.monitor import Monitor
 from polymodal.training.optimizer import (
@@ -86,24 +86,30 @@ class Trainer:
         if options.epochs is None or options.batch_size is None or options.early_stopping_patience is None:
             raise ValueError("the trainer needs a complete recipe: epochs, batch_size and early_stopping_patience")
         self.options, self.network, self.preparation = options, network, preparation
-        self.train, self.valid = splits["train"], splits["valid"]
+        self.train, self.valid = splits["train"], splits["validation"]
         self.folder, self.progress, self.title = folder, progress or Progress(False), title
         self.patience = options.early_stopping_patience
         freeze_parts(network, options)
         self.objectives = network.objectives
         objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
         weights = {name: spec.loss_weight for name, spec in recipe.outputs.items()} | objective_weights
-        self.loss = Loss(preparation.tasks, weights, options.loss_balancing, teacher_targets, _blending(network, options))
+        self.loss = Loss(
+            preparation.tasks, weights, options.loss_balancing, teacher_targets, _blending(network, options)
+        )
         self.loss.to(network_device(network))
         self.optimizer = make_optimizer(network, self.loss, options)
-        self.trainable_parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.trainable_parameters = [
+            parameter for group in self.optimizer.param_groups for parameter in group["params"]
+        ]
         self.shared_parameters = shared_parameters(network)
         self.sampler = make_sampler(recipe, network, preparation, self.train)
         self.epoch, self.batch_index, self.epochs_without_improvement = 0, 0, 0
         self.batches = self.sampler.epoch(0)
         self.total_steps = options.epochs * len(self.batches)
         self.schedule = make_schedule(self.optimizer, self.total_steps, options.warmup_ratio)
-        self.selects_best_epoch = bool(preparation.tasks) or all(one.usable_for_model_selection for one in self.objectives.values())
+        self.selects_best_epoch = bool(preparation.tasks) or all(
+            one.usable_for_model_selection for one in self.objectives.values()
+        )
         self.best = BestEpochs(options.average_top_k if self.selects_best_epoch else 1)
         self.history = History()
         self.monitor = Monitor(network, {name: task.baseline_loss() for name, task in preparation.tasks.items()})
@@ -192,8 +198,8 @@ class Trainer:
         facts = state.metadata
         if facts["fingerprint"] != self.fingerprint:
             raise ArtifactError(
-                f"{self.checkpoint} belongs to another recipe or to other training rows: use the recipe and data of the "
-                "interrupted run, or start again with overwrite"
+                f"{self.checkpoint} belongs to another recipe or to other training rows: use the recipe and data of "
+                "the interrupted run, or start again with overwrite"
             )
         restore_state(self.network, state.with_prefix("network."))
         self.loss.load_state_dict(state.with_prefix("loss."))
@@ -205,7 +211,9 @@ class Trainer:
         self.history = History.from_state(facts["history"])
         self.monitor.notices, self.monitor.zero_grad_steps = facts["notices"], facts["zero_grad_steps"]
         self.compute = replace(ComputeConfig(**facts["compute"]), device=self.compute.device)
-        self.schedule = make_schedule(self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps)
+        self.schedule = make_schedule(
+            self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps
+        )
         restore_random_state(state.tensors)
 
     @property
@@ -321,7 +329,9 @@ class Trainer:
         losses = {name: loss for name, (loss, _) in objective_losses.items()}
         if not self.preparation.tasks:
             has_score = self.selects_best_epoch and objective_losses
-            score = objective_score(self.network, self.loss.weights, objective_losses) if has_score else float(self.epoch)
+            score = (
+                objective_score(self.network, self.loss.weights, objective_losses) if has_score else float(self.epoch)
+            )
             return Validation(score, {}, losses)
         found = validate(self.preparation.tasks, self._predict(), self.valid)
         return replace(found, losses=found.losses | losses)
@@ -392,7 +402,7 @@ def _blending(network: Network, options: TrainingOptions) -> GradientBlending | 
     branches = network.fusion.branch_names()
     if len(branches) < 2:
         raise RecipeError(
-            "training.input_balance.method",
+            "training.modality_balancing.method",
             "gradient_blending needs a fusion with several branches: use hybrid or late",
         )
     return GradientBlending(network.outputs, branches)

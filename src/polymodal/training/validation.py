@@ -48,7 +48,9 @@ def validate(tasks: dict[str, Task], predictions: dict[str, Predictions], split:
         loss = mean_task_loss(task, predictions[name], value, present)
         if task.is_generative:
             metrics[f"{name}.perplexity"] = math.exp(min(loss, 700.0))
-        if task.is_generative and not task.generates_for_selection:  # generating every text would take as long as training
+        if (
+            task.is_generative and not task.generates_for_selection
+        ):  # generating every text would take as long as training
             losses[name] = loss
             skills.append(-loss / max(task.baseline_loss(), 1e-6))
             continue

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.nn.layers.named_modules import key_of
+from polymodal.nn.layers.named_modules import module_key
 from polymodal.nn.network import Network, name_objectives
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
@@ -24,7 +24,9 @@ class TransferReport(NamedTuple):
 
     def record(self) -> SourceModelRecord:
         """The record for `run.json`."""
-        return SourceModelRecord(str(self.source.folder), self.source.manifest_sha256, tuple(self.loaded), tuple(self.new))
+        return SourceModelRecord(
+            str(self.source.folder), self.source.manifest_sha256, tuple(self.loaded), tuple(self.new)
+        )
 
 
 def matching_parts(source: SourceModel | None, preparation: Preparation) -> frozenset[str]:
@@ -41,9 +43,9 @@ def matching_parts(source: SourceModel | None, preparation: Preparation) -> froz
 def load_matching_weights(source: SourceModel, network: Network, preparation: Preparation) -> TransferReport:
     """Load all matching weights of a saved model into a new network, before any part is frozen.
 
-    These parts are loaded: the towers of matching inputs; the fusion, if inputs and options are the same; the parameters
-    of objectives with the same options (memory banks and running statistics start empty); and the decoders of outputs
-    with the same task, decoder and classes over the same fusion.
+    These parts are loaded: the towers of matching inputs; the fusion, if inputs and options are the same; the
+    parameters of objectives with the same options (memory banks and running statistics start empty); and the decoders
+    of outputs with the same task, decoder and classes over the same fusion.
 
     Raises:
         RecipeError: shapes or names of the weights differ, for example because the adapters differ.
@@ -56,7 +58,7 @@ def load_matching_weights(source: SourceModel, network: Network, preparation: Pr
         if path not in known:
             continue
         group = "towers" if kind == "inputs" else "decoders"
-        _load_weights(module, _with_prefix(weights, f"{group}.{key_of(name)}."), path, source)
+        _load_weights(module, _with_prefix(weights, f"{group}.{module_key(name)}."), path, source)
         parts.append(path)
     if source.has_same_fusion(recipe) and _fits(network.fusion, _with_prefix(weights, "fusion.")):
         network.fusion.load_state_dict(_with_prefix(weights, "fusion."))
@@ -67,7 +69,9 @@ def load_matching_weights(source: SourceModel, network: Network, preparation: Pr
     all_parts = [*(f"inputs.{name}" for name in recipe.inputs), *(["fusion"] if recipe.uses_fusion else [])]
     all_parts += [*(f"outputs.{name}" for name in recipe.outputs)]
     all_parts += [f"objectives.{index}" for index in range(len(recipe.objectives))]
-    return TransferReport(source, [one for one in all_parts if one in parts], [one for one in all_parts if one not in parts])
+    return TransferReport(
+        source, [one for one in all_parts if one in parts], [one for one in all_parts if one not in parts]
+    )
 
 
 def _load_objectives(source: SourceModel, network: Network, recipe: Recipe, weights: dict[str, Tensor]) -> list[str]:
@@ -78,7 +82,7 @@ def _load_objectives(source: SourceModel, network: Network, recipe: Recipe, weig
         objective = network.objectives[name]
         own = dict(objective.named_parameters())
         for other, theirs in free.items():
-            under = _with_prefix(weights, f"objectives.{key_of(other)}.")
+            under = _with_prefix(weights, f"objectives.{module_key(other)}.")
             held = {path: one for path, one in under.items() if path in own}
             alike = theirs == options and _objective_inputs(source.recipe, theirs) == _objective_inputs(recipe, options)
             if alike and own and own.keys() == held.keys() and _same_shapes(own, held):

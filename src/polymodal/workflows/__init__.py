@@ -1,1 +1,1 @@
-"""From a table to a result in one call: fit, cross-validation, comparisons, scikit-learn."""
+"""High-level functions: fit, pretraining, cross-validation, model comparison, scikit-learn estimators."""

@@ -1,4 +1,4 @@
-"""Cross-validation: every row is scored by a model that never saw it."""
+"""Cross-validation: each row is scored by a model that was not trained on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from polymodal.evaluation.ground_truth import GroundTruth
 from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table, as_targets
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
-from polymodal.experiments.train import train_unimodal, train_model
+from polymodal.experiments.train import train_model, train_unimodal
 from polymodal.inference.predictions import Predictions
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation
@@ -39,19 +39,20 @@ Distributions = dict[str, np.ndarray]
 class CrossValidation:
     """The scores of one recipe over folds.
 
-    recipe: the complete recipe; schedule values that it leaves open follow from each fold's number of rows
-    folds: by fold, the number of rows of each part, seconds, and `scores[output][metric]`: `value`, `majority` and,
-        where single inputs were scored, `alone`
-    scores: over all rows together, each decided by the model of its fold: `value` with the bootstrap interval `low`
-        to `high` (whole groups are drawn where the recipe names a group), `majority`, `alone`, and `fold_mean` and
-        `fold_std` of the folds' values. The interval covers the choice of rows, not that of the training run.
-    comparison: by output, the full model against the best single input (`workflows.model_comparison`: `a` is the full
-        model, `b` the input `best_input`); empty unless
-        `evaluation.singles` is `train` and there are two inputs or more
-    classes, distributions: names and values `[rows, k]` of the out-of-fold distributions, by output
-    singles: the same distributions from each input alone, by input
+    recipe: the complete recipe; unset epochs, batch size and patience depend on the number of rows of each fold
+    folds: by fold, the number of rows of each split, seconds, and `scores[output][metric]`: `value`, `baseline` and, if
+        unimodal scores are enabled, `unimodal`
+    scores: over all rows, each predicted by the model of its fold: `value` with the bootstrap interval `low` to `high`
+        (the cluster bootstrap if the recipe has groups), `baseline`, `unimodal`, and the mean and standard deviation
+        over folds, `fold_mean` and `fold_std`. The interval covers the sampling of rows, not the randomness of
+        training.
+    comparison: by output, the full model against the best unimodal model (`workflows.model_comparison`: `a` is the full
+        model, `b` the model of `best_input`); empty unless `evaluation.unimodal_scores` is `train` and there are
+        several inputs
+    classes, distributions: class names and out-of-fold distributions `[rows, k]` by output
+    unimodal: the out-of-fold distributions from each single input, by input
     fold_of: the fold of each row, `[rows]`
-    faults: cells that could not be used, each once
+    cell_errors: unusable cells, each once
     """
 
     recipe: Recipe
@@ -65,7 +66,7 @@ class CrossValidation:
     cell_errors: CellErrors = field(default_factory=CellErrors)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the distributions, JSON-ready."""
+        """All fields except the distributions, JSON-ready."""
         return {
             "recipe": self.recipe.to_dict(),
             "rows": len(self.fold_of),
@@ -95,37 +96,50 @@ def cross_validate(
     out: Path | str | None = None,
     progress: bool = False,
 ) -> CrossValidation:
-    """Train and score the recipe `folds` times, each time on rows that the model of that fold never saw.
+    """Train and score a recipe on several folds. Each row is scored by a model that was not trained on it.
 
-    Folds are grouped and stratified as `data.split` says, and so is the validation part (a share `data.split.valid`
-    of the other rows). Vocabularies and statistics are learned anew from each fold's training rows. With
-    `evaluation.singles: train`, each input alone is trained on the same folds.
+    Folds are grouped and stratified by `data.split`. A fraction `data.split.validation_size` of the other rows is the
+    validation split of a fold. Vocabularies and statistics are fitted on the training rows of each fold. With
+    `evaluation.unimodal_scores: train`, a model of each single input is trained on the same folds.
 
     data, target, recipe, settings, root, progress: as in `fit`
-    out: the folder in which `cross_validation.json` is written
+    folds: number of folds
+    out: folder for `cross_validation.json`
 
     Raises:
-        RecipeError, DataError, TrainingError: as `fit`; also for more folds than rows or groups, and for a recipe
-            with `data.split.column`, which leaves no folds to draw.
-        PolymodalError: `out` holds a cross-validation already.
+        RecipeError, DataError, TrainingError: as `fit`; also for more folds than rows or groups, and for a recipe with
+            `data.split.column`.
+        PolymodalError: `out` already holds a cross-validation.
+
+    Example:
+        >>> import polymodal
+        >>> data = {"length": [1.0, 1.2, 5.0, 5.1] * 6, "kind": ["short", "short", "long", "long"] * 6}
+        >>> settings = ["training.epochs=1", "evaluation.bootstrap_samples=0"]
+        >>> result = polymodal.cross_validate(data, "kind", settings=settings, folds=2)
+        >>> [fold["rows"]["test"] for fold in result.folds]
+        [12, 12]
+        >>> 0 <= result.scores["kind"]["accuracy"]["value"] <= 1
+        True
     """
     if out is not None and (Path(out) / FILE).exists():
-        raise PolymodalError(f"{Path(out) / FILE} is there already: choose another directory or delete it")
+        raise PolymodalError(f"{Path(out) / FILE} already exists: choose another directory or delete it")
     shown = Progress(progress)
     table = as_table(data, root)
     if table is None:
-        raise DataError("there is no data to train on")
+        raise DataError("no training data was given")
     plan = make_plan(table, as_recipe(recipe, settings), as_targets(target))
     if not plan.recipe.outputs:
-        raise RecipeError("outputs", "folds are scored by their targets: name one, or use `pretrain`, which needs none")
+        raise RecipeError("outputs", "cross-validation needs a target: set one, or use `pretrain`")
     if plan.recipe.data.split.column is not None:
         raise RecipeError(
             "data.split.column",
-            "cross-validation draws its own parts: set it to null and put the column into data.ignore",
+            "cross-validation draws its own splits: set it to null and add the column to data.ignore_columns",
         )
     for name, spec in plan.recipe.outputs.items():
         if spec.task is not None and find("task", spec.task.name).is_embedding:
-            problem = "embeddings of the folds' models lie in different spaces and cannot be scored together: use `fit`"
+            problem = (
+                "cross-validation does not support embedding outputs, because the spaces of the folds differ: use `fit`"
+            )
             raise RecipeError(f"outputs.{name}.task", problem)
     pooled = _OutOfFold(plan.recipe, table)
     for number, parts in enumerate(make_fold_splits(plan.recipe, table, folds)):
@@ -139,7 +153,10 @@ def cross_validate(
 
 @dataclass(frozen=True)
 class _Fold:
-    """What one fold leaves behind; `alone` are the decisions of each input alone."""
+    """The results of one fold.
+
+    unimodal: the predictions from each single input
+    """
 
     parts: dict[str, Split[Table]]
     preparation: Preparation
@@ -151,8 +168,8 @@ class _Fold:
 
 def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress) -> _Fold:
     begun = time.perf_counter()
-    with scratch_folder() as place:
-        experiment = prepare_experiment(recipe, parts, folder=place, cache=media_cache_folder(), progress=progress)
+    with scratch_folder() as folder:
+        experiment = prepare_experiment(recipe, parts, folder=folder, cache=media_cache_folder(), progress=progress)
         model = train_model(experiment, progress=progress)
         predictions = _predict_test(experiment, model)
         unimodal = {}
@@ -167,22 +184,24 @@ def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress
     return _Fold(parts, experiment.preparation, predictions, unimodal, experiment.cell_errors, seconds)
 
 
-def _predict_test(experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()) -> dict[str, Predictions]:
+def _predict_test(
+    experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()
+) -> dict[str, Predictions]:
     split = experiment.feature_splits(model.network, Progress(False))["test"]
     return model.predictor.predict(split, hidden_inputs=hidden_inputs)
 
 
 class _OutOfFold:
-    """Gathers the folds' distributions row by row, in the classes of the whole table, and scores them.
+    """Collects the out-of-fold distributions, in the class order of the whole table, and scores them.
 
-    The majority answer of a row is that of its fold's training rows.
+    The baseline prediction of a row is the constant prediction of the training rows of its fold.
     """
 
     def __init__(self, recipe: Recipe, table: Table) -> None:
         self.recipe = recipe
-        self.reference = GroundTruth(recipe, table)
-        self.tasks, self.cell_errors = self.reference.tasks, self.reference.cell_errors
-        self.distributions, self.baseline = self.reference.empty(), self.reference.empty()
+        self.ground_truth = GroundTruth(recipe, table)
+        self.tasks, self.cell_errors = self.ground_truth.tasks, self.ground_truth.cell_errors
+        self.distributions, self.baseline = self.ground_truth.empty(), self.ground_truth.empty()
         self.unimodal: dict[str, Distributions] = {}
         self.fold_of = np.full(len(table), -1)
         self.folds: list[dict[str, Any]] = []
@@ -192,13 +211,15 @@ class _OutOfFold:
         self.fold_of[rows] = len(self.folds)
         for name in self.tasks:
             own = fold.preparation.tasks[name]
-            self.baseline[name][rows] = self.reference.reorder_classes(name, own.baseline_predictions(len(rows)), own)
+            self.baseline[name][rows] = self.ground_truth.reorder_classes(
+                name, own.baseline_predictions(len(rows)), own
+            )
             predicted = own.distribution(fold.predictions[name].values)
-            self.distributions[name][rows] = self.reference.reorder_classes(name, predicted, own)
-            for single, predictions in fold.unimodal.items():
-                kept = self.unimodal.setdefault(single, self.reference.empty())
+            self.distributions[name][rows] = self.ground_truth.reorder_classes(name, predicted, own)
+            for input_name, predictions in fold.unimodal.items():
+                kept = self.unimodal.setdefault(input_name, self.ground_truth.empty())
                 unimodal = own.distribution(predictions[name].values)
-                kept[name][rows] = self.reference.reorder_classes(name, unimodal, own)
+                kept[name][rows] = self.ground_truth.reorder_classes(name, unimodal, own)
         known = set(self.cell_errors.found)
         for cell_error in fold.cell_errors.found:
             if cell_error not in known and not self._of_target(cell_error):
@@ -215,7 +236,9 @@ class _OutOfFold:
         everything = np.arange(len(self.fold_of))
         scores: Scores = {}
         for name in self.tasks:
-            found = self.reference.scores(name, self.distributions[name], self.recipe.evaluation, seed=self.recipe.seed)
+            found = self.ground_truth.scores(
+                name, self.distributions[name], self.recipe.evaluation, seed=self.recipe.seed
+            )
             plain = self._scores(name, everything)
             scores[name] = {
                 metric: score.model_dump() | plain[metric] | self._over_folds(name, metric)
@@ -235,21 +258,21 @@ class _OutOfFold:
         )
 
     def _of_target(self, cell_error: CellError) -> bool:
-        """A label that only this fold's training rows lack is no fault of the table."""
+        """Whether the error is in a target. A class that is missing from the training rows of a fold is not an error."""
         return any(cell_error.column in task.columns for task in self.tasks.values())
 
     def _scores(self, name: str, rows: np.ndarray) -> dict[str, Any]:
-        """`value`, `majority` and `alone` of every metric over `rows`."""
+        """`value`, `baseline` and `unimodal` of every metric over `rows`."""
         found: dict[str, Any] = {}
         for metric in self.tasks[name].metrics:
 
             def score(distributions: Distributions, metric: Any = metric) -> float | None:
-                got = self.reference.value(name, metric, distributions[name], rows)
+                got = self.ground_truth.value(name, metric, distributions[name], rows)
                 return float(got) if np.isfinite(got) else None
 
             found[metric.name] = {"value": score(self.distributions), "baseline": score(self.baseline)}
             if self.unimodal:
-                unimodal = {single: score(distributions) for single, distributions in self.unimodal.items()}
+                unimodal = {input_name: score(distributions) for input_name, distributions in self.unimodal.items()}
                 found[metric.name]["unimodal"] = unimodal
         return found
 
@@ -260,28 +283,28 @@ class _OutOfFold:
         return {"fold_mean": float(np.mean(values)), "fold_std": float(np.std(values, ddof=1))}
 
     def _compare(self, name: str, scores: Scores) -> dict[str, Any]:
-        """The full model against the input that scores best alone on the first metric.
+        """Compare the full model with the best unimodal model on the first metric.
 
-        That input is chosen with these same rows in view, which favours it: the test is on the careful side.
+        The best unimodal model is selected on the same rows, which favors it, so the test is conservative.
         """
         task, options = self.tasks[name], self.recipe.evaluation
         first = task.metrics[0]
         unimodal = {
-            single: value if first.greater_is_better else -value
-            for single, value in scores[name][first.name]["unimodal"].items()
+            input_name: value if first.greater_is_better else -value
+            for input_name, value in scores[name][first.name]["unimodal"].items()
             if value is not None
         }
         if not unimodal:
             return {}
-        best = max(unimodal, key=lambda single: unimodal[single])
+        best = max(unimodal, key=lambda input_name: unimodal[input_name])
         found = compare_output(
             task,
             self.distributions[name],
             self.unimodal[best][name],
-            self.reference.truth.targets[name],
-            self.reference.truth.weight,
+            self.ground_truth.truth.targets[name],
+            self.ground_truth.truth.weight,
             options,
             seed=self.recipe.seed,
-            groups=self.reference.groups,
+            groups=self.ground_truth.groups,
         )
         return {"best_input": best, "metrics": found}

@@ -1,4 +1,4 @@
-"""Is one saved model better than another on the same rows?"""
+"""Significance test of two saved models on the same rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.evaluation import paired_bootstrap
-from polymodal.evaluation.class_alignment import reorder_classes, have_same_classes
+from polymodal.evaluation.class_alignment import have_same_classes, reorder_classes
 from polymodal.evaluation.intervals import Resampling
 from polymodal.model.distributions import distributions
 from polymodal.model.model import Model
@@ -23,18 +23,27 @@ from polymodal.tasks.base import Task
 def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) -> dict[str, Any]:
     """Score two models on the same rows and test whether they differ.
 
-    The rows should be new to both. The models may have different inputs; outputs and classes must be the same. The
-    number of resamples, the confidence, sample weights and groups are those of the recipe of `a`.
+    Use rows that neither model was trained on. The inputs of the models may differ; outputs and classes must be the
+    same. Bootstrap options, sample weights and groups are those of the recipe of `a`.
 
-    data: rows with the inputs of both and the targets, as in `Model.evaluate`
+    data: rows with the inputs of both models and the targets, as in `Model.evaluate`
 
-    Returns `found[output][metric]`: the scores `a` and `b`, `difference` = a - b with its interval `low` to `high`,
-    `p_value` of the paired bootstrap, the exact `mcnemar` p-value (accuracy without groups; else None), and
-    `greater_is_better`. Undefined values are None.
+    Returns `result[output][metric]`: the scores `a` and `b`, `difference` = a - b with its interval `low` to `high`,
+    the `p_value` of the paired bootstrap, the exact `mcnemar` p-value (accuracy without groups; else None), and
+    `greater_is_better`. Undefined numbers are None.
 
     Raises:
-        RecipeError: the models do not have the same outputs with the same classes.
-        DataError: a column of either model is not there.
+        RecipeError: outputs or classes of the models differ.
+        DataError: a column of a model is missing.
+
+    Example:
+        >>> import polymodal
+        >>> data = {"length": [1.0, 1.2, 5.0, 5.1] * 5, "kind": ["short", "short", "long", "long"] * 5}
+        >>> settings = ["training.epochs=1", "evaluation.bootstrap_samples=10"]
+        >>> a, b = (polymodal.fit(data, "kind", settings=[*settings, f"seed={seed}"]) for seed in (0, 1))
+        >>> result = polymodal.compare(a, b, data)
+        >>> 0 <= result["kind"]["accuracy"]["p_value"] <= 1
+        True
     """
     _check_outputs(a, b)
     table = b.open(a.open(data, root, targets=True))
@@ -69,9 +78,9 @@ def compare_output(
     seed: int,
     groups: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Every metric of one output for distributions `a` and `b` `[rows, k]`, as `compare` returns it.
+    """Every metric of one output for distributions `a` and `b` `[rows, k]`, in the format of `compare`.
 
-    target: prepared values `[rows, ...]` and `[rows]` bool, as `Task.prepare` gives them; rows without one are left out
+    target: prepared values `[rows, ...]` and `[rows]` bool, from `Task.prepare`; rows without a target are skipped
     """
     value, present = target
     truth = task.truth(value[present])
@@ -80,7 +89,7 @@ def compare_output(
     groups = None if groups is None else groups[present]
     found = {}
     for metric in task.metrics:
-        difference = paired_bootstrap.compare(
+        difference = paired_bootstrap.paired_difference(
             metric, a, b, truth, weights, Resampling(options.bootstrap_samples, options.confidence_level, seed, groups)
         )
         scores = {
@@ -104,14 +113,14 @@ def _defined(score: float | None) -> float | None:
 
 
 def _check_outputs(a: Model, b: Model) -> None:
-    """Raises: RecipeError: outputs or classes differ."""
+    """Raises RecipeError if outputs or classes differ."""
     tasks_a, tasks_b = a.preparation.tasks, b.preparation.tasks
     if sorted(tasks_a) != sorted(tasks_b):
-        raise RecipeError("outputs", f"the models do not decide the same: {sorted(tasks_a)} and {sorted(tasks_b)}")
+        raise RecipeError("outputs", f"the outputs of the models differ: {sorted(tasks_a)} and {sorted(tasks_b)}")
     for name, task in tasks_a.items():
         if not have_same_classes(task, tasks_b[name]):
             raise RecipeError(
                 f"outputs.{name}",
-                f"the models do not decide the same: {task.options.name} of {task.classes} and "
+                f"the classes of the models differ: {task.options.name} of {task.classes} and "
                 f"{tasks_b[name].options.name} of {tasks_b[name].classes}",
             )

@@ -1,4 +1,4 @@
-"""What does each output gain or lose by sharing one body with the others?"""
+"""Gain of multitask training: one model for all outputs against one model for each output."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ FILE = "multitask_gain.json"
 
 @dataclass(frozen=True)
 class MultitaskGain:
-    """One body for all outputs against a model for each.
+    """One multitask model against a single-task model for each output.
 
-    part: the rows on which both were scored, `test` (or `valid` where there is no test part)
-    outputs: by output and metric: the scores `shared` and `alone`, `difference` = shared - alone with its interval
-        `low` to `high`, `p_value` of the paired bootstrap, the exact `mcnemar` p-value (accuracy without groups; else
-        None), and `greater_is_better`; undefined values are None
-    shared, alone: `parameters`, `steps`, `epochs` and `seconds` of training: of the one body, and of each output's own
-        model, by output
-    rows: rows of each part; rows with each output's target, by output
-    recipe: the complete recipe of the one body
+    split_name: the split on which the models were scored: test, or validation without a test split
+    outputs: by output and metric: the scores `multitask` and `single_task`, `difference` = multitask - single_task with
+        its interval `low` to `high`, the `p_value` of the paired bootstrap, the exact `mcnemar` p-value (accuracy
+        without groups; else None), and `greater_is_better`; undefined numbers are None
+    multitask, single_task: `parameters`, `steps`, `epochs` and `seconds` of training: of the multitask model, and of
+        each single-task model by output
+    rows: rows of each split, and rows with the target of each output
+    recipe: the complete recipe of the multitask model
     """
 
-    part: str
+    split_name: str
     outputs: dict[str, dict[str, dict[str, Any]]]
-    shared: dict[str, Any]
-    alone: dict[str, dict[str, Any]]
+    multitask: dict[str, Any]
+    single_task: dict[str, dict[str, Any]]
     rows: dict[str, Any]
     recipe: Recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, JSON-ready."""
+        """All fields, JSON-ready."""
         return {
-            "part": self.part,
+            "split": self.split_name,
             "outputs": self.outputs,
-            "multitask": self.shared,
-            "single_task": self.alone,
+            "multitask": self.multitask,
+            "single_task": self.single_task,
             "rows": self.rows,
             "recipe": self.recipe.to_dict(),
         }
@@ -71,115 +71,125 @@ def multitask_gain(
     *,
     recipe: RecipeLike = None,
     settings: list[str] | None = None,
-    valid: Any = None,
+    validation: Any = None,
     test: Any = None,
     root: Path | str | None = None,
     out: Path | str | None = None,
     progress: bool = False,
 ) -> MultitaskGain:
-    """Train one model for all outputs, and a model for each output alone, and compare them on the same rows.
+    """Train one model for all outputs and one model for each output, and compare them on the same rows.
 
-    All have the same recipe, prepared data, splits, seed and number of epochs. A model of one output is trained on the
-    training rows that have its target, so where targets have gaps it takes fewer steps; and its epoch is chosen by
-    that output alone, where the one body is chosen by the mean over outputs.
+    All models have the same recipe, prepared data, splits, seed and number of epochs. A single-task model is trained on
+    the training rows with its target, so it takes fewer steps if targets are missing. Its best epoch is selected by its
+    output only; the best epoch of the multitask model is selected by the mean over outputs.
 
-    data, target, recipe, settings, valid, test, root, progress: as in `fit`
-    out: the folder in which `multitask_gain.json` and the models are written, in `shared` and `single-task-1`, `single-task-2` ...
+    The intervals cover the sampling of test rows, not the randomness of training: repeat with other values of `seed`
+    before you rely on a small difference.
 
-    The intervals cover the choice of test rows, not the luck of a training run: repeat with other `seed`s before a
-    small difference is believed.
+    data, target, recipe, settings, validation, test, root, progress: as in `fit`
+    out: folder for `multitask_gain.json` and the models, in `multitask`, `single-task-1`, `single-task-2`, ...
 
     Raises:
-        RecipeError, DataError, TrainingError: as `fit`; also for a recipe of fewer than two outputs, and for one with a
-            teacher.
-        PolymodalError: `out` holds such a table already.
+        RecipeError, DataError, TrainingError: as `fit`; also for a recipe with fewer than two outputs, or with a
+        teacher.
+        PolymodalError: `out` already holds a result.
+
+    Example:
+        >>> import polymodal
+        >>> data = {"length": [1, 2, 5, 6] * 5, "kind": ["a", "a", "b", "b"] * 5, "price": [1, 2, 4, 5] * 5}
+        >>> settings = ["training.epochs=1", "evaluation.bootstrap_samples=0", "evaluation.unimodal_scores=none"]
+        >>> result = polymodal.multitask_gain(data, ["kind", "price"], settings=settings)
+        >>> sorted(result.outputs)
+        ['kind', 'price']
     """
     if out is not None and (Path(out) / FILE).exists():
-        raise PolymodalError(f"{Path(out) / FILE} is there already: choose another directory or delete it")
+        raise PolymodalError(f"{Path(out) / FILE} already exists: choose another directory or delete it")
     shown = Progress(progress)
-    plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, valid=valid, test=test, root=root)
+    plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, validation=validation, test=test, root=root)
     names = list(plan.recipe.outputs)
     if len(names) < 2:
-        raise RecipeError("outputs", "what is gained by sharing shows with two outputs or more")
+        raise RecipeError("outputs", "the multitask gain needs two or more outputs")
     if plan.recipe.privileged or plan.recipe.training.distillation.teacher is not None:
-        raise RecipeError("training.distillation", "the gain of sharing is measured without a teacher")
-    with scratch_folder() as place:
-        together = prepare_experiment(plan.recipe, parts, folder=place, cache=media_cache_folder(), progress=shown)
-        experiments = {name: _alone(together, name) for name in names}
-        body = train_model(together, progress=shown, title="train all outputs", log_parameters=True)
-        part = "test" if "test" in together.splits else "valid"
-        predicted = _distributions(together, body, part)
+        raise RecipeError("training.distillation", "the multitask gain does not support a teacher: remove it")
+    with scratch_folder() as folder:
+        full_experiment = prepare_experiment(
+            plan.recipe, parts, folder=folder, cache=media_cache_folder(), progress=shown
+        )
+        experiments = {name: _single_task_experiment(full_experiment, name) for name in names}
+        multitask_model = train_model(full_experiment, progress=shown, title="train all outputs", log_parameters=True)
+        split_name = "test" if "test" in full_experiment.splits else "validation"
+        predicted = _distributions(full_experiment, multitask_model, split_name)
         found, costs = {}, {}
         for number, (name, experiment) in enumerate(experiments.items()):
-            model = train_model(experiment, progress=shown, title=f"train {name} alone")
-            single = _distributions(experiment, model, part)[name]
-            found[name] = _compared(together, name, part, predicted[name], single)
+            model = train_model(experiment, progress=shown, title=f"train {name} only")
+            single_task = _distributions(experiment, model, split_name)[name]
+            found[name] = _compared(full_experiment, name, split_name, predicted[name], single_task)
             costs[name] = _cost(model)
             if out is not None:
                 model.save(Path(out) / f"single-task-{number + 1}")
     known = {name: {one: len(split.rows) for one, split in experiments[name].splits.items()} for name in names}
-    rows = {"parts": {one: len(split.rows) for one, split in together.splits.items()}, "with_target": known}
-    result = MultitaskGain(part, found, _cost(body), costs, rows, body.recipe)
+    rows = {"splits": {one: len(split.rows) for one, split in full_experiment.splits.items()}, "with_target": known}
+    result = MultitaskGain(split_name, found, _cost(multitask_model), costs, rows, multitask_model.recipe)
     if out is not None:
-        body.save(Path(out) / "multitask")
+        multitask_model.save(Path(out) / "multitask")
         result.save(out)
     return result
 
 
-def _alone(together: Experiment, name: str) -> Experiment:
-    """The experiment of one output: its recipe, and the rows that have its target."""
-    recipe = together.recipe
+def _single_task_experiment(full_experiment: Experiment, name: str) -> Experiment:
+    """The experiment of one output: its recipe, and the rows with its target."""
+    recipe = full_experiment.recipe
     others = {f"outputs.{other}" for other in recipe.outputs} - {f"outputs.{name}"}
     parts = {path: value for path, value in recipe.training.param_groups.items() if path not in others}
     training = recipe.training.model_copy(update={"param_groups": parts, "loss_balancing": "fixed"})
     recipe = recipe.model_copy(update={"outputs": {name: recipe.outputs[name]}, "training": training})
     preparation = Preparation(recipe)
-    preparation.modalities = together.preparation.modalities
-    preparation.tasks = {name: together.preparation.tasks[name]}
-    splits = {part: _with_target(split, name) for part, split in together.splits.items()}
-    for part, split in splits.items():
+    preparation.modalities = full_experiment.preparation.modalities
+    preparation.tasks = {name: full_experiment.preparation.tasks[name]}
+    splits = {split_name: _with_target(split, name) for split_name, split in full_experiment.splits.items()}
+    for split_name, split in splits.items():
         if not len(split.rows):
-            raise DataError(f"no row of the {part} part has this target", column=recipe.outputs[name].columns[0])
-    return replace(together, preparation=preparation, splits=splits)
+            raise DataError(f"no row of the {split_name} split has this target", column=recipe.outputs[name].columns[0])
+    return replace(full_experiment, preparation=preparation, splits=splits)
 
 
 def _with_target(split: Split[PreparedTable], name: str) -> Split[PreparedTable]:
-    """The rows of a part that have the target of one output, with that target alone."""
+    """The rows of a split with the target of one output, and only this target."""
     prepared = split.table
     prompts = {output: found for output, found in prepared.prompts.items() if output == name}
     bare = replace(prepared, targets={name: prepared.targets[name]}, prompts=prompts)
     return Split(bare, split.rows[prepared.targets[name][1][split.rows]])
 
 
-def _distributions(experiment: Experiment, model: Model, part: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The rows of a part, and what a model decides for them `[rows, k]`, by output."""
-    split = experiment.feature_splits(model.network, Progress(False))[part]
+def _distributions(experiment: Experiment, model: Model, split_name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The rows of a split, and the distributions `[rows, k]` of a model for them, by output."""
+    split = experiment.feature_splits(model.network, Progress(False))[split_name]
     predictions = model.predictor.predict(split)
     tasks = experiment.preparation.tasks
     return {name: (split.rows, tasks[name].distribution(one.values)) for name, one in predictions.items()}
 
 
 def _compared(
-    together: Experiment,
+    full_experiment: Experiment,
     name: str,
-    part: str,
-    shared: tuple[np.ndarray, np.ndarray],
-    alone: tuple[np.ndarray, np.ndarray],
+    split_name: str,
+    multitask: tuple[np.ndarray, np.ndarray],
+    single_task: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, dict[str, Any]]:
-    """Every metric of one output on the rows that have its target."""
-    rows, single = alone
-    prepared, recipe = together.splits[part].table, together.recipe
-    kept = np.isin(shared[0], rows)
+    """Every metric of one output on the rows with its target."""
+    rows, single_task = single_task
+    prepared, recipe = full_experiment.splits[split_name].table, full_experiment.recipe
+    kept = np.isin(multitask[0], rows)
     value, present = prepared.targets[name]
     found = compare_output(
-        together.preparation.tasks[name],
-        shared[1][kept],
-        single,
+        full_experiment.preparation.tasks[name],
+        multitask[1][kept],
+        single_task,
         (value[rows], present[rows]),
         None if prepared.weight is None else prepared.weight[rows],
         recipe.evaluation,
         seed=recipe.seed,
-        groups=None if prepared.groups is None else prepared.groups[shared[0]][kept],
+        groups=None if prepared.groups is None else prepared.groups[multitask[0]][kept],
     )
     return {
         metric: {"multitask": one["a"], "single_task": one["b"]} | {k: v for k, v in one.items() if k not in ("a", "b")}
@@ -188,7 +198,7 @@ def _compared(
 
 
 def _cost(model: Model) -> dict[str, Any]:
-    """What a model took."""
+    """The training cost of a model."""
     return {
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
         "steps": model.run.steps,

@@ -1,4 +1,4 @@
-"""Polymodal as scikit-learn estimators, for scikit-learn's pipelines, grid searches and cross-validation."""
+"""scikit-learn estimators for pipelines, grid searches and cross-validation."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from polymodal.recipe.data import DataOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
 from polymodal.workflows.fit import RunFolder, run_plan
 
-#: With fewer rows a validation part would be empty or a row; the training rows then validate.
+#: With fewer rows, the training rows are also the validation rows.
 MIN_SPLIT_ROWS = 10
 
 _FRAMES = ("pandas", "polars", "pyarrow")
 
 
 class _Estimator(BaseEstimator):  # type: ignore[misc]
-    """What classifier and regressor share."""
+    """Base class of the classifier and the regressor."""
 
     _task: ClassVar[str]
 
@@ -48,54 +48,56 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def _fit(self, columns: dict[str, Any], y: np.ndarray, weights: np.ndarray | None) -> Self:
-        """Train on `columns` with the targets `y [rows]`; rows of weight 0 are left out."""
+        """Train on `columns` with targets `y [rows]`. Rows with weight 0 are already removed."""
         recipe = as_recipe(self.recipe, self.settings)
         target = _target_column(recipe, self._task, columns)
         source: dict[str, Any] = {**columns, target: y.tolist()}
         data = recipe.data
         if data.split.column is not None:
-            raise RecipeError("data.split.column", "an estimator trains on every row it is given: leave it out")
+            raise RecipeError("data.split.column", "an estimator trains on all given rows: remove it")
         if weights is not None:
             if data.weight_column is not None:
-                raise RecipeError("data.weight", "weights are given as sample_weight too: leave one of them out")
+                raise RecipeError(
+                    "data.weight_column", "weights are also given as sample_weight: remove one of the two"
+                )
             name = _free_name("sample_weight", source)
             source[name] = weights.tolist()
             data = data.model_copy(update={"weight_column": name})
         table = as_table(source, self.root)
         assert table is not None
-        plan = make_plan(table, self._settled(recipe, data, target, columns), [target])
+        plan = make_plan(table, self._complete_recipe(recipe, data, target, columns), [target])
         splits = _splits(plan.recipe, table, len(np.unique(y)) if self._task == "classification" else 1)
         plan = Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles)
         self.model_: Model = run_plan(plan, splits, RunFolder(None), Progress(False))
         return self
 
-    def _settled(self, recipe: Recipe, data: DataOptions, target: str, columns: dict[str, Any]) -> Recipe:
-        """The recipe with what follows from its use by scikit-learn; see `PolymodalClassifier`."""
+    def _complete_recipe(self, recipe: Recipe, data: DataOptions, target: str, columns: dict[str, Any]) -> Recipe:
+        """The recipe with the settings for scikit-learn; see `PolymodalClassifier`."""
         name, spec = next(iter(recipe.outputs.items()), (target, OutputSpec(columns=[target])))
         task = spec.task or find("task", self._task).Options()
         training = recipe.training
-        machine: dict[str, Any] = {"precision": "fp32"} if training.precision == "auto" else {}
-        machine |= {"threads": 1} if training.num_threads == "auto" else {}
-        settled: dict[str, Any] = {
+        compute: dict[str, Any] = {"precision": "fp32"} if training.precision == "auto" else {}
+        compute |= {"threads": 1} if training.num_threads == "auto" else {}
+        completed: dict[str, Any] = {
             "outputs": {name: spec.model_copy(update={"task": task})},
             "data": data.model_copy(update={"split": data.split.model_copy(update={"test_size": 0.0})}),
             "evaluation": recipe.evaluation.model_copy(update={"unimodal_scores": "none", "bootstrap_samples": 0}),
-            "training": training.model_copy(update=machine),
+            "training": training.model_copy(update=compute),
         }
         if self.random_state is not None:
-            settled["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
+            completed["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
         if not recipe.inputs and all(_is_number_array(cells) for cells in columns.values()):
             numbers = InputSpec(columns=list(columns), modality=find("modality", "number").Options())
-            settled["inputs"] = {_free_name("numbers", [name]): numbers}
-        return recipe.model_copy(update=settled)
+            completed["inputs"] = {_free_name("numbers", [name]): numbers}
+        return recipe.model_copy(update=completed)
 
     def _training_data(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
-        """Checked columns, targets `[rows]` and weights `[rows]` of the rows whose weight is not 0."""
+        """Validated columns, targets `[rows]` and weights `[rows]` of rows with a positive weight."""
         numeric = self._task == "regression"
         if _is_frame(X):
-            y = validate_data(self, y=y, y_numeric=numeric)  # forgets the names of columns, so it comes first
+            y = validate_data(self, y=y, y_numeric=numeric)  # resets the feature names, so it must come first
             validate_data(self, X, skip_check_array=True)
             check_consistent_length(X, y)
         else:
@@ -108,13 +110,13 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         weights: np.ndarray = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         kept = np.flatnonzero(weights)
         if len(kept) == 0:
-            raise ValueError("sample_weight is 0 in every row: no row is left to train on")
+            raise ValueError("sample_weight is 0 in every row: there are no training rows")
         if len(kept) < len(y):
             columns = {name: _take(cells, kept) for name, cells in columns.items()}
         return columns, y[kept], weights[kept]
 
     def _distribution(self, X: Any) -> np.ndarray:
-        """What the model decides for the rows of `X`, `[rows, k]` in its own order of classes."""
+        """The distribution of the model for the rows of `X`, `[rows, k]` in the class order of the model."""
         check_is_fitted(self)
         if _is_frame(X):
             validate_data(self, X, skip_check_array=True, reset=False)
@@ -124,18 +126,18 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         return found
 
     def _columns(self, X: Any) -> dict[str, Any]:
-        """The columns of `X` by name; columns without a name are x0, x1 and on, in their order."""
+        """The columns of `X` by name; unnamed columns are x0, x1, ..."""
         names = getattr(self, "feature_names_in_", None)
-        names = [f"x{place}" for place in range(self.n_features_in_)] if names is None else list(names)
+        names = [f"x{index}" for index in range(self.n_features_in_)] if names is None else list(names)
         if not _is_frame(X):
-            return {name: np.ascontiguousarray(X[:, place]) for place, name in enumerate(names)}
+            return {name: np.ascontiguousarray(X[:, index]) for index, name in enumerate(names)}
         table = as_table(X, None)
         assert table is not None
         rows = np.arange(len(table))
         return {name: table.values(own, rows) for name, own in zip(names, table.columns, strict=True)}
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state for pickling and copying: the model travels as the files of its directory."""
+        """The state for pickling and copying. The model is stored as the files of its directory."""
         state = dict(super().__getstate__())
         if "model_" in state:
             state["model_"] = _to_files(state["model_"])
@@ -156,28 +158,38 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
 
 class PolymodalClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
-    """A classifier of tables of any media.
+    """A classifier for tables of mixed media.
 
-    recipe, settings, root: as in `polymodal.fit`. What the recipe leaves open is inferred from the columns; an array
-        of numbers is one input of all its columns.
-    random_state: None for the recipe's `seed`; else an int or `numpy.random.RandomState` from which the seed is drawn
+    recipe, settings, root: as in `polymodal.fit`; unset options are inferred from the columns. An array of numbers
+        becomes one input with all its columns.
+    random_state: None for the `seed` of the recipe; else an int or `numpy.random.RandomState` from which the seed is
+        drawn
 
-    `X` is a frame (pandas, polars, pyarrow) or an array `[rows, columns]` whose columns are called x0, x1 and on.
-    Missing cells may be None or NaN. The recipe's test part and the scores are left out, since scikit-learn holds rows
-    out itself; a share `data.split.valid` of the rows chooses the weights (below `FEWEST_ROWS` rows, or with as many
-    classes as rows, the training rows do). Where the recipe leaves `training.precision` and `training.threads` open,
-    they are fp32 and 1, so that a `random_state` always gives the same model.
+    `X` is a data frame (pandas, polars, pyarrow) or an array `[rows, columns]` with columns named x0, x1, ... Missing
+    cells may be None or NaN. There is no test split and no scoring, because scikit-learn holds out rows itself. A
+    fraction `data.split.validation_size` of the rows selects the best epoch; with fewer than `MIN_SPLIT_ROWS` rows, or
+    with as many classes as rows, the training rows are used instead. `training.precision` and `training.num_threads`
+    default to fp32 and 1, so that the same `random_state` always gives the same model.
 
-    Fitted: `model_` (the `Model`, which can be saved), `classes_`, `n_features_in_`, `feature_names_in_` (frames).
+    Fitted attributes: `model_` (the `Model`, which can be saved), `classes_`, `n_features_in_`, `feature_names_in_`
+    (data frames).
+
+    Example:
+        >>> import numpy as np
+        >>> from polymodal import PolymodalClassifier
+        >>> X, y = np.array([[1.0], [1.2], [5.0], [5.1]] * 5), np.array(["short", "short", "long", "long"] * 5)
+        >>> classifier = PolymodalClassifier(settings=["training.epochs=1"], random_state=0).fit(X, y)
+        >>> classifier.predict_proba(X).shape
+        (20, 2)
     """
 
     _task = "classification"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on the rows of `X` with classes `y [rows]`; a row of `sample_weight` 0 does not count.
+        """Train on the rows of `X` with classes `y [rows]`. Rows with `sample_weight` 0 are ignored.
 
         Raises:
-            ValueError: `X` or `y` cannot be used, or there is only one class.
+            ValueError: `X` or `y` is invalid, or there is only one class.
             RecipeError, DataError, TrainingError: as `polymodal.fit`.
         """
         columns, y, weights = self._training_data(X, y, sample_weight)
@@ -203,18 +215,25 @@ class PolymodalClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
 
 class PolymodalRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
-    """A regressor of tables of any media. Parameters, `X` and the split are those of `PolymodalClassifier`.
+    """A regressor for tables of mixed media. For parameters, `X` and splits, see `PolymodalClassifier`.
 
-    Fitted: `model_`, `n_features_in_`, `feature_names_in_` (frames).
+    Fitted attributes: `model_`, `n_features_in_`, `feature_names_in_` (data frames).
+
+    Example:
+        >>> import numpy as np
+        >>> from polymodal import PolymodalRegressor
+        >>> X = np.linspace(0, 1, 20)[:, None]
+        >>> PolymodalRegressor(settings=["training.epochs=1"], random_state=0).fit(X, 2 * X[:, 0]).predict(X).shape
+        (20,)
     """
 
     _task = "regression"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on the rows of `X` with numbers `y [rows]`; a row of `sample_weight` 0 does not count.
+        """Train on the rows of `X` with numbers `y [rows]`. Rows with `sample_weight` 0 are ignored.
 
         Raises:
-            ValueError: `X` or `y` cannot be used, or there is only one row.
+            ValueError: `X` or `y` is invalid, or there is only one row.
             RecipeError, DataError, TrainingError: as `polymodal.fit`.
         """
         columns, y, weights = self._training_data(X, y, sample_weight)
@@ -231,27 +250,29 @@ def _splits(recipe: Recipe, table: Table, classes: int) -> dict[str, Split[Table
     rows = len(table)
     if rows < MIN_SPLIT_ROWS or rows <= classes:
         everything = Split.all_rows(table)
-        return {"train": everything, "valid": everything}
+        return {"train": everything, "validation": everything}
     return make_splits(recipe, table, None, None)
 
 
 def _target_column(recipe: Recipe, task: str, columns: dict[str, Any]) -> str:
-    """The column that `y` becomes: the one that the recipe's output reads, else a free name.
+    """The column name of `y`: the target column of the recipe, or else an unused name.
 
     Raises:
-        RecipeError: the recipe's outputs are not one output of this task, or its column is in `X` as well.
+        RecipeError: the recipe does not have exactly one output of this task, or its column is also in `X`.
     """
     if not recipe.outputs:
         return _free_name("target", columns)
     if len(recipe.outputs) > 1:
-        raise RecipeError("outputs", f"an estimator decides one output, not {len(recipe.outputs)}")
+        raise RecipeError("outputs", f"an estimator supports one output, not {len(recipe.outputs)}")
     name, spec = next(iter(recipe.outputs.items()))
     if len(spec.columns) != 1:
-        raise RecipeError(f"outputs.{name}.columns", f"an estimator decides one column, not {len(spec.columns)}")
+        raise RecipeError(
+            f"outputs.{name}.columns", f"an estimator supports one target column, not {len(spec.columns)}"
+        )
     if spec.task is not None and spec.task.name != task:
         raise RecipeError(f"outputs.{name}.task", f"{spec.task.name!r} is not the task of this estimator, {task!r}")
     if spec.columns[0] in columns:
-        raise RecipeError(f"outputs.{name}.columns", f"{spec.columns[0]!r} is a column of X: take it out")
+        raise RecipeError(f"outputs.{name}.columns", f"{spec.columns[0]!r} is also a column of X: remove it from X")
     return spec.columns[0]
 
 
@@ -276,15 +297,15 @@ def _free_name(wanted: str, taken: Any) -> str:
 
 def _to_files(model: Model) -> dict[str, bytes]:
     """The files of a model's directory, by their path in it."""
-    with TemporaryDirectory() as place:
-        folder = model.save(place)
+    with TemporaryDirectory() as temporary:
+        folder = model.save(temporary)
         files = [path for path in folder.rglob("*") if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def _from_files(files: dict[str, bytes]) -> Model:
-    with TemporaryDirectory() as place:
-        folder = Path(place)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for name, content in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
