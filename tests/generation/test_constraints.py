@@ -12,8 +12,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from generation.tables import TOKENIZER as BYTES
-from generation.tables import Table
+from generation.table_state import TOKENIZER as BYTES
+from generation.table_state import Table
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.constraints import grammar
@@ -66,10 +66,10 @@ def fallback() -> TextTokenizer:
     return TextTokenizer(tokenizer, 0, 1, tokenizer.get_vocab_size() + 7)
 
 
-CODECS = {"own": OWN, "metaspace": metaspace(), "fallback": fallback()}
+TOKENIZERS = {"own": OWN, "metaspace": metaspace(), "fallback": fallback()}
 
 
-def any_draft(tokenizer: TextTokenizer, rows: int = 3, seed: int = 0) -> Table:
+def any_state(tokenizer: TextTokenizer, rows: int = 3, seed: int = 0) -> Table:
     """A state that knows nothing: the last token alone decides, at random."""
     draw = torch.Generator().manual_seed(seed)
     size = tokenizer.vocab_size
@@ -78,11 +78,11 @@ def any_draft(tokenizer: TextTokenizer, rows: int = 3, seed: int = 0) -> Table:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
-@pytest.mark.parametrize("name", list(CODECS))
+@pytest.mark.parametrize("name", list(TOKENIZERS))
 def test_json_always_meets_its_schema(name: str, way: GenerationConfig) -> None:
-    tokenizer = CODECS[name]
+    tokenizer = TOKENIZERS[name]
     for steps in (90, 45):
-        found = generate(any_draft(tokenizer), 3, way.model_copy(update={"json_schema": SCHEMA}), tokenizer, steps)
+        found = generate(any_state(tokenizer), 3, way.model_copy(update={"json_schema": SCHEMA}), tokenizer, steps)
         for row in found:
             assert len(row) == way.num_return_sequences
             for one in row:
@@ -97,31 +97,31 @@ def test_json_always_meets_its_schema(name: str, way: GenerationConfig) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
-@pytest.mark.parametrize("name", list(CODECS))
+@pytest.mark.parametrize("name", list(TOKENIZERS))
 def test_texts_match_their_regular_expression(name: str, way: GenerationConfig) -> None:
-    tokenizer = CODECS[name]
+    tokenizer = TOKENIZERS[name]
     for pattern, steps in ((r"[0-9]{4}-(ab|cd)+!", 12), (r"[^x]*x", 6), (r"(a/b|c)\.?", 5), (r"[a-z]{3,}", 40)):
-        found = generate(any_draft(tokenizer, seed=1), 3, way.model_copy(update={"regex": pattern}), tokenizer, steps)
+        found = generate(any_state(tokenizer, seed=1), 3, way.model_copy(update={"regex": pattern}), tokenizer, steps)
         for one in (one for row in found for one in row):
             assert re.fullmatch(pattern, one.text), (pattern, one.text)
             assert one.finish_reason == "end"
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
-@pytest.mark.parametrize("name", list(CODECS))
+@pytest.mark.parametrize("name", list(TOKENIZERS))
 def test_choices_are_all_that_is_written(name: str, way: GenerationConfig) -> None:
-    tokenizer = CODECS[name]
+    tokenizer = TOKENIZERS[name]
     choices = ["a", "a cat", "a cat's hat", "zwei Hunde"]
-    found = generate(any_draft(tokenizer, rows=6), 6, way.model_copy(update={"choices": choices}), tokenizer, 30)
+    found = generate(any_state(tokenizer, rows=6), 6, way.model_copy(update={"choices": choices}), tokenizer, 30)
     assert {one.text for row in found for one in row} <= set(choices)
-    short = generate(any_draft(tokenizer, rows=6), 6, way.model_copy(update={"choices": choices}), tokenizer, 3)
+    short = generate(any_state(tokenizer, rows=6), 6, way.model_copy(update={"choices": choices}), tokenizer, 3)
     fits = {choices[at] for at, ids in enumerate(tokenizer.encode(choices)) if len(ids) < 3}
     assert {one.text for row in short for one in row} <= fits
 
 
 def test_beams_find_the_likeliest_choice_and_draws_the_share_of_each() -> None:
     choices = ["a", "a cat", "zwei", "a hat"]
-    table = any_draft(OWN, rows=1).logits
+    table = any_state(OWN, rows=1).logits
     said = table[0, 0].log_softmax(-1)
 
     def of(text: str) -> float:
@@ -162,36 +162,40 @@ def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same
         ({"regex": "("}, 20, "regex: unclosed group"),
         ({"regex": "(?=a)b"}, 20, "regex: look-around"),
         ({"regex": "[a&&b]"}, 20, "regex: no text"),
-        ({"regex": "[0-9]{30}"}, 20, "regex: .* has 31 tokens .* max_tokens allows 20"),
+        ({"regex": "[0-9]{30}"}, 20, "regex: .* has 31 tokens .* max_new_tokens is 20"),
         ({"json_schema": {"type": "string", "minLength": 5, "maxLength": 2}}, 20, "json_schema: Unsatisfiable"),
         ({"json_schema": {"type": "text"}}, 20, "json_schema: Invalid type: text"),
         ({"json_schema": {"enum": []}}, 20, "json_schema: Unsatisfiable"),
         ({"json_schema": {"$ref": "#/nowhere"}}, 20, "json_schema: .*nowhere"),
         ({"json_schema": {"type": "array", "items": {"$ref": "#"}, "minItems": 1}}, 20, "json_schema: no text"),
-        ({"json_schema": SCHEMA}, 5, "json_schema: .* max_tokens allows 5"),
-        ({"choices": ["zwei Hunde laufen"]}, 2, "choices: the shortest has .* and 2 are allowed"),
+        ({"json_schema": SCHEMA}, 5, "json_schema: .* max_new_tokens is 5"),
+        ({"choices": ["zwei Hunde laufen"]}, 2, "choices: the shortest choice has .* the limit is 2"),
     ],
 )
 def test_what_cannot_be_met_is_refused_before_anything_is_written(
     options: dict[str, Any], steps: int, message: str
 ) -> None:
     for way in (GenerationConfig(**options), GenerationConfig(num_beams=2, **options)):
-        state = any_draft(OWN, rows=1)
+        state = any_state(OWN, rows=1)
         with pytest.raises(RecipeError, match=message):
             generate(state, 1, way, OWN, steps)
         assert state.widths == []
 
 
 def test_texts_that_the_tokens_cannot_say_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"choices: '猫' cannot be written"):
-        generate(any_draft(CODECS["metaspace"], rows=1), 1, GenerationConfig(choices=["猫"]), CODECS["metaspace"], 9)
-    with pytest.raises(RecipeError, match=r"regex: '猫' cannot be written"):
-        generate(any_draft(CODECS["metaspace"], rows=1), 1, GenerationConfig(regex="猫"), CODECS["metaspace"], 9)
+    with pytest.raises(RecipeError, match=r"choices: the tokenizer cannot represent '猫'"):
+        generate(
+            any_state(TOKENIZERS["metaspace"], rows=1), 1, GenerationConfig(choices=["猫"]), TOKENIZERS["metaspace"], 9
+        )
+    with pytest.raises(RecipeError, match=r"regex: the tokens of this decoder cannot represent '猫'"):
+        generate(
+            any_state(TOKENIZERS["metaspace"], rows=1), 1, GenerationConfig(regex="猫"), TOKENIZERS["metaspace"], 9
+        )
 
 
 def test_control_tokens_are_never_part_of_a_text() -> None:
     """The text may hold the words "[end]"; the tokens of control do not spell them."""
-    table = any_draft(OWN, rows=2).logits.clone()
+    table = any_state(OWN, rows=2).logits.clone()
     table[..., [0, 1, 3, 4, 5]] += 50.0
     for options in ({"regex": r"\[end\][a-z]{2}"}, {"regex": ".{1,5}"}):
         for (one,) in generate(Table(table), 2, GenerationConfig(**options), OWN, 30):
@@ -204,11 +208,11 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(grammar.importlib, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"regex needs llguidance: pip install 'polymodal\[text\]'"):
-        generate(any_draft(OWN, rows=1), 1, GenerationConfig(regex="[a-f]+"), OWN, 9)
+        generate(any_state(OWN, rows=1), 1, GenerationConfig(regex="[a-f]+"), OWN, 9)
 
 
 def test_held_rows_do_not_depend_on_those_beside_them() -> None:
-    state = any_draft(OWN, rows=4)
+    state = any_state(OWN, rows=4)
     for way in WAYS:
         config = way.model_copy(update={"json_schema": SCHEMA})
         together = generate(Table(state.logits), 4, config, OWN, 50)

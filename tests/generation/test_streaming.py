@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.tables import TOKENIZER, Table
-from generation.test_lines import text_table
+from generation.table_state import TOKENIZER, Table
+from generation.test_sampling_search import text_table
 from polymodal.core.errors import RecipeError
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.generate import generate
@@ -16,7 +16,9 @@ from polymodal.generation.streaming import IncrementalDetokenizer, stream
 from polymodal.generation.tokenizer import TextTokenizer
 
 
-def pieces(table: torch.Tensor, config: GenerationConfig, tokenizer: TextTokenizer = TOKENIZER, steps: int = 60) -> list[str]:
+def pieces(
+    table: torch.Tensor, config: GenerationConfig, tokenizer: TextTokenizer = TOKENIZER, steps: int = 60
+) -> list[str]:
     found = list(stream(Table(table), config, tokenizer, steps))
     ((whole,),) = generate(Table(table), 1, config, tokenizer, steps)
     assert "".join(found) == whole.text
@@ -30,7 +32,13 @@ def test_pieces_come_one_by_one_and_characters_whole() -> None:
 
 
 def test_what_may_be_a_stop_is_held_back() -> None:
-    assert pieces(text_table("ab<-cd<=ef", TOKENIZER.vocab_size), GenerationConfig(stop_strings=["<="])) == ["a", "b", "<-", "c", "d"]
+    assert pieces(text_table("ab<-cd<=ef", TOKENIZER.vocab_size), GenerationConfig(stop_strings=["<="])) == [
+        "a",
+        "b",
+        "<-",
+        "c",
+        "d",
+    ]
     assert pieces(text_table("ab<", TOKENIZER.vocab_size), GenerationConfig(stop_strings=["<="])) == ["a", "b", "<"]
     assert pieces(text_table("abcd", TOKENIZER.vocab_size), GenerationConfig(stop_strings=["bc", "cx"])) == ["a"]
 
@@ -41,7 +49,9 @@ def test_a_text_that_is_cut_inside_a_character_is_streamed_as_it_is_written() ->
 
 
 def test_draws_are_streamed_as_they_are_written() -> None:
-    table = torch.randn(1, 1, TOKENIZER.vocab_size + 1, TOKENIZER.vocab_size, generator=torch.Generator().manual_seed(0))
+    table = torch.randn(
+        1, 1, TOKENIZER.vocab_size + 1, TOKENIZER.vocab_size, generator=torch.Generator().manual_seed(0)
+    )
     table = table.expand(-1, TOKENIZER.vocab_size + 1, -1, -1)
     for seed in range(30):
         pieces(table, GenerationConfig(temperature=1.0, seed=seed, stop_strings=["x", "ab"]), steps=40)
@@ -54,8 +64,11 @@ def test_text_under_a_constraint_is_streamed() -> None:
 
 def test_several_texts_are_not_streamed() -> None:
     table = text_table("ab", TOKENIZER.vocab_size)
-    for options, key in (({"beams": 2}, "beams"), ({"samples": 2, "temperature": 1.0}, "samples")):
-        with pytest.raises(RecipeError, match=f"{key}: one text is streamed"):
+    for options, key in (
+        ({"num_beams": 2}, "num_beams"),
+        ({"num_return_sequences": 2, "temperature": 1.0}, "num_return_sequences"),
+    ):
+        with pytest.raises(RecipeError, match=f"{key}: streaming supports one sequence"):
             stream(Table(table), GenerationConfig(**options), TOKENIZER, 5)
 
 

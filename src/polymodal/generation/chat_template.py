@@ -27,8 +27,10 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self.tokenizer = tokenizer
-        card = tokenizer.card
-        self._tokenizer_config: dict[str, Any] = {} if card is None else card.files.get("tokenizer_config", {})
+        checkpoint = tokenizer.checkpoint
+        self._tokenizer_config: dict[str, Any] = (
+            {} if checkpoint is None else checkpoint.files.get("tokenizer_config", {})
+        )
         source = self._tokenizer_config.get("chat_template")
         if isinstance(source, list):  # several templates by name
             source = next((item["template"] for item in source if item["name"] == "default"), source[0]["template"])

@@ -13,7 +13,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.generation.control_tokens import control_tokens, without_control_tokens
 from polymodal.modalities.bpe import PAD, plain, train_bpe
 from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 
 BEGIN, END = "[begin]", "[end]"
 #: Control tokens of the roles in a conversation, in tokenizers that are trained here.
@@ -29,7 +29,7 @@ class TextTokenizer:
     bos_id, eos_id: ids of the tokens before and after a text
     vocab_size: number of token ids
     control_ids: ids of the control tokens
-    card: config of the checkpoint of a pretrained tokenizer; None for a tokenizer that was trained here
+    checkpoint: config of the checkpoint of a pretrained tokenizer; None for a tokenizer that was trained here
 
     Example:
         >>> tokenizer = TextTokenizer.train(["a red circle", "a blue square"] * 10, vocab_size=300)
@@ -38,16 +38,24 @@ class TextTokenizer:
         ['a red square']
     """
 
-    def __init__(self, backend: Tokenizer, bos_id: int, eos_id: int, vocab_size: int, card: Card | None = None) -> None:
-        self.backend, self.bos_id, self.eos_id, self.vocab_size, self.card = backend, bos_id, eos_id, vocab_size, card
+    def __init__(
+        self, backend: Tokenizer, bos_id: int, eos_id: int, vocab_size: int, checkpoint: CheckpointConfig | None = None
+    ) -> None:
+        self.backend, self.bos_id, self.eos_id, self.vocab_size, self.checkpoint = (
+            backend,
+            bos_id,
+            eos_id,
+            vocab_size,
+            checkpoint,
+        )
         backend.no_padding()
         backend.no_truncation()
         plain(backend)
-        unknown = None if card is None else card.files.get("tokenizer_config", {}).get("unk_token")
+        unknown = None if checkpoint is None else checkpoint.files.get("tokenizer_config", {}).get("unk_token")
         self.control_ids = control_tokens(backend, unknown.get("content") if isinstance(unknown, dict) else unknown)
         self._without_control: Tokenizer | None = None
         # Whisper was trained on transcripts that begin with a space
-        self.prefix = " " if card is not None and card.config.get("model_type") == "whisper" else ""
+        self.prefix = " " if checkpoint is not None and checkpoint.config.get("model_type") == "whisper" else ""
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, *, merge: bool = True) -> TextTokenizer:
@@ -64,7 +72,7 @@ class TextTokenizer:
             MissingExtraError: it needs an optional package.
         """
         reader = CheckpointTokenizer.of(checkpoint)
-        return cls._from_card(reader.tokenizer, reader.card)
+        return cls._from_checkpoint_config(reader.tokenizer, reader.card)
 
     @classmethod
     def from_model(cls, folder: str) -> TextTokenizer:
@@ -87,17 +95,17 @@ class TextTokenizer:
             raise RecipeError("tokenizer", f"{folder} is not a model directory: {error}") from None
 
     @classmethod
-    def _from_card(cls, tokenizer: Tokenizer, card: Card) -> TextTokenizer:
-        config = {**card.config, **card.files.get("generation_config", {})}
+    def _from_checkpoint_config(cls, tokenizer: Tokenizer, checkpoint: CheckpointConfig) -> TextTokenizer:
+        config = {**checkpoint.config, **checkpoint.files.get("generation_config", {})}
         inner = config.get("text_config")
         config = {**inner, **config} if isinstance(inner, dict) else config
         eos_id = _first_id(config.get("eos_token_id"))
         if eos_id is None:
-            raise RecipeError("checkpoint", f"the files of {card.model!r} define no end token")
+            raise RecipeError("checkpoint", f"the files of {checkpoint.name!r} define no end token")
         starts = [_first_id(config.get(name)) for name in ("decoder_start_token_id", "bos_token_id")]
         bos_id = next((start for start in starts if start is not None), eos_id)
         vocab_size = config.get("vocab_size") or tokenizer.get_vocab_size()
-        return cls(tokenizer, bos_id, eos_id, int(vocab_size), card)
+        return cls(tokenizer, bos_id, eos_id, int(vocab_size), checkpoint)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, without begin and end tokens."""
@@ -120,14 +128,14 @@ class TextTokenizer:
 
     def save(self) -> dict[str, Any]:
         """JSON-ready state, without the tokenizer itself, which is `backend.to_str()`."""
-        return {} if self.card is None else {"checkpoint": self.card.to_dict()}
+        return {} if self.checkpoint is None else {"checkpoint": self.checkpoint.to_dict()}
 
     @classmethod
     def load(cls, tokenizer: str, state: dict[str, Any]) -> TextTokenizer:
         """Restore a tokenizer from `state` of `save` and the JSON of its backend."""
         backend = Tokenizer.from_str(tokenizer)
         if "checkpoint" in state:
-            return cls._from_card(backend, Card.of(state["checkpoint"]))
+            return cls._from_checkpoint_config(backend, CheckpointConfig.from_dict(state["checkpoint"]))
         return cls(backend, 1, 2, backend.get_vocab_size())
 
 

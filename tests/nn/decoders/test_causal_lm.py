@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from drafts import ROWS, greedy, one, views
+from decoding import ROWS, greedy, one, views
 from torch import Tensor, nn
 
 from laws.lm_checkpoints import LANGUAGE_MODELS, VOCABULARY, language_model
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
 from polymodal.nn.decoders.causal_lm import CausalLanguageModel
-from polymodal.pretrained.resolve import read_card
+from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.pretrained.starter.registry import location
 
 pytest.importorskip("transformers")
@@ -28,9 +28,9 @@ NEEDS_GEMMA = pytest.mark.skipif(
 def decoder(model: str, vocabulary: int = VOCABULARY, **options: Any) -> CausalLanguageModel:
     """With the checkpoint's weights; gates of cross-attention are open."""
     torch.manual_seed(0)
-    card = read_card(model, "text")
+    card = read_checkpoint_config(model, "text")
     text = TextShape(vocabulary, 1, 2, 8, STEPS, card.to_dict())
-    chosen = CausalLanguageModel.Options(model=model, **options)
+    chosen = CausalLanguageModel.Options(checkpoint=model, **options)
     found = CausalLanguageModel(chosen, width=WIDTH, shape=OutputShape(vocabulary, "text", text=text))
     found.load_pretrained()
     with torch.no_grad():
@@ -238,7 +238,7 @@ def test_gemma_writes_the_same_cached_and_anew_alone_and_in_a_batch() -> None:
     with torch.no_grad():
         for block in model.readers.blocks:  # type: ignore[union-attr]
             block.alpha.zero_()  # type: ignore[operator, union-attr]
-    tokenizer = Tokenizer.from_file(str(tokenizer_file(read_card("starter/gemma3-270m", "text"))))
+    tokenizer = Tokenizer.from_file(str(tokenizer_file(read_checkpoint_config("starter/gemma3-270m", "text"))))
     texts = [
         "The capital of France is",
         "Water boils at",

@@ -160,7 +160,7 @@ def test_a_run_tells_how_many_answers_were_too_long(tmp_path: Path) -> None:
     """Of inputs that give one frame each, two in all; a model that is loaded goes on writing."""
     columns = {"a": ["x", "y"] * 8, "target": ["one two three four five", "six"] * 8}
     model = trained(
-        {"train": columns, "valid": columns},
+        {"train": columns, "validation": columns},
         tmp_path,
         inputs={"a": "category"},
         outputs={"target": {"task": "text_generation", "decoder": "ctc"}},

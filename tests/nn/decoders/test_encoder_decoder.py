@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drafts import ROWS, greedy, one, views
+from decoding import ROWS, greedy, one, views
 from torch import Tensor
 
 from laws.samples import Columns, network_of, prepare, sounds, texts, trained, whole_batch
@@ -21,7 +21,7 @@ from polymodal.data.store.items import PreparedInput
 from polymodal.model.model import Model, make_network
 from polymodal.nn.decoders.encoder_decoder import EncoderDecoder
 from polymodal.nn.network import Network
-from polymodal.pretrained.resolve import read_card
+from polymodal.pretrained.resolve import read_checkpoint_config
 
 pytest.importorskip("transformers")
 
@@ -31,10 +31,10 @@ WIDTH, STEPS = 12, 10
 def decoder(kind: str, **options: Any) -> EncoderDecoder:
     """With the checkpoint's weights, reading fused tokens."""
     torch.manual_seed(0)
-    card = read_card(seq2seq_checkpoint(kind), "text")
+    card = read_checkpoint_config(seq2seq_checkpoint(kind), "text")
     size = int(card.config["vocab_size"])
     text = TextShape(size, 1, 2, 6, STEPS, card.to_dict())
-    chosen = EncoderDecoder.Options(model=seq2seq_checkpoint(kind), **{"read": "fused", **options})
+    chosen = EncoderDecoder.Options(checkpoint=seq2seq_checkpoint(kind), **{"encoder_source": "fusion", **options})
     found = EncoderDecoder(chosen, width=WIDTH, shape=OutputShape(size, "text", text=text))
     found.load_pretrained()
     if found.options.read == "fused":
@@ -62,12 +62,12 @@ def anew(model: EncoderDecoder, view: FusionOutput, prompt: Tensor) -> Tensor:
         logits = []
         for row, tokens in enumerate(whole):
             state = model.init_state(one(view, row), tokens.unsqueeze(0), 1)
-            first, model.sequence.never_first = (
-                model.sequence.never_first,
-                (model.sequence.never_first if step == 0 else []),
+            first, model.sequence.begin_suppressed_tokens = (
+                model.sequence.begin_suppressed_tokens,
+                (model.sequence.begin_suppressed_tokens if step == 0 else []),
             )
             logits.append(state.step(None))
-            model.sequence.never_first = first
+            model.sequence.begin_suppressed_tokens = first
         written = torch.cat([written, torch.cat(logits).argmax(-1, keepdim=True)], 1)
     return written
 
@@ -106,7 +106,9 @@ def test_rows_are_chosen_again_in_any_order(kind: str) -> None:
 
 def test_losses_are_those_of_the_steps(kind: str) -> None:
     model, (view, prompt, answer) = decoder(kind), rows()
-    model.sequence.never = model.sequence.never_first = []  # barred when writing, not when learning
+    model.sequence.suppressed_tokens = (
+        model.sequence.begin_suppressed_tokens
+    ) = []  # barred when writing, not when learning
     with torch.no_grad():
         found = model.target_nll(view, prompt, answer)
         state = model.init_state(view, prompt, STEPS)
@@ -190,7 +192,7 @@ def test_writes_what_the_checkpoint_writes_of_what_its_own_encoder_reads(kind: s
             found.append(state.step(found[-1]).argmax(-1))
     (model,) = network.all_decoders()
     assert isinstance(model, EncoderDecoder)
-    first, end = 0 if kind == "whisper" else len(model.sequence.start), theirs.config.eos_token_id
+    first, end = 0 if kind == "whisper" else len(model.sequence.start_tokens), theirs.config.eos_token_id
     for row, ids in enumerate(torch.stack(found, 1).tolist()):
         text = (ids[: ids.index(end)] if end in ids else ids)[: STEPS - 2]
         item = int(batch.inputs["given"].index[row])
@@ -219,7 +221,7 @@ def test_a_saved_model_writes_without_its_checkpoint(tmp_path: Path, monkeypatch
     data = columns("whisper")
     made = recipe("whisper", tune="lora") | {"training": {"epochs": 1}}
     pytest.importorskip("peft")
-    model = trained({"train": data, "valid": data}, tmp_path / "run", **made)
+    model = trained({"train": data, "validation": data}, tmp_path / "run", **made)
     asked = {"given": data["given"]}
     said = model.predict(asked)
     model.save(tmp_path / "model")
@@ -236,7 +238,7 @@ def test_a_saved_model_writes_without_its_checkpoint(tmp_path: Path, monkeypatch
 def test_epochs_0_take_the_checkpoint_as_it_is(tmp_path: Path) -> None:
     data = columns("t5")
     still = {"epochs": 0, "modality_dropout": 0, "precision": "auto"}  # finding the precision runs a step of nothing
-    model = trained({"train": data, "valid": data}, tmp_path, **recipe("t5"), training=still)
+    model = trained({"train": data, "validation": data}, tmp_path, **recipe("t5"), training=still)
     (found,) = model.network.all_decoders()
     _, _, untrained, _ = whole("t5")
     (other,) = untrained.all_decoders()
@@ -249,16 +251,16 @@ def test_epochs_0_take_the_checkpoint_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"tokens": 1}, "set tokens: null"),
-        ({"name": "embedding_bag", "model": None}, r"give the input 'given' a pretrained encoder with model"),
-        ({"model": "t5"}, r"give the input 'given' a pretrained encoder with model"),
+        ({"tokens": 1}, "set max_tokens: null"),
+        ({"name": "embedding_bag", "model": None}, r"set a pretrained encoder with checkpoint"),
+        ({"model": "t5"}, r"set a pretrained encoder with checkpoint"),
     ],
 )
 def test_an_input_that_is_not_read_by_its_own_encoder_is_refused(changed: dict[str, Any], problem: str) -> None:
     made = recipe("bart")
     encoder = made["inputs"]["given"]["encoder"] | changed
     encoder["model"] = seq2seq_checkpoint("t5") if encoder["model"] == "t5" else encoder["model"]
-    made["inputs"]["given"]["encoder"] = "bag" if changed.get("name") == "bag" else encoder
+    made["inputs"]["given"]["encoder"] = "embedding_bag" if changed.get("name") == "embedding_bag" else encoder
     preparation, _ = prepare(columns("bart"), **made)
     with pytest.raises(RecipeError, match=problem) as error:
         network_of(preparation)
@@ -266,23 +268,23 @@ def test_an_input_that_is_not_read_by_its_own_encoder_is_refused(changed: dict[s
 
 
 def test_options_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(RecipeError, match="no effect with read: fused"):
+    with pytest.raises(RecipeError, match="no effect with encoder_source: fusion"):
         decoder("bart", input="given")
     with pytest.raises(RecipeError, match="no effect with tune: frozen"):
         decoder("bart", rank=4)
     preparation, _ = prepare(columns("bart"), **recipe("bart", input="gven"))
-    with pytest.raises(RecipeError, match="there is no input 'gven'"):
+    with pytest.raises(RecipeError, match="unknown input 'gven'"):
         network_of(preparation)
 
 
 def test_texts_longer_than_its_positions_are_refused() -> None:
     model, (view, prompt, _) = decoder("bart"), rows()
-    with pytest.raises(DataError, match=r"10000 tokens are more than .* can write here: 28 at most"):
+    with pytest.raises(DataError, match=r"10000 tokens exceed the positions .* at most 28 fit"):
         model.init_state(view, prompt, 10_000)
     made = recipe("bart")
     made["outputs"]["said"]["task"]["max_tokens"] = 40
     preparation, _ = prepare(columns("bart"), **made)
-    with pytest.raises(RecipeError, match="has 32 positions, and start, prompt and answer need 41"):
+    with pytest.raises(RecipeError, match="has 32 positions, but start, prompt and answer need 41"):
         network_of(preparation)
 
 
@@ -290,4 +292,4 @@ def test_training_where_nothing_learns_is_refused(tmp_path: Path) -> None:
     data = columns("bart")
     still = {"epochs": 1, "modality_dropout": 0}
     with pytest.raises(RecipeError, match="epochs: 0"):
-        trained({"train": data, "valid": data}, tmp_path, **recipe("bart"), training=still)
+        trained({"train": data, "validation": data}, tmp_path, **recipe("bart"), training=still)

@@ -71,7 +71,7 @@ def test_packed_losses_and_gradients_equal_unpacked_ones(
 ) -> None:
     torch.manual_seed(0)
     shape = OutputShape(VOCABULARY, "text", text=TextShape(VOCABULARY, 1, 2, 8, 9))
-    writer = TransformerDecoder(TransformerDecoder.Options(layers=2, dropout=0.0), width=WIDTH, shape=shape)
+    writer = TransformerDecoder(TransformerDecoder.Options(num_layers=2, dropout=0.0), width=WIDTH, shape=shape)
     answer = ragged(LENGTHS)
     answer[4] = -1
     prompt = ragged([2, 0, 5, 1, 1, 3, 0, 4], seed=1) if prompted else answer.new_zeros(len(LENGTHS), 0)

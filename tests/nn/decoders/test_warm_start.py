@@ -12,7 +12,7 @@ import torch
 from laws.samples import Columns, network_of, prepare, sample, trained, whole_batch
 from polymodal.core.errors import RecipeError
 from polymodal.model.model import Model, make_network
-from polymodal.training.decoder_weights import initialise
+from polymodal.training.decoder_weights import load_initial_weights
 
 TEXTS = {"target": [f"{text} of all" for text in sample("task", "text")["target"]]}
 
@@ -21,7 +21,9 @@ TEXTS = {"target": [f"{text} of all" for text in sample("task", "text")["target"
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("language")
     training = {"epochs": 2, "learning_rate": 0.01}
-    model = trained({"train": TEXTS, "valid": TEXTS}, folder, outputs={"target": "text_generation"}, training=training)
+    model = trained(
+        {"train": TEXTS, "validation": TEXTS}, folder, outputs={"target": "text_generation"}, training=training
+    )
     return model.save(folder / "model")
 
 
@@ -38,7 +40,9 @@ def test_it_begins_as_the_language_model_and_reads_its_inputs_as_it_learns(langu
     torch.manual_seed(0)
     network = make_network(preparation.recipe, preparation, pretrained=True).eval()
     batch = whole_batch(preparation, prepared)
-    own, bare = prepare(TEXTS, outputs={"target": {"task": {"name": "text_generation", "tokenizer": str(language_model)}}})
+    own, bare = prepare(
+        TEXTS, outputs={"target": {"task": {"name": "text_generation", "tokenizer": str(language_model)}}}
+    )
     with torch.no_grad():
         found = network(batch)["target"].values
         wanted = saved.network(whole_batch(own, bare))["target"].values
@@ -57,7 +61,7 @@ def test_a_writer_with_inputs_hands_on_all_of_its_decoder(language_model: Path, 
     """Attention to the memory too, which had learned to read."""
     columns: Columns = TEXTS | sample("modality", "category")
     inputs = {"in_category": {"modality": "category", "columns": ["often", "some"]}}
-    parts = {"train": columns, "valid": columns}
+    parts = {"train": columns, "validation": columns}
     first = trained(parts, tmp_path, inputs=inputs, outputs={"target": "text_generation"}, training={"epochs": 1})
     folder = first.save(tmp_path / "model")
     preparation, _ = captioner(folder)
@@ -79,7 +83,7 @@ def test_a_saved_captioner_has_no_need_of_it(language_model: Path, tmp_path: Pat
         assert torch.equal(loaded.network(batch)["target"].values, network(batch)["target"].values)
 
 
-@pytest.mark.parametrize(("option", "value"), [("layers", 1), ("heads", 2)])
+@pytest.mark.parametrize(("option", "value"), [("num_layers", 1), ("num_heads", 2)])
 def test_another_shape_is_refused(option: str, value: int, language_model: Path) -> None:
     preparation, _ = captioner(language_model, **{option: value})
     with pytest.raises(RecipeError, match=f"has {option}"):
@@ -89,6 +93,6 @@ def test_another_shape_is_refused(option: str, value: int, language_model: Path)
 def test_a_folder_without_such_a_decoder_is_refused(language_model: Path, tmp_path: Path) -> None:
     preparation, _ = captioner(language_model)
     decoder: Any = network_of(preparation).all_decoders()[0]
-    decoder.options.start = str(tmp_path)
+    decoder.options.init_from = str(tmp_path)
     with pytest.raises(RecipeError, match="not a model directory"):
-        initialise(decoder)
+        load_initial_weights(decoder)

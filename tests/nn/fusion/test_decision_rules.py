@@ -256,10 +256,10 @@ def test_hybrid_builds_its_joint_from_a_name_or_a_mapping() -> None:
     options = find("fusion", "hybrid").Options
     assert options().joint.name == "attention"
     assert options(joint={"name": "perceiver", "num_latents": 5}).joint.latents == 5
-    mean = make("hybrid", joint="mean")
+    mean = make("hybrid", joint_fusion="mean")
     assert type(mean.joint) is find("fusion", "mean")
     assert not mean.models_interactions
-    assert make("hybrid", joint={"name": "attention", "num_heads": 2}).models_interactions
+    assert make("hybrid", joint_fusion={"name": "attention", "num_heads": 2}).models_interactions
     again = options.model_validate(options(joint={"name": "perceiver", "num_latents": 5}).model_dump(mode="json"))
     assert again.joint.latents == 5
 
@@ -281,7 +281,7 @@ def test_hybrid_size_dial_reaches_the_joint() -> None:
 )
 def test_hybrid_refuses_a_joint_that_is_no_feature_fusion(joint: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        find("fusion", "hybrid").Options(joint=joint)
+        find("fusion", "hybrid").Options(joint_fusion=joint)
 
 
 def test_hybrid_refuses_an_input_called_joint() -> None:
@@ -290,7 +290,7 @@ def test_hybrid_refuses_an_input_called_joint() -> None:
 
 
 def test_hybrid_trains_every_parameter_of_its_joint() -> None:
-    fusion = make("hybrid", joint={"name": "attention", "num_heads": 2}).train()
+    fusion = make("hybrid", joint_fusion={"name": "attention", "num_heads": 2}).train()
     views = fusion(batch(torch.ones(4, 3, dtype=torch.bool)))
     decoders = nn.ModuleList(nn.Linear(8, 3) for _ in views)
     decoded = [decoder(view.pooled) for decoder, view in zip(decoders, views, strict=True)]

@@ -19,12 +19,12 @@ METHODS = ["attention", "coattention", "mult", "bottleneck", "perceiver", "qform
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[(name, {}) for name in METHODS],
     ("attention", {"graph": [["image", "text"]]}),
-    ("coattention", {"gate": True}),
-    ("mult", {"memory": 0}),
-    ("bottleneck", {"layers": 4, "fusion_layer": 2}),
-    ("perceiver", {"repeats": 2}),
-    ("qformer", {"text": None}),
-    ("qformer", {"text": "image", "layers": 3}),
+    ("coattention", {"gated": True}),
+    ("mult", {"num_memory_layers": 0}),
+    ("bottleneck", {"num_layers": 4, "fusion_layer": 2}),
+    ("perceiver", {"num_iterations": 2}),
+    ("qformer", {"text_input": None}),
+    ("qformer", {"text_input": "image", "num_layers": 3}),
 ]
 INPUTS = ["image", "text", "sound.left"]
 WIDTH = 16
@@ -160,7 +160,7 @@ def test_inputs_meet(name: str) -> None:
 
 
 def test_graph_blocks_unconnected_inputs() -> None:
-    fusion = make("attention", graph=[["image", "text"]], layers=1)
+    fusion = make("attention", graph=[["image", "text"]], num_layers=1)
     tokens = everything(2)
     leaves = {key: part.features.clone().requires_grad_(True) for key, part in tokens.items()}
     (view,) = fusion({key: part.with_features(leaves[key]) for key, part in tokens.items()})
@@ -174,7 +174,7 @@ def test_graph_blocks_unconnected_inputs() -> None:
 
 def test_graph_stays_closed_over_layers() -> None:
     """Nothing leaks between unconnected inputs through the class token, however deep."""
-    fusion, tokens = make("attention", graph=[["image", "text"]], layers=3), everything(2)
+    fusion, tokens = make("attention", graph=[["image", "text"]], num_layers=3), everything(2)
     sound = tokens["sound.left"].features.clone().requires_grad_(True)
     (view,) = fusion({**tokens, "sound.left": tokens["sound.left"].with_features(sound)})
     (grad,) = torch.autograd.grad(view.tokens.features[:, 1:8].square().sum(), sound)
@@ -188,7 +188,7 @@ def test_graph_with_an_unknown_input_is_refused() -> None:
 
 
 def test_closed_gate_keeps_inputs_apart() -> None:
-    fusion, tokens = make("coattention", gate=True), everything(2)
+    fusion, tokens = make("coattention", gated=True), everything(2)
     text = tokens["text"].features.clone().requires_grad_(True)
     (view,) = fusion({**tokens, "text": tokens["text"].with_features(text)})
     (grad,) = torch.autograd.grad(view.tokens.features[:, :3].square().sum(), text)
@@ -203,11 +203,11 @@ def test_heads_must_divide_the_width(name: str) -> None:
 
 def test_bottleneck_needs_a_layer_that_reads() -> None:
     with pytest.raises(RecipeError, match=r"fusion_layer: with 3 layers it is at most 1, not 2"):
-        make("bottleneck", layers=3, fusion_layer=2)
+        make("bottleneck", num_layers=3, fusion_layer=2)
 
 
 def test_bottleneck_is_the_only_way_between_inputs() -> None:
-    fusion, tokens = make("bottleneck", layers=3, fusion_layer=1), everything(2)
+    fusion, tokens = make("bottleneck", num_layers=3, fusion_layer=1), everything(2)
     text = tokens["text"].features.clone().requires_grad_(True)
     tokens = {**tokens, "text": tokens["text"].with_features(text)}
 
@@ -232,7 +232,7 @@ def test_bottleneck_is_the_only_way_between_inputs() -> None:
     ],
 )
 def test_qformer_chooses_its_text(text: str | None, inputs: list[str], chosen: str | None) -> None:
-    assert make("qformer", inputs, text=text).text == chosen
+    assert make("qformer", inputs, text_input=text).text == chosen
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_qformer_chooses_its_text(text: str | None, inputs: list[str], chosen: s
 )
 def test_qformer_refuses_a_wrong_text(text: str, inputs: list[str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        make("qformer", inputs, text=text)
+        make("qformer", inputs, text_input=text)
 
 
 @pytest.mark.parametrize(

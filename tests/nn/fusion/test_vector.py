@@ -305,14 +305,14 @@ def test_film_by_hand() -> None:
 
 
 def test_film_masks_other_missing_inputs_and_knows_its_condition() -> None:
-    fusion = FiLM(FiLM.Options(condition="a"), inputs=["a", "b", "c"], width=WIDTH)
+    fusion = FiLM(FiLM.Options(conditioning_input="a"), inputs=["a", "b", "c"], width=WIDTH)
     missing = flags([0, 1, 0], [0, 1, 1], [1, 1, 1])
     (view,) = fusion(batch(3, "abc", length=2, missing=missing))
     alone = [True, False, True, False]
     assert view.tokens.mask.tolist() == [[False, False, True, True], alone, alone]
     assert view.weight.tolist() == [1, 1, 0]
     with pytest.raises(RecipeError, match=r"unknown input 'imge'; did you mean 'image'"):
-        FiLM(FiLM.Options(condition="imge"), inputs=["image", "text"], width=2)
+        FiLM(FiLM.Options(conditioning_input="imge"), inputs=["image", "text"], width=2)
 
 
 def test_bilinear_low_rank_forms_by_hand() -> None:
@@ -463,7 +463,7 @@ def test_quality_weighs_decisions_by_energy() -> None:
 
 
 def test_quality_learned_confidence_weighs_real_outputs() -> None:
-    fusion = Quality(Quality.Options(learned=True), inputs=["a", "b"], width=WIDTH)
+    fusion = Quality(Quality.Options(learned_confidence=True), inputs=["a", "b"], width=WIDTH)
     views = fusion(batch(2))
     decoded = [torch.full((2, 1), 4.0), torch.full((2, 1), 8.0)]
     assert fusion.combine(decoded, views, "real", "y").values.tolist() == [[6], [6]]
@@ -477,11 +477,11 @@ def test_quality_learned_confidence_weighs_real_outputs() -> None:
 
 def test_options_that_a_form_does_not_use_are_refused() -> None:
     with pytest.raises(ValidationError, match="rank has no effect with variant 'full'"):
-        Bilinear.Options(form="full", rank=3)
+        Bilinear.Options(variant="full", rank=3)
     with pytest.raises(ValidationError, match="only 2 experts"):
-        MixtureOfExperts.Options(experts=2, top=3)
+        MixtureOfExperts.Options(num_experts=2, top_k=3)
     with pytest.raises(ValidationError):
-        Concat.Options(layers=-1)
+        Concat.Options(num_layers=-1)
 
 
 @every_method

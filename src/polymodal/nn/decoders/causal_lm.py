@@ -18,7 +18,7 @@ from polymodal.nn.decoders.gated_cross_attention import CrossAttentionAdapters, 
 from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, TextDecoderOptions, encoder_memory
 from polymodal.nn.layers.resampler import Resampler
 from polymodal.pretrained import fine_tuning
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.language_model import LanguageModel
 
 CROSS_ATTN_EVERY_N_LAYERS, HEAD_WIDTH = 4, 64
@@ -55,7 +55,7 @@ class CausalLanguageModel(TextDecoder):
             model or does not have the tokens of this task; prefix, prompt and answer exceed its number of positions.
     """
 
-    class Options(TextDecoderOptions, fine_tuning.TuningOptions):
+    class Options(TextDecoderOptions, fine_tuning.FineTuningOptions):
         name: Literal["causal_lm"] = "causal_lm"
         checkpoint: str = "starter/gemma3-270m"
         """The checkpoint: `starter/gemma3-270m`, a hub id (`owner/name`, `owner/name@revision`), or a folder."""
@@ -72,7 +72,7 @@ class CausalLanguageModel(TextDecoder):
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
         super().__init__(options, width=width, shape=shape)
-        fine_tuning.check(options)
+        fine_tuning.check_options(options)
         if options.cross_attn_every_n_layers is not None and options.conditioning == "prefix":
             raise RecipeError(
                 "cross_attn_every_n_layers",
@@ -84,10 +84,10 @@ class CausalLanguageModel(TextDecoder):
                 "the task has no checkpoint; remove checkpoint from the task, because this decoder sets it",
             )
         self.options = options
-        self.language = LanguageModel(Card.of(self.text.checkpoint))
+        self.language = LanguageModel(CheckpointConfig.from_dict(self.text.checkpoint))
         if problem := self.too_long(options.resampler_tokens or 0, 0, self.text.max_target_length):
             raise RecipeError("", problem)
-        fine_tuning.apply(self.language, options)
+        fine_tuning.apply_fine_tuning(self.language, options)
         lm_width = self.language.width
         cross = options.conditioning == "cross_attention"
         memory_width = width if cross else lm_width
@@ -100,7 +100,7 @@ class CausalLanguageModel(TextDecoder):
         if cross:
             heads = next(n for n in range(max(1, lm_width // HEAD_WIDTH), 0, -1) if lm_width % n == 0)
             self.adapters = CrossAttentionAdapters(
-                self.language.listed(),
+                self.language.layer_list(),
                 options.cross_attn_every_n_layers or CROSS_ATTN_EVERY_N_LAYERS,
                 lm_width,
                 memory_width,
@@ -139,7 +139,7 @@ class CausalLanguageModel(TextDecoder):
             hidden = self.language(whole, read)
         row, position = targets.nonzero(as_tuple=True)
         states = hidden[row, mask.sum(1)[row] - 1 + position]
-        losses = self.language.losses(states, answer[targets], self.smoothing if self.training else 0.0)
+        losses = self.language.token_nll(states, answer[targets], self.smoothing if self.training else 0.0)
         per_token = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device).masked_scatter(targets, losses)
         return torch.stack([per_token.sum(1), targets.sum(1).float()], dim=1)
 
@@ -171,17 +171,17 @@ class CausalLanguageModel(TextDecoder):
         """A context in which the language model cross-attends to these memories; without adapters it does nothing."""
         if self.adapters is None:
             return nullcontext()
-        return self.adapters.attached(self.language.listed(), memories)
+        return self.adapters.attached(self.language.layer_list(), memories)
 
     def too_long(self, prefix: int, prompt: int, answer: int) -> str:
         """An error message if this many tokens exceed the positions of the language model, else ""."""
         prefix = 0 if self.options.conditioning == "cross_attention" else prefix
-        total, limit = 1 + prefix + prompt + answer, self.language.limit
+        total, limit = 1 + prefix + prompt + answer, self.language.max_positions
         if limit is None or total <= limit:
             return ""
         parts = f"begin 1 + inputs {prefix} + prompt {prompt} + answer {answer} = {total} tokens"
         advice = "reduce resampler_tokens, max_prompt_length or max_target_length"
-        return f"{parts}, but {self.language.card.model} has {limit} positions; {advice}"
+        return f"{parts}, but {self.language.checkpoint.name} has {limit} positions; {advice}"
 
 
 def compact(embedded: Tensor, mask: Tensor, *, pad_right: bool) -> tuple[Tensor, Tensor]:

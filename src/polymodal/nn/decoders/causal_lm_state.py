@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polymodal.nn.decoders.gated_cross_attention import CrossAttentionAdapters, KeyValueMemory
 from polymodal.nn.decoders.text_decoder import DecodingState
-from polymodal.pretrained.hf_cache import KeyValues
+from polymodal.pretrained.hf_cache import HFCache
 from polymodal.pretrained.language_model import LanguageModel
 
 
@@ -32,7 +32,7 @@ class CausalLMState(DecodingState):
     ) -> None:
         self.language, self.context, self.mask = language, context, mask
         self.adapters, self.memories = adapters, memories
-        self.cache = KeyValues(len(context), context.shape[1] + steps, context.device)
+        self.cache = HFCache(len(context), context.shape[1] + steps, context.device)
 
     def step(self, tokens: Tensor | None) -> Tensor:
         language = self.language
@@ -43,15 +43,15 @@ class CausalLMState(DecodingState):
             mask = torch.ones(len(tokens), 1, dtype=torch.bool, device=tokens.device)
         cross_attention: Any = nullcontext()
         if self.adapters is not None:
-            cross_attention = self.adapters.attached(language.listed(), self.memories)
-        with cross_attention, language.packed.enabled():
+            cross_attention = self.adapters.attached(language.layer_list(), self.memories)
+        with cross_attention, language.prepacked.enabled():
             hidden = language(new, mask, self.cache)
             return language.logits(hidden[:, -1])
 
     def reorder(self, rows: Tensor) -> None:
         if self.cache.length == 0:
             self.context, self.mask = self.context.index_select(0, rows), self.mask.index_select(0, rows)
-        self.cache.select(rows)
+        self.cache.reorder(rows)
         self.memories = [
             (key.index_select(0, rows), value.index_select(0, rows), bias.index_select(0, rows))
             for key, value, bias in self.memories

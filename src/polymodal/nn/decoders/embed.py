@@ -11,7 +11,7 @@ from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import FusionOutput, OutputShape
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
-from polymodal.nn.layers.embedding_head import Head, unit
+from polymodal.nn.layers.embedding_head import EmbeddingHead, l2_normalize
 
 
 @register
@@ -38,11 +38,11 @@ class Embed(Decoder):
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
         super().__init__(options, width=width, shape=shape)
-        self.head = Head(width, shape.values, options.hidden_size, options.dropout)
+        self.head = EmbeddingHead(width, shape.values, options.hidden_size, options.dropout)
 
     @classmethod
     def required_options(cls, options: Any) -> dict[str, Any]:
         return {"size": options.embedding_dim, "sizes": options.matryoshka_dims}
 
     def forward(self, fused: FusionOutput) -> Tensor:
-        return unit(self.head(fused.pooled))
+        return l2_normalize(self.head(fused.pooled))

@@ -23,8 +23,8 @@ from polymodal.nn.decoders.text_decoder import (
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.pretrained import fine_tuning
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.seq2seq_decoder import SequenceModel
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.seq2seq_decoder import Seq2SeqDecoder
 
 
 @register
@@ -49,7 +49,7 @@ class EncoderDecoder(TextDecoder):
             different encoder.
     """
 
-    class Options(TextDecoderOptions, fine_tuning.TuningOptions):
+    class Options(TextDecoderOptions, fine_tuning.FineTuningOptions):
         name: Literal["encoder_decoder"] = "encoder_decoder"
         checkpoint: str = "starter/whisper-tiny.en"
         """The checkpoint: `starter/whisper-tiny.en`, a hub id (`owner/name`, `owner/name@revision`), or a folder."""
@@ -68,7 +68,7 @@ class EncoderDecoder(TextDecoder):
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:
         super().__init__(options, width=width, shape=shape)
-        fine_tuning.check(options)
+        fine_tuning.check_options(options)
         if options.encoder_source == "fusion" and options.input is not None:
             raise RecipeError(
                 "input", "it has no effect with encoder_source: fusion; remove it, or set encoder_source: checkpoint"
@@ -79,12 +79,12 @@ class EncoderDecoder(TextDecoder):
                 "the task has no checkpoint; remove checkpoint from the task, because this decoder sets it",
             )
         self.options, self.input = options, options.input
-        self.sequence = SequenceModel(Card.of(self.text.checkpoint), options.language)
-        needed = len(self.sequence.start) + self.text.max_prompt_length + self.text.max_target_length - 1
-        if self.sequence.limit is not None and needed > self.sequence.limit:
-            problem = f"{self.sequence.card.model} has {self.sequence.limit} positions, but start, prompt and answer"
+        self.sequence = Seq2SeqDecoder(CheckpointConfig.from_dict(self.text.checkpoint), options.language)
+        needed = len(self.sequence.start_tokens) + self.text.max_prompt_length + self.text.max_target_length - 1
+        if self.sequence.max_positions is not None and needed > self.sequence.max_positions:
+            problem = f"{self.sequence.checkpoint.name} has {self.sequence.max_positions} positions, but start, prompt and answer"
             raise RecipeError("", f"{problem} need {needed}; reduce max_prompt_length or max_target_length of the task")
-        fine_tuning.apply(self.sequence, options)
+        fine_tuning.apply_fine_tuning(self.sequence, options)
         if options.encoder_source == "fusion":
             self.connector = nn.Linear(width, self.sequence.width)
         else:
@@ -112,9 +112,9 @@ class EncoderDecoder(TextDecoder):
         self.input = name or next(iter(encoders))
         if self.input not in encoders:
             raise RecipeError("input", f"unknown input {self.input!r}; set one of {', '.join(encoders)}")
-        encoder, card = encoders[self.input], self.sequence.card
+        encoder, card = encoders[self.input], self.sequence.checkpoint
         if not isinstance(encoder, PretrainedEncoder) or encoder.checkpoint.source != card.source:
-            advice = f"set a pretrained encoder with checkpoint: {card.model} for this input"
+            advice = f"set a pretrained encoder with checkpoint: {card.name} for this input"
             raise RecipeError("input", f"{self.input!r} is not encoded by the checkpoint's own encoder; {advice}")
         if encoder.options.max_tokens is not None:
             raise RecipeError(
@@ -124,7 +124,7 @@ class EncoderDecoder(TextDecoder):
 
     def target_nll(self, fused: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
         features, mask = self._memory(fused)
-        tokens, start = join_sequences(self.sequence.start[0], self._with_start_tokens(prompt), answer)
+        tokens, start = join_sequences(self.sequence.start_tokens[0], self._with_start_tokens(prompt), answer)
         tokens = tokens[:, : max(1, tokens.shape[1] - 1)]  # the last token is not an input
         logits = self.sequence(features, mask, tokens.clamp_min(0))
         return self.nll_from_logits(gather_answer(logits, start, answer.shape[1]), answer)
@@ -132,12 +132,12 @@ class EncoderDecoder(TextDecoder):
     def init_state(self, fused: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
         features, mask = self._memory(fused)
         tokens, _ = join_sequences(
-            self.sequence.start[0], self._with_start_tokens(prompt), prompt.new_zeros(len(prompt), 0)
+            self.sequence.start_tokens[0], self._with_start_tokens(prompt), prompt.new_zeros(len(prompt), 0)
         )
-        lengths, limit = (tokens >= 0).sum(1).tolist(), self.sequence.limit
+        lengths, limit = (tokens >= 0).sum(1).tolist(), self.sequence.max_positions
         if limit is not None and max(lengths) + steps - 1 > limit:
             available = limit + 1 - max(lengths)
-            problem = f"{steps} tokens exceed the positions of {self.sequence.card.model}"
+            problem = f"{steps} tokens exceed the positions of {self.sequence.checkpoint.name}"
             raise DataError(f"{problem}; at most {available} fit after this prompt")
 
         def group_state(rows: Tensor) -> DecodingState:
@@ -148,7 +148,7 @@ class EncoderDecoder(TextDecoder):
 
     def _with_start_tokens(self, prompt: Tensor) -> Tensor:
         """The prompts, preceded by all start tokens except the first."""
-        more = torch.tensor(self.sequence.start[1:], dtype=prompt.dtype, device=prompt.device)
+        more = torch.tensor(self.sequence.start_tokens[1:], dtype=prompt.dtype, device=prompt.device)
         return torch.cat([more.expand(len(prompt), -1), prompt], dim=1)
 
     def _memory(self, fused: FusionOutput) -> tuple[Tensor, Tensor | None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polymodal.nn.decoders.text_decoder import DecodingState
-from polymodal.pretrained.seq2seq_decoder import SequenceModel, select
+from polymodal.pretrained.seq2seq_decoder import Seq2SeqDecoder, reorder_cache
 
 
 class EncoderDecoderState(DecodingState):
@@ -19,7 +19,7 @@ class EncoderDecoderState(DecodingState):
     tokens: `[n, length]` int64, the prefix of the generated texts
     """
 
-    def __init__(self, model: SequenceModel, memory: Tensor, mask: Tensor | None, tokens: Tensor) -> None:
+    def __init__(self, model: Seq2SeqDecoder, memory: Tensor, mask: Tensor | None, tokens: Tensor) -> None:
         self.model, self.memory, self.mask, self.tokens = model, memory, mask, tokens
         self.cache = model.new_cache()
 
@@ -28,10 +28,10 @@ class EncoderDecoderState(DecodingState):
         logits = self.model(self.memory, self.mask, new, self.cache)[:, -1].float()
         if tokens is None:  # its keys and values are cached now; only its shape is still used
             self.memory = self.memory.new_zeros(1, 1, 1).expand_as(self.memory)
-        return self.model.bar(logits, first=tokens is None)
+        return self.model.suppress_logits(logits, first=tokens is None)
 
     def reorder(self, rows: Tensor) -> None:
-        select(self.cache, rows)
+        reorder_cache(self.cache, rows)
         self.tokens, self.memory = self.tokens.index_select(0, rows), self.memory[:1].expand(len(rows), -1, -1)
         self.mask = None if self.mask is None else self.mask.index_select(0, rows)
 

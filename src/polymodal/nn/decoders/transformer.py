@@ -28,7 +28,7 @@ from polymodal.nn.decoders.text_decoder import (
     join_sequences,
 )
 from polymodal.nn.decoders.warm_start import warm_start_state
-from polymodal.nn.layers.causal import CausalBlock, Kept
+from polymodal.nn.layers.causal import CausalBlock, KVCache
 from polymodal.nn.layers.transformer import sinusoidal_positions
 
 #: Sequences are packed if that saves at least this fraction of the rows.
@@ -127,7 +127,7 @@ class TransformerDecoder(TextDecoder):
         if packed is not None:
             states = self._embed(packed.tokens, packed.position)  # [packs, length, width]
             for block in self._blocks:
-                states = block(states, features, mask, attend=packed.attend, owner=packed.owner)
+                states = block(states, features, mask, attention_mask=packed.attend, memory_index=packed.owner)
             states = states[packed.pack[row], packed.start[row] + position]
         else:
             states = self._embed(tokens, torch.arange(tokens.shape[1], device=tokens.device))
@@ -182,22 +182,22 @@ class _TransformerState(DecodingState):
         self.tokens, _ = join_sequences(decoder.text.bos_id, prompt, prompt.new_zeros(len(prompt), 0))
         real = self.tokens >= 0
         self.length = real.sum(1)
-        self.cache = Kept(self.blocks, *encoder_memory(fused), real)
+        self.cache = KVCache(self.blocks, *encoder_memory(fused), real)
 
     def step(self, tokens: Tensor | None) -> Tensor:
         if tokens is None:
             x = self.decoder._embed(self.tokens, torch.arange(self.tokens.shape[1], device=self.tokens.device))
             for layer, block in enumerate(self.blocks):
-                x = block.begin(x, self.cache, layer)
+                x = block.prefill(x, self.cache, layer)
             state = x[torch.arange(len(x), device=x.device), self.length - 1]
         else:
             state = self.decoder._embed(tokens, self.length)
             self.length = self.length + 1
             for layer, block in enumerate(self.blocks):
-                state = block.extend(state, self.cache, layer)
+                state = block.decode_step(state, self.cache, layer)
         self.cache.advance()
         return self.decoder._logits(state).float()
 
     def reorder(self, rows: Tensor) -> None:
         self.length = self.length.index_select(0, rows)
-        self.cache.select(rows)
+        self.cache.reorder(rows)

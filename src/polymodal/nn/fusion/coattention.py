@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from polymodal.core.registry import register
 from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.token import ConcatReadout, ModalityEmbeddings, TokenFusion, TokenOptions
-from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock
+from polymodal.nn.layers.transformer import CrossAttentionBlock, TransformerBlock
 
 
 @register
@@ -54,7 +54,8 @@ class CoAttentionLayer(nn.Module):
         super().__init__()
         heads, dropout = options.num_heads, options.dropout
         self.cross = nn.ModuleList(
-            CrossBlock(width, heads, dropout, gate=options.gated) for _ in range(streams if streams > 1 else 0)
+            CrossAttentionBlock(width, heads, dropout, gated=options.gated)
+            for _ in range(streams if streams > 1 else 0)
         )
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout) for _ in range(streams))
 

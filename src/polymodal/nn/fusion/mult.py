@@ -11,7 +11,7 @@ from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.token import ConcatReadout, TokenFusion, TokenOptions
-from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock
+from polymodal.nn.layers.transformer import CrossAttentionBlock, TransformerBlock
 
 
 @register
@@ -41,7 +41,7 @@ class MulT(TokenFusion):
         self.cross = nn.ModuleDict(
             {
                 f"{source}_to_{target}": nn.ModuleList(
-                    CrossBlock(width, heads, dropout) for _ in range(options.num_layers)
+                    CrossAttentionBlock(width, heads, dropout) for _ in range(options.num_layers)
                 )
                 for target in range(count)
                 for source in range(count)

@@ -13,7 +13,7 @@ from polymodal.core.registry import register
 from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.base import token_output
 from polymodal.nn.fusion.token import ModalityEmbeddings, TokenFusion, TokenOptions
-from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock
+from polymodal.nn.layers.transformer import CrossAttentionBlock, TransformerBlock
 
 
 @register
@@ -42,7 +42,7 @@ class Perceiver(TokenFusion):
         self.repeats = options.num_iterations
         self.typed = ModalityEmbeddings(inputs, width)
         self.latents = nn.Parameter(torch.randn(1, options.num_latents, width) * 0.02)
-        self.cross_attention = CrossBlock(width, options.num_heads, options.dropout)
+        self.cross_attention = CrossAttentionBlock(width, options.num_heads, options.dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(width, options.num_heads, options.dropout) for _ in range(options.num_layers)
         )

@@ -43,8 +43,8 @@ class TensorFusion(VectorFusion):
         if size > MAX_PRODUCT_SIZE:
             raise RecipeError(
                 "projection_dim",
-                f"the outer product of {len(inputs)} inputs with projection_dim {options.projection_dim} has {size} numbers "
-                f"(limit {MAX_PRODUCT_SIZE}); use a smaller projection_dim or the fusion 'lowrank'",
+                f"the outer product of {len(inputs)} inputs with projection_dim {options.projection_dim} has "
+                f"{size} numbers (limit {MAX_PRODUCT_SIZE}); use a smaller projection_dim or the fusion 'lowrank'",
             )
         self.reduce = nn.ModuleList(unit_variance_linear(width, options.projection_dim) for _ in inputs)
         self.project = nn.Linear(size, width)

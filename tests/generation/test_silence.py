@@ -91,7 +91,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
         },
         "training": {"epochs": 0},
     }
-    return trained({"train": rows, "valid": rows}, tmp_path_factory.mktemp("run"), **made)
+    return trained({"train": rows, "validation": rows}, tmp_path_factory.mktemp("run"), **made)
 
 
 def cell(sound: np.ndarray) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from generation.tables import TOKENIZER, Small, Table, every_text, random_table
+from generation.table_state import TOKENIZER, Small, Table, every_text, random_table
 from polymodal.core.errors import TrainingError
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.generate import generate
@@ -43,7 +43,13 @@ def test_greedy_takes_the_likeliest_token_each_time() -> None:
 def test_draws_have_the_probabilities_of_the_table(temperature: float) -> None:
     """Chi-square of 4,000 whole texts of at most three tokens; the bound is that of one mistake in ten thousand."""
     table = random_table(1, 4, seed=4, spread=1.0)
-    found = generate(Table(table.expand(4, -1, -1, -1)), 4, GenerationConfig(temperature=temperature, num_return_sequences=1000), SMALL, 3)
+    found = generate(
+        Table(table.expand(4, -1, -1, -1)),
+        4,
+        GenerationConfig(temperature=temperature, num_return_sequences=1000),
+        SMALL,
+        3,
+    )
     counts = Counter(str(one.tokens) for row in found for one in row)
     scaled = table / temperature
     expected = {str(tokens): math.exp(total) for tokens, total, _, _ in every_text(scaled, 0, SMALL.eos_id, 3)}
@@ -115,7 +121,9 @@ def test_repetition_is_penalised_by_the_formula() -> None:
     assert torch.equal(apply_repetition_penalty(logits, written, 2.0), expected)
     table = torch.zeros(1, 5, 5, 4)
     table[..., 1], table[..., 2], table[..., 3], table[..., 0] = 3.0, 2.9, 2.8, 2.0
-    (plain,), (varied,) = (generate(Table(table), 1, GenerationConfig(repetition_penalty=p), SMALL, 4)[0] for p in (1.0, 1.1))
+    (plain,), (varied,) = (
+        generate(Table(table), 1, GenerationConfig(repetition_penalty=p), SMALL, 4)[0] for p in (1.0, 1.1)
+    )
     assert plain.text == "aaaa"
     assert varied.text == "abca"
     said = table.log_softmax(-1)[0, 0, 0]
@@ -131,7 +139,7 @@ def test_draws_depend_on_seed_row_and_sample_alone() -> None:
     for row in (0, 5, 11):
         (alone,) = generate(Table(table[:1]), 1, config, SMALL, 8, row_numbers=[row])
         assert [one.text for one in alone] == [one.text for one in together[row]]
-    (fewer,) = generate(Table(table[:1]), 1, config.model_copy(update={"samples": 1}), SMALL, 8)
+    (fewer,) = generate(Table(table[:1]), 1, config.model_copy(update={"num_return_sequences": 1}), SMALL, 8)
     assert fewer[0] == together[0][0]
     assert len({one.text for row in together for one in row}) > 10
     order = [7, 3, 0]
@@ -177,7 +185,13 @@ def test_texts_end_at_a_stop_that_tokens_share(beams: int, temperature: float) -
         ((one,),) = generate(Table(table), 1, config, TOKENIZER, 40)
         assert (one.text, one.finish_reason) == (text, "stop")
         assert len(one.token_log_probabilities) == len(one.tokens)
-    ((whole,),) = generate(Table(table), 1, GenerationConfig(stop_strings=["never"], num_beams=beams, temperature=temperature), TOKENIZER, 40)
+    ((whole,),) = generate(
+        Table(table),
+        1,
+        GenerationConfig(stop_strings=["never"], num_beams=beams, temperature=temperature),
+        TOKENIZER,
+        40,
+    )
     assert (whole.text, whole.finish_reason) == ("one, двa; 3.", "end")
 
 

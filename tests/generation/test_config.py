@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from generation.tables import TOKENIZER, Table, random_table
+from generation.table_state import TOKENIZER, Table, random_table
 from polymodal.core.errors import RecipeError
 from polymodal.generation.config import GenerationConfig, override_config
 from polymodal.generation.generate import generate
@@ -14,16 +14,16 @@ from polymodal.generation.generate import generate
 DRAW = {"temperature": 1.0}
 #: For each option: the options around it, and two values of it that must not give the same.
 CASES: dict[str, tuple[dict[str, Any], Any, Any]] = {
-    "max_tokens": ({}, 3, 5),
-    "beams": ({}, 1, 8),
-    "length_penalty": ({"beams": 8}, 0.0, 3.0),
+    "max_new_tokens": ({}, 3, 5),
+    "num_beams": ({}, 1, 8),
+    "length_penalty": ({"num_beams": 8}, 0.0, 3.0),
     "temperature": ({}, 0.0, 1.0),
     "top_k": (DRAW, 2, 200),
     "top_p": (DRAW, 0.1, 1.0),
     "min_p": (DRAW, 0.9, 0.01),
     "repetition_penalty": ({}, 1.0, 2.0),
-    "stop": ({}, [], ["a", "e", "i", "x", " "]),
-    "samples": (DRAW, 1, 3),
+    "stop_strings": ({}, [], ["a", "e", "i", "x", " "]),
+    "num_return_sequences": (DRAW, 1, 3),
     "seed": (DRAW, 0, 1),
     "choices": ({}, ["ab"], ["cd", "ef"]),
     "regex": ({}, "[ab]{5}", "[0-9]{3}"),
@@ -52,25 +52,25 @@ def test_every_option_changes_what_is_written() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_k": 5}, "top_k is for draws"),
-        ({"min_p": 0.5}, "min_p is for draws"),
-        ({"beams": 2, "temperature": 0.5}, "beams search for the likeliest"),
-        ({"samples": 2}, "no more texts than beams"),
-        ({"samples": 5, "beams": 4}, "no more texts than beams"),
-        ({"length_penalty": 2.0}, "length_penalty is for beams"),
-        ({"choices": []}, "choices names no text"),
-        ({"choices": ["a"], "regex": "b"}, "one of choices, regex and json_schema"),
-        ({"regex": "b", "stop": ["x"]}, "stop would cut"),
-        ({"stop": [""]}, r"stop\.0: "),
-        ({"stop": "x"}, "stop: "),
-        ({"max_tokens": 0}, "max_tokens: "),
+        ({"top_k": 5}, "top_k requires sampling"),
+        ({"min_p": 0.5}, "min_p requires sampling"),
+        ({"num_beams": 2, "temperature": 0.5}, "beam search does not sample"),
+        ({"num_return_sequences": 2}, "num_return_sequences exceeds num_beams"),
+        ({"num_return_sequences": 5, "num_beams": 4}, "num_return_sequences exceeds num_beams"),
+        ({"length_penalty": 2.0}, "length_penalty requires beam search"),
+        ({"choices": []}, "choices is empty"),
+        ({"choices": ["a"], "regex": "b"}, "choices, regex and json_schema exclude"),
+        ({"regex": "b", "stop_strings": ["x"]}, "stop_strings cannot be combined"),
+        ({"stop_strings": [""]}, r"stop_strings\.0: "),
+        ({"stop_strings": "x"}, "stop_strings: "),
+        ({"max_new_tokens": 0}, "max_new_tokens: "),
         ({"temperature": -1}, "temperature: "),
         ({"top_p": 0, **DRAW}, "top_p: "),
         ({"top_p": 1.5, **DRAW}, "top_p: "),
         ({"repetition_penalty": 0}, "repetition_penalty: "),
-        ({"beams": 0}, "beams: "),
+        ({"num_beams": 0}, "num_beams: "),
         ({"seed": -1}, "seed: "),
-        ({"beem": 4}, r"beem: there is no such key; did you mean 'beams'\?"),
+        ({"num_beems": 3}, r"num_beems: there is no such key; did you mean 'num_beams'\?"),
         ({"json_schema": "x"}, "json_schema: "),
     ],
 )
@@ -82,5 +82,5 @@ def test_what_does_not_go_together_is_refused(options: dict[str, Any], message: 
 
 def test_changes_are_on_top_of_the_recipe() -> None:
     own = GenerationConfig(num_beams=4, length_penalty=2.0)
-    assert override_config(own, {"beams": 2}, "") == GenerationConfig(num_beams=2, length_penalty=2.0)
+    assert override_config(own, {"num_beams": 2}, "") == GenerationConfig(num_beams=2, length_penalty=2.0)
     assert own.num_beams == 4

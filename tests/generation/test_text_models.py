@@ -33,7 +33,11 @@ def rows(count: int) -> list[dict[str, Any]]:
 ROWS = rows(160)
 RECIPE = {
     "inputs": {"colour": "category"},
-    "outputs": {"answer": {"task": {"name": "text_generation", "prompt": "{question}:", "vocab_size": 300, "max_target_length": 40}}},
+    "outputs": {
+        "answer": {
+            "task": {"name": "text_generation", "prompt": "{question}:", "vocab_size": 300, "max_target_length": 40}
+        }
+    },
     "hidden_size": 32,
     "training": {"batch_size": 16, "precision": "fp32", "num_threads": 1},
     "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
@@ -85,7 +89,7 @@ def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], 
 
 def test_cached_writing_is_uncached_writing_to_the_token(model: Model) -> None:
     for row in ROWS[:2]:
-        ((one,),) = model.generate([row], max_tokens=20)
+        ((one,),) = model.generate([row], max_new_tokens=20)
         with torch.inference_mode():
             tokens, scores = uncached(model, row, 20)
         assert one.tokens == tokens
@@ -94,7 +98,12 @@ def test_cached_writing_is_uncached_writing_to_the_token(model: Model) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"beams": 3, "samples": 2}, {"temperature": 0.7, "samples": 2}, {"regex": "it is [a-z ]{5,30}"}],
+    [
+        {},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"temperature": 0.7, "num_return_sequences": 2},
+        {"regex": "it is [a-z ]{5,30}"},
+    ],
     ids=["greedy", "beams", "draws", "held"],
 )
 def test_a_batch_of_eight_is_eight_singles(model: Model, options: dict[str, Any]) -> None:
@@ -130,19 +139,19 @@ def test_json_of_an_untrained_model_meets_its_schema(untrained: Model) -> None:
         "required": ["colour", "parts"],
         "additionalProperties": False,
     }
-    for options in ({}, {"beams": 2}, {"temperature": 1.5, "samples": 2}):
-        for texts in untrained.generate(ROWS[:4], json_schema=schema, max_tokens=48, **options):
+    for options in ({}, {"num_beams": 2}, {"temperature": 1.5, "num_return_sequences": 2}):
+        for texts in untrained.generate(ROWS[:4], json_schema=schema, max_new_tokens=48, **options):
             for one in texts:
                 read = json.loads(one.text)
                 assert set(read) == {"colour", "parts"}
                 assert isinstance(read["colour"], str)
                 assert all(isinstance(part, int) for part in read["parts"])
-    assert json.loads("".join(untrained.stream_tokens(ROWS[0], json_schema=schema, max_tokens=48)))
+    assert json.loads("".join(untrained.stream_tokens(ROWS[0], json_schema=schema, max_new_tokens=48)))
 
 
 def test_ten_thousand_tokens_are_written(untrained: Model) -> None:
     """The decoder from scratch has no limit; an end that is never likely does not stop it early."""
-    ((one,),) = untrained.generate([ROWS[0]], max_tokens=10_000, regex="[a-z]{300}", repetition_penalty=1.1)
+    ((one,),) = untrained.generate([ROWS[0]], max_new_tokens=10_000, regex="[a-z]{300}", repetition_penalty=1.1)
     assert len(one.text) == 300
     assert one.finish_reason == "end"
 
@@ -152,7 +161,7 @@ def test_a_stop_of_the_recipe_holds_for_predictions(model: Model, tmp_path: Path
     again = Model.load(tmp_path)
     task = again.tasks["answer"]
     assert isinstance(task, TextGenerationTask)
-    task.options.config = GenerationConfig(stop_strings=[" and"])
+    task.options.generation = GenerationConfig(stop_strings=[" and"])
     stopped = again.predict(ROWS[:6])
     assert stopped == [text.split(" and")[0] for text in model.predict(ROWS[:6])]
     assert stopped != model.predict(ROWS[:6])
@@ -162,8 +171,11 @@ def test_errors_name_the_key_and_come_before_any_writing(model: Model) -> None:
     for options, message in (
         ({"regex": "("}, r"outputs\.answer\.task\.generation\.regex: unclosed group"),
         ({"json_schema": {"type": "x"}}, r"outputs\.answer\.task\.generation\.json_schema: Invalid type"),
-        ({"choices": ["green and blue"], "max_tokens": 1}, r"outputs\.answer\.task\.generation\.choices: the shortest"),
-        ({"beems": 3}, r"outputs\.answer\.task\.generation\.beems: .* did you mean 'beams'"),
+        (
+            {"choices": ["green and blue"], "max_new_tokens": 1},
+            r"outputs\.answer\.task\.generation\.choices: the shortest",
+        ),
+        ({"num_beems": 3}, r"outputs\.answer\.task\.generation\.num_beems: .* did you mean 'num_beams'"),
     ):
         with pytest.raises(RecipeError, match=message):
             model.generate(ROWS[:2], **options)
@@ -171,8 +183,8 @@ def test_errors_name_the_key_and_come_before_any_writing(model: Model) -> None:
             model.stream_tokens(ROWS[0], **options)
     with pytest.raises(DataError, match="one row is streamed at a time, and there are 2"):
         model.stream_tokens(ROWS[:2])
-    with pytest.raises(RecipeError, match="one text is streamed"):
-        model.stream_tokens(ROWS[0], beams=2)
+    with pytest.raises(RecipeError, match="streaming supports one sequence"):
+        model.stream_tokens(ROWS[0], num_beams=2)
 
 
 def test_an_empty_prompt_and_no_rows(model: Model) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from generation.tables import Small, Table, every_text, random_table
+from generation.table_state import Small, Table, every_text, random_table
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.generate import generate
 
@@ -51,7 +51,10 @@ def test_one_beam_is_greedy_and_more_are_never_worse() -> None:
 def test_a_penalty_of_length_prefers_longer_texts() -> None:
     table = random_table(30, 4, seed=2)
     lengths = [
-        sum(len(one.tokens) for (one,) in generate(Table(table), 30, GenerationConfig(num_beams=8, length_penalty=p), TOKENIZER, 6))
+        sum(
+            len(one.tokens)
+            for (one,) in generate(Table(table), 30, GenerationConfig(num_beams=8, length_penalty=p), TOKENIZER, 6)
+        )
         for p in (0.0, 1.0, 3.0)
     ]
     assert lengths[0] < lengths[1] < lengths[2]

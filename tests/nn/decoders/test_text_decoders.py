@@ -13,8 +13,8 @@ from polymodal.nn.decoders.ctc import CTC
 from polymodal.nn.decoders.lstm import LSTMDecoder
 from polymodal.nn.decoders.state_mixtures import LinearMixture
 from polymodal.nn.decoders.transformer import TransformerDecoder
-from polymodal.nn.decoders.text_decoder import TextDecoder, memory
-from polymodal.nn.layers.causal import PAGE
+from polymodal.nn.decoders.text_decoder import TextDecoder, encoder_memory
+from polymodal.nn.layers.causal import CACHE_PAGE
 
 WIDTH, VOCABULARY, END = 16, 30, 2
 MADE: list[tuple[type[TextDecoder], dict[str, Any]]] = [
@@ -130,11 +130,11 @@ def test_room_is_made_as_tokens_come() -> None:
     with torch.no_grad():
         state = writer.init_state(view, prompt, 10_000)
         state.step(None)
-        assert state.kept.store.shape[4] == PAGE
-        text = torch.arange(3 * PAGE) % 20 + 3
+        assert state.cache.store.shape[4] == CACHE_PAGE
+        text = torch.arange(3 * CACHE_PAGE) % 20 + 3
         for token in text:
             logits = state.step(token.expand(2))
-        assert state.kept.store.shape[4] < 5 * PAGE
+        assert state.cache.store.shape[4] < 5 * CACHE_PAGE
         whole = writer.target_nll(view, prompt, torch.cat([text, torch.tensor([END])]).expand(2, -1))
         less = writer.target_nll(view, prompt, text.expand(2, -1))
     torch.testing.assert_close(-logits.log_softmax(-1)[:, END], (whole - less)[:, 0], atol=1e-2, rtol=1e-3)
@@ -146,7 +146,9 @@ def test_a_mixture_weighs_each_row_by_its_views() -> None:
     weights = [torch.tensor([1.0, 0.0, 1.0, 0.0, 3.0]), torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])]
     with torch.no_grad():
         said = [writer.init_state(view, prompt, 3).step(None).softmax(-1) for writer in writers]
-        mixed = LinearMixture([writer.init_state(view, prompt, 3) for writer in writers], weights).step(None).softmax(-1)
+        mixed = (
+            LinearMixture([writer.init_state(view, prompt, 3) for writer in writers], weights).step(None).softmax(-1)
+        )
     for row, share in enumerate([0.5, 0.0, 1.0, 0.5, 0.75]):
         torch.testing.assert_close(mixed[row], share * said[0][row] + (1 - share) * said[1][row])
 
@@ -169,8 +171,8 @@ def test_what_a_writer_reads() -> None:
     vector = tokens.features[:, :1]
     there = torch.ones(2, dtype=torch.bool)
     fused = Tokens(vector, there.unsqueeze(1), there)
-    features, mask = memory(FusionOutput("joint", fused, vector[:, 0], there.float(), True, {"a": missing}))
+    features, mask = encoder_memory(FusionOutput("joint", fused, vector[:, 0], there.float(), True, {"a": missing}))
     assert features.shape == (2, 7, WIDTH)
     assert mask[1].tolist() == [True] + [False] * 6
-    features, _ = memory(FusionOutput("joint", tokens, vector[:, 0], there.float(), False, {"a": missing}))
+    features, _ = encoder_memory(FusionOutput("joint", tokens, vector[:, 0], there.float(), False, {"a": missing}))
     assert features is tokens.features
