@@ -13,8 +13,8 @@ from benchmarks import hand_loop
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.vqa import Vqa, in_memory, prepared_vqa
-from polymodal.inference.batching import PREDICTION_BATCH
-from polymodal.runtime.compute import Compute
+from polymodal.inference.batching import PREDICTION_BATCH_SIZE
+from polymodal.runtime.compute import ComputeConfig
 
 
 def run(smallest: bool) -> Record:
@@ -38,24 +38,24 @@ def run(smallest: bool) -> Record:
         files = [str(vqa.root / path) for path in table["image"].to_pylist()]
         questions = table["question"].to_pylist()
 
-        def ours(compute: Compute) -> float:
+        def ours(compute: ComputeConfig) -> float:
             model = vqa.model(compute)
             start = time.perf_counter()
             return len(model.predict(table, root=vqa.root)) / (time.perf_counter() - start)
 
-        def memory(compute: Compute) -> float:
-            return hand_loop.predict(network, data, PREDICTION_BATCH, compute)
+        def memory(compute: ComputeConfig) -> float:
+            return hand_loop.predict(network, data, PREDICTION_BATCH_SIZE, compute)
 
         def from_files() -> float:
-            with Compute("fp32", 1).active():
-                return hand_loop.predict_files(network, files, questions, tokenise, PREDICTION_BATCH)
+            with ComputeConfig("fp32", 1).active():
+                return hand_loop.predict_files(network, files, questions, tokenise, PREDICTION_BATCH_SIZE)
 
         contestants = {
-            "Polymodal from files (fp32, 1 thread)": lambda: ours(Compute("fp32", 1)),
-            "Polymodal from files (bf16, 1 thread)": lambda: ours(Compute("bf16", 1)),
-            f"Polymodal from files (bf16, {cores} threads)": lambda: ours(Compute("bf16", cores)),
-            "loop in memory (fp32, 1 thread)": lambda: memory(Compute("fp32", 1)),
-            "loop in memory (bf16, 1 thread)": lambda: memory(Compute("bf16", 1)),
+            "Polymodal from files (fp32, 1 thread)": lambda: ours(ComputeConfig("fp32", 1)),
+            "Polymodal from files (bf16, 1 thread)": lambda: ours(ComputeConfig("bf16", 1)),
+            f"Polymodal from files (bf16, {cores} threads)": lambda: ours(ComputeConfig("bf16", cores)),
+            "loop in memory (fp32, 1 thread)": lambda: memory(ComputeConfig("fp32", 1)),
+            "loop in memory (bf16, 1 thread)": lambda: memory(ComputeConfig("bf16", 1)),
             "loop from files (fp32, 1 thread)": from_files,
         }
         interleaved(record, contestants, 1 if smallest else 5)
@@ -63,7 +63,7 @@ def run(smallest: bool) -> Record:
         record.compare(names[0], names[3])
         record.compare(names[1], names[4])
         record.compare(names[0], names[5])
-        record.facts = {"rows": len(table), "images": len(data.images), "batch": PREDICTION_BATCH}
+        record.facts = {"rows": len(table), "images": len(data.images), "batch": PREDICTION_BATCH_SIZE}
     return record
 
 

@@ -58,7 +58,7 @@ def run(folder: Path) -> Record:
     )
     with tempfile.TemporaryDirectory() as place:
         start = time.perf_counter()
-        settings = [f"training.epochs={EPOCHS}", "outputs.caption.task.max_tokens=24", "evaluation.bootstrap=200"]
+        settings = [f"training.epochs={EPOCHS}", "outputs.caption.task.max_target_length=24", "evaluation.bootstrap_samples=200"]
         model = fit(
             tables["train"],
             recipe="caption_language_model",
@@ -72,7 +72,7 @@ def run(folder: Path) -> Record:
         for name, score in model.metrics["test"]["caption"].items():
             if isinstance(score.get("value"), float):
                 record.values[name] = [score["value"]]
-                record.facts[name] = {key: score.get(key) for key in ("low", "high", "majority")}
+                record.facts[name] = {key: score.get(key) for key in ("low", "high", "baseline")}
         asked = tables["test"]["image"][:ASKED]
         written = model.predict({"image": asked}, root=stamps)
         again = subprocess.run(

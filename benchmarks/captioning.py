@@ -23,45 +23,45 @@ import numpy as np
 from benchmarks.record import Record, run_study
 from benchmarks.scenes import Part, compose, fetch_photos
 from benchmarks.stamps import fetch
-from polymodal.core.paths import media_folder, scratch
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.datasets.planted import Columns
-from polymodal.datasets.scenes import facts
+from polymodal.datasets.scenes import caption_facts
 from polymodal.evaluation.intervals import Resampling, bootstrap
-from polymodal.evaluation.paired import compare
+from polymodal.evaluation.paired_bootstrap import paired_difference
 from polymodal.experiments.arguments import RecipeLike
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.train import train_model
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text import text_metrics
-from polymodal.metrics.text.facts import Reader
+from polymodal.metrics.text.fact_scores import FactReader
 from polymodal.model.model import Model
-from polymodal.preparation.feature_cache import FeatureItems, pooled
+from polymodal.preparation.feature_cache import FeatureItems, mean_features
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.workflows.fit import plan_fit
 
 #: Frozen features of places: what the model reads, and, averaged, what finds the nearest picture.
-FEATURES = {"name": "pretrained_image", "model": "starter", "tokens": None, "positions": "sincos"}
+FEATURES = {"name": "pretrained_image", "checkpoint": "starter", "max_tokens": None, "position_embedding": "sincos"}
 RECIPE: dict[str, Any] = {
     "inputs": {"image": {"modality": "image", "encoder": FEATURES}},
-    "fusion": {"name": "concat", "layers": 0},
-    "outputs": {"caption": {"task": {"name": "text", "metrics": ["cider"]}, "decoder": "transformer"}},
-    "width": 128,
-    "training": {"batch": 32, "modality_dropout": 0, "learning_rate": 1e-3},
-    "evaluation": {"singles": "none"},
+    "fusion": {"name": "concat", "num_layers": 0},
+    "outputs": {"caption": {"task": {"name": "text_generation", "metrics": ["cider"]}, "decoder": "transformer"}},
+    "hidden_size": 128,
+    "training": {"batch_size": 32, "modality_dropout": 0, "learning_rate": 1e-3},
+    "evaluation": {"unimodal_scores": "none"},
 }
-SCENES = {"train": 3000, "valid": 300, "test": 600}
+SCENES = {"train": 3000, "validation": 300, "test": 600}
 FOLDS = 5
 METHOD = (
     "Frozen EfficientNet-lite0 features of 7 x 7 places, and two layers that attend to them and write the likeliest "
     "token each time. CIDEr-D counts how telling an n-gram is over the scored captions. Intervals and paired "
     "differences by a bootstrap of rows."
 )
-KINDS_OF_FACTS: dict[str, Reader] = {
-    "things alone": lambda text: {fact for fact in facts(text) if len(fact) == 1},
-    "counts alone": lambda text: {fact for fact in facts(text) if len(fact) == 2},
-    "relations alone": lambda text: {fact for fact in facts(text) if len(fact) == 3},
+KINDS_OF_FACTS: dict[str, FactReader] = {
+    "things alone": lambda text: {fact for fact in caption_facts(text) if len(fact) == 1},
+    "counts alone": lambda text: {fact for fact in caption_facts(text) if len(fact) == 2},
+    "relations alone": lambda text: {fact for fact in caption_facts(text) if len(fact) == 3},
 }
 OURS, NEAREST, SHUFFLED = "caption written", "nearest picture's caption", "caption written for another picture"
 
@@ -108,11 +108,11 @@ def tell(
     same: a column (a language) in which the nearest picture's row must be equal
     """
     plan, chosen = plan_fit(
-        parts["train"], recipe=recipe, settings=settings, valid=parts["valid"], test=parts["test"], root=root
+        parts["train"], recipe=recipe, settings=settings, validation=parts["validation"], test=parts["test"], root=root
     )
     progress = Progress(True)
-    with scratch() as place:
-        experiment = prepare_experiment(plan.recipe, chosen, folder=place, cache=media_folder(), progress=progress)
+    with scratch_folder() as place:
+        experiment = prepare_experiment(plan.recipe, chosen, folder=place, cache=media_cache_folder(), progress=progress)
         model = train_model(experiment, progress=progress)
         splits = experiment.feature_splits(model.network, progress)
         train, test = splits["train"].table, splits["test"].table
@@ -131,7 +131,7 @@ def tell(
 
 def write(model: Model, prepared: PreparedTable) -> np.ndarray:
     """The captions of prepared rows."""
-    decided = model.predictor.predict(Split.whole(prepared))
+    decided = model.predictor.predict(Split.all_rows(prepared))
     return model.preparation.tasks["caption"].distribution(decided["caption"].values)
 
 
@@ -139,7 +139,7 @@ def vectors(prepared: PreparedTable) -> np.ndarray:
     """The mean feature of each row's picture, of length 1, `[rows, width]`."""
     image = prepared.inputs["image"]
     assert isinstance(image.items, FeatureItems)
-    found = pooled(image.items)[image.index]
+    found = mean_features(image.items)[image.index]
     normal: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
     return normal
 
@@ -156,7 +156,7 @@ def report(record: Record, told: Told, metrics: Iterable[Metric], title: str, gr
             record.values.setdefault(f"{title}, {metric.name}: {name}", []).append(score.value)
             record.facts[f"{title}, {metric.name}: {name}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
         for name in (NEAREST, SHUFFLED):
-            found = compare(metric, told.texts[OURS], told.texts[name], told.truth, weight, Resampling(groups=groups))
+            found = paired_difference(metric, told.texts[OURS], told.texts[name], told.truth, weight, Resampling(groups=groups))
             record.facts[f"{title}, {metric.name}: {OURS}, less {name}"] = (
                 f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p = {found.p_value:.2g}"
             )
@@ -184,10 +184,10 @@ def stamp_captions(stamps: Path) -> Columns:
 def fold(columns: Columns, number: int, by: str) -> dict[str, Columns]:
     """A fifth of the rows to test, a tenth to validate, the others to train; equal cells of `by` stay together."""
     places = [zlib.crc32(cell.encode()) % 10 for cell in columns[by]]
-    parts: dict[str, Columns] = {name: {column: [] for column in columns} for name in ("train", "valid", "test")}
+    parts: dict[str, Columns] = {name: {column: [] for column in columns} for name in ("train", "validation", "test")}
     for row, place in enumerate(places):
         turned = (place - 2 * number) % 10
-        part = parts["test" if turned < 2 else "valid" if turned == 2 else "train"]
+        part = parts["test" if turned < 2 else "validation" if turned == 2 else "train"]
         for name, cells in columns.items():
             part[name].append(cells[row])
     return parts
@@ -196,7 +196,7 @@ def fold(columns: Columns, number: int, by: str) -> dict[str, Columns]:
 def measure_scenes(folder: Path) -> Record:
     """Scenes of stamps and photographs that were not trained on."""
     stamps, photos = fetch(folder / "stamps"), fetch_photos(folder / "opencv-doc")
-    names: tuple[Part, ...] = ("train", "valid", "test")
+    names: tuple[Part, ...] = ("train", "validation", "test")
     parts: dict[str, Columns] = {
         part: compose(stamps, photos, part, SCENES[part], seed) for seed, part in enumerate(names)
     }
@@ -208,9 +208,9 @@ def measure_scenes(folder: Path) -> Record:
         unit="CIDEr-D, or F1 of facts",
         larger_is_better=True,
     )
-    report(record, told, text_metrics(["cider", "facts"], read=facts), "all facts")
+    report(record, told, text_metrics(["cider", "fact_f1"], read=caption_facts), "all facts")
     for kind, read in KINDS_OF_FACTS.items():
-        report(record, told, text_metrics(["facts"], read=read), kind)
+        report(record, told, text_metrics(["fact_f1"], read=read), kind)
     record.facts["scenes"] = SCENES
     _tell_of_rows(record, told)
     return record

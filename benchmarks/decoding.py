@@ -11,11 +11,11 @@ from torch import Tensor
 
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from polymodal.nn.decoders.causal_draft import CausalDraft
-from polymodal.pretrained.card import Card
+from polymodal.nn.decoders.causal_lm_state import CausalLMState
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.language_model import LanguageModel
-from polymodal.pretrained.source import read_card, weights_folder
-from polymodal.runtime.random_state import own_random_state
+from polymodal.pretrained.resolve import read_checkpoint_config, weights_folder
+from polymodal.runtime.random_state import isolated_random_state
 
 MODEL = "starter/gemma3-270m"
 PROMPT, BATCHES = 16, (1, 8)
@@ -82,7 +82,7 @@ def clocked(writes: Callable[..., Tensor], model: Any, ids: Tensor, steps: int, 
 def write(model: LanguageModel, ids: Tensor, steps: int, precision: torch.dtype) -> Tensor:
     """What this package writes, `[rows, steps]`."""
     with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        draft = CausalDraft(model, model.embed(ids), torch.ones_like(ids, dtype=torch.bool), steps, None, [])
+        draft = CausalLMState(model, model.embed(ids), torch.ones_like(ids, dtype=torch.bool), steps, None, [])
         written = [draft.step(None).argmax(-1)]
         while len(written) < steps:
             written.append(draft.step(written[-1]).argmax(-1))
@@ -107,11 +107,11 @@ def generate(model: Any, ids: Tensor, steps: int) -> Tensor:
 def language(smallest: bool) -> LanguageModel:
     """The model as this package has it; in the smallest size, random weights."""
     if not smallest:
-        found = LanguageModel(read_card(MODEL, "text"))
+        found = LanguageModel(read_checkpoint_config(MODEL, "text"))
         found.load()
         return found.eval()
-    with own_random_state(0):
-        return LanguageModel(Card("tiny", "", "", "", {"config": TINY})).eval()
+    with isolated_random_state(0):
+        return LanguageModel(CheckpointConfig("tiny", "", "", "", {"config": TINY})).eval()
 
 
 def reference(smallest: bool, precision: torch.dtype) -> Any:
@@ -120,6 +120,6 @@ def reference(smallest: bool, precision: torch.dtype) -> Any:
         return language(True).model.to(precision)
     from transformers import AutoModelForCausalLM
 
-    folder = weights_folder(read_card(MODEL, "text"))
+    folder = weights_folder(read_checkpoint_config(MODEL, "text"))
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=precision)
     return model.eval()

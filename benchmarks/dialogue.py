@@ -13,11 +13,11 @@ from polymodal.datasets.dialogue import make_dialogues
 from polymodal.workflows.fit import fit
 
 SCENES, TEST_SCENES = 1_500, 300
-SETTINGS = ["training.epochs=16", "training.batch=32", "outputs.answer.task.metrics=[exact_match]"]
+SETTINGS = ["training.epochs=16", "training.batch_size=32", "outputs.answer.task.metrics=[exact_match]"]
 #: What differs from the shipped recipe.
 WAYS = {
     "with history": [],
-    "without history": ["outputs.answer.task.history=null", "data.ignore=[history]"],
+    "without history": ["outputs.answer.task.history=null", "data.ignore_columns=[history]"],
 }
 TURNS = ("first question", "how many of those", "and how many others")
 
@@ -51,7 +51,7 @@ def measure(folder: Path) -> Record:
         turns = {turn: sum(right[place::3]) / TEST_SCENES for place, turn in enumerate(TURNS)}
         record.facts[f"{way}, interval"] = f"{score['low']:.3f} to {score['high']:.3f}"
         record.facts[f"{way}, by turn"] = {turn: round(value, 3) for turn, value in turns.items()}
-        record.facts["constant answer"] = score["majority"]
+        record.facts["constant answer"] = score["baseline"]
         record.facts[f"{way}, seconds of training"] = model.run.seconds.training
     return record
 

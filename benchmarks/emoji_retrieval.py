@@ -33,21 +33,21 @@ PACKAGES = {
 COMPONENT_GROUP = 2  # tones of skin and kinds of hair by themselves
 RECIPE: dict[str, Any] = {
     "inputs": {
-        "picture": {"modality": {"name": "image", "pixels": 64, "fit": "pad", "shift": 0.06}, "encoder": "resnet"},
-        "name": {"modality": {"name": "text", "lowercase": True, "vocabulary": 3000}, "encoder": "bag"},
+        "picture": {"modality": {"name": "image", "image_size": 64, "resize_mode": "pad", "translate": 0.06}, "encoder": "resnet"},
+        "name": {"modality": {"name": "text", "lowercase": True, "vocab_size": 3000}, "encoder": "embedding_bag"},
     },
-    "width": 192,
-    "objectives": [{"name": "contrastive", "size": 128}],
-    "data": {"split": {"test": 0}},
+    "hidden_size": 192,
+    "objectives": [{"name": "contrastive", "embedding_dim": 128}],
+    "data": {"split": {"test_size": 0}},
     "training": {
         "epochs": 20,
-        "batch": 256,
+        "batch_size": 256,
         "learning_rate": 0.002,
         "weight_decay": 0.05,
-        "average": 1,
-        "patience": 20,
+        "average_top_k": 1,
+        "early_stopping_patience": 20,
         "precision": "bf16",
-        "threads": 1,
+        "num_threads": 1,
     },
 }
 
@@ -119,11 +119,11 @@ def split(found: list[Emoji], group: list[str], seed: int) -> tuple[list[Emoji],
     order = np.random.default_rng(seed).permutation(len(names))
     part = {names[place]: ("test" if rank < len(names) // 5 else "rest") for rank, place in enumerate(order)}
     rest = [names[place] for place in order[len(names) // 5 :]]
-    part |= dict.fromkeys(rest[::12], "valid")
-    chosen: dict[str, list[Emoji]] = {"test": [], "valid": [], "rest": []}
+    part |= dict.fromkeys(rest[::12], "validation")
+    chosen: dict[str, list[Emoji]] = {"test": [], "validation": [], "rest": []}
     for one, key in zip(found, group, strict=True):
         chosen[part[key]].append(one)
-    return chosen["rest"], chosen["valid"], chosen["test"]
+    return chosen["rest"], chosen["validation"], chosen["test"]
 
 
 def run(found: list[Emoji], group: list[str], folder: Path, seed: int) -> tuple[Model, float]:
@@ -132,7 +132,7 @@ def run(found: list[Emoji], group: list[str], folder: Path, seed: int) -> tuple[
     start = time.perf_counter()
     tables = [rows(part, folder, training=part is train) for part in (train, valid, test)]
     recipe = RECIPE | {"seed": seed}
-    model = pretrain(tables[0], recipe=recipe, valid=tables[1], test=tables[2], root=folder, progress=True)
+    model = pretrain(tables[0], recipe=recipe, validation=tables[1], test=tables[2], root=folder, progress=True)
     return model, time.perf_counter() - start
 
 
@@ -158,10 +158,10 @@ def measure(folder: Path, seeds: int = 2) -> Record:
             scores = model.metrics["test"]
             for direction, shown in (("name -> picture", "picture by name"), ("picture -> name", "name by picture")):
                 one = scores[direction]["recall@1"]
-                record.values.setdefault(f"{title}: {shown}", []).append(one["value"] / one["majority"])
+                record.values.setdefault(f"{title}: {shown}", []).append(one["value"] / one["baseline"])
                 record.facts[f"{title}, split {seed + 1}, {shown}"] = (
                     f"recall@1 {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), chance "
-                    f"{one['majority']:.4f}; recall@10 {scores[direction]['recall@10']['value']:.3f}, "
+                    f"{one['baseline']:.4f}; recall@10 {scores[direction]['recall@10']['value']:.3f}, "
                     f"median rank {scores[direction]['median_rank']['value']:.0f}"
                 )
             record.facts[f"{title}, split {seed + 1}, seconds"] = (

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.frame_sampling import film
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table, open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -24,9 +24,9 @@ from polymodal.recipe.recipe import Recipe
 BATCH = 32
 RECIPE: dict[str, Any] = {
     "inputs": {
-        "photo": {"modality": {"name": "image", "pixels": 128}},
+        "photo": {"modality": {"name": "image", "image_size": 128}},
         "sound": {"modality": {"name": "audio", "seconds": 5.0}},
-        "clip": {"modality": {"name": "video", "frames": 8, "pixels": 64}},
+        "clip": {"modality": {"name": "video", "num_frames": 8, "image_size": 64}},
     }
 }
 
@@ -91,7 +91,7 @@ def files(folder: Path, rows: int, frames: int) -> dict[str, list[Any]]:
 
 
 def prepared(preparation: Preparation, table: Table, store: Path) -> PreparedTable:
-    faults = Faults()
+    faults = CellErrors()
     made = preparation.prepare(table, faults, folder=None, cache=store)
     if faults.found:
         raise RuntimeError(faults.found[0].reason)

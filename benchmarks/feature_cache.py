@@ -17,13 +17,13 @@ from benchmarks.record import Record
 from benchmarks.single_steps import decide_anew
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
-from polymodal.core.progress import Advance, Progress
+from polymodal.core.progress import ProgressTask, Progress
 from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import make_network
 from polymodal.preparation.feature_cache import FeatureCache
 from polymodal.runtime.compute import keep_freed_memory
-from polymodal.runtime.random_state import own_random_state
+from polymodal.runtime.random_state import isolated_random_state
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
 
@@ -31,9 +31,9 @@ EPOCHS = 10
 RECIPE: dict[str, Any] = {
     "pretrained": "starter",
     "inputs": {"picture": "image", "caption": "text"},
-    "outputs": {"class": "classify"},
+    "outputs": {"class": "classification"},
     "seed": 0,
-    "training": {"patience": 1_000},
+    "training": {"early_stopping_patience": 1_000},
 }
 KEPT, LATER, FIRST = "ten epochs, features kept", "a later epoch", "the first epoch, with encoding"
 WHOLE = "ten epochs, every item encoded in each"
@@ -48,10 +48,10 @@ class Counted(Progress):
         self.items: Counter[str] = Counter()
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Advance]:
+    def task(self, title: str, total: int | None) -> Iterator[ProgressTask]:
         items = self.items
 
-        class Counting(Advance):
+        class Counting(ProgressTask):
             def __call__(self, done: int) -> None:
                 items[title.removeprefix("encode ")] += done
 
@@ -98,11 +98,11 @@ def run_of(experiment: Experiment, epochs: int, *, kept: bool, cache: Path | Non
     """
     keep_freed_memory()
     recipe = experiment.recipe
-    features = recipe.training.features.model_copy(update={"cache": kept})
+    features = recipe.training.feature_cache.model_copy(update={"cache": kept})
     training = recipe.training.model_copy(update={"epochs": epochs, "features": features})
     recipe = recipe.model_copy(update={"training": training})
     experiment = replace(experiment.with_recipe(recipe), features=FeatureCache(cache))
-    with own_random_state(recipe.seed):
+    with isolated_random_state(recipe.seed):
         begun, counted = time.perf_counter(), Counted()
         network = make_network(recipe, experiment.preparation, pretrained=True)
         start = time.perf_counter()
@@ -148,7 +148,7 @@ def run(smallest: bool) -> Record:
     )
     epochs = 2 if smallest else EPOCHS
     columns, root = columns_of(smallest)
-    settings = ["training.threads=1", "training.precision=fp32"] if smallest else []
+    settings = ["training.num_threads=1", "training.precision=fp32"] if smallest else []
     plan, splits = plan_fit(columns, "class", recipe=RECIPE, settings=settings, root=root)
     with TemporaryDirectory() as name:
         place = Path(name)

@@ -11,14 +11,14 @@ import numpy as np
 
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from polymodal.data.media.image import square
+from polymodal.data.media.image import resize_to_square
 from polymodal.data.media.video import VideoRequest, decode
 from polymodal.recipe.data import LimitOptions
 
 LIMITS = LimitOptions()
 WIDTH, HEIGHT, KEY_EVERY, RATE = 320, 240, 50, 25
-UNIFORM = VideoRequest(frames=8, side=112, fit="crop", sampling="uniform")
-KEYFRAMES = VideoRequest(frames=8, side=112, fit="crop", sampling="keyframe")
+UNIFORM = VideoRequest(num_frames=8, image_size=112, resize_mode="crop", sampling="uniform")
+KEYFRAMES = VideoRequest(num_frames=8, image_size=112, resize_mode="crop", sampling="keyframe")
 
 
 def run(smallest: bool) -> Record:
@@ -79,28 +79,28 @@ def everything(data: bytes) -> np.ndarray:
         frames = list(container.decode(stream))
     starts = [frame.pts for frame in frames]
     whole = starts[-1] + frames[-1].duration - starts[0]
-    parts = 2 * UNIFORM.frames
-    middles = [starts[0] + (2 * part + 1) * whole // parts for part in range(UNIFORM.frames)]
+    parts = 2 * UNIFORM.num_frames
+    middles = [starts[0] + (2 * part + 1) * whole // parts for part in range(UNIFORM.num_frames)]
     chosen = [frames[bisect_right(starts, middle) - 1] for middle in middles]
-    return np.stack([square(frame.to_image(), UNIFORM.side, UNIFORM.fit) for frame in chosen])
+    return np.stack([resize_to_square(frame.to_image(), UNIFORM.image_size, UNIFORM.resize_mode) for frame in chosen])
 
 
 def decoded_share(data: bytes, length: int) -> str:
     """How many frames the decoder gives while the chosen ones are sought."""
-    from polymodal.data.media.frame_sampling import uniform
-    from polymodal.data.media.video_reader import Clip
+    from polymodal.data.media.frame_sampling import uniform_frames
+    from polymodal.data.media.video_reader import VideoReader
 
-    class Counting(Clip):
+    class Counting(VideoReader):
         count = 0
 
         def decoded(self, start=0, wanted=None):  # type: ignore[no-untyped-def]
-            for frame in super().decoded(start, wanted):
+            for frame in super().decode_from(start, wanted):
                 self.count += 1
                 yield frame
 
     clip = Counting(data, LIMITS)
     assert clip.timeline is not None
-    for _ in clip.at([clip.timeline.starts[number] for number in uniform(clip.timeline, UNIFORM.frames)]):
+    for _ in clip.decode_at([clip.timeline.starts[number] for number in uniform_frames(clip.timeline, UNIFORM.num_frames)]):
         pass
     return f"{clip.count} of {length}"
 

@@ -25,7 +25,7 @@ from polymodal.recipe.data import LimitOptions
 
 FILES = 200_000
 # Tight, so that damaged headers meet the limits and a hang costs little.
-LIMITS = LimitOptions(megapixels=4, seconds=60, frames=2_000, values=100_000, patience=10, memory=512)
+LIMITS = LimitOptions(megapixels=4, seconds=60, frames=2_000, values=100_000, timeout_seconds=10, memory_mib=512)
 _START = 12
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _OGG = []
@@ -204,7 +204,7 @@ def measure(files: int, seed: int) -> Record:
         method=(
             "Small sound files of every format that Pillow, soundfile, FFmpeg and numpy write are damaged by flipped "
             "bits, cuts, repeats, exchanges, splices, random bytes and changed header fields, up to six times each, "
-            f"and decoded under {LIMITS.memory} MiB of memory and {LIMITS.patience:g} s for each. A file that is "
+            f"and decoded under {LIMITS.memory_mib} MiB of memory and {LIMITS.timeout_seconds:g} s for each. A file that is "
             "decoded all the same, or refused with a reason, is an outcome; a lost result is a failure."
         ),
         unit="files/s",

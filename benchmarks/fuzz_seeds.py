@@ -14,7 +14,7 @@ from PIL import Image
 
 from polymodal.data.media.audio import AudioRequest
 from polymodal.data.media.image import ImageRequest
-from polymodal.data.media.series import SeriesRequest
+from polymodal.data.media.time_series import TimeSeriesRequest
 from polymodal.data.media.video import VideoRequest
 
 LARGEST = 12 * 1024
@@ -109,7 +109,7 @@ def _tone(rate: int, channels: int) -> np.ndarray:
 
 def _sounds() -> Iterator[Seed]:
     plain = AudioRequest()
-    full = AudioRequest(channels=2, trim=40.0, normalise="rms", denoise=True, voice=True)
+    full = AudioRequest(channels=2, trim_silence_db=40.0, normalization="rms", denoise=True, voice_activity_only=True)
     for number, (kind, subtype) in enumerate(_SOUNDS):
         sink = io.BytesIO()
         soundfile.write(sink, _tone(8_000, 1 + number % 2), 8_000, subtype, format=kind)
@@ -152,13 +152,13 @@ def _written(container: str, pictures: str | None, sound: str | None) -> bytes:
 
 def _series() -> Iterator[Seed]:
     values = np.random.default_rng(0).normal(size=(40, 2))
-    request = SeriesRequest(channels=2, steps=64, long="pool")
+    request = TimeSeriesRequest(channels=2, max_steps=64, long_series="pool")
     for dtype in (np.float32, np.int16, np.float64):
         sink = io.BytesIO()
         np.save(sink, (values * 100).astype(dtype), allow_pickle=False)
         yield Seed("series npy", sink.getvalue(), request)
     lines = [f"{a:.3f},{b:.3f}" if number % 7 else f"{a:.3f}," for number, (a, b) in enumerate(values)]
     yield Seed("series csv", "\n".join(lines).encode(), request)
-    named = SeriesRequest(channels=2, names=("left", "right"), time="time", steps=16)
+    named = TimeSeriesRequest(channels=2, channel_names=("left", "right"), time_channel="time", max_steps=16)
     rows = [f"{number / 10},{a:.2f},{b:.2f}" for number, (a, b) in enumerate(values)]
     yield Seed("series csv", "\r\n".join(["time,left,right", *rows]).encode(), named)

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from benchmarks.vqa import InMemory
 from polymodal.core.types import Batch, InputBatch
 from polymodal.nn.network import Network
-from polymodal.runtime.compute import Compute
+from polymodal.runtime.compute import ComputeConfig
 
 Batches = Iterator[tuple[Batch, Tensor]]
 
@@ -46,7 +46,7 @@ def _batch(data: InMemory, rows: Tensor, pixels: Tensor, index: Tensor) -> tuple
     return Batch(inputs, {}, rows), data.target[rows]
 
 
-def train(network: Network, batches: Batches, steps: int, compute: Compute, *, plain: bool) -> float:
+def train(network: Network, batches: Batches, steps: int, compute: ComputeConfig, *, plain: bool) -> float:
     """Rows per second of up to `steps` optimiser steps.
 
     plain: AdamW as it comes; otherwise fused, with clipped gradients and a schedule, as Polymodal trains
@@ -69,7 +69,7 @@ def train(network: Network, batches: Batches, steps: int, compute: Compute, *, p
     return rows / (time.perf_counter() - start)
 
 
-def predict(network: Network, data: InMemory, batch: int, compute: Compute) -> float:
+def predict(network: Network, data: InMemory, batch: int, compute: ComputeConfig) -> float:
     """Rows per second of predicting all rows in order from memory, each row with its own copy of its image."""
     network.eval()
     answers: list[int] = []

@@ -21,7 +21,7 @@ from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.model.model import make_network
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.random_state import own_random_state
+from polymodal.runtime.random_state import isolated_random_state
 from polymodal.training.trainer import Trainer
 
 HEADS, LAYERS, WIDTH, BATCH, RATE, DROPOUT = 6, 4, 192, 32, 1e-3, 0.1
@@ -57,9 +57,9 @@ def run(smallest: bool) -> Record:
         experiment = prepared(folder, 64 if smallest else 240)
         answers = experiment.splits["train"].table.targets["text"][0]
         text: Any = experiment.preparation.tasks["text"].text_shape
-        rows = [[text.begin, *answer.ids.tolist()] for answer in answers]
+        rows = [[text.bos_id, *answer.ids.tolist()] for answer in answers]
         shape = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "batch": BATCH, "learning_rate": RATE}
-        said = {"rows": rows, "vocabulary": text.vocabulary, "dropout": DROPOUT, **shape}
+        said = {"rows": rows, "vocabulary": text.vocab_size, "dropout": DROPOUT, **shape}
         (folder / "rows.json").write_text(json.dumps(said))
         tokens = sum(len(row) - 1 for row in rows)
         losses: dict[str, float] = {}
@@ -85,7 +85,7 @@ def run(smallest: bool) -> Record:
         interleaved(record, contestants, 1 if smallest else 3, warm=0)
     for precision in ("fp32", "bf16"):
         record.compare(f"Polymodal, {precision}", f"Trainer, {precision}")
-    record.facts |= {"rows": len(rows), "tokens": tokens, "vocabulary": text.vocabulary, "mean loss": losses}
+    record.facts |= {"rows": len(rows), "tokens": tokens, "vocabulary": text.vocab_size, "mean loss": losses}
     return record
 
 
@@ -93,13 +93,13 @@ def prepared(folder: Path, rows: int) -> Experiment:
     """The recipe's experiment over generated texts; the first ten rows validate too."""
     table = open_table(generated(rows, seed=0), cache=folder / "tables")
     recipe = Recipe.read("language_model")
-    decoder = {"name": "transformer", "layers": LAYERS, "heads": HEADS, "dropout": DROPOUT}
-    task = {"name": "text", "vocabulary": 4_000}
-    changes = {"outputs": {"text": {"task": task, "decoder": decoder}}, "width": WIDTH}
+    decoder = {"name": "transformer", "num_layers": LAYERS, "num_heads": HEADS, "dropout": DROPOUT}
+    task = {"name": "text_generation", "vocab_size": 4_000}
+    changes = {"outputs": {"text": {"task": task, "decoder": decoder}}, "hidden_size": WIDTH}
     training = {"epochs": 1, "batch": BATCH, "learning_rate": RATE, "threads": 1, "precision": "fp32", "average": 1}
     complete = make_plan(table, Recipe(**{**recipe.to_dict(), **changes, "training": training})).recipe
     complete = complete_schedule(complete, rows)
-    splits = {"train": Split(table, np.arange(rows)), "valid": Split(table, np.arange(10))}
+    splits = {"train": Split(table, np.arange(rows)), "validation": Split(table, np.arange(10))}
     return prepare_experiment(complete, splits, folder=folder / "prepared", cache=None, progress=Progress(False))
 
 
@@ -107,6 +107,6 @@ def made(experiment: Experiment, precision: str) -> tuple[Network, Trainer]:
     """A new network and its trainer."""
     recipe = experiment.recipe
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
-    with own_random_state(0):
+    with isolated_random_state(0):
         network = make_network(recipe, experiment.preparation)
     return network, Trainer(recipe, network, experiment.preparation, experiment.splits)

@@ -16,7 +16,7 @@ from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from polymodal.core.progress import Progress
 from polymodal.experiments.experiment import Experiment, prepare_experiment
-from polymodal.runtime.random_state import own_random_state
+from polymodal.runtime.random_state import isolated_random_state
 from polymodal.workflows.fit import plan_fit
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -75,12 +75,12 @@ def tasks(place: Path, rows: int, smallest: bool) -> list[tuple[str, dict[str, l
     """Name, table and encoder of each."""
     found = []
     for words, name in TEXTS.items():
-        encoder = {"name": "pretrained_text", "model": "starter"}
+        encoder = {"name": "pretrained_text", "checkpoint": "starter"}
         found.append((name, labelled(passages(rows, min(words, 16) if smallest else words)), encoder))
     draw = np.random.default_rng(0)
     side = 32 if smallest else SIDE
     pictures = [draw.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(rows // 2)]
-    encoder = {"name": "pretrained_image", "model": vit(place / "vit", side)}
+    encoder = {"name": "pretrained_image", "checkpoint": vit(place / "vit", side)}
     return [*found, (PICTURES, labelled(pictures), encoder)]
 
 
@@ -98,7 +98,7 @@ def vit(folder: Path, side: int) -> str:
     """A checkpoint of the shape of ViT-Tiny (Touvron et al., 2021), with random weights."""
     from transformers import ViTConfig, ViTModel
 
-    with own_random_state(0):
+    with isolated_random_state(0):
         config = ViTConfig(
             hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768, image_size=side
         )
@@ -110,7 +110,7 @@ def vit(folder: Path, side: int) -> str:
 
 
 def prepared(columns: dict[str, list[Any]], encoder: dict[str, Any], precision: str, folder: Path) -> Experiment:
-    training = {"precision": precision, "threads": 1, "patience": 1_000, "features": {"format": precision}}
+    training = {"precision": precision, "threads": 1, "patience": 1_000, "features": {"dtype": precision}}
     modality = "text" if encoder["name"] == "pretrained_text" else "image"
     tuned = {**encoder, "tune": "last", "layers": 2}
     recipe = {

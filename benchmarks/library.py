@@ -16,7 +16,7 @@ from benchmarks.record import Record
 from benchmarks.single_steps import decide_anew
 from benchmarks.vqa import Vqa
 from polymodal.inference.predictor import Predictor
-from polymodal.runtime.random_state import own_random_state
+from polymodal.runtime.random_state import isolated_random_state
 from polymodal.training.trainer import Trainer
 
 OTHER = Path(__file__).parent / "other"
@@ -70,7 +70,7 @@ def run_ours(vqa: Vqa, epochs: int) -> dict[str, Any]:
     splits, preparation, network = vqa.experiment.splits, vqa.experiment.preparation, vqa.network()
     schedule = vqa.recipe.training.model_copy(update={"epochs": epochs})
     recipe = vqa.recipe.model_copy(update={"training": schedule})
-    with own_random_state(recipe.seed):
+    with isolated_random_state(recipe.seed):
         trainer = Trainer(recipe, network, preparation, splits)
         decide_anew(trainer)
         history = trainer.run()

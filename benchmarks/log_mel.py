@@ -15,7 +15,7 @@ from benchmarks.library import run_other
 from benchmarks.measure import Run, interleaved
 from benchmarks.record import Record
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
-from polymodal.runtime.compute import Compute
+from polymodal.runtime.compute import ComputeConfig
 
 RATE, WITHIN = 16_000, 1e-4
 #: Each way of calling the extractor, and the frames at a clip's end where it mirrors the clip and silence is not heard.
@@ -39,7 +39,7 @@ def run(smallest: bool) -> Record:
         larger_is_better=True,
     )
     clips, seconds = (made_clips(4, 1.0), 0.1) if smallest else (made_clips(64, 10.0), 3.0)
-    options = LogMelOptions(name="whisper", mels=80, window=0.025, hop=0.01, normalise="whisper")
+    options = LogMelOptions(name="whisper", n_mels=80, window_seconds=0.025, hop_seconds=0.01, normalization="whisper")
     front, length = LogMel(options, RATE).eval(), torch.tensor([len(clip) for clip in clips])
 
     def features() -> torch.Tensor:
@@ -50,7 +50,7 @@ def run(smallest: bool) -> Record:
 
     def ours() -> float:
         rates: list[float] = []
-        with Compute("fp32", 1).active():
+        with ComputeConfig("fp32", 1).active():
             start = time.perf_counter()
             while time.perf_counter() - start < seconds or len(rates) < 2:
                 before = time.perf_counter()

@@ -21,7 +21,7 @@ from benchmarks.vqa import prepared_vqa
 from polymodal.core.progress import Progress
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import make_network
-from polymodal.runtime.compute import Compute, Precision
+from polymodal.runtime.compute import ComputeConfig, Precision
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
 
@@ -52,7 +52,7 @@ def run(smallest: bool) -> Record:
             cases["easy-VQA, size small"] = stack.enter_context(prepared_vqa(smallest, ["size=small"])).experiment
         for case, experiment in cases.items():
             own = own_choice(_trainer(experiment))
-            trainers = {f"{case}: {p}, threads {t}": _trainer(experiment, Compute(p, t)) for p, t in ways}
+            trainers = {f"{case}: {p}, threads {t}": _trainer(experiment, ComputeConfig(p, t)) for p, t in ways}
             steps = 2 if smallest else 12
             runs = {name: partial(_speed, trainer, steps) for name, trainer in trainers.items()}
             interleaved(record, runs, 1 if smallest else 5, warm=0 if smallest else 1)
@@ -78,7 +78,7 @@ def _texts(smallest: bool) -> Iterator[Experiment]:
         yield prepare_experiment(plan.recipe, splits, folder=Path(folder), cache=None, progress=Progress(False))
 
 
-def _trainer(experiment: Experiment, compute: Compute | None = None) -> Trainer:
+def _trainer(experiment: Experiment, compute: ComputeConfig | None = None) -> Trainer:
     """A trainer with fresh weights, which chooses for itself or computes as `compute` says."""
     recipe = experiment.recipe
     if compute:

@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks.record import Record, run_study
 from polymodal.datasets import load_easy_vqa
-from polymodal.evaluation.class_alignment import aligned
+from polymodal.evaluation.class_alignment import reorder_classes
 from polymodal.model.model import Model
 from polymodal.recipe.shipped import recipe_file
 from polymodal.workflows.fit import fit
@@ -35,7 +35,7 @@ VALID_SHARE = 0.05
 TOLERANCE, SHARE = 0.01, 1 / 3
 #: Rows in a step of a model that reads pictures alone: an epoch has about as many steps as one of the questions.
 PICTURES = 24
-SETTINGS = ["evaluation.singles=none", "training.threads=1", "data.split.group=null"]
+SETTINGS = ["evaluation.unimodal_scores=none", "training.num_threads=1", "data.split.group_column=null"]
 
 
 def figures(questions: pa.Table) -> pa.Table:
@@ -49,15 +49,15 @@ def figures(questions: pa.Table) -> pa.Table:
             continue
         said = words | {answer}
         for name, forms in FORMS.items():
-            for form in said & set(forms):
-                if told.setdefault(name, form) != form:
-                    raise ValueError(f"{row['image']} is {told[name]} and {form}")
+            for weight_format in said & set(forms):
+                if told.setdefault(name, weight_format) != weight_format:
+                    raise ValueError(f"{row['image']} is {told[name]} and {weight_format}")
     columns = {name: pa.array([told.get(name) for told in known.values()], pa.string()) for name in FORMS}
     return pa.table({"image": pa.array(list(known)), **columns})
 
 
 def parts() -> tuple[dict[str, dict[str, pa.Table]], Path]:
-    """The tables `questions` and `figures` of the parts `train`, `valid` (pictures drawn from the official training
+    """The tables `questions` and `figures` of the parts `train`, `validation` (pictures drawn from the official training
     part) and `test`, and the folder of the pictures."""
     tables, root = load_easy_vqa()
     pictures = sorted(set(tables["train"]["image"].to_pylist()))
@@ -66,7 +66,7 @@ def parts() -> tuple[dict[str, dict[str, pa.Table]], Path]:
     inside = pa.compute.is_in(tables["train"]["image"], value_set=kept)
     split = {
         "train": tables["train"].filter(pa.compute.invert(inside)),
-        "valid": tables["train"].filter(inside),
+        "validation": tables["train"].filter(inside),
         "test": tables["test"],
     }
     return {name: {"questions": table, "figures": figures(table)} for name, table in split.items()}, root
@@ -77,7 +77,7 @@ def recipe(outputs: list[str], *, question: bool) -> dict[str, Any]:
     import yaml
 
     made: dict[str, Any] = yaml.safe_load(recipe_file("easy_vqa").read_text(encoding="utf-8"))
-    made["outputs"] = {name: {"task": "classify", "decoder": "linear"} for name in outputs}
+    made["outputs"] = {name: {"task": "classification", "decoder": "linear"} for name in outputs}
     if not question:
         del made["inputs"]["question"]
         made["training"]["batch"] = PICTURES
@@ -89,7 +89,7 @@ def trained(folder: Path, data: dict[str, Any], root: Path, made: dict[str, Any]
         data["train"],
         recipe=made,
         settings=SETTINGS,
-        valid=data["valid"],
+        validation=data["validation"],
         test=data["test"],
         root=root,
         out=folder,
@@ -127,7 +127,7 @@ def measure(folder: Path) -> Record:
     test = tables["test"]
     shared = found["shared"]
     single = {name: size(found[name].network) for name in ("answer", *FORMS)}
-    body, heads = size(shared.network), {name: size(shared.network.parts()[f"outputs.{name}"]) for name in single}
+    body, heads = size(shared.network), {name: size(shared.network.modules_by_path()[f"outputs.{name}"]) for name in single}
     alike = sum(body - sum(heads.values()) + head for head in heads.values())
     record = Record(
         name="many_tasks",
@@ -154,7 +154,7 @@ def measure(folder: Path) -> Record:
         task, own = shared.tasks[name], found[name].tasks[name]
         value, present = target_of(shared, name, table)
         a = shared.predict_proba(table, root=root)[name]
-        b = aligned(found[name].predict_proba(table, root=root), own, task)
+        b = reorder_classes(found[name].predict_proba(table, root=root), own, task)
         groups = np.unique(table["image"].to_pylist(), return_inverse=True)[1]
         one = compare_output(task, a, b, (value, present), None, shared.recipe.evaluation, seed=0, groups=groups)[
             "accuracy"

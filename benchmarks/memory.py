@@ -16,14 +16,14 @@ from benchmarks.record import Record
 
 _FIT = """
 import sys, polymodal
-polymodal.fit(sys.argv[1], "answer", settings=["size=tiny", "training.epochs=1", "training.batch=256",
-    "training.threads=1", "training.precision=fp32", "evaluation.singles=none"])
+polymodal.fit(sys.argv[1], "answer", settings=["size=tiny", "training.epochs=1", "training.batch_size=256",
+    "training.num_threads=1", "training.precision=fp32", "evaluation.unimodal_scores=none"])
 """
 _DEMO = """
 import sys
 from pathlib import Path
 from polymodal.cli.demo import run_demo
-run_demo(Path(sys.argv[1]), ["training.epochs=1", "training.threads=1", "training.precision=fp32"], progress=False)
+run_demo(Path(sys.argv[1]), ["training.epochs=1", "training.num_threads=1", "training.precision=fp32"], progress=False)
 """
 _STARTS = ["ba", "co", "du", "fe", "gi", "lo", "mu", "ne", "pi", "ra"]
 _ENDS = ["ker", "lan", "mot", "nis", "pel", "rud", "sem"]

@@ -15,7 +15,7 @@ from polymodal.core.progress import Progress
 from polymodal.data.partition import Split, groups_of
 from polymodal.data.table.table import Table
 from polymodal.evaluation.intervals import Resampling
-from polymodal.evaluation.paired import compare
+from polymodal.evaluation.paired_bootstrap import paired_difference
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule
 from polymodal.experiments.train import train_model
@@ -50,7 +50,7 @@ class Study:
         assert self.metric is not None
         truth = np.concatenate(self.truth)
         groups = np.concatenate(self.groups) if self.groups else None
-        found = compare(
+        found = paired_difference(
             self.metric,
             np.concatenate(one),
             np.concatenate(other),
@@ -105,7 +105,7 @@ def study(recipe: Recipe, folds: Iterable[dict[str, Split[Table]]], subsets: lis
             for name in everything:
                 found.hidden.setdefault(name, []).append(_decided(experiment, model, frozenset({name})))
             for inputs in subsets:
-                some = experiment.with_recipe(experiment.recipe.only(list(inputs)))
+                some = experiment.with_recipe(experiment.recipe.with_inputs(list(inputs)))
                 found.trained.setdefault(inputs, []).append(_decided(some, _train(some)))
         told = [f"{'+'.join(inputs)} {found.accuracy_of(-1, each):.3f}" for inputs, each in found.trained.items()]
         told += [f"without {name} {found.accuracy_of(-1, each):.3f}" for name, each in found.hidden.items()]
@@ -117,7 +117,7 @@ def _train(experiment: Experiment) -> Model:
     return train_model(experiment, progress=Progress(False))
 
 
-def _decided(experiment: Experiment, model: Model, hide: frozenset[str] = frozenset()) -> np.ndarray:
+def _decided(experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()) -> np.ndarray:
     split, task = experiment.splits["test"], next(iter(experiment.preparation.tasks.values()))
-    decisions = model.predictor.predict(split, hide=hide)
-    return task.distribution(next(iter(decisions.values())).values)
+    predictions = model.predictor.predict(split, hidden_inputs=hidden_inputs)
+    return task.distribution(next(iter(predictions.values())).values)

@@ -20,7 +20,7 @@ from polymodal.metrics.text import text_metrics
 
 #: Names of the languages and how a stamp's text file marks their lines; English is the first line.
 LANGUAGES = {"English": "", "Russian": "ru", "French": "fr", "German": "de", "Spanish": "es", "Chinese": "zh_CN"}
-SETTINGS = ["training.epochs=12", "training.batch=32", "training.learning_rate=1e-3", "width=128"]
+SETTINGS = ["training.epochs=12", "training.batch_size=32", "training.learning_rate=1e-3", "width=128"]
 
 
 def captions(stamps: Path) -> Columns:

@@ -13,7 +13,7 @@ from benchmarks.batch_prediction import tokenizer
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.vqa import prepared_vqa
-from polymodal.runtime.compute import Compute
+from polymodal.runtime.compute import ComputeConfig
 
 
 def run(smallest: bool) -> Record:
@@ -33,7 +33,7 @@ def run(smallest: bool) -> Record:
         row = vqa.tables["test"].slice(0, 1).to_pylist()[0]
         del row["answer"]
         file, tokenise, network = str(vqa.root / row["image"]), tokenizer(vqa), vqa.network().eval()
-        models = {precision: vqa.model(Compute(precision, 1)) for precision in ("fp32", "bf16")}
+        models = {precision: vqa.model(ComputeConfig(precision, 1)) for precision in ("fp32", "bf16")}
 
         def ours(precision: str) -> float:
             return typical(lambda: models[precision].predict(row, root=vqa.root), calls)
@@ -44,7 +44,7 @@ def run(smallest: bool) -> Record:
                     batch = hand_loop.one_batch(hand_loop.read_pixels(file).unsqueeze(0), tokenise([row["question"]]))
                     network(batch)["answer"].values.argmax(1).tolist()
 
-            with Compute("fp32", 1).active():
+            with ComputeConfig("fp32", 1).active():
                 return typical(answer, calls)
 
         contestants = {

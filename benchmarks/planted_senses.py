@@ -2,7 +2,7 @@
 
     python -m benchmarks.planted_senses        # needs no data; `-s key=value` changes the recipe, for studies
 
-`make_spoken_digits`: a noisy picture and a noisy tone sequence of a digit. `make_moving_shapes_with_sound`: a clip and
+`make_spoken_digits`: a noisy picture and a noisy tone sequence of a digit. `make_moving_shapes_with_audio`: a clip and
 a sound in which only the order in time tells.
 """
 
@@ -14,14 +14,14 @@ from typing import Any
 
 from benchmarks.missing import study
 from benchmarks.record import RECORDS, Record, run_study
-from polymodal.datasets.clips import make_moving_shapes_with_sound, make_spoken_digits
+from polymodal.datasets.moving_shapes import make_moving_shapes_with_audio, make_spoken_digits
 from polymodal.workflows.fit import plan_fit
 
 TRAIN, TEST = 2_400, 2_000
 #: Each set: its maker and its target. Default recipes, but for epochs: enough, and no more, for all models alike.
 SETS: dict[str, tuple[Callable[[int, int], dict[str, list[Any]]], str]] = {
     "digits": (make_spoken_digits, "digit"),
-    "motion": (make_moving_shapes_with_sound, "motion"),
+    "motion": (make_moving_shapes_with_audio, "motion"),
 }
 EPOCHS = 24
 

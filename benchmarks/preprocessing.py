@@ -27,10 +27,10 @@ from PIL import Image, ImageOps
 from benchmarks.measure import interleaved
 from benchmarks.record import RECORDS, Record, run_study
 from polymodal.data.media.image import ImageRequest, decode, decode_image
-from polymodal.data.media.image_geometry import Geometry
-from polymodal.nn.encoders.pretrained_image import numbers
+from polymodal.data.media.image_preprocessing import ImagePreprocessing
+from polymodal.nn.encoders.pretrained_image import normalize_pixels
 from polymodal.recipe.data import LimitOptions
-from polymodal.runtime.compute import Compute
+from polymodal.runtime.compute import ComputeConfig
 
 FILES, ROUNDS = 50, 5
 #: How much numbers may differ, as a share of the larger of 1 and the number.
@@ -64,9 +64,9 @@ def reference(name: str) -> Any:
     return getattr(module, f"{start}ImageProcessorPil")(**values)
 
 
-def geometry_of(processor: Any) -> Geometry:
+def geometry_of(processor: Any) -> ImagePreprocessing:
     """What its saved file says."""
-    return Geometry.of(json.loads(processor.to_json_string()), {})
+    return ImagePreprocessing.from_config(json.loads(processor.to_json_string()), {})
 
 
 def prepared_by(processor: Any, file: bytes) -> np.ndarray:
@@ -75,10 +75,10 @@ def prepared_by(processor: Any, file: bytes) -> np.ndarray:
     return np.asarray(processor(image, do_convert_rgb=True)["pixel_values"][0])
 
 
-def prepared_here(geometry: Geometry, file: bytes) -> tuple[np.ndarray, np.ndarray]:
+def prepared_here(geometry: ImagePreprocessing, file: bytes) -> tuple[np.ndarray, np.ndarray]:
     """A file as it is stored, `[height, width, 3]` uint8, and as a network reads it, `[3, height, width]` fp32."""
-    pixels = decode(file, ImageRequest(0, "", geometry.pixels()), LimitOptions())["pixels"]
-    return pixels, numbers(torch.from_numpy(pixels).permute(2, 0, 1)[None], geometry)[0].numpy()
+    pixels = decode(file, ImageRequest(0, "", geometry.without_normalization()), LimitOptions())["pixels"]
+    return pixels, normalize_pixels(torch.from_numpy(pixels).permute(2, 0, 1)[None], geometry)[0].numpy()
 
 
 def differences(processor: Any, files: list[bytes]) -> tuple[int, float]:
@@ -145,7 +145,7 @@ def run(folders: list[Path], smallest: bool) -> Record:
             f"{name}, stored": _stored(name, files),
             f"{name}, transformers": _theirs(name, files),
         }
-    with Compute("fp32", 1).active():
+    with ComputeConfig("fp32", 1).active():
         interleaved(record, contestants, 1 if smallest else ROUNDS, warm=0 if smallest else 1)
     for name in timed:
         record.compare(f"{name}, Polymodal", f"{name}, transformers")
@@ -156,12 +156,12 @@ def run(folders: list[Path], smallest: bool) -> Record:
 
 def _ours(name: str, files: list[bytes]) -> Callable[[], float]:
     geometry = geometry_of(reference(name))
-    request, limits = ImageRequest(0, "", geometry.pixels()), LimitOptions()
+    request, limits = ImageRequest(0, "", geometry.without_normalization()), LimitOptions()
 
     def measure() -> float:
         start = time.perf_counter()
         pixels = np.stack([decode(file, request, limits)["pixels"] for file in files])
-        numbers(torch.from_numpy(pixels).permute(0, 3, 1, 2), geometry)
+        normalize_pixels(torch.from_numpy(pixels).permute(0, 3, 1, 2), geometry)
         return len(files) / (time.perf_counter() - start)
 
     return measure
@@ -174,7 +174,7 @@ def _stored(name: str, files: list[bytes]) -> Callable[[], float]:
 
     def measure() -> float:
         start = time.perf_counter()
-        numbers(pixels, geometry)
+        normalize_pixels(pixels, geometry)
         return len(files) / (time.perf_counter() - start)
 
     return measure

@@ -27,11 +27,11 @@ from transformers import VideoMAEImageProcessor, VivitImageProcessor
 from benchmarks.measure import interleaved
 from benchmarks.real_clips import fetch
 from benchmarks.record import RECORDS, Record, run_study
-from polymodal.data.media.image_geometry import Geometry
+from polymodal.data.media.image_preprocessing import ImagePreprocessing
 from polymodal.data.media.video import VideoRequest, decode
-from polymodal.nn.encoders.pretrained_image import numbers
+from polymodal.nn.encoders.pretrained_image import normalize_pixels
 from polymodal.recipe.data import LimitOptions
-from polymodal.runtime.compute import Compute
+from polymodal.runtime.compute import ComputeConfig
 
 CLIPS, LENGTH, ROUNDS = 50, 40, 3
 #: What is timed, and on every how-manieth clip.
@@ -96,11 +96,11 @@ def prepared_by(processor: Any, file: bytes, frames: int) -> np.ndarray:
     return np.asarray(processor(chosen)["pixel_values"][0], np.float32)
 
 
-def prepared_here(geometry: Geometry, file: bytes, frames: int) -> tuple[np.ndarray, np.ndarray]:
+def prepared_here(geometry: ImagePreprocessing, file: bytes, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """A clip as it is stored, `[frames, height, width, 3]` uint8, and as a network reads it."""
-    request = VideoRequest(frames, 0, "", "uniform", geometry.pixels())
+    request = VideoRequest(frames, 0, "", "uniform", geometry.without_normalization())
     pixels = decode(file, request, LimitOptions())["pixels"]
-    return pixels, numbers(torch.from_numpy(pixels).permute(0, 3, 1, 2), geometry).numpy()
+    return pixels, normalize_pixels(torch.from_numpy(pixels).permute(0, 3, 1, 2), geometry).numpy()
 
 
 def differences(processor: Any, frames: int, files: list[bytes]) -> tuple[int, float]:
@@ -118,9 +118,9 @@ def differences(processor: Any, frames: int, files: list[bytes]) -> tuple[int, f
     return levels, share
 
 
-def geometry_of(processor: Any) -> Geometry:
+def geometry_of(processor: Any) -> ImagePreprocessing:
     """What its saved file says."""
-    return Geometry.of(json.loads(processor.to_json_string()), {})
+    return ImagePreprocessing.from_config(json.loads(processor.to_json_string()), {})
 
 
 def run(folder: Path, smallest: bool) -> Record:
@@ -150,7 +150,7 @@ def run(folder: Path, smallest: bool) -> Record:
         "Polymodal": _timed(some, lambda file: prepared_here(geometry, file, frames)),
         "transformers": _timed(some, lambda file: prepared_by(processor, file, frames)),
     }
-    with Compute("fp32", 1).active():
+    with ComputeConfig("fp32", 1).active():
         interleaved(record, contestants, 1 if smallest else ROUNDS, warm=0)
     record.compare("Polymodal", "transformers")
     record.facts["clips"] = len(files)

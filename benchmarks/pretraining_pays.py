@@ -1,6 +1,6 @@
 """Does pretraining pay where labels are few? JapaneseVowels with 10 % of its labels, easy-VQA with 1 %.
 
-The same recipe, the same budget and the same labelled rows with and without `fit --from` a model that was pretrained on
+The same recipe, the same budget and the same labelled rows with and without `fit --init-from` a model that was pretrained on
 the training rows without their labels.
 
     python -m benchmarks.pretraining_pays vowels FOLDER [ARM ...]        # FOLDER: as for benchmarks.series_archive
@@ -26,11 +26,11 @@ from scipy.stats import ttest_1samp
 
 from benchmarks.record import Record, run_study
 from benchmarks.series_archive import fetch, read_ts
-from polymodal.checkpoint.model_directory import file_sum
+from polymodal.checkpoint.model_directory import file_sha256
 from polymodal.datasets.easy_vqa import load_easy_vqa
-from polymodal.evaluation import paired
+from polymodal.evaluation import paired_bootstrap
 from polymodal.evaluation.intervals import Resampling
-from polymodal.evaluation.paired import Difference
+from polymodal.evaluation.paired_bootstrap import Difference
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy
 from polymodal.model.model import Model
@@ -48,7 +48,7 @@ class Setting:
     unlabelled: the rows of pretraining; labelled: all training rows, of which each subset takes a share
     inputs: the inputs of the recipe; labels, pretraining: its `training` in the two phases
     arms: by name, the objectives of pretraining
-    carried: the `training.parts` of models that go on from a pretrained one
+    carried: the `training.param_groups` of models that go on from a pretrained one
     first: the number of the first subset
     """
 
@@ -73,7 +73,7 @@ class Setting:
 
 def vowels(folder: Path) -> Setting:
     """The default encoder of series."""
-    return _vowels(folder, "inception", 60)
+    return _vowels(folder, "inception_time", 60)
 
 
 def vowels_lstm(folder: Path) -> Setting:
@@ -84,10 +84,10 @@ def vowels_lstm(folder: Path) -> Setting:
 def _vowels(folder: Path, encoder: str, epochs: int) -> Setting:
     train, test = (read_ts(fetch(folder) / f"JapaneseVowels_{part}.ts") for part in ("TRAIN", "TEST"))
     return Setting(
-        name="pretraining_pays_vowels" + ("" if encoder == "inception" else "_lstm"),
+        name="pretraining_pays_vowels" + ("" if encoder == "inception_time" else "_lstm"),
         title=f"Does pretraining pay? JapaneseVowels with 10 % of its labels, encoder {encoder}",
         target="label",
-        inputs={"series": {"modality": "series", "encoder": encoder}},
+        inputs={"series": {"modality": "time_series", "encoder": encoder}},
         extra={},
         unlabelled={"series": train["series"]},
         labelled=train,
@@ -96,7 +96,7 @@ def _vowels(folder: Path, encoder: str, epochs: int) -> Setting:
         subsets=8,
         labels={**FIXED, "epochs": 60, "batch": 16, "patience": 60},
         pretraining={**FIXED, "epochs": epochs, "batch": 32, "patience": epochs},
-        arms={"masked": [{"name": "masked"}], "redundancy": [{"name": "redundancy"}]},
+        arms={"masked_modeling": [{"name": "masked_modeling"}], "barlow_twins": [{"name": "barlow_twins"}]},
         method="270 series of nine speakers, 27 of them labelled (three of each speaker), 370 official test series. ",
     )
 
@@ -114,8 +114,8 @@ def vqa(folder: Path) -> Setting:
         title="Does pretraining pay? easy-VQA with 1 % of its labels",
         target="answer",
         inputs={
-            "image": {"modality": {"name": "image", "pixels": 64, "shift": 0}, "encoder": "resnet"},
-            "question": {"modality": "text", "encoder": {"name": "bag", "word_dropout": 0}},
+            "image": {"modality": {"name": "image", "image_size": 64, "translate": 0}, "encoder": "resnet"},
+            "question": {"modality": "text", "encoder": {"name": "embedding_bag", "token_dropout": 0}},
         },
         extra={"fusion": "product"},
         unlabelled=_rows({"image": train["image"], "question": train["question"]}, two),
@@ -127,9 +127,9 @@ def vqa(folder: Path) -> Setting:
         pretraining={**FIXED, "epochs": 8, "batch": 128, "patience": 8},
         arms={
             "contrastive": [{"name": "contrastive"}],
-            "masked image": [{"name": "masked", "inputs": ["image"]}],
-            "redundancy image": [{"name": "redundancy", "inputs": ["image"]}],
-            "masked question from image": [{"name": "masked_multimodal", "told": ["question"], "share": 0.5}],
+            "masked image": [{"name": "masked_modeling", "inputs": ["image"]}],
+            "redundancy image": [{"name": "barlow_twins", "inputs": ["image"]}],
+            "masked question from image": [{"name": "masked_multimodal_modeling", "predicted_inputs": ["question"], "mask_ratio": 0.5}],
         },
         root=root,
         method="386 of 38,575 training questions have answers; pretraining reads two questions of each of the 4,000 "
@@ -149,7 +149,7 @@ def vqa_images(folder: Path) -> Setting:
         first=2,
         labels={**base.labels, "precision": "bf16"},
         pretraining={**base.pretraining, "epochs": 30, "patience": 30, "precision": "bf16"},
-        arms={"redundancy": [{"name": "redundancy"}]},
+        arms={"barlow_twins": [{"name": "barlow_twins"}]},
         carried={"inputs.image.encoder": {"rate": 0.1}},
         method="386 of 38,575 training questions have answers; pretraining reads the 4,000 training images without "
         "questions for 30 epochs; then the carried encoder learns at a tenth of the rate. Objective, epochs "
@@ -199,12 +199,12 @@ def decide(setting: Setting, seed: int, start: Path | None, folder: Path) -> np.
     training: dict[str, Any] = {**setting.labels, "start": None}
     if start is not None:
         training |= {"start": str(start), "parts": setting.carried}
-    given = recipe(setting, training, seed, **setting.extra, evaluation={"singles": "none", "bootstrap": 1})
-    kept = folder / f"{setting.name}-{_short([given, '' if start is None else file_sum(start / 'manifest.json')])}.npy"
+    given = recipe(setting, training, seed, **setting.extra, evaluation={"unimodal_scores": "none", "bootstrap_samples": 1})
+    kept = folder / f"{setting.name}-{_short([given, '' if start is None else file_sha256(start / 'manifest.json')])}.npy"
     if kept.is_file():
         known: np.ndarray = np.load(kept, allow_pickle=False)
         return known
-    model = fit(rows, setting.target, valid=rows, test=rows, recipe=given, root=setting.root)
+    model = fit(rows, setting.target, validation=rows, test=rows, recipe=given, root=setting.root)
     found: np.ndarray = model.predict_proba(setting.test, root=setting.root)
     if model.classes != sorted(set(setting.labelled[setting.target])):
         raise ValueError(f"subset {seed} lacks a class")
@@ -221,7 +221,7 @@ def difference(one: list[np.ndarray], other: list[np.ndarray], truth: np.ndarray
     a, b = np.concatenate(one), np.concatenate(other)
     groups = np.tile(np.arange(len(truth)), len(one))
     all_truth = np.tile(truth, len(one))
-    found = paired.compare(Metric("accuracy", accuracy), a, b, all_truth, np.ones(len(a)), Resampling(groups=groups))
+    found = paired_bootstrap.paired_difference(Metric("accuracy", accuracy), a, b, all_truth, np.ones(len(a)), Resampling(groups=groups))
     return found, [right(x, truth) - right(y, truth) for x, y in zip(one, other, strict=True)]
 
 
@@ -247,8 +247,8 @@ def measure(setting: Setting, folder: Path, arms: list[str]) -> Record:
     starts: dict[str, Path | None] = {SCRATCH: None}
     for arm in arms:
         starts[arm], model = pretrained(setting, arm, folder)
-        losses = {key: one["loss"] for key, one in model.metrics["valid"].items() if "loss" in one}
-        told = ", ".join(f"{key} {one['value']:.3f} of {one['majority']:.3f}" for key, one in losses.items())
+        losses = {key: one["loss"] for key, one in model.metrics["validation"].items() if "loss" in one}
+        told = ", ".join(f"{key} {one['value']:.3f} of {one['baseline']:.3f}" for key, one in losses.items())
         record.facts[f"{arm}, pretraining"] = f"{model.run.steps} steps; validation loss, of chance: {told}"
         print(record.facts, flush=True)
     decided: dict[str, list[np.ndarray]] = {arm: [] for arm in starts}

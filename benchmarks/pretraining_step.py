@@ -107,22 +107,22 @@ def prepared(folder: Path, rows: int) -> Experiment:
             "image": {
                 "modality": {
                     "name": "image",
-                    "pixels": PIXELS,
-                    "flip": False,
-                    "shift": 0,
+                    "image_size": PIXELS,
+                    "horizontal_flip": False,
+                    "translate": 0,
                     "brightness": 0,
                     "contrast": 0,
                 },
-                "encoder": {"name": "vit", "patch": PATCH, **shape},
+                "encoder": {"name": "vit", "patch_size": PATCH, **shape},
             },
             "text": {"modality": "text", "encoder": {"name": "transformer", **shape}},
         },
-        objectives=[{"name": "contrastive", "size": SIZE}],
-        width=WIDTH,
-        training={"epochs": 1, "batch": BATCH, "learning_rate": RATE, "threads": 1, "precision": "fp32", "average": 1},
+        objectives=[{"name": "contrastive", "embedding_dim": SIZE}],
+        hidden_size=WIDTH,
+        training={"epochs": 1, "batch_size": BATCH, "learning_rate": RATE, "num_threads": 1, "precision": "fp32", "average_top_k": 1},
     )
     complete = complete_schedule(make_plan(table, recipe, pretraining=True).recipe, rows)
-    splits = {"train": Split(table, np.arange(rows)), "valid": Split(table, np.arange(BATCH))}
+    splits = {"train": Split(table, np.arange(rows)), "validation": Split(table, np.arange(BATCH))}
     return prepare_experiment(complete, splits, folder=folder / "prepared", cache=None, progress=Progress(False))
 
 

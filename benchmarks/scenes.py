@@ -18,7 +18,7 @@ from benchmarks.packages import unpack_debian
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.scenes import arrange, choose, describe
 
-Part = Literal["train", "valid", "test"]
+Part = Literal["train", "validation", "test"]
 SIDE = 224
 #: The kinds of things, and the folders or files of stamps that show one.
 KINDS = {
@@ -39,7 +39,7 @@ KINDS = {
 NOT_OF_KIND = ("lobster", "seahorse", "shrimp", "hoverfly", "chick-hatched", "cementmixer", "football_helmet")
 PHOTOS: dict[Part, tuple[str, ...]] = {
     "train": ("aloeL", "baboon", "basketball1", "board", "building", "graf1", "home", "leuvenA", "messi5", "stuff"),
-    "valid": ("starry_night", "ml"),
+    "validation": ("starry_night", "ml"),
     "test": ("aero1", "rubberwhale1", "squirrel_cls", "licenseplate_motion", "box_in_scene"),
 }
 
@@ -65,9 +65,9 @@ def cut_outs(stamps: Path) -> dict[str, list[Path]]:
 
 def stamps_of(part: Part, paths: list[Path]) -> list[Path]:
     """Every fourth stamp tests, every eighth validates, the others train."""
-    chosen: dict[Part, list[Path]] = {"train": [], "valid": [], "test": []}
+    chosen: dict[Part, list[Path]] = {"train": [], "validation": [], "test": []}
     for place, path in enumerate(paths):
-        chosen["test" if place % 4 == 3 else "valid" if place % 8 == 1 else "train"].append(path)
+        chosen["test" if place % 4 == 3 else "validation" if place % 8 == 1 else "train"].append(path)
     return chosen[part]
 
 

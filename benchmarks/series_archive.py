@@ -22,7 +22,7 @@ from polymodal.workflows.fit import fit
 
 PACKAGE = "aeon==1.6.0"
 SETS = {"JapaneseVowels": 0.97, "BasicMotions": 1.0}
-ENCODERS = ("inception", "series_lstm", "patch_transformer", "rocket")
+ENCODERS = ("inception_time", "series_lstm", "patch_transformer", "minirocket")
 
 Columns = dict[str, list[Any]]
 
@@ -59,7 +59,7 @@ def read_ts(path: Path) -> Columns:
 def train(folder: Path, name: str, recipe: dict[str, Any]) -> Model:
     """A model of the official training rows, scored on the official test rows; a tenth of the former validates."""
     parts = [read_ts(folder / f"{name}_{part}.ts") for part in ("TRAIN", "TEST")]
-    fixed = {"training": {"threads": 1, "precision": "fp32"}}
+    fixed = {"training": {"num_threads": 1, "precision": "fp32"}}
     return fit(parts[0], "label", test=parts[1], recipe={**fixed, **recipe})
 
 
@@ -76,7 +76,7 @@ def measure(folder: Path, encoders: tuple[str, ...]) -> Record:
     )
     for name, wanted in SETS.items():
         for encoder in encoders:
-            model = train(fetch(folder), name, {"inputs": {"series": {"modality": "series", "encoder": encoder}}})
+            model = train(fetch(folder), name, {"inputs": {"series": {"modality": "time_series", "encoder": encoder}}})
             score = model.metrics["test"]["label"]["accuracy"]
             record.values[f"{name}, {encoder}"] = [score["value"]]
             interval = f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"

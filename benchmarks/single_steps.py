@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from polymodal.core.progress import Advance
-from polymodal.runtime.compute import Compute, choose
+from polymodal.core.progress import ProgressTask
+from polymodal.runtime.compute import ComputeConfig, autotune
 from polymodal.training.log import Log
 from polymodal.training.trainer import Trainer
 
 
-def own_choice(trainer: Trainer) -> Compute:
+def own_choice(trainer: Trainer) -> ComputeConfig:
     """How the trainer would compute, by its own trial; what earlier runs measured is not asked."""
-    return choose(trainer.options, trainer.network, trainer._trial_step, None)
+    return autotune(trainer.options, trainer.network, trainer._trial_step, None)
 
 
 def decide_anew(trainer: Trainer) -> None:
@@ -27,7 +27,7 @@ def decide_anew(trainer: Trainer) -> None:
 def stepping(trainer: Trainer) -> Iterator[None]:
     """Inside the block `trainer._step` can be called, and computes as the recipe says; nothing is shown or written."""
     trainer.compute = own_choice(trainer)
-    trainer.log, trainer.bar = Log(None, tensorboard=False), Advance()
+    trainer.log, trainer.bar = Log(None, tensorboard=False), ProgressTask()
     trainer.network.train()
     with trainer.compute.active():
         yield

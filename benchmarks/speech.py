@@ -12,17 +12,17 @@ from pathlib import Path
 import polymodal
 from benchmarks.record import Record, run_study
 from benchmarks.spoken_prompts import fetch, table
-from polymodal.metrics.text.words import spoken
+from polymodal.metrics.text.word_tokenization import normalize_spoken
 
 RECIPES = ("speech_ctc", "speech_attention")
 SETTINGS = [
-    "inputs.sound.modality.rate=8000",
-    "data.split.group=text",
-    "data.split.test=0.26",
-    "data.split.valid=0.07",
+    "inputs.sound.modality.sampling_rate=8000",
+    "data.split.group_column=text",
+    "data.split.test_size=0.26",
+    "data.split.validation_size=0.07",
     "training.epochs=45",
-    "training.patience=45",
-    "training.batch=8",
+    "training.early_stopping_patience=45",
+    "training.batch_size=8",
     "training.learning_rate=0.002",
 ]
 
@@ -30,7 +30,7 @@ SETTINGS = [
 def measure(folder: Path) -> Record:
     """Train both recipes on the same rows, and score each on the same unseen texts."""
     columns = table(fetch(folder.resolve()))
-    columns["text"] = [spoken(text) for text in columns["text"]]
+    columns["text"] = [normalize_spoken(text) for text in columns["text"]]
     record = Record(
         name="speech",
         title="Speech recognition from scratch: 24 minutes of spoken prompts",
@@ -51,11 +51,11 @@ def measure(folder: Path) -> Record:
         for metric in ("wer", "cer"):
             one = scores[metric]
             record.facts[f"{name}, {metric}"] = (
-                f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), floor {one['majority']:.3f}"
+                f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), floor {one['baseline']:.3f}"
             )
         record.facts[f"{name}, seconds"] = round(spent)
         record.facts[f"{name}, epochs"] = len(model.run.history)
-    record.facts["rows"] = {name: part.rows for name, part in model.run.parts.items()}
+    record.facts["rows"] = {name: part.rows for name, part in model.run.splits.items()}
     return record
 
 

@@ -21,11 +21,11 @@ from polymodal.workflows.cross_validation import cross_validate
 PACKAGE = "tuxpaint-stamps-default"
 RECIPE: dict[str, Any] = {
     "inputs": {
-        "picture": {"modality": {"name": "image", "pixels": 64, "flip": True, "shift": 0.1, "fit": "pad"}},
-        "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "bag"},
+        "picture": {"modality": {"name": "image", "image_size": 64, "horizontal_flip": True, "translate": 0.1, "resize_mode": "pad"}},
+        "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "embedding_bag"},
     },
-    "outputs": {"class": "classify"},
-    "data": {"split": {"group": "caption"}},
+    "outputs": {"class": "classification"},
+    "data": {"split": {"group_column": "caption"}},
 }
 FUSIONS = {
     "late fusion, fitted weights": {"name": "late", "combine": "weighted"},
@@ -71,7 +71,7 @@ def measure(folder: Path) -> Record:
     record.facts["rows by class"] = dict(Counter(columns["class"]))
     for title, fusion in FUSIONS.items():
         first = not record.values
-        singles = [] if first else ["evaluation.singles=none"]
+        singles = [] if first else ["evaluation.unimodal_scores=none"]
         result = cross_validate(
             columns, "class", recipe=RECIPE | {"fusion": fusion}, settings=singles, root=stamps, progress=True
         )
@@ -79,9 +79,9 @@ def measure(folder: Path) -> Record:
         record.values[title] = [fold["scores"]["class"]["accuracy"]["value"] for fold in result.folds]
         record.facts[f"{title}, all rows"] = f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
         if first:
-            record.facts["majority class"] = score["majority"]
-            for name in score["alone"]:
-                folds = [fold["scores"]["class"]["accuracy"]["alone"][name] for fold in result.folds]
+            record.facts["majority class"] = score["baseline"]
+            for name in score["unimodal"]:
+                folds = [fold["scores"]["class"]["accuracy"]["unimodal"][name] for fold in result.folds]
                 record.values[f"{name} alone"] = folds
             against = result.comparison["class"]
             test = against["metrics"]["accuracy"]

@@ -24,23 +24,23 @@ from PIL import Image
 from benchmarks.record import Record, run_study
 from benchmarks.stamps import fetch
 from polymodal.applications.few_shot.zero_shot import ZeroShot
-from polymodal.core.paths import cache_folder, media_folder, scratch
+from polymodal.core.paths import cache_folder, media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.data.split import folds
 from polymodal.data.table.table import Table, open_table
-from polymodal.evaluation.intervals import percentiles, resamples
+from polymodal.evaluation.intervals import percentiles, resample_counts
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.plan import make_plan
 from polymodal.experiments.train import train_model
-from polymodal.metrics.retrieval import RETRIEVAL_METRICS, Ranking, chance, rank_vectors, relevance
+from polymodal.metrics.retrieval import RETRIEVAL_METRICS, Ranking, random_baseline, rank_vectors, relevance
 from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
 
 FOLDS, RESAMPLES = 5, 2000
-PICTURE = {"modality": {"name": "image", "fit": "pad"}, "encoder": {"name": "pretrained_image", "model": "starter"}}
-CAPTION = {"modality": "text", "encoder": {"name": "pretrained_text", "model": "starter"}}
-SAID = {"modality": "audio", "encoder": {"name": "pretrained_audio", "model": "starter"}}
+PICTURE = {"modality": {"name": "image", "resize_mode": "pad"}, "encoder": {"name": "pretrained_image", "checkpoint": "starter"}}
+CAPTION = {"modality": "text", "encoder": {"name": "pretrained_text", "checkpoint": "starter"}}
+SAID = {"modality": "audio", "encoder": {"name": "pretrained_audio", "checkpoint": "starter"}}
 TRAINING: dict[str, Any] = {
     "epochs": 10,
     "batch": 64,
@@ -50,7 +50,7 @@ TRAINING: dict[str, Any] = {
     "threads": 1,
     "precision": "fp32",
 }
-CONTRASTIVE: dict[str, Any] = {"name": "contrastive", "size": 512, "dropout": 0.5, "temperature": 0.05}
+CONTRASTIVE: dict[str, Any] = {"name": "contrastive", "embedding_dim": 512, "dropout": 0.5, "temperature": 0.05}
 #: One epoch of one batch: features are frozen, and the heads are solved from the moments of all rows.
 SOLVED: dict[str, Any] = TRAINING | {"epochs": 1, "batch": 1024}
 
@@ -58,8 +58,8 @@ SOLVED: dict[str, Any] = TRAINING | {"epochs": 1, "batch": 1024}
 def solved(**options: Any) -> dict[str, Any]:
     """What a recipe says where heads are solved; the width is that of the picture features, which so stay as they
     are."""
-    objective = {"name": "linear_cca", "size": 512, "momentum": 1, **options}
-    return {"objectives": [objective], "training": SOLVED, "width": 1280}
+    objective = {"name": "linear_cca", "embedding_dim": 512, "momentum": 1, **options}
+    return {"objectives": [objective], "training": SOLVED, "hidden_size": 1280}
 
 
 TWO: dict[str, Any] = {"inputs": {"picture": PICTURE, "caption": CAPTION}}
@@ -70,7 +70,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     for power in (0.5, 1)
 }
 LEARNED: dict[str, Any] = TWO | {"objectives": [CONTRASTIVE], "training": TRAINING | {"batch": 128, "epochs": 14}}
-COMMON: dict[str, Any] = {"width": 1024, "training": TRAINING, "data": {"split": {"group": "caption"}}}
+COMMON: dict[str, Any] = {"hidden_size": 1024, "training": TRAINING, "data": {"split": {"group_column": "caption"}}}
 TEMPLATES = ("{}", "a picture of {}", "something of the kind {}", "this belongs to {}")
 #: Two runs, each without the pictures of its classes: all folders of 20 pictures or more.
 HELD_OUT = (("animals", "food", "town", "household"), ("plants", "seasonal", "vehicles"))
@@ -112,17 +112,17 @@ class Study:
     def __init__(self, choice: dict[str, Any], opened: Table, folder: Path, progress: Progress) -> None:
         self.recipe = make_plan(opened, Recipe(**{**COMMON, **choice}), []).recipe
         self.progress = progress
-        splits = {name: Split.whole(opened) for name in ("train", "valid")}
-        self.whole = prepare_experiment(self.recipe, splits, folder=folder, cache=media_folder(), progress=progress)
+        splits = {name: Split.all_rows(opened) for name in ("train", "validation")}
+        self.whole = prepare_experiment(self.recipe, splits, folder=folder, cache=media_cache_folder(), progress=progress)
 
     def train(self, rows: np.ndarray) -> Model:
         """A model of all of `rows`, trained for the epochs that the recipe says: nothing is chosen by other rows."""
         own = Split(self.whole.splits["train"].table, rows)
-        return train_model(replace(self.whole, splits={"train": own, "valid": own}), progress=self.progress)
+        return train_model(replace(self.whole, splits={"train": own, "validation": own}), progress=self.progress)
 
     def embed(self, model: Model, rows: np.ndarray) -> dict[str, np.ndarray]:
         """By input, `[rows, size]`, NaN where a row lacks it."""
-        prepared = self.whole.feature_splits(model.network, self.progress)["valid"].table
+        prepared = self.whole.feature_splits(model.network, self.progress)["validation"].table
         return model.predictor.embed(Split(prepared, rows), list(self.recipe.inputs))
 
 
@@ -173,7 +173,7 @@ class Pool:
     def add(self, ranking: Ranking, groups: np.ndarray) -> None:
         self.tables.append(ranking.distribution())
         self.groups.append(groups)
-        self.chances.append((len(groups), chance(ranking.positives, ranking.candidates)))
+        self.chances.append((len(groups), random_baseline(ranking.positives, ranking.candidates)))
         self.candidates.append(ranking.candidates)
 
     @classmethod
@@ -193,7 +193,7 @@ class Pool:
         found = {}
         for metric in RETRIEVAL_METRICS:
             of = metric.weighted(pooled, pooled)
-            drawn = np.array([of(weight) for weight in resamples(len(pooled), RESAMPLES, 0, groups)])
+            drawn = np.array([of(weight) for weight in resample_counts(len(pooled), RESAMPLES, 0, groups)])
             low, high = percentiles(drawn, 0.95)
             expected = sum(count * level[metric.name] for count, level in self.chances) / len(pooled)
             found[metric.name] = f"{of(np.ones(len(pooled))):.3f} ({low:.3f} to {high:.3f}), chance {expected:.3f}"
@@ -211,7 +211,7 @@ def first_ranks(
 ) -> list[np.ndarray]:
     """Of each direction, where the first candidate of its own stands for each query."""
     part = {key: value[rows] for key, value in items.items()}
-    return [ranked(vectors, part, *direction)[0].first for direction in directions]
+    return [ranked(vectors, part, *direction)[0].first_rank for direction in directions]
 
 
 def difference(ours: Pool, theirs: Pool, k: int) -> str:
@@ -221,7 +221,7 @@ def difference(ours: Pool, theirs: Pool, k: int) -> str:
     drawn = np.array(
         [
             np.average(gained, weights=weight)
-            for weight in resamples(len(gained), RESAMPLES, 0, np.concatenate(ours.groups))
+            for weight in resample_counts(len(gained), RESAMPLES, 0, np.concatenate(ours.groups))
         ]
     )
     low, high = percentiles(drawn, 0.95)
@@ -253,7 +253,7 @@ def pairs(folder: Path) -> Record:
     models = {"solved": {one: Pool() for one in directions}, "contrastive": {one: Pool() for one in directions}}
     chosen: list[str] = []
     sizes = []
-    with scratch() as place:
+    with scratch_folder() as place:
         studies = {name: Study(choice, opened, place / name, progress) for name, choice in CANDIDATES.items()}
         learned = Study(LEARNED, opened, place / "learned", progress)
         for number, (others, fold) in enumerate(folds(len(opened), FOLDS, 0, groups=captions)):
@@ -271,7 +271,7 @@ def pairs(folder: Path) -> Record:
             for model, study in (("solved", studies[best]), ("contrastive", learned)):
                 add(models[model], study.embed(study.train(others), fold), items, fold)
             sizes.append(f"{len(others)} train, {len(fold)} test")
-            progress.say(f"fold {number}: {best}; {within}")
+            progress.log(f"fold {number}: {best}; {within}")
     record.facts["rows of each fold"] = sizes
     record.facts["chosen in each fold"] = chosen
     for model, pools in models.items():
@@ -310,7 +310,7 @@ def speech(folder: Path) -> Record:
     )
     directions = [(one, other) for one in names for other in names if one != other]
     pools = {direction: Pool() for direction in directions}
-    with scratch() as place:
+    with scratch_folder() as place:
         study = Study(choice, opened, place, progress)
         for others, fold in folds(len(opened), FOLDS, 0, groups=captions):
             add(pools, study.embed(study.train(others), fold), items, fold)
@@ -341,7 +341,7 @@ def classes(folder: Path) -> Record:
     draw = np.random.default_rng(0)
     for held in HELD_OUT:
         test = np.flatnonzero(np.isin(kinds, held))
-        with scratch() as place:
+        with scratch_folder() as place:
             model = Study(TWO | {"objectives": [CONTRASTIVE]}, opened, place, progress).train(
                 np.flatnonzero(~np.isin(kinds, held))
             )

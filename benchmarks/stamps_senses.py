@@ -26,16 +26,16 @@ from polymodal.recipe.recipe import Recipe
 SENSES = ("picture", "caption", "effect", "said", "told")
 RECIPE: dict[str, Any] = {
     "inputs": {
-        "picture": {"modality": {"name": "image", "pixels": 64, "flip": True, "shift": 0.1, "fit": "pad"}},
-        "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "bag"},
+        "picture": {"modality": {"name": "image", "image_size": 64, "horizontal_flip": True, "translate": 0.1, "resize_mode": "pad"}},
+        "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "embedding_bag"},
         "effect": {"modality": {"name": "audio", "seconds": 2.0}},
         "said": {"modality": {"name": "audio", "seconds": 2.0}},
         "told": {"modality": {"name": "audio", "seconds": 2.0}},
     },
     "fusion": "hybrid",
-    "outputs": {"class": "classify"},
-    "data": {"split": {"group": "caption"}},
-    "training": {"threads": 1},
+    "outputs": {"class": "classification"},
+    "data": {"split": {"group_column": "caption"}},
+    "training": {"num_threads": 1},
 }
 
 

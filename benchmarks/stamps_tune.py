@@ -24,8 +24,8 @@ from polymodal.tuning.tune import tune
 
 RECIPE: dict[str, Any] = {
     "inputs": {"picture": "image", "caption": "text"},
-    "outputs": {"class": "classify"},
-    "data": {"split": {"group": "caption"}},
+    "outputs": {"class": "classification"},
+    "data": {"split": {"group_column": "caption"}},
 }
 SECONDS = 540.0
 #: Scores of frozen features with a linear model that were measured before: what a search should reach.

@@ -9,7 +9,7 @@ from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from benchmarks.single_steps import own_choice
 from benchmarks.vqa import in_memory, prepared_vqa
-from polymodal.runtime.compute import Compute
+from polymodal.runtime.compute import ComputeConfig
 from polymodal.training.trainer import Trainer
 
 
@@ -30,25 +30,25 @@ def run(smallest: bool) -> Record:
         larger_is_better=True,
     )
     cores = len(os.sched_getaffinity(0))
-    with prepared_vqa(smallest, ["training.threads=1"] if smallest else None) as vqa:
+    with prepared_vqa(smallest, ["training.num_threads=1"] if smallest else None) as vqa:
         splits, preparation = vqa.experiment.splits, vqa.experiment.preparation
         chosen = own_choice(Trainer(vqa.recipe, vqa.network(), preparation, splits))
-        data, batch = in_memory(vqa, "train"), vqa.recipe.training.batch or 256
+        data, batch = in_memory(vqa, "train"), vqa.recipe.training.batch_size or 256
         steps = -(-len(data.target) // batch)
 
-        def ours(compute: Compute) -> float:
+        def ours(compute: ComputeConfig) -> float:
             recipe = vqa.computed(compute, epochs=1)
             history = Trainer(recipe, vqa.network(), preparation, splits).run()
             return history.rows / history.seconds
 
-        def shared(compute: Compute) -> float:
+        def shared(compute: ComputeConfig) -> float:
             return hand_loop.train(vqa.network(), hand_loop.shared_images(data, batch), steps, compute, plain=False)
 
-        def plain(compute: Compute) -> float:
+        def plain(compute: ComputeConfig) -> float:
             some = min(steps, 12)
             return hand_loop.train(vqa.network(), hand_loop.one_image_per_row(data, batch), some, compute, plain=True)
 
-        other = Compute("fp32" if chosen.precision == "bf16" else "bf16", chosen.threads)
+        other = ComputeConfig("fp32" if chosen.precision == "bf16" else "bf16", chosen.threads)
         name = f"{chosen.precision}, {chosen.threads} thread{'s' if chosen.threads > 1 else ''}"
         contestants = {
             f"Polymodal ({name}: its own choice)": lambda: ours(chosen),
@@ -56,10 +56,10 @@ def run(smallest: bool) -> Record:
             f"Polymodal ({other.precision})": lambda: ours(other),
             f"shared loop ({other.precision})": lambda: shared(other),
             f"plain loop ({name})": lambda: plain(chosen),
-            "plain loop (fp32, 1 thread)": lambda: plain(Compute("fp32", 1)),
+            "plain loop (fp32, 1 thread)": lambda: plain(ComputeConfig("fp32", 1)),
         }
         if not smallest:
-            contestants[f"plain loop (fp32, {cores} threads)"] = lambda: plain(Compute("fp32", cores))
+            contestants[f"plain loop (fp32, {cores} threads)"] = lambda: plain(ComputeConfig("fp32", cores))
         interleaved(record, contestants, 1 if smallest else 3, warm=0 if smallest else 1)
         names = list(record.values)
         record.compare(names[0], names[1], target=0.9)

@@ -23,11 +23,11 @@ from benchmarks.translation_pairs import pairs
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.translations import make_translations
 from polymodal.evaluation.intervals import Resampling, bootstrap
-from polymodal.evaluation.paired import compare
+from polymodal.evaluation.paired_bootstrap import paired_difference
 from polymodal.metrics.text import text_metrics
 from polymodal.workflows.fit import fit
 
-SETTINGS = ["training.batch=32", "evaluation.bootstrap=0", "seed=0"]
+SETTINGS = ["training.batch_size=32", "evaluation.bootstrap_samples=0", "seed=0"]
 EPOCHS = 14
 ITERATIONS = 8
 OURS, TABLE, COPY = "Transformer", "word for word", "source copied"
@@ -39,7 +39,7 @@ def split(columns: Columns) -> dict[str, Columns]:
     parts: dict[str, Columns] = {}
     for english, russian, page in zip(columns["en"], columns["ru"], columns["page"], strict=True):
         place = zlib.crc32(page.encode()) % 25
-        part = parts.setdefault("test" if place < 3 else "valid" if place < 5 else "train", {})
+        part = parts.setdefault("test" if place < 3 else "validation" if place < 5 else "train", {})
         cells = {"source": english, "language": "Russian", "translation": russian, "page": page}
         for name, cell in cells.items():
             part.setdefault(name, []).append(cell)
@@ -100,7 +100,7 @@ def measure(folder: Path) -> Record:
         train,
         recipe="translate",
         settings=[*SETTINGS, f"training.epochs={EPOCHS}"],
-        valid=parts["valid"],
+        validation=parts["validation"],
         progress=True,
     )
     table = word_table(train["source"], train["translation"])
@@ -131,7 +131,7 @@ def measure(folder: Path) -> Record:
             if metric.name == "chrf":
                 record.values[name] = [score.value]
         for name in (TABLE, COPY):
-            found = compare(metric, written[OURS], written[name], truth, weight, Resampling(groups=pages))
+            found = paired_difference(metric, written[OURS], written[name], truth, weight, Resampling(groups=pages))
             record.facts[f"{metric.name}, {OURS} less {name}"] = (
                 f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f}), p = {found.p_value:.2g}"
             )
@@ -152,10 +152,10 @@ def measure(folder: Path) -> Record:
 def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
     """Generated sentences with words that only a picture decides: with it, without it, and with exchanged pictures."""
     train, valid, test = (make_translations(count, seed) for seed, count in enumerate((rows, 200, 600)))
-    settings = [f"training.epochs={epochs}", "training.batch=32", "width=64", "evaluation.bootstrap=0"]
-    settings += ["evaluation.singles=none"]
-    both = fit(train, recipe="translate_with_image", settings=settings, valid=valid, test=test, progress=True)
-    alone = fit(train, recipe="translate", settings=settings, valid=valid, test=test, progress=True)
+    settings = [f"training.epochs={epochs}", "training.batch_size=32", "width=64", "evaluation.bootstrap_samples=0"]
+    settings += ["evaluation.unimodal_scores=none"]
+    both = fit(train, recipe="translate_with_image", settings=settings, validation=valid, test=test, progress=True)
+    alone = fit(train, recipe="translate", settings=settings, validation=valid, test=test, progress=True)
     asked = {name: cells for name, cells in test.items() if name != "translation"}
     exchanged = {**asked, "image": asked["image"][::-1]}
     unseen = {**asked, "image": [None] * len(asked["image"])}

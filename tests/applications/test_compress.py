@@ -36,13 +36,13 @@ def rows(count: int, seed: int) -> dict[str, list[object]]:
 @pytest.fixture(scope="module")
 def model() -> Model:
     recipe = {
-        "width": 96,
+        "hidden_size": 96,
         "inputs": {
             "x": {"modality": "number", "columns": [f"x{i}" for i in range(4)]},
             "noun": {"modality": "text", "encoder": {"name": "transformer", "dropout": 0.0}},
         },
-        "training": {"epochs": 8, "threads": 1, "precision": "fp32"},
-        "evaluation": {"bootstrap": 0, "singles": "none"},
+        "training": {"epochs": 8, "num_threads": 1, "precision": "fp32"},
+        "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
     }
     return fit(rows(400, 0), "y", recipe=recipe)
 
@@ -163,7 +163,7 @@ def test_the_command_and_its_refusals(model: Model, tmp_path: Path) -> None:
     table = tmp_path / "rows.jsonl"
     held = rows(40, 3)
     table.write_text("".join(json.dumps({k: v[i] for k, v in held.items()}) + "\n" for i in range(40)))
-    arguments = ["compress", str(tmp_path / "model"), str(table), "--out", str(tmp_path / "small"), "--form", "int8_weight_only"]
+    arguments = ["compress", str(tmp_path / "model"), str(table), "--out", str(tmp_path / "small"), "--dtype", "int8_weight_only"]
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

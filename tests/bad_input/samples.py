@@ -13,9 +13,9 @@ Columns = dict[str, list[Any]]
 
 ROWS = 40
 QUICK: dict[str, Any] = {
-    "width": 16,
-    "training": {"epochs": 1, "batch": 8, "precision": "fp32", "threads": 1},
-    "evaluation": {"bootstrap": 0, "singles": "none"},
+    "hidden_size": 16,
+    "training": {"epochs": 1, "batch_size": 8, "precision": "fp32", "num_threads": 1},
+    "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
 }
 TABLE = {"inputs": {"length": "number", "maker": "category"}}
 

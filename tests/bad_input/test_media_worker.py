@@ -158,7 +158,7 @@ def test_what_a_decoder_prints_does_not_reach_the_results(tmp_path: Path, monkey
     from polymodal.data.media.video import VideoRequest
 
     pool = DecodePool(LimitOptions(num_workers=1))
-    request = VideoRequest(frames=2, side=16, fit="crop", sampling="uniform")
+    request = VideoRequest(num_frames=2, image_size=16, resize_mode="crop", sampling="uniform")
     clip = bytes.fromhex("1a45dfa3") + bytes(100)
     results = list(pool.map([(SMALL, REQUEST), (clip, request), (SMALL, REQUEST)]))
     pool.close()

@@ -13,31 +13,31 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"trainin": {}}, "trainin", "did you mean 'training'"),
     ({"training": {"epoch": 3}}, "training.epoch", "did you mean 'epochs'"),
     ({"training": {"epochs": -1}}, "training.epochs", "greater than or equal to 0"),
-    ({"training": {"threads": 0}}, "training.threads", "greater than or equal to 1"),
-    ({"training": {"threads": "many"}}, "training.threads", "valid integer"),
+    ({"training": {"num_threads": 0}}, "training.num_threads", "greater than or equal to 1"),
+    ({"training": {"num_threads": "many"}}, "training.num_threads", "valid integer"),
     (
-        {"outputs": {"grade": {"task": {"name": "classify", "class_weights": {"large": -1}}}}},
+        {"outputs": {"grade": {"task": {"name": "classification", "class_weights": {"large": -1}}}}},
         "outputs.grade.task.class_weights",
         "'none' or 'balanced'",
     ),
     ({"training": {"precision": "fp16"}}, "training.precision", "'auto', 'fp32' or 'bf16'"),
-    ({"data": {"split": {"vaild": 0.2}}}, "data.split.vaild", "did you mean 'valid'"),
+    ({"data": {"split": {"vaild": 0.2}}}, "data.split.vaild", "did you mean 'validation'"),
     ({"fusion": "gatted"}, "fusion", "did you mean 'gated'"),
     ({"fusion": {"name": "gated", "layers": 2}}, "fusion.layers", "there is no such key"),
     (
         {"inputs": {"length": {"modality": {"name": "number", "pixels": 32}}}},
-        "inputs.length.modality.pixels",
+        "inputs.length.modality.image_size",
         "no such",
     ),
     ({"inputs": {"length": {"modality": "number", "encoder": "vit"}}}, "inputs.length.encoder", "'vit' reads image"),
     ({"inputs": {"lenght": "number"}}, "inputs.lenght.columns", "did you mean 'length'"),
     ({"inputs": {"grade": "category"}}, "inputs.grade.columns", "is a target"),
-    ({"training": {"parts": {"fusoin": {"freeze": True}}}}, "training.parts.fusoin", "did you mean 'fusion'"),
-    ({"data": {"weight": "wieght"}}, "data.weight", "did you mean 'weight'"),
+    ({"training": {"param_groups": {"fusoin": {"freeze": True}}}}, "training.param_groups.fusoin", "did you mean 'fusion'"),
+    ({"data": {"weight_column": "wieght"}}, "data.weight_column", "did you mean 'weight'"),
 ]
 
 
-@pytest.mark.parametrize(("recipe", "path", "hint"), WRONG, ids=[path for _, path, _ in WRONG])
+@pytest.mark.parametrize(("plan", "path", "hint"), WRONG, ids=[path for _, path, _ in WRONG])
 def test_the_message_names_the_path_and_what_was_meant(recipe: dict[str, Any], path: str, hint: str) -> None:
     base = {} if "data" in recipe else TABLE
     with pytest.raises(RecipeError) as refused:
@@ -54,7 +54,7 @@ def test_the_message_names_the_path_and_what_was_meant(recipe: dict[str, Any], p
         ("training.epochs", "KEY=VALUE"),
         ("training.epochs=many", "training.epochs"),
         ("width.of=3", "cannot set"),
-        ("training.clip=[", "not YAML"),
+        ("training.gradient_clip=[", "not YAML"),
     ],
 )
 def test_settings(setting: str, hint: str) -> None:

@@ -41,13 +41,13 @@ def model() -> Model:
     """Questions and answers are full of control tokens."""
     evil = " ".join(CONTROL)
     rows = [{"question": name, "before": [name, evil], "answer": f"{name} it is"} for name in CONTROL * 3]
-    task = {"name": "text", "system": "[end] {question}", "history": "before", "instruction": "{question}"}
+    task = {"name": "text_generation", "system": "[end] {question}", "history": "before", "instruction": "{question}"}
     recipe = {
         "inputs": {},
         "outputs": {"answer": {"task": {**task, "prompt_tokens": 1_000}}},
-        "width": 16,
-        "training": {"epochs": 1, "batch": 32, "precision": "fp32", "threads": 1},
-        "evaluation": {"bootstrap": 5},
+        "hidden_size": 16,
+        "training": {"epochs": 1, "batch_size": 32, "precision": "fp32", "num_threads": 1},
+        "evaluation": {"bootstrap_samples": 5},
     }
     return polymodal.fit(rows, recipe=recipe)
 

@@ -1,4 +1,4 @@
-"""`polymodal suggest`, run as a user runs it."""
+"""`polymodal active-learning`, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from polymodal.cli.commands import app
 
 RECIPE = {
     "inputs": {"x": {"modality": "number", "columns": ["a"]}},
-    "outputs": {"side": "classify"},
-    "width": 16,
-    "training": {"epochs": 2, "precision": "fp32", "threads": 1},
-    "evaluation": {"bootstrap": 0, "singles": "none"},
+    "outputs": {"side": "classification"},
+    "hidden_size": 16,
+    "training": {"epochs": 2, "precision": "fp32", "num_threads": 1},
+    "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("suggest")
+    place = tmp_path_factory.mktemp("active-learning")
     rows = [{"a": number / 10 - 2, "side": "up" if number > 20 else "down"} for number in range(40)]
     polymodal.fit(rows, recipe=RECIPE, out=place / "model")
     lines = ["a,side", *(f"{number / 7 - 3},{'up' if number < 5 else ''}" for number in range(40)), "broken,"]
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_are_shown_written_and_given_as_json(folder: Path) -> None:
-    arguments = ["suggest", str(folder / "model"), str(folder / "pool.csv"), "--count", "6", "--by", "margin"]
+    arguments = ["active-learning", str(folder / "model"), str(folder / "pool.csv"), "--count", "6", "--strategy", "margin"]
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
     value = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
@@ -51,5 +51,5 @@ def test_rows_are_shown_written_and_given_as_json(folder: Path) -> None:
 
 
 def test_other_files_are_refused(folder: Path) -> None:
-    arguments = ["suggest", str(folder / "model"), str(folder / "pool.csv"), "--out", str(folder / "rows.xlsx")]
+    arguments = ["active-learning", str(folder / "model"), str(folder / "pool.csv"), "--out", str(folder / "rows.xlsx")]
     assert CliRunner().invoke(app, arguments).exit_code == 2

@@ -15,8 +15,8 @@ from PIL import Image
 from command_line import Done, run_command
 from polymodal.datasets import planted
 
-SETTINGS = ["training.epochs=2", "width=16", "training.threads=1", "training.precision=fp32"]
-SETTINGS += ["evaluation.bootstrap=20", "evaluation.singles=mask"]
+SETTINGS = ["training.epochs=2", "width=16", "training.num_threads=1", "training.precision=fp32"]
+SETTINGS += ["evaluation.bootstrap_samples=20", "evaluation.unimodal_scores=mask"]
 QUICK = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
@@ -74,7 +74,7 @@ def test_json_is_the_only_thing_on_standard_output(folder: Path) -> None:
         ["predict", "model", "table.csv", "--json"],
         ["predict", "model", "table.csv", "--out", "p.csv", "--json"],
         ["evaluate", "model", "table.csv", "--json"],
-        ["recipe", "table.csv", "-t", "answer", "--json"],
+        ["plan", "table.csv", "-t", "answer", "--json"],
         ["list", "--json"],
         ["schema"],
     ]
@@ -140,7 +140,7 @@ def test_the_written_recipe_repeats_the_run(folder: Path) -> None:
 
 def test_the_demonstration_runs(folder: Path) -> None:
     pytest.importorskip("easy_vqa", reason="the demonstration needs the package easy-vqa (extra demo)")
-    settings = ["--set", "training.epochs=1", "--set", "evaluation.singles=none", "--set", "evaluation.bootstrap=10"]
+    settings = ["--set", "training.epochs=1", "--set", "evaluation.unimodal_scores=none", "--set", "evaluation.bootstrap_samples=10"]
     run("demo", "--out", "demo", *settings, cwd=folder)
     score = json.loads((folder / "demo" / "metrics.json").read_text())["test"]["answer"]["accuracy"]
     assert score["value"] > score["baseline"] > 0.3
@@ -152,7 +152,7 @@ def test_the_demonstration_runs(folder: Path) -> None:
 
 def test_a_model_is_compressed_and_bad_cells_are_one_note(folder: Path) -> None:
     """What Python prints of a warning names a line of code, which tells a user nothing."""
-    done = start("compress", "model", "table.csv", "--out", "small", "--form", "int8", cwd=folder)
+    done = start("compress", "model", "table.csv", "--out", "small", "--dtype", "int8", cwd=folder)
     assert done.stderr.startswith("note  2 cells could not be used")
     assert done.stderr.count("\n") == 1
     assert "chosen" in done.stdout

@@ -61,19 +61,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("curation")
     recipe = {
         "inputs": {
-            "image": {"modality": {"name": "image", "pixels": 32}, "encoder": {"name": "vit", "patch": 8, "layers": 1}},
-            "caption": {"modality": "text", "encoder": "bag"},
+            "image": {"modality": {"name": "image", "image_size": 32}, "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1}},
+            "caption": {"modality": "text", "encoder": "embedding_bag"},
         },
-        "width": 32,
-        "training": {"epochs": 30, "batch": 32, "precision": "fp32", "threads": 1, "modality_dropout": 0},
-        "evaluation": {"bootstrap": 0},
+        "hidden_size": 32,
+        "training": {"epochs": 30, "batch_size": 32, "precision": "fp32", "num_threads": 1, "modality_dropout": 0},
+        "evaluation": {"bootstrap_samples": 0},
     }
     train = written(rows(0, 130), place, "train")
     polymodal.pretrain(str(train), "contrastive", recipe=recipe, out=place / "model")
     polymodal.fit(
         [{"x": words(row), "y": "ab"[row % 2]} for row in range(60)],
         "y",
-        settings=["training.epochs=1", "width=8", "evaluation.bootstrap=0"],
+        settings=["training.epochs=1", "width=8", "evaluation.bootstrap_samples=0"],
         out=place / "texts",
     )
     held = rows(130, ROWS)

@@ -16,11 +16,11 @@ from polymodal.cli import main
 RECIPE = {
     "inputs": {"colour": "category"},
     "outputs": {
-        "answer": {"task": {"name": "text", "prompt": "{question}:", "prompt_tokens": 20, "vocabulary": 300}},
+        "answer": {"task": {"name": "text_generation", "prompt": "{question}:", "max_prompt_length": 20, "vocab_size": 300}},
     },
-    "width": 16,
-    "training": {"epochs": 1, "precision": "fp32", "threads": 1},
-    "evaluation": {"bootstrap": 20, "singles": "none"},
+    "hidden_size": 16,
+    "training": {"epochs": 1, "precision": "fp32", "num_threads": 1},
+    "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
 }
 
 

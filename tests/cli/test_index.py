@@ -28,7 +28,7 @@ COLOURS = {
     "black": (10, 10, 10),
 }
 NAMES = list(COLOURS)
-IMAGE = {"modality": {"name": "image", "pixels": 32}, "encoder": {"name": "vit", "patch": 16, "layers": 1}}
+IMAGE = {"modality": {"name": "image", "image_size": 32}, "encoder": {"name": "vit", "patch_size": 16, "num_layers": 1}}
 
 
 def write_rows(folder: Path, name: str, number: int, seed: int) -> Path:
@@ -51,11 +51,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = {
         "inputs": {
             "image": IMAGE,
-            "caption": {"modality": "text", "encoder": "bag"},
+            "caption": {"modality": "text", "encoder": "embedding_bag"},
         },
-        "width": 32,
-        "training": {"epochs": 15, "batch": 24, "precision": "fp32", "threads": 1, "modality_dropout": 0},
-        "evaluation": {"bootstrap": 0},
+        "hidden_size": 32,
+        "training": {"epochs": 15, "batch_size": 24, "precision": "fp32", "num_threads": 1, "modality_dropout": 0},
+        "evaluation": {"bootstrap_samples": 0},
     }
     polymodal.pretrain(str(write_rows(folder, "train", 144, 0)), "contrastive", recipe=recipe, out=folder / "model")
     write_rows(folder, "new", 60, 1)
@@ -83,13 +83,13 @@ def colours(found: dict[str, Any]) -> list[str]:
 
 def test_texts_and_pictures_find_pictures(place: Path, index: Path) -> None:
     for name in NAMES:
-        assert colours(run("search", index, f"a {name} bus", "--count", 10)) == [name] * 10
+        assert colours(run("search", index, f"a {name} bus", "--top-k", 10)) == [name] * 10
     found = run("search", index, place / "more-2.png")
     assert colours(found) == ["blue"] * 10
     assert [row["rank"] for row in found["rows"]] == list(range(1, 11))
     similarity = [row["similarity"] for row in found["rows"]]
     assert similarity == sorted(similarity, reverse=True)
-    own = run("search", index, place / "new-7.png", "--count", 1)["rows"][0]
+    own = run("search", index, place / "new-7.png", "--top-k", 1)["rows"][0]
     assert own["row"] == own["columns"]["price"] == 7
     assert own["similarity"] == pytest.approx(1, abs=1e-5)
 
@@ -104,28 +104,28 @@ def test_a_row_goes_to_the_inputs_whose_columns_it_has(place: Path, index: Path)
 
 
 def test_conditions_and_counts(index: Path) -> None:
-    found = run("search", index, "a red bus", "--where", "price < 24 and colour != 'red'", "--count", 50)
+    found = run("search", index, "a red bus", "--filter", "price < 24 and colour != 'red'", "--top-k", 50)
     assert len(found["rows"]) == 20
     assert all(row["columns"]["price"] < 24 and row["columns"]["colour"] != "red" for row in found["rows"])
     with pytest.raises(DataError, match="did you mean 'price'"):
-        run("search", index, "a red bus", "--where", "prise < 24")
+        run("search", index, "a red bus", "--filter", "prise < 24")
 
 
 def test_rows_come_and_go(place: Path, index: Path) -> None:
     added = run("index", place / "more.jsonl", "--out", index, "--add")
     assert (added["added"], added["rows"]) == (12, 72)
-    red = run("search", index, "a red bus", "--count", 12)
+    red = run("search", index, "a red bus", "--top-k", 12)
     assert {row["row"] for row in red["rows"]} == {*range(0, 72, 6)}
-    assert run("unindex", index, "--row", 0, "--row", 66, "--where", "colour == 'blue'", "--compact")["deleted"] == 14
+    assert run("index-delete", index, "--row", 0, "--row", 66, "--filter", "colour == 'blue'", "--compact")["deleted"] == 14
     assert {row["row"] for row in run("search", index, "a red bus")["rows"]} == {*range(6, 66, 6)}
-    assert "blue" not in colours(run("search", index, "a blue bus", "--count", 100))
+    assert "blue" not in colours(run("search", index, "a blue bus", "--top-k", 100))
     assert len(Index.open(index)) == 58
 
 
 def test_approximate_states_its_recall(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("usearch")
     out = tmp_path / "index"
-    built = run("index", place / "new.jsonl", "-m", place / "model", "-o", out, "--approximate", "--keep", "colour")
+    built = run("index", place / "new.jsonl", "-m", place / "model", "-o", out, "--approximate", "--metadata", "colour")
     assert built["recall@10"] == 1
     assert built["input"] is None
     assert built["columns"] == ["colour"]
@@ -200,8 +200,8 @@ def test_a_model_without_a_common_space_searches_like_with_like(place: Path, tmp
             "image": IMAGE,
             "caption": "text",
         },
-        "training": {"epochs": 1, "threads": 1},
-        "evaluation": {"bootstrap": 0, "singles": "mask"},
+        "training": {"epochs": 1, "num_threads": 1},
+        "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "mask"},
     }
     polymodal.fit(str(place / "train.jsonl"), "colour", recipe=recipe, out=tmp_path / "model")
     index, _ = index_table(
@@ -224,7 +224,7 @@ def test_a_model_without_a_common_space_searches_like_with_like(place: Path, tmp
     [
         (["index", "new.jsonl", "--out", "other"], "name the model"),
         (["index", "new.jsonl", "--out", "index", "--add", "--input", "image"], "has settled it"),
-        (["unindex", "index"], "give --row NUMBER"),
+        (["index-delete", "index"], "give --row NUMBER"),
     ],
 )
 def test_what_is_missing_or_too_much_is_named(arguments: list[str], message: str) -> None:

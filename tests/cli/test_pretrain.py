@@ -17,8 +17,8 @@ from polymodal.cli.commands import app
 from polymodal.core.errors import DataError, PolymodalError, RecipeError, TrainingError
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "yellow": (230, 220, 30)}
-SETTINGS = ["width=16", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=20"]
-SETTINGS += ["evaluation.singles=none", "training.learning_rate=0.01"]
+SETTINGS = ["width=16", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=20"]
+SETTINGS += ["evaluation.unimodal_scores=none", "training.learning_rate=0.01"]
 QUICK = [word for setting in SETTINGS for word in ("--set", setting)]
 ROWS = 96
 
@@ -78,22 +78,22 @@ def test_a_pretrained_model_scores_its_objective_and_retrieval() -> None:
 def test_an_index_answers_words_files_and_rows() -> None:
     told("index", "pairs.csv", "--model", "aligned", "--input", "photo", "--out", "index")
     for query in ("a blue thing number 5", "2.png", '{"caption": "a blue thing number 5"}'):
-        found = [row["row"] for row in told("search", "index", query, "--count", "5")["rows"]]
+        found = [row["row"] for row in told("search", "index", query, "--top-k", "5")["rows"]]
         assert sum(row % len(COLOURS) == 2 for row in found) >= 4, (query, found)
-    assert [row["row"] for row in told("search", "index", "2.png", "--count", "1")["rows"]] == [2]
-    told("unindex", "index", "--row", "2")
-    assert 2 not in [row["row"] for row in told("search", "index", "2.png", "--count", str(ROWS))["rows"]]
-    assert "did you mean 'caption'?" in refused(DataError, "search", "index", "blue", "--where", "captoin == 'a'")
+    assert [row["row"] for row in told("search", "index", "2.png", "--top-k", "1")["rows"]] == [2]
+    told("index-delete", "index", "--row", "2")
+    assert 2 not in [row["row"] for row in told("search", "index", "2.png", "--top-k", str(ROWS))["rows"]]
+    assert "did you mean 'caption'?" in refused(DataError, "search", "index", "blue", "--filter", "captoin == 'a'")
     assert "no file of this name" in refused(DataError, "search", "index", "absent.png")
 
 
 def test_fit_goes_on_from_it() -> None:
-    call = ["few.csv", "--target", "colour", "--from", "aligned", *QUICK, "--set", "training.epochs=4"]
-    told("fit", *call, "--out", "fitted", "--set", "training.parts.inputs.photo.encoder.freeze=true")
+    call = ["few.csv", "--target", "colour", "--init-from", "aligned", *QUICK, "--set", "training.epochs=4"]
+    told("fit", *call, "--out", "fitted", "--set", "training.param_groups.inputs.photo.encoder.freeze=true")
     assert json.loads(Path("fitted/run.json").read_text())["start"]["carried"]
     assert told("predict", "fitted", "few.csv")["rows"] == 40
     assert "width" in refused(RecipeError, "fit", *call, "--out", "wide", "--set", "width=24")
-    assert "absent" in refused(RecipeError, "fit", *call[:3], "--from", "absent", "--out", "none")
+    assert "absent" in refused(RecipeError, "fit", *call[:3], "--init-from", "absent", "--out", "none")
 
 
 def test_settings_reach_named_objectives() -> None:
@@ -109,7 +109,7 @@ def test_settings_reach_named_objectives() -> None:
 def test_what_cannot_be_learned_is_refused_in_words() -> None:
     call = ["pretrain", "--out", "x", *QUICK]
     assert "did you mean 'contrastive'?" in refused(RecipeError, *call, "pairs.csv", "--objective", "contrasive")
-    alone = refused(RecipeError, *call, "few.csv", "--objective", "next_token", "--set", "data.ignore=[colour]")
+    alone = refused(RecipeError, *call, "few.csv", "--objective", "next_token", "--set", "data.ignore_columns=[colour]")
     assert "text" in alone
     assert "nothing to learn" in refused(
         TrainingError, "pretrain", "--out", "halves", *QUICK, "halves.csv", "--objective", "contrastive"

@@ -29,11 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows,
         "text",
         recipe={
-            "inputs": {"sound": {"modality": {"name": "audio", "seconds": 1.5, "rate": RATE}}},
-            "outputs": {"text": "text"},
-            "width": 16,
-            "training": {"epochs": 1, "precision": "fp32", "threads": 1},
-            "evaluation": {"bootstrap": 0},
+            "inputs": {"sound": {"modality": {"name": "audio", "seconds": 1.5, "sampling_rate": RATE}}},
+            "outputs": {"text": "text_generation"},
+            "hidden_size": 16,
+            "training": {"epochs": 1, "precision": "fp32", "num_threads": 1},
+            "evaluation": {"bootstrap_samples": 0},
         },
         out=place / "model",
     )

@@ -25,7 +25,7 @@ def test_times_are_read_as_people_write_them() -> None:
         None,
     ]
     for wrong in ("", "ten", "10d", "-5", "0"):
-        with pytest.raises(RecipeError, match="--time"):
+        with pytest.raises(RecipeError, match="--time-limit"):
             as_seconds(wrong)
 
 
@@ -38,8 +38,8 @@ def test_a_search_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Monk
         writer.writerows(zip(*columns.values(), strict=True))
     (tmp_path / "space.yaml").write_text("width: [16, 8]\ntraining.learning_rate: {low: 1e-3, high: 3e-2, log: true}\n")
     command = ["tune", str(tmp_path / "table.csv"), "-t", "target", "-o", str(tmp_path / "out"), "--folds", "2"]
-    command += ["--trials", "2", "--time", "none", "--space", str(tmp_path / "space.yaml")]
-    command += ["--objective", "score", "--objective", "size", "-s", "training.epochs=2"]
+    command += ["--trials", "2", "--time-limit", "none", "--space", str(tmp_path / "space.yaml")]
+    command += ["--optimize", "score", "--optimize", "size", "-s", "training.epochs=2"]
     first = CliRunner().invoke(app, [*command, "--json"])
     assert first.exit_code == 0, first.output
     value = json.loads(first.output)

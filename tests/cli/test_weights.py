@@ -46,7 +46,7 @@ def test_the_list_has_every_preset_and_starter(tmp_path: Path) -> None:
     assert {(row["modality"], row["name"]) for row in listed["presets"]} == {
         (modality, name) for modality, named in all_presets().items() for name in named
     }
-    assert all(row["folder"] is None and row["licence"] for row in listed["presets"])
+    assert all(row["folder"] is None and row["license"] for row in listed["presets"])
     assert {row["name"] for row in listed["starter"]} == {f"starter/{name}" for name in STARTERS}
     for row in listed["starter"]:
         assert row["installed"] == (location(row["name"].removeprefix("starter/")) is not None)
@@ -79,7 +79,7 @@ def test_a_preset_that_cannot_be_fetched_is_one_error_with_its_place(tmp_path: P
     pytest.importorskip("huggingface_hub")
     table = tmp_path / "table.csv"
     table.write_text("note,answer\n" + "the first words,yes\nsome other words,no\n" * 20)
-    failed = polymodal("recipe", str(table), "--target", "answer", "--set", "pretrained=fast", cache=tmp_path, status=2)
+    failed = polymodal("plan", str(table), "--target", "answer", "--set", "pretrained=fast", cache=tmp_path, status=2)
     assert failed.stdout == ""
     assert failed.stderr.count("\n") == 1
     assert failed.stderr.startswith("error  inputs.note.modality.checkpoint: ")

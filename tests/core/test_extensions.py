@@ -20,7 +20,7 @@ FIT = f"""
 import polymodal
 table = {TABLE!r}
 model = polymodal.fit(table, "answer", recipe={{"fusion": {{"name": "squares", "bias": False}}}}, out="model",
-                      settings=["training.epochs=1", "evaluation.bootstrap=10"])
+                      settings=["training.epochs=1", "evaluation.bootstrap_samples=10"])
 print(type(model.network.fusion).__module__)
 """
 LOAD = f"""

@@ -134,7 +134,7 @@ def first(quick: None, example: Path, tmp_path_factory: pytest.TempPathFactory) 
     import polymodal
 
     folder = tmp_path_factory.mktemp("docs") / "first"
-    polymodal.fit(example / "table.csv", target="answer", settings=["evaluation.singles=mask"], out=folder)
+    polymodal.fit(example / "table.csv", target="answer", settings=["evaluation.unimodal_scores=mask"], out=folder)
     return folder
 
 
@@ -184,7 +184,7 @@ def test_recipes_validate(page: Path) -> None:
         if block.language == "yaml":
             values = yaml.safe_load(block.text)
             assert isinstance(values, dict), block.place
-            Recipe.read(values).at_dial().check_parts()
+            Recipe.read(values).with_size_defaults().check_components()
 
 
 def test_both_readmes_have_the_same_code() -> None:

@@ -19,9 +19,9 @@ LOOSE = ("__init__.py", "__main__.py", "_version.py")
 SHORTEST, LONGEST, MOST_PARAMETERS = 20, 400, 8
 #: Parts of the package that the network must not know.
 UNKNOWN_TO_NETWORK = ("data.table", "training", "model", "preparation", "inference")
-#: Folders of tests that belong to no package.
 #: The page that holds the plan.
 DESIGN = "docs/explanation/design.md"
+#: Folders of tests that belong to no package.
 OTHER_TESTS = ("laws", "bad_input", "docs", "benchmarks")
 
 

@@ -13,7 +13,7 @@ from laws.samples import network_of, prepare, sample, sample_table
 from polymodal.core.registry import components
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
-from polymodal.nn.objectives.base import Step
+from polymodal.nn.objectives.base import ObjectiveBatch
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.training.loss import Loss
 
@@ -27,7 +27,7 @@ def inputs_of(rows: int = 10) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     columns, recipe = sample_table(MODALITIES, [], rows)
     columns["more"] = sample("modality", "text", rows)["text"][::-1]
     inputs = recipe["inputs"] | {"in_more": {"modality": "text", "columns": ["more"]}}
-    inputs["in_image"]["encoder"] = {"name": "vit", "layers": 1}
+    inputs["in_image"]["encoder"] = {"name": "vit", "num_layers": 1}
     return columns, inputs
 
 
@@ -41,20 +41,20 @@ def with_objective(options: dict[str, Any]) -> tuple[Preparation, PreparedTable,
     return preparation, prepared, network_of(preparation)
 
 
-def loss_of(preparation: Preparation, network: Network, step: Step) -> Tensor:
+def loss_of(preparation: Preparation, network: Network, step: ObjectiveBatch) -> Tensor:
     """The loss that training minimises."""
     weights = {name: one.options.weight for name, one in network.objectives.items()}
-    total: Tensor = Loss(preparation.tasks, weights, "fixed")({}, step.batch, network.terms(step)).total
+    total: Tensor = Loss(preparation.tasks, weights, "fixed")({}, step.batch, network.objective_losses(step)).total
     return total
 
 
 def step_of(
     preparation: Preparation, prepared: PreparedTable, network: Network, progress: float = 0.0, *, augment: bool = True
-) -> Step:
+) -> ObjectiveBatch:
     rows = np.arange(prepared.rows)
     batch = preparation.batch(prepared, rows, augment=augment)
     again = partial(preparation.batch, prepared, rows, augment=True)
-    return Step(network, batch, network.encode(batch).tokens, again, progress)
+    return ObjectiveBatch(network, batch, network.encode(batch).tokens, again, progress)
 
 
 def train_steps(preparation: Preparation, prepared: PreparedTable, network: Network, steps: int = 3) -> list[Tensor]:
@@ -84,7 +84,7 @@ def of_objective(options: dict[str, Any]) -> dict[str, Any]:
     found["after"] = network.state_dict()
     network.eval()
     (objective,) = network.objectives.values()
-    found["raw"] = objective.reads_raw
+    found["raw"] = objective.raw_inputs
     with torch.no_grad():
         step = step_of(preparation, prepared, network, augment=False)
         found["terms"] = list(map(tuple, objective(step)))

@@ -21,7 +21,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import components
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table, open_table
 from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import Experiment, prepare_experiment
@@ -93,7 +93,7 @@ def series(rows: int, draw: np.random.Generator) -> Columns:
         for step in values[row % 4 :: 5]:
             step[1] = None
         cells.append(values)
-    return {"series": cells}
+    return {"time_series": cells}
 
 
 def sounds(rows: int, draw: np.random.Generator) -> Columns:
@@ -122,7 +122,7 @@ INPUTS: dict[str, Callable[[int, np.random.Generator], Columns]] = {
     "category": categories,
     "video": clips,
     "audio": sounds,
-    "series": series,
+    "time_series": series,
 }
 
 
@@ -160,16 +160,16 @@ def sayings(rows: int, draw: np.random.Generator) -> list[Any]:
 
 #: One maker of target cells for each task: a new task needs one line here.
 TARGETS: dict[str, Callable[[int, np.random.Generator], list[Any]]] = {
-    "classify": classes,
-    "multilabel": label_sets,
-    "regress": quantities,
-    "similar": groups,
-    "spans": happenings,
-    "text": sayings,
+    "classification": classes,
+    "multilabel_classification": label_sets,
+    "regression": quantities,
+    "metric_learning": groups,
+    "event_detection": happenings,
+    "text_generation": sayings,
 }
 #: Decoders that write, and those that decide for any other task.
-WRITERS = [name for name, decoder in components("decoder").items() if decoder.writes]
-DECIDERS = [name for name, decoder in components("decoder").items() if not (decoder.writes or decoder.tasks)]
+WRITERS = [name for name, decoder in components("decoder").items() if decoder.is_generative]
+DECIDERS = [name for name, decoder in components("decoder").items() if not (decoder.is_generative or decoder.tasks)]
 
 
 def sample(kind: str, name: str, rows: int = 24) -> Columns:
@@ -214,7 +214,7 @@ def light(options: dict[str, Any]) -> dict[str, Any]:
 def decided_width(preparation: Preparation, output: str) -> int:
     """The values that a network decides for an output: of a text how likely its target is, in two numbers."""
     task = preparation.tasks[output]
-    return 2 if task.writes else task.outputs
+    return 2 if task.is_generative else task.output_size
 
 
 def table_of(columns: Columns | Table) -> Table:
@@ -227,7 +227,7 @@ def prepare(columns: Columns, **recipe: Any) -> tuple[Preparation, PreparedTable
     complete = make_plan(table, Recipe(**{"width": 16, "seed": 0, **recipe})).recipe
     preparation = Preparation(complete)
     preparation.fit(table, np.arange(len(table)))
-    return preparation, preparation.prepare(table, Faults(), folder=None, cache=None)
+    return preparation, preparation.prepare(table, CellErrors(), folder=None, cache=None)
 
 
 def network_of(preparation: Preparation, seed: int = 0) -> Network:
@@ -243,16 +243,16 @@ def total_loss(preparation: Preparation, network: Network, batch: Batch, hidden:
     """The loss that training minimises."""
     from polymodal.training.loss import Loss
 
-    weights = {name: spec.weight for name, spec in preparation.recipe.outputs.items()}
+    weights = {name: spec.loss_weight for name, spec in preparation.recipe.outputs.items()}
     total: Tensor = Loss(preparation.tasks, weights, "fixed")(network(batch, hidden), batch).total
     return total
 
 
 def experiment(parts: dict[str, Columns | Table], folder: Path, **recipe: Any) -> Experiment:
-    """Tables for `train`, `valid` and perhaps `test`, prepared for the complete recipe."""
+    """Tables for `train`, `validation` and perhaps `test`, prepared for the complete recipe."""
     tables = {name: table_of(columns) for name, columns in parts.items()}
     training = {**FIXED, **recipe.pop("training", {})}
-    complete = make_plan(tables["train"], Recipe(**{"width": 16, "training": training, **recipe})).recipe
+    complete = make_plan(tables["train"], Recipe(**{"hidden_size": 16, "training": training, **recipe})).recipe
     complete = complete_schedule(complete, len(tables["train"]))
     rows = {name: Split(table, np.arange(len(table))) for name, table in tables.items()}
     return prepare_experiment(complete, rows, folder=folder, cache=None, progress=Progress(False))

@@ -66,15 +66,15 @@ def of_network(**recipe: Any) -> str:
 def written(preparation: Preparation, prepared: PreparedTable, network: Network) -> dict[str, list[list[GenerationOutput]]]:
     """The texts of every output that writes, as its task says."""
     return {
-        name: Predictor(network, preparation).generate(prepared, name, task.writing)  # type: ignore[attr-defined]
+        name: Predictor(network, preparation).generate(prepared, name, task.generation_config)  # type: ignore[attr-defined]
         for name, task in preparation.tasks.items()
-        if task.writes
+        if task.is_generative
     }
 
 
 def learns(network: Network) -> dict[str, float]:
     """The factor on the learning rate of every parameter that learns."""
-    factors = [part.rates() for part in (*network.encoders().values(), *network.all_decoders())]
+    factors = [part.lr_multipliers() for part in (*network.encoders().values(), *network.all_decoders())]
     return {
         name: next((found[parameter] for found in factors if parameter in found), 1.0)
         for name, parameter in network.named_parameters()
@@ -89,15 +89,15 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
     if kind == "modality":
         return _of_modality(options)
     if kind == "task":
-        return _of_written(options) if find("task", options["name"]).writes else _of_task(options)
-    if kind == "decoder" and find("decoder", options["name"]).writes:
+        return _of_written(options) if find("task", options["name"]).is_generative else _of_task(options)
+    if kind == "decoder" and find("decoder", options["name"]).is_generative:
         return _of_writer(light(options))
     if kind == "objective":
         return digest(of_objective(options))
-    task = "classify"
+    task = "classification"
     if kind == "decoder":
         task = next(iter(find("decoder", options["name"]).tasks), task)
-    columns, recipe = sample_table(["text", "number", "category"], [task, "regress"], rows=12)
+    columns, recipe = sample_table(["text", "number", "category"], [task, "regression"], rows=12)
     columns["text"][2] = None
     if kind == "fusion":
         recipe["fusion"] = options
@@ -107,22 +107,22 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
 
 
 def _of_writer(options: dict[str, Any]) -> str:
-    columns, recipe = sample_table(["text"], ["text"], rows=12)
+    columns, recipe = sample_table(["text"], ["text_generation"], rows=12)
     columns["text"][2] = None
     if options.get("read") == "own":  # of two inputs that both have the encoder of the checkpoint
-        encoder = {"name": "pretrained_text", "model": options["model"], "tokens": None}
+        encoder = {"name": "pretrained_text", "checkpoint": options["model"], "max_tokens": None}
         columns["more"] = columns["text"][::-1]
         named = {"in_text": "text", "in_more": "more"} if options.get("input") else {"in_text": "text"}
         recipe["inputs"] = {
             name: {"modality": "text", "columns": [column], "encoder": encoder} for name, column in named.items()
         }
-    recipe["outputs"]["y_text"] |= {"decoder": options}
+    recipe["outputs"]["y_text_generation"] |= {"decoder": options}
     return of_network(columns=columns, **recipe)
 
 
 def _of_encoder(options: dict[str, Any]) -> str:
     modality = find("encoder", options["name"]).modality
-    columns, recipe = sample_table([modality], ["regress"], rows=8)
+    columns, recipe = sample_table([modality], ["regression"], rows=8)
     recipe["inputs"][f"in_{modality}"]["encoder"] = light(options)
     return of_network(columns=columns, **recipe)
 
@@ -130,9 +130,9 @@ def _of_encoder(options: dict[str, Any]) -> str:
 def _of_modality(options: dict[str, Any]) -> str:
     """Shape, prepared tensors, and a training batch with its random changes."""
     cells = sample("modality", options["name"])
-    columns = cells | sample("task", "regress")
+    columns = cells | sample("task", "regression")
     inputs = {"x": {"modality": options, "columns": list(cells)}}
-    preparation, prepared = prepare(columns, inputs=inputs, outputs={"target": "regress"})
+    preparation, prepared = prepare(columns, inputs=inputs, outputs={"target": "regression"})
     torch.manual_seed(1)
     augmented = preparation.batch(prepared, np.arange(prepared.rows), augment=True)
     plain = preparation.batch(prepared, np.arange(prepared.rows))
@@ -146,7 +146,7 @@ def _of_written(options: dict[str, Any]) -> str:
     preparation, prepared = prepare(columns, outputs={"target": {"task": options}}, inputs={"text": "text"})
     found = of_network(columns=columns, outputs={"target": {"task": options}}, inputs={"text": "text"})
     task = preparation.tasks["target"]
-    metrics = [*(metric.name for metric in task.metrics), task.judged_by_writing]
+    metrics = [*(metric.name for metric in task.metrics), task.generates_for_selection]
     value, present = prepared.targets["target"]
     return digest([found, metrics, list(value), present, list(prepared.prompts.get("target", []))])
 
@@ -157,14 +157,14 @@ def _of_task(options: dict[str, Any]) -> str:
     preparation, prepared = prepare(columns, outputs={"target": {"task": options, "decoder": "linear"}})
     task = preparation.tasks["target"]
     value, present = prepared.targets["target"]
-    decided = torch.randn(prepared.rows, task.outputs, generator=torch.Generator().manual_seed(1))
+    decided = torch.randn(prepared.rows, task.output_size, generator=torch.Generator().manual_seed(1))
     known = torch.from_numpy(present)
     distribution = task.distribution(decided)
     return digest(
         {
             "target": (value, present, task.classes, task.save()),
             "loss": task.loss(decided[known], torch.from_numpy(value)[known]),
-            "answers": (distribution, task.predict(distribution), task.chance(), task.constant()),
+            "answers": (distribution, task.predict(distribution), task.baseline_loss(), task.baseline_prediction()),
             "metrics": [metric.name for metric in task.metrics],
         }
     )

@@ -19,12 +19,12 @@ from laws.samples import (
     whole_batch,
 )
 from polymodal.core.registry import components
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.preparation.preparation import Preparation, PreparedTable
 
 ROWS = 8
 PRESENT = torch.tensor(list(product([True, False], repeat=3)))  # the last subset has nothing
-TASKS = ["classify", "multilabel", "regress", "similar", "text"]
+TASKS = ["classification", "multilabel_classification", "regression", "metric_learning", "text_generation"]
 
 
 def assert_trains_and_predicts(
@@ -62,8 +62,8 @@ def test_of_three_inputs(fusion: str) -> None:
 @pytest.mark.parametrize("fusion", ["attention", "concat", "late"])
 @pytest.mark.parametrize("decoder", WRITERS)
 def test_of_three_inputs_of_which_a_text_is_written(decoder: str, fusion: str) -> None:
-    columns, recipe = sample_table(["text", "number", "category"], ["text"], rows=ROWS)
-    recipe["outputs"]["y_text"]["decoder"] = light({"name": decoder})
+    columns, recipe = sample_table(["text", "number", "category"], ["text_generation"], rows=ROWS)
+    recipe["outputs"]["y_text_generation"]["decoder"] = light({"name": decoder})
     preparation, prepared = prepare(columns, **recipe, fusion=fusion)
     hidden = {name: ~PRESENT[:, place] for place, name in enumerate(recipe["inputs"])}
     assert_trains_and_predicts(preparation, prepared, hidden)
@@ -103,7 +103,7 @@ def test_an_absent_input_says_nothing(fusion: str) -> None:
     lacking = {**columns, "text": [None, *columns["text"][1:]]}
     with torch.no_grad():
         hidden = network(whole_batch(preparation, prepared), {"in_text": torch.arange(ROWS) == 0})
-        block = next(iter(preparation.blocks(table_of(lacking), Faults(), targets=True)))
+        block = next(iter(preparation.blocks(table_of(lacking), CellErrors(), targets=True)))
         absent = network(whole_batch(preparation, preparation.prepare_block(block, targets=True)))
     for name in hidden:
         torch.testing.assert_close(hidden[name].values, absent[name].values, atol=1e-5, rtol=0)

@@ -223,7 +223,7 @@ def test_few_frames_lie_between_fit_and_the_first_encoder(tmp_path: Path, monkey
     from polymodal.nn.encoders.linear import LinearColumns
 
     monkeypatch.setattr(LinearColumns, "forward", stop)
-    settings = ["training.precision=fp32", "training.threads=1", "training.epochs=1", "fusion=concat"]
+    settings = ["training.precision=fp32", "training.num_threads=1", "training.epochs=1", "fusion=concat"]
     with pytest.raises(Reached):
         polymodal.fit(make_exclusive_or(32, 0), "target", settings=settings, out=tmp_path / "run", progress=False)
     frames = [*frames[frames.index("fit.fit") :], "linear.LinearColumns.forward"]

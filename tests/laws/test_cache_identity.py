@@ -17,7 +17,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import components, find
 from polymodal.data.partition import Split
 from polymodal.data.store.store import content_key
-from polymodal.data.table.cell_errors import Faults
+from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
 from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import prepare_experiment
@@ -26,7 +26,7 @@ from polymodal.modalities.media import MediaModality
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import Compute, choose
+from polymodal.runtime.compute import ComputeConfig, autotune
 
 ROWS = 12
 FEW = 3
@@ -43,7 +43,7 @@ def pixels(cells: list[Any], cache: Path, **options: Any) -> np.ndarray:
     component = find("modality", "image")
     modality = component(component.Options(**{"pixels": 32, **options}), columns=["image"])
     block = table_of({"image": cells}).block(
-        np.arange(len(cells)), ["image"], faults=Faults(strict=True), limits=Recipe().data.limits, cache=cache
+        np.arange(len(cells)), ["image"], faults=CellErrors(strict=True), limits=Recipe().data.limits, cache=cache
     )
     prepared = modality.prepare(block)
     return prepared.items.take(prepared.index)["pixels"]
@@ -73,9 +73,9 @@ def test_a_file_that_was_overwritten_is_decoded_anew(tmp_path: Path) -> None:
     for image in make_planted_images(2, 0, size=48)["image"]:
         (tmp_path / "x.png").write_bytes(png(image))
         table = open_table({"image": ["x.png"], "y": [1.0]}, root=tmp_path, cache=tmp_path / "tables")
-        recipe = Recipe(inputs={"image": "image"}, outputs={"y": "regress"})
+        recipe = Recipe(inputs={"image": "image"}, outputs={"y": "regression"})
         preparation = Preparation(make_plan(table, recipe).recipe)
-        block = next(iter(preparation.blocks(table, Faults(True), cache=tmp_path / "media")))
+        block = next(iter(preparation.blocks(table, CellErrors(True), cache=tmp_path / "media")))
         prepared = preparation.modalities["image"].prepare(block)
         found.append(prepared.items.take(prepared.index)["pixels"])
     assert (found[0] != found[1]).any()
@@ -93,7 +93,7 @@ def made(name: str, **options: Any) -> Any:
 def prepared_rows(name: str, cache: Path | None, **options: Any) -> list[Any]:
     """What each row of a few sample cells is prepared to; None where there is nothing."""
     columns = sample("modality", name, FEW)
-    block = table_of(columns).block(np.arange(FEW), list(columns), faults=Faults(), limits=LimitOptions(), cache=cache)
+    block = table_of(columns).block(np.arange(FEW), list(columns), faults=CellErrors(), limits=LimitOptions(), cache=cache)
     prepared = made(name, **options).prepare(block)
     found = prepared.items.take(np.arange(len(prepared.items)))
     items = [{key: array[item].tobytes() for key, array in found.items()} for item in range(len(prepared.items))]
@@ -120,7 +120,7 @@ def test_every_limit_on_what_is_decoded_is_a_store_of_its_own(name: str, tmp_pat
 
     def stores(**changed: Any) -> int:
         block = table_of({column: [None] for column in columns}).block(
-            np.arange(1), columns, faults=Faults(), limits=LimitOptions(**changed), cache=tmp_path
+            np.arange(1), columns, faults=CellErrors(), limits=LimitOptions(**changed), cache=tmp_path
         )
         made(name).prepare(block)
         return len(list(tmp_path.iterdir()))
@@ -134,18 +134,18 @@ def fitted(kind: str, name: str, change: dict[int, Any] | None, folder: Path) ->
     """What preparation learned, and the prepared training rows, of a table whose last third is not trained on."""
     columns: Columns = sample("modality", name if kind == "modality" else "number", ROWS)
     read = list(columns)
-    targets = sample("task", name if kind == "task" else "regress", ROWS)
+    targets = sample("task", name if kind == "task" else "regression", ROWS)
     columns = columns | targets
     changed = read if kind == "modality" else ["target"]
     for column in changed:
         columns[column] = [(change or {}).get(row, cell) for row, cell in enumerate(columns[column])]
     recipe = Recipe(
         inputs={"x": {"modality": complete(name if kind == "modality" else "number"), "columns": read}},
-        outputs={"target": {"task": complete(name) if kind == "task" else "regress"}},
+        outputs={"target": {"task": complete(name) if kind == "task" else "regression"}},
     )
     table = table_of(columns)
     plan = complete_schedule(make_plan(table, recipe).recipe, 8)
-    parts = {part: Split(table, np.arange(at, at + 4)) for part, at in (("valid", 8), ("test", 8))}
+    parts = {part: Split(table, np.arange(at, at + 4)) for part, at in (("validation", 8), ("test", 8))}
     parts["train"] = Split(table, np.arange(8))
     found = prepare_experiment(plan, parts, folder=folder, cache=None, progress=Progress(False))
     state = found.preparation.save(folder / "state")
@@ -158,10 +158,10 @@ def complete(name: str) -> dict[str, Any]:
     """Options of a modality or task that leave nothing to be told from a sample of the whole table (plans may look at
     all rows), and by which nothing is cut, which is counted over all rows."""
     said: dict[str, dict[str, Any]] = {
-        "text": {"max_tokens": 64},
-        "image": {"pixels": 32},
+        "text": {"max_length": 64},
+        "image": {"image_size": 32},
         "audio": {"seconds": 0.5},
-        "series": {"layout": "steps_first", "channels": 2, "steps": 32},
+        "time_series": {"layout": "steps_first", "channels": 2, "num_steps": 32},
     }
     return {"name": name, **said.get(name, {})}
 
@@ -180,12 +180,12 @@ def test_rows_outside_training_teach_preparation_nothing(kind: str, name: str, t
 def test_the_measured_machine_is_remembered_for_the_same_network_only(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def choice(width: int) -> Compute:
+    def choice(width: int) -> ComputeConfig:
         preparation, _ = prepare(
-            sample("modality", "number") | sample("task", "regress"), width=width, outputs={"target": "regress"}
+            sample("modality", "number") | sample("task", "regression"), width=width, outputs={"target": "regression"}
         )
         options = preparation.recipe.training.model_copy(update={"precision": "auto", "threads": 1})
-        return choose(options, network_of(preparation), lambda network: calls.append(1), tmp_path / "machine.json")
+        return autotune(options, network_of(preparation), lambda network: calls.append(1), tmp_path / "machine.json")
 
     first = choice(16)
     measured = len(calls)

@@ -11,14 +11,14 @@ import torch
 
 from laws.samples import network_of, prepare, sample_table
 from polymodal.core.registry import components
-from polymodal.preparation.preparation import Damage, Preparation, PreparedTable
+from polymodal.preparation.preparation import ItemCorruption, Preparation, PreparedTable
 
 PAIRS = [(name, kind) for name, modality in components("modality").items() for kind in modality.corruptions]
 
 
 @cache
 def prepared(name: str) -> tuple[Preparation, PreparedTable]:
-    columns, recipe = sample_table([name], ["classify"])
+    columns, recipe = sample_table([name], ["classification"])
     return prepare(columns, **recipe)
 
 
@@ -67,7 +67,7 @@ def test_a_network_reads_damaged_items(name: str, kind: str) -> None:
     preparation, table = prepared(name)
     (path,) = preparation.modalities
     network = network_of(preparation).eval()
-    damage = Damage(path, kind, 1.0, np.random.default_rng(0))
+    corruption = ItemCorruption(path, kind, 1.0, np.random.default_rng(0))
     with torch.inference_mode():
-        decided = network(preparation.batch(table, np.arange(table.rows), damage=damage))
+        decided = network(preparation.batch(table, np.arange(table.rows), corruption=corruption))
     assert all(torch.isfinite(one.values).all() for one in decided.values())

@@ -13,7 +13,7 @@ from laws.objectives import OBJECTIVES, step_of, train_steps, with_objective
 from laws.samples import WRITERS, light, network_of, prepare, sample, sample_table, total_loss, trained, whole_batch
 from polymodal.core.registry import components
 from polymodal.core.types import Batch
-from polymodal.nn.layers.named_modules import key_of
+from polymodal.nn.layers.named_modules import module_key
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
 
@@ -26,9 +26,9 @@ ROWS = 12
 
 
 def train(folder: Path, seed: int, fusion: str = "attention") -> dict[str, Tensor]:
-    columns, recipe = sample_table(list(components("modality")), ["classify", "regress", "similar", "text"])
+    columns, recipe = sample_table(list(components("modality")), ["classification", "regression", "metric_learning", "text_generation"])
     training = {"epochs": 2, "batch": 8, "modality_dropout": 0.2}
-    parts = {"train": columns, "valid": columns}
+    parts = {"train": columns, "validation": columns}
     model = trained(parts, folder / str(seed), **recipe, seed=seed, fusion=fusion, training=training)
     return model.network.state_dict()
 
@@ -54,23 +54,23 @@ def network_with(kind: str, options: dict[str, Any]) -> tuple[Preparation, Netwo
     """A small network that has the component, and a batch with gaps in every input."""
     if kind == "encoder":
         modality = components("encoder")[options["name"]].modality
-        columns, recipe = sample_table([modality, "number" if modality != "number" else "text"], ["classify"], ROWS)
+        columns, recipe = sample_table([modality, "number" if modality != "number" else "text"], ["classification"], ROWS)
         recipe["inputs"][f"in_{modality}"]["encoder"] = options
         recipe["fusion"] = "concat"
     elif kind == "fusion":
-        columns, recipe = sample_table(["text", "number", "category"], ["classify"], ROWS)
+        columns, recipe = sample_table(["text", "number", "category"], ["classification"], ROWS)
         recipe["fusion"] = options
     elif options["name"] in WRITERS:
-        columns, recipe = sample_table(["text", "number", "series"], ["text"], ROWS)
-        recipe["outputs"]["y_text"]["decoder"], recipe["fusion"] = options, "concat"
+        columns, recipe = sample_table(["text", "number", "time_series"], ["text_generation"], ROWS)
+        recipe["outputs"]["y_text_generation"]["decoder"], recipe["fusion"] = options, "concat"
     elif components("decoder")[options["name"]].tasks:
         (task,) = components("decoder")[options["name"]].tasks
-        columns, recipe = sample_table(["text", "number", "series"], [task], ROWS)
+        columns, recipe = sample_table(["text", "number", "time_series"], [task], ROWS)
         recipe["outputs"][f"y_{task}"]["decoder"] = options
     else:  # a timeline, which some inputs have and of which some end early
-        columns, recipe = sample_table(["text", "number", "series"], ["spans"], ROWS)
-        recipe["inputs"]["in_series"]["modality"] = {"name": "series", "rate": 10.0}
-        recipe["outputs"]["y_spans"]["decoder"] = options
+        columns, recipe = sample_table(["text", "number", "time_series"], ["event_detection"], ROWS)
+        recipe["inputs"]["in_time_series"]["modality"] = {"name": "time_series", "sampling_rate": 10.0}
+        recipe["outputs"]["y_event_detection"]["decoder"] = options
     for place, spec in enumerate(recipe["inputs"].values()):
         for column in spec["columns"]:
             columns[column][place] = None
@@ -92,7 +92,7 @@ def test_every_parameter_learns(kind: str, options: dict[str, Any]) -> None:
         optimiser.step()
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     still = {n for n, parameter in network.named_parameters() if n in learning and torch.equal(before[n], parameter)}
-    missing = {f"towers.{key_of(name)}.missing" for name in network.inputs}
+    missing = {f"towers.{module_key(name)}.missing" for name in network.inputs}
     assert still in (set(), missing)
     assert still == set() or kind == "fusion"
 
@@ -155,10 +155,10 @@ def leaves(value: Any) -> list[Any]:
 
 @pytest.mark.parametrize("modality", components("modality"))
 def test_preparation_is_deterministic_and_leaves_cells_alone(modality: str) -> None:
-    columns = sample("modality", modality) | sample("task", "regress")
+    columns = sample("modality", modality) | sample("task", "regression")
     recipe = {"inputs": {"x": {"modality": modality, "columns": list(sample("modality", modality))}}}
-    first, prepared = prepare(columns, **recipe, outputs={"target": "regress"})
-    second, again = prepare(columns, **recipe, outputs={"target": "regress"})
+    first, prepared = prepare(columns, **recipe, outputs={"target": "regression"})
+    second, again = prepare(columns, **recipe, outputs={"target": "regression"})
     assert first.shapes() == second.shapes()
     one, two = (whole_batch(first, prepared).inputs["x"], whole_batch(second, again).inputs["x"])
     assert torch.equal(one.index, two.index)

@@ -20,19 +20,19 @@ from laws.samples import Columns, experiment, light, network_of, prepare, sample
 from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
 from polymodal.core.registry import components
-from polymodal.data.store.items import Prepared
+from polymodal.data.store.items import PreparedInput
 from polymodal.model.model import make_network
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.nn.network import Network
-from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, input_features
+from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, encode_frozen_input
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.data import LimitOptions
-from polymodal.recipe.training import FeatureOptions
+from polymodal.recipe.training import FeatureCacheOptions
 
 WITHIN = 1e-5
 ROWS = 9
-SETTLING = {name: one for name, one in components("encoder").items() if one.settled is not Encoder.settled}
+SETTLING = {name: one for name, one in components("encoder").items() if one.settled is not Encoder.frozen_prefix}
 #: Ways to cut, in which something is settled.
 WAYS: list[dict[str, Any]] = [
     {},
@@ -42,10 +42,10 @@ WAYS: list[dict[str, Any]] = [
     {"tune": "last", "layers": 2, "tokens": None},
     {"tune": "lora", "layers": 1},
 ]
-FP32 = FeatureOptions(format="fp32")
+FP32 = FeatureCacheOptions(dtype="fp32")
 #: Of options whose ranges lead to no value that matters here.
 OTHER_VALUES: dict[str, list[Any]] = {"max_tokens": [6]}
-VIEWS = FeatureOptions(format="fp32", views=3)
+VIEWS = FeatureCacheOptions(dtype="fp32", augmented_copies=3)
 
 
 def cases() -> list[tuple[str, dict[str, Any]]]:
@@ -55,7 +55,7 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
         if issubclass(encoder, PretrainedEncoder):
             found += [(name, way) for way in WAYS]
         else:
-            frames = {"name": "pretrained_image", "model": checkpoint("image")}
+            frames = {"name": "pretrained_image", "checkpoint": checkpoint("image")}
             found += [(name, {"frames": frames, "temporal": way}) for way in ("mean", "lstm", "transformer")]
     return found
 
@@ -78,11 +78,11 @@ def spec_of(name: str, **options: Any) -> dict[str, Any]:
 
 
 def table_for(name: str) -> Columns:
-    return sample("modality", SETTLING[name].modality, rows=ROWS) | sample("task", "regress", rows=ROWS)
+    return sample("modality", SETTLING[name].modality, rows=ROWS) | sample("task", "regression", rows=ROWS)
 
 
 def recipe_of(name: str, **options: Any) -> dict[str, Any]:
-    return {"inputs": {"x": spec_of(name, **options)}, "outputs": {"target": "regress"}}
+    return {"inputs": {"x": spec_of(name, **options)}, "outputs": {"target": "regression"}}
 
 
 def built(name: str, **options: Any) -> tuple[Preparation, PreparedTable, Network, Encoder]:
@@ -94,11 +94,11 @@ def built(name: str, **options: Any) -> tuple[Preparation, PreparedTable, Networ
 
 
 def features_of(
-    encoder: Encoder, preparation: Preparation, source: Prepared, folder: Path | None, options: FeatureOptions = FP32
+    encoder: Encoder, preparation: Preparation, source: PreparedInput, folder: Path | None, options: FeatureCacheOptions = FP32
 ) -> FeatureItems:
     modality = preparation.modalities["x"]
     settings, views = FeatureSettings(options, LimitOptions()), modality.changes and options is VIEWS
-    found = input_features(encoder, modality, source, settings, folder=folder, views=views)
+    found = encode_frozen_input(encoder, modality, source, settings, folder=folder, augmented_copies=views)
     assert found is not None
     assert isinstance(found.items, FeatureItems)
     return found.items
@@ -144,7 +144,7 @@ def settling(monkeypatch: pytest.MonkeyPatch) -> Settling:
 def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
     """What a run does before it trains."""
     table = table_of(columns)
-    prepared = experiment({"train": table, "valid": table}, cache / "prepared", **{"seed": 0, **recipe})
+    prepared = experiment({"train": table, "validation": table}, cache / "prepared", **{"seed": 0, **recipe})
     prepared.features.folder = cache
     torch.manual_seed(prepared.recipe.seed)
     network = make_network(prepared.recipe, prepared.preparation, pretrained=True)
@@ -156,16 +156,16 @@ def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
 )
 def test_settled_items_go_on_to_what_whole_ones_do(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     preparation, prepared, _, encoder = built(name, **options)
-    settled = encoder.settled()
+    settled = encoder.frozen_prefix()
     assert settled is not None
     data = whole_batch(preparation, prepared).inputs["x"].data
     kept = features_of(encoder, preparation, prepared.inputs["x"], tmp_path)
     with torch.no_grad():
         wanted, mask = encoder(data)
         times = encoder.times(data, wanted.shape[1])
-        found = encoder.settle(data)
+        found = encoder.encode_frozen(data)
         assert found["hidden"].shape[-1] == settled.width
-        assert found.keys() == {"hidden", "length", *settled.records, *settled.items}
+        assert found.keys() == {"hidden", "length", *settled.per_step, *settled.per_item}
         for given in (found, kept.tensors(np.arange(len(kept)))):
             features, real = encoder(given)
             longest = min(features.shape[1], wanted.shape[1])
@@ -187,18 +187,18 @@ def test_what_is_settled_beside_hidden_states_is_given_back_exactly(
     name: str, options: dict[str, Any], folder: str | None, tmp_path: Path
 ) -> None:
     preparation, prepared, _, encoder = built(name, **options)
-    settled = encoder.settled()
+    settled = encoder.frozen_prefix()
     assert settled is not None
-    found = encoder.settle(whole_batch(preparation, prepared).inputs["x"].data)
+    found = encoder.encode_frozen(whole_batch(preparation, prepared).inputs["x"].data)
     kept = features_of(encoder, preparation, prepared.inputs["x"], tmp_path / folder if folder else None)
     given = kept.tensors(np.arange(len(kept)))
     assert given.keys() == found.keys()
     assert torch.equal(given["length"], found["length"])
-    for name, (dtype, shape) in settled.items.items():
+    for name, (dtype, shape) in settled.per_item.items():
         assert given[name].dtype == found[name].dtype == getattr(torch, dtype)
         assert given[name].shape == (len(kept), *shape)
         assert torch.equal(given[name], found[name])
-    for name in settled.records:
+    for name in settled.per_step:
         for item, length in enumerate(found["length"].tolist()):
             assert torch.equal(given[name][item, :length], found[name][item, :length])
 
@@ -265,7 +265,7 @@ def test_a_changed_weight_counts_below_the_cut_only(
     encode(columns, tmp_path, **recipe_of("pretrained_text", **tune))
     items = settling.taken("pretrained_text")
     other = changed_copy(tmp_path / "other", weight=weight)
-    encode(columns, tmp_path, **recipe_of("pretrained_text", model=other, **tune))
+    encode(columns, tmp_path, **recipe_of("pretrained_text", checkpoint=other, **tune))
     assert settling.taken("pretrained_text") == (items if again else 0)
 
 
@@ -282,7 +282,7 @@ def test_a_changed_weight_counts_below_the_cut_only(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", [name for name in SETTLING if name != "clip"])
+@pytest.mark.parametrize("name", [name for name in SETTLING if name != "frame_encoder"])
 def test_options_count_where_they_matter_below_the_cut(
     name: str, before: dict[str, Any], after: dict[str, Any], again: bool, settling: Settling, tmp_path: Path
 ) -> None:
@@ -294,10 +294,10 @@ def test_options_count_where_they_matter_below_the_cut(
 
 
 def test_number_format_counts(settling: Settling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polymodal.preparation.feature_cache.number_format", lambda options: options.format)
+    monkeypatch.setattr("polymodal.preparation.feature_cache.number_format", lambda options: options.dtype)
     columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
     for form, again in (("bf16", True), ("fp32", True), ("bf16", False)):
-        encode(columns, tmp_path, **recipe, training={"features": {"format": form}})
+        encode(columns, tmp_path, **recipe, training={"feature_cache": {"dtype": form}})
         assert (settling.taken("pretrained_text") > 0) == again
 
 
@@ -308,7 +308,7 @@ def test_number_format_counts(settling: Settling, tmp_path: Path, monkeypatch: p
         {"fusion": "gated"},
         {"seed": 3},
         {"training": {"learning_rate": 0.5, "modality_dropout": 0.5}},
-        {"outputs": {"target": {"task": "regress", "decoder": {"name": "mlp", "hidden": 8}}}},
+        {"outputs": {"target": {"task": "regression", "decoder": {"name": "mlp", "hidden_size": 8}}}},
     ],
     ids=str,
 )
@@ -321,16 +321,16 @@ def test_nothing_above_the_cut_counts(change: dict[str, Any], settling: Settling
 
 
 def test_layers_over_time_do_not_count_for_frames(settling: Settling, tmp_path: Path) -> None:
-    ways = [options for name, options in cases() if name == "clip"]
-    columns = table_for("clip")
-    encode(columns, tmp_path, **recipe_of("clip", **ways[0]))
-    assert settling.taken("clip") > 0
+    ways = [options for name, options in cases() if name == "frame_encoder"]
+    columns = table_for("frame_encoder")
+    encode(columns, tmp_path, **recipe_of("frame_encoder", **ways[0]))
+    assert settling.taken("frame_encoder") > 0
     for options in ways[1:]:
-        encode(columns, tmp_path, **recipe_of("clip", **options))
-        assert settling.taken("clip") == 0
+        encode(columns, tmp_path, **recipe_of("frame_encoder", **options))
+        assert settling.taken("frame_encoder") == 0
 
 
-@pytest.mark.parametrize("name", [name for name in SETTLING if name != "clip"])
+@pytest.mark.parametrize("name", [name for name in SETTLING if name != "frame_encoder"])
 def test_whatever_changes_a_prepared_item_changes_its_feature(name: str, settling: Settling, tmp_path: Path) -> None:
     """Every option of the modality, at other values than its own."""
     modality = components("modality")[SETTLING[name].modality]
@@ -363,7 +363,7 @@ def distinct(cells: list[Any]) -> int:
     return len({cell if isinstance(cell, str | bytes) else cell.tobytes() for cell in kept})
 
 
-def same_items(one: Prepared, other: Prepared) -> bool:
+def same_items(one: PreparedInput, other: PreparedInput) -> bool:
     found, wanted = (prepared.items.take(np.arange(len(prepared.items))) for prepared in (one, other))
     return all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
@@ -374,7 +374,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "pretrained_image": {"flip": True, "shift": 0.2, "brightness": 0.3},
     "pretrained_audio": {"gain": 6.0, "shift": 0.2},
     "pretrained_video": {"flip": True, "shift": 0.2},
-    "clip": {"flip": True, "shift": 0.2},
+    "frame_encoder": {"flip": True, "shift": 0.2},
 }
 
 
@@ -387,9 +387,9 @@ def changing(name: str, **changes: Any) -> tuple[Preparation, PreparedTable, Enc
 
 def copies_of(features: FeatureItems, item: int) -> Tensor:
     """`[views, ...]`: the changed copies of one item."""
-    assert features.copies is not None
+    assert features.augmented is not None
     ids = item * features.views + np.arange(features.views)
-    return torch.from_numpy(features.copies.take(ids)["hidden"])
+    return torch.from_numpy(features.augmented.take(ids)["hidden"])
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -397,10 +397,10 @@ def test_views_differ_from_one_another_and_from_the_item(name: str, tmp_path: Pa
     preparation, prepared, encoder = changing(name)
     features = features_of(encoder, preparation, prepared.inputs["x"], tmp_path, VIEWS)
     for item in range(len(features)):
-        plain = torch.from_numpy(features.plain.take(np.array([item]))["hidden"])
+        plain = torch.from_numpy(features.original.take(np.array([item]))["hidden"])
         seen = [plain[0], *copies_of(features, item)]
         assert all(not torch.equal(a, b) for place, a in enumerate(seen) for b in seen[:place])
-    assert all(not torch.equal(copies_of(features, 0)[0], copies_of(features, 1)[k]) for k in range(VIEWS.views))
+    assert all(not torch.equal(copies_of(features, 0)[0], copies_of(features, 1)[k]) for k in range(VIEWS.augmented_copies))
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -418,7 +418,7 @@ def test_views_are_the_same_in_any_order_and_company(name: str, tmp_path: Path) 
     alone = features_of(
         encoder,
         preparation,
-        Prepared(np.arange(2), taken, [source.keys[one] for one in order]),
+        PreparedInput(np.arange(2), taken, [source.keys[one] for one in order]),
         tmp_path / "two",
         VIEWS,
     )
@@ -458,7 +458,7 @@ def test_views_of_other_changes_are_others(settling: Settling, tmp_path: Path) -
         ({"flip": True, "shift": 0.1}, 1, (0, 1)),
     ):
         columns, recipe = table_for(name), recipe_of(name, modality=changes)
-        encode(columns, tmp_path, **recipe, training={"features": {"views": count}})
+        encode(columns, tmp_path, **recipe, training={"feature_cache": {"augmented_copies": count}})
         assert settling.taken(name) == sum(encoded) * 3, (changes, count)
 
 
@@ -467,10 +467,10 @@ def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path
     source = prepared.inputs["x"]
     features = features_of(encoder, preparation, source, tmp_path, VIEWS)
     cached = PreparedTable(
-        {"x": Prepared(source.index, features, source.keys)}, prepared.targets, prepared.weight, prepared.rows
+        {"x": PreparedInput(source.index, features, source.keys)}, prepared.targets, prepared.weight, prepared.rows
     )
     rows = np.arange(prepared.rows)
-    plain = torch.from_numpy(features.plain.take(np.arange(len(features)))["hidden"])
+    plain = torch.from_numpy(features.original.take(np.arange(len(features)))["hidden"])
     assert torch.equal(preparation.batch(cached, rows).inputs["x"].data["hidden"], plain)
     seen: Counter[tuple[int, int]] = Counter()
     torch.manual_seed(0)
@@ -478,7 +478,7 @@ def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path
         for item, hidden in enumerate(preparation.batch(cached, rows, augment=True).inputs["x"].data["hidden"]):
             (view,) = [k for k, copy in enumerate(copies_of(features, item)) if torch.equal(hidden, copy)]
             seen[item, view] += 1
-    assert len(seen) == len(features) * VIEWS.views
+    assert len(seen) == len(features) * VIEWS.augmented_copies
     assert min(seen.values()) >= 4
     drawn = []
     for _ in range(2):
@@ -489,7 +489,7 @@ def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path
 
 def test_views_are_kept_for_training_rows_only_where_there_are_changes(settling: Settling, tmp_path: Path) -> None:
     columns, recipe = table_for("pretrained_image"), recipe_of("pretrained_image")
-    encode(columns, tmp_path, **recipe, training={"features": {"views": 5}})
+    encode(columns, tmp_path, **recipe, training={"feature_cache": {"augmented_copies": 5}})
     assert settling.taken("pretrained_image") == 3
 
 
@@ -500,9 +500,9 @@ def still(name: str) -> tuple[Preparation, PreparedTable, Encoder]:
     """The encoder of sample rows, frozen after a step in training mode, so that it is not as it was built."""
     modality = STILL[name].modality
     spec = {"modality": small(modality), "columns": list(sample("modality", modality, ROWS))}
-    columns = sample("modality", modality, ROWS) | sample("task", "regress", rows=ROWS)
+    columns = sample("modality", modality, ROWS) | sample("task", "regression", rows=ROWS)
     inputs = {"x": {**spec, "encoder": light({"name": name})}}
-    preparation, prepared = prepare(columns, inputs=inputs, outputs={"target": "regress"})
+    preparation, prepared = prepare(columns, inputs=inputs, outputs={"target": "regression"})
     torch.manual_seed(0)
     encoder = make_network(preparation.recipe, preparation).train().encoders()["x"]
     with torch.no_grad():
@@ -525,7 +525,7 @@ def test_a_still_encoder_settles_whole_and_gives_the_same_from_the_store(
         times = encoder.times(data, wanted.shape[1])
     given = kept.tensors(np.arange(len(kept)))
     monkeypatch.setattr(encoder, "forward", None)
-    found, real = encoder.final(given)
+    found, real = encoder.forward_cached(given)
     assert real.shape[1] == int(mask.sum(1).max())
     mask, wanted = mask[:, : real.shape[1]], wanted[:, : real.shape[1]]
     assert torch.equal(real, mask)
@@ -539,23 +539,23 @@ def test_a_still_encoder_settles_whole_and_gives_the_same_from_the_store(
 @pytest.mark.parametrize("name", STILL)
 def test_one_weight_that_learns_and_nothing_is_settled(name: str) -> None:
     _, _, encoder = still(name)
-    before = encoder.settled()
+    before = encoder.frozen_prefix()
     assert before is not None
     parameters = list(encoder.parameters())
     parameters[-1].requires_grad_(True)
-    assert encoder.settled() is None
+    assert encoder.frozen_prefix() is None
     assert encoder.train().training
     with torch.no_grad():
         parameters[-1].view(-1)[0] += 1e-3
     encoder.requires_grad_(False)
-    after = encoder.settled()
+    after = encoder.frozen_prefix()
     assert after is not None
-    assert after.name != before.name
+    assert after.fingerprint != before.fingerprint
 
 
 def test_the_scale_of_a_series_counts(tmp_path: Path) -> None:
     """`collate` applies what `fit` learned, so that it is no part of the items."""
-    preparation, _, _ = still("inception")
+    preparation, _, _ = still("inception_time")
     modality: Any = preparation.modalities["x"]
     before = modality.identity(LimitOptions())
     modality.mean = modality.mean + 1e-3
@@ -578,7 +578,7 @@ def test_missing_and_shared_rows(name: str, settling: Settling, tmp_path: Path) 
     features = features_of(network.encoders()["x"], preparation, source, tmp_path)
     assert settling.taken(name) == len(features) == distinct(cells)
     cached = PreparedTable(
-        {"x": Prepared(source.index, features, source.keys)}, prepared.targets, prepared.weight, prepared.rows
+        {"x": PreparedInput(source.index, features, source.keys)}, prepared.targets, prepared.weight, prepared.rows
     )
     with torch.no_grad():
         for rows in (np.arange(ROWS), np.array([1]), np.array([7, 5, 0, 2]), np.array([5, 1])):
@@ -591,12 +591,12 @@ def test_a_column_without_any_item(name: str, tmp_path: Path) -> None:
     options = next(options for one, options in cases() if one == name)
     preparation, _, _, encoder = built(name, **options)
     modality = preparation.modalities["x"]
-    nothing = Prepared(np.full(3, -1), prepare(table_for(name), **recipe_of(name, **options))[1].inputs["x"].items, [])
+    nothing = PreparedInput(np.full(3, -1), prepare(table_for(name), **recipe_of(name, **options))[1].inputs["x"].items, [])
     for folder in (tmp_path, None):
-        found = input_features(encoder, modality, nothing, FeatureSettings(FP32, LimitOptions()), folder=folder)
+        found = encode_frozen_input(encoder, modality, nothing, FeatureSettings(FP32, LimitOptions()), folder=folder)
         assert found is not None
         assert len(found.items) == 0
 
 
 def test_samples_have_what_is_tested() -> None:
-    assert set(SETTLING) >= {f"pretrained_{one}" for one in ("text", "image", "audio", "video")} | {"clip"}
+    assert set(SETTLING) >= {f"pretrained_{one}" for one in ("text", "image", "audio", "video")} | {"frame_encoder"}

@@ -33,14 +33,14 @@ FUSIONS: dict[str, Any] = components("fusion")
 #: Every fusion as it is, and two that an option turns from additive to interacting or back.
 VARIANTS: list[dict[str, Any]] = [
     *({"name": name} for name in FUSIONS),
-    {"name": "weighted", "attention": True},
-    {"name": "concat", "layers": 0},
+    {"name": "weighted", "input_dependent": True},
+    {"name": "concat", "num_layers": 0},
 ]
 
 
 def interacts(options: dict[str, Any]) -> bool:
     component = FUSIONS[options["name"]]
-    return component(component.Options(**options), inputs=["a", "b"], width=16).interacts
+    return component(component.Options(**options), inputs=["a", "b"], width=16).models_interactions
 
 
 def feature_level(options: dict[str, Any]) -> bool:
@@ -54,14 +54,14 @@ DECIDING_ALONE = [options for options in VARIANTS if not feature_level(options) 
 
 def scores(fusion: dict[str, Any], decoder: str, read: str = "ab") -> tuple[float, float]:
     """Accuracy and area under the ROC curve, on fresh rows, of a model that reads the inputs `read`."""
-    parts: dict[str, Columns] = {"train": make_exclusive_or(320, seed=1), "valid": make_exclusive_or(80, seed=2)}
+    parts: dict[str, Columns] = {"train": make_exclusive_or(320, seed=1), "validation": make_exclusive_or(80, seed=2)}
     with TemporaryDirectory() as folder:
         model = trained(
             parts,
             Path(folder),
             inputs={one: {"modality": "number", "columns": [f"{one}{i}" for i in range(4)]} for one in read},
             fusion=fusion,
-            outputs={"target": {"task": "classify", "decoder": decoder}},
+            outputs={"target": {"task": "classification", "decoder": decoder}},
             training=TRAINING,
         )
     probability = model.predict_proba(TEST)[:, 1]
@@ -107,7 +107,7 @@ SAID = {"amber": "red", "birch": "tree", "cloud": "sky", "drift": "snow"}
 #: Writers that learn from nothing; pretrained ones are taught in tests/decoders.
 FROM_NOTHING: list[dict[str, Any]] = [
     *({"name": name} for name in WRITERS if "model" not in components("decoder")[name].Options.model_fields),
-    {"name": "transformer", "ctc": 0.3},
+    {"name": "transformer", "ctc_weight": 0.3},
 ]
 
 
@@ -126,11 +126,11 @@ def right(decoder: dict[str, Any], read: str = "ab") -> float:
     """The share of texts, on fresh rows, that a model that reads the inputs `read` writes without a fault."""
     with TemporaryDirectory() as folder:
         model = trained(
-            {"train": spoken(320, seed=1), "valid": spoken(80, seed=2)},
+            {"train": spoken(320, seed=1), "validation": spoken(80, seed=2)},
             Path(folder),
             inputs=dict.fromkeys(read, "category"),
             fusion="attention",
-            outputs={"target": {"task": "text", "decoder": decoder}},
+            outputs={"target": {"task": "text_generation", "decoder": decoder}},
             training=TRAINING,
         )
     test = spoken(200, seed=3)

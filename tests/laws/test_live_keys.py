@@ -23,29 +23,29 @@ from laws.alternatives import alternatives, exhaustive
 from laws.samples import FIXED, Columns, light, sample, sample_table, small, table_of
 from laws.signature import digest
 from polymodal.core.errors import PolymodalError
-from polymodal.core.progress import Advance, Progress
+from polymodal.core.progress import ProgressTask, Progress
 from polymodal.data.partition import make_splits
-from polymodal.data.table.concat import Joined
+from polymodal.data.table.concat import ConcatTable
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.experiments.score import score_model
 from polymodal.experiments.train import train_model
-from polymodal.preparation.feature_cache import number_format
+from polymodal.preparation.feature_cache import feature_dtype
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
-from polymodal.recipe.training import FeatureOptions, PartOptions, TrainingOptions
+from polymodal.recipe.training import FeatureCacheOptions, ParamGroupOptions, TrainingOptions
 
 ROWS = 48
 #: The column of a modality's sample.
-HEARD = {"audio": "sound", "video": "clip", "series": "series"}
+HEARD = {"audio": "sound", "video": "clip", "time_series": "series"}
 BASE: dict[str, Any] = {
-    "width": 16,
-    "training": {**FIXED, "epochs": 3, "batch": 8},
-    "evaluation": {"bootstrap": 20, "singles": "none"},
+    "hidden_size": 16,
+    "training": {**FIXED, "epochs": 3, "batch_size": 8},
+    "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
 }
 MEDIA = {"inputs": {"in_image": "image", "in_number": "number"}}
-TWO = {"outputs": {"y_classify": "classify", "y_regress": "regress"}}
+TWO = {"outputs": {"y_classification": "classification", "y_regression": "regression"}}
 TAUGHT = {"privileged": "in_text"}
 FROZEN = {"encoders": {"in_text": "pretrained_text"}}
 TURNED = {
@@ -55,62 +55,62 @@ TURNED = {
 }
 #: Few validation rows show little of a model, so little is asked of it.
 SURE = {"confidence": 0.01}
-SOME_LABELS = {"outputs": {"y_some": "classify"}, "training": {"pseudo_labels": {"rounds": 1, **SURE}}}
+SOME_LABELS = {"outputs": {"y_some": "classification"}, "training": {"pseudo_labels": {"rounds": 1, **SURE}}}
 #: Keys of the number format of features: nothing to choose where the processor does not compute in bf16.
-OF_BF16 = ["training.features.cache", "training.features.format"]
+OF_BF16 = ["training.feature_cache.enabled", "training.feature_cache.dtype"]
 #: What a key needs beside it to be live.
 BESIDE: dict[str, dict[str, Any]] = {
-    "data.ignore": {"inputs": None},
+    "data.ignore_columns": {"inputs": None},
     "data.strict": {"inputs": {"in_text": "text", "in_broken": "number"}},
     "data.limits.megabytes": MEDIA,
     "data.limits.megapixels": MEDIA,
     **{f"data.limits.{key}": {"inputs": {"in_audio": "audio"}} for key in ("seconds", "channels", "rate")},
     "data.limits.frames": {"inputs": {"in_video": "video"}},
-    "data.limits.values": {"inputs": {"in_series": "series"}},
+    "data.limits.values": {"inputs": {"in_time_series": "time_series"}},
     **{f"training.distillation.{key}": TAUGHT for key in ("weight", "temperature")},
     **dict.fromkeys(OF_BF16, FROZEN),
-    "training.features.views": TURNED,
-    "training.group_rows": MEDIA,
-    "training.balance": TWO,
-    "training.input_balance.method": {
+    "training.feature_cache.augmented_copies": TURNED,
+    "training.group_by_item": MEDIA,
+    "training.loss_balancing": TWO,
+    "training.modality_balancing.method": {
         **TWO,
         "fusion": "hybrid",
-        "training": {"epochs": 6, "input_balance": {"epochs": 1}},
+        "training": {"epochs": 6, "modality_balancing": {"interval_epochs": 1}},
     },
-    "training.input_balance.strength": {"training": {"input_balance": {"method": "ogm"}}},
-    "training.input_balance.epochs": {"fusion": "hybrid", "training": {"input_balance": {"method": "blend"}}},
+    "training.modality_balancing.alpha": {"training": {"modality_balancing": {"method": "ogm"}}},
+    "training.modality_balancing.interval_epochs": {"fusion": "hybrid", "training": {"modality_balancing": {"method": "gradient_blending"}}},
     "task_tokens": TWO,
-    "training.patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
-    "training.average": {"seed": 3, "training": {"epochs": 9, "learning_rate": 0.01}},
+    "training.early_stopping_patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
+    "training.average_top_k": {"seed": 3, "training": {"epochs": 9, "learning_rate": 0.01}},
     **{f"training.pseudo_labels.{key}": SOME_LABELS for key in ("confidence", "per_class", "weight")},
     "training.pseudo_labels.rounds": {"outputs": SOME_LABELS["outputs"], "training": {"pseudo_labels": SURE}},
-    "outputs.y_classify.weight": TWO,
+    "outputs.y_classification.weight": TWO,
 }
 #: Values that only the table can tell; of limits, those that its media and its short runs exceed.
 NAMED: dict[str, list[Any]] = {
     **{f"data.limits.{key}": [1] for key in ("frames", "channels", "rate", "values")},
     **{f"data.limits.{key}": [0.001] for key in ("seconds", "megabytes", "megapixels")},
     **{f"training.{key}_steps": [1] for key in ("log", "checkpoint")},
-    "data.ignore": [["skewed"]],
-    "data.weight": ["weight"],
+    "data.ignore_columns": [["skewed"]],
+    "data.weight_column": ["weight"],
     "data.split.column": ["part"],
-    "data.split.group": ["patient"],
-    "training.threads": ["auto"],
+    "data.split.group_column": ["patient"],
+    "training.num_threads": ["auto"],
     "training.device": ["cuda:63"],
 }
 #: Keys that bound decoding processes and change no result; tests/data/media/test_pool.py has what they do.
-ON_PROCESSES = ["data.limits.patience", "data.limits.memory", "data.limits.workers"]
+ON_PROCESSES = ["data.limits.timeout_seconds", "data.limits.memory_mib", "data.limits.num_workers"]
 #: Keys that name a saved model.
-OF_A_MODEL = ["training.distillation.teacher", "training.start"]
+OF_A_MODEL = ["training.distillation.teacher", "training.init_from"]
 #: Keys that only several data sets make live: here, the rows of the table in two unequal halves.
-OF_SEVERAL = ["data.temperature"]
+OF_SEVERAL = ["data.sampling_temperature"]
 #: Keys whose effect is that the run is refused.
 REFUSING = ["data.strict", "training.device"]
 #: Each section, and a mapping's model under one of its names.
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataOptions,
     "training": TrainingOptions,
-    "training.parts.fusion": PartOptions,
+    "training.param_groups.fusion": ParamGroupOptions,
     "evaluation": EvaluationOptions,
 }
 TOP = ["size", "width", "seed", "task_tokens"]
@@ -121,21 +121,21 @@ def walk(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseMode
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from walk(f"{path}.{name}", inner)
-        elif f"{path}.{name}" != "training.parts":  # a mapping of `PartOptions`, walked under a name
+        elif f"{path}.{name}" != "training.param_groups":  # a mapping of `ParamGroupOptions`, walked under a name
             yield f"{path}.{name}", model, name
 
 
 KEYS = [
     *(key for path, model in SECTIONS.items() for key in walk(path, model) if key[0] not in ON_PROCESSES),
     *((name, Recipe, name) for name in TOP),
-    ("outputs.y_classify.weight", OutputSpec, "weight"),
+    ("outputs.y_classification.weight", OutputSpec, "weight"),
     ("inputs.in_text.privileged", InputSpec, "privileged"),
 ]
 
 
 @cache
 def table() -> Columns:
-    columns, _ = sample_table(["text", "number"], ["classify", "regress"], ROWS)
+    columns, _ = sample_table(["text", "number"], ["classification", "regression"], ROWS)
     pictures = []
     for image in sample("modality", "image", ROWS)["image"]:
         encoded = io.BytesIO()
@@ -144,19 +144,19 @@ def table() -> Columns:
     return columns | {
         "image": pictures,
         **{column: sample("modality", name, ROWS)[column] for name, column in HEARD.items()},
-        "y_some": [None if row % 3 else y for row, y in enumerate(columns["y_classify"])],
+        "y_some": [None if row % 3 else y for row, y in enumerate(columns["y_classification"])],
         "weight": [0.25 + row % 4 for row in range(ROWS)],
-        "part": [("train", "valid", "test")[max(0, row - ROWS + 3)] for row in range(ROWS)],
+        "part": [("train", "validation", "test")[max(0, row - ROWS + 3)] for row in range(ROWS)],
         "patient": [f"patient {row // 6}" for row in range(ROWS)],
         "broken": ["not a number", *["1.5", "2.5"] * (ROWS // 2 - 1), "3.5"],
     }
 
 
-def in_two(columns: Columns) -> Joined:
+def in_two(columns: Columns) -> ConcatTable:
     """A quarter of the rows as one data set, the others as another."""
     cut = ROWS // 4
     halves = {"few": slice(cut), "many": slice(cut, None)}
-    return Joined(
+    return ConcatTable(
         {name: table_of({key: cells[part] for key, cells in columns.items()}) for name, part in halves.items()}
     )
 
@@ -175,7 +175,7 @@ def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
     privileged = beside.pop("privileged", None)
     encoders, modalities = beside.pop("encoders", {}), beside.pop("modalities", {})
     inputs = beside.pop("inputs", {"in_text": "text", "in_number": "number"})
-    outputs = beside.pop("outputs", {"y_classify": "classify"})
+    outputs = beside.pop("outputs", {"y_classification": "classification"})
     recipe = merged(BASE, beside)
     recipe["outputs"] = {name: {"task": task} for name, task in outputs.items()}
     if inputs is not None:
@@ -188,7 +188,7 @@ def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
             recipe["inputs"][privileged]["privileged"] = True
     else:
         recipe["data"] = {
-            "ignore": ["image", "weight", "part", "patient", "broken", "y_regress", "y_some", *HEARD.values()]
+            "ignore_columns": ["image", "weight", "part", "patient", "broken", "y_regression", "y_some", *HEARD.values()]
         }
     return recipe
 
@@ -215,8 +215,8 @@ class Watching(Progress):
         self.checkpoint, self.written, self.last = checkpoint, [], 0  # type: ignore[var-annotated]
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Advance]:
-        advance = Advance()
+    def task(self, title: str, total: int | None) -> Iterator[ProgressTask]:
+        advance = ProgressTask()
         advance.status = self.watch  # type: ignore[method-assign]
         yield advance
 
@@ -265,7 +265,7 @@ def outcome(recipe: str, several: bool = False) -> str | None:
 
 @pytest.mark.parametrize(("path", "owner", "name"), KEYS, ids=[key[0] for key in KEYS])
 def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None:
-    if path in OF_BF16 and number_format(FeatureOptions()) != "bf16":
+    if path in OF_BF16 and feature_dtype(FeatureCacheOptions()) != "bf16":
         pytest.skip("this processor does not compute in bf16")
     base = recipe_of(BESIDE.get(path, {}))
     several = path in OF_SEVERAL
@@ -297,11 +297,11 @@ def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None
 @pytest.mark.parametrize(
     "change",
     [
-        {"inputs": {"in_image": {"modality": {"name": "image", "shift": 0.5}}}},
+        {"inputs": {"in_image": {"modality": {"name": "image", "translate": 0.5}}}},
         {"inputs": {"in_image": {"encoder": {"name": "resnet", "dropout": 0.5}}}},
         {"fusion": {"name": "concat", "dropout": 0.5}},
-        {"outputs": {"y_classify": {"decoder": {"name": "mlp", "dropout": 0.5}}}},
-        {"outputs": {"y_classify": {"task": {"name": "classify", "label_smoothing": 0.5}}}},
+        {"outputs": {"y_classification": {"decoder": {"name": "mlp", "dropout": 0.5}}}},
+        {"outputs": {"y_classification": {"task": {"name": "classification", "label_smoothing": 0.5}}}},
     ],
     ids=str,
 )

@@ -30,18 +30,18 @@ from polymodal.core.registry import KINDS, components, find
 
 #: Options that are live only beside another one.
 BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
-    ("modality", "series", "long"): {"steps": 8},
-    ("task", "regress", "delta"): {"loss": "huber"},
-    ("fusion", "bottleneck", "fusion_layer"): {"layers": 4},
-    ("task", "text", "system"): {"instruction": "{text}"},
-    ("task", "text", "prompt_tokens"): {"prompt": "{text}"},
-    ("task", "text", "overflow"): {"prompt": "{text}", "prompt_tokens": 4},
-    ("encoder", "pretrained_image", "positions"): {"tokens": None},
-    ("decoder", "causal_lm", "every"): {"read": "cross"},
-    ("decoder", "encoder_decoder", "read"): {"read": "own"},
-    ("decoder", "encoder_decoder", "input"): {"read": "own", "input": "in_text"},
-    ("decoder", "encoder_decoder", "language"): {"model": seq2seq_checkpoint("whisper")},
-    ("objective", "redundancy", "strength"): {"inputs": ["in_image"]},
+    ("modality", "time_series", "long_series"): {"num_steps": 8},
+    ("task", "regression", "huber_delta"): {"loss": "huber"},
+    ("fusion", "bottleneck", "fusion_layer"): {"num_layers": 4},
+    ("task", "text_generation", "system"): {"instruction": "{text}"},
+    ("task", "text_generation", "max_prompt_length"): {"prompt": "{text}"},
+    ("task", "text_generation", "prompt_overflow"): {"prompt": "{text}", "max_prompt_length": 4},
+    ("encoder", "pretrained_image", "position_embedding"): {"max_tokens": None},
+    ("decoder", "causal_lm", "cross_attn_every_n_layers"): {"conditioning": "cross_attention"},
+    ("decoder", "encoder_decoder", "encoder_source"): {"encoder_source": "checkpoint"},
+    ("decoder", "encoder_decoder", "input"): {"encoder_source": "checkpoint", "input": "in_text"},
+    ("decoder", "encoder_decoder", "language"): {"checkpoint": seq2seq_checkpoint("whisper")},
+    ("objective", "barlow_twins", "augmentation_strength"): {"inputs": ["in_image"]},
     **{
         (*component, option): {"tune": tune}
         for component in (
@@ -61,25 +61,25 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
 #: Options whose other values only the data can tell (names of inputs, classes, characters).
 NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("fusion", "attention", "graph"): [[["in_text", "in_number"]]],
-    ("fusion", "film", "condition"): ["in_text"],
-    ("fusion", "qformer", "text"): ["in_text", None],
-    ("task", "classify", "class_weights"): [{"yes": 3.0}],
-    ("task", "multilabel", "separator"): [","],
-    ("task", "similar", "sizes"): [[12]],
-    ("task", "spans", "seconds"): [8.0],
-    ("task", "text", "prompt"): ["{text} ?"],
-    ("task", "text", "instruction"): ["What is {text}?"],
-    ("task", "text", "history"): ["turns"],
-    ("task", "text", "system"): ["Say little."],
-    ("task", "text", "metrics"): [["chrf"]],
-    ("task", "text", "writing"): [{"beams": 2}],
-    ("decoder", "embed", "sizes"): [[12]],
+    ("fusion", "film", "conditioning_input"): ["in_text"],
+    ("fusion", "qformer", "text_input"): ["in_text", None],
+    ("task", "classification", "class_weights"): [{"yes": 3.0}],
+    ("task", "multilabel_classification", "separator"): [","],
+    ("task", "metric_learning", "matryoshka_dims"): [[12]],
+    ("task", "event_detection", "duration"): [8.0],
+    ("task", "text_generation", "prompt"): ["{text} ?"],
+    ("task", "text_generation", "instruction"): ["What is {text}?"],
+    ("task", "text_generation", "history"): ["turns"],
+    ("task", "text_generation", "system"): ["Say little."],
+    ("task", "text_generation", "metrics"): [["chrf"]],
+    ("task", "text_generation", "generation"): [{"beams": 2}],
+    ("decoder", "embed", "matryoshka_dims"): [[12]],
     ("decoder", "encoder_decoder", "input"): ["in_more"],
     ("decoder", "encoder_decoder", "language"): ["de"],
-    ("objective", "masked_multimodal", "told"): [["in_text"]],
-    ("objective", "matching", "exchange"): [["in_text"]],
-    ("objective", "next_token", "given"): [["in_number"], []],
-    ("objective", "transfer", "teacher"): ["in_number"],
+    ("objective", "masked_multimodal_modeling", "predicted_inputs"): [["in_text"]],
+    ("objective", "matching", "exchanged_inputs"): [["in_text"]],
+    ("objective", "next_token", "context_inputs"): [["in_number"], []],
+    ("objective", "cross_modal_distillation", "teacher"): ["in_number"],
     **{
         ("objective", name, option): values
         for name in components("objective")
@@ -115,7 +115,7 @@ def trained_writer() -> str:
     """The directory of a language model of the width that laws have."""
     folder = Path(mkdtemp(prefix="writer-"))
     texts = {"target": [f"{text} of all" for text in sample("task", "text")["target"]]}
-    model = trained({"train": texts, "valid": texts}, folder, outputs={"target": "text"}, training={"epochs": 1})
+    model = trained({"train": texts, "validation": texts}, folder, outputs={"target": "text_generation"}, training={"epochs": 1})
     model.save(folder / "model")
     return str(folder / "model")
 
@@ -127,11 +127,11 @@ OTHERS: dict[tuple[str, str, str], Callable[[], str]] = {
         for modality in ("text", "image", "audio", "video")
     },
     **{("modality", modality, "checkpoint"): partial(checkpoint, modality) for modality in components("modality")},
-    ("decoder", "causal_lm", "model"): partial(language_model, "gpt2"),
-    ("decoder", "encoder_decoder", "model"): partial(seq2seq_checkpoint, "t5"),
-    ("decoder", "transformer", "start"): trained_writer,
-    ("task", "text", "checkpoint"): language_model,
-    ("task", "text", "tokenizer"): trained_writer,
+    ("decoder", "causal_lm", "checkpoint"): partial(language_model, "gpt2"),
+    ("decoder", "encoder_decoder", "checkpoint"): partial(seq2seq_checkpoint, "t5"),
+    ("decoder", "transformer", "init_from"): trained_writer,
+    ("task", "text_generation", "checkpoint"): language_model,
+    ("task", "text_generation", "tokenizer"): trained_writer,
 }
 
 

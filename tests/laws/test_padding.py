@@ -30,16 +30,16 @@ def assert_rows_stand_alone(preparation: Preparation, prepared: PreparedTable, n
                 alone = network(preparation.batch(prepared, np.array(mates)))
                 for name, decided in together.items():
                     assert torch.isfinite(decided.values).all()
-                    rounding = 1e-6 if preparation.tasks[name].writes else 0  # of a sum over many tokens
+                    rounding = 1e-6 if preparation.tasks[name].is_generative else 0  # of a sum over many tokens
                     torch.testing.assert_close(alone[name].values[0], decided.values[row], atol=WITHIN, rtol=rounding)
 
 
 @pytest.mark.parametrize(("modality", "encoder"), ENCODERS)
 def test_of_every_encoder(modality: str, encoder: str) -> None:
-    columns = sample("modality", modality, rows=8) | sample("task", "regress", rows=8)
+    columns = sample("modality", modality, rows=8) | sample("task", "regression", rows=8)
     spec = {"modality": small(modality), "columns": list(sample("modality", modality, rows=8))}
     preparation, prepared = prepare(
-        columns, inputs={"x": {**spec, "encoder": light({"name": encoder})}}, outputs={"target": "regress"}
+        columns, inputs={"x": {**spec, "encoder": light({"name": encoder})}}, outputs={"target": "regression"}
     )
     assert_rows_stand_alone(preparation, prepared, network_of(preparation))
 
@@ -47,7 +47,7 @@ def test_of_every_encoder(modality: str, encoder: str) -> None:
 @pytest.mark.parametrize("fusion", components("fusion"))
 def test_of_every_fusion(fusion: str) -> None:
     columns, recipe = sample_table(
-        ["text", "number", "category"], ["classify", "multilabel", "regress", "similar", "text"], rows=8
+        ["text", "number", "category"], ["classification", "multilabel_classification", "regression", "metric_learning", "text_generation"], rows=8
     )
     for place, name in enumerate(("text", "plain", "skewed", "often", "some")):
         columns[name][place :: 3 + place] = [None] * len(columns[name][place :: 3 + place])
@@ -59,8 +59,8 @@ def test_of_every_fusion(fusion: str) -> None:
 @pytest.mark.parametrize("decoder", DECIDERS)
 def test_of_every_decoder(decoder: str, fusion: str) -> None:
     """Over a timeline too, of inputs that are long, short or missing."""
-    columns, recipe = sample_table(["text", "series"], ["spans", "classify"], rows=8)
-    columns["text"][1], columns["series"][2] = None, None
+    columns, recipe = sample_table(["text", "time_series"], ["event_detection", "classification"], rows=8)
+    columns["text"][1], columns["time_series"][2] = None, None
     for output in recipe["outputs"].values():
         output["decoder"] = decoder
     preparation, prepared = prepare(columns, **recipe, fusion=fusion)
@@ -71,9 +71,9 @@ def test_of_every_decoder(decoder: str, fusion: str) -> None:
 @pytest.mark.parametrize("decoder", WRITERS)
 def test_of_every_writer(decoder: str, fusion: str) -> None:
     """Of inputs and answers that are long, short or missing; what is written stands alone too."""
-    columns, recipe = sample_table(["text", "series"], ["text"], rows=8)
-    columns["text"][1], columns["series"][2], columns["y_text"][3] = None, None, None
-    recipe["outputs"]["y_text"]["decoder"] = light({"name": decoder})
+    columns, recipe = sample_table(["text", "time_series"], ["text_generation"], rows=8)
+    columns["text"][1], columns["time_series"][2], columns["y_text_generation"][3] = None, None, None
+    recipe["outputs"]["y_text_generation"]["decoder"] = light({"name": decoder})
     preparation, prepared = prepare(columns, **recipe, fusion=fusion)
     network = network_of(preparation)
     assert_rows_stand_alone(preparation, prepared, network)
@@ -86,10 +86,10 @@ def test_of_every_writer(decoder: str, fusion: str) -> None:
 
 def texts_of(preparation: Preparation, prepared: PreparedTable, network: Network, rows: np.ndarray) -> list[GenerationOutput]:
     """What is written in these rows, as one batch."""
-    batch, task = preparation.batch(prepared, rows), preparation.tasks["y_text"]
+    batch, task = preparation.batch(prepared, rows), preparation.tasks["y_text_generation"]
     with torch.inference_mode():
-        views = network.views(batch)
-        texts = write_texts(network, "y_text", task, views, batch, GenerationConfig(max_tokens=4), batch.rows.numpy())
+        views = network.encode_and_fuse(batch)
+        texts = write_texts(network, "y_text_generation", task, views, batch, GenerationConfig(max_new_tokens=4), batch.rows.numpy())
     return [one[0] for one in texts]
 
 
@@ -113,6 +113,6 @@ def test_what_stands_in_padding_reaches_nothing(fusion: str) -> None:
 
 
 def test_of_a_whole_model() -> None:
-    columns, recipe = sample_table(list(components("modality")), ["classify", "regress", "text"], rows=8)
+    columns, recipe = sample_table(list(components("modality")), ["classification", "regression", "text_generation"], rows=8)
     preparation, prepared = prepare(columns, **recipe, fusion="attention")
     assert_rows_stand_alone(preparation, prepared, network_of(preparation))

@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def columns(folder: Path) -> Columns:
     """Inputs of every kind, images as paths; the targets are there too."""
     found, _ = sample_table(
-        ["text", "image", "number", "category"], ["classify", "multilabel", "regress", "text"], ROWS
+        ["text", "image", "number", "category"], ["classification", "multilabel_classification", "regression", "text_generation"], ROWS
     )
     found["outlier"] = [None if cell is None else float(f"{cell:.3f}") for cell in found["outlier"]]
     for row, image in enumerate(found["image"]):
@@ -39,11 +39,11 @@ def model(folder: Path, columns: Columns) -> Model:
     from polymodal.data.table.table import open_table
 
     _, recipe = sample_table(
-        ["text", "image", "number", "category"], ["classify", "multilabel", "regress", "text"], ROWS
+        ["text", "image", "number", "category"], ["classification", "multilabel_classification", "regression", "text_generation"], ROWS
     )
     table: Any = open_table(columns, root=folder, cache=folder / "tables")
-    parts = {"train": table, "valid": table}
-    return trained(parts, folder / "prepared", **recipe, fusion="attention", training={"epochs": 2, "batch": 8})
+    parts = {"train": table, "validation": table}
+    return trained(parts, folder / "prepared", **recipe, fusion="attention", training={"epochs": 2, "batch_size": 8})
 
 
 def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
@@ -104,17 +104,17 @@ def test_one_row_equals_many(model: Model, columns: Columns, folder: Path) -> No
         one = {name: cells[row] for name, cells in read.items()}
         found = model.predict_proba(one, root=folder)
         for name in many:
-            if name == "y_text":
+            if name == "y_text_generation":
                 assert found[name][0] == many[name][row]
             else:
                 np.testing.assert_allclose(found[name][0], many[name][row], rtol=1e-4, atol=1e-5)
         again = model.predict(one, root=folder)
-        assert again["y_classify"] == [answers["y_classify"][row]]
-        assert again["y_text"] == [answers["y_text"][row]]
+        assert again["y_classification"] == [answers["y_classification"][row]]
+        assert again["y_text_generation"] == [answers["y_text_generation"][row]]
 
 
 def test_evaluation_scores_what_prediction_says(model: Model, columns: Columns, folder: Path) -> None:
-    answers = model.predict(columns, root=folder)["y_classify"]
-    right = np.mean([one == other for one, other in zip(answers, columns["y_classify"], strict=True)])
+    answers = model.predict(columns, root=folder)["y_classification"]
+    right = np.mean([one == other for one, other in zip(answers, columns["y_classification"], strict=True)])
     scores = model.evaluate(columns, root=folder)
-    assert scores["y_classify"]["accuracy"]["value"] == pytest.approx(right)
+    assert scores["y_classification"]["accuracy"]["value"] == pytest.approx(right)

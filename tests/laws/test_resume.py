@@ -17,7 +17,7 @@ import torch
 from laws.objectives import OBJECTIVES, inputs_of
 from laws.samples import experiment, sample_table
 from polymodal.checkpoint.training_state_file import read_checkpoint
-from polymodal.core.progress import Advance, Progress
+from polymodal.core.progress import ProgressTask, Progress
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
@@ -48,8 +48,8 @@ class KilledAt(Progress):
         self.step = step
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Advance]:
-        advance = Advance()
+    def task(self, title: str, total: int | None) -> Iterator[ProgressTask]:
+        advance = ProgressTask()
         advance.status = self.watch  # type: ignore[method-assign]
         yield advance
 
@@ -69,8 +69,8 @@ class KilledForReal(KilledAt):
 
 
 def the_experiment(folder: Path) -> Experiment:
-    columns, recipe = sample_table(["text", "image", "number"], ["classify", "regress", "text"])
-    return experiment({"train": columns, "valid": columns}, folder, **recipe, fusion="mixture", training=TRAINING)
+    columns, recipe = sample_table(["text", "image", "number"], ["classification", "regression", "text_generation"])
+    return experiment({"train": columns, "validation": columns}, folder, **recipe, fusion="mixture", training=TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,9 @@ def test_after_two_kills(prepared: Experiment, uninterrupted: Model, tmp_path: P
 
 @pytest.mark.parametrize(("balance", "method"), [("gradnorm", "ogm_ge"), ("pcgrad", "blend")])
 def test_balances_go_on_as_they_were(balance: str, method: str, tmp_path: Path) -> None:
-    columns, recipe = sample_table(["text", "number"], ["classify", "regress"])
-    training = TRAINING | {"balance": balance, "input_balance": {"method": method, "epochs": 1}}
-    parts = {"train": columns, "valid": columns}
+    columns, recipe = sample_table(["text", "number"], ["classification", "regression"])
+    training = TRAINING | {"balance": balance, "input_balance": {"method": method, "interval_epochs": 1}}
+    parts = {"train": columns, "validation": columns}
     one = experiment(parts, tmp_path / "prepared", **recipe, fusion="hybrid", training=training)
     folder = tmp_path / "run"
     folder.mkdir()
@@ -137,7 +137,7 @@ def test_goes_on_from_the_checkpoint(prepared: Experiment, tmp_path: Path) -> No
 def with_objectives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Model]:
     """All objectives in one run, and what it comes to."""
     columns, inputs = inputs_of(rows=16)
-    parts, folder = {"train": columns, "valid": columns}, tmp_path_factory.mktemp("objectives")
+    parts, folder = {"train": columns, "validation": columns}, tmp_path_factory.mktemp("objectives")
     training = {**TRAINING, "epochs": 3, "checkpoint_steps": 1}
     made = experiment(parts, folder, inputs=inputs, objectives=OBJECTIVES, training=training)
     return made, train_model(made, progress=Progress(False))

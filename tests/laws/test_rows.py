@@ -11,9 +11,9 @@ import pytest
 from laws.samples import Columns, network_of, prepare, sample_table, table_of, trained
 from polymodal.core.errors import DataError
 from polymodal.data.partition import Split
-from polymodal.data.table.cell_errors import BadCellsWarning, Faults
+from polymodal.data.table.cell_errors import BadCellsWarning, CellErrors
 from polymodal.datasets.planted import make_planted_table
-from polymodal.inference.batching import PREDICTION_BATCH
+from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.inference.predictor import Predictor
 from polymodal.model.model import Model
 
@@ -22,7 +22,7 @@ UNUSABLE: dict[str, Any] = {
     "image": b"these bytes are no image",
     "audio": b"these bytes are no sound",
     "number": float("inf"),
-    "series": [[1.0]],
+    "time_series": [[1.0]],
 }
 
 
@@ -30,14 +30,14 @@ UNUSABLE: dict[str, Any] = {
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     columns = make_planted_table(120, 0)
     return trained(
-        {"train": columns, "valid": columns},
+        {"train": columns, "validation": columns},
         tmp_path_factory.mktemp("rows"),
         inputs={
             "numbers": {"modality": "number", "columns": ["length", "weight"]},
             "maker": "category",
             "price": "number",
         },
-        outputs={"grade": "classify"},
+        outputs={"grade": "classification"},
         fusion="attention",
         training={"epochs": 3},
     )
@@ -45,18 +45,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def test_answers_stay_with_their_rows(model: Model) -> None:
     """In any order, repeated, and over several prediction blocks."""
-    columns = make_planted_table(2 * PREDICTION_BATCH + 37, 1)
+    columns = make_planted_table(2 * PREDICTION_BATCH_SIZE + 37, 1)
     for row in range(0, len(columns["maker"]), 5):
         columns["maker"][row] = None
     straight = model.predict_proba(columns)
-    order = np.random.default_rng(0).integers(0, len(straight), 2 * PREDICTION_BATCH + 1)
+    order = np.random.default_rng(0).integers(0, len(straight), 2 * PREDICTION_BATCH_SIZE + 1)
     shuffled = {name: [cells[row] for row in order] for name, cells in columns.items()}
     np.testing.assert_allclose(model.predict_proba(shuffled), straight[order], atol=1e-5)
 
 
 def test_ragged_rows_come_back_in_order() -> None:
     """Texts that are read or written are visited by length; the answers are not."""
-    columns, recipe = sample_table(["text"], ["regress", "text"], rows=40)
+    columns, recipe = sample_table(["text"], ["regression", "text_generation"], rows=40)
     preparation, prepared = prepare(columns, **recipe)
     lengths = prepared.inputs["in_text"].items.lengths()
     assert lengths is not None
@@ -68,8 +68,8 @@ def test_ragged_rows_come_back_in_order() -> None:
     by_batch = predictor.predict(Split(prepared, rows))
     for row in rows:
         alone = predictor.predict(Split(prepared, rows[row : row + 1]))
-        np.testing.assert_allclose(alone["y_regress"].values[0], by_batch["y_regress"].values[row], atol=1e-5)
-        own, beside = alone["y_text"], by_batch["y_text"]
+        np.testing.assert_allclose(alone["y_regression"].values[0], by_batch["y_regression"].values[row], atol=1e-5)
+        own, beside = alone["y_text_generation"], by_batch["y_text_generation"]
         assert own.losses is not None
         assert beside.losses is not None
         np.testing.assert_allclose(own.losses[0], beside.losses[row], rtol=1e-5)
@@ -79,18 +79,18 @@ def test_ragged_rows_come_back_in_order() -> None:
 
 @pytest.mark.parametrize("modality", UNUSABLE)
 def test_an_unusable_cell_is_listed_and_no_other_row_changes(modality: str) -> None:
-    columns, recipe = sample_table([modality], ["regress"], rows=8)
+    columns, recipe = sample_table([modality], ["regression"], rows=8)
     column = recipe["inputs"][f"in_{modality}"]["columns"][0]
     preparation, _ = prepare(columns, **recipe)
     broken: Columns = {**columns, column: [*columns[column][:3], UNUSABLE[modality], *columns[column][4:]]}
-    faults = Faults()
+    faults = CellErrors()
     with pytest.raises(DataError):
-        preparation.prepare(table_of(broken), Faults(strict=True), folder=None, cache=None)
+        preparation.prepare(table_of(broken), CellErrors(strict=True), folder=None, cache=None)
     prepared = preparation.prepare(table_of(broken), faults, folder=None, cache=None)
     assert [(fault.row, fault.column, fault.table) for fault in faults.found] == [(3, column, "table")]
     assert faults.found[0].reason
     gap = {**columns, column: [*columns[column][:3], None, *columns[column][4:]]}
-    without = preparation.prepare(table_of(gap), Faults(strict=True), folder=None, cache=None)
+    without = preparation.prepare(table_of(gap), CellErrors(strict=True), folder=None, cache=None)
     rows = np.arange(8)
     one, other = (preparation.batch(found, rows).inputs[f"in_{modality}"] for found in (prepared, without))
     assert one.present.tolist() == other.present.tolist()

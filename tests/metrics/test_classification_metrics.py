@@ -34,7 +34,7 @@ def test_averages(name: str, average: str, absent: bool) -> None:
     distribution, truth, weight = draw(1, absent)
     score = getattr(reference, f"{name}_score")
     expected = score(truth, distribution.argmax(1), average=average, sample_weight=weight, zero_division=0)
-    assert getattr(ours, f"{average}_{name}")(distribution, truth, weight) == pytest.approx(expected, abs=1e-12)
+    assert getattr(ours, f"{name}_{average}")(distribution, truth, weight) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("absent", [False, True])
@@ -77,7 +77,7 @@ def test_multilabel(threshold: float) -> None:
     given = {"sample_weight": weight, "zero_division": np.nan}
     for average in ("macro", "micro"):
         expected = reference.f1_score(truth, decided, average=average, **given)
-        found = getattr(ours, f"{average}_f1")(distribution, truth, weight, threshold)
+        found = getattr(ours, f"f1_{average}")(distribution, truth, weight, threshold)
         assert found == pytest.approx(expected, rel=1e-12)
     exact = reference.accuracy_score(truth, decided, sample_weight=weight)
     assert ours.subset_accuracy(distribution, truth, weight, threshold) == pytest.approx(exact, rel=1e-12)

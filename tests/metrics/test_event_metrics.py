@@ -88,7 +88,14 @@ def by_event(true: Rows, found: Rows) -> events.EventCounts:
 def test_scores_equal_the_reference_implementation() -> None:
     weight = np.ones(3)
     counts = by_segment(TRUE, FOUND)
-    sums = [counts.true_positives, counts.predicted, counts.support, counts.substituted, counts.deleted, counts.inserted]
+    sums = [
+        counts.true_positives,
+        counts.predicted,
+        counts.support,
+        counts.substituted,
+        counts.deleted,
+        counts.inserted,
+    ]
     assert [one.sum() for one in sums] == [41, 45, 56, 3, 12, 1]
     assert events.f1_micro(counts, weight) == pytest.approx(0.8118811881188118)
     assert events.f1_macro(counts, weight) == pytest.approx(0.8255735492577597)

@@ -13,7 +13,7 @@ from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.program_cells import program_cell, suite_cell
 from polymodal.metrics.text.page_scores import element_f1, page_similarity, page_validity
-from polymodal.metrics.text.program_scores import suite_validity, mutation_score, syntax_validity, pass_at_1
+from polymodal.metrics.text.program_scores import mutation_score, pass_at_1, suite_validity, syntax_validity
 
 RIGHT, TESTS = "def solve(x):\n    return x + 1", "assert solve(1) == 2\nassert solve(5) == 6"
 MUTANTS = [RIGHT.replace("+ 1", "* 2"), RIGHT.replace("+ 1", "+ 2")]
@@ -47,7 +47,9 @@ def test_pages_that_are_nearly_right() -> None:
 
 def test_likeness_is_the_jaccard_index_of_ink() -> None:
     black, red = '<p style="color:black">a</p>', '<p style="color:red">a</p>'
-    assert scored(page_similarity(), [red], [[black]]) == pytest.approx(2 / 3)  # red has the ink of two channels of three
+    assert scored(page_similarity(), [red], [[black]]) == pytest.approx(
+        2 / 3
+    )  # red has the ink of two channels of three
     assert scored(page_similarity(), [black], [[red]]) == pytest.approx(2 / 3)
 
 
@@ -103,5 +105,5 @@ def test_references_that_say_nothing_are_an_error() -> None:
         scored(mutation_score(), [TESTS], [[TESTS]])
     with pytest.raises(DataError, match=r"row 0.*mutants"):
         scored(suite_validity(), [TESTS], [suite_cell(TESTS, RIGHT, [])])
-    with pytest.raises(DataError, match=r"row 0.*not a page"):
+    with pytest.raises(DataError, match=r"row 0.*not a valid page"):
         scored(page_similarity(), ["<hr>"], [["<marquee>"]])

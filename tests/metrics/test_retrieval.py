@@ -1,4 +1,4 @@
-"""Retrieval metrics equal hand-computed cases and the plainest loops, and the random baseline equals the mean over all orders."""
+"""Retrieval metrics equal hand-computed cases and plain loops; the random baseline is the mean over all orders."""
 
 from __future__ import annotations
 
@@ -165,5 +165,5 @@ def test_weights_count_as_repeated_queries(rows: list[tuple[int, int]]) -> None:
 
 
 def test_a_query_without_a_positive_is_refused() -> None:
-    with pytest.raises(ValueError, match="every query"):
+    with pytest.raises(ValueError, match="each query"):
         rank(np.zeros((1, 2)), np.zeros((1, 2), dtype=bool))

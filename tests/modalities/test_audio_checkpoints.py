@@ -17,7 +17,7 @@ from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.modalities.audio import Audio
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -46,7 +46,7 @@ def sounds(*seconds: float) -> dict[str, list[Any]]:
 def resolved(columns: dict[str, list[Any]], **modality: Any) -> Audio.Options:
     table = open_table(columns, cache=cache_folder() / "tables")
     inputs = {"sound": {"modality": {"name": "audio", **modality}, "encoder": "audio_cnn"}}
-    plan = make_plan(table, Recipe(inputs=inputs, outputs={"target": "regress"}))
+    plan = make_plan(table, Recipe(inputs=inputs, outputs={"target": "regression"}))
     options = plan.recipe.inputs["sound"].modality
     assert isinstance(options, Audio.Options)
     return options
@@ -115,7 +115,7 @@ def test_the_card_is_saved_and_needs_the_checkpoint_no_more(tmp_path: Path) -> N
     again = Audio(options, columns=["sound"])
     again.load(tmp_path, state)
     assert again.shape() == shape
-    assert Card.of(shape["checkpoint"]).preprocessor["sampling_rate"] == 48_000
+    assert CheckpointConfig.from_dict(shape["checkpoint"]).preprocessor["sampling_rate"] == 48_000
 
 
 def test_sounds_are_brought_to_the_rate_of_the_checkpoint(tmp_path: Path) -> None:

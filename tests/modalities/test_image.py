@@ -10,7 +10,7 @@ import torch
 from PIL import Image as Pillow
 
 from polymodal.core.errors import DataError
-from polymodal.data.media.image import square
+from polymodal.data.media.image import resize_to_square
 from polymodal.data.media.workers.pool import DecodePool
 from polymodal.data.store import decode_buffer
 from polymodal.data.table.block import RowBlock
@@ -38,7 +38,7 @@ def block(cells, root=None, cache=None, strict=False, limits=None, first=0):
 
 
 def modality(**options):
-    return Image(Image.Options(**{"pixels": 32, **options}), columns=["i"])
+    return Image(Image.Options(**{"image_size": 32, **options}), columns=["i"])
 
 
 def rows(prepared):
@@ -108,14 +108,14 @@ def test_fit_crops_pads_or_distorts():
     wide[:, 32:64] = (0, 255, 0)
     wide[:, :32] = (255, 0, 0)
     image = Pillow.fromarray(wide)
-    assert (square(image, 32, "crop") == (0, 255, 0)).all()
-    padded = square(image, 96, "pad")
+    assert (resize_to_square(image, 32, "crop") == (0, 255, 0)).all()
+    padded = resize_to_square(image, 96, "pad")
     assert (padded[:32] == 0).all()
     assert (padded[32:64] == wide).all()
-    stretched = square(image, 96, "stretch")
+    stretched = resize_to_square(image, 96, "stretch")
     assert (stretched[:, 10] == (255, 0, 0)).all()
     assert (stretched[0] == stretched[-1]).all()
-    assert square(Pillow.new("RGB", (1000, 1)), 32, "pad").shape == (32, 32, 3)
+    assert resize_to_square(Pillow.new("RGB", (1000, 1)), 32, "pad").shape == (32, 32, 3)
 
 
 def test_bad_cells_are_quarantined_with_their_reason_and_change_no_other_row(folder):

@@ -13,7 +13,7 @@ import torch
 from PIL import Image as Pillow
 
 from polymodal.core.errors import RecipeError
-from polymodal.data.media.image_preprocessing import Geometry
+from polymodal.data.media.image_preprocessing import ImagePreprocessing
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
@@ -70,7 +70,7 @@ def pixels(modality: Image, cells: list[Any], cache: Path | None = None) -> np.n
 def test_files_and_images_in_memory_are_prepared_as_the_checkpoint_does(checkpoint: str, tmp_path: Path) -> None:
     """No scaled decoding of JPEG, no resizing in two steps: both change pixels."""
     image = Pillow.open(io.BytesIO(jpeg()))
-    wanted = Geometry.of(PROCESSOR, {}).apply(image.convert("RGB"))
+    wanted = ImagePreprocessing.from_config(PROCESSOR, {}).apply(image.convert("RGB"))
     modality = fitted(checkpoint=checkpoint)
     for cache in (None, tmp_path / "cache", tmp_path / "cache"):
         found = pixels(modality, [jpeg(), image, np.asarray(image)], cache)
@@ -180,11 +180,11 @@ def test_a_checkpoint_that_cannot_be_prepared_for_is_refused(
 def test_an_encoder_says_which_checkpoint_a_plan_prepares_for(checkpoint: str, tmp_path: Path) -> None:
     images = [Pillow.new("RGB", (90, 60), (shade * 9, 0, 0)) for shade in range(12)]
     table = open_table({"i": images, "y": ["a", "b"] * 6}, cache=tmp_path)
-    inputs = {"i": {"columns": ["i"], "encoder": {"name": "pretrained_image", "model": checkpoint}}}
+    inputs = {"i": {"columns": ["i"], "encoder": {"name": "pretrained_image", "checkpoint": checkpoint}}}
     modality = make_plan(table, Recipe(inputs=inputs), ["y"]).recipe.inputs["i"].modality
     assert modality is not None
     assert (modality.name, modality.checkpoint, modality.pixels) == ("image", checkpoint, 40)
-    inputs["i"]["modality"] = {"name": "image", "pixels": 64}
+    inputs["i"]["modality"] = {"name": "image", "image_size": 64}
     with pytest.raises(RecipeError) as found:
         make_plan(table, Recipe(inputs=inputs), ["y"])
-    assert found.value.path == "inputs.i.modality.pixels"
+    assert found.value.path == "inputs.i.modality.image_size"

@@ -43,7 +43,7 @@ class Sounds(MediaModality):
 
     def __init__(self, request: AudioRequest | None = None) -> None:
         super().__init__(ModalityOptions(name="sounds"), columns=["x"])
-        self.asked = request or AudioRequest(rate=RATE)
+        self.asked = request or AudioRequest(sampling_rate=RATE)
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -308,7 +308,7 @@ def test_blocks_are_bounded_by_the_bytes_of_their_items(sizes: list[float], expe
 
 def test_long_items_make_small_blocks() -> None:
     assert Sounds().row_bytes() == 2 * Sounds().longest() > 2**20
-    recipe = Recipe(inputs={"x": {"modality": {"name": "image", "pixels": 1_024}}})
+    recipe = Recipe(inputs={"x": {"modality": {"name": "image", "image_size": 1_024}}})
     assert Preparation(recipe).max_block_rows == MAX_BLOCK_BYTES // (3 * 1_024**2)
 
 

@@ -138,7 +138,7 @@ def test_a_saved_model_reads_files_as_it_reads_arrays(tmp_path):
         (tmp_path / f"{at}.csv").write_text(csv(array))
     columns = {"s": [f"{at}.csv" for at in range(24)], "label": ["a", "b"] * 12}
     training = {"epochs": 1, "precision": "fp32", "threads": 1}
-    recipe = {"training": training, "width": 16, "evaluation": {"bootstrap": 20}}
+    recipe = {"training": training, "hidden_size": 16, "evaluation": {"bootstrap_samples": 20}}
     model = fit(columns, "label", recipe=recipe, root=tmp_path)
     assert model.recipe.inputs["s"].modality.channels == ["x", "y"]
     loaded = Model.load(model.save(tmp_path / "model"))

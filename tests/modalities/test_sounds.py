@@ -169,10 +169,10 @@ def test_the_sound_of_a_clip_beside_its_pictures(tmp_path: Path) -> None:
     columns = {"clip": ["a.avi", "b.avi", "a.avi", "b.avi"], "y": ["p", "q", "p", "q"]}
     table = open_table(columns, root=tmp_path, cache=tmp_path / "tables")
     inputs = {
-        "clip": {"modality": {"name": "video", "pixels": 32}},
+        "clip": {"modality": {"name": "video", "image_size": 32}},
         "sound": {"columns": ["clip"], "modality": "audio"},
     }
-    preparation = Preparation(make_plan(table, Recipe(inputs=inputs, outputs={"y": "classify"})).recipe)
+    preparation = Preparation(make_plan(table, Recipe(inputs=inputs, outputs={"y": "classification"})).recipe)
     preparation.fit(table, np.arange(4))
     found = preparation.prepare(table, CellErrors(strict=True), folder=None, cache=None)
     batch = preparation.batch(found, np.arange(4))

@@ -148,12 +148,12 @@ def test_max_tokens_follows_the_sample_and_a_given_one_stays():
     long = Text.resolve(Text.Options(), [sample([" ".join(f"word{i * j}" for i in range(90)) for j in range(9)])])
     assert 2 <= short.max_tokens <= 16
     assert 90 <= long.max_tokens <= 512
-    assert Text.resolve(Text.Options(max_tokens=5), [sample(["a b c d e f g h"])]).max_tokens == 5
+    assert Text.resolve(Text.Options(max_length=5), [sample(["a b c d e f g h"])]).max_tokens == 5
 
 
 def test_saved_and_loaded_prepares_the_same(tmp_path: Path):
     text = fitted(lowercase=True, max_tokens=6)
-    other = Text(Text.Options(lowercase=True, max_tokens=6), columns=["t"])
+    other = Text(Text.Options(lowercase=True, max_length=6), columns=["t"])
     other.load(tmp_path, text.save(tmp_path))
     cells = ["[pad] Unseen WORDS", "猫", None, "x" * 500]
     before, after = text.prepare(block(cells)), other.prepare(block(cells))

@@ -19,7 +19,7 @@ from polymodal.data.table.sample import ColumnSample
 from polymodal.experiments.plan import make_plan
 from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer, position_limit
 from polymodal.modalities.text import Text
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -112,7 +112,7 @@ def test_padding_and_limits_of_every_kind():
 
 def test_limits_without_a_word_from_the_tokenizer():
     def limit(**config):
-        return position_limit(Card("m", "m", "", "", {"config": config}))
+        return position_limit(CheckpointConfig("m", "m", "", "", {"config": config}))
 
     assert limit(model_type="bert", max_position_embeddings=512) == 512
     assert limit(model_type="xlm-roberta", max_position_embeddings=514, pad_token_id=1) == 512
@@ -121,7 +121,7 @@ def test_limits_without_a_word_from_the_tokenizer():
     assert limit(model_type="clap", text_config={"max_position_embeddings": 514, "model_type": "roberta"}) == 512
     assert limit(model_type="t5") is None
     endless = {"config": {"model_type": "t5"}, "tokenizer_config": {"model_max_length": 10**30}}
-    assert position_limit(Card("m", "m", "", "", endless)) is None
+    assert position_limit(CheckpointConfig("m", "m", "", "", endless)) is None
 
 
 def test_the_post_processor_decides_on_the_ends_as_it_does_in_the_reference(tmp_path):
@@ -168,14 +168,14 @@ def test_saved_and_loaded_prepares_the_same_without_the_checkpoint(kind, tmp_pat
     (tmp_path / "saved").mkdir()
     state = json.loads(json.dumps(text.save(tmp_path / "saved")))
     shutil.rmtree(gone)
-    other = Text(Text.Options(checkpoint=str(gone), max_tokens=12), columns=["t"])
+    other = Text(Text.Options(checkpoint=str(gone), max_length=12), columns=["t"])
     other.load(tmp_path / "saved", state)
     assert rows(other.prepare(block(cells))) == rows(before)
     assert other.shape() == text.shape()
     assert other.identity(LimitOptions()) == text.identity(LimitOptions())
     assert (
-        Card.of(other.shape()["checkpoint"]).config["model_type"]
-        == Card.of(text.shape()["checkpoint"]).config["model_type"]
+        CheckpointConfig.from_dict(other.shape()["checkpoint"]).config["model_type"]
+        == CheckpointConfig.from_dict(text.shape()["checkpoint"]).config["model_type"]
     )
 
 
@@ -220,7 +220,7 @@ def test_damaged_texts_keep_their_special_tokens_and_limit(kind, damage):
 def test_max_tokens_follows_the_sample_within_the_limit():
     def resolved(values, **options):
         return Text.resolve(
-            Text.Options(checkpoint=text_checkpoint("bert"), vocabulary=None, **options), [sample(values)]
+            Text.Options(checkpoint=text_checkpoint("bert"), vocab_size=None, **options), [sample(values)]
         )
 
     assert resolved(["a fox", "a dog"]).max_tokens == 8
@@ -233,7 +233,7 @@ def test_max_tokens_follows_the_sample_within_the_limit():
 def planned(modality, **encoder):
     from laws.samples import table_of
 
-    recipe = Recipe(inputs={"t": {"modality": modality, **encoder}}, outputs={"y": "regress"})
+    recipe = Recipe(inputs={"t": {"modality": modality, **encoder}}, outputs={"y": "regression"})
     return make_plan(table_of({"t": TEXTS, "y": list(map(float, range(len(TEXTS))))}), recipe).recipe
 
 
@@ -248,18 +248,18 @@ def planned(modality, **encoder):
 )
 def test_options_that_do_not_go_with_a_checkpoint_are_refused(options, path, words):
     with pytest.raises(RecipeError, match=words) as refused:
-        planned({"name": "text", "checkpoint": text_checkpoint("bert"), **options})
+        planned({"name": "text_generation", "checkpoint": text_checkpoint("bert"), **options})
     assert refused.value.path == f"inputs.t.modality.{path}"
 
 
 def test_a_complete_recipe_is_complete_when_it_is_read_again():
-    recipe = planned({"name": "text", "checkpoint": text_checkpoint("bert")})
+    recipe = planned({"name": "text_generation", "checkpoint": text_checkpoint("bert")})
     options = recipe.inputs["t"].modality
     assert (options.vocabulary, options.max_tokens) == (None, POSITIONS)
     again = planned(recipe.to_dict()["inputs"]["t"]["modality"])
     assert again.to_dict() == recipe.to_dict()
     with pytest.raises(RecipeError, match="null is for checkpoints"):
-        planned({"name": "text", "vocabulary": None})
+        planned({"name": "text_generation", "vocab_size": None})
 
 
 def test_a_checkpoint_without_a_readable_tokenizer_is_refused_by_name(tmp_path):
@@ -270,15 +270,15 @@ def test_a_checkpoint_without_a_readable_tokenizer_is_refused_by_name(tmp_path):
         if content is not None:
             (folder / "tokenizer.json").write_text(content)
         with pytest.raises(RecipeError, match="tokenizer") as refused:
-            planned({"name": "text", "checkpoint": str(folder)})
+            planned({"name": "text_generation", "checkpoint": str(folder)})
         assert refused.value.path == "inputs.t.modality.checkpoint"
     with pytest.raises(RecipeError, match="tokenizer"):
-        planned({"name": "text", "checkpoint": checkpoint("image")})
+        planned({"name": "text_generation", "checkpoint": checkpoint("image")})
     with pytest.raises(RecipeError, match="nowhere"):
-        planned({"name": "text", "checkpoint": str(tmp_path / "nowhere")})
+        planned({"name": "text_generation", "checkpoint": str(tmp_path / "nowhere")})
 
 
 def test_the_numbers_go_with_any_text_encoder():
-    recipe = planned({"name": "text", "checkpoint": text_checkpoint("bert")}, encoder="bag")
-    assert recipe.inputs["t"].encoder.name == "bag"
+    recipe = planned({"name": "text_generation", "checkpoint": text_checkpoint("bert")}, encoder="embedding_bag")
+    assert recipe.inputs["t"].encoder.name == "embedding_bag"
     assert CheckpointTokenizer.of(text_checkpoint("bert")).special == 2

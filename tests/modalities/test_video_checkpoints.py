@@ -120,10 +120,10 @@ def test_files_are_prepared_like_arrays_and_kept_under_their_own_name(tmp_path):
 @pytest.mark.parametrize(("option", "value"), [("frames", 3), ("frames", 8), ("pixels", 64), ("fit", "pad")])
 def test_what_the_network_cannot_take_is_refused_by_its_key(option, value):
     inputs = {"x": {"modality": {"name": "video", option: value}, "columns": ["clip"]}}
-    inputs["x"]["encoder"] = {"name": "pretrained_video", "model": checkpoint("video")}
-    columns = sample("modality", "video", 4) | sample("task", "regress", 4)
+    inputs["x"]["encoder"] = {"name": "pretrained_video", "checkpoint": checkpoint("video")}
+    columns = sample("modality", "video", 4) | sample("task", "regression", 4)
     with pytest.raises(RecipeError, match="leave it out") as raised:
-        prepare(columns, inputs=inputs, outputs={"target": "regress"})
+        prepare(columns, inputs=inputs, outputs={"target": "regression"})
     assert raised.value.path == f"inputs.x.modality.{option}"
 
 
@@ -144,10 +144,10 @@ def test_clips_are_changed_only_where_that_is_asked_for():
 
 @pytest.mark.parametrize("size", ["tiny", "base"])
 def test_a_complete_recipe_is_complete_again_as_it_is(size):
-    columns = sample("modality", "video", 4) | sample("task", "regress", 4)
-    inputs = {"x": {"columns": ["clip"], "encoder": {"name": "pretrained_video", "model": checkpoint("video")}}}
+    columns = sample("modality", "video", 4) | sample("task", "regression", 4)
+    inputs = {"x": {"columns": ["clip"], "encoder": {"name": "pretrained_video", "checkpoint": checkpoint("video")}}}
     table = table_of(columns)
-    once = make_plan(table, Recipe(inputs=inputs, outputs={"target": "regress"}, size=size)).recipe
+    once = make_plan(table, Recipe(inputs=inputs, outputs={"target": "regression"}, size=size)).recipe
     assert once.inputs["x"].modality.frames == FRAMES
     assert make_plan(table, Recipe(**once.to_dict())).recipe == once
 

@@ -33,7 +33,7 @@ def animation(array, form="WEBP"):
 
 
 def modality(**options):
-    return Video(Video.Options(**{"pixels": 32, **options}), columns=["clip"])
+    return Video(Video.Options(**{"image_size": 32, **options}), columns=["clip"])
 
 
 def block(cells, root=None, cache=None, limits=None):
@@ -101,9 +101,9 @@ def test_columns_of_animations_are_clips_and_those_of_still_pictures_are_not(tmp
 
 def test_the_side_follows_the_clips():
     cells = [animation(frames(n, height=100, width=120)) for n in range(2)]
-    assert Video.resolve(Video.Options(max_pixels=112), [column(cells)]).pixels == 96
-    assert Video.resolve(Video.Options(max_pixels=64), [column([frames(0, height=100, width=120)])]).pixels == 64
-    assert Video.resolve(Video.Options(max_pixels=64), [column([b"no clip"])]).pixels == 64
+    assert Video.resolve(Video.Options(max_image_size=112), [column(cells)]).pixels == 96
+    assert Video.resolve(Video.Options(max_image_size=64), [column([frames(0, height=100, width=120)])]).pixels == 64
+    assert Video.resolve(Video.Options(max_image_size=64), [column([b"no clip"])]).pixels == 64
 
 
 def test_all_frames_of_a_clip_move_alike_and_each_clip_by_itself():

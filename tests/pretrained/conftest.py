@@ -24,7 +24,7 @@ class Repository:
     files: dict[str, bytes]
     commit: str = COMMIT
     gated: bool = False
-    licence: str = "mit"
+    license: str = "mit"
     branch: str = "main"
 
 
@@ -64,7 +64,7 @@ def answer(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
         if rest and rest[0] == "tree":
             value: Any = [{"type": "file", "path": file, "size": n, "oid": oid(file)} for file, n in sizes.items()]
         else:
-            value = {"id": name, "sha": repository.commit, "cardData": {"license": repository.licence}}
+            value = {"id": name, "sha": repository.commit, "cardData": {"license": repository.license}}
             value["siblings"] = [{"rfilename": file, "size": n} for file, n in sizes.items()]
             value["safetensors"] = {"parameters": {"F32": 1_500_000}, "total": 1_500_000}
         return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 
 
 class Kind(NamedTuple):
@@ -145,8 +145,8 @@ KINDS = {
 }
 
 
-def card(name: str) -> Card:
-    return Card(name, "", "", "", {"config": {"model_type": name.split(":")[0], **KINDS[name].config}})
+def card(name: str) -> CheckpointConfig:
+    return CheckpointConfig(name, "", "", "", {"config": {"model_type": name.split(":")[0], **KINDS[name].config}})
 
 
 def backbone(name: str) -> Backbone:

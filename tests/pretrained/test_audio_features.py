@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.audio_features import SoundFeatures, sound_features
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.audio_features import AudioFeatureExtractor, audio_feature_extractor
 
 transformers = pytest.importorskip("transformers")
 
 WITHIN = 2e-5
 
 
-def card(preprocessor: dict[str, Any], model_type: str = "whisper") -> Card:
-    return Card("here", "here", "", "", {"config": {"model_type": model_type}, "preprocessor_config": preprocessor})
+def card(preprocessor: dict[str, Any], model_type: str = "whisper") -> CheckpointConfig:
+    return CheckpointConfig("here", "here", "", "", {"config": {"model_type": model_type}, "preprocessor_config": preprocessor})
 
 
-def extractor(reference: Any) -> SoundFeatures:
+def extractor(reference: Any) -> AudioFeatureExtractor:
     """The same extractor as `reference` of transformers, from its saved configuration."""
-    return sound_features(card(reference.to_dict()))
+    return audio_feature_extractor(card(reference.to_dict()))
 
 
 def clips(rate: int, seconds: float) -> list[np.ndarray]:
@@ -108,8 +108,8 @@ def test_audio_longer_than_the_window_is_truncated() -> None:
         transformers.ClapFeatureExtractor(max_length_s=1),
     ):
         features = extractor(options)
-        assert features.longest is not None
-        cut = sound[:, : features.longest], length.clamp_max(features.longest)
+        assert features.max_samples is not None
+        cut = sound[:, : features.max_samples], length.clamp_max(features.max_samples)
         for name, found in features(sound, length).items():
             torch.testing.assert_close(found, features(*cut)[name], atol=0, rtol=0)
 
@@ -128,7 +128,7 @@ def test_audio_of_one_sample() -> None:
 
 def test_the_default_extractor_follows_from_the_model_type() -> None:
     """As in the first published HuBERT checkpoints."""
-    found = sound_features(card({"do_normalize": True, "sampling_rate": 16_000}, "hubert"))
+    found = audio_feature_extractor(card({"do_normalize": True, "sampling_rate": 16_000}, "hubert"))
     assert type(found) is type(extractor(transformers.Wav2Vec2FeatureExtractor()))
 
 
@@ -143,5 +143,5 @@ def test_the_default_extractor_follows_from_the_model_type() -> None:
 )
 def test_unsupported_configurations_are_rejected(preprocessor: dict[str, Any], model_type: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said) as raised:
-        sound_features(card(preprocessor, model_type))
+        audio_feature_extractor(card(preprocessor, model_type))
     assert raised.value.path == "checkpoint"

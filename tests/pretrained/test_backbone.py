@@ -14,16 +14,16 @@ from safetensors.torch import load_file, save_file
 from laws.checkpoints import checkpoint
 from polymodal.core.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from pretrained.kinds import KINDS, backbone, card, inputs
 
 
-def folder_card(folder: Path | str) -> Card:
+def folder_card(folder: Path | str) -> CheckpointConfig:
     config = json.loads((Path(folder) / "config.json").read_text())
-    return Card(str(folder), str(folder), "", "", {"config": config})
+    return CheckpointConfig(str(folder), str(folder), "", "", {"config": config})
 
 
-def changed(modality: str, folder: Path, change: Any) -> Card:
+def changed(modality: str, folder: Path, change: Any) -> CheckpointConfig:
     """A copy of a tiny checkpoint with other weights."""
     shutil.copytree(checkpoint(modality), folder)
     weights = load_file(folder / "model.safetensors")
@@ -44,7 +44,7 @@ def test_features_are_those_of_transformers(modality: str, kind: str) -> None:
     given = inputs(kinds[modality])
     with torch.no_grad():
         torch.testing.assert_close(
-            found.whole(given).last_hidden_state, expected(**given).last_hidden_state, rtol=0, atol=1e-5
+            found.forward_full(given).last_hidden_state, expected(**given).last_hidden_state, rtol=0, atol=1e-5
         )
 
 
@@ -52,7 +52,7 @@ def test_features_are_those_of_transformers(modality: str, kind: str) -> None:
 def test_decoders_are_removed(name: str) -> None:
     network = backbone(name)
     assert not [key for key in network.state_dict() if "decoder" in key]
-    assert network.depth == 3
+    assert network.num_layers == 3
 
 
 @pytest.mark.parametrize("name", ["clip:text", "clip:image", "siglip:text", "siglip:image", "clap:text", "clap:audio"])
@@ -77,13 +77,13 @@ def test_an_encoder_of_another_modality_is_rejected() -> None:
 
 def test_unknown_model_types_are_rejected() -> None:
     with pytest.raises(RecipeError, match="cannot build"):
-        Backbone(Card("x", "", "", "", {"config": {"model_type": "no_such_network"}}), "text")
+        Backbone(CheckpointConfig("x", "", "", "", {"config": {"model_type": "no_such_network"}}), "text")
 
 
 def test_quantized_weights_are_rejected() -> None:
     config = {**card("bert").config, "quantization_config": {"bits": 4}}
     with pytest.raises(RecipeError, match="quantised"):
-        Backbone(Card("x", "", "", "", {"config": config}), "text")
+        Backbone(CheckpointConfig("x", "", "", "", {"config": config}), "text")
 
 
 @pytest.mark.parametrize("name", ["bert", "llama", "modernbert", "vit", "whisper", "wav2vec2:layer", "swin"])
@@ -174,7 +174,7 @@ def test_half_precision_weights_become_fp32(tmp_path: Path) -> None:
 def test_layerdrop_and_random_masking_are_disabled(name: str) -> None:
     """Otherwise the output from cached hidden states would differ."""
     network = backbone(name)
-    network.cut = 0
+    network.split_index = 0
     network.train()
     config = network.model.config
     for option in ("layerdrop", "encoder_layerdrop"):

@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         {"size": {"shortest_edge": 72}, "crop_size": 64},
     ),
     "dinov3": ("DINOv3ViT", {**VIT, "image_size": 64, "num_register_tokens": 2}, "ViT", {"size": 64}),
-    "siglip": ("Siglip", JOINT, "Siglip", {"size": {"height": 64, "width": 64}}),
+    "siglip": ("Siglip", JOINT, "Siglip", {"embedding_dim": {"height": 64, "width": 64}}),
     "clip": ("CLIP", {**JOINT, "projection_dim": 24}, "CLIP", {"size": {"shortest_edge": 64}, "crop_size": 64}),
     "clip_vision": ("CLIPVision", {**VIT, "image_size": 64}, "CLIP", {"size": 64, "crop_size": 64}),
     "convnext": ("ConvNext", {**STAGES, "num_stages": 2}, "ConvNext", {"size": {"shortest_edge": 64}}),

@@ -17,9 +17,9 @@ from laws.lm_checkpoints import language_model
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.model.model import Model
 from polymodal.pretrained import weights
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.language_model import LanguageModel
-from polymodal.pretrained.resolve import read_card
+from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.pretrained.starter import registry as starter
 from polymodal.pretrained.starter.registry import STARTERS
 from polymodal.runtime.cpu_kernels import can_prepack
@@ -39,14 +39,14 @@ def fitted(folder: Path, checkpoint: str, epochs: int = 1, **decoder: Any) -> Mo
         "inputs": {"number": "number"},
         "outputs": {
             "caption": {
-                "task": {"name": "text", "prompt": "{asked}"},
-                "decoder": {"name": "causal_lm", "model": checkpoint, "tokens": 2, **decoder},
+                "task": {"name": "text_generation", "prompt": "{asked}"},
+                "decoder": {"name": "causal_lm", "checkpoint": checkpoint, "resampler_tokens": 2, **decoder},
             }
         },
-        "width": 16,
+        "hidden_size": 16,
         "size": "tiny",
-        "training": {"epochs": epochs, "precision": "fp32", "threads": 1, "learning_rate": 0.01, "batch": 8},
-        "evaluation": {"bootstrap": 20, "singles": "mask"},
+        "training": {"epochs": epochs, "precision": "fp32", "num_threads": 1, "learning_rate": 0.01, "batch_size": 8},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"},
     }
     return polymodal.fit(ROWS, "caption", recipe=recipe, out=folder)
 
@@ -77,26 +77,26 @@ def test_a_saved_model_generates_the_same_without_its_checkpoint(
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_prepacked_matrices_give_the_same_products(kind: str, precision: torch.dtype) -> None:
-    language = LanguageModel(read_card(language_model(kind), "text"))
+    language = LanguageModel(read_checkpoint_config(language_model(kind), "text"))
     language.load()
     language.eval()
     embedded = language.embed(torch.randint(5, 200, (3, 9), generator=torch.Generator().manual_seed(0)))
     mask = torch.ones(3, 9, dtype=torch.bool)
     with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
         wanted = language.logits(language(embedded, mask))
-        with language.packed.enabled():
+        with language.prepacked.enabled():
             found = language.logits(language(embedded, mask))
             assert ("forward" in vars(language.model.get_output_embeddings())) == can_prepack(precision)
     assert torch.allclose(found, wanted, atol=1e-4 if precision == torch.float32 else 0.5)
     assert "forward" not in vars(language.model.get_output_embeddings())
-    assert copy.deepcopy(language).packed.network is not language.model
+    assert copy.deepcopy(language).prepacked.network is not language.model
 
 
 def test_trainable_matrices_are_not_prepacked() -> None:
-    language = LanguageModel(read_card(language_model(), "text"))
+    language = LanguageModel(read_checkpoint_config(language_model(), "text"))
     language.load()
     layer = language.layers[2].requires_grad_(True)
-    with torch.no_grad(), language.packed.enabled():
+    with torch.no_grad(), language.prepacked.enabled():
         assert not any("forward" in vars(module) for module in layer.modules())
         assert any("forward" in vars(module) for module in language.layers[1].modules())
 
@@ -110,7 +110,7 @@ def test_trainable_matrices_are_not_prepacked() -> None:
 )
 def test_unsupported_language_models_are_rejected(config: dict[str, Any], problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
-        LanguageModel(Card("somewhere", "", "", "", {"config": config}))
+        LanguageModel(CheckpointConfig("somewhere", "", "", "", {"config": config}))
 
 
 def test_a_checkpoint_split_over_packages_is_joined_verified_and_converted(
@@ -129,7 +129,7 @@ def test_a_checkpoint_split_over_packages_is_joined_verified_and_converted(
         STARTERS["gemma3-270m"],
         module="cut_1",
         weights="piece",
-        parts=("cut_2/piece",),
+        other_parts=("cut_2/piece",),
         sha256=hashlib.sha256(b"abcd").hexdigest(),
         convert="joins",
     )

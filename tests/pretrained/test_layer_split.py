@@ -13,7 +13,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.nn.encoders.pretrained_text import PretrainedText
 from polymodal.pretrained import fine_tuning
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from pretrained.kinds import KINDS, backbone, card, inputs
 
 #: Beside hidden states and summaries: what speech networks also return of their front end is not read by anything.
@@ -28,13 +28,13 @@ def tensors(output: Any) -> dict[str, Tensor]:
 def test_lower_then_upper_equals_the_whole_at_every_split(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
     with torch.no_grad():
-        whole = tensors(network.whole(given))
-        assert network.depth >= 3
-        for cut in range(1, network.depth + 1):
-            network.cut = cut
+        whole = tensors(network.forward_full(given))
+        assert network.num_layers >= 3
+        for cut in range(1, network.num_layers + 1):
+            network.split_index = cut
             hidden = network.lower(given)
             assert hidden.ndim == 3
-            assert hidden.shape[2] == network.cut_width
+            assert hidden.shape[2] == network.split_width
             parts = tensors(network.upper(hidden, blank))
             assert parts.keys() == whole.keys()
             for key, value in whole.items():
@@ -44,11 +44,11 @@ def test_lower_then_upper_equals_the_whole_at_every_split(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_layers_above_the_split_get_the_gradient_of_the_whole(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
-    network.cut = network.depth - 1
-    learning = [p for part in [network.layers[-1], *network.above()] for p in part.parameters()]
+    network.split_index = network.num_layers - 1
+    learning = [p for part in [network.layers[-1], *network.output_modules()] for p in part.parameters()]
     for parameter in learning:
         parameter.requires_grad_(True)
-    score(tensors(network.whole(given))).backward()
+    score(tensors(network.forward_full(given))).backward()
     expected = [None if p.grad is None else p.grad.clone() for p in learning]
     network.zero_grad(set_to_none=True)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def score(found: dict[str, Tensor]) -> Tensor:
 @pytest.mark.parametrize("name", ["bert", "clip:image", "wav2vec2:layer", "efficientnet_lite", "t5"])
 def test_a_copy_can_be_split(name: str) -> None:
     network, given = backbone(name), inputs(name)
-    network.cut = 2
+    network.split_index = 2
     with torch.no_grad():
         expected = tensors(network.upper(network.lower(given), given))
         twin = copy.deepcopy(network)
@@ -81,9 +81,9 @@ def test_a_copy_can_be_split(name: str) -> None:
 @pytest.mark.parametrize("name", ["bert", "modernbert", "vit", "whisper", "wav2vec2:layer", "resnet"])
 def test_the_split_is_exact_in_bf16(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
-    network.cut = 1
+    network.split_index = 1
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        whole, hidden = tensors(network.whole(given)), network.lower(given)
+        whole, hidden = tensors(network.forward_full(given)), network.lower(given)
         parts = tensors(network.upper(hidden, blank))
     for key, value in whole.items():
         torch.testing.assert_close(parts[key].float(), value.float(), rtol=0, atol=1e-6)
@@ -92,7 +92,7 @@ def test_the_split_is_exact_in_bf16(name: str) -> None:
 @pytest.mark.parametrize("name", ["bert", "llama", "vit", "videomae", "wav2vec2:layer", "whisper"])
 def test_gradient_checkpointing_gives_the_same_gradients(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
-    network.cut = 1
+    network.split_index = 1
     for layer in network.layers[1:]:
         layer.requires_grad_(True)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str) -> None:
     found = []
     for again in (False, True):
         if again:
-            network.checkpoint_gradients()
+            network.enable_gradient_checkpointing()
         network.zero_grad(set_to_none=True)
         network.train()
         torch.manual_seed(0)
@@ -115,7 +115,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str) -> None:
 @pytest.mark.parametrize(("name", "dear"), [("wav2vec2:layer", "feature_extractor"), ("vit", "embeddings")])
 def test_front_ends_do_not_run_above_the_split(name: str, dear: str) -> None:
     network, given = backbone(name), inputs(name)
-    network.cut = 1
+    network.split_index = 1
     calls: list[int] = []
     with torch.no_grad():
         hidden = network.lower(given)
@@ -132,21 +132,21 @@ def test_front_ends_do_not_run_above_the_split(name: str, dear: str) -> None:
 def albert() -> Backbone:
     """All its layers are the same module."""
     config = {**card("bert").config, "model_type": "albert", "embedding_size": 8}
-    return Backbone(Card("albert", "", "", "", {"config": config}), "text").eval()
+    return Backbone(CheckpointConfig("albert", "", "", "", {"config": config}), "text").eval()
 
 
 def test_networks_with_shared_layers_cannot_be_split() -> None:
     network = albert()
-    network.cut = 1
+    network.split_index = 1
     with pytest.raises(RecipeError, match="frozen or full"):
         network.upper(torch.zeros(3, 7, 16), inputs("bert"))
     with pytest.raises(RecipeError, match="frozen or full"):
-        fine_tuning.apply(albert(), PretrainedText.Options(fine_tuning="last"))
+        fine_tuning.apply_fine_tuning(albert(), PretrainedText.Options(fine_tuning="last"))
 
 
 def test_shared_layers_have_one_learning_rate() -> None:
     network, options = albert(), PretrainedText.Options(fine_tuning="full", lr_multiplier=0.2)
-    fine_tuning.apply(network, options)
+    fine_tuning.apply_fine_tuning(network, options)
     assert set(fine_tuning.lr_multipliers(network, options).values()) == {0.2}
     with pytest.raises(RecipeError, match="one after another"):
-        fine_tuning.apply(albert(), PretrainedText.Options(fine_tuning="full", layer_decay=0.5))
+        fine_tuning.apply_fine_tuning(albert(), PretrainedText.Options(fine_tuning="full", layer_decay=0.5))

@@ -42,16 +42,16 @@ print(json.dumps([Model.load(folder).predict_proba({"text": texts}).tolist() for
 
 
 def test_models_of_every_mode_load_without_checkpoint_or_network(tmp_path: Path) -> None:
-    columns, recipe = sample_table(["text"], ["classify"], ROWS)
+    columns, recipe = sample_table(["text"], ["classification"], ROWS)
     model_folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoint("text"), model_folder)
-    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap": 20, "singles": "mask"}, "width": 16}
+    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"}, "hidden_size": 16}
     expected = []
     for mode, options in MODES.items():
         recipe["inputs"]["in_text"]["encoder"] = {
             "name": "pretrained_text",
-            "model": str(model_folder),
-            "tune": mode,
+            "checkpoint": str(model_folder),
+            "fine_tuning": mode,
             **options,
         }
         model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / mode)
@@ -76,7 +76,7 @@ def test_models_of_every_mode_load_without_checkpoint_or_network(tmp_path: Path)
 
 @pytest.mark.parametrize("modality", ["image", "audio", "video"])
 def test_other_modalities_load_without_their_checkpoint(modality: str, tmp_path: Path) -> None:
-    columns, recipe = sample_table([modality], ["classify"], 24)
+    columns, recipe = sample_table([modality], ["classification"], 24)
     model_folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoint(modality), model_folder)
     recipe["inputs"][f"in_{modality}"]["encoder"] = {
@@ -85,7 +85,7 @@ def test_other_modalities_load_without_their_checkpoint(modality: str, tmp_path:
         "tune": "lora",
         "layers": 1,
     }
-    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap": 20, "singles": "mask"}, "width": 16}
+    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"}, "hidden_size": 16}
     model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / "model")
     expected = model.predict_proba(columns)
     shutil.rmtree(model_folder)
@@ -95,14 +95,14 @@ def test_other_modalities_load_without_their_checkpoint(modality: str, tmp_path:
 def test_training_changes_exactly_the_trainable_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    columns, recipe = sample_table(["text"], ["classify"], ROWS)
-    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap": 20, "singles": "mask"}, "width": 16}
+    columns, recipe = sample_table(["text"], ["classification"], ROWS)
+    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"}, "hidden_size": 16}
     original = load_file(Path(checkpoint("text")) / "model.safetensors")
     for mode, options in MODES.items():
         recipe["inputs"]["in_text"]["encoder"] = {
             "name": "pretrained_text",
-            "model": checkpoint("text"),
-            "tune": mode,
+            "checkpoint": checkpoint("text"),
+            "fine_tuning": mode,
             **options,
         }
         model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / mode)

@@ -76,10 +76,10 @@ def test_full_fine_tuning_learns_the_planted_signal(modality: str) -> None:
         {"x": cells[:ROWS], "y": answers[:ROWS]},
         "y",
         recipe={
-            "width": 16,
+            "hidden_size": 16,
             "inputs": {"x": {"modality": modality, "encoder": encoder}},
-            "training": {"epochs": 25, "batch": 16, "threads": 1, "precision": "fp32", "learning_rate": 5e-3},
-            "evaluation": {"bootstrap": 0, "singles": "none"},
+            "training": {"epochs": 25, "batch_size": 16, "num_threads": 1, "precision": "fp32", "learning_rate": 5e-3},
+            "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
         },
     )
     right = np.mean([a == b for a, b in zip(model.predict({"x": cells[ROWS:]}), answers[ROWS:], strict=True)])

@@ -19,12 +19,12 @@ EVERY = [(modality, name, one) for modality, named in all_presets().items() for 
 @pytest.mark.parametrize(("modality", "name", "preset"), EVERY, ids=[f"{m}-{n}" for m, n, _ in EVERY])
 def test_every_preset_is_complete_and_pinned(modality: str, name: str, preset: Preset) -> None:
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", preset.model)
-    assert preset.licence in PERMISSIVE
+    assert preset.license in PERMISSIVE
     assert preset.unverified if preset.revision is None else re.fullmatch(r"[0-9a-f]{40}", preset.revision)
     assert preset.megabytes > 0
     assert preset.parameters > 0
-    assert preset.reads
-    assert preset.why
+    assert preset.input_format
+    assert preset.reason
 
 
 @pytest.mark.parametrize("modality", ["text", "image", "audio", "video"])
@@ -53,15 +53,15 @@ def test_refresh_updates_from_the_hub(hub: Any, tmp_path: Path) -> None:
     published(hub, written, tmp_path)
     lines = refresh(file)
     new = json.loads(file.read_text())["text"]["fast"]
-    assert (new["revision"], new["licence"], new["megabytes"], new["parameters"]) == (
+    assert (new["revision"], new["license"], new["megabytes"], new["parameters"]) == (
         "0123456789abcdef0123456789abcdef01234567",
         "mit",
         3,
         1.5,
     )
     assert "unverified" not in new
-    assert {key: new[key] for key in ("model", "reads", "why")} == {
-        key: written["text"]["fast"][key] for key in ("model", "reads", "why")
+    assert {key: new[key] for key in ("model", "input_format", "reason")} == {
+        key: written["text"]["fast"][key] for key in ("model", "input_format", "reason")
     }
     assert len(lines) == 1
     assert "Apache-2.0 -> mit" in lines[0]

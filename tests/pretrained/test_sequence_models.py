@@ -13,16 +13,16 @@ import torch
 from laws.checkpoints import checkpoint
 from laws.seq2seq_checkpoints import CONTROL, KINDS, seq2seq_checkpoint
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.seq2seq_decoder import SequenceModel, select, start_tokens
-from polymodal.pretrained.resolve import read_card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.seq2seq_decoder import Seq2SeqDecoder, reorder_cache, start_tokens
+from polymodal.pretrained.resolve import read_checkpoint_config
 
 pytest.importorskip("transformers")
 STEPS = 12
 
 
-def card(kind: str) -> Card:
-    return read_card(seq2seq_checkpoint(kind), "audio" if kind == "whisper" else "text")
+def card(kind: str) -> CheckpointConfig:
+    return read_checkpoint_config(seq2seq_checkpoint(kind), "audio" if kind == "whisper" else "text")
 
 
 @pytest.fixture(params=sorted(KINDS))
@@ -30,8 +30,8 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def loaded(kind: str) -> SequenceModel:
-    model = SequenceModel(card(kind))
+def loaded(kind: str) -> Seq2SeqDecoder:
+    model = Seq2SeqDecoder(card(kind))
     model.load()
     model.eval()
     return model
@@ -53,10 +53,10 @@ def inputs(kind: str, items: int) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def greedy(model: SequenceModel, memory: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    tokens, cache, found = torch.tensor([model.start] * len(memory)), model.new_cache(), []
+def greedy(model: Seq2SeqDecoder, memory: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    tokens, cache, found = torch.tensor([model.start_tokens] * len(memory)), model.new_cache(), []
     for step in range(STEPS):
-        logits = model.bar(model(memory, mask, tokens, cache)[:, -1], first=step == 0)
+        logits = model.suppress_logits(model(memory, mask, tokens, cache)[:, -1], first=step == 0)
         tokens = logits.argmax(-1, keepdim=True)
         found.append(tokens)
     return torch.cat(found, 1)
@@ -73,7 +73,7 @@ def test_generates_the_same_as_transformers(kind: str) -> None:
     end = theirs.config.eos_token_id
     for row, other in zip(found.tolist(), wanted.tolist(), strict=True):
         text = (row[: row.index(end)] if end in row else row)[: STEPS - 2]  # the last ones may be forced there
-        first = 0 if kind == "whisper" else len(model.start)  # transformers leaves out Whisper's start tokens
+        first = 0 if kind == "whisper" else len(model.start_tokens)  # transformers leaves out Whisper's start tokens
         assert other[first:][: len(text)] == text
     assert len(set(map(tuple, found.tolist()))) > 1, "the tiny checkpoint writes the same whatever it reads"
 
@@ -83,7 +83,7 @@ def test_memory_padding_is_ignored(kind: str) -> None:
     memory = torch.randn(2, 9, model.width, generator=torch.Generator().manual_seed(1))
     mask = torch.ones(2, 9, dtype=torch.bool)
     mask[1, 6:] = False
-    tokens = torch.tensor([[*model.start, 40, 41, 42]] * 2)
+    tokens = torch.tensor([[*model.start_tokens, 40, 41, 42]] * 2)
     with torch.no_grad():
         both, alone = model(memory, mask, tokens), model(memory[1:, :6], None, tokens[1:])
     assert torch.allclose(both[1:], alone, atol=1e-4)
@@ -93,12 +93,12 @@ def test_memory_padding_is_ignored(kind: str) -> None:
 def test_the_cache_gives_the_same_logits_and_can_be_reordered(kind: str) -> None:
     model = loaded(kind)
     memory = torch.randn(3, 7, model.width, generator=torch.Generator().manual_seed(2))
-    tokens = torch.tensor([[*model.start, 40 + row, 45, 46] for row in range(3)])
+    tokens = torch.tensor([[*model.start_tokens, 40 + row, 45, 46] for row in range(3)])
     rows = torch.tensor([2, 0, 2])
     with torch.no_grad():
         cache = model.new_cache()
         model(memory, None, tokens[:, :-1], cache)
-        select(cache, rows)
+        reorder_cache(cache, rows)
         found = model(memory[rows], None, tokens[rows, -1:], cache)[:, -1]
         assert torch.allclose(found, model(memory, None, tokens)[rows, -1], atol=1e-4)
 
@@ -106,9 +106,9 @@ def test_the_cache_gives_the_same_logits_and_can_be_reordered(kind: str) -> None
 def test_the_configuration_is_enough_to_build_it(kind: str, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(seq2seq_checkpoint(kind), moved)
-    saved = read_card(str(moved), "audio" if kind == "whisper" else "text").to_dict()
+    saved = read_checkpoint_config(str(moved), "audio" if kind == "whisper" else "text").to_dict()
     shutil.rmtree(moved)
-    again = SequenceModel(Card.of(json.loads(json.dumps(saved))))
+    again = Seq2SeqDecoder(CheckpointConfig.from_dict(json.loads(json.dumps(saved))))
     assert again.state_dict().keys() == loaded(kind).state_dict().keys()
     assert not any("encoder.layers" in name or "encoder.block" in name for name in again.state_dict())
 
@@ -120,18 +120,18 @@ def test_start_tokens_are_the_forced_tokens_of_the_configuration() -> None:
         return [numbers[f"<|{token}|>"] for token in tokens]
 
     whisper = card("whisper")
-    assert SequenceModel(whisper).start == names("startoftranscript", "en", "transcribe", "notimestamps")
-    assert SequenceModel(whisper, "de").start == names("startoftranscript", "de", "transcribe", "notimestamps")
-    assert SequenceModel(card("bart")).start == [2, 0]
-    assert SequenceModel(card("marian")).never == [0]
+    assert Seq2SeqDecoder(whisper).start == names("startoftranscript", "en", "transcribe", "notimestamps")
+    assert Seq2SeqDecoder(whisper, "de").start == names("startoftranscript", "de", "transcribe", "notimestamps")
+    assert Seq2SeqDecoder(card("bart")).start == [2, 0]
+    assert Seq2SeqDecoder(card("marian")).suppressed_tokens == [0]
     with pytest.raises(RecipeError, match=r"language.*does not know 'fr', but de, en"):
-        SequenceModel(whisper, "fr")
+        Seq2SeqDecoder(whisper, "fr")
     with pytest.raises(RecipeError, match=r"language.*no tokens for languages"):
-        SequenceModel(card("t5"), "de")
+        Seq2SeqDecoder(card("t5"), "de")
     with pytest.raises(RecipeError, match="with which token a text starts"):
         start_tokens({}, whisper)
 
 
 def test_only_encoder_decoders_are_accepted() -> None:
     with pytest.raises(RecipeError, match="not an encoder with a decoder"):
-        SequenceModel(read_card(checkpoint("text"), "text"))
+        Seq2SeqDecoder(read_checkpoint_config(checkpoint("text"), "text"))

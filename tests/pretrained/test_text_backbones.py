@@ -26,7 +26,7 @@ from polymodal.modalities.text import Text
 from polymodal.nn.encoders.pretrained_text import PretrainedText
 from polymodal.nn.encoders.text_pooling import TextPooling
 from polymodal.nn.encoders.token_pooling import average_tokens
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -40,7 +40,7 @@ Data = dict[str, Tensor]
 @cache
 def text_of(folder: str) -> Text:
     most = POSITIONS if folder in map(text_checkpoint, KINDS) else None  # T5 has no limit of its own
-    text = Text(Text.Options(checkpoint=folder, max_tokens=most), columns=["t"])
+    text = Text(Text.Options(checkpoint=folder, max_length=most), columns=["t"])
     text.fit([])
     return text
 
@@ -208,7 +208,7 @@ def test_sentence_encoders_pool_as_configured(
 
 
 def test_an_unknown_pooling_is_rejected() -> None:
-    card = Card("m", "m", "", "", {"config": {"model_type": "bert"}, "pooling": {"pooling_mode": "magic"}})
+    card = CheckpointConfig("m", "m", "", "", {"config": {"model_type": "bert"}, "pooling": {"pooling_mode": "magic"}})
     with pytest.raises(RecipeError, match="magic"):
         TextPooling.from_checkpoint(card)
 
@@ -236,9 +236,9 @@ def columns() -> dict[str, list[Any]]:
 
 @pytest.mark.parametrize("kind", ["bert", "clip", "siglip", "llama"])
 def test_missing_and_blank_texts_in_a_batch(kind: str) -> None:
-    encoder = {"name": "pretrained_text", "model": text_checkpoint(kind)}
+    encoder = {"name": "pretrained_text", "checkpoint": text_checkpoint(kind)}
     preparation, table = prepare(
-        columns(), inputs={"t": {"encoder": encoder, "modality": "text"}}, outputs={"y": "regress"}
+        columns(), inputs={"t": {"encoder": encoder, "modality": "text"}}, outputs={"y": "regression"}
     )
     network = network_of(preparation).eval()
     rows = np.arange(table.rows)
@@ -253,8 +253,8 @@ def test_missing_and_blank_texts_in_a_batch(kind: str) -> None:
 
 
 def planned(model: str, **modality: Any) -> Recipe:
-    inputs = {"t": {"modality": {"name": "text", **modality}, "encoder": {"name": "pretrained_text", "model": model}}}
-    return make_plan(table_of(columns()), Recipe(inputs=inputs, outputs={"y": "regress"})).recipe
+    inputs = {"t": {"modality": {"name": "text", **modality}, "encoder": {"name": "pretrained_text", "checkpoint": model}}}
+    return make_plan(table_of(columns()), Recipe(inputs=inputs, outputs={"y": "regression"})).recipe
 
 
 def test_the_encoder_requires_its_tokenizer() -> None:

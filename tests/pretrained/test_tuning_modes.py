@@ -30,7 +30,7 @@ CUT = {"frozen": {}, "last": {"layers": 1}, "lora": {"layers": 2}, "dora": {"lay
 
 
 def built(modality: str, *, pretrained: bool = True, **options: Any) -> tuple[Network, dict[str, Tensor]]:
-    columns, recipe = sample_table([modality], ["regress"], rows=8)
+    columns, recipe = sample_table([modality], ["regression"], rows=8)
     recipe["inputs"][f"in_{modality}"]["encoder"] = {
         "name": f"pretrained_{modality}",
         "model": checkpoint(modality),
@@ -126,10 +126,10 @@ def test_cached_hidden_states_give_the_same_features_and_times(modality: str, tu
 @pytest.mark.parametrize("tune", ["last", "lora"])
 def test_all_text_networks_run_from_cached_hidden_states(kind: str, tune: str) -> None:
     """Masks, end tokens and positions are reconstructed from the lengths."""
-    encoder_options = {"name": "pretrained_text", "model": text_checkpoint(kind), "tune": tune, "layers": 1}
+    encoder_options = {"name": "pretrained_text", "checkpoint": text_checkpoint(kind), "fine_tuning": tune, "num_layers": 1}
     inputs = {"t": {"modality": "text", "encoder": encoder_options}}
     columns = {"t": TEXTS, "y": [float(row) for row in range(len(TEXTS))]}
-    preparation, prepared = prepare(columns, inputs=inputs, outputs={"y": "regress"})
+    preparation, prepared = prepare(columns, inputs=inputs, outputs={"y": "regression"})
     encoder = encoder_of(make_network(preparation.recipe, preparation, pretrained=True)).eval()
     data = whole_batch(preparation, prepared).inputs["t"].data
     settled = encoder.frozen_prefix()
@@ -269,11 +269,11 @@ def test_copies_and_second_builds_have_equal_states(tune: str) -> None:
 def test_the_estimate_counts_optimizer_state_for_trainable_weights_only() -> None:
     costs = {}
     for tune in ("frozen", "full"):
-        columns, recipe = sample_table(["text"], ["regress"], rows=24)
+        columns, recipe = sample_table(["text"], ["regression"], rows=24)
         recipe["inputs"]["in_text"]["encoder"] = {
             "name": "pretrained_text",
-            "model": checkpoint("text"),
-            "tune": tune,
+            "checkpoint": checkpoint("text"),
+            "fine_tuning": tune,
         }
         table = table_of(columns)
         training = {"precision": "fp32", "threads": 1}
@@ -299,7 +299,7 @@ def test_trainable_parts_are_described() -> None:
 
 
 def test_networks_without_checkpoints_have_no_lr_multipliers() -> None:
-    columns, recipe = sample_table(["number"], ["regress"], rows=8)
+    columns, recipe = sample_table(["number"], ["regression"], rows=8)
     network = network_of(prepare(columns, **recipe)[0])
     groups = make_optimizer(network, torch.nn.Module(), TrainingOptions(learning_rate=1e-2)).param_groups
     assert {group["lr"] for group in groups} == {1e-2}

@@ -244,8 +244,8 @@ def test_a_network_of_another_size_than_its_preprocessor_is_rejected(tmp_path):
 
 def framewise(frames, temporal="lstm"):
     """A `frame_encoder` with a pretrained image encoder, as planned."""
-    options = FrameEncoder.Options(frames={"name": "pretrained_image", **frames}, temporal=temporal, layers=1)
-    chosen = Video.Options(**FrameEncoder.required_options(options), frames=3).at_size("tiny")
+    options = FrameEncoder.Options(frame_encoder={"name": "pretrained_image", **frames}, temporal=temporal, num_layers=1)
+    chosen = Video.Options(**FrameEncoder.required_options(options), num_frames=3).at_size("tiny")
     modality = Video(Video.resolve(chosen, []), columns=["clip"])
     torch.manual_seed(0)
     encoder = FrameEncoder(options, shape=modality.shape(), width=16).eval()
@@ -293,15 +293,15 @@ def test_frames_of_a_trainable_image_encoder_are_not_cached():
 def test_a_model_loads_without_its_checkpoint(kind, tmp_path):
     """Training caches the features; a loaded model runs the whole network and predicts the same."""
     folder = shutil.copytree(checkpoint(kind), tmp_path / "checkpoint")
-    encoder = {"name": "pretrained_video", "model": str(folder)}
+    encoder = {"name": "pretrained_video", "checkpoint": str(folder)}
     if kind == "image":
-        encoder = {"name": "clip", "frames": {"name": "pretrained_image", "model": str(folder)}}
-    columns = sample("modality", "video", 12) | sample("task", "classify", 12)
+        encoder = {"name": "frame_encoder", "frame_encoder": {"name": "pretrained_image", "checkpoint": str(folder)}}
+    columns = sample("modality", "video", 12) | sample("task", "classification", 12)
     model = trained(
-        {"train": columns, "valid": columns},
+        {"train": columns, "validation": columns},
         tmp_path / "work",
         inputs={"x": {"columns": ["clip"], "encoder": encoder}},
-        outputs={"target": "classify"},
+        outputs={"target": "classification"},
         training={"epochs": 1},
     )
     shutil.rmtree(folder)

@@ -12,11 +12,11 @@ from polymodal.datasets.pages import make_pages
 from polymodal.datasets.planted import Columns
 from polymodal.datasets.repairs import make_repairs, make_test_suites
 
-SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.threads=1", "evaluation.bootstrap=20"]
+SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.num_threads=1", "evaluation.bootstrap_samples=20"]
 
 
 @pytest.mark.parametrize(
-    ("recipe", "make", "target", "scores"),
+    ("plan", "make", "target", "scores"),
     [
         ("screenshot_to_code", make_pages, "html", {"element_f1", "page_similarity", "page_validity", "exact_match"}),
         ("code_from_description", make_functions, "answer", {"pass@1", "syntax_validity", "exact_match"}),

@@ -27,14 +27,14 @@ from polymodal.workflows.fit import fit
 
 ROWS = 24
 #: A few steps of a small network, and no resamples.
-QUICK = ["width=16", "training.epochs=1", "training.batch=8", "evaluation.bootstrap=0"]
-QUICK += ["training.precision=fp32", "training.threads=1"]
+QUICK = ["width=16", "training.epochs=1", "training.batch_size=8", "evaluation.bootstrap_samples=0"]
+QUICK += ["training.precision=fp32", "training.num_threads=1"]
 WHISPER = seq2seq_checkpoint("whisper")
 TINY_WHISPER = [f"{part}.model={WHISPER}" for part in ("inputs.sound.encoder", "outputs.text.decoder")]
 TINY_T5 = [
     f"{part}.model={seq2seq_checkpoint('t5')}" for part in ("inputs.document.encoder", "outputs.summary.decoder")
 ]
-TINY_IMAGES = f"inputs.image.encoder.model={checkpoint('image')}"
+TINY_IMAGES = f"inputs.image.encoder.checkpoint={checkpoint('image')}"
 
 
 def as_files(images: list[Image.Image]) -> list[bytes]:
@@ -90,24 +90,24 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "caption_cnn_transformer": (captions, []),
     "caption_language_model": (
         captions,
-        [TINY_IMAGES, f"outputs.caption.decoder.model={language_model()}", "outputs.caption.task.max_tokens=60"],
+        [TINY_IMAGES, f"outputs.caption.decoder.checkpoint={language_model()}", "outputs.caption.task.max_target_length=60"],
     ),
     "caption_multilingual": (multilingual_captions, [TINY_IMAGES]),
-    "caption_vgg16_lstm": (captions, ["inputs.image.encoder.scale=0.0625"]),
+    "caption_vgg16_lstm": (captions, ["inputs.image.encoder.width_multiplier=0.0625"]),
     "caption_vit": (captions, []),
     "chat_with_image": (lambda rows: make_dialogues(rows // 3, seed=0), []),
     "code_from_description": (lambda rows: make_functions(rows, seed=0), []),
     "code_repair": (lambda rows: make_repairs(rows, seed=0), []),
     "code_tests": (lambda rows: make_test_suites(rows, seed=0), []),
     "easy_vqa": (questions, []),
-    "language_model": (lambda rows: {"text": documents(rows)["document"]}, ["outputs.text.task.vocabulary=300"]),
+    "language_model": (lambda rows: {"text": documents(rows)["document"]}, ["outputs.text.task.vocab_size=300"]),
     "screenshot_to_code": (lambda rows: make_pages(rows, seed=0), []),
-    "sentiment_text_image": (posts, [f"inputs.text.encoder.model={checkpoint('text')}", TINY_IMAGES]),
+    "sentiment_text_image": (posts, [f"inputs.text.encoder.checkpoint={checkpoint('text')}", TINY_IMAGES]),
     "speech_attention": (speech, ["inputs.sound.modality.seconds=2"]),
     "speech_ctc": (speech, ["inputs.sound.modality.seconds=2"]),
     "speech_whisper": (
         speech,
-        [*TINY_WHISPER, "inputs.sound.modality.seconds=2", "outputs.text.task.max_tokens=8", "training.epochs=0"],
+        [*TINY_WHISPER, "inputs.sound.modality.seconds=2", "outputs.text.task.max_target_length=8", "training.epochs=0"],
     ),
     "summarize_text": (documents, TINY_T5),
     "summarize_video": (lambda rows: make_video_summaries(rows, seed=0), []),

@@ -14,9 +14,9 @@ from polymodal.recipe.overrides import apply_overrides
 from polymodal.recipe.recipe import Recipe
 
 FULL = {
-    "inputs": {"photo": {"modality": "image", "encoder": {"name": "vit", "layers": 3}}, "text": "text"},
-    "fusion": {"name": "film", "condition": "text"},
-    "outputs": {"price": "regress"},
+    "inputs": {"photo": {"modality": "image", "encoder": {"name": "vit", "num_layers": 3}}, "text": "text"},
+    "fusion": {"name": "film", "conditioning_input": "text"},
+    "outputs": {"price": "regression"},
 }
 
 
@@ -33,12 +33,12 @@ FULL = {
         ({"inputs": {"photo": {"modality": "imgae"}}}, "inputs.photo.modality", "did you mean 'image'?"),
         ({"fusion": {"name": "gated", "layers": 2}}, "fusion.layers", "no such key"),
         ({"fusion": "gatd"}, "fusion", "did you mean 'gated'?"),
-        ({"data": {"split": {"vlaid": 0.2}}}, "data.split.vlaid", "did you mean 'valid'?"),
-        ({"training": {"parts": {"fusion": {"rat": 1.0}}}}, "training.parts.fusion.rat", "did you mean 'rate'?"),
+        ({"data": {"split": {"vlaid": 0.2}}}, "data.split.vlaid", "did you mean 'validation'?"),
+        ({"training": {"param_groups": {"fusion": {"rat": 1.0}}}}, "training.param_groups.fusion.rat", "did you mean 'rate'?"),
         ({"training": {"epochs": -1}}, "training.epochs", "greater than or equal to 0"),
         ({"training": {"epochs": "many"}}, "training.epochs", "given: 'many'"),
         (
-            {"outputs": {"y": {"task": {"name": "classify", "label_smoothing": 2}}}},
+            {"outputs": {"y": {"task": {"name": "classification", "label_smoothing": 2}}}},
             "outputs.y.task.label_smoothing",
             "less",
         ),
@@ -62,10 +62,10 @@ def test_every_problem_is_listed() -> None:
 def test_short_and_long_forms_are_the_same() -> None:
     long = {
         "inputs": {"text": {"columns": ["text"], "modality": {"name": "text"}}},
-        "outputs": {"y": {"task": {"name": "classify"}}},
+        "outputs": {"y": {"task": {"name": "classification"}}},
         "fusion": {"name": "mean"},
     }
-    short = {"inputs": {"text": "text"}, "outputs": {"y": "classify"}, "fusion": "mean"}
+    short = {"inputs": {"text": "text"}, "outputs": {"y": "classification"}, "fusion": "mean"}
     assert Recipe.read(long) == Recipe.read(short)
 
 
@@ -89,9 +89,9 @@ def test_the_dial_fills_only_what_is_silent() -> None:
 def test_overrides_expand_short_forms_and_read_yaml() -> None:
     changed = apply_overrides(
         {"inputs": {"a.b": "text"}, "fusion": "gated"},
-        ["inputs.a.b.encoder=bag", "fusion.dropout=0.2", "training.parts.fusion.rate=0.5", "data.ignore=[x, y]"],
+        ["inputs.a.b.encoder=embedding_bag", "fusion.dropout=0.2", "training.param_groups.fusion.lr_multiplier=0.5", "data.ignore_columns=[x, y]"],
     )
-    assert changed["inputs"]["a.b"] == {"modality": "text", "encoder": "bag"}
+    assert changed["inputs"]["a.b"] == {"modality": "text", "encoder": "embedding_bag"}
     assert changed["fusion"] == {"name": "gated", "dropout": 0.2}
     assert changed["training"]["parts"]["fusion"]["rate"] == 0.5
     assert changed["data"]["ignore"] == ["x", "y"]
@@ -110,13 +110,13 @@ def test_wrong_overrides_are_refused(setting: str) -> None:
 
 
 def test_an_encoder_of_another_modality_is_refused() -> None:
-    recipe = Recipe.read({"inputs": {"q": {"modality": "text", "encoder": "vit"}}, "outputs": {"y": "classify"}})
+    recipe = Recipe.read({"inputs": {"q": {"modality": "text", "encoder": "vit"}}, "outputs": {"y": "classification"}})
     with pytest.raises(RecipeError, match=r"inputs\.q\.encoder: 'vit' reads image, but this input is text"):
         recipe.check_components()
 
 
 def test_parts_must_exist() -> None:
-    recipe = Recipe.read({**FULL, "training": {"parts": {"inputs.photo.encoder": {"freeze": True}, "fusoin": {}}}})
+    recipe = Recipe.read({**FULL, "training": {"param_groups": {"inputs.photo.encoder": {"freeze": True}, "fusoin": {}}}})
     with pytest.raises(RecipeError, match="did you mean 'fusion'"):
         recipe.check_components()
 

@@ -21,10 +21,10 @@ from polymodal.workflows.fit import fit
 
 SMALL = [
     "training.epochs=2",
-    "training.threads=1",
+    "training.num_threads=1",
     "training.precision=fp32",
-    "evaluation.singles=mask",
-    "evaluation.bootstrap=20",
+    "evaluation.unimodal_scores=mask",
+    "evaluation.bootstrap_samples=20",
     "width=16",
 ]
 HOSTILE = "<script>alert('x')</script>"
@@ -167,7 +167,7 @@ def test_terminal_table_names_every_output(several: tuple[Model, Page, str, Path
 
 def test_without_a_test_part(tmp_path: Path) -> None:
     data = planted.make_planted_table(80, 0)
-    model, page, html = run(tmp_path / "m", data, "grade", "data.split.test=0", "evaluation.singles=none")
+    model, page, html = run(tmp_path / "m", data, "grade", "data.split.test_size=0", "evaluation.unimodal_scores=none")
     check_self_contained(page, html)
     assert "There are no test rows" in page.words
     assert "Scores on validation rows" in page.words
@@ -181,7 +181,7 @@ def test_rows_without_target_and_no_bootstrap(tmp_path: Path) -> None:
     del data["grade"]
     test = {name: list(values) for name, values in data.items()}
     test["price"] = [None] * 80
-    model, page, html = run(tmp_path / "m", data, "price", "evaluation.bootstrap=0", test=test)
+    model, page, html = run(tmp_path / "m", data, "price", "evaluation.bootstrap_samples=0", test=test)
     check_self_contained(page, html)
     assert "The RMSE is undefined on the test rows." in page.words
     assert "No test row is wrong." in page.words

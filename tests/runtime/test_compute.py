@@ -27,7 +27,7 @@ def test_a_device_that_is_not_there_is_refused_before_rows_are_prepared() -> Non
 
 
 def test_a_model_is_read_back_for_a_device_of_its_own(tmp_path: Path) -> None:
-    settings = ["training.epochs=1", "training.device=cpu", "evaluation.bootstrap=0", "evaluation.singles=none"]
+    settings = ["training.epochs=1", "training.device=cpu", "evaluation.bootstrap_samples=0", "evaluation.unimodal_scores=none"]
     model = fit(make_exclusive_or(40, seed=0), "target", settings=settings, out=tmp_path / "run")
     assert model.run.compute is not None
     assert model.run.compute.device == model.compute.device == resolve_device("cpu")
@@ -37,7 +37,7 @@ def test_a_model_is_read_back_for_a_device_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_predictor_leaves_the_mode_of_the_network_and_moves_its_batches() -> None:
-    columns, recipe = sample_table(["number", "category"], ["classify"], rows=6)
+    columns, recipe = sample_table(["number", "category"], ["classification"], rows=6)
     preparation, prepared = prepare(columns, **recipe)
     network = network_of(preparation).train()
     predictor = Predictor(network, preparation)
@@ -48,7 +48,7 @@ def test_a_predictor_leaves_the_mode_of_the_network_and_moves_its_batches() -> N
     batch = predictor.batch(prepared, np.arange(6))
     assert {one.index.device for one in batch.inputs.values()} == {torch.device(network_device(network))}
     assert len(whole_batch(preparation, prepared).to("meta")) == 6
-    assert whole_batch(preparation, prepared).to("meta").targets["y_classify"].value.device.type == "meta"
+    assert whole_batch(preparation, prepared).to("meta").targets["y_classification"].value.device.type == "meta"
 
 
 def test_what_is_drawn_in_a_block_leaves_no_trace() -> None:

@@ -52,7 +52,7 @@ def test_labels_keep_their_type_through_prediction_and_saving(cells: list[Any]) 
     for one in (task, again):
         value, present = one.prepare(block(cells))
         np.testing.assert_array_equal(present, [cell is not None for cell in cells])
-        answers = one.predict(np.eye(one.outputs)[value])
+        answers = one.predict(np.eye(one.output_size)[value])
         for cell, answer in zip(cells, answers, strict=True):
             if cell is not None:
                 assert (answer, type(answer)) == (cell, type(cell))
@@ -161,16 +161,16 @@ TASKS = [ClassificationTask, MultilabelClassificationTask, RegressionTask]
 
 def columns() -> Iterator[tuple[str, list[Any]]]:
     rng = np.random.default_rng(0)
-    yield "classify", ["yes", "no"] * 500
-    yield "classify", [True, False] * 10
-    yield "classify", rng.integers(5, size=500).tolist()
-    yield "classify", [0.0, 1.0] * 100
-    yield "classify", [0, 1, 1, 0]
-    yield "multilabel", [["a", "b"], ["c"], []] * 50
-    yield "multilabel", ["drama|war", "war", "comedy|drama"] * 50
-    yield "regress", rng.normal(size=500).tolist()
-    yield "regress", rng.integers(1000, size=500).tolist()
-    yield "regress", [3, 9, 4, 1, 7]
+    yield "classification", ["yes", "no"] * 500
+    yield "classification", [True, False] * 10
+    yield "classification", rng.integers(5, size=500).tolist()
+    yield "classification", [0.0, 1.0] * 100
+    yield "classification", [0, 1, 1, 0]
+    yield "multilabel_classification", [["a", "b"], ["c"], []] * 50
+    yield "multilabel_classification", ["drama|war", "war", "comedy|drama"] * 50
+    yield "regression", rng.normal(size=500).tolist()
+    yield "regression", rng.integers(1000, size=500).tolist()
+    yield "regression", [3, 9, 4, 1, 7]
 
 
 @pytest.mark.parametrize(("expected", "values"), list(columns()))
@@ -190,4 +190,4 @@ def test_recognition_gives_its_reason_and_declines_the_impossible() -> None:
 
 
 def test_the_registry_finds_the_tasks() -> None:
-    assert [find("task", name) for name in ("classify", "multilabel", "regress")] == TASKS
+    assert [find("task", name) for name in ("classification", "multilabel_classification", "regression")] == TASKS

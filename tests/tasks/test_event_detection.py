@@ -19,12 +19,12 @@ from polymodal.core.registry import components
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
-from polymodal.datasets.events import make_video_events, make_series_events, make_audio_events
+from polymodal.datasets.events import make_audio_events, make_series_events, make_video_events
 from polymodal.evaluation.class_alignment import aligned, have_same_classes
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.event_timeline import event_coverage, decode_events, events_from_coverage
 from polymodal.tasks.event_detection import EventDetectionTask
+from polymodal.tasks.event_timeline import decode_events, event_coverage, events_from_coverage
 
 torch.set_num_threads(1)
 
@@ -106,7 +106,9 @@ def test_exact_shares_are_decoded_to_exact_ends() -> None:
     for _ in range(50):
         start, end, label = random_events(draw, apart=2)
         shares = event_coverage(start, end, label, 40, 2, 1.0)[None]
-        found = decode_events(shares, 1.0, threshold=0.5, smooth=0, gap=0, shortest=0)
+        found = decode_events(
+            shares, 1.0, threshold=0.5, median_filter_seconds=0, min_gap_seconds=0, min_event_seconds=0
+        )
         np.testing.assert_allclose(found.start, start, atol=1e-4)
         np.testing.assert_allclose(found.end, end, atol=1e-4)
 
@@ -128,7 +130,12 @@ def probabilities(*runs: tuple[int, int, float], frames: int = 20) -> np.ndarray
 
 
 def test_decoding_merges_drops_and_smooths() -> None:
-    plain: dict[str, float] = {"threshold": 0.5, "smooth": 0, "gap": 0, "shortest": 0}
+    plain: dict[str, float] = {
+        "threshold": 0.5,
+        "median_filter_seconds": 0,
+        "min_gap_seconds": 0,
+        "min_event_seconds": 0,
+    }
     values = probabilities((2, 6, 1.0), (7, 12, 1.0), (15, 16, 1.0))
 
     def found(**changed: float) -> list[tuple[float, float]]:
@@ -136,13 +143,20 @@ def test_decoding_merges_drops_and_smooths() -> None:
         return [(round(a, 6), round(b, 6)) for a, b in zip(got.start.tolist(), got.end.tolist(), strict=True)]
 
     assert found() == [(1.0, 3.0), (3.5, 6.0), (7.5, 8.0)]
-    assert found(gap=0.6) == [(1.0, 6.0), (7.5, 8.0)]
-    assert found(shortest=0.6) == [(1.0, 3.0), (3.5, 6.0)]
-    assert found(smooth=1.0) == [(1.0, 6.0)]
+    assert found(min_gap_seconds=0.6) == [(1.0, 6.0), (7.5, 8.0)]
+    assert found(min_event_seconds=0.6) == [(1.0, 3.0), (3.5, 6.0)]
+    assert found(median_filter_seconds=1.0) == [(1.0, 6.0)]
 
 
 def test_the_score_is_the_mean_probability_of_the_cells_of_the_event() -> None:
-    got = decode_events(probabilities((0, 2, 0.6), (2, 4, 1.0)), 1.0, threshold=0.5, smooth=0, gap=0, shortest=0)
+    got = decode_events(
+        probabilities((0, 2, 0.6), (2, 4, 1.0)),
+        1.0,
+        threshold=0.5,
+        median_filter_seconds=0,
+        min_gap_seconds=0,
+        min_event_seconds=0,
+    )
     assert got.score.tolist() == pytest.approx([0.8])
 
 
@@ -151,7 +165,7 @@ def test_silent_times_follow_the_training_rows() -> None:
     task = fitted(long)
     assert task.grid.seconds == pytest.approx(1.05 * 11)
     assert task.width == pytest.approx(0.2, rel=0.02)
-    assert (task.segment, task.shortest, task.gap) == (1.0, 1.0, 1.0)
+    assert (task.segment_seconds, task.min_event_seconds, task.min_gap_seconds) == (1.0, 1.0, 1.0)
     assert fitted([*long, [{"start": 0, "end": 4000, "label": "x"}]]).grid.frames == 2000
     assert fitted([[{"start": 0, "end": 0.02, "label": "x"}], [{"start": 1, "end": 1.02, "label": "x"}]]).width == (
         pytest.approx(0.01, rel=0.01)
@@ -240,7 +254,7 @@ def test_saved_and_loaded_it_answers_the_same() -> None:
 
 
 def test_answers_are_ordered_and_can_serve_as_targets() -> None:
-    task = fitted(CELLS, shortest=0, gap=0)
+    task = fitted(CELLS, min_event_seconds=0, min_gap_seconds=0)
     value, _ = task.prepare(block([CELLS[0]]))
     answers = task.predict(value.astype(np.float64))
     assert [event["start"] for event in answers[0]] == sorted(event["start"] for event in answers[0])
@@ -254,7 +268,7 @@ def test_columns_of_events_are_recognised(tmp_path: Path) -> None:
         sample = open_table({"y": cells}, cache=tmp_path).sample("y")
         guesses = {name: one.match_column(sample) for name, one in components("task").items()}
         sure = max((guess.confidence, name) for name, guess in guesses.items() if guess is not None)
-        assert sure[1] == "spans"
+        assert sure[1] == "event_detection"
     for cells in ([[], []], [["a"], ["b"]], ["text", "[1, 2]"], [1.0, 2.0]):
         assert EventDetectionTask.match_column(open_table({"y": cells}, cache=tmp_path).sample("y")) is None
 
@@ -296,7 +310,12 @@ def said(rows: int, seed: int) -> dict[str, list[Any]]:
 
 def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
     """Without any input in time, what the row says as a whole places the events."""
-    settings = ["training.epochs=12", "evaluation.singles=none", "training.threads=1", "training.precision=fp32"]
+    settings = [
+        "training.epochs=12",
+        "evaluation.unimodal_scores=none",
+        "training.num_threads=1",
+        "training.precision=fp32",
+    ]
     model = polymodal.fit(said(240, 0), target="events", test=said(80, 1), out=tmp_path / "run", settings=settings)
     scores = model.metrics["test"]["events"]
     assert list(scores) == ["segment_f1", "event_f1", "segment_error_rate", "segment_f1_macro"]
@@ -326,13 +345,24 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("maker", "rows", "epochs"), [(make_audio_events, 160, 4), (make_series_events, 100, 4), (make_video_events, 200, 5)]
+    ("maker", "rows", "epochs"),
+    [(make_audio_events, 160, 4), (make_series_events, 100, 4), (make_video_events, 200, 5)],
 )
 def test_planted_spans_are_recovered_with_everything_by_default(
     maker: Any, rows: int, epochs: int, tmp_path: Path
 ) -> None:
-    settings = [f"training.epochs={epochs}", "training.threads=1", "training.precision=fp32", "evaluation.bootstrap=0"]
+    settings = [
+        f"training.epochs={epochs}",
+        "training.num_threads=1",
+        "training.precision=fp32",
+        "evaluation.bootstrap_samples=0",
+    ]
     model = polymodal.fit(
-        maker(rows, 1), valid=maker(30, 2), test=maker(50, 3), target="events", out=tmp_path / "run", settings=settings
+        maker(rows, 1),
+        validation=maker(30, 2),
+        test=maker(50, 3),
+        target="events",
+        out=tmp_path / "run",
+        settings=settings,
     )
     assert model.metrics["test"]["events"]["segment_f1"]["value"] > 0.9

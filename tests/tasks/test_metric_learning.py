@@ -17,7 +17,7 @@ from polymodal.data.table.sample import ColumnSample
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
 from polymodal.model.model import make_network
-from polymodal.nn.layers.embedding_head import unit
+from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.tasks.metric_learning import NO_GROUP, MetricLearningTask, group_hash, supervised_contrastive
 from polymodal.training.trainer import Trainer
 
@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 
 
 def vectors(rows: int, size: int = 8, seed: int = 0) -> Tensor:
-    return unit(torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)))
+    return l2_normalize(torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)))
 
 
 def written_out(z: Tensor, groups: list[int], temperature: float) -> float:
@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_the_paper_in_units_of_chance(temperature: float) ->
 def test_many_anchors_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = torch.randint(1, 5, (23,), generator=torch.Generator().manual_seed(0))
     whole = supervised_contrastive(vectors(23), groups, 0.1)
-    monkeypatch.setattr("polymodal.tasks.metric_learning.ANCHORS", 4)
+    monkeypatch.setattr("polymodal.tasks.metric_learning.ANCHORS_PER_CHUNK", 4)
     torch.testing.assert_close(supervised_contrastive(vectors(23), groups, 0.1), whole)
 
 
@@ -75,7 +75,7 @@ def test_batches_without_pairs_have_a_gradient_of_zero(groups: list[int]) -> Non
 
 @pytest.mark.parametrize("rows", [8, 40])
 def test_one_vector_for_all_rows_has_the_loss_of_chance(rows: int) -> None:
-    task = MetricLearningTask(MetricLearningTask.Options(size=32, sizes=[8, 16]), columns=["g"])
+    task = MetricLearningTask(MetricLearningTask.Options(embedding_dim=32, matryoshka_dims=[8, 16]), columns=["g"])
     constant = torch.from_numpy(np.tile(task.baseline_prediction(), (rows, 1)))
     loss = task.loss(constant, torch.tensor([1 + row // 2 for row in range(rows)]))
     assert float(loss.mean()) == pytest.approx(task.baseline_loss(), rel=1e-5) == 3
@@ -83,8 +83,8 @@ def test_one_vector_for_all_rows_has_the_loss_of_chance(rows: int) -> None:
 
 def test_every_prefix_is_learned() -> None:
     """A row in the wrong place of the short prefix costs, even where the whole vectors are right."""
-    task = MetricLearningTask(MetricLearningTask.Options(size=8, sizes=[2]), columns=["g"])
-    whole = MetricLearningTask(MetricLearningTask.Options(size=8, sizes=[]), columns=["g"])
+    task = MetricLearningTask(MetricLearningTask.Options(embedding_dim=8, matryoshka_dims=[2]), columns=["g"])
+    whole = MetricLearningTask(MetricLearningTask.Options(embedding_dim=8, matryoshka_dims=[]), columns=["g"])
     values = torch.zeros(4, 8)
     values[:, 0] = 1.0
     values[:2, 2], values[2:, 3] = 9.0, 9.0
@@ -101,7 +101,7 @@ def test_names_of_groups_have_one_number_everywhere() -> None:
 
 def test_gaps_and_unusable_cells() -> None:
     columns: Columns = {"x": [1.0, 2.0, 3.0, 4.0], "target": ["a", None, "a", "b"]}
-    _, prepared = prepare(columns, inputs={"x": "number"}, outputs={"target": "similar"})
+    _, prepared = prepare(columns, inputs={"x": "number"}, outputs={"target": "metric_learning"})
     value, present = prepared.targets["target"]
     assert present.tolist() == [True, False, True, True]
     assert value[0] == value[2] != value[3]
@@ -110,19 +110,19 @@ def test_gaps_and_unusable_cells() -> None:
 @pytest.mark.parametrize("names", [["a", "b", "c"], ["a", "a", "a"]])
 def test_there_must_be_something_to_learn(names: list[str]) -> None:
     with pytest.raises(DataError, match="two groups"):
-        prepare({"x": [1.0, 2.0, 3.0], "target": names}, inputs={"x": "number"}, outputs={"target": "similar"})
+        prepare({"x": [1.0, 2.0, 3.0], "target": names}, inputs={"x": "number"}, outputs={"target": "metric_learning"})
 
 
 def test_prefixes_are_shorter_than_the_vector() -> None:
     with pytest.raises(RecipeError, match="sizes"):
-        MetricLearningTask(MetricLearningTask.Options(size=8, sizes=[8]), columns=["g"])
-    assert MetricLearningTask(MetricLearningTask.Options(size=64), columns=["g"]).sizes == [8, 16, 32, 64]
+        MetricLearningTask(MetricLearningTask.Options(embedding_dim=8, matryoshka_dims=[8]), columns=["g"])
+    assert MetricLearningTask(MetricLearningTask.Options(embedding_dim=64), columns=["g"]).sizes == [8, 16, 32, 64]
 
 
 def test_it_is_never_guessed() -> None:
     sample = ColumnSample("g", ["a", "b"] * 3, None, rows=6, sampled=6, nulls=0, root=None)
-    assert find("task", "similar").match_column(sample) is None
-    assert components("task")["classify"].match_column(sample) is not None
+    assert find("task", "metric_learning").match_column(sample) is None
+    assert components("task")["classification"].match_column(sample) is not None
 
 
 def test_leave_one_out_ranks_by_hand() -> None:
@@ -136,14 +136,14 @@ def test_leave_one_out_ranks_by_hand() -> None:
 
 def test_ties_count_against_the_model() -> None:
     """One vector for all rows finds nothing before it has seen all others."""
-    _, ranking = leave_one_out(np.tile(unit(torch.randn(1, 7)).double().numpy(), (9, 1)), np.arange(9) // 3)
+    _, ranking = leave_one_out(np.tile(l2_normalize(torch.randn(1, 7)).double().numpy(), (9, 1)), np.arange(9) // 3)
     assert ranking[:, 0].tolist() == [7] * 9
     assert ranking[:, 1] == pytest.approx((1 / 7 + 2 / 8) / 2)
 
 
 def test_metrics_rank_once_and_follow_weights() -> None:
     draw = np.random.default_rng(0)
-    points, groups = unit(torch.from_numpy(draw.normal(size=(30, 4)))).double().numpy(), draw.integers(0, 12, 30)
+    points, groups = l2_normalize(torch.from_numpy(draw.normal(size=(30, 4)))).double().numpy(), draw.integers(0, 12, 30)
     queries, ranking = leave_one_out(points, groups)
     weight = draw.random(30)
     for metric, values in zip(
@@ -175,12 +175,14 @@ def test_groups_never_seen_are_found(tmp_path: Path) -> None:
     shuffled = {**seen, "who": np.random.default_rng(5).permutation(seen["who"]).tolist()}
     recipe = {
         "inputs": {"n": {"modality": "number", "columns": [f"n{place}" for place in range(14)]}},
-        "outputs": {"who": {"task": "similar", "decoder": {"name": "embed", "size": 16, "hidden": 32}}},
-        "training": {"epochs": 15, "batch": 64, "learning_rate": 0.005},
+        "outputs": {
+            "who": {"task": "metric_learning", "decoder": {"name": "embed", "embedding_dim": 16, "hidden_size": 32}}
+        },
+        "training": {"epochs": 15, "batch_size": 64, "learning_rate": 0.005},
     }
     scores = {}
     for name, columns in (("real", seen), ("shuffled", shuffled)):
-        model = trained({"train": columns, "valid": unseen}, tmp_path / name, **recipe)
+        model = trained({"train": columns, "validation": unseen}, tmp_path / name, **recipe)
         scores[name] = model.evaluate(unseen)["who"]
         found = np.array(model.predict(unseen))
         assert found.shape == (100, 16)
@@ -196,7 +198,7 @@ def test_training_draws_rows_of_a_group_together(tmp_path: Path) -> None:
     columns = planted(200, 2, seed=0)
     columns["who"][0] = None
     found = experiment(
-        {"train": columns, "valid": columns}, tmp_path, outputs={"who": "similar"}, training={"batch": 16}
+        {"train": columns, "validation": columns}, tmp_path, outputs={"who": "metric_learning"}, training={"batch_size": 16}
     )
     network = make_network(found.recipe, found.preparation)
     trainer = Trainer(found.recipe, network, found.preparation, found.splits)
@@ -218,15 +220,20 @@ def test_a_prefix_that_is_learned_tells_more_than_one_that_is_not(tmp_path: Path
     found = {}
     for name, sizes in (("learned", [3]), ("cut", [])):
         model = trained(
-            {"train": seen, "valid": fresh},
+            {"train": seen, "validation": fresh},
             tmp_path / name,
             seed=2,
             inputs={"n": {"modality": "number", "columns": [f"n{place}" for place in range(16)]}},
-            outputs={"who": {"task": "similar", "decoder": {"name": "embed", "size": 32, "sizes": sizes}}},
-            training={"epochs": 30, "batch": 64, "learning_rate": 0.01, "patience": 30},
+            outputs={
+                "who": {
+                    "task": "metric_learning",
+                    "decoder": {"name": "embed", "embedding_dim": 32, "matryoshka_dims": sizes},
+                }
+            },
+            training={"epochs": 30, "batch_size": 64, "learning_rate": 0.01, "early_stopping_patience": 30},
         )
         for size in (3, 32):
-            _, ranking = leave_one_out(model.embed(fresh, size=size).astype(np.float64), np.array(fresh["who"]))
+            _, ranking = leave_one_out(model.embed(fresh, dim=size).astype(np.float64), np.array(fresh["who"]))
             found[name, size] = ranking[:, 1].mean()
     assert found["learned", 3] > found["cut", 3] + 0.03
     assert found["learned", 32] > found["cut", 32] - 0.03

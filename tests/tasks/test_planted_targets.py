@@ -21,33 +21,33 @@ FEATURES = np.random.default_rng(3).normal(size=(TRAIN + TEST, 4)).astype(np.flo
 QUADRANT = 2 * (FEATURES[:, 0] > 0) + (FEATURES[:, 1] * FEATURES[:, 2] > 0)
 
 CASES: list[tuple[str, dict[str, Any], list[Any], str, float]] = [
-    ("classify", {}, [bool(q % 2) for q in QUADRANT], "accuracy", 0.85),
-    ("classify", {}, [int(q) for q in QUADRANT], "accuracy", 0.8),
+    ("classification", {}, [bool(q % 2) for q in QUADRANT], "accuracy", 0.85),
+    ("classification", {}, [int(q) for q in QUADRANT], "accuracy", 0.8),
     (
-        "classify",
+        "classification",
         {"class_weights": "balanced", "label_smoothing": 0.1},
         ["abcd"[q] for q in QUADRANT],
         "roc_auc",
         0.9,
     ),
     (
-        "multilabel",
+        "multilabel_classification",
         {},
         [[n for n, v in zip("abcd", row, strict=True) if v > 0.5] for row in FEATURES],
         "average_precision",
         0.9,
     ),
     (
-        "multilabel",
-        {"positive_weights": "balanced"},
+        "multilabel_classification",
+        {"pos_weight": "balanced"},
         ["|".join(n for n, v in zip("ab", row[:2], strict=True) if v > 1) for row in FEATURES],
         "f1_macro",
         0.75,
     ),
-    ("regress", {}, (FEATURES[:, 0] * FEATURES[:, 1] * 5 + 100).tolist(), "r2", 0.8),
-    ("regress", {"loss": "absolute"}, (np.abs(FEATURES[:, 0]) + FEATURES[:, 1]).tolist(), "r2", 0.8),
+    ("regression", {}, (FEATURES[:, 0] * FEATURES[:, 1] * 5 + 100).tolist(), "r2", 0.8),
+    ("regression", {"loss": "absolute_error"}, (np.abs(FEATURES[:, 0]) + FEATURES[:, 1]).tolist(), "r2", 0.8),
     (
-        "regress",
+        "regression",
         {"loss": "huber", "transform": "log"},
         np.exp(2 * FEATURES[:, 0] + 3).tolist(),
         "spearman",

@@ -17,7 +17,7 @@ from polymodal.data.table.cell_errors import CellErrors
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.tokenizer import SPECIAL_TOKENS, TextTokenizer
 from polymodal.recipe.data import LimitOptions
-from polymodal.tasks.conversation import Conversation, ChatMessage, read_history
+from polymodal.tasks.conversation import ChatMessage, Conversation, read_history
 from polymodal.tasks.prompt import Prompt, PromptTemplate
 
 
@@ -75,7 +75,12 @@ def test_a_template_that_cannot_be_meant_is_refused(template: str) -> None:
 
 @pytest.mark.parametrize("last", ["assistant", "user"])
 def test_histories_are_read_in_every_form(last: Any) -> None:
-    turns = [ChatMessage("user", "a"), ChatMessage("assistant", "b"), ChatMessage("user", "c"), ChatMessage("assistant", "d")]
+    turns = [
+        ChatMessage("user", "a"),
+        ChatMessage("assistant", "b"),
+        ChatMessage("user", "c"),
+        ChatMessage("assistant", "d"),
+    ]
     if last == "user":
         turns = turns[:-1]
     plain = [turn.content for turn in turns]

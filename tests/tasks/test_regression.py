@@ -118,8 +118,8 @@ def test_loss_equals_torch_and_chance_is_the_best_constant(
 
 def test_delta_belongs_to_huber() -> None:
     with pytest.raises(ValidationError, match="delta is an option of loss: huber"):
-        RegressionTask.Options(loss="squared", delta=2.0)
-    for options in (RegressionTask.Options(), RegressionTask.Options(loss="huber", delta=2.0)):
+        RegressionTask.Options(loss="squared_error", huber_delta=2.0)
+    for options in (RegressionTask.Options(), RegressionTask.Options(loss="huber", huber_delta=2.0)):
         assert RegressionTask.Options.model_validate(options.model_dump()) == options
 
 

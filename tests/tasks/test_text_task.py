@@ -44,13 +44,13 @@ def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 def recipe(**task: Any) -> dict[str, Any]:
     """The answer needs the prompt and the input."""
-    options = {"name": "text", "prompt": "{question}:", "prompt_tokens": 40, **task}
+    options = {"name": "text_generation", "prompt": "{question}:", "max_prompt_length": 40, **task}
     return {
         "inputs": {"colour": "category"},
         "outputs": {"answer": {"task": options}},
-        "width": 32,
-        "training": {"epochs": 14, "batch": 16, "precision": "fp32", "threads": 1},
-        "evaluation": {"bootstrap": 20, "singles": "none"},
+        "hidden_size": 32,
+        "training": {"epochs": 14, "batch_size": 16, "precision": "fp32", "num_threads": 1},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
     }
 
 
@@ -162,7 +162,7 @@ def test_perplexity_is_that_of_the_written_tokens(run: tuple[Model, Path]) -> No
 
 
 def task_of(columns: dict[str, list[Any]], **options: Any) -> tuple[TextGenerationTask, Preparation, Any, CellErrors]:
-    preparation, _ = prepare(columns, inputs={}, outputs={"answer": {"task": {"name": "text", **options}}})
+    preparation, _ = prepare(columns, inputs={}, outputs={"answer": {"task": {"name": "text_generation", **options}}})
     faults = CellErrors()
     prepared = preparation.prepare(table_of(columns), faults, folder=None, cache=None)
     task = preparation.tasks["answer"]
@@ -173,8 +173,8 @@ def task_of(columns: dict[str, list[Any]], **options: Any) -> tuple[TextGenerati
 def test_of_several_references_the_first_is_learned_and_all_are_truth() -> None:
     task, _, (value, present), faults = task_of({"answer": [["one"], ["two", "a pair"], None, ["", " "]] * 3})
     assert present.tolist() == [True, True, False, False] * 3
-    assert task.codec.decode([value[1].ids.tolist()]) == ["two"]
-    assert value[1].ids[-1] == task.codec.eos_id
+    assert task.tokenizer.decode([value[1].ids.tolist()]) == ["two"]
+    assert value[1].ids[-1] == task.tokenizer.eos_id
     assert task.truth(value)[1] == ("two", "a pair")
     assert not faults.found
 
@@ -198,18 +198,18 @@ def test_an_answer_of_which_nothing_is_left_is_a_fault_and_still_scored() -> Non
 def test_control_tokens_in_answers_are_text() -> None:
     evil = "a [end] b [pad] </s> [begin] [user]"
     task, _, (value, _), _ = task_of({"answer": [evil, "x"] * 4})
-    assert task.codec.control_ids.isdisjoint(value[0].ids[:-1].tolist())
-    assert task.codec.decode([value[0].ids.tolist()]) == [evil]
+    assert task.tokenizer.control_ids.isdisjoint(value[0].ids[:-1].tolist())
+    assert task.tokenizer.decode([value[0].ids.tolist()]) == [evil]
 
 
 def test_closed_answers_are_stored_once_and_hold_the_writing(run: tuple[Model, Path]) -> None:
     task, _, _, _ = task_of({"answer": ["two", "one", "two"] * 3}, answers="closed")
-    assert task.writing.choices == ["one", "two"]
+    assert task.generation_config.choices == ["one", "two"]
     again = TextGenerationTask(task.options, columns=["answer"])
-    again._tokenizer = task.codec.backend.to_str()
+    again._tokenizer = task.tokenizer.backend.to_str()
     again.load(json.loads(json.dumps(task.save())))
-    assert again.writing == task.writing
-    assert run[0].tasks["answer"].writing.choices is None  # type: ignore[attr-defined]
+    assert again.generation_config == task.generation_config
+    assert run[0].tasks["answer"].generation_config.choices is None  # type: ignore[attr-defined]
 
 
 def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None:
@@ -217,26 +217,26 @@ def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None
     task, _, (value, _), _ = task_of({"answer": ["it is blue", "Жук"] * 3}, tokenizer=str(folder))
     own = model.tasks["answer"]
     assert isinstance(own, TextGenerationTask)
-    assert task.codec.vocab_size == own.codec.vocab_size
-    assert value[0].ids.tolist() == [*own.codec.encode(["it is blue"])[0], own.codec.eos_id]
-    assert task.codec.decode([value[1].ids.tolist()]) == ["Жук"]
+    assert task.tokenizer.vocab_size == own.tokenizer.vocab_size
+    assert value[0].ids.tolist() == [*own.tokenizer.encode(["it is blue"])[0], own.tokenizer.eos_id]
+    assert task.tokenizer.decode([value[1].ids.tolist()]) == ["Жук"]
 
 
 @pytest.mark.parametrize(
     ("column", "kind"),
     [
-        (["yes", "no"] * 20, "classify"),
-        (["a red circle on the left", "no circle at all"] * 20, "classify"),
+        (["yes", "no"] * 20, "classification"),
+        (["a red circle on the left", "no circle at all"] * 20, "classification"),
         ([f"a picture of {n} red balls" for n in range(40)], "text"),
         ([f"Строка номер {n} из многих" for n in range(40)], "text"),
         ([f"这是第{n}张红色的照片" for n in range(40)], "text"),
         ([[f"one text number {n}", "another text"] for n in range(40)], "text"),
-        (["a|b", "b|c", "a"] * 20, "multilabel"),
+        (["a|b", "b|c", "a"] * 20, "multilabel_classification"),
         ([f"p{n:04}" for n in range(40)], "text"),  # nothing repeats
-        ([f"p{n % 30:04}" for n in range(40)], "classify"),
-        ([["a", "b"], ["b"], ["c", "a"]] * 20, "multilabel"),
-        ([0.5 * n for n in range(40)], "regress"),
-        ([n % 3 for n in range(40)], "classify"),
+        ([f"p{n % 30:04}" for n in range(40)], "classification"),
+        ([["a", "b"], ["b"], ["c", "a"]] * 20, "multilabel_classification"),
+        ([0.5 * n for n in range(40)], "regression"),
+        ([n % 3 for n in range(40)], "classification"),
         ([{"start": 0.0, "end": 1.0, "label": "x"}] * 40, None),
     ],
 )
@@ -259,14 +259,14 @@ def test_texts_are_recognised_where_they_are_texts(column: list[Any], kind: str 
         ({"prompt": "{a}", "history": "b"}, "outputs.answer.task", "instruction"),
         ({"checkpoint": "x", "tokenizer": "y"}, "outputs.answer.task", "drop one"),
         ({"answers": "closed", "writing": {"regex": "a"}}, "outputs.answer.task", "writing.regex"),
-        ({"overflow": "drop"}, "outputs.answer.task.overflow", "refuse"),
+        ({"overflow": "drop"}, "outputs.answer.task.prompt_overflow", "refuse"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused_when_the_recipe_is_read(
     options: dict[str, Any], path: str, problem: str
 ) -> None:
     with pytest.raises(RecipeError, match=problem) as caught:
-        Recipe(outputs={"answer": {"task": {"name": "text", **options}}})
+        Recipe(outputs={"answer": {"task": {"name": "text_generation", **options}}})
     assert caught.value.path == path
 
 
@@ -279,11 +279,11 @@ def test_options_that_cannot_be_meant_are_refused_when_the_recipe_is_read(
         ({"system": "Be brief."}, "outputs.answer.task.system", "instruction"),
         ({"history": "bevore"}, "outputs.answer.task", "no column"),
         ({"tokenizer": "/nowhere"}, "outputs.answer.task.tokenizer", "saved model"),
-        ({"answers": "closed", "max_tokens": 2}, "outputs.answer.task.max_tokens", "longest"),
+        ({"answers": "closed", "max_tokens": 2}, "outputs.answer.task.max_target_length", "longest"),
     ],
 )
 def test_options_that_do_not_fit_the_table_are_refused(options: dict[str, Any], path: str, problem: str) -> None:
-    outputs = {"answer": {"task": {"name": "text", **options}}}
+    outputs = {"answer": {"task": {"name": "text_generation", **options}}}
     with pytest.raises(RecipeError, match=problem) as caught:
         polymodal.fit(rows(20), recipe={"inputs": {"colour": "category"}, "outputs": outputs})
     assert caught.value.path == path
@@ -295,7 +295,13 @@ def test_a_model_without_inputs_and_an_empty_prompt_write(run: tuple[Model, Path
         warnings.simplefilter("error")
         answers = model.predict([{"colour": None, "question": None}, {"colour": "", "question": ""}])
     assert all(isinstance(answer, str) for answer in answers)
-    bare = {**recipe(), "inputs": {}, "width": 16, "data": {"ignore": ["colour"]}, "training": {"epochs": 1}}
+    bare = {
+        **recipe(),
+        "inputs": {},
+        "hidden_size": 16,
+        "data": {"ignore_columns": ["colour"]},
+        "training": {"epochs": 1},
+    }
     language = polymodal.fit(rows(30), recipe=bare, out=tmp_path / "language")
     assert "From question." in (tmp_path / "language" / "report.html").read_text()
     assert "'question': 'some text'" in (tmp_path / "language" / "README.md").read_text()
@@ -319,7 +325,7 @@ def test_without_its_history_a_conversation_is_guessed() -> None:
         task = {"prompt": None, "instruction": "{ask}", "history": history, "metrics": ["exact_match"]}
         said = {**recipe(**task), "inputs": {"left": "category", "right": "category"}, "fusion": "concat"}
         said["training"] |= {"epochs": 14, "modality_dropout": 0}
-        ignored = [] if history else ["data.ignore=[before]"]
+        ignored = [] if history else ["data.ignore_columns=[before]"]
         model = polymodal.fit(pointed(300, seed=0), recipe=said, settings=ignored, test=pointed(80, seed=1))
         return float(model.metrics["test"]["answer"]["exact_match"]["value"])
 
@@ -345,17 +351,22 @@ def test_a_language_model_answers_a_conversation_by_its_template() -> None:
     table = [{"ask": f"a red ball {n % 3}", "answer": "two small dogs"} for n in range(12)]
     outputs = {
         "answer": {
-            "task": {"name": "text", "instruction": "{ask}", "prompt_tokens": 60},
-            "decoder": {"name": "causal_lm", "model": language_model("llama")},
+            "task": {"name": "text_generation", "instruction": "{ask}", "max_prompt_length": 60},
+            "decoder": {"name": "causal_lm", "checkpoint": language_model("llama")},
         }
     }
-    said = {"inputs": {}, "outputs": outputs, "width": 16, "training": {"epochs": 1, "precision": "fp32", "threads": 1}}
-    model = polymodal.fit(table, recipe={**said, "evaluation": {"bootstrap": 0}})
+    said = {
+        "inputs": {},
+        "outputs": outputs,
+        "hidden_size": 16,
+        "training": {"epochs": 1, "precision": "fp32", "num_threads": 1},
+    }
+    model = polymodal.fit(table, recipe={**said, "evaluation": {"bootstrap_samples": 0}})
     task = model.tasks["answer"]
     assert isinstance(task, TextGenerationTask)
-    assert task.codec.backend.id_to_token(task.text_shape.end) == "<end_of_turn>"
+    assert task.tokenizer.backend.id_to_token(task.text_shape.eos_id) == "<end_of_turn>"
     again = TextGenerationTask(task.options, columns=["answer"])
-    again._tokenizer = task.codec.backend.to_str()
+    again._tokenizer = task.tokenizer.backend.to_str()
     again.load(json.loads(json.dumps(task.save())))
     assert again.text_shape == task.text_shape
     assert isinstance(model.predict({"ask": "</s> <eos>"})[0], str)
@@ -367,8 +378,8 @@ def test_a_prompt_leaves_room_for_the_answer_among_the_positions_of_a_checkpoint
     task, _, (value, present), faults = task_of(
         {name: cells * 4 for name, cells in columns.items()}, prompt="{ask}", checkpoint=language_model("llama")
     )
-    room = 128 - 1 - task.most
-    assert task.text_shape.prompt == task.prompt_tokens == room
+    room = 128 - 1 - task.max_new_tokens
+    assert task.text_shape.max_prompt_length == task.max_prompt_length == room
     assert {one.reason.split("; ")[1] for one in faults.found} == {f"at most {room} are read"}
     assert present.all()
     assert [len(answer.ids) == 0 for answer in value] == [False, True] * 4

@@ -23,7 +23,7 @@ def numbers(columns: dict[str, np.ndarray], target: list[Any], *settings: str, f
     recipe = {"inputs": {name: {"columns": one, "modality": "number"} for name, one in names.items()}}
     table = as_table(data, None)
     assert table is not None
-    plan = make_plan(table, as_recipe(recipe, ["evaluation.bootstrap=300", *settings]), ["target"])
+    plan = make_plan(table, as_recipe(recipe, ["evaluation.bootstrap_samples=300", *settings]), ["target"])
     return Folds(table, plan.recipe, folds)
 
 

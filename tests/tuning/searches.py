@@ -17,10 +17,10 @@ RECIPE: dict[str, Any] = {
         "a": {"columns": ["a0", "a1", "a2", "a3"], "modality": "number"},
         "b": {"columns": ["b0", "b1", "b2", "b3"], "modality": "number"},
     },
-    "outputs": {"target": "classify"},
-    "width": 16,
-    "training": {"epochs": 16, "batch": 32, "learning_rate": 0.03, "modality_dropout": 0.0},
-    "evaluation": {"bootstrap": 50},
+    "outputs": {"target": "classification"},
+    "hidden_size": 16,
+    "training": {"epochs": 16, "batch_size": 32, "learning_rate": 0.03, "modality_dropout": 0.0},
+    "evaluation": {"bootstrap_samples": 50},
 }
 ROWS = 160
 

@@ -36,8 +36,8 @@ def folds(folder: Path) -> Folds:
         "y": np.where(label, "yes", "no").tolist(),
     }
     table = open_table(columns, cache=folder / "tables")
-    inputs = {"x": "number", "text": {"encoder": {"name": "pretrained_text", "model": checkpoint("text")}}}
-    recipe = Recipe(inputs=inputs, hidden_size=16, training=TRAINING, evaluation={"bootstrap": 20})
+    inputs = {"x": "number", "text": {"encoder": {"name": "pretrained_text", "checkpoint": checkpoint("text")}}}
+    recipe = Recipe(inputs=inputs, hidden_size=16, training=TRAINING, evaluation={"bootstrap_samples": 20})
     return Folds(table, make_plan(table, recipe, ["y"]).recipe, 3)
 
 

@@ -43,18 +43,18 @@ def test_every_kind_of_input_is_told() -> None:
         "d": ("together", ["e"]),
         "e": ("together", ["d"]),
     }
-    findings = {(pair.first, pair.second): pair.finding for pair in found.pairs if pair.finding}
+    findings = {(pair.first, pair.second): pair.interaction for pair in found.pairs if pair.interaction}
     assert findings == {("a", "b"): "redundant", ("d", "e"): "synergy"}
     assert found.best_input == "a"
-    assert found.beyond_best.low > 0
-    assert found.sentence.startswith("Several inputs pay")
+    assert found.gain_over_best.low > 0
+    assert found.summary.startswith("Several inputs pay")
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_copy_is_redundant_and_one_input_is_enough(seed: int) -> None:
     found = audited(all_kinds(240, seed, "abc"))
     assert verdicts(found) == {"a": ("own", []), "b": ("redundant", ["a"]), "c": ("none", [])}
-    assert found.sentence.startswith("Several inputs do not pay here: a alone")
+    assert found.summary.startswith("Several inputs do not pay here: a alone")
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -70,8 +70,8 @@ def test_in_noise_nothing_is_found(seed: int) -> None:
     inputs = {name: draw.normal(size=(120, 3)) for name in "abc"}
     found = audited(numbers(inputs, [f"k{one}" for one in draw.integers(0, 3, 120)]))
     assert [one.verdict for one in found.inputs] == ["none"] * 3
-    assert not any(pair.finding for pair in found.pairs)
-    assert found.sentence == "Nothing about the target was found in any input."
+    assert not any(pair.interaction for pair in found.pairs)
+    assert found.summary == "Nothing about the target was found in any input."
 
 
 def test_of_a_number_the_shares_are_those_of_its_variance() -> None:
@@ -81,13 +81,13 @@ def test_of_a_number_the_shares_are_those_of_its_variance() -> None:
     found = audited(numbers({"big": parts[:, :1], "small": parts[:, 1:]}, parts.sum(1).tolist()))
     big, small = found.inputs
     assert found.unit == "share of variance"
-    assert big.alone.value == pytest.approx(0.8, abs=0.06)
-    assert small.alone.value == pytest.approx(0.2, abs=0.06)
+    assert big.unimodal.value == pytest.approx(0.8, abs=0.06)
+    assert small.unimodal.value == pytest.approx(0.2, abs=0.06)
     assert found.values["big + small"].value == pytest.approx(1.0, abs=0.02)
     assert big.unique.value == pytest.approx(0.8, abs=0.06)
     assert (big.verdict, small.verdict) == ("own", "own")
     pair = found.pairs[0]
-    assert abs(pair.shared.value) < 0.06
+    assert abs(pair.co_information.value) < 0.06
     assert big.metric_unique.low > 0, "greater is better, also where the metric is an error"
 
 
@@ -96,8 +96,8 @@ def test_bounds_of_redundancy_and_synergy_hold_each_other() -> None:
     bits = draw.integers(0, 2, (2, 200))
     inputs = {"x": vector(bits[0], 1.0, draw), "y": vector(bits[0] & bits[1], 1.0, draw)}
     pair = audited(numbers(inputs, (bits[0] + bits[1]).astype(str).tolist())).pairs[0]
-    assert pair.shared.value == pytest.approx(pair.redundancy[0] - pair.synergy[0], abs=1e-6)
-    assert pair.redundancy[1] - pair.synergy[1] == pytest.approx(pair.shared.value, abs=1e-6)
+    assert pair.co_information.value == pytest.approx(pair.redundancy[0] - pair.synergy[0], abs=1e-6)
+    assert pair.redundancy[1] - pair.synergy[1] == pytest.approx(pair.co_information.value, abs=1e-6)
     assert pair.redundancy[0] <= pair.redundancy[1]
     assert pair.synergy[0] <= pair.synergy[1]
 
@@ -109,14 +109,14 @@ def test_whole_groups_are_drawn() -> None:
     bit = draw.integers(0, 2, 40)[person]
     inputs = {"a": vector(bit, 0.1, draw) + 0.8 * draw.normal(size=(40, 4))[person]}
     target = np.where(bit, "yes", "no").tolist()
-    folds = numbers(inputs, target, "data.split.group=who", who=[f"p{one}" for one in person])
+    folds = numbers(inputs, target, "data.split.group_column=who", who=[f"p{one}" for one in person])
     models = FrozenFeatureBaselines(folds, progress=QUIET)
     widths = []
     for groups in (folds.reference.groups, None):
         models.decide("target", "linear", ("a",))  # the same answers for both
         models.decide("target", "trees", ("a",))
         folds.reference.groups = groups
-        alone = audit_inputs([], folds, progress=QUIET, models=models).outputs["target"].inputs[0].alone
+        alone = audit_inputs([], folds, progress=QUIET, models=models).outputs["target"].inputs[0].unimodal
         widths.append(alone.high - alone.low)
     assert widths[0] > 1.3 * widths[1] > 0
 
@@ -134,7 +134,7 @@ def test_the_best_network_is_compared_with_the_best_single_input() -> None:
         baselines[0], name="trial 0", kind="trial", recipe=recipe, distributions=right, score=folds.score(right)
     )
     found = audit_inputs([*baselines, network], folds, progress=QUIET, models=models)
-    model = found.outputs["target"].model
+    model = found.outputs["target"].network_comparison
     assert model is not None
     assert model.several == "trial 0"
     assert model.single.endswith(": a")

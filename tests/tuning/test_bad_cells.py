@@ -16,12 +16,12 @@ def test_a_broken_picture_is_told_and_counted_once(tmp_path: Path, capsys: pytes
         image.save(tmp_path / f"{row}.png")
     (tmp_path / "7.png").write_bytes(b"no picture")
     data = {"photo": [f"{row}.png" for row in range(24)], "kind": ["a", "b"] * 12}
-    photo = {"modality": {"name": "image", "pixels": 32}, "encoder": {"name": "resnet", "channels": 8}}
+    photo = {"modality": {"name": "image", "image_size": 32}, "encoder": {"name": "resnet", "channels": 8}}
     recipe = {
-        "width": 8,
+        "hidden_size": 8,
         "inputs": {"photo": photo},
-        "training": {"epochs": 1, "batch": 8, "precision": "fp32", "threads": 1},
-        "evaluation": {"bootstrap": 20},
+        "training": {"epochs": 1, "batch_size": 8, "precision": "fp32", "num_threads": 1},
+        "evaluation": {"bootstrap_samples": 20},
     }
     space = {"training.learning_rate": [0.001]}
     out = tmp_path / "out"

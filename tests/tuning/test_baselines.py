@@ -33,7 +33,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def folds_of(data: dict[str, Any], target: str, *settings: str, recipe: Any = None, folds: int = 3) -> Folds:
     table = as_table(data, None)
     assert table is not None
-    plan = make_plan(table, as_recipe(recipe, ["evaluation.bootstrap=20", *settings]), [target])
+    plan = make_plan(table, as_recipe(recipe, ["evaluation.bootstrap_samples=20", *settings]), [target])
     return Folds(table, plan.recipe, folds)
 
 
@@ -42,7 +42,7 @@ def scores(folds: Folds) -> dict[str, float]:
 
 
 def test_all_inputs_together_beat_each_where_both_are_needed() -> None:
-    found = scores(folds_of(make_planted_table(150, 0), "grade", "data.ignore=[price]"))
+    found = scores(folds_of(make_planted_table(150, 0), "grade", "data.ignore_columns=[price]"))
     assert set(found) == {
         "constant",
         *(
@@ -56,7 +56,7 @@ def test_all_inputs_together_beat_each_where_both_are_needed() -> None:
 
 
 def test_numbers_are_predicted_in_the_users_units() -> None:
-    folds = folds_of(make_planted_table(150, 0), "price", "data.ignore=[grade]")
+    folds = folds_of(make_planted_table(150, 0), "price", "data.ignore_columns=[grade]")
     found = {one.name: one for one in run_baselines(folds, progress=QUIET)}
     assert found["linear: numbers"].score > -1.5, "the noise has a deviation of 1, the price one of 38"
     assert found["constant"].score < -30
@@ -77,7 +77,7 @@ def test_labels_are_told_one_by_one() -> None:
 
 def test_texts_and_pictures_have_features_without_a_checkpoint() -> None:
     assert scores(folds_of(make_planted_text(90, 0), "topic"))["linear: text"] > 0.9
-    shapes = folds_of(make_planted_images(90, 0), "colour", "data.ignore=[shape]")
+    shapes = folds_of(make_planted_images(90, 0), "colour", "data.ignore_columns=[shape]")
     assert scores(shapes)["linear: image"] > 0.9
 
 
@@ -86,7 +86,7 @@ def test_a_pretrained_input_has_the_summaries_of_its_checkpoint() -> None:
     draw = np.random.default_rng(0)
     texts = [" ".join(draw.choice(words, 3).tolist()) for _ in range(40)]
     data = {"text": [None, *texts[1:]], "target": draw.choice(["p", "q"], 40).tolist()}
-    encoder = {"name": "pretrained_text", "model": checkpoint("text")}
+    encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     recipe = {"inputs": {"text": {"columns": ["text"], "modality": "text", "encoder": encoder}}}
     features = FrozenFeatures(folds_of(data, "target", recipe=recipe), progress=QUIET)
     matrix = features.matrix("text", 0)
@@ -103,7 +103,7 @@ def test_rows_of_the_fold_are_never_learned_from() -> None:
     """Other cells and targets in the rows of a fold change nothing of what its baselines answer for one of them."""
     data = make_mixed(90, 0)
     folds = folds_of(data, "answer")
-    rows = folds.parts[0]["test"].rows
+    rows = folds.splits[0]["test"].rows
     first = {one.name: one.distributions["answer"] for one in run_baselines(folds, progress=QUIET)}
     changed = {name: list(column) for name, column in data.items()}
     for row in rows[1:]:
@@ -120,7 +120,7 @@ def test_rows_of_the_fold_are_never_learned_from() -> None:
 def test_rows_without_a_target_are_left_out() -> None:
     data = make_planted_table(120, 0)
     grades = [None if row % 5 == 0 else grade for row, grade in enumerate(data["grade"])]
-    folds = folds_of({**data, "grade": grades}, "grade", "data.ignore=[price]")
+    folds = folds_of({**data, "grade": grades}, "grade", "data.ignore_columns=[price]")
     for one in run_baselines(folds, progress=QUIET):
         assert np.isfinite(one.distributions["grade"]).all()
         assert np.isfinite(one.score)
@@ -142,7 +142,7 @@ def test_weights_count_as_repeated_rows() -> None:
 def test_a_class_of_few_rows_is_aligned_to_the_whole_table() -> None:
     data = make_planted_table(90, 0)
     grades = ["rare" if row == 7 else grade for row, grade in enumerate(data["grade"])]
-    folds = folds_of({**data, "grade": grades}, "grade", "data.ignore=[price]")
+    folds = folds_of({**data, "grade": grades}, "grade", "data.ignore_columns=[price]")
     rare = folds.tasks["grade"].classes.index("rare")
     for one in run_baselines(folds, progress=QUIET):
         decided = one.distributions["grade"]
@@ -156,14 +156,14 @@ def test_timelines_are_left_out_with_a_note() -> None:
         "x": draw.normal(size=60).tolist(),
         "target": [[{"start": 0.0, "end": 0.5 + (row % 3) / 4, "label": "tone"}] for row in range(60)],
     }
-    folds = folds_of(data, "target", recipe={"inputs": {"x": "number"}, "outputs": {"target": "spans"}})
+    folds = folds_of(data, "target", recipe={"inputs": {"x": "number"}, "outputs": {"target": "event_detection"}})
     models = FrozenFeatureBaselines(folds, progress=QUIET)
     assert models.outputs == []
     assert "moment by moment" in models.notes[0]
     assert run_baselines(folds, progress=QUIET, models=models)[0].name == "constant"
 
 
-@pytest.mark.parametrize("modality", ["audio", "video", "series", "image"])
+@pytest.mark.parametrize("modality", ["audio", "video", "time_series", "image"])
 def test_statistics_of_media_are_those_of_the_item_alone(modality: str) -> None:
     """Padding beside longer items changes nothing, a missing item is all 0, and equal items are equal rows."""
     draw = np.random.default_rng(0)

@@ -43,7 +43,7 @@ def candidate(divided: Folds, distributions: dict[str, np.ndarray]) -> Candidate
 def test_a_candidate_is_read_back_as_it_was_kept(tmp_path: Path) -> None:
     divided = folds(data(40), "target", 2, [])
     distributions = divided.reference.empty()
-    distributions["target"][divided.parts[0]["test"].rows] = [0.25, 0.75]
+    distributions["target"][divided.splits[0]["test"].rows] = [0.25, 0.75]
     kept = candidate(divided, distributions)
     kept.save(tmp_path, "3")
     found = Candidate.load(tmp_path, "3")
@@ -74,13 +74,13 @@ def test_scores_are_those_of_the_decided_rows_together_and_fold_by_fold() -> Non
     divided = folds(columns, "target", 3, [])
     right = np.array(columns["target"]) == "yes"
     distributions = divided.reference.empty()
-    for part in divided.parts[:2]:
+    for part in divided.splits[:2]:
         distributions["target"][part["test"].rows] = [0.1, 0.9]  # "no" comes before "yes"
-    decided = divided.decided(distributions)
-    assert sorted(decided) == sorted(np.concatenate([part["test"].rows for part in divided.parts[:2]]))
+    decided = divided.predicted_rows(distributions)
+    assert sorted(decided) == sorted(np.concatenate([part["test"].rows for part in divided.splits[:2]]))
     assert divided.score(distributions) == pytest.approx(right[decided].mean())
     assert divided.fold_scores(distributions) == pytest.approx(
-        [right[part["test"].rows].mean() for part in divided.parts[:2]]
+        [right[part["test"].rows].mean() for part in divided.splits[:2]]
     )
     scores = divided.metrics(distributions)["target"]["accuracy"]
     assert scores["value"] == pytest.approx(right[decided].mean())
@@ -92,7 +92,7 @@ def test_scores_are_those_of_the_decided_rows_together_and_fold_by_fold() -> Non
 
 def test_an_error_is_turned_so_that_greater_is_better() -> None:
     columns = make_planted_table(60, seed=0)
-    divided = folds(columns, "price", 3, ["data.ignore=[grade]"])
+    divided = folds(columns, "price", 3, ["data.ignore_columns=[grade]"])
     price = np.array(columns["price"])
     near, far = ({"price": (price + shift)[:, None]} for shift in (1.0, 5.0))
     assert not divided.metric.greater_is_better
@@ -104,7 +104,7 @@ def test_an_error_is_turned_so_that_greater_is_better() -> None:
 def test_every_row_is_in_one_fold_and_groups_stay_together() -> None:
     who = np.arange(60) % 12
     columns = {**data(60), "who": [f"p{one}" for one in who]}
-    divided = folds(columns, "target", 3, ["data.split.group=who"])
-    assert sorted(np.concatenate([part["test"].rows for part in divided.parts])) == list(range(60))
+    divided = folds(columns, "target", 3, ["data.split.group_column=who"])
+    assert sorted(np.concatenate([part["test"].rows for part in divided.splits])) == list(range(60))
     for one in range(12):
         assert len(set(divided.fold_of[who == one])) == 1

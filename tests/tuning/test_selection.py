@@ -21,7 +21,7 @@ from polymodal.tuning.selection import MAX_PICKS, select_ensemble
 from polymodal.tuning.selection_bias import correct_selection_bias
 
 ROWS = 240
-SETTINGS = {"width": 8, "training": {"epochs": 2, "precision": "fp32", "threads": 1}, "evaluation": {"bootstrap": 20}}
+SETTINGS = {"hidden_size": 8, "training": {"epochs": 2, "precision": "fp32", "num_threads": 1}, "evaluation": {"bootstrap_samples": 20}}
 
 
 def table(folder: Path, target: str = "classes") -> Table:
@@ -33,7 +33,7 @@ def table(folder: Path, target: str = "classes") -> Table:
 
 def folds(folder: Path, target: str = "classes", count: int = 4) -> Folds:
     rows = table(folder, target)
-    outputs = {"y": "classify" if target == "classes" else "regress"}
+    outputs = {"y": "classification" if target == "classes" else "regression"}
     return Folds(rows, make_plan(rows, Recipe(outputs=outputs, **SETTINGS)).recipe, count)
 
 
@@ -137,7 +137,7 @@ def test_the_chosen_are_trained_on_all_rows_and_saved(tmp_path: Path) -> None:
     assert chosen is not None
     assert len(chosen.members) > 1
     best, ensemble = refit_best(made, chosen.members[0], chosen, out=tmp_path / "out", progress=Progress(False))
-    assert best.run.parts["train"].rows + best.run.parts["valid"].rows == ROWS
+    assert best.run.splits["train"].rows + best.run.splits["validation"].rows == ROWS
     assert ensemble is not None
     rows = {"x": [-3.0, 3.0]}
     weights = chosen.weights if chosen.method == "weighted" else None

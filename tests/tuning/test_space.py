@@ -39,8 +39,8 @@ def space(choices: dict[str, Any], recipe: dict[str, Any] = RECIPE) -> SearchSpa
         ("fusion", [{"name": "concat", "layer": 2}], "did you mean 'layers'"),
         ("inputs.a.encoder", ["linear", "lstm"], "reads text, but this input is number"),
         ("inputs.a.columns", [["a0"], ["a1"]], "all trials share"),
-        ("outputs.target.task", ["classify"], "all trials share"),
-        ("data.split.valid", [0.1, 0.2], "same rows"),
+        ("outputs.target.task", ["classification"], "all trials share"),
+        ("data.split.validation_size", [0.1, 0.2], "same rows"),
         ("seed", [0, 1], "same rows"),
         ("training.modality_dropout", {"low": 0.0, "high": 1.0}, "less than 1"),
         ("training.epochs", [], "write choices"),
@@ -146,7 +146,7 @@ def test_the_default_space_leaves_what_the_recipe_says() -> None:
     assert found["inputs.a.encoder"] == ["linear", "periodic"]
     assert {"fusion", "width", "training.learning_rate", "outputs.target.decoder"} <= set(found)
     assert space(found, open_recipe).points(1)
-    said = {**open_recipe, "fusion": "gated", "width": 32, "training": {"learning_rate": 0.01, "epochs": 3}}
+    said = {**open_recipe, "fusion": "gated", "hidden_size": 32, "training": {"learning_rate": 0.01, "epochs": 3}}
     given = as_recipe(said, ["inputs.a.encoder=linear"])
     found = default_space(given, make_plan(table, given).recipe, 160, 600)
     assert not {"fusion", "width", "inputs.a.encoder", "training.learning_rate", "training.epochs"} & set(found)
@@ -156,7 +156,7 @@ def test_the_default_space_leaves_what_the_recipe_says() -> None:
 def test_one_input_is_not_fused() -> None:
     table = as_table(data(), None)
     assert table is not None
-    given = as_recipe({"inputs": {"a": RECIPE["inputs"]["a"]}, "outputs": {"target": "classify"}}, None)
+    given = as_recipe({"inputs": {"a": RECIPE["inputs"]["a"]}, "outputs": {"target": "classification"}}, None)
     found = default_space(given, make_plan(table, given).recipe, 160, 600)
     assert "fusion" not in found
     assert "training.modality_dropout" not in found
@@ -164,7 +164,7 @@ def test_one_input_is_not_fused() -> None:
 
 def test_pretrained_encoders_are_tuned_only_where_there_is_time() -> None:
     plan = Recipe.read(
-        {"inputs": {"text": "text"}, "outputs": {"y": "classify"}, "pretrained": "starter", "fusion": "concat"}
+        {"inputs": {"text": "text"}, "outputs": {"y": "classification"}, "pretrained": "starter", "fusion": "concat"}
     )
     short = default_space(plan, plan, rows=100, seconds=600)["inputs.text.encoder"]
     assert [choice["tokens"] for choice in short] == [1, 8]
@@ -175,10 +175,10 @@ def test_pretrained_encoders_are_tuned_only_where_there_is_time() -> None:
 
 
 def test_baselines_read_the_first_frozen_pretrained_encoder_that_is_offered() -> None:
-    base = Recipe.read({"inputs": {"text": "text", "a": "number"}, "outputs": {"y": "classify"}})
-    frozen = {"name": "pretrained_text", "model": "starter", "tokens": 8}
+    base = Recipe.read({"inputs": {"text": "text", "a": "number"}, "outputs": {"y": "classification"}})
+    frozen = {"name": "pretrained_text", "checkpoint": "starter", "max_tokens": 8}
     choices = {
-        "inputs.text.encoder": ["bag", {**frozen, "tune": "last"}, frozen],
+        "inputs.text.encoder": ["embedding_bag", {**frozen, "tune": "last"}, frozen],
         "inputs.a.encoder": ["linear", "periodic"],
     }
     assert SearchSpace.read(choices, base).fixed_encoders() == {"inputs.text.encoder": frozen}

@@ -21,7 +21,7 @@ from tuning.searches import search
 #: `late` cannot tell what two inputs only say together.
 FUSIONS = {"fusion": ["late", "concat"]}
 GOOD = [{"name": "concat", "dropout": share} for share in (0.0, 0.02, 0.04, 0.06, 0.08)]
-IMPOSSIBLE = {"name": "bottleneck", "layers": 2, "fusion_layer": 1}
+IMPOSSIBLE = {"name": "bottleneck", "num_layers": 2, "fusion_layer": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +30,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def work(study: Study, folds: Folds, place: Path, *, most: int | None = None, deadline: float | None = None) -> None:
-    study.begin(most)
-    study.work(TrialRunner(folds, place / "bench"), most=most, deadline=deadline, say=lambda text: None, parent=None)
+    study.enqueue_initial(most)
+    study.run(TrialRunner(folds, place / "bench"), max_trials=most, deadline=deadline, log=lambda text: None, parent=None)
 
 
 def by_status(study: Study) -> dict[str, list[TrialRecord]]:
     found: dict[str, list[TrialRecord]] = {}
-    for attempt in study.attempts():
+    for attempt in study.records():
         found.setdefault(attempt.status, []).append(attempt)
     return found
 
@@ -55,11 +55,11 @@ def test_the_better_of_two_fusions_is_found_and_nothing_is_tried_twice(tmp_path:
     assert scores["late"] < 0.7
     candidate = study.candidate(complete[0])
     assert candidate is not None
-    assert candidate.folds == 2
+    assert candidate.num_folds == 2
     assert candidate.latency_ms is not None
-    assert candidate.parameters > 0
+    assert candidate.num_parameters > 0
     assert candidate.memory_mib is not None
-    assert candidate.memory_mib >= round(16 * candidate.parameters / 2**20, 1) > 0, "four numbers for each that learns"
+    assert candidate.memory_mib >= round(16 * candidate.num_parameters / 2**20, 1) > 0, "four numbers for each that learns"
     assert candidate.score == folds.score(candidate.distributions)
     assert not np.isnan(candidate.distributions["target"]).any()
 
@@ -68,22 +68,22 @@ def test_a_search_ends_at_the_count_and_goes_on_where_it_ended(tmp_path: Path) -
     choices = {"fusion": GOOD[:2], "training.learning_rate": {"low": 0.01, "high": 0.05, "log": True}}
     study, folds = search(tmp_path / "out", choices)
     work(study, folds, tmp_path, most=3)
-    first = [attempt for attempt in study.attempts() if attempt.status == "complete"]
+    first = [attempt for attempt in study.records() if attempt.status == "complete"]
     assert len(first) == 3
     files = {path: path.read_bytes() for path in (tmp_path / "out" / "trials").iterdir()}
     again, folds = search(tmp_path / "out", choices)
     work(again, folds, tmp_path, most=3)
-    assert again.attempts() == study.attempts()
+    assert again.records() == study.records()
     work(again, folds, tmp_path, most=4)
     assert len(by_status(again)["complete"]) == 4
-    assert again.attempts()[:3] == first
+    assert again.records()[:3] == first
     assert all(path.read_bytes() == kept for path, kept in files.items())
 
 
 def test_after_the_deadline_only_a_first_trial_is_run_and_to_its_end(tmp_path: Path) -> None:
     study, folds = search(tmp_path / "out", FUSIONS)
     work(study, folds, tmp_path, deadline=0.0)
-    assert [attempt.status for attempt in study.attempts()] == ["complete"]
+    assert [attempt.status for attempt in study.records()] == ["complete"]
 
 
 def test_a_trial_that_would_end_too_late_is_not_counted_and_is_run_when_there_is_time(
@@ -91,9 +91,9 @@ def test_a_trial_that_would_end_too_late_is_not_counted_and_is_run_when_there_is
 ) -> None:
     study, folds = search(tmp_path / "out", FUSIONS)
     work(study, folds, tmp_path, most=1)
-    monkeypatch.setattr(study, "_room", lambda most, deadline: len(study.attempts()) < 2)
+    monkeypatch.setattr(study, "_room", lambda most, deadline: len(study.records()) < 2)
     work(study, folds, tmp_path, deadline=0.0)
-    assert [attempt.status for attempt in study.attempts()] == ["complete", "unfinished"]
+    assert [attempt.status for attempt in study.records()] == ["complete", "unfinished"]
     again, folds = search(tmp_path / "out", FUSIONS)
     work(again, folds, tmp_path, most=2)
     assert sorted(map(fusion_of, by_status(again)["complete"])) == ["concat", "late"]
@@ -108,14 +108,14 @@ def test_a_trial_far_below_the_others_is_cut_short_and_kept(tmp_path: Path) -> N
     assert fusion_of(pruned) == "late"
     candidate = study.candidate(pruned)
     assert candidate is not None
-    assert candidate.folds == 2
+    assert candidate.num_folds == 2
     np.testing.assert_array_equal(np.isnan(candidate.distributions["target"]).any(1), folds.fold_of == 2)
 
 
 def test_a_recipe_that_cannot_be_built_is_noted_and_the_search_goes_on(tmp_path: Path) -> None:
     study, folds = search(tmp_path / "out", {"fusion": [IMPOSSIBLE, "concat"]})
     work(study, folds, tmp_path, most=2)
-    failed, complete = study.attempts()
+    failed, complete = study.records()
     assert (failed.status, complete.status) == ("failed", "complete")
     assert "fusion_layer" in failed.reason
     assert study.candidate(failed) is None
@@ -137,7 +137,7 @@ def test_running_out_of_memory_costs_one_trial(
     monkeypatch.setattr(studies, "run_trial", run)
     study, folds = search(tmp_path / "out", FUSIONS)
     work(study, folds, tmp_path, most=2)
-    failed, complete = study.attempts()
+    failed, complete = study.records()
     assert failed.status == "failed"
     assert "out of memory" in failed.reason
     assert complete.status == "complete"
@@ -158,9 +158,9 @@ def test_a_fault_of_the_program_is_not_taken_for_a_failed_trial(
 def test_what_a_search_costs_can_be_searched_for_too(tmp_path: Path) -> None:
     study, folds = search(tmp_path / "out", {"width": [16, 64]}, objectives=["score", "size"])
     work(study, folds, tmp_path, most=2)
-    assert [attempt.status for attempt in study.attempts()] == ["complete"] * 2
+    assert [attempt.status for attempt in study.records()] == ["complete"] * 2
     values = [trial.values for trial in study.study.get_trials()]
-    sizes = [study.candidate(attempt).size_mib for attempt in study.attempts()]  # type: ignore[union-attr]
+    sizes = [study.candidate(attempt).size_mib for attempt in study.records()]  # type: ignore[union-attr]
     assert [one[1] for one in values] == [-size for size in sizes]
     assert sizes[0] != sizes[1]
 
@@ -228,5 +228,5 @@ def test_a_trial_that_was_saved_but_not_told_is_not_run_again(tmp_path: Path, mo
     again, folds = search(tmp_path / "out", FUSIONS)
     kept = (tmp_path / "out" / "trials" / "0.json").read_bytes()
     work(again, folds, tmp_path, most=1)
-    assert [attempt.status for attempt in again.attempts()] == ["complete"]
+    assert [attempt.status for attempt in again.records()] == ["complete"]
     assert (tmp_path / "out" / "trials" / "0.json").read_bytes() == kept

@@ -81,7 +81,7 @@ def test_processes_share_the_trials_of_a_search(tmp_path: Path) -> None:
 
 
 def test_a_failed_trial_is_told_of_on_the_page(tmp_path: Path) -> None:
-    impossible = {"name": "bottleneck", "layers": 2, "fusion_layer": 1}
+    impossible = {"name": "bottleneck", "num_layers": 2, "fusion_layer": 1}
     found = run(tmp_path, space={"fusion": [impossible, "concat"]})
     (failed,) = found.failed
     assert "fusion_layer" in failed.reason
@@ -89,7 +89,7 @@ def test_a_failed_trial_is_told_of_on_the_page(tmp_path: Path) -> None:
 
 
 def test_where_every_trial_fails_the_reasons_are_told(tmp_path: Path) -> None:
-    impossible = [{"name": "bottleneck", "layers": 2, "fusion_layer": layer} for layer in (1, 2)]
+    impossible = [{"name": "bottleneck", "num_layers": 2, "fusion_layer": layer} for layer in (1, 2)]
     with pytest.raises(TrainingError, match=r"none of 2 trials(.|\n)*fusion_layer"):
         run(tmp_path, space={"fusion": impossible})
 

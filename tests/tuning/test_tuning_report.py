@@ -24,7 +24,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> TuningResult:
         inputs = {"a": RECIPE["inputs"]["a"], MARKUP: RECIPE["inputs"]["b"]}
         return tune(
             data(80),
-            recipe={**RECIPE, "inputs": inputs, "training": {"epochs": 2, "batch": 32}},
+            recipe={**RECIPE, "inputs": inputs, "training": {"epochs": 2, "batch_size": 32}},
             space={"width": [8, 16]},
             folds=2,
             trials=2,
@@ -66,8 +66,8 @@ def test_the_page_shows_candidates_audit_and_recipe(found: TuningResult, tmp_pat
     for entry in found.entries:
         assert entry.candidate.name in text
     for audited in found.audit.outputs["target"].inputs:
-        assert audited.sentence in text
-    assert found.audit.outputs["target"].sentence in text
+        assert audited.summary in text
+    assert found.audit.outputs["target"].summary in text
     assert "Pairs of inputs" in text
     assert "milliseconds for one row" in text
     assert "fusion:" in text, "the recipe"

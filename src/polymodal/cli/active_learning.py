@@ -15,11 +15,11 @@ from polymodal.core.formatting import count_noun
 By = Literal["mixed", "margin", "entropy", "least_confident", "committee", "badge", "coreset", "typical"]
 
 
-def suggest(
+def active_learning(
     model_dir: Annotated[Path, typer.Argument(help="A model or ensemble directory.")],
     data: Annotated[str, typer.Argument(help="The table to choose from; rows with a target are skipped.")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of rows to choose.")] = 20,
-    by: Annotated[By, typer.Option(help="How rows are chosen; typical suits the very first labels.")] = "mixed",
+    strategy: Annotated[By, typer.Option(help="How rows are chosen; typical suits the very first labels.")] = "mixed",
     output: Annotated[str | None, typer.Option(help="Output to label, if the model has several.")] = None,
     target: Annotated[
         str | None,
@@ -45,7 +45,7 @@ def suggest(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadCellsWarning)  # they are printed below
         found = run(
-            model_dir, data, count, strategy=by, output=output, target=target, seed=seed, root=root, strict=strict
+            model_dir, data, count, strategy=strategy, output=output, target=target, seed=seed, root=root, strict=strict
         )
     rows = [asdict(one) for one in found]
     value = {**asdict(found), "suggestions": rows}

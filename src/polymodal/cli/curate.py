@@ -39,7 +39,7 @@ def curate(
             help="Cosine similarity from which items are near-duplicates. Default: estimated from the data.",
         ),
     ] = None,
-    rate: Annotated[
+    false_discovery_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Accepted fraction of correct pairs among the listed ones.")
     ] = 0.1,
     root: Root = None,
@@ -55,7 +55,7 @@ def curate(
         model,
         data,
         CurationOptions(
-            find=None if find is None else [find], inputs=inputs, threshold=threshold, false_discovery_rate=rate
+            find=None if find is None else [find], inputs=inputs, threshold=threshold, false_discovery_rate=false_discovery_rate
         ),
         against=against,
         out=out,

@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.inputs import all_tables
-from polymodal.cli.options import Data, Folds, Json, ModelDir, More, RecipeFile, Root, Settings, Strict, Target
+from polymodal.cli.options import Data, Folds, Json, ModelDir, AdditionalData, RecipeFile, Root, Settings, Strict, Target
 from polymodal.cli.output import print_result, rows_table, scores_table, separated
 from polymodal.core.terminal import labeled_lines
 
@@ -86,7 +86,7 @@ def _robustness_tables(found: dict[str, Robustness]) -> list[RenderableType]:
 def cross_validate(
     data: Data,
     target: Target = None,
-    more: More = None,
+    additional_data: AdditionalData = None,
     folds: Folds = 5,
     recipe: RecipeFile = None,
     settings: Settings = None,
@@ -97,7 +97,7 @@ def cross_validate(
     """Train and score a model by k-fold cross-validation, grouped and stratified as `data.split` sets it."""
     from polymodal.workflows.cross_validation import cross_validate as run
 
-    table, shown = all_tables(data, more), not as_json
+    table, shown = all_tables(data, additional_data), not as_json
     result = run(table, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=shown)
     print_result(result.to_dict(), [scores_table(result.scores)], as_json=as_json)
 

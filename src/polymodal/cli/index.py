@@ -32,10 +32,10 @@ def index(
     input: Annotated[
         str | None, typer.Option(help="Input to embed. Default: the whole row, or the only input in the table.")
     ] = None,
-    size: Annotated[
+    dim: Annotated[
         int | None, typer.Option(min=1, help="Keep only this many leading dimensions of each embedding.")
     ] = None,
-    keep: Annotated[
+    metadata: Annotated[
         list[str] | None,
         typer.Option(
             help="Column to store with each row, to show and filter by; repeat for several. Default: all without media."
@@ -48,7 +48,7 @@ def index(
             help="Approximate search (HNSW graph), or exact search. Default: by the number of rows.",
         ),
     ] = None,
-    half: Annotated[bool, typer.Option("--half", help="Store vectors as float16.")] = False,
+    float16: Annotated[bool, typer.Option("--float16", help="Store vectors as float16.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the index --out.")] = False,
     root: Root = None,
     strict: Strict = False,
@@ -59,8 +59,8 @@ def index(
     from polymodal.applications.search.table import IndexOptions, add_table, index_table
 
     if add:
-        given = {"--input": input, "--size": size, "--keep": keep, "--approximate/--exact": approximate}
-        given |= {"--half": half or None, "--overwrite": overwrite or None}
+        given = {"--input": input, "--dim": dim, "--metadata": metadata, "--approximate/--exact": approximate}
+        given |= {"--float16": float16 or None, "--overwrite": overwrite or None}
         fixed = [name for name, value in given.items() if value is not None]
         if fixed:
             raise typer.BadParameter("an existing index has this setting; leave it out with --add", param_hint=fixed[0])
@@ -77,10 +77,10 @@ def index(
             out,
             IndexOptions(
                 input=input,
-                dim=size,
-                metadata=keep,
+                dim=dim,
+                metadata=metadata,
                 method="auto" if approximate is None else "approximate" if approximate else "exact",
-                dtype="float16" if half else "float32",
+                dtype="float16" if float16 else "float32",
             ),
             root=root,
             strict=strict,
@@ -89,7 +89,7 @@ def index(
         value = {"out": str(out), "rows": len(found)}
         shown = [f"{count_noun(len(found), 'row')} with {found.dim}-dimensional vectors in {out}"]
     assert found.manifest.source is not None
-    value |= {"input": found.manifest.source.input, "size": found.dim, "columns": found.columns}
+    value |= {"input": found.manifest.source.input, "dim": found.dim, "columns": found.columns}
     value |= {"approximate": found.is_approximate, "missing": missing.tolist()}
     if found.is_approximate and len(found) > 1:
         sample = min(SAMPLE, len(found))
@@ -106,15 +106,15 @@ def index(
 def search(
     index_dir: IndexDir,
     query: Annotated[str, typer.Argument(help='A text, a media file, or a row as JSON: \'{"image": "a.png"}\'.')],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of rows to return.")] = 10,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of rows to return.")] = 10,
     input: Annotated[str | None, typer.Option(help="Input that encodes the query, if several can.")] = None,
-    where: Annotated[
+    filter: Annotated[
         str | None, typer.Option(help="Condition on stored columns: \"price < 10 and color == 'red'\".")
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare with every row, also in an approximate index.")
     ] = False,
-    expansion: Annotated[
+    ef_search: Annotated[
         int | None, typer.Option(min=1, help="Candidates of the graph search (ef); more raise the recall and the time.")
     ] = None,
     model: ModelOfIndex = None,
@@ -131,7 +131,7 @@ def search(
     found = Index.open(index_dir)
     loaded, source = load_source_model(found.manifest.source, model)
     vector = embed_query(loaded, source, query, input=input, root=root or Path.cwd())
-    hits = found.search(vector, count, filter=where, exact=exact, ef_search=expansion)
+    hits = found.search(vector, top_k, filter=filter, exact=exact, ef_search=ef_search)
     there = hits.ids[0] >= 0
     ids, similarity = hits.ids[0][there].tolist(), hits.similarity[0][there].tolist()
     kept = found.take(ids).to_pylist() if found.columns else [{} for _ in ids]
@@ -147,21 +147,21 @@ def search(
     print_result(value, [rows_table(lines)] if lines else ["No row meets the condition."], as_json=as_json)
 
 
-def unindex(
+def index_delete(
     index_dir: IndexDir,
     row: Annotated[list[int] | None, typer.Option("--row", help="Row to delete; repeat for several.")] = None,
-    where: Annotated[str | None, typer.Option(help="Condition: delete all rows that meet it.")] = None,
+    filter: Annotated[str | None, typer.Option(help="Condition: delete all rows that meet it.")] = None,
     compact: Annotated[bool, typer.Option("--compact", help="Rewrite the files without the deleted rows.")] = False,
     as_json: Json = False,
 ) -> None:
     """Delete rows of an index. The other rows keep their numbers."""
     from polymodal.applications.search import Index
 
-    if not (row or where or compact):
+    if not (row or filter or compact):
         raise typer.BadParameter("give --row NUMBER, a condition, or --compact")
     found = Index.open(index_dir)
     gone = found.delete(row) if row else 0
-    gone += found.delete(filter=where) if where else 0
+    gone += found.delete(filter=filter) if filter else 0
     if compact:
         found.compact()
     value = {"index": str(index_dir), "deleted": gone, "rows": len(found)}

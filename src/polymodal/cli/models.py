@@ -40,7 +40,7 @@ def compress(
     model_dir: ModelDir,
     data: Annotated[str, typer.Argument(help="Labeled rows that the model was not trained on.")],
     out: ModelOut,
-    form: Annotated[
+    dtype: Annotated[
         str | None, typer.Option(help="fp32, bf16, int8_weight_only or int8_dynamic. Default: the best by measurement.")
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="Accepted loss of the leading score.")] = 0.005,
@@ -53,7 +53,7 @@ def compress(
     model = load_single_model(
         model_dir, "compress takes one model; distill an ensemble into one model with training.distillation.teacher"
     )
-    found = run(model, data, dtype=form, tolerance=tolerance, root=root, out=out)
+    found = run(model, data, dtype=dtype, tolerance=tolerance, root=root, out=out)
     rows = [
         {
             "dtype": one.dtype,

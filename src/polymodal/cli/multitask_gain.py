@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.inputs import all_tables, single_or_list
-from polymodal.cli.options import Data, Json, More, RecipeFile, Root, Settings, Target, Test, Valid
+from polymodal.cli.options import AdditionalData, Data, Json, RecipeFile, Root, Settings, Target, Test, Validation
 from polymodal.cli.output import print_result, rows_table
 from polymodal.core.formatting import format_interval, format_score
 
@@ -24,10 +24,10 @@ def multitask_gain(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for multitask_gain.json and the models.")],
     target: Target = None,
-    more: More = None,
+    additional_data: AdditionalData = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
-    valid: Valid = None,
+    validation: Validation = None,
     test: Test = None,
     root: Root = None,
     as_json: Json = False,
@@ -36,11 +36,11 @@ def multitask_gain(
     from polymodal.workflows.multitask_gain import multitask_gain as run
 
     found = run(
-        all_tables(data, more),
+        all_tables(data, additional_data),
         target,
         recipe=recipe,
         settings=settings,
-        valid=single_or_list(valid),
+        validation=single_or_list(validation),
         test=single_or_list(test),
         root=root,
         out=out,
@@ -64,12 +64,12 @@ def gain_tables(found: Sharing) -> list[RenderableType]:
         for output, metrics in found.outputs.items()
         for position, (metric, one) in enumerate(list(metrics.items())[:MOST_METRICS])
     ]
-    summed = {key: sum(one[key] for one in found.alone.values()) for key in found.shared}
+    summed = {key: sum(one[key] for one in found.single_task.values()) for key in found.multitask}
     costs = [
         {"model": name, "parameters": f"{one['parameters']:,}", "steps": one["steps"], "seconds": one["seconds"]}
         for name, one in (
-            ("multitask", found.shared),
-            *((f"only {name}", one) for name, one in found.alone.items()),
+            ("multitask", found.multitask),
+            *((f"only {name}", one) for name, one in found.single_task.items()),
             ("sum of single", summed),
         )
     ]

@@ -20,10 +20,10 @@ ModelDir = Annotated[Path, typer.Argument(help="A model directory written by `fi
 ModelOut = Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")]
 
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="Column to predict; repeat for several.")]
-More = Annotated[
-    list[str] | None, typer.Option("--with", help="Additional table for the same run; repeat for several.")
+AdditionalData = Annotated[
+    list[str] | None, typer.Option("--additional-data", help="Additional table for the same run; repeat for several.")
 ]
-Valid = Annotated[list[str] | None, typer.Option(help="Validation table; repeat for several. Default: split off.")]
+Validation = Annotated[list[str] | None, typer.Option(help="Validation table; repeat for several. Default: split off.")]
 Test = Annotated[
     list[str] | None, typer.Option(help="Test table for the final score; repeat for several. Default: split off.")
 ]
@@ -34,7 +34,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Setting of a recipe key, such as training.epochs=5; repeat for several."),
 ]
-From = Annotated[Path | None, typer.Option("--from", help="Start from this saved model: preprocessing and weights.")]
+InitFrom = Annotated[Path | None, typer.Option("--init-from", help="Start from this saved model: preprocessing and weights.")]
 Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --out from its last checkpoint.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace the model directory --out.")]
 Folds = Annotated[int, typer.Option(min=2, help="Number of folds.")]

@@ -106,7 +106,7 @@ def generate(
 def transcribe(
     model_dir: ModelDir,
     data: Annotated[str, typer.Argument(help='A table, or a row as JSON: \'{"audio": "talk.wav"}\'.')],
-    window: Annotated[
+    chunk_seconds: Annotated[
         float | None,
         typer.Option(help="Longest segment to transcribe at once, in seconds. Default: 28, or the limit of the model."),
     ] = None,
@@ -132,7 +132,7 @@ def transcribe(
     table = open_rows(model, data, root)
     faults = CellErrors(strict)
     changes = generation_options(settings or [])
-    found = run(model.predictor, table, faults, input=input, output=output, window=window, **changes)
+    found = run(model.predictor, table, faults, input=input, output=output, chunk_seconds=chunk_seconds, **changes)
     rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
     value: dict[str, Any] = {"rows": len(rows)}
     if out is None:

@@ -13,10 +13,10 @@ from rich.console import RenderableType
 from polymodal.cli.inputs import all_tables, single_or_list, training_settings
 from polymodal.cli.options import (
     Data,
-    From,
+    InitFrom,
     Json,
     ModelOut,
-    More,
+    AdditionalData,
     Overwrite,
     RecipeFile,
     Resume,
@@ -25,7 +25,7 @@ from polymodal.cli.options import (
     Strict,
     Target,
     Test,
-    Valid,
+    Validation,
 )
 from polymodal.cli.output import print_note, print_result, rows_table
 
@@ -38,11 +38,11 @@ def fit(
     data: Data,
     out: ModelOut,
     target: Target = None,
-    more: More = None,
+    additional_data: AdditionalData = None,
     recipe: RecipeFile = None,
-    start: From = None,
+    init_from: InitFrom = None,
     settings: Settings = None,
-    valid: Valid = None,
+    validation: Validation = None,
     test: Test = None,
     unlabeled: Annotated[str | None, typer.Option(help="Table of unlabeled rows, for pseudo-labels.")] = None,
     root: Root = None,
@@ -55,13 +55,13 @@ def fit(
     from polymodal.workflows.fit import fit as run
 
     model = run(
-        all_tables(data, more),
+        all_tables(data, additional_data),
         target,
         recipe=recipe,
         settings=training_settings(settings, strict),
-        valid=single_or_list(valid),
+        validation=single_or_list(validation),
         test=single_or_list(test),
-        start=start,
+        init_from=init_from,
         unlabeled=unlabeled,
         root=root,
         out=out,
@@ -80,10 +80,10 @@ def pretrain(
         typer.Option("--objective", help="Name of an objective (see `polymodal list objective`); repeat for several."),
     ] = None,
     recipe: RecipeFile = None,
-    start: From = None,
+    init_from: InitFrom = None,
     settings: Settings = None,
-    more: More = None,
-    valid: Valid = None,
+    additional_data: AdditionalData = None,
+    validation: Validation = None,
     test: Test = None,
     root: Root = None,
     strict: Strict = False,
@@ -95,13 +95,13 @@ def pretrain(
     from polymodal.workflows.fit import pretrain as run
 
     model = run(
-        all_tables(data, more),
+        all_tables(data, additional_data),
         objective,
         recipe=recipe,
         settings=training_settings(settings, strict),
-        valid=single_or_list(valid),
+        validation=single_or_list(validation),
         test=single_or_list(test),
-        start=start,
+        init_from=init_from,
         root=root,
         out=out,
         resume=resume,
@@ -111,10 +111,10 @@ def pretrain(
     print_run(model, out, as_json)
 
 
-def recipe(
+def plan(
     data: Data,
     target: Target = None,
-    more: More = None,
+    additional_data: AdditionalData = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
     root: Root = None,
@@ -127,18 +127,18 @@ def recipe(
     from polymodal.experiments.estimate import estimate
     from polymodal.workflows.fit import plan_fit
 
-    plan, parts = plan_fit(all_tables(data, more), target, recipe=recipe, settings=settings, root=root)
+    planned, parts = plan_fit(all_tables(data, additional_data), target, recipe=recipe, settings=settings, root=root)
     if as_yaml:
-        sys.stdout.write(plan.recipe.to_yaml())
+        sys.stdout.write(planned.recipe.to_yaml())
         return
-    cost = estimate(plan, parts)
-    roles = [vars(role) for role in plan.roles]
-    value = {"roles": roles, "estimate": cost.to_dict(), "recipe": plan.recipe.to_dict()}
+    cost = estimate(planned, parts)
+    roles = [vars(role) for role in planned.roles]
+    value = {"roles": roles, "estimate": cost.to_dict(), "recipe": planned.recipe.to_dict()}
     shown: list[RenderableType] = [
         rows_table([{"column": r["column"], "role": r["role"], "kind": r["kind"], "why": r["reason"]} for r in roles]),
         cost.text(),
     ]
-    tables = [word for table in more or [] for word in ("--additional-data", table)]
+    tables = [word for table in additional_data or [] for word in ("--additional-data", table)]
     given = [data, *tables, *(word for name in target or [] for word in ("--target", name))]
     given += [*(["--recipe", str(recipe)] if recipe else []), *(["--root", str(root)] if root else [])]
     given += [word for setting in settings or [] for word in ("--set", setting)]

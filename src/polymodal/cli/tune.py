@@ -25,14 +25,14 @@ def tune(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trials, the leaderboard and the models.")],
     target: Target = None,
-    time: Annotated[str, typer.Option("--time", help="Time limit of the search: 90s, 10m, 2h or none.")] = "10m",
+    time_limit: Annotated[str, typer.Option("--time-limit", help="Time limit of the search: 90s, 10m, 2h or none.")] = "10m",
     trials: Annotated[int | None, typer.Option(min=1, help="Largest number of trials.")] = None,
     folds: Folds = 5,
     space: Annotated[
         Path | None,
         typer.Option(help="Search space (YAML or JSON): recipe keys with a list of choices, or with low, high, log."),
     ] = None,
-    objective: Annotated[
+    optimize: Annotated[
         list[str] | None,
         typer.Option(
             help="score (default), latency, memory, size or seconds; repeat for several, the most important first."
@@ -59,8 +59,8 @@ def tune(
         space=space,
         folds=folds,
         trials=trials,
-        seconds=as_seconds(time),
-        objectives=list(objective or ["score"]),
+        seconds=as_seconds(time_limit),
+        objectives=list(optimize or ["score"]),
         jobs=jobs,
         out=out,
         resume=resume,
@@ -96,7 +96,7 @@ def summary(found: TuningResult) -> list[RenderableType]:
 
     lines = [*_selection(found)]
     for output in found.audit.outputs.values():
-        lines += [("", ""), *((one.name, one.sentence) for one in output.inputs), ("", output.sentence)]
+        lines += [("", ""), *((one.name, one.summary) for one in output.inputs), ("", output.summary)]
     lines += [("", ""), ("model", str(found.folder / "best"))]
     if found.ensemble is not None:
         lines.append(("ensemble", str(found.folder / "ensemble")))

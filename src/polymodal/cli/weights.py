@@ -44,20 +44,20 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Download a checkpoint now, to work offline later."""
-    from polymodal.pretrained.resolve import read_card, tokenizer_file, weights_folder
+    from polymodal.pretrained.resolve import read_checkpoint_config, tokenizer_file, weights_folder
 
-    card = read_card(name, modality)
+    card = read_checkpoint_config(name, modality)
     tokenizer = tokenizer_file(card) if modality == "text" else None
     folder = weights_folder(card)
     value = {
-        "model": card.model,
+        "model": card.name,
         "source": card.source,
         "revision": card.revision or None,
-        "license": card.licence or None,
+        "license": card.license or None,
         "folder": str(folder),
         "tokenizer": str(tokenizer) if tokenizer else None,
     }
-    lines = [("source", card.source), ("revision", card.revision), ("license", card.licence or "not stated")]
+    lines = [("source", card.source), ("revision", card.revision), ("license", card.license or "not stated")]
     lines.append(("folder", str(folder)))
     print_result(value, [labeled_lines(pair for pair in lines if pair[1])], as_json=as_json)
 
@@ -65,7 +65,7 @@ def fetch(
 def preset_rows() -> list[dict[str, Any]]:
     """All presets; `folder` is None if the weights are not on this machine."""
     from polymodal.pretrained.presets import all_presets
-    from polymodal.pretrained.resolve import found_weights
+    from polymodal.pretrained.resolve import cached_weights
 
     return [
         {
@@ -73,12 +73,12 @@ def preset_rows() -> list[dict[str, Any]]:
             "name": name,
             "model": one.model,
             "revision": one.revision,
-            "license": one.licence,
+            "license": one.license,
             "megabytes": one.megabytes,
             "parameters": one.parameters,
-            "reads": one.reads,
-            "why": one.why,
-            "folder": found_weights(one.model, one.revision or one.branch),
+            "reads": one.input_format,
+            "why": one.reason,
+            "folder": cached_weights(one.model, one.revision or one.branch),
         }
         for modality, named in all_presets().items()
         for name, one in named.items()
@@ -87,7 +87,7 @@ def preset_rows() -> list[dict[str, Any]]:
 
 def starter_rows() -> list[dict[str, Any]]:
     """All starter checkpoints: whether the package is installed, and whether the checksum was verified."""
-    from polymodal.pretrained.starter.registry import STARTERS, checked, location
+    from polymodal.pretrained.starter.registry import STARTERS, is_verified, location
 
     rows: list[dict[str, Any]] = []
     for name, one in STARTERS.items():
@@ -98,12 +98,12 @@ def starter_rows() -> list[dict[str, Any]]:
                 "name": f"starter/{name}",
                 "package": one.package,
                 "sha256": one.sha256,
-                "license": one.licence,
+                "license": one.license,
                 "megabytes": round(file.stat().st_size / 1e6) if file else None,
                 "parameters": one.parameters,
-                "what": one.what,
+                "what": one.description,
                 "installed": file is not None,
-                "checked": file is not None and checked(name, file),
+                "checked": file is not None and is_verified(name, file),
                 "file": str(file) if file else None,
             }
         )

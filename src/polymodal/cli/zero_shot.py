@@ -41,7 +41,7 @@ def zero_shot(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """ClassificationTask each row by the class name with the most similar text embedding, without labels."""
+    """Classify each row by the class name with the most similar text embedding, without labels."""
     from polymodal.applications.few_shot.zero_shot import ZeroShot
 
     if (not classes) == (classes_file is None):

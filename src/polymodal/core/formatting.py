@@ -39,7 +39,7 @@ _NAMES = {
     "wer": "word error rate",
     "cer": "character error rate",
 }
-_SPLITS = {"train": "training", "valid": "validation", "test": "test"}
+_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 #: Text of an undefined score.
 UNDEFINED = "–"
 

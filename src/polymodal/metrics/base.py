@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""The `Metric` class."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of predicted distributions against the truth.
+    """A metric of predicted distributions against the truth.
 
-    name: as in reports (`accuracy`, `f1_macro`, `rmse` ...)
-    score: `(distribution [rows, k], truth [rows, ...], weight [rows]) -> float`; NaN where it is undefined
-    (one class) greater_is_better: the direction
-    prepared: `(distribution, truth) -> (weight -> score)`, for a metric whose costly part (sorting) does not
-        depend on the weights, so that a bootstrap does it once; None where there is no such part
+    name: name in reports (`accuracy`, `f1_macro`, `rmse` ...)
+    score: `(distribution [rows, k], truth [rows, ...], weight [rows]) -> float`; NaN if undefined, such as with a
+        single class
+    greater_is_better: direction of the metric
+    prepared: `(distribution, truth) -> (weight -> score)`, for a metric whose expensive part (sorting) does not depend
+        on the weights, so that a bootstrap computes it once; None without such a part
+
+    Example:
+        >>> import numpy as np
+        >>> from polymodal.metrics.classification import accuracy
+        >>> metric = Metric("accuracy", accuracy)
+        >>> distribution, truth = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4]]), np.array([0, 1, 1])
+        >>> round(metric.score(distribution, truth, np.ones(3)), 3)
+        0.667
     """
 
     name: str
@@ -26,7 +35,7 @@ class Metric:
     prepared: Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], float]] | None = None
 
     def weighted(self, distribution: np.ndarray, truth: np.ndarray) -> Callable[[np.ndarray], float]:
-        """The score of these rows as a function of their weights `[rows]`."""
+        """Score of these rows as a function of their weights `[rows]`."""
         if self.prepared is not None:
             return self.prepared(distribution, truth)
         return partial(self.score, distribution, truth)

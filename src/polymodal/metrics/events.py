@@ -1,7 +1,7 @@
-"""Scores of events in time: found spans against true ones, segment by segment and event by event.
+"""Event detection metrics: predicted against true events, segment-based and event-based.
 
-Everything is counted once for each row; a score is then a function of the rows' weights, so that a bootstrap of a
-thousand resamples counts nothing again. Rows of weight 0 do not exist. A score without any event is NaN.
+Everything is counted once for each row. A score is then a function of the weights of the rows, so that a bootstrap does
+not count again. Rows of weight 0 are ignored. A score without any event is NaN.
 
 Source: Mesaros, Heittola and Virtanen, "Metrics for Polyphonic Sound Event Detection", Applied Sciences, 2016.
 """
@@ -14,18 +14,18 @@ from functools import reduce
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-#: Share of a segment below which its overlap with an event is rounding, not activity.
+#: Fraction of a segment below which an overlap with an event is a rounding error.
 ROUNDING = 1e-3
-#: How far the start of a found event may lie from the true start, in seconds (Mesaros et al., section 4.2).
+#: Tolerance of the start of a predicted event, in seconds (Mesaros et al., section 4.2).
 COLLAR = 0.2
-#: The end may lie this share of the true event's duration away, or COLLAR, whichever is more.
+#: Tolerance of the end as a fraction of the true duration, if larger than COLLAR.
 END_COLLAR = 0.2
 
 
 @dataclass(frozen=True)
 class Events:
-    """Events of many rows, `[n]` each, ordered by row, label and start. Times in seconds; events of one label in one
-    row do not overlap."""
+    """Events of many rows, `[n]` each, ordered by row, label and start. Times are in seconds. Events of one label in
+    one row do not overlap."""
 
     row: np.ndarray
     label: np.ndarray
@@ -39,10 +39,11 @@ class Events:
 
 @dataclass(frozen=True)
 class SegmentCounts:
-    """Segments in which a label was found and is true (`true_positives`), was `found`, is true (`actual`): `[rows, labels]`.
+    """Number of segments with a predicted and true label (`true_positives`), a `predicted` one, and a true one
+    (`support`): `[rows, labels]`.
 
-    substituted, deleted, inserted: `[rows]`, the errors of the segments, where a label missed and one wrongly found
-    in the same segment are one substitution
+    substituted, deleted, inserted: `[rows]`, errors of the segments. A missed and a wrongly predicted label in the
+        same segment are one substitution
     """
 
     true_positives: np.ndarray
@@ -55,7 +56,7 @@ class SegmentCounts:
 
 @dataclass(frozen=True)
 class EventCounts:
-    """True events that were found (`true_positives`), `found` events and true ones (`actual`): `[rows, labels]`."""
+    """Number of matched events (`true_positives`), of `predicted` and of true events (`support`): `[rows, labels]`."""
 
     true_positives: np.ndarray
     predicted: np.ndarray
@@ -63,9 +64,9 @@ class EventCounts:
 
 
 def activity(events: Events, rows: int, labels: int, segments: int, length: float) -> np.ndarray:
-    """Whether each label is active in each segment of `length` seconds, `[rows, segments, labels]` bool.
+    """Activity of each label in each segment of `length` seconds, `[rows, segments, labels]` bool.
 
-    A segment is active if an event lies in any part of it (parts below a thousandth of a segment are rounding).
+    A segment is active if an event overlaps it (overlaps below a thousandth of a segment are rounding errors).
     """
     changes = np.zeros((rows * labels, segments + 1), np.int32)
     series = events.row * labels + events.label
@@ -77,12 +78,12 @@ def activity(events: Events, rows: int, labels: int, segments: int, length: floa
     return active.reshape(rows, labels, segments).transpose(0, 2, 1)
 
 
-def segment_counts(truth: np.ndarray, found: np.ndarray) -> SegmentCounts:
-    """Count activities `[rows, segments, labels]` bool, true and found ones."""
-    missed, wrong = (truth & ~found).sum(2), (found & ~truth).sum(2)
+def segment_counts(truth: np.ndarray, predicted: np.ndarray) -> SegmentCounts:
+    """Counts from true and predicted activity `[rows, segments, labels]` bool."""
+    missed, wrong = (truth & ~predicted).sum(2), (predicted & ~truth).sum(2)
     return SegmentCounts(
-        true_positives=(truth & found).sum(1).astype(np.float64),
-        predicted=found.sum(1).astype(np.float64),
+        true_positives=(truth & predicted).sum(1).astype(np.float64),
+        predicted=predicted.sum(1).astype(np.float64),
         support=truth.sum(1).astype(np.float64),
         substituted=np.minimum(missed, wrong).sum(1).astype(np.float64),
         deleted=np.maximum(0, missed - wrong).sum(1).astype(np.float64),
@@ -91,47 +92,47 @@ def segment_counts(truth: np.ndarray, found: np.ndarray) -> SegmentCounts:
 
 
 def event_counts(
-    truth: Events, found: Events, rows: int, labels: int, collar: float = COLLAR, share: float = END_COLLAR
+    truth: Events, predicted: Events, rows: int, labels: int, collar: float = COLLAR, end_collar: float = END_COLLAR
 ) -> EventCounts:
-    """Match found events to true ones of the same row and label, at most one to one and as many as can be.
+    """Match predicted to true events of the same row and label, one to one, with the maximum number of matches.
 
-    Two events match if their starts are at most `collar` seconds apart, and their ends at most `collar` seconds or
-    `share` of the true event's duration, whichever is more.
+    Two events match if their starts differ by at most `collar` seconds, and their ends by at most `collar` seconds or
+    the fraction `end_collar` of the true duration, whichever is more.
     """
     true_positives = np.zeros(rows * labels)
-    true_series, found_series = (one.row * labels + one.label for one in (truth, found))
-    for series in np.intersect1d(true_series, found_series):
-        real = slice(*np.searchsorted(true_series, [series, series + 1]))
-        given = slice(*np.searchsorted(found_series, [series, series + 1]))
-        near = np.abs(truth.start[real, None] - found.start[None, given]) <= collar + 1e-6
-        allowed = np.maximum(collar, share * (truth.end - truth.start)[real])
-        near &= np.abs(truth.end[real, None] - found.end[None, given]) <= allowed[:, None] + 1e-6
+    true_series, predicted_series = (one.row * labels + one.label for one in (truth, predicted))
+    for series in np.intersect1d(true_series, predicted_series):
+        actual = slice(*np.searchsorted(true_series, [series, series + 1]))
+        candidates = slice(*np.searchsorted(predicted_series, [series, series + 1]))
+        near = np.abs(truth.start[actual, None] - predicted.start[None, candidates]) <= collar + 1e-6
+        allowed = np.maximum(collar, end_collar * (truth.end - truth.start)[actual])
+        near &= np.abs(truth.end[actual, None] - predicted.end[None, candidates]) <= allowed[:, None] + 1e-6
         true_positives[series] = near[linear_sum_assignment(near, maximize=True)].sum()
     shape = (rows, labels)
     return EventCounts(
         true_positives.reshape(shape),
-        np.bincount(found_series, minlength=rows * labels).reshape(shape).astype(np.float64),
+        np.bincount(predicted_series, minlength=rows * labels).reshape(shape).astype(np.float64),
         np.bincount(true_series, minlength=rows * labels).reshape(shape).astype(np.float64),
     )
 
 
 def f1_micro(counts: SegmentCounts | EventCounts, weight: np.ndarray) -> float:
-    """F1 = 2 true_positives / (found + actual) over all labels together; `weight [rows]`."""
+    """F1 = 2 true positives / (predicted + support) over all labels; `weight [rows]`."""
     true_positives, both = weight @ counts.true_positives.sum(1), weight @ (counts.predicted + counts.support).sum(1)
     return float(2 * true_positives / both) if both > 0 else float("nan")
 
 
 def f1_macro(counts: SegmentCounts | EventCounts, weight: np.ndarray) -> float:
-    """The mean of F1 over the labels that occur or are found; `weight [rows]`."""
+    """Mean of F1 over the labels that occur or are predicted; `weight [rows]`."""
     true_positives, both = weight @ counts.true_positives, weight @ (counts.predicted + counts.support)
     known = both > 0
     return float((2 * true_positives[known] / both[known]).mean()) if known.any() else float("nan")
 
 
 def error_rate(counts: SegmentCounts, weight: np.ndarray) -> float:
-    """ER = (S + D + I) / N: substitutions, deletions and insertions by the number of true activities.
+    """Error rate (S + D + I) / N: substitutions, deletions and insertions, divided by the number of true activities.
 
-    0 is perfect; finding nothing at all scores 1, and finding too much may score more. `weight [rows]`.
+    0 is perfect; predicting nothing scores 1; too many predictions may score more than 1. `weight [rows]`.
     """
     support = weight @ counts.support.sum(1)
     errors = weight @ reduce(np.add, [counts.substituted, counts.deleted, counts.inserted])

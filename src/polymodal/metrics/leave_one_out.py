@@ -1,4 +1,4 @@
-"""Scores of embeddings: each row asks for the other rows of its group among all other rows."""
+"""Leave-one-out retrieval metrics of embeddings: each row is a query for the other rows of its group."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 from polymodal.metrics.base import Metric
 from polymodal.metrics.retrieval import BLOCK, ROUNDING, mean_average_precision, rank, recall_at
 
-#: Below every similarity of unit vectors: where a row stands in its own ranking.
-LAST = -3.0
+#: Similarity of a row with itself, below those of all other rows.
+SELF_SIMILARITY = -3.0
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
 def leave_one_out(vectors: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far each row has to look for its group: the rows that have another of their group, `[queries]`, and for each
-    the rank of the first of them (from 1) and the average precision, `[queries, 2]`. Ties count against us.
+    """Rank the rows of the same group for each query. Returns the rows that share their group with another row,
+    `[queries]`, and for each the rank of the first relevant row (from 1) and the average precision, `[queries, 2]`.
+    Ties count as wrong.
 
     vectors: `[rows, size]` of unit length; groups: `[rows]`
     """
@@ -28,7 +29,7 @@ def leave_one_out(vectors: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, 
     for start in range(0, len(queries), step):
         rows = queries[start : start + step]
         similarity = vectors[rows] @ vectors.T
-        similarity[np.arange(len(rows)), rows] = LAST
+        similarity[np.arange(len(rows)), rows] = SELF_SIMILARITY
         relevant = member[rows, None] == member
         relevant[np.arange(len(rows)), rows] = False
         found.append(rank(similarity, relevant, rounding=ROUNDING).distribution())
@@ -36,30 +37,30 @@ def leave_one_out(vectors: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, 
 
 
 def leave_one_out_metrics() -> list[Metric]:
-    """Recall at 1 and 5 and mean average precision, leaving each query out of its candidates. Weights are those of the
-    queries: candidates stay as they are in every resample. The metrics of one list rank the same rows once."""
-    ranked = _Once()
-    one, five = recall_at(1), recall_at(5)
+    """Recall at 1 and 5 and mean average precision; each query is excluded from its candidates. Weights apply to the
+    queries; the candidates are the same in every resample. The metrics of one list share one ranking."""
+    ranked = _CachedRanking()
+    recall_1, recall_5 = recall_at(1), recall_at(5)
     return [
-        _metric("recall@1", one.score, ranked),
-        _metric("recall@5", five.score, ranked),
+        _metric("recall@1", recall_1.score, ranked),
+        _metric("recall@5", recall_5.score, ranked),
         _metric("map", mean_average_precision, ranked),
     ]
 
 
-class _Once:
-    """`leave_one_out`, computed once for the same arrays."""
+class _CachedRanking:
+    """`leave_one_out`, cached for the same arrays."""
 
     def __init__(self) -> None:
         self.arrays: tuple[np.ndarray, np.ndarray] | None = None
 
     def __call__(self, vectors: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.arrays is None or self.arrays[0] is not vectors or self.arrays[1] is not groups:
-            self.arrays, self.found = (vectors, groups), leave_one_out(vectors, groups)
-        return self.found
+            self.arrays, self.result = (vectors, groups), leave_one_out(vectors, groups)
+        return self.result
 
 
-def _metric(name: str, score: Score, ranked: _Once) -> Metric:
+def _metric(name: str, score: Score, ranked: _CachedRanking) -> Metric:
     def prepared(vectors: np.ndarray, groups: np.ndarray) -> Callable[[np.ndarray], float]:
         queries, ranking = ranked(vectors, groups)
         return lambda weight: score(ranking, ranking, weight[queries])

@@ -1,12 +1,11 @@
-"""Scores of how well probabilities rank the rows, whatever the threshold: AUROC and average precision.
+"""Ranking metrics, which do not depend on a threshold: ROC AUC and average precision.
 
-Both take `distribution [rows, k]`, `truth` and `weight [rows]`. With class numbers `truth [rows]`, two
-classes are scored by the second one's probability and more classes one against the rest; with 0/1 labels
-`truth [rows, k]`, each label is scored. The result is the plain mean over the classes for which the score is
-defined, NaN if there is none.
+Both take `distribution [rows, k]`, `truth` and `weight [rows]`. With class indices `truth [rows]`, two classes are
+scored by the probability of the second one, and more classes one-vs-rest. With 0/1 labels `truth [rows, k]`, each label
+is scored. The result is the unweighted mean over the classes for which the metric is defined; NaN if there is none.
 
-Sorting does not depend on the weights: `prepared_roc_auc` and `prepared_average_precision` sort once and return
-the score as a function of the weights, which makes a bootstrap some four times faster.
+Sorting does not depend on the weights: `prepared_roc_auc` and `prepared_average_precision` sort once and return the
+score as a function of the weights, which makes a bootstrap about four times faster.
 """
 
 from __future__ import annotations
@@ -20,19 +19,26 @@ Weighted = Callable[[np.ndarray], float]
 
 
 def roc_auc(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a random positive row is ranked above a random negative one
-    (ties count half). Undefined for a class that all rows have or no row has."""
+    """Area under the ROC curve: the probability that a random positive row is ranked above a random negative row; ties
+    count half. Undefined for a class that no row or every row has.
+
+    Example:
+        >>> import numpy as np
+        >>> positive = np.array([0.1, 0.4, 0.35, 0.8])
+        >>> roc_auc(np.stack([1 - positive, positive], 1), np.array([0, 0, 1, 1]), np.ones(4))
+        0.75
+    """
     return prepared_roc_auc(distribution, truth)(weight)
 
 
 def average_precision(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    """Average precision, sum_n (R_n - R_{n-1}) P_n over the distinct thresholds n in falling order; the mean
-    over labels is known as mAP. Undefined for a class that no row has."""
+    """Average precision, sum_n (R_n - R_{n-1}) P_n over the distinct thresholds n in descending order; the mean over
+    classes is known as mAP. Undefined for a class that no row has."""
     return prepared_average_precision(distribution, truth)(weight)
 
 
 def prepared_roc_auc(distribution: np.ndarray, truth: np.ndarray) -> Weighted:
-    """AUROC of these rows as a function of their weights `[rows]`."""
+    """ROC AUC of these rows as a function of their weights `[rows]`."""
     return _over_classes(_binary_roc_auc, distribution, truth)
 
 
@@ -43,12 +49,12 @@ def prepared_average_precision(distribution: np.ndarray, truth: np.ndarray) -> W
 
 @dataclass(frozen=True)
 class _Ranking:
-    """Rows in falling order of one class's score, and where its positives stand in it.
+    """Ranking of the rows by the score of one class, and the positions of its positives.
 
-    order: `[rows]` row numbers
-    positive: `[positives]` places of the positives in the order
-    start, stop: `[positives]` the places that share the score of each positive: start <= place < stop
-    before_start, before_stop: `[positives]` how many positives stand before those two places
+    order: `[rows]` row indices in descending order of the score
+    positive: `[positives]` positions of the positives in the order
+    start, stop: `[positives]` positions with the same score as each positive: start <= position < stop
+    before_start, before_stop: `[positives]` number of positives before these two positions
     """
 
     order: np.ndarray
@@ -61,13 +67,13 @@ class _Ranking:
 
 def _rank(score: np.ndarray, positive: np.ndarray) -> _Ranking:
     order = (-score).argsort().astype(np.int32)
-    falling = score[order]
-    new = np.append(True, falling[1:] != falling[:-1])
+    descending = score[order]
+    new = np.append(True, descending[1:] != descending[:-1])
     bounds = np.append(np.flatnonzero(new), len(score))
-    place = np.flatnonzero(positive[order])
-    tie = new.cumsum()[place] - 1
+    position = np.flatnonzero(positive[order])
+    tie = new.cumsum()[position] - 1
     start, stop = bounds[tie], bounds[tie + 1]
-    return _Ranking(order, place, start, stop, place.searchsorted(start), place.searchsorted(stop))
+    return _Ranking(order, position, start, stop, position.searchsorted(start), position.searchsorted(stop))
 
 
 def _over_classes(
@@ -89,8 +95,8 @@ def _over_classes(
     return weighted
 
 
-def _upto(weight: np.ndarray) -> np.ndarray:
-    """Summed weight before each place and, last, of all: `[n + 1]`."""
+def _cumulative(weight: np.ndarray) -> np.ndarray:
+    """Cumulative weight before each position, and of all rows last: `[n + 1]`."""
     total = np.zeros(len(weight) + 1)
     np.cumsum(weight, out=total[1:])
     return total
@@ -98,21 +104,21 @@ def _upto(weight: np.ndarray) -> np.ndarray:
 
 def _binary_roc_auc(ranking: _Ranking, weight: np.ndarray) -> float:
     ordered = weight[ranking.order]
-    everything, positives = _upto(ordered), _upto(ordered[ranking.positive])
-    positive, negative = positives[-1], everything[-1] - positives[-1]
+    total, positives = _cumulative(ordered), _cumulative(ordered[ranking.positive])
+    positive, negative = positives[-1], total[-1] - positives[-1]
     if positive <= 0 or negative <= 0:
         return float("nan")
-    higher = everything[ranking.start] - positives[ranking.before_start]
-    higher_or_tied = everything[ranking.stop] - positives[ranking.before_stop]
+    higher = total[ranking.start] - positives[ranking.before_start]
+    higher_or_tied = total[ranking.stop] - positives[ranking.before_stop]
     lower = negative - (higher + higher_or_tied) / 2
     return float(ordered[ranking.positive] @ lower / (positive * negative))
 
 
 def _binary_average_precision(ranking: _Ranking, weight: np.ndarray) -> float:
     ordered = weight[ranking.order]
-    everything, positives = _upto(ordered), _upto(ordered[ranking.positive])
+    total, positives = _cumulative(ordered), _cumulative(ordered[ranking.positive])
     if positives[-1] <= 0:
         return float("nan")
-    reached = everything[ranking.stop]
+    reached = total[ranking.stop]
     precision = positives[ranking.before_stop] / np.where(reached > 0, reached, 1)
     return float(ordered[ranking.positive] @ precision / positives[-1])

@@ -1,7 +1,7 @@
-"""Scores of predicted numbers: RMSE, MAE, R2 and Spearman's rank correlation.
+"""Regression metrics: RMSE, MAE, R2 and Spearman's rank correlation.
 
-Each takes predictions `[rows, k]`, `truth [rows, k]` (both in the user's units) and `weight [rows]`, is taken
-for every one of the k targets and averaged. It is NaN if it is undefined for any of them.
+Each takes predictions `[rows, k]`, `truth [rows, k]` (both in the units of the target) and `weight [rows]`, and is
+averaged over the k targets. It is NaN if it is undefined for one of them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ import numpy as np
 
 
 def rmse(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    """Root of the mean squared error, in the target's unit."""
+    """Root mean squared error, in the unit of the target.
+
+    Example:
+        >>> import numpy as np
+        >>> rmse(np.array([[1.0], [5.0]]), np.array([[1.0], [3.0]]), np.ones(2)) ** 2
+        2.0000000000000004
+    """
     return float(np.sqrt(_average((distribution - truth) ** 2, weight)).mean())
 
 
 def mae(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    """Mean absolute error, in the target's unit."""
+    """Mean absolute error, in the unit of the target."""
     return float(_average(np.abs(distribution - truth), weight).mean())
 
 
 def r2(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    """Coefficient of determination, 1 - sum (y - p)^2 / sum (y - mean y)^2; undefined where the truth is
-    constant."""
+    """Coefficient of determination, 1 - sum (y - p)^2 / sum (y - mean y)^2; undefined if the truth is constant."""
     real = weight > 0
     distribution, truth, weight = distribution[real], truth[real], weight[real]
     if _any_constant(truth):
@@ -32,8 +37,8 @@ def r2(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float
 
 
 def spearman(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    """Spearman's rank correlation; tied values share their mean rank, a row of weight w counts as w rows.
-    Undefined where the truth or the prediction is constant."""
+    """Spearman's rank correlation. Tied values share their mean rank; a row of weight w counts as w rows. Undefined if
+    the truth or the prediction is constant."""
     real = weight > 0
     distribution, truth, weight = distribution[real], truth[real], weight[real]
     if _any_constant(truth) or _any_constant(distribution):
@@ -58,7 +63,7 @@ def _rank_correlation(left: np.ndarray, right: np.ndarray, weight: np.ndarray) -
 
 
 def _ranks(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The middle of the stretch of summed weight that each value covers in rising order, `[rows]`."""
+    """Midrank of each value, `[rows]`: middle of the cumulative weight that it covers in ascending order."""
     order = values.argsort()
     ordered = values[order]
     new = np.append(True, ordered[1:] != ordered[:-1])

@@ -17,9 +17,9 @@ from torch import Tensor
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
-from polymodal.data.media.audio import AudioRequest, array_header, as_samples, sound_from_array
-from polymodal.data.media.formats import AUDIO_SUFFIXES, format_of
-from polymodal.data.media.metadata import facts
+from polymodal.data.media.audio import AudioRequest, header_of_array, as_samples, audio_from_array
+from polymodal.data.media.formats import AUDIO_SUFFIXES, detect_format
+from polymodal.data.media.metadata import read_metadata
 from polymodal.data.media.source import MediaError
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
@@ -27,9 +27,9 @@ from polymodal.modalities import audio_augment, audio_corruption
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import Item, MediaModality, inline_or_path, looks_like, recognised
 from polymodal.modalities.previews import spectrogram
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.audio_features import sound_features
-from polymodal.pretrained.resolve import read_card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.audio_features import audio_feature_extractor
+from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.recipe.data import LimitOptions
 
 #: Sounds whose headers are read to see how long they are.
@@ -58,9 +58,9 @@ class Audio(MediaModality):
         name: Literal["audio"] = "audio"
         checkpoint: str | None = None
         """A pretrained checkpoint whose preparation sounds get: a preset, a hub id or a folder. Encoders with a
-        checkpoint set it themselves. It decides `rate` and `channels`, bounds `seconds`, and sounds are given no
+        checkpoint set it themselves. It decides `sampling_rate` and `channels`, bounds `seconds`, and sounds are given no
         random changes that are not asked for."""
-        rate: int = Field(default=16_000, ge=1_000, le=192_000)
+        sampling_rate: int = Field(default=16_000, ge=1_000, le=192_000)
         """Sample rate in Hz that sounds are brought to; what is heard ends at half of it."""
         channels: int = Field(default=1, ge=1, le=2)
         """1: the mean of all channels; 2: stereo is kept, and the mean of any other number is in both."""
@@ -69,22 +69,22 @@ class Audio(MediaModality):
         `max_seconds`."""
         max_seconds: float = sized_field(10.0, 30.0, 30.0, gt=0, le=600)
         """Upper bound of the seconds that are chosen while `seconds` is silent."""
-        keep: Literal["start", "middle"] = "start"
+        crop: Literal["start", "center"] = "start"
         """Which part of a longer sound is used."""
-        trim: float | None = Field(default=None, gt=0, le=120)
+        trim_silence_db: float | None = Field(default=None, gt=0, le=120)
         """Cut both ends for as long as they are this many dB below the loudest moment (30 to 60 are usual). Silent:
         they stay."""
-        normalise: Literal["none", "peak", "rms"] = "none"
+        normalization: Literal["none", "peak", "rms"] = "none"
         """Bring the peak to -1 dB of full scale, or the root mean square to -20 dB (less where it would clip)."""
         denoise: bool = False
         """Turn down steady noise (spectral gating)."""
-        voice: bool = False
+        voice_activity_only: bool = False
         """Keep only the stretches with a voice; times are then those of what is left."""
-        gain: float = Field(default=6.0, ge=0, le=60)
+        gain_db: float = Field(default=6.0, ge=0, le=60)
         """In training: make sounds louder or quieter by up to so many dB. 0: never."""
-        noise: float | None = Field(default=None, ge=-20, le=60)
+        noise_snr_db: float | None = Field(default=None, ge=-20, le=60)
         """In training: add white noise at a signal-to-noise ratio of this many dB or up to 20 more. Silent: none."""
-        shift: float = Field(default=0.01, ge=0, le=1)
+        time_shift: float = Field(default=0.01, ge=0, le=1)
         """In training: move sounds in time by up to this share of their length; targets in time do not move along. 0:
         never."""
 
@@ -96,7 +96,7 @@ class Audio(MediaModality):
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
-        self._card: Card | None = None
+        self._card: CheckpointConfig | None = None
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -122,7 +122,7 @@ class Audio(MediaModality):
         return options.model_copy(update={"seconds": max(0.01, min(rounded, most))})
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> CheckpointConfig | None:
         """What the checkpoint's files say; read when it is first asked for, or from a model directory."""
         if self._card is None and self.options.checkpoint is not None:
             self._card = _card(self.options.checkpoint)
@@ -134,14 +134,14 @@ class Audio(MediaModality):
     def request(self) -> AudioRequest:
         chosen = self.options
         return AudioRequest(
-            rate=chosen.rate,
+            sampling_rate=chosen.rate,
             channels=chosen.channels,
             seconds=chosen.seconds or chosen.max_seconds,
-            keep=chosen.keep,
-            trim=chosen.trim,
-            normalise=chosen.normalise,
+            crop=chosen.keep,
+            trim_silence_db=chosen.trim,
+            normalization=chosen.normalise,
             denoise=chosen.denoise,
-            voice=chosen.voice,
+            voice_activity_only=chosen.voice,
         )
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
@@ -151,7 +151,7 @@ class Audio(MediaModality):
         if not isinstance(cell, dict) or cell.get("array") is None:
             return None
         samples, rate = as_samples(cell["array"]), cell.get("sampling_rate")
-        item = sound_from_array(samples, rate, self.request(), limits)
+        item = audio_from_array(samples, rate, self.request(), limits)
         return f"{rate} {samples.dtype} {samples.shape} ".encode() + samples.tobytes(), item
 
     def extra(self) -> None:
@@ -160,7 +160,7 @@ class Audio(MediaModality):
                 raise MissingExtraError(package, "audio", "reading sounds")
 
     def longest(self) -> int:
-        return self.request().samples
+        return self.request().max_samples
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         values = torch.from_numpy(items["values"]).transpose(1, 2)
@@ -169,7 +169,7 @@ class Audio(MediaModality):
 
     @property
     def changes(self) -> bool:
-        return bool(self.options.shift or self.options.gain or self.options.noise is not None)
+        return bool(self.options.time_shift or self.options.gain_db or self.options.noise_snr_db is not None)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         values, length, chosen = data["values"], data["length"], self.options
@@ -199,11 +199,11 @@ class Audio(MediaModality):
         elif kind == "babble":
             sounds = audio_corruption.babble(sounds, strength, draw)
         elif kind == "reverberation":
-            sounds = audio_corruption.reverberation(sounds, strength, self.options.rate, draw)
+            sounds = audio_corruption.reverberation(sounds, strength, self.options.sampling_rate, draw)
         elif kind == "clipping":
             sounds = audio_corruption.clipping(sounds, strength)
         else:
-            sounds = audio_corruption.loss(sounds, strength, self.options.rate, draw)
+            sounds = audio_corruption.loss(sounds, strength, self.options.sampling_rate, draw)
         damaged = np.zeros_like(values)
         for row, one in zip(damaged, sounds, strict=True):
             row[: len(one)] = np.clip(np.rint(one * 32_768), -32_768, 32_767)
@@ -212,7 +212,7 @@ class Audio(MediaModality):
     def shape(self) -> dict[str, Any]:
         """`rate` in Hz, `channels`, and `samples` of the longest sound there can be; `checkpoint`, its card, where
         there is one."""
-        shape = {"rate": self.options.rate, "channels": self.options.channels, "samples": self.longest()}
+        shape = {"rate": self.options.sampling_rate, "channels": self.options.channels, "samples": self.max_samples()}
         return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
 
     def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
@@ -222,18 +222,18 @@ class Audio(MediaModality):
         return {"checkpoint": None if self.card is None else self.card.to_dict()}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        self._card = Card.of(state["checkpoint"]) if state.get("checkpoint") else None
+        self._card = CheckpointConfig.from_dict(state["checkpoint"]) if state.get("checkpoint") else None
 
     def show(self) -> str:
         request = self.request()
         kind = {1: "mono", 2: "stereo"}[request.channels]
-        said = "" if self.card is None else f", as {self.card.model} wants them"
-        return f"sounds of up to {request.seconds:g} s at {request.rate / 1000:g} kHz, {kind}{said}"
+        said = "" if self.card is None else f", as {self.card.name} wants them"
+        return f"sounds of up to {request.seconds:g} s at {request.sampling_rate / 1000:g} kHz, {kind}{said}"
 
 
-def _card(checkpoint: str) -> Card:
+def _card(checkpoint: str) -> CheckpointConfig:
     try:
-        return read_card(checkpoint, "audio")
+        return read_checkpoint_config(checkpoint, "audio")
     except RecipeError as error:
         raise error.with_prefix("checkpoint") from None
 
@@ -241,9 +241,9 @@ def _card(checkpoint: str) -> Card:
 def _of_checkpoint(options: Audio.Options, checkpoint: str) -> tuple[Audio.Options, float]:
     """The options with what the files of the checkpoint say and without random changes that were not asked for; and the
     most seconds that its network can take."""
-    reads = sound_features(_card(checkpoint))
-    longest = math.inf if reads.longest is None else reads.longest / reads.rate
-    said = {"rate": reads.rate, "channels": 1}
+    reads = audio_feature_extractor(_card(checkpoint))
+    longest = math.inf if reads.max_samples is None else reads.max_samples / reads.sampling_rate
+    said = {"rate": reads.sampling_rate, "channels": 1}
     given = options.model_fields_set
     for name, value in said.items():
         if name in given and getattr(options, name) != value:
@@ -265,12 +265,12 @@ def _durations(sample: ColumnSample) -> Iterator[float]:
             files.append(cell)
             continue
         try:
-            seconds = array_header(as_samples(cell["array"]), cell.get("sampling_rate")).seconds
+            seconds = header_of_array(as_samples(cell["array"]), cell.get("sampling_rate")).seconds
         except MediaError:  # reported when it is prepared
             continue
         if seconds:
             yield seconds
-    for found in facts("audio", files, sample.root, sample.limits):
+    for found in read_metadata("audio", files, sample.root, sample.limits):
         if not isinstance(found, MediaError) and found.seconds:
             yield found.seconds
 
@@ -281,5 +281,5 @@ def _looks_like_sound(cell: Any) -> bool:
             return cell.get("sampling_rate") is not None
         cell = inline_or_path(cell)
     if isinstance(cell, bytes):
-        return format_of(cell) in _AUDIO_ONLY or cell[4:11] == b"ftypM4A"
+        return detect_format(cell) in _AUDIO_ONLY or cell[4:11] == b"ftypM4A"
     return looks_like("audio", cell, AUDIO_SUFFIXES)

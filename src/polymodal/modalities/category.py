@@ -38,7 +38,7 @@ class Category(Modality):
 
     class Options(ModalityOptions):
         name: Literal["category"] = "category"
-        min_count: int = Field(default=2, ge=1)
+        min_frequency: int = Field(default=2, ge=1)
         """A label that fewer training rows have is rare."""
 
     default_encoder = "embedding"
@@ -83,7 +83,7 @@ class Category(Modality):
                 for cell, seen in zip(cells, times, strict=True):
                     if seen and (label := as_label(cell)):
                         count[label] += seen
-        self._take([sorted(name for name, n in count.items() if n >= self.options.min_count) for count in counts])
+        self._take([sorted(name for name, n in count.items() if n >= self.options.min_frequency) for count in counts])
 
     def _take(self, labels: list[list[str]]) -> None:
         self.labels = labels

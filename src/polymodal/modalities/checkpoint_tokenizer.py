@@ -12,8 +12,8 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, normalizers
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.resolve import read_card, tokenizer_file
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.resolve import read_checkpoint_config, tokenizer_file
 
 # Before it is tokenised, a text is cut to this many characters for each token that is kept; if that turns out to be
 # too short (long words, runs of blanks), the whole text is read.
@@ -50,7 +50,7 @@ class CheckpointTokenizer:
     limit: the most tokens the network reads, special ones included; None where nothing limits it
     """
 
-    def __init__(self, tokenizer: Tokenizer, card: Card) -> None:
+    def __init__(self, tokenizer: Tokenizer, card: CheckpointConfig) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
@@ -80,7 +80,7 @@ class CheckpointTokenizer:
             MissingExtraError: it needs an optional package.
         """
         try:
-            card = read_card(checkpoint, "text")
+            card = read_checkpoint_config(checkpoint, "text")
             tokenizer = _opened(tokenizer_file(card), card)
         except RecipeError as error:
             raise error.with_prefix("checkpoint") from None
@@ -92,10 +92,10 @@ class CheckpointTokenizer:
     def check(self, most: int) -> None:
         """Raises RecipeError where `most` is no possible length of this checkpoint's sequences."""
         if self.limit is not None and most > self.limit:
-            raise RecipeError("max_tokens", f"the checkpoint {self.card.model!r} reads at most {self.limit} tokens")
+            raise RecipeError("max_length", f"the checkpoint {self.card.name!r} reads at most {self.limit} tokens")
         if most <= self.special:
-            problem = f"the checkpoint {self.card.model!r} puts {self.special} tokens of its own around each text"
-            raise RecipeError("max_tokens", f"{problem}; {self.special + 1} or more are needed")
+            problem = f"the checkpoint {self.card.name!r} puts {self.special} tokens of its own around each text"
+            raise RecipeError("max_length", f"{problem}; {self.special + 1} or more are needed")
 
     def read(self, texts: Sequence[str], most: int) -> list[tuple[list[int], bool]]:
         """The numbers of each text's tokens, at most `most`, at least one, and whether the text was cut."""
@@ -142,14 +142,14 @@ class CheckpointTokenizer:
         return text
 
 
-def _opened(file: Path, card: Card) -> Tokenizer:
+def _opened(file: Path, card: CheckpointConfig) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(file))
     except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
-        raise RecipeError("", f"the tokenizer of {card.model!r} ({file.name}) cannot be read: {error}") from None
+        raise RecipeError("", f"the tokenizer of {card.name!r} ({file.name}) cannot be read: {error}") from None
 
 
-def position_limit(card: Card) -> int | None:
+def position_limit(card: CheckpointConfig) -> int | None:
     """The most tokens that the network of a checkpoint has positions for, as its configuration and its tokenizer's say.
 
     None where neither limits it (relative positions).
@@ -165,7 +165,7 @@ def position_limit(card: Card) -> int | None:
     return min(usable, default=None)
 
 
-def _padding(tokenizer: Tokenizer, card: Card) -> int:
+def _padding(tokenizer: Tokenizer, card: CheckpointConfig) -> int:
     """The number of the padding token, as the tokenizer has it, else as the network's configuration says."""
     config = card.config
     token = _content(card.files.get("tokenizer_config", {}).get("pad_token"))

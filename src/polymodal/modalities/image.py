@@ -17,8 +17,8 @@ from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.data.media.formats import IMAGE_SUFFIXES
 from polymodal.data.media.image import ImageRequest, decode_image
-from polymodal.data.media.image_preprocessing import Geometry, ground
-from polymodal.data.media.metadata import facts
+from polymodal.data.media.image_preprocessing import ImagePreprocessing, background_color
+from polymodal.data.media.metadata import read_metadata
 from polymodal.data.media.source import MediaError
 from polymodal.data.store.decode_buffer import Item
 from polymodal.data.table.block import RowBlock
@@ -26,8 +26,8 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import image_augment, image_corruption
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality, looks_like, recognised
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.resolve import read_card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.recipe.data import LimitOptions
 
 #: Images whose sizes are looked at.
@@ -63,7 +63,7 @@ class Image(MediaModality):
         translate: float = Field(default=0.06, ge=0, le=0.5)
         """In training: move images by up to this share of their side. 0: never, as where there is a checkpoint and
         this is silent."""
-        flip: bool = False
+        horizontal_flip: bool = False
         """In training: mirror half of the images. Only where left and right mean the same."""
         brightness: float = Field(default=0.0, ge=0, le=1)
         """In training: make images brighter or darker by up to this share."""
@@ -79,8 +79,8 @@ class Image(MediaModality):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.side = options.image_size or options.max_image_size
-        self.card: Card | None = None
-        self.geometry: Geometry | None = None
+        self.card: CheckpointConfig | None = None
+        self.geometry: ImagePreprocessing | None = None
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -99,27 +99,27 @@ class Image(MediaModality):
         if options.image_size is not None:
             return options
         sizes = [size for sample in samples for size in _sizes(sample)]
-        return options.model_copy(update={"pixels": side_for(sizes, options.max_image_size)})
+        return options.model_copy(update={"image_size": side_for(sizes, options.max_image_size)})
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Images have nothing to learn from the training rows; the files of a checkpoint are read."""
         if self.options.checkpoint is not None:
             self._take(_card(self.options.checkpoint))
 
-    def _take(self, card: Card) -> None:
+    def _take(self, card: CheckpointConfig) -> None:
         own = _geometry(card)
-        self.card, self.geometry = card, own.fitted(self.options.resize_mode) if "fit" in self.options.model_fields_set else own
+        self.card, self.geometry = card, own.with_resize_mode(self.options.resize_mode) if "resize_mode" in self.options.model_fields_set else own
         self.side = self.geometry.height
 
     def request(self) -> ImageRequest:
-        return ImageRequest(self.side, self.options.resize_mode, self.geometry and self.geometry.pixels())
+        return ImageRequest(self.side, self.options.resize_mode, self.geometry and self.geometry.without_normalization())
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
         """PIL images and arrays."""
         if not isinstance(cell, Pillow.Image | np.ndarray):
             return None
         image = decode_image(cell, limits)
-        what = f"{image.width} x {image.height}, {ground(image)} "
+        what = f"{image.width} x {image.height}, {background_color(image)} "
         return what.encode() + image.tobytes(), {"pixels": self.request().apply(image)}
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -161,7 +161,7 @@ class Image(MediaModality):
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         if "checkpoint" in state:
-            self._take(Card.of(state["checkpoint"]))
+            self._take(CheckpointConfig.from_dict(state["checkpoint"]))
         else:
             self.side = state["side"]
 
@@ -172,30 +172,30 @@ class Image(MediaModality):
         return f"images of {self.side} x {self.side} pixels ({self.options.resize_mode})"
 
 
-def _card(checkpoint: str) -> Card:
+def _card(checkpoint: str) -> CheckpointConfig:
     try:
-        return read_card(checkpoint, "image")
+        return read_checkpoint_config(checkpoint, "image")
     except RecipeError as error:
         raise error.with_prefix("checkpoint") from None
 
 
-def _geometry(card: Card) -> Geometry:
+def _geometry(card: CheckpointConfig) -> ImagePreprocessing:
     """How a checkpoint's images are prepared.
 
     Raises:
         RecipeError: its files ask for what is not known here, or for oblong images.
     """
     try:
-        geometry = Geometry.of(card.preprocessor, card.config)
+        geometry = ImagePreprocessing.from_config(card.preprocessor, card.config)
     except RecipeError as error:
-        raise RecipeError("checkpoint", f"{card.model!r} cannot be used: {error.problem}") from None
+        raise RecipeError("checkpoint", f"{card.name!r} cannot be used: {error.problem}") from None
     if geometry.height != geometry.width:
         size = f"{geometry.width} x {geometry.height}"
-        raise RecipeError("checkpoint", f"{card.model!r} takes images of {size} pixels; only squares can be prepared")
+        raise RecipeError("checkpoint", f"{card.name!r} takes images of {size} pixels; only squares can be prepared")
     return geometry
 
 
-def _of_checkpoint(options: Image.Options, geometry: Geometry) -> Image.Options:
+def _of_checkpoint(options: Image.Options, geometry: ImagePreprocessing) -> Image.Options:
     """The options with the size that their checkpoint takes, its own fit and no random change where nothing else is
     asked for.
 
@@ -204,11 +204,11 @@ def _of_checkpoint(options: Image.Options, geometry: Geometry) -> Image.Options:
     """
     if options.image_size not in (None, geometry.height):
         raise RecipeError(
-            "pixels", f"the checkpoint {options.checkpoint!r} takes images of {geometry.height} pixels; leave this out"
+            "image_size", f"the checkpoint {options.checkpoint!r} takes images of {geometry.height} pixels; leave this out"
         )
-    silent = {"fit": geometry.fit, "shift": 0.0}
+    silent = {"fit": geometry.resize_mode, "shift": 0.0}
     chosen = {key: value for key, value in silent.items() if key not in options.model_fields_set}
-    return options.model_copy(update={"pixels": geometry.height, **chosen})
+    return options.model_copy(update={"image_size": geometry.height, **chosen})
 
 
 def side_for(sizes: list[tuple[float, float]], most: int) -> int:
@@ -228,7 +228,7 @@ def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:
             yield decode_image(cell, sample.limits).size
         except MediaError:  # reported when it is prepared
             continue
-    for found in facts("image", files, sample.root, sample.limits):
+    for found in read_metadata("image", files, sample.root, sample.limits):
         if not isinstance(found, MediaError) and found.width and found.height:
             yield found.width, found.height
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from polymodal.data.media.formats import FORMATS, format_of
+from polymodal.data.media.formats import FORMATS, detect_format
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.store.decode_buffer import DecodeBuffer, Layout
@@ -207,7 +207,7 @@ def looks_like(media: str, cell: Any, suffixes: frozenset[str]) -> bool:
     if isinstance(cell, str | PurePath):
         text = str(cell)
         return text[: 6 + len(media)].lower() == f"data:{media}/" or PurePath(text).suffix.lower() in suffixes
-    return isinstance(cell, bytes) and format_of(cell) in FORMATS[media]
+    return isinstance(cell, bytes) and detect_format(cell) in FORMATS[media]
 
 
 def inline_or_path(record: dict[str, Any]) -> Any:

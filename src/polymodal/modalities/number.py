@@ -43,7 +43,7 @@ class Number(Modality):
         """The signed logarithm: `log` for every column, `none` for none, `auto` where it takes away most of
         a skew.
         """
-        clip: float = Field(default=8.0, gt=0)
+        clip_std: float = Field(default=8.0, gt=0)
         """Standardised values beyond this many deviations are set to it."""
 
     default_encoder = "linear"
@@ -120,7 +120,7 @@ class Number(Modality):
             if learned["logarithm"] is not None:
                 column = signed_log(column, learned["logarithm"])
             standard = (column - learned["mean"]) / learned["deviation"]
-            values[:, at] = np.nan_to_num(np.clip(standard, -self.options.clip, self.options.clip))
+            values[:, at] = np.nan_to_num(np.clip(standard, -self.options.clip_std, self.options.clip_std))
         index = np.where(known.any(axis=1), np.arange(len(table)), -1).astype(np.int64)
         values[~known] = 0
         return PreparedInput(index, FixedItems({"values": values, "known": known}))
@@ -134,7 +134,7 @@ class Number(Modality):
             known = known & (draw.random(known.shape) >= strength)
             return {"values": np.where(known, values, np.float32(0)), "known": known}
         noisy = values + 2 * strength * draw.normal(size=values.shape)
-        bound = self.options.clip
+        bound = self.options.clip_std
         return {"values": np.where(known, noisy.clip(-bound, bound), 0).astype(np.float32), "known": known}
 
     def shape(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from polymodal.modalities.bpe import SMALLEST, plain, train_bpe
 from polymodal.modalities.cell_parsing import read_distinct
 from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
 from polymodal.modalities.text_corruption import drop_words, mistype, shuffle_words
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.recipe.data import LimitOptions
 
 # A text is cut to this many characters for each token that is kept, before it is tokenised: so long texts
@@ -60,18 +60,18 @@ class Text(Modality):
         `best`), a hub id, or a folder. Silent: a tokenizer is learned from the training rows."""
         lowercase: bool = False
         """Read capitals as small letters. Not beside a checkpoint, whose tokenizer decides that."""
-        vocabulary: int | None = sized_field(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
+        vocab_size: int | None = sized_field(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
         """Most symbols the tokenizer may learn; it learns fewer from little text. Null beside a checkpoint, whose
         tokenizer has learned already."""
-        max_tokens: int | None = Field(default=None, ge=1, le=8_192)
+        max_length: int | None = Field(default=None, ge=1, le=8_192)
         """Symbols kept of a text. Silent: enough for 99 of 100 texts of a sample, at most 512, and no more than a
         checkpoint has positions for."""
 
         def at_size(self, size: Size) -> Self:
             filled = super().at_size(size)
-            if self.checkpoint is None or "vocabulary" in self.model_fields_set:
+            if self.checkpoint is None or "vocab_size" in self.model_fields_set:
                 return filled
-            return filled.model_copy(update={"vocabulary": None})
+            return filled.model_copy(update={"vocab_size": None})
 
     default_encoder = "transformer"
     corruptions = ("typing_errors", "dropped_words", "shuffled_words")
@@ -80,7 +80,7 @@ class Text(Modality):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.column = columns[0]
-        self.max_tokens = options.max_tokens or LONGEST
+        self.max_tokens = options.max_length or LONGEST
         self.tokenizer: Tokenizer | None = None
         self.reader: CheckpointTokenizer | None = None
         self.cut = self.repaired = 0
@@ -108,18 +108,18 @@ class Text(Modality):
         """
         if options.checkpoint is not None:
             return _resolve_checkpoint(options, options.checkpoint, samples)
-        if options.vocabulary is None:
-            raise RecipeError("vocabulary", "null is for checkpoints; say how many symbols, or leave it out")
-        if options.max_tokens is not None:
+        if options.vocab_size is None:
+            raise RecipeError("vocab_size", "null is for checkpoints; say how many symbols, or leave it out")
+        if options.max_length is not None:
             return options
         texts = [as_text(value) for sample in samples for value in sample.values]
         usable = list(_budget((text[: LONGEST * 4] for text in texts if text), 1_000_000))
         if not usable:
-            return options.model_copy(update={"max_tokens": LONGEST})
-        tokenizer = train_bpe(usable, options.vocabulary, options.lowercase)
+            return options.model_copy(update={"max_length": LONGEST})
+        tokenizer = train_bpe(usable, options.vocab_size, options.lowercase)
         lengths = [len(found.ids) for found in tokenizer.encode_batch_fast(usable)]
         needed = math.ceil(float(np.percentile(lengths, 99)) * 1.2)
-        return options.model_copy(update={"max_tokens": min(LONGEST, max(8, -(-needed // 8) * 8))})
+        return options.model_copy(update={"max_length": min(LONGEST, max(8, -(-needed // 8) * 8))})
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Train the tokenizer on the distinct texts of the training rows; a checkpoint's stays as it is. Unusable cells
@@ -128,9 +128,9 @@ class Text(Modality):
         if self.options.checkpoint is not None:
             self._adopt(CheckpointTokenizer.of(self.options.checkpoint))
             return
-        assert self.options.vocabulary is not None
+        assert self.options.vocab_size is not None
         texts = _budget(self._distinct(blocks), TRAINING_CHARACTERS)
-        self.tokenizer = train_bpe(texts, self.options.vocabulary, self.options.lowercase)
+        self.tokenizer = train_bpe(texts, self.options.vocab_size, self.options.lowercase)
 
     def _adopt(self, reader: CheckpointTokenizer) -> None:
         self.reader, self.tokenizer = reader, reader.tokenizer
@@ -230,12 +230,12 @@ class Text(Modality):
             raise ArtifactError(f"{file} is missing: the tokenizer of column {self.column!r}")
         self.tokenizer = plain(Tokenizer.from_str(file.read_text(encoding="utf-8")))
         if "checkpoint" in state:
-            self._adopt(CheckpointTokenizer(self.tokenizer, Card.of(state["checkpoint"])))
+            self._adopt(CheckpointTokenizer(self.tokenizer, CheckpointConfig.from_dict(state["checkpoint"])))
         self.max_tokens = state["max_tokens"]
 
     def show(self) -> str:
         shape = self.shape()
-        kind = "byte-pair symbols" if self.reader is None else f"symbols of {self.reader.card.model}"
+        kind = "byte-pair symbols" if self.reader is None else f"symbols of {self.reader.card.name}"
         line = f"{shape['vocabulary']:,} {kind}, texts up to {shape['length']} of them"
         return line + (f"; {self.cut:,} rows cut" if self.cut else "")
 
@@ -245,12 +245,12 @@ def _resolve_checkpoint(options: Text.Options, checkpoint: str, samples: list[Co
         if name in options.model_fields_set and getattr(options, name) != neutral:
             raise RecipeError(name, f"the checkpoint {checkpoint!r} has a tokenizer of its own; leave this out")
     reader = CheckpointTokenizer.of(checkpoint)
-    if options.max_tokens is not None:
-        reader.check(options.max_tokens)
+    if options.max_length is not None:
+        reader.check(options.max_length)
         return options
     texts = [as_text(value) for sample in samples for value in sample.values]
     needed = reader.needed(list(_budget(filter(None, texts), 1_000_000)), LONGEST)
-    return options.model_copy(update={"max_tokens": needed})
+    return options.model_copy(update={"max_length": needed})
 
 
 def as_text(cell: Any) -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
-from polymodal.data.media.time_series import Layout, SeriesRequest, arrange, read_cell
+from polymodal.data.media.time_series import SeriesLayout, TimeSeriesRequest, build_series, read_cell
 from polymodal.data.store.items import PreparedInput
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
@@ -47,38 +47,38 @@ class Series(MediaModality):
     """
 
     class Options(ModalityOptions, SizedModel):
-        name: Literal["series"] = "series"
-        layout: Layout | None = None
+        name: Literal["time_series"] = "time_series"
+        layout: SeriesLayout | None = None
         """What the rows of lists of lists and of two-dimensional arrays are: one step, or one channel. Silent: of the
         two sides, the one of constant size is taken for the channels, and the shorter one if both are. Files of text
         have one step a line."""
         channels: Annotated[int, Field(ge=1)] | list[str] | None = None
         """How many channels each series has, or their names in records and files with a header. Silent: as in the
         sample."""
-        time: Annotated[int, Field(ge=0)] | str | None = None
-        """The channel that holds the time in seconds: its name, or its number from 0. Silent: one called `time` or
-        `seconds`; without one, steps follow each other at `rate`."""
-        rate: float = Field(default=1.0, gt=0)
+        time_channel: Annotated[int, Field(ge=0)] | str | None = None
+        """The channel that holds the time in seconds: its name, or its number from 0. Silent: one called `time_channel` or
+        `seconds`; without one, steps follow each other at `sampling_rate`."""
+        sampling_rate: float = Field(default=1.0, gt=0)
         """Steps in a second, where no channel holds the time."""
-        steps: int | None = Field(default=None, ge=1, le=100_000)
+        num_steps: int | None = Field(default=None, ge=1, le=100_000)
         """Most steps of a series. Silent: a fifth more than the longest of a sample, at most `max_steps`."""
         max_steps: int = sized_field(256, 512, 1_024, ge=8, le=100_000)
-        """Upper bound of the steps that are chosen while `steps` is silent."""
-        long: Literal["cut", "pool"] = "cut"
+        """Upper bound of the steps that are chosen while `num_steps` is silent."""
+        long_series: Literal["truncate", "pool"] = "truncate"
         """What becomes of a longer one: the end is cut off, or neighbouring steps are averaged."""
-        scale: Literal["standard", "item", "none"] = "standard"
+        normalization: Literal["standard", "per_item", "none"] = "standard"
         """Bring each channel to mean 0 and deviation 1: over the training rows, in each series by itself, or not."""
         jitter: float = Field(default=0.3, ge=0, le=2)
         """In training: add normal noise of this deviation, in deviations of the channel."""
         gain: float = Field(default=0.0, ge=0, le=1)
         """In training: make each channel larger or smaller by up to this share."""
-        crop: float = Field(default=0.2, ge=0, lt=1)
+        random_crop: float = Field(default=0.2, ge=0, lt=1)
         """In training: leave out up to this share of the steps, at the start and the end."""
-        mask: float = Field(default=0.0, ge=0, le=1)
+        time_mask: float = Field(default=0.0, ge=0, le=1)
         """In training: make a gap of up to this share of the steps."""
 
-    media: ClassVar[str] = "series"
-    default_encoder = "inception"
+    media: ClassVar[str] = "time_series"
+    default_encoder = "inception_time"
     many_columns = True
     still = {"crop": 0.0}  # what is cropped off takes its events along
     corruptions = ("noise", "drift", "gaps", "scale", "delay")
@@ -121,39 +121,39 @@ class Series(MediaModality):
         if len(samples) > 1:
             found = [explore(sample, "steps_first", None) for sample in samples]
             names = [sample.name for sample in samples]
-            if isinstance(options.time, int):
-                raise RecipeError("time", "an input of several columns names its column of times")
-            channels: int | list[str] = [name for name in names if name != options.time]
-            layout: Layout = "steps_first"
-            time: int | str | None = options.time
+            if isinstance(options.time_channel, int):
+                raise RecipeError("time_channel", "an input of several columns names its column of times")
+            channels: int | list[str] = [name for name in names if name != options.time_channel]
+            layout: SeriesLayout = "steps_first"
+            time: int | str | None = options.time_channel
             longest = max(one.longest for one in found)
         else:
-            one = explore(samples[0], options.layout, options.time)
+            one = explore(samples[0], options.layout, options.time_channel)
             channels, layout, time, longest = one.channels, one.layout, one.time, one.longest
         filled = {
             "layout": options.layout or layout,
             "channels": options.channels or channels,
             "time": time,
-            "steps": options.steps or longest_kept(longest, options.max_steps),
+            "steps": options.num_steps or longest_kept(longest, options.max_steps),
         }
         return options.model_copy(update=filled)
 
-    def request(self) -> SeriesRequest:
+    def request(self) -> TimeSeriesRequest:
         chosen = self.options
         names = tuple(chosen.channels) if isinstance(chosen.channels, list) else ()
-        return SeriesRequest(
+        return TimeSeriesRequest(
             channels=self.channels,
-            names=names,
+            channel_names=names,
             layout=chosen.layout or "steps_first",
-            time=chosen.time,
-            rate=chosen.rate,
-            steps=self.steps,
-            long=chosen.long,
+            time_channel=chosen.time,
+            sampling_rate=chosen.rate,
+            max_steps=self.steps,
+            long_series=chosen.long,
         )
 
     @property
     def steps(self) -> int:
-        return self.options.steps or self.options.max_steps
+        return self.options.num_steps or self.options.max_steps
 
     def longest(self) -> int:
         return self.steps
@@ -162,7 +162,7 @@ class Series(MediaModality):
         raw = read_cell(cell, limits)
         if raw is None:
             return None
-        item = arrange(raw, self.request())
+        item = build_series(raw, self.request())
         if not item:
             return b"", item
         values, times = item["values"], item["times"]
@@ -213,9 +213,9 @@ class Series(MediaModality):
         }
 
     def _scaled(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
-        if self.options.scale == "none":
+        if self.options.normalization == "none":
             return values
-        if self.options.scale == "standard":
+        if self.options.normalization == "standard":
             return (values - self.mean) / self.deviation
         count = np.maximum(known.sum(1, keepdims=True), 1)
         centred = np.where(known, values - np.where(known, values, 0).sum(1, keepdims=True) / count, 0)
@@ -225,7 +225,7 @@ class Series(MediaModality):
     def identity(self, limits: LimitOptions) -> str:
         """Also the scale, which `collate` applies."""
         learned = f"{self.mean.tolist()} {self.deviation.tolist()}"
-        return f"{super().identity(limits)}\n{self.options.scale} {learned}"
+        return f"{super().identity(limits)}\n{self.options.normalization} {learned}"
 
     @property
     def changes(self) -> bool:
@@ -255,7 +255,7 @@ class Series(MediaModality):
 
     def shape(self) -> dict[str, Any]:
         """`channels`; `steps`: most steps of a series; `rate`: steps in a second, where no channel holds the time."""
-        return {"channels": self.channels, "steps": self.steps, "rate": self.options.rate}
+        return {"channels": self.channels, "steps": self.steps, "rate": self.options.sampling_rate}
 
     def save(self, folder: Path) -> dict[str, Any]:
         return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}

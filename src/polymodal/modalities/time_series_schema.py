@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from polymodal.data.media.formats import SERIES_SUFFIXES
-from polymodal.data.media.metadata import facts
-from polymodal.data.media.time_series import NPY, Layout, read_cell, read_text
+from polymodal.data.media.metadata import read_metadata
+from polymodal.data.media.time_series import NPY_MAGIC, SeriesLayout, read_cell, parse_text
 from polymodal.data.media.source import MediaError
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.media import inline_or_path
@@ -40,14 +40,14 @@ def looks_like_series(cell: Any) -> bool:
             return looks_like_series(inline_or_path(cell))
         return any(map(_is_numbers, cell.values())) and all(one is None or _is_numbers(one) for one in cell.values())
     if isinstance(cell, bytes):
-        return cell.startswith(NPY)
+        return cell.startswith(NPY_MAGIC)
     if isinstance(cell, PurePath):
         return cell.suffix.lower() in SERIES_SUFFIXES - {".txt"}
     if not isinstance(cell, str):
         return False
     if "\n" not in cell and PurePath(cell).suffix.lower() in SERIES_SUFFIXES - {".txt"}:
         return True
-    steps = read_text(cell)
+    steps = parse_text(cell)
     return steps is not None and (len(steps) > 1 or len(steps[0]) >= FEWEST_WRITTEN)
 
 
@@ -74,7 +74,7 @@ class Found:
     """
 
     channels: int | list[str]
-    layout: Layout
+    layout: SeriesLayout
     time: int | str | None
     longest: int
 
@@ -88,7 +88,7 @@ class _Cell:
     lines: bool
 
 
-def explore(sample: ColumnSample, layout: Layout | None, time: int | str | None) -> Found:
+def explore(sample: ColumnSample, layout: SeriesLayout | None, time: int | str | None) -> Found:
     """Look at the sampled cells; what is given stays. Cells that cannot be read do not count."""
     cells = _sampled_cells(sample)
     if layout is None:
@@ -109,7 +109,7 @@ def explore(sample: ColumnSample, layout: Layout | None, time: int | str | None)
     return Found(channels, layout, time, max(lengths))
 
 
-def infer_layout(shapes: list[tuple[int, ...]]) -> Layout:
+def infer_layout(shapes: list[tuple[int, ...]]) -> SeriesLayout:
     """The side that is constant over the cells is that of the channels; if both are, the shorter one."""
     rows, columns = ({shape[side] for shape in shapes} for side in (0, 1))
     if len(rows) == 1 and (len(columns) > 1 or rows < columns or min(rows) < min(columns)):
@@ -133,12 +133,12 @@ def _sampled_cells(sample: ColumnSample) -> list[_Cell]:
         except MediaError:  # reported when it is prepared
             continue
         if raw is not None:
-            seen.append(_Cell(raw.values.shape, raw.names, raw.lines))
+            seen.append(_Cell(raw.values.shape, raw.column_names, raw.rows_are_steps))
         elif len(files) < FILES:
             files[len(seen)] = cell
             seen.append(None)
-    for place, found in zip(files, facts("series", files.values(), sample.root, limits), strict=True):
+    for place, found in zip(files, read_metadata("time_series", files.values(), sample.root, limits), strict=True):
         if not isinstance(found, MediaError) and found.rows is not None:
             sides = (int(found.rows),) if found.columns is None else (int(found.rows), int(found.columns))
-            seen[place] = _Cell(sides, found.names, bool(found.lines))
+            seen[place] = _Cell(sides, found.column_names, bool(found.rows_are_steps))
     return [cell for cell in seen if cell is not None and 0 not in cell.sides]

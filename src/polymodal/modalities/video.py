@@ -14,13 +14,13 @@ from torch import Tensor
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.options import Size, SizedModel, sized_field
 from polymodal.core.registry import register
-from polymodal.data.media.formats import ANIMATIONS, FORMATS, VIDEO_SUFFIXES, format_of
-from polymodal.data.media.frame_sampling import Timeline
+from polymodal.data.media.formats import ANIMATIONS, FORMATS, VIDEO_SUFFIXES, detect_format
+from polymodal.data.media.frame_sampling import FrameTimeline
 from polymodal.data.media.image import decode_image
-from polymodal.data.media.metadata import facts
+from polymodal.data.media.metadata import read_metadata
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.video import VideoRequest, choose
-from polymodal.data.media.video_reader import RATE
+from polymodal.data.media.video import VideoRequest, select_frames
+from polymodal.data.media.video_reader import DEFAULT_FRAME_RATE
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import image_corruption, video_augment, video_corruption
@@ -28,8 +28,8 @@ from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.image import side_for
 from polymodal.modalities.media import Item, MediaModality, inline_or_path, is_missing
 from polymodal.modalities.previews import strip
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.video_checkpoint import clip_card, clip_frames, clip_geometry
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.video_checkpoint import video_checkpoint_config, required_num_frames, frame_geometry
 from polymodal.recipe.data import LimitOptions
 
 #: Files that are opened to see what a column holds.
@@ -58,43 +58,43 @@ class Video(MediaModality):
         checkpoint: str | None = None
         """A pretrained checkpoint whose preparation clips get: a preset, a hub id or a folder; with `image:` before it
         where it reads single images. Encoders with a checkpoint set it themselves. It decides the number of frames
-        (unless it reads single images), `pixels` and `fit`, and is given no random changes that are not asked for."""
-        frames: int = sized_field(8, 16, 16, ge=1, le=1_024)
+        (unless it reads single images), `image_size` and `resize_mode`, and is given no random changes that are not asked for."""
+        num_frames: int = sized_field(8, 16, 16, ge=1, le=1_024)
         """The most frames that stand for a clip."""
         sampling: Literal["uniform", "keyframe", "scene"] = "uniform"
         """Which frames: those shown at the middles of equal parts of the duration; keyframes (fastest, but only as many
         and where the encoder put them); or those in the middle of the longest scenes."""
-        pixels: int | None = Field(default=None, ge=32, le=1_024)
+        image_size: int | None = Field(default=None, ge=32, le=1_024)
         """Height and width that frames are brought to. Silent: the largest of 32, 64, 96, 128, 160, 192 and 224 that is
-        not above `max_pixels` nor above the shorter side of half the clips of a sample."""
-        max_pixels: int = sized_field(64, 112, 160, ge=32, le=1_024)
-        """Upper bound of the side that is chosen while `pixels` is silent."""
-        fit: Literal["crop", "pad", "stretch"] = "crop"
+        not above `max_image_size` nor above the shorter side of half the clips of a sample."""
+        max_image_size: int = sized_field(64, 112, 160, ge=32, le=1_024)
+        """Upper bound of the side that is chosen while `image_size` is silent."""
+        resize_mode: Literal["crop", "pad", "stretch"] = "crop"
         """How an oblong frame becomes a square: cut off the ends, add black bars, or distort."""
-        shift: float = Field(default=0.06, ge=0, le=0.5)
+        translate: float = Field(default=0.06, ge=0, le=0.5)
         """In training: move clips by up to this share of their side, all frames alike. 0: never."""
-        flip: bool = False
+        horizontal_flip: bool = False
         """In training: mirror half of the clips. Only where left and right mean the same."""
-        skip: float = Field(default=0.0, ge=0, lt=1)
+        frame_dropout: float = Field(default=0.0, ge=0, lt=1)
         """In training: leave out each frame with this chance."""
 
         def at_size(self, size: Size) -> Self:
             """The number of frames stays silent where it is left to a checkpoint."""
             filled = super().at_size(size)
-            if self.checkpoint is None or "frames" in self.model_fields_set:
+            if self.checkpoint is None or "num_frames" in self.model_fields_set:
                 return filled
-            given = filled.model_fields_set - {"frames"}
+            given = filled.model_fields_set - {"num_frames"}
             return cast(Self, filled.model_construct(_fields_set=given, **dict(filled)))
 
     media = "video"
-    default_encoder = "clip"
+    default_encoder = "frame_encoder"
     corruptions = ("noise", "blur", "jpeg", "contrast", "occlusion", "frame_loss", "shuffle")
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
-        self.side = options.pixels or options.max_pixels
-        self._card: Card | None = None
+        self.side = options.image_size or options.max_image_size
+        self._card: CheckpointConfig | None = None
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -120,16 +120,16 @@ class Video(MediaModality):
         """
         if options.checkpoint is not None:
             return _of_checkpoint(options, options.checkpoint)
-        if options.pixels is not None:
+        if options.image_size is not None:
             return options
         sizes = [size for sample in samples for size in _sizes(sample)]
-        return options.model_copy(update={"pixels": side_for(sizes, options.max_pixels)})
+        return options.model_copy(update={"image_size": side_for(sizes, options.max_image_size)})
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> CheckpointConfig | None:
         """What the checkpoint's files say; read when it is first asked for, or from a model directory."""
         if self._card is None and self.options.checkpoint is not None:
-            self._card = clip_card(self.options.checkpoint)
+            self._card = video_checkpoint_config(self.options.checkpoint)
         return self._card
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
@@ -137,7 +137,7 @@ class Video(MediaModality):
 
     def request(self) -> VideoRequest:
         chosen = self.options
-        geometry = None if self.card is None else clip_geometry(self.card).pixels()
+        geometry = None if self.card is None else frame_geometry(self.card).without_normalization()
         return VideoRequest(chosen.frames, self.side, chosen.fit, chosen.sampling, geometry)
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
@@ -148,15 +148,15 @@ class Video(MediaModality):
             raise MediaError(f"an array [frames, height, width, 1, 3 or 4] was expected, not {list(cell.shape)}")
         if len(cell) > limits.frames:
             raise MediaError(f"{len(cell)} frames are over the limit of {limits.frames}")
-        if len(cell) / RATE > limits.seconds:
+        if len(cell) / DEFAULT_FRAME_RATE > limits.seconds:
             raise MediaError(f"{len(cell)} frames last longer than {limits.seconds:g} seconds, the limit")
         frames = (decode_image(frame, limits) for frame in cell)
-        timeline = Timeline(range(len(cell)), len(cell), 1 / RATE)
+        timeline = FrameTimeline(range(len(cell)), len(cell), 1 / DEFAULT_FRAME_RATE)
         key = f"{cell.dtype} {cell.shape} ".encode() + np.ascontiguousarray(cell).tobytes()
-        return key, choose(frames, timeline, self.request())
+        return key, select_frames(frames, timeline, self.request())
 
     def longest(self) -> int:
-        return self.options.frames
+        return self.options.num_frames
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         tensors = super().collate(items)
@@ -164,7 +164,7 @@ class Video(MediaModality):
 
     @property
     def changes(self) -> bool:
-        return bool(self.options.skip or self.options.shift or self.options.flip)
+        return bool(self.options.frame_dropout or self.options.translate or self.options.horizontal_flip)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = self.options
@@ -195,8 +195,8 @@ class Video(MediaModality):
     def shape(self) -> dict[str, Any]:
         """The most `frames`, and `height`, `width` and `channels` of each; `checkpoint`, its card, where there is
         one."""
-        height, width = self.request().size
-        shape = {"frames": self.options.frames, "height": height, "width": width, "channels": 3}
+        height, width = self.request().frame_size
+        shape = {"frames": self.options.num_frames, "height": height, "width": width, "channels": 3}
         return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
 
     def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
@@ -207,22 +207,22 @@ class Video(MediaModality):
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         self.side = state["side"]
-        self._card = Card.of(state["checkpoint"]) if state.get("checkpoint") else None
+        self._card = CheckpointConfig.from_dict(state["checkpoint"]) if state.get("checkpoint") else None
 
     def show(self) -> str:
-        chosen, (height, width) = self.options, self.request().size
-        said = chosen.fit if self.card is None else f"{chosen.fit}, as {self.card.model} wants it"
+        chosen, (height, width) = self.options, self.request().frame_size
+        said = chosen.fit if self.card is None else f"{chosen.fit}, as {self.card.name} wants it"
         return f"{chosen.frames} frames of {width} x {height} pixels ({chosen.sampling}, {said})"
 
 
 def _of_checkpoint(options: Video.Options, checkpoint: str) -> Video.Options:
     """The options with what the files of the checkpoint say, and without random changes that were not asked for."""
-    card = clip_card(checkpoint)
-    frames, geometry = clip_frames(checkpoint, card), clip_geometry(card)
+    card = video_checkpoint_config(checkpoint)
+    frames, geometry = required_num_frames(checkpoint, card), frame_geometry(card)
     said: dict[str, Any] = {
-        "frames": options.frames if frames is None else frames,
+        "frames": options.num_frames if frames is None else frames,
         "pixels": geometry.height if geometry.height == geometry.width else None,
-        "fit": "crop" if geometry.stretched is None else "stretch",
+        "fit": "crop" if geometry.stretch_to is None else "stretch",
     }
     given = options.model_fields_set
     for name, value in said.items():
@@ -245,33 +245,33 @@ def _damaged(frames: np.ndarray, kind: str, strength: float, draw: np.random.Gen
     return changes[kind](frames, strength)
 
 
-def _looks_like(cell: Any) -> Literal["clip", "perhaps"] | None:
+def _looks_like(cell: Any) -> Literal["video", "perhaps"] | None:
     """What a cell is by its name or its first bytes; `perhaps` where only opening it tells (a picture that may move, a
     container that may hold sound alone)."""
     if isinstance(cell, dict):
         return _looks_like(inline_or_path(cell))
     if isinstance(cell, np.ndarray):
-        return "clip" if cell.ndim == 4 and cell.shape[3] in (1, 3, 4) else None
+        return "video" if cell.ndim == 4 and cell.shape[3] in (1, 3, 4) else None
     if isinstance(cell, str | PurePath):
         text = str(cell)
         if text[:11].lower() == "data:video/" or PurePath(text).suffix.lower() in VIDEO_SUFFIXES:
-            return "clip"
+            return "video"
         animated = text[:15].lower().startswith(("data:image/gif", "data:image/webp"))
         return "perhaps" if animated or PurePath(text).suffix.lower() in _ANIMATED_SUFFIXES else None
-    if not isinstance(cell, bytes) or (name := format_of(cell)) not in FORMATS["video"]:
+    if not isinstance(cell, bytes) or (name := detect_format(cell)) not in FORMATS["video"]:
         return None
-    return "clip" if name == "AVI" else "perhaps"
+    return "video" if name == "AVI" else "perhaps"
 
 
 def _moving(cells: list[Any], sample: ColumnSample) -> int:
     """How many files hold moving pictures; one that cannot be read does not count as such."""
     try:
         told = [
-            found for found in facts("video", cells, sample.root, sample.limits) if not isinstance(found, MediaError)
+            found for found in read_metadata("video", cells, sample.root, sample.limits) if not isinstance(found, MediaError)
         ]
     except MissingExtraError:  # reading the clips says what is missing
         return len(cells)
-    return sum(found.form not in ANIMATIONS or (found.frames or 0) > 1 for found in told)
+    return sum(found.format not in ANIMATIONS or (found.frames or 0) > 1 for found in told)
 
 
 def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:
@@ -282,6 +282,6 @@ def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:
             files.append(cell)
         elif cell.ndim == 4:
             yield cell.shape[2], cell.shape[1]
-    for found in facts("video", files, sample.root, sample.limits):
+    for found in read_metadata("video", files, sample.root, sample.limits):
         if not isinstance(found, MediaError) and found.width and found.height:
             yield found.width, found.height

@@ -8,7 +8,7 @@ from torch import nn
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 
-NAME = "default"
+ADAPTER_NAME = "default"
 
 
 def add_adapters(model: nn.Module, layers: list[nn.Module], rank: int, *, dora: bool) -> None:
@@ -29,7 +29,7 @@ def add_adapters(model: nn.Module, layers: list[nn.Module], rank: int, *, dora: 
     except ModuleNotFoundError:
         raise MissingExtraError("peft", "pretrained", "fine-tuning with adapters") from None
     inside = {module for layer in layers for module in layer.modules()}
-    names = [name for name, module in model.named_modules() if module in inside and _adaptable(module)]
+    names = [name for name, module in model.named_modules() if module in inside and _is_adaptable(module)]
     if not names:
         raise RecipeError("fine_tuning", "these layers have no matrices to which adapters could be added")
     config = LoraConfig(
@@ -38,24 +38,24 @@ def add_adapters(model: nn.Module, layers: list[nn.Module], rank: int, *, dora: 
         lora_dropout=0.0,
         target_modules=names,
         use_dora=dora,
-        fan_in_fan_out=any(_transposed(model.get_submodule(name)) for name in names),
+        fan_in_fan_out=any(_is_transposed(model.get_submodule(name)) for name in names),
     )
-    inject_adapter_in_model(config, model, NAME)
+    inject_adapter_in_model(config, model, ADAPTER_NAME)
 
 
-def renew_magnitudes(model: nn.Module) -> None:
+def reset_dora_magnitudes(model: nn.Module) -> None:
     """Recompute the DoRA magnitudes from the current weights, which were loaded after the adapters were added."""
     for module in model.modules():
         adapted: Any = module
         for name, magnitude in getattr(adapted, "lora_magnitude_vector", {}).items():
-            learns = magnitude.weight.requires_grad
+            trainable = magnitude.weight.requires_grad
             magnitude.update_layer(
                 base_layer=adapted.get_base_layer(),
                 lora_A=adapted.lora_A[name].weight,
                 lora_B=adapted.lora_B[name].weight,
                 scaling=adapted.scaling[name],
             )
-            magnitude.weight.requires_grad_(learns)
+            magnitude.weight.requires_grad_(trainable)
 
 
 def with_base_layers(weights: dict[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -69,12 +69,12 @@ def with_base_layers(weights: dict[str, Any], model: nn.Module) -> dict[str, Any
     return {renamed(name): tensor for name, tensor in weights.items()}
 
 
-def _adaptable(module: nn.Module) -> bool:
+def _is_adaptable(module: nn.Module) -> bool:
     """Whether it is a linear layer (including Conv1D of GPT-2 in transformers) or a convolution without groups."""
     if isinstance(module, nn.Conv2d):
         return module.groups == 1
-    return isinstance(module, nn.Linear) or _transposed(module)
+    return isinstance(module, nn.Linear) or _is_transposed(module)
 
 
-def _transposed(module: nn.Module) -> bool:
+def _is_transposed(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D"

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 
 #: The main inputs that the network of each part accepts.
-READS = {
+INPUT_NAMES = {
     "text": {"input_ids"},
     "image": {"pixel_values"},
     "video": {"pixel_values", "pixel_values_videos"},
@@ -21,13 +21,13 @@ READS = {
     "speech": {"input_features"},
 }
 #: The auto class of transformers for each part whose network includes a head; other parts use `AutoModel`.
-NETWORKS = {
+AUTO_CLASSES = {
     "language": "AutoModelForCausalLM",
     "sequence": "AutoModelForSeq2SeqLM",
     "speech": "AutoModelForSpeechSeq2Seq",
 }
 #: Parts that are only the decoder and head of a network; its encoder is another part.
-WITHOUT_ENCODER = {"sequence", "speech"}
+PARTS_WITHOUT_ENCODER = {"sequence", "speech"}
 TOWERS = {"text": "text_model", "image": "vision_model", "video": "vision_model", "audio": "audio_model"}
 PROJECTIONS = {
     "text": ("text_projection", "text_embeds"),
@@ -37,7 +37,7 @@ PROJECTIONS = {
 }
 
 
-class Projected(nn.Module):
+class ProjectedTower(nn.Module):
     """One tower of an image-text or audio-text model with its projection into the common space.
 
     The output is that of the tower, and in addition `text_embeds`, `image_embeds` or `audio_embeds` `[items, n]`: the
@@ -55,18 +55,18 @@ class Projected(nn.Module):
         return output
 
 
-def encoder_of(model: Any, part: str, card: Card) -> Any:
+def select_part(model: Any, part: str, checkpoint: CheckpointConfig) -> Any:
     """The submodel of a whole model for `part`: the encoder of a modality, or a generative decoder with its head.
 
     Raises:
         RecipeError: the model reads another modality.
     """
     tower = getattr(model, TOWERS[part], None) if part in TOWERS else None
-    if part in NETWORKS:
-        found = _without_encoder(model) if part in WITHOUT_ENCODER else model
+    if part in AUTO_CLASSES:
+        found = _remove_encoder(model) if part in PARTS_WITHOUT_ENCODER else model
     elif tower is not None:
         projection, name = PROJECTIONS[part]
-        found = Projected(tower, getattr(model, projection), name) if hasattr(model, projection) else tower
+        found = ProjectedTower(tower, getattr(model, projection), name) if hasattr(model, projection) else tower
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):
         found = model.encoder
     elif hasattr(model, "encoder") and hasattr(model, "predictor"):  # V-JEPA: the predictor is not used
@@ -74,14 +74,14 @@ def encoder_of(model: Any, part: str, card: Card) -> Any:
         found.main_input_name = model.main_input_name
     else:
         found = model
-    if found.main_input_name not in READS[part]:
-        raise RecipeError("checkpoint", f"{card.model} reads {found.main_input_name}, so it cannot encode {part}")
-    if part not in NETWORKS and not isinstance(found, Projected):
+    if found.main_input_name not in INPUT_NAMES[part]:
+        raise RecipeError("checkpoint", f"{checkpoint.name} reads {found.main_input_name}, so it cannot encode {part}")
+    if part not in AUTO_CLASSES and not isinstance(found, ProjectedTower):
         _drop_pooler(found)
     return found
 
 
-def _without_encoder(model: Any) -> Any:
+def _remove_encoder(model: Any) -> Any:
     """Remove the encoder of an encoder-decoder model, which then reads `encoder_outputs`."""
     owner = model if hasattr(model, "encoder") else model.model
     owner.encoder = _NoEncoder(owner.decoder.get_input_embeddings())
@@ -99,11 +99,11 @@ class _NoEncoder(nn.Module):
         return self._embeddings[0]
 
 
-def network_class(part: str) -> Any:
+def auto_class(part: str) -> Any:
     """The class of transformers that builds and loads the network for `part`."""
     import transformers
 
-    return getattr(transformers, NETWORKS.get(part, "AutoModel"))
+    return getattr(transformers, AUTO_CLASSES.get(part, "AutoModel"))
 
 
 def _drop_pooler(model: Any) -> None:
@@ -113,7 +113,7 @@ def _drop_pooler(model: Any) -> None:
         model.pooler = None
 
 
-def layers_of(model: nn.Module) -> list[nn.Module]:
+def find_layers(model: nn.Module) -> list[nn.Module]:
     """The layers of a network (of hierarchical networks: stages or blocks), from input to output: the outermost module
     list.
 
@@ -128,7 +128,7 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
     return list(found.children())
 
 
-def width_of(config: Any) -> int:
+def hidden_width(config: Any) -> int:
     """The width of the last hidden states.
 
     Raises:
@@ -143,7 +143,7 @@ def width_of(config: Any) -> int:
     raise RecipeError("checkpoint", f"the configuration of the {config.model_type} has no known key for its hidden size")
 
 
-def example(model: Any, items: int) -> dict[str, Tensor]:
+def example_inputs(model: Any, items: int) -> dict[str, Tensor]:
     """Inputs on the meta device with the shape in the configuration."""
     config, name = model.config, model.main_input_name
     if name == "input_ids":

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.pretrained.mel_filterbank import Scale, band_energy, filter_bank
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.mel_filterbank import MelScale, mel_energy, mel_filterbank
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 
-FLOOR = 1e-10
+MIN_ENERGY = 1e-10
 
 
-class SoundFeatures(ABC):
+class AudioFeatureExtractor(ABC):
     """Base class of the feature extractors; `values` is the content of `preprocessor_config.json`.
 
     sampling_rate: sampling rate in Hz that the network expects
@@ -28,20 +28,20 @@ class SoundFeatures(ABC):
     """
 
     kind: ClassVar[str]
-    rate: int
-    longest: int | None
+    sampling_rate: int
+    max_samples: int | None
 
     @abstractmethod
     def __init__(self, values: dict[str, Any]) -> None: ...
 
     @abstractmethod
-    def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
+    def __call__(self, waveform: Tensor, length: Tensor) -> dict[str, Tensor]:
         """`sound [items, samples]` in fp32, in [-1, 1] and zero after each item's `length [items]` -> the inputs of the
         network by argument name. Samples after `max_samples` are ignored.
         """
 
 
-class Spectrogram(SoundFeatures):
+class SpectrogramExtractor(AudioFeatureExtractor):
     """Base class of the extractors that return a spectrogram.
 
     num_frames: number of frames of every spectrogram, for any length of the audio
@@ -49,17 +49,17 @@ class Spectrogram(SoundFeatures):
     first_frame_seconds, hop_seconds: time of the center of the first frame, and time from one frame to the next
     """
 
-    total: int
-    bands: int
-    first: float
-    step: float
+    num_frames: int
+    n_mels: int
+    first_frame_seconds: float
+    hop_seconds: float
 
     @abstractmethod
-    def frames(self, length: Tensor) -> Tensor:
+    def valid_frames(self, length: Tensor) -> Tensor:
         """The number of frames that overlap audio of `length [items]` samples, at least 1."""
 
 
-class WhisperFeatures(Spectrogram):
+class WhisperFeatures(SpectrogramExtractor):
     """Log-mel spectrogram of a window of fixed length, padded with silence (Radford et al., "Robust Speech Recognition
     via Large-Scale Weak Supervision", 2023).
 
@@ -72,34 +72,34 @@ class WhisperFeatures(Spectrogram):
     kind = "WhisperFeatureExtractor"
 
     def __init__(self, values: dict[str, Any]) -> None:
-        self.rate = int(values.get("sampling_rate", 16_000))
-        self.size, self.hop = int(values.get("n_fft", 400)), int(values.get("hop_length", 160))
-        self.longest = int(values.get("chunk_length", 30)) * self.rate
-        self.total = self.longest // self.hop
-        self.first, self.step = 0.0, self.hop / self.rate
-        self.bands = int(values.get("feature_size", 80))
-        self.filters = filter_bank(1 + self.size // 2, self.bands, 0.0, 8000.0, self.rate, "slaney")
-        self.window = torch.hann_window(self.size, dtype=torch.float64)
+        self.sampling_rate = int(values.get("sampling_rate", 16_000))
+        self.window_length, self.hop_length = int(values.get("n_fft", 400)), int(values.get("hop_length", 160))
+        self.max_samples = int(values.get("chunk_length", 30)) * self.sampling_rate
+        self.num_frames = self.max_samples // self.hop_length
+        self.first_frame_seconds, self.hop_seconds = 0.0, self.hop_length / self.sampling_rate
+        self.n_mels = int(values.get("feature_size", 80))
+        self.filters = mel_filterbank(1 + self.window_length // 2, self.n_mels, 0.0, 8000.0, self.sampling_rate, "slaney")
+        self.window = torch.hann_window(self.window_length, dtype=torch.float64)
 
-    def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
+    def __call__(self, waveform: Tensor, length: Tensor) -> dict[str, Tensor]:
         """`input_features [items, n_mels, num_frames]`; frames that are silent in the whole batch are not computed."""
-        assert self.longest is not None
-        half = self.size // 2
-        sound = sound[:, : self.longest]
-        heard = min(self.longest, sound.shape[1] + half + 1)
-        sound = F.pad(F.pad(sound, (0, heard - sound.shape[1])), (half, half), mode="reflect")
-        energy = band_energy(sound, self.window, self.hop, self.filters)[:, : self.total]
-        mel = energy.clamp_min_(FLOOR).log10_()
-        least = (mel.amax((1, 2), keepdim=True) - 8).clamp_min_(-10)
-        found = least.expand(len(mel), self.bands, self.total).contiguous()
-        found[:, :, : mel.shape[1]] = torch.maximum(mel, least).transpose(1, 2)
+        assert self.max_samples is not None
+        half = self.window_length // 2
+        waveform = waveform[:, : self.max_samples]
+        num_samples = min(self.max_samples, waveform.shape[1] + half + 1)
+        waveform = F.pad(F.pad(waveform, (0, num_samples - waveform.shape[1])), (half, half), mode="reflect")
+        energy = mel_energy(waveform, self.window, self.hop_length, self.filters)[:, : self.num_frames]
+        mel = energy.clamp_min_(MIN_ENERGY).log10_()
+        minimum = (mel.amax((1, 2), keepdim=True) - 8).clamp_min_(-10)
+        found = minimum.expand(len(mel), self.n_mels, self.num_frames).contiguous()
+        found[:, :, : mel.shape[1]] = torch.maximum(mel, minimum).transpose(1, 2)
         return {"input_features": (found + 4) / 4}
 
-    def frames(self, length: Tensor) -> Tensor:
-        return ((length + self.hop - 1) // self.hop).clamp(1, self.total)
+    def valid_frames(self, length: Tensor) -> Tensor:
+        return ((length + self.hop_length - 1) // self.hop_length).clamp(1, self.num_frames)
 
 
-class WaveformFeatures(SoundFeatures):
+class WaveformFeatures(AudioFeatureExtractor):
     """The waveform (Baevski et al., "wav2vec 2.0", 2020), with `do_normalize` normalized to mean 0 and variance 1:
 
         y = (x - mean x) / sqrt(var x + 1e-7)
@@ -110,23 +110,23 @@ class WaveformFeatures(SoundFeatures):
     kind = "Wav2Vec2FeatureExtractor"
 
     def __init__(self, values: dict[str, Any]) -> None:
-        self.rate = int(values.get("sampling_rate", 16_000))
-        self.longest = None
-        self.normalise = bool(values.get("do_normalize", True))
-        self.masks = bool(values.get("return_attention_mask", False))
+        self.sampling_rate = int(values.get("sampling_rate", 16_000))
+        self.max_samples = None
+        self.do_normalize = bool(values.get("do_normalize", True))
+        self.returns_mask = bool(values.get("return_attention_mask", False))
 
-    def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
+    def __call__(self, waveform: Tensor, length: Tensor) -> dict[str, Tensor]:
         """`input_values [items, samples]` and, if the checkpoint was trained with it, `attention_mask` of the same
         shape."""
-        real = torch.arange(sound.shape[1], device=sound.device) < length.unsqueeze(1)
-        if self.normalise:
+        real = torch.arange(waveform.shape[1], device=waveform.device) < length.unsqueeze(1)
+        if self.do_normalize:
             count = length.clamp_min(1).unsqueeze(1)
-            sound = (sound - sound.sum(1, keepdim=True) / count) * real
-            sound = sound / (sound.square().sum(1, keepdim=True) / count + 1e-7).sqrt()
-        return {"input_values": sound, "attention_mask": real.long()} if self.masks else {"input_values": sound}
+            waveform = (waveform - waveform.sum(1, keepdim=True) / count) * real
+            waveform = waveform / (waveform.square().sum(1, keepdim=True) / count + 1e-7).sqrt()
+        return {"input_values": waveform, "attention_mask": real.long()} if self.returns_mask else {"input_values": waveform}
 
 
-class FilterBankFeatures(Spectrogram):
+class FilterBankFeatures(SpectrogramExtractor):
     """Kaldi filter-bank features (Gong et al., "AST: Audio Spectrogram Transformer", 2021): frames of 25 ms every 10 ms
     at 16 kHz, with the mean removed, pre-emphasis of 0.97 and a Hann window.
 
@@ -137,34 +137,34 @@ class FilterBankFeatures(Spectrogram):
     """
 
     kind = "ASTFeatureExtractor"
-    size, hop = 400, 160
+    window_length, hop_length = 400, 160
 
     def __init__(self, values: dict[str, Any]) -> None:
-        self.rate = int(values.get("sampling_rate", 16_000))
-        self.total = int(values.get("max_length", 1024))
-        self.longest = (self.total - 1) * self.hop + self.size
-        self.first, self.step = self.size / 2 / self.rate, self.hop / self.rate
-        self.bands = int(values.get("num_mel_bins", 128))
-        normalise = bool(values.get("do_normalize", True))
-        self.mean = float(values.get("mean", -4.2677393)) if normalise else 0.0
-        self.deviation = 2 * float(values.get("std", 4.5689974)) if normalise else 1.0
-        self.filters = filter_bank(257, self.bands, 20.0, self.rate // 2, self.rate, "kaldi")
-        self.window = torch.hann_window(self.size, periodic=False, dtype=torch.float64)
+        self.sampling_rate = int(values.get("sampling_rate", 16_000))
+        self.num_frames = int(values.get("max_length", 1024))
+        self.max_samples = (self.num_frames - 1) * self.hop_length + self.window_length
+        self.first_frame_seconds, self.hop_seconds = self.window_length / 2 / self.sampling_rate, self.hop_length / self.sampling_rate
+        self.n_mels = int(values.get("num_mel_bins", 128))
+        do_normalize = bool(values.get("do_normalize", True))
+        self.mean = float(values.get("mean", -4.2677393)) if do_normalize else 0.0
+        self.std = 2 * float(values.get("std", 4.5689974)) if do_normalize else 1.0
+        self.filters = mel_filterbank(257, self.n_mels, 20.0, self.sampling_rate // 2, self.sampling_rate, "kaldi")
+        self.window = torch.hann_window(self.window_length, periodic=False, dtype=torch.float64)
 
-    def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
+    def __call__(self, waveform: Tensor, length: Tensor) -> dict[str, Tensor]:
         """`input_values [items, num_frames, n_mels]`."""
-        sound = F.pad(sound[:, : self.longest], (0, max(0, self.size - sound.shape[1])))
-        energy = band_energy(sound, self.window, self.hop, self.filters, preemphasis=0.97)
-        real = torch.arange(energy.shape[1], device=sound.device) < self.frames(length).unsqueeze(1)
+        waveform = F.pad(waveform[:, : self.max_samples], (0, max(0, self.window_length - waveform.shape[1])))
+        energy = mel_energy(waveform, self.window, self.hop_length, self.filters, preemphasis=0.97)
+        real = torch.arange(energy.shape[1], device=waveform.device) < self.valid_frames(length).unsqueeze(1)
         mel = energy.clamp_min_(2.0**-23).log_() * real.unsqueeze(2)
-        mel = F.pad(mel, (0, 0, 0, self.total - mel.shape[1]))
-        return {"input_values": (mel - self.mean) / self.deviation}
+        mel = F.pad(mel, (0, 0, 0, self.num_frames - mel.shape[1]))
+        return {"input_values": (mel - self.mean) / self.std}
 
-    def frames(self, length: Tensor) -> Tensor:
-        return ((length - self.size) // self.hop + 1).clamp(1, self.total)
+    def valid_frames(self, length: Tensor) -> Tensor:
+        return ((length - self.window_length) // self.hop_length + 1).clamp(1, self.num_frames)
 
 
-class ClapFeatures(Spectrogram):
+class ClapFeatures(SpectrogramExtractor):
     """Log-mel spectrogram in decibels of a window of fixed length (Wu et al., "Large-Scale Contrastive
     Language-Audio Pretraining with Feature Fusion and Keyword-to-Caption Augmentation", 2023).
 
@@ -179,46 +179,46 @@ class ClapFeatures(Spectrogram):
     kind = "ClapFeatureExtractor"
 
     def __init__(self, values: dict[str, Any]) -> None:
-        self.rate = int(values.get("sampling_rate", 48_000))
-        self.size, self.hop = int(values.get("fft_window_size", 1024)), int(values.get("hop_length", 480))
-        self.longest = int(values.get("max_length_s", 10)) * self.rate
-        self.total = self.longest // self.hop + 1
-        self.first, self.step = 0.0, self.hop / self.rate
-        self.fusion = _one_of(values, "truncation", "fusion", ["fusion", "rand_trunc"]) == "fusion"
+        self.sampling_rate = int(values.get("sampling_rate", 48_000))
+        self.window_length, self.hop_length = int(values.get("fft_window_size", 1024)), int(values.get("hop_length", 480))
+        self.max_samples = int(values.get("max_length_s", 10)) * self.sampling_rate
+        self.num_frames = self.max_samples // self.hop_length + 1
+        self.first_frame_seconds, self.hop_seconds = 0.0, self.hop_length / self.sampling_rate
+        self.has_fusion = _one_of(values, "truncation", "fusion", ["fusion", "rand_trunc"]) == "fusion"
         self.padding = _one_of(values, "padding", "repeatpad", ["repeatpad", "repeat", "pad"])
-        scale: Scale = "htk" if self.fusion else "slaney"
+        scale: MelScale = "htk" if self.has_fusion else "slaney"
         low, high = float(values.get("frequency_min", 0)), float(values.get("frequency_max", 14_000))
-        self.bands = int(values.get("feature_size", 64))
-        self.filters = filter_bank(1 + self.size // 2, self.bands, low, high, self.rate, scale)
-        self.window = torch.hann_window(self.size, dtype=torch.float64)
+        self.n_mels = int(values.get("feature_size", 64))
+        self.filters = mel_filterbank(1 + self.window_length // 2, self.n_mels, low, high, self.sampling_rate, scale)
+        self.window = torch.hann_window(self.window_length, dtype=torch.float64)
 
-    def __call__(self, sound: Tensor, length: Tensor) -> dict[str, Tensor]:
+    def __call__(self, waveform: Tensor, length: Tensor) -> dict[str, Tensor]:
         """`input_features [items, 1, num_frames, n_mels]` and, for networks with fusion, `is_longer [items, 1]`."""
-        half = self.size // 2
-        sound = F.pad(self._filled(sound, length), (half, half), mode="reflect")
-        energy = band_energy(sound, self.window, self.hop, self.filters)
-        found = {"input_features": 10 * energy.clamp_min_(FLOOR).log10_().unsqueeze(1)}
-        if self.fusion:
-            found["is_longer"] = torch.zeros(len(sound), 1, dtype=torch.bool, device=sound.device)
+        half = self.window_length // 2
+        waveform = F.pad(self._fill_window(waveform, length), (half, half), mode="reflect")
+        energy = mel_energy(waveform, self.window, self.hop_length, self.filters)
+        found = {"input_features": 10 * energy.clamp_min_(MIN_ENERGY).log10_().unsqueeze(1)}
+        if self.has_fusion:
+            found["is_longer"] = torch.zeros(len(waveform), 1, dtype=torch.bool, device=waveform.device)
         return found
 
-    def frames(self, length: Tensor) -> Tensor:
-        return ((length + self.hop - 1) // self.hop).clamp(1, self.total)
+    def valid_frames(self, length: Tensor) -> Tensor:
+        return ((length + self.hop_length - 1) // self.hop_length).clamp(1, self.num_frames)
 
-    def _filled(self, sound: Tensor, length: Tensor) -> Tensor:
+    def _fill_window(self, waveform: Tensor, length: Tensor) -> Tensor:
         """Repeat or pad each item to the length of the window."""
-        assert self.longest is not None
-        place = torch.arange(self.longest, device=sound.device)
-        length = length.clamp(1, self.longest).unsqueeze(1)
-        whole, once = self.longest // length, torch.ones_like(length)
+        assert self.max_samples is not None
+        place = torch.arange(self.max_samples, device=waveform.device)
+        length = length.clamp(1, self.max_samples).unsqueeze(1)
+        whole, once = self.max_samples // length, torch.ones_like(length)
         repeats = {"repeat": whole + 1, "repeatpad": whole, "pad": once}[self.padding]
-        return sound.gather(1, place % length) * (place < repeats * length)
+        return waveform.gather(1, place % length) * (place < repeats * length)
 
 
-_KINDS = {one.kind: one for one in (WhisperFeatures, WaveformFeatures, FilterBankFeatures, ClapFeatures)}
+_EXTRACTORS = {one.kind: one for one in (WhisperFeatures, WaveformFeatures, FilterBankFeatures, ClapFeatures)}
 
 
-def sound_features(card: Card) -> SoundFeatures:
+def audio_feature_extractor(checkpoint: CheckpointConfig) -> AudioFeatureExtractor:
     """The feature extractor of a checkpoint, by the name in its `preprocessor_config.json` or, without one, by its
     model type.
 
@@ -226,18 +226,18 @@ def sound_features(card: Card) -> SoundFeatures:
         RecipeError: it is not an audio checkpoint, or its feature extractor is not supported.
         MissingExtraError: transformers is not installed.
     """
-    values, model_type = card.preprocessor, card.config.get("model_type", "")
-    name = values.get("feature_extractor_type") or (_usual_extractor(model_type) if values else None)
+    values, model_type = checkpoint.preprocessor, checkpoint.config.get("model_type", "")
+    name = values.get("feature_extractor_type") or (_default_extractor(model_type) if values else None)
     if name is None:
-        raise RecipeError("checkpoint", f"{card.model!r} (model type {model_type}) has no audio feature extractor")
-    if name not in _KINDS:
-        known = ", ".join(sorted(_KINDS))
-        raise RecipeError("checkpoint", f"{card.model!r} uses {name}, which is not supported; supported are {known}")
-    found: SoundFeatures = _KINDS[name](values)
+        raise RecipeError("checkpoint", f"{checkpoint.name!r} (model type {model_type}) has no audio feature extractor")
+    if name not in _EXTRACTORS:
+        known = ", ".join(sorted(_EXTRACTORS))
+        raise RecipeError("checkpoint", f"{checkpoint.name!r} uses {name}, which is not supported; supported are {known}")
+    found: AudioFeatureExtractor = _EXTRACTORS[name](values)
     return found
 
 
-def _usual_extractor(model_type: str) -> str | None:
+def _default_extractor(model_type: str) -> str | None:
     try:
         from transformers.models.auto.feature_extraction_auto import (  # type: ignore[attr-defined]
             FEATURE_EXTRACTOR_MAPPING_NAMES,

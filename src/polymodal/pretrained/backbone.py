@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.pretrained import layer_split
 from polymodal.pretrained import weights
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.architecture import example, layers_of, width_of
-from polymodal.pretrained.shape_trace import ITEMS, Trace, run_without_content
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.architecture import example_inputs, find_layers, hidden_width
+from polymodal.pretrained.shape_trace import TRACE_BATCH, ShapeTrace, trace_shapes
 
 #: Attention implementation by part. Texts and images are short sequences, for which explicit matrix products are faster
 #: on a CPU than the fused kernel (training in bf16: 1.3-1.4 times the speed of fp32, fused 0.24-0.75 times, at 65-197
 #: tokens). Audio and video have a thousand tokens or more, for which the fused kernel is faster and needs less memory.
-ATTENTION = {"text": "eager", "image": "eager"}
+ATTENTION_IMPLEMENTATIONS = {"text": "eager", "image": "eager"}
 
 
 class Backbone(nn.Module):
@@ -30,20 +30,20 @@ class Backbone(nn.Module):
     embedding_dim: dimension of its projection into a space shared with another modality; None without one
     """
 
-    def __init__(self, card: Card, part: str) -> None:
+    def __init__(self, checkpoint: CheckpointConfig, part: str) -> None:
         super().__init__()
-        self.card, self.part = card, part
-        self.model: Any = weights.build(card, part, ATTENTION.get(part))
+        self.checkpoint, self.part = checkpoint, part
+        self.model: Any = weights.build_network(checkpoint, part, ATTENTION_IMPLEMENTATIONS.get(part))
         self.model.requires_grad_(False)
-        self.width: int = width_of(self.model.config)
-        self._layers = layers_of(self.model)
-        self.depth: int = max(1, len(self.layers))
-        self.cut = self.depth
+        self.width: int = hidden_width(self.model.config)
+        self._layers = find_layers(self.model)
+        self.num_layers: int = max(1, len(self.layers))
+        self.split_index = self.num_layers
         projection = getattr(self.model, "projection", None)
-        last = [one for one in projection.modules() if isinstance(one, nn.Linear)] if projection is not None else []
-        self.embedding: int | None = last[-1].out_features if last else None
-        self._traces: dict[tuple[Any, ...], Trace] = {}
-        self._settled: int | None = None
+        linear = [module for module in projection.modules() if isinstance(module, nn.Linear)] if projection is not None else []
+        self.embedding_dim: int | None = linear[-1].out_features if linear else None
+        self._traces: dict[tuple[Any, ...], ShapeTrace] = {}
+        self._eval_split: int | None = None
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -56,43 +56,43 @@ class Backbone(nn.Module):
         Raises:
             RecipeError: the weights are not available, or do not match the configuration.
         """
-        weights.load(self.model, self.card, self.part)
+        weights.load_weights(self.model, self.checkpoint, self.part)
 
     def train(self, mode: bool = True) -> Backbone:
         """Set only trainable layers to training mode: below the split, no dropout and no update of batch statistics."""
-        if self.cut == 0:
+        if self.split_index == 0:
             super().train(mode)
             return self
-        if self._settled != self.cut:  # once: there may be thousands of modules
+        if self._eval_split != self.split_index:  # once: there may be thousands of modules
             super().train(False)
-            self._settled = self.cut
-        learning = self.layers[self.cut :]
-        for layer in learning:
+            self._eval_split = self.split_index
+        trainable = self.layers[self.split_index :]
+        for layer in trainable:
             layer.train(mode)
-        self.training = mode and bool(learning)
+        self.training = mode and bool(trainable)
         return self
 
-    def whole(self, inputs: dict[str, Tensor]) -> Any:
+    def forward_full(self, inputs: dict[str, Tensor]) -> Any:
         """The output of the model for its inputs (`input_ids`, `pixel_values` ...)."""
         return self.model(**inputs)
 
-    def lower(self, inputs: dict[str, Tensor]) -> Tensor:
+    def forward_lower(self, inputs: dict[str, Tensor]) -> Tensor:
         """The input of layer `split_index`: hidden states `[items, length, n]`; feature maps are flattened to `length`.
         """
-        hidden = layer_split.lower(self.model, self.listed(), self.cut, inputs)
+        hidden = layer_split.run_lower(self.model, self.layer_list(), self.split_index, inputs)
         return hidden if hidden.ndim == 3 else hidden.flatten(2).transpose(1, 2)
 
-    def upper(self, hidden: Tensor, inputs: dict[str, Tensor]) -> Any:
+    def forward_upper(self, hidden: Tensor, inputs: dict[str, Tensor]) -> Any:
         """The output of the model, computed from the input of layer `split_index` on.
 
         inputs: of the same shapes as in `forward_lower`; only the values of masks are used
         """
-        trace = self.trace(inputs)
-        if len(trace.hidden) > 2:
-            hidden = hidden.transpose(1, 2).reshape(len(hidden), *trace.hidden)
-        return layer_split.upper(self.model, self.listed(), self.cut, hidden, inputs, trace)
+        trace = self.shape_trace(inputs)
+        if len(trace.hidden_shape) > 2:
+            hidden = hidden.transpose(1, 2).reshape(len(hidden), *trace.hidden_shape)
+        return layer_split.run_upper(self.model, self.layer_list(), self.split_index, hidden, inputs, trace)
 
-    def lengths(self, inputs: dict[str, Tensor], longest: int) -> Tensor:
+    def valid_lengths(self, inputs: dict[str, Tensor], longest: int) -> Tensor:
         """The number of real hidden states of each item, `[items]`."""
         mask = inputs.get("attention_mask")
         if mask is None:
@@ -104,25 +104,25 @@ class Backbone(nn.Module):
         return length.long().clamp(1, longest)
 
     @property
-    def cut_width(self) -> int:
+    def split_width(self) -> int:
         """n of the hidden states `[items, length, n]` at the split."""
-        shape = self.trace().hidden
+        shape = self.shape_trace().hidden_shape
         return shape[-1] if len(shape) == 2 else shape[0]
 
     @property
-    def cuttable(self) -> bool:
+    def is_splittable(self) -> bool:
         """Whether the layers run in sequence, so that the network can be split between them."""
         try:
-            self.trace()
+            self.shape_trace()
         except RecipeError:
             return False
         return True
 
-    def above(self) -> list[nn.Module]:
+    def output_modules(self) -> list[nn.Module]:
         """The modules that run only after the last layer: final norm, pooling head, projection."""
-        return [self.model.get_submodule(name) for name in self.trace().above]
+        return [self.model.get_submodule(name) for name in self.shape_trace().output_modules]
 
-    def checkpoint_gradients(self) -> None:
+    def enable_gradient_checkpointing(self) -> None:
         """Enable gradient checkpointing in the layers above the split.
 
         Raises:
@@ -130,25 +130,25 @@ class Backbone(nn.Module):
         """
         from transformers.modeling_layers import GradientCheckpointingLayer
 
-        inside = [module for layer in self.listed()[self.cut :] for module in layer.modules()]
+        inside = [module for layer in self.layer_list()[self.split_index :] for module in layer.modules()]
         if not any(isinstance(module, GradientCheckpointingLayer) for module in inside):
-            raise RecipeError("gradient_checkpointing", f"the network of {self.card.model} does not support it")
+            raise RecipeError("gradient_checkpointing", f"the network of {self.checkpoint.name} does not support it")
         model = getattr(self.model, "tower", self.model)
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
-    def trace(self, inputs: dict[str, Tensor] | None = None) -> Trace:
+    def shape_trace(self, inputs: dict[str, Tensor] | None = None) -> ShapeTrace:
         """The shape trace of the network on inputs of these shapes. Default: the shape in its configuration."""
-        given = example(self.model, ITEMS) if inputs is None else inputs
-        main = given[self.model.main_input_name]
-        key = (self.cut, *(main.shape[1:] if self.model.main_input_name != "input_ids" else ()))
+        inputs = example_inputs(self.model, TRACE_BATCH) if inputs is None else inputs
+        main = inputs[self.model.main_input_name]
+        key = (self.split_index, *(main.shape[1:] if self.model.main_input_name != "input_ids" else ()))
         if key not in self._traces:
             training = self.training
             self.eval()
-            self._traces[key] = run_without_content(self.model, self.listed(), self.cut, given)
+            self._traces[key] = trace_shapes(self.model, self.layer_list(), self.split_index, inputs)
             self.train(training)
         return self._traces[key]
 
-    def listed(self) -> list[nn.Module]:
+    def layer_list(self) -> list[nn.Module]:
         """The layers.
 
         Raises:
@@ -156,5 +156,5 @@ class Backbone(nn.Module):
         """
         layers = self.layers
         if not layers:
-            raise RecipeError("fine_tuning", f"{self.card.model} has no list of layers; use `freeze` or `full`")
+            raise RecipeError("fine_tuning", f"{self.checkpoint.name} has no list of layers; use `freeze` or `full`")
         return layers

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Card:
+class CheckpointConfig:
     """The configuration of a checkpoint, as it is saved (JSON) in a model directory.
 
     name: the checkpoint in the recipe: a preset, a hub id, or a folder
@@ -25,10 +25,10 @@ class Card:
         True
     """
 
-    model: str
+    name: str
     source: str
     revision: str
-    licence: str
+    license: str
     files: dict[str, Any]
 
     @property
@@ -46,6 +46,6 @@ class Card:
         return asdict(self)
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> Card:
+    def from_dict(cls, values: dict[str, Any]) -> CheckpointConfig:
         """The inverse of `to_dict`."""
         return cls(**values)

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from polymodal.pretrained.backbone import Backbone
 
 #: The fine-tuning modes in which each option has an effect.
-ONLY = {
+OPTION_MODES = {
     "num_layers": {"last", "lora", "dora"},
     "lora_rank": {"lora", "dora"},
     "lr_multiplier": {"last", "lora", "dora", "full"},
     "layer_decay": {"last", "full"},
     "gradient_checkpointing": {"last", "lora", "dora", "full"},
 }
-RATES = {"last": 0.05, "lora": 0.3, "dora": 0.3, "full": 0.03}
-RANK, LAST, DECAY = 8, 2, 0.9
+DEFAULT_LR_MULTIPLIERS = {"last": 0.05, "lora": 0.3, "dora": 0.3, "full": 0.03}
+DEFAULT_LORA_RANK, DEFAULT_NUM_LAYERS, DEFAULT_LAYER_DECAY = 8, 2, 0.9
 
 
-class TuningOptions(StrictModel):
+class FineTuningOptions(StrictModel):
     """Fine-tuning options of every component with pretrained weights."""
 
     fine_tuning: Literal["freeze", "last", "lora", "dora", "full"] = "freeze"
@@ -48,18 +48,18 @@ class TuningOptions(StrictModel):
     with a fraction of the memory."""
 
 
-def check(options: TuningOptions) -> None:
+def check_options(options: FineTuningOptions) -> None:
     """Check that all given options have an effect in this fine-tuning mode.
 
     Raises:
         RecipeError: an option has no effect.
     """
-    for name, ways in ONLY.items():
-        if getattr(options, name) and options.fine_tuning not in ways:
-            raise RecipeError(name, f"it has no effect with fine_tuning: {options.fine_tuning}, only with {', '.join(sorted(ways))}")
+    for name, modes in OPTION_MODES.items():
+        if getattr(options, name) and options.fine_tuning not in modes:
+            raise RecipeError(name, f"it has no effect with fine_tuning: {options.fine_tuning}, only with {', '.join(sorted(modes))}")
 
 
-def apply(backbone: Backbone, options: TuningOptions) -> None:
+def apply_fine_tuning(backbone: Backbone, options: FineTuningOptions) -> None:
     """Set the split index of the backbone, add adapters, and make the selected weights trainable.
 
     Raises:
@@ -67,40 +67,40 @@ def apply(backbone: Backbone, options: TuningOptions) -> None:
     """
     if options.fine_tuning == "freeze":
         return
-    depth = backbone.depth
-    count = options.num_layers or (LAST if options.fine_tuning == "last" else depth)
+    depth = backbone.num_layers
+    count = options.num_layers or (DEFAULT_NUM_LAYERS if options.fine_tuning == "last" else depth)
     if options.num_layers is not None and options.num_layers > depth:
-        raise RecipeError("num_layers", f"{backbone.card.model} has only {depth} layers")
+        raise RecipeError("num_layers", f"{backbone.checkpoint.name} has only {depth} layers")
     count = depth if options.fine_tuning == "full" else min(count, depth)
-    backbone.cut = depth - count
+    backbone.split_index = depth - count
     if options.fine_tuning == "full":
         backbone.model.requires_grad_(True)
-        if options.layer_decay is not None and not backbone.cuttable:
-            raise RecipeError("layer_decay", f"{backbone.card.model} has no list of layers that run one after another")
+        if options.layer_decay is not None and not backbone.is_splittable:
+            raise RecipeError("layer_decay", f"{backbone.checkpoint.name} has no list of layers that run one after another")
     elif options.fine_tuning == "last":
-        for module in [*backbone.layers[backbone.cut :], *backbone.above()]:
+        for module in [*backbone.layers[backbone.split_index :], *backbone.output_modules()]:
             module.requires_grad_(True)
     else:
-        layers, tower = backbone.listed()[backbone.cut :], getattr(backbone.model, "tower", backbone.model)
-        add_adapters(tower, layers, options.lora_rank or RANK, dora=options.fine_tuning == "dora")
+        layers, tower = backbone.layer_list()[backbone.split_index :], getattr(backbone.model, "tower", backbone.model)
+        add_adapters(tower, layers, options.lora_rank or DEFAULT_LORA_RANK, dora=options.fine_tuning == "dora")
     if options.gradient_checkpointing:
-        backbone.checkpoint_gradients()
+        backbone.enable_gradient_checkpointing()
 
 
-def lr_multipliers(backbone: Backbone, options: TuningOptions) -> dict[nn.Parameter, float]:
+def lr_multipliers(backbone: Backbone, options: FineTuningOptions) -> dict[nn.Parameter, float]:
     """Learning rate multiplier of each trainable parameter: `lr_multiplier * layer_decay^k` for the k-th layer from the
     top, `lr_multiplier` after the layers, `lr_multiplier * layer_decay^num_layers` before them. A network whose layers
     do not run in sequence has `lr_multiplier` everywhere."""
     if options.fine_tuning == "freeze":
         return {}
-    rate = options.lr_multiplier or RATES[options.fine_tuning]
-    decay = options.layer_decay or DECAY
-    learning = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    if options.fine_tuning in ("lora", "dora") or not backbone.cuttable:
-        return dict.fromkeys(learning, rate)
-    found = dict.fromkeys(learning, rate * decay**backbone.depth)
-    for place, layer in enumerate(reversed(backbone.layers)):
-        found |= {one: rate * decay**place for one in layer.parameters() if one in found}
-    for module in backbone.above():
-        found |= {one: rate for one in module.parameters() if one in found}
-    return found
+    multiplier = options.lr_multiplier or DEFAULT_LR_MULTIPLIERS[options.fine_tuning]
+    decay = options.layer_decay or DEFAULT_LAYER_DECAY
+    trainable = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    if options.fine_tuning in ("lora", "dora") or not backbone.is_splittable:
+        return dict.fromkeys(trainable, multiplier)
+    multipliers = dict.fromkeys(trainable, multiplier * decay**backbone.num_layers)
+    for depth, layer in enumerate(reversed(backbone.layers)):
+        multipliers |= {one: multiplier * decay**depth for one in layer.parameters() if one in multipliers}
+    for module in backbone.output_modules():
+        multipliers |= {one: multiplier for one in module.parameters() if one in multipliers}
+    return multipliers

@@ -24,16 +24,16 @@ class Fingerprint:
 
     def __init__(self) -> None:
         self._state: tuple[Any, ...] | None = None
-        self._found = ""
+        self._digest = ""
 
-    def of(self, tensors: dict[str, Tensor]) -> str:
+    def compute(self, tensors: dict[str, Tensor]) -> str:
         """The xxh3 hash (128 bits) of names, dtypes, shapes and values."""
         state = tuple((name, tensor.data_ptr(), tensor._version) for name, tensor in tensors.items())
         if state != self._state:
-            found = xxhash.xxh3_128()
+            digest = xxhash.xxh3_128()
             for name, tensor in sorted(tensors.items()):
-                found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 plain = tensor.detach().contiguous().reshape(-1)
-                found.update(plain.view(torch.uint8).numpy().data)
-            self._state, self._found = state, found.hexdigest()
-        return self._found
+                digest.update(plain.view(torch.uint8).numpy().data)
+            self._state, self._digest = state, digest.hexdigest()
+        return self._digest

@@ -18,7 +18,7 @@ import xxhash
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.paths import cache_folder
 
-ELSEWHERE = (
+OFFLINE_HINT = (
     "use a local folder, `starter` (weights from installed packages), or download the weights while online: "
     "polymodal weights fetch NAME --modality MODALITY"
 )
@@ -46,8 +46,8 @@ def fetch(repo: str, revision: str | None, patterns: list[str]) -> Snapshot:
     """
     if find_spec("huggingface_hub") is None:
         raise MissingExtraError("huggingface_hub", "pretrained", f"the checkpoint {repo}")
-    note = _note(repo, revision, patterns)
-    return _remembered(note) or _downloaded(repo, revision, patterns, note)
+    record = _record_path(repo, revision, patterns)
+    return _recorded(record) or _download(repo, revision, patterns, record)
 
 
 def cached(repo: str, revision: str | None) -> Path | None:
@@ -56,46 +56,46 @@ def cached(repo: str, revision: str | None) -> Path | None:
         return None
     from huggingface_hub import constants
 
-    place = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-    branch = place / "refs" / (revision or "main")
+    repo_folder = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    branch = repo_folder / "refs" / (revision or "main")
     commit = branch.read_text().strip() if branch.is_file() else revision
-    folder = place / "snapshots" / (commit or "")
+    folder = repo_folder / "snapshots" / (commit or "")
     return folder if commit and folder.is_dir() else None
 
 
-def _downloaded(repo: str, revision: str | None, patterns: list[str], note: Path) -> Snapshot:
+def _download(repo: str, revision: str | None, patterns: list[str], record: Path) -> Snapshot:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     # Network errors are exceptions of the underlying HTTP library, which depends on the version of huggingface_hub.
-    network: Any = HfHubHTTPError.__bases__[0]
-    where = f"{repo}@{revision}" if revision else repo
-    with plain_reasons(where):
+    network_error: Any = HfHubHTTPError.__bases__[0]
+    name = f"{repo}@{revision}" if revision else repo
+    with readable_errors(name):
         try:
             HfApi().model_info(repo, revision=revision)
         except HfHubHTTPError:
             raise
-        except (OfflineModeIsEnabled, network) as unreached:
-            problem = f"the hub is unreachable and {where} is not in its cache ({unreached}); {ELSEWHERE}"
+        except (OfflineModeIsEnabled, network_error) as unreachable:
+            problem = f"the hub is unreachable and {name} is not in its cache ({unreachable}); {OFFLINE_HINT}"
             try:
-                kept = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
+                cached_folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
             except LocalEntryNotFoundError:
-                raise RecipeError("", problem) from unreached
-            if not any(fnmatch(file, pattern) for file in _files(kept) for pattern in patterns):
-                raise RecipeError("", problem) from unreached
-            return Snapshot(kept, kept.name)
+                raise RecipeError("", problem) from unreachable
+            if not any(fnmatch(file, pattern) for file in _files(cached_folder) for pattern in patterns):
+                raise RecipeError("", problem) from unreachable
+            return Snapshot(cached_folder, cached_folder.name)
         try:
             folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
         except HfHubHTTPError:
             raise
-        except network as error:
-            raise RecipeError("", f"the download of {where} is incomplete ({error}); try again") from error
-    _remember(note, folder)
+        except network_error as error:
+            raise RecipeError("", f"the download of {name} is incomplete ({error}); try again") from error
+    _record(record, folder)
     return Snapshot(folder, folder.name)
 
 
 @contextmanager
-def plain_reasons(where: str) -> Iterator[None]:
+def readable_errors(name: str) -> Iterator[None]:
     """Convert exceptions of the hub client to errors that state what to do."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -105,7 +105,7 @@ def plain_reasons(where: str) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
-    repo = where.partition("@")[0]
+    repo = name.partition("@")[0]
     try:
         yield
     except GatedRepoError as error:
@@ -115,16 +115,16 @@ def plain_reasons(where: str) -> Iterator[None]:
         problem = f"the hub has no model {repo}, or it is private: check the name, or log in (hf auth login)"
         raise RecipeError("", problem) from error
     except RevisionNotFoundError as error:
-        raise RecipeError("", f"{where!r}: {repo} has no such revision; check the page of the model") from error
+        raise RecipeError("", f"{name!r}: {repo} has no such revision; check the page of the model") from error
     except HFValidationError as error:
-        raise RecipeError("", f"{where!r} is not a valid hub id ({error})") from error
+        raise RecipeError("", f"{name!r} is not a valid hub id ({error})") from error
     except HfHubHTTPError as error:
-        raise RecipeError("", f"the hub refused {where} ({error}); {ELSEWHERE}") from error
+        raise RecipeError("", f"the hub refused {name} ({error}); {OFFLINE_HINT}") from error
     except OSError as error:
-        raise RecipeError("", f"cannot download {where} ({error}); {ELSEWHERE}") from error
+        raise RecipeError("", f"cannot download {name} ({error}); {OFFLINE_HINT}") from error
 
 
-def _note(repo: str, revision: str | None, patterns: list[str]) -> Path:
+def _record_path(repo: str, revision: str | None, patterns: list[str]) -> Path:
     """The path of the record that these files are complete in the cache of the hub."""
     from huggingface_hub import constants
 
@@ -132,24 +132,24 @@ def _note(repo: str, revision: str | None, patterns: list[str]) -> Path:
     return cache_folder() / "weights" / "hub" / f"{repo.replace('/', '--')}-{key}.json"
 
 
-def _remembered(note: Path) -> Snapshot | None:
-    if not note.is_file():
+def _recorded(record: Path) -> Snapshot | None:
+    if not record.is_file():
         return None
-    values = json.loads(note.read_text(encoding="utf-8"))
+    values = json.loads(record.read_text(encoding="utf-8"))
     folder = Path(values["folder"])
     complete = all((folder / file).is_file() for file in values["files"])
     return Snapshot(folder, folder.name) if values["files"] and complete else None
 
 
-def _remember(note: Path, folder: Path) -> None:
-    replacing(note, json.dumps({"folder": str(folder), "files": _files(folder)}))
+def _record(record: Path, folder: Path) -> None:
+    write_atomic(record, json.dumps({"folder": str(folder), "files": _files(folder)}))
 
 
 def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def replacing(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Write a small file atomically: no reader sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:

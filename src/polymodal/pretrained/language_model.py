@@ -12,16 +12,16 @@ from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.hf_cache import KeyValues
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.hf_cache import HFCache
 from polymodal.runtime.prepacked_linear import PrepackedLinear
 
 #: Bias on the attention score of a masked key; finite in every dtype.
-NEVER = -1e30
+MASKED_SCORE = -1e30
 #: Supported layer types, as named in configurations.
-FULL, SLIDING = "full_attention", "sliding_attention"
+FULL_ATTENTION, SLIDING_ATTENTION = "full_attention", "sliding_attention"
 #: Maximum number of logits in memory while the loss is computed.
-MOST_LOGITS = 2**25
+MAX_LOGITS = 2**25
 
 
 class LanguageModel(Backbone):
@@ -38,21 +38,22 @@ class LanguageModel(Backbone):
             so that it does not support rows of different lengths.
     """
 
-    def __init__(self, card: Card) -> None:
-        super().__init__(card, "language")
+    def __init__(self, checkpoint: CheckpointConfig) -> None:
+        super().__init__(checkpoint, "language")
         config = self.model.config
-        self.limit: int | None = getattr(config, "max_position_embeddings", None)
-        self.vocabulary: int = config.vocab_size
-        kinds = set(getattr(config, "layer_types", None) or [])
-        if kinds - {FULL, SLIDING}:
-            other = ", ".join(sorted(kinds - {FULL, SLIDING}))
-            raise RecipeError("checkpoint", f"{card.model} has layers of {other}; full and sliding attention are known")
+        self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
+        self.vocab_size: int = config.vocab_size
+        layer_types = set(getattr(config, "layer_types", None) or [])
+        if layer_types - {FULL_ATTENTION, SLIDING_ATTENTION}:
+            other = ", ".join(sorted(layer_types - {FULL_ATTENTION, SLIDING_ATTENTION}))
+            problem = f"{checkpoint.name} has layers of type {other}; only full and sliding-window attention are supported"
+            raise RecipeError("checkpoint", problem)
         if "position_ids" not in inspect.signature(self.base.forward).parameters:
-            raise RecipeError("checkpoint", f"{card.model}, a {config.model_type}, takes no positions of its tokens")
-        self.packed = PrepackedLinear(self.model)
-        self.mixed = SLIDING in kinds
+            raise RecipeError("checkpoint", f"{checkpoint.name}, a {config.model_type}, takes no position_ids")
+        self.prepacked = PrepackedLinear(self.model)
+        self.has_mixed_attention = SLIDING_ATTENTION in layer_types
         window = getattr(config, "sliding_window", None)
-        self.window: int | None = window if self.mixed or not kinds else None
+        self.sliding_window: int | None = window if self.has_mixed_attention or not layer_types else None
 
     @property
     def base(self) -> Any:
@@ -60,89 +61,90 @@ class LanguageModel(Backbone):
         return self.model.base_model
 
     @property
-    def cuttable(self) -> bool:
+    def is_splittable(self) -> bool:
         return True
 
-    def above(self) -> list[nn.Module]:
+    def output_modules(self) -> list[nn.Module]:
         """The norm after the last layer. The head stays frozen, since it is usually tied to the input embeddings."""
-        return [one for name, one in self.base.named_children() if "norm" in name or name == "ln_f"]
+        return [module for name, module in self.base.named_children() if "norm" in name or name == "ln_f"]
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Embeddings `[..., width]` of token ids."""
-        found: Tensor = self.model.get_input_embeddings()(tokens)
-        return found
+        embedded: Tensor = self.model.get_input_embeddings()(tokens)
+        return embedded
 
-    def forward(self, embedded: Tensor, mask: Tensor, kept: KeyValues | None = None) -> Tensor:
+    def forward(self, embedded: Tensor, mask: Tensor, cache: HFCache | None = None) -> Tensor:
         """Hidden states after the last layer, `[batch, length, width]`.
 
         embedded: `[batch, length, width]`; mask: `[batch, length]` bool, True = real
         cache: keys and values of previous tokens; those of the new tokens are added
         """
-        before = None if kept is None or not kept.length else kept.mask[:, : kept.length]
-        whole = mask if before is None else torch.cat([before, mask], dim=1)
-        places = (whole.cumsum(1) - 1).clamp_min(0)
-        own = places[:, -embedded.shape[1] :]
-        if kept is not None:
-            kept.extend(mask)
+        cached = None if cache is None or not cache.length else cache.mask[:, : cache.length]
+        real = mask if cached is None else torch.cat([cached, mask], dim=1)  # [batch, keys]
+        key_positions = (real.cumsum(1) - 1).clamp_min(0)
+        positions = key_positions[:, -embedded.shape[1] :]
+        if cache is not None:
+            cache.append_mask(mask)
         output = self.base(
             inputs_embeds=embedded,
-            attention_mask=self._masks(own, places, whole, embedded.dtype),
-            position_ids=own,
-            past_key_values=kept,
-            use_cache=kept is not None,
+            attention_mask=self._attention_bias(positions, key_positions, real, embedded.dtype),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
-        if kept is not None:
-            kept.advance(embedded.shape[1])
-        found: Tensor = output.last_hidden_state
-        return found
+        if cache is not None:
+            cache.advance(embedded.shape[1])
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits `[..., vocab_size]` in fp32."""
         config = self.model.config
-        found = self.model.get_output_embeddings()(hidden).float()
+        logits = self.model.get_output_embeddings()(hidden).float()
         if (scale := getattr(config, "logit_scale", None)) is not None:
-            found = found * scale
+            logits = logits * scale
         if (scaling := getattr(config, "logits_scaling", None)) is not None:
-            found = found / scaling
+            logits = logits / scaling
         if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-            found = (found / cap).tanh() * cap
-        return found
+            logits = (logits / cap).tanh() * cap
+        return logits
 
-    def losses(self, hidden: Tensor, tokens: Tensor, smoothing: float = 0.0) -> Tensor:
+    def token_nll(self, hidden: Tensor, tokens: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Negative log-likelihood `[n]` of `tokens [n]` after `hidden [n, width]`, in nats.
 
         Vocabularies are large, so logits are computed for a few tokens at a time. If the head is frozen, the gradient
         is computed together with the loss and no logits are stored.
         """
 
-        def some(hidden: Tensor, tokens: Tensor) -> Tensor:
-            return functional.cross_entropy(self.logits(hidden), tokens, reduction="none", label_smoothing=smoothing)
+        def nll(hidden: Tensor, tokens: Tensor) -> Tensor:
+            return functional.cross_entropy(self.logits(hidden), tokens, reduction="none", label_smoothing=label_smoothing)
 
         if any(parameter.requires_grad for parameter in self.model.get_output_embeddings().parameters()):
-            return some(hidden, tokens)
-        pieces: Any = _InPieces.apply
-        found: Tensor = pieces(hidden, tokens, some, max(1, MOST_LOGITS // self.vocabulary))
-        return found
+            return nll(hidden, tokens)
+        chunked: Any = _ChunkedLoss.apply
+        losses: Tensor = chunked(hidden, tokens, nll, max(1, MAX_LOGITS // self.vocab_size))
+        return losses
 
-    def _masks(self, own: Tensor, places: Tensor, real: Tensor, kind: torch.dtype) -> Any:
+    def _attention_bias(self, positions: Tensor, key_positions: Tensor, real: Tensor, dtype: torch.dtype) -> Any:
         """The attention bias `[batch, 1, queries, keys]`; a dictionary by layer type if the model has two types."""
-        ahead = places.unsqueeze(1) > own.unsqueeze(2)
-        hidden = ahead | ~real.unsqueeze(1)
-        full = _added(hidden, kind)
-        if self.window is None:
+        future = key_positions.unsqueeze(1) > positions.unsqueeze(2)  # [batch, queries, keys]
+        masked = future | ~real.unsqueeze(1)
+        full = _to_bias(masked, dtype)
+        if self.sliding_window is None:
             return full
-        if int(places.shape[1]) <= self.window:
-            near = full
+        if int(key_positions.shape[1]) <= self.sliding_window:
+            sliding = full
         else:
-            near = _added(hidden | (own.unsqueeze(2) - places.unsqueeze(1) >= self.window), kind)
-        return {FULL: full, SLIDING: near} if self.mixed else near
+            distance = positions.unsqueeze(2) - key_positions.unsqueeze(1)
+            sliding = _to_bias(masked | (distance >= self.sliding_window), dtype)
+        return {FULL_ATTENTION: full, SLIDING_ATTENTION: sliding} if self.has_mixed_attention else sliding
 
 
-def _added(hidden: Tensor, kind: torch.dtype) -> Tensor:
-    return torch.zeros(hidden.shape, dtype=kind, device=hidden.device).masked_fill(hidden, NEVER).unsqueeze(1)
+def _to_bias(masked: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(masked.shape, dtype=dtype, device=masked.device).masked_fill(masked, MASKED_SCORE).unsqueeze(1)
 
 
-class _InPieces(torch.autograd.Function):
+class _ChunkedLoss(torch.autograd.Function):
     """A loss that is independent for each row, computed for a few rows at a time together with its gradient."""
 
     @staticmethod
@@ -151,22 +153,22 @@ class _InPieces(torch.autograd.Function):
     ) -> Tensor:
         ctx.needed = ctx.needs_input_grad[0]
         losses: list[Tensor] = []
-        slopes: list[Tensor] = []
-        for at in range(0, len(hidden), rows):
-            some, their = hidden[at : at + rows], tokens[at : at + rows]
+        gradients: list[Tensor] = []
+        for start in range(0, len(hidden), rows):
+            hidden_chunk, token_chunk = hidden[start : start + rows], tokens[start : start + rows]
             with torch.set_grad_enabled(ctx.needed):
-                piece = some.detach().requires_grad_(ctx.needed)
-                found = loss(piece, their)
+                leaf = hidden_chunk.detach().requires_grad_(ctx.needed)
+                chunk_losses = loss(leaf, token_chunk)
                 if ctx.needed:
-                    slopes += torch.autograd.grad(found.sum(), piece)
-            losses.append(found.detach())
+                    gradients += torch.autograd.grad(chunk_losses.sum(), leaf)
+            losses.append(chunk_losses.detach())
         if ctx.needed:
-            ctx.save_for_backward(torch.cat(slopes) if slopes else torch.zeros_like(hidden))
+            ctx.save_for_backward(torch.cat(gradients) if gradients else torch.zeros_like(hidden))
         return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, None, None]:
         if not ctx.needed:
             return None, None, None, None
-        (slopes,) = ctx.saved_tensors
-        return slopes * slope[0].unsqueeze(1).to(slopes.dtype), None, None, None
+        (gradients,) = ctx.saved_tensors
+        return gradients * grad_outputs[0].unsqueeze(1).to(gradients.dtype), None, None, None

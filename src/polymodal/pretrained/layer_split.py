@@ -14,93 +14,93 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.pretrained.shape_trace import Shape, Trace, by_place, first_tensor, mapped
+from polymodal.pretrained.shape_trace import TensorSpec, ShapeTrace, arguments_by_key, first_tensor, map_leaves
 
 
-class _Reached(Exception):  # not an error: it ends the run at the cut
+class _SplitReached(Exception):  # not an error: it ends the run at the cut
     def __init__(self, hidden: Tensor) -> None:
         self.hidden = hidden
 
 
-def lower(model: nn.Module, layers: list[nn.Module], cut: int, inputs: dict[str, Tensor]) -> Tensor:
+def run_lower(model: nn.Module, layers: list[nn.Module], split_index: int, inputs: dict[str, Tensor]) -> Tensor:
     """The input of layer `split_index`, or the output of the last layer if `split_index` is the number of layers."""
 
-    def stop(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        raise _Reached(first_tensor((given, named)))
+    def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        raise _SplitReached(first_tensor((args, kwargs)))
 
-    def end(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-        raise _Reached(first_tensor(output))
+    def end(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        raise _SplitReached(first_tensor(output))
 
     hook = (
-        layers[cut].register_forward_pre_hook(stop, with_kwargs=True)
-        if cut < len(layers)
+        layers[split_index].register_forward_pre_hook(stop, with_kwargs=True)
+        if split_index < len(layers)
         else layers[-1].register_forward_hook(end)
     )
     try:
         model(**inputs)
-    except _Reached as reached:
+    except _SplitReached as reached:
         return reached.hidden
     finally:
         hook.remove()
     raise RuntimeError("the network ran without calling the layer at the split")
 
 
-def upper(
-    model: nn.Module, layers: list[nn.Module], cut: int, hidden: Tensor, inputs: dict[str, Tensor], trace: Trace
+def run_upper(
+    model: nn.Module, layers: list[nn.Module], split_index: int, hidden: Tensor, inputs: dict[str, Tensor], trace: ShapeTrace
 ) -> Any:
     """The output of the network from the input of layer `split_index` on; of `inputs`, only shapes and masks are
     used."""
     with ExitStack() as stack:
-        for name, answer in trace.answers.items():
-            stack.enter_context(_replaced(model.get_submodule(name), _answering(answer, len(hidden))))
-        waiting = [hidden]
+        for name, output_spec in trace.stub_outputs.items():
+            stack.enter_context(_patched_forward(model.get_submodule(name), _stub_forward(output_spec, len(hidden))))
+        pending = [hidden]
 
-        def put(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
-            return _with_first(given, named, waiting.pop()) if waiting else None
+        def replace_input(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return _replace_first_argument(args, kwargs, pending.pop()) if pending else None
 
-        def give(module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
-            return _other_first(output, waiting.pop()) if waiting else None
+        def replace_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            return _replace_first(output, pending.pop()) if pending else None
 
-        if trace.direct:
-            hook = layers[cut - 1].register_forward_hook(give)
+        if trace.is_direct:
+            hook = layers[split_index - 1].register_forward_hook(replace_output)
         else:  # with gradient checkpointing, the layer would run a second time without them
-            stack.enter_context(_kept(layers[cut]))
-            hook = layers[cut].register_forward_pre_hook(put, with_kwargs=True)
+            stack.enter_context(_without_checkpointing(layers[split_index]))
+            hook = layers[split_index].register_forward_pre_hook(replace_input, with_kwargs=True)
         stack.callback(hook.remove)
         return model(**inputs)
 
 
-def _answering(answer: Any, items: int) -> Callable[..., Any]:
-    def forward(*given: Any, **named: Any) -> Any:
-        arguments = by_place(given, named)
-        like = first_tensor(arguments)
+def _stub_forward(output_spec: Any, items: int) -> Callable[..., Any]:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        arguments = arguments_by_key(args, kwargs)
+        reference = first_tensor(arguments)
 
         def tensor(value: Any) -> Any:
-            if not isinstance(value, Shape):
+            if not isinstance(value, TensorSpec):
                 return value
-            if value.given is not None:
-                return arguments[value.given]
+            if value.argument is not None:
+                return arguments[value.argument]
             if value.shape is None:
-                return like
-            return torch.zeros((), device=like.device).expand(items, *value.shape)
+                return reference
+            return torch.zeros((), device=reference.device).expand(items, *value.shape)
 
-        return mapped(answer, tensor)
+        return map_leaves(output_spec, tensor)
 
     return forward
 
 
-def _other_first(value: Any, hidden: Tensor) -> Any:
-    waiting = [hidden]
-    return mapped(value, lambda inner: waiting.pop() if waiting and isinstance(inner, Tensor) else inner)
+def _replace_first(value: Any, hidden: Tensor) -> Any:
+    pending = [hidden]
+    return map_leaves(value, lambda inner: pending.pop() if pending and isinstance(inner, Tensor) else inner)
 
 
-def _with_first(given: tuple[Any, ...], named: dict[str, Any], hidden: Tensor) -> tuple[Any, dict[str, Any]]:
-    changed: tuple[Any, dict[str, Any]] = _other_first((given, named), hidden)
+def _replace_first_argument(args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor) -> tuple[Any, dict[str, Any]]:
+    changed: tuple[Any, dict[str, Any]] = _replace_first((args, kwargs), hidden)
     return changed
 
 
 @contextmanager
-def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def _patched_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     module.forward = forward
     try:
         yield
@@ -109,7 +109,7 @@ def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _kept(layer: Any) -> Iterator[None]:
+def _without_checkpointing(layer: Any) -> Iterator[None]:
     """Disable gradient checkpointing of this layer."""
     before = getattr(layer, "gradient_checkpointing", False)
     layer.gradient_checkpointing = False

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Scale = Literal["slaney", "htk", "kaldi"]
+MelScale = Literal["slaney", "htk", "kaldi"]
 
-CHUNK = 1 << 17  # samples per transform: their spectra fit into the cache of a CPU core
+CHUNK_SAMPLES = 1 << 17  # samples per transform: their spectra fit into the cache of a CPU core
 
 
-def band_energy(sound: Tensor, window: Tensor, hop: int, filters: Tensor, *, preemphasis: float = 0.0) -> Tensor:
+def mel_energy(waveform: Tensor, window: Tensor, hop: int, filters: Tensor, *, preemphasis: float = 0.0) -> Tensor:
     """`sound [items, samples]` -> band energies `[items, frames, bands]` fp32; frames have the length of `window` and
     start every `hop` samples.
 
@@ -24,11 +24,11 @@ def band_energy(sound: Tensor, window: Tensor, hop: int, filters: Tensor, *, pre
     rounding errors of a loud tone would exceed the energy of quiet bands, which the logarithm amplifies.
     """
     size = 2 * (len(filters) - 1)
-    window, filters = window.to(sound.device, torch.float64), filters.to(sound.device)
-    frames = (sound.shape[1] - len(window)) // hop + 1
-    result = sound.new_empty(len(sound), frames, filters.shape[1], dtype=torch.float32)
-    for start in range(0, len(sound), step := max(1, CHUNK // sound.shape[1])):
-        part = sound[start : start + step].double().unfold(1, len(window), hop)
+    window, filters = window.to(waveform.device, torch.float64), filters.to(waveform.device)
+    frames = (waveform.shape[1] - len(window)) // hop + 1
+    result = waveform.new_empty(len(waveform), frames, filters.shape[1], dtype=torch.float32)
+    for start in range(0, len(waveform), step := max(1, CHUNK_SAMPLES // waveform.shape[1])):
+        part = waveform[start : start + step].double().unfold(1, len(window), hop)
         if preemphasis:
             part = part - part.mean(2, keepdim=True)
             part = torch.cat([part[:, :, :1] * (1 - preemphasis), part[:, :, 1:] - preemphasis * part[:, :, :-1]], 2)
@@ -38,7 +38,7 @@ def band_energy(sound: Tensor, window: Tensor, hop: int, filters: Tensor, *, pre
     return result
 
 
-def filter_bank(bins: int, bands: int, low: float, high: float, rate: int, scale: Scale) -> Tensor:
+def mel_filterbank(bins: int, bands: int, low: float, high: float, rate: int, scale: MelScale) -> Tensor:
     """Triangular filters `[bins, bands]` fp32 from `low` to `high` Hz, whose edges e_0 ... e_{bands + 1} are evenly
     spaced on a mel scale; bin k has the frequency f_k = k rate / (2 (bins - 1)).
 
@@ -49,31 +49,31 @@ def filter_bank(bins: int, bands: int, low: float, high: float, rate: int, scale
     (Slaney, "Auditory Toolbox", 1998; Young et al., "The HTK Book", 2006; Povey et al., "The Kaldi Speech Recognition
     Toolkit", 2011.)
     """
-    pitch, frequency = _SCALES[scale]
+    pitch, frequency = _MEL_SCALES[scale]
     ends = pitch(torch.tensor([low, high], dtype=torch.float64))
     edges = torch.linspace(float(ends[0]), float(ends[1]), bands + 2, dtype=torch.float64)
-    place = torch.linspace(0, rate / 2, bins, dtype=torch.float64)
-    edges, place = (edges, pitch(place)) if scale == "kaldi" else (frequency(edges), place)
+    position = torch.linspace(0, rate / 2, bins, dtype=torch.float64)
+    edges, position = (edges, pitch(position)) if scale == "kaldi" else (frequency(edges), position)
     left, middle, right = edges[:-2], edges[1:-1], edges[2:]
-    place = place.unsqueeze(1)
-    filters = torch.minimum((place - left) / (middle - left), (right - place) / (right - middle)).clamp_min(0)
+    position = position.unsqueeze(1)
+    filters = torch.minimum((position - left) / (middle - left), (right - position) / (right - middle)).clamp_min(0)
     if scale == "slaney":
         filters = filters * 2 / (right - left)
     return filters.float()
 
 
-def _slaney(frequency: Tensor) -> Tensor:
+def _hz_to_slaney(frequency: Tensor) -> Tensor:
     above = 15 + 27 * (frequency.clamp_min(1000) / 1000).log() / math.log(6.4)
     return torch.where(frequency < 1000, frequency * 3 / 200, above)
 
 
-def _slaney_back(mel: Tensor) -> Tensor:
+def _slaney_to_hz(mel: Tensor) -> Tensor:
     return torch.where(mel < 15, mel * 200 / 3, 1000 * ((mel - 15) * math.log(6.4) / 27).exp())
 
 
 #: Conversions from Hz to each scale, and back.
-_SCALES = {
-    "slaney": (_slaney, _slaney_back),
+_MEL_SCALES = {
+    "slaney": (_hz_to_slaney, _slaney_to_hz),
     "htk": (lambda f: 2595 * (1 + f / 700).log10(), lambda mel: 700 * (10 ** (mel / 2595) - 1)),
     "kaldi": (lambda f: 1127 * (1 + f / 700).log(), lambda mel: 700 * ((mel / 1127).exp() - 1)),
 }

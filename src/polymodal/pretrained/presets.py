@@ -31,11 +31,11 @@ class Preset:
 
     model: str
     revision: str | None
-    licence: str
+    license: str
     megabytes: int
     parameters: float
-    reads: str
-    why: str
+    input_format: str
+    reason: str
     unverified: bool = False
     branch: str | None = None
 
@@ -59,7 +59,7 @@ def presets(modality: str) -> dict[str, Preset]:
     return all_presets().get(modality, {})
 
 
-def pinned(name: str, modality: str) -> tuple[str, str | None]:
+def pinned_revision(name: str, modality: str) -> tuple[str, str | None]:
     """The hub id and commit of a preset. Warns if no commit is pinned; then the newest commit of its branch is used."""
     preset = presets(modality)[name]
     if preset.revision is None:
@@ -96,19 +96,19 @@ def refresh(file: Path = FILE) -> list[str]:
 def _newest(preset: Preset) -> Preset:
     from huggingface_hub import HfApi
 
-    from polymodal.pretrained.hub import plain_reasons
+    from polymodal.pretrained.hub import readable_errors
 
-    with plain_reasons(preset.model):
+    with readable_errors(preset.model):
         found = HfApi().model_info(preset.model, revision=preset.branch, files_metadata=True)
     sizes: dict[str, Any] = {one.rfilename: one.size for one in found.siblings or []}
     if "model.safetensors" not in sizes:
         raise RecipeError("", f"{preset.model} has no model.safetensors at {found.sha}: choose another preset")
-    licence = (found.card_data.license if found.card_data else None) or preset.licence
+    license = (found.card_data.license if found.card_data else None) or preset.license
     total = found.safetensors.total if found.safetensors else preset.parameters * 1e6
     return replace(
         preset,
         revision=found.sha,
-        licence=preset.licence if str(licence).lower() == preset.licence.lower() else str(licence),
+        license=preset.license if str(license).lower() == preset.license.lower() else str(license),
         megabytes=round(sizes["model.safetensors"] / 1e6),
         parameters=round(total / 1e6, 1),
         unverified=False,

@@ -9,12 +9,12 @@ from typing import Any
 
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.pretrained import hub
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.presets import pinned, presets
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.presets import pinned_revision, presets
 from polymodal.pretrained.starter import registry as starter
 
 #: The JSON files of a checkpoint in `CheckpointConfig.files`, by their keys there.
-KEPT = {
+CONFIG_FILES = {
     "config": "config.json",
     "preprocessor_config": "preprocessor_config.json",
     "video_preprocessor_config": "video_preprocessor_config.json",
@@ -39,7 +39,7 @@ HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 
 
-def read_card(model: str, modality: str) -> Card:
+def read_checkpoint_config(model: str, modality: str) -> CheckpointConfig:
     """Read the configuration files of the checkpoint `model`, without its weights.
 
     model: a preset; `starter/minilm`, `starter/efficientnet-lite0`, `starter/whisper-tiny.en` or
@@ -53,12 +53,12 @@ def read_card(model: str, modality: str) -> Card:
     """
     if model == "starter" or model.startswith("starter/"):
         name = starter.resolve(model, modality)
-        return _card(model, f"starter/{name}", starter.folder(name), "", starter.STARTERS[name].licence, modality)
+        return _from_folder(model, f"starter/{name}", starter.folder(name), "", starter.STARTERS[name].license, modality)
     if model in presets(modality):
-        return _hub_card(model, *pinned(model, modality), modality)
+        return _from_hub(model, *pinned_revision(model, modality), modality)
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return _card(model, str(folder.resolve()), folder, "", "", modality)
+        return _from_folder(model, str(folder.resolve()), folder, "", "", modality)
     matched = HUB_ID.fullmatch(model)
     if matched is None or model.startswith("."):
         known = ["starter", *presets(modality)]
@@ -67,73 +67,73 @@ def read_card(model: str, modality: str) -> Card:
             f"unknown checkpoint {model!r}: use a preset ({', '.join(known)}), an existing folder with "
             f"config.json, or a hub id such as owner/name; {did_you_mean(model, known)}",
         )
-    return _hub_card(model, matched["repo"], matched["revision"], modality)
+    return _from_hub(model, matched["repo"], matched["revision"], modality)
 
 
-def weights_folder(card: Card) -> Path:
+def weights_folder(checkpoint: CheckpointConfig) -> Path:
     """The folder with the weights of a checkpoint, for `from_pretrained`; they are downloaded if necessary.
 
     Raises:
         RecipeError: the weights are not available, are not in safetensors format, or differ from the published ones.
         MissingExtraError: they require an optional package.
     """
-    folder = _folder(card, WEIGHTS)
+    folder = _folder(checkpoint, WEIGHTS)
     index = folder / WEIGHTS_INDEX
     if index.is_file():
         shards = sorted(set(_json(index)["weight_map"].values()))
-        lost = [shard for shard in shards if not (folder / shard).is_file()]
-        if lost:
-            raise RecipeError("", f"checkpoint {card.model!r} is incomplete: {', '.join(lost)} missing in {folder}")
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing:
+            raise RecipeError("", f"checkpoint {checkpoint.name!r} is incomplete: {', '.join(missing)} missing in {folder}")
     elif not (folder / WHOLE_WEIGHTS).is_file():
         raise RecipeError(
             "",
-            f"checkpoint {card.model!r} has no model.safetensors. Other formats (.bin, .pt, .h5) are not supported, since "
+            f"checkpoint {checkpoint.name!r} has no model.safetensors. Other formats (.bin, .pt, .h5) are not supported, since "
             "loading a pickle can run arbitrary code. If you trust the checkpoint, convert it once: "
             "AutoModel.from_pretrained(...).save_pretrained(FOLDER), then use that folder",
         )
     return folder
 
 
-def found_weights(repo: str, revision: str | None) -> str | None:
+def cached_weights(repo: str, revision: str | None) -> str | None:
     """The folder with the weights of a repository in the cache of the hub, without network access; None: not cached."""
     folder = hub.cached(repo, revision)
     ready = folder is not None and any((folder / file).is_file() for file in (WHOLE_WEIGHTS, WEIGHTS_INDEX))
     return str(folder) if ready else None
 
 
-def tokenizer_file(card: Card) -> Path:
+def tokenizer_file(checkpoint: CheckpointConfig) -> Path:
     """The `tokenizer.json` of a checkpoint; legacy tokenizer files are converted once, into the cache.
 
     Raises:
         RecipeError: the checkpoint has no tokenizer, or its tokenizer cannot be converted.
         MissingExtraError: the conversion requires an optional package.
     """
-    from polymodal.pretrained.tokenizer import TOKENIZER_FILES, converted
+    from polymodal.pretrained.tokenizer import TOKENIZER_FILES, convert_tokenizer
 
-    folder = _folder(card, TOKENIZER_FILES)
+    folder = _folder(checkpoint, TOKENIZER_FILES)
     ready = folder / "tokenizer.json"
-    return ready if ready.is_file() else converted(card, folder)
+    return ready if ready.is_file() else convert_tokenizer(checkpoint, folder)
 
 
-def _folder(card: Card, patterns: list[str]) -> Path:
+def _folder(checkpoint: CheckpointConfig, patterns: list[str]) -> Path:
     """The folder with the files of a checkpoint; files on the hub that match `patterns` are downloaded first."""
-    if card.source.startswith("starter/"):
-        return starter.folder(card.source.removeprefix("starter/"))
-    if card.revision:
-        return hub.fetch(card.source, card.revision, patterns).folder
-    folder = Path(card.source)
+    if checkpoint.source.startswith("starter/"):
+        return starter.folder(checkpoint.source.removeprefix("starter/"))
+    if checkpoint.revision:
+        return hub.fetch(checkpoint.source, checkpoint.revision, patterns).folder
+    folder = Path(checkpoint.source)
     if not folder.is_dir():
-        raise RecipeError("", f"the folder {folder} of checkpoint {card.model!r} does not exist any more")
+        raise RecipeError("", f"the folder {folder} of checkpoint {checkpoint.name!r} does not exist any more")
     return folder
 
 
-def _hub_card(model: str, repo: str, revision: str | None, modality: str) -> Card:
-    found = hub.fetch(repo, revision, [*KEPT.values(), README, CHAT_TEMPLATE])
-    return _card(model, repo, found.folder, found.commit, "", modality)
+def _from_hub(model: str, repo: str, revision: str | None, modality: str) -> CheckpointConfig:
+    snapshot = hub.fetch(repo, revision, [*CONFIG_FILES.values(), README, CHAT_TEMPLATE])
+    return _from_folder(model, repo, snapshot.folder, snapshot.commit, "", modality)
 
 
-def _card(model: str, source: str, folder: Path, revision: str, licence: str, modality: str) -> Card:
-    files = {name: _json(folder / file) for name, file in KEPT.items() if (folder / file).is_file()}
+def _from_folder(model: str, source: str, folder: Path, revision: str, license: str, modality: str) -> CheckpointConfig:
+    files = {name: _json(folder / file) for name, file in CONFIG_FILES.items() if (folder / file).is_file()}
     if "model_type" not in files.get("config", {}):
         raise RecipeError(
             "", f"checkpoint {model!r} has no config.json with a model_type in {folder}: transformers cannot load it"
@@ -141,17 +141,17 @@ def _card(model: str, source: str, folder: Path, revision: str, licence: str, mo
     if modality == "text" and (folder / CHAT_TEMPLATE).is_file():
         template = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
         files["tokenizer_config"] = {**files.get("tokenizer_config", {}), "chat_template": template}
-    joint = files.pop("processor_config", {})
+    processors = files.pop("processor_config", {})
     video = files.pop("video_preprocessor_config", None)
     if modality == "video" and video is not None:
         files["preprocessor_config"] = video
     for part in PROCESSOR_PARTS.get(modality, []):
-        if part in joint:
-            files.setdefault("preprocessor_config", joint[part])
-    return Card(model, source, revision, licence or _licence(folder), files)
+        if part in processors:
+            files.setdefault("preprocessor_config", processors[part])
+    return CheckpointConfig(model, source, revision, license or _read_license(folder), files)
 
 
-def _licence(folder: Path) -> str:
+def _read_license(folder: Path) -> str:
     """The license in the front matter of a checkpoint's README; "" without one."""
     import yaml
 
@@ -161,8 +161,8 @@ def _licence(folder: Path) -> str:
         front = yaml.safe_load(matched[1]) if matched else {}
     except yaml.YAMLError:
         return ""
-    licence = front.get("license_name") or front.get("license") if isinstance(front, dict) else None
-    return str(licence) if licence else ""
+    license = front.get("license_name") or front.get("license") if isinstance(front, dict) else None
+    return str(license) if license else ""
 
 
 def _json(path: Path) -> Any:

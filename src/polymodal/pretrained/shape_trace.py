@@ -13,11 +13,11 @@ from torch.func import functional_call
 from polymodal.core.errors import RecipeError
 
 #: Batch size of the traced run: a number that no other dimension is likely to have.
-ITEMS = 5
+TRACE_BATCH = 5
 
 
 @dataclass(frozen=True)
-class Shape:
+class TensorSpec:
     """A tensor in the output of a stub.
 
     shape: zeros of this shape after the batch dimension; None: the hidden states that the stub receives
@@ -25,11 +25,11 @@ class Shape:
     """
 
     shape: tuple[int, ...] | None = None
-    given: int | str | None = None
+    argument: int | str | None = None
 
 
 @dataclass
-class Trace:
+class ShapeTrace:
     """The result of a traced run.
 
     hidden_shape: shape of the hidden states of an item at the split
@@ -38,13 +38,13 @@ class Trace:
     output_modules: names of the modules that run only after the last layer
     """
 
-    hidden: tuple[int, ...] = ()
-    direct: bool = False
-    answers: dict[str, Any] = field(default_factory=dict)
-    above: list[str] = field(default_factory=list)
+    hidden_shape: tuple[int, ...] = ()
+    is_direct: bool = False
+    stub_outputs: dict[str, Any] = field(default_factory=dict)
+    output_modules: list[str] = field(default_factory=list)
 
 
-def run_without_content(model: nn.Module, layers: list[nn.Module], cut: int, inputs: dict[str, Tensor]) -> Trace:
+def trace_shapes(model: nn.Module, layers: list[nn.Module], split_index: int, inputs: dict[str, Tensor]) -> ShapeTrace:
     """Trace the network on inputs of these shapes (the first dimension is ignored).
 
     Raises:
@@ -56,12 +56,12 @@ def run_without_content(model: nn.Module, layers: list[nn.Module], cut: int, inp
     open_calls: list[_Call] = []
     hooks = []
 
-    def enter(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        call = _Call(names[module], module, by_place(given, named), len(open_calls))
+    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = _Call(names[module], module, arguments_by_key(args, kwargs), len(open_calls))
         calls.append(call)
         open_calls.append(call)
 
-    def leave(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         open_calls.pop().output = output
 
     for module in names:
@@ -76,22 +76,22 @@ def run_without_content(model: nn.Module, layers: list[nn.Module], cut: int, inp
     finally:
         for hook in hooks:
             hook.remove()
-    return _read_trace(calls, layers, cut)
+    return _read_trace(calls, layers, split_index)
 
 
 def _run(model: nn.Module, inputs: dict[str, Tensor]) -> None:
     """Run text networks on eight real tokens, since they read the values of masks; all others on the meta device."""
     if "input_ids" in inputs:
-        model(input_ids=torch.ones(ITEMS, 8, dtype=torch.long))
+        model(input_ids=torch.ones(TRACE_BATCH, 8, dtype=torch.long))
         return
-    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in held.items()}
-    blank = {
-        name: torch.empty(ITEMS, *tensor.shape[1:], dtype=tensor.dtype, device="meta")
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    meta_tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    meta_inputs = {
+        name: torch.empty(TRACE_BATCH, *tensor.shape[1:], dtype=tensor.dtype, device="meta")
         for name, tensor in inputs.items()
         if "mask" not in name
     }
-    functional_call(model, empty, (), blank)
+    functional_call(model, meta_tensors, (), meta_inputs)
 
 
 @dataclass
@@ -100,40 +100,41 @@ class _Call:
 
     name: str
     module: nn.Module
-    given: dict[int | str, Any]
+    arguments: dict[int | str, Any]
     depth: int
     output: Any = None
 
 
-def _read_trace(calls: list[_Call], layers: list[nn.Module], cut: int) -> Trace:
-    places = {layer: [at for at, call in enumerate(calls) if call.module is layer] for layer in layers}
-    if any(len(found) != 1 for found in places.values()):
+def _read_trace(calls: list[_Call], layers: list[nn.Module], split_index: int) -> ShapeTrace:
+    positions = {layer: [index for index, call in enumerate(calls) if call.module is layer] for layer in layers}
+    if any(len(indices) != 1 for indices in positions.values()):
         raise RecipeError("fine_tuning", "this network does not run each of its layers once; use `freeze` or `full`")
-    first, last = places[layers[0]][0], places[layers[-1]][-1]
-    trace = Trace()
+    first, last = positions[layers[0]][0], positions[layers[-1]][-1]
+    trace = ShapeTrace()
     hidden = (
-        first_tensor(calls[places[layers[cut]][0]].given) if cut < len(layers) else first_tensor(calls[last].output)
+        first_tensor(calls[positions[layers[split_index]][0]].arguments) if split_index < len(layers) else first_tensor(calls[last].output)
     )
-    if hidden.ndim < 3 or hidden.shape[0] != ITEMS:
+    if hidden.ndim < 3 or hidden.shape[0] != TRACE_BATCH:
         problem = "the layers of this network do not have the batch as first dimension; use `freeze` or `full`"
         raise RecipeError("fine_tuning", problem)
-    trace.hidden = tuple(hidden.shape[1:])
-    trace.direct = cut > 0 and hidden is first_tensor(calls[places[layers[cut - 1]][0]].output)
-    if cut > 0:
+    trace.hidden_shape = tuple(hidden.shape[1:])
+    trace.is_direct = split_index > 0 and hidden is first_tensor(calls[positions[layers[split_index - 1]][0]].output)
+    if split_index > 0:
         for call in _outermost(calls[:first], layers):
             if any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in call.module.modules()):
-                answer = _answer(call, None)
-                if answer is not None:
-                    trace.answers[call.name] = answer
-    for layer in layers[:cut]:
-        call = calls[places[layer][0]]
-        later = {id(one) for other in calls[_end(calls, places[layer][0]) :] for one in _tensors(other.given)}
-        answer = _answer(call, later)
-        if answer is not None:
-            trace.answers[call.name] = answer
-    ended = _end(calls, last)
-    before = {call.module for call in calls[:ended]}
-    trace.above = [call.name for call in _outermost(calls[ended:], layers) if call.module not in before]
+                output_spec = _stub_output(call, None)
+                if output_spec is not None:
+                    trace.stub_outputs[call.name] = output_spec
+    for layer in layers[:split_index]:
+        call = calls[positions[layer][0]]
+        later_calls = calls[_end(calls, positions[layer][0]) :]
+        later = {id(tensor) for later_call in later_calls for tensor in _tensors(later_call.arguments)}
+        output_spec = _stub_output(call, later)
+        if output_spec is not None:
+            trace.stub_outputs[call.name] = output_spec
+    end = _end(calls, last)
+    before = {call.module for call in calls[:end]}
+    trace.output_modules = [call.name for call in _outermost(calls[end:], layers) if call.module not in before]
     return trace
 
 
@@ -151,10 +152,10 @@ def _outermost(calls: list[_Call], layers: list[nn.Module]) -> Iterator[_Call]:
 
 def _end(calls: list[_Call], start: int) -> int:
     """The index of the first call after the call at `start` has returned."""
-    return next((at for at in range(start + 1, len(calls)) if calls[at].depth <= calls[start].depth), len(calls))
+    return next((index for index in range(start + 1, len(calls)) if calls[index].depth <= calls[start].depth), len(calls))
 
 
-def _answer(call: _Call, later: set[int] | None) -> Any:
+def _stub_output(call: _Call, later: set[int] | None) -> Any:
     """The output of the stub of a module; None if other modules need a value that a stub cannot provide, so that the
     module must run.
 
@@ -166,36 +167,36 @@ def _answer(call: _Call, later: set[int] | None) -> Any:
     def shape(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        for place, given in call.given.items():
-            if given is value:
-                return Shape(given=place)
-        if later is not None and value is first and value.shape == first_tensor(call.given).shape:
-            return Shape()
+        for key, argument in call.arguments.items():
+            if argument is value:
+                return TensorSpec(argument=key)
+        if later is not None and value is first and value.shape == first_tensor(call.arguments).shape:
+            return TensorSpec()
         if later is not None and value is not first:
             if id(value) in later:
-                raise _NotOfItems
-            return Shape()
-        if value.ndim == 0 or value.shape[0] != ITEMS:
-            raise _NotOfItems
-        return Shape(tuple(value.shape[1:]))
+                raise _NotBatched
+            return TensorSpec()
+        if value.ndim == 0 or value.shape[0] != TRACE_BATCH:
+            raise _NotBatched
+        return TensorSpec(tuple(value.shape[1:]))
 
     try:
-        return mapped(call.output, shape)
-    except _NotOfItems:
+        return map_leaves(call.output, shape)
+    except _NotBatched:
         return None
 
 
-class _NotOfItems(Exception):
+class _NotBatched(Exception):
     pass
 
 
-def by_place(given: tuple[Any, ...], named: dict[str, Any]) -> dict[int | str, Any]:
-    arguments: dict[int | str, Any] = dict(enumerate(given))
-    arguments.update(named)
+def arguments_by_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
+    arguments: dict[int | str, Any] = dict(enumerate(args))
+    arguments.update(kwargs)
     return arguments
 
 
-def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     """Apply `change` to every leaf of nested tuples, lists and dicts (including model outputs of transformers).
 
     Example:
@@ -203,23 +204,23 @@ def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
         {'a': (2, [3])}
     """
     if isinstance(value, dict):
-        changed = {key: mapped(inner, change) for key, inner in value.items()}
+        changed = {key: map_leaves(inner, change) for key, inner in value.items()}
         return changed if type(value) is dict else type(value)(**changed)
     if isinstance(value, tuple | list) and type(value) in (tuple, list):
-        return type(value)(mapped(inner, change) for inner in value)
+        return type(value)(map_leaves(inner, change) for inner in value)
     return change(value)
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
 
     def keep(inner: Any) -> Any:
         if isinstance(inner, Tensor):
-            found.append(inner)
+            tensors.append(inner)
         return inner
 
-    mapped(value, keep)
-    return found
+    map_leaves(value, keep)
+    return tensors
 
 
 def first_tensor(value: Any) -> Tensor:

@@ -8,25 +8,25 @@ import xxhash
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.paths import cache_folder
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.hub import replacing
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.hub import write_atomic
 
-OLDER = ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"]
-SETTINGS = ["config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
-TOKENIZER_FILES = ["tokenizer.json", *OLDER, *SETTINGS]
+LEGACY_FILES = ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"]
+SETTINGS_FILES = ["config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+TOKENIZER_FILES = ["tokenizer.json", *LEGACY_FILES, *SETTINGS_FILES]
 
 
-def converted(card: Card, folder: Path) -> Path:
+def convert_tokenizer(checkpoint: CheckpointConfig, folder: Path) -> Path:
     """Convert the legacy tokenizer files in `folder` to `tokenizer.json` with transformers, once, into the cache.
 
     Raises:
         RecipeError: there are no such files, or transformers cannot convert them.
         MissingExtraError: transformers is not installed.
     """
-    files = [folder / name for name in [*OLDER, *SETTINGS] if (folder / name).is_file()]
-    if not any(file.name in OLDER for file in files):
-        known = ", ".join(["tokenizer.json", *OLDER])
-        raise RecipeError("", f"checkpoint {card.model!r} has no tokenizer: none of {known} in {folder}")
+    files = [folder / name for name in [*LEGACY_FILES, *SETTINGS_FILES] if (folder / name).is_file()]
+    if not any(file.name in LEGACY_FILES for file in files):
+        known = ", ".join(["tokenizer.json", *LEGACY_FILES])
+        raise RecipeError("", f"checkpoint {checkpoint.name!r} has no tokenizer: none of {known} in {folder}")
     key = xxhash.xxh3_128()
     for file in files:
         key.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -35,12 +35,12 @@ def converted(card: Card, folder: Path) -> Path:
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
-            raise MissingExtraError("transformers", "pretrained", f"the tokenizer of {card.model}") from error
+            raise MissingExtraError("transformers", "pretrained", f"the tokenizer of {checkpoint.name}") from error
         try:
-            made = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            content = made.backend_tokenizer.to_str()
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            content = tokenizer.backend_tokenizer.to_str()
         except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
-            problem = f"the tokenizer of checkpoint {card.model!r} cannot be converted to tokenizer.json ({error})"
+            problem = f"the tokenizer of checkpoint {checkpoint.name!r} cannot be converted to tokenizer.json ({error})"
             raise RecipeError("", problem) from error
-        replacing(target, content)
+        write_atomic(target, content)
     return target

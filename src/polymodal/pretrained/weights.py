@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.pretrained.adapters import renew_magnitudes, with_base_layers
-from polymodal.pretrained.checkpoint_config import Card
-from polymodal.pretrained.architecture import encoder_of, network_class
+from polymodal.pretrained.adapters import reset_dora_magnitudes, with_base_layers
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.architecture import select_part, auto_class
 from polymodal.pretrained.resolve import weights_folder
 from polymodal.runtime.random_state import isolated_random_state
 
 #: Overrides of configuration values that only affect training or the outputs. LayerDrop and random masking of inputs
 #: are disabled, since execution from cached hidden states requires that all layers run.
-ALWAYS = {
+CONFIG_OVERRIDES = {
     "use_cache": False,
     "output_hidden_states": False,
     "output_attentions": False,
@@ -29,14 +29,14 @@ ALWAYS = {
     "apply_spec_augment": False,
 }
 #: Number of random values that are repeated to fill the weight matrices before the weights are loaded.
-FILL = 2**16
+NOISE_SIZE = 2**16
 #: Maximum number of bytes of weights that are cached in a process for further networks of the same checkpoint.
-KEPT = 2**31
+MAX_CACHE_BYTES = 2**31
 
-_kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
+_weight_cache: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
 
-def build(card: Card, part: str, attention: str | None) -> Any:
+def build_network(checkpoint: CheckpointConfig, part: str, attention: str | None) -> Any:
     """Build the network for a part of a checkpoint, without its weights: matrices hold small random values, norms are
     the identity.
 
@@ -55,27 +55,27 @@ def build(card: Card, part: str, attention: str | None) -> Any:
 
         from polymodal.pretrained.starter.efficientnet_lite import register_own_models
     except ModuleNotFoundError:
-        raise MissingExtraError("transformers", "pretrained", f"the checkpoint {card.model}") from None
+        raise MissingExtraError("transformers", "pretrained", f"the checkpoint {checkpoint.name}") from None
     register_own_models()
-    values = card.config
+    values = checkpoint.config
     kind = values.pop("model_type", None)
     if values.pop("quantization_config", None) is not None:
-        raise RecipeError("checkpoint", f"{card.model} has quantized weights; use the original checkpoint")
+        raise RecipeError("checkpoint", f"{checkpoint.name} has quantized weights; use the original checkpoint")
     try:
         config = AutoConfig.for_model(kind, **values)
-        for name, value in ALWAYS.items():
+        for name, value in CONFIG_OVERRIDES.items():
             if hasattr(config, name):
                 setattr(config, name, value)
-        with _quiet(), no_init_weights():
-            whole = network_class(part).from_config(config, dtype=torch.float32, attn_implementation=attention)
+        with _quiet_transformers(), no_init_weights():
+            whole = auto_class(part).from_config(config, dtype=torch.float32, attn_implementation=attention)
     except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise RecipeError("checkpoint", f"transformers cannot build {card.model} (model type {kind}): {error}") from error
-    model = encoder_of(whole, part, card)
-    _fill(model)
+        raise RecipeError("checkpoint", f"transformers cannot build {checkpoint.name} (model type {kind}): {error}") from error
+    model = select_part(whole, part, checkpoint)
+    _fill_with_noise(model)
     return model
 
 
-def load(model: nn.Module, card: Card, part: str) -> None:
+def load_weights(model: nn.Module, checkpoint: CheckpointConfig, part: str) -> None:
     """Load the weights of the checkpoint.
 
     Frozen parameters share their memory with other networks of this process, so they must not be modified in place.
@@ -85,7 +85,7 @@ def load(model: nn.Module, card: Card, part: str) -> None:
         RecipeError: the weights are not available, are not safetensors, or are incomplete.
     """
     shares = any(not parameter.requires_grad for parameter in model.parameters())
-    taken = with_base_layers(pretrained(card, part, keep=shares), model)
+    taken = with_base_layers(checkpoint_state(checkpoint, part, keep=shares), model)
     state = {name: held for name, held in model.state_dict(keep_vars=True).items() if "lora_" not in name}
     if state.keys() != taken.keys():
         raise RuntimeError(f"the network and its weights differ in {sorted(state.keys() ^ taken.keys())}")
@@ -93,10 +93,10 @@ def load(model: nn.Module, card: Card, part: str) -> None:
     shared = {id(taken[name]): nn.Parameter(taken[name], requires_grad=False) for name in still}
     model.load_state_dict({name: shared[id(taken[name])] for name in still}, strict=False, assign=True)
     model.load_state_dict({name: taken[name] for name in taken.keys() - still}, strict=False)
-    renew_magnitudes(model)
+    reset_dora_magnitudes(model)
 
 
-def pretrained(card: Card, part: str, *, keep: bool) -> dict[str, Tensor]:
+def checkpoint_state(checkpoint: CheckpointConfig, part: str, *, keep: bool) -> dict[str, Tensor]:
     """The weights of a checkpoint for the network of `part`, by parameter name. They are shared and read-only.
 
     keep: cache them for the next network; the most recently used weights stay in memory, at most `MAX_CACHE_BYTES`, and
@@ -105,70 +105,70 @@ def pretrained(card: Card, part: str, *, keep: bool) -> dict[str, Tensor]:
     Raises:
         RecipeError: as `load_weights`.
     """
-    folder = weights_folder(card)
+    folder = weights_folder(checkpoint)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise RecipeError("checkpoint", f"{card.model} has no safetensors weights, the only supported format")
+        raise RecipeError("checkpoint", f"{checkpoint.name} has no safetensors weights, the only supported format")
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
-    key = (part, str(folder), json.dumps(card.to_dict(), sort_keys=True), *facts)
-    found = _kept.pop(key, None)
+    key = (part, str(folder), json.dumps(checkpoint.to_dict(), sort_keys=True), *facts)
+    found = _weight_cache.pop(key, None)
     if found is None or any(tensor._version for tensor in found.values()):
-        found = _read(folder, card, part)
+        found = _load_from_folder(folder, checkpoint, part)
     if keep:
-        _kept[key] = found
-    while sum(tensor.nbytes for one in _kept.values() for tensor in {id(t): t for t in one.values()}.values()) > KEPT:
-        del _kept[next(iter(_kept))]
+        _weight_cache[key] = found
+    while sum(tensor.nbytes for one in _weight_cache.values() for tensor in {id(t): t for t in one.values()}.values()) > MAX_CACHE_BYTES:
+        del _weight_cache[next(iter(_weight_cache))]
     return found
 
 
-def _read(folder: Path, card: Card, part: str) -> dict[str, Tensor]:
+def _load_from_folder(folder: Path, checkpoint: CheckpointConfig, part: str) -> dict[str, Tensor]:
     try:
         # Missing weights are drawn at random, hence the own random state. The tensors may be used in training, so they
         # must not be inference tensors.
-        with _quiet(), isolated_random_state(), torch.inference_mode(False):
-            whole, found = network_class(part).from_pretrained(
+        with _quiet_transformers(), isolated_random_state(), torch.inference_mode(False):
+            whole, found = auto_class(part).from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise RecipeError("checkpoint", f"the weights of {card.model} do not match its configuration: {error}") from error
+        raise RecipeError("checkpoint", f"the weights of {checkpoint.name} do not match its configuration: {error}") from error
     by_name = dict(whole.named_parameters(remove_duplicate=False)) | dict(whole.named_buffers(remove_duplicate=False))
     unread = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
-    drawn = {id(by_name[name]): name for name in unread if name in by_name and not _computed(whole, name)}
-    weights = encoder_of(whole, part, card).state_dict(keep_vars=True)
+    drawn = {id(by_name[name]): name for name in unread if name in by_name and not _is_computed(whole, name)}
+    weights = select_part(whole, part, checkpoint).state_dict(keep_vars=True)
     missing = [drawn[id(tensor)] for tensor in weights.values() if id(tensor) in drawn]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise RecipeError("checkpoint", f"{card.model} has no weights for {', '.join(missing[:5])}{more}")
+        raise RecipeError("checkpoint", f"{checkpoint.name} has no weights for {', '.join(missing[:5])}{more}")
     with torch.inference_mode(False):
-        own = {id(tensor): _own(tensor) for tensor in weights.values()}
+        own = {id(tensor): _copy(tensor) for tensor in weights.values()}
     return {name: own[id(tensor)] for name, tensor in weights.items()}
 
 
-def _computed(network: nn.Module, name: str) -> bool:
+def _is_computed(network: nn.Module, name: str) -> bool:
     """Whether a parameter is computed from its shape, so that checkpoints do not contain it (positions of Marian)."""
     return "Sinusoidal" in type(network.get_submodule(name.rpartition(".")[0])).__name__
 
 
-def _own(tensor: Tensor) -> Tensor:
+def _copy(tensor: Tensor) -> Tensor:
     """A copy in memory; convolutions over images in channels-last format, as in `Network`."""
     return tensor.detach().clone(memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format)
 
 
-def _fill(model: nn.Module) -> None:
-    noise = torch.randn(FILL) * 0.02
+def _fill_with_noise(model: nn.Module) -> None:
+    noise = torch.randn(NOISE_SIZE) * 0.02
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 flat = parameter.view(-1)
-                whole = len(flat) // FILL * FILL
-                flat[:whole].view(-1, FILL).copy_(noise)
+                whole = len(flat) // NOISE_SIZE * NOISE_SIZE
+                flat[:whole].view(-1, NOISE_SIZE).copy_(noise)
                 flat[whole:].copy_(noise[: len(flat) - whole])
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_transformers() -> Iterator[None]:
     """Disable progress bars and log messages of transformers; missing weights raise an error."""
     from transformers.utils import logging as untyped
 

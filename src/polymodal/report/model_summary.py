@@ -88,8 +88,8 @@ class SharedItems:
 
 
 def reported_split(model: Model) -> str:
-    """The split whose scores are shown first: `test`, else `valid`; empty if nothing was scored."""
-    return next((part for part in ("test", "valid") if part in model.metrics), "")
+    """The split whose scores are shown first: `test`, else `validation`; empty if nothing was scored."""
+    return next((part for part in ("test", "validation") if part in model.metrics), "")
 
 
 def scored_names(model: Model, part: str) -> list[str]:
@@ -165,7 +165,7 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
             f"The score is not clearly better than with only {single[0]}: these rows do not show that several inputs "
             "help."
         )
-    if part == "valid":
+    if part == "validation":
         sentences.append(
             "There are no test rows. The best epoch was selected on these validation rows, so the score is optimistic."
         )

@@ -25,7 +25,7 @@ class ObjectiveSection:
 def objective_sections(model: Model, part: str) -> list[ObjectiveSection]:
     """Everything with scores on `part` except the outputs."""
     names = [name for name in scored_names(model, part) if name not in model.recipe.outputs]
-    parts = [one for one in ("test", "valid") if one in model.metrics]
+    parts = [one for one in ("test", "validation") if one in model.metrics]
     return [
         ObjectiveSection(
             name, {one: with_bars(score_rows(model, one, name)) for one in parts}, _curves(model, part, name)

@@ -88,7 +88,7 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
         kind=task.options.name,
         columns=task.columns,
         verdict=verdict(model, part, name),
-        scores={one: with_bars(score_rows(model, one, name)) for one in ("test", "valid") if one in model.metrics},
+        scores={one: with_bars(score_rows(model, one, name)) for one in ("test", "validation") if one in model.metrics},
         unimodal=list(lead[0].unimodal) if lead else [],
         curves=_curves(model, name, "perplexity" if task.is_generative else task.metrics[0].name, task.baseline_loss()),
         classes=_class_rows(detail, order[:MOST_IN_TABLE]),

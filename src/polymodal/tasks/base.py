@@ -1,4 +1,4 @@
-"""What a task is: one kind of target. It recognises its column, prepares it, and gives loss, prediction and scores."""
+"""Base class of tasks: one kind of target."""
 
 from __future__ import annotations
 
@@ -12,36 +12,50 @@ import torch
 from torch import Tensor
 
 from polymodal.core.options import Options
-from polymodal.core.types import TimeGrid, OutputShape, Space, TextShape
+from polymodal.core.types import OutputShape, Space, TextShape, TimeGrid
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics.base import Metric
 
 
 class TaskOptions(Options):
-    """Base of every task's options."""
+    """Base class of task options."""
 
 
 class Task(ABC):
-    """Base of every task. One instance serves one output of a recipe (one or more columns).
+    """Base class of tasks. An instance serves one output of a recipe (one or more target columns).
 
-    The life of an instance: `match_column` -> `fit` (training rows only) -> `prepare` (any rows) -> `loss` while
-    training -> `distribution` and `predict` on what the model decided.
+    The life cycle is `match_column` -> `fit` (training rows only) -> `prepare` (any rows) -> `loss` in training ->
+    `distribution` and `predict` on raw predictions. A distribution holds the probabilities of the classes, or numbers
+    in the units of the target column.
+
+    Subclasses define `Options`, the class variables and the abstract methods below, and are registered with `register`.
+
+    Example:
+        >>> import torch
+        >>> from polymodal.tasks.classification import ClassificationTask
+        >>> task = ClassificationTask(ClassificationTask.Options(), columns=["animal"])
+        >>> task.load({"labels": ["cat", "dog"], "rows": [2, 1]})  # in place of fit
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])  # raw predictions of two rows
+        >>> task.loss(logits, torch.tensor([0, 1])).shape
+        torch.Size([2])
+        >>> task.predict(task.distribution(logits))
+        ['cat', 'dog']
     """
 
     kind: ClassVar[str] = "task"
     Options: ClassVar[type[TaskOptions]]
-    #: How decoded values are read and combined; see `core.types.Space`.
+    #: How raw predictions are interpreted and combined; see `core.types.Space`.
     space: ClassVar[Space]
-    #: Whether targets are moments in time, so that inputs must keep theirs.
+    #: Whether targets are times, so that encoders must keep the times of their tokens.
     needs_timestamps: ClassVar[bool] = False
-    #: Whether answers are texts, which a decoder that writes writes.
+    #: Whether the outputs are texts, which a generative decoder produces.
     is_generative: ClassVar[bool] = False
-    #: Whether answers are vectors that mean something only beside others of the same model.
+    #: Whether the outputs are embeddings, which are comparable only within one model.
     is_embedding: ClassVar[bool] = False
-    #: The decoder that answers where the recipe names none.
+    #: Default decoder.
     default_decoder: ClassVar[str] = "mlp"
-    #: The fusion where the recipe names none and this is the first output; None: the recipe's own default.
+    #: Default fusion if this is the first output; None: the default of the recipe.
     default_fusion: ClassVar[str | None] = None
 
     def __init__(self, options: TaskOptions, *, columns: list[str]) -> None:
@@ -51,38 +65,39 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        """How likely this column, named as a target, is of this task, and why; None if it cannot be."""
+        """Confidence that a target column is of this task, with a reason; None if it cannot be."""
 
     @abstractmethod
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Learn from the training rows: the classes and their shares, the mean and scale of numbers.
+        """Fit to the training rows: classes and their frequencies, mean and scale of numbers.
 
         Raises:
-            DataError: there is nothing to learn (one class, no value).
+            DataError: nothing can be learned (a single class, no values).
         """
 
     @abstractmethod
     def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
-        """Targets of a block: `value [rows, ...]` and `present [rows]` bool. Unusable targets are faults and gaps."""
+        """Targets of a block: `value [rows, ...]` and `present [rows]` bool. Unusable targets are recorded as cell
+        errors and are not present."""
 
     @property
     @abstractmethod
     def output_size(self) -> int:
-        """How many values the decoder must give, `k`."""
+        """Number of values of a raw prediction, `k`."""
 
     @property
     def grid(self) -> TimeGrid | None:
-        """The timeline on which values are decided; None for a task that decides once for the whole row."""
+        """Timeline of the predictions; None for a task with one prediction per row."""
         return None
 
     @property
     def notes(self) -> list[str]:
-        """What the report tells of the targets, a sentence each."""
+        """Notes on the targets for the report, one sentence each."""
         return self._notes
 
     @property
     def threshold(self) -> float:
-        """Probability from which a label counts as there, where labels do not exclude each other."""
+        """Decision threshold of labels that do not exclude each other."""
         return 0.5
 
     @property
@@ -92,102 +107,104 @@ class Task(ABC):
 
     @property
     def generates_for_selection(self) -> bool:
-        """Whether epochs are compared by the scores of texts that are written for it, and not by their likelihood."""
+        """Whether the best epoch is selected by a metric of generated texts, not by the validation loss."""
         return False
 
     @property
     def text_shape(self) -> TextShape | None:
-        """The tokens of the texts that are written; None for a task that does not write."""
+        """Token ids and lengths of the generated texts; None for a task without text generation."""
         return None
 
     @property
     def output_shape(self) -> OutputShape:
-        """What the task asks of its decoder."""
+        """Shape of the output that the decoder must produce."""
         return OutputShape(self.output_size, self.space, self.grid, self.text_shape)
 
     @property
     def prompt_columns(self) -> list[str]:
-        """Columns, beside the targets, from which the prompts of answers are made; prediction needs them too."""
+        """Columns from which the prompts are built. Prediction needs them too."""
         return []
 
     def prompts(self, block: RowBlock) -> np.ndarray | None:
-        """The prompt of each row of a block, `[rows]` arrays of int32 tokens (None in a row whose prompt cannot be
-        used, which is a fault); None for a task without prompts."""
+        """Prompt of each row of a block, `[rows]` arrays of int32 tokens. None for a task without prompts, and in rows
+        whose prompt is unusable, which are recorded as cell errors."""
         return None
 
     def row_groups(self, value: np.ndarray, present: np.ndarray) -> np.ndarray | None:
-        """The group of each row, `[rows]`, of which training puts some rows into one batch (-1: of none); None where it
-        does not matter which rows are in a batch."""
+        """Group of each row, `[rows]`; -1: none. Each training batch holds several rows of a group. None if the
+        composition of batches is irrelevant."""
         return None
 
     def collate(self, value: np.ndarray) -> Tensor:
-        """Prepared targets of the rows of a batch as one tensor `[batch, ...]`."""
+        """Collate the prepared targets of a batch into one tensor `[batch, ...]`."""
         return torch.from_numpy(value)
 
     def row_loss_weights(self, values: Tensor) -> Tensor | None:
-        """How much the loss of each row counts beside its weight, `[batch]`; None: all alike."""
+        """Additional weight of the loss of each row, `[batch]`, such as its number of tokens; None: equal weights."""
         return None
 
     def baseline_predictions(self, rows: int) -> np.ndarray:
-        """The best constant answer for so many rows, as a distribution `[rows, k]`."""
+        """Baseline prediction for `rows` rows, as a distribution `[rows, k]`."""
         return np.broadcast_to(self.baseline_prediction(), (rows, self.output_size))
 
     @abstractmethod
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, `[batch]`, in fp32: `values [batch, k]` against prepared targets `[batch, ...]`."""
+        """Loss of each row, `[batch]`, in fp32, from raw predictions `values [batch, k]` and prepared targets `[batch,
+        ...]`."""
 
     @abstractmethod
     def baseline_loss(self) -> float:
-        """The loss of the best constant answer on the training rows; a run that stays there has learned nothing."""
+        """Loss of the best constant prediction on the training rows. A model at this loss has learned nothing."""
 
     @abstractmethod
     def baseline_prediction(self) -> np.ndarray:
-        """The best constant answer as a distribution `[k]` (class shares; the mean in user units): the floor."""
+        """Best constant prediction as a distribution `[k]`: class frequencies, or the mean in target units."""
 
     def missing_predictions(self, rows: int) -> np.ndarray:
-        """A distribution `[rows, k]` in which nothing is decided yet: NaN everywhere."""
+        """Distribution `[rows, k]` of missing predictions: NaN everywhere."""
         return np.full((rows, self.output_size), np.nan)
 
     @abstractmethod
     def distribution(self, values: Tensor) -> np.ndarray:
-        """Decided values `[rows, k]` -> float64 `[rows, k]`: probabilities, or numbers in the user's units."""
+        """Raw predictions `[rows, k]` -> float64 `[rows, k]`: probabilities, or numbers in the units of the target."""
 
     @abstractmethod
     def predict(self, distribution: np.ndarray) -> list[Any]:
-        """The answer of each row as the user wrote such answers: a label, a list of labels, a number (or several)."""
+        """Prediction of each row in the format of the target column: a label, a list of labels, a number or several."""
 
     @abstractmethod
     def truth(self, value: np.ndarray) -> np.ndarray:
-        """Prepared targets `[rows, ...]` as the metrics read them (class numbers, 0/1 labels, user units)."""
+        """Prepared targets `[rows, ...]` in the format of the metrics: class indices, 0/1 labels, or numbers in the
+        units of the target."""
 
     def per_class_arrays(
         self, distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distribution, truth and weight as tables by class read them, one column for each of `classes`; a timeline
-        has a row for each of its segments there."""
+        """Distribution, truth and weight for per-class tables, with one column for each of `classes`. Timelines have
+        one row for each segment."""
         return distribution, truth, weight
 
     @property
     @abstractmethod
     def metrics(self) -> list[Metric]:
-        """The metrics of this task; the first is the one that early stopping and comparison use."""
+        """Metrics of this task. The first is the main metric, used by early stopping and comparisons."""
 
     @property
     def classes(self) -> list[str]:
-        """Names of the `k` values (class or label or column names), for tables and reports; with a `grid`, of the
-        values of one cell."""
+        """Names of the `k` values (class, label or column names), for tables and reports. With a `grid`: of the values
+        of one cell."""
         return self.columns
 
     def write_files(self, folder: Path) -> None:  # noqa: B027 - most tasks have no files
-        """Write what `fit` learned and `save` does not hold, as a tokenizer, into `folder`; nothing here."""
+        """Write fitted state that `save` does not contain, such as a tokenizer, into `folder`. Default: nothing."""
 
     def read_files(self, folder: Path) -> None:  # noqa: B027
-        """Take back what `write_files` wrote; called before `load`."""
+        """Read the files of `write_files`; called before `load`."""
 
     @abstractmethod
     def save(self) -> dict[str, Any]:
-        """What `fit` learned, JSON-ready."""
+        """Fitted state, JSON-compatible."""
 
     @abstractmethod
     def load(self, state: dict[str, Any]) -> None:
-        """Take back what `save` gave, in place of `fit`."""
+        """Restore the state of `save`, in place of `fit`."""

@@ -1,4 +1,4 @@
-"""Classification into exclusive classes, two or more."""
+"""Classification into two or more exclusive classes."""
 
 from __future__ import annotations
 
@@ -19,40 +19,54 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Label, LabelVocabulary, summarize_labels, label_key, read_label, read_labels, label_text
+from polymodal.tasks.labels import (
+    Label,
+    LabelVocabulary,
+    label_key,
+    label_text,
+    read_label,
+    read_labels,
+    summarize_labels,
+)
 
-# An integer column with more distinct values is taken for a quantity unless the user says otherwise.
-FEW_INTEGERS = 20
+# Integer columns with more distinct values are regression targets by default.
+MAX_INTEGER_CLASSES = 20
 
 
-def _text_keys(weights: Any) -> Any:
-    """YAML reads `1:` and `true:` as numbers and booleans; a recipe names classes by their text."""
+def _label_texts(weights: Any) -> Any:
+    """Class names as text: YAML reads the keys `1:` and `true:` as numbers and booleans."""
     return {label_text(label): value for label, value in weights.items()} if isinstance(weights, dict) else weights
 
 
-ClassWeights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_text_keys)]
+ClassWeights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_label_texts)]
 
 
 @register
 class ClassificationTask(Task):
-    """One of k exclusive classes by a softmax over k values.
+    """One of k exclusive classes, with a softmax over k logits.
 
-    The loss of a row of class y, with class weights w and label smoothing s (Szegedy et al., "Rethinking the
-    Inception Architecture for Computer Vision", 2016, section 7):
+    The loss of a row of class y, with class weights w and label smoothing s (Szegedy et al., "Rethinking the Inception
+    Architecture for Computer Vision", 2016, section 7):
 
         -(1 - s) w_y log p_y - (s / k) sum_c w_c log p_c
 
-    A label that training never saw, or that is no label (NaN, a list), is a fault and a gap; null is a gap.
+    Null is a missing target. A label that does not occur in training, or is not a label (NaN, a list), is a cell error
+    and a missing target.
+
+    Example:
+        >>> from polymodal.tasks.classification import ClassificationTask
+        >>> ClassificationTask(ClassificationTask.Options(label_smoothing=0.1), columns=["animal"]).space
+        'categorical'
     """
 
     class Options(TaskOptions):
-        name: Literal["classify"] = "classify"
+        name: Literal["classification"] = "classification"
         class_weights: Literal["none", "balanced"] | ClassWeights = "none"
-        """`balanced`: each class counts the same in the loss, however rare it is, and balanced accuracy leads
-        the metrics. A mapping from class to weight sets them by hand (a class that is not named has 1).
-        Weights are scaled so that the mean over training rows is 1."""
+        """`balanced`: all classes have equal total weight in the loss, and balanced accuracy is the main metric. A
+        mapping from class to weight sets the weights; classes that are not listed have weight 1. Weights are scaled to
+        a mean of 1 over the training rows."""
         label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-        """Share of the target's probability that is spread evenly over all classes."""
+        """Fraction of the probability that is distributed uniformly over all classes."""
 
     space: ClassVar[Space] = "categorical"
     options: Options
@@ -60,7 +74,9 @@ class ClassificationTask(Task):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         if len(columns) != 1:
-            raise RecipeError("columns", f"a classify output reads one column, not {len(columns)}: {columns}")
+            raise RecipeError(
+                "columns", f"a classification output needs exactly one column, not {len(columns)}: {columns}"
+            )
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -73,40 +89,42 @@ class ClassificationTask(Task):
         if all(isinstance(value, str) for value in sample.values):
             repeated = 1 - distinct / count
             return Match(0.9 if repeated >= 0.5 else 0.1 + repeated, reason.format("strings"))
-        if not all(_whole(value) for value in sample.values):
+        if not all(_is_integer(value) for value in sample.values):
             return None
-        few_values = distinct <= FEW_INTEGERS and (count >= 5 * distinct or distinct <= 2 < count)
+        few_values = distinct <= MAX_INTEGER_CLASSES and (count >= 5 * distinct or distinct <= 2 < count)
         return Match(0.8 if few_values else 0.2, reason.format("whole numbers"))
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
         found = read_labels(blocks, self.columns[0], lambda cell: [read_label(cell)])
         if len(found.labels) < 2:
-            only = f"only {found.labels[0]!r}" if found.labels else f"no label at all{found.problem}"
-            raise DataError(f"classification needs two classes, the training rows hold {only}", column=self.columns[0])
-        self._take(found.labels, found.count)
+            only = f"only {found.labels[0]!r}" if found.labels else f"no labels{found.problem}"
+            raise DataError(
+                f"classification needs at least two classes; the training rows have {only}", column=self.columns[0]
+            )
+        self._set_labels(found.labels, found.count)
 
-    def _take(self, labels: Iterable[Label], rows: Callable[[Label], int]) -> None:
+    def _set_labels(self, labels: Iterable[Label], rows: Callable[[Label], int]) -> None:
         self.labels = LabelVocabulary(labels)
         self.rows = np.array([rows(label) for label in self.labels.values], dtype=np.int64)
-        self.shares = self.rows / self.rows.sum()
+        self.frequencies = self.rows / self.rows.sum()
         self.weights = self._class_weights()
         single = [label for label, count in zip(self.labels.values, self.rows, strict=True) if count == 1]
         self._notes = summarize_labels(
-            single, "class {!r} has 1 training row", "{} classes have 1 training row each, {!r} among them"
+            single, "class {!r} has 1 training row", "{} classes have 1 training row each, such as {!r}"
         )
 
     def _class_weights(self) -> np.ndarray:
-        """Weights `[k]` whose mean over the training rows is 1."""
-        given = self.options.class_weights
-        if given == "none":
+        """Weights `[k]` with a mean of 1 over the training rows."""
+        weights_option = self.options.class_weights
+        if weights_option == "none":
             return np.ones(len(self.labels))
-        if given == "balanced":
-            return 1 / (self.shares * len(self.labels))
-        for name in given:
+        if weights_option == "balanced":
+            return 1 / (self.frequencies * len(self.labels))
+        for name in weights_option:
             if name not in self.classes:
                 raise RecipeError("class_weights", f"there is no class {name!r}; {did_you_mean(name, self.classes)}")
-        weights = np.array([given.get(name, 1.0) for name in self.classes])
-        return weights / (self.shares @ weights)
+        weights = np.array([weights_option.get(name, 1.0) for name in self.classes])
+        return weights / (self.frequencies @ weights)
 
     def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value, present = np.zeros(len(block), dtype=np.int64), np.zeros(len(block), dtype=bool)
@@ -136,14 +154,14 @@ class ClassificationTask(Task):
         )
 
     def baseline_loss(self) -> float:
-        """sum_c a_c log(A / a_c) with a_c = w_c ((1 - s) share_c + s / k) and A = sum_c a_c: the loss of the
-        constant p_c = a_c / A, which is the best one."""
+        """sum_c a_c log(A / a_c) with a_c = w_c ((1 - s) f_c + s / k), class frequencies f_c and A = sum_c a_c: the
+        loss of the constant p_c = a_c / A, the optimum."""
         smoothing = self.options.label_smoothing
-        mass = self.weights * ((1 - smoothing) * self.shares + smoothing / self.output_size)
+        mass = self.weights * ((1 - smoothing) * self.frequencies + smoothing / self.output_size)
         return float(mass @ np.log(mass.sum() / mass))
 
     def baseline_prediction(self) -> np.ndarray:
-        return self.shares
+        return self.frequencies
 
     def distribution(self, values: Tensor) -> np.ndarray:
         return values.detach().double().softmax(-1).cpu().numpy()
@@ -177,11 +195,11 @@ class ClassificationTask(Task):
 
     def load(self, state: dict[str, Any]) -> None:
         rows = {label_key(label): count for label, count in zip(state["labels"], state["rows"], strict=True)}
-        self._take(state["labels"], lambda label: rows[label_key(label)])
+        self._set_labels(state["labels"], lambda label: rows[label_key(label)])
 
 
-def _whole(value: Any) -> bool:
-    """A whole number, also where a table with gaps keeps it as a float."""
+def _is_integer(value: Any) -> bool:
+    """Whether a value is an integer, including the floats of an integer column with missing values."""
     if isinstance(value, float | np.floating):
         return float(value).is_integer()
     return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""What an answer follows on in a conversation: who said what before."""
+"""Conversations: system message, history and instruction before a generated text."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from polymodal.data.table.block import RowBlock
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.modalities.text import as_text
-from polymodal.tasks.text_targets import object_array
 from polymodal.tasks.prompt import Overflow, PromptTemplate
+from polymodal.tasks.text_targets import object_array
 
 ROLES = ("system", "user", "assistant")
 Role = Literal["system", "user", "assistant"]
 
 
 class ChatMessage(NamedTuple):
-    """What one of them says."""
+    """A message of a conversation."""
 
     role: str
     content: str
 
 
 def read_history(cell: Any, *, last: Role) -> list[ChatMessage]:
-    """The turns of a cell: a list of `{role, content}`, or of texts, of which user and assistant say one in turn; or
-    either as JSON text. None and blank cells have no turns.
+    """Messages of a cell: a list of `{role, content}`, or of texts with alternating roles user and assistant; or either
+    as JSON text. None and blank cells have no messages.
 
-    last: who says the last of a list of plain texts
+    last: role of the last message in a list of plain texts
 
     Raises:
-        ValueError: with what is wrong.
+        ValueError: with the problem.
     """
     if isinstance(cell, str):
         if not cell.strip():
@@ -42,49 +42,51 @@ def read_history(cell: Any, *, last: Role) -> list[ChatMessage]:
         try:
             cell = json.loads(cell)
         except ValueError:
-            raise ValueError("a history is a list of turns or such a list as JSON text") from None
+            raise ValueError("a history must be a list of messages, or such a list as JSON text") from None
     if cell is None:
         return []
     if not isinstance(cell, list | tuple | np.ndarray):
-        raise ValueError(f"a history is a list of turns, not {type(cell).__name__}")
-    turns = [_turn(one) for one in cell]
-    silent = [turn for turn in turns if not turn.role]
-    if silent and len(silent) < len(turns):
-        raise ValueError("some turns of the history say who speaks and some do not")
-    if silent:
+        raise ValueError(f"a history must be a list of messages, not {type(cell).__name__}")
+    messages = [_read_message(message) for message in cell]
+    without_role = [message for message in messages if not message.role]
+    if without_role and len(without_role) < len(messages):
+        raise ValueError("some messages of the history have a role and some do not")
+    if without_role:
         order = ("user", "assistant") if last == "assistant" else ("assistant", "user")
-        return [ChatMessage(order[(place - len(turns)) % 2], turn.content) for place, turn in enumerate(turns)]
-    return turns
+        return [
+            ChatMessage(order[(index - len(messages)) % 2], message.content) for index, message in enumerate(messages)
+        ]
+    return messages
 
 
-def _turn(one: Any) -> ChatMessage:
-    if isinstance(one, Mapping):
-        if "role" not in one or "content" not in one:
-            raise ValueError(f"a turn of the history has role and content, not {', '.join(map(str, one)) or 'nothing'}")
-        role, content = one["role"], as_text(one["content"])
+def _read_message(message: Any) -> ChatMessage:
+    if isinstance(message, Mapping):
+        if "role" not in message or "content" not in message:
+            raise ValueError(f"a message needs role and content, not {', '.join(map(str, message)) or 'nothing'}")
+        role, content = message["role"], as_text(message["content"])
         if role not in ROLES:
-            raise ValueError(f"nobody in a conversation is {role!r}; {did_you_mean(str(role), ROLES)}")
+            raise ValueError(f"unknown role {role!r}; {did_you_mean(str(role), ROLES)}")
     else:
-        role, content = "", as_text(one)
+        role, content = "", as_text(message)
     if content is None:
-        raise ValueError("a turn of the history is no text")
+        raise ValueError("the content of a message is not a text")
     return ChatMessage(role, content)
 
 
 class Conversation:
-    """What was said before an answer: perhaps a system text, a history, and what the user asks last.
+    """A conversation before a generated text: optional system message, history, and last user message.
 
-    A checkpoint's own chat template puts it in a row, where it has one. Tokens that were learned here do it so, each
-    sign in brackets one control token that no text can spell:
+    It is rendered by the chat template of a checkpoint, if there is one. With a tokenizer trained here, each role in
+    brackets is one control token, which no text can contain:
 
         [system] text [user] text [assistant] text [end] [user] text [assistant]
 
-    columns: those that are read
+    columns: columns that are read
     """
 
     def __init__(self, system: str | None, history: str | None, instruction: str | None) -> None:
         if history is None and instruction is None:
-            raise RecipeError("system", "it goes before an instruction or a history; name one of these")
+            raise RecipeError("system", "a system message needs an instruction or a history")
         self.system = None if system is None else PromptTemplate(system, "system")
         self.instruction = None if instruction is None else PromptTemplate(instruction, "instruction")
         self.history = history
@@ -92,67 +94,79 @@ class Conversation:
         named += self.instruction.columns if self.instruction else []
         self.columns = list(dict.fromkeys(named))
 
-    def learned(self, block: RowBlock) -> set[str]:
-        """The texts of a block from which a tokenizer is learned."""
-        return {turn.content for turns in self.turns(block, tell=False) for turn in turns or () if turn.content}
+    def tokenizer_texts(self, block: RowBlock) -> set[str]:
+        """Texts of a block on which a tokenizer is trained."""
+        return {
+            message.content
+            for messages in self.messages(block, report=False)
+            for message in messages or ()
+            if message.content
+        }
 
-    def turns(self, block: RowBlock, *, tell: bool = True) -> list[list[ChatMessage] | None]:
-        """What was said before each answer of a block; None, and (`tell`) a fault, where it cannot be read."""
+    def messages(self, block: RowBlock, *, report: bool = True) -> list[list[ChatMessage] | None]:
+        """Messages before each generated text of a block; None, with a cell error if `report`, if unreadable."""
         count = len(block)
         systems = self.system.texts(block) if self.system else [""] * count
-        asked = self.instruction.texts(block) if self.instruction else [""] * count
+        instructions = self.instruction.texts(block) if self.instruction else [""] * count
         histories = block.cells(self.history) if self.history else [None] * count
         last: Role = "assistant" if self.instruction else "user"
-        found: list[list[ChatMessage] | None] = []
-        for position, (system, cell, text) in enumerate(zip(systems, histories, asked, strict=True)):
+        results: list[list[ChatMessage] | None] = []
+        for position, (system, cell, text) in enumerate(zip(systems, histories, instructions, strict=True)):
             problem = ""
             column = self.history or ""
-            turns: list[ChatMessage] = []
+            messages: list[ChatMessage] = []
             for template, one in ((self.system, system), (self.instruction, text)):
                 if template is not None and one is None:
-                    problem, column = "the conversation needs a text here", template.unusable(block, position)
+                    problem, column = (
+                        "the conversation needs a text in this column",
+                        template.first_invalid_column(block, position),
+                    )
             if not problem:
                 try:
-                    turns = read_history(cell, last=last)
+                    messages = read_history(cell, last=last)
                 except ValueError as error:
                     problem = str(error)
-            if not problem and self.instruction is None and (not turns or turns[-1].role != "user"):
-                problem = "the history does not end with what the user says, and there is no instruction"
-            if problem and tell:
+            if not problem and self.instruction is None and (not messages or messages[-1].role != "user"):
+                problem = "the history does not end with a user message, and there is no instruction"
+            if problem and report:
                 block.add_error(position, column, problem)
             before = [ChatMessage("system", system)] if system else []
             after = [ChatMessage("user", text or "")] if self.instruction else []
-            found.append(None if problem else [*before, *turns, *after])
-        return found
+            results.append(None if problem else [*before, *messages, *after])
+        return results
 
-    def prepare(self, block: RowBlock, codec: TextTokenizer, most: int, overflow: Overflow) -> np.ndarray:
-        """Tokens of the conversation before each answer of a block, `[rows]` int32 arrays; None, and a fault, where it
-        cannot be read or is longer than `most` tokens. To `cut` leaves out the oldest turns of a long history."""
-        render = _Renderer(codec)
-        found: list[np.ndarray | None] = []
-        for position, turns in enumerate(self.turns(block)):
+    def prepare(self, block: RowBlock, tokenizer: TextTokenizer, max_length: int, overflow: Overflow) -> np.ndarray:
+        """Token ids of the conversation of each row of a block, `[rows]` int32 arrays. None, with a cell error, if it
+        cannot be read or is longer than `max_length`. `truncate` removes the oldest messages of a long history."""
+        render = _Renderer(tokenizer)
+        results: list[np.ndarray | None] = []
+        for position, messages in enumerate(self.messages(block)):
             column = self.history or self.columns[0] if self.columns else ""
-            if turns is None:
-                found.append(None)
+            if messages is None:
+                results.append(None)
                 continue
             try:
-                ids = render(turns)
-                while len(ids) > most and overflow == "cut" and (shorter := _without_oldest(turns)) is not None:
-                    turns, ids = shorter, render(shorter)
+                ids = render(messages)
+                while (
+                    len(ids) > max_length and overflow == "truncate" and (shorter := _drop_oldest(messages)) is not None
+                ):
+                    messages, ids = shorter, render(shorter)
             except DataError as error:
                 block.add_error(position, column, str(error))
-                found.append(None)
+                results.append(None)
                 continue
-            if len(ids) > most:
-                block.add_error(position, column, f"its conversation has {len(ids)} tokens; at most {most} are read")
-            found.append(np.asarray(ids, np.int32) if len(ids) <= most else None)
-        return object_array(found)
+            if len(ids) > max_length:
+                block.add_error(
+                    position, column, f"the conversation has {len(ids)} tokens; the maximum is {max_length}"
+                )
+            results.append(np.asarray(ids, np.int32) if len(ids) <= max_length else None)
+        return object_array(results)
 
 
-def _without_oldest(turns: Sequence[ChatMessage]) -> list[ChatMessage] | None:
-    """The turns without the oldest exchange; None where only what is asked last is left. System texts stay."""
-    kept = [turn for turn in turns if turn.role == "system"]
-    rest = [turn for turn in turns if turn.role != "system"]
+def _drop_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
+    """Messages without the oldest exchange; None if only the last user message is left. System messages are kept."""
+    kept = [message for message in messages if message.role == "system"]
+    rest = [message for message in messages if message.role != "system"]
     if len(rest) < 2:
         return None
     rest = rest[1:]
@@ -162,29 +176,30 @@ def _without_oldest(turns: Sequence[ChatMessage]) -> list[ChatMessage] | None:
 
 
 class _Renderer:
-    """Conversations as tokens; each different text is encoded once."""
+    """Render conversations as token ids. Each distinct text is tokenized once."""
 
-    def __init__(self, codec: TextTokenizer) -> None:
-        self.codec = codec
-        self.template = None if codec.card is None else ChatTemplate(codec)
-        self._known: dict[str, list[int]] = {}
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.template = None if tokenizer.checkpoint is None else ChatTemplate(tokenizer)
+        self._cache: dict[str, list[int]] = {}
 
-    def __call__(self, turns: Sequence[ChatMessage]) -> list[int]:
-        """
+    def __call__(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Token ids of a conversation.
+
         Raises:
-            DataError: the checkpoint's template refuses such a conversation.
+            DataError: the chat template of the checkpoint rejects the conversation.
         """
-        codec = self.codec
+        tokenizer = self.tokenizer
         if self.template is not None:
-            return self.template.prompt(turns)
-        found: list[int] = []
-        for turn in turns:
-            found += [codec.role_id(turn.role), *self._text(turn.content)]
-            if turn.role == "assistant":
-                found.append(codec.eos_id)
-        return [*found, codec.role_id("assistant")]
+            return self.template.prompt(messages)
+        results: list[int] = []
+        for message in messages:
+            results += [tokenizer.role_id(message.role), *self._text(message.content)]
+            if message.role == "assistant":
+                results.append(tokenizer.eos_id)
+        return [*results, tokenizer.role_id("assistant")]
 
     def _text(self, text: str) -> list[int]:
-        if text not in self._known:
-            self._known[text] = self.codec.encode([text])[0]
-        return self._known[text]
+        if text not in self._cache:
+            self._cache[text] = self.tokenizer.encode([text])[0]
+        return self._cache[text]

@@ -1,4 +1,4 @@
-"""Table cells that hold events in time."""
+"""Table cells with lists of events."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 
 from polymodal.tasks.labels import Label, label_key, read_label
 
-#: Start and end in seconds, and the label.
+#: Start and end in seconds, and label.
 EventSpan = tuple[float, float, Label]
 
 
 def read_event_spans(cell: Any) -> list[EventSpan]:
-    """The events of one cell, ordered by start.
+    """Read the events of a cell, ordered by start.
 
     Raises:
-        ValueError: they cannot be read; the message is the reason for a fault report.
+        ValueError: they cannot be read; the message is the reason of the cell error.
     """
     if isinstance(cell, str):
         try:
@@ -28,12 +28,12 @@ def read_event_spans(cell: Any) -> list[EventSpan]:
             raise ValueError("expected a list of events, or such a list as JSON text") from None
     if not isinstance(cell, list | tuple | np.ndarray):
         raise ValueError(f"expected a list of events, not {type(cell).__name__}")
-    return sorted((_read_span(event) for event in cell), key=lambda span: span[:2])
+    return sorted((_read_event(event) for event in cell), key=lambda event: event[:2])
 
 
-def _read_span(event: Any) -> EventSpan:
+def _read_event(event: Any) -> EventSpan:
     if not isinstance(event, Mapping):
-        raise ValueError(f"an event must have start, end and label; this is {str(event)[:50]!r}")
+        raise ValueError(f"an event must have start, end and label, not {str(event)[:50]!r}")
     missing = [name for name in ("start", "end", "label") if event.get(name) is None]
     if missing:
         raise ValueError(f"an event has no {missing[0]}")
@@ -51,13 +51,13 @@ def _read_span(event: Any) -> EventSpan:
 
 
 def silences_between(rows: list[list[EventSpan]]) -> list[float]:
-    """Seconds between events of one label that follow each other in a row."""
+    """Seconds between consecutive events of one label in a row."""
     gaps = []
-    for spans in rows:
-        until: dict[tuple[bool, Label], float] = {}
-        for start, end, label in spans:
-            before = until.get(label_key(label), math.inf)
-            if before < start:
-                gaps.append(start - before)
-            until[label_key(label)] = max(end, until.get(label_key(label), 0.0))
+    for events in rows:
+        ends: dict[tuple[bool, Label], float] = {}
+        for start, end, label in events:
+            previous_end = ends.get(label_key(label), math.inf)
+            if previous_end < start:
+                gaps.append(start - previous_end)
+            ends[label_key(label)] = max(end, ends.get(label_key(label), 0.0))
     return gaps

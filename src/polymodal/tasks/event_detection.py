@@ -1,4 +1,4 @@
-"""Events in time: what happens from when to when in a sound, a clip or a series."""
+"""Event detection: start, end and label of events in audio, video or time series."""
 
 from __future__ import annotations
 
@@ -15,65 +15,67 @@ from torch.nn import functional
 
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import register
-from polymodal.core.types import TimeGrid, Space
+from polymodal.core.types import Space, TimeGrid
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import events as scores
 from polymodal.metrics.base import Metric
 from polymodal.metrics.events import EventCounts, Events, SegmentCounts
 from polymodal.tasks.base import Task, TaskOptions
+from polymodal.tasks.event_cells import EventSpan, read_event_spans, silences_between
+from polymodal.tasks.event_timeline import decode_events, event_coverage, events_from_coverage
 from polymodal.tasks.labels import LabelVocabulary, first_problem, label_key, label_text, parse_cells, summarize_labels
-from polymodal.tasks.event_timeline import event_coverage, decode_events, events_from_coverage
-from polymodal.tasks.event_cells import EventSpan, silences_between, read_event_spans
 
-#: Most cells of a timeline whose resolution is not said, and of any timeline.
-USUAL_CELLS, MOST_CELLS = 2_000, 20_000
-#: Shortest cell that is chosen without being asked for, in seconds.
-FINEST = 0.01
-#: A timeline that is not said reaches this much beyond the latest event of the training rows.
-MARGIN = 1.05
+#: Maximum number of cells of a timeline with default resolution, and of any timeline.
+DEFAULT_MAX_CELLS, MAX_CELLS = 2_000, 20_000
+#: Minimum default resolution, in seconds.
+MIN_RESOLUTION = 0.01
+#: Default duration, as a multiple of the latest event end in the training rows.
+DURATION_MARGIN = 1.05
 
 
 @register
 class EventDetectionTask(Task):
-    """Events with start, end and label, any number in a row, decided on a timeline of equal cells.
+    """Event detection: any number of events with start, end and label in a row, predicted on a timeline of equal cells.
 
-    A cell of the table is a list of events such as `{"start": 0.5, "end": 1.25, "label": "dog"}` (seconds), or the
-    same as JSON text. An empty list means that nothing happens; null is a gap. Events of one label that overlap are
-    one event. An event that cannot be read, ends beyond the timeline, or has a label that training never saw makes
-    the whole list a fault and a gap.
+    A table cell is a list of events such as `{"start": 0.5, "end": 1.25, "label": "dog"}` (seconds), or such a list as
+    JSON text. An empty list means no events; null is a missing target. Overlapping events of one label become one
+    event. An event that cannot be read, ends after the timeline, or has a label that does not occur in training makes
+    the whole list a cell error and a missing target.
 
-    Prepared, an event is the share s of each cell that it covers, so that its ends are kept inside cells (see
-    `tasks.segments.events_from_coverage`). The loss of a row is the mean over cells and labels of the binary cross-entropy
+    The prepared target is the fraction s of each cell that events cover, which keeps their ends with sub-cell precision
+    (see `tasks.event_timeline.events_from_coverage`). The loss of a row is the mean over cells and labels of the binary
+    cross-entropy
 
         -(1 / k) sum_c [s_c log p_c + (1 - s_c) log(1 - p_c)]
 
-    whose minimum is p = s: a probability says how much of its cell is covered, and the answer reads the ends of
-    events from it. Scores: Mesaros, Heittola and Virtanen, "Metrics for Polyphonic Sound Event Detection", 2016.
+    whose minimum is p = s: a probability is the covered fraction of its cell, from which the ends of events are
+    decoded. Metrics: Mesaros, Heittola and Virtanen, "Metrics for Polyphonic Sound Event Detection", 2016.
     """
 
     class Options(TaskOptions):
-        name: Literal["spans"] = "spans"
-        seconds: float | None = Field(default=None, gt=0)
-        """Length of the timeline. Silent: 5 % more than the latest end of an event in the training rows."""
+        name: Literal["event_detection"] = "event_detection"
+        duration: float | None = Field(default=None, gt=0)
+        """Duration of the timeline in seconds. Default: 5 % more than the latest event end in the training rows."""
         resolution: float | None = Field(default=None, gt=0)
-        """Seconds of a cell. Silent: a tenth of the median event of the training rows, at least 0.01, and so
-        that there are at most 2,000 cells."""
+        """Seconds per cell. Default: a tenth of the median event duration in the training rows, at least 0.01, with at
+        most 2,000 cells."""
         threshold: float = Field(default=0.5, gt=0, lt=1)
-        """Probability from which a cell belongs to an event."""
-        smooth: float = Field(default=0.0, ge=0)
-        """Seconds of the median filter over probabilities, before events are read from them; 0 filters nothing."""
-        shortest: float | None = Field(default=None, ge=0)
-        """Found events of fewer seconds are dropped. Silent: half of what 95 % of the training events exceed."""
-        gap: float | None = Field(default=None, ge=0)
-        """Found events of one label with fewer seconds between them are merged. Silent: half of what 95 % of such
-        gaps in the training rows exceed, at most `shortest`."""
-        segment: float | None = Field(default=None, gt=0)
-        """Seconds of the segments that the segment scores count. Silent: 1, but not more than the median event of
-        the training rows, nor less than a cell."""
+        """Decision threshold: cells with at least this probability belong to an event."""
+        median_filter_seconds: float = Field(default=0.0, ge=0)
+        """Width in seconds of a median filter on the probabilities before events are decoded; 0: no filter."""
+        min_event_seconds: float | None = Field(default=None, ge=0)
+        """Predicted events shorter than this are dropped. Default: half of the 5th percentile of the training event
+        durations."""
+        min_gap_seconds: float | None = Field(default=None, ge=0)
+        """Predicted events of one label with shorter gaps are merged. Default: half of the 5th percentile of such gaps
+        in the training rows, at most `min_event_seconds`."""
+        segment_seconds: float | None = Field(default=None, gt=0)
+        """Segment length of the segment-based metrics in seconds. Default: 1, at most the median event duration of the
+        training rows, at least one cell."""
         collar: float | None = Field(default=None, gt=0)
-        """Seconds by which the start of a found event may miss the true one in the event scores; its end may miss by
-        as much or a fifth of the event. Silent: 0.2, but not less than a cell."""
+        """Tolerance of the event-based metrics in seconds: maximum error of the start. The end may differ by the same
+        or by a fifth of the event duration. Default: 0.2, at least one cell."""
 
     space: ClassVar[Space] = "binary"
     default_decoder: ClassVar[str] = "timeline"
@@ -83,7 +85,9 @@ class EventDetectionTask(Task):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         if len(columns) != 1:
-            raise RecipeError("columns", f"a spans output reads one column, not {len(columns)}: {columns}")
+            raise RecipeError(
+                "columns", f"an event_detection output needs exactly one column, not {len(columns)}: {columns}"
+            )
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -99,47 +103,52 @@ class EventDetectionTask(Task):
         column = self.columns[0]
         problems: list[str] = []
         rows = list(parse_cells(blocks, column, read_event_spans, problems))
-        limit = math.inf if self.options.seconds is None else self.options.seconds
-        inside = [spans for spans in rows if all(end <= limit + 1e-6 for _, end, _ in spans)]
-        found = [span for spans in inside for span in spans]
+        limit = math.inf if self.options.duration is None else self.options.duration
+        inside = [events for events in rows if all(end <= limit + 1e-6 for _, end, _ in events)]
+        found = [span for events in inside for span in events]
         if not found:
-            late = f" that ends before {limit:g} s (the option `seconds`)" if any(rows) else ""
-            raise DataError(f"the training rows hold no event{late}{first_problem(problems)}", column=column)
+            limit_note = f" that ends before {limit:g} s (option `duration`)" if any(rows) else ""
+            raise DataError(f"the training rows have no event{limit_note}{first_problem(problems)}", column=column)
         self.labels = LabelVocabulary({label_key(label): label for _, _, label in found}.values())
         self._choose_times(inside, found)
         total = np.zeros((self.grid.frames, len(self.labels)))
-        for spans in inside:
-            total += self._cover(spans)
-        self._take(total.ravel() / len(inside))
+        for events in inside:
+            total += self._cover(events)
+        self._set_coverage(total.ravel() / len(inside))
         counts = Counter(label_key(label) for _, _, label in found)
         single = [label for label in self.labels.values if counts[label_key(label)] == 1]
-        self._notes += summarize_labels(single, "{!r} happens once in the training rows", "{} labels happen once, {!r} among them")
+        self._notes += summarize_labels(
+            single,
+            "label {!r} occurs once in the training rows",
+            "{} labels occur once in the training rows, such as {!r}",
+        )
 
     def _choose_times(self, rows: list[list[EventSpan]], found: list[EventSpan]) -> None:
-        """Set the timeline, and the times that the options leave open."""
+        """Set the timeline, and the options that are not given."""
         options = self.options
         durations = np.array([end - start for start, end, _ in found])
         typical = float(np.median(durations))
-        seconds = options.seconds or MARGIN * max(end for _, end, _ in found)
-        width = options.resolution or max(FINEST, typical / 10, seconds / USUAL_CELLS)
+        seconds = options.duration or DURATION_MARGIN * max(end for _, end, _ in found)
+        width = options.resolution or max(MIN_RESOLUTION, typical / 10, seconds / DEFAULT_MAX_CELLS)
         frames = max(1, math.ceil(seconds / width - 1e-6))
-        if frames > MOST_CELLS:
+        if frames > MAX_CELLS:
             raise RecipeError(
-                "resolution", f"{seconds:g} s in steps of {width:g} s are {frames:,} cells; {MOST_CELLS:,} are possible"
+                "resolution",
+                f"{seconds:g} s with {width:g} s per cell are {frames:,} cells; the maximum is {MAX_CELLS:,}",
             )
         self._grid = TimeGrid(frames, frames * width if options.resolution else seconds)
-        brief, gaps = float(np.quantile(durations, 0.05)) / 2, silences_between(rows)
-        self.shortest = brief if options.shortest is None else options.shortest
-        apart = min(self.shortest, float(np.quantile(gaps, 0.05)) / 2) if gaps else self.shortest
-        self.gap = apart if options.gap is None else options.gap
-        self.segment = options.segment or max(min(1.0, typical), self.width)
+        short, gaps = float(np.quantile(durations, 0.05)) / 2, silences_between(rows)
+        self.min_event_seconds = short if options.min_event_seconds is None else options.min_event_seconds
+        gap = min(self.min_event_seconds, float(np.quantile(gaps, 0.05)) / 2) if gaps else self.min_event_seconds
+        self.min_gap_seconds = gap if options.min_gap_seconds is None else options.min_gap_seconds
+        self.segment_seconds = options.segment_seconds or max(min(1.0, typical), self.width)
         self.collar = options.collar or max(scores.COLLAR, self.width)
 
-    def _take(self, shares: np.ndarray) -> None:
-        self.shares = shares
+    def _set_coverage(self, mean_coverage: np.ndarray) -> None:
+        self.mean_coverage = mean_coverage
         self._notes = [
-            f"decided in {self.grid.frames:,} cells of {self.width:.3g} s over {self.grid.seconds:.4g} s; segment "
-            f"scores count segments of {self.segment:.3g} s, event scores allow {self.collar:.3g} s"
+            f"predicted in {self.grid.frames:,} cells of {self.width:.3g} s over {self.grid.seconds:.4g} s; "
+            f"segment metrics use segments of {self.segment_seconds:.3g} s, event metrics a collar of {self.collar:.3g} s"
         ]
 
     @property
@@ -148,19 +157,19 @@ class EventDetectionTask(Task):
 
     @property
     def width(self) -> float:
-        """Seconds of a cell."""
+        """Seconds per cell."""
         return self.grid.seconds / self.grid.frames
 
-    def _cover(self, spans: list[EventSpan]) -> np.ndarray:
-        """Shares `[frames, labels]`; ValueError if an event has no place on the timeline."""
-        late = max((end for _, end, _ in spans), default=0.0)
+    def _cover(self, events: list[EventSpan]) -> np.ndarray:
+        """Coverage `[frames, labels]`. Raises ValueError if an event ends after the timeline."""
+        late = max((end for _, end, _ in events), default=0.0)
         if late > self.grid.seconds + 1e-6:
             raise ValueError(
-                f"an event ends at {late:g} s, beyond the timeline of {self.grid.seconds:g} s; the option `seconds` "
-                "makes it longer"
+                f"an event ends at {late:g} s, after the timeline of {self.grid.seconds:g} s; increase the option "
+                "`duration`"
             )
-        start, end = (np.array([span[place] for span in spans], dtype=np.float64) for place in (0, 1))
-        label = np.array([self.labels.index(label) for *_, label in spans], dtype=np.int64)
+        start, end = (np.array([event[index] for event in events], dtype=np.float64) for index in (0, 1))
+        label = np.array([self.labels.index(label) for *_, label in events], dtype=np.int64)
         return event_coverage(start, end, label, self.grid.frames, len(self.labels), self.width)
 
     def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
@@ -189,58 +198,58 @@ class EventDetectionTask(Task):
         return functional.binary_cross_entropy_with_logits(values.float(), target.float(), reduction="none").mean(-1)
 
     def baseline_loss(self) -> float:
-        """The mean over cells and labels of the entropy of the mean share q: -q log q - (1 - q) log(1 - q)."""
-        share = np.stack([self.shares, 1 - self.shares])
-        return float(-(share * np.log(np.where(share > 0, share, 1.0))).sum(0).mean())
+        """Mean over cells and labels of the entropy of the mean coverage q: -q log q - (1 - q) log(1 - q)."""
+        coverage = np.stack([self.mean_coverage, 1 - self.mean_coverage])
+        return float(-(coverage * np.log(np.where(coverage > 0, coverage, 1.0))).sum(0).mean())
 
     def baseline_prediction(self) -> np.ndarray:
-        return self.shares
+        return self.mean_coverage
 
     def distribution(self, values: Tensor) -> np.ndarray:
         return values.detach().double().sigmoid().cpu().numpy()
 
     def predict(self, distribution: np.ndarray) -> list[Any]:
-        return self._answers(self._found(distribution), len(distribution), scored=True)
+        return self._event_lists(self._predicted_events(distribution), len(distribution), scored=True)
 
     def truth(self, value: np.ndarray) -> np.ndarray:
         return value
 
     def events(self, truth: np.ndarray) -> list[list[dict[str, Any]]]:
-        """The true events behind prepared targets `[rows, k]`, as the user writes them."""
-        return self._answers(self._true(truth), len(truth), scored=False)
+        """True events of prepared targets `[rows, k]`, in the format of the table."""
+        return self._event_lists(self._true_events(truth), len(truth), scored=False)
 
-    def _answers(self, found: Events, rows: int, *, scored: bool) -> list[list[dict[str, Any]]]:
-        answers: list[list[dict[str, Any]]] = [[] for _ in range(rows)]
+    def _event_lists(self, found: Events, rows: int, *, scored: bool) -> list[list[dict[str, Any]]]:
+        lists: list[list[dict[str, Any]]] = [[] for _ in range(rows)]
         order = np.lexsort((found.label, found.start, found.row))
         columns = (found.row, found.start, found.end, found.label, found.score)
         for row, start, end, label, score in zip(*(column[order].tolist() for column in columns), strict=True):
             event = {"start": round(start, 6), "end": round(end, 6), "label": self.labels.values[label]}
-            answers[row].append(event | {"score": round(score, 6)} if scored else event)
-        return answers
+            lists[row].append(event | {"score": round(score, 6)} if scored else event)
+        return lists
 
-    def _found(self, distribution: np.ndarray) -> Events:
+    def _predicted_events(self, distribution: np.ndarray) -> Events:
         return decode_events(
-            self._by_cell(distribution),
+            self._as_cells(distribution),
             self.width,
             threshold=self.threshold,
-            smooth=self.options.smooth,
-            gap=self.gap,
-            shortest=self.shortest,
+            median_filter_seconds=self.options.median_filter_seconds,
+            min_gap_seconds=self.min_gap_seconds,
+            min_event_seconds=self.min_event_seconds,
         )
 
-    def _true(self, truth: np.ndarray) -> Events:
-        return events_from_coverage(self._by_cell(truth), self.width)
+    def _true_events(self, truth: np.ndarray) -> Events:
+        return events_from_coverage(self._as_cells(truth), self.width)
 
-    def _by_cell(self, values: np.ndarray) -> np.ndarray:
+    def _as_cells(self, values: np.ndarray) -> np.ndarray:
         """`[rows, k]` -> `[rows, frames, labels]`."""
         return values.reshape(len(values), self.grid.frames, len(self.labels))
 
     def segments(self, distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which labels were found, and are true, in each segment: two `[rows, segments, labels]` bool."""
-        count = max(1, math.ceil(self.grid.seconds / self.segment - 1e-6))
+        """Predicted and true activity of each label in each segment: two `[rows, segments, labels]` bool."""
+        count = max(1, math.ceil(self.grid.seconds / self.segment_seconds - 1e-6))
         found, true = (
-            scores.activity(one, len(truth), len(self.labels), count, self.segment)
-            for one in (self._found(distribution), self._true(truth))
+            scores.activity(one, len(truth), len(self.labels), count, self.segment_seconds)
+            for one in (self._predicted_events(distribution), self._true_events(truth))
         )
         return found, true
 
@@ -256,7 +265,7 @@ class EventDetectionTask(Task):
         return scores.segment_counts(true, found)
 
     def event_counts(self, distribution: np.ndarray, truth: np.ndarray) -> EventCounts:
-        true, found = self._true(truth), self._found(distribution)
+        true, found = self._true_events(truth), self._predicted_events(distribution)
         return scores.event_counts(true, found, len(truth), len(self.labels), self.collar)
 
     @property
@@ -270,25 +279,25 @@ class EventDetectionTask(Task):
 
     @property
     def classes(self) -> list[str]:
-        """Names of the labels of a cell: value `cell * labels + label` is one of them in one cell."""
+        """Labels of a cell; value `cell * labels + label` of a prediction is one of them in one cell."""
         return [label_text(label) for label in self.labels.values]
 
     def save(self) -> dict[str, Any]:
         return {
             "labels": self.labels.values,
             "grid": list(self.grid),
-            "shortest": self.shortest,
-            "gap": self.gap,
-            "segment": self.segment,
+            "min_event_seconds": self.min_event_seconds,
+            "min_gap_seconds": self.min_gap_seconds,
+            "segment_seconds": self.segment_seconds,
             "collar": self.collar,
-            "shares": self.shares.tolist(),
+            "mean_coverage": self.mean_coverage.tolist(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.labels, self._grid = LabelVocabulary(state["labels"]), TimeGrid(*state["grid"])
-        self.shortest, self.gap = state["shortest"], state["gap"]
-        self.segment, self.collar = state["segment"], state["collar"]
-        self._take(np.array(state["shares"]))
+        self.min_event_seconds, self.min_gap_seconds = state["min_event_seconds"], state["min_gap_seconds"]
+        self.segment_seconds, self.collar = state["segment_seconds"], state["collar"]
+        self._set_coverage(np.array(state["mean_coverage"]))
 
 
 def _metric(
@@ -301,7 +310,7 @@ def _metric(
     def prepared(distribution: np.ndarray, truth: np.ndarray) -> Callable[[np.ndarray], float]:
         return partial(score, count(distribution, truth))
 
-    def whole(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
+    def score_rows(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
         return score(count(distribution, truth), weight)
 
-    return Metric(name, whole, greater_is_better, prepared)
+    return Metric(name, score_rows, greater_is_better, prepared)

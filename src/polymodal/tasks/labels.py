@@ -1,4 +1,4 @@
-"""Labels as users write them: text, numbers or true/false, each kept in its own type."""
+"""Labels: text, numbers or booleans, each in its own type."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Label = str | int | float | bool
 
 
 def read_label(cell: Any) -> Label:
-    """The label that `cell` holds.
+    """Read the label of a cell.
 
     Raises:
-        ValueError: it cannot be a label; the message is the reason for a fault report.
+        ValueError: it is not a label; the message is the reason of the cell error.
     """
     value = cell.item() if isinstance(cell, np.generic) else cell
     if not isinstance(value, Label):
@@ -31,18 +31,18 @@ def read_label(cell: Any) -> Label:
 
 
 def label_key(label: Label) -> tuple[bool, Label]:
-    """What makes two labels the same: 1 and 1.0 are, 1 and true are not, 1 and the text "1" are not."""
+    """Identity of a label: 1 and 1.0 are equal; 1 and true, and 1 and the text "1", are different."""
     return isinstance(label, bool), label
 
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """The labels of a column.
+    """Labels of a column with their counts.
 
-    labels: each as it was written first
-    counts: in how many rows each is, by its `key`
-    rows: how many rows could be read
-    problem: why the first of the others could not, in brackets; "" where all could
+    labels: each as it is written first
+    counts: number of rows of each label, by `label_key`
+    rows: number of rows that could be read
+    problem: first error in brackets; "" without errors
     """
 
     labels: list[Label]
@@ -51,27 +51,27 @@ class LabelCounts:
     problem: str
 
     def count(self, label: Label) -> int:
-        """In how many rows a label is."""
+        """Number of rows with a label."""
         return self.counts[label_key(label)]
 
 
 def read_labels(blocks: Iterable[RowBlock], column: str, read: Callable[[Any], Iterable[Label]]) -> LabelCounts:
-    """Count the labels that `read` finds in the cells of a column."""
+    """Count the labels that `read` returns for the cells of a column."""
     labels: dict[tuple[bool, Label], Label] = {}
     counts: Counter[tuple[bool, Label]] = Counter()
     rows, problems = 0, list[str]()
     for cell in parse_cells(blocks, column, read, problems):
-        found = {label_key(label): label for label in cell}
-        counts.update(found.keys())
-        for one, label in found.items():
-            labels.setdefault(one, label)
+        by_key = {label_key(label): label for label in cell}
+        counts.update(by_key.keys())
+        for label_id, label in by_key.items():
+            labels.setdefault(label_id, label)
         rows += 1
     return LabelCounts(list(labels.values()), counts, rows, first_problem(problems))
 
 
 def parse_cells(blocks: Iterable[RowBlock], column: str, read: Callable[[Any], T], problems: list[str]) -> Iterator[T]:
-    """What `read` makes of every cell of a column but null and those that it refuses by a ValueError; the message of
-    the first of these goes to `problems`."""
+    """Yield `read(cell)` for each cell of a column. Skips null and cells for which it raises ValueError; the first
+    message is appended to `problems`."""
     for block in blocks:
         for cell in block.cells(column):
             if cell is None:
@@ -86,43 +86,42 @@ def parse_cells(blocks: Iterable[RowBlock], column: str, read: Callable[[Any], T
 
 
 def first_problem(problems: list[str]) -> str:
-    """What `parse_cells` has told, in brackets, for the end of a sentence; "" where there is nothing."""
+    """The first problem of `parse_cells` in brackets, for the end of a sentence; "" if there is none."""
     return f" ({problems[0]})" if problems else ""
 
 
 def label_text(label: Label) -> str:
-    """The label in tables, reports and recipe keys: `true` and `false` as in YAML, the rest as it is."""
+    """Label in tables, reports and recipe keys: `true` and `false` as in YAML, other labels unchanged."""
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 def summarize_labels(labels: list[Label], one: str, many: str) -> list[str]:
-    """Sentences about `labels`: up to three with `one` (a place for the label), more in a single sentence
-    with `many` (places for their number and an example)."""
+    """Notes on `labels`: up to three sentences of the template `one` (label), or one of `many` (number, example)."""
     if len(labels) <= 3:
         return [one.format(label) for label in labels]
     return [many.format(len(labels), labels[0])]
 
 
 class LabelVocabulary:
-    """The known labels in their order: true/false, then numbers, then text, each ascending."""
+    """The known labels in order: booleans, numbers, text, each ascending."""
 
     def __init__(self, labels: Iterable[Label]) -> None:
         self.values: list[Label] = sorted(labels, key=_rank)
-        self._number = {label_key(label): number for number, label in enumerate(self.values)}
+        self._index = {label_key(label): index for index, label in enumerate(self.values)}
 
     def __len__(self) -> int:
         return len(self.values)
 
     def index(self, label: Label) -> int:
-        """The place of `label` in the order.
+        """Index of `label`.
 
         Raises:
-            ValueError: it did not occur in training; the message is the reason for a fault report.
+            ValueError: it does not occur in the training rows; the message is the reason of the cell error.
         """
-        place = self._number.get(label_key(label))
-        if place is None:
+        index = self._index.get(label_key(label))
+        if index is None:
             raise ValueError(f"label {label!r} does not occur in the training rows")
-        return place
+        return index
 
 
 def _rank(label: Label) -> tuple[int, Any]:

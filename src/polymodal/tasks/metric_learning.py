@@ -1,4 +1,4 @@
-"""Similarity: rows of a group lie near each other, and apart from all others."""
+"""Metric learning: embeddings in which rows of a group are close to each other."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics.base import Metric
 from polymodal.metrics.leave_one_out import leave_one_out_metrics
 from polymodal.metrics.retrieval import normalize_rows
-from polymodal.nn.layers.embedding_head import halvings, prefixes
+from polymodal.nn.layers.embedding_head import halved_dims, matryoshka_prefixes
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import Label, label_key, read_label
 
-#: The number of no group: of a row without a target.
+#: Group of a row without a target.
 NO_GROUP = 0
-#: Anchors that are compared with all rows at once.
-ANCHORS = 1024
+#: Number of anchors that are compared with all rows at once.
+ANCHORS_PER_CHUNK = 1024
 
 
 @register
 class MetricLearningTask(Task):
-    """Vectors of rows, near each other where the target names one group (a product, a person, a class), apart where it
-    names two; of groups too that training never saw. See `supervised_contrastive` for the loss: the sum of it over the
-    vector and its `sizes` first prefixes, each of unit length by itself (Kusupati et al., "Matryoshka Representation
-    Learning", 2022, equation 1 with all weights 1).
+    """Metric learning: embeddings of rows that are close for rows of the same group (a product, a person, a class) and
+    distant for rows of different groups, including groups that do not occur in training. See `supervised_contrastive`
+    for the loss. It is summed over the embedding and its prefixes `matryoshka_dims`, each normalized to unit length
+    (Kusupati et al., "Matryoshka Representation Learning", 2022, equation 1 with all weights 1).
 
-    Only rows whose batch holds another of their group teach anything, so training draws rows of a group together.
+    Only rows whose batch has another row of their group contribute to the loss, so training batches hold several rows
+    of a group.
     """
 
     class Options(TaskOptions):
-        name: Literal["similar"] = "similar"
+        name: Literal["metric_learning"] = "metric_learning"
         temperature: float = Field(default=0.1, gt=0, le=1)
-        """Similarities are divided by it: a low one weighs the nearest others most."""
-        size: int = Field(default=64, ge=2)
-        """Numbers of a vector; the decoder `embed` decides it."""
-        sizes: list[int] | None = None
-        """Lengths of prefixes that are learned too; the decoder `embed` decides them. Silent: the half of `size`, the
-        half of that, and so on down to 8."""
+        """Softmax temperature. Low values emphasize the nearest negatives."""
+        embedding_dim: int = Field(default=64, ge=2)
+        """Embedding dimension; set by the decoder `embed`."""
+        matryoshka_dims: list[int] | None = None
+        """Dimensions of prefixes that are trained too; set by the decoder `embed`. Default: repeated halves of the
+        embedding dimension, down to 8."""
 
     space: ClassVar[Space] = "real"
     is_embedding: ClassVar[bool] = True
@@ -59,11 +60,19 @@ class MetricLearningTask(Task):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         if len(columns) != 1:
-            raise RecipeError("columns", f"a similar output reads one column, not {len(columns)}: {columns}")
-        shorter = halvings(options.size) if options.sizes is None else sorted(set(options.sizes))
-        if any(not 1 <= size < options.size for size in shorter):
-            raise RecipeError("sizes", f"prefixes of {options.size} numbers have 1 to {options.size - 1}")
-        self.sizes = [*shorter, options.size]
+            raise RecipeError(
+                "columns", f"a metric_learning output needs exactly one column, not {len(columns)}: {columns}"
+            )
+        shorter = (
+            halved_dims(options.embedding_dim)
+            if options.matryoshka_dims is None
+            else sorted(set(options.matryoshka_dims))
+        )
+        if any(not 1 <= size < options.embedding_dim for size in shorter):
+            raise RecipeError(
+                "matryoshka_dims", f"prefixes must have between 1 and {options.embedding_dim - 1} dimensions"
+            )
+        self.sizes = [*shorter, options.embedding_dim]
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -74,13 +83,16 @@ class MetricLearningTask(Task):
         for block in blocks:
             value, present = self._read(block)[:2]
             rows.update(value[present].tolist())
-        alone = sum(count == 1 for count in rows.values())
-        if len(rows) < 2 or alone == len(rows):
+        singletons = sum(count == 1 for count in rows.values())
+        if len(rows) < 2 or singletons == len(rows):
             found = f"{len(rows)} groups" + (", each of one row" if rows else "")
             raise DataError(
-                f"similarity needs two groups, and one of two rows; there are {found}", column=self.columns[0]
+                f"metric learning needs at least two groups, one of them with two rows; there are {found}",
+                column=self.columns[0],
             )
-        self._notes = [f"{alone} of {len(rows)} groups have 1 training row, which is near no other"] if alone else []
+        self._notes = (
+            [f"{singletons} of {len(rows)} groups have 1 training row, and so no positives"] if singletons else []
+        )
 
     def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value, present, problems = self._read(block)
@@ -89,7 +101,7 @@ class MetricLearningTask(Task):
         return value, present
 
     def _read(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
-        """Numbers of the groups, which rows have one, and the unusable cells: their positions and reasons."""
+        """Group hashes, which rows have a group, and the bad cells as (position, reason)."""
         value, problems = np.full(len(block), NO_GROUP, dtype=np.int64), []
         for position, cell in enumerate(block.cells(self.columns[0])):
             if cell is None:
@@ -105,21 +117,21 @@ class MetricLearningTask(Task):
 
     @property
     def output_size(self) -> int:
-        return self.options.size
+        return self.options.embedding_dim
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
         losses = [
             supervised_contrastive(vectors, target, self.options.temperature)
-            for vectors in prefixes(values, self.sizes)
+            for vectors in matryoshka_prefixes(values, self.sizes)
         ]
         return torch.stack(losses).sum(0)
 
     def baseline_loss(self) -> float:
-        """The loss of one vector for all rows: 1 for each of the sizes, see `supervised_contrastive`."""
+        """Loss of a constant embedding: 1 for each dimension, see `supervised_contrastive`."""
         return float(len(self.sizes))
 
     def baseline_prediction(self) -> np.ndarray:
-        """One vector for all rows. Ties count against it, so it finds nothing before it has seen all others."""
+        """A constant embedding. Ties count as wrong, so its retrieval scores are the worst possible."""
         return np.full(self.output_size, 1 / math.sqrt(self.output_size))
 
     def distribution(self, values: Tensor) -> np.ndarray:
@@ -137,7 +149,7 @@ class MetricLearningTask(Task):
 
     @property
     def classes(self) -> list[str]:
-        return [str(place) for place in range(self.output_size)]
+        return [str(index) for index in range(self.output_size)]
 
     def save(self) -> dict[str, Any]:
         return {"notes": self._notes}
@@ -147,8 +159,8 @@ class MetricLearningTask(Task):
 
 
 def group_hash(label: Label) -> int:
-    """The number of a group, the same in every table and run: 64 bits of a hash of its name, never `NO_GROUP`. Two of a
-    million groups share one with a probability of 3 in 100 million."""
+    """Hash of a group, equal in every table and run: 64 bits, never `NO_GROUP`. The probability of a collision among a
+    million groups is 3e-8."""
     boolean, value = label_key(label)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -157,36 +169,44 @@ def group_hash(label: Label) -> int:
 
 
 def supervised_contrastive(vectors: Tensor, groups: Tensor, temperature: float) -> Tensor:
-    """The supervised contrastive loss of each row, `[n]` (Khosla et al., "Supervised Contrastive Learning", 2020,
-    equation 2), in units of the loss of one vector for all rows, log(m - 1) of m rows:
+    """Supervised contrastive loss of each row, `[n]` (Khosla et al., "Supervised Contrastive Learning", 2020, equation
+    2), in units of the loss of a constant embedding, log(m - 1) for m rows:
 
         l_i = -1 / |P(i)| sum_{p in P(i)} log( exp(z_i . z_p / t) / sum_{a != i} exp(z_i . z_a / t) )
         L_i = m / A  l_i / log(m - 1)
 
-    P(i) are the other rows of the group of row i. A rows have any; the factor m / A makes the mean over all m rows the
-    mean over those, and all others have the loss 0. Rows of `NO_GROUP` are compared with nothing. The unit makes
-    batches of different sizes comparable.
+    P(i) are the other rows of the group of row i. A is the number of rows with nonempty P(i). The factor m / A makes
+    the mean over all m rows equal to the mean over these; all others have the loss 0. Rows of `NO_GROUP` are ignored.
+    The unit makes batches of different sizes comparable.
 
     vectors: `[n, size]` fp32 of unit length; groups: `[n]` int64
+
+    Example:
+        >>> import torch
+        >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> good = supervised_contrastive(vectors, torch.tensor([1, 1, 2, 2]), temperature=0.1)
+        >>> bad = supervised_contrastive(vectors, torch.tensor([1, 2, 1, 2]), temperature=0.1)
+        >>> bool(good.mean() < 1 < bad.mean())
+        True
     """
     known = groups != NO_GROUP
     rows = int(known.sum())
     with torch.autocast(vectors.device.type, enabled=False):
         parts = [
-            _of_anchors(vectors, groups, known, slice(start, start + ANCHORS), temperature)
-            for start in range(0, len(vectors), ANCHORS)
+            _anchor_losses(vectors, groups, known, slice(start, start + ANCHORS_PER_CHUNK), temperature)
+            for start in range(0, len(vectors), ANCHORS_PER_CHUNK)
         ]
     losses = torch.cat([loss for loss, _ in parts])
     anchors = int(torch.cat([count for _, count in parts]).gt(0).sum())
     return losses * (rows / max(1, anchors) / math.log(max(3, rows) - 1))
 
 
-def _of_anchors(
+def _anchor_losses(
     vectors: Tensor, groups: Tensor, known: Tensor, part: slice, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """l_i and |P(i)| of the rows `part`."""
-    number = torch.arange(len(vectors), device=vectors.device)
-    others = known & (number != number[part].unsqueeze(1))
+    position = torch.arange(len(vectors), device=vectors.device)
+    others = known & (position != position[part].unsqueeze(1))
     positive = others & (groups == groups[part].unsqueeze(1))
     logits = (vectors[part] @ vectors.T / temperature).masked_fill(~others, torch.finfo(torch.float32).min)
     count = positive.sum(1)

@@ -20,32 +20,40 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Label, LabelVocabulary, summarize_labels, label_key, read_label, read_labels, label_text
+from polymodal.tasks.labels import (
+    Label,
+    LabelVocabulary,
+    label_key,
+    label_text,
+    read_label,
+    read_labels,
+    summarize_labels,
+)
 
 Sequence = list | tuple | set | frozenset | np.ndarray
 
 
 @register
 class MultilabelClassificationTask(Task):
-    """Each of k labels is there or not, by a sigmoid over k values.
+    """Multi-label classification: each of k labels is present or not, with a sigmoid over k logits.
 
     The loss of a row is the mean over labels of the binary cross-entropy, with weight v_c on the positives:
 
         -(1 / k) sum_c [v_c y_c log p_c + (1 - y_c) log(1 - p_c)]
 
-    A cell is a list of labels, or text with a separator between labels; an empty one means "none of them". A
-    cell with a label that training never saw is a fault and a gap as a whole; null is a gap.
+    A cell is a list of labels, or text with a separator between labels; an empty cell has no labels. Null is a missing
+    target. A cell with a label that does not occur in training is a cell error and a missing target.
     """
 
     class Options(TaskOptions):
-        name: Literal["multilabel"] = "multilabel"
+        name: Literal["multilabel_classification"] = "multilabel_classification"
         separator: str = Field(default="|", min_length=1)
-        """What stands between the labels in a cell that is text; spaces around a label are dropped."""
-        positive_weights: Literal["none", "balanced"] = "none"
-        """`balanced`: the rows that have a label weigh as much, together, as those that lack it.
-        Probabilities of rare labels come out higher than their share."""
+        """Separator of labels in text cells; spaces around a label are removed."""
+        pos_weight: Literal["none", "balanced"] = "none"
+        """`balanced`: positives and negatives of each label have equal total weight. Probabilities of rare labels are
+        then higher than their frequency."""
         threshold: float = Field(default=0.5, gt=0, lt=1)
-        """Probability from which a label is predicted."""
+        """Decision threshold: labels with at least this probability are predicted."""
 
     space: ClassVar[Space] = "binary"
     options: Options
@@ -53,7 +61,9 @@ class MultilabelClassificationTask(Task):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         if len(columns) != 1:
-            raise RecipeError("columns", f"a multilabel output reads one column, not {len(columns)}: {columns}")
+            raise RecipeError(
+                "columns", f"a multilabel_classification output needs exactly one column, not {len(columns)}: {columns}"
+            )
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -80,29 +90,29 @@ class MultilabelClassificationTask(Task):
         column = self.columns[0]
         found = read_labels(blocks, column, self._split)
         if not found.labels:
-            raise DataError(f"the training rows hold no label at all{found.problem}", column=column)
+            raise DataError(f"the training rows have no labels{found.problem}", column=column)
         if all(count == found.rows for count in found.counts.values()):
-            raise DataError("every training row has the same labels, there is nothing to learn", column=column)
-        self._take(found.labels, found.count, found.rows)
+            raise DataError("all training rows have the same labels, so there is nothing to learn", column=column)
+        self._set_labels(found.labels, found.count, found.rows)
 
-    def _take(self, labels: Iterable[Label], positives: Callable[[Label], int], rows: int) -> None:
+    def _set_labels(self, labels: Iterable[Label], positives: Callable[[Label], int], rows: int) -> None:
         self.labels, self.rows = LabelVocabulary(labels), rows
         self.positives = np.array([positives(label) for label in self.labels.values], dtype=np.int64)
-        self.shares = self.positives / rows
+        self.frequencies = self.positives / rows
         self.weights = np.ones(len(self.labels))
-        if self.options.positive_weights == "balanced":
+        if self.options.pos_weight == "balanced":
             everywhere = self.positives == rows
             self.weights = np.where(everywhere, 1.0, (rows - self.positives) / self.positives)
         counted = list(zip(self.labels.values, self.positives, strict=True))
         single = [label for label, count in counted if count == 1]
         constant = [label for label, count in counted if count == rows]
         self._notes = summarize_labels(
-            single, "label {!r} has 1 training row", "{} labels have 1 training row each, {!r} among them"
+            single, "label {!r} has 1 training row", "{} labels have 1 training row each, such as {!r}"
         )
         self._notes += summarize_labels(
             constant,
-            "label {!r} is in every training row",
-            "{} labels are in every training row, {!r} among them",
+            "label {!r} occurs in every training row",
+            "{} labels occur in every training row, such as {!r}",
         )
 
     def _split(self, cell: Any) -> list[Label]:
@@ -142,18 +152,18 @@ class MultilabelClassificationTask(Task):
         ).mean(-1)
 
     def baseline_loss(self) -> float:
-        """The mean over labels of the loss at the constant p = v q / (v q + 1 - q), q the share of rows with
-        it."""
-        positive, negative = self.weights * self.shares, 1 - self.shares
+        """Mean over labels of the loss of the constant p = v f / (v f + 1 - f), with the fraction f of rows that have
+        the label."""
+        positive, negative = self.weights * self.frequencies, 1 - self.frequencies
         best = positive / (positive + negative)
         bits = [
-            np.where(share > 0, -share * np.log(np.where(share > 0, p, 1.0)), 0.0)
-            for share, p in ((positive, best), (negative, 1 - best))
+            np.where(frequency > 0, -frequency * np.log(np.where(frequency > 0, p, 1.0)), 0.0)
+            for frequency, p in ((positive, best), (negative, 1 - best))
         ]
         return float((bits[0] + bits[1]).mean())
 
     def baseline_prediction(self) -> np.ndarray:
-        return self.shares
+        return self.frequencies
 
     def distribution(self, values: Tensor) -> np.ndarray:
         return values.detach().double().sigmoid().cpu().numpy()
@@ -187,4 +197,4 @@ class MultilabelClassificationTask(Task):
 
     def load(self, state: dict[str, Any]) -> None:
         counts = {label_key(label): count for label, count in zip(state["labels"], state["positives"], strict=True)}
-        self._take(state["labels"], lambda label: counts[label_key(label)], state["rows"])
+        self._set_labels(state["labels"], lambda label: counts[label_key(label)], state["rows"])

@@ -1,4 +1,4 @@
-"""What an answer follows on: a text with places for cells of the row."""
+"""Prompts: texts with placeholders for cells of the row."""
 
 from __future__ import annotations
 
@@ -13,81 +13,85 @@ from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.modalities.text import as_text
 from polymodal.tasks.text_targets import object_array
 
-PLACE = re.compile(r"\{([^{}]+)\}")
+PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]+\})")
 
-#: What is done with a prompt that is too long.
-Overflow = Literal["refuse", "cut"]
+#: Handling of prompts that are too long.
+Overflow = Literal["error", "truncate"]
 
 
 class PromptTemplate:
-    """A text with the names of columns in braces; `{{` and `}}` stand for braces themselves.
+    """A text with column names in braces; `{{` and `}}` are literal braces. A missing cell becomes an empty text.
 
-    A missing cell leaves its place empty.
-
-    option: the option of the task that holds it, for errors
-    columns: those that it names
+    option: name of the option, for errors
+    columns: columns in the template
 
     Raises:
-        RecipeError: a brace stands alone, or it is the name of a column without braces, as it seems.
+        RecipeError: a brace is not closed, or the text looks like a column name without braces.
     """
 
     def __init__(self, text: str, option: str) -> None:
         self.parts = [part for part in _PARTS.split(text) if part]
-        self.columns = list(dict.fromkeys(part[1:-1] for part in self.parts if PLACE.fullmatch(part)))
+        self.columns = list(dict.fromkeys(part[1:-1] for part in self.parts if PLACEHOLDER.fullmatch(part)))
         for part in self.parts:
             if not _PARTS.fullmatch(part) and ("{" in part or "}" in part):
-                raise RecipeError(option, f"a brace stands alone in {part!r}; write {{{{ or }}}} for the sign itself")
+                raise RecipeError(option, f"unbalanced brace in {part!r}; write {{{{ or }}}} for a literal brace")
         if text.strip().isidentifier():
-            problem = f"{text!r} would be a fixed text; write the name of a column in braces, as {{{text.strip()}}}"
+            problem = f"{text!r} is a constant text; write a column name in braces, as {{{text.strip()}}}"
             raise RecipeError(option, problem)
 
     def texts(self, block: RowBlock) -> list[str | None]:
-        """The text of each row of a block; None where a cell is no text."""
+        """Text of each row of a block; None if a cell is not a text."""
         cells = {column: [as_text(cell) for cell in block.cells(column)] for column in self.columns}
-        return [self._filled({name: values[row] for name, values in cells.items()}) for row in range(len(block))]
+        return [self._fill({name: values[row] for name, values in cells.items()}) for row in range(len(block))]
 
-    def _filled(self, cells: dict[str, str | None]) -> str | None:
+    def _fill(self, cells: dict[str, str | None]) -> str | None:
         if any(text is None for text in cells.values()):
             return None
-        found = []
+        results = []
         for part in self.parts:
-            if PLACE.fullmatch(part):
-                found.append(cells[part[1:-1]] or "")
+            if PLACEHOLDER.fullmatch(part):
+                results.append(cells[part[1:-1]] or "")
             else:
-                found.append({"{{": "{", "}}": "}"}.get(part, part))
-        return "".join(found)
+                results.append({"{{": "{", "}}": "}"}.get(part, part))
+        return "".join(results)
 
-    def unusable(self, block: RowBlock, position: int) -> str:
-        """The first column whose cell in this row is no text."""
+    def first_invalid_column(self, block: RowBlock, position: int) -> str:
+        """First column whose cell in this row is not a text."""
         return next(column for column in self.columns if as_text(block.cells(column)[position]) is None)
 
 
 class Prompt:
-    """A template whose text the answer goes on from.
+    """A template whose text the generated text continues.
 
-    columns: those that it names
+    columns: columns in the template
     """
 
     def __init__(self, template: str) -> None:
         self.template = PromptTemplate(template, "prompt")
         self.columns = self.template.columns
 
-    def learned(self, block: RowBlock) -> set[str]:
-        """The texts of a block from which a tokenizer is learned."""
+    def tokenizer_texts(self, block: RowBlock) -> set[str]:
+        """Texts of a block on which a tokenizer is trained."""
         return {text for text in self.template.texts(block) if text}
 
-    def prepare(self, block: RowBlock, codec: TextTokenizer, most: int, overflow: Overflow) -> np.ndarray:
-        """Tokens of the prompts of a block, `[rows]` int32 arrays; None, and a fault, where a cell is no text, or (to
-        `refuse`) the prompt is longer than `most` tokens. To `cut` keeps the last tokens of such a prompt."""
+    def prepare(self, block: RowBlock, tokenizer: TextTokenizer, max_length: int, overflow: Overflow) -> np.ndarray:
+        """Token ids of the prompts of a block, `[rows]` int32 arrays. None, with a cell error, if a cell is not a text
+        or (`error`) the prompt is longer than `max_length`; `truncate` keeps the last tokens of such a prompt."""
         texts = self.template.texts(block)
-        found: list[np.ndarray | None] = []
-        for position, (text, ids) in enumerate(zip(texts, codec.encode([text or "" for text in texts]), strict=True)):
-            usable = text is not None and (len(ids) <= most or overflow == "cut")
+        results: list[np.ndarray | None] = []
+        for position, (text, ids) in enumerate(
+            zip(texts, tokenizer.encode([text or "" for text in texts]), strict=True)
+        ):
+            usable = text is not None and (len(ids) <= max_length or overflow == "truncate")
             if text is None:
-                block.add_error(position, self.template.unusable(block, position), "the prompt needs a text here")
+                block.add_error(
+                    position,
+                    self.template.first_invalid_column(block, position),
+                    "the prompt needs a text in this column",
+                )
             elif not usable:
                 column = self.columns[0] if self.columns else ""
-                block.add_error(position, column, f"its prompt has {len(ids)} tokens; at most {most} are read")
-            found.append(np.asarray(ids[-most:], np.int32) if usable else None)
-        return object_array(found)
+                block.add_error(position, column, f"the prompt has {len(ids)} tokens; the maximum is {max_length}")
+            results.append(np.asarray(ids[-max_length:], np.int32) if usable else None)
+        return object_array(results)

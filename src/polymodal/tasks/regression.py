@@ -1,4 +1,4 @@
-"""Regression: one number for each row, or several."""
+"""Regression: one number per row, or several."""
 
 from __future__ import annotations
 
@@ -20,39 +20,37 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import regression
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.classification import FEW_INTEGERS
+from polymodal.tasks.classification import MAX_INTEGER_CLASSES
 
-# An unusable cell: its position in the block, its column and the reason.
+# A bad cell: position in the block, column and reason.
 Problem = tuple[int, str, str]
 
 
 @register
 class RegressionTask(Task):
-    """Numbers, standardize with the mean and standard deviation of the training rows:
+    """Regression of numbers, standardized with the mean and standard deviation of the training rows:
 
-        z = (t(y) - mean) / deviation,   t(y) = y  or  log(1 + y)
+        z = (t(y) - mean) / std,   t(y) = y  or  log(1 + y)
 
-    The loss of a row is the mean over its numbers of a function of e = value - z: `squared` e^2; `absolute`
-    |e|; `huber` e^2 / 2 up to |e| = delta and delta (|e| - delta / 2) beyond (Huber, "Robust Estimation of a
-    Location Parameter", 1964). NaN, infinite and non-numeric cells are faults and gaps. With several columns
-    a row needs all of its numbers; a row that lacks one is a gap.
+    The loss of a row is the mean over its numbers of a function of e = value - z: `squared_error` e^2; `absolute_error`
+    |e|; `huber` e^2 / 2 up to |e| = delta and delta (|e| - delta / 2) beyond (Huber, "Robust Estimation of a Location
+    Parameter", 1964). NaN, infinite and non-numeric cells are cell errors and missing targets. With several columns, a
+    row without one of its numbers is a missing target.
     """
 
     class Options(TaskOptions):
-        name: Literal["regress"] = "regress"
-        loss: Literal["squared", "absolute", "huber"] = "squared"
-        """`squared` aims at the mean, `absolute` at the median; `huber` lies between and bears outliers. With
-        `absolute`, MAE leads the metrics instead of RMSE."""
-        delta: float | None = Field(default=None, gt=0)
-        """Only for `huber`: the error, in standard deviations, from which the loss grows linearly; 1 if not
-        given."""
+        name: Literal["regression"] = "regression"
+        loss: Literal["squared_error", "absolute_error", "huber"] = "squared_error"
+        """`squared_error` estimates the mean, `absolute_error` the median; `huber` is between them and robust to
+        outliers. With `absolute_error`, MAE is the main metric instead of RMSE."""
+        huber_delta: float | None = Field(default=None, gt=0)
+        """Only for `huber`: the error, in standard deviations, from which the loss is linear. Default: 1."""
         transform: Literal["none", "log"] = "none"
-        """`log`: learn log(1 + y), for numbers above -1 with a long right tail (prices, counts,
-        durations)."""
+        """`log`: predict log(1 + y), for numbers above -1 with a long right tail (prices, counts, durations)."""
 
         @model_validator(mode="after")
         def _delta_needs_huber(self) -> Self:
-            if self.delta is not None and self.loss != "huber":
+            if self.huber_delta is not None and self.loss != "huber":
                 raise ValueError(f"delta is an option of loss: huber, and loss is {self.loss}; leave delta out")
             return self
 
@@ -68,68 +66,67 @@ class RegressionTask(Task):
         if not values or not all(_is_number(value) for value in values):
             return None
         distinct = sample.distinct
-        confidence = 0.85 if distinct > FEW_INTEGERS else 0.5
+        confidence = 0.85 if distinct > MAX_INTEGER_CLASSES else 0.5
         return Match(confidence, f"numbers, {distinct:,} distinct in {len(values):,} sampled cells")
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        parts, gaps, problem = [], 0, ""
+        parts, incomplete, problem = [], 0, ""
         for block in blocks:
             value, problems, null = self._read(block)
-            for position, column, reason in self._without_logarithm(value):
+            for position, column, reason in self._outside_log_domain(value):
                 raise DataError(reason, row=int(block.rows[position]), column=column)
             if problems and not problem:
                 problem = f" ({problems[0][2]})"
-            gaps += int((null.any(1) & ~null.all(1)).sum())
+            incomplete += int((null.any(1) & ~null.all(1)).sum())
             parts.append(value[np.isfinite(value).all(1)])
         numbers = np.concatenate(parts) if parts else np.zeros((0, len(self.columns)))
         if not len(numbers):
-            raise DataError(f"the training rows hold no number{problem}", column=", ".join(self.columns))
+            raise DataError(f"the training rows have no numbers{problem}", column=", ".join(self.columns))
         for column, values in zip(self.columns, self._transform(numbers).T, strict=True):
             if (values == values[0]).all():
-                raise DataError("the number is the same in all training rows, there is nothing to learn", column=column)
+                raise DataError("all training rows have the same number, so there is nothing to learn", column=column)
         transformed = self._transform(numbers)
-        self.mean, self.deviation = transformed.mean(0), transformed.std(0)
-        self.average = numbers.mean(0)
-        self.best_loss = self._best_constant_loss((transformed - self.mean) / self.deviation)
-        self._notes = [f"training rows that lack some of their numbers and are left out: {gaps}"] if gaps else []
+        self.mean, self.std = transformed.mean(0), transformed.std(0)
+        self.target_mean = numbers.mean(0)
+        self.constant_loss = self._constant_loss((transformed - self.mean) / self.std)
+        self._notes = [f"training rows with missing numbers, which are ignored: {incomplete}"] if incomplete else []
 
     def _transform(self, numbers: np.ndarray) -> np.ndarray:
         return np.log1p(numbers) if self.options.transform == "log" else numbers
 
     def _read(self, block: RowBlock) -> tuple[np.ndarray, list[Problem], np.ndarray]:
-        """Numbers `[rows, k]` with NaN where there is none, the unusable cells, and where cells are null
-        `[rows, k]`."""
+        """Numbers `[rows, k]` with NaN if missing, the bad cells, and which cells are null `[rows, k]`."""
         value = np.full((len(block), len(self.columns)), np.nan)
         null = np.zeros(value.shape, dtype=bool)
         problems = []
-        for place, column in enumerate(self.columns):
+        for index, column in enumerate(self.columns):
             for position, cell in enumerate(block.cells(column)):
                 if cell is None:
-                    null[position, place] = True
+                    null[position, index] = True
                     continue
                 try:
-                    value[position, place] = _read_number(cell)
+                    value[position, index] = _read_number(cell)
                 except ValueError as error:
                     problems.append((position, column, str(error)))
         return value, problems, null
 
-    def _without_logarithm(self, value: np.ndarray) -> list[Problem]:
+    def _outside_log_domain(self, value: np.ndarray) -> list[Problem]:
         if self.options.transform == "none":
             return []
         return [
-            (int(row), self.columns[place], f"{value[row, place]:g} has no log(1 + y); use transform: none")
-            for row, place in np.argwhere(value <= -1)
+            (int(row), self.columns[index], f"{value[row, index]:g} has no log(1 + y); set transform: none")
+            for row, index in np.argwhere(value <= -1)
         ]
 
     def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value, problems, _ = self._read(block)
-        outside = self._without_logarithm(value)
+        outside = self._outside_log_domain(value)
         for position, column, reason in problems + outside:
             block.add_error(position, column, reason)
         present = np.isfinite(value).all(1)
         present[[position for position, _, _ in outside]] = False
         prepared = np.zeros(value.shape, dtype=np.float32)
-        prepared[present] = (self._transform(value[present]) - self.mean) / self.deviation
+        prepared[present] = (self._transform(value[present]) - self.mean) / self.std
         return prepared, present
 
     @property
@@ -138,25 +135,24 @@ class RegressionTask(Task):
 
     @property
     def delta(self) -> float:
-        return 1.0 if self.options.delta is None else self.options.delta
+        return 1.0 if self.options.huber_delta is None else self.options.huber_delta
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
         value, target = values.float(), target.float()
-        if self.options.loss == "squared":
+        if self.options.loss == "squared_error":
             return functional.mse_loss(value, target, reduction="none").mean(-1)
-        if self.options.loss == "absolute":
+        if self.options.loss == "absolute_error":
             return functional.l1_loss(value, target, reduction="none").mean(-1)
         return functional.huber_loss(value, target, reduction="none", delta=self.delta).mean(-1)
 
-    def _best_constant_loss(self, standard: np.ndarray) -> float:
-        """The loss of the best constants on standardize numbers `[rows, k]`: mean, median, or Huber's
-        location."""
-        if self.options.loss == "squared":
+    def _constant_loss(self, standard: np.ndarray) -> float:
+        """Loss of the best constant of standardized numbers `[rows, k]`: mean, median, or Huber's location."""
+        if self.options.loss == "squared_error":
             return float((standard**2).mean())
-        if self.options.loss == "absolute":
+        if self.options.loss == "absolute_error":
             return float(np.abs(standard - np.median(standard, axis=0)).mean())
         low, high = standard.min(0), standard.max(0)
-        for _ in range(60):  # the slope of a convex function changes its sign once: bisect
+        for _ in range(60):  # the slope of a convex function changes its sign once, so bisection finds the minimum
             middle = (low + high) / 2
             rising = np.clip(middle - standard, -self.delta, self.delta).sum(0) > 0
             low, high = np.where(rising, low, middle), np.where(rising, middle, high)
@@ -165,10 +161,10 @@ class RegressionTask(Task):
         return float(loss.mean())
 
     def baseline_loss(self) -> float:
-        return self.best_loss
+        return self.constant_loss
 
     def baseline_prediction(self) -> np.ndarray:
-        return self.average
+        return self.target_mean
 
     def distribution(self, values: Tensor) -> np.ndarray:
         return self.truth(values.detach().double().cpu().numpy())
@@ -177,10 +173,10 @@ class RegressionTask(Task):
         return distribution[:, 0].tolist() if len(self.columns) == 1 else distribution.tolist()
 
     def truth(self, value: np.ndarray) -> np.ndarray:
-        numbers = value.astype(np.float64) * self.deviation + self.mean
+        numbers = value.astype(np.float64) * self.std + self.mean
         if self.options.transform == "none":
             return numbers
-        with np.errstate(over="ignore"):  # a logarithm above 709 stands for infinity
+        with np.errstate(over="ignore"):  # overflows to infinity above 709
             return np.expm1(numbers)
 
     @property
@@ -188,7 +184,7 @@ class RegressionTask(Task):
         rmse = Metric("rmse", regression.rmse, greater_is_better=False)
         mae = Metric("mae", regression.mae, greater_is_better=False)
         return [
-            *([mae, rmse] if self.options.loss == "absolute" else [rmse, mae]),
+            *([mae, rmse] if self.options.loss == "absolute_error" else [rmse, mae]),
             Metric("r2", regression.r2),
             Metric("spearman", regression.spearman),
         ]
@@ -196,15 +192,15 @@ class RegressionTask(Task):
     def save(self) -> dict[str, Any]:
         return {
             "mean": self.mean.tolist(),
-            "deviation": self.deviation.tolist(),
-            "average": self.average.tolist(),
-            "best_loss": self.best_loss,
+            "std": self.std.tolist(),
+            "target_mean": self.target_mean.tolist(),
+            "constant_loss": self.constant_loss,
             "notes": self._notes,
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.mean, self.deviation, self.average = (np.array(state[name]) for name in ("mean", "deviation", "average"))
-        self.best_loss, self._notes = state["best_loss"], state["notes"]
+        self.mean, self.std, self.target_mean = (np.array(state[name]) for name in ("mean", "std", "target_mean"))
+        self.constant_loss, self._notes = state["constant_loss"], state["notes"]
 
 
 def _is_number(value: Any) -> bool:
@@ -219,5 +215,5 @@ def _read_number(cell: Any) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{number} is not a number to learn from")
+        raise ValueError(f"{number} is not a finite number")
     return number

@@ -1,4 +1,4 @@
-"""Texts that are written: captions, answers, transcripts, translations, summaries, code."""
+"""Text generation: captions, answers, transcripts, translations, summaries, code."""
 
 from __future__ import annotations
 
@@ -23,92 +23,99 @@ from polymodal.generation.tokenizer import MIN_VOCAB_SIZE, TextTokenizer
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalog import TEXT_METRICS, text_metrics
 from polymodal.modalities.checkpoint_tokenizer import position_limit
-from polymodal.tasks.text_targets import TextTarget, object_array, read_references
 from polymodal.tasks.base import TaskOptions
 from polymodal.tasks.conversation import Conversation
 from polymodal.tasks.generative import GenerativeTask
 from polymodal.tasks.prompt import Overflow, Prompt
+from polymodal.tasks.text_targets import TextTarget, object_array, read_references
 
-#: Most tokens of an answer where the recipe does not say: longer ones are cut.
-LONGEST = 512
-#: Letters of scripts without blanks between words.
+#: Upper bound of the default maximum target length in tokens.
+DEFAULT_MAX_LENGTH = 512
+#: Characters of scripts without spaces between words.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 
 
 @register
 class TextGenerationTask(GenerativeTask):
-    """A text, written token by token.
+    """Text generation, token by token.
 
-    The loss of a row is the mean over its answer's tokens, the end included, of -log p(token | those before it, the
-    prompt, the inputs); a batch's loss is the mean over all its tokens. A cell is a text, or a list of texts that are
-    all right: the first is learned, scores read all. A cell that is no text is a fault and a gap, a blank one is a gap.
+    The loss of a row is the mean over its target tokens, including the end token, of -log p(token | previous tokens,
+    prompt, inputs). The loss of a batch is the mean over all its tokens. A cell is a text, or a list of references: the
+    first is the training target, metrics use all. A cell that is not a text is a cell error and a missing target; a
+    blank cell is a missing target.
 
-    What the answer follows on is a `prompt`, or a conversation: `system`, `history` and `instruction`. No cell is ever
-    read as a control token. A row whose prompt cannot be used is a fault: it is not learned, and its answer is None,
-    which scores read as an empty text.
+    The context of generation is a `prompt`, or a conversation of `system`, `history` and `instruction`. Cells are never
+    parsed as control tokens. A row with an unusable prompt is a cell error: it is not trained on and its prediction is
+    None, which metrics score as an empty text.
 
-    After `prepare`, `cut` counts the answers that were longer than `max_tokens`: their beginning is learned, and no end
-    after it. One of which nothing is left is a fault, and is not learned.
+    `num_truncated` counts the targets of `prepare` that were longer than `max_target_length`. They are truncated and
+    have no end token. A target without any text after truncation is a cell error and is not trained on.
     """
 
     class Options(TaskOptions, SizedModel):
-        name: Literal["text"] = "text"
+        name: Literal["text_generation"] = "text_generation"
         checkpoint: str | None = None
-        """Write the tokens of this pretrained checkpoint; decoders that are pretrained set it. Silent: tokens are
-        learned from the training rows."""
+        """Use the tokenizer of this pretrained checkpoint; set by pretrained decoders. Default: train a tokenizer on
+        the training rows."""
         tokenizer: str | None = None
-        """Write the tokens of the text output of a saved model: its directory."""
-        tokens: Literal["pieces", "bytes"] = "pieces"
-        """Pieces of words that are frequent in the training rows, or single bytes."""
-        vocabulary: int = sized_field(4_000, 8_000, 16_000, ge=MIN_VOCAB_SIZE, le=200_000)
-        """Most different pieces; fewer are learned from little text."""
-        max_tokens: int | None = Field(default=None, ge=1, le=65_536)
-        """Most tokens of an answer, its end included. Silent: as many as the longest training answer, at most 512."""
+        """Use the tokenizer of the text output of this saved model (a directory)."""
+        token_type: Literal["subword", "byte"] = "subword"
+        """Tokens of a trained tokenizer: subwords or single bytes."""
+        vocab_size: int = sized_field(4_000, 8_000, 16_000, ge=MIN_VOCAB_SIZE, le=200_000)
+        """Maximum vocabulary size of a trained tokenizer. Small data yields fewer tokens."""
+        max_target_length: int | None = Field(default=None, ge=1, le=65_536)
+        """Maximum target length in tokens, including the end token. Default: length of the longest training target, at
+        most 512."""
         answers: Literal["open", "closed"] = "open"
-        """Closed: only the answers of training rows may be written."""
+        """`closed`: only targets of the training rows can be generated."""
         prompt: str | None = None
-        """What the answer goes on from: a text with the names of columns in braces, as `Question: {question}`."""
+        """Prompt that the generated text continues: a text with column names in braces, such as `Question: {question}`.
+        """
         instruction: str | None = None
-        """What the user of a conversation says last: a text with the names of columns in braces."""
+        """Last user message of a conversation: a text with column names in braces."""
         history: str | None = None
-        """The column with what was said before in the conversation: a list of `{role, content}`, or of texts that user
-        and assistant say in turn; or either as JSON text."""
+        """Column with the conversation history: a list of `{role, content}`, or of texts with alternating roles user
+        and assistant; or either as JSON text."""
         system: str | None = None
-        """What the conversation begins with: a text, perhaps with the names of columns in braces."""
-        prompt_tokens: int = Field(default=512, ge=1, le=65_536)
-        """Most tokens of a prompt or conversation; fewer where a checkpoint has too few positions for it and the
-        longest answer."""
-        overflow: Overflow = "refuse"
-        """A longer one is a fault, and its row has no answer; or it is cut: a prompt at its beginning, a conversation
-        by its oldest turns."""
-        epochs_by: Literal["likelihood", "score"] = "likelihood"
-        """How epochs are compared on the validation rows: by how likely their texts are, or by the first of `metrics`
-        of texts written for them. The second takes longer, and is better where texts are few and never the same twice:
-        likelihood falls there as soon as the training texts are known."""
+        """System message of a conversation: a text, optionally with column names in braces."""
+        max_prompt_length: int = Field(default=512, ge=1, le=65_536)
+        """Maximum length of a prompt or conversation in tokens. Lower if the positions of a checkpoint do not suffice
+        for the prompt and the longest target."""
+        prompt_overflow: Overflow = "error"
+        """Prompts that are too long: `error` records a cell error, and the row has no prediction; `truncate` removes
+        the beginning of a prompt, or the oldest messages of a conversation."""
+        select_best_by: Literal["loss", "metric"] = "loss"
+        """Selection of the best epoch on the validation rows: by the loss, or by the first of `metrics` of generated
+        texts. The second is slower. It is better for few and diverse texts, where the validation loss rises as soon as
+        the training texts are memorized."""
         metrics: list[str] = Field(default=["token_f1", "exact_match"], min_length=1)
-        """The scores, by name; the first leads."""
-        writing: GenerationConfig = GenerationConfig()
-        """How the text is chosen from what the decoder says of each next token."""
+        """Names of the metrics; the first is the main metric."""
+        generation: GenerationConfig = GenerationConfig()
+        """Configuration of text generation: sampling, beam search, constraints."""
 
         @field_validator("metrics")
         @classmethod
-        def _known(cls, names: list[str]) -> list[str]:
+        def _check_metrics(cls, names: list[str]) -> list[str]:
             for name in names:
                 if name not in TEXT_METRICS:
-                    raise ValueError(f"there is no metric {name!r} of texts; {did_you_mean(name, TEXT_METRICS)}")
+                    raise ValueError(f"there is no text metric {name!r}; {did_you_mean(name, TEXT_METRICS)}")
                 if name == "fact_f1":
-                    raise ValueError("fact_f1 needs a function that reads the facts of a text; compute it in Python with `fact_f1`")
+                    raise ValueError("fact_f1 needs a Python function that parses facts; see `metrics.text.fact_f1`")
             return names
 
         @model_validator(mode="after")
-        def _consistent(self) -> Self:
+        def _check_combination(self) -> Self:
             if self.prompt is not None and (self.instruction or self.history or self.system):
-                raise ValueError("a prompt stands alone; in a conversation write it as the instruction")
+                raise ValueError(
+                    "prompt cannot be combined with system, history or instruction; move the prompt to instruction"
+                )
             if self.checkpoint is not None and self.tokenizer is not None:
-                raise ValueError("checkpoint and tokenizer both say which tokens are written; drop one")
-            held = next((key for key in ("choices", "regex", "json_schema") if getattr(self.writing, key)), None)
-            if self.answers == "closed" and held is not None:
-                raise ValueError(f"closed answers are held to those of training rows; drop writing.{held}")
+                raise ValueError("checkpoint and tokenizer both define the tokens; remove one of them")
+            constraint = next(
+                (key for key in ("choices", "regex", "json_schema") if getattr(self.generation, key)), None
+            )
+            if self.answers == "closed" and constraint is not None:
+                raise ValueError(f"answers: closed cannot be combined with generation.{constraint}; remove one of them")
             return self
 
     options: Options
@@ -116,11 +123,13 @@ class TextGenerationTask(GenerativeTask):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         if len(columns) != 1:
-            raise RecipeError("columns", f"a text output reads one column, not {len(columns)}: {columns}")
+            raise RecipeError(
+                "columns", f"a text_generation output needs exactly one column, not {len(columns)}: {columns}"
+            )
         self._metrics = text_metrics(options.metrics)
-        self.prompt = _prompt_of(options)
+        self.prompt = _build_prompt(options)
         self.choices: list[str] = []
-        self.cut = 0
+        self.num_truncated = 0
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -129,13 +138,13 @@ class TextGenerationTask(GenerativeTask):
         if not texts or len(texts) < 0.9 * len(sample.values):
             return None
         words = sum(len(text[:1_000].split()) for text in texts) / len(texts)
-        unwritten = sum(len(_UNSPACED.findall(text[:1_000])) for text in texts) / len(texts)
+        unspaced = sum(len(_UNSPACED.findall(text[:1_000])) for text in texts) / len(texts)
         repeated = 1 - len(set(texts)) / len(texts)
-        if max(words, unwritten / 2) >= 3 and repeated < 0.5:
+        if max(words, unspaced / 2) >= 3 and repeated < 0.5:
             lists = not all(isinstance(value, str) for value in sample.values)  # labels in a list are shorter
-            reason = f"texts of {max(words, unwritten / 2):.1f} words on average, most of them different"
+            reason = f"texts of {max(words, unspaced / 2):.1f} words on average, mostly unique"
             return Match(0.93 if lists else 0.85, reason)
-        return Match(0.15, "texts that could be written")
+        return Match(0.15, "texts")
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
         texts: Counter[str] = Counter()
@@ -148,40 +157,44 @@ class TextGenerationTask(GenerativeTask):
                     continue
                 texts.update(references[:1])
             if self.prompt is not None:
-                prompts |= self.prompt.learned(block)
+                prompts |= self.prompt.tokenizer_texts(block)
         if not texts:
-            raise DataError("no training row has a text to learn", column=self.columns[0])
+            raise DataError("the training rows have no texts", column=self.columns[0])
         learned = [*texts.elements(), *sorted(prompts)]
         if self.options.checkpoint is not None:
-            self.codec = TextTokenizer.from_checkpoint(self.options.checkpoint)
+            self.tokenizer = TextTokenizer.from_checkpoint(self.options.checkpoint)
             if isinstance(self.prompt, Conversation):
-                self.codec.eos_id = ChatTemplate(self.codec).end_of_turn_id()
+                self.tokenizer.eos_id = ChatTemplate(self.tokenizer).end_of_turn_id()
         elif self.options.tokenizer is not None:
-            self.codec = TextTokenizer.from_model(self.options.tokenizer)
+            self.tokenizer = TextTokenizer.from_model(self.options.tokenizer)
         else:
-            self.codec = TextTokenizer.train(learned, self.options.vocabulary, merge=self.options.tokens == "pieces")
-        encoded = dict(zip(texts, self.codec.encode(list(texts)), strict=True))
+            self.tokenizer = TextTokenizer.train(
+                learned, self.options.vocab_size, merge=self.options.token_type == "subword"
+            )
+        encoded = dict(zip(texts, self.tokenizer.encode(list(texts)), strict=True))
         longest = max(len(ids) for ids in encoded.values()) + 1
-        self.most = self.options.max_tokens or min(LONGEST, longest)
-        if self.options.answers == "closed" and longest > self.most:
-            raise RecipeError("max_tokens", f"the longest of the closed answers has {longest} tokens, its end included")
-        counts = np.zeros(self.codec.vocab_size, np.int64)
+        self.max_new_tokens = self.options.max_target_length or min(DEFAULT_MAX_LENGTH, longest)
+        if self.options.answers == "closed" and longest > self.max_new_tokens:
+            raise RecipeError(
+                "max_target_length", f"the longest of the closed answers has {longest} tokens, including the end token"
+            )
+        counts = np.zeros(self.tokenizer.vocab_size, np.int64)
         for text, rows in texts.items():
-            np.add.at(counts, [*encoded[text], self.codec.eos_id][: self.most], rows)
-        share = counts[counts > 0] / counts.sum()
-        self._chance = float(-(share * np.log(share)).sum())
-        self._constant = texts.most_common(1)[0][0]
+            np.add.at(counts, [*encoded[text], self.tokenizer.eos_id][: self.max_new_tokens], rows)
+        frequencies = counts[counts > 0] / counts.sum()
+        self._baseline_loss = float(-(frequencies * np.log(frequencies)).sum())
+        self._most_frequent = texts.most_common(1)[0][0]
         self.choices = sorted(texts) if self.options.answers == "closed" else []
         self._check_constraint()
 
     def _check_constraint(self) -> None:
-        """Raises RecipeError where no text meets what `writing` holds texts to: better now than after training."""
+        """Raise RecipeError before training if no text can satisfy the constraints of `generation`."""
         try:
-            constraint = build_constraint(self.writing, self.codec)
+            constraint = build_constraint(self.generation_config, self.tokenizer)
             if constraint is not None:
-                constraint.start(self.writing.max_new_tokens or self.most)
+                constraint.start(self.generation_config.max_new_tokens or self.max_new_tokens)
         except RecipeError as error:
-            raise error.with_prefix("writing") from None
+            raise error.with_prefix("generation") from None
 
     def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value: list[TextTarget] = []
@@ -195,34 +208,36 @@ class TextGenerationTask(GenerativeTask):
             present[position] = bool(references)
             value.append(TextTarget(np.zeros(0, np.int32), references))
         known = np.flatnonzero(present).tolist()
-        for position, ids in zip(known, self.codec.encode([value[at].references[0] for at in known]), strict=True):
-            ids = [*ids, self.codec.eos_id]
-            if len(ids) > self.most:
-                self.cut += 1
-                ids = ids[: self.most]
-                if not self.codec.decode([ids])[0]:
-                    reason = f"nothing of the answer is left in {self.most} tokens, so it is not learned"
-                    block.add_error(position, self.columns[0], f"{reason}; give max_tokens more")
+        for position, ids in zip(
+            known, self.tokenizer.encode([value[index].references[0] for index in known]), strict=True
+        ):
+            ids = [*ids, self.tokenizer.eos_id]
+            if len(ids) > self.max_new_tokens:
+                self.num_truncated += 1
+                ids = ids[: self.max_new_tokens]
+                if not self.tokenizer.decode([ids])[0]:
+                    reason = f"the text is empty after truncation to {self.max_new_tokens} tokens"
+                    block.add_error(position, self.columns[0], f"{reason}; increase max_target_length")
                     ids = []
             value[position] = value[position]._replace(ids=np.asarray(ids, np.int32))
         return object_array(value), present
 
     @property
     def notes(self) -> list[str]:
-        """What the report tells of the answers."""
-        if not self.cut:
+        """Notes on the targets for the report."""
+        if not self.num_truncated:
             return []
-        return [f"answers of more than {self.most} tokens, of which only the beginning is learned: {self.cut}"]
+        return [f"targets of more than {self.max_new_tokens} tokens, which are truncated: {self.num_truncated}"]
 
     @property
     def generates_for_selection(self) -> bool:
-        return self.options.epochs_by == "score"
+        return self.options.select_best_by == "metric"
 
     @property
-    def writing(self) -> GenerationConfig:
-        """How texts are written, with closed answers as the choices."""
-        writing = self.options.writing
-        return writing.model_copy(update={"choices": self.choices}) if self.choices else writing
+    def generation_config(self) -> GenerationConfig:
+        """Configuration of text generation, with closed answers as choices."""
+        config = self.options.generation
+        return config.model_copy(update={"choices": self.choices}) if self.choices else config
 
     @property
     def prompt_columns(self) -> list[str]:
@@ -231,33 +246,33 @@ class TextGenerationTask(GenerativeTask):
     def prompts(self, block: RowBlock) -> np.ndarray | None:
         if self.prompt is None:
             return None
-        return self.prompt.prepare(block, self.codec, self.prompt_tokens, self.options.overflow)
+        return self.prompt.prepare(block, self.tokenizer, self.max_prompt_length, self.options.prompt_overflow)
 
     @property
-    def prompt_tokens(self) -> int:
-        """Most tokens of a prompt: as the options say, and so that the longest answer has room behind it among the
+    def max_prompt_length(self) -> int:
+        """Maximum prompt length in tokens: at most the option, and so that the longest target fits behind it into the
         positions of a checkpoint."""
-        limit = None if self.codec.card is None else position_limit(self.codec.card)
-        room = self.options.prompt_tokens if limit is None else limit - 1 - self.most
-        return min(self.options.prompt_tokens, room) if room > 0 else self.options.prompt_tokens
+        limit = None if self.tokenizer.checkpoint is None else position_limit(self.tokenizer.checkpoint)
+        room = self.options.max_prompt_length if limit is None else limit - 1 - self.max_new_tokens
+        return min(self.options.max_prompt_length, room) if room > 0 else self.options.max_prompt_length
 
     @property
     def text_shape(self) -> TextShape:
-        codec = self.codec
-        prompt = 0 if self.prompt is None else self.prompt_tokens
-        card = None if codec.card is None else codec.card.to_dict()
-        return TextShape(codec.vocab_size, codec.bos_id, codec.eos_id, prompt, self.most, card)
+        tokenizer = self.tokenizer
+        prompt = 0 if self.prompt is None else self.max_prompt_length
+        card = None if tokenizer.checkpoint is None else tokenizer.checkpoint.to_dict()
+        return TextShape(tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id, prompt, self.max_new_tokens, card)
 
     def baseline_loss(self) -> float:
-        """The entropy of the tokens of training answers, in nats a token: the loss of their shares."""
-        return self._chance
+        """Entropy of the token frequencies of the training targets, in nats per token: the loss of a unigram model."""
+        return self._baseline_loss
 
     def baseline_prediction(self) -> np.ndarray:
-        """The most frequent training answer."""
-        return object_array([self._constant])
+        """The most frequent training target."""
+        return object_array([self._most_frequent])
 
     def baseline_predictions(self, rows: int) -> np.ndarray:
-        return object_array([self._constant] * rows)
+        return object_array([self._most_frequent] * rows)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -265,24 +280,28 @@ class TextGenerationTask(GenerativeTask):
 
     def save(self) -> dict[str, Any]:
         return {
-            "codec": self.codec.save(),
-            "end": self.codec.eos_id,
-            "most": self.most,
-            "chance": self._chance,
-            "constant": self._constant,
+            "tokenizer": self.tokenizer.save(),
+            "end": self.tokenizer.eos_id,
+            "max_new_tokens": self.max_new_tokens,
+            "baseline_loss": self._baseline_loss,
+            "most_frequent": self._most_frequent,
             "choices": self.choices,
-            "cut": self.cut,
+            "num_truncated": self.num_truncated,
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.codec = TextTokenizer.load(self._tokenizer, state["codec"])
-        self.codec.eos_id = state["end"]
-        self.most, self._chance, self._constant = state["most"], state["chance"], state["constant"]
-        self.choices, self.cut = state["choices"], state["cut"]
+        self.tokenizer = TextTokenizer.load(self._tokenizer, state["tokenizer"])
+        self.tokenizer.eos_id = state["end"]
+        self.max_new_tokens, self._baseline_loss, self._most_frequent = (
+            state["max_new_tokens"],
+            state["baseline_loss"],
+            state["most_frequent"],
+        )
+        self.choices, self.num_truncated = state["choices"], state["num_truncated"]
 
 
-def _prompt_of(options: TextGenerationTask.Options) -> Prompt | Conversation | None:
-    """What an answer follows on; None where it follows on nothing."""
+def _build_prompt(options: TextGenerationTask.Options) -> Prompt | Conversation | None:
+    """Prompt or conversation of the options; None without one."""
     if options.prompt is not None:
         return Prompt(options.prompt)
     if options.system is None and options.history is None and options.instruction is None:
@@ -291,7 +310,7 @@ def _prompt_of(options: TextGenerationTask.Options) -> Prompt | Conversation | N
 
 
 def _first_text(cell: Any) -> str:
-    """The text that is learned from a cell of a sample, "" where there is none."""
+    """First text of a sampled cell; "" without one."""
     try:
         return next(iter(read_references(cell)), "") if isinstance(cell, str | list | tuple | np.ndarray) else ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Cells that hold texts to be written."""
+"""Text targets: cells with a text or several references."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from polymodal.modalities.text import as_text
 
 
 class TextTarget(NamedTuple):
-    """A prepared answer.
+    """A prepared text target.
 
-    ids: int32, its tokens, with the end token last unless it was cut
-    references: the texts that count as right; the first is the one that is learned
+    ids: int32 token ids, with the end token last unless truncated
+    references: the texts that count as correct; the first is the training target
     """
 
     ids: np.ndarray
@@ -24,45 +24,45 @@ class TextTarget(NamedTuple):
 
 
 def read_references(cell: Any) -> tuple[str, ...]:
-    """The texts of a cell, a text or a list of texts, without blanks around them; () where there are only blank ones.
+    """Texts of a cell (a text or a list of texts), without surrounding whitespace; () if all are blank.
 
     Raises:
-        ValueError: something in it is no text.
+        ValueError: a value is not a text.
     """
-    cells = list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
-    found = []
-    for one in cells:
-        text = as_text(one)
+    items = list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
+    texts = []
+    for item in items:
+        text = as_text(item)
         if text is None:
-            raise ValueError(f"a text was expected, not {type(one).__name__}")
+            raise ValueError(f"expected a text, not {type(item).__name__}")
         if text:
-            found.append(text)
-    return tuple(found)
+            texts.append(text)
+    return tuple(texts)
 
 
-def mask_targets(answers: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The answers without tokens in `rows [n]` bool: they are scored, and nothing is learned from them."""
+def mask_targets(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Remove the tokens of the targets in `rows [n]` bool: they are scored, but not trained on."""
     return object_array(
         [
-            answer._replace(ids=answer.ids[:0]) if without else answer
-            for answer, without in zip(answers, rows, strict=True)
+            target._replace(ids=target.ids[:0]) if is_masked else target
+            for target, is_masked in zip(targets, rows, strict=True)
         ]
     )
 
 
 def pad(sequences: Sequence[np.ndarray | None]) -> Tensor:
-    """`[rows, longest]` int64: the sequences, -1 behind them; a row of -1 where there is none."""
-    longest = max((len(one) for one in sequences if one is not None), default=0)
-    filled = np.full((len(sequences), longest), -1, np.int64)
-    for row, one in zip(filled, sequences, strict=True):
-        if one is not None:
-            row[: len(one)] = one
-    return torch.from_numpy(filled)
+    """Pad sequences with -1 to `[rows, longest]` int64; None becomes a row of -1."""
+    longest = max((len(ids) for ids in sequences if ids is not None), default=0)
+    padded = np.full((len(sequences), longest), -1, np.int64)
+    for row, ids in zip(padded, sequences, strict=True):
+        if ids is not None:
+            row[: len(ids)] = ids
+    return torch.from_numpy(padded)
 
 
 def object_array(values: Sequence[Any]) -> np.ndarray:
-    """A one-dimensional array that holds these values themselves."""
+    """One-dimensional object array of these values."""
     array = np.empty(len(values), dtype=object)
-    for place, value in enumerate(values):
-        array[place] = value
+    for index, value in enumerate(values):
+        array[index] = value
     return array

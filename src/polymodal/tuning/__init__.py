@@ -1,1 +1,1 @@
-"""The search for the best recipe: trials and baselines on the same folds, and what is chosen of them."""
+"""Recipe search: trials and baselines on the same folds, and selection of the best model and ensemble."""

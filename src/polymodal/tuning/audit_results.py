@@ -1,4 +1,4 @@
-"""What an audit of the inputs finds."""
+"""Results of the audit of the inputs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Literal
 from polymodal.checkpoint.model_directory import json_ready
 from polymodal.tuning.best_vs_unimodal import UnimodalComparison
 
-Verdict = Literal["own", "redundant", "together", "none"]
+Verdict = Literal["informative", "redundant", "synergistic", "uninformative"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its bootstrap interval."""
+    """An estimate with its bootstrap interval."""
 
     value: float
     low: float
@@ -22,52 +22,54 @@ class Estimate:
 
 @dataclass(frozen=True)
 class InputAudit:
-    """What one input is worth.
+    """The value of one input.
 
-    alone: v(i); unique: v(all) - v(all without i), what no other input says
-    metric_alone: the first metric with this input alone; metric_unique: by how much all inputs are better in it than
-        all but this one (greater is better)
-    verdict: `own` (says something that no other input says), `redundant` (all it says is said by `partners`),
-        `together` (says nothing by itself, but something with `partners`), `none` (no information found)
+    unimodal: v(i); unique: v(all) - v(all without i), the information that no other input has
+    metric_unimodal: the first metric with only this input
+    metric_unique: improvement of this metric with all inputs over all other inputs (greater is better)
+    verdict: `informative`; `redundant` (its information is also in `partners`); `synergistic` (informative only together
+        with `partners`); `uninformative`
+    summary: the verdict as a text
     """
 
     name: str
-    alone: Estimate
+    unimodal: Estimate
     unique: Estimate
-    metric_alone: float | None
+    metric_unimodal: float | None
     metric_unique: Estimate
     verdict: Verdict
     partners: list[str]
-    sentence: str
+    summary: str
 
 
 @dataclass(frozen=True)
 class PairAudit:
-    """What two inputs share. `shared` = v(i) + v(j) - v(ij) is redundancy less synergy, and is all that can be told of
-    them without further assumptions; each lies between bounds `(least, most)`.
+    """The interaction of two inputs. `co_information` = v(i) + v(j) - v(ij) is redundancy minus synergy. Without further
+    assumptions, redundancy and synergy are only known up to bounds `(lower, upper)`.
 
-    finding: `redundant` or `synergy` where the sign of `shared` is sure and its size relevant, else None
+    joint: v(ij)
+    interaction: `redundancy` or `synergy` if `co_information` is significant and relevant, else None
     """
 
     first: str
     second: str
-    together: Estimate
-    shared: Estimate
+    joint: Estimate
+    co_information: Estimate
     redundancy: tuple[float, float]
     synergy: tuple[float, float]
-    finding: Literal["redundant", "synergy"] | None
+    interaction: Literal["redundancy", "synergy"] | None
 
 
 @dataclass(frozen=True)
 class OutputAudit:
     """The audit of one output.
 
-    unit: what v is measured in; metric: the first metric
-    values: v of every subset of inputs that was tried; inputs joined by " + "
-    best_input: the input of greatest v alone
-    beyond_best: v(all) - v(best input), and the same in the first metric (greater is better)
-    model: the best network of the search against the best candidate of one input; None where there are none of each
-    sentence: whether several inputs pay
+    unit: unit of v; metric: the first metric
+    values: v of every evaluated subset; the names of the inputs are joined by " + "
+    best_input: the single input with the greatest v
+    gain_over_best: v(all) - v(best input); metric_gain_over_best: the same for the first metric (greater is better)
+    network_comparison: the best multimodal network compared with the best unimodal candidate; None if one is missing
+    summary: whether several inputs predict better than the best single input
     """
 
     output: str
@@ -77,20 +79,23 @@ class OutputAudit:
     inputs: list[InputAudit]
     pairs: list[PairAudit]
     best_input: str
-    beyond_best: Estimate
-    metric_beyond_best: Estimate
-    model: UnimodalComparison | None
-    sentence: str
+    gain_over_best: Estimate
+    metric_gain_over_best: Estimate
+    network_comparison: UnimodalComparison | None
+    summary: str
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """The audit of every output that is decided once a row. notes: what was left out, and why."""
+    """The audit of every output with one prediction per row.
+
+    notes: inputs and outputs that were skipped, with reasons
+    """
 
     outputs: dict[str, OutputAudit]
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        found: dict[str, Any] = json_ready(asdict(self))
-        return found
+        """The audit as JSON-compatible values."""
+        values: dict[str, Any] = json_ready(asdict(self))
+        return values

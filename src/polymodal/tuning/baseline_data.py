@@ -1,4 +1,4 @@
-"""What a baseline learns in one fold, and how good its answers are beside the constant one."""
+"""Training data of baselines in one fold, and skill scores relative to a constant prediction."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from polymodal.core.errors import DataError
 from polymodal.core.types import Space
 from polymodal.data.split import folds
 
-#: Inner folds, on which the penalty, the number of trees and the learner are chosen.
+#: Number of inner folds, which choose the penalty, the number of trees and the model.
 NUM_INNER_FOLDS = 3
-#: A probability is never taken for less in a score: one row can cost no more than 20 bits.
+#: Probabilities are clipped to this minimum in scores, so that one row costs at most 20 bits.
 MIN_PROBABILITY = 2.0**-20
 
 
 @dataclass(frozen=True)
 class BaselineData:
-    """What is learned in one fold: the truth of the rows that are learned from.
+    """The training targets of a baseline in one fold.
 
     space: see `core.types.Space`; outputs: k
-    truth: class numbers `[n]`, 0/1 labels `[n, k]` or standardised numbers `[n, k]`
-    weight: `[n]`, how much each row counts; groups: `[n]`, rows that must stay in one inner fold, or None
+    truth: class indices `[n]`, 0/1 labels `[n, k]` or standardized numbers `[n, k]`
+    weight: `[n]`, sample weights; groups: `[n]`, groups that must not be split between inner folds, or None
     """
 
     space: Space
@@ -33,67 +33,81 @@ class BaselineData:
     groups: np.ndarray | None
     seed: int
 
-    def constant(self) -> np.ndarray:
-        """The best constant answer `[k]`: class or label shares, or means."""
+    def constant_prediction(self) -> np.ndarray:
+        """The best constant prediction `[k]`: class or label frequencies, or means."""
         if self.space == "categorical":
             return np.bincount(self.truth, self.weight, self.outputs) / self.weight.sum()
         return np.asarray(self.weight @ self.truth / self.weight.sum())
 
-    def inner(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Up to `INNER` pairs of (rows to learn from, rows to score), grouped, and stratified where there are classes;
-        none where rows or groups are too few."""
+    def inner_folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Up to `NUM_INNER_FOLDS` pairs of (training rows, validation rows), grouped, and stratified for classes; empty if
+        there are too few rows or groups."""
         labels = self.truth if self.space == "categorical" else None
-        bands = None if self.groups is None else self.groups.tolist()
+        groups = None if self.groups is None else self.groups.tolist()
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The least populated class")  # it then is in fewer inner folds
+            warnings.filterwarnings("ignore", "The least populated class")  # such a class is only in some inner folds
             for strata in (labels, None):
                 try:
-                    return folds(len(self.truth), NUM_INNER_FOLDS, self.seed, groups=bands, labels=strata)
+                    return folds(len(self.truth), NUM_INNER_FOLDS, self.seed, groups=groups, labels=strata)
                 except DataError:
                     continue
         return []
 
-    def take(self, rows: np.ndarray) -> BaselineData:
+    def subset(self, rows: np.ndarray) -> BaselineData:
+        """The data of some of the rows."""
         groups = None if self.groups is None else self.groups[rows]
         return BaselineData(self.space, self.outputs, self.truth[rows], self.weight[rows], groups, self.seed)
 
 
 @dataclass(frozen=True)
 class BaselinePrediction:
-    """What a learner decides: `decided [rows, k]` for new rows (probabilities, or standardised numbers), `inner`, how
-    good it was on the inner folds (`quality`), and the numbers that it learned, `parameters`."""
+    """Predictions of a fitted baseline.
 
-    decided: np.ndarray
-    inner: float
-    parameters: int
+    predictions: `[rows, k]` for new rows: probabilities, or standardized numbers
+    inner_score: skill score on the inner folds (`skill_score`)
+    num_parameters: number of fitted parameters
+    """
 
-
-def predict_constant(lesson: BaselineData, rows: int) -> BaselinePrediction:
-    return BaselinePrediction(np.tile(lesson.constant(), (rows, 1)), 0.0, lesson.outputs)
-
-
-def skill_score(decided: np.ndarray, lesson: BaselineData, constant: np.ndarray) -> float:
-    """How much better than a constant answer: bits for each row (and label), or the share of the variance explained."""
-    gain, scale = row_gains(decided, np.broadcast_to(constant, decided.shape), lesson.truth, lesson.space)
-    whole = lesson.weight @ scale
-    return float(lesson.weight @ gain / whole) if whole > 0 else 0.0
+    predictions: np.ndarray
+    inner_score: float
+    num_parameters: int
 
 
-def row_gains(decided: np.ndarray, constant: np.ndarray, truth: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """By how much each row is better decided than by `constant`, and its scale: their sums' quotient is the score.
+def predict_constant(data: BaselineData, rows: int) -> BaselinePrediction:
+    """The constant prediction for `rows` rows."""
+    return BaselinePrediction(np.tile(data.constant_prediction(), (rows, 1)), 0.0, data.outputs)
 
-    categorical: log2 p(y) - log2 p0(y); binary: the mean of the same over labels; the scale is 1
-    real: the constant answer's squared error less that of `decided`, summed over columns; the scale is the first
 
-    decided, constant `[rows, k]`, truth as in `Lesson`.
+def skill_score(predictions: np.ndarray, data: BaselineData, constant: np.ndarray) -> float:
+    """The improvement over a constant prediction: bits per row (and label), or the fraction of explained variance.
+
+    Example:
+        >>> import numpy as np
+        >>> data = BaselineData("categorical", 2, np.array([0, 1]), np.ones(2), None, seed=0)
+        >>> skill_score(np.array([[1.0, 0.0], [0.0, 1.0]]), data, data.constant_prediction())
+        1.0
+    """
+    gain, scale = row_gains(predictions, np.broadcast_to(constant, predictions.shape), data.truth, data.space)
+    baseline = data.weight @ scale
+    return float(data.weight @ gain / baseline) if baseline > 0 else 0.0
+
+
+def row_gains(predictions: np.ndarray, constant: np.ndarray, truth: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """The gain `[rows]` of each row over the prediction `constant`, and its scale `[rows]`. The ratio of their sums is the
+    skill score.
+
+    categorical: log2 p(y) - log2 p0(y); binary: the mean of this over labels; the scale is 1
+    real: the squared error of `constant` minus that of `predictions`, summed over columns; the scale is the former
+
+    predictions, constant: `[rows, k]`; truth: as in `BaselineData`
     """
     if space == "real":
-        error, whole = ((one - truth) ** 2 for one in (decided, constant))
-        return (whole - error).sum(1), whole.sum(1)
+        error, baseline = ((one - truth) ** 2 for one in (predictions, constant))
+        return (baseline - error).sum(1), baseline.sum(1)
     if space == "categorical":
-        place = np.arange(len(truth))
-        chosen, base = decided[place, truth], constant[place, truth]
-        return np.log2(np.maximum(chosen, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY)), np.ones(len(truth))
-    chosen, base = (np.where(truth > 0, one, 1 - one) for one in (decided, constant))
-    bits = np.log2(np.maximum(chosen, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY))
+        index = np.arange(len(truth))
+        probability, base = predictions[index, truth], constant[index, truth]
+        return np.log2(np.maximum(probability, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY)), np.ones(len(truth))
+    probability, base = (np.where(truth > 0, one, 1 - one) for one in (predictions, constant))
+    bits = np.log2(np.maximum(probability, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY))
     return bits.mean(1), np.ones(len(truth))

@@ -1,4 +1,4 @@
-"""Learners of fixed features that need no tuning by hand: penalised linear models and boosted trees."""
+"""Baseline models on frozen features, without manual tuning: regularized linear models and boosted trees."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from polymodal.tuning.trees import fit_boosted_trees
 
 BaselineModel = Literal["linear", "ridge", "trees"]
 
-#: Columns, or principal components where there are more, from which linear models learn.
+#: Maximum number of columns of linear models; more columns are reduced to principal components.
 MAX_COLUMNS = 512
 
 
-def fit_predict(learner: BaselineModel, blocks: list[np.ndarray], new: list[np.ndarray], lesson: BaselineData) -> BaselinePrediction:
-    """Learn from the matrices `blocks` (one for each input, `[n, columns]`, the last column says whether the row has
-    the input) and decide rows of the same columns, `new`.
+def fit_predict(kind: BaselineModel, blocks: list[np.ndarray], new: list[np.ndarray], data: BaselineData) -> BaselinePrediction:
+    """Fit a baseline on the matrices `blocks` (one per input, `[n, columns]`; the last column is 1 if the row has the
+    input), and predict the rows `new` with the same columns.
 
-    linear: multinomial logistic regression, a logistic regression for each label, or for numbers ridge regression,
-        with a penalty on the squared weights chosen on inner folds. Each input is scaled to a total variance of 1, so
-        that it counts the same however many columns it has.
-    ridge: the same with ridge regression for classes and labels too
+    linear: multinomial logistic regression, one logistic regression per label, or ridge regression for numbers, with an
+        L2 penalty chosen on inner folds. Each input is scaled to a total variance of 1, so that its influence does not
+        depend on its number of columns.
+    ridge: ridge regression, also for classes and labels
     trees: histogram gradient boosting (Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree",
-        2017) on each input's first principal components and on products of those of two inputs. The trees of the inner
-        folds decide together (a cross-validation committee: Parmanto et al., "Improving Committee Diagnosis with
-        Resampling Techniques", 1996), after the number of rounds that is best on what each was not trained on.
+        2017) on the first principal components of each input and on products of those of two inputs. The models of the
+        inner folds are averaged (a cross-validation committee: Parmanto et al., "Improving Committee Diagnosis with
+        Resampling Techniques", 1996), after the number of rounds with the best score on the held-out rows.
 
-    Where rows are too few for inner folds, or all of one class, the answer is the constant one.
+    If there are too few rows for inner folds, or a single class, the prediction is constant.
     """
-    inner = lesson.inner()
-    if not inner or (lesson.space == "categorical" and len(np.unique(lesson.truth)) < 2):
-        return predict_constant(lesson, len(new[0]))
+    inner_folds = data.inner_folds()
+    if not inner_folds or (data.space == "categorical" and len(np.unique(data.truth)) < 2):
+        return predict_constant(data, len(new[0]))
     with _one_thread():
-        if learner != "trees":
-            known, unknown = concatenate_blocks(blocks, new, MAX_COLUMNS)
-            fit = fit_ridge if lesson.space == "real" else fit_logistic if learner == "linear" else fit_ridge_classifier
-            return fit(known, unknown, lesson, inner)
-        return fit_boosted_trees(blocks, new, lesson, inner)
+        if kind != "trees":
+            columns, new_columns = concatenate_blocks(blocks, new, MAX_COLUMNS)
+            fit = fit_ridge if data.space == "real" else fit_logistic if kind == "linear" else fit_ridge_classifier
+            return fit(columns, new_columns, data, inner_folds)
+        return fit_boosted_trees(blocks, new, data, inner_folds)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Matrices as small as these are slower on several threads, and threads would change the last digits."""
+    """Use one thread: small matrices are slower with several threads, and threads change the last digits."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1):

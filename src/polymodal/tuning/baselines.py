@@ -1,4 +1,4 @@
-"""Baselines beside every search: the constant answer, linear models and boosted trees on fixed features."""
+"""Baselines of every search: constant predictions, and linear models and boosted trees on frozen features."""
 
 from __future__ import annotations
 
@@ -13,85 +13,86 @@ from polymodal.tuning.features import WORDS_PREFIX
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.frozen_baselines import BASELINE_MODELS, FrozenFeatureBaselines, BaselineKind
 
-#: Bytes of one learned number.
+#: Size of one fitted parameter.
 BYTES_PER_PARAMETER = 4
 
 
 def run_baselines(folds: Folds, *, progress: Progress, models: FrozenFeatureBaselines | None = None) -> list[Candidate]:
-    """The constant answer, and each learner (`linear`, `trees`; `baseline_models`) on each input alone and on all.
+    """The constant prediction, and each baseline model (`linear`, `ridge`, `trees`) on each single input and on all inputs.
 
-    Every baseline learns, in each fold, from the rows of training and validation together (it chooses by inner folds,
-    grouped as the outer ones are) and decides the rows of the fold. Rows without the target are not learned from.
-    Outputs that are decided moment by moment (`spans`) have no baselines; then the constant answer stands there.
+    In each fold, a baseline is trained on the training and validation rows together (it is tuned on inner folds, with
+    the grouping of the outer folds) and predicts the test rows. Rows without the target are not used. Outputs with
+    several predictions per row (`event_detection`) have only the constant baseline.
 
-    models: what has been decided already, shared with `audit`; its `notes` say what was left out
+    models: shared with `audit_inputs`, so that predictions are computed once; its `notes` list what was skipped
 
-    A text with a checkpoint is also read as the words that it is made of, without the checkpoint (`words of NAME`).
+    A text input with a pretrained encoder also has baselines on TF-IDF features of its words (`words of NAME`).
 
-    Returns baselines named `constant`, `linear: text`, `trees: text + image` ...; `recipe` is None. `seconds` are those
-    of learning and deciding; making the features is not in them.
+    Returns baselines named `constant`, `linear: text`, `trees: text + image` ... with `recipe` None. `seconds` is the
+    time of training and prediction, without the extraction of features.
     """
     models = models or FrozenFeatureBaselines(folds, progress=progress)
     subsets: list[tuple[str, ...]] = [(name,) for name in (*models.inputs, *models.features.words)]
     if len(models.inputs) > 1:
         subsets.append(tuple(models.inputs))
-    planned: list[tuple[BaselineKind, tuple[str, ...]]] = [("constant", ())]
+    jobs: list[tuple[BaselineKind, tuple[str, ...]]] = [("constant", ())]
     for subset in subsets:
-        used = [one for one in BASELINE_MODELS if any(one in models.learners(output) for output in models.outputs)]
-        planned += [(learner, subset) for learner in used]
+        used = [one for one in BASELINE_MODELS if any(one in models.models_for(output) for output in models.outputs)]
+        jobs += [(kind, subset) for kind in used]
     constants = _constants(folds)
-    found = []
-    with progress.task("baselines", len(planned)) as advance:
-        for learner, subset in planned:
-            found.append(_baseline(models, learner, subset, constants))
+    candidates = []
+    with progress.task("baselines", len(jobs)) as advance:
+        for kind, subset in jobs:
+            candidates.append(_baseline(models, kind, subset, constants))
             advance(1)
-    return found
+    return candidates
 
 
-def baseline_name(learner: BaselineKind, inputs: tuple[str, ...]) -> str:
-    return f"{learner}: {' + '.join(inputs)}" if inputs else learner
+def baseline_name(kind: BaselineKind, inputs: tuple[str, ...]) -> str:
+    """The name of a baseline, such as `linear: text + image`."""
+    return f"{kind}: {' + '.join(inputs)}" if inputs else kind
 
 
 def baseline_inputs(name: str) -> list[str]:
-    """The inputs that the baseline called `name` reads."""
+    """The inputs of the baseline called `name`."""
     _, _, read = name.partition(": ")
     return [one.removeprefix(WORDS_PREFIX) for one in read.split(" + ")] if read else []
 
 
-def _baseline(models: FrozenFeatureBaselines, learner: BaselineKind, inputs: tuple[str, ...], constants: Distributions) -> Candidate:
-    folds, begun = models.folds, time.perf_counter()
-    distributions, parameters = dict(constants), sum(task.output_size for task in folds.tasks.values())
+def _baseline(models: FrozenFeatureBaselines, kind: BaselineKind, inputs: tuple[str, ...], constants: Distributions) -> Candidate:
+    folds, start = models.folds, time.perf_counter()
+    distributions, num_parameters = dict(constants), sum(task.output_size for task in folds.tasks.values())
     seconds = 0.0
-    for output in models.outputs if learner != "constant" else []:
-        if learner in models.learners(output):
-            decided = models.decide(output, learner, inputs)
-            distributions[output] = models.distribution(output, decided)
-            parameters += decided.parameters
-            seconds += decided.seconds
+    for output in models.outputs if kind != "constant" else []:
+        if kind in models.models_for(output):
+            predicted = models.predict(output, kind, inputs)
+            distributions[output] = models.distribution(output, predicted)
+            num_parameters += predicted.num_parameters
+            seconds += predicted.seconds
     return Candidate(
-        name=baseline_name(learner, inputs),
+        name=baseline_name(kind, inputs),
         kind="baseline",
         recipe=None,
         distributions=distributions,
         score=folds.score(distributions),
         metrics=folds.metrics(distributions),
         fold_scores=folds.fold_scores(distributions),
-        seconds=round(seconds or time.perf_counter() - begun, 3),
-        parameters=parameters,
-        size_mib=round(BYTES_PER_PARAMETER * parameters / 2**20, 3),
+        seconds=round(seconds or time.perf_counter() - start, 3),
+        num_parameters=num_parameters,
+        size_mib=round(BYTES_PER_PARAMETER * num_parameters / 2**20, 3),
         latency_ms=None,
-        folds=len(folds),
+        num_folds=len(folds),
     )
 
 
 def _constants(folds: Folds) -> Distributions:
-    """The best constant answer of each fold's training rows, out of fold."""
+    """Out-of-fold constant predictions, fitted on the training rows of each fold."""
     distributions = folds.reference.empty()
-    for parts in folds.parts:
-        own = Preparation(folds.recipe).targets_only()
-        own.fit(folds.table, parts["train"].rows)
-        rows = parts["test"].rows
-        for output, task in own.tasks.items():
+    for split in folds.splits:
+        fold_preparation = Preparation(folds.recipe).targets_only()
+        fold_preparation.fit(folds.table, split["train"].rows)
+        rows = split["test"].rows
+        for output, task in fold_preparation.tasks.items():
             constant = np.broadcast_to(task.baseline_prediction(), (len(rows), task.output_size))
             distributions[output][rows] = folds.reference.reorder_classes(output, constant, task)
     return distributions

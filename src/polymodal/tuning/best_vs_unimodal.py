@@ -1,4 +1,4 @@
-"""Is the best network of a search better than the best that one input gives?"""
+"""Compare the best multimodal network of a search with the best unimodal candidate."""
 
 from __future__ import annotations
 
@@ -15,43 +15,46 @@ from polymodal.tuning.frozen_baselines import BASELINE_MODELS, FrozenFeatureBase
 
 @dataclass(frozen=True)
 class UnimodalComparison:
-    """Two candidates on the same rows, in the first metric: `value` is by how much the first is better (greater is
-    better), with its paired interval and two-sided p-value."""
+    """The best multimodal network and the best unimodal candidate, compared on the same rows in the first metric.
 
-    several: str
-    single: str
-    value: float
+    difference: improvement of the multimodal network (greater is better), with a paired interval `low`, `high` and a
+        two-sided p-value
+    """
+
+    multimodal: str
+    unimodal: str
+    difference: float
     low: float
     high: float
     p_value: float
 
 
 def compare_with_unimodal(models: FrozenFeatureBaselines, output: str, candidates: list[Candidate]) -> UnimodalComparison | None:
-    """The best network of several inputs against the best candidate of one, network or baseline; None where one of the
-    two is not there. Both are chosen with these rows in view."""
+    """Compare the best multimodal network with the best unimodal candidate (network or baseline); None if one of them is
+    missing. Both are chosen by their score on the same rows."""
     folds = models.folds
     metric, task = folds.tasks[output].metrics[0], folds.tasks[output]
     rows = np.arange(len(folds.table))
-    alone = {baseline_name(learner, (name,)) for learner in BASELINE_MODELS for name in models.inputs}
+    baseline_names = {baseline_name(kind, (name,)) for kind in BASELINE_MODELS for name in models.inputs}
 
     def score(one: Candidate) -> float:
         value = folds.reference.value(output, metric, one.distributions[output], rows)
         return value if metric.greater_is_better else -value
 
-    alone |= {baseline_name(learner, (name,)) for learner in BASELINE_MODELS for name in models.features.words}
-    usable = [one for one in candidates if one.folds == len(folds) and np.isfinite(one.score)]
-    several = [one for one in usable if one.recipe is not None and len(one.recipe["inputs"]) > 1]
-    single = [
+    baseline_names |= {baseline_name(kind, (name,)) for kind in BASELINE_MODELS for name in models.features.words}
+    usable = [one for one in candidates if one.num_folds == len(folds) and np.isfinite(one.score)]
+    multimodal = [one for one in usable if one.recipe is not None and len(one.recipe["inputs"]) > 1]
+    unimodal = [
         one
         for one in usable
-        if one.name in alone or one.kind == "single" or (one.recipe is not None and len(one.recipe["inputs"]) == 1)
+        if one.name in baseline_names or one.kind == "unimodal" or (one.recipe is not None and len(one.recipe["inputs"]) == 1)
     ]
-    if not several or not single:
+    if not multimodal or not unimodal:
         return None
-    best, other = max(several, key=score), max(single, key=score)
+    best, other = max(multimodal, key=score), max(unimodal, key=score)
     value, present = folds.reference.truth.targets[output]
     weight, groups, options = folds.reference.truth.weight, folds.reference.groups, folds.recipe.evaluation
-    found = paired_bootstrap.compare(
+    comparison = paired_bootstrap.compare(
         metric,
         best.distributions[output][present],
         other.distributions[output][present],
@@ -61,6 +64,6 @@ def compare_with_unimodal(models: FrozenFeatureBaselines, output: str, candidate
             options.bootstrap_samples, options.confidence_level, folds.recipe.seed, None if groups is None else groups[present]
         ),
     )
-    ends = (found.value, found.low, found.high)
-    value_, low, high = ends if metric.greater_is_better else (-ends[0], -ends[2], -ends[1])
-    return UnimodalComparison(best.name, other.name, value_, low, high, found.p_value)
+    interval = (comparison.value, comparison.low, comparison.high)
+    difference, low, high = interval if metric.greater_is_better else (-interval[0], -interval[2], -interval[1])
+    return UnimodalComparison(best.name, other.name, difference, low, high, comparison.p_value)

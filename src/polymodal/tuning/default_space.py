@@ -1,4 +1,4 @@
-"""The space that is searched where none is given: what the recipe leaves open, by the kinds of its inputs."""
+"""The default search space: the settings that the recipe leaves open, by the modalities of its inputs."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from polymodal.experiments.plan import complete_schedule
 from polymodal.recipe.recipe import Recipe
 from polymodal.training.source_model import SourceModel
 
-#: Fusion methods that are tried, in the order of the first trials.
+#: Fusion methods to search, in the order of the first trials.
 FUSIONS: list[Any] = [
     "concat",
     {"name": "late", "combine": "product"},
     "lowrank",
-    {"name": "hybrid", "joint": "concat"},
+    {"name": "hybrid", "joint_fusion": "concat"},
     "late",
     "attention",
     "gated",
-    {"name": "concat", "layers": 0},
+    {"name": "concat", "num_layers": 0},
 ]
-#: The same for features of checkpoints, which need no layer more before the head.
+#: The same for features of pretrained encoders, which need no further layer before the head.
 FUSIONS_PRETRAINED: list[Any] = [
     {"name": "late", "combine": "product"},
-    {"name": "concat", "layers": 0},
-    {"name": "hybrid", "joint": "concat"},
+    {"name": "concat", "num_layers": 0},
+    {"name": "hybrid", "joint_fusion": "concat"},
     "late",
     "concat",
     "gated",
     "lowrank",
     "attention",
 ]
-#: Heads that are tried on features of checkpoints: a wide one that forgets much learns most from few rows.
-WIDE_HEAD = {"name": "mlp", "hidden": 512, "dropout": 0.5}
-#: Tokens that a pretrained encoder gives of an item: its own summary, or neighbours averaged to so many.
+#: Head for features of pretrained encoders: wide with strong dropout, which works well with few rows.
+WIDE_HEAD = {"name": "mlp", "hidden_size": 512, "dropout": 0.5}
+#: Numbers of tokens of a pretrained encoder: 1 is its pooled output, more are averages of neighboring tokens.
 TOKENS = (1, 8)
-#: `tune: last` is tried where the budget is at least so many seconds for each row: its layers run in every step.
+#: `fine_tuning: last` is tried where the budget is at least so many seconds for each row: its layers run in every step.
 LAST_SECONDS_PER_ROW = 10.0
 
 
@@ -50,7 +50,7 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
       row); else every encoder of our own for that modality
     * fusion methods (two inputs or more), decoders, width, learning rate, weight decay, modality
       dropout, batch, epochs
-    Inputs that are carried over from a saved model (`training.start`), and the width, are as there.
+    Inputs that are carried over from a saved model (`training.init_from`), and the width, are as there.
 
     given: the user's recipe; plan: the complete one; rows: of the table
     """
@@ -68,8 +68,8 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         checkpoint = any(str(_name(choice)).startswith("pretrained_") for choice in choices)
         frozen |= checkpoint
         asked = own.modality.model_fields_set if own is not None and own.modality is not None else set()
-        if spec.modality.name == "image" and checkpoint and "fit" not in asked:
-            space[f"inputs.{name}.modality.fit"] = ["stretch", "crop", "pad"]
+        if spec.modality.name == "image" and checkpoint and "resize_mode" not in asked:
+            space[f"inputs.{name}.modality.resize_mode"] = ["stretch", "crop", "pad"]
     if several and given.fusion is None:
         space["fusion"] = FUSIONS_PRETRAINED if frozen else FUSIONS
     for name, out in plan.outputs.items():
@@ -77,9 +77,9 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         if out.decoder is not None and out.decoder.name == "mlp" and (mine is None or mine.decoder is None):
             heads: list[Any] = ["mlp", {"name": "mlp", "dropout": 0.3}, "linear"]
             space[f"outputs.{name}.decoder"] = [WIDE_HEAD, *heads] if frozen else heads
-    if "width" not in given.model_fields_set and start is None:
+    if "hidden_size" not in given.model_fields_set and start is None:
         sizes = [plan.hidden_size, plan.hidden_size // 2, plan.hidden_size * 2]
-        space["width"] = [sizes[2], sizes[0]] if frozen else sizes
+        space["hidden_size"] = [sizes[2], sizes[0]] if frozen else sizes
     training, said = plan.training, given.training.model_fields_set
     if "learning_rate" not in said:
         rate = training.learning_rate
@@ -91,9 +91,9 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
     if several and "modality_dropout" not in said:
         space["training.modality_dropout"] = [0.0, 0.1, 0.2] if frozen else [0.2, 0.0, 0.1, 0.4]
     schedule = complete_schedule(plan, rows).training
-    if "batch" not in said:
+    if "batch_size" not in said:
         batch = schedule.batch_size or 1
-        space["training.batch"] = [2 * batch, batch, 4 * batch]
+        space["training.batch_size"] = [2 * batch, batch, 4 * batch]
     if "epochs" not in said:
         epochs = schedule.epochs or 1
         space["training.epochs"] = sorted({max(1, epochs // 2), max(1, epochs // 4), epochs}, key=_nearness(epochs))
@@ -105,7 +105,7 @@ def _name(choice: Any) -> Any:
 
 
 def _nearness(epochs: int) -> Any:
-    """Half of the schedule first: trials of a search are short."""
+    """Sort key: half of the schedule first, since trials of a search are short."""
     return lambda count: abs(count - epochs // 2)
 
 
@@ -114,9 +114,9 @@ def _encoders(modality: str, plan: Recipe, *, tuned: bool) -> list[Any]:
     preset = _preset(modality, plan) if pretrained is not None else None
     if pretrained is not None and preset is not None:
         name = pretrained.Options.model_fields["name"].default
-        found: list[Any] = [{"name": name, "model": preset, "tokens": count} for count in TOKENS]
-        if tuned and "tune" in pretrained.Options.model_fields:
-            found.append({"name": name, "model": preset, "tokens": 1, "tune": "last"})
+        found: list[Any] = [{"name": name, "checkpoint": preset, "max_tokens": count} for count in TOKENS]
+        if tuned and "fine_tuning" in pretrained.Options.model_fields:
+            found.append({"name": name, "checkpoint": preset, "max_tokens": 1, "fine_tuning": "last"})
         return found
     default = find("modality", modality).default_encoder
     own = [
@@ -128,13 +128,13 @@ def _encoders(modality: str, plan: Recipe, *, tuned: bool) -> list[Any]:
 
 
 def _preset(modality: str, plan: Recipe) -> str | None:
-    """The preset to use: the recipe's, else `starter` where its weights are installed."""
-    from polymodal.pretrained.resolve import read_card
+    """The preset of the recipe, or else `starter` if its weights are installed."""
+    from polymodal.pretrained.resolve import read_checkpoint_config
 
     if plan.pretrained != "none":
         return plan.pretrained
     try:
-        read_card("starter", modality)
+        read_checkpoint_config("starter", modality)
     except (RecipeError, MissingExtraError):
         return None
     return "starter"

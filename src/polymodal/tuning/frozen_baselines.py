@@ -1,4 +1,4 @@
-"""Fixed features on the folds of a search, and what the two learners make of any of the inputs."""
+"""Baseline models on frozen features, trained and evaluated on the folds of a search."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from polymodal.tuning.baseline_models import BaselineModel, fit_predict
 from polymodal.tuning.features import FrozenFeatures
 from polymodal.tuning.folds import Folds
 
-#: A learner, or the constant answer.
+#: A baseline model, or the constant prediction.
 BaselineKind = Literal["linear", "ridge", "trees", "constant"]
 
 BASELINE_MODELS: tuple[BaselineModel, ...] = ("linear", "ridge", "trees")
-#: Of more rows in a fold, as many are drawn to learn from.
+#: Maximum number of training rows per fold; more rows are subsampled.
 MAX_ROWS = 20_000
-#: With more classes or labels than this, boosted trees (one for each in every round) would take too long.
+#: Maximum number of classes or labels for boosted trees, which train one tree per class in every round.
 MAX_TREE_OUTPUTS = 60
 
 
 @dataclass(frozen=True)
 class OutOfFoldPredictions:
-    """Out-of-fold decisions of one learner from some inputs.
+    """Out-of-fold predictions of one baseline model on some inputs.
 
-    decided: `[rows, k]`, probabilities, or numbers standardised over the whole table
-    inner: by fold, how good it was on inner folds (see `baseline_data.quality`); seconds: of all folds
-    parameters: numbers learned in the last fold
+    predictions: `[rows, k]`, probabilities, or numbers standardized over the whole table
+    inner_scores: the skill score on the inner folds of each fold; seconds: time of all folds
+    num_parameters: number of parameters fitted in the last fold
     """
 
-    decided: np.ndarray
-    inner: list[float]
+    predictions: np.ndarray
+    inner_scores: list[float]
     seconds: float
-    parameters: int
+    num_parameters: int
 
 
 class FrozenFeatureBaselines:
-    """Decides the rows of every fold from any of the inputs, once each.
+    """Out-of-fold predictions of baseline models on any set of inputs, cached.
 
-    outputs: the outputs that can be decided (one decision for a row); notes: what was left out, and why
+    outputs: the outputs with one prediction per row; notes: inputs and outputs that were skipped, with reasons
     """
 
     def __init__(self, folds: Folds, *, progress: Progress) -> None:
@@ -56,32 +56,32 @@ class FrozenFeatureBaselines:
             if task.grid is not None:
                 kind = task.options.name
                 self.notes.append(
-                    f"output {name!r} ({kind}) is decided moment by moment: its only baseline is constant"
+                    f"output {name!r} ({kind}) has several predictions per row, so its only baseline is constant"
                 )
-            elif "trees" not in self.learners(name):
-                self.notes.append(f"output {name!r}: {task.output_size} {task.space} values are too many for boosted trees")
-        self._decided: dict[tuple[str, BaselineKind, tuple[str, ...]], OutOfFoldPredictions] = {}
+            elif "trees" not in self.models_for(name):
+                self.notes.append(f"output {name!r}: {task.output_size} {task.space} outputs are too many for boosted trees")
+        self._cache: dict[tuple[str, BaselineKind, tuple[str, ...]], OutOfFoldPredictions] = {}
 
-    def learners(self, output: str) -> list[BaselineModel]:
-        """The learners that decide this output."""
+    def models_for(self, output: str) -> list[BaselineModel]:
+        """The baseline models for this output."""
         task = self.folds.tasks[output]
         used: list[BaselineModel] = ["linear"] if task.space == "real" else ["linear", "ridge"]
         return [*used, "trees"] if task.space == "real" or task.output_size <= MAX_TREE_OUTPUTS else used
 
-    def decide(self, output: str, learner: BaselineKind, inputs: tuple[str, ...] = ()) -> OutOfFoldPredictions:
-        """Decide every row by what was learned in its fold; a fold without a row to learn from is left NaN."""
-        key = (output, learner, inputs)
-        if key not in self._decided:
-            self._decided[key] = self._decide(*key)
-        return self._decided[key]
+    def predict(self, output: str, kind: BaselineKind, inputs: tuple[str, ...] = ()) -> OutOfFoldPredictions:
+        """Predict every row out of fold; NaN for a fold without training rows."""
+        key = (output, kind, inputs)
+        if key not in self._cache:
+            self._cache[key] = self._predict(*key)
+        return self._cache[key]
 
-    def distribution(self, output: str, decided: OutOfFoldPredictions) -> np.ndarray:
-        """Decisions as distributions of the whole table's task: probabilities, or numbers in the user's units."""
+    def distribution(self, output: str, predicted: OutOfFoldPredictions) -> np.ndarray:
+        """Predictions as distributions: probabilities, or numbers in the original units."""
         task = self.folds.tasks[output]
-        return task.truth(decided.decided) if task.space == "real" else decided.decided
+        return task.truth(predicted.predictions) if task.space == "real" else predicted.predictions
 
     def weights(self, output: str) -> np.ndarray:
-        """How much each row counts in learning, `[rows]`: its sample weight times that of its class."""
+        """The training weight `[rows]` of each row: its sample weight times its class weight."""
         truth = self.folds.reference.truth
         weight = np.ones(truth.rows) if truth.weight is None else truth.weight.astype(np.float64)
         task = self.folds.tasks[output]
@@ -89,8 +89,8 @@ class FrozenFeatureBaselines:
             weight = weight * np.asarray(task.weights)[truth.targets[output][0]]  # type: ignore[attr-defined]
         return weight
 
-    def lesson(self, output: str, rows: np.ndarray) -> BaselineData:
-        """The truth of some rows whose target is known."""
+    def data_for(self, output: str, rows: np.ndarray) -> BaselineData:
+        """The training data of some rows with known targets."""
         task, (value, _) = self.folds.tasks[output], self.folds.reference.truth.targets[output]
         groups = self.folds.reference.groups
         return BaselineData(
@@ -102,32 +102,34 @@ class FrozenFeatureBaselines:
             seed=self.folds.recipe.seed,
         )
 
-    def _decide(self, output: str, learner: BaselineKind, inputs: tuple[str, ...]) -> OutOfFoldPredictions:
-        begun = time.perf_counter()
+    def _predict(self, output: str, kind: BaselineKind, inputs: tuple[str, ...]) -> OutOfFoldPredictions:
+        start = time.perf_counter()
         task = self.folds.tasks[output]
-        decided = np.full((len(self.folds.table), task.output_size), np.nan)
-        inner, parameters = [], 0
-        for fold, parts in enumerate(self.folds.parts):
-            learned = self._learned(output, fold)
-            new = parts["test"].rows
-            if len(learned) == 0:
-                inner.append(0.0)
+        predictions = np.full((len(self.folds.table), task.output_size), np.nan)
+        inner_scores, num_parameters = [], 0
+        for fold, splits in enumerate(self.folds.splits):
+            training_rows = self._training_rows(output, fold)
+            new = splits["test"].rows
+            if len(training_rows) == 0:
+                inner_scores.append(0.0)
                 continue
-            lesson = self.lesson(output, learned)
-            if learner == "constant":
-                answer = predict_constant(lesson, len(new))
+            data = self.data_for(output, training_rows)
+            if kind == "constant":
+                prediction = predict_constant(data, len(new))
             else:
                 matrices = [self.features.matrix(name, fold) for name in inputs]
-                answer = fit_predict(learner, [one[learned] for one in matrices], [one[new] for one in matrices], lesson)
-            decided[new] = answer.decided
-            inner.append(answer.inner)
-            parameters = answer.parameters
-        return OutOfFoldPredictions(decided, inner, time.perf_counter() - begun, parameters)
+                prediction = fit_predict(
+                    kind, [matrix[training_rows] for matrix in matrices], [matrix[new] for matrix in matrices], data
+                )
+            predictions[new] = prediction.predictions
+            inner_scores.append(prediction.inner_score)
+            num_parameters = prediction.num_parameters
+        return OutOfFoldPredictions(predictions, inner_scores, time.perf_counter() - start, num_parameters)
 
-    def _learned(self, output: str, fold: int) -> np.ndarray:
-        """The rows of training and validation that count and whose target is known."""
-        parts = self.folds.parts[fold]
-        rows = np.sort(np.concatenate([parts["train"].rows, parts["valid"].rows]))
+    def _training_rows(self, output: str, fold: int) -> np.ndarray:
+        """The training and validation rows with a positive weight and a known target."""
+        splits = self.folds.splits[fold]
+        rows = np.sort(np.concatenate([splits["train"].rows, splits["validation"].rows]))
         present = self.folds.reference.truth.targets[output][1]
         rows = rows[present[rows] & (self.weights(output)[rows] > 0)]
         if len(rows) > MAX_ROWS:

@@ -1,4 +1,4 @@
-"""What a search found, side by side: networks, baselines, and trials that were cut short or failed."""
+"""The leaderboard of a search: networks, baselines, and pruned trials."""
 
 from __future__ import annotations
 
@@ -17,67 +17,71 @@ from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.study import format_overrides
 
-#: Rows of the table on the terminal, baselines apart.
+#: Maximum number of trials in the terminal table; all baselines are shown.
 MAX_ROWS = 12
 
 
 @dataclass(frozen=True)
 class LeaderboardEntry:
-    """One line: `status` is `complete`, `pruned` or `baseline`; `changes` is what the trial drew, by recipe path."""
+    """One line of the leaderboard.
+
+    status: `complete`, `pruned` or `baseline`
+    overrides: the settings of the trial, by recipe path
+    """
 
     candidate: Candidate
     status: str
-    changes: dict[str, Any]
+    overrides: dict[str, Any]
 
     def to_dict(self, folds: Folds) -> dict[str, Any]:
-        one = self.candidate
-        facts = {key: value for key, value in one.facts().items() if key != "recipe"}
-        return facts | {"status": self.status, "changes": self.changes, "score": metric_value(one.score, folds)}
+        candidate = self.candidate
+        facts = {key: value for key, value in candidate.to_dict().items() if key != "recipe"}
+        return facts | {"status": self.status, "changes": self.changes, "score": metric_value(candidate.score, folds)}
 
 
 def rank_entries(entries: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
-    """What was run on every fold first, and the best of it first."""
+    """Sort entries: those that were run on every fold first, then by score."""
 
-    def place(entry: LeaderboardEntry) -> tuple[bool, bool, float]:
+    def sort_key(entry: LeaderboardEntry) -> tuple[bool, bool, float]:
         value = entry.candidate.score
         return (entry.status == "pruned", not np.isfinite(value), -value if np.isfinite(value) else 0.0)
 
-    return sorted(entries, key=place)
+    return sorted(entries, key=sort_key)
 
 
 def metric_value(value: float, folds: Folds) -> float | None:
-    """A score as the metric has it: an error less its turned sign; None where it is undefined."""
+    """The score in the direction of the metric (errors are positive); None if undefined."""
     if not np.isfinite(value):
         return None
     return value if folds.metric.greater_is_better else -value
 
 
 def leaderboard_table(entries: Sequence[LeaderboardEntry], folds: Folds) -> Table:
-    """The best trials and every baseline, for the terminal."""
+    """The best trials and all baselines as a terminal table."""
     metric = folds.metric
     trials = [entry for entry in rank_entries(entries) if entry.status != "baseline"]
     baselines = [entry for entry in rank_entries(entries) if entry.status == "baseline"]
     shown = rank_entries([*trials[:MAX_ROWS], *baselines])
     title = f"{len(folds)} folds, {len(folds.fold_of)} rows, {metric.name} of {folds.output}"
     if not metric.greater_is_better:
-        title += " (less is better)"
+        title += " (lower is better)"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")
     for heading, width in (("score", 5), ("interval", 14), ("s", 4), ("MiB", 4), ("ms", 4)):
         table.add_column(heading, justify="right", no_wrap=True, min_width=width)
-    table.add_column("what", overflow="fold")
-    varied = _varying_paths(trials)
+    table.add_column("settings", overflow="fold")
+    varying_paths = _varying_paths(trials)
     for entry in shown:
-        one, changes = entry.candidate, {path: entry.changes[path] for path in varied if path in entry.changes}
-        found = one.metrics.get(folds.output, {}).get(metric.name, {})
+        candidate, overrides = entry.candidate, {path: entry.overrides[path] for path in varying_paths if path in entry.overrides}
+        results = candidate.metrics.get(folds.output, {}).get(metric.name, {})
         table.add_row(
-            Text(truncate(one.name, 40)),
-            Text(format_score(metric_value(one.score, folds))),
-            Text(format_interval(found.get("low"), found.get("high")) if found.get("low") is not None else ""),
-            Text(f"{one.seconds:.1f}"),
-            Text(f"{one.size_mib:.1f}" if one.parameters else ""),
-            Text("" if one.latency_ms is None else f"{one.latency_ms:.1f}"),
-            Text(f"cut short after {one.folds}" if entry.status == "pruned" else format_overrides(changes)),
+            Text(truncate(candidate.name, 40)),
+            Text(format_score(metric_value(candidate.score, folds))),
+            Text(format_interval(results.get("low"), results.get("high")) if results.get("low") is not None else ""),
+            Text(f"{candidate.seconds:.1f}"),
+            Text(f"{candidate.size_mib:.1f}" if candidate.num_parameters else ""),
+            Text("" if candidate.latency_ms is None else f"{candidate.latency_ms:.1f}"),
+            Text(f"cut short after {candidate.num_folds}" if entry.status == "pruned" else format_overrides(overrides)),
             style="dim" if entry.status == "pruned" else "cyan" if entry.status == "baseline" else "",
         )
     if len(trials) > MAX_ROWS:
@@ -86,14 +90,14 @@ def leaderboard_table(entries: Sequence[LeaderboardEntry], folds: Folds) -> Tabl
 
 
 def _varying_paths(entries: Sequence[LeaderboardEntry]) -> list[str]:
-    """The recipe paths in which trials differ."""
-    found: dict[str, set[str]] = {}
+    """The recipe paths in which the trials differ."""
+    results: dict[str, set[str]] = {}
     for entry in entries:
-        for path, value in entry.changes.items():
-            found.setdefault(path, set()).add(repr(value))
-    return [path for path, values in found.items() if len(values) > 1]
+        for path, value in entry.overrides.items():
+            results.setdefault(path, set()).add(repr(value))
+    return [path for path, values in results.items() if len(values) > 1]
 
 
 def entries_json(entries: Sequence[LeaderboardEntry], folds: Folds) -> list[dict[str, Any]]:
-    """Every entry, JSON-ready, the best first."""
+    """All entries as JSON-compatible values, best first."""
     return [json_ready(entry.to_dict(folds)) for entry in rank_entries(entries)]

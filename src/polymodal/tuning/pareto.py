@@ -1,4 +1,4 @@
-"""Candidates that no other one beats in everything."""
+"""The Pareto front of the candidates of a search."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ import numpy as np
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.tuning.candidate import Candidate
 
-#: What a candidate can be judged by; greater is better, so costs have their sign turned.
+#: Objectives of a search. Greater is better, so costs are negated.
 OBJECTIVES: dict[str, Callable[[Candidate], float]] = {
-    "score": lambda one: one.score,
-    "latency": lambda one: -np.inf if one.latency_ms is None else -one.latency_ms,
-    "memory": lambda one: -np.inf if one.memory_mib is None else -one.memory_mib,
-    "size": lambda one: -one.size_mib,
-    "seconds": lambda one: -one.seconds,
+    "score": lambda candidate: candidate.score,
+    "latency": lambda candidate: -np.inf if candidate.latency_ms is None else -candidate.latency_ms,
+    "memory": lambda candidate: -np.inf if candidate.memory_mib is None else -candidate.memory_mib,
+    "size": lambda candidate: -candidate.size_mib,
+    "seconds": lambda candidate: -candidate.seconds,
 }
 
 
 def check_objectives(objectives: Sequence[str]) -> None:
-    """Raises RecipeError where an objective is not known, or none is given."""
+    """Raise RecipeError if an objective is unknown, or none is given."""
     for name in objectives:
         if name not in OBJECTIVES:
-            raise RecipeError("objectives", f"there is no objective {name!r}; {did_you_mean(name, OBJECTIVES)}")
+            raise RecipeError("objectives", f"unknown objective {name!r}; {did_you_mean(name, OBJECTIVES)}")
     if not objectives:
-        raise RecipeError("objectives", f"name one or more of {', '.join(OBJECTIVES)}")
+        raise RecipeError("objectives", f"give at least one of {', '.join(OBJECTIVES)}")
 
 
 def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str]) -> list[Candidate]:
-    """The candidates that no other is as good as in every objective and better in one; the best of the first objective
-    first.
+    """The candidates that are not dominated by another candidate, sorted by the first objective, best first.
 
     Raises:
-        RecipeError: an objective is not known.
+        RecipeError: an objective is unknown.
     """
     check_objectives(objectives)
-    known = [one for one in candidates if np.isfinite(one.score)]
-    values = np.array([[OBJECTIVES[name](one) for name in objectives] for one in known]).reshape(len(known), -1)
+    scored = [candidate for candidate in candidates if np.isfinite(candidate.score)]
+    values = np.array([[OBJECTIVES[name](candidate) for name in objectives] for candidate in scored]).reshape(len(scored), -1)
     front = []
-    for place, one in enumerate(known):
-        beaten = (values >= values[place]).all(1) & (values > values[place]).any(1)
-        if not beaten.any():
-            front.append(one)
-    return sorted(front, key=lambda one: -OBJECTIVES[objectives[0]](one))
+    for index, candidate in enumerate(scored):
+        dominates = (values >= values[index]).all(1) & (values > values[index]).any(1)
+        if not dominates.any():
+            front.append(candidate)
+    return sorted(front, key=lambda candidate: -OBJECTIVES[objectives[0]](candidate))

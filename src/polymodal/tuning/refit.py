@@ -1,4 +1,4 @@
-"""The end of a search: the chosen recipes trained on all rows, and saved."""
+"""Train the selected recipes of a search on all rows, and save the models."""
 
 from __future__ import annotations
 
@@ -24,30 +24,29 @@ from polymodal.workflows.fit import RunFolder, run_plan
 def refit_best(
     folds: Folds, best: Candidate, selection: EnsembleSelection | None, *, out: Path, progress: Progress
 ) -> tuple[Model, Ensemble | None]:
-    """Train the best candidate and the members of the ensemble on all rows (but for the validation part that chooses
-    the epoch), and save them in `out/best` and `out/ensemble`. An ensemble of one is the best model and is not saved
-    twice.
+    """Train the best candidate and the members of the ensemble on all rows (except the validation rows, which select the
+    epoch), and save them to `out/best` and `out/ensemble`. An ensemble with one member is not saved.
 
     Raises:
-        TrainingError, DataError: as `fit`.
+        TrainingError, DataError: as in `fit`.
     """
     (out / "best").mkdir(parents=True, exist_ok=True)
-    made = {best.name: _train(folds, best, out / "best", progress)}
+    models = {best.name: _train(folds, best, out / "best", progress)}
     if selection is None or len(selection.members) < 2:
-        return made[best.name], None
+        return models[best.name], None
     for member in selection.members:
-        if member.name not in made:
-            made[member.name] = _train(folds, member, None, progress)
-    ensemble = Ensemble([made[member.name] for member in selection.members], _fit_combiner(selection, folds))
+        if member.name not in models:
+            models[member.name] = _train(folds, member, None, progress)
+    ensemble = Ensemble([models[member.name] for member in selection.members], _fit_combiner(selection, folds))
     ensemble.save(out / "ensemble")
-    return made[best.name], ensemble
+    return models[best.name], ensemble
 
 
 def _train(folds: Folds, candidate: Candidate, folder: Path | None, progress: Progress) -> Model:
-    """A model of the candidate's recipe, with no rows held out for a test."""
+    """Train the recipe of a candidate without test rows."""
     progress.log(f"train {candidate.name} on all rows")
     recipe = Recipe.read(dict(candidate.recipe or {}))
-    split = recipe.data.split.model_copy(update={"test": 0.0})
+    split = recipe.data.split.model_copy(update={"test_size": 0.0})
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": split})})
     splits = make_splits(recipe, folds.table, None, None)
     plan = Plan(complete_schedule(recipe, len(splits["train"])), [])
@@ -55,13 +54,13 @@ def _train(folds: Folds, candidate: Candidate, folder: Path | None, progress: Pr
 
 
 def _fit_combiner(selection: EnsembleSelection, folds: Folds) -> Combiner:
-    """The combination as the out-of-fold rows have it: the weights of the selection, or a fitted linear layer."""
-    combiner = Combiner(selection.method, [str(place) for place in range(len(selection.members))])
+    """The combiner of the ensemble: the selected weights, or a linear layer fitted on the out-of-fold predictions."""
+    combiner = Combiner(selection.method, [str(index) for index in range(len(selection.members))])
     combiner.prepare({name: task.output_size for name, task in folds.tasks.items()})
-    for place, (name, task) in enumerate(folds.tasks.items()):
+    for index, (name, task) in enumerate(folds.tasks.items()):
         if selection.method == "weighted":
             with torch.no_grad():
-                combiner.fitted[f"{place}"].copy_(torch.tensor(selection.weights).log())
+                combiner.fitted[f"{index}"].copy_(torch.tensor(selection.weights).log())
             continue
         values = [to_raw_values(task, member.distributions[name]) for member in selection.members]
         target, present = folds.reference.truth.targets[name]

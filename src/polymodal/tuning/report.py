@@ -123,7 +123,7 @@ def _lines(entries: Sequence[LeaderboardEntry], tuning: TuningResult, constant: 
     for entry, one, value in zip(entries, found, values, strict=True):
         candidate = entry.candidate
         bar = Markup("") if value is None else interval_bar(value, one.get("low"), one.get("high"), floor, ends)
-        cut_short = f"cut short after {candidate.folds} of {len(tuning.folds)} folds"
+        cut_short = f"cut short after {candidate.num_folds} of {len(tuning.folds)} folds"
         lines.append(
             LeaderboardRow(
                 name=candidate.name,
@@ -134,7 +134,7 @@ def _lines(entries: Sequence[LeaderboardEntry], tuning: TuningResult, constant: 
                 high=one.get("high"),
                 bar=bar,
                 seconds=format_duration(candidate.seconds),
-                parameters=candidate.parameters,
+                parameters=candidate.num_parameters,
                 size_mib=candidate.size_mib,
                 latency_ms=candidate.latency_ms,
             )
@@ -179,20 +179,20 @@ def pareto_chart(
 
 
 def _audit_section(found: OutputAudit) -> AuditSection:
-    amounts = [amount for one in found.inputs for amount in (one.alone, one.unique)]
+    amounts = [amount for one in found.inputs for amount in (one.unimodal, one.unique)]
     ends = _range([number for one in [*amounts, *found.values.values()] for number in _numbers(one)])
-    shares = _range([number for pair in found.pairs for number in _numbers(pair.shared)])
+    shares = _range([number for pair in found.pairs for number in _numbers(pair.co_information)])
     return AuditSection(
         found=found,
         metric=metric_name(found.metric),
-        inputs=[(one, _bar(one.alone, ends), _bar(one.unique, ends)) for one in found.inputs],
-        pairs=[(pair, _interaction_label(pair), _bar(pair.shared, shares)) for pair in found.pairs],
+        inputs=[(one, _bar(one.unimodal, ends), _bar(one.unique, ends)) for one in found.inputs],
+        pairs=[(pair, _interaction_label(pair), _bar(pair.co_information, shares)) for pair in found.pairs],
         values=[(name, amount, _bar(amount, ends)) for name, amount in found.values.items()],
     )
 
 
 def _interaction_label(pair: PairAudit) -> str:
-    return {"redundant": "redundant", "synergy": "more together", None: "nothing sure"}[pair.finding]
+    return {"redundant": "redundant", "synergy": "more together", None: "nothing sure"}[pair.interaction]
 
 
 def _numbers(amount: Estimate) -> tuple[float, float, float]:

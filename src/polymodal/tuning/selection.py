@@ -41,7 +41,7 @@ class EnsembleSelection:
 
 def completed_candidates(candidates: Sequence[Candidate], folds: Folds) -> list[Candidate]:
     """The networks that were run on every fold, the best first; of equals the quicker to train."""
-    found = [one for one in candidates if one.kind == "trial" and one.folds == len(folds) and np.isfinite(one.score)]
+    found = [one for one in candidates if one.kind == "trial" and one.num_folds == len(folds) and np.isfinite(one.score)]
     return sorted(found, key=lambda one: (-one.score, one.seconds))
 
 

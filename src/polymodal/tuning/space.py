@@ -131,7 +131,7 @@ class SearchSpace:
                 continue
             for value in dimension.values:
                 options = Recipe.read(self.base, [f"{path}={_as_yaml(value)}"]).inputs[_input(path)].encoder
-                if getattr(options, "tune", None) == "frozen":
+                if getattr(options, "fine_tuning", None) == "freeze":
                     found[path] = value
                     break
         return found
@@ -184,14 +184,14 @@ class SearchSpace:
         outer = self._outer(path)
         if outer is None:
             for value in self.dimensions[path].ends:
-                self.recipe({path: value}).check_parts()
+                self.recipe({path: value}).check_components()
             return set()
         dimension = self.dimensions[outer]
         allowed, problem = set(), None
         for choice in dimension.ends if isinstance(dimension, CategoricalDimension) else ():
             try:
                 for value in self.dimensions[path].ends:
-                    self.recipe({outer: choice, path: value}).check_parts()
+                    self.recipe({outer: choice, path: value}).check_components()
             except RecipeError as error:
                 problem = error
             else:
@@ -285,8 +285,8 @@ def base_recipe(given: Recipe, plan: Recipe, space: Mapping[str, Any]) -> Recipe
         assert spec.encoder is not None
         own = {"columns": spec.columns, "modality": {"name": spec.modality.name}, **inputs.get(name, {})}
         if f"inputs.{name}" in within and f"inputs.{name}.encoder" not in space and "encoder" not in own:
-            model = {"model": spec.encoder.model} if hasattr(spec.encoder, "model") else {}
-            own["encoder"] = {"name": spec.encoder.name, **model}
+            checkpoint = {"checkpoint": spec.encoder.checkpoint} if hasattr(spec.encoder, "checkpoint") else {}
+            own["encoder"] = {"name": spec.encoder.name, **checkpoint}
         inputs = {**inputs, name: own}
     for name, out in plan.outputs.items():
         assert out.task is not None

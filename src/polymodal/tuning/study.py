@@ -91,7 +91,7 @@ class Study:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=WARMUP_FOLDS),
         )
 
-    def begin(self, most: int | None) -> None:
+    def enqueue_initial(self, most: int | None) -> None:
         """Queue the first points (`most` trials are asked for), and again those that a killed run or a deadline left
         unfinished. One process does this, before any other works."""
         most = MAX_INITIAL_POINTS if most is None else min(most, MAX_INITIAL_POINTS)
@@ -109,26 +109,26 @@ class Study:
             if status == "unfinished" and trial.number not in queued:
                 self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
-    def work(self, bench: TrialRunner, *, most: int | None, deadline: float | None, say: LogFunction, parent: int | None) -> None:
+    def run(self, runner: TrialRunner, *, max_trials: int | None, deadline: float | None, log: LogFunction, parent: int | None) -> None:
         """Try recipes until `most` trials are there or a further one would end after `deadline` (`time.time()`).
 
         parent: the process on whose behalf this one works; when it is gone, so is this one
         """
         repeats = 0
-        while repeats < MAX_DUPLICATES and self._room(most, deadline):
-            trial = self._ask()
+        while repeats < MAX_DUPLICATES and self._has_budget(max_trials, deadline):
+            trial = self._next_trial()
             changes = self.space.suggest(trial)
-            self._note(trial.number, changes=changes, process=os.getpid())
-            if most is not None and self._place(trial.number) >= most:
+            self._set_attributes(trial.number, changes=changes, process=os.getpid())
+            if max_trials is not None and self._num_counted(trial.number) >= max_trials:
                 self._close(trial.number, "repeat", "more trials than were asked for")
                 continue
-            if self._tried(trial):
+            if self._is_duplicate(trial):
                 repeats += 1
                 continue
             repeats = 0
-            self._run(trial, changes, bench, deadline, say, parent)
+            self._run_trial(trial, changes, runner, deadline, log, parent)
 
-    def attempts(self) -> list[TrialRecord]:
+    def records(self) -> list[TrialRecord]:
         """Every trial that was begun, in order."""
         return [
             TrialRecord(
@@ -147,7 +147,7 @@ class Study:
             return None
         return Candidate.load(self.folder / TRIALS, str(attempt.number))
 
-    def give_up(self, process: int, reason: str) -> bool:
+    def fail_trial(self, process: int, reason: str) -> bool:
         """Close the trial on which a process that is gone was working; whether there was one."""
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state.name == "RUNNING" and trial.user_attrs.get("process") == process:
@@ -155,7 +155,7 @@ class Study:
                 return True
         return False
 
-    def _ask(self) -> Any:
+    def _next_trial(self) -> Any:
         """The next trial. What is drawn follows from the seed and the number of trials so far, so that a search that
         was resumed draws as an uninterrupted one does."""
         drawn = len(self.study.get_trials(deepcopy=False))
@@ -169,7 +169,7 @@ class Study:
             )
         return self.study.ask()
 
-    def _run(
+    def _run_trial(
         self, trial: Any, changes: dict[str, Any], bench: TrialRunner, deadline: float | None, say: LogFunction, parent: int | None
     ) -> None:
         number, begun = trial.number, time.time()
@@ -177,11 +177,11 @@ class Study:
         def watch(candidate: Candidate) -> None:
             _exit_without_parent(parent)
             if self.objectives == ["score"]:
-                trial.report(candidate.score, candidate.folds - 1)
+                trial.report(candidate.score, candidate.num_folds - 1)
                 if trial.should_prune():
                     raise TrialStopped("pruned", _pruned_reason(candidate), candidate)
-            each = (time.time() - begun) / candidate.folds
-            to_come = each * (len(bench.folds) - candidate.folds)
+            each = (time.time() - begun) / candidate.num_folds
+            to_come = each * (len(bench.folds) - candidate.num_folds)
             if deadline is not None and time.time() + to_come > deadline and self._seconds():
                 raise TrialStopped("unfinished", "it would have ended after the deadline", candidate)
 
@@ -192,7 +192,7 @@ class Study:
         except TrialStopped as cut:
             if cut.status == "pruned":
                 cut.candidate.save(self.folder / TRIALS, str(number))
-                say(f"trial {number}  cut short after {cut.candidate.folds} folds")
+                say(f"trial {number}  cut short after {cut.candidate.num_folds} folds")
             self._close(number, cut.status, cut.reason)
         except (PolymodalError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
@@ -208,7 +208,7 @@ class Study:
             say(f"trial {number}  {abs(candidate.score):.4f}  {candidate.seconds:.1f} s  {format_overrides(parts)}")
 
     def _complete(self, number: int, candidate: Candidate) -> None:
-        self._note(number, status="complete", seconds=candidate.seconds)
+        self._set_attributes(number, status="complete", seconds=candidate.seconds)
         values = [OBJECTIVES[name](candidate) for name in self.objectives]
         self.study.tell(number, values)
 
@@ -223,7 +223,7 @@ class Study:
             self._complete(trial.number, candidate)
         return True
 
-    def _tried(self, trial: Any) -> bool:
+    def _is_duplicate(self, trial: Any) -> bool:
         """Whether an earlier trial had the same values: then this one is closed with what became of that."""
         for other in self.study.get_trials(deepcopy=False):
             if other.number >= trial.number or other.params != trial.params:
@@ -231,7 +231,7 @@ class Study:
             status = other.user_attrs.get("status")
             if status in ("repeat", "unfinished"):
                 continue
-            self._note(trial.number, status="repeat", reason=f"the same as trial {other.number}")
+            self._set_attributes(trial.number, status="repeat", reason=f"the same as trial {other.number}")
             if other.state.name == "COMPLETE":
                 self.study.tell(trial.number, other.values)
             else:
@@ -239,16 +239,16 @@ class Study:
             return True
         return False
 
-    def _room(self, most: int | None, deadline: float | None) -> bool:
+    def _has_budget(self, most: int | None, deadline: float | None) -> bool:
         """Whether another trial is asked for and would end in time; the first is run in any case."""
-        if most is not None and self._place(None) >= most:
+        if most is not None and self._num_counted(None) >= most:
             return False
         spent = self._seconds()
-        if deadline is None or self._place(None) == 0:
+        if deadline is None or self._num_counted(None) == 0:
             return True
         return time.time() + (statistics.median(spent) if spent else 0.0) < deadline
 
-    def _place(self, number: int | None) -> int:
+    def _num_counted(self, number: int | None) -> int:
         """How many trials were begun that count, before `number`."""
         return sum(
             trial.state.name != "WAITING"
@@ -264,11 +264,11 @@ class Study:
 
     def _close(self, number: int, status: str, reason: str) -> None:
         """End a trial that has no score of all folds."""
-        self._note(number, status=status, reason=reason)
+        self._set_attributes(number, status=status, reason=reason)
         state = self.optuna.trial.TrialState
         self.study.tell(number, state=state.PRUNED if status == "pruned" else state.FAIL)
 
-    def _note(self, number: int, **facts: Any) -> None:
+    def _set_attributes(self, number: int, **facts: Any) -> None:
         """Facts about a trial, which may be one of a process that is gone: no `Trial` of it is here to set them on."""
         study = self.storage.get_study_id_from_name(STUDY_NAME)
         trial = self.storage.get_trial_id_from_study_id_trial_number(study, number)
@@ -283,7 +283,7 @@ def _exit_without_parent(parent: int | None) -> None:
 
 
 def _pruned_reason(candidate: Candidate) -> str:
-    return f"after {candidate.folds} folds below the median"
+    return f"after {candidate.num_folds} folds below the median"
 
 
 def repair_journal(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Boosted trees on the first principal components of each input."""
+"""Gradient-boosted trees on the first principal components of each input."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ import numpy as np
 from polymodal.tuning.baseline_data import BaselinePrediction, BaselineData, row_gains
 from polymodal.tuning.principal_components import reduce_columns
 
-#: Components of an input that trees see.
+#: Number of principal components per input.
 NUM_COMPONENTS = 24
-#: Components of an input that are multiplied with those of another, as long as there are no more inputs than this: what
-#: lies in two inputs together (an exclusive or) is hard to find for trees that are grown one split at a time.
+#: Number of leading components per input whose products with those of another input are added, for up to this many
+#: inputs: greedy trees rarely find pure interactions of two inputs (such as XOR).
 NUM_LEADING, MAX_INPUTS_PRODUCTS = 2, 6
 ROUNDS, LEARNING_RATE, MAX_BINS, MAX_LEAVES = 30, 0.2, 32, 8
 
 
-def fit_boosted_trees(blocks: list[np.ndarray], new: list[np.ndarray], lesson: BaselineData, inner: list[Any]) -> BaselinePrediction:
-    held_out = np.zeros((ROUNDS, len(lesson.truth), lesson.outputs))
-    bases = np.zeros((len(lesson.truth), lesson.outputs))
-    answers = []
-    for rows, held in inner:
-        part = lesson.take(rows)
-        bases[held] = part.constant()
-        # Components belong to the rows they were found on: those of other rows are smaller.
-        known, others = _side_by_side([one[rows] for one in blocks], blocks, new)
-        stages = _fit(known, part)
-        held_out[:, held] = stages(others[0][held], 0, ROUNDS)
-        answers.append((stages, others[1]))
-    found = []
+def fit_boosted_trees(blocks: list[np.ndarray], new: list[np.ndarray], data: BaselineData, inner_folds: list[Any]) -> BaselinePrediction:
+    """Boosted trees, averaged over the inner folds, with the number of rounds chosen on the held-out rows."""
+    held_out = np.zeros((ROUNDS, len(data.truth), data.outputs))
+    bases = np.zeros((len(data.truth), data.outputs))
+    fitted = []
+    for rows, validation_rows in inner_folds:
+        train = data.subset(rows)
+        bases[validation_rows] = train.constant_prediction()
+        # Components are fitted on the training rows only: components of other rows have a smaller variance.
+        known, others = _with_products([one[rows] for one in blocks], blocks, new)
+        stages = _fit(known, train)
+        held_out[:, validation_rows] = stages(others[0][validation_rows], 0, ROUNDS)
+        fitted.append((stages, others[1]))
+    scores = []
     for stage in held_out:
-        gain, scale = row_gains(stage, bases, lesson.truth, lesson.space)
-        found.append(lesson.weight @ gain / max(lesson.weight @ scale, 1e-12))
-    best = int(np.argmax(found))
-    decided = np.mean([stages(rows, best, best + 1)[0] for stages, rows in answers], axis=0)
-    return BaselinePrediction(decided, float(found[best]), (2 * MAX_LEAVES - 1) * (best + 1) * lesson.outputs * len(inner))
+        gain, scale = row_gains(stage, bases, data.truth, data.space)
+        scores.append(data.weight @ gain / max(data.weight @ scale, 1e-12))
+    best = int(np.argmax(scores))
+    predictions = np.mean([stages(rows, best, best + 1)[0] for stages, rows in fitted], axis=0)
+    return BaselinePrediction(predictions, float(scores[best]), (2 * MAX_LEAVES - 1) * (best + 1) * data.outputs * len(inner_folds))
 
 
-def _side_by_side(known: list[np.ndarray], *others: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """All inputs, each `reduced` by its `known` rows, side by side, and the products of the leading components of every
-    two of them."""
+def _with_products(known: list[np.ndarray], *others: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Concatenate the components of all inputs, fitted on the `known` rows, and the products of the leading components of
+    each pair of inputs."""
     sides, leading = [], []
     for one, *rest in zip(known, *others, strict=True):
         new = np.concatenate(rest)
@@ -59,13 +60,13 @@ def _side_by_side(known: list[np.ndarray], *others: list[np.ndarray]) -> tuple[n
 
 
 def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Every column of `first` times every one of `second`, flags left out, `[rows, a b]`."""
+    """All products `[rows, a b]` of columns of `first` and columns of `second`, without the presence flags."""
     return np.asarray((first[:, :-1, None] * second[:, None, :-1]).reshape(len(first), -1))
 
 
-def _fit(known: np.ndarray, lesson: BaselineData) -> Callable[[np.ndarray, int, int], np.ndarray]:
-    """Boosted trees as a function: what they decide for rows after the rounds from `first` to before `last`,
-    `[last - first, rows, k]`."""
+def _fit(known: np.ndarray, data: BaselineData) -> Callable[[np.ndarray, int, int], np.ndarray]:
+    """Fit boosted trees. Returns a function of (rows, first, last) that gives the predictions after the rounds `first` to
+    `last - 1`, `[last - first, rows, k]`."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     options: dict[str, Any] = {
@@ -76,30 +77,30 @@ def _fit(known: np.ndarray, lesson: BaselineData) -> Callable[[np.ndarray, int, 
         "min_samples_leaf": int(np.clip(len(known) // 30, 3, 20)),
         "l2_regularization": 1.0,
         "early_stopping": False,
-        "random_state": lesson.seed,
+        "random_state": data.seed,
     }
-    targets = [lesson.truth] if lesson.space == "categorical" else list(lesson.truth.T)
-    constant, models = lesson.constant(), []
-    even = bool((lesson.weight == lesson.weight[0]).all())  # without weights, columns are put into bins much faster
-    weight = None if even else lesson.weight
+    targets = [data.truth] if data.space == "categorical" else list(data.truth.T)
+    constant, models = data.constant_prediction(), []
+    even = bool((data.weight == data.weight[0]).all())  # binning is much faster without weights
+    weight = None if even else data.weight
     for target in targets:
-        real = lesson.space == "real"
+        real = data.space == "real"
         model = HistGradientBoostingRegressor(**options) if real else HistGradientBoostingClassifier(**options)
         fits = len(np.unique(target)) > 1
         models.append(model.fit(known, target, sample_weight=weight) if fits else None)
 
     def stages(rows: np.ndarray, first: int, last: int) -> np.ndarray:
-        decided = np.tile(constant, (last - first, len(rows), 1))
-        for place, model in enumerate(models):
+        predictions = np.tile(constant, (last - first, len(rows), 1))
+        for index, model in enumerate(models):
             if model is None:
                 continue
-            given = model.staged_predict(rows) if lesson.space == "real" else model.staged_predict_proba(rows)
-            for step, one in enumerate(islice(given, first, last)):
-                if lesson.space == "categorical":
-                    decided[step] = 0.0
-                    decided[step][:, model.classes_] = one
+            outputs = model.staged_predict(rows) if data.space == "real" else model.staged_predict_proba(rows)
+            for step, one in enumerate(islice(outputs, first, last)):
+                if data.space == "categorical":
+                    predictions[step] = 0.0
+                    predictions[step][:, model.classes_] = one
                 else:
-                    decided[step, :, place] = one if lesson.space == "real" else one[:, 1]
-        return decided
+                    predictions[step, :, index] = one if data.space == "real" else one[:, 1]
+        return predictions
 
     return stages

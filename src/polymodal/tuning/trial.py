@@ -68,7 +68,7 @@ class TrialRunner:
     def _prepared(self, recipe: Recipe, fold: int) -> tuple[Experiment, Path]:
         self._made += 1
         folder = self.place / f"prepared-{self._made}"
-        parts, hidden = self.folds.parts[fold], Progress(False)
+        parts, hidden = self.folds.splits[fold], Progress(False)
         return prepare_experiment(recipe, parts, folder=folder, cache=media_cache_folder(), progress=hidden), folder
 
     def _make_room(self) -> None:
@@ -80,7 +80,7 @@ class TrialRunner:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_trial(bench: TrialRunner, recipe: Recipe, name: str, watch: FoldCallback) -> Candidate:
+def run_trial(runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCallback) -> Candidate:
     """Train and score `recipe` (with gaps, or complete) fold by fold.
 
     watch: is given the candidate after each fold but the last; what it raises ends the trial
@@ -88,14 +88,14 @@ def run_trial(bench: TrialRunner, recipe: Recipe, name: str, watch: FoldCallback
     Raises:
         RecipeError, DataError, TrainingError: as `fit`.
     """
-    folds = bench.folds
+    folds = runner.folds
     complete = _trial_overrides(recipe, make_plan(folds.table, recipe).recipe)
     distributions, begun = folds.reference.empty(), time.perf_counter()
     for fold in range(len(folds)):
-        training_rows = len(folds.parts[fold]["train"].rows)
-        experiment = bench.experiment(complete_schedule(complete, training_rows), fold)
+        training_rows = len(folds.splits[fold]["train"].rows)
+        experiment = runner.experiment(complete_schedule(complete, training_rows), fold)
         model = train_model(experiment, progress=Progress(False))
-        _predict_fold(bench, experiment, model, fold, distributions)
+        _predict_fold(runner, experiment, model, fold, distributions)
         done = fold + 1 == len(folds)
         candidate = Candidate(
             name=name,
@@ -106,14 +106,14 @@ def run_trial(bench: TrialRunner, recipe: Recipe, name: str, watch: FoldCallback
             metrics=folds.metrics(distributions, intervals=False),
             fold_scores=folds.fold_scores(distributions),
             seconds=round(time.perf_counter() - begun, 3),
-            parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+            num_parameters=sum(parameter.numel() for parameter in model.network.parameters()),
             size_mib=round(sum(one.nbytes for one in model.network.state_dict().values()) / 2**20, 3),
-            latency_ms=measure_latency(model, bench) if done else None,
+            latency_ms=measure_latency(model, runner) if done else None,
             memory_mib=training_memory(experiment, model) if done else None,
-            folds=fold + 1,
+            num_folds=fold + 1,
         )
         if not done:
-            watch(candidate)
+            callback(candidate)
     return candidate
 
 
@@ -164,9 +164,9 @@ def _trial_overrides(given: Recipe, complete: Recipe) -> Recipe:
     """
     training, said = complete.training, given.training.model_fields_set
     if not any(_trains_media(complete, name) for name in complete.inputs):
-        small = {"precision": "fp32", "threads": 1}
+        small = {"precision": "fp32", "num_threads": 1}
         training = training.model_copy(update={key: value for key, value in small.items() if key not in said})
-    evaluation = complete.evaluation.model_copy(update={"singles": "none"})
+    evaluation = complete.evaluation.model_copy(update={"unimodal_scores": "none"})
     return complete.model_copy(update={"training": training, "evaluation": evaluation})
 
 
@@ -174,8 +174,8 @@ def _trains_media(recipe: Recipe, name: str) -> bool:
     spec = recipe.inputs[name]
     if spec.modality is None or spec.encoder is None:
         return False
-    tune = getattr(spec.encoder, "tune", None)
-    return tune != "frozen" and (tune is not None or spec.modality.name in MEDIA)
+    fine_tuning = getattr(spec.encoder, "fine_tuning", None)
+    return fine_tuning != "freeze" and (fine_tuning is not None or spec.modality.name in MEDIA)
 
 
 def _preparation_key(recipe: Recipe) -> dict[str, object]:

@@ -108,7 +108,7 @@ def tune(
     job = create_or_resume(job, folder, resume=resume)
     repair_journal(folder)
     study = Study(folder, dimensions, job.objectives, job.seed)
-    study.begin(trials)
+    study.enqueue_initial(trials)
     models = FrozenFeatureBaselines(divided, progress=shown)
     baselines = _baselines(models, folder, shown)
     _report_cell_errors(models.features.faults, shown)
@@ -117,7 +117,7 @@ def tune(
     deadline = end if seconds is None or end is None or len(divided.recipe.inputs) < 2 else end - seconds * UNIMODAL_FRACTION
     if jobs == 1:
         with scratch_folder() as place:
-            study.work(TrialRunner(divided, place), most=trials, deadline=deadline, say=shown.log, parent=None)
+            study.run(TrialRunner(divided, place), max_trials=trials, deadline=deadline, log=shown.log, parent=None)
     else:
         source, where = share_table(table, data, root, folder)
         replace(job, source=source, root=where).write(folder)
@@ -166,7 +166,7 @@ def _plan(table: Table, given: Recipe, target: str | list[str] | None) -> Recipe
     _check_tasks(plan)
     if plan.data.split.column is not None:
         raise RecipeError(
-            "data.split.column", "a search draws its own folds: set it to null and put the column into data.ignore"
+            "data.split.column", "a search draws its own folds: set it to null and put the column into data.ignore_columns"
         )
     return plan
 
@@ -199,7 +199,7 @@ def _leaderboard(study: Study, folds: Folds, baselines: Sequence[Candidate]) -> 
     Raises:
         TrainingError: no trial is whole.
     """
-    attempts = study.attempts()
+    attempts = study.records()
     entries = [LeaderboardEntry(one, "baseline", {}) for one in baselines]
     for attempt in attempts:
         candidate = study.candidate(attempt)
@@ -247,7 +247,7 @@ def _finish(folder: Path, models: FrozenFeatureBaselines, entries: list[Leaderbo
         ensemble=ensemble,
         best=next(entry.candidate for entry in entries if entry.candidate.name == best.name),
         entries=entries,
-        failed=[attempt for attempt in study.attempts() if attempt.status in ("failed", "unfinished")],
+        failed=[attempt for attempt in study.records() if attempt.status in ("failed", "unfinished")],
         selection=selection,
         corrected=corrected,
         front=pareto_front(whole, study.objectives),

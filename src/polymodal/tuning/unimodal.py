@@ -14,7 +14,7 @@ import numpy as np
 from polymodal.core.errors import PolymodalError, TrainingError
 from polymodal.core.options import Options
 from polymodal.core.registry import find
-from polymodal.pretrained.resolve import read_card
+from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.recipe.recipe import InputSpec, Recipe
 from polymodal.tuning.baselines import baseline_inputs
 from polymodal.tuning.candidate import Candidate
@@ -26,13 +26,13 @@ from polymodal.tuning.trial import TrialRunner, run_trial
 #: Networks that are tried on each input alone.
 NUM_NETWORKS = 3
 #: How adapters are trained: their own learning rate is that of the head.
-ADAPTER_OPTIONS = {"tune": "lora", "rate": 1.0}
+ADAPTER_OPTIONS = {"fine_tuning": "lora", "lr_multiplier": 1.0}
 LABEL_SMOOTHING, MAX_HIDDEN_SIZE = 0.1, 1024
 #: Networks with adapters of each text.
 NUM_ADAPTED = 2
 #: Of more rows than this, adapters would take the whole time.
 MAX_ADAPTED_ROWS = 5_000
-ADAPTER_TRAINING = {"epochs": 12, "batch": 16, "patience": 12, "learning_rate": 1e-3, "weight_decay": 0.1}
+ADAPTER_TRAINING = {"epochs": 12, "batch_size": 16, "early_stopping_patience": 12, "learning_rate": 1e-3, "weight_decay": 0.1}
 
 
 def run_unimodal(
@@ -70,7 +70,7 @@ def run_unimodal(
 
 def _deadline_callback(deadline: float | None, folds: int) -> Callable[[Candidate], None]:
     def watch(one: Candidate) -> None:
-        if deadline is not None and time.time() + one.seconds / one.folds * (folds - one.folds) > deadline:
+        if deadline is not None and time.time() + one.seconds / one.num_folds * (folds - one.num_folds) > deadline:
             raise TrainingError("there is no time for it")
 
     if deadline is not None and time.time() > deadline:
@@ -98,7 +98,7 @@ def _plan(trials: Sequence[Candidate], bench: TrialRunner) -> list[tuple[str, Re
 
 def _adaptable(spec: InputSpec) -> bool:
     options = spec.encoder
-    return options is not None and options.name == "pretrained_text" and getattr(options, "tune", "") == "frozen"
+    return options is not None and options.name == "pretrained_text" and getattr(options, "fine_tuning", "") == "freeze"
 
 
 def _with_adapters(recipe: Recipe, name: str) -> Recipe:
@@ -106,17 +106,17 @@ def _with_adapters(recipe: Recipe, name: str) -> Recipe:
     checkpoint's own width, so that nothing of its summary is lost before the head, which is wide and forgets much."""
     spec = recipe.inputs[name]
     assert spec.encoder is not None
-    given = {key: getattr(spec.encoder, key) for key in ("name", "model", "tokens")}
+    given = {key: getattr(spec.encoder, key) for key in ("name", "checkpoint", "max_tokens")}
     encoder = type(spec.encoder)(**given, **ADAPTER_OPTIONS)
-    training = recipe.training.model_copy(update={**ADAPTER_TRAINING, "precision": "auto", "threads": "auto"})
+    training = recipe.training.model_copy(update={**ADAPTER_TRAINING, "precision": "auto", "num_threads": "auto"})
     outputs = {
         key: one.model_copy(update={"task": _with_smoothing(one.task), "decoder": _with_wide_head(one.decoder)})
         for key, one in recipe.outputs.items()
     }
     inputs = {name: spec.model_copy(update={"encoder": encoder})}
-    own = read_card(given["model"], "text").config.get("hidden_size")
+    own = read_checkpoint_config(given["checkpoint"], "text").config.get("hidden_size")
     width = own if isinstance(own, int) and own <= MAX_HIDDEN_SIZE else recipe.hidden_size
-    return recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "training": training, "width": width})
+    return recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "training": training, "hidden_size": width})
 
 
 def _with_smoothing(task: Options | None) -> Options | None:
@@ -134,7 +134,7 @@ def best_unimodal(candidates: Sequence[Candidate], folds: Folds, *, size: int = 
     multimodal model must beat. It is a yardstick, not a model: baselines are among its members."""
     found = []
     for name in folds.recipe.inputs:
-        own = [one for one in candidates if _single_input(one) == name and one.folds == len(folds) and np.isfinite(one.score)]
+        own = [one for one in candidates if _single_input(one) == name and one.num_folds == len(folds) and np.isfinite(one.score)]
         if len(own) < 2:
             continue
         members, _, distributions = greedy_ensemble(own, folds, size=size)
@@ -149,7 +149,7 @@ def best_unimodal(candidates: Sequence[Candidate], folds: Folds, *, size: int = 
                 metrics=folds.metrics(distributions),
                 fold_scores=folds.fold_scores(distributions),
                 seconds=round(sum(one.seconds for one in own), 3),
-                parameters=sum(one.parameters for one in members),
+                parameters=sum(one.num_parameters for one in members),
                 size_mib=round(sum(one.size_mib for one in members), 3),
                 latency_ms=None,
             )
@@ -171,7 +171,7 @@ def _unimodal_recipes(trials: Sequence[Candidate], name: str) -> list[Recipe]:
         whole = Recipe.read(dict(one.recipe or {}))
         only = whole.only([name])
         parts = {path: value for path, value in only.training.param_groups.items() if path != "fusion"}
-        training = only.training.model_copy(update={"parts": parts, "modality_dropout": 0.0})
+        training = only.training.model_copy(update={"param_groups": parts, "modality_dropout": 0.0})
         only = only.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
         spec: Any = only.to_dict()
         read = json.dumps(spec["inputs"], sort_keys=True)

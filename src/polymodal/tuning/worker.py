@@ -29,7 +29,7 @@ def run_workers(study: Study, folder: Path, *, jobs: int, most: int | None, dead
     arguments = [str(folder)]
     arguments += ["--most", str(most)] if most is not None else []
     arguments += ["--deadline", str(deadline)] if deadline is not None else []
-    LocalExecutor("polymodal.tuning.worker", arguments, logs=folder, say=say).run(jobs, study.give_up)
+    LocalExecutor("polymodal.tuning.worker", arguments, logs=folder, on_line=say).run(jobs, study.fail_trial)
 
 
 def main() -> None:
@@ -45,11 +45,11 @@ def main() -> None:
     folds, space = job.open(job.table())
     study = Study(given.folder, space, job.objectives, job.seed, given.worker)
     with scratch_folder() as place:
-        study.work(
+        study.run(
             TrialRunner(folds, place),
-            most=given.most,
+            max_trials=given.most,
             deadline=given.deadline,
-            say=lambda text: print(text, flush=True),
+            log=lambda text: print(text, flush=True),
             parent=given.parent,
         )
 

@@ -15,10 +15,10 @@ from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.model.model import Model
 
 RECIPE: dict[str, Any] = {
-    "width": 16,
+    "hidden_size": 16,
     "inputs": {"x": {"modality": "number", "columns": ["a", "b"]}},
-    "training": {"epochs": 20, "batch": 16, "precision": "fp32", "threads": 1},
-    "evaluation": {"bootstrap": 0, "singles": "none"},
+    "training": {"epochs": 20, "batch_size": 16, "precision": "fp32", "num_threads": 1},
+    "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
 }
 
 
@@ -34,7 +34,7 @@ def rows(count: int, seed: int) -> dict[str, list[Any]]:
     }
 
 
-TASKS = {"side": "classify", "both": "multilabel", "height": "regress"}
+TASKS = {"side": "classification", "both": "multilabel_classification", "height": "regression"}
 
 
 def trained(target: str, seed: int = 0) -> Model:

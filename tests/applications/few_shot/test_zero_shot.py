@@ -121,7 +121,7 @@ def test_inputs_that_are_not_aligned(tmp_path: Path) -> None:
         ZeroShot(model, HELD_OUT, input="caption")
     rows = planted_pairs(HELD_OUT, 20, seed=9)
     plain: Model = trained(
-        {"train": rows, "valid": rows}, tmp_path, outputs={"what": "classify"}, training={"epochs": 1}
+        {"train": rows, "validation": rows}, tmp_path, outputs={"what": "classification"}, training={"epochs": 1}
     )
     with pytest.raises(PolymodalError, match="aligned nothing"):
         ZeroShot(plain, HELD_OUT)

@@ -40,7 +40,7 @@ def test_recall_stays_above_the_floor_as_rows_come_and_go(index: Index, monkeypa
         assert index.recall(queries) >= FLOOR
         assert Index.open(index.folder).recall(queries) >= FLOOR
     assert index.manifest.graph is not None
-    assert index.manifest.graph.rows > ROWS
+    assert index.manifest.graph.num_rows > ROWS
     index.compact()
     assert index.recall(queries) >= FLOOR
 
@@ -84,7 +84,7 @@ def test_rows_beside_the_graph_are_found(index: Index) -> None:
     added = clusters(20, seed=5)
     ids = index.add(added, {"number": [0] * 20, "tenth": [0] * 20})
     assert index.manifest.graph is not None
-    assert index.manifest.graph.last < ids[0]
+    assert index.manifest.graph.last_id < ids[0]
     np.testing.assert_array_equal(index.search(added, 1).ids[:, 0], ids)
 
 

@@ -86,15 +86,15 @@ def test_each_kind_of_result() -> None:
         Outcome("error", 'TypeError: can only concatenate str (not "int") to str'),
         Outcome("error", "AssertionError: "),  # of the program, not of its tests
         Outcome("error", "SyntaxError: invalid syntax (line 1)"),
-        Outcome("refused", "line 1: import of os is not allowed"),
-        Outcome("refused", "line 1: import of os is not allowed"),
+        Outcome("forbidden", "line 1: import of os is not allowed"),
+        Outcome("forbidden", "line 1: import of os is not allowed"),
     ]
     assert run([]) == []
 
 
 def test_what_the_rules_forbid_is_refused() -> None:
     outcomes = run([Program(code) for code in FORBIDDEN])
-    assert [code for code, outcome in zip(FORBIDDEN, outcomes, strict=True) if outcome.result != "refused"] == []
+    assert [code for code, outcome in zip(FORBIDDEN, outcomes, strict=True) if outcome.result != "forbidden"] == []
 
 
 def test_what_the_rules_allow_runs() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import components
 
-NAMES = ["audio_cnn", "audio_transformer", "conformer", "crnn", "wave_cnn"]
+NAMES = ["audio_cnn", "audio_transformer", "conformer", "crnn", "waveform_cnn"]
 RATE, WIDTH = 8000, 32
 QUIET = {"dropout": 0.0, "time_masks": 0, "band_masks": 0}
 LENGTHS = torch.tensor([8000, 4801, 1, 39, 640, 3333, 2500])
@@ -138,7 +138,7 @@ def test_a_click_changes_the_token_at_its_time(name):
     """Over several initial weights: the token that a click changes most is near it, and neither early nor late as a
     rule.
     """
-    options = {} if name == "wave_cnn" else {"normalise": "whisper"}
+    options = {} if name == "waveform_cnn" else {"normalise": "whisper"}
     generator = torch.Generator().manual_seed(3)
     values = torch.randn(1, 1, 2 * RATE, generator=generator).mul(0.01).repeat(16, 1, 1)
     data = {"values": values, "length": torch.full((16,), 2 * RATE)}
@@ -183,7 +183,7 @@ def tones(generator, count=128):
         ("crnn", 0.003, 25),
         ("audio_transformer", 0.003, 50),
         ("conformer", 0.003, 40),
-        ("wave_cnn", 0.005, 60),
+        ("waveform_cnn", 0.005, 60),
     ],
 )
 def test_learns_planted_tones(name, rate, steps):
@@ -217,7 +217,7 @@ def test_heads_must_divide_the_width(name):
 
 def test_the_stride_must_not_exceed_the_window():
     with pytest.raises(RecipeError, match=r"step: 0\.02 s is longer than the window of 0\.01 s"):
-        build("wave_cnn", window=0.01, step=0.02)
+        build("waveform_cnn", window_seconds=0.01, stride_seconds=0.02)
 
 
 def test_patches_cover_neighboring_frames_and_bands():

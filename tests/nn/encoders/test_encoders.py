@@ -82,7 +82,7 @@ def test_an_item_does_not_depend_on_its_batch(name):
 @pytest.mark.parametrize("name", TEXT)
 @pytest.mark.parametrize("training", [True, False])
 def test_padding_changes_nothing(name, training):
-    options = {"layers": 2, "dropout": 0.0} | ({"word_dropout": 0.0} if name == "bag" else {})
+    options = {"layers": 2, "dropout": 0.0} | ({"word_dropout": 0.0} if name == "embedding_bag" else {})
     encoder = build(name, **options).train(training)
     data = items("text")
     length = data["length"]
@@ -110,13 +110,13 @@ def test_the_input_is_not_modified_and_bfloat16_weights_work(name):
 
 
 CHANGES = {
-    "bag": [{"embedding": 8}, {"layers": 0}, {"pool": "sum"}, {"word_dropout": 0.6}, {"dropout": 0.5}],
-    "lstm": [{"embedding": 8}, {"hidden": 8}, {"layers": 2}, {"bidirectional": False}, {"dropout": 0.5}],
-    "transformer": [{"layers": 1}, {"heads": 2}, {"positions": "learned"}, {"dropout": 0.5}],
-    "resnet": [{"channels": 8}, {"blocks": 2}, {"dropout": 0.5}],
-    "vgg16": [{"scale": 0.125}, {"dropout": 0.1}],
-    "vit": [{"patch": 16}, {"layers": 1}, {"heads": 2}, {"positions": "learned"}, {"dropout": 0.5}],
-    "periodic": [{"frequencies": 8}, {"sigma": 1.0}],
+    "embedding_bag": [{"embedding_dim": 8}, {"num_layers": 0}, {"pooling": "sum"}, {"token_dropout": 0.6}, {"dropout": 0.5}],
+    "lstm": [{"embedding_dim": 8}, {"hidden_size": 8}, {"num_layers": 2}, {"bidirectional": False}, {"dropout": 0.5}],
+    "transformer": [{"num_layers": 1}, {"num_heads": 2}, {"position_embedding": "learned"}, {"dropout": 0.5}],
+    "resnet": [{"channels": 8}, {"num_blocks": 2}, {"dropout": 0.5}],
+    "vgg16": [{"width_multiplier": 0.125}, {"dropout": 0.1}],
+    "vit": [{"patch_size": 16}, {"num_layers": 1}, {"num_heads": 2}, {"position_embedding": "learned"}, {"dropout": 0.5}],
+    "periodic": [{"num_frequencies": 8}, {"frequency_init_scale": 1.0}],
 }
 
 
@@ -181,7 +181,7 @@ def test_heads_must_divide_the_width(name):
 
 def test_patches_must_divide_the_image():
     with pytest.raises(RecipeError, match=r"patch: 5 does not divide an image of 32 x 32 pixels; \[4, 8, 16, 32\]"):
-        build("vit", patch=5)
+        build("vit", patch_size=5)
 
 
 def test_vgg16_rejects_small_images():

@@ -63,13 +63,13 @@ def label_of_a_column(generator):
 
 
 PLANTED = [
-    ("bag", presence, {}, 0.01, 60),
+    ("embedding_bag", presence, {}, 0.01, 60),
     ("lstm", order, {"dropout": 0.0}, 0.01, 60),
-    ("transformer", order, {"layers": 1, "dropout": 0.0}, 0.005, 60),
+    ("transformer", order, {"num_layers": 1, "dropout": 0.0}, 0.005, 60),
     ("resnet", quarters, {"channels": 16}, 0.005, 15),
-    ("vgg16", quarters, {"scale": 0.0625, "dropout": 0.1}, 0.003, 25),
-    ("vit", quarters, {"layers": 1, "dropout": 0.0}, 0.001, 80),
-    ("vit", quarters, {"layers": 1, "dropout": 0.0, "positions": "learned"}, 0.001, 80),
+    ("vgg16", quarters, {"width_multiplier": 0.0625, "dropout": 0.1}, 0.003, 25),
+    ("vit", quarters, {"num_layers": 1, "dropout": 0.0}, 0.001, 80),
+    ("vit", quarters, {"num_layers": 1, "dropout": 0.0, "position_embedding": "learned"}, 0.001, 80),
     ("linear", threshold, {}, 0.02, 60),
     ("linear", gap, {}, 0.02, 60),
     ("periodic", wave, {}, 0.02, 60),
@@ -125,5 +125,5 @@ def test_every_encoder_of_these_modalities_is_tested():
 
 
 def test_an_encoder_does_not_learn_what_its_input_lacks():
-    assert accuracy("bag", order, {}, 0.01, 60) < 0.7
+    assert accuracy("embedding_bag", order, {}, 0.01, 60) < 0.7
     assert accuracy("linear", wave, {}, 0.02, 60) < 0.75

@@ -12,7 +12,7 @@ from polymodal.nn.encoders.step_pooling import MaskedBatchNorm, pool_steps, wind
 
 torch.set_num_threads(1)
 
-NAMES = [name for name, found in components("encoder").items() if found.modality == "series"]
+NAMES = [name for name, found in components("encoder").items() if found.modality == "time_series"]
 SHAPE = {"channels": 2, "steps": 20, "rate": 1.0}
 LENGTHS = [20, 3, 1, 7, 9, 14]
 
@@ -100,7 +100,7 @@ def test_times_are_the_center_of_the_steps_of_a_token(name):
         assert (real.diff() > 0).all()
         assert real.min() >= 0
         assert real.max() <= 0.5 * (length - 1)
-    if name == "rocket":
+    if name == "minirocket":
         assert times.tolist() == [[0.5 * 19 / 2], [0.5 * 8 / 2]]
 
 
@@ -144,7 +144,7 @@ def test_minirocket_kernels_are_those_of_the_paper():
 
 
 def test_minirocket_biases_are_quantiles_of_the_first_training_batch_and_stay_fixed():
-    encoder, data = build("rocket", features=168), items()
+    encoder, data = build("minirocket", num_features=168), items()
     first = encoder.biases.clone()
     encoder.eval()(data)
     assert torch.equal(encoder.biases, first)
@@ -157,7 +157,7 @@ def test_minirocket_biases_are_quantiles_of_the_first_training_batch_and_stay_fi
     convolved = encoder._convolved(data["values"].transpose(1, 2), 0).transpose(1, 2)[real]
     below = (convolved.unsqueeze(-1) <= biases[:, : encoder.counts[0]]).float().mean(0)
     assert (below - quantiles(encoder.counts[0], 0)).abs().max() < 1 / 10
-    loaded = build("rocket", features=168)
+    loaded = build("minirocket", num_features=168)
     loaded.load_state_dict(encoder.state_dict())
     assert torch.equal(loaded.eval()(data)[0], encoder.eval()(data)[0])
 
@@ -191,14 +191,14 @@ def collated(planted):
 
 
 PLANTED = [
-    ("inception", rising, {"filters": 4}, 0.01, 40),
-    ("inception", agreeing, {"filters": 4}, 0.01, 40),
-    ("series_lstm", rising, {"hidden": 16}, 0.01, 60),
-    ("series_lstm", agreeing, {"hidden": 16}, 0.01, 60),
-    ("patch_transformer", rising, {"layers": 1, "dropout": 0.0}, 0.005, 80),
-    ("patch_transformer", agreeing, {"layers": 1, "patch": 8, "dropout": 0.0}, 0.005, 80),
-    ("rocket", rising, {"features": 504}, 0.01, 30),
-    ("rocket", agreeing, {"features": 504}, 0.01, 30),
+    ("inception_time", rising, {"num_filters": 4}, 0.01, 40),
+    ("inception_time", agreeing, {"num_filters": 4}, 0.01, 40),
+    ("series_lstm", rising, {"hidden_size": 16}, 0.01, 60),
+    ("series_lstm", agreeing, {"hidden_size": 16}, 0.01, 60),
+    ("patch_transformer", rising, {"num_layers": 1, "dropout": 0.0}, 0.005, 80),
+    ("patch_transformer", agreeing, {"num_layers": 1, "patch_size": 8, "dropout": 0.0}, 0.005, 80),
+    ("minirocket", rising, {"num_features": 504}, 0.01, 30),
+    ("minirocket", agreeing, {"num_features": 504}, 0.01, 30),
 ]
 
 

@@ -23,15 +23,15 @@ torch.set_num_threads(1)
 WIDTH = 16
 SHAPE = {"frames": 7, "height": 32, "width": 32, "channels": 3}
 KINDS = [
-    ("clip", {"temporal": "mean"}),
-    ("clip", {"temporal": "lstm"}),
-    ("clip", {"temporal": "transformer"}),
-    ("clip", {"frames": {"name": "vit", "layers": 1, "patch": 16}}),
-    ("clip", {"frames": {"name": "vgg16", "scale": 0.0625}, "temporal": "mean"}),
+    ("frame_encoder", {"temporal": "mean"}),
+    ("frame_encoder", {"temporal": "lstm"}),
+    ("frame_encoder", {"temporal": "transformer"}),
+    ("frame_encoder", {"frame_encoder": {"name": "vit", "num_layers": 1, "patch_size": 16}}),
+    ("frame_encoder", {"frame_encoder": {"name": "vgg16", "width_multiplier": 0.0625}, "temporal": "mean"}),
     ("cnn3d", {}),
-    ("cnn3d", {"factorised": False}),
-    ("space_time", {}),
-    ("space_time", {"tokens": "boxes", "tubelet": 3}),
+    ("cnn3d", {"factorized": False}),
+    ("video_transformer", {}),
+    ("video_transformer", {"tokens": "boxes", "tubelet": 3}),
 ]
 SEES_ORDER = [kind for kind in KINDS if kind[1].get("temporal") != "mean"]
 
@@ -64,7 +64,7 @@ def test_shapes_masks_and_times(name, options):
     assert mask.any(1).all()
     assert features[mask].isfinite().all()
     assert (times[mask] <= data["times"].max()).all()
-    if name != "space_time":
+    if name != "video_transformer":
         assert mask.sum(1).tolist() == [7, 1, 4, 5]
         assert torch.equal(times[mask], data["times"][mask])
 
@@ -72,12 +72,12 @@ def test_shapes_masks_and_times(name, options):
 def test_steps_of_the_video_transformer():
     data = clips((5, 2))
     data["times"] = torch.tensor([[0.0, 1, 2, 3, 4], [0.0, 1, 0, 0, 0]])
-    steps = build("space_time", tubelet=2)
+    steps = build("video_transformer", tubelet=2)
     features, mask = steps(data)
     assert mask.tolist() == [[True, True, True], [True, False, False]]
     assert steps.times(data, 3)[0].tolist() == [0.5, 2.5, 4.0]
     assert steps.times(data, 3)[1, 0] == 0.5
-    boxes = build("space_time", tubelet=2, tokens="boxes")
+    boxes = build("video_transformer", tubelet=2, tokens="boxes")
     kept, mask = boxes(data)
     assert mask.sum(1).tolist() == [48, 16]
     assert torch.allclose(kept.view(2, 3, 16, WIDTH).mean(2), features, atol=1e-5)
@@ -121,7 +121,7 @@ def test_the_frame_order_changes_the_features(name, options):
 
 @pytest.mark.parametrize("frames", ["resnet", "vit"])
 def test_the_mean_ignores_frame_order_and_times(frames):
-    encoder, data = build("clip", temporal="mean", frames=frames).eval(), clips((7, 7))
+    encoder, data = build("frame_encoder", temporal="mean", frame_encoder=frames).eval(), clips((7, 7))
     features, other = encoder(data)[0], encoder(swapped({**data, "times": data["times"] * 3}))[0]
     assert torch.allclose(features[:, [2, 1, 0, *range(3, 7)]], other, atol=1e-5)
 
@@ -178,21 +178,21 @@ def test_the_input_is_left_alone_and_bfloat16_works(name, options):
 
 
 CHANGES = {
-    "clip": [
-        {"frames": "vit"},
-        {"frames": {"name": "resnet", "channels": 8}},
+    "frame_encoder": [
+        {"frame_encoder": "vit"},
+        {"frame_encoder": {"name": "resnet", "channels": 8}},
         {"temporal": "mean"},
         {"temporal": "lstm"},
-        {"layers": 1},
-        {"heads": 2},
+        {"num_layers": 1},
+        {"num_heads": 2},
         {"dropout": 0.5},
     ],
-    "cnn3d": [{"channels": 8}, {"blocks": 2}, {"factorised": False}, {"dropout": 0.5}],
-    "space_time": [
-        {"patch": 16},
+    "cnn3d": [{"channels": 8}, {"num_blocks": 2}, {"factorized": False}, {"dropout": 0.5}],
+    "video_transformer": [
+        {"patch_size": 16},
         {"tubelet": 1},
-        {"layers": 1},
-        {"heads": 2},
+        {"num_layers": 1},
+        {"num_heads": 2},
         {"tokens": "boxes"},
         {"dropout": 0.5},
     ],
@@ -214,7 +214,7 @@ def test_every_option_changes_the_result(name, change):
 
 
 def test_the_size_preset_applies_to_the_image_encoder():
-    options = components("encoder")["clip"].Options
+    options = components("encoder")["frame_encoder"].Options
     assert options().at_size("base").frames.channels == 96
     assert options(frames={"channels": 40}).at_size("base").frames.channels == 40
     assert options(frames={"channels": 40}).at_size("base").frames.blocks == 3
@@ -222,33 +222,33 @@ def test_the_size_preset_applies_to_the_image_encoder():
 
 
 def encoder_of_a_recipe(encoder):
-    return Recipe(inputs={"view": {"encoder": encoder}}, outputs={"y": "classify"})
+    return Recipe(inputs={"view": {"encoder": encoder}}, outputs={"y": "classification"})
 
 
 @pytest.mark.parametrize(
     ("frames", "problem"),
     [
-        ("lstm", "inputs.view.encoder.frames: 'lstm' reads text, but the frames of a clip are images: choose from "),
-        ("cnn3d", "inputs.view.encoder.frames: 'cnn3d' reads video, but"),
-        ("resnett", "inputs.view.encoder.frames: there is no encoder 'resnett'; did you mean 'resnet'"),
-        ({"chanels": 8}, "inputs.view.encoder.frames.chanels: there is no such key; did you mean 'channels'"),
-        ({"name": "vit", "layers": 0}, "inputs.view.encoder.frames.layers: "),
+        ("lstm", "inputs.view.encoder.frame_encoder: 'lstm' reads text, but the frames of a clip are images: choose from "),
+        ("cnn3d", "inputs.view.encoder.frame_encoder: 'cnn3d' reads video, but"),
+        ("resnett", "inputs.view.encoder.frame_encoder: there is no encoder 'resnett'; did you mean 'resnet'"),
+        ({"chanels": 8}, "inputs.view.encoder.frame_encoder.chanels: there is no such key; did you mean 'channels'"),
+        ({"name": "vit", "num_layers": 0}, "inputs.view.encoder.frame_encoder.layers: "),
     ],
     ids=str,
 )
 def test_errors_of_the_image_encoder_have_its_path(frames, problem):
     with pytest.raises(RecipeError) as caught:
-        encoder_of_a_recipe({"name": "clip", "frames": frames})
+        encoder_of_a_recipe({"name": "frame_encoder", "frame_encoder": frames})
     assert str(caught.value).startswith(problem)
 
 
 def test_options_of_another_modality_are_rejected_as_objects_too():
     with pytest.raises(ValidationError, match="reads text"):
-        components("encoder")["clip"].Options(frames=components("encoder")["lstm"].Options())
+        components("encoder")["frame_encoder"].Options(frame_encoder=components("encoder")["lstm"].Options())
 
 
 def test_a_recipe_with_an_image_encoder_round_trips():
-    given = encoder_of_a_recipe({"name": "clip", "frames": {"name": "vit", "layers": 2}})
+    given = encoder_of_a_recipe({"name": "frame_encoder", "frame_encoder": {"name": "vit", "num_layers": 2}})
     assert Recipe(**given.to_dict()) == given
     assert Recipe.model_json_schema()
 
@@ -256,10 +256,10 @@ def test_a_recipe_with_an_image_encoder_round_trips():
 @pytest.mark.parametrize(
     ("name", "options", "path"),
     [
-        ("clip", {"heads": 3}, "heads"),
-        ("clip", {"frames": {"name": "vit", "patch": 5}}, "frames.patch"),
-        ("space_time", {"heads": 3}, "heads"),
-        ("space_time", {"patch": 5}, "patch"),
+        ("frame_encoder", {"num_heads": 3}, "num_heads"),
+        ("frame_encoder", {"frame_encoder": {"name": "vit", "patch_size": 5}}, "frames.patch"),
+        ("video_transformer", {"num_heads": 3}, "num_heads"),
+        ("video_transformer", {"patch_size": 5}, "patch_size"),
     ],
     ids=str,
 )
@@ -320,11 +320,11 @@ SMALL = {"name": "resnet", "channels": 8}
 @pytest.mark.parametrize(
     ("name", "options", "rate", "steps"),
     [
-        ("clip", {"frames": SMALL, "temporal": "lstm", "layers": 1, "dropout": 0.0}, 0.005, 60),
-        ("clip", {"frames": SMALL, "temporal": "transformer", "layers": 1, "dropout": 0.0}, 0.003, 80),
+        ("frame_encoder", {"frame_encoder": SMALL, "temporal": "lstm", "num_layers": 1, "dropout": 0.0}, 0.005, 60),
+        ("frame_encoder", {"frame_encoder": SMALL, "temporal": "transformer", "num_layers": 1, "dropout": 0.0}, 0.003, 80),
         ("cnn3d", {"channels": 8, "dropout": 0.0}, 0.01, 40),
-        ("cnn3d", {"channels": 8, "dropout": 0.0, "factorised": False}, 0.01, 60),
-        ("space_time", {"layers": 1, "dropout": 0.0}, 0.003, 80),
+        ("cnn3d", {"channels": 8, "dropout": 0.0, "factorized": False}, 0.01, 60),
+        ("video_transformer", {"num_layers": 1, "dropout": 0.0}, 0.003, 80),
     ],
     ids=str,
 )
@@ -333,4 +333,4 @@ def test_learns_motion(name, options, rate, steps):
 
 
 def test_the_mean_of_frames_stays_at_chance_level():
-    assert accuracy("clip", {"frames": SMALL, "temporal": "mean"}, 0.005, 60) < 0.6
+    assert accuracy("frame_encoder", {"frame_encoder": SMALL, "temporal": "mean"}, 0.005, 60) < 0.6

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from polymodal.nn.layers import attention as module
 from polymodal.nn.layers.attention import MultiHeadAttention, fused_attention, plain_attention
-from polymodal.nn.layers.transformer import CrossBlock, TransformerBlock, sinusoidal_positions
+from polymodal.nn.layers.transformer import CrossAttentionBlock, TransformerBlock, sinusoidal_positions
 
 torch.set_num_threads(1)
 
@@ -20,18 +20,18 @@ def example(keys: int = 7) -> tuple[MultiHeadAttention, Tensor, Tensor, Tensor]:
     return MultiHeadAttention(16, 4), torch.randn(3, 5, 16), torch.randn(3, keys, 16), mask
 
 
-@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("masked_modeling", [True, False])
 @pytest.mark.parametrize("paired", [True, False])
 def test_both_kernels_give_the_same_values_and_gradients(
     monkeypatch: pytest.MonkeyPatch, masked: bool, paired: bool
 ) -> None:
     layer, x, context, mask = example()
-    pair = torch.rand(1, 5, 7) > 0.3 if paired else None
+    pair_mask = torch.rand(1, 5, 7) > 0.3 if paired else None
     results = []
     for length in (0, 10_000):
-        monkeypatch.setitem(module.PLAIN_LENGTH, torch.float32, length)
+        monkeypatch.setitem(module.MAX_PLAIN_LENGTH, torch.float32, length)
         query = x.clone().requires_grad_(True)
-        out = layer(query, context, mask if masked else None, pair)
+        out = layer(query, context, mask if masked else None, pair_mask)
         out.square().sum().backward()
         results.append((out.detach(), query.grad))
     torch.testing.assert_close(results[0][0], results[1][0], atol=1e-6, rtol=1e-5)
@@ -43,7 +43,7 @@ def test_the_length_selects_the_kernel(monkeypatch: pytest.MonkeyPatch, number: 
     used = []
     for name, kernel in (("plain_attention", plain_attention), ("fused_attention", fused_attention)):
         monkeypatch.setattr(module, name, lambda *a, n=name, k=kernel: used.append(n) or k(*a))
-    layer, longest = MultiHeadAttention(4, 1).to(number), module.PLAIN_LENGTH[number]
+    layer, longest = MultiHeadAttention(4, 1).to(number), module.MAX_PLAIN_LENGTH[number]
     layer(torch.randn(1, longest, 4, dtype=number))
     layer(torch.randn(1, 1, 4, dtype=number), torch.randn(1, longest + 1, 4, dtype=number))
     assert used == ["plain_attention", "fused_attention"]
@@ -51,7 +51,7 @@ def test_the_length_selects_the_kernel(monkeypatch: pytest.MonkeyPatch, number: 
 
 @pytest.mark.parametrize("length", [0, 10_000])
 def test_a_row_without_keys_gives_zeros_and_finite_gradients(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
-    monkeypatch.setitem(module.PLAIN_LENGTH, torch.float32, length)
+    monkeypatch.setitem(module.MAX_PLAIN_LENGTH, torch.float32, length)
     layer, x, context, mask = example()
     x, context = x.requires_grad_(True), context.requires_grad_(True)
     out = layer(x, context, mask)
@@ -66,7 +66,7 @@ def test_a_row_without_keys_gives_zeros_and_finite_gradients(monkeypatch: pytest
 
 @pytest.mark.parametrize("length", [0, 10_000])
 def test_masked_keys_have_no_influence(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
-    monkeypatch.setitem(module.PLAIN_LENGTH, torch.float32, length)
+    monkeypatch.setitem(module.MAX_PLAIN_LENGTH, torch.float32, length)
     layer, x, context, mask = example()
     other = torch.where(mask.unsqueeze(-1), context, 1e3)
     torch.testing.assert_close(layer(x, context, mask), layer(x, other, mask), atol=1e-5, rtol=0)
@@ -74,10 +74,10 @@ def test_masked_keys_have_no_influence(monkeypatch: pytest.MonkeyPatch, length: 
 
 def test_pair_mask_blocks_single_queries() -> None:
     layer, x, context, _ = example()
-    pair = torch.ones(1, 5, 7, dtype=torch.bool)
-    pair[0, 2, 3] = False
+    pair_mask = torch.ones(1, 5, 7, dtype=torch.bool)
+    pair_mask[0, 2, 3] = False
     context.requires_grad_(True)
-    layer(x, context, None, pair)[:, 2].sum().backward()
+    layer(x, context, None, pair_mask)[:, 2].sum().backward()
     assert (context.grad[:, 3] == 0).all()
     assert (context.grad[:, 4] != 0).any()
 
@@ -96,7 +96,7 @@ def test_dropout_only_in_training() -> None:
 
 def test_gated_cross_attention_block_starts_as_the_identity() -> None:
     torch.manual_seed(0)
-    block, x, context = CrossBlock(16, 4, 0.0, gate=True), torch.randn(2, 3, 16), torch.randn(2, 4, 16)
+    block, x, context = CrossAttentionBlock(16, 4, 0.0, gated=True), torch.randn(2, 3, 16), torch.randn(2, 4, 16)
     assert torch.equal(block(x, context), x)
     block(x, context).square().sum().backward()
     assert (block.alpha.grad != 0).all()
@@ -108,7 +108,7 @@ def test_gated_cross_attention_block_starts_as_the_identity() -> None:
 def test_blocks_at_batch_and_length_one() -> None:
     x = torch.randn(1, 1, 8)
     assert TransformerBlock(8, 2, 0.0)(x, torch.ones(1, 1, dtype=torch.bool)).shape == (1, 1, 8)
-    assert CrossBlock(8, 2, 0.0)(x, torch.randn(1, 1, 8)).shape == (1, 1, 8)
+    assert CrossAttentionBlock(8, 2, 0.0)(x, torch.randn(1, 1, 8)).shape == (1, 1, 8)
 
 
 @pytest.mark.parametrize("width", [1, 7, 8])

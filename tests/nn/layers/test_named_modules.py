@@ -17,7 +17,7 @@ from torch import nn
 
 from laws.samples import sample_table, trained
 from polymodal.model.model import Model
-from polymodal.nn.layers.named_modules import NamedModules, key_of
+from polymodal.nn.layers.named_modules import NamedModules, module_key
 
 HOSTILE = [
     "a.b",
@@ -73,21 +73,21 @@ def test_torch_finds_each_by_its_path(found: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["photo", "in_text", "a b", "图片", "contrastive"])
 def test_most_names_are_their_own_keys(name: str) -> None:
-    assert key_of(name) == name
+    assert module_key(name) == name
 
 
 @given(st.text())
 def test_a_key_is_an_encoded_name(name: str) -> None:
-    assert "." not in key_of(name)
-    assert key_of(name) == "%" or unquote(key_of(name)) == name
+    assert "." not in module_key(name)
+    assert module_key(name) == "%" or unquote(module_key(name)) == name
 
 
 def test_inputs_and_outputs_of_any_name_train_and_round_trip(tmp_path: Path) -> None:
-    columns, recipe = sample_table(["number", "category"], ["regress"])
+    columns, recipe = sample_table(["number", "category"], ["regression"])
     inputs = dict(zip(["a.b", "keys"], recipe["inputs"].values(), strict=True))
-    columns["type"] = columns.pop("y_regress")
-    parts: Any = {"train": columns, "valid": columns}
-    model = trained(parts, tmp_path, inputs=inputs, outputs={"type": "regress"}, fusion="late", training={"epochs": 1})
+    columns["type"] = columns.pop("y_regression")
+    parts: Any = {"train": columns, "validation": columns}
+    model = trained(parts, tmp_path, inputs=inputs, outputs={"type": "regression"}, fusion="late", training={"epochs": 1})
     loaded = Model.load(model.save(tmp_path / "model"))
     assert {"towers.a%2Eb.missing", "towers.%6Beys.missing"} <= set(loaded.network.state_dict())
     assert np.array_equal(loaded.predict(columns), model.predict(columns))

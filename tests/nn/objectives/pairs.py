@@ -10,7 +10,7 @@ from polymodal.model.model import Model
 
 NUMBERS = ["number0", "number1", "number2"]
 INPUTS: dict[str, Any] = {
-    "text": {"modality": "text", "encoder": {"name": "bag", "word_dropout": 0.0}},
+    "text": {"modality": "text", "encoder": {"name": "embedding_bag", "token_dropout": 0.0}},
     "numbers": {"modality": "number", "columns": NUMBERS, "encoder": "periodic"},
 }
 
@@ -33,13 +33,13 @@ def pretrained(
     schedule = {"epochs": 10, "batch": 32, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}
     return polymodal.pretrain(
         parts[0],
-        valid=parts[1],
+        validation=parts[1],
         recipe={
             "inputs": inputs,
             "objectives": objectives if isinstance(objectives, list) else [objectives],
-            "width": 32,
+            "hidden_size": 32,
             "training": {**schedule, **(training or {})},
-            "evaluation": {"bootstrap": 20},
+            "evaluation": {"bootstrap_samples": 20},
             **recipe,
         },
     )
@@ -47,7 +47,7 @@ def pretrained(
 
 def recall(model: Model, k: int = 10, by: str = "text", wanted: str = "numbers") -> float:
     """Of queries on validation rows, the share that finds its own among the first `k`."""
-    found: float = model.metrics["valid"][f"{by} -> {wanted}"][f"recall@{k}"]["value"]
+    found: float = model.metrics["validation"][f"{by} -> {wanted}"][f"recall@{k}"]["value"]
     return found
 
 

@@ -72,21 +72,21 @@ MAKERS: dict[str, Callable[[int, np.random.Generator, bool], Columns]] = {
     "image": images,
     "video": clips,
     "audio": sounds,
-    "series": series,
+    "time_series": series,
     "text": texts,
     "number": numbers,
     "category": labels,
 }
 #: The modality and the encoder of each, small and without random changes of the items.
 SPECS: dict[str, dict[str, Any]] = {
-    "image": {"modality": {"pixels": 32, "shift": 0}, "encoder": {"name": "vit", "patch": 8, "layers": 1}},
+    "image": {"modality": {"pixels": 32, "shift": 0}, "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1}},
     "video": {
         "modality": {"pixels": 32, "shift": 0, "frames": 2},
-        "encoder": {"name": "space_time", "tubelet": 8, "layers": 1},
+        "encoder": {"name": "video_transformer", "tubelet": 8, "num_layers": 1},
     },
     "audio": {"modality": {"rate": 8_000, "shift": 0, "gain": 0}, "encoder": {"name": "audio_cnn", "channels": 8}},
-    "series": {"modality": {"jitter": 0, "crop": 0}, "encoder": "series_lstm"},
-    "text": {"modality": {}, "encoder": {"name": "transformer", "layers": 1}},
+    "time_series": {"modality": {"jitter": 0, "crop": 0}, "encoder": "series_lstm"},
+    "text": {"modality": {}, "encoder": {"name": "transformer", "num_layers": 1}},
     "number": {"modality": {}},
     "category": {"modality": {}},
 }
@@ -110,13 +110,13 @@ def spec(modality: str, columns: Columns) -> dict[str, Any]:
 def pretrained(
     train: Columns, valid: Columns, inputs: dict[str, Any], objective: dict[str, Any], **training: Any
 ) -> Model:
-    recipe = {"width": 32, "inputs": inputs, "objectives": [objective], "training": {**TRAINING, **training}}
-    return polymodal.pretrain(train, recipe=recipe, valid=valid)
+    recipe = {"hidden_size": 32, "inputs": inputs, "objectives": [objective], "training": {**TRAINING, **training}}
+    return polymodal.pretrain(train, recipe=recipe, validation=valid)
 
 
 def below_chance(model: Model) -> dict[str, float]:
     """Of each term, the loss on validation rows over that of knowing nothing."""
-    scores = model.metrics["valid"]
+    scores = model.metrics["validation"]
     return {name: one["loss"]["value"] / one["loss"]["baseline"] for name, one in scores.items()}
 
 

@@ -15,13 +15,13 @@ from nn.objectives.pairs import INPUTS, chance_notices, pretrained, recall
 from nn.objectives.steps import bare, reads, step
 from polymodal.core.errors import RecipeError
 from polymodal.datasets.pairs import make_planted_pairs
-from polymodal.nn.layers.embedding_head import unit
+from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.objectives.base import ObjectiveBatch
 from polymodal.nn.objectives.contrastive import Contrastive
 
 
 def contrastive(*names: str, **options: Any) -> Contrastive:
-    made = Contrastive(Contrastive.Options(**{"size": 2, **options}), inputs=reads(*names), width=2)
+    made = Contrastive(Contrastive.Options(**{"embedding_dim": 2, **options}), inputs=reads(*names), width=2)
     found: Contrastive = bare(made)
     return found
 
@@ -126,14 +126,17 @@ def test_the_learned_temperature_is_held_and_can_come_back() -> None:
 
 
 def test_chunks_keep_every_negative_and_the_gradient() -> None:
-    """`training.chunk`: the loss and the gradient of a batch that is encoded in parts are those of the whole."""
+    """`training.grad_cache_chunk_size`: loss and gradient of a batch that is encoded in chunks are those of the whole."""
     columns, recipe = sample_table(["text", "image"], [], rows=12)
     for name, encoder in (("in_text", "transformer"), ("in_image", "vit")):
         recipe["inputs"][name]["encoder"] = {"name": encoder, "layers": 1, "dropout": 0}
     gradients = []
     for chunk in (None, 5):
         preparation, prepared = prepare(
-            columns, **recipe, objectives=[{"name": "contrastive"}], training={"chunk": chunk, "precision": "fp32"}
+            columns,
+            **recipe,
+            objectives=[{"name": "contrastive"}],
+            training={"grad_cache_chunk_size": chunk, "precision": "fp32"},
         )
         network = network_of(preparation).double()
         batch = whole_batch(preparation, prepared)
@@ -163,7 +166,7 @@ def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
 
 
 def test_pairs_are_found_with_a_memory() -> None:
-    model = pretrained({"name": "contrastive", "memory": 64}, training={"learning_rate": 2e-3})
+    model = pretrained({"name": "contrastive", "memory_bank_size": 64}, training={"learning_rate": 2e-3})
     assert recall(model) > 0.3
     assert chance_notices(model) == []
 
@@ -180,13 +183,13 @@ def test_inputs_that_never_meet_find_each_other_through_an_anchor() -> None:
     schedule = {"epochs": 12, "batch": 64, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}
     model = polymodal.pretrain(
         train,
-        valid=valid,
+        validation=valid,
         recipe={
             "inputs": inputs,
             "objectives": [{"name": "contrastive", "anchor": "numbers"}],
-            "width": 32,
+            "hidden_size": 32,
             "training": schedule,
-            "evaluation": {"bootstrap": 20},
+            "evaluation": {"bootstrap_samples": 20},
         },
     )
     text, other = (model.embed(valid, input=name) for name in ("text", "factors"))
@@ -198,4 +201,4 @@ def test_inputs_that_never_meet_find_each_other_through_an_anchor() -> None:
 def test_embeddings_are_of_unit_length() -> None:
     given = step({"a": 3 * ONE, "b": OTHER})
     objective = contrastive("a", "b")
-    assert torch.equal(objective.embed("a", given.tokens["a"]), unit(ONE))
+    assert torch.equal(objective.embed("a", given.tokens["a"]), l2_normalize(ONE))

@@ -17,7 +17,7 @@ SQUARE = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 
 
 def redundancy(**options: Any) -> BarlowTwins:
-    found: BarlowTwins = bare(BarlowTwins(BarlowTwins.Options(size=2, **options), inputs=reads("a", "b"), width=2))
+    found: BarlowTwins = bare(BarlowTwins(BarlowTwins.Options(embedding_dim=2, **options), inputs=reads("a", "b"), width=2))
     return found
 
 
@@ -57,19 +57,19 @@ def test_an_embedding_is_standardised_by_what_training_saw() -> None:
 
 
 def test_planted_pairs_are_found() -> None:
-    model = pretrained({"name": "redundancy", "hidden": 64})
+    model = pretrained({"name": "barlow_twins", "hidden_size": 64})
     assert recall(model) > 0.3
     assert recall(model, by="numbers", wanted="text") > 0.3
     assert chance_notices(model) == []
 
 
 def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
-    model = pretrained({"name": "redundancy", "hidden": 64}, shuffled=True, valid=512, training={"epochs": 6})
+    model = pretrained({"name": "barlow_twins", "hidden_size": 64}, shuffled=True, valid=512, training={"epochs": 6})
     assert recall(model) < 0.1
     assert len(chance_notices(model)) == 1
 
 
-TWO_COPIES = {"name": "redundancy", "strength": 0.3, "off_diagonal": 0.05}
+TWO_COPIES = {"name": "barlow_twins", "augmentation_strength": 0.3, "off_diagonal_weight": 0.05}
 
 
 def test_two_copies_of_one_input_show_planted_topics() -> None:

@@ -14,7 +14,7 @@ from polymodal.nn.objectives.cca import DeepCCA
 
 
 def cca(size: int = 2, **options: Any) -> DeepCCA:
-    found: DeepCCA = bare(DeepCCA(DeepCCA.Options(size=size, **options), inputs=reads("a", "b"), width=size))
+    found: DeepCCA = bare(DeepCCA(DeepCCA.Options(embedding_dim=size, **options), inputs=reads("a", "b"), width=size))
     return found
 
 
@@ -47,7 +47,7 @@ def test_linear_heads_reach_the_canonical_correlations() -> None:
     across = torch.cov(torch.cat([a, b], 1).T)[:3, 3:]
     whitened = torch.linalg.solve(roots[0], across) @ torch.linalg.inv(roots[1]).T
     best = 1 - torch.linalg.svdvals(whitened)[:2].mean()
-    objective = DeepCCA(DeepCCA.Options(size=2, ridge=1e-6, momentum=0), inputs=reads("a", "b"), width=3)
+    objective = DeepCCA(DeepCCA.Options(embedding_dim=2, regularization=1e-6, momentum=0), inputs=reads("a", "b"), width=3)
     for name in "ab":
         objective.heads.add_module(name, torch.nn.Linear(3, 2))
     optimiser = torch.optim.Adam(objective.parameters(), 0.05)
@@ -84,13 +84,13 @@ def test_means_and_covariances_are_those_of_training() -> None:
 
 
 def test_planted_pairs_are_found() -> None:
-    model = pretrained({"name": "cca", "size": 6})
+    model = pretrained({"name": "cca", "embedding_dim": 6})
     assert recall(model) > 0.25
     assert recall(model, by="numbers", wanted="text") > 0.25
     assert chance_notices(model) == []
 
 
 def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
-    model = pretrained({"name": "cca", "size": 16}, shuffled=True, valid=800, training={"epochs": 6})
+    model = pretrained({"name": "cca", "embedding_dim": 16}, shuffled=True, valid=800, training={"epochs": 6})
     assert recall(model) < 0.1
     assert len(chance_notices(model)) == 1

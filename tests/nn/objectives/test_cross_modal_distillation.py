@@ -20,7 +20,9 @@ TEACHER = torch.tensor([[3.0, 1.0], [1.0, -1.0]])  # standardize: (1, 1) and (-1
 
 
 def transfer(**options: Any) -> CrossModalDistillation:
-    found: CrossModalDistillation = bare(CrossModalDistillation(CrossModalDistillation.Options(**options), inputs=reads("a", "b"), width=2))
+    found: CrossModalDistillation = bare(
+        CrossModalDistillation(CrossModalDistillation.Options(**options), inputs=reads("a", "b"), width=2)
+    )
     return found
 
 
@@ -56,7 +58,9 @@ def test_the_teacher_gets_no_gradient() -> None:
 
 
 def test_who_teaches_whom() -> None:
-    objective = CrossModalDistillation(CrossModalDistillation.Options(teacher="b"), inputs=reads("a", "b", "c"), width=2)
+    objective = CrossModalDistillation(
+        CrossModalDistillation.Options(teacher="b"), inputs=reads("a", "b", "c"), width=2
+    )
     assert (objective.teacher, objective.students) == ("b", ["a", "c"])
     with pytest.raises(RecipeError, match="teacher"):
         CrossModalDistillation(CrossModalDistillation.Options(teacher="d"), inputs=reads("a", "b"), width=2)
@@ -75,7 +79,7 @@ def explained(model: Model) -> float:
 
 @pytest.mark.parametrize("options", [{}, {"match": "relations"}])
 def test_the_weak_input_learns_what_the_strong_one_knows(options: dict[str, str]) -> None:
-    taught = {"name": "transfer", "teacher": "numbers", **options}
+    taught = {"name": "cross_modal_distillation", "teacher": "numbers", **options}
     model = pretrained(taught, inputs=TEXT_AND_NUMBERS, training={"epochs": 16})
     control = pretrained(taught, inputs=TEXT_AND_NUMBERS, shuffled=True, training={"epochs": 6})
     assert explained(model) > 0.9

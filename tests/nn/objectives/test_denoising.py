@@ -14,7 +14,7 @@ from polymodal.nn.objectives.denoising import swap_cells
 def model_of(modality: str, shuffled: bool, epochs: int = 8) -> Model:
     generator = np.random.default_rng(1)
     train, valid = (MAKERS[modality](rows, generator, shuffled) for rows in (500, 800))
-    objective = {"name": "denoise", "spot": True, "width": 32}
+    objective = {"name": "denoising", "predict_swapped": True, "hidden_size": 32}
     return pretrained(train, valid, {"x": spec(modality, train)}, objective, epochs=epochs)
 
 

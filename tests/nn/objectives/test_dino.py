@@ -14,9 +14,9 @@ from nn.objectives.steps import reads
 from nn.objectives.topics import named, pretrained_on_topics
 from polymodal.core.errors import RecipeError
 from polymodal.nn.network import Network
-from polymodal.nn.objectives.base import ObjectiveBatch
-from polymodal.nn.objectives.dino import EMATeacher, DINO, koleo_loss
 from polymodal.nn.objectives.augmented_views import AUGMENTATIONS, AugmentedView
+from polymodal.nn.objectives.base import ObjectiveBatch
+from polymodal.nn.objectives.dino import DINO, EMATeacher, koleo_loss
 from polymodal.preparation.preparation import Preparation
 from polymodal.training.monitor import Monitor
 
@@ -24,7 +24,7 @@ from polymodal.training.monitor import Monitor
 def made(**options: Any) -> tuple[Network, ObjectiveBatch, DINO, Preparation]:
     columns, recipe = sample_table(["text", "number"], [], rows=12)
     columns["text"][2] = None
-    preparation, prepared = prepare(columns, **recipe, objectives=[{"name": "dino", "prototypes": 8, **options}])
+    preparation, prepared = prepare(columns, **recipe, objectives=[{"name": "dino", "num_prototypes": 8, **options}])
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
     step = ObjectiveBatch(network, batch, network.encode(batch).tokens, lambda: batch)
     (objective,) = network.objectives.values()
@@ -66,7 +66,7 @@ def test_a_teacher_that_is_sure_costs_the_cross_entropy() -> None:
     assert 0 <= losses["in_text collapse"] <= math.log(8)
 
 
-@pytest.mark.parametrize("modality", ["text", "image", "series", "audio", "number", "category", "video"])
+@pytest.mark.parametrize("modality", ["text", "image", "time_series", "audio", "number", "category", "video"])
 def test_a_second_view_differs_and_keeps_its_form(modality: str) -> None:
     """Though none of these modalities changes anything by itself here; the batch stays as it was."""
     columns, recipe = sample_table([modality], [], rows=6)
@@ -115,7 +115,7 @@ def test_spread_out_by_hand() -> None:
     assert float(koleo_loss(points)) == pytest.approx(-sum(map(math.log, chords)) / 3, abs=1e-3)
 
 
-DINO_RECIPE = {"name": "dino", "momentum": 0.9, "strength": 0.3}
+DINO_RECIPE = {"name": "dino", "momentum": 0.9, "augmentation_strength": 0.3}
 
 
 def test_planted_topics_are_found_and_the_last_epoch_counts() -> None:

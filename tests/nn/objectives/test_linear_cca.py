@@ -141,14 +141,14 @@ def test_encoders_learn_from_solved_heads() -> None:
 
 
 def test_planted_pairs_are_found() -> None:
-    model = pretrained({"name": "linear_cca", "size": 16}, training={"epochs": 5})
+    model = pretrained({"name": "linear_cca", "embedding_dim": 16}, training={"epochs": 5})
     assert recall(model) > 0.25
     assert recall(model, by="numbers", wanted="text") > 0.25
     assert chance_notices(model) == []
 
 
 def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
-    model = pretrained({"name": "linear_cca", "size": 16}, shuffled=True, valid=3000, training={"epochs": 4})
+    model = pretrained({"name": "linear_cca", "embedding_dim": 16}, shuffled=True, valid=3000, training={"epochs": 4})
     assert recall(model) < 0.1
     assert len(chance_notices(model)) == 1
 

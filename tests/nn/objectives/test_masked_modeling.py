@@ -25,7 +25,7 @@ PLANTED: dict[str, tuple[dict[str, Any], float]] = {
     "image": ({"patch": 8}, 0.8),
     "video": ({"patch": 8}, 0.8),
     "audio": ({"patch": 4}, 0.7),
-    "series": ({"patch": 3}, 0.2),
+    "time_series": ({"patch": 3}, 0.2),
     "text": ({}, 0.3),
     "number": ({"share": 0.5}, 0.2),
     "category": ({"share": 0.5}, 0.2),
@@ -36,7 +36,7 @@ def model_of(modality: str, shuffled: bool) -> Any:
     generator = np.random.default_rng(1)
     few = modality in ("number", "category")  # where a row has but two mask units, luck chooses among few
     train, valid = (MAKERS[modality](rows, generator, shuffled) for rows in ((500, 1000) if few else (192, 96)))
-    objective = {"name": "masked", "width": 32, **PLANTED[modality][0]}
+    objective = {"name": "masked_modeling", "hidden_size": 32, **PLANTED[modality][0]}
     return pretrained(train, valid, {"x": spec(modality, train)}, objective, epochs=5 if few else 10)
 
 
@@ -60,7 +60,7 @@ def masked(modality: str, rows: int = 6, **options: Any) -> tuple[Network, Maske
     columns, recipe = sample_table([modality], [], rows=rows)
     for column in recipe["inputs"][f"in_{modality}"]["columns"]:
         columns[column][1] = None
-    objective = {"name": "masked", **options}
+    objective = {"name": "masked_modeling", **options}
     preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=[objective])
     network = network_of(preparation).eval()
     (found,) = network.objectives.values()
@@ -68,7 +68,9 @@ def masked(modality: str, rows: int = 6, **options: Any) -> tuple[Network, Maske
 
 
 def terms(network: Network, batch: Batch) -> list[ObjectiveLoss]:
-    (found,) = network.objective_losses(ObjectiveBatch(network, batch, network.encode(batch).tokens, lambda: batch)).values()
+    (found,) = network.objective_losses(
+        ObjectiveBatch(network, batch, network.encode(batch).tokens, lambda: batch)
+    ).values()
     return found
 
 
@@ -94,7 +96,7 @@ def content(modality: str, data: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"ids": torch.where(data["ids"] > 0, 1, 0)}
     if modality == "number":
         return {"values": torch.where(data["known"], data["values"] + 1, 0.0)}
-    if modality == "series":
+    if modality == "time_series":
         return {"values": data["values"] + data["observed"]}
     name = "values" if modality == "audio" else "pixels"
     real = data[name] != 0 if modality != "image" else torch.ones_like(data[name], dtype=torch.bool)
@@ -163,11 +165,11 @@ def test_bert_replaces_most_and_leaves_some() -> None:
     """80 % mask, 10 % other symbols, 10 % as they are; a whole text is mask altogether."""
     columns = {"text": [" ".join(["oak elm fir ash"] * 16)] * 2}
     preparation, prepared = prepare(
-        columns, inputs={"text": {"modality": {"name": "text", "max_tokens": 64}}}, objectives=["masked"]
+        columns, inputs={"text": {"modality": {"name": "text", "max_length": 64}}}, objectives=["masked_modeling"]
     )
     data = whole_batch(preparation, prepared).inputs["text"].data
     data = {name: tensor.repeat(200, *[1] * (tensor.dim() - 1)) for name, tensor in data.items()}
-    units = network_of(preparation).objectives["masked"].units["text"]
+    units = network_of(preparation).objectives["masked_modeling"].units["text"]
     assert isinstance(units, MaskUnits)
     torch.manual_seed(0)
     mask = sample_mask(units.valid_units(data), 0.5)
@@ -182,12 +184,12 @@ def test_bert_replaces_most_and_leaves_some() -> None:
 
 def test_a_checkpoints_own_mask_token() -> None:
     """And the special tokens around a text are never mask."""
-    encoder = {"name": "pretrained_text", "model": checkpoint("text"), "tune": "full", "tokens": None}
+    encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text"), "fine_tuning": "full", "max_tokens": None}
     columns, recipe = sample_table(["text"], [], rows=6)
     recipe["inputs"]["in_text"]["encoder"] = encoder
-    preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=["masked"])
+    preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=["masked_modeling"])
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
-    units, data = network.objectives["masked"].units["in_text"], batch.inputs["in_text"].data
+    units, data = network.objectives["masked_modeling"].units["in_text"], batch.inputs["in_text"].data
     tokenizer = preparation.modalities["in_text"].tokenizer  # type: ignore[attr-defined]
     shown = units.apply_mask(data, units.valid_units(data))["values"]
     first = [tokenizer.id_to_token(number) for number in shown[0, : int(data["length"][0])].tolist()]
@@ -198,24 +200,26 @@ def test_a_checkpoints_own_mask_token() -> None:
 
 
 def test_a_frozen_encoder_is_refused_where_it_is_named_and_left_out_where_not() -> None:
-    encoder = {"name": "pretrained_text", "model": checkpoint("text")}
+    encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     columns, recipe = sample_table(["text", "number"], [], rows=6)
     recipe["inputs"]["in_text"]["encoder"] = encoder
-    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=["masked"])
+    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=["masked_modeling"])
     (objective,) = network_of(preparation).objectives.values()
     assert objective.raw_inputs == ["in_number"]
-    named = [{"name": "masked", "inputs": ["in_text"]}]
+    named = [{"name": "masked_modeling", "inputs": ["in_text"]}]
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=named)
     with pytest.raises(RecipeError, match=r"in_text.*is frozen"):
         network_of(preparation)
     training = {"units": {"inputs.x": {"freeze": True}}, "epochs": 1}
     train = MAKERS["number"](32, np.random.default_rng(0), False)
     with pytest.raises(RecipeError, match=r"inputs\.x is frozen"):
-        pretrained(train, train, {"x": spec("number", train)}, {"name": "masked"}, **training)
+        pretrained(train, train, {"x": spec("number", train)}, {"name": "masked_modeling"}, **training)
 
 
 def test_a_patch_must_divide_the_image() -> None:
     columns, recipe = sample_table(["image"], [], rows=6)
-    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[{"name": "masked", "patch": 5}])
+    preparation, _ = prepare(
+        columns, inputs=recipe["inputs"], objectives=[{"name": "masked_modeling", "patch_size": 5}]
+    )
     with pytest.raises(RecipeError, match=r"objectives\.0\.patch: 5 does not divide 32 x 32 pixels"):
         network_of(preparation)

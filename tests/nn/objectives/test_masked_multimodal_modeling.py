@@ -29,30 +29,34 @@ def model_of(shuffled: bool, **objective: Any) -> Any:
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_the_other_input_tells_what_is_hidden(share: float) -> None:
-    model = model_of(False, name="masked_multimodal", told=["labels"], share=share, width=32)
+    model = model_of(False, name="masked_multimodal_modeling", told=["labels"], share=share, width=32)
     assert below_chance(model)["masked_multimodal.labels"] < 0.4
     assert at_chance(model) == []
 
 
 def test_of_pairs_that_do_not_belong_together_it_does_not() -> None:
-    model = model_of(True, name="masked_multimodal", told=["labels"], share=0.5, width=32)
+    model = model_of(True, name="masked_multimodal_modeling", told=["labels"], share=0.5, width=32)
     assert below_chance(model)["masked_multimodal.labels"] > 0.98
     assert len(at_chance(model)) == 1
 
 
 def test_the_input_alone_does_not() -> None:
-    model = model_of(True, name="masked", inputs=["labels"], share=0.5, width=32)
+    model = model_of(True, name="masked_modeling", inputs=["labels"], share=0.5, width=32)
     assert below_chance(model)["masked.labels"] > 0.98
 
 
 def test_only_what_is_told_is_read_raw() -> None:
     columns, recipe = sample_table(["text", "number", "category"], [], rows=6)
-    some = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_number"]}
-    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[some, "masked_multimodal"])
+    some = {"name": "masked_multimodal_modeling", "inputs": ["in_text", "in_number"], "predicted_inputs": ["in_number"]}
+    preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[some, "masked_multimodal_modeling"])
     one, other = network_of(preparation).objectives.values()
     assert one.raw_inputs == ["in_number"]
     assert other.raw_inputs == ["in_text", "in_number", "in_category"]
-    wrong = {"name": "masked_multimodal", "inputs": ["in_text", "in_number"], "told": ["in_category"]}
+    wrong = {
+        "name": "masked_multimodal_modeling",
+        "inputs": ["in_text", "in_number"],
+        "predicted_inputs": ["in_category"],
+    }
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[wrong])
     with pytest.raises(RecipeError, match=r"objectives\.0\.told: 'in_category' is not an input of this objective"):
         network_of(preparation)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nn.objectives.pairs import INPUTS, chance_notices, pretrained
 from nn.objectives.steps import reads, step
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.objectives.matching import Matching, negative_mask
 
 
@@ -81,7 +81,7 @@ def test_the_most_similar_rows_are_exchanged_at_the_end() -> None:
     for progress in (0.0, 1.0):
         network = Looks(["a", "b"])
         given = step({"a": torch.zeros(4, 2), "b": near}, network=network)
-        objective = Matching(Matching.Options(exchange=["b"], temperature=0.1), inputs=reads("a", "b"), width=4)
+        objective = Matching(Matching.Options(exchanged_inputs=["b"], temperature=0.1), inputs=reads("a", "b"), width=4)
         torch.manual_seed(0)
         for _ in range(50):
             objective(SimpleNamespace(**{**vars(given), "progress": progress}))
@@ -115,7 +115,7 @@ def test_a_fusion_that_keeps_inputs_apart_is_refused() -> None:
 def test_planted_pairs_are_told_from_exchanged_ones() -> None:
     model = pretrained({"name": "matching", "temperature": 5})
     for name in INPUTS:
-        score = model.metrics["valid"][f"matching.{name}"]["loss"]
+        score = model.metrics["validation"][f"matching.{name}"]["loss"]
         assert score["value"] < 0.85 * score["baseline"]
     assert chance_notices(model) == []
 

@@ -21,7 +21,7 @@ def model_of(shuffled: bool, **objective: Any) -> Any:
     train, valid = (said_elsewhere(rows, generator, shuffled) for rows in (384, 192))
     labels = {name: cells for name, cells in train.items() if name != "text"}
     inputs = {"text": spec("text", {"text": []}), "labels": spec("category", labels)}
-    return pretrained(train, valid, inputs, {"name": "next_token", "layers": 1, **objective}, epochs=10)
+    return pretrained(train, valid, inputs, {"name": "next_token", "num_layers": 1, **objective}, epochs=10)
 
 
 def test_another_input_tells_the_text() -> None:
@@ -41,7 +41,7 @@ def test_neither_an_input_of_another_row_nor_the_text_itself_does() -> None:
 def test_without_other_inputs_the_words_before_tell_the_next() -> None:
     generator = np.random.default_rng(3)
     train, valid = (MAKERS["text"](rows, generator, False) for rows in (256, 96))
-    model = pretrained(train, valid, {"x": spec("text", train)}, {"name": "next_token", "layers": 1})
+    model = pretrained(train, valid, {"x": spec("text", train)}, {"name": "next_token", "num_layers": 1})
     (ratio,) = below_chance(model).values()
     assert ratio == pytest.approx(1 / 6, abs=0.08)  # nothing tells the first of six words, which tells the others
     assert at_chance(model) == []
@@ -67,8 +67,8 @@ def test_no_symbol_sees_itself_or_what_follows() -> None:
 
 
 def test_the_loss_of_a_row_does_not_depend_on_its_batch() -> None:
-    columns, recipe = sample_table(["text", "series"], [], rows=6)
-    columns["text"][1] = columns["series"][2] = None
+    columns, recipe = sample_table(["text", "time_series"], [], rows=6)
+    columns["text"][1] = columns["time_series"][2] = None
     preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=["next_token"])
     network = network_of(preparation).eval()
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_the_embedding_is_the_encoders_own() -> None:
 
 def test_what_would_teach_nothing_is_refused() -> None:
     columns, recipe = sample_table(["text", "number"], [], rows=6)
-    recipe["inputs"]["in_text"]["encoder"] = {"name": "pretrained_text", "model": checkpoint("text")}
+    recipe["inputs"]["in_text"]["encoder"] = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     for objective, message in (
         ({"given": []}, r"objectives\.0\.inputs: 'in_text' is told from itself alone"),
         ({"given": ["in_image"]}, r"objectives\.0\.given: there is no input 'in_image'"),

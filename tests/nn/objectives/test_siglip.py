@@ -15,7 +15,7 @@ ONE = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
 
 def siglip(**options: float) -> SigLIP:
-    found: SigLIP = bare(SigLIP(SigLIP.Options(size=2, **options), inputs=reads("a", "b"), width=2))
+    found: SigLIP = bare(SigLIP(SigLIP.Options(embedding_dim=2, **options), inputs=reads("a", "b"), width=2))
     return found
 
 

@@ -27,11 +27,11 @@ def pretrained_on_topics(objective: dict[str, Any], *, topical: bool = True, epo
     training = {"epochs": epochs, "batch": 64, "learning_rate": 2e-3, "precision": "fp32", "threads": 1}
     return polymodal.pretrain(
         parts[0],
-        valid=parts[1],
+        validation=parts[1],
         recipe={
-            "inputs": {"text": {"modality": "text", "encoder": "bag"}},
+            "inputs": {"text": {"modality": "text", "encoder": "embedding_bag"}},
             "objectives": [objective],
-            "width": 32,
+            "hidden_size": 32,
             "training": training,
         },
     )

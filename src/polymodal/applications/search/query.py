@@ -60,7 +60,7 @@ def embed_query(
     if is_whole_row or len(inputs) > 1:
         row = {**dict.fromkeys(model.preparation.input_columns), **row}
         inputs = [""]
-    vector = model.embed([row], input=inputs[0] or None, size=source.dim, root=root, strict=True)
+    vector = model.embed([row], input=inputs[0] or None, dim=source.dim, root=root, strict=True)
     if np.isnan(vector).any():
         raise DataError("the query is empty for the input that encodes it")
     return vector

@@ -74,7 +74,7 @@ def index_table(
         table, list(options.metadata) if options.metadata is not None else _metadata_columns(table)
     )
     input = options.input if options.input is not None else _input_of(loaded, table)
-    vectors = loaded.embed(table, input=input, size=options.dim, strict=strict)
+    vectors = loaded.embed(table, input=input, dim=options.dim, strict=strict)
     source = make_source(model, loaded, input, options.dim)
     index = Index.build(
         out, vectors, metadata, method=options.method, dtype=options.dtype, source=source, overwrite=overwrite
@@ -98,7 +98,7 @@ def add_table(
     loaded, source = load_source_model(index.manifest.source, model)
     table = _as_table(data, root)
     metadata = select_metadata(table, index.columns)
-    vectors = loaded.embed(table, input=source.input, size=source.dim, strict=strict)
+    vectors = loaded.embed(table, input=source.input, dim=source.dim, strict=strict)
     return index.add(vectors, metadata), _missing(vectors)
 
 

@@ -41,7 +41,7 @@ class Store(Protocol):
         ...
 
     def open(self, keys: list[bytes]) -> Items:
-        """Items in the order of `keys`, which must all exist (KeyError). They have `open_keys` (`writer.StoreBacked`)."""
+        """Items in the order of `keys`, which must all exist (KeyError). They implement `writer.StoreBacked`."""
         ...
 
 

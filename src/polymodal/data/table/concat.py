@@ -201,7 +201,7 @@ class ConcatTable(Table):
             ) from None
 
     def _with_common_root(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
-        """Cells in which the paths of existing files are relative to the common root, not to the root of their table."""
+        """Cells in which paths of existing files are relative to the common root, not to the root of their table."""
         values, kind = self.values(column, rows), self.column_type(column)
         if kind is not None and kind != pa.string():
             return values
@@ -221,8 +221,8 @@ class ConcatTable(Table):
             common = _common_type(kind, other)
             if common is _CLASH:
                 raise DataError(
-                    f"{first} has {_type_noun(kind)} and {shown} has {_type_noun(other)}: use the same type in both, rename one, "
-                    "or exclude the column with data.ignore_columns",
+                    f"{first} has {_type_noun(kind)} and {shown} has {_type_noun(other)}: use the same type in "
+                    "both, rename one, or exclude the column with data.ignore_columns",
                     column=column,
                 )
             kind = common

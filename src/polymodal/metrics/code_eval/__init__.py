@@ -1,1 +1,1 @@
-"""Scores of written code: programs that are run, pages that are drawn."""
+"""Evaluation of generated code: running programs, and rendering pages."""

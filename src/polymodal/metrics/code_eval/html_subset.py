@@ -1,21 +1,20 @@
-"""The language of the generated web pages: a small, strict part of HTML, read and written.
+"""A small, strict subset of HTML for generated web pages: parser and serializer.
 
-A page is a sequence of elements, and an element is what the table below allows; anything else is an error. The same
-text is true HTML: in a browser it needs only the style sheet of `document`, because browsers differ in the fonts and
-distances they start from. A browser itself is not needed here: a language this small is drawn with Pillow alone
-(`synthetic_page_renderer`), equally on every machine, thousands of pages a minute.
+A page is a sequence of elements of the table below; anything else is an error. Pages are valid HTML. A browser needs
+only the style sheet of `document`, because browsers differ in their default fonts and margins. No browser is needed
+here: the subset is rendered with Pillow (`html_renderer`), equally on every machine, thousands of pages per minute.
 
-    element   holds            attributes
-    h1 p li   text             style="color:COLOUR"
-    button    text             style="background:COLOUR"
-    div       elements, no li  style="background:COLOUR"
+    element   content          attributes
+    h1 p li   text             style="color:COLOR"
+    button    text             style="background:COLOR"
+    div       elements, no li  style="background:COLOR"
     ul        li
     hr        nothing
     input     nothing          placeholder="TEXT"
 
-Attributes may be left out. Text is printable ASCII in which `&`, `<` and `>` are written `&amp;`, `&lt;`, `&gt;`. End
-tags must be there (except of `hr` and `input`, which have none), tags and attributes are in lower case and quotes are
-double, so that each page has one spelling, up to white space.
+Attributes are optional. Text is printable ASCII; `&`, `<` and `>` are written `&amp;`, `&lt;`, `&gt;`. End tags are
+required (except for `hr` and `input`, which have none), tags and attributes are in lower case and quotes are double, so
+that each page has a single spelling, up to whitespace.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from html.parser import HTMLParser
 
 from polymodal.core.errors import PolymodalError
 
-#: The colors that a page may name, as CSS defines them (CSS Color Module Level 4, section 6.1).
+#: Allowed colors, as in CSS (CSS Color Module Level 4, section 6.1).
 COLORS = {
     "black": (0, 0, 0),
     "blue": (0, 0, 255),
@@ -46,18 +45,18 @@ _TEXT = frozenset({"h1", "p", "li", "button"})
 _VOID = frozenset({"hr", "input"})
 _INSIDE = {"": _BLOCKS, "div": _BLOCKS, "ul": frozenset({"li"})}
 _STYLE = {"h1": "color", "p": "color", "li": "color", "button": "background", "div": "background"}
-#: How many elements may lie in one another, and how long a page may be: what is deeper or longer is an error.
+#: Maximum nesting depth, and maximum length of a page.
 MAX_DEPTH, MAX_CHARACTERS = 8, 10_000
 
 
 class PageError(PolymodalError):
-    """A page is not in the small language, or not well formed; the message says where."""
+    """A page is not in the HTML subset or not well formed; the message gives the position."""
 
 
 @dataclass
 class Element:
-    """One element. `color`: of the text, or of the ground of `button` and `div`; `text` of an `input` is its
-    placeholder. Either is "" where it is not given."""
+    """An element. `color` is that of the text, or of the background of `button` and `div`; `text` of an `input` is its
+    placeholder. Both are "" if not given."""
 
     tag: str
     text: str = ""
@@ -66,36 +65,40 @@ class Element:
 
 
 def parse(page: str) -> list[Element]:
-    """The elements of a page.
+    """Parse a page.
 
     Raises:
-        PageError: it holds what the language does not have, is empty, or is not well formed.
+        PageError: the page is empty, not well formed, or not in the HTML subset.
+
+    Example:
+        >>> parse('<p style="color:red">Hi</p>')
+        [Element(tag='p', text='Hi', color='red', children=[])]
     """
     if len(page) > MAX_CHARACTERS:
-        raise PageError(f"the page has {len(page)} characters; {MAX_CHARACTERS} are allowed")
+        raise PageError(f"the page has {len(page)} characters; the maximum is {MAX_CHARACTERS}")
     reader = _Reader()
     reader.feed(page)
     reader.close()
     reader.finish()
     if "".join(page.split()) != "".join(to_html(reader.elements).split()):
-        raise PageError("the page is not written strictly: end tags, double quotes, lower case, one space in a tag")
+        raise PageError("the page is not in strict form: end tags, double quotes, lower case, one space in a tag")
     return reader.elements
 
 
 def to_html(elements: list[Element]) -> str:
-    """The page of these elements, one a line; children stand in the line of their parent."""
-    return "\n".join(_written(element) for element in elements)
+    """Serialize elements, one per line; children are in the line of their parent."""
+    return "\n".join(_serialize(element) for element in elements)
 
 
 def walk(elements: list[Element], path: str = "") -> Iterator[tuple[str, Element]]:
-    """Every element in order, each with the tags from the page down to it, as in `div/p`."""
+    """Every element in order, each with the tags from the page to it, as in `div/p`."""
     for element in elements:
-        here = f"{path}/{element.tag}" if path else element.tag
-        yield here, element
-        yield from walk(element.children, here)
+        tag_path = f"{path}/{element.tag}" if path else element.tag
+        yield tag_path, element
+        yield from walk(element.children, tag_path)
 
 
-def _written(element: Element) -> str:
+def _serialize(element: Element) -> str:
     start = element.tag
     if element.color:
         start += f' style="{_STYLE[element.tag]}:{element.color}"'
@@ -103,7 +106,7 @@ def _written(element: Element) -> str:
         start += f' placeholder="{html.escape(element.text)}"'
     if element.tag in _VOID:
         return f"<{start}>"
-    inside = html.escape(element.text, quote=False) + "".join(_written(child) for child in element.children)
+    inside = html.escape(element.text, quote=False) + "".join(_serialize(child) for child in element.children)
     return f"<{start}>{inside}</{element.tag}>"
 
 
@@ -124,12 +127,12 @@ class _Reader(HTMLParser):
         if tag not in _VOID:
             self._open.append(element)
         if len(self._open) > MAX_DEPTH:
-            raise self._error(f"more than {MAX_DEPTH} elements lie in one another")
+            raise self._error(f"elements are nested deeper than {MAX_DEPTH} levels")
 
     def handle_endtag(self, tag: str) -> None:
         if not self._open or self._open[-1].tag != tag:
-            wanted = f"</{self._open[-1].tag}>" if self._open else "no end tag"
-            raise self._error(f"</{tag}> where {wanted} is due")
+            expected = f"</{self._open[-1].tag}>" if self._open else "no end tag"
+            raise self._error(f"</{tag}> where {expected} is expected")
         element = self._open.pop()
         if not element.text and not element.children:
             raise self._error(f"<{tag}> is empty")
@@ -140,22 +143,22 @@ class _Reader(HTMLParser):
             return
         if not self._open or self._open[-1].tag not in _TEXT:
             raise self._error(f"text is not allowed here: {text[:20]!r}")
-        self._open[-1].text = self._legible(text)
+        self._open[-1].text = self._check_text(text)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         raise self._error(f"<{tag}/> must be written <{tag}>")
 
     def handle_comment(self, data: str) -> None:
-        raise self._error("comments are not part of the language")
+        raise self._error("comments are not allowed")
 
     def handle_decl(self, decl: str) -> None:
-        raise self._error("declarations are not part of the language")
+        raise self._error("declarations are not allowed")
 
     def handle_pi(self, data: str) -> None:
-        raise self._error("processing instructions are not part of the language")
+        raise self._error("processing instructions are not allowed")
 
     def unknown_decl(self, data: str) -> None:
-        raise self._error("declarations are not part of the language")
+        raise self._error("declarations are not allowed")
 
     def finish(self) -> None:
         if self._open:
@@ -165,7 +168,7 @@ class _Reader(HTMLParser):
 
     def _attribute(self, element: Element, name: str, value: str) -> None:
         if name == "placeholder" and element.tag == "input" and value and not element.text:
-            element.text = self._legible(value)
+            element.text = self._check_text(value)
             return
         kind, _, color = value.partition(":")
         if name != "style" or _STYLE.get(element.tag) != kind or element.color:
@@ -174,7 +177,7 @@ class _Reader(HTMLParser):
             raise self._error(f"{color[:20]!r} is not one of the colors {', '.join(COLORS)}")
         element.color = color
 
-    def _legible(self, text: str) -> str:
+    def _check_text(self, text: str) -> str:
         if not (text.isascii() and text.isprintable()):
             raise self._error("text must be printable ASCII")
         return text

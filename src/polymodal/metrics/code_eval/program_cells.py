@@ -1,13 +1,13 @@
-"""Cells whose answer is a program: the program, and beside it what it is scored by.
+"""Table cells with a target program and its evaluation data.
 
-A cell of the task `text` may hold several texts, of which the first is learned and all are read by the scores. So the
-means to score a program travel with it, as a second text that begins with a line by which it is known:
+A cell of the task `text_generation` may hold several texts. The first is the training target; metrics read all. The
+evaluation data is therefore a second text that begins with a marker line:
 
-    a program to be written    ["def solve(x): ...", "# tests" and the tests]
-    tests to be written        ["assert ...", "# program" and the program, then "# mutant" and a broken one, ...]
+    program to generate    ["def solve(x): ...", "# tests" and the tests]
+    tests to generate      ["assert ...", "# program" and the program, then "# mutant" and a broken one, ...]
 
-Scores that compare texts (`chrf`, `bleu`) read the second text as one more reference; `exact_match` can only be met
-by the first.
+Text metrics (`chrf`, `bleu`) read the second text as one more reference; `exact_match` can be reached only with the
+first.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ TESTS, PROGRAM, MUTANT = "# tests\n", "# program\n", "# mutant\n"
 
 
 def program_cell(program: str, tests: str) -> list[str]:
-    """The cell of a program to be written."""
+    """Cell with a program to generate."""
     return [program, TESTS + tests]
 
 
 def suite_cell(tests: str, program: str, mutants: Iterable[str]) -> list[str]:
-    """The cell of tests to be written: for a program, and to tell it from its mutants."""
+    """Cell with tests to generate for a program; they should fail on its mutants."""
     return [tests, PROGRAM + "".join(f"{one}\n{MUTANT}" for one in (program, *mutants)).removesuffix(f"\n{MUTANT}")]
 
 
 def read_tests(cell: Sequence[str]) -> str | None:
-    """The tests that stand in the cell of a program; None if there are none."""
+    """Tests in the cell of a program; None without tests."""
     return next((text.removeprefix(TESTS) for text in cell if text.startswith(TESTS)), None)
 
 
 def read_programs(cell: Sequence[str]) -> list[str] | None:
-    """The program and its mutants that stand in a cell of tests; None if there are none."""
-    found = next((text for text in cell if text.startswith(PROGRAM)), None)
-    return None if found is None else found.removeprefix(PROGRAM).split(f"\n{MUTANT}")
+    """Program and mutants in a cell of tests; None without them."""
+    text = next((text for text in cell if text.startswith(PROGRAM)), None)
+    return None if text is None else text.removeprefix(PROGRAM).split(f"\n{MUTANT}")

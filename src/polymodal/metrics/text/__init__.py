@@ -1,4 +1,4 @@
-"""Scores of written texts against references, equal to the field's reference implementations."""
+"""Metrics of generated texts against references. They equal the reference implementations of the field."""
 
 from polymodal.metrics.text.catalog import TEXT_METRICS, text_metrics
 from polymodal.metrics.text.fact_scores import fact_f1

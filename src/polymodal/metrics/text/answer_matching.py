@@ -1,4 +1,4 @@
-"""Short answers: equal to a reference, equal after normalisation, and the words they share with it."""
+"""Short answers: exact match, normalized exact match, and token F1."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from collections import Counter
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import row_mean_metric, pairs
+from polymodal.metrics.text.base import pairs, row_mean_metric
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def normalize_squad(text: str) -> str:
-    """Lower case, without ASCII punctuation and without the words a, an, the; one space between words.
+    """Normalize a text as SQuAD does: lower case, without ASCII punctuation and the words a, an, the; single spaces.
 
     Source: Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", EMNLP 2016, section 6.
+
+    Example:
+        >>> normalize_squad("The Eiffel Tower!")
+        'eiffel tower'
     """
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match() -> Metric:
-    """The share of rows whose text equals a reference, white space at both ends aside."""
+    """Fraction of rows whose text equals a reference, ignoring surrounding whitespace."""
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array(
@@ -35,7 +39,7 @@ def exact_match() -> Metric:
 
 
 def normalized_exact_match() -> Metric:
-    """The share of rows whose text equals a reference after `normalize_squad`."""
+    """Fraction of rows whose text equals a reference after `normalize_squad` (the exact match of SQuAD)."""
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array(
@@ -49,12 +53,19 @@ def normalized_exact_match() -> Metric:
 
 
 def token_f1() -> Metric:
-    """The mean over rows of the F1 of words shared with the best reference, after `normalize_squad`.
+    """Mean over rows of the F1 of the words shared with the best reference, after `normalize_squad`.
 
-    With s shared words (each as often as both have it), F1 = 2 s / (words of the text + words of the reference).
-    If both are empty the F1 is 1.
+    With s shared words (each as often as both have it), F1 = 2 s / (words of the text + words of the reference). If
+    both are empty the F1 is 1.
 
     Source: Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", EMNLP 2016.
+
+    Example:
+        >>> import numpy as np
+        >>> texts, references = np.array(["a red cat"], object), np.empty(1, object)
+        >>> references[0] = ("the red dog", "red cat")
+        >>> token_f1().score(texts, references, np.ones(1))
+        1.0
     """
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -64,6 +75,6 @@ def token_f1() -> Metric:
 
 
 def _f1(text: str, reference: str) -> float:
-    written, wanted = (Counter(normalize_squad(one).split()) for one in (text, reference))
-    both = written.total() + wanted.total()
-    return 2 * (written & wanted).total() / both if both else 1.0
+    words, reference_words = (Counter(normalize_squad(one).split()) for one in (text, reference))
+    total = words.total() + reference_words.total()
+    return 2 * (words & reference_words).total() / total if total else 1.0

@@ -1,7 +1,7 @@
-"""What text metrics are made of: texts beside their references, and scores that are prepared once.
+"""Building blocks of text metrics: texts with their references, and scores with a prepared part.
 
-A metric is a mean over rows, or a score of sums over rows. Both look at the texts once. What is left is a function of
-the weights, so that a bootstrap of a thousand resamples tokenises nothing again.
+A metric is a mean over rows, or a function of sums over rows. Both read the texts once. The rest is a function of the
+weights, so that a bootstrap does not tokenize again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RowNumbers = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def corpus_metric(
     name: str, statistics: RowNumbers, score: Callable[[np.ndarray], float], greater_is_better: bool = True
 ) -> Metric:
-    """A metric of a whole corpus: `score` of the weighted sums `[k]` of the rows' `statistics [rows, k]`.
+    """A corpus metric: `score` of the weighted sums `[k]` of the `statistics [rows, k]` of the rows.
 
     NaN without a row of positive weight.
     """
@@ -35,7 +35,7 @@ def corpus_metric(
 
 
 def row_mean_metric(name: str, scores: RowNumbers) -> Metric:
-    """A metric that is the weighted mean of the rows' `scores [rows]`; NaN without a row of positive weight."""
+    """A metric that is the weighted mean of the `scores [rows]` of the rows; NaN without a row of positive weight."""
 
     def prepared(distribution: np.ndarray, truth: np.ndarray) -> Callable[[np.ndarray], float]:
         rows = np.asarray(scores(distribution, truth), dtype=np.float64)
@@ -56,22 +56,22 @@ def _metric(
 
 
 def pairs(distribution: np.ndarray, truth: np.ndarray) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The text and the references of every row; no answer (None) is the empty text.
+    """Text and references of every row; None is scored as the empty text.
 
     distribution: object array `[rows]` of str or None
     truth: object array `[rows]` of tuples of str
 
     Raises:
-        DataError: a row has no reference, so that nothing can be said about its text.
+        DataError: a row has no reference.
     """
     for row, (text, references) in enumerate(zip(distribution, truth, strict=True)):
         if not references:
-            raise DataError("there is no reference to compare the text with: leave this row out", row=row)
+            raise DataError("the row has no reference text; remove it", row=row)
         yield text or "", references
 
 
 def require_package(module: str, package: str, purpose: str) -> ModuleType:
-    """`module` of `package`, for a metric that is named by `purpose`.
+    """Import `module` of `package`; `purpose` names the metric in the error.
 
     Raises:
         MissingExtraError: the package is not installed.

@@ -7,18 +7,25 @@ from collections.abc import Callable
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import pairs, corpus_metric
+from polymodal.metrics.text.base import corpus_metric, pairs
 
-#: The facts of a text, as in {("cat", "colour", "red"), ("cat", "left of", "dog")}.
-Reader = Callable[[str], set]
+#: Function from a text to its facts, such as {("cat", "color", "red"), ("cat", "left of", "dog")}.
+FactReader = Callable[[str], set]
 
 
-def fact_f1(read: Reader) -> Metric:
-    """F1 of stated facts over a corpus: 2 hits / (stated + true), each summed over the rows.
+def fact_f1(read: FactReader) -> Metric:
+    """Corpus F1 of stated facts: 2 true positives / (stated + true), each summed over the rows.
 
-    read: the set of facts that a text states. A fact that is said twice counts once.
+    read: function from a text to its set of facts; repeated facts count once
 
-    Of several references the one with the best F1 of the row counts. NaN if there is no fact at all.
+    With several references, the one with the best F1 of the row counts. NaN if there are no facts at all.
+
+    Example:
+        >>> import numpy as np
+        >>> texts, references = np.array(["red cat"], object), np.empty(1, object)
+        >>> references[0] = ("red dog",)
+        >>> fact_f1(lambda text: set(text.split())).score(texts, references, np.ones(1))
+        0.5
     """
 
     def statistics(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -36,11 +43,11 @@ def _counts(stated: set, true: set) -> tuple[int, int]:
 
 
 def _f1_of_row(counts: tuple[int, int]) -> tuple[float, int]:
-    """F1; of equal ones the reference with fewer facts is nearer, whichever is named first."""
-    hits, both = counts
-    return 2 * hits / both if both else 1.0, -both
+    """Sort key: F1; for equal F1 the reference with fewer facts, independent of the order of the references."""
+    matches, total = counts
+    return 2 * matches / total if total else 1.0, -total
 
 
 def f1_of_sums(sums: np.ndarray) -> float:
-    """F1 of hits, and stated and true facts together, `[2]`."""
+    """F1 from true positives, and the sum of stated and true facts, `[2]`."""
     return float(2 * sums[0] / sums[1]) if sums[1] > 0 else float("nan")

@@ -1,7 +1,7 @@
-"""Scores of written programs and of written tests, by running them in the sandbox (`metrics.code_eval.sandbox`).
+"""Metrics of generated programs and tests, which run in the sandbox (`metrics.code_eval.sandbox`).
 
-What a program is scored by stands in its references (`program_cells`): its tests, or, where tests are written,
-the program and its mutants. Each runs once for all resamples of a bootstrap.
+The references of a row hold what is needed (`program_cells`): the tests of a program or, for generated tests, the
+program and its mutants. Each runs once for all resamples of a bootstrap.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from polymodal.core.errors import DataError
 from polymodal.metrics.base import Metric
 from polymodal.metrics.code_eval.program_cells import read_programs, read_tests
 from polymodal.metrics.code_eval.sandbox import Program, run
-from polymodal.metrics.text.base import row_mean_metric, pairs
+from polymodal.metrics.text.base import pairs, row_mean_metric
 
-#: Characters of a program beyond which it does not count as one.
-LONGEST = 20_000
+#: Maximum number of characters of a program.
+MAX_CHARACTERS = 20_000
 
 
 def syntax_validity() -> Metric:
-    """The share of texts that are Python by their syntax."""
+    """Fraction of texts with valid Python syntax."""
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.array([_is_python(text) for text, _ in pairs(distribution, truth)])
@@ -30,7 +30,7 @@ def syntax_validity() -> Metric:
 
 
 def pass_at_1() -> Metric:
-    """The share of programs that pass all the tests of their cell, run in the sandbox.
+    """Fraction of programs that pass all tests of their cell, run in the sandbox (pass@1 with one sample).
 
     Raises:
         DataError: the references of a row hold no tests.
@@ -41,7 +41,7 @@ def pass_at_1() -> Metric:
         for row, (text, references) in enumerate(pairs(distribution, truth)):
             tests = read_tests(references)
             if tests is None:
-                raise DataError("no reference holds tests to run: it begins with the line '# tests'", row=row)
+                raise DataError("no reference holds tests; it must begin with the line '# tests'", row=row)
             programs.append(Program(text, tests))
         return np.array([outcome.passed for outcome in run(programs)])
 
@@ -49,12 +49,13 @@ def pass_at_1() -> Metric:
 
 
 def suite_validity() -> Metric:
-    """The share of written tests that the right program passes. Tests that test nothing hold: see `mutation_score`."""
+    """Fraction of generated test suites that the correct program passes. Suites without assertions pass too; see
+    `mutation_score`."""
     return row_mean_metric("suite_validity", lambda distribution, truth: _suite_outcomes(distribution, truth)[0])
 
 
 def mutation_score() -> Metric:
-    """The mean share of mutants that written tests catch; tests that the right program fails catch none.
+    """Mean fraction of mutants that generated tests detect; tests that the correct program fails detect none.
 
     Source: DeMillo, Lipton and Sayward, "Hints on Test Data Selection: Help for the Practicing Programmer", IEEE
     Computer, 1978.
@@ -63,7 +64,7 @@ def mutation_score() -> Metric:
 
 
 def _is_python(text: str) -> bool:
-    if not text or len(text) > LONGEST:
+    if not text or len(text) > MAX_CHARACTERS:
         return False
     try:
         ast.parse(text)
@@ -73,16 +74,18 @@ def _is_python(text: str) -> bool:
 
 
 def _suite_outcomes(distribution: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the written tests of each row hold, and the share of mutants that they catch."""
+    """Whether the generated tests of each row pass on the program, and the fraction of mutants that they detect."""
     programs: list[Program] = []
     counts = []
     for row, (text, references) in enumerate(pairs(distribution, truth)):
-        known = read_programs(references)
-        if known is None or len(known) < 2:
-            raise DataError("no reference holds a program with mutants: it begins with the line '# program'", row=row)
-        programs += [Program(code, text) for code in known]
-        counts.append(len(known))
+        codes = read_programs(references)
+        if codes is None or len(codes) < 2:
+            raise DataError(
+                "no reference holds a program with mutants; it must begin with the line '# program'", row=row
+            )
+        programs += [Program(code, text) for code in codes]
+        counts.append(len(codes))
     passed = np.array([outcome.passed for outcome in run(programs)], dtype=bool)
     rows = np.split(passed, np.cumsum(counts)[:-1])
-    held = np.array([one[0] for one in rows])
-    return held, np.array([one[0] and np.mean(~one[1:]) for one in rows])
+    valid = np.array([outcomes[0] for outcomes in rows])
+    return valid, np.array([outcomes[0] and np.mean(~outcomes[1:]) for outcomes in rows])

@@ -1,4 +1,4 @@
-"""ROUGE-1, ROUGE-2 and ROUGE-L, as the package rouge_score counts them."""
+"""ROUGE-1, ROUGE-2 and ROUGE-L, equal to the package rouge_score."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Literal
 import numpy as np
 
 from polymodal.metrics.base import Metric
-from polymodal.metrics.text.base import require_package, row_mean_metric, pairs
+from polymodal.metrics.text.base import pairs, require_package, row_mean_metric
 from polymodal.metrics.text.word_tokenization import split_words
 
 
 class MultilingualTokenizer:
-    """The tokenizer of the metrics `rouge..._words`: `words`."""
+    """Tokenizer of the metrics `rouge..._multilingual`: `split_words`."""
 
     def tokenize(self, text: str) -> list[str]:
         return split_words(text)
 
 
 def rouge(kind: Literal["rouge1", "rouge2", "rougeL"], any_script: bool = False) -> Metric:
-    """The mean over rows of the F1 of common words, common pairs of words, or the longest common subsequence.
+    """Mean over rows of the F1 of common words, common word pairs, or the longest common subsequence.
 
         F1 = 2 P R / (P + R),   P = common / in the text,   R = common / in the reference
 
-    Of several references the one with the best F1 counts. The tokenizer of rouge_score reads only the letters a to z
-    and digits; with `any_script`, the words of any script are read and the metric is called `<kind>_words`. No stems
-    are taken. NaN if no reference of any row holds a word that the tokenizer reads.
+    With several references, the one with the best F1 counts. The tokenizer of rouge_score reads only the letters a to z
+    and digits. With `any_script`, words of any script are read and the metric is named `<kind>_multilingual`. No
+    stemming. NaN if no reference of any row contains a word.
 
     Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL Workshop, 2004.
 

@@ -17,7 +17,7 @@ from polymodal.nn.encoders.pixels import pack_frames, unpack_frames
 from polymodal.nn.encoders.position_embedding import TimestampEmbedding, PositionEmbedding, check_heads
 from polymodal.nn.encoders.recurrent import LSTMStack
 from polymodal.nn.layers.transformer import TransformerBlock
-from polymodal.pretrained.video_checkpoint import OF_IMAGES
+from polymodal.pretrained.video_checkpoint import IMAGE_PREFIX
 from polymodal.recipe.slots import Slot
 
 
@@ -30,7 +30,7 @@ class ImageEncoderSlot(Slot):
         if encoder is not None and encoder.modality != "image":
             raise PydanticCustomError(
                 "component",
-                "{name} reads {modality}, but the frames of a clip are images: choose from {known}",
+                "{name} reads {modality}, but frames are images; available: {known}",
                 {"name": repr(name), "modality": encoder.modality, "known": ", ".join(self._image_encoders())},
             )
         return super().parse(value)
@@ -111,7 +111,7 @@ class FrameEncoder(Encoder):
     def required_options(cls, options: Any) -> dict[str, Any]:
         """The options that the image encoder requires; its checkpoint is marked as an image checkpoint."""
         required: dict[str, Any] = find("encoder", options.frame_encoder.name).required_options(options.frame_encoder)
-        return {**required, "checkpoint": OF_IMAGES + required["checkpoint"]} if "checkpoint" in required else required
+        return {**required, "checkpoint": IMAGE_PREFIX + required["checkpoint"]} if "checkpoint" in required else required
 
     def load_pretrained(self) -> None:
         self.frames.load_pretrained()

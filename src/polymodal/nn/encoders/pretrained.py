@@ -16,9 +16,9 @@ from polymodal.nn.encoders.base import Encoder, EncoderOptions, FrozenPrefix
 from polymodal.nn.encoders.token_pooling import average_tokens
 from polymodal.pretrained import fine_tuning
 from polymodal.pretrained.backbone import Backbone
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.fingerprint import Fingerprint
-from polymodal.pretrained.fine_tuning import TuningOptions
+from polymodal.pretrained.fine_tuning import FineTuningOptions
 
 #: The tensor with the content of an item, by modality; the other tensors of an item describe it (such as its length).
 CONTENT_FIELDS = {"text": "values", "image": "pixels", "video": "pixels", "audio": "values"}
@@ -26,7 +26,7 @@ CONTENT_FIELDS = {"text": "values", "image": "pixels", "video": "pixels", "audio
 PER_ITEM_PREFIX = "item."
 
 
-class PretrainedOptions(EncoderOptions, TuningOptions):
+class PretrainedOptions(EncoderOptions, FineTuningOptions):
     """Options common to all pretrained encoders."""
 
     checkpoint: str = sized_field("fast", "balanced", "best")
@@ -54,11 +54,11 @@ class PretrainedEncoder(Encoder):
 
     def __init__(self, options: PretrainedOptions, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        fine_tuning.check(options)
-        self.options, self.checkpoint, self.shape = options, Card.of(shape["checkpoint"]), shape
+        fine_tuning.check_options(options)
+        self.options, self.checkpoint, self.shape = options, CheckpointConfig.from_dict(shape["checkpoint"]), shape
         self.backbone = Backbone(self.checkpoint, self.modality)
-        fine_tuning.apply(self.backbone, options)
-        embedding = self.backbone.embedding if options.max_tokens == 1 else None
+        fine_tuning.apply_fine_tuning(self.backbone, options)
+        embedding = self.backbone.embedding_dim if options.max_tokens == 1 else None
         self.width = embedding or self.backbone.width
         self.keep_all = False
         self._fingerprint = Fingerprint()
@@ -107,38 +107,38 @@ class PretrainedEncoder(Encoder):
         if "hidden" in data:
             items = self._placeholder_items(data)
             inputs = self._placeholder_inputs(items, data["hidden"])
-            output = self.backbone.upper(data["hidden"].float(), inputs)
+            output = self.backbone.forward_upper(data["hidden"].float(), inputs)
             return self._tokens(output, inputs, items)
         inputs = self.prepare_inputs(data)
-        if self.backbone.cut == 0:
-            return self._tokens(self.backbone.whole(inputs), inputs, data)
+        if self.backbone.split_index == 0:
+            return self._tokens(self.backbone.forward_full(inputs), inputs, data)
         with torch.no_grad():
-            hidden = self.backbone.lower(inputs)
-        return self._tokens(self.backbone.upper(hidden, inputs), inputs, data)
+            hidden = self.backbone.forward_lower(inputs)
+        return self._tokens(self.backbone.forward_upper(hidden, inputs), inputs, data)
 
     def frozen_prefix(self) -> FrozenPrefix | None:
-        if self.backbone.cut == 0:
+        if self.backbone.split_index == 0:
             return None
         kept = json.dumps(self.checkpoint.files, sort_keys=True)
         tokens = "window" if self.keep_all else self.options.max_tokens
-        where = f"tokens {tokens}" if self.is_checkpoint_frozen else f"cut {self.backbone.cut} of {self.backbone.depth}"
-        name = f"{self.options.name}\n{kept}\n{where}\n{self._fingerprint.of(self._frozen_tensors())}"
+        where = f"tokens {tokens}" if self.is_checkpoint_frozen else f"cut {self.backbone.split_index} of {self.backbone.num_layers}"
+        name = f"{self.options.name}\n{kept}\n{where}\n{self._fingerprint.compute(self._frozen_tensors())}"
         if self.is_checkpoint_frozen:
             return FrozenPrefix(name, self.width, per_step={"times": ("float32", ())} if self.has_timeline else {})
         about = {PER_ITEM_PREFIX + field: tensor for field, tensor in self._per_item_example().items()}
         items = {field: (str(one.dtype).removeprefix("torch."), tuple(one.shape[1:])) for field, one in about.items()}
-        return FrozenPrefix(name, self.backbone.cut_width, per_item=items)
+        return FrozenPrefix(name, self.backbone.split_width, per_item=items)
 
     def encode_frozen(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         inputs = self.prepare_inputs(data)
         with torch.no_grad():
             if self.is_checkpoint_frozen:
-                features, mask = self._tokens(self.backbone.whole(inputs), inputs, data)
+                features, mask = self._tokens(self.backbone.forward_full(inputs), inputs, data)
                 found = {"hidden": features, "length": mask.sum(1)}
                 times = self.compute_times(data, features.shape[1]) if self.has_timeline else None
                 return found if times is None else found | {"times": times.float()}
-            hidden = self.backbone.lower(inputs)
-        found = {"hidden": hidden, "length": self.backbone.lengths(inputs, hidden.shape[1])}
+            hidden = self.backbone.forward_lower(inputs)
+        found = {"hidden": hidden, "length": self.backbone.valid_lengths(inputs, hidden.shape[1])}
         return found | {PER_ITEM_PREFIX + field: data[field] for field in self._per_item_example()}
 
     def lr_multipliers(self) -> dict[nn.Parameter, float]:
@@ -156,7 +156,7 @@ class PretrainedEncoder(Encoder):
 
     def _frozen_tensors(self) -> dict[str, Tensor]:
         """The tensors that the frozen prefix may use: all except trainable ones and those of layers above the split."""
-        layers = self.backbone.layers[self.backbone.cut :]
+        layers = self.backbone.layers[self.backbone.split_index :]
         above = {id(tensor) for layer in layers for tensor in [*layer.parameters(), *layer.buffers()]}
         held = [*self.named_parameters(), *self.named_buffers()]
         return {name: tensor for name, tensor in held if id(tensor) not in above and not tensor.requires_grad}

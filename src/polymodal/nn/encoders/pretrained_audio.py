@@ -14,8 +14,8 @@ from polymodal.core.registry import register
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.token_pooling import average_tokens
-from polymodal.pretrained.audio_features import Spectrogram, sound_features
-from polymodal.pretrained.audio_tokens import ConvolvedWaveform, FrameGroups, sound_tokens
+from polymodal.pretrained.audio_features import SpectrogramExtractor, audio_feature_extractor
+from polymodal.pretrained.audio_tokens import WaveformTokenLayout, SpectrogramTokenLayout, audio_token_layout
 
 
 @register
@@ -48,11 +48,11 @@ class PretrainedAudio(PretrainedEncoder):
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        self.extractor = sound_features(self.checkpoint)
-        self.layout = sound_tokens(self.extractor, self.backbone.model.config)
-        self.equal_length_only = isinstance(self.layout, ConvolvedWaveform) and self.layout.alike
+        self.extractor = audio_feature_extractor(self.checkpoint)
+        self.layout = audio_token_layout(self.extractor, self.backbone.model.config)
+        self.equal_length_only = isinstance(self.layout, WaveformTokenLayout) and self.layout.equal_length_only
         if getattr(self.backbone.model.config, "add_adapter", False) and options.fine_tuning not in ("freeze", "full"):
-            raise RecipeError("fine_tuning", f"{self.checkpoint.model} has convolutions behind its layers; frozen or full")
+            raise RecipeError("fine_tuning", f"{self.checkpoint.name} has convolutions behind its layers; frozen or full")
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         if not self.equal_length_only or (self.is_checkpoint_frozen and "hidden" in data):
@@ -70,13 +70,13 @@ class PretrainedAudio(PretrainedEncoder):
 
     def item_bytes(self) -> float:
         """The size of the spectrogram for networks with a fixed-length window, which does not depend on the audio."""
-        return 4.0 * self.extractor.total * self.extractor.bands if isinstance(self.extractor, Spectrogram) else 0.0
+        return 4.0 * self.extractor.num_frames * self.extractor.n_mels if isinstance(self.extractor, SpectrogramExtractor) else 0.0
 
     def compute_times(self, data: dict[str, Tensor], length: int) -> Tensor:
         """Times in seconds: the center of the audio for a single token; the mean time for averaged tokens."""
         if self.options.max_tokens == 1:
-            return (data["length"].float() / 2 / self.extractor.rate).unsqueeze(1)
-        count = self.layout.count(data["length"])
+            return (data["length"].float() / 2 / self.extractor.sampling_rate).unsqueeze(1)
+        count = self.layout.num_tokens(data["length"])
         most = max(length, int(count.max()))
         middles, mask = self.layout.times(most, count.device).expand(len(count), -1), length_mask(count, most)
         if self.options.max_tokens is not None:
@@ -87,10 +87,10 @@ class PretrainedAudio(PretrainedEncoder):
         """`input_features` or `input_values`, and their mask, from `values [items, 1, samples]` and `length`."""
         with torch.no_grad(), torch.autocast(data["values"].device.type, enabled=False):
             sound, length = data["values"][:, 0].float(), data["length"]
-            sound = F.pad(sound, (0, max(0, self.layout.field - sound.shape[1])))
+            sound = F.pad(sound, (0, max(0, self.layout.receptive_field - sound.shape[1])))
             found = self.extractor(sound, length)
             if found.pop("attention_mask", None) is not None and not self.equal_length_only:
-                mask = length_mask(length.clamp_min(self.layout.field), sound.shape[1])
+                mask = length_mask(length.clamp_min(self.layout.receptive_field), sound.shape[1])
                 found["attention_mask"] = mask.long()
             dtype = next(self.backbone.parameters()).dtype
             return {name: one.to(dtype) if one.is_floating_point() else one for name, one in found.items()}
@@ -101,10 +101,10 @@ class PretrainedAudio(PretrainedEncoder):
             found = getattr(output, "pooler_output", None) if found is None else F.normalize(found, dim=-1)
             if found is not None:
                 return found.unsqueeze(1), torch.ones(len(found), 1, dtype=torch.bool, device=found.device)
-        tokens = self.layout.along_time(output.last_hidden_state)
-        if self.keep_all and isinstance(self.layout, FrameGroups):
+        tokens = self.layout.merge_frequencies(output.last_hidden_state)
+        if self.keep_all and isinstance(self.layout, SpectrogramTokenLayout):
             return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return tokens, length_mask(self.layout.count(data["length"]), tokens.shape[1])
+        return tokens, length_mask(self.layout.num_tokens(data["length"]), tokens.shape[1])
 
     def _placeholder_inputs(self, items: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
         return self.prepare_inputs(items) if self.equal_length_only else super()._placeholder_inputs(items, hidden)

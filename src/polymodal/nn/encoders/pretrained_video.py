@@ -14,7 +14,7 @@ from polymodal.core.registry import register
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.pretrained_image import normalize_pixels
 from polymodal.nn.encoders.token_pooling import average_tokens
-from polymodal.pretrained.video_checkpoint import clip_geometry
+from polymodal.pretrained.video_checkpoint import frame_geometry
 from polymodal.pretrained.resolve import weights_folder
 
 
@@ -50,7 +50,7 @@ class PretrainedVideo(PretrainedEncoder):
         self.tubelet_grid = _tubelet_grid(config, shape)
         self.tubelet = shape["frames"] // self.tubelet_grid[0]
         self.space_major = config.model_type == "timesformer"
-        self.geometry = clip_geometry(self.checkpoint)
+        self.geometry = frame_geometry(self.checkpoint)
         self.norm: nn.LayerNorm | None = None
         if getattr(config, "use_mean_pooling", False):
             self.norm = nn.LayerNorm(self.backbone.width).requires_grad_(False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.checkpoint_config import Card
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,23 @@ class TextPooling:
     normalize: bool = False
 
     @classmethod
-    def from_checkpoint(cls, card: Card) -> TextPooling:
+    def from_checkpoint(cls, checkpoint: CheckpointConfig) -> TextPooling:
         """The pooling that the files of a checkpoint define. Default: the last token for decoder language models, the
         mean for others.
 
         Raises:
             RecipeError: the files name an unsupported pooling mode.
         """
-        config: dict[str, Any] = card.files.get("pooling", {})
+        config: dict[str, Any] = checkpoint.files.get("pooling", {})
         modes = [name for key, name in _FLAGS.items() if config.get(key)]
         if "pooling_mode" in config:
             named_modes = config["pooling_mode"]
             modes = [named_modes] if isinstance(named_modes, str) else list(named_modes)
-        modes = modes or ["lasttoken" if is_decoder(card) else "mean"]
+        modes = modes or ["lasttoken" if is_decoder(checkpoint) else "mean"]
         unknown = [mode for mode in modes if mode not in _MODES]
         if unknown:
-            raise RecipeError("checkpoint", f"{card.model} pools its tokens by {unknown[0]!r}, which is not known here")
-        modules: list[dict[str, Any]] = card.files.get("modules", [])
+            raise RecipeError("checkpoint", f"{checkpoint.name} pools its tokens by {unknown[0]!r}, which is not known here")
+        modules: list[dict[str, Any]] = checkpoint.files.get("modules", [])
         normalize = any(module.get("type", "").endswith("Normalize") for module in modules)
         return cls(tuple(modes), normalize)
 
@@ -51,11 +51,11 @@ class TextPooling:
         return functional.normalize(pooled, dim=1) if self.normalize else pooled
 
 
-def is_decoder(card: Card) -> bool:
+def is_decoder(checkpoint: CheckpointConfig) -> bool:
     """Whether the network of a checkpoint is a causal language model."""
     from transformers.models.auto import modeling_auto as auto_models
 
-    config = card.config
+    config = checkpoint.config
     model_type = config["model_type"]
     masked = model_type in auto_models.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return model_type in auto_models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked and not config.get("is_encoder_decoder")

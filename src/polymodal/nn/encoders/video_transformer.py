@@ -30,7 +30,7 @@ class DividedAttentionBlock(nn.Module):
         super().__init__()
         self.time_norm, self.time = nn.LayerNorm(width), MultiHeadAttention(width, heads, dropout)
         self.space_norm, self.space = nn.LayerNorm(width), MultiHeadAttention(width, heads, dropout)
-        self.feed_norm, self.feed = nn.LayerNorm(width), FeedForward(width, dropout)
+        self.feed_forward_norm, self.feed_forward = nn.LayerNorm(width), FeedForward(width, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class DividedAttentionBlock(nn.Module):
         x = x + self.dropout(time_output.view(shape))
         space_output = self.space(self.space_norm(x).transpose(1, 2).flatten(0, 1))
         x = x + self.dropout(space_output.view(shape[0], shape[2], shape[1], shape[3]).transpose(1, 2))
-        return x + self.dropout(self.feed(self.feed_norm(x)))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
 @register

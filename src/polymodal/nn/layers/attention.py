@@ -12,7 +12,7 @@ from polymodal.runtime.compute import CPU
 #: Longer sequences, other dtypes and other devices use the fused kernel. Measured in training on a CPU with bf16 matrix
 #: units, width 96, 4 heads: in bf16 the explicit form is 2 to 9 times faster up to 256 tokens and slower from 512
 #: tokens; in fp32 it is slightly faster at 16 tokens and slower from 64 tokens (2 times at 512).
-PLAIN_LENGTH = {torch.bfloat16: 384, torch.float32: 32}
+MAX_PLAIN_LENGTH = {torch.bfloat16: 384, torch.float32: 32}
 
 
 class MultiHeadAttention(nn.Module):
@@ -33,17 +33,17 @@ class MultiHeadAttention(nn.Module):
         torch.Size([1, 3, 16])
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"{heads} heads do not divide a width of {width}")
-        self.heads, self.dropout = heads, dropout
+        if width % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide a width of {width}")
+        self.num_heads, self.dropout = num_heads, dropout
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, pair: Tensor | None = None
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, pair_mask: Tensor | None = None
     ) -> Tensor:
         """Attend from `x [batch, queries, width]` to `context [batch, keys, width]` (`x` itself if None).
 
@@ -51,15 +51,15 @@ class MultiHeadAttention(nn.Module):
         pair_mask: `[batch or 1, queries, keys]` bool, True = this query may attend to this key
         """
         context = x if context is None else context
-        query = split_heads(self.query(x), self.heads)
-        key, value = (split_heads(part, self.heads) for part in self.key_value(context).chunk(2, dim=-1))
-        allowed = _allowed(mask, pair)
+        query = split_heads(self.query(x), self.num_heads)
+        key, value = (split_heads(part, self.num_heads) for part in self.key_value(context).chunk(2, dim=-1))
+        allowed = _combine_masks(mask, pair_mask)
         empty = None
         if allowed is not None:
             empty = ~allowed.any(-1, keepdim=True)
             allowed = allowed | empty  # a softmax over no keys gives NaN; these rows are set to zero below
         dropout = self.dropout if self.training else 0.0
-        plain_length = PLAIN_LENGTH.get(query.dtype, 0) if query.device.type == CPU else 0
+        plain_length = MAX_PLAIN_LENGTH.get(query.dtype, 0) if query.device.type == CPU else 0
         short = max(query.shape[2], key.shape[2]) <= plain_length
         attend = plain_attention if short else fused_attention
         mixed = attend(query, key, value, allowed, dropout)
@@ -67,9 +67,9 @@ class MultiHeadAttention(nn.Module):
         return result if empty is None else result.masked_fill(empty[:, 0], 0.0)
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """`[batch, length, width]` -> `[batch, heads, length, width / heads]`."""
-    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+    return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -77,12 +77,12 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _allowed(mask: Tensor | None, pair: Tensor | None) -> Tensor | None:
+def _combine_masks(mask: Tensor | None, pair_mask: Tensor | None) -> Tensor | None:
     """Both masks combined, `[batch or 1, 1, queries or 1, keys]`."""
     if mask is None:
-        return None if pair is None else pair.unsqueeze(1)
+        return None if pair_mask is None else pair_mask.unsqueeze(1)
     keys = mask[:, None, None, :]
-    return keys if pair is None else keys & pair.unsqueeze(1)
+    return keys if pair_mask is None else keys & pair_mask.unsqueeze(1)
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, dropout: float) -> Tensor:

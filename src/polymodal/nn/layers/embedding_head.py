@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Head(nn.Module):
+class EmbeddingHead(nn.Module):
     """A projection head: pooled features `[batch, width]` -> embeddings `[batch, embedding_dim]`, not normalized; use
     `l2_normalize` to compare them by cosine similarity.
 
@@ -24,37 +24,37 @@ class Head(nn.Module):
         torch.Size([4, 8])
     """
 
-    def __init__(self, width: int, size: int, hidden: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, size: int, hidden_size: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        if hidden is None:
-            self.map: nn.Module = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, size))
+        if hidden_size is None:
+            self.projection: nn.Module = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, size))
         else:
-            self.map = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, size))
+            self.projection = nn.Sequential(nn.Linear(width, hidden_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, size))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.map(self.norm(pooled))
+        return self.projection(self.norm(pooled))
 
 
-def unit(x: Tensor) -> Tensor:
+def l2_normalize(x: Tensor) -> Tensor:
     """`x [..., dim]` divided by its L2 norm, in fp32; a zero vector stays zero, with a finite gradient."""
     return functional.normalize(x.float(), dim=-1)
 
 
-def prefixes(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+def matryoshka_prefixes(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """The L2-normalized first `s` dimensions of each vector, for each `s` of `sizes`: a list of `[..., s]` fp32."""
-    return [unit(x[..., :size]) for size in sizes]
+    return [l2_normalize(x[..., :size]) for size in sizes]
 
 
-def halvings(size: int, least: int = 8) -> list[int]:
+def halved_dims(size: int, minimum: int = 8) -> list[int]:
     """`size` halved repeatedly, down to `minimum`, in ascending order.
 
     Example:
         >>> halved_dims(64)
         [8, 16, 32]
     """
-    found = []
-    while size // 2 >= least:
+    halved = []
+    while size // 2 >= minimum:
         size //= 2
-        found.append(size)
-    return found[::-1]
+        halved.append(size)
+    return halved[::-1]

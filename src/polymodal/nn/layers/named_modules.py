@@ -28,13 +28,13 @@ class NamedModules(nn.Module, Mapping[str, M]):
     def __init__(self, modules: Mapping[str, M]) -> None:
         super().__init__()
         for name, module in modules.items():
-            self.add_module(key_of(name), module)
+            self.add_module(module_key(name), module)
 
     def __getitem__(self, name: str) -> M:
-        return cast(M, self._modules[key_of(name)])  # all entries come from `add_module` above
+        return cast(M, self._modules[module_key(name)])  # all entries come from `add_module` above
 
     def __iter__(self) -> Iterator[str]:
-        return (unquote(key) if key != EMPTY else "" for key in self._modules)
+        return (unquote(key) if key != EMPTY_KEY else "" for key in self._modules)
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -47,16 +47,16 @@ class NamedModules(nn.Module, Mapping[str, M]):
 
 
 #: The key of the empty name; it is unique, since a "%" in a name is always encoded.
-EMPTY = "%"
+EMPTY_KEY = "%"
 #: Names under which `NamedModules` cannot register a submodule.
-_TAKEN = frozenset(dir(NamedModules[nn.Module]({})))
+_RESERVED = frozenset(dir(NamedModules[nn.Module]({})))
 
 
-def key_of(name: str) -> str:
+def module_key(name: str) -> str:
     """The key under which a module of this name is registered; `urllib.parse.unquote` is the inverse.
 
     "%" and "." are percent-encoded, and the first letter of a name that is an attribute of every module.
     """
-    if name in _TAKEN:
+    if name in _RESERVED:
         return f"%{ord(name[0]):02X}{name[1:]}"
-    return name.replace("%", "%25").replace(".", "%2E") or EMPTY
+    return name.replace("%", "%25").replace(".", "%2E") or EMPTY_KEY

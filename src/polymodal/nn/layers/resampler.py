@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from polymodal.nn.layers.transformer import CrossBlock
+from polymodal.nn.layers.transformer import CrossAttentionBlock
 
 
 class Resampler(nn.Module):
@@ -27,18 +27,18 @@ class Resampler(nn.Module):
         (torch.Size([2, 4, 32]), torch.Size([2, 4]))
     """
 
-    def __init__(self, tokens: int, width: int, out: int, *, layers: int = 2, heads: int = 4) -> None:
+    def __init__(self, num_tokens: int, width: int, out_width: int, *, num_layers: int = 2, heads: int = 4) -> None:
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(tokens, width) * 0.02)
-        heads = next(one for one in range(min(heads, width), 0, -1) if width % one == 0)
-        self.blocks = nn.ModuleList(CrossBlock(width, heads, 0.0) for _ in range(layers))
-        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, out)
+        self.queries = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
+        heads = next(candidate for candidate in range(min(heads, width), 0, -1) if width % candidate == 0)
+        self.blocks = nn.ModuleList(CrossAttentionBlock(width, heads, 0.0) for _ in range(num_layers))
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, out_width)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`features [batch, length, width]` and `mask [batch, length]` (True = real) ->
         `[batch, num_tokens, out_width]` and their mask, all True."""
         x = self.queries.expand(len(features), -1, -1)
-        own = mask.new_ones(x.shape[:2])
+        query_mask = mask.new_ones(x.shape[:2])
         for block in self.blocks:
-            x = block(x, torch.cat([features, x.to(features.dtype)], dim=1), torch.cat([mask, own], dim=1))
-        return self.out(self.norm(x)), own
+            x = block(x, torch.cat([features, x.to(features.dtype)], dim=1), torch.cat([mask, query_mask], dim=1))
+        return self.out(self.norm(x)), query_mask

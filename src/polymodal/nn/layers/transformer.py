@@ -33,16 +33,16 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, ratio: int = 4) -> None:
         super().__init__()
         self.attention_norm, self.attention = nn.LayerNorm(width), MultiHeadAttention(width, heads, dropout)
-        self.feed_norm, self.feed = nn.LayerNorm(width), FeedForward(width, dropout, ratio)
+        self.feed_forward_norm, self.feed_forward = nn.LayerNorm(width), FeedForward(width, dropout, ratio)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, pair: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, pair_mask: Tensor | None = None) -> Tensor:
         """`x [batch, length, width]`, `mask [batch, length]`, `pair_mask [batch or 1, length, length]` (bool)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, pair=pair))
-        return x + self.dropout(self.feed(self.feed_norm(x)))
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask, pair_mask=pair_mask))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-class CrossBlock(nn.Module):
+class CrossAttentionBlock(nn.Module):
     """A pre-norm block of cross-attention from x to y and a feed-forward layer:
 
         x' = x + CA(LN x <- LN y) ;  x'' = x' + FFN(LN x')
@@ -52,20 +52,20 @@ class CrossBlock(nn.Module):
     2022).
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, ratio: int = 4, gate: bool = False) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, ratio: int = 4, gated: bool = False) -> None:
         super().__init__()
         self.query_norm, self.context_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width, heads, dropout)
-        self.feed_norm, self.feed = nn.LayerNorm(width), FeedForward(width, dropout, ratio)
+        self.feed_forward_norm, self.feed_forward = nn.LayerNorm(width), FeedForward(width, dropout, ratio)
         self.dropout = nn.Dropout(dropout)
-        self.alpha = nn.Parameter(torch.zeros(2)) if gate else None
+        self.alpha = nn.Parameter(torch.zeros(2)) if gated else None
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """`x [batch, length, width]`, `context [batch, keys, width]`, `mask [batch, keys]` bool over the context."""
-        read, think = (1.0, 1.0) if self.alpha is None else self.alpha.tanh().unbind()
-        found = self.attention(self.query_norm(x), self.context_norm(context), mask)
-        x = x + read * self.dropout(found)
-        return x + think * self.dropout(self.feed(self.feed_norm(x)))
+        attn_gate, ffn_gate = (1.0, 1.0) if self.alpha is None else self.alpha.tanh().unbind()
+        attended = self.attention(self.query_norm(x), self.context_norm(context), mask)
+        x = x + attn_gate * self.dropout(attended)
+        return x + ffn_gate * self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
 def sinusoidal_positions(length: int, width: int) -> Tensor:

@@ -14,9 +14,16 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.options import sized_field
 from polymodal.core.types import InputBatch, Tokens
-from polymodal.nn.layers.embedding_head import Head, unit
+from polymodal.nn.layers.embedding_head import EmbeddingHead, l2_normalize
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import NetworkProtocol, Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.base import (
+    InputInfo,
+    NetworkProtocol,
+    Objective,
+    ObjectiveBatch,
+    ObjectiveLoss,
+    ObjectiveOptions,
+)
 
 
 class JointSpaceOptions(ObjectiveOptions):
@@ -25,7 +32,7 @@ class JointSpaceOptions(ObjectiveOptions):
     anchor: str | None = None
     """Align every other input only with this one, as ImageBind does (Girdhar et al., 2023), so that inputs that never
     occur in the same row share one space. Default: align every pair of inputs."""
-    size: int = sized_field(64, 128, 256, ge=2)
+    embedding_dim: int = sized_field(64, 128, 256, ge=2)
     """Embedding dimension."""
 
     @property
@@ -59,16 +66,17 @@ class Alignment(Objective):
         super().__init__(options, inputs=inputs, width=width)
         if options.anchor is not None and options.anchor not in self.inputs:
             raise RecipeError(
-                "anchor", f"{options.anchor!r} is not an input of this objective; {did_you_mean(options.anchor, self.inputs)}"
+                "anchor",
+                f"{options.anchor!r} is not an input of this objective; {did_you_mean(options.anchor, self.inputs)}",
             )
-        self.embedding_dims = [options.size]
+        self.embedding_dims = [options.embedding_dim]
         self.heads = NamedModules({name: self.head(width) for name in self.inputs})
 
     def head(self, width: int) -> nn.Module:
         """Projection head of an input: mean of its tokens `[batch, width]` -> `[batch, embedding_dim]`."""
         options = self.options
         assert isinstance(options, AlignmentOptions)
-        return Head(width, options.size, options.hidden_size, options.dropout)
+        return EmbeddingHead(width, options.embedding_dim, options.hidden_size, options.dropout)
 
     @property
     def input_pairs(self) -> list[tuple[str, str]]:
@@ -84,7 +92,7 @@ class Alignment(Objective):
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
         """Embedding of input `name`, `[batch, embedding_dim]` fp32, of unit length."""
-        return unit(self.project(name, tokens))
+        return l2_normalize(self.project(name, tokens))
 
     @property
     @abstractmethod
@@ -109,7 +117,9 @@ class Alignment(Objective):
             if len(both) < 2:
                 continue
             with torch.autocast(both.device.type, enabled=False):
-                loss, baseline = self.pair_loss((first, second), (projected[first][both], projected[second][both]), step, both)
+                loss, baseline = self.pair_loss(
+                    (first, second), (projected[first][both], projected[second][both]), step, both
+                )
             terms.append(ObjectiveLoss(f"{first}-{second}", loss, baseline, float(len(both))))
         if self.training:
             self.record_batch(projected, step)
@@ -122,10 +132,10 @@ class Alignment(Objective):
 class ContrastiveAlignmentOptions(AlignmentOptions):
     """Options of contrastive alignments."""
 
-    sizes: list[int] = []
+    matryoshka_dims: list[int] = []
     """Dimensions of shorter embeddings that are trained too: prefixes of the embedding (Kusupati et al., "Matryoshka
     Representation Learning", 2022)."""
-    memory: int = Field(default=0, ge=0)
+    memory_bank_size: int = Field(default=0, ge=0)
     """Size of the memory bank: this many embeddings of earlier rows serve as additional negatives in training (Wu et
     al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018; Wang et al., "Cross-Batch
     Memory for Embedding Learning", 2020). Only the row itself, and rows that share an item with it in the batch, are
@@ -145,12 +155,19 @@ class ContrastiveAlignment(Alignment):
 
     def __init__(self, options: ContrastiveAlignmentOptions, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        if any(not 1 <= size < options.size for size in options.sizes):
-            raise RecipeError("sizes", f"the dimensions of shorter embeddings must be between 1 and {options.size - 1}")
-        self.embedding_dims = [*sorted(set(options.sizes)), options.size]
-        if options.memory:
-            self.register_buffer("memory_bank", torch.zeros(len(self.inputs), options.memory, options.size))
-            self.register_buffer("memory_rows", torch.full((len(self.inputs), options.memory), -1, dtype=torch.int64))
+        if any(not 1 <= size < options.embedding_dim for size in options.matryoshka_dims):
+            raise RecipeError(
+                "matryoshka_dims",
+                f"the dimensions of shorter embeddings must be between 1 and {options.embedding_dim - 1}",
+            )
+        self.embedding_dims = [*sorted(set(options.matryoshka_dims)), options.embedding_dim]
+        if options.memory_bank_size:
+            self.register_buffer(
+                "memory_bank", torch.zeros(len(self.inputs), options.memory_bank_size, options.embedding_dim)
+            )
+            self.register_buffer(
+                "memory_rows", torch.full((len(self.inputs), options.memory_bank_size), -1, dtype=torch.int64)
+            )
             self._pending: dict[str, tuple[Tensor, Tensor]] = {}
 
     @abstractmethod
@@ -167,7 +184,9 @@ class ContrastiveAlignment(Alignment):
     ) -> tuple[Tensor, float]:
         positive = positive_pairs(step.batch.inputs[pair[0]], step.batch.inputs[pair[1]], rows)
         results = [
-            self.contrastive_loss(*self._candidates(query[:, :size], name, candidate[:, :size], positive, step.batch.rows[rows]))
+            self.contrastive_loss(
+                *self._candidates(query[:, :size], name, candidate[:, :size], positive, step.batch.rows[rows])
+            )
             for query, name, candidate in ((projected[0], pair[1], projected[1]), (projected[1], pair[0], projected[0]))
             for size in self.embedding_dims
         ]
@@ -180,28 +199,29 @@ class ContrastiveAlignment(Alignment):
         """Arguments of `contrastive_loss`: `queries [n, size]` against the candidates of input `name` in the batch and,
         in training, in the memory bank."""
         counted = torch.ones_like(positive)
-        candidates = unit(candidates)
-        if self.options.memory and self.training:
+        candidates = l2_normalize(candidates)
+        if self.options.memory_bank_size and self.training:
             index = self.inputs.index(name)
             bank, bank_rows = self.memory_bank[index][:, : queries.shape[1]], self.memory_rows[index]
             related = positive.float() @ (rows.unsqueeze(1) == bank_rows).float() > 0
-            candidates = torch.cat([candidates, unit(bank)])
+            candidates = torch.cat([candidates, l2_normalize(bank)])
             counted = torch.cat([counted, ~related & (bank_rows >= 0)], 1)
             positive = torch.cat([positive, torch.zeros_like(related)], 1)
-        return unit(queries) @ candidates.T, positive, counted
+        return l2_normalize(queries) @ candidates.T, positive, counted
 
     def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
-        if self.options.memory:
+        if self.options.memory_bank_size:
             present = {name: step.tokens[name].present for name in projected}
             self._pending = {
-                name: (unit(projection[present[name]]).detach(), step.batch.rows[present[name]]) for name, projection in projected.items()
+                name: (l2_normalize(projection[present[name]]).detach(), step.batch.rows[present[name]])
+                for name, projection in projected.items()
             }
 
     def after_step(self, network: NetworkProtocol) -> None:
-        if not self.options.memory:
+        if not self.options.memory_bank_size:
             return
         for name, (embeddings, rows) in self._pending.items():
-            index, most = self.inputs.index(name), self.options.memory
+            index, most = self.inputs.index(name), self.options.memory_bank_size
             self.memory_bank[index] = torch.cat([embeddings, self.memory_bank[index]])[:most]
             self.memory_rows[index] = torch.cat([rows, self.memory_rows[index]])[:most]
         self._pending = {}

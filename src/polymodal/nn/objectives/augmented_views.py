@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import InputBatch, Tokens
-from polymodal.modalities import image_augment, time_series_augment, audio_augment
+from polymodal.modalities import audio_augment, image_augment, time_series_augment
 from polymodal.nn.objectives.base import ObjectiveBatch
 
 Data = dict[str, Tensor]
@@ -34,7 +34,9 @@ class AugmentedView(NamedTuple):
         augmented = step.reaugment().inputs[self.name]
         if not bool(augmented.present.any()):
             return augmented
-        return InputBatch(AUGMENTATIONS[self.modality](augmented.data, self.strength), augmented.index, augmented.present)
+        return InputBatch(
+            AUGMENTATIONS[self.modality](augmented.data, self.strength), augmented.index, augmented.present
+        )
 
     def tokens(self, step: ObjectiveBatch) -> Tokens:
         """Tokens of the augmented rows."""
@@ -86,7 +88,9 @@ def _random_resized_crop(pixels: Tensor, strength: float, group: int = 1) -> Ten
     affine[:, 0, 2] = (2 * torch.rand(count) - 1) * (1 - wide)
     affine[:, 1, 2] = (2 * torch.rand(count) - 1) * (1 - high)
     grid = functional.affine_grid(affine.repeat_interleave(group, 0), list(pixels.shape), align_corners=False)
-    resampled = functional.grid_sample(pixels.float(), grid.to(pixels.device), padding_mode="border", align_corners=False)
+    resampled = functional.grid_sample(
+        pixels.float(), grid.to(pixels.device), padding_mode="border", align_corners=False
+    )
     return resampled.round_().clamp_(0, 255).to(pixels.dtype)
 
 
@@ -136,7 +140,7 @@ def augment_cells(data: Data, strength: float) -> Data:
 AUGMENTATIONS: dict[str, Callable[[Data, float], Data]] = {
     "image": augment_images,
     "video": augment_videos,
-    "series": augment_series,
+    "time_series": augment_series,
     "audio": augment_audio,
     "text": augment_texts,
     "number": augment_cells,

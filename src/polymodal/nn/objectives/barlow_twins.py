@@ -11,10 +11,10 @@ from torch import Tensor
 
 from polymodal.core.registry import register
 from polymodal.core.types import Tokens
-from polymodal.nn.layers.embedding_head import unit
+from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
-from polymodal.nn.objectives.base import NetworkProtocol, InputInfo, ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.objectives.augmented_views import AugmentedView, check_augmentable
+from polymodal.nn.objectives.base import InputInfo, NetworkProtocol, ObjectiveBatch, ObjectiveLoss
 
 #: Weight of the earlier batches in the running mean and standard std.
 MOMENTUM = 0.9
@@ -36,10 +36,10 @@ class BarlowTwins(Alignment):
     """
 
     class Options(AlignmentOptions):
-        name: Literal["redundancy"] = "redundancy"
-        off_diagonal: float = Field(default=0.005, ge=0, le=1)
-        """lambda, the weight of the off_diagonal-diagonal terms."""
-        strength: float = Field(default=0.5, gt=0, le=1)
+        name: Literal["barlow_twins"] = "barlow_twins"
+        off_diagonal_weight: float = Field(default=0.005, ge=0, le=1)
+        """lambda, the weight of the off-diagonal terms."""
+        augmentation_strength: float = Field(default=0.5, gt=0, le=1)
         """Strength of the augmentation if present is a single input."""
 
     options: Options
@@ -50,13 +50,15 @@ class BarlowTwins(Alignment):
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.register_buffer("mean", torch.zeros(len(self.inputs), options.size))
-        self.register_buffer("std", torch.ones(len(self.inputs), options.size))
+        self.register_buffer("mean", torch.zeros(len(self.inputs), options.embedding_dim))
+        self.register_buffer("std", torch.ones(len(self.inputs), options.embedding_dim))
         self._pending: dict[str, tuple[Tensor, Tensor]] = {}
         self.view: AugmentedView | None = None
         if len(self.inputs) == 1:
             (name,) = self.inputs
-            self.view = AugmentedView(name, check_augmentable(name, inputs[name].modality), options.strength)
+            self.view = AugmentedView(
+                name, check_augmentable(name, inputs[name].modality), options.augmentation_strength
+            )
 
     @property
     def raw_inputs(self) -> list[str]:
@@ -68,7 +70,7 @@ class BarlowTwins(Alignment):
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
         index = self.inputs.index(name)
-        return unit((self.project(name, tokens) - self.mean[index]) / self.std[index])
+        return l2_normalize((self.project(name, tokens) - self.mean[index]) / self.std[index])
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         if self.view is None:
@@ -90,7 +92,7 @@ class BarlowTwins(Alignment):
         correlation = first.T @ second / len(rows)
         diagonal = correlation.diagonal()
         off_diagonal = correlation.square().sum() - diagonal.square().sum()
-        return ((1 - diagonal).square().sum() + self.options.off_diagonal * off_diagonal) / len(diagonal), 1.0
+        return ((1 - diagonal).square().sum() + self.options.off_diagonal_weight * off_diagonal) / len(diagonal), 1.0
 
     def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         for name, projection in projected.items():

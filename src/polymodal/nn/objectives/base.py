@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.options import Options, SizedModel
-from polymodal.core.types import Batch, Tokens, FusionOutput
+from polymodal.core.types import Batch, FusionOutput, Tokens
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.towers import EncodedInputs, Tower
 
@@ -94,13 +94,11 @@ class Objective(nn.Module):
 
     Example:
         >>> import torch
-        >>> from polymodal.core.types import Tokens
-        >>> from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveLoss, ObjectiveOptions
         >>> class Variance(Objective):
         ...     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         ...         pooled = {name: step.tokens[name].pooled() for name in self.inputs}
         ...         return [ObjectiveLoss(name, (1 - x.std(0)).abs().mean(), 1.0, len(x)) for name, x in pooled.items()]
-        >>> inputs = {"photo": InputInfo("image", {}, torch.nn.Identity()), "price": InputInfo("number", {}, torch.nn.Identity())}
+        >>> inputs = {name: InputInfo("number", {}, torch.nn.Identity()) for name in ("size", "price")}
         >>> Variance(ObjectiveOptions(inputs=["price"]), inputs=inputs, width=8).inputs
         ['price']
     """
@@ -133,21 +131,26 @@ class Objective(nn.Module):
         modalities: modality of every input of the recipe
 
         Raises:
-            RecipeError: an input does not exist, has an unsupported modality or is listed twice, or there are too few inputs.
+            RecipeError: an input does not exist, has an unsupported modality or is listed twice, or there are too few
+                inputs.
         """
         for name in named:
             if name not in modalities:
                 raise RecipeError("inputs", f"there is no input {name!r}; {did_you_mean(name, modalities)}")
             if cls.modalities and modalities[name] not in cls.modalities:
                 fitting = ", ".join(cls.modalities)
-                raise RecipeError("inputs", f"the modality of {name!r} is {modalities[name]}; this objective supports {fitting}")
+                raise RecipeError(
+                    "inputs", f"the modality of {name!r} is {modalities[name]}; this objective supports {fitting}"
+                )
             if named.count(name) > 1:
                 raise RecipeError("inputs", f"{name!r} is listed twice")
         fitting_names = [name for name in modalities if not cls.modalities or modalities[name] in cls.modalities]
         selected = [name for name in modalities if name in named] if named else fitting_names
         if len(selected) < cls.min_inputs:
             supported = " or ".join(cls.modalities) or "any modality"
-            raise RecipeError("inputs", f"this objective needs at least {cls.min_inputs} inputs of {supported}, not {selected}")
+            raise RecipeError(
+                "inputs", f"this objective needs at least {cls.min_inputs} inputs of {supported}, not {selected}"
+            )
         return selected
 
     @classmethod

@@ -12,10 +12,10 @@ from torch import Tensor
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import Tokens
-from polymodal.nn.layers.embedding_head import unit
+from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
-from polymodal.nn.objectives.base import NetworkProtocol, InputInfo, ObjectiveBatch
 from polymodal.nn.objectives.barlow_twins import standardize
+from polymodal.nn.objectives.base import InputInfo, NetworkProtocol, ObjectiveBatch
 
 #: Factor on cosine similarities in a softmax: 1 / temperature. It is not trained here.
 SCALE = 10.0
@@ -42,9 +42,9 @@ class DeepCCA(Alignment):
 
     class Options(AlignmentOptions):
         name: Literal["cca"] = "cca"
-        size: int = sized_field(16, 32, 64, ge=2)
+        embedding_dim: int = sized_field(16, 32, 64, ge=2)
         """Embedding dimension: the number of canonical correlations."""
-        ridge: float = Field(default=1e-3, gt=0, le=1)
+        regularization: float = Field(default=1e-3, gt=0, le=1)
         """r, the ridge added to each variance before whitening, as a fraction of the mean variance."""
         momentum: float = Field(default=0.9, ge=0, lt=1)
         """Weight of the earlier batches in the running means and covariances."""
@@ -57,7 +57,7 @@ class DeepCCA(Alignment):
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        count, size = len(self.inputs), options.size
+        count, size = len(self.inputs), options.embedding_dim
         self.register_buffer("mean", torch.zeros(count, size))
         self.register_buffer("covariance", torch.eye(size).repeat(count, 1, 1))
         self.register_buffer("is_initialized", torch.zeros(count))
@@ -69,7 +69,7 @@ class DeepCCA(Alignment):
 
     def embed(self, name: str, tokens: Tokens) -> Tensor:
         index = self.inputs.index(name)
-        return unit(self._whiten(self.project(name, tokens), self.mean[index], self.covariance[index]))
+        return l2_normalize(self._whiten(self.project(name, tokens), self.mean[index], self.covariance[index]))
 
     def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
@@ -93,7 +93,7 @@ class DeepCCA(Alignment):
 
     def _whiten(self, z: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
         size = len(mean)
-        ridge = self.options.ridge * covariance.diagonal().mean() + 1e-6
+        ridge = self.options.regularization * covariance.diagonal().mean() + 1e-6
         root = torch.linalg.cholesky(covariance + ridge * torch.eye(size, device=covariance.device))
         return torch.linalg.solve_triangular(root, (z - mean).T, upper=False).T
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from polymodal.core.registry import register
 from polymodal.nn.objectives.alignment import ContrastiveAlignment, ContrastiveAlignmentOptions
-from polymodal.nn.objectives.base import NetworkProtocol, InputInfo
+from polymodal.nn.objectives.base import InputInfo, NetworkProtocol
 
 #: Upper bound of 1 / temperature, as in CLIP.
 LARGEST_SCALE = 100.0

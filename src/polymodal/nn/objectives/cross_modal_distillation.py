@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
-from polymodal.nn.layers.embedding_head import Head, unit
+from polymodal.nn.layers.embedding_head import EmbeddingHead, l2_normalize
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.objectives.barlow_twins import standardize
+from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveLoss, ObjectiveOptions
 
 
 @register
@@ -37,14 +37,14 @@ class CrossModalDistillation(Objective):
     """
 
     class Options(ObjectiveOptions):
-        name: Literal["transfer"] = "transfer"
+        name: Literal["cross_modal_distillation"] = "cross_modal_distillation"
         teacher: str | None = None
         """The teacher input. Default: the first input. All other inputs are students."""
         match: Literal["features", "relations", "both"] = "features"
         """What is distilled: the features of each row, the distances between rows, or both."""
-        distance: Literal["squares", "cosine"] = "squares"
+        distance: Literal["squared_error", "cosine"] = "squared_error"
         """Distance between student and teacher features."""
-        hidden: int | None = Field(default=None, ge=1)
+        hidden_size: int | None = Field(default=None, ge=1)
         """Hidden size of each student's head. Default: a linear head."""
 
         @property
@@ -58,11 +58,12 @@ class CrossModalDistillation(Objective):
         super().__init__(options, inputs=inputs, width=width)
         if options.teacher is not None and options.teacher not in self.inputs:
             raise RecipeError(
-                "teacher", f"{options.teacher!r} is not an input of this objective; {did_you_mean(options.teacher, self.inputs)}"
+                "teacher",
+                f"{options.teacher!r} is not an input of this objective; {did_you_mean(options.teacher, self.inputs)}",
             )
         self.teacher = options.teacher or self.inputs[0]
         self.students = [name for name in self.inputs if name != self.teacher]
-        self.heads = NamedModules({name: Head(width, width, options.hidden) for name in self.students})
+        self.heads = NamedModules({name: EmbeddingHead(width, width, options.hidden_size) for name in self.students})
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
         teacher_tokens, terms = step.tokens[self.teacher], []
@@ -75,7 +76,7 @@ class CrossModalDistillation(Objective):
                 student = head(step.tokens[name].pooled()[both].float())
                 rows, pair = float(len(both)), f"{self.teacher}-{name}"
                 if self.options.match != "relations":
-                    compare = feature_mse if self.options.distance == "squares" else feature_cosine
+                    compare = feature_mse if self.options.distance == "squared_error" else feature_cosine
                     terms.append(ObjectiveLoss(pair, *compare(student, target), rows))
                 if self.options.match != "features" and len(both) > 2:
                     terms.append(ObjectiveLoss(f"{pair} relations", *relational_distance(student, target), rows))
@@ -90,13 +91,15 @@ def feature_mse(student: Tensor, target: Tensor) -> tuple[Tensor, float]:
 def feature_cosine(student: Tensor, target: Tensor) -> tuple[Tensor, float]:
     """One minus the mean cosine similarity, and that of the mean direction of the target."""
     loss = 1 - functional.cosine_similarity(student, target, dim=1).mean()
-    return loss, 1 - float(unit(target).mean(0).norm())
+    return loss, 1 - float(l2_normalize(target).mean(0).norm())
 
 
 def relational_distance(student: Tensor, target: Tensor) -> tuple[Tensor, float]:
     """Huber loss of pairwise distances in units of their mean, and that of equal distances."""
     student_distances, target_distances = _distances(student), _distances(target)
-    return functional.smooth_l1_loss(student_distances, target_distances), float(functional.smooth_l1_loss(torch.ones_like(target_distances), target_distances))
+    return functional.smooth_l1_loss(student_distances, target_distances), float(
+        functional.smooth_l1_loss(torch.ones_like(target_distances), target_distances)
+    )
 
 
 def _distances(x: Tensor) -> Tensor:

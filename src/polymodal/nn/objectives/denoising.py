@@ -27,16 +27,16 @@ class Denoising(Reconstruction):
 
         L = mean_{c swapped} d(D(E(x'), c), x_c) ,   x'_c = x_c or, with probability `swap_ratio`, that of another row
 
-    With `predict_swapped`, a second head predicts for every cell whether it is_changed changed (Yoon et al., "VIME: Extending
+    With `predict_swapped`, a second head predicts for every cell whether it was changed (Yoon et al., "VIME: Extending
     the Success of Self- and Semi-supervised Learning to Tabular Domain", 2020): an additional cross-entropy
     `<input>.changed`.
     """
 
     class Options(ReconstructionOptions):
-        name: Literal["denoise"] = "denoise"
-        share: float = Field(default=0.3, gt=0, lt=1)
+        name: Literal["denoising"] = "denoising"
+        swap_ratio: float = Field(default=0.3, gt=0, lt=1)
         """Fraction of the cells of a row that are swapped."""
-        spot: bool = False
+        predict_swapped: bool = False
         """Also predict which cells were changed."""
 
     options: Options
@@ -44,8 +44,10 @@ class Denoising(Reconstruction):
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        units = dict(self.units) if options.spot else {}
-        self.swap_losses = NamedModules({name: CrossEntropyWithBaseline(units.num_positions, 2) for name, units in units.items()})
+        units = dict(self.units) if options.predict_swapped else {}
+        self.swap_losses = NamedModules(
+            {name: CrossEntropyWithBaseline(units.num_positions, 2) for name, units in units.items()}
+        )
         self.swap_heads = NamedModules({name: nn.Linear(options.hidden_size, 2) for name in units})
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
@@ -55,17 +57,21 @@ class Denoising(Reconstruction):
             valid = units.valid_units(data)
             if len(valid) < 2:
                 continue
-            corrupted, changed = swap_cells(data, sample_mask(valid, self.options.share))
-            queried = valid if self.options.spot else changed
+            corrupted, changed = swap_cells(data, sample_mask(valid, self.options.swap_ratio))
+            queried = valid if self.options.predict_swapped else changed
             if not bool(changed.any()):
                 continue
             decoded, item, position = self.decode_masked(step, name, corrupted, queried, valid)
             is_changed = changed[item, position]
             loss = units.loss(self.heads[name](decoded[is_changed]), data, item[is_changed], position[is_changed])
             terms.append(ObjectiveLoss(name, *loss))
-            if self.options.spot:
+            if self.options.predict_swapped:
                 swapped_logits = self.swap_heads[name](decoded).float()
-                terms.append(ObjectiveLoss(f"{name}.changed", *self.swap_losses[name](swapped_logits, is_changed.long(), position)))
+                terms.append(
+                    ObjectiveLoss(
+                        f"{name}.changed", *self.swap_losses[name](swapped_logits, is_changed.long(), position)
+                    )
+                )
         return terms
 
 

@@ -15,10 +15,17 @@ from torch.nn import functional
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, Tokens
-from polymodal.nn.layers.embedding_head import unit
+from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import NetworkProtocol, Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
 from polymodal.nn.objectives.augmented_views import AugmentedView, check_augmentable
+from polymodal.nn.objectives.base import (
+    InputInfo,
+    NetworkProtocol,
+    Objective,
+    ObjectiveBatch,
+    ObjectiveLoss,
+    ObjectiveOptions,
+)
 from polymodal.nn.towers import Tower
 
 #: Temperature of the student; that of the teacher is lower, so that its predictions are sharper.
@@ -53,11 +60,11 @@ class DINO(Objective):
 
     class Options(ObjectiveOptions):
         name: Literal["dino"] = "dino"
-        prototypes: int = sized_field(256, 1024, 4096, ge=2)
+        num_prototypes: int = sized_field(256, 1024, 4096, ge=2)
         """Number of prototypes."""
-        hidden: int = sized_field(128, 512, 1024, ge=1)
+        hidden_size: int = sized_field(128, 512, 1024, ge=1)
         """Hidden size of the head."""
-        bottleneck: int = sized_field(32, 64, 256, ge=2)
+        bottleneck_dim: int = sized_field(32, 64, 256, ge=2)
         """Dimension of the unit vector that is compared with the prototypes."""
         momentum: float = Field(default=0.99, ge=0, lt=1)
         """EMA momentum of the teacher at the first step; it rises to 1. The average covers about `1 / (1 - momentum)`
@@ -65,9 +72,9 @@ class DINO(Objective):
         temperature: float = Field(default=0.02, gt=0, lt=0.1)
         """Final temperature of the teacher, reached after 30 % of training from 4/7 of it. The temperature of the
         student is 0.1."""
-        strength: float = Field(default=0.5, gt=0, le=1)
+        augmentation_strength: float = Field(default=0.5, gt=0, le=1)
         """Strength of the augmentation of the second view."""
-        koleo: float = Field(default=0.0, ge=0)
+        koleo_weight: float = Field(default=0.0, ge=0)
         """Weight of the KoLeo loss, which spreads the student's vectors of a batch, -mean_i log min_j |x_i - x_j|
         (Sablayrolles et al., "Spreading Vectors for Similarity Search", 2019)."""
 
@@ -80,15 +87,19 @@ class DINO(Objective):
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.views = {
-            name: AugmentedView(name, check_augmentable(name, inputs[name].modality), options.strength) for name in self.inputs
+            name: AugmentedView(name, check_augmentable(name, inputs[name].modality), options.augmentation_strength)
+            for name in self.inputs
         }
         self.heads = NamedModules(
-            {name: PrototypeHead(width, options.hidden, options.bottleneck, options.prototypes) for name in self.inputs}
+            {
+                name: PrototypeHead(width, options.hidden_size, options.bottleneck_dim, options.num_prototypes)
+                for name in self.inputs
+            }
         )
         self.teachers = NamedModules(
             {name: EMATeacher(_Student(Tower(inputs[name].encoder, width), head)) for name, head in self.heads.items()}
         )
-        self.register_buffer("center", torch.zeros(len(self.inputs), options.prototypes))
+        self.register_buffer("center", torch.zeros(len(self.inputs), options.num_prototypes))
         self.register_buffer("center_is_set", torch.zeros(len(self.inputs)))
         self.register_buffer("is_initialized", torch.zeros(1))
         self._pending: dict[int, Tensor] = {}
@@ -126,13 +137,15 @@ class DINO(Objective):
         predictions = [(head.similarities(one) / STUDENT_TEMPERATURE).log_softmax(1) for one in vectors]
         crossed = zip(targets, reversed(predictions), strict=True)
         loss = -torch.stack([(target * prediction).sum(1).mean() for target, prediction in crossed]).mean()
-        if self.options.koleo:
-            loss = loss + self.options.koleo * torch.stack([koleo_loss(one) for one in vectors]).mean()
-        baseline = math.log(self.options.prototypes)
+        if self.options.koleo_weight:
+            loss = loss + self.options.koleo_weight * torch.stack([koleo_loss(one) for one in vectors]).mean()
+        baseline = math.log(self.options.num_prototypes)
         yield ObjectiveLoss(name, loss, baseline, float(len(rows)))
         if not self.training:
             ratio = torch.cat(targets).mean(0)
-            yield ObjectiveLoss(f"{name} collapse", baseline + torch.xlogy(ratio, ratio).sum(), baseline, float(len(rows)))
+            yield ObjectiveLoss(
+                f"{name} collapse", baseline + torch.xlogy(ratio, ratio).sum(), baseline, float(len(rows))
+            )
 
     @property
     def _temperature(self) -> float:
@@ -163,12 +176,12 @@ class PrototypeHead(nn.Module):
 
     def embed(self, pooled: Tensor) -> Tensor:
         """Unit vector `[rows, bottleneck]` fp32."""
-        return unit(self.mlp(pooled))
+        return l2_normalize(self.mlp(pooled))
 
     def similarities(self, vector: Tensor) -> Tensor:
         """Cosine similarities to the prototypes."""
         with torch.autocast(vector.device.type, enabled=False):
-            return vector @ unit(self.prototypes).T
+            return vector @ l2_normalize(self.prototypes).T
 
 
 class _Student(nn.Module):
@@ -214,7 +227,9 @@ class EMATeacher(nn.Module):
 def _averaged_tensors(module: nn.Module) -> dict[str, Tensor]:
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     return {
-        name: tensor for name, tensor in module.state_dict().items() if name not in frozen and tensor.is_floating_point()
+        name: tensor
+        for name, tensor in module.state_dict().items()
+        if name not in frozen and tensor.is_floating_point()
     }
 
 

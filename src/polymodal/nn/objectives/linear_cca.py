@@ -13,7 +13,7 @@ from polymodal.core.registry import register
 from polymodal.core.types import Tokens
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.alignment import Alignment, JointSpaceOptions
-from polymodal.nn.objectives.base import NetworkProtocol, InputInfo, ObjectiveBatch
+from polymodal.nn.objectives.base import InputInfo, NetworkProtocol, ObjectiveBatch
 
 #: Factor on cosine similarities in a softmax: 1 / temperature. It is not trained here.
 SCALE = 10.0
@@ -32,7 +32,7 @@ class LinearCCA(Alignment):
 
     x_m is the mean of the tokens of input m. The weighting by powers of the correlations emphasizes the shared
     directions (Gong, Ke, Isard & Lazebnik, "A Multi-View Embedding Space for Modeling Internet Images, Tags, and Their
-    Semantics", 2014). More than two inputs ratio one space: the eigenvectors of the block matrix of all R_a S_ab R_b
+    Semantics", 2014). More than two inputs share one space: the eigenvectors of the block matrix of all R_a S_ab R_b
     (Kettenring, "Canonical Analysis of Several Sets of Variables", 1971, MAXVAR), which equals the above for two
     inputs.
 
@@ -48,7 +48,7 @@ class LinearCCA(Alignment):
 
     class Options(JointSpaceOptions):
         name: Literal["linear_cca"] = "linear_cca"
-        ridge: float = Field(default=1.0, gt=0, le=100)
+        regularization: float = Field(default=1.0, gt=0, le=100)
         """r, the ridge added to each variance, as a fraction of the mean variance over the directions that vary. Use
         larger values for fewer rows."""
         power: float = Field(default=0.5, ge=0, le=4)
@@ -76,7 +76,7 @@ class LinearCCA(Alignment):
         self._pending: list[tuple[RunningMoments, Tensor, Tensor]] = []
 
     def head(self, width: int) -> nn.Module:
-        return CenteredProjection(width, self.options.size)
+        return CenteredProjection(width, self.options.embedding_dim)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -117,7 +117,7 @@ class LinearCCA(Alignment):
     def solve_heads(self) -> None:
         """Solve the heads from the running moments."""
         with torch.autocast(self.steps.device.type, enabled=False):
-            roots = [_root(one.covariance(), self.options.ridge) for one in self.input_moments.values()]
+            roots = [_root(one.covariance(), self.options.regularization) for one in self.input_moments.values()]
             starts = torch.tensor([0, *(root.shape[1] for root in roots)]).cumsum(0).tolist()
             joint = torch.zeros(starts[-1], starts[-1], dtype=torch.float64, device=self.steps.device)
             for one, other in self.input_pairs:
@@ -126,11 +126,13 @@ class LinearCCA(Alignment):
                 joint[starts[first] : starts[first + 1], starts[second] : starts[second + 1]] = block
                 joint[starts[second] : starts[second + 1], starts[first] : starts[first + 1]] = block.T
             correlations, vectors = torch.linalg.eigh(joint)
-            rank = min(self.options.size, int((correlations > MIN_VARIANCE_RATIO).sum()))
+            rank = min(self.options.embedding_dim, int((correlations > MIN_VARIANCE_RATIO).sum()))
             correlations, vectors = correlations.flip(0)[:rank], vectors.flip(1)[:, :rank]
             weighted = vectors * correlations**self.options.power
             for index, (name, root) in enumerate(zip(self.inputs, roots, strict=True)):
-                self._projection(name).set_projection(self.input_moments[name].mean_a, root @ weighted[starts[index] : starts[index + 1]])
+                self._projection(name).set_projection(
+                    self.input_moments[name].mean_a, root @ weighted[starts[index] : starts[index + 1]]
+                )
             self.solved_step.copy_(self.steps)
 
     def _projection(self, name: str) -> CenteredProjection:

@@ -15,10 +15,10 @@ from polymodal.nn.objectives.masking.reconstruction import Reconstruction, Recon
 class MaskedModelingOptions(ReconstructionOptions):
     """Options of all masked modeling objectives."""
 
-    share: float | None = Field(default=None, gt=0, le=1)
+    mask_ratio: float | None = Field(default=None, gt=0, le=1)
     """Fraction of the parts of an item that is masked. Default: 0.6 for images, 0.75 for video, 0.5 for audio, 0.4 for
     time series, 0.3 for table cells, 0.15 for text."""
-    patch: int | None = Field(default=None, ge=1)
+    patch_size: int | None = Field(default=None, ge=1)
     """Size of a masked part: side of an image patch in pixels, frames of the spectrogram, or steps of a time series.
     Not used for text and tables. Default: at most an eighth of the image side, 0.16 s of audio, an eighth of the
     longest time series but at most 8 steps."""
@@ -38,7 +38,7 @@ class MaskedModeling(Reconstruction):
     """
 
     class Options(MaskedModelingOptions):
-        name: Literal["masked"] = "masked"
+        name: Literal["masked_modeling"] = "masked_modeling"
 
     options: MaskedModelingOptions
 
@@ -47,7 +47,9 @@ class MaskedModeling(Reconstruction):
         for name, units in self.units.items():
             data = step.batch.inputs[name].data
             valid = units.valid_units(data)
-            mask = sample_mask(valid, units.default_mask_ratio if self.options.share is None else self.options.share)
+            mask = sample_mask(
+                valid, units.default_mask_ratio if self.options.mask_ratio is None else self.options.mask_ratio
+            )
             if not bool(mask.any()):
                 continue
             decoded, item, position = self.decode_masked(step, name, units.apply_mask(data, mask), mask, valid)

@@ -24,20 +24,26 @@ class MaskedMultimodalModeling(MaskedModeling):
     """
 
     class Options(MaskedModelingOptions):
-        name: Literal["masked_multimodal"] = "masked_multimodal"
-        told: list[str] = []
+        name: Literal["masked_multimodal_modeling"] = "masked_multimodal_modeling"
+        predicted_inputs: list[str] = []
         """Inputs that are masked and predicted. Default: all. The other inputs are only read."""
 
         @property
         def referenced_inputs(self) -> list[tuple[str, str]]:
-            return [("told", name) for name in self.told]
+            return [("predicted_inputs", name) for name in self.predicted_inputs]
 
     options: Options
     min_inputs: ClassVar[int] = 2
     reads_other_inputs = True
 
     def _reconstructed_inputs(self, inputs: Mapping[str, InputInfo]) -> list[str]:
-        for name in self.options.told:
+        for name in self.options.predicted_inputs:
             if name not in self.inputs:
-                raise RecipeError("told", f"{name!r} is not an input of this objective; {did_you_mean(name, self.inputs)}")
-        return [name for name in super()._reconstructed_inputs(inputs) if not self.options.told or name in self.options.told]
+                raise RecipeError(
+                    "predicted_inputs", f"{name!r} is not an input of this objective; {did_you_mean(name, self.inputs)}"
+                )
+        return [
+            name
+            for name in super()._reconstructed_inputs(inputs)
+            if not self.options.predicted_inputs or name in self.options.predicted_inputs
+        ]

@@ -14,9 +14,9 @@ from torch.nn import functional
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, Tokens
-from polymodal.nn.layers.embedding_head import unit
+from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.objectives.alignment import Alignment, alignment_objectives
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveLoss, ObjectiveOptions
 from polymodal.nn.towers import EncodedInputs
 
 #: Hardness of the negatives at the start of training, relative to the end.
@@ -42,7 +42,7 @@ class Matching(Objective):
 
     class Options(ObjectiveOptions):
         name: Literal["matching"] = "matching"
-        exchange: list[str] = []
+        exchanged_inputs: list[str] = []
         """Inputs that are exchanged, one at a time. Default: all inputs of the objective."""
         temperature: float = Field(default=0.2, gt=0, le=10)
         """Sampling temperature of the negatives. Low values sample the most similar rows, high values random rows."""
@@ -54,10 +54,12 @@ class Matching(Objective):
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        for name in options.exchange:
+        for name in options.exchanged_inputs:
             if name not in self.inputs:
-                raise RecipeError("exchange", f"{name!r} is not an input of this objective; {did_you_mean(name, self.inputs)}")
-        self.exchanged = [name for name in self.inputs if name in options.exchange] or self.inputs
+                raise RecipeError(
+                    "exchanged_inputs", f"{name!r} is not an input of this objective; {did_you_mean(name, self.inputs)}"
+                )
+        self.exchanged = [name for name in self.inputs if name in options.exchanged_inputs] or self.inputs
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
@@ -79,7 +81,9 @@ class Matching(Objective):
             index = torch.arange(len(eligible), device=eligible.device)
             index[rows] = sampled
             negative_logits = self._logits(step, {name: _take_rows(tokens[name], index)})
-            loss = (functional.softplus(-positive_logits[rows]).mean() + functional.softplus(negative_logits[rows]).mean()) / 2
+            loss = (
+                functional.softplus(-positive_logits[rows]).mean() + functional.softplus(negative_logits[rows]).mean()
+            ) / 2
             terms.append(ObjectiveLoss(name, loss, math.log(2), float(len(rows))))
         return terms
 
@@ -93,7 +97,8 @@ class Matching(Objective):
         joint = [view for view in views if view.name not in step.batch.inputs]
         if not joint:
             raise RecipeError(
-                "fusion", "the objective `matching` needs a fusion with a joint representation; this fusion does not combine its inputs"
+                "fusion",
+                "matching needs a fusion with a joint representation; this fusion does not combine its inputs",
             )
         logits: Tensor = torch.stack([self.head(view.pooled).float() for view in joint]).mean(0)[:, 0]
         return logits
@@ -102,11 +107,16 @@ class Matching(Objective):
     def _similarity(self, step: ObjectiveBatch, name: str, others: list[str]) -> Tensor:
         """Cosine similarity of the input `name` of each row (columns) to each row, `[batch, batch]`."""
         space = next(
-            (one for one in alignment_objectives(step.network.objectives.values()) if {name, *others} <= set(one.inputs)), None
+            (
+                one
+                for one in alignment_objectives(step.network.objectives.values())
+                if {name, *others} <= set(one.inputs)
+            ),
+            None,
         )
         own = step.tokens[name]
         if space is None:
-            vectors = unit(own.pooled())
+            vectors = l2_normalize(own.pooled())
             return vectors @ vectors.T
         return _mean_embedding(space, step, others) @ space.embed(name, own).T
 
@@ -114,7 +124,7 @@ class Matching(Objective):
 def _mean_embedding(space: Alignment, step: ObjectiveBatch, names: list[str]) -> Tensor:
     """Mean embedding of the inputs `names` of each row, `[batch, size]` of unit length."""
     vectors = [space.embed(name, step.tokens[name]) * step.tokens[name].present.unsqueeze(1) for name in names]
-    return unit(torch.stack(vectors).sum(0))
+    return l2_normalize(torch.stack(vectors).sum(0))
 
 
 def negative_mask(inputs: Mapping[str, InputBatch], name: str, others: list[str]) -> Tensor:

@@ -17,8 +17,8 @@ from polymodal.core.types import InputBatch, length_mask
 from polymodal.nn.layers.causal import CausalBlock
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.layers.transformer import sinusoidal_positions
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, InputInfo, ObjectiveBatch, ObjectiveLoss
-from polymodal.nn.objectives.masking.baseline_losses import LossWithBaseline, CrossEntropyWithBaseline
+from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveLoss, ObjectiveOptions
+from polymodal.nn.objectives.masking.baseline_losses import CrossEntropyWithBaseline, LossWithBaseline
 
 #: Maximum number of attention heads.
 HEADS = 4
@@ -43,23 +43,23 @@ class NextTokenPrediction(Objective):
 
     class Options(ObjectiveOptions):
         name: Literal["next_token"] = "next_token"
-        given: list[str] | None = None
+        context_inputs: list[str] | None = None
         """Inputs whose tokens are read. Default: all inputs except the text. An empty list is language modeling."""
-        layers: int = sized_field(2, 4, 6, ge=1, le=48)
+        num_layers: int = sized_field(2, 4, 6, ge=1, le=48)
         """Number of layers of the decoder."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
         """Dropout in training."""
 
         @property
         def referenced_inputs(self) -> list[tuple[str, str]]:
-            return [("given", name) for name in self.given or []]
+            return [("context_inputs", name) for name in self.context_inputs or []]
 
     options: Options
     modalities: ClassVar[tuple[str, ...]] = ("text",)
 
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        context = list(inputs) if options.given is None else options.given
+        context = list(inputs) if options.context_inputs is None else options.context_inputs
         self.contexts = {text: [name for name in context if name != text] for text in self.inputs}
         self.decoders = NamedModules(
             {text: CausalTextDecoder(inputs[text], width, options, len(self.contexts[text])) for text in self.inputs}
@@ -107,7 +107,7 @@ class CausalTextDecoder(nn.Module):
         heads = next(count for count in range(min(HEADS, width), 0, -1) if width % count == 0)
         self.start_embedding = nn.Parameter(0.5 * torch.randn(width))
         self.source_embeddings = nn.Parameter(0.3 * torch.randn(max(1, sources), width))
-        self.blocks = nn.ModuleList(CausalBlock(width, heads, options.dropout) for _ in range(options.layers))
+        self.blocks = nn.ModuleList(CausalBlock(width, heads, options.dropout) for _ in range(options.num_layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(options.dropout)
         nn.init.constant_(self.norm.weight, width**-0.5)  # so that logits start small
         self.register_buffer("positions", sinusoidal_positions(info.shape["length"], width), persistent=False)
@@ -136,6 +136,8 @@ class CausalTextDecoder(nn.Module):
 
     def _memory(self, sources: list[tuple[Tensor, Tensor]], rows: int) -> tuple[Tensor, Tensor]:
         if not sources:
-            return self.source_embeddings.expand(rows, 1, -1), torch.ones(rows, 1, dtype=torch.bool, device=self.source_embeddings.device)
+            return self.source_embeddings.expand(rows, 1, -1), torch.ones(
+                rows, 1, dtype=torch.bool, device=self.source_embeddings.device
+            )
         features = [tokens + embedding for (tokens, _), embedding in zip(sources, self.source_embeddings, strict=True)]
         return torch.cat(features, 1), torch.cat([mask for _, mask in sources], 1)

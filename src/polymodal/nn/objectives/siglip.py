@@ -32,7 +32,7 @@ class SigLIP(ContrastiveAlignment):
 
     class Options(ContrastiveAlignmentOptions):
         name: Literal["siglip"] = "siglip"
-        bias: float = Field(default=-10.0, ge=-20, le=0)
+        initial_bias: float = Field(default=-10.0, ge=-20, le=0)
         """Initial bias. Values near -log(batch size) have the least to learn."""
 
     options: Options
@@ -40,7 +40,7 @@ class SigLIP(ContrastiveAlignment):
     def __init__(self, options: Options, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.bias = nn.Parameter(torch.tensor(options.bias))
+        self.bias = nn.Parameter(torch.tensor(options.initial_bias))
 
     @property
     def logit_scale(self) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor
 from polymodal.core.errors import MissingExtraError, RecipeError
 
 #: Tensor names in GGUF -> names in transformers.
-WHOLE = {"token_embd": "embed_tokens", "output_norm": "norm"}
-LAYER = {
+MODEL_NAMES = {"token_embd": "embed_tokens", "output_norm": "norm"}
+LAYER_NAMES = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
@@ -30,8 +30,8 @@ LAYER = {
     "ffn_down": "mlp.down_proj",
 }
 #: Control tokens that are not marked as special in the file.
-CONTROL = ("[multimodal]", "<start_of_image>", "<end_of_image>")
-PATTERN, LOCAL_THETA = 6, 10_000.0
+CONTROL_TOKENS = ("[multimodal]", "<start_of_image>", "<end_of_image>")
+ATTENTION_PERIOD, LOCAL_THETA = 6, 10_000.0
 
 
 def convert(file: Path, folder: Path) -> None:
@@ -58,9 +58,9 @@ def convert(file: Path, folder: Path) -> None:
         value = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
         if tensor.name.endswith("norm.weight"):
             value = value - 1  # norms multiply by 1 + weight in transformers, by the weight in GGUF
-        weights[renamed(tensor.name)] = value.to(torch.bfloat16).contiguous()
+        weights[rename_weight(tensor.name)] = value.to(torch.bfloat16).contiguous()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = configuration({name: field.contents() for name, field in _facts(reader).items()}, weights)
+    config = configuration({name: field.contents() for name, field in _metadata(reader).items()}, weights)
     ends = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     tokens: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
     named = {name: str(getattr(tokens, name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
@@ -68,60 +68,60 @@ def convert(file: Path, folder: Path) -> None:
         ("config", config),
         ("generation_config", ends),
         ("tokenizer_config", {"tokenizer_class": "GemmaTokenizer", **named}),
-        ("tokenizer", guarded(json.loads(tokens.backend_tokenizer.to_str()))),
+        ("tokenizer", mark_control_tokens(json.loads(tokens.backend_tokenizer.to_str()))),
     ):
         (folder / f"{name}.json").write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
 
 
-def renamed(name: str) -> str:
+def rename_weight(name: str) -> str:
     """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`."""
     path, _, leaf = name.rpartition(".")
-    if path in WHOLE:
-        return f"model.{WHOLE[path]}.{leaf}"
+    if path in MODEL_NAMES:
+        return f"model.{MODEL_NAMES[path]}.{leaf}"
     _, layer, part = path.split(".")
-    return f"model.layers.{layer}.{LAYER[part]}.{leaf}"
+    return f"model.layers.{layer}.{LAYER_NAMES[part]}.{leaf}"
 
 
-def configuration(facts: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
+def configuration(metadata: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
     """`config.json` from the metadata of the file; five of six layers have sliding-window attention."""
-    layers = facts["gemma3.block_count"]
-    kinds = ["full_attention" if (at + 1) % PATTERN == 0 else "sliding_attention" for at in range(layers)]
+    layers = metadata["gemma3.block_count"]
+    kinds = ["full_attention" if (at + 1) % ATTENTION_PERIOD == 0 else "sliding_attention" for at in range(layers)]
     return {
         "model_type": "gemma3_text",
         "architectures": ["Gemma3ForCausalLM"],
         "vocab_size": len(weights["model.embed_tokens.weight"]),
-        "hidden_size": facts["gemma3.embedding_length"],
-        "intermediate_size": facts["gemma3.feed_forward_length"],
+        "hidden_size": metadata["gemma3.embedding_length"],
+        "intermediate_size": metadata["gemma3.feed_forward_length"],
         "num_hidden_layers": layers,
-        "num_attention_heads": facts["gemma3.attention.head_count"],
-        "num_key_value_heads": facts["gemma3.attention.head_count_kv"],
-        "head_dim": facts["gemma3.attention.key_length"],
-        "query_pre_attn_scalar": facts["gemma3.attention.key_length"],
+        "num_attention_heads": metadata["gemma3.attention.head_count"],
+        "num_key_value_heads": metadata["gemma3.attention.head_count_kv"],
+        "head_dim": metadata["gemma3.attention.key_length"],
+        "query_pre_attn_scalar": metadata["gemma3.attention.key_length"],
         "hidden_activation": "gelu_pytorch_tanh",
-        "max_position_embeddings": facts["gemma3.context_length"],
-        "rms_norm_eps": round(facts["gemma3.attention.layer_norm_rms_epsilon"], 12),
-        "sliding_window": facts["gemma3.attention.sliding_window"],
+        "max_position_embeddings": metadata["gemma3.context_length"],
+        "rms_norm_eps": round(metadata["gemma3.attention.layer_norm_rms_epsilon"], 12),
+        "sliding_window": metadata["gemma3.attention.sliding_window"],
         "layer_types": kinds,
         "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": facts["gemma3.rope.freq_base"]},
+            "full_attention": {"rope_type": "default", "rope_theta": metadata["gemma3.rope.freq_base"]},
             "sliding_attention": {"rope_type": "default", "rope_theta": LOCAL_THETA},
         },
         "attention_bias": False,
         "tie_word_embeddings": True,
-        "bos_token_id": facts["tokenizer.ggml.bos_token_id"],
-        "eos_token_id": facts["tokenizer.ggml.eos_token_id"],
-        "pad_token_id": facts["tokenizer.ggml.padding_token_id"],
+        "bos_token_id": metadata["tokenizer.ggml.bos_token_id"],
+        "eos_token_id": metadata["tokenizer.ggml.eos_token_id"],
+        "pad_token_id": metadata["tokenizer.ggml.padding_token_id"],
         "dtype": "bfloat16",
     }
 
 
-def guarded(tokenizer: dict[str, Any]) -> dict[str, Any]:
+def mark_control_tokens(tokenizer: dict[str, Any]) -> dict[str, Any]:
     """Mark all control tokens in a `tokenizer.json` as special, so that tokenizing a text never produces them."""
-    added = [{**one, "special": one["special"] or one["content"] in CONTROL} for one in tokenizer["added_tokens"]]
+    added = [{**one, "special": one["special"] or one["content"] in CONTROL_TOKENS} for one in tokenizer["added_tokens"]]
     return {**tokenizer, "added_tokens": added}
 
 
-def _facts(reader: Any) -> dict[str, Any]:
+def _metadata(reader: Any) -> dict[str, Any]:
     """The metadata fields of a file without its long token lists."""
     long = ("tokens", "scores", "token_type")
     return {name: field for name, field in reader.fields.items() if not name.endswith(long)}

@@ -16,9 +16,9 @@ from torch import Tensor
 from polymodal.core.errors import RecipeError
 
 FILE_VERSION = 6
-TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 #: Names within a layer in CTranslate2 -> names in transformers.
-LAYER = {
+LAYER_NAMES = {
     "self_attention/layer_norm": "self_attn_layer_norm",
     "attention/layer_norm": "encoder_attn_layer_norm",
     "ffn/layer_norm": "final_layer_norm",
@@ -29,18 +29,18 @@ LAYER = {
     "attention/linear_2": "encoder_attn.out_proj",
 }
 #: Matrices that are stacked in one array.
-STACKED = {
+STACKED_NAMES = {
     "self_attention/linear_0": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
     "attention/linear_1": ["encoder_attn.k_proj", "encoder_attn.v_proj"],
 }
-WHOLE = {
+MODEL_NAMES = {
     "conv1": "conv1",
     "conv2": "conv2",
     "layer_norm": "layer_norm",
     "embeddings": "embed_tokens",
     "position_encodings": "embed_positions",
 }
-KINDS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "encodings": "weight"}
+PARAMETER_NAMES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "encodings": "weight"}
 
 END, START, NO_TIMES = 50256, 50257, 50362
 CONFIG = {
@@ -88,7 +88,7 @@ def convert(file: Path, folder: Path) -> None:
     Raises:
         RecipeError: the file has an unsupported version.
     """
-    weights = {name: value for key, array in arrays(file).items() for name, value in renamed(key, array).items()}
+    weights = {name: value for key, array in read_arrays(file).items() for name, value in rename_weight(key, array).items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     hints = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
     for name, values in (
@@ -120,7 +120,7 @@ def generation(hints: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def arrays(file: Path) -> dict[str, np.ndarray]:
+def read_arrays(file: Path) -> dict[str, np.ndarray]:
     """The named arrays of a CTranslate2 file.
 
     The format (little-endian): u32 version, name, u32 revision, u32 number of arrays; then for each array its name, u8
@@ -152,28 +152,28 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
     for _ in range(take("I")):
         key, rank = name(), take("B")
         shape = [take("I") for _ in range(rank)]
-        kind, size = TYPES[take("B")], take("I")
+        kind, size = DTYPES[take("B")], take("I")
         found[key] = np.frombuffer(content[at : at + size], kind).reshape(shape)
         at += size
     return found
 
 
-def renamed(key: str, array: np.ndarray) -> dict[str, Tensor]:
+def rename_weight(key: str, array: np.ndarray) -> dict[str, Tensor]:
     """The tensors of `WhisperForConditionalGeneration` in one array of the file; empty if it contains no weights."""
     half, _, rest = key.partition("/")
     module, _, kind = rest.rpartition("/")
-    if half not in ("encoder", "decoder") or kind not in KINDS:
+    if half not in ("encoder", "decoder") or kind not in PARAMETER_NAMES:
         return {}
     layer, _, part = module.partition("/")
     if layer.startswith("layer_") and part:
         prefix = f"model.{half}.layers.{layer.removeprefix('layer_')}"
-        return _parts(prefix, STACKED.get(part) or [LAYER[part]], KINDS[kind], array)
-    if module not in WHOLE:
+        return _split_modules(prefix, STACKED_NAMES.get(part) or [LAYER_NAMES[part]], PARAMETER_NAMES[kind], array)
+    if module not in MODEL_NAMES:
         return {}
-    return _parts(f"model.{half}", [WHOLE[module]], KINDS[kind], array)
+    return _split_modules(f"model.{half}", [MODEL_NAMES[module]], PARAMETER_NAMES[kind], array)
 
 
-def _parts(prefix: str, modules: list[str], kind: str, array: np.ndarray) -> dict[str, Tensor]:
+def _split_modules(prefix: str, modules: list[str], kind: str, array: np.ndarray) -> dict[str, Tensor]:
     """One tensor for each module. Attention keys have no bias in Whisper; the zeros in the file are skipped."""
     pieces = np.split(array, len(modules))
     return {

@@ -52,7 +52,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         return sum(stage[0] for stage in self.stages)
 
 
-class Convolution(nn.Conv2d):
+class SamePadConv2d(nn.Conv2d):
     """A convolution with TensorFlow's "same" padding: the output has `ceil(size / stride)` pixels; if the padding is
     odd, the extra pixel is at the right and the bottom."""
 
@@ -65,27 +65,27 @@ class Convolution(nn.Conv2d):
         return super().forward(functional.pad(images, pads) if any(pads) else images)
 
 
-class Block(nn.Module):
+class InvertedResidual(nn.Module):
     """An inverted residual block: 1 x 1 expansion, depthwise convolution, 1 x 1 projection, and a residual connection
     if the shapes are equal. ReLU6 after the first two; the lite variant has no squeeze-and-excitation."""
 
-    def __init__(self, config: EfficientNetLiteConfig, n: int, out: int, kernel: int, stride: int, expansion: int):
+    def __init__(self, config: EfficientNetLiteConfig, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int):
         super().__init__()
-        wide = n * expansion
-        self.expands, self.adds = expansion != 1, stride == 1 and n == out
-        if self.expands:
-            self.expand, self.expand_norm = Convolution(n, wide, 1, bias=False), _norm(config, wide)
-        self.depthwise = Convolution(wide, wide, kernel, stride=stride, groups=wide, bias=False)
-        self.depthwise_norm = _norm(config, wide)
-        self.project, self.project_norm = Convolution(wide, out, 1, bias=False), _norm(config, out)
+        expanded = in_channels * expansion
+        self.has_expansion, self.has_residual = expansion != 1, stride == 1 and in_channels == out_channels
+        if self.has_expansion:
+            self.expand, self.expand_norm = SamePadConv2d(in_channels, expanded, 1, bias=False), _norm(config, expanded)
+        self.depthwise = SamePadConv2d(expanded, expanded, kernel, stride=stride, groups=expanded, bias=False)
+        self.depthwise_norm = _norm(config, expanded)
+        self.project, self.project_norm = SamePadConv2d(expanded, out_channels, 1, bias=False), _norm(config, out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        inner = images
-        if self.expands:
-            inner = functional.relu6(self.expand_norm(self.expand(inner)))
-        inner = functional.relu6(self.depthwise_norm(self.depthwise(inner)))
-        inner = self.project_norm(self.project(inner))
-        return images + inner if self.adds else inner
+        hidden = images
+        if self.has_expansion:
+            hidden = functional.relu6(self.expand_norm(self.expand(hidden)))
+        hidden = functional.relu6(self.depthwise_norm(self.depthwise(hidden)))
+        hidden = self.project_norm(self.project(hidden))
+        return images + hidden if self.has_residual else hidden
 
 
 class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[no-untyped-call]
@@ -103,14 +103,14 @@ class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config)
-        self.stem, self.stem_norm = Convolution(3, config.stem, 3, stride=2, bias=False), _norm(config, config.stem)
+        self.stem, self.stem_norm = SamePadConv2d(3, config.stem, 3, stride=2, bias=False), _norm(config, config.stem)
         self.blocks = nn.ModuleList()
-        n = config.stem
-        for repeats, kernel, stride, expansion, out in config.stages:
+        in_channels = config.stem
+        for repeats, kernel, stride, expansion, out_channels in config.stages:
             for repeat in range(repeats):
-                self.blocks.append(Block(config, n, out, kernel, stride if repeat == 0 else 1, expansion))
-                n = out
-        self.head, self.head_norm = Convolution(n, config.hidden_size, 1, bias=False), _norm(config, config.hidden_size)
+                self.blocks.append(InvertedResidual(config, in_channels, out_channels, kernel, stride if repeat == 0 else 1, expansion))
+                in_channels = out_channels
+        self.head, self.head_norm = SamePadConv2d(in_channels, config.hidden_size, 1, bias=False), _norm(config, config.hidden_size)
         self.post_init()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
@@ -142,5 +142,5 @@ def register_own_models() -> None:
     AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel, exist_ok=True)
 
 
-def _norm(config: EfficientNetLiteConfig, n: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(n, eps=config.norm_eps, momentum=config.norm_momentum)
+def _norm(config: EfficientNetLiteConfig, in_channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(in_channels, eps=config.norm_eps, momentum=config.norm_momentum)

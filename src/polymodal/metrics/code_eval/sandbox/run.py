@@ -1,4 +1,4 @@
-"""Run many programs and say of each what became of it."""
+"""Run programs in the sandbox."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from typing import Literal, get_args
 
 from polymodal.core.errors import PolymodalError
 
-Result = Literal["passed", "failed", "error", "timeout", "refused"]
+Result = Literal["passed", "failed", "error", "timeout", "forbidden"]
 
-_START = "import sys; sys.path.append(sys.argv[1]); from polymodal.metrics.code_eval.sandbox.worker import main; main()"
+_BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[1]); from polymodal.metrics.code_eval.sandbox.worker import main; main()"
+)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program and the tests that are run after it, in the same namespace: `assert` statements on its functions."""
+    """A program and its tests, which run after it in the same namespace: `assert` statements on its functions."""
 
     code: str
     tests: str = ""
@@ -28,7 +30,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use: `seconds` of processor time, `memory` in MiB."""
+    """Limits of one program: `seconds` of processor time, `memory` in MiB."""
 
     seconds: float = 1.0
     memory: int = 256
@@ -36,11 +38,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a program.
+    """Result of a program.
 
-    result: `passed`; `failed` (an assertion of its tests does not hold: `detail` is that line); `error` (it raised
-        something or is not Python: `detail` is the exception and its message); `timeout`; `refused` (it uses what the
-        rules do not allow: `detail` says what)
+    result: `passed`; `failed` (an assertion of its tests fails; `detail` is its line); `error` (it raises an exception
+        or is not valid Python; `detail` is the exception with its message); `timeout`; `forbidden` (it violates the
+        rules; `detail` is the reason)
     """
 
     result: Result
@@ -52,20 +54,25 @@ class Outcome:
 
 
 def run(programs: Sequence[Program], limits: Limits | None = None) -> list[Outcome]:
-    """The outcome of each program, in order. Thousands a second, and one that fails disturbs no other.
+    """Run programs; returns the outcome of each, in order. Thousands per second; a failing program does not affect the
+    others.
 
-    Texts are hashed alike in every run, so the order of sets is always the same.
+    The hash seed is fixed, so that the order of sets is reproducible.
 
     Raises:
-        PolymodalError: the sandbox cannot be started here (it needs Linux), or its process ended.
+        PolymodalError: the sandbox cannot be started (it needs Linux), or its process ended.
+
+    Example:
+        >>> run([Program("def double(x): return 2 * x", "assert double(2) == 4")])
+        [Outcome(result='passed', detail='')]
     """
     if not sys.platform.startswith("linux"):
-        raise PolymodalError("programs that a model wrote are run on Linux only: its limits are what holds them")
+        raise PolymodalError("generated programs can be run only on Linux, whose resource limits the sandbox needs")
     if not programs:
         return []
     limits = limits or Limits()
-    work = {
-        "programs": [(_plain(one.code), _plain(one.tests)) for one in programs],
+    job = {
+        "programs": [(_replace_surrogates(one.code), _replace_surrogates(one.tests)) for one in programs],
         "seconds": limits.seconds,
         "memory": limits.memory,
     }
@@ -73,8 +80,8 @@ def run(programs: Sequence[Program], limits: Limits | None = None) -> list[Outco
     with TemporaryDirectory() as empty:
         try:
             done = subprocess.run(
-                [sys.executable, "-s", "-S", "-P", "-B", "-c", _START, str(root)],
-                input=json.dumps(work).encode(),
+                [sys.executable, "-s", "-S", "-P", "-B", "-c", _BOOTSTRAP, str(root)],
+                input=json.dumps(job).encode(),
                 capture_output=True,
                 cwd=empty,
                 env={"PYTHONHASHSEED": "0"},
@@ -83,14 +90,14 @@ def run(programs: Sequence[Program], limits: Limits | None = None) -> list[Outco
                 check=True,
             )
         except subprocess.SubprocessError as error:
-            said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
-            raise PolymodalError(f"the sandbox ended before its programs: {said[-1] if said else error}") from error
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    if len(answers) != len(programs) or any(result not in get_args(Result) for result, _ in answers):
-        raise PolymodalError("the sandbox gave no sound answer for each program")
-    return [Outcome(result, detail) for result, detail in answers]
+            stderr = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+            raise PolymodalError(f"the sandbox ended before its programs: {stderr[-1] if stderr else error}") from error
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    if len(results) != len(programs) or any(result not in get_args(Result) for result, _ in results):
+        raise PolymodalError("the sandbox returned invalid results")
+    return [Outcome(result, detail) for result, detail in results]
 
 
-def _plain(text: str) -> str:
-    """Text without lone surrogates, which no file of Python can hold; they become a character that is no Python."""
+def _replace_surrogates(text: str) -> str:
+    """Replace lone surrogates, which Python source cannot contain, by a character that is not valid Python."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""The process in which programs are forked: programs come in as JSON on standard input, results leave line by line.
+"""Worker process that forks programs: JSON on standard input, one result per line.
 
-It runs without the packages of the environment, so it imports only the standard library and the two modules beside it.
+It runs without the packages of the environment and imports only the standard library and the two modules in its folder.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ import sys
 import traceback
 from typing import Any
 
-from polymodal.metrics.code_eval.sandbox.confine import close_other_files, filter_system_calls, set_limits, set_time_limit
+from polymodal.metrics.code_eval.sandbox.confine import (
+    close_other_files,
+    filter_system_calls,
+    set_limits,
+    set_time_limit,
+)
 from polymodal.metrics.code_eval.sandbox.rules import ForbiddenCode, namespace, parse
 
-#: Characters of a result's detail.
-_LONGEST_DETAIL = 300
-#: Programs that one child judges, if all goes well: forking costs more than running a small program.
+#: Maximum number of characters of the detail of a result.
+_MAX_DETAIL_LENGTH = 300
+#: Number of programs per child process: a fork is more expensive than a small program.
 _BATCH = 64
-#: Errors after which a process is not what it was.
+#: Errors after which the state of a process is unreliable.
 _EXHAUSTED = ("MemoryError", "RecursionError")
 
 Verdict = tuple[str, str]
@@ -29,31 +34,31 @@ TestedProgram = tuple[str, str]
 
 
 def main() -> None:
-    work = json.load(sys.stdin)
+    job = json.load(sys.stdin)
     results = os.fdopen(os.dup(1), "w")
-    nothing = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
-        os.dup2(nothing, standard)
-    gc.freeze()  # what is there stays shared between the processes
-    rest = work["programs"]
-    while rest:
-        answers = _run_in_fork(rest[:_BATCH], work["seconds"], work["memory"])
-        results.writelines(json.dumps(answer) + "\n" for answer in answers)
+        os.dup2(null, standard)
+    gc.freeze()  # existing objects stay shared between the processes
+    pending = job["programs"]
+    while pending:
+        verdicts = _run_in_fork(pending[:_BATCH], job["seconds"], job["memory"])
+        results.writelines(json.dumps(verdict) + "\n" for verdict in verdicts)
         results.flush()
-        rest = rest[len(answers) :]
+        pending = pending[len(verdicts) :]
 
 
 def run_tested(program: str, tests: str) -> Verdict:
-    """Run a program and then its tests in this process: (result, detail)."""
-    stage = namespace()
+    """Run a program and then its tests in this process. Returns (result, detail)."""
+    globals_ = namespace()
     try:
         for text, name in ((program, "<program>"), (tests, "<tests>")):
-            exec(compile(parse(text), name, "exec"), stage)
-    except ForbiddenCode as refusal:
-        return "refused", str(refusal)
+            exec(compile(parse(text), name, "exec"), globals_)
+    except ForbiddenCode as error:
+        return "forbidden", str(error)
     except SyntaxError as error:
         return "error", f"SyntaxError: {error.msg} (line {error.lineno or 1})"
-    except BaseException as error:  # noqa: BLE001  # whatever a foreign program raises is its result
+    except BaseException as error:  # noqa: BLE001  # any exception of the program is its result
         last = traceback.extract_tb(error.__traceback__)[-1]
         if isinstance(error, AssertionError) and last.filename == "<tests>":
             return "failed", tests.splitlines()[(last.lineno or 1) - 1].strip()
@@ -62,10 +67,10 @@ def run_tested(program: str, tests: str) -> Verdict:
 
 
 def _run_in_fork(programs: list[TestedProgram], seconds: float, memory: int) -> list[Verdict]:
-    """The answers of the first programs, one at least, from one child process.
+    """Verdicts of the first programs, at least one, from one child process.
 
-    The child ends after a program that exhausted memory or stack; if a program ends the child, that is its answer.
-    Either way the next program begins in a fresh process.
+    The child ends after a program that exhausts memory or stack. If a program ends the child, that is its verdict. In
+    both cases the next program starts in a new process.
     """
     read, write = os.pipe()
     child = os.fork()
@@ -77,37 +82,37 @@ def _run_in_fork(programs: list[TestedProgram], seconds: float, memory: int) -> 
             for program, tests in programs:
                 set_time_limit(seconds)
                 result, detail = run_tested(program, tests)
-                os.write(write, json.dumps([result, detail[:_LONGEST_DETAIL]]).encode() + b"\n")
+                os.write(write, json.dumps([result, detail[:_MAX_DETAIL_LENGTH]]).encode() + b"\n")
                 if detail.startswith(_EXHAUSTED):
                     break
             os._exit(0)
         finally:
             os._exit(1)
     os.close(write)
-    answers = _read_verdicts(read, len(programs), 20 * seconds + 5)
+    verdicts = _read_verdicts(read, len(programs), 20 * seconds + 5)
     os.close(read)
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
-    if len(answers) < len(programs) and status != 0:
-        answers.append(_exit_verdict(status))
-    return answers
+    if len(verdicts) < len(programs) and status != 0:
+        verdicts.append(_exit_verdict(status))
+    return verdicts
 
 
 def _read_verdicts(pipe: int, programs: int, seconds: float) -> list[Verdict]:
-    """What the child said until all programs were judged, it ended, or nothing came for so many seconds."""
-    said = b""
-    while said.count(b"\n") < programs and select.select([pipe], [], [], seconds)[0]:
+    """Read the verdicts of the child until all programs have one, the child ends, or `seconds` pass without output."""
+    output = b""
+    while output.count(b"\n") < programs and select.select([pipe], [], [], seconds)[0]:
         more = os.read(pipe, 65_536)
         if not more:
             break
-        said += more
-    answers: list[list[Any]] = [json.loads(line) for line in said.split(b"\n")[:-1]]
-    return [(str(result), str(detail)) for result, detail in answers]
+        output += more
+    verdicts: list[list[Any]] = [json.loads(line) for line in output.split(b"\n")[:-1]]
+    return [(str(result), str(detail)) for result, detail in verdicts]
 
 
 def _exit_verdict(status: int) -> Verdict:
-    """The answer of a program that ended its process."""
-    ended = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "no result"
-    if ended in ("SIGPROF", "SIGXCPU", "SIGKILL"):
-        return "timeout", "the time is used up"
-    return "error", f"the process ended: {ended}"
+    """Verdict of a program that ended its process."""
+    signal_name = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "no result"
+    if signal_name in ("SIGPROF", "SIGXCPU", "SIGKILL"):
+        return "timeout", "time limit exceeded"
+    return "error", f"the process ended: {signal_name}"

@@ -70,4 +70,6 @@ class CrossEntropyWithBaseline(nn.Module):
         if self.training:
             self.label_counts += batch_counts
         frequencies = counts[group, labels] / counts.sum(1)[group]
-        return LossWithBaseline(functional.cross_entropy(logits, labels), float(-frequencies.log().mean()), float(len(labels)))
+        return LossWithBaseline(
+            functional.cross_entropy(logits, labels), float(-frequencies.log().mean()), float(len(labels))
+        )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.types import Tokens
-from polymodal.nn.layers.transformer import CrossBlock
+from polymodal.nn.layers.transformer import CrossAttentionBlock
 
 #: Sinusoids in a position code. Their periods grow from `MIN_PERIOD` positions to four times the number of positions.
 NUM_SINUSOIDS, MIN_PERIOD = 16, 3.0
@@ -38,7 +38,7 @@ class PositionQueryDecoder(nn.Module):
         self.position = nn.Linear(2 * NUM_SINUSOIDS * at.shape[1], width)
         self.token_projection = nn.Linear(tokens, width)
         self.input_embeddings = nn.Parameter(0.3 * torch.randn(others, width)) if others else None
-        self.blocks = nn.ModuleList(CrossBlock(width, heads, 0.0) for _ in range(layers))
+        self.blocks = nn.ModuleList(CrossAttentionBlock(width, heads, 0.0) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.max_period = 4.0 * max(4.0, float(at.max()))
 
@@ -51,7 +51,10 @@ class PositionQueryDecoder(nn.Module):
         projected = self.token_projection(own.features)
         contexts = [projected if own_at is None else projected + self._code(own_at)]
         if self.input_embeddings is not None:
-            contexts += [self.token_projection(tokens.features) + embedding for tokens, embedding in zip(others, self.input_embeddings, strict=True)]
+            contexts += [
+                self.token_projection(tokens.features) + embedding
+                for tokens, embedding in zip(others, self.input_embeddings, strict=True)
+            ]
         context = torch.cat(contexts, 1)
         mask = torch.cat([own.mask, *(one.mask for one in others)], 1)
         query = self._code(at)

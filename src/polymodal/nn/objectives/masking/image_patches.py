@@ -38,7 +38,7 @@ class ImagePatches(NumericUnits):
         height, across = shape["height"], shape["width"]
         side = patch or _default_side(height, across)
         if height % side or across % side:
-            raise RecipeError("patch", f"{side} does not divide the image of {height} x {across} pixels")
+            raise RecipeError("patch_size", f"{side} does not divide the image of {height} x {across} pixels")
         grid = (height // side, across // side)
         self._grid = grid
         super().__init__(grid[0] * grid[1], frames * side**2 * shape["channels"])

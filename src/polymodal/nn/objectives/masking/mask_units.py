@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from polymodal.nn.objectives.masking.baseline_losses import LossWithBaseline, MSEWithBaseline, CrossEntropyWithBaseline
+from polymodal.nn.objectives.masking.baseline_losses import CrossEntropyWithBaseline, LossWithBaseline, MSEWithBaseline
 
 #: Prepared tensors of distinct items, as an encoder reads them.
 Data = dict[str, Tensor]
@@ -92,7 +92,10 @@ class CategoricalUnits(MaskUnits):
         return predicted.float()
 
     def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor) -> LossWithBaseline:
-        return cast(LossWithBaseline, self.cross_entropy(self.logits(predicted, position), self.labels(data)[item, position], position))
+        return cast(
+            LossWithBaseline,
+            self.cross_entropy(self.logits(predicted, position), self.labels(data)[item, position], position),
+        )
 
 
 def sample_mask(valid: Tensor, ratio: float) -> Tensor:

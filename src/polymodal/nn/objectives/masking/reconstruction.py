@@ -13,13 +13,13 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized_field
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import Objective, ObjectiveOptions, InputInfo, ObjectiveBatch
-from polymodal.nn.objectives.masking.table_cells import CategoryCells, NumberCells
-from polymodal.nn.objectives.masking.decoder import PositionQueryDecoder
-from polymodal.nn.objectives.masking.mask_units import Data, MaskUnits
-from polymodal.nn.objectives.masking.image_patches import ImagePatches, VideoTubes
+from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveOptions
 from polymodal.nn.objectives.masking.audio_patches import AudioPatches
+from polymodal.nn.objectives.masking.decoder import PositionQueryDecoder
+from polymodal.nn.objectives.masking.image_patches import ImagePatches, VideoTubes
+from polymodal.nn.objectives.masking.mask_units import Data, MaskUnits
 from polymodal.nn.objectives.masking.series_patches import SeriesPatches
+from polymodal.nn.objectives.masking.table_cells import CategoryCells, NumberCells
 from polymodal.nn.objectives.masking.text_tokens import TextTokens
 
 
@@ -49,15 +49,24 @@ class Reconstruction(Objective):
     def __init__(self, options: ReconstructionOptions, *, inputs: Mapping[str, InputInfo], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
         self.reconstructed_inputs = self._reconstructed_inputs(inputs)
-        self.units = NamedModules({name: build_mask_units(inputs[name], getattr(options, "patch", None)) for name in self.reconstructed_inputs})
+        self.units = NamedModules(
+            {
+                name: build_mask_units(inputs[name], getattr(options, "patch_size", None))
+                for name in self.reconstructed_inputs
+            }
+        )
         others = len(self.inputs) - 1 if self.reads_other_inputs else 0
         self.decoders = NamedModules(
             {
-                name: PositionQueryDecoder(units.coordinates, tokens=width, width=options.hidden_size, layers=options.num_layers, others=others)
+                name: PositionQueryDecoder(
+                    units.coordinates, tokens=width, width=options.hidden_size, layers=options.num_layers, others=others
+                )
                 for name, units in self.units.items()
             }
         )
-        self.heads = NamedModules({name: nn.Linear(options.hidden_size, units.unit_size) for name, units in self.units.items()})
+        self.heads = NamedModules(
+            {name: nn.Linear(options.hidden_size, units.unit_size) for name, units in self.units.items()}
+        )
 
     def _reconstructed_inputs(self, inputs: Mapping[str, InputInfo]) -> list[str]:
         """Inputs that are corrupted and reconstructed."""
@@ -85,7 +94,8 @@ class Reconstruction(Objective):
         sources = self.inputs if self.reads_other_inputs else [name]
         if self.training and not any(_is_trainable(step.network.towers[source].encoder) for source in sources):
             raise RecipeError(
-                "training.parts", f"inputs.{name} is frozen, but it is the only encoder that this objective would train"
+                "training.param_groups",
+                f"inputs.{name} is frozen, but it is the only encoder that this objective would train",
             )
         first = next(iter(corrupted.values()))
         index = torch.arange(len(first), device=first.device) if rows is None else step.batch.inputs[name].index[rows]
@@ -94,7 +104,9 @@ class Reconstruction(Objective):
         tokens, _ = step.network.towers[name](InputBatch(corrupted, index, present))
         return tokens
 
-    def decode_masked(self, step: ObjectiveBatch, name: str, corrupted: Data, queried: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def decode_masked(
+        self, step: ObjectiveBatch, name: str, corrupted: Data, queried: Tensor, valid: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Decode the parts `queried [items, positions]`. Returns `[n, width]` with the item `[n]` and the position
         `[n]` of each. If other inputs are read, an item is decoded once for each row that has it."""
         units, decoder = self.units[name], self.decoders[name]
@@ -132,7 +144,7 @@ def build_mask_units(info: InputInfo, patch: int | None) -> MaskUnits:
         "image": lambda: ImagePatches(info.shape, patch),
         "video": lambda: VideoTubes(info.shape, patch),
         "audio": lambda: AudioPatches(info.shape, patch, info.encoder),
-        "series": lambda: SeriesPatches(info.shape, patch),
+        "time_series": lambda: SeriesPatches(info.shape, patch),
         "text": lambda: TextTokens(info.shape),
         "number": lambda: NumberCells(info.shape),
         "category": lambda: CategoryCells(info.shape),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polymodal.modalities.category import MISSING
-from polymodal.nn.objectives.masking.mask_units import Data, CategoricalUnits, NumericUnits
+from polymodal.nn.objectives.masking.mask_units import CategoricalUnits, Data, NumericUnits
 
 
 class NumberCells(NumericUnits):
@@ -31,7 +31,7 @@ class NumberCells(NumericUnits):
 
 
 class CategoryCells(CategoricalUnits):
-    """Labels, each column with its in_column classes. Masked cells are missing values to the encoder."""
+    """Labels, each column with its own classes. Masked cells are missing values to the encoder."""
 
     default_mask_ratio = 0.3
     starts: Tensor

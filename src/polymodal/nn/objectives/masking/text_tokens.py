@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import length_mask
-from polymodal.nn.objectives.masking.mask_units import Data, CategoricalUnits
+from polymodal.nn.objectives.masking.mask_units import CategoricalUnits, Data
 
 #: Fractions of the selected tokens that are replaced by the mask token, and by a random token; the rest stays.
 MASK_RATE, RANDOM_RATE = 0.8, 0.1
@@ -18,7 +18,7 @@ MASK_RATE, RANDOM_RATE = 0.8, 0.1
 class TextTokens(CategoricalUnits):
     """Tokens of a text (Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language
     Understanding", 2019): 80 % of the selected tokens are replaced by the mask token, 10 % by a random token, 10 %
-    stay. If a whole text is replaced, every token is replaced by the mask token. Tokenizers learned from the data have no
+    stay. If a whole text is masked, every token is replaced by the mask token. Tokenizers learned from the data have no
     mask token; the padding token is used, which occurs in no text.
 
     Raises:
@@ -31,7 +31,7 @@ class TextTokens(CategoricalUnits):
     def __init__(self, shape: dict[str, Any]) -> None:
         super().__init__(shape["length"], shape["vocabulary"], per_position=False)
         if shape.get("mask") is None and "checkpoint" in shape:
-            model = shape["checkpoint"]["model"]
+            model = shape["checkpoint"]["name"]
             raise RecipeError("inputs", f"the tokenizer of {model} has no mask token, so this input cannot be replaced")
         self.mask_id: int = shape.get("mask", 0)
         self.register_buffer("special", torch.tensor(shape.get("special", [0])), persistent=False)
