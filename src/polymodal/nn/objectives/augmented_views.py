@@ -100,15 +100,15 @@ def _jitter_colors(pixels: Tensor, strength: float) -> Tensor:
 
 def augment_series(data: Data, strength: float) -> Data:
     """Random crop of each time series, with a masked segment, gain and noise."""
-    data = time_series_augment.crop(data, 0.6 * strength)
-    data = time_series_augment.mask(data, 0.4 * strength)
+    data = time_series_augment.random_crop(data, 0.6 * strength)
+    data = time_series_augment.time_mask(data, 0.4 * strength)
     return time_series_augment.jitter(time_series_augment.gain(data, 0.4 * strength), 0.2 * strength)
 
 
 def augment_audio(data: Data, strength: float) -> Data:
     """Random time shift and gain of each item, with white noise (signal-to-noise ratio at least 20 dB - 20 dB
     strength)."""
-    values = audio_augment.shift(data["values"], data["length"], 0.4 * strength)
+    values = audio_augment.time_shift(data["values"], data["length"], 0.4 * strength)
     values = audio_augment.add_noise(values, data["length"], 20 - 20 * strength)
     return {**data, "values": audio_augment.gain(values, 12 * strength)}
 

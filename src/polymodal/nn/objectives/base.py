@@ -99,7 +99,7 @@ class Objective(nn.Module):
         ...         pooled = {name: step.tokens[name].pooled() for name in self.inputs}
         ...         return [ObjectiveLoss(name, (1 - x.std(0)).abs().mean(), 1.0, len(x)) for name, x in pooled.items()]
         >>> inputs = {name: InputInfo("number", {}, torch.nn.Identity()) for name in ("size", "price")}
-        >>> Variance(ObjectiveOptions(inputs=["price"]), inputs=inputs, width=8).inputs
+        >>> Variance(ObjectiveOptions(name="variance", inputs=["price"]), inputs=inputs, width=8).inputs
         ['price']
     """
 

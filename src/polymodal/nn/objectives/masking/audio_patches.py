@@ -27,7 +27,7 @@ class AudioPatches(NumericUnits):
     def __init__(self, shape: dict[str, Any], patch: int | None, encoder: Encoder) -> None:
         own = getattr(encoder, "mel", None)
         chosen = own.options if isinstance(own, LogMel) else LogMelOptions(name="logmel")
-        plain = {"normalise": "standard", "time_masks": 0, "band_masks": 0}
+        plain = {"normalization": "standard", "num_time_masks": 0, "num_freq_masks": 0}
         mel = LogMel(chosen.model_copy(update=plain), shape["rate"])
         frames = patch or max(1, round(PATCH_SECONDS / mel.seconds))
         longest = -(-shape["samples"] // mel.hop)
