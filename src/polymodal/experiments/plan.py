@@ -296,7 +296,7 @@ def _with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, ou
     modality = spec.modality
     assert modality is not None
     asked = given.modality.model_fields_set if given is not None and given.modality is not None else set()
-    still = find("modality", modality.name).still
+    still = find("modality", modality.name).time_preserving_options
     for option, value in still.items():
         if option in asked and getattr(modality, option) != value:
             raise RecipeError(

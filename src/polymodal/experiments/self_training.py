@@ -308,6 +308,7 @@ def round_record(
             reason=reason,
         )
     reason = f"no confidence threshold reaches a precision of {options.min_precision:.0%}"
-    if evaluation.rows < min_validation_rows(options.min_precision):
-        reason += f": {evaluation.rows} validation rows are too few, at least {min_validation_rows(options.min_precision)} are needed"
+    needed = min_validation_rows(options.min_precision)
+    if evaluation.rows < needed:
+        reason += f": {evaluation.rows} validation rows are too few, at least {needed} are needed"
     return replace(entry, reason=reason)

@@ -132,7 +132,7 @@ class Predictor:
                     found[row] = generated
         return found
 
-    def losses(self, split: Split[PreparedTable], *, rows: int, group_rows: bool = True) -> ObjectiveLosses:
+    def losses(self, split: Split[PreparedTable], *, rows: int, group_by_item: bool = True) -> ObjectiveLosses:
         """The loss of every objective by `objective.term`, with the same batches and random draws in every call.
 
         Empty if the network has no objective, or no row has the inputs of an objective.
@@ -142,7 +142,7 @@ class Predictor:
         if not len(self.network.objectives):
             return {}
         shared, lengths = batch_order(split)
-        group = shared if group_rows and not self.network.compares_rows else None
+        group = shared if group_by_item and not self.network.compares_rows else None
         drawn = BatchSampler(split.rows, rows, 0, group=group, lengths=lengths).epoch(0)
         with self.running(), isolated_random_state(0):
             return mean_losses(self.network, (self._step(split.table, positions) for positions in drawn))

@@ -25,7 +25,7 @@ def make_sampler(
     """
     shared, lengths = batch_order(train)
     together = _together(preparation, train)
-    if not recipe.training.group_rows or network.compares_rows:
+    if not recipe.training.group_by_item or network.compares_rows:
         shared = None
     return BatchSampler(
         train.rows,

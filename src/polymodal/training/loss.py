@@ -28,7 +28,7 @@ class Losses:
 
     named: dict[str, Tensor] = field(default_factory=dict)
     parts: dict[str, Tensor] = field(default_factory=dict)
-    chance: dict[str, tuple[float, float]] = field(default_factory=dict)
+    baselines: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:

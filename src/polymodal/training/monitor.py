@@ -27,7 +27,7 @@ class Monitor:
     """
 
     network: Network
-    chance: dict[str, float]
+    baselines: dict[str, float]
     notices: list[str] = field(default_factory=list)
     zero_grad_steps: dict[str, int] = field(default_factory=dict)
 

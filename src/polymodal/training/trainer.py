@@ -278,7 +278,7 @@ class Trainer:
         if logged:
             self.monitor.check_gradients(norms)
             rate = self.schedule.get_last_lr()[0]
-            self.log.with_texts("step", step=step, loss=float(total.detach()), norm=float(norm), rate=rate, norms=norms)
+            self.log.write("step", step=step, loss=float(total.detach()), norm=float(norm), rate=rate, norms=norms)
         self.bar.status(step, self.total_steps, f"epoch {self.epoch + 1}  loss {float(total.detach()):.3f}")
 
     def _end_epoch(self) -> None:
@@ -290,11 +290,11 @@ class Trainer:
         self.epochs_without_improvement = 0 if improved else self.epochs_without_improvement + 1
         entry = Epoch(self.epoch + 1, self.history.steps, losses, result.metrics, result.losses, improved)
         self.history.epochs.append(entry)
-        self.log.with_texts("epoch", **asdict(entry))
+        self.log.write("epoch", **asdict(entry))
         num_notices = len(self.monitor.notices)
         self.monitor.check_epoch(self.epoch + 1, losses)
         for notice in self.monitor.notices[num_notices:]:
-            self.log.with_texts("notice", text=notice)
+            self.log.write("notice", text=notice)
         self._update_blending(losses)
         self.epoch, self.batch_index, self.epoch_loss = self.epoch + 1, 0, {}
 
@@ -321,8 +321,8 @@ class Trainer:
         blending.update(train, valid)
 
     def _objective_losses(self) -> ObjectiveLosses:
-        rows, group_rows = self.options.batch_size or 64, self.options.group_by_item
-        return self.predictor.losses(self.valid, rows=rows, group_rows=group_rows)
+        rows, group_by_item = self.options.batch_size or 64, self.options.group_by_item
+        return self.predictor.losses(self.valid, rows=rows, group_by_item=group_by_item)
 
     def _validate(self) -> Validation:
         objective_losses = self._objective_losses()

@@ -174,9 +174,9 @@ def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress
         predictions = _predict_test(experiment, model)
         unimodal = {}
         inputs = model.recipe.inputs
-        unimodal = recipe.evaluation.unimodal_scores if len(inputs) > 1 else "none"
-        for name in inputs if unimodal != "none" else []:
-            if unimodal == "train":
+        method = recipe.evaluation.unimodal_scores if len(inputs) > 1 else "none"
+        for name in inputs if method != "none" else []:
+            if method == "train":
                 unimodal[name] = _predict_test(*train_unimodal(experiment, model, name, progress=progress))
             else:
                 unimodal[name] = _predict_test(experiment, model, hidden_inputs=frozenset(inputs) - {name})

@@ -177,14 +177,14 @@ def _compared(
     single_task: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, dict[str, Any]]:
     """Every metric of one output on the rows with its target."""
-    rows, single_task = single_task
+    rows, single_distribution = single_task
     prepared, recipe = full_experiment.splits[split_name].table, full_experiment.recipe
     kept = np.isin(multitask[0], rows)
     value, present = prepared.targets[name]
     found = compare_output(
         full_experiment.preparation.tasks[name],
         multitask[1][kept],
-        single_task,
+        single_distribution,
         (value[rows], present[rows]),
         None if prepared.weight is None else prepared.weight[rows],
         recipe.evaluation,

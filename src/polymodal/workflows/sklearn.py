@@ -77,7 +77,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         task = spec.task or find("task", self._task).Options()
         training = recipe.training
         compute: dict[str, Any] = {"precision": "fp32"} if training.precision == "auto" else {}
-        compute |= {"threads": 1} if training.num_threads == "auto" else {}
+        compute |= {"num_threads": 1} if training.num_threads == "auto" else {}
         completed: dict[str, Any] = {
             "outputs": {name: spec.model_copy(update={"task": task})},
             "data": data.model_copy(update={"split": data.split.model_copy(update={"test_size": 0.0})}),
