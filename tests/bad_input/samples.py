@@ -1,4 +1,4 @@
-"""A small sound table and a quick recipe; each test spoils one thing."""
+"""A small audio table and a fast recipe. Each test breaks one part of it."""
 
 from __future__ import annotations
 

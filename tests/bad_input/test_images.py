@@ -1,4 +1,4 @@
-"""Images that cannot be used are listed with row, column, file and reason; no other row changes; strict refuses."""
+"""Bad images are listed with row, column, file and reason, do not change other rows, and raise in strict mode."""
 
 from __future__ import annotations
 

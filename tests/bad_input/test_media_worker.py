@@ -1,4 +1,4 @@
-"""Files that crash, hang or swell a decoder cost themselves, and no other file of the same bunch."""
+"""Files that crash, hang or exhaust the memory of a decoder fail on their own, without other files of the batch."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def pool(limits: LimitOptions) -> Iterator[DecodePool]:
     pool.close()
 
 
-def test_spoilt_pictures(pool: DecodePool) -> None:
+def test_spoilt_images(pool: DecodePool) -> None:
     sound = png(Image.effect_noise((64, 64), 50))
     reasons = run(pool, [spoil(sound) for spoil, _ in SPOILT.values()])
     expected = ["damaged", "damaged", "empty", "not an image", "over the limit", "more pixels", "more pixels"]

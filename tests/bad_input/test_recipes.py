@@ -1,4 +1,4 @@
-"""Recipes that are wrong are refused with the path of the key and the nearest valid one."""
+"""Invalid recipes raise an error with the path of the key and the nearest valid name."""
 
 from __future__ import annotations
 

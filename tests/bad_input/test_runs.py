@@ -1,4 +1,4 @@
-"""Runs that cannot go on, and model directories that were altered."""
+"""Runs that cannot be resumed, and model directories that were modified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile and odd texts where texts are written: control tokens in cells, empty, endless and strange ones."""
+"""Adversarial and unusual texts in text generation: control tokens in cells, empty, very long and odd texts."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ def test_rows_are_shown_written_and_given_as_json(folder: Path) -> None:
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
     value = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
-    assert (value["by"], value["pool"], value["labelled"]) == ("margin", 35, 5)
-    assert [fault["row"] for fault in value["faults"]] == [40]
-    assert len(value["chosen"]) == 6
+    assert (value["strategy"], value["pool_size"], value["num_labeled"]) == ("margin", 35, 5)
+    assert [fault["row"] for fault in value["cell_errors"]] == [40]
+    assert len(value["suggestions"]) == 6
     for suffix in (".csv", ".jsonl"):
         out = folder / f"rows{suffix}"
         assert CliRunner().invoke(app, [*arguments, "--out", str(out)]).exit_code == 0
@@ -46,7 +46,7 @@ def test_rows_are_shown_written_and_given_as_json(folder: Path) -> None:
         found = (
             list(csv.DictReader(text.splitlines())) if suffix == ".csv" else list(map(json.loads, text.splitlines()))
         )
-        assert [int(one["row"]) for one in found] == [one["row"] for one in value["chosen"]]
+        assert [int(one["row"]) for one in found] == [one["row"] for one in value["suggestions"]]
         assert set(found[0]) == {"row", "score", "reason"}
 
 

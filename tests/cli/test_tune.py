@@ -44,7 +44,7 @@ def test_a_search_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Monk
     assert first.exit_code == 0, first.output
     value = json.loads(first.output)
     assert value["objectives"] == ["score", "size"]
-    assert value["front"]
+    assert value["pareto_front"]
     assert (tmp_path / "out" / "best" / "recipe.yaml").is_file()
     again = CliRunner().invoke(app, [*command, "--resume"])
     assert again.exit_code == 0, again.output

@@ -75,15 +75,15 @@ def test_a_fusion_of_another_package_is_trained_saved_and_loaded(
     assert without.returncode == 2
     message = " ".join(without.stderr.split())
     assert "fusion: there is no fusion 'squares'" in message
-    assert "if it comes with another package, install that" in message
+    assert "or install the package that provides it" in message
 
 
-def test_the_list_says_where_components_come_from(tmp_path: Path) -> None:
+def test_the_list_gives_the_package_of_components(tmp_path: Path) -> None:
     install(tmp_path / "site", "my_package", SQUARES, POINTS)
     found = listed(tmp_path / "site")
     assert found["fusion", "squares"]["package"] == "my_package 1.2"
     assert (
-        found["fusion", "squares"]["what"]
+        found["fusion", "squares"]["summary"]
         == "The square of the sum of the inputs that are there, then a linear map: it holds their products."
     )
     assert found["fusion", "gated"]["package"].startswith("polymodal ")
@@ -93,7 +93,7 @@ def test_the_list_says_where_components_come_from(tmp_path: Path) -> None:
     assert (unknown.returncode, "did you mean 'fusion'?" in unknown.stderr) == (2, True)
 
 
-def test_a_broken_package_hurts_only_who_asks_for_it(tmp_path: Path) -> None:
+def test_a_broken_package_fails_only_when_it_is_used(tmp_path: Path) -> None:
     site = tmp_path / "site"
     install(site, "broken_package", "import nowhere_to_be_found", {"fusion.broken": "broken_package.fusion:Broken"})
     install(
@@ -103,10 +103,10 @@ def test_a_broken_package_hurts_only_who_asks_for_it(tmp_path: Path) -> None:
         {"fusion.odd": "odd_package.fusion:value", "fusions.x": "odd_package.fusion:value"},
     )
     found = listed(site)
-    assert "ModuleNotFoundError: No module named 'nowhere_to_be_found'" in found["fusion", "broken"]["fault"]
-    assert "@register" in found["fusion", "odd"]["fault"]
-    assert "did you mean 'fusion'?" in found["fusions", "x"]["fault"]
-    assert found["fusion", "gated"]["fault"] is None
+    assert "ModuleNotFoundError: No module named 'nowhere_to_be_found'" in found["fusion", "broken"]["problem"]
+    assert "@register" in found["fusion", "odd"]["problem"]
+    assert "did you mean 'fusion'?" in found["fusions", "x"]["problem"]
+    assert found["fusion", "gated"]["problem"] is None
     code = "from polymodal import Recipe; Recipe.read({'fusion': 'gated'}); Recipe.read({'fusion': 'broken'})"
     asked = python(site, "-c", code)
     assert (

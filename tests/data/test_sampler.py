@@ -1,4 +1,4 @@
-"""Batches: every row exactly once, whatever the grouping; an epoch depends on seed and number alone."""
+"""Batches: every row exactly once with any grouping; an epoch is a function of seed and number only."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_length_buckets_save_padding_and_keep_batches_shuffled() -> None:
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
 
 
-def test_pieces_of_groups_stay_together_and_change() -> None:
+def test_divided_of_groups_stay_together_and_change() -> None:
     """Few large groups do not fill a batch, and every row of many small groups has company."""
     group = np.repeat(np.arange(10), 40)
     sampler = BatchSampler(np.arange(400), 16, 0, group=group, rows_per_group=4)

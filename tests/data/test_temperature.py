@@ -1,4 +1,4 @@
-"""Data sets mixed by temperature: the stated shares, no row forgotten, batches as well kept as ever."""
+"""Data sets mixed by temperature: correct fractions, no row skipped, same batch quality."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_a_keyframe_is_the_picture_at_its_time() -> None:
 
 
 def test_what_is_no_clip_is_refused() -> None:
-    with pytest.raises(DataError, match="the clip cannot be read"):
+    with pytest.raises(DataError, match="the video cannot be read"):
         keyframes(b"not a clip", 2)
-    with pytest.raises(DataError, match="the clip cannot be read"):
+    with pytest.raises(DataError, match="the video cannot be read"):
         keyframes("missing.mp4", 2)

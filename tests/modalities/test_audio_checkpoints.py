@@ -1,4 +1,4 @@
-"""Sounds prepared for a checkpoint: its rate and length, no random changes, and a card that is saved."""
+"""Audio preprocessed for a checkpoint: its sampling rate and duration, no default augmentation, saved configuration."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_card_is_saved_and_needs_the_checkpoint_no_more(tmp_path: Path) -> N
     assert CheckpointConfig.from_dict(shape["checkpoint"]).preprocessor["sampling_rate"] == 48_000
 
 
-def test_sounds_are_brought_to_the_rate_of_the_checkpoint(tmp_path: Path) -> None:
+def test_audio_are_brought_to_the_rate_of_the_checkpoint(tmp_path: Path) -> None:
     columns = sounds(0.5, 0.25)
     modality = Audio(resolved(columns, checkpoint=clap(tmp_path)), columns=["sound"])
     modality.fit([])

@@ -1,4 +1,4 @@
-"""Categories: the vocabulary of the training rows, unseen and missing labels, faults."""
+"""Categories: vocabulary of the training rows, unseen and missing labels, bad cells."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Columns read by distinct value agree with their cells, whatever Arrow makes of them."""
+"""Columns encoded as distinct values agree with their cells for every Arrow type."""
 
 import pyarrow as pa
 import pytest

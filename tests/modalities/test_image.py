@@ -1,4 +1,4 @@
-"""Images: any form of cell gives the same pixels, with a store or without; bad cells are quarantined."""
+"""Images: any form of cell gives the same pixels, with or without a store; bad cells are reported."""
 
 import base64
 import io
@@ -216,7 +216,7 @@ def test_without_augmentation_nothing_changes(folder):
 
 
 def test_shift_moves_whole_pixels_and_repeats_the_edge():
-    from polymodal.modalities.image_augment import shift
+    from polymodal.modalities.image_augment import translate as shift
 
     ramp = torch.arange(32, dtype=torch.uint8).expand(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     for moved in shift(ramp, 0.1):

@@ -1,4 +1,4 @@
-"""Images with a checkpoint: its own preparation, stored once at its size, kept with the model."""
+"""Images with a checkpoint: its own preprocessing, stored once at its size, saved with the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all media share: from any cell to the same decoded items, with a store or without; nothing decoded twice."""
+"""All media modalities: any form of cell gives the same decoded items, with or without a store, decoded once."""
 
 from __future__ import annotations
 
@@ -165,14 +165,14 @@ def test_items_are_the_same_with_a_store_without_one_and_in_any_order(
     assert len(list((folder / "cache").rglob("*.keys"))) == (6 if pack == 1 else 1)
 
 
-def test_what_holds_no_such_media_is_missing_and_no_fault(folder: Path) -> None:
+def test_what_holds_no_such_media_is_missing_and_no_bad_cell(folder: Path) -> None:
     for cache in (None, folder / "cache"):
         given = block(["0.wav", [], "1.wav"], folder, cache)
         assert [row is None for row in rows(Sounds().prepare(given))] == [False, True, False]
         assert not given.errors.found
 
 
-def test_bad_cells_are_faults_with_row_file_and_reason_and_change_no_other_row(folder: Path) -> None:
+def test_bad_cells_are_bad_cells_with_row_file_and_reason_and_change_no_other_row(folder: Path) -> None:
     (folder / "broken.wav").write_bytes(wav(tone(0))[:20])
     bad = ["gone.wav", "broken.wav", "../up.wav", b"no sound", 7, [1] * 9_000]
     for cache in (None, folder / "cache"):
@@ -267,7 +267,7 @@ def test_cells_that_are_there(cell: Any) -> None:
     assert not is_missing(cell)
 
 
-def test_recognises_sounds_and_nothing_else() -> None:
+def test_recognises_audio_and_nothing_else() -> None:
     def guess(values: list[Any]) -> Match | None:
         return Sounds.match_column(ColumnSample("x", values, None, len(values), len(values), 0, None))
 

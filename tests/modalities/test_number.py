@@ -1,4 +1,4 @@
-"""Numbers: statistics of the training rows, missing cells, faults."""
+"""Numbers: statistics of the training rows, missing cells, bad cells."""
 
 import datetime
 from decimal import Decimal
@@ -30,7 +30,7 @@ def sample(values, rows=None, name="x", kind=None):
     return ColumnSample(name, values, kind, rows or len(values), len(values), 0, None)
 
 
-def test_columns_are_standardised_with_the_training_rows_only():
+def test_columns_are_standardized_with_the_training_rows_only():
     number = fitted(block(a=[1.0, 2.0, 3.0, None]))
     values = number.prepare(block(a=[2.0, 100.0])).items.arrays["values"]
     assert values[0, 0] == 0
@@ -78,7 +78,7 @@ def test_skewed_columns_get_the_logarithm_and_say_so():
     assert fitted(training, transform="log").show() == "2 numbers: price (logarithm), size (logarithm)"
 
 
-def test_clip_limits_outliers():
+def test_video_limits_outliers():
     training = block(a=np.arange(100.0).tolist())
     assert fitted(training, clip=1.5).prepare(block(a=[1e9, -1e9])).items.arrays["values"][:, 0].tolist() == [
         1.5,
@@ -118,7 +118,7 @@ def test_bad_cells_of_the_training_rows_do_not_reach_the_statistics():
     assert dirty.statistics == fitted(block(a=[1.0, 2.0, 3.0])).statistics
 
 
-def test_infinite_cells_of_an_arrow_column_are_faults():
+def test_infinite_cells_of_an_arrow_column_are_bad_cells():
     given = block(a=pa.chunked_array([[1.0, float("inf")], [None]]))
     fitted(block(a=[1.0, 2.0])).prepare(given)
     assert [fault.row for fault in given.errors.found] == [1]

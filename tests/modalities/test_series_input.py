@@ -1,4 +1,4 @@
-"""Series: recognised in any form, laid out alike, standardised on training rows, changed and damaged as named."""
+"""Time series inputs: column matching, layouts, normalization on training rows, augmentation and corruption."""
 
 import io
 import json
@@ -245,13 +245,13 @@ def test_missing_and_unusable_cells(tmp_path):
     assert "3 channels where 2 were expected" in faults.found[0].reason
 
 
-def test_a_fault_names_a_file_only_where_the_cell_does(tmp_path):
+def test_a_bad_cell_names_a_file_only_where_the_cell_does(tmp_path):
     faults = CellErrors()
     prepared({"s": ["1;2;3;4;5", "1 2;3 4 5;6", "gone.csv", "1;2;3;4"]}, tmp_path, faults=faults)
     assert {(fault.row, fault.file) for fault in faults.found} == {(1, None), (2, "gone.csv")}
 
 
-def test_standardised_on_training_rows_and_gaps_left_out(tmp_path):
+def test_standardized_on_training_rows_and_gaps_left_out(tmp_path):
     arrays = [1e5 + 3 * array for array in walks(40)]
     arrays[0][2, 1] = NAN
     modality, found = prepared({"s": arrays}, tmp_path)
@@ -353,7 +353,7 @@ def test_changes_in_training(batch):
 
 
 @pytest.mark.parametrize("kind", Series.corruptions)
-def test_damage_grows_with_its_strength(kind, batch):
+def test_corruption_grows_with_its_strength(kind, batch):
     modality, taken = batch
     before = {name: array.copy() for name, array in taken.items()}
 

@@ -1,4 +1,4 @@
-"""Sounds as an input: columns recognised, rows in order, faults listed, changes and damage that do what they say."""
+"""Audio inputs: column matching, row order, cell errors, augmentation and corruption."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def collated(lengths: list[int], channels: int = 1) -> dict[str, torch.Tensor]:
         ["data:audio/wav;base64,AAAA"],
     ],
 )
-def test_sounds_are_recognised(values: list[Any]) -> None:
+def test_audio_are_matched(values: list[Any]) -> None:
     guess = Audio.match_column(sample_of(values))
     assert isinstance(guess, Match)
     assert guess.confidence > 0.9
@@ -122,7 +122,7 @@ def test_seconds_follow_from_headers() -> None:
     assert Audio.resolve(Audio.Options(seconds=3.0), [sample_of(long)]).seconds == 3.0
 
 
-def test_every_form_of_a_cell_is_the_same_sound_once(tmp_path: Path) -> None:
+def test_every_form_of_a_cell_is_the_same_audio_once(tmp_path: Path) -> None:
     data = written(tone(440))
     (tmp_path / "a.wav").write_bytes(data)
     (tmp_path / "copy.wav").write_bytes(data)
@@ -133,7 +133,7 @@ def test_every_form_of_a_cell_is_the_same_sound_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_rows_stay_in_order_and_faults_are_listed(stored: bool, tmp_path: Path) -> None:
+def test_rows_stay_in_order_and_bad_cells_are_listed(stored: bool, tmp_path: Path) -> None:
     """A clip without sound is a gap and no fault."""
     pitches = [300, 500, 700]
     cells: list[Any] = [written(tone(pitch, 0.2 + pitch / 5_000)) for pitch in pitches]
@@ -162,7 +162,7 @@ def test_records_of_arrays_and_why_a_bare_array_is_refused() -> None:
     assert "sample rate" in faults.found[0].reason
 
 
-def test_the_sound_of_a_clip_beside_its_pictures(tmp_path: Path) -> None:
+def test_the_audio_of_a_video_next_to_its_images(tmp_path: Path) -> None:
     """Two inputs may read one column."""
     (tmp_path / "a.avi").write_bytes(clip(tone(440)))
     (tmp_path / "b.avi").write_bytes(clip())
@@ -235,11 +235,11 @@ def test_gain_stays_in_its_range_and_under_full_scale() -> None:
     assert 1.9 < quiet.max() <= 10 ** (6 / 20) + 1e-6
 
 
-def test_shifted_sounds_move_within_their_length() -> None:
+def test_shifted_audio_move_within_their_length() -> None:
     values, length = torch.zeros(200, 1, 120), torch.full((200,), 100)
     values[:, :, :100] = torch.arange(1, 101)
     torch.manual_seed(0)
-    moved = audio_augment.shift(values, length, 0.1)
+    moved = audio_augment.time_shift(values, length, 0.1)
     steps = set()
     for row in moved[:, 0]:
         real = row.nonzero().flatten()
@@ -270,7 +270,7 @@ def ratio(given: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.ndar
 
 
 @pytest.mark.parametrize("kind", Audio.corruptions)
-def test_damage_grows_and_touches_nothing_else(kind: str) -> None:
+def test_corruption_grows_and_touches_nothing_else(kind: str) -> None:
     given = items([16_000, 9_000, 4_000])
     before = {name: array.copy() for name, array in given.items()}
     left = [ratio(given, damaged(kind, strength, given)).mean() for strength in (0.0, 0.25, 0.5, 1.0)]
@@ -295,7 +295,7 @@ def test_the_ratio_of_noise_and_babble(kind: str, strength: float, wanted: float
 
 @pytest.mark.parametrize("kind", Audio.corruptions)
 @pytest.mark.parametrize("lengths", [[4_000], [1], [1, 500]])
-def test_damage_to_silence_and_to_single_samples(kind: str, lengths: list[int]) -> None:
+def test_corruption_to_silence_and_to_single_samples(kind: str, lengths: list[int]) -> None:
     given = {"values": np.zeros((len(lengths), max(lengths), 1), np.int16), "length": np.array(lengths)}
     assert not damaged(kind, 0.7, given)["values"].any()
     given["values"][:, 0] = 1_000
@@ -314,7 +314,7 @@ def test_reverberation_rings_on_after_a_click() -> None:
     assert powers[0] < powers[1] < powers[2]
 
 
-def test_a_picture_and_a_line_for_reports() -> None:
+def test_a_image_and_a_line_for_reports() -> None:
     picture = modality().picture({"values": items([4_000])["values"][0]})
     assert picture.width > 10
     assert modality(channels=2).show() == "sounds of up to 1 s at 16 kHz, stereo"

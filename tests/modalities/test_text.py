@@ -1,4 +1,4 @@
-"""Text: byte-pair symbols, limits, keys, and what happens to cells that are no text."""
+"""Text: byte-pair tokens, limits, identifiers, and cells that are not text."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def test_vocabulary_bounds_the_symbols():
     assert max(map(max, sequences(small.prepare(block(TEXTS))))) < 270
 
 
-def test_null_empty_and_blank_are_missing_and_no_faults():
+def test_null_empty_and_blank_are_missing_and_no_bad_cells():
     given_block = block([None, "", " \n\t ", float("nan"), "red"])
     prepared = fitted().prepare(given_block)
     assert prepared.index.tolist() == [-1, -1, -1, -1, 0]

@@ -1,4 +1,4 @@
-"""Texts read with the tokenizer of a checkpoint: the reference tokenizer's numbers, limits, and what is kept."""
+"""Texts with the tokenizer of a checkpoint: token ids of the reference tokenizer, limits, saved state."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""Clips for a checkpoint: frames as its own processor prepares them, and nothing that its network cannot take."""
+"""Videos for a checkpoint: frames preprocessed as by its own processor, and errors for options that conflict with it.
+"""
 
 from __future__ import annotations
 
@@ -127,14 +128,14 @@ def test_what_the_network_cannot_take_is_refused_by_its_key(option, value):
     assert raised.value.path == f"inputs.x.modality.{option}"
 
 
-def test_a_checkpoint_of_images_is_no_checkpoint_of_clips():
+def test_a_checkpoint_of_images_is_no_checkpoint_of_videos():
     with pytest.raises(RecipeError, match="num_frames"):
         modality(checkpoint("image"))
     assert modality("image:" + checkpoint("image"), frames=3).options.frames == 3
     assert modality("image:" + checkpoint("image")).options.frames == Video.Options().frames
 
 
-def test_clips_are_changed_only_where_that_is_asked_for():
+def test_videos_are_changed_only_where_that_is_asked_for():
     assert not modality(checkpoint("video")).changes
     asked = modality(checkpoint("video"), shift=0.1)
     assert asked.changes

@@ -1,4 +1,4 @@
-"""Clips as an input: any form of cell gives the same frames; changes in training keep clips together."""
+"""Video inputs: any form of cell gives the same frames, and augmentation treats all frames of a video alike."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_arrays_and_files_give_the_same_frames_with_a_store_and_without(tmp_path
         assert taken["times"][2, 0] == pytest.approx(0.04)  # the frame at the middle of the first of 8 parts
 
 
-def test_collated_clips_are_channels_first_without_a_copy():
+def test_collated_videos_are_channels_first_without_a_copy():
     made = modality()
     items = made.prepare(block([frames(0)])).items.take(np.array([0]))
     data = made.collate(items)
@@ -76,7 +76,7 @@ def test_collated_clips_are_channels_first_without_a_copy():
     assert data["times"].dtype == torch.float32
 
 
-def test_bad_cells_are_faults_and_the_others_stay():
+def test_bad_cells_are_bad_cells_and_the_others_stay():
     cells = [b"\x1a\x45\xdf\xa3" + bytes(50), frames(0), np.zeros((2, 4)), np.zeros((0, 4, 4, 3), np.uint8), "/x.mp4"]
     given = block(cells)
     prepared = modality().prepare(given)
@@ -85,7 +85,7 @@ def test_bad_cells_are_faults_and_the_others_stay():
     assert modality().prepare(block([frames(0)], limits=LimitOptions(frames=5))).index.tolist() == [-1]
 
 
-def test_columns_of_animations_are_clips_and_those_of_still_pictures_are_not(tmp_path):
+def test_columns_of_animations_are_videos_and_those_of_still_images_are_not(tmp_path):
     for number in range(4):
         (tmp_path / f"move{number}.gif").write_bytes(animation(frames(number), "GIF"))
         (tmp_path / f"still{number}.gif").write_bytes(animation(frames(number, count=1), "GIF"))
@@ -99,26 +99,26 @@ def test_columns_of_animations_are_clips_and_those_of_still_pictures_are_not(tmp
         assert Video.match_column(column(values, tmp_path)) is None
 
 
-def test_the_side_follows_the_clips():
+def test_the_side_follows_the_videos():
     cells = [animation(frames(n, height=100, width=120)) for n in range(2)]
     assert Video.resolve(Video.Options(max_image_size=112), [column(cells)]).pixels == 96
     assert Video.resolve(Video.Options(max_image_size=64), [column([frames(0, height=100, width=120)])]).pixels == 64
     assert Video.resolve(Video.Options(max_image_size=64), [column([b"no clip"])]).pixels == 64
 
 
-def test_all_frames_of_a_clip_move_alike_and_each_clip_by_itself():
+def test_all_frames_of_a_video_move_alike_and_each_video_by_itself():
     torch.manual_seed(0)
     picture = frames(0, count=1, height=32, width=32)
     still = np.repeat(picture, 5, axis=0)
     data = collated([still, *(np.repeat(frames(n, 1, 32, 32), 5, axis=0) for n in range(1, 12))])
     before = data["pixels"].clone()
-    for change in (lambda pixels: video_augment.shift(pixels, 0.2), video_augment.flip):
+    for change in (lambda pixels: video_augment.translate(pixels, 0.2), video_augment.horizontal_flip):
         changed = change(data["pixels"])
         assert (changed == changed[:, :1]).all()
         moved = (changed != before).flatten(1).any(1)
         assert moved.any()
         assert torch.equal(data["pixels"], before)
-    flipped = video_augment.flip(before)
+    flipped = video_augment.horizontal_flip(before)
     assert all(torch.equal(one, old) or torch.equal(one, old.flip(3)) for one, old in zip(flipped, before, strict=True))
 
 
@@ -126,7 +126,7 @@ def test_skipped_frames_leave_the_others_in_order_and_never_none():
     torch.manual_seed(0)
     data = collated([frames(n, count) for n, count in enumerate((1, 3, 8, 8, 5))])
     for share in (0.3, 0.99):
-        left = video_augment.skip(data, share)
+        left = video_augment.frame_dropout(data, share)
         assert (left["length"] >= 1).all()
         assert left["length"].sum() < data["length"].sum()
         assert left["pixels"].shape[1] == left["length"].max()
@@ -139,7 +139,7 @@ def test_skipped_frames_leave_the_others_in_order_and_never_none():
 
 
 @pytest.mark.parametrize("kind", Video.corruptions)
-def test_damage_grows_with_strength_and_leaves_padding_alone(kind):
+def test_corruption_grows_with_strength_and_leaves_padding_alone(kind):
     made = modality()
     items = made.prepare(block([frames(0, 8), frames(1, 4)])).items.take(np.arange(2))
     before = items["pixels"].copy()

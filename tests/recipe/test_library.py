@@ -90,7 +90,11 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "caption_cnn_transformer": (captions, []),
     "caption_language_model": (
         captions,
-        [TINY_IMAGES, f"outputs.caption.decoder.checkpoint={language_model()}", "outputs.caption.task.max_target_length=60"],
+        [
+            TINY_IMAGES,
+            f"outputs.caption.decoder.checkpoint={language_model()}",
+            "outputs.caption.task.max_target_length=60",
+        ],
     ),
     "caption_multilingual": (multilingual_captions, [TINY_IMAGES]),
     "caption_vgg16_lstm": (captions, ["inputs.image.encoder.width_multiplier=0.0625"]),
@@ -107,7 +111,12 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
     "speech_ctc": (speech, ["inputs.sound.modality.seconds=2"]),
     "speech_whisper": (
         speech,
-        [*TINY_WHISPER, "inputs.sound.modality.seconds=2", "outputs.text.task.max_target_length=8", "training.epochs=0"],
+        [
+            *TINY_WHISPER,
+            "inputs.sound.modality.seconds=2",
+            "outputs.text.task.max_target_length=8",
+            "training.epochs=0",
+        ],
     ),
     "summarize_text": (documents, TINY_T5),
     "summarize_video": (lambda rows: make_video_summaries(rows, seed=0), []),

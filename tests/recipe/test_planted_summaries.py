@@ -10,7 +10,13 @@ from polymodal.workflows.fit import fit
 
 def test_a_summary_tells_the_scenes_of_its_own_clip_in_order() -> None:
     train, valid, test = (make_video_summaries(rows, seed, scenes=2) for seed, rows in enumerate((300, 40, 60)))
-    settings = ["width=32", "training.batch_size=16", "training.epochs=18", "training.precision=fp32", "training.num_threads=1"]
+    settings = [
+        "width=32",
+        "training.batch_size=16",
+        "training.epochs=18",
+        "training.precision=fp32",
+        "training.num_threads=1",
+    ]
     settings += ["evaluation.bootstrap_samples=0", "inputs.clip.modality.num_frames=2"]
     model = fit(train, recipe="summarize_video", settings=settings, validation=valid, test=test)
     written = np.array(model.predict({"clip": test["clip"]}))

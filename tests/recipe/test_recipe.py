@@ -1,4 +1,4 @@
-"""The recipe is strict, typed, written back complete, and says where an error is."""
+"""The recipe: strict keys, round trips, defaults, overrides, and error messages with the path."""
 
 from __future__ import annotations
 
@@ -28,13 +28,18 @@ FULL = {
         (
             {"inputs": {"photo": {"encoder": {"name": "vit", "layres": 3}}}},
             "inputs.photo.encoder.layres",
-            "did you mean 'layers'?",
+            "did you mean 'num_layers'?",
         ),
         ({"inputs": {"photo": {"modality": "imgae"}}}, "inputs.photo.modality", "did you mean 'image'?"),
         ({"fusion": {"name": "gated", "layers": 2}}, "fusion.layers", "no such key"),
         ({"fusion": "gatd"}, "fusion", "did you mean 'gated'?"),
-        ({"data": {"split": {"vlaid": 0.2}}}, "data.split.vlaid", "did you mean 'validation'?"),
-        ({"training": {"param_groups": {"fusion": {"rat": 1.0}}}}, "training.param_groups.fusion.rat", "did you mean 'rate'?"),
+        ({"data": {"split": {"vlaid": 0.2}}}, "data.split.vlaid", "did you mean 'validation_size'?"),
+        (
+            {"training": {"param_groups": {"fusion": {"lr_multiplir": 1.0}}}},
+            "training.param_groups.fusion.lr_multiplir",
+            "did you mean 'lr_multiplier'?",
+        ),
+        ({"training": {"lr": 1.0}}, "training.lr", "did you mean 'learning_rate'?"),
         ({"training": {"epochs": -1}}, "training.epochs", "greater than or equal to 0"),
         ({"training": {"epochs": "many"}}, "training.epochs", "given: 'many'"),
         (
@@ -77,30 +82,45 @@ def test_round_trip_through_files(tmp_path: Path, suffix: str) -> None:
     assert Recipe.read(path).to_dict() == recipe.to_dict()
 
 
-def test_the_dial_fills_only_what_is_silent() -> None:
+def test_size_sets_only_unset_keys() -> None:
     tiny, base = (Recipe.read({**FULL, "size": size}).with_size_defaults() for size in ("tiny", "base"))
     assert base.hidden_size > tiny.hidden_size
     assert base.training.learning_rate < tiny.training.learning_rate
-    assert base.inputs["photo"].encoder.layers == tiny.inputs["photo"].encoder.layers == 3
-    assert base.inputs["photo"].encoder.heads != tiny.inputs["photo"].encoder.heads or base.hidden_size != tiny.hidden_size
-    assert Recipe.read({**FULL, "size": "base", "width": 50}).with_size_defaults().hidden_size == 50
+    assert base.inputs["photo"].encoder.num_layers == tiny.inputs["photo"].encoder.num_layers == 3
+    assert (
+        base.inputs["photo"].encoder.num_heads != tiny.inputs["photo"].encoder.num_heads
+        or base.hidden_size != tiny.hidden_size
+    )
+    assert Recipe.read({**FULL, "size": "base", "hidden_size": 50}).with_size_defaults().hidden_size == 50
 
 
 def test_overrides_expand_short_forms_and_read_yaml() -> None:
     changed = apply_overrides(
         {"inputs": {"a.b": "text"}, "fusion": "gated"},
-        ["inputs.a.b.encoder=embedding_bag", "fusion.dropout=0.2", "training.param_groups.fusion.lr_multiplier=0.5", "data.ignore_columns=[x, y]"],
+        [
+            "inputs.a.b.encoder=embedding_bag",
+            "fusion.dropout=0.2",
+            "training.param_groups.fusion.lr_multiplier=0.5",
+            "data.ignore_columns=[x, y]",
+        ],
     )
     assert changed["inputs"]["a.b"] == {"modality": "text", "encoder": "embedding_bag"}
     assert changed["fusion"] == {"name": "gated", "dropout": 0.2}
-    assert changed["training"]["parts"]["fusion"]["rate"] == 0.5
-    assert changed["data"]["ignore"] == ["x", "y"]
+    assert changed["training"]["param_groups"]["fusion"]["lr_multiplier"] == 0.5
+    assert changed["data"]["ignore_columns"] == ["x", "y"]
 
 
-def test_overrides_leave_the_given_mapping_alone() -> None:
+def test_overrides_do_not_change_the_given_mapping() -> None:
     given = {"training": {"epochs": 3}}
     apply_overrides(given, ["training.epochs=5"])
     assert given == {"training": {"epochs": 3}}
+
+
+def test_settings_may_be_a_mapping() -> None:
+    settings = {"training.epochs": 5, "fusion.dropout": 0.2}
+    changed = apply_overrides({"fusion": "gated"}, settings)
+    assert changed == {"fusion": {"name": "gated", "dropout": 0.2}, "training": {"epochs": 5}}
+    assert Recipe.read({}, {"training.epochs": 5}).training.epochs == 5
 
 
 @pytest.mark.parametrize("setting", ["training.epochs", "=3", "seed.deep=3", "a=[1"])
@@ -111,12 +131,16 @@ def test_wrong_overrides_are_refused(setting: str) -> None:
 
 def test_an_encoder_of_another_modality_is_refused() -> None:
     recipe = Recipe.read({"inputs": {"q": {"modality": "text", "encoder": "vit"}}, "outputs": {"y": "classification"}})
-    with pytest.raises(RecipeError, match=r"inputs\.q\.encoder: 'vit' reads image, but this input is text"):
+    with pytest.raises(
+        RecipeError, match=r"inputs\.q\.encoder: the encoder 'vit' is for image, but this input is text"
+    ):
         recipe.check_components()
 
 
 def test_parts_must_exist() -> None:
-    recipe = Recipe.read({**FULL, "training": {"param_groups": {"inputs.photo.encoder": {"freeze": True}, "fusoin": {}}}})
+    recipe = Recipe.read(
+        {**FULL, "training": {"param_groups": {"inputs.photo.encoder": {"freeze": True}, "fusoin": {}}}}
+    )
     with pytest.raises(RecipeError, match="did you mean 'fusion'"):
         recipe.check_components()
 

@@ -130,7 +130,7 @@ def test_class_weights_by_name_of_numbers_and_booleans() -> None:
 def test_wrong_options_say_what_is_wrong() -> None:
     with pytest.raises(RecipeError, match=r"class_weights.*did you mean 'cat'"):
         fitted(["cat", "dog"], class_weights={"cats": 2.0})
-    with pytest.raises(RecipeError, match="one column"):
+    with pytest.raises(RecipeError, match="exactly one column"):
         ClassificationTask(ClassificationTask.Options(), columns=["y", "z"])
     for wrong in ({"class_weights": {"a": 0.0}}, {"class_weights": "rare"}, {"label_smoothing": 1.0}):
         with pytest.raises(ValidationError):

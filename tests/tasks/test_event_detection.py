@@ -20,7 +20,7 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
 from polymodal.datasets.events import make_audio_events, make_series_events, make_video_events
-from polymodal.evaluation.class_alignment import aligned, have_same_classes
+from polymodal.evaluation.class_alignment import have_same_classes, reorder_classes
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.event_detection import EventDetectionTask
@@ -205,7 +205,7 @@ def test_nothing_to_learn_and_impossible_timelines_are_errors() -> None:
         fitted(CELLS, seconds=0.1)
     with pytest.raises(RecipeError, match="resolution"):
         fitted(CELLS, resolution=1e-5)
-    with pytest.raises(RecipeError, match="one column"):
+    with pytest.raises(RecipeError, match="exactly one column"):
         EventDetectionTask(EventDetectionTask.Options(), columns=["y", "z"])
 
 
@@ -277,8 +277,8 @@ def test_timelines_of_two_models_are_brought_to_the_same_cells() -> None:
     fine = fitted(CELLS, resolution=0.05, seconds=5)
     coarse = fitted([*CELLS, [{"start": 1.0, "end": 2.0, "label": "bat"}]], resolution=0.25, seconds=10)
     value = {task: task.prepare(block([CELLS[0]]))[0].astype(np.float64) for task in (fine, coarse)}
-    np.testing.assert_allclose(aligned(value[fine], fine, coarse), value[coarse], atol=1e-6)
-    assert aligned(value[coarse], coarse, fine).shape == value[fine].shape
+    np.testing.assert_allclose(reorder_classes(value[fine], fine, coarse), value[coarse], atol=1e-6)
+    assert reorder_classes(value[coarse], coarse, fine).shape == value[fine].shape
     assert have_same_classes(fine, fitted(CELLS, resolution=0.3))
     assert not have_same_classes(fine, coarse)
 

@@ -109,12 +109,12 @@ def test_gaps_and_unusable_cells() -> None:
 
 @pytest.mark.parametrize("names", [["a", "b", "c"], ["a", "a", "a"]])
 def test_there_must_be_something_to_learn(names: list[str]) -> None:
-    with pytest.raises(DataError, match="two groups"):
+    with pytest.raises(DataError, match="at least two groups"):
         prepare({"x": [1.0, 2.0, 3.0], "target": names}, inputs={"x": "number"}, outputs={"target": "metric_learning"})
 
 
 def test_prefixes_are_shorter_than_the_vector() -> None:
-    with pytest.raises(RecipeError, match="sizes"):
+    with pytest.raises(RecipeError, match="matryoshka_dims"):
         MetricLearningTask(MetricLearningTask.Options(embedding_dim=8, matryoshka_dims=[8]), columns=["g"])
     assert MetricLearningTask(MetricLearningTask.Options(embedding_dim=64), columns=["g"]).sizes == [8, 16, 32, 64]
 

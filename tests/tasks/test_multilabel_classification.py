@@ -73,14 +73,14 @@ def test_nothing_to_learn_is_an_error() -> None:
     for cells in ([[], None], [["a"], ["a"]], [3, 4]):
         with pytest.raises(DataError, match="column 'y'"):
             fitted(cells)
-    with pytest.raises(RecipeError, match="one column"):
+    with pytest.raises(RecipeError, match="exactly one column"):
         MultilabelClassificationTask(MultilabelClassificationTask.Options(), columns=["y", "z"])
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_loss_equals_torch_and_chance_is_the_best_constant(weights: str) -> None:
     cells = [["always", "a"]] * 3 + [["always", "b"]] * 16 + [["always"]]
-    task = fitted(cells, positive_weights=weights)
+    task = fitted(cells, pos_weight=weights)
     assert "label 'always' is in every training row" in task.notes
     target = torch.from_numpy(task.prepare(block(cells))[0])
     positive = torch.tensor([17 / 3, 1.0, 4 / 16]) if weights == "balanced" else torch.ones(3)

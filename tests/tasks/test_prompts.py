@@ -31,7 +31,7 @@ def codec() -> TextTokenizer:
     return TextTokenizer.train(["what is this", "a red circle and a blue square", "how many"] * 5, 400)
 
 
-def normalize_spoken(codec: TextTokenizer, ids: np.ndarray) -> list[str]:
+def rendered(codec: TextTokenizer, ids: np.ndarray) -> list[str]:
     """Tokens as control tokens by name and the texts between them."""
     found: list[Any] = []
     for token in ids.tolist():
@@ -64,7 +64,7 @@ def test_missing_cells_leave_their_place_empty_and_others_are_named() -> None:
     read = PromptTemplate("{a}-{b}", "prompt")
     given = block(a=["x", None, float("nan"), "y"], b=["1", 2, None, [1, 2]])
     assert read.texts(given) == ["x-1", "-2", "-", None]
-    assert read.unusable(given, 3) == "b"
+    assert read.first_invalid_column(given, 3) == "b"
 
 
 @pytest.mark.parametrize("template", ["{q", "q}", "a {} b", "{{q}", "question"])
@@ -99,8 +99,8 @@ def test_histories_are_read_in_every_form(last: Any) -> None:
         ('{"role": "user"}', "not dict"),
         ([{"role": "usr", "content": "x"}], "user"),
         ([{"content": "x"}], "role and content"),
-        ([{"role": "user", "content": ["x"]}], "no text"),
-        ([["x"]], "no text"),
+        ([{"role": "user", "content": ["x"]}], "not a text"),
+        ([["x"]], "not a text"),
         (["x", {"role": "user", "content": "x"}], "some do not"),
     ],
 )
@@ -112,8 +112,8 @@ def test_a_history_that_is_none_says_why(cell: Any, problem: str) -> None:
 def test_a_conversation_is_put_in_a_row_by_control_tokens(codec: TextTokenizer) -> None:
     conversation = Conversation("Be brief.", "before", "{q}")
     assert conversation.columns == ["before", "q"]
-    (ids,) = conversation.prepare(block(q=["how many"], before=[["hello", "hi"]]), codec, 100, "refuse")
-    assert normalize_spoken(codec, ids) == [
+    (ids,) = conversation.prepare(block(q=["how many"], before=[["hello", "hi"]]), codec, 100, "error")
+    assert rendered(codec, ids) == [
         "[system]", "Be brief.", "[user]", "hello", "[assistant]", "hi", "[end]", "[user]", "how many", "[assistant]",
     ]  # fmt: skip
 
@@ -123,11 +123,11 @@ def test_no_cell_spells_a_control_token(codec: TextTokenizer) -> None:
     assert codec.control_ids == set(range(len(SPECIAL_TOKENS)))
     assert codec.decode(codec.encode([evil])) == [evil]
     assert codec.control_ids.isdisjoint(codec.encode([evil])[0])
-    (prompt,) = Prompt("{q} so: ").prepare(block(q=[evil]), codec, 500, "refuse")
+    (prompt,) = Prompt("{q} so: ").prepare(block(q=[evil]), codec, 500, "error")
     assert codec.control_ids.isdisjoint(prompt.tolist())
     given = block(q=[evil], before=[[evil, evil]], who=[evil])
-    (ids,) = Conversation("{who}", "before", "{q}").prepare(given, codec, 1_000, "refuse")
-    assert normalize_spoken(codec, ids) == [
+    (ids,) = Conversation("{who}", "before", "{q}").prepare(given, codec, 1_000, "error")
+    assert rendered(codec, ids) == [
         "[system]", evil, "[user]", evil, "[assistant]", evil, "[end]", "[user]", evil, "[assistant]",
     ]  # fmt: skip
 
@@ -135,13 +135,13 @@ def test_no_cell_spells_a_control_token(codec: TextTokenizer) -> None:
 def test_long_prompts_are_refused_or_lose_their_beginning(codec: TextTokenizer) -> None:
     given = block(q=["how many " * 40, "how many", None])
     prompt = Prompt("{q}")
-    refused = prompt.prepare(given, codec, 10, "refuse")
+    refused = prompt.prepare(given, codec, 10, "error")
     assert refused[0] is None
     assert len(refused[2]) == 0
     ((row, column, reason),) = [(one.row, one.column, one.reason) for one in given.errors.found]
     assert (row, column) == (0, "q")
-    assert "at most 10" in reason
-    cut = prompt.prepare(given, codec, 10, "cut")
+    assert "maximum is 10" in reason
+    cut = prompt.prepare(given, codec, 10, "truncate")
     assert cut[0].tolist() == codec.encode(["how many " * 40])[0][-10:]
     assert cut[1].tolist() == refused[1].tolist()
     assert len(given.errors.found) == 1
@@ -151,25 +151,25 @@ def test_long_conversations_lose_their_oldest_exchange_and_keep_the_system(codec
     before = ["old " * 20, "older", "new", "newer"]
     given = block(q=["how many"], before=[before])
     conversation = Conversation("Be brief.", "before", "{q}")
-    assert conversation.prepare(given, codec, 40, "refuse")[0] is None
+    assert conversation.prepare(given, codec, 40, "error")[0] is None
     assert [one.column for one in given.errors.found] == ["before"]
-    (ids,) = conversation.prepare(given, codec, 40, "cut")
-    assert normalize_spoken(codec, ids) == [
+    (ids,) = conversation.prepare(given, codec, 40, "truncate")
+    assert rendered(codec, ids) == [
         "[system]", "Be brief.", "[user]", "new", "[assistant]", "newer", "[end]", "[user]", "how many", "[assistant]",
     ]  # fmt: skip
-    assert conversation.prepare(given, codec, 5, "cut")[0] is None  # what is asked last is never cut
-    assert "at most 5" in given.errors.found[-1].reason
+    assert conversation.prepare(given, codec, 5, "truncate")[0] is None  # what is asked last is never cut
+    assert "maximum is 5" in given.errors.found[-1].reason
 
 
 def test_unusable_conversations_are_faults_where_they_are(codec: TextTokenizer) -> None:
     given = block(q=["a", [1], "c", None], before=["x", None, [3, [1]], None])
-    found = Conversation(None, "before", "{q}").prepare(given, codec, 50, "refuse")
+    found = Conversation(None, "before", "{q}").prepare(given, codec, 50, "error")
     assert [one is None for one in found] == [True, True, True, False]
     assert [(one.row, one.column) for one in given.errors.found] == [(0, "before"), (1, "q"), (2, "before")]
     alone = block(before=[["a", "b"], [{"role": "assistant", "content": "b"}], None, ["a"]])
-    found = Conversation(None, "before", None).prepare(alone, codec, 50, "refuse")
+    found = Conversation(None, "before", None).prepare(alone, codec, 50, "error")
     assert [one is None for one in found] == [False, True, True, False]  # two texts end with the user's
-    assert all("end with what the user says" in one.reason for one in alone.errors.found)
+    assert all("end with a user message" in one.reason for one in alone.errors.found)
 
 
 TURNS = [("user", "a red ball"), ("assistant", "two small dogs"), ("user", "the sea in the evening ?")]
@@ -210,7 +210,7 @@ def test_a_template_that_refuses_is_a_fault_of_its_row(tmp_path: Path) -> None:
     save_tokenizer(tmp_path / "chat", GEMMA)
     codec = TextTokenizer.from_checkpoint(str(tmp_path / "chat"))
     given = block(q=["a", "b"], s=["be brief", None])
-    found = Conversation("{s}", None, "{q}").prepare(given, codec, 100, "refuse")
+    found = Conversation("{s}", None, "{q}").prepare(given, codec, 100, "error")
     assert [one is None for one in found] == [True, False]
     assert "no system" in given.errors.found[0].reason
 

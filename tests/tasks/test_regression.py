@@ -95,17 +95,17 @@ def test_log_refuses_numbers_without_a_logarithm() -> None:
 
 @pytest.mark.parametrize("targets", [1, 2])
 @pytest.mark.parametrize("transform", ["none", "log"])
-@pytest.mark.parametrize(("loss", "delta"), [("squared", None), ("absolute", None), ("huber", None), ("huber", 0.3)])
+@pytest.mark.parametrize(("loss", "delta"), [("squared_error", None), ("absolute_error", None), ("huber", None), ("huber", 0.3)])
 def test_loss_equals_torch_and_chance_is_the_best_constant(
     loss: str, delta: float | None, transform: str, targets: int
 ) -> None:
     rng = np.random.default_rng(1)
     columns = {f"c{t}": rng.exponential(size=41).tolist() for t in range(targets)}
-    task = fitted(columns, loss=loss, delta=delta, transform=transform)
+    task = fitted(columns, loss=loss, huber_delta=delta, transform=transform)
     target = torch.from_numpy(task.prepare(block(columns))[0])
     reference = {
-        "squared": lambda v, z: (v - z) ** 2,
-        "absolute": lambda v, z: (v - z).abs(),
+        "squared_error": lambda v, z: (v - z) ** 2,
+        "absolute_error": lambda v, z: (v - z).abs(),
         "huber": lambda v, z: functional.huber_loss(v, z, delta=delta or 1.0, reduction="none"),
     }[loss]
     values = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
@@ -117,7 +117,7 @@ def test_loss_equals_torch_and_chance_is_the_best_constant(
 
 
 def test_delta_belongs_to_huber() -> None:
-    with pytest.raises(ValidationError, match="delta is an option of loss: huber"):
+    with pytest.raises(ValidationError, match="huber_delta needs loss: huber"):
         RegressionTask.Options(loss="squared_error", huber_delta=2.0)
     for options in (RegressionTask.Options(), RegressionTask.Options(loss="huber", huber_delta=2.0)):
         assert RegressionTask.Options.model_validate(options.model_dump()) == options
@@ -125,4 +125,4 @@ def test_delta_belongs_to_huber() -> None:
 
 def test_the_loss_chooses_the_leading_metric() -> None:
     assert fitted({"a": [1, 2]}).metrics[0].name == "rmse"
-    assert fitted({"a": [1, 2]}, loss="absolute").metrics[0].name == "mae"
+    assert fitted({"a": [1, 2]}, loss="absolute_error").metrics[0].name == "mae"

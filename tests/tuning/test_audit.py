@@ -34,33 +34,33 @@ def verdicts(found: OutputAudit) -> dict[str, tuple[str, list[str]]]:
     return {one.name: (one.verdict, one.partners) for one in found.inputs}
 
 
-def test_every_kind_of_input_is_told() -> None:
+def test_every_kind_of_input_is_recognized() -> None:
     found = audited(all_kinds(360, 1))
     assert verdicts(found) == {
-        "a": ("own", []),
+        "a": ("informative", []),
         "b": ("redundant", ["a"]),
-        "c": ("none", []),
-        "d": ("together", ["e"]),
-        "e": ("together", ["d"]),
+        "c": ("uninformative", []),
+        "d": ("synergistic", ["e"]),
+        "e": ("synergistic", ["d"]),
     }
     findings = {(pair.first, pair.second): pair.interaction for pair in found.pairs if pair.interaction}
-    assert findings == {("a", "b"): "redundant", ("d", "e"): "synergy"}
+    assert findings == {("a", "b"): "redundancy", ("d", "e"): "synergy"}
     assert found.best_input == "a"
     assert found.gain_over_best.low > 0
-    assert found.summary.startswith("Several inputs pay")
+    assert found.summary.startswith("Multimodal gain")
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_copy_is_redundant_and_one_input_is_enough(seed: int) -> None:
     found = audited(all_kinds(240, seed, "abc"))
-    assert verdicts(found) == {"a": ("own", []), "b": ("redundant", ["a"]), "c": ("none", [])}
-    assert found.summary.startswith("Several inputs do not pay here: a alone")
+    assert verdicts(found) == {"a": ("informative", []), "b": ("redundant", ["a"]), "c": ("uninformative", [])}
+    assert found.summary.startswith("No multimodal gain: the best single input (a)")
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_an_exclusive_or_is_found(seed: int) -> None:
+def test_synergy_of_an_exclusive_or_is_detected(seed: int) -> None:
     found = audited(all_kinds(240, seed, "cde"))
-    assert verdicts(found) == {"c": ("none", []), "d": ("together", ["e"]), "e": ("together", ["d"])}
+    assert verdicts(found) == {"c": ("uninformative", []), "d": ("synergistic", ["e"]), "e": ("synergistic", ["d"])}
     assert found.values["d + e"].value > 0.5, "of one bit"
 
 
@@ -69,12 +69,12 @@ def test_in_noise_nothing_is_found(seed: int) -> None:
     draw = np.random.default_rng(seed)
     inputs = {name: draw.normal(size=(120, 3)) for name in "abc"}
     found = audited(numbers(inputs, [f"k{one}" for one in draw.integers(0, 3, 120)]))
-    assert [one.verdict for one in found.inputs] == ["none"] * 3
+    assert [one.verdict for one in found.inputs] == ["uninformative"] * 3
     assert not any(pair.interaction for pair in found.pairs)
-    assert found.summary == "Nothing about the target was found in any input."
+    assert found.summary == "No input has information about the target."
 
 
-def test_of_a_number_the_shares_are_those_of_its_variance() -> None:
+def test_values_of_a_number_are_fractions_of_its_variance() -> None:
     """The target is the sum of two independent parts, one in each input, four fifths and one fifth of its variance."""
     draw = np.random.default_rng(0)
     parts = draw.normal(size=(400, 2)) * [2.0, 1.0]
@@ -85,7 +85,7 @@ def test_of_a_number_the_shares_are_those_of_its_variance() -> None:
     assert small.unimodal.value == pytest.approx(0.2, abs=0.06)
     assert found.values["big + small"].value == pytest.approx(1.0, abs=0.02)
     assert big.unique.value == pytest.approx(0.8, abs=0.06)
-    assert (big.verdict, small.verdict) == ("own", "own")
+    assert (big.verdict, small.verdict) == ("informative", "informative")
     pair = found.pairs[0]
     assert abs(pair.co_information.value) < 0.06
     assert big.metric_unique.low > 0, "greater is better, also where the metric is an error"
@@ -113,8 +113,8 @@ def test_whole_groups_are_drawn() -> None:
     models = FrozenFeatureBaselines(folds, progress=QUIET)
     widths = []
     for groups in (folds.reference.groups, None):
-        models.decide("target", "linear", ("a",))  # the same answers for both
-        models.decide("target", "trees", ("a",))
+        models.predict("target", "linear", ("a",))  # the same predictions for both
+        models.predict("target", "trees", ("a",))
         folds.reference.groups = groups
         alone = audit_inputs([], folds, progress=QUIET, models=models).outputs["target"].inputs[0].unimodal
         widths.append(alone.high - alone.low)
@@ -136,9 +136,9 @@ def test_the_best_network_is_compared_with_the_best_single_input() -> None:
     found = audit_inputs([*baselines, network], folds, progress=QUIET, models=models)
     model = found.outputs["target"].network_comparison
     assert model is not None
-    assert model.several == "trial 0"
-    assert model.single.endswith(": a")
-    single = max(one.score for one in baselines if one.name == model.single)
-    assert model.value == pytest.approx(1 - single)
-    assert 0 < model.low <= model.value <= model.high
-    assert json.loads(json.dumps(found.to_dict()))["outputs"]["target"]["model"]["several"] == "trial 0"
+    assert model.multimodal == "trial 0"
+    assert model.unimodal.endswith(": a")
+    unimodal = max(one.score for one in baselines if one.name == model.unimodal)
+    assert model.difference == pytest.approx(1 - unimodal)
+    assert 0 < model.low <= model.difference <= model.high
+    assert json.loads(json.dumps(found.to_dict()))["outputs"]["target"]["network_comparison"]["multimodal"] == "trial 0"

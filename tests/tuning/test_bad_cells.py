@@ -31,4 +31,4 @@ def test_a_broken_picture_is_told_and_counted_once(tmp_path: Path, capsys: pytes
     told = "".join(capsys.readouterr())
     assert "1 cells cannot be used" in told
     assert told.index("cannot be used") < told.index("trial 0")
-    assert json.loads((out / "leaderboard.json").read_text())["faults"] == {"count": 1, "by_column": {"photo": 1}}
+    assert json.loads((out / "leaderboard.json").read_text())["cell_errors"] == {"count": 1, "by_column": {"photo": 1}}

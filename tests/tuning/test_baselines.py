@@ -136,7 +136,7 @@ def test_weights_count_as_repeated_rows() -> None:
     repeated = np.repeat(matrix, weight, axis=0)
     lesson = BaselineData("real", 1, np.repeat(truth, weight, axis=0), np.ones(len(groups)), groups, 0)
     again = fit_predict("linear", [repeated], [matrix], lesson)
-    np.testing.assert_allclose(weighted.decided, again.decided, atol=0.15)
+    np.testing.assert_allclose(weighted.predictions, again.predictions, atol=0.15)
 
 
 def test_a_class_of_few_rows_is_aligned_to_the_whole_table() -> None:

@@ -45,10 +45,10 @@ def candidate(name: str, made: Folds, values: np.ndarray, **changed: object) -> 
         "metrics": {},
         "fold_scores": [],
         "seconds": 1.0,
-        "parameters": 1,
+        "num_parameters": 1,
         "size_mib": 1.0,
         "latency_ms": 1.0,
-        "folds": len(made),
+        "num_folds": len(made),
     }
     return Candidate(name=name, distributions={"y": values}, **{**facts, **changed})
 

@@ -118,11 +118,11 @@ def test_a_search_begins_at_the_first_choices_and_then_varies_one_component_at_a
             "fusion": ["concat", "gated", "late"],
         }
     )
-    points = found.points(99)
+    points = found.initial_points(99)
     assert points[0] == {"training.learning_rate": 0.02, "inputs.a.encoder": '"linear"', "fusion": '"concat"'}
     assert [point["fusion"] for point in points] == ['"concat"', '"gated"', '"late"', '"concat"']
     assert points[3]["inputs.a.encoder"] == '"periodic"'
-    assert found.points(2) == points[:2]
+    assert found.initial_points(2) == points[:2]
 
 
 def test_what_a_trial_does_not_choose_still_follows_from_what_it_does() -> None:
@@ -145,7 +145,7 @@ def test_the_default_space_leaves_what_the_recipe_says() -> None:
     found = default_space(given, make_plan(table, given).recipe, 160, 600)
     assert found["inputs.a.encoder"] == ["linear", "periodic"]
     assert {"fusion", "width", "training.learning_rate", "outputs.target.decoder"} <= set(found)
-    assert space(found, open_recipe).points(1)
+    assert space(found, open_recipe).initial_points(1)
     said = {**open_recipe, "fusion": "gated", "hidden_size": 32, "training": {"learning_rate": 0.01, "epochs": 3}}
     given = as_recipe(said, ["inputs.a.encoder=linear"])
     found = default_space(given, make_plan(table, given).recipe, 160, 600)
@@ -181,4 +181,4 @@ def test_baselines_read_the_first_frozen_pretrained_encoder_that_is_offered() ->
         "inputs.text.encoder": ["embedding_bag", {**frozen, "tune": "last"}, frozen],
         "inputs.a.encoder": ["linear", "periodic"],
     }
-    assert SearchSpace.read(choices, base).fixed_encoders() == {"inputs.text.encoder": frozen}
+    assert SearchSpace.read(choices, base).frozen_encoders() == {"inputs.text.encoder": frozen}

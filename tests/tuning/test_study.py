@@ -42,7 +42,7 @@ def by_status(study: Study) -> dict[str, list[TrialRecord]]:
 
 
 def fusion_of(attempt: TrialRecord) -> Any:
-    return attempt.changes["fusion"]
+    return attempt.overrides["fusion"]
 
 
 def test_the_better_of_two_fusions_is_found_and_nothing_is_tried_twice(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ import os, signal, sys
 from pathlib import Path
 from tuning.searches import search
 from polymodal.tuning import trial
-from polymodal.tuning.trial import Bench
+from polymodal.tuning.trial import TrialRunner
 
 real, calls = trial.train_model, []
 
@@ -183,12 +183,12 @@ def train(*given, **named):
 trial.train_model = train
 place = Path(sys.argv[1])
 study, folds = search(place / "out", {"fusion": ["late", "concat"]})
-study.begin(None)
-study.work(Bench(folds, place / "bench"), most=None, deadline=None, say=print, parent=None)
+study.enqueue_initial(None)
+study.run(TrialRunner(folds, place / "bench"), max_trials=None, deadline=None, log=print, parent=None)
 """
 
 
-def test_a_killed_search_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_killed_search_is_resumed(tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
     command = [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(tmp_path)]
     path = os.pathsep.join(filter(None, [str(tests), os.environ.get("PYTHONPATH")]))
@@ -216,7 +216,7 @@ def test_a_killed_search_is_gone_on_with(tmp_path: Path) -> None:
         np.testing.assert_array_equal(first.distributions["target"], second.distributions["target"])
 
 
-def test_a_trial_that_was_saved_but_not_told_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_was_saved_but_not_recorded_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, folds = search(tmp_path / "out", FUSIONS)
 
     def killed(number: int, candidate: Any) -> None:

@@ -53,10 +53,10 @@ def test_a_search_ends_with_the_best_recipe_trained_and_goes_on_when_resumed(tmp
     assert set(written["corrected"]) == {"best", "ensemble"}
     assert written["ensemble"]["score"] >= written["score"]
     assert {one["verdict"] for one in written["audit"]["outputs"]["target"]["inputs"]} <= {
-        "own",
+        "informative",
         "redundant",
-        "together",
-        "none",
+        "synergistic",
+        "uninformative",
     }
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
     kept |= {path: path.stat().st_mtime_ns for path in (tmp_path / "baselines").iterdir()}
@@ -74,13 +74,13 @@ def test_a_search_ends_with_the_best_recipe_trained_and_goes_on_when_resumed(tmp
 def test_processes_share_the_trials_of_a_search(tmp_path: Path) -> None:
     choices = {"fusion": ["late", "concat", "gated", "sum", "mean"]}
     found = run(tmp_path, space=choices, trials=5, jobs=2)
-    tried = Counter(entry.changes["fusion"] for entry in found.entries if entry.status != "baseline")
+    tried = Counter(entry.overrides["fusion"] for entry in found.entries if entry.status != "baseline")
     assert tried == Counter(choices["fusion"])
     assert found.recipe.fusion is not None
     assert found.recipe.fusion.name != "late"
 
 
-def test_a_failed_trial_is_told_of_on_the_page(tmp_path: Path) -> None:
+def test_a_failed_trial_is_listed_in_the_report(tmp_path: Path) -> None:
     impossible = {"name": "bottleneck", "num_layers": 2, "fusion_layer": 1}
     found = run(tmp_path, space={"fusion": [impossible, "concat"]})
     (failed,) = found.failed
@@ -88,7 +88,7 @@ def test_a_failed_trial_is_told_of_on_the_page(tmp_path: Path) -> None:
     assert "fusion_layer" in (tmp_path / "tuning.html").read_text(encoding="utf-8")
 
 
-def test_where_every_trial_fails_the_reasons_are_told(tmp_path: Path) -> None:
+def test_if_every_trial_fails_the_reasons_are_listed(tmp_path: Path) -> None:
     impossible = [{"name": "bottleneck", "num_layers": 2, "fusion_layer": layer} for layer in (1, 2)]
     with pytest.raises(TrainingError, match=r"none of 2 trials(.|\n)*fusion_layer"):
         run(tmp_path, space={"fusion": impossible})
@@ -102,9 +102,9 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
         run(out, space={"fusoin": ["late"]})
     with pytest.raises(RecipeError, match="did you mean 'score'"):
         run(out, objectives=["scroe"])
-    with pytest.raises(RecipeError, match="needs an end"):
+    with pytest.raises(RecipeError, match="needs a limit"):
         run(out, trials=None)
-    with pytest.raises(RecipeError, match="above 0"):
+    with pytest.raises(RecipeError, match="must be positive"):
         run(out, jobs=0)
     with pytest.raises(DataError, match="folds"):
         run(out, data(8), folds=20)

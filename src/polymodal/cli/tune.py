@@ -133,7 +133,7 @@ def _selection(found: TuningResult) -> list[tuple[str, str]]:
     if best is not None and best.score > found.best.score:
         lines.append(("baseline", f"{best.name}: {metric} {score(best.score)}, better than the best trial"))
     if len(found.objectives) > 1:
-        lines.append(("pareto", f"{', '.join(one.name for one in found.front)} ({', '.join(found.objectives)})"))
+        lines.append(("pareto", f"{', '.join(one.name for one in found.pareto_front)} ({', '.join(found.objectives)})"))
     return lines
 
 

@@ -11,9 +11,10 @@ class PolymodalError(Exception):
 
     Example:
         >>> import polymodal
+        >>> from polymodal.core.errors import PolymodalError
         >>> try:
         ...     polymodal.load("no-such-folder")
-        ... except polymodal.PolymodalError as error:
+        ... except PolymodalError as error:
         ...     print(type(error).__name__)
         ArtifactError
     """
@@ -69,11 +70,23 @@ class MissingExtraError(PolymodalError):
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint for an unknown `word`: the closest of `choices`, or all of them if none is close.
 
+    Parts of a choice and its initials count as well, so `lr` and `rate` are close to `learning_rate`.
+
     >>> did_you_mean("gatd", ["gated", "concat"])
     "did you mean 'gated'?"
+    >>> did_you_mean("lr", ["epochs", "learning_rate"])
+    "did you mean 'learning_rate'?"
     """
     known = sorted(choices)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    forms = {name: name for name in known}
+    for name in known:
+        parts = name.split("_")
+        if len(parts) > 1:
+            for form in (*parts, "".join(part[:1] for part in parts)):
+                forms.setdefault(form, name)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = close or difflib.get_close_matches(word, forms, n=1, cutoff=0.6)
+    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {forms[close[0]]!r}?"
     return "choose from " + ", ".join(known) if known else "there is nothing to choose from"

@@ -15,6 +15,13 @@ class StrictModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_assignment=True)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with the values of `update`, which must name fields; pydantic itself would accept any key here."""
+        unknown = sorted(set(update or {}) - type(self).model_fields.keys())
+        if unknown:
+            raise ValueError(f"{type(self).__qualname__} has no field {', '.join(unknown)}")
+        return super().model_copy(update=update, deep=deep)
+
 
 class Options(StrictModel):
     """Options of one component. `name` is its name; `component` is its class, set by the registry."""

@@ -90,7 +90,7 @@ class Audio(MediaModality):
 
     media = "audio"
     default_encoder = "audio_cnn"
-    still = {"shift": 0.0, "trim": None, "voice": False, "keep": "start"}
+    time_preserving_options = {"time_shift": 0.0, "trim_silence_db": None, "voice_activity_only": False, "crop": "start"}
     corruptions = ("noise", "babble", "reverberation", "clipping", "loss")
     options: Options
 
@@ -134,14 +134,14 @@ class Audio(MediaModality):
     def request(self) -> AudioRequest:
         chosen = self.options
         return AudioRequest(
-            sampling_rate=chosen.rate,
+            sampling_rate=chosen.sampling_rate,
             channels=chosen.channels,
             seconds=chosen.seconds or chosen.max_seconds,
-            crop=chosen.keep,
-            trim_silence_db=chosen.trim,
-            normalization=chosen.normalise,
+            crop=chosen.crop,
+            trim_silence_db=chosen.trim_silence_db,
+            normalization=chosen.normalization,
             denoise=chosen.denoise,
-            voice_activity_only=chosen.voice,
+            voice_activity_only=chosen.voice_activity_only,
         )
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
@@ -173,12 +173,12 @@ class Audio(MediaModality):
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         values, length, chosen = data["values"], data["length"], self.options
-        if chosen.shift:
-            values = audio_augment.shift(values, length, chosen.shift)
-        if chosen.noise is not None:
-            values = audio_augment.add_noise(values, length, chosen.noise)
-        if chosen.gain:
-            values = audio_augment.gain(values, chosen.gain)
+        if chosen.time_shift:
+            values = audio_augment.time_shift(values, length, chosen.time_shift)
+        if chosen.noise_snr_db is not None:
+            values = audio_augment.add_noise(values, length, chosen.noise_snr_db)
+        if chosen.gain_db:
+            values = audio_augment.gain(values, chosen.gain_db)
         return {**data, "values": values}
 
     def corrupt(
@@ -243,7 +243,7 @@ def _of_checkpoint(options: Audio.Options, checkpoint: str) -> tuple[Audio.Optio
     most seconds that its network can take."""
     reads = audio_feature_extractor(_card(checkpoint))
     longest = math.inf if reads.max_samples is None else reads.max_samples / reads.sampling_rate
-    said = {"rate": reads.sampling_rate, "channels": 1}
+    said = {"sampling_rate": reads.sampling_rate, "channels": 1}
     given = options.model_fields_set
     for name, value in said.items():
         if name in given and getattr(options, name) != value:
@@ -253,7 +253,7 @@ def _of_checkpoint(options: Audio.Options, checkpoint: str) -> tuple[Audio.Optio
         raise RecipeError(
             "seconds", f"the checkpoint {checkpoint!r} hears {longest:g} s at most, not {options.seconds:g}"
         )
-    still = {name: 0.0 for name in ("gain", "shift") if name not in given}
+    still = {name: 0.0 for name in ("gain_db", "time_shift") if name not in given}
     return options.model_copy(update={**said, **still}), longest
 
 

@@ -31,7 +31,7 @@ def add_noise(values: Tensor, length: Tensor, lowest: float) -> Tensor:
     return noise.mul_(level).mul_(length_mask(length, values.shape[2]).unsqueeze(1)).add_(values)
 
 
-def shift(values: Tensor, length: Tensor, share: float) -> Tensor:
+def time_shift(values: Tensor, length: Tensor, share: float) -> Tensor:
     """Move each item later or earlier by up to `share` of its length; silence fills the gap, the other end is lost."""
     steps = (share * (2 * torch.rand(len(values)) - 1) * length.cpu()).round().long().tolist()
     moved = torch.zeros_like(values)

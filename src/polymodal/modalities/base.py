@@ -37,7 +37,7 @@ class Modality(ABC):
     #: True if one input may hold several columns (numbers, categories); `together` says when inference groups them.
     many_columns: ClassVar[bool] = False
     #: Options that move moments away from where they were in the file, and the value with which each does not.
-    still: ClassVar[dict[str, Any]] = {}
+    time_preserving_options: ClassVar[dict[str, Any]] = {}
     #: The kinds of damage that `corrupt` can do, for tests of robustness.
     corruptions: ClassVar[tuple[str, ...]] = ()
 

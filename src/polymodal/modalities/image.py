@@ -128,14 +128,14 @@ class Image(MediaModality):
     @property
     def changes(self) -> bool:
         chosen = self.options
-        return bool(chosen.translate or chosen.flip or chosen.brightness or chosen.contrast)
+        return bool(chosen.translate or chosen.horizontal_flip or chosen.brightness or chosen.contrast)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         pixels, chosen = data["pixels"], self.options
         if chosen.translate:
-            pixels = image_augment.shift(pixels, chosen.translate)
-        if chosen.flip:
-            pixels = image_augment.flip(pixels)
+            pixels = image_augment.translate(pixels, chosen.translate)
+        if chosen.horizontal_flip:
+            pixels = image_augment.horizontal_flip(pixels)
         if chosen.brightness:
             pixels = image_augment.brightness(pixels, chosen.brightness)
         if chosen.contrast:
@@ -145,11 +145,11 @@ class Image(MediaModality):
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """`noise`, `blur`, `jpeg`, `contrast` and `occlusion` as in `picture_changes`."""
+        """`noise`, `blur`, `jpeg`, `contrast` and `occlusion` as in `image_corruption`."""
         if kind not in self.corruptions:
             return super().corrupt(items, kind, strength, draw)
         drawn = (draw,) if kind in ("noise", "occlusion") else ()
-        return {"pixels": getattr(picture_changes, kind)(items["pixels"], strength, *drawn)}
+        return {"pixels": getattr(image_corruption, kind)(items["pixels"], strength, *drawn)}
 
     def shape(self) -> dict[str, Any]:
         """`height`, `width` and `channels` of an image; with a checkpoint its card, as `checkpoint`."""
@@ -206,7 +206,7 @@ def _of_checkpoint(options: Image.Options, geometry: ImagePreprocessing) -> Imag
         raise RecipeError(
             "image_size", f"the checkpoint {options.checkpoint!r} takes images of {geometry.height} pixels; leave this out"
         )
-    silent = {"fit": geometry.resize_mode, "shift": 0.0}
+    silent = {"resize_mode": geometry.resize_mode, "translate": 0.0}
     chosen = {key: value for key, value in silent.items() if key not in options.model_fields_set}
     return options.model_copy(update={"image_size": geometry.height, **chosen})
 

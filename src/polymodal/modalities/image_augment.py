@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def shift(pixels: Tensor, share: float) -> Tensor:
+def translate(pixels: Tensor, share: float) -> Tensor:
     """Move each image by up to `share` of its height and width, in whole pixels (at least one); its edge
     fills the gap.
     """
@@ -29,7 +29,7 @@ def _whole(items: int, share: float, size: int) -> Tensor:
     return torch.randint(-most, most + 1, (items, 1))
 
 
-def flip(pixels: Tensor) -> Tensor:
+def horizontal_flip(pixels: Tensor) -> Tensor:
     """Mirror each image, left to right, with a chance of one half."""
     chosen = (torch.rand(len(pixels)) < 0.5).to(pixels.device)
     return torch.where(chosen[:, None, None, None], pixels.flip(3), pixels)

@@ -33,7 +33,7 @@ from polymodal.recipe.data import LimitOptions
 CHUNK = 256
 CHUNK_BYTES = 128 * 2**20
 #: Limits that do not bear on what a decoded item holds: on reading, which comes before, and on decoding processes.
-ELSEWHERE = {"megabytes", "patience", "memory", "workers"}
+ELSEWHERE = {"megabytes", "timeout_seconds", "memory_mib", "num_workers"}
 
 
 class MediaModality(Modality):

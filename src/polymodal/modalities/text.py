@@ -241,7 +241,7 @@ class Text(Modality):
 
 
 def _resolve_checkpoint(options: Text.Options, checkpoint: str, samples: list[ColumnSample]) -> Text.Options:
-    for name, neutral in {"lowercase": False, "vocabulary": None}.items():
+    for name, neutral in {"lowercase": False, "vocab_size": None}.items():
         if name in options.model_fields_set and getattr(options, name) != neutral:
             raise RecipeError(name, f"the checkpoint {checkpoint!r} has a tokenizer of its own; leave this out")
     reader = CheckpointTokenizer.of(checkpoint)

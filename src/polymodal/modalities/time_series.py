@@ -30,7 +30,7 @@ from polymodal.recipe.data import LimitOptions
 # Items whose statistics are taken at once; bounds the memory that padded arrays take.
 CHUNK = 256
 #: The options of random changes, in the order in which they are done.
-CHANGES = ("crop", "mask", "gain", "jitter")
+AUGMENTATIONS = ("random_crop", "time_mask", "gain", "jitter")
 
 
 @register
@@ -80,7 +80,7 @@ class Series(MediaModality):
     media: ClassVar[str] = "time_series"
     default_encoder = "inception_time"
     many_columns = True
-    still = {"crop": 0.0}  # what is cropped off takes its events along
+    time_preserving_options = {"random_crop": 0.0}  # what is cropped off takes its events along
     corruptions = ("noise", "drift", "gaps", "scale", "delay")
     options: Options
 
@@ -145,10 +145,10 @@ class Series(MediaModality):
             channels=self.channels,
             channel_names=names,
             layout=chosen.layout or "steps_first",
-            time_channel=chosen.time,
-            sampling_rate=chosen.rate,
+            time_channel=chosen.time_channel,
+            sampling_rate=chosen.sampling_rate,
             max_steps=self.steps,
-            long_series=chosen.long,
+            long_series=chosen.long_series,
         )
 
     @property
@@ -229,13 +229,13 @@ class Series(MediaModality):
 
     @property
     def changes(self) -> bool:
-        return any(getattr(self.options, name) for name in CHANGES)
+        return any(getattr(self.options, name) for name in AUGMENTATIONS)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = self.options
-        for name in CHANGES:
+        for name in AUGMENTATIONS:
             if strength := getattr(chosen, name):
-                data = getattr(series_changes, name)(data, strength)
+                data = getattr(time_series_augment, name)(data, strength)
         return data
 
     def corrupt(

@@ -21,7 +21,7 @@ def gain(data: Data, strength: float) -> Data:
     return {**data, "values": data["values"] * factor.to(data["values"])}
 
 
-def mask(data: Data, share: float) -> Data:
+def time_mask(data: Data, share: float) -> Data:
     """Make a stretch of up to `share` of each item's steps a gap in all channels."""
     length = data["length"]
     size = (torch.rand(len(length)) * share * length).long()
@@ -31,7 +31,7 @@ def mask(data: Data, share: float) -> Data:
     return {**data, "values": data["values"] * kept, "observed": data["observed"] * kept}
 
 
-def crop(data: Data, share: float) -> Data:
+def random_crop(data: Data, share: float) -> Data:
     """Leave out up to `share` of each item's steps, at its start and its end; the rest keeps its times."""
     length = data["length"]
     kept = length - (torch.rand(len(length)) * share * length).long()

@@ -138,7 +138,7 @@ class Video(MediaModality):
     def request(self) -> VideoRequest:
         chosen = self.options
         geometry = None if self.card is None else frame_geometry(self.card).without_normalization()
-        return VideoRequest(chosen.frames, self.side, chosen.fit, chosen.sampling, geometry)
+        return VideoRequest(chosen.num_frames, self.side, chosen.resize_mode, chosen.sampling, geometry)
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
         """Arrays of frames."""
@@ -168,13 +168,13 @@ class Video(MediaModality):
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = self.options
-        if chosen.skip:
-            data = video_augment.skip(data, chosen.skip)
+        if chosen.frame_dropout:
+            data = video_augment.frame_dropout(data, chosen.frame_dropout)
         pixels = data["pixels"]
-        if chosen.shift:
-            pixels = video_augment.shift(pixels, chosen.shift)
-        if chosen.flip:
-            pixels = video_augment.flip(pixels)
+        if chosen.translate:
+            pixels = video_augment.translate(pixels, chosen.translate)
+        if chosen.horizontal_flip:
+            pixels = video_augment.horizontal_flip(pixels)
         return {**data, "pixels": pixels}
 
     def corrupt(
@@ -211,8 +211,8 @@ class Video(MediaModality):
 
     def show(self) -> str:
         chosen, (height, width) = self.options, self.request().frame_size
-        said = chosen.fit if self.card is None else f"{chosen.fit}, as {self.card.name} wants it"
-        return f"{chosen.frames} frames of {width} x {height} pixels ({chosen.sampling}, {said})"
+        said = chosen.resize_mode if self.card is None else f"{chosen.resize_mode}, as {self.card.name} wants it"
+        return f"{chosen.num_frames} frames of {width} x {height} pixels ({chosen.sampling}, {said})"
 
 
 def _of_checkpoint(options: Video.Options, checkpoint: str) -> Video.Options:
@@ -220,17 +220,17 @@ def _of_checkpoint(options: Video.Options, checkpoint: str) -> Video.Options:
     card = video_checkpoint_config(checkpoint)
     frames, geometry = required_num_frames(checkpoint, card), frame_geometry(card)
     said: dict[str, Any] = {
-        "frames": options.num_frames if frames is None else frames,
-        "pixels": geometry.height if geometry.height == geometry.width else None,
-        "fit": "crop" if geometry.stretch_to is None else "stretch",
+        "num_frames": options.num_frames if frames is None else frames,
+        "image_size": geometry.height if geometry.height == geometry.width else None,
+        "resize_mode": "crop" if geometry.stretch_to is None else "stretch",
     }
     given = options.model_fields_set
     for name, value in said.items():
         asked = getattr(options, name)
         if name in given and asked is not None and asked != value:
-            needed = f"{geometry.height} x {geometry.width}" if name == "pixels" else value
+            needed = f"{geometry.height} x {geometry.width}" if name == "image_size" else value
             raise RecipeError(name, f"the checkpoint {checkpoint!r} reads {needed}, not {asked}; leave it out")
-    still = {} if "shift" in given else {"shift": 0.0}
+    still = {} if "translate" in given else {"translate": 0.0}
     return options.model_copy(update={**said, **still})
 
 

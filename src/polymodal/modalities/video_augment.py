@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def shift(pixels: Tensor, share: float) -> Tensor:
+def translate(pixels: Tensor, share: float) -> Tensor:
     """Move each clip of `pixels [items, frames, 3, height, width]` by up to `share` of its height and width, in whole
     pixels (at least one), all its frames alike; their edges fill the gap."""
     items, frames, _, height, width = pixels.shape
@@ -19,13 +19,13 @@ def shift(pixels: Tensor, share: float) -> Tensor:
     return moved.view(items, frames, height, width, 3).permute(0, 1, 4, 2, 3)
 
 
-def flip(pixels: Tensor) -> Tensor:
+def horizontal_flip(pixels: Tensor) -> Tensor:
     """Mirror each clip, left to right, with a chance of one half."""
     chosen = (torch.rand(len(pixels)) < 0.5).to(pixels.device)
     return torch.where(chosen[:, None, None, None, None], pixels.flip(4), pixels)
 
 
-def skip(data: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+def frame_dropout(data: dict[str, Tensor], share: float) -> dict[str, Tensor]:
     """Drop each frame with a chance of `share`, but never all of a clip: the frames that stay close up."""
     length = data["length"]
     longest = data["pixels"].shape[1]

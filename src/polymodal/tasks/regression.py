@@ -51,7 +51,7 @@ class RegressionTask(Task):
         @model_validator(mode="after")
         def _delta_needs_huber(self) -> Self:
             if self.huber_delta is not None and self.loss != "huber":
-                raise ValueError(f"delta is an option of loss: huber, and loss is {self.loss}; leave delta out")
+                raise ValueError(f"huber_delta needs loss: huber, but loss is {self.loss}; remove huber_delta")
             return self
 
     space: ClassVar[Space] = "real"

@@ -11,7 +11,7 @@ from polymodal.core.formatting import join_words
 from polymodal.core.progress import Progress
 from polymodal.evaluation import paired_bootstrap
 from polymodal.evaluation.intervals import Resampling, percentiles, resample_counts
-from polymodal.tuning.audit_results import Estimate, AuditResult, InputAudit, Verdict, OutputAudit, PairAudit
+from polymodal.tuning.audit_results import AuditResult, Estimate, InputAudit, OutputAudit, PairAudit, Verdict
 from polymodal.tuning.baseline_data import row_gains
 from polymodal.tuning.best_vs_unimodal import compare_with_unimodal
 from polymodal.tuning.candidate import Candidate
@@ -27,7 +27,9 @@ MIN_RELEVANT_FRACTION = 0.03
 BOOTSTRAP_SAMPLES = 1000
 
 
-def audit_inputs(candidates: list[Candidate], folds: Folds, *, progress: Progress, models: FrozenFeatureBaselines | None = None) -> AuditResult:
+def audit_inputs(
+    candidates: list[Candidate], folds: Folds, *, progress: Progress, models: FrozenFeatureBaselines | None = None
+) -> AuditResult:
     """Classify each input: informative, redundant, useful only together with other inputs, or uninformative.
 
     The value of a set S of inputs is the improvement over a constant prediction that a linear model or boosted trees on
@@ -39,12 +41,12 @@ def audit_inputs(candidates: list[Candidate], folds: Folds, *, progress: Progres
     subsets of S, and the constant prediction. An input can thus be ignored, so that more inputs are never worth less,
     except for the noise of this choice. v is usable information (Xu et al., "A theory of usable information under
     computational constraints", 2020); stronger models may extract more. All subsets are evaluated for up to
-    `MAX_INPUTS_ALL_SUBSETS` inputs. For more inputs, only single inputs, pairs (up to `MAX_INPUTS_PAIRS` inputs), all but
-    one, and all inputs are evaluated.
+    `MAX_INPUTS_ALL_SUBSETS` inputs. For more inputs, only single inputs, pairs (up to `MAX_INPUTS_PAIRS` inputs), all
+    but one, and all inputs are evaluated.
 
     For two inputs, Williams and Beer ("Nonnegative decomposition of multivariate information", 2010) decompose
-    v(ij) = R + U_i + U_j + S with v(i) = R + U_i and v(j) = R + U_j, into redundancy R, unique information U and synergy
-    S. These are three equations for four terms, so that (as in Liang et al., "Quantifying & Modeling Multimodal
+    v(ij) = R + U_i + U_j + S with v(i) = R + U_i and v(j) = R + U_j, into redundancy R, unique information U and
+    synergy S. These are three equations for four terms, so that (as in Liang et al., "Quantifying & Modeling Multimodal
     Interactions", 2023)
 
         R - S = v(i) + v(j) - v(ij)
@@ -94,7 +96,10 @@ class _OutputAuditor:
         self.rows = np.flatnonzero(present & (self.weight > 0) & np.isfinite(constant).all(1))
         self.predictions = {subset: self._best_predictions(subset) for subset in subsets}
         truth = models.data_for(output, self.rows).truth
-        scored = [row_gains(prediction[self.rows], constant[self.rows], truth, self.task.space) for prediction in self.predictions.values()]
+        scored = [
+            row_gains(prediction[self.rows], constant[self.rows], truth, self.task.space)
+            for prediction in self.predictions.values()
+        ]
         gain, scale = np.stack([row_gain for row_gain, _ in scored], axis=1), scored[0][1]
         weight, groups = self.weight[self.rows], self.folds.reference.groups
         self.groups = None if groups is None else groups[self.rows]
@@ -106,20 +111,26 @@ class _OutputAuditor:
         self.resampled_values = dict(zip(subsets, np.stack(resampled, axis=1), strict=True))
 
     def _best_predictions(self, subset: Subset) -> np.ndarray:
-        """Out-of-fold predictions `[rows, k]`, in each fold by the model and the part of `subset` that score best on its
-        inner folds."""
+        """Out-of-fold predictions `[rows, k]`, in each fold by the model and the part of `subset` that score best on
+        its inner folds."""
         options = [self.models.predict(self.output, "constant")]
         for part in self.subsets:
             if set(part) <= set(subset):
-                options += [self.models.predict(self.output, kind, part) for kind in self.models.models_for(self.output)]
+                options += [
+                    self.models.predict(self.output, kind, part) for kind in self.models.models_for(self.output)
+                ]
         predictions = np.full_like(options[0].predictions, np.nan)
         for fold, splits in enumerate(self.folds.splits):
             rows = splits["test"].rows
-            predictions[rows] = options[int(np.argmax([option.inner_scores[fold] for option in options]))].predictions[rows]
+            predictions[rows] = options[int(np.argmax([option.inner_scores[fold] for option in options]))].predictions[
+                rows
+            ]
         return predictions
 
     def result(self, candidates: list[Candidate]) -> OutputAudit:
-        pairs = [self._pair(first, second) for first, second in combinations(self.inputs, 2)] if self._has_pairs() else []
+        pairs = (
+            [self._pair(first, second) for first, second in combinations(self.inputs, 2)] if self._has_pairs() else []
+        )
         best = max(self.inputs, key=lambda name: self.values[(name,)])
         whole = self._value(self.whole)
         gain = self._estimate(lambda v: v(self.whole) - v((best,)))
@@ -192,9 +203,12 @@ class _OutputAuditor:
         informative = self._estimate(lambda v: v((name,)), tests).low > 0 and self._is_relevant(unimodal.value)
         needed = self._estimate(unique, tests).low > 0 and self._is_relevant(unique_value.value)
         own_pairs = sorted(
-            (pair for pair in pairs if name in (pair.first, pair.second)), key=lambda pair: -abs(pair.co_information.value)
+            (pair for pair in pairs if name in (pair.first, pair.second)),
+            key=lambda pair: -abs(pair.co_information.value),
         )
-        partner = {kind: [_other(pair, name) for pair in own_pairs if pair.interaction == kind] for kind in _INTERACTIONS}
+        partner = {
+            kind: [_other(pair, name) for pair in own_pairs if pair.interaction == kind] for kind in _INTERACTIONS
+        }
         verdict: Verdict = "informative" if informative else "synergistic"
         partners = partner["synergy"]
         if informative and not needed:
@@ -220,7 +234,7 @@ class _OutputAuditor:
         """The improvement of `better` over `worse` in the first metric, with a paired interval."""
         metric, reference = self.task.metrics[0], self.folds.reference
         weight = reference.truth.weight
-        results = paired_bootstrap.compare(
+        results = paired_bootstrap.paired_difference(
             metric,
             self._distribution(better)[self.rows],
             self._distribution(worse)[self.rows],

@@ -27,8 +27,8 @@ class InputAudit:
     unimodal: v(i); unique: v(all) - v(all without i), the information that no other input has
     metric_unimodal: the first metric with only this input
     metric_unique: improvement of this metric with all inputs over all other inputs (greater is better)
-    verdict: `informative`; `redundant` (its information is also in `partners`); `synergistic` (informative only together
-        with `partners`); `uninformative`
+    verdict: `informative`; `redundant` (its information is also in `partners`); `synergistic` (informative only
+        together with `partners`); `uninformative`
     summary: the verdict as a text
     """
 
@@ -44,8 +44,8 @@ class InputAudit:
 
 @dataclass(frozen=True)
 class PairAudit:
-    """The interaction of two inputs. `co_information` = v(i) + v(j) - v(ij) is redundancy minus synergy. Without further
-    assumptions, redundancy and synergy are only known up to bounds `(lower, upper)`.
+    """The interaction of two inputs. `co_information` = v(i) + v(j) - v(ij) is redundancy minus synergy. Without
+    further assumptions, redundancy and synergy are only known up to bounds `(lower, upper)`.
 
     joint: v(ij)
     interaction: `redundancy` or `synergy` if `co_information` is significant and relevant, else None

@@ -40,8 +40,8 @@ class BaselineData:
         return np.asarray(self.weight @ self.truth / self.weight.sum())
 
     def inner_folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Up to `NUM_INNER_FOLDS` pairs of (training rows, validation rows), grouped, and stratified for classes; empty if
-        there are too few rows or groups."""
+        """Up to `NUM_INNER_FOLDS` pairs of (training rows, validation rows), grouped, and stratified for classes; empty
+        if there are too few rows or groups."""
         labels = self.truth if self.space == "categorical" else None
         groups = None if self.groups is None else self.groups.tolist()
         with warnings.catch_warnings():
@@ -92,9 +92,11 @@ def skill_score(predictions: np.ndarray, data: BaselineData, constant: np.ndarra
     return float(data.weight @ gain / baseline) if baseline > 0 else 0.0
 
 
-def row_gains(predictions: np.ndarray, constant: np.ndarray, truth: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """The gain `[rows]` of each row over the prediction `constant`, and its scale `[rows]`. The ratio of their sums is the
-    skill score.
+def row_gains(
+    predictions: np.ndarray, constant: np.ndarray, truth: np.ndarray, space: Space
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gain `[rows]` of each row over the prediction `constant`, and its scale `[rows]`. The ratio of their sums is
+    the skill score.
 
     categorical: log2 p(y) - log2 p0(y); binary: the mean of this over labels; the scale is 1
     real: the squared error of `constant` minus that of `predictions`, summed over columns; the scale is the former
@@ -107,7 +109,9 @@ def row_gains(predictions: np.ndarray, constant: np.ndarray, truth: np.ndarray, 
     if space == "categorical":
         index = np.arange(len(truth))
         probability, base = predictions[index, truth], constant[index, truth]
-        return np.log2(np.maximum(probability, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY)), np.ones(len(truth))
+        return np.log2(np.maximum(probability, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY)), np.ones(
+            len(truth)
+        )
     probability, base = (np.where(truth > 0, one, 1 - one) for one in (predictions, constant))
     bits = np.log2(np.maximum(probability, MIN_PROBABILITY)) - np.log2(np.maximum(base, MIN_PROBABILITY))
     return bits.mean(1), np.ones(len(truth))

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from polymodal.tuning.baseline_data import BaselinePrediction, BaselineData, predict_constant
-from polymodal.tuning.principal_components import concatenate_blocks
+from polymodal.tuning.baseline_data import BaselineData, BaselinePrediction, predict_constant
 from polymodal.tuning.linear import fit_logistic, fit_ridge, fit_ridge_classifier
+from polymodal.tuning.principal_components import concatenate_blocks
 from polymodal.tuning.trees import fit_boosted_trees
 
 BaselineModel = Literal["linear", "ridge", "trees"]
@@ -19,7 +19,9 @@ BaselineModel = Literal["linear", "ridge", "trees"]
 MAX_COLUMNS = 512
 
 
-def fit_predict(kind: BaselineModel, blocks: list[np.ndarray], new: list[np.ndarray], data: BaselineData) -> BaselinePrediction:
+def fit_predict(
+    kind: BaselineModel, blocks: list[np.ndarray], new: list[np.ndarray], data: BaselineData
+) -> BaselinePrediction:
     """Fit a baseline on the matrices `blocks` (one per input, `[n, columns]`; the last column is 1 if the row has the
     input), and predict the rows `new` with the same columns.
 

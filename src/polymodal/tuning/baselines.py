@@ -11,14 +11,15 @@ from polymodal.preparation.preparation import Preparation
 from polymodal.tuning.candidate import Candidate, Distributions
 from polymodal.tuning.features import WORDS_PREFIX
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.frozen_baselines import BASELINE_MODELS, FrozenFeatureBaselines, BaselineKind
+from polymodal.tuning.frozen_baselines import BASELINE_MODELS, BaselineKind, FrozenFeatureBaselines
 
 #: Size of one fitted parameter.
 BYTES_PER_PARAMETER = 4
 
 
 def run_baselines(folds: Folds, *, progress: Progress, models: FrozenFeatureBaselines | None = None) -> list[Candidate]:
-    """The constant prediction, and each baseline model (`linear`, `ridge`, `trees`) on each single input and on all inputs.
+    """The constant prediction, and each baseline model (`linear`, `ridge`, `trees`) on each single input and on all
+    inputs.
 
     In each fold, a baseline is trained on the training and validation rows together (it is tuned on inner folds, with
     the grouping of the outer folds) and predicts the test rows. Rows without the target are not used. Outputs with
@@ -59,7 +60,9 @@ def baseline_inputs(name: str) -> list[str]:
     return [one.removeprefix(WORDS_PREFIX) for one in read.split(" + ")] if read else []
 
 
-def _baseline(models: FrozenFeatureBaselines, kind: BaselineKind, inputs: tuple[str, ...], constants: Distributions) -> Candidate:
+def _baseline(
+    models: FrozenFeatureBaselines, kind: BaselineKind, inputs: tuple[str, ...], constants: Distributions
+) -> Candidate:
     folds, start = models.folds, time.perf_counter()
     distributions, num_parameters = dict(constants), sum(task.output_size for task in folds.tasks.values())
     seconds = 0.0

@@ -29,9 +29,11 @@ class UnimodalComparison:
     p_value: float
 
 
-def compare_with_unimodal(models: FrozenFeatureBaselines, output: str, candidates: list[Candidate]) -> UnimodalComparison | None:
-    """Compare the best multimodal network with the best unimodal candidate (network or baseline); None if one of them is
-    missing. Both are chosen by their score on the same rows."""
+def compare_with_unimodal(
+    models: FrozenFeatureBaselines, output: str, candidates: list[Candidate]
+) -> UnimodalComparison | None:
+    """Compare the best multimodal network with the best unimodal candidate (network or baseline); None if one of them
+    is missing. Both are chosen by their score on the same rows."""
     folds = models.folds
     metric, task = folds.tasks[output].metrics[0], folds.tasks[output]
     rows = np.arange(len(folds.table))
@@ -47,21 +49,26 @@ def compare_with_unimodal(models: FrozenFeatureBaselines, output: str, candidate
     unimodal = [
         one
         for one in usable
-        if one.name in baseline_names or one.kind == "unimodal" or (one.recipe is not None and len(one.recipe["inputs"]) == 1)
+        if one.name in baseline_names
+        or one.kind == "unimodal"
+        or (one.recipe is not None and len(one.recipe["inputs"]) == 1)
     ]
     if not multimodal or not unimodal:
         return None
     best, other = max(multimodal, key=score), max(unimodal, key=score)
     value, present = folds.reference.truth.targets[output]
     weight, groups, options = folds.reference.truth.weight, folds.reference.groups, folds.recipe.evaluation
-    comparison = paired_bootstrap.compare(
+    comparison = paired_bootstrap.paired_difference(
         metric,
         best.distributions[output][present],
         other.distributions[output][present],
         task.truth(value[present]),
         np.ones(int(present.sum())) if weight is None else weight[present].astype(np.float64),
         Resampling(
-            options.bootstrap_samples, options.confidence_level, folds.recipe.seed, None if groups is None else groups[present]
+            options.bootstrap_samples,
+            options.confidence_level,
+            folds.recipe.seed,
+            None if groups is None else groups[present],
         ),
     )
     interval = (comparison.value, comparison.low, comparison.high)

@@ -36,65 +36,70 @@ FUSIONS_PRETRAINED: list[Any] = [
 WIDE_HEAD = {"name": "mlp", "hidden_size": 512, "dropout": 0.5}
 #: Numbers of tokens of a pretrained encoder: 1 is its pooled output, more are averages of neighboring tokens.
 TOKENS = (1, 8)
-#: `fine_tuning: last` is tried where the budget is at least so many seconds for each row: its layers run in every step.
+#: `fine_tuning: last` is searched if the time limit is at least this many seconds per row, since its layers run in
+#: every step.
 LAST_SECONDS_PER_ROW = 10.0
 
 
 def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None) -> dict[str, Any]:
-    """Paths with choices and ranges, the best guess first.
+    """Recipe paths with choices and ranges, best guess first.
 
-    What `given` says is never changed. Of the rest:
-    * pictures of a checkpoint: what is done with oblong ones
-    * encoders: a frozen pretrained one with one and with more tokens, where `pretrained` names a preset or starter
-      weights are installed (also with its last two layers trained, where `seconds` is None or at least 10 for each
-      row); else every encoder of our own for that modality
-    * fusion methods (two inputs or more), decoders, width, learning rate, weight decay, modality
-      dropout, batch, epochs
-    Inputs that are carried over from a saved model (`training.init_from`), and the width, are as there.
+    Settings in `given` are not searched. The other dimensions are:
+    * images of a pretrained encoder: the resize mode
+    * encoders: a frozen pretrained encoder with one and with several tokens, if `pretrained` is a preset or starter
+      weights are installed (also with its last two layers trained, if `seconds` is None or at least 10 per row);
+      otherwise all encoders of the modality that are trained from scratch
+    * fusion methods (for two or more inputs), decoders, hidden size, learning rate, weight decay, modality dropout,
+      batch size, epochs
+    Inputs that are loaded from a saved model (`training.init_from`), and the hidden size, are not changed.
 
-    given: the user's recipe; plan: the complete one; rows: of the table
+    given: the user's recipe; plan: the complete recipe; rows: number of rows of the table
     """
     space: dict[str, Any] = {}
     start = SourceModel.from_recipe(given)
-    carried = start.matching_inputs(plan) if start is not None else []
-    several, frozen = len(plan.inputs) > 1, False
+    loaded = start.matching_inputs(plan) if start is not None else []
+    multimodal, frozen = len(plan.inputs) > 1, False
     for name, spec in plan.inputs.items():
         own = given.inputs.get(name)
-        if name in carried or spec.modality is None or (own is not None and own.encoder is not None):
+        if name in loaded or spec.modality is None or (own is not None and own.encoder is not None):
             continue
         choices = _encoders(spec.modality.name, plan, tuned=seconds is None or seconds >= LAST_SECONDS_PER_ROW * rows)
         if len(choices) > 1:
             space[f"inputs.{name}.encoder"] = choices
         checkpoint = any(str(_name(choice)).startswith("pretrained_") for choice in choices)
         frozen |= checkpoint
-        asked = own.modality.model_fields_set if own is not None and own.modality is not None else set()
-        if spec.modality.name == "image" and checkpoint and "resize_mode" not in asked:
+        given_options = own.modality.model_fields_set if own is not None and own.modality is not None else set()
+        if spec.modality.name == "image" and checkpoint and "resize_mode" not in given_options:
             space[f"inputs.{name}.modality.resize_mode"] = ["stretch", "crop", "pad"]
-    if several and given.fusion is None:
+    if multimodal and given.fusion is None:
         space["fusion"] = FUSIONS_PRETRAINED if frozen else FUSIONS
     for name, out in plan.outputs.items():
-        mine = given.outputs.get(name)
-        if out.decoder is not None and out.decoder.name == "mlp" and (mine is None or mine.decoder is None):
+        given_output = given.outputs.get(name)
+        if (
+            out.decoder is not None
+            and out.decoder.name == "mlp"
+            and (given_output is None or given_output.decoder is None)
+        ):
             heads: list[Any] = ["mlp", {"name": "mlp", "dropout": 0.3}, "linear"]
             space[f"outputs.{name}.decoder"] = [WIDE_HEAD, *heads] if frozen else heads
     if "hidden_size" not in given.model_fields_set and start is None:
         sizes = [plan.hidden_size, plan.hidden_size // 2, plan.hidden_size * 2]
         space["hidden_size"] = [sizes[2], sizes[0]] if frozen else sizes
-    training, said = plan.training, given.training.model_fields_set
-    if "learning_rate" not in said:
+    training, given_training = plan.training, given.training.model_fields_set
+    if "learning_rate" not in given_training:
         rate = training.learning_rate
         low, high = (rate / 8, rate * 2) if frozen else (rate / 4, rate * 4)
         space["training.learning_rate"] = {"low": low, "high": high, "log": True}
-    if "weight_decay" not in said:
+    if "weight_decay" not in given_training:
         low, high = (0.01, 3.0) if frozen else (0.001, 0.3)
         space["training.weight_decay"] = {"low": low, "high": high, "log": True}
-    if several and "modality_dropout" not in said:
+    if multimodal and "modality_dropout" not in given_training:
         space["training.modality_dropout"] = [0.0, 0.1, 0.2] if frozen else [0.2, 0.0, 0.1, 0.4]
     schedule = complete_schedule(plan, rows).training
-    if "batch_size" not in said:
+    if "batch_size" not in given_training:
         batch = schedule.batch_size or 1
         space["training.batch_size"] = [2 * batch, batch, 4 * batch]
-    if "epochs" not in said:
+    if "epochs" not in given_training:
         epochs = schedule.epochs or 1
         space["training.epochs"] = sorted({max(1, epochs // 2), max(1, epochs // 4), epochs}, key=_nearness(epochs))
     return space

@@ -34,7 +34,8 @@ WORDS_PREFIX = "words of "
 
 @dataclass(frozen=True)
 class _FeatureMatrix:
-    """Features that do not depend on the fold: `values [rows, n]`, and whether each row has the input, `present [rows]`.
+    """Features that do not depend on the fold: `values [rows, n]`, and whether each row has the input, `present
+    [rows]`.
 
     is_pretrained: whether they are the pooled output of a pretrained encoder, whose columns are not standardized
     """
@@ -45,8 +46,8 @@ class _FeatureMatrix:
 
 
 class FrozenFeatures:
-    """One matrix `[rows, n + 1]` float32 for each input and fold. The last column is 1 if the row has the input, else 0;
-    without the input, all other columns are 0.
+    """One matrix `[rows, n + 1]` float32 for each input and fold. The last column is 1 if the row has the input, else
+    0; without the input, all other columns are 0.
 
     Inputs with a pretrained encoder: the pooled output of the frozen encoder (from the feature cache), scaled to length
     1. Numbers and categories: as prepared for the network, categories one-hot. Text: TF-IDF of unigrams and bigrams
@@ -99,7 +100,9 @@ class FrozenFeatures:
         modality.fit(table.blocks(fit_rows, modality.columns, faults=CellErrors(), limits=limits))
         values, present = self._per_row(modality, _encode_cells)
         return (
-            _standardize(values, present, fit_rows) if modality.options.name == "number" else _with_flag(values, present)
+            _standardize(values, present, fit_rows)
+            if modality.options.name == "number"
+            else _with_flag(values, present)
         )
 
     def _read(self, name: str, spec: InputSpec) -> bool:

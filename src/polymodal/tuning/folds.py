@@ -20,7 +20,8 @@ class Folds:
 
     table: all rows; recipe: the complete base recipe, except that epochs and batch size may be unset (see
         `complete_schedule`)
-    parts: by fold, `train`, `validation` and `test` (`test` contains the rows of the fold, which are predicted out of fold)
+    parts: by fold, `train`, `validation` and `test` (`test` contains the rows of the fold, which are predicted out of
+        fold)
     reference: the targets of the whole table
     fold_of: the fold of each row, `[rows]`
     """
@@ -85,7 +86,9 @@ class Folds:
         results = {}
         for name in self.tasks:
             scores = self.reference.scores(name, distributions[name], options, self.recipe.seed, rows)
-            results[name] = {metric: {key: getattr(one, key) for key in _SCORE_FIELDS} for metric, one in scores.items()}
+            results[name] = {
+                metric: {key: getattr(one, key) for key in _SCORE_FIELDS} for metric, one in scores.items()
+            }
         return results
 
 

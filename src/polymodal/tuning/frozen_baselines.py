@@ -59,7 +59,9 @@ class FrozenFeatureBaselines:
                     f"output {name!r} ({kind}) has several predictions per row, so its only baseline is constant"
                 )
             elif "trees" not in self.models_for(name):
-                self.notes.append(f"output {name!r}: {task.output_size} {task.space} outputs are too many for boosted trees")
+                self.notes.append(
+                    f"output {name!r}: {task.output_size} {task.space} outputs are too many for boosted trees"
+                )
         self._cache: dict[tuple[str, BaselineKind, tuple[str, ...]], OutOfFoldPredictions] = {}
 
     def models_for(self, output: str) -> list[BaselineModel]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polymodal.checkpoint.model_directory import json_ready
-from polymodal.core.formatting import truncate, format_interval, format_score
+from polymodal.core.formatting import format_interval, format_score, truncate
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.study import format_overrides
@@ -35,8 +35,9 @@ class LeaderboardEntry:
 
     def to_dict(self, folds: Folds) -> dict[str, Any]:
         candidate = self.candidate
-        facts = {key: value for key, value in candidate.to_dict().items() if key != "recipe"}
-        return facts | {"status": self.status, "changes": self.changes, "score": metric_value(candidate.score, folds)}
+        values = {key: value for key, value in candidate.to_dict().items() if key != "recipe"}
+        score = metric_value(candidate.score, folds)
+        return values | {"status": self.status, "overrides": self.overrides, "score": score}
 
 
 def rank_entries(entries: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
@@ -72,7 +73,10 @@ def leaderboard_table(entries: Sequence[LeaderboardEntry], folds: Folds) -> Tabl
     table.add_column("settings", overflow="fold")
     varying_paths = _varying_paths(trials)
     for entry in shown:
-        candidate, overrides = entry.candidate, {path: entry.overrides[path] for path in varying_paths if path in entry.overrides}
+        candidate, overrides = (
+            entry.candidate,
+            {path: entry.overrides[path] for path in varying_paths if path in entry.overrides},
+        )
         results = candidate.metrics.get(folds.output, {}).get(metric.name, {})
         table.add_row(
             Text(truncate(candidate.name, 40)),
@@ -81,7 +85,9 @@ def leaderboard_table(entries: Sequence[LeaderboardEntry], folds: Folds) -> Tabl
             Text(f"{candidate.seconds:.1f}"),
             Text(f"{candidate.size_mib:.1f}" if candidate.num_parameters else ""),
             Text("" if candidate.latency_ms is None else f"{candidate.latency_ms:.1f}"),
-            Text(f"cut short after {candidate.num_folds}" if entry.status == "pruned" else format_overrides(overrides)),
+            Text(
+                f"pruned after {candidate.num_folds} folds" if entry.status == "pruned" else format_overrides(overrides)
+            ),
             style="dim" if entry.status == "pruned" else "cyan" if entry.status == "baseline" else "",
         )
     if len(trials) > MAX_ROWS:

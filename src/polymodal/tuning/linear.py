@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
-from polymodal.tuning.baseline_data import BaselinePrediction, BaselineData, skill_score
+from polymodal.tuning.baseline_data import BaselineData, BaselinePrediction, skill_score
 
 #: Inverse penalties of logistic regression and penalties of ridge regression, from strong to weak regularization.
 INVERSE_PENALTIES = np.logspace(-2, 3.25, 8)
@@ -20,19 +20,26 @@ INVERSE_TEMPERATURES = np.array([2.0, 4.0, 8.0, 16.0, 32.0])
 RegularizationPath = Callable[[np.ndarray, BaselineData, list[np.ndarray], int], np.ndarray]
 
 
-def _best_of_path(path: RegularizationPath, columns: np.ndarray, data: BaselineData, inner_folds: list[Any], steps: int) -> tuple[int, float]:
+def _best_of_path(
+    path: RegularizationPath, columns: np.ndarray, data: BaselineData, inner_folds: list[Any], steps: int
+) -> tuple[int, float]:
     """The step of a regularization path with the best score on the inner folds, and this score."""
     scores = np.zeros(steps)
     for rows, validation_rows in inner_folds:
         train, validation = data.subset(rows), data.subset(validation_rows)
         path_predictions = path(columns[rows], train, [columns[validation_rows]], steps)
-        scores += [skill_score(predictions, validation, train.constant_prediction()) * validation.weight.sum() for predictions in path_predictions]
+        scores += [
+            skill_score(predictions, validation, train.constant_prediction()) * validation.weight.sum()
+            for predictions in path_predictions
+        ]
     scores /= max(data.weight.sum(), 1e-12)
     best = int(scores.argmax())
     return best, float(scores[best])
 
 
-def fit_logistic(columns: np.ndarray, new: np.ndarray, data: BaselineData, inner_folds: list[Any]) -> BaselinePrediction:
+def fit_logistic(
+    columns: np.ndarray, new: np.ndarray, data: BaselineData, inner_folds: list[Any]
+) -> BaselinePrediction:
     """Logistic regression with the penalty chosen on the inner folds."""
     best, score = _best_of_path(_logistic_path, columns, data, inner_folds, len(INVERSE_PENALTIES))
     predictions = _logistic_path(columns, data, [new], best + 1)[-1]
@@ -100,8 +107,8 @@ def fit_ridge(columns: np.ndarray, new: np.ndarray, data: BaselineData, inner_fo
 
 
 def _ridge_path(columns: np.ndarray, data: BaselineData, new: list[np.ndarray], steps: int) -> np.ndarray:
-    """Numbers `[steps, rows, k]`: w = (X' W X + penalty I)^-1 X' W y, with centered columns and targets, and weights that
-    sum to 1."""
+    """Numbers `[steps, rows, k]`: w = (X' W X + penalty I)^-1 X' W y, with centered columns and targets, and weights
+    that sum to 1."""
     weight = data.weight / data.weight.sum()
     mean, level = weight @ columns, weight @ data.truth
     x, y = (columns - mean).astype(np.float64), data.truth - level
@@ -111,13 +118,17 @@ def _ridge_path(columns: np.ndarray, data: BaselineData, new: list[np.ndarray], 
     return np.stack(shrunk)
 
 
-def fit_ridge_classifier(columns: np.ndarray, new: np.ndarray, data: BaselineData, inner_folds: list[Any]) -> BaselinePrediction:
-    """Ridge regression on 0/1 indicators of classes or labels, often the best linear model for few rows and many columns.
-    Scores s become probabilities by softmax(t s), or for labels by the logistic function of t (s - 1/2). The penalty and
-    the inverse temperature t are chosen together on the inner folds."""
+def fit_ridge_classifier(
+    columns: np.ndarray, new: np.ndarray, data: BaselineData, inner_folds: list[Any]
+) -> BaselinePrediction:
+    """Ridge regression on 0/1 indicators of classes or labels, often the best linear model for few rows and many
+    columns. Scores s become probabilities by softmax(t s), or for labels by the logistic function of t (s - 1/2). The
+    penalty and the inverse temperature t are chosen together on the inner folds."""
     steps = len(RIDGE_PENALTIES) * len(INVERSE_TEMPERATURES)
     best, score = _best_of_path(_ridge_class_path, columns, data, inner_folds, steps)
-    return BaselinePrediction(_ridge_class_path(columns, data, [new], steps)[best], score, (columns.shape[1] + 1) * data.outputs)
+    return BaselinePrediction(
+        _ridge_class_path(columns, data, [new], steps)[best], score, (columns.shape[1] + 1) * data.outputs
+    )
 
 
 def _ridge_class_path(columns: np.ndarray, data: BaselineData, new: list[np.ndarray], steps: int) -> np.ndarray:
@@ -133,6 +144,11 @@ def _ridge_class_path(columns: np.ndarray, data: BaselineData, new: list[np.ndar
     numbers = replace(data, space="real", outputs=len(active), truth=truth.astype(np.float64))
     path_predictions = _ridge_path(columns, numbers, new, len(RIDGE_PENALTIES))
     for step in range(steps):
-        scores, inverse_temperature = path_predictions[step // len(INVERSE_TEMPERATURES)], INVERSE_TEMPERATURES[step % len(INVERSE_TEMPERATURES)]
-        predictions[step][:, active] = softmax(inverse_temperature * scores) if exclusive else expit(inverse_temperature * (scores - 0.5))
+        scores, inverse_temperature = (
+            path_predictions[step // len(INVERSE_TEMPERATURES)],
+            INVERSE_TEMPERATURES[step % len(INVERSE_TEMPERATURES)],
+        )
+        predictions[step][:, active] = (
+            softmax(inverse_temperature * scores) if exclusive else expit(inverse_temperature * (scores - 0.5))
+        )
     return predictions

@@ -51,10 +51,12 @@ def video_statistics(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np
 
 
 def audio_statistics(arrays: dict[str, np.ndarray], shape: dict[str, Any]) -> np.ndarray:
-    """Statistics of `values [items, samples, channels]` int16: mean and standard deviation over time of 40 log-mel bands
-    (with the normalization of Whisper), the mean change of each band between frames, and the log duration."""
+    """Statistics of `values [items, samples, channels]` int16: mean and standard deviation over time of 40 log-mel
+    bands (with the normalization of Whisper), the mean change of each band between frames, and the log duration."""
     window = max(0.04, 640 / shape["rate"])  # low sampling rates need a longer window for 40 bands
-    options = LogMelOptions(name="statistics", n_mels=40, window_seconds=window, hop_seconds=window / 2, normalization="whisper")
+    options = LogMelOptions(
+        name="statistics", n_mels=40, window_seconds=window, hop_seconds=window / 2, normalization="whisper"
+    )
     log_mel = LogMel(options, shape["rate"]).eval()
     waveform = torch.from_numpy(arrays["values"].astype(np.float32).mean(2) / 32_768).unsqueeze(1)
     length = torch.from_numpy(arrays["length"])
@@ -88,7 +90,12 @@ def time_series_statistics(arrays: dict[str, np.ndarray], shape: dict[str, Any])
     return np.nan_to_num(np.stack(rows), posinf=0.0, neginf=0.0)
 
 
-STATISTICS: dict[str, StatisticsFunction] = {"image": image_statistics, "video": video_statistics, "audio": audio_statistics, "time_series": time_series_statistics}
+STATISTICS: dict[str, StatisticsFunction] = {
+    "image": image_statistics,
+    "video": video_statistics,
+    "audio": audio_statistics,
+    "time_series": time_series_statistics,
+}
 
 
 def _color_histogram(pixels: np.ndarray) -> np.ndarray:

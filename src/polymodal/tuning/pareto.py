@@ -36,7 +36,9 @@ def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str]) -> 
     """
     check_objectives(objectives)
     scored = [candidate for candidate in candidates if np.isfinite(candidate.score)]
-    values = np.array([[OBJECTIVES[name](candidate) for name in objectives] for candidate in scored]).reshape(len(scored), -1)
+    values = np.array([[OBJECTIVES[name](candidate) for name in objectives] for candidate in scored]).reshape(
+        len(scored), -1
+    )
     front = []
     for index, candidate in enumerate(scored):
         dominates = (values >= values[index]).all(1) & (values > values[index]).any(1)

@@ -6,8 +6,8 @@ import numpy as np
 
 
 def reduce_columns(known: np.ndarray, new: np.ndarray, max_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Center the columns, and reduce them to their first principal components if there are more than `max_columns`. Means
-    and components are fitted on the rows `known`. The last column, the presence flag, is not changed.
+    """Center the columns, and reduce them to their first principal components if there are more than `max_columns`.
+    Means and components are fitted on the rows `known`. The last column, the presence flag, is not changed.
 
     Returns the columns of `known` and of `new`.
     """
@@ -19,7 +19,9 @@ def reduce_columns(known: np.ndarray, new: np.ndarray, max_columns: int) -> tupl
     return np.column_stack([x, known[:, -1]]), np.column_stack([y, new[:, -1]])
 
 
-def concatenate_blocks(blocks: list[np.ndarray], new: list[np.ndarray], max_columns: int) -> tuple[np.ndarray, np.ndarray]:
+def concatenate_blocks(
+    blocks: list[np.ndarray], new: list[np.ndarray], max_columns: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Concatenate all inputs, each scaled to a total variance of 1, reduced to at most `max_columns` columns, plus the
     presence flags."""
     sides: list[tuple[np.ndarray, np.ndarray]] = []

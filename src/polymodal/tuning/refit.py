@@ -24,8 +24,8 @@ from polymodal.workflows.fit import RunFolder, run_plan
 def refit_best(
     folds: Folds, best: Candidate, selection: EnsembleSelection | None, *, out: Path, progress: Progress
 ) -> tuple[Model, Ensemble | None]:
-    """Train the best candidate and the members of the ensemble on all rows (except the validation rows, which select the
-    epoch), and save them to `out/best` and `out/ensemble`. An ensemble with one member is not saved.
+    """Train the best candidate and the members of the ensemble on all rows (except the validation rows, which select
+    the epoch), and save them to `out/best` and `out/ensemble`. An ensemble with one member is not saved.
 
     Raises:
         TrainingError, DataError: as in `fit`.

@@ -1,4 +1,4 @@
-"""The page of a search: leaderboard, ensemble, front of costs, and the audit of the inputs, in one HTML file."""
+"""The HTML report of a search: leaderboard, ensemble, Pareto charts, and the audit of the inputs."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from polymodal.tuning.results import TuningResult
 from polymodal.tuning.study import format_overrides
 
 FILE = "tuning.html"
-#: Trials on the page, the best first; every baseline is shown.
+#: Maximum number of trials on the page, best first; all baselines are shown.
 MAX_TRIALS = 30
 _COSTS = {
-    "latency": "milliseconds for one row",
-    "memory": "MiB that training holds",
-    "size": "MiB",
-    "seconds": "seconds to train all folds",
+    "latency": "milliseconds per row",
+    "memory": "training memory in MiB",
+    "size": "size in MiB",
+    "seconds": "training seconds of all folds",
 }
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """One line of the leaderboard; `bar` is its score with the interval."""
+    """One row of the leaderboard; `bar` is a chart of the score with its interval."""
 
     name: str
     kind: str
-    what: str
+    description: str
     score: float | None
     low: float | None
     high: float | None
     bar: Markup
     seconds: str
-    parameters: int
+    num_parameters: int
     size_mib: float
     latency_ms: float | None
 
 
 @dataclass(frozen=True)
 class AuditSection:
-    """The audit of one output: each input and pair with its bars on one scale."""
+    """The audit of one output: all inputs and pairs with bar charts on a common scale."""
 
-    found: OutputAudit
+    result: OutputAudit
     metric: str
     inputs: list[tuple[InputAudit, Markup, Markup]]
     pairs: list[tuple[PairAudit, str, Markup]]
@@ -60,7 +60,7 @@ class AuditSection:
 
 
 def write_tuning_report(folder: Path | str, tuning: TuningResult) -> Path:
-    """Write the page of a search, `tuning.html`, into `folder`, which is made if it is not there."""
+    """Write the report of a search, `tuning.html`, to `folder`, which is created if needed."""
     path = Path(folder) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(render_tuning(tuning).encode("utf-8", "replace"))
@@ -68,12 +68,12 @@ def write_tuning_report(folder: Path | str, tuning: TuningResult) -> Path:
 
 
 def render_tuning(tuning: TuningResult) -> str:
-    """The HTML text of the page."""
+    """The HTML source of the report."""
     folds = tuning.folds
     networks = [entry for entry in tuning.entries if entry.status != "baseline"]
     baselines = [entry for entry in tuning.entries if entry.status == "baseline"]
     kept = {id(entry) for entry in [*networks[:MAX_TRIALS], *baselines]}
-    shown = [entry for entry in tuning.entries if id(entry) in kept]
+    entries = [entry for entry in tuning.entries if id(entry) in kept]
     chosen = tuning.selection
     members = [] if chosen is None else list(zip(chosen.members, chosen.weights, strict=True))
     constant = next((entry.candidate for entry in baselines if entry.candidate.name == "constant"), None)
@@ -94,11 +94,11 @@ def render_tuning(tuning: TuningResult) -> str:
         ensemble=chosen,
         ensemble_score=None if chosen is None else metric_value(chosen.score, tuning.folds),
         members=[(member, weight, _weight_bar(weight)) for member, weight in members],
-        lines=_lines(shown, tuning, constant),
+        lines=_lines(entries, tuning, constant),
         left_out=max(0, len(networks) - MAX_TRIALS),
         failed=tuning.failed,
         charts=[_pareto_chart(tuning, name) for name in tuning.objectives if name in _COSTS],
-        audits=[_audit_section(found) for found in tuning.audit.outputs.values()],
+        audits=[_audit_section(result) for result in tuning.audit.outputs.values()],
         notes=tuning.audit.notes,
         seconds={name: format_duration(value) for name, value in tuning.seconds.items()},
         recipe=tuning.recipe.to_yaml(),
@@ -106,35 +106,39 @@ def render_tuning(tuning: TuningResult) -> str:
 
 
 def _description(entry: LeaderboardEntry, best: dict[str, Any], name: str) -> str:
-    """What a trial drew: the best one in full, the others where they differ from it."""
+    """The settings of a trial: all of them for the best trial, otherwise those that differ from the best trial."""
     if entry.candidate.name == name:
-        return format_overrides(entry.changes)
-    return format_overrides({path: value for path, value in entry.changes.items() if best.get(path) != value})
+        return format_overrides(entry.overrides)
+    return format_overrides({path: value for path, value in entry.overrides.items() if best.get(path) != value})
 
 
-def _lines(entries: Sequence[LeaderboardEntry], tuning: TuningResult, constant: Candidate | None) -> list[LeaderboardRow]:
+def _lines(
+    entries: Sequence[LeaderboardEntry], tuning: TuningResult, constant: Candidate | None
+) -> list[LeaderboardRow]:
     output, metric = tuning.folds.output, tuning.folds.metric.name
-    found = [entry.candidate.metrics.get(output, {}).get(metric, {}) for entry in entries]
+    scores = [entry.candidate.metrics.get(output, {}).get(metric, {}) for entry in entries]
     values = [metric_value(entry.candidate.score, tuning.folds) for entry in entries]
-    floor = None if constant is None else metric_value(constant.score, tuning.folds)
-    ends = _range([*values, *(one.get(key) for one in found for key in ("low", "high")), floor])
-    best = next((entry.changes for entry in entries if entry.candidate.name == tuning.best.name), {})
+    baseline = None if constant is None else metric_value(constant.score, tuning.folds)
+    limits = _range([*values, *(score.get(key) for score in scores for key in ("low", "high")), baseline])
+    best = next((entry.overrides for entry in entries if entry.candidate.name == tuning.best.name), {})
     lines = []
-    for entry, one, value in zip(entries, found, values, strict=True):
+    for entry, score, value in zip(entries, scores, values, strict=True):
         candidate = entry.candidate
-        bar = Markup("") if value is None else interval_bar(value, one.get("low"), one.get("high"), floor, ends)
-        cut_short = f"cut short after {candidate.num_folds} of {len(tuning.folds)} folds"
+        bar = (
+            Markup("") if value is None else interval_bar(value, score.get("low"), score.get("high"), baseline, limits)
+        )
+        pruned = f"pruned after {candidate.num_folds} of {len(tuning.folds)} folds"
         lines.append(
             LeaderboardRow(
                 name=candidate.name,
                 kind=entry.status,
-                what=cut_short if entry.status == "pruned" else _description(entry, best, tuning.best.name),
+                description=pruned if entry.status == "pruned" else _description(entry, best, tuning.best.name),
                 score=value,
-                low=one.get("low"),
-                high=one.get("high"),
+                low=score.get("low"),
+                high=score.get("high"),
                 bar=bar,
                 seconds=format_duration(candidate.seconds),
-                parameters=candidate.num_parameters,
+                num_parameters=candidate.num_parameters,
                 size_mib=candidate.size_mib,
                 latency_ms=candidate.latency_ms,
             )
@@ -143,9 +147,9 @@ def _lines(entries: Sequence[LeaderboardEntry], tuning: TuningResult, constant: 
 
 
 def _pareto_chart(tuning: TuningResult, cost: str) -> Markup:
-    """Score over one cost: every network that ran on all folds, those of the front pointed out."""
+    """Score over one cost of all networks that ran on all folds; those on the Pareto front are highlighted."""
     of = {"latency": "latency_ms", "memory": "memory_mib", "size": "size_mib", "seconds": "seconds"}
-    chosen = {one.name for one in tuning.front}
+    chosen = {one.name for one in tuning.pareto_front}
     points = []
     for entry in tuning.entries:
         one = entry.candidate
@@ -159,8 +163,11 @@ def _pareto_chart(tuning: TuningResult, cost: str) -> Markup:
 def pareto_chart(
     points: list[tuple[str, float, float, bool]], *, title: str, x_label: str, y_label: str, joined: bool
 ) -> Markup:
-    """Scores over costs. Each point is `(name, cost, score, whether no other is as good in everything)`: a dot where it
-    is so, else a ring. joined: connect the dots (with further costs, they are no line)."""
+    """A chart of scores over costs. Each point is `(name, cost, score, is on the Pareto front)`: a dot on the front,
+    else a ring.
+
+    joined: connect the dots; only for two objectives, where the front is a line
+    """
     xs, ys = [x for _, x, _, _ in points] or [0.0], [y for _, _, y, _ in points] or [0.0]
     frame = PlotArea(padded_range(min(xs), max(xs)), padded_range(min(ys), max(ys)), x_label, y_label)
     parts = [frame.axes()]
@@ -172,37 +179,37 @@ def pareto_chart(
         label = f"{name}: {y:.3g} at {x:.3g}"
         circle = Markup('<circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>')
         parts.append(circle.format(style, frame.x(x), frame.y(y), 4.5 if best else 3.5, label))
-    parts.append(Markup('<text x="{}" y="{}">{}</text>').format(54, TOP - 13, "dot: no other is as good in everything"))
+    parts.append(Markup('<text x="{}" y="{}">{}</text>').format(54, TOP - 13, "dot: on the Pareto front"))
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{title}"><title>{title}</title>{}</svg>'
     ).format(WIDTH, HEIGHT, Markup("").join(parts), title=title)
 
 
-def _audit_section(found: OutputAudit) -> AuditSection:
-    amounts = [amount for one in found.inputs for amount in (one.unimodal, one.unique)]
-    ends = _range([number for one in [*amounts, *found.values.values()] for number in _numbers(one)])
-    shares = _range([number for pair in found.pairs for number in _numbers(pair.co_information)])
+def _audit_section(result: OutputAudit) -> AuditSection:
+    estimates = [estimate for input in result.inputs for estimate in (input.unimodal, input.unique)]
+    limits = _range([number for estimate in [*estimates, *result.values.values()] for number in _numbers(estimate)])
+    pair_limits = _range([number for pair in result.pairs for number in _numbers(pair.co_information)])
     return AuditSection(
-        found=found,
-        metric=metric_name(found.metric),
-        inputs=[(one, _bar(one.unimodal, ends), _bar(one.unique, ends)) for one in found.inputs],
-        pairs=[(pair, _interaction_label(pair), _bar(pair.co_information, shares)) for pair in found.pairs],
-        values=[(name, amount, _bar(amount, ends)) for name, amount in found.values.items()],
+        result=result,
+        metric=metric_name(result.metric),
+        inputs=[(input, _bar(input.unimodal, limits), _bar(input.unique, limits)) for input in result.inputs],
+        pairs=[(pair, _interaction_label(pair), _bar(pair.co_information, pair_limits)) for pair in result.pairs],
+        values=[(name, estimate, _bar(estimate, limits)) for name, estimate in result.values.items()],
     )
 
 
 def _interaction_label(pair: PairAudit) -> str:
-    return {"redundant": "redundant", "synergy": "more together", None: "nothing sure"}[pair.interaction]
+    return {"redundancy": "redundancy", "synergy": "synergy", None: "not significant"}[pair.interaction]
 
 
-def _numbers(amount: Estimate) -> tuple[float, float, float]:
-    return amount.value, amount.low, amount.high
+def _numbers(estimate: Estimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.low, estimate.high
 
 
-def _bar(amount: Estimate, ends: Range) -> Markup:
-    """An amount with its interval; the stroke is 0."""
-    known = math.isfinite(amount.low) and math.isfinite(amount.high)
-    return interval_bar(amount.value, amount.low if known else None, amount.high if known else None, 0.0, ends)
+def _bar(estimate: Estimate, limits: Range) -> Markup:
+    """A bar chart of an estimate with its interval; the stroke is 0."""
+    known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+    return interval_bar(estimate.value, estimate.low if known else None, estimate.high if known else None, 0.0, limits)
 
 
 def _weight_bar(weight: float) -> Markup:
@@ -213,6 +220,6 @@ def _weight_bar(weight: float) -> Markup:
 
 
 def _range(values: Sequence[float | None]) -> Range:
-    """From the least to the greatest of some numbers, 0 among them."""
+    """The range of some numbers and 0."""
     known: list[Any] = [value for value in values if value is not None and math.isfinite(value)]
     return min(0.0, *known) if known else 0.0, max(0.0, *known) if known else 1.0

@@ -1,4 +1,4 @@
-"""What a search found."""
+"""Results of a search."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from polymodal.tuning.study import TrialRecord
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a search found.
+    """The result of a search.
 
-    folder: where everything was written
-    model: the best recipe trained on all rows; ensemble: the chosen members, None where one model is best alone
-    best: the candidate of that recipe; its score is that of the best of many, which flatters it
-    entries: trials and baselines, the best first; failed: trials that could not be run
-    selection: the ensemble's members, weights and out-of-fold score
-    corrected: of `best` and `ensemble`, the score that the choice does not flatter
-    front: candidates that no other is as good as in every objective
-    audit: what each input is worth
-    seconds: of `baselines`, `search`, `models` and all (`total`)
+    folder: output folder
+    model: the best recipe, trained on all rows; ensemble: the selected ensemble, None if a single model is best
+    best: the best candidate; its score is optimistic, because it was selected by this score
+    entries: trials and baselines, best first; failed: trials that failed or did not finish
+    selection: members, weights and out-of-fold score of the ensemble
+    corrected: the scores of `best` and `ensemble`, corrected for selection bias
+    pareto_front: candidates that no other candidate dominates
+    audit: the value of each input
+    seconds: time of `baselines`, `search`, `models` and `total`
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class TuningResult:
     failed: list[TrialRecord]
     selection: EnsembleSelection | None
     corrected: dict[str, CorrectedScore]
-    front: list[Candidate]
+    pareto_front: list[Candidate]
     audit: AuditResult
     objectives: list[str]
     seconds: dict[str, float]
@@ -54,8 +54,8 @@ class TuningResult:
         return self.model.recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but models and distributions, JSON-ready."""
-        chosen = self.selection
+        """Everything except models and distributions, as JSON-compatible values."""
+        selection = self.selection
         return {
             "output": self.folds.output,
             "metric": self.folds.metric.name,
@@ -65,19 +65,19 @@ class TuningResult:
             "objectives": self.objectives,
             "best": self.best.name,
             "score": metric_value(self.best.score, self.folds),
-            "corrected": {name: vars(one) for name, one in self.corrected.items()},
+            "corrected": {name: vars(score) for name, score in self.corrected.items()},
             "ensemble": None
-            if chosen is None
+            if selection is None
             else {
-                "method": chosen.method,
-                "members": [member.name for member in chosen.members],
-                "weights": chosen.weights,
-                "score": metric_value(chosen.score, self.folds),
+                "method": selection.method,
+                "members": [member.name for member in selection.members],
+                "weights": selection.weights,
+                "score": metric_value(selection.score, self.folds),
             },
-            "front": [one.name for one in self.front],
+            "pareto_front": [candidate.name for candidate in self.pareto_front],
             "audit": self.audit.to_dict(),
             "leaderboard": entries_json(self.entries, self.folds),
-            "failed": [vars(attempt) for attempt in self.failed],
-            "faults": record_json(self.model.run.cell_errors),
+            "failed": [vars(trial) for trial in self.failed],
+            "cell_errors": record_json(self.model.run.cell_errors),
             "seconds": self.seconds,
         }

@@ -1,4 +1,4 @@
-"""What a search is: everything that a process needs to work on it, in one file of its folder."""
+"""`search.json`: the specification of a search, which all its processes read."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ TABLE = "table.arrow"
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """One search, JSON-ready.
+    """The specification of one search, as JSON-compatible values.
 
-    recipe: what every trial starts from: the user's recipe with every input and output named
-    space: as `Space.read` takes it
-    objectives: `score`, `latency`, `size` or `seconds`, the first decides what is best
-    fingerprint: of the table; source, root: where other processes read it
+    recipe: base recipe of all trials: the user's recipe with all inputs and outputs listed
+    space: as in `SearchSpace.read`
+    objectives: `score`, `latency`, `memory`, `size` or `seconds`; the first one selects the best recipe
+    fingerprint: fingerprint of the table; source, root: path of the table for other processes
     """
 
     recipe: dict[str, Any]
@@ -43,65 +43,67 @@ class SearchSpec:
     root: str | None = None
 
     def write(self, folder: Path) -> None:
+        """Write `search.json` atomically."""
         part = folder / f"{FILE}.part"
         part.write_text(json.dumps(json_ready(asdict(self)), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         part.replace(folder / FILE)
 
     @classmethod
     def read(cls, folder: Path) -> SearchSpec:
-        """Raises ArtifactError where the folder holds no search."""
+        """Read `search.json`. Raise ArtifactError if the folder contains no search."""
         try:
             return cls(**read_json(folder / FILE))
         except TypeError as error:
-            raise ArtifactError(f"{folder / FILE} is damaged: {error}") from None
+            raise ArtifactError(f"{folder / FILE} is corrupt: {error}") from None
 
-    def same_as(self, other: SearchSpec) -> str | None:
-        """What differs in another search so that its trials are none of this one; None where nothing does."""
-        mine, theirs = (json_ready(asdict(replace(one, source=None, root=None))) for one in (self, other))
+    def difference(self, other: SearchSpec) -> str | None:
+        """The first field that differs from another search; None if the searches are the same."""
+        mine, theirs = (json_ready(asdict(replace(spec, source=None, root=None))) for spec in (self, other))
         return next((key for key in mine if mine[key] != theirs[key]), None)
 
     def open(self, table: Table) -> tuple[Folds, SearchSpace]:
-        """The folds and the space of this search. The recipe of the folds, from which baselines take their features,
-        has the pretrained encoders that the space offers."""
+        """The folds and the space of this search. The recipe of the folds, which defines the frozen features of the
+        baselines, uses the frozen pretrained encoders of the space."""
         space = SearchSpace.read(self.space, Recipe.read(self.recipe))
-        return Folds(table, make_plan(table, space.recipe(space.fixed_encoders())).recipe, self.folds), space
+        return Folds(table, make_plan(table, space.recipe(space.frozen_encoders())).recipe, self.folds), space
 
     def table(self) -> Table:
-        """The table, in a process that was not handed it."""
+        """Open the table in another process."""
         assert self.source is not None
         return open_table(self.source, root=Path(self.root) if self.root else None, cache=cache_folder() / "tables")
 
 
-def create_or_resume(job: SearchSpec, folder: Path, *, resume: bool) -> SearchSpec:
-    """Write the search into its folder, or find it there again.
+def create_or_resume(spec: SearchSpec, folder: Path, *, resume: bool) -> SearchSpec:
+    """Write `search.json` to the folder, or check it to resume the search.
 
     Raises:
-        PolymodalError: there is one already and it is not to be resumed, or it is another one.
+        PolymodalError: the folder contains a search and `resume` is not set, or another search, or other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / FILE).exists():
         if not resume:
-            raise PolymodalError(f"{folder} holds a search already: resume it, or choose another directory")
-        differs = job.same_as(SearchSpec.read(folder))
-        if differs is not None:
+            raise PolymodalError(f"{folder} already contains a search; resume it, or choose another directory")
+        field = spec.difference(SearchSpec.read(folder))
+        if field is not None:
             raise PolymodalError(
-                f"the search in {folder} has another {differs}, so its trials cannot be gone on with: give what it was "
-                "started with, or choose another directory"
+                f"the search in {folder} has another {field} and cannot be resumed with this one; use the original "
+                f"{field}, or choose another directory"
             )
     elif any(folder.iterdir()):
-        raise PolymodalError(f"{folder} is not empty and holds no search: choose another directory")
-    job.write(folder)
-    return job
+        raise PolymodalError(f"{folder} is not empty and contains no search; choose another directory")
+    spec.write(folder)
+    return spec
 
 
 def share_table(table: Table, data: Any, root: Path | str | None, folder: Path) -> tuple[str, str | None]:
-    """Where other processes read the table, and its root: its own file, or a copy in `folder`.
+    """The path of the table for other processes, and its root: the original file, or a copy in `folder`.
 
     Raises:
-        DataError: cells are Python objects (pictures, arrays), which no file holds; or there are several tables.
+        DataError: cells are Python objects (images, arrays), which cannot be written to a file; or there are several
+            tables.
     """
     if table.data_sets:
-        raise DataError("several tables are searched with one process alone", file=table.name)
+        raise DataError("a search of several tables supports only one process (jobs=1)", file=table.name)
     if isinstance(data, str | Path):
         return str(Path(data).resolve()), str(Path(root).resolve()) if root is not None else None
     columns = {}
@@ -109,14 +111,14 @@ def share_table(table: Table, data: Any, root: Path | str | None, folder: Path) 
         values = table.values(column, np.arange(len(table)))
         if isinstance(values, list):
             raise DataError(
-                "its cells are Python objects, which other processes cannot be given: write files and name them, or "
-                "search with one process",
+                "the cells are Python objects, which cannot be passed to other processes; write them to files, or "
+                "search with one process (jobs=1)",
                 column=column,
                 file=table.name,
             )
         columns[column] = values
     path = folder / TABLE
-    whole = pa.table(columns)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, whole.schema) as writer:
-        writer.write_table(whole)
+    combined = pa.table(columns)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, combined.schema) as writer:
+        writer.write_table(combined)
     return str(path), str(table.root) if table.root is not None else None

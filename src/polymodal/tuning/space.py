@@ -1,4 +1,4 @@
-"""What a search may change: recipe paths, each with choices or a range."""
+"""The search space: recipe paths, each with choices or a range."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.options import explicit_values as given_values
 from polymodal.recipe.recipe import Recipe
 
-#: Paths that decide what is learned from what, or on which rows: all trials share them, or their scores would not be
-#: comparable.
+#: Paths that define the inputs, the targets and the rows. All trials share them, so that their scores are comparable.
 SHARED_SECTIONS = ("data", "evaluation", "seed")
 SHARED_KEYS = ("columns", "privileged", "task", "weight")
 
 
 @dataclass(frozen=True)
 class CategoricalDimension:
-    """One of `values`; the first is where a search begins."""
+    """A categorical dimension: one of `values`; the search starts with the first."""
 
     values: tuple[Any, ...]
 
     @property
     def labels(self) -> list[str]:
-        """A text for each value, from which `value` finds it again."""
+        """A JSON label for each value; `decode` maps it back to the value."""
         return [json.dumps(value, sort_keys=True) for value in self.values]
 
-    def value(self, drawn: Any) -> Any:
-        return self.values[self.labels.index(drawn)]
+    def decode(self, label: Any) -> Any:
+        return self.values[self.labels.index(label)]
 
     @property
-    def start(self) -> Any:
+    def initial(self) -> Any:
         return self.labels[0]
 
     @property
-    def ends(self) -> tuple[Any, ...]:
+    def test_values(self) -> tuple[Any, ...]:
         return self.values
 
     def to_plain(self) -> Any:
@@ -48,27 +47,27 @@ class CategoricalDimension:
 
 @dataclass(frozen=True)
 class NumericDimension:
-    """A number from `low` to `high`, whole where both are; `log`: each doubling is equally likely."""
+    """A numeric dimension from `low` to `high`, integer if both are integers; `log`: uniform on a logarithmic scale."""
 
     low: float
     high: float
     log: bool = False
 
     @property
-    def whole(self) -> bool:
+    def is_integer(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def value(self, drawn: Any) -> Any:
-        return drawn
+    def decode(self, label: Any) -> Any:
+        return label
 
     @property
-    def start(self) -> float:
-        """The middle, where a search begins."""
+    def initial(self) -> float:
+        """The middle of the range, where the search starts."""
         middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
-        return round(middle) if self.whole else middle
+        return round(middle) if self.is_integer else middle
 
     @property
-    def ends(self) -> tuple[Any, ...]:
+    def test_values(self) -> tuple[Any, ...]:
         return (self.low, self.high)
 
     def to_plain(self) -> Any:
@@ -79,19 +78,18 @@ Dimension = CategoricalDimension | NumericDimension
 
 
 class SearchSpace:
-    """The dimensions of a search, by recipe path, outer paths before those inside them.
+    """The dimensions of a search by recipe path, outer paths before inner paths.
 
-    An option of a component (`fusion.dropout`) may stand beside the choice of that component (`fusion`): it is then
-    drawn only where the chosen component has that option.
+    The space can contain a component (`fusion`) and an option of it (`fusion.dropout`). The option is then drawn only
+    if the chosen component has it.
     """
 
     def __init__(self, dimensions: Mapping[str, Dimension], base: Recipe) -> None:
         """
-        base: the recipe that every trial starts from; its inputs and outputs are all named, with their modality and
-            task
+        base: the base recipe of all trials, which lists all inputs with their modality and all outputs with their task
 
         Raises:
-            RecipeError: a path is not in the recipe, or a value is not possible there.
+            RecipeError: a path is not in the recipe, or a value is invalid.
         """
         self.dimensions = dict(sorted(dimensions.items(), key=lambda pair: pair[0].count(".")))
         self.base = given_values(base)
@@ -101,30 +99,30 @@ class SearchSpace:
 
     @classmethod
     def read(cls, source: Mapping[str, Any], base: Recipe) -> SearchSpace:
-        """A space from plain values: `{path: [a, b]}` or `{path: {low, high, log}}`.
+        """Create a space from plain values: `{path: [a, b]}` or `{path: {low, high, log}}`.
 
         Raises:
-            RecipeError: as the constructor; also for a dimension that is neither choices nor a range.
+            RecipeError: as in the constructor; also for a dimension that is neither choices nor a range.
         """
         if not source:
-            raise RecipeError("", "the search space is empty: write recipe paths with choices or ranges")
+            raise RecipeError("", "the search space is empty; give recipe paths with choices or ranges")
         return cls({str(path): _dimension(str(path), value) for path, value in source.items()}, base)
 
     def to_dict(self) -> dict[str, Any]:
-        """The space as plain values, as `read` takes them."""
+        """The space as plain values, as in `read`."""
         return {path: dimension.to_plain() for path, dimension in self.dimensions.items()}
 
     def recipe(self, values: Mapping[str, Any]) -> Recipe:
-        """The base recipe with `values` by path.
+        """The base recipe with the given `values` by path.
 
         Raises:
-            RecipeError: the values do not fit together.
+            RecipeError: the values are not compatible.
         """
         ordered = sorted(values.items(), key=lambda pair: pair[0].count("."))
         return Recipe.read(self.base, [f"{path}={_as_yaml(value)}" for path, value in ordered])
 
-    def fixed_encoders(self) -> dict[str, Any]:
-        """For each input whose encoder is searched, the first choice that is frozen and pretrained, if there is one."""
+    def frozen_encoders(self) -> dict[str, Any]:
+        """For each input whose encoder is searched, the first choice that is a frozen pretrained encoder, if any."""
         found = {}
         for path, dimension in self.dimensions.items():
             if not path.endswith(".encoder") or not isinstance(dimension, CategoricalDimension):
@@ -137,67 +135,68 @@ class SearchSpace:
         return found
 
     def suggest(self, trial: Any) -> dict[str, Any]:
-        """Values by path, drawn by an Optuna trial."""
+        """Values by path, suggested by an Optuna trial."""
         values: dict[str, Any] = {}
         for path, dimension in self.dimensions.items():
             if not self._applies(path, values):
                 continue
             if isinstance(dimension, CategoricalDimension):
-                values[path] = dimension.value(trial.suggest_categorical(path, dimension.labels))
-            elif dimension.whole:
+                values[path] = dimension.decode(trial.suggest_categorical(path, dimension.labels))
+            elif dimension.is_integer:
                 values[path] = trial.suggest_int(path, int(dimension.low), int(dimension.high), log=dimension.log)
             else:
                 values[path] = trial.suggest_float(path, dimension.low, dimension.high, log=dimension.log)
         return values
 
-    def points(self, most: int) -> list[dict[str, Any]]:
-        """Where a search begins, as drawn values by path: the start of every dimension; then each other choice of
-        components (fusion, then encoders, then the rest) with all else at its start."""
-        first = {path: dimension.start for path, dimension in self.dimensions.items()}
+    def initial_points(self, max_points: int) -> list[dict[str, Any]]:
+        """The first points of a search, as labels and numbers by path: the initial value of every dimension; then each
+        other choice of a component (fusion, then encoders, then decoders) with all other dimensions at their initial
+        value."""
+        first = {path: dimension.initial for path, dimension in self.dimensions.items()}
         found = [first]
         for path in sorted(self.dimensions, key=_importance):
             dimension = self.dimensions[path]
             if isinstance(dimension, CategoricalDimension) and _importance(path) < 3:
                 found += [first | {path: label} for label in dimension.labels[1:]]
-        return [self._without_idle(point) for point in found[:most]]
+        return [self._without_idle(point) for point in found[:max_points]]
 
     def _without_idle(self, point: dict[str, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for path, dimension in self.dimensions.items():
             if self._applies(path, values):
-                values[path] = dimension.value(point[path])
+                values[path] = dimension.decode(point[path])
         return {path: point[path] for path in values}
 
     def _applies(self, path: str, values: Mapping[str, Any]) -> bool:
-        """Whether `path` is there with the outer `values` that were chosen."""
+        """Whether `path` exists with the chosen `values` of outer paths."""
         outer = self._outer(path)
         if outer is None:
             return True
         return outer in values and json.dumps(values[outer], sort_keys=True) in self._allowed[path]
 
     def _outer(self, path: str) -> str | None:
-        """The innermost other dimension that `path` lies inside of."""
-        return max((one for one in self.dimensions if path.startswith(f"{one}.")), key=len, default=None)
+        """The innermost other dimension that contains `path`."""
+        return max((other for other in self.dimensions if path.startswith(f"{other}.")), key=len, default=None)
 
     def _check_values(self, path: str) -> set[str]:
-        """The choices of the outer dimension, as labels, with which every value of `path` is possible."""
+        """The choices of the outer dimension, as labels, for which all values of `path` are valid."""
         outer = self._outer(path)
         if outer is None:
-            for value in self.dimensions[path].ends:
+            for value in self.dimensions[path].test_values:
                 self.recipe({path: value}).check_components()
             return set()
         dimension = self.dimensions[outer]
         allowed, problem = set(), None
-        for choice in dimension.ends if isinstance(dimension, CategoricalDimension) else ():
+        for choice in dimension.test_values if isinstance(dimension, CategoricalDimension) else ():
             try:
-                for value in self.dimensions[path].ends:
+                for value in self.dimensions[path].test_values:
                     self.recipe({outer: choice, path: value}).check_components()
             except RecipeError as error:
                 problem = error
             else:
                 allowed.add(json.dumps(choice, sort_keys=True))
         if not allowed:
-            raise problem or RecipeError(path, f"{outer} is a range, which has nothing inside")
+            raise problem or RecipeError(path, f"{outer} is a range and has no options")
         return allowed
 
 
@@ -206,7 +205,7 @@ def _input(path: str) -> str:
 
 
 def _importance(path: str) -> int:
-    """Which components to vary first: fusion, encoders, decoders; then everything else."""
+    """The order in which components are varied: fusion, encoders, decoders, then all other settings."""
     if path == "fusion":
         return 0
     if path.endswith(".encoder"):
@@ -215,54 +214,52 @@ def _importance(path: str) -> int:
 
 
 def _check_path(path: str, base: Recipe) -> None:
-    """Raises RecipeError for a path that leads nowhere or that all trials must share; `Recipe` checks the rest."""
+    """Raise RecipeError for an unknown path or a path that all trials must share; `Recipe` checks the rest."""
     kind, _, rest = path.partition(".")
     if kind not in Recipe.model_fields:
-        raise RecipeError(path, f"there is no such key in a recipe; {did_you_mean(kind, Recipe.model_fields)}")
+        raise RecipeError(path, f"a recipe has no such key; {did_you_mean(kind, Recipe.model_fields)}")
     if kind in SHARED_SECTIONS:
-        raise RecipeError(path, "every trial is tried on the same rows in the same way: set it in the recipe instead")
+        raise RecipeError(path, "all trials share the same rows and evaluation; set it in the recipe instead")
     if kind in ("inputs", "outputs"):
         names = getattr(base, kind)
         name = max((one for one in names if rest == one or rest.startswith(f"{one}.")), key=len, default=None)
         if name is None:
             hint = did_you_mean(rest.split(".")[0], names)
-            raise RecipeError(path, f"there is no such {kind[:-1]}; {hint}")
+            raise RecipeError(path, f"the recipe has no such {kind[:-1]}; {hint}")
         key = rest[len(name) + 1 :]
         if not key or key.split(".")[0] in SHARED_KEYS:
-            raise RecipeError(
-                path, "it decides what is learned from what, which all trials share; set it in the recipe"
-            )
+            raise RecipeError(path, "all trials share the same inputs and targets; set it in the recipe instead")
 
 
 def _dimension(path: str, value: Any) -> Dimension:
     if isinstance(value, list) and value:
         labels = [json.dumps(one, sort_keys=True) for one in value]
         if len(set(labels)) < len(labels):
-            raise RecipeError(path, "the same choice is there twice")
+            raise RecipeError(path, "a choice is given twice")
         return CategoricalDimension(tuple(value))
     if isinstance(value, Mapping) and "low" in value and "high" in value:
         unknown = [key for key in value if key not in ("low", "high", "log")]
         if unknown:
             raise RecipeError(
-                f"{path}.{unknown[0]}", f"there is no such key; {did_you_mean(unknown[0], ['low', 'high', 'log'])}"
+                f"{path}.{unknown[0]}", f"unknown key; {did_you_mean(unknown[0], ['low', 'high', 'log'])}"
             )
         low, high, log = _number(path, value["low"]), _number(path, value["high"]), value.get("log", False)
         if not isinstance(log, bool):
-            raise RecipeError(f"{path}.log", f"write true or false (given: {log!r})")
+            raise RecipeError(f"{path}.log", f"must be true or false, not {log!r}")
         if not low < high or (log and low <= 0):
-            raise RecipeError(path, f"low must be less than high, and above 0 with log (given: {low} to {high})")
+            raise RecipeError(path, f"low must be less than high, and above 0 with log; given: {low} to {high}")
         return NumericDimension(low, high, log)
-    raise RecipeError(path, f"write choices as [a, b], or a range as {{low, high, log}} (given: {value!r})")
+    raise RecipeError(path, f"must be choices [a, b] or a range {{low, high, log}}, not {value!r}")
 
 
 def _number(path: str, value: Any) -> float:
     """A number; YAML reads `3e-4` as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise RecipeError(path, f"the ends of a range are numbers (given: {value!r})")
+        raise RecipeError(path, f"low and high must be numbers, not {value!r}")
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
-        raise RecipeError(path, f"the ends of a range are numbers (given: {value!r})") from None
+        raise RecipeError(path, f"low and high must be numbers, not {value!r}") from None
 
 
 def _as_yaml(value: Any) -> str:
@@ -270,21 +267,21 @@ def _as_yaml(value: Any) -> str:
 
 
 def base_recipe(given: Recipe, plan: Recipe, space: Mapping[str, Any]) -> Recipe:
-    """What every trial starts from: what the user's recipe says, with every input and output named.
+    """The base recipe of all trials: the user's recipe with all inputs and outputs listed.
 
-    All else stays open, so that it follows from what a trial chooses (a checkpoint's own preparation, the size dial).
-    An encoder is named where the space only changes options inside it.
+    Other settings stay unset, so that their defaults follow from the choices of a trial (such as the preprocessing of a
+    checkpoint). An encoder is only set if the space changes options of it.
 
-    given: the user's recipe; plan: the complete one; space: recipe paths as keys
+    given: the user's recipe; plan: the complete recipe; space: recipe paths as keys
     """
-    said = given_values(given)
-    inputs, outputs = said.get("inputs", {}), said.get("outputs", {})
-    within = {path.partition(".encoder.")[0] for path in space if ".encoder." in path}
+    given_dict = given_values(given)
+    inputs, outputs = given_dict.get("inputs", {}), given_dict.get("outputs", {})
+    encoder_options = {path.partition(".encoder.")[0] for path in space if ".encoder." in path}
     for name, spec in plan.inputs.items():
         assert spec.modality is not None
         assert spec.encoder is not None
         own = {"columns": spec.columns, "modality": {"name": spec.modality.name}, **inputs.get(name, {})}
-        if f"inputs.{name}" in within and f"inputs.{name}.encoder" not in space and "encoder" not in own:
+        if f"inputs.{name}" in encoder_options and f"inputs.{name}.encoder" not in space and "encoder" not in own:
             checkpoint = {"checkpoint": spec.encoder.checkpoint} if hasattr(spec.encoder, "checkpoint") else {}
             own["encoder"] = {"name": spec.encoder.name, **checkpoint}
         inputs = {**inputs, name: own}
@@ -292,4 +289,4 @@ def base_recipe(given: Recipe, plan: Recipe, space: Mapping[str, Any]) -> Recipe
         assert out.task is not None
         outputs = {**outputs, name: {"columns": out.columns, "task": {"name": out.task.name}, **outputs.get(name, {})}}
     ordered = {name: inputs[name] for name in plan.inputs}
-    return Recipe.read({**said, "inputs": ordered, "outputs": outputs})
+    return Recipe.read({**given_dict, "inputs": ordered, "outputs": outputs})

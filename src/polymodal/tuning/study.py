@@ -1,4 +1,4 @@
-"""The search itself: which recipe is tried next, when a trial is cut short, and what is kept of each."""
+"""The study of a search: proposes trials, prunes them and records their results."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from polymodal.tuning.space import SearchSpace
 from polymodal.tuning.trial import TrialRunner, run_trial
 
 JOURNAL, TRIALS, STUDY_NAME = "study.journal", "trials", "search"
-#: Trials that must be whole before others are cut short, and folds that every trial runs.
+#: Number of complete trials before trials are pruned, and number of folds before a trial can be pruned.
 MIN_COMPLETE_TRIALS, WARMUP_FOLDS = 5, 1
-#: Points that are given, at most; the rest is drawn.
+#: Maximum number of initial points; later trials are drawn by the sampler.
 MAX_INITIAL_POINTS = 16
-#: So many draws in a row that were tried before: the space is exhausted.
+#: After this many duplicate trials in a row, the space is considered exhausted.
 MAX_DUPLICATES = 25
-#: Trials before which points are drawn at random rather than where good ones lie, besides those that are given.
+#: Number of trials before the TPE sampler replaces random sampling.
 NUM_RANDOM_TRIALS = 10
 
-#: Called with a text for people after each trial.
+#: Called with a message after each trial.
 LogFunction = Callable[[str], None]
 
 
 class TrialStopped(Exception):
-    """A trial ends before its last fold: `status` and `reason` as an `Attempt` has them, `candidate` what it has so
+    """Raised to stop a trial before its last fold: `status` and `reason` of its `TrialRecord`, and the `candidate` so
     far."""
 
     def __init__(self, status: str, reason: str, candidate: Candidate) -> None:
@@ -44,17 +44,18 @@ class TrialStopped(Exception):
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What became of one trial.
+    """The outcome of one trial.
 
-    status: `complete`; `pruned` after some folds; `failed` with a `reason`; `unfinished` as time ran out or its
-        process was killed (resuming repeats it); `repeat` of an earlier one, or beyond the number asked for (not run)
-    changes: the values that it drew, by recipe path
+    status: `complete`; `pruned` after some folds; `failed` with a `reason`; `unfinished` because the time limit was
+        reached or its process was killed (it is repeated on resume); `duplicate` of an earlier trial, or beyond the
+        maximum number of trials (not run)
+    overrides: the settings of the trial, by recipe path
     """
 
     number: int
     status: str
     reason: str
-    changes: dict[str, Any]
+    overrides: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -62,16 +63,16 @@ class TrialRecord:
 
 
 class Study:
-    """The trials of one search, in a journal that several processes write.
+    """The trials of one search, in a journal that several processes share.
 
-    Optuna proposes them: first the points of the space, then by the tree-structured Parzen estimator (Bergstra et al.,
-    "Algorithms for Hyper-Parameter Optimization", 2011), drawing all dimensions together. With one objective, a trial
-    whose score after two folds or more is below the median of earlier trials there is cut short.
+    Optuna proposes the trials: first the initial points of the space, then by the multivariate tree-structured Parzen
+    estimator (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", 2011). With a single objective, a trial
+    is pruned if its score after two or more folds is below the median of earlier trials.
     """
 
     def __init__(self, folder: Path, space: SearchSpace, objectives: Sequence[str], seed: int, worker: int = 0) -> None:
         """
-        worker: the number of this process among those that work on the search, so that each draws its own
+        worker: index of this process among those of the search; each process has its own seed
 
         Raises:
             MissingExtraError: Optuna is not installed.
@@ -91,64 +92,72 @@ class Study:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=WARMUP_FOLDS),
         )
 
-    def enqueue_initial(self, most: int | None) -> None:
-        """Queue the first points (`most` trials are asked for), and again those that a killed run or a deadline left
-        unfinished. One process does this, before any other works."""
-        most = MAX_INITIAL_POINTS if most is None else min(most, MAX_INITIAL_POINTS)
+    def enqueue_initial(self, max_trials: int | None) -> None:
+        """Enqueue the initial points, and the unfinished trials of an earlier run. One process must call this before
+        any process calls `run`."""
+        max_points = MAX_INITIAL_POINTS if max_trials is None else min(max_trials, MAX_INITIAL_POINTS)
         if not self.study.get_trials(deepcopy=False):
-            for point in self.space.points(most):
+            for point in self.space.initial_points(max_points):
                 self.study.enqueue_trial(point)
         queued = {trial.user_attrs.get("again") for trial in self.study.get_trials(deepcopy=False)}
         for trial in self.study.get_trials(deepcopy=False):
             status = trial.user_attrs.get("status")
             if trial.state.name == "RUNNING" and not self._recover(trial):
-                self._close(trial.number, "unfinished", "its process was killed")
+                self._close(trial.number, "unfinished", "the process was killed")
                 status = "unfinished"
             elif trial.state.name == "RUNNING":
                 continue
             if status == "unfinished" and trial.number not in queued:
                 self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
-    def run(self, runner: TrialRunner, *, max_trials: int | None, deadline: float | None, log: LogFunction, parent: int | None) -> None:
-        """Try recipes until `most` trials are there or a further one would end after `deadline` (`time.time()`).
+    def run(
+        self,
+        runner: TrialRunner,
+        *,
+        max_trials: int | None,
+        deadline: float | None,
+        log: LogFunction,
+        parent: int | None,
+    ) -> None:
+        """Run trials until there are `max_trials`, or another trial would end after `deadline` (`time.time()`).
 
-        parent: the process on whose behalf this one works; when it is gone, so is this one
+        parent: id of the parent process; this process exits if the parent is gone
         """
-        repeats = 0
-        while repeats < MAX_DUPLICATES and self._has_budget(max_trials, deadline):
+        num_duplicates = 0
+        while num_duplicates < MAX_DUPLICATES and self._has_budget(max_trials, deadline):
             trial = self._next_trial()
-            changes = self.space.suggest(trial)
-            self._set_attributes(trial.number, changes=changes, process=os.getpid())
+            overrides = self.space.suggest(trial)
+            self._set_attributes(trial.number, overrides=overrides, process=os.getpid())
             if max_trials is not None and self._num_counted(trial.number) >= max_trials:
-                self._close(trial.number, "repeat", "more trials than were asked for")
+                self._close(trial.number, "duplicate", "beyond the maximum number of trials")
                 continue
             if self._is_duplicate(trial):
-                repeats += 1
+                num_duplicates += 1
                 continue
-            repeats = 0
-            self._run_trial(trial, changes, runner, deadline, log, parent)
+            num_duplicates = 0
+            self._run_trial(trial, overrides, runner, deadline, log, parent)
 
     def records(self) -> list[TrialRecord]:
-        """Every trial that was begun, in order."""
+        """All trials that were started, in order."""
         return [
             TrialRecord(
                 trial.number,
                 trial.user_attrs.get("status", "unfinished"),
                 trial.user_attrs.get("reason", ""),
-                trial.user_attrs.get("changes", {}),
+                trial.user_attrs.get("overrides", {}),
             )
             for trial in self.study.get_trials(deepcopy=False)
             if trial.state.name != "WAITING"
         ]
 
-    def candidate(self, attempt: TrialRecord) -> Candidate | None:
-        """The candidate of a trial that ran one fold or more."""
-        if attempt.status not in ("complete", "pruned"):
+    def candidate(self, record: TrialRecord) -> Candidate | None:
+        """The candidate of a complete or pruned trial, else None."""
+        if record.status not in ("complete", "pruned"):
             return None
-        return Candidate.load(self.folder / TRIALS, str(attempt.number))
+        return Candidate.load(self.folder / TRIALS, str(record.number))
 
     def fail_trial(self, process: int, reason: str) -> bool:
-        """Close the trial on which a process that is gone was working; whether there was one."""
+        """Mark the running trial of a dead process as failed. Returns whether there was one."""
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state.name == "RUNNING" and trial.user_attrs.get("process") == process:
                 self._close(trial.number, "failed", reason)
@@ -156,56 +165,64 @@ class Study:
         return False
 
     def _next_trial(self) -> Any:
-        """The next trial. What is drawn follows from the seed and the number of trials so far, so that a search that
-        was resumed draws as an uninterrupted one does."""
-        drawn = len(self.study.get_trials(deepcopy=False))
+        """The next trial. The sampler is seeded by the seed and the number of trials, so that a resumed search draws
+        the same trials as an uninterrupted one."""
+        num_trials = len(self.study.get_trials(deepcopy=False))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # several arguments are marked as experimental
+            warnings.simplefilter("ignore")  # several arguments are experimental
             self.study.sampler = self.optuna.samplers.TPESampler(
                 n_startup_trials=NUM_RANDOM_TRIALS,
-                seed=(self.seed * 1_000_003 + drawn) % 2**32,
+                seed=(self.seed * 1_000_003 + num_trials) % 2**32,
                 multivariate=True,
                 group=True,
             )
         return self.study.ask()
 
     def _run_trial(
-        self, trial: Any, changes: dict[str, Any], bench: TrialRunner, deadline: float | None, say: LogFunction, parent: int | None
+        self,
+        trial: Any,
+        overrides: dict[str, Any],
+        runner: TrialRunner,
+        deadline: float | None,
+        log: LogFunction,
+        parent: int | None,
     ) -> None:
-        number, begun = trial.number, time.time()
+        number, start = trial.number, time.time()
 
-        def watch(candidate: Candidate) -> None:
+        def on_fold(candidate: Candidate) -> None:
             _exit_without_parent(parent)
             if self.objectives == ["score"]:
                 trial.report(candidate.score, candidate.num_folds - 1)
                 if trial.should_prune():
                     raise TrialStopped("pruned", _pruned_reason(candidate), candidate)
-            each = (time.time() - begun) / candidate.num_folds
-            to_come = each * (len(bench.folds) - candidate.num_folds)
-            if deadline is not None and time.time() + to_come > deadline and self._seconds():
-                raise TrialStopped("unfinished", "it would have ended after the deadline", candidate)
+            seconds_per_fold = (time.time() - start) / candidate.num_folds
+            remaining = seconds_per_fold * (len(runner.folds) - candidate.num_folds)
+            if deadline is not None and time.time() + remaining > deadline and self._seconds():
+                raise TrialStopped("unfinished", "it would have ended after the time limit", candidate)
 
         try:
-            candidate = run_trial(bench, self.space.recipe(changes), f"trial {number}", watch)
+            candidate = run_trial(runner, self.space.recipe(overrides), f"trial {number}", on_fold)
             if not np.isfinite(candidate.score):
-                raise TrainingError("its score is undefined")
-        except TrialStopped as cut:
-            if cut.status == "pruned":
-                cut.candidate.save(self.folder / TRIALS, str(number))
-                say(f"trial {number}  cut short after {cut.candidate.num_folds} folds")
-            self._close(number, cut.status, cut.reason)
+                raise TrainingError("the score is undefined")
+        except TrialStopped as stopped:
+            if stopped.status == "pruned":
+                stopped.candidate.save(self.folder / TRIALS, str(number))
+                log(f"trial {number}  pruned after {stopped.candidate.num_folds} folds")
+            self._close(number, stopped.status, stopped.reason)
         except (PolymodalError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
             reason = str(error) if isinstance(error, PolymodalError) else f"out of memory: {error}"
             self._close(number, "failed", reason)
-            say(f"trial {number}  failed: {reason}")
+            log(f"trial {number}  failed: {reason}")
         else:
             _exit_without_parent(parent)
             candidate.save(self.folder / TRIALS, str(number))
             self._complete(number, candidate)
-            parts = {path: value for path, value in changes.items() if isinstance(value, str | dict)}
-            say(f"trial {number}  {abs(candidate.score):.4f}  {candidate.seconds:.1f} s  {format_overrides(parts)}")
+            components = {path: value for path, value in overrides.items() if isinstance(value, str | dict)}
+            log(
+                f"trial {number}  {abs(candidate.score):.4f}  {candidate.seconds:.1f} s  {format_overrides(components)}"
+            )
 
     def _complete(self, number: int, candidate: Candidate) -> None:
         self._set_attributes(number, status="complete", seconds=candidate.seconds)
@@ -213,7 +230,8 @@ class Study:
         self.study.tell(number, values)
 
     def _recover(self, trial: Any) -> bool:
-        """Close a trial that was saved but not yet told when its process was killed; whether it was one."""
+        """Close a trial whose process was killed after it was saved but before it was recorded. Returns whether it
+        was."""
         if not (self.folder / TRIALS / f"{trial.number}.json").is_file():
             return False
         candidate = Candidate.load(self.folder / TRIALS, str(trial.number))
@@ -224,14 +242,14 @@ class Study:
         return True
 
     def _is_duplicate(self, trial: Any) -> bool:
-        """Whether an earlier trial had the same values: then this one is closed with what became of that."""
+        """Whether an earlier trial has the same values. If so, close this trial with the same result."""
         for other in self.study.get_trials(deepcopy=False):
             if other.number >= trial.number or other.params != trial.params:
                 continue
             status = other.user_attrs.get("status")
-            if status in ("repeat", "unfinished"):
+            if status in ("duplicate", "unfinished"):
                 continue
-            self._set_attributes(trial.number, status="repeat", reason=f"the same as trial {other.number}")
+            self._set_attributes(trial.number, status="duplicate", reason=f"the same as trial {other.number}")
             if other.state.name == "COMPLETE":
                 self.study.tell(trial.number, other.values)
             else:
@@ -239,9 +257,9 @@ class Study:
             return True
         return False
 
-    def _has_budget(self, most: int | None, deadline: float | None) -> bool:
-        """Whether another trial is asked for and would end in time; the first is run in any case."""
-        if most is not None and self._num_counted(None) >= most:
+    def _has_budget(self, max_trials: int | None, deadline: float | None) -> bool:
+        """Whether another trial is allowed and would end in time; the first trial is always run."""
+        if max_trials is not None and self._num_counted(None) >= max_trials:
             return False
         spent = self._seconds()
         if deadline is None or self._num_counted(None) == 0:
@@ -249,70 +267,75 @@ class Study:
         return time.time() + (statistics.median(spent) if spent else 0.0) < deadline
 
     def _num_counted(self, number: int | None) -> int:
-        """How many trials were begun that count, before `number`."""
+        """Number of started trials before `number`, without duplicates and unfinished trials."""
         return sum(
             trial.state.name != "WAITING"
             and (number is None or trial.number < number)
-            and trial.user_attrs.get("status") not in ("repeat", "unfinished")
+            and trial.user_attrs.get("status") not in ("duplicate", "unfinished")
             for trial in self.study.get_trials(deepcopy=False)
         )
 
     def _seconds(self) -> list[float]:
-        """What the trials that ran on all folds took."""
+        """The times of the trials that ran on all folds."""
         trials = self.study.get_trials(deepcopy=False)
         return [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
 
     def _close(self, number: int, status: str, reason: str) -> None:
-        """End a trial that has no score of all folds."""
+        """Close a trial without a score on all folds."""
         self._set_attributes(number, status=status, reason=reason)
         state = self.optuna.trial.TrialState
         self.study.tell(number, state=state.PRUNED if status == "pruned" else state.FAIL)
 
-    def _set_attributes(self, number: int, **facts: Any) -> None:
-        """Facts about a trial, which may be one of a process that is gone: no `Trial` of it is here to set them on."""
+    def _set_attributes(self, number: int, **attributes: Any) -> None:
+        """Set user attributes of a trial by its number, also for a trial of another process."""
         study = self.storage.get_study_id_from_name(STUDY_NAME)
         trial = self.storage.get_trial_id_from_study_id_trial_number(study, number)
-        for key, value in facts.items():
+        for key, value in attributes.items():
             self.storage.set_trial_user_attr(trial, key, value)
 
 
 def _exit_without_parent(parent: int | None) -> None:
-    """End this process once the one that it works for is no longer there."""
+    """Exit if the parent process is gone."""
     if parent is not None and os.getppid() != parent:
         raise SystemExit(1)
 
 
 def _pruned_reason(candidate: Candidate) -> str:
-    return f"after {candidate.num_folds} folds below the median"
+    return f"below the median after {candidate.num_folds} folds"
 
 
 def repair_journal(folder: Path) -> None:
-    """Take what a killed process left out of a journal that nobody is writing: its lock, and half a line."""
+    """Repair the journal after a crash: delete a stale lock and a truncated last line. No process may be using it."""
     path = folder / JOURNAL
     (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)
     if path.is_file():
-        whole = path.read_bytes()
-        if not whole.endswith(b"\n"):
-            path.write_bytes(whole[: whole.rfind(b"\n") + 1])
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            path.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def require_optuna() -> Any:
-    """The package Optuna, quiet.
+    """Import Optuna, with logging of errors only.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: Optuna is not installed.
     """
     try:
         import optuna
     except ImportError:
-        raise MissingExtraError("optuna", "tune", "searching recipes") from None
+        raise MissingExtraError("optuna", "tune", "the recipe search") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 
-def format_overrides(changes: dict[str, Any]) -> str:
-    """What a trial drew, in one line: components by name, numbers with two digits."""
-    return "  ".join(f"{_short(path)} {_shown(value)}" for path, value in changes.items())
+def format_overrides(overrides: dict[str, Any]) -> str:
+    """The settings of a trial in one line: components by name, numbers with two digits.
+
+    Example:
+        >>> format_overrides({"fusion": {"name": "late"}, "training.learning_rate": 0.00123})
+        'fusion late  learning_rate 0.0012'
+    """
+    return "  ".join(f"{_short(path)} {_shown(value)}" for path, value in overrides.items())
 
 
 def _short(path: str) -> str:

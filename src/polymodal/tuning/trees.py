@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.tuning.baseline_data import BaselinePrediction, BaselineData, row_gains
+from polymodal.tuning.baseline_data import BaselineData, BaselinePrediction, row_gains
 from polymodal.tuning.principal_components import reduce_columns
 
 #: Number of principal components per input.
@@ -19,7 +19,9 @@ NUM_LEADING, MAX_INPUTS_PRODUCTS = 2, 6
 ROUNDS, LEARNING_RATE, MAX_BINS, MAX_LEAVES = 30, 0.2, 32, 8
 
 
-def fit_boosted_trees(blocks: list[np.ndarray], new: list[np.ndarray], data: BaselineData, inner_folds: list[Any]) -> BaselinePrediction:
+def fit_boosted_trees(
+    blocks: list[np.ndarray], new: list[np.ndarray], data: BaselineData, inner_folds: list[Any]
+) -> BaselinePrediction:
     """Boosted trees, averaged over the inner folds, with the number of rounds chosen on the held-out rows."""
     held_out = np.zeros((ROUNDS, len(data.truth), data.outputs))
     bases = np.zeros((len(data.truth), data.outputs))
@@ -38,12 +40,14 @@ def fit_boosted_trees(blocks: list[np.ndarray], new: list[np.ndarray], data: Bas
         scores.append(data.weight @ gain / max(data.weight @ scale, 1e-12))
     best = int(np.argmax(scores))
     predictions = np.mean([stages(rows, best, best + 1)[0] for stages, rows in fitted], axis=0)
-    return BaselinePrediction(predictions, float(scores[best]), (2 * MAX_LEAVES - 1) * (best + 1) * data.outputs * len(inner_folds))
+    return BaselinePrediction(
+        predictions, float(scores[best]), (2 * MAX_LEAVES - 1) * (best + 1) * data.outputs * len(inner_folds)
+    )
 
 
 def _with_products(known: list[np.ndarray], *others: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Concatenate the components of all inputs, fitted on the `known` rows, and the products of the leading components of
-    each pair of inputs."""
+    """Concatenate the components of all inputs, fitted on the `known` rows, and the products of the leading components
+    of each pair of inputs."""
     sides, leading = [], []
     for one, *rest in zip(known, *others, strict=True):
         new = np.concatenate(rest)
@@ -65,8 +69,8 @@ def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _fit(known: np.ndarray, data: BaselineData) -> Callable[[np.ndarray, int, int], np.ndarray]:
-    """Fit boosted trees. Returns a function of (rows, first, last) that gives the predictions after the rounds `first` to
-    `last - 1`, `[last - first, rows, k]`."""
+    """Fit boosted trees. Returns a function of (rows, first, last) that gives the predictions after the rounds `first`
+    to `last - 1`, `[last - first, rows, k]`."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""One trial: a recipe trained and scored on every fold, with what trials share prepared once."""
+"""Run one trial: train and score a recipe on every fold, with prepared data shared between trials."""
 
 from __future__ import annotations
 
@@ -27,76 +27,76 @@ from polymodal.training.loss import Loss
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 
-#: Bytes of prepared tables that one process keeps for later trials.
+#: Maximum size of the prepared tables that one process keeps for later trials.
 CACHE_BYTES = 4 * 2**30
-#: Rows that are timed one by one, after one that is not counted.
+#: Number of rows that are timed one by one, after a warm-up row.
 TIMED_ROWS = 7
-#: Modalities whose own encoders are large enough that the number format and threads are worth measuring.
+#: Modalities with encoders that are large enough to autotune the precision and the threads.
 MEDIA = ("image", "audio", "video")
 
-#: Called after each fold but the last with the candidate so far; what it raises ends the trial.
+#: Called after each fold except the last with the candidate so far; an exception ends the trial.
 FoldCallback = Callable[[Candidate], None]
 
 
 class TrialRunner:
-    """The folds of a search, prepared for one recipe after another. Recipes that prepare their rows in the same way
-    share prepared tables, and encoders that settle the same layers share features.
+    """Prepares the folds of a search for different recipes. Recipes with the same preprocessing share prepared tables,
+    and encoders with the same frozen layers share cached features.
 
-    place: a folder for prepared tables, deleted by whoever made it
+    folder: folder for prepared tables; the caller deletes it
     """
 
-    def __init__(self, folds: Folds, place: Path) -> None:
-        self.folds, self.place = folds, place
-        self._kept: OrderedDict[str, tuple[Experiment, Path]] = OrderedDict()
-        self._made = 0
+    def __init__(self, folds: Folds, folder: Path) -> None:
+        self.folds, self.folder = folds, folder
+        self._cache: OrderedDict[str, tuple[Experiment, Path]] = OrderedDict()
+        self._num_prepared = 0
 
     def experiment(self, recipe: Recipe, fold: int) -> Experiment:
         """The experiment of a complete recipe on one fold.
 
         Raises:
-            RecipeError, DataError: as `prepare_experiment`.
+            RecipeError, DataError: as in `prepare_experiment`.
         """
-        if recipe.privileged:  # two experiments hang together there: the model's and its teacher's
+        if recipe.privileged:  # the experiments of model and teacher depend on each other
             return self._prepared(recipe, fold)[0]
         key = json.dumps([fold, _preparation_key(recipe)], sort_keys=True)
-        if key not in self._kept:
-            self._kept[key] = self._prepared(recipe, fold)
-            self._make_room()
-        self._kept.move_to_end(key)
-        return self._kept[key][0].with_recipe(recipe)
+        if key not in self._cache:
+            self._cache[key] = self._prepared(recipe, fold)
+            self._evict()
+        self._cache.move_to_end(key)
+        return self._cache[key][0].with_recipe(recipe)
 
     def _prepared(self, recipe: Recipe, fold: int) -> tuple[Experiment, Path]:
-        self._made += 1
-        folder = self.place / f"prepared-{self._made}"
+        self._num_prepared += 1
+        folder = self.folder / f"prepared-{self._num_prepared}"
         parts, hidden = self.folds.splits[fold], Progress(False)
         return prepare_experiment(recipe, parts, folder=folder, cache=media_cache_folder(), progress=hidden), folder
 
-    def _make_room(self) -> None:
-        sizes = {key: _bytes(folder) for key, (_, folder) in self._kept.items()}
-        while len(self._kept) > len(self.folds) and sum(sizes.values()) > CACHE_BYTES:
-            key, (experiment, folder) = self._kept.popitem(last=False)
+    def _evict(self) -> None:
+        sizes = {key: _bytes(folder) for key, (_, folder) in self._cache.items()}
+        while len(self._cache) > len(self.folds) and sum(sizes.values()) > CACHE_BYTES:
+            key, (experiment, folder) = self._cache.popitem(last=False)
             experiment.features.clear()
             sizes.pop(key)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_trial(runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCallback) -> Candidate:
-    """Train and score `recipe` (with gaps, or complete) fold by fold.
+    """Train and score `recipe` (partial or complete) fold by fold.
 
-    watch: is given the candidate after each fold but the last; what it raises ends the trial
+    on_fold: called with the candidate after each fold except the last; an exception ends the trial
 
     Raises:
-        RecipeError, DataError, TrainingError: as `fit`.
+        RecipeError, DataError, TrainingError: as in `fit`.
     """
     folds = runner.folds
     complete = _trial_overrides(recipe, make_plan(folds.table, recipe).recipe)
-    distributions, begun = folds.reference.empty(), time.perf_counter()
+    distributions, start = folds.reference.empty(), time.perf_counter()
     for fold in range(len(folds)):
         training_rows = len(folds.splits[fold]["train"].rows)
         experiment = runner.experiment(complete_schedule(complete, training_rows), fold)
         model = train_model(experiment, progress=Progress(False))
         _predict_fold(runner, experiment, model, fold, distributions)
-        done = fold + 1 == len(folds)
+        is_last = fold + 1 == len(folds)
         candidate = Candidate(
             name=name,
             kind="trial",
@@ -105,33 +105,33 @@ def run_trial(runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCall
             score=folds.score(distributions),
             metrics=folds.metrics(distributions, intervals=False),
             fold_scores=folds.fold_scores(distributions),
-            seconds=round(time.perf_counter() - begun, 3),
+            seconds=round(time.perf_counter() - start, 3),
             num_parameters=sum(parameter.numel() for parameter in model.network.parameters()),
             size_mib=round(sum(one.nbytes for one in model.network.state_dict().values()) / 2**20, 3),
-            latency_ms=measure_latency(model, runner) if done else None,
-            memory_mib=training_memory(experiment, model) if done else None,
+            latency_ms=measure_latency(model, runner) if is_last else None,
+            memory_mib=training_memory(experiment, model) if is_last else None,
             num_folds=fold + 1,
         )
-        if not done:
+        if not is_last:
             callback(candidate)
     return candidate
 
 
-def measure_latency(model: Model, bench: TrialRunner) -> float:
-    """Median milliseconds from one row's cells to its answer: decoding, preparation, encoders and all."""
-    table = bench.folds.table
-    spent = []
+def measure_latency(model: Model, runner: TrialRunner) -> float:
+    """Median milliseconds to predict one row, including decoding and preprocessing."""
+    table = runner.folds.table
+    times = []
     for row in np.linspace(0, len(table) - 1, TIMED_ROWS + 1).astype(int):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         rows, columns = np.array([row]), model.preparation.input_columns
         block = table.block(rows, columns, faults=CellErrors(), limits=model.recipe.data.limits)
         model.predictor.predict(Split.all_rows(model.preparation.prepare_block(block)))
-        spent.append((time.perf_counter() - begun) * 1e3)
-    return round(statistics.median(spent[1:]), 3)
+        times.append((time.perf_counter() - start) * 1e3)
+    return round(statistics.median(times[1:]), 3)
 
 
 def training_memory(experiment: Experiment, model: Model) -> float:
-    """MiB that training the model holds, from one of its steps."""
+    """Training memory in MiB, measured on one training step."""
     split = experiment.feature_splits(model.network, Progress(False))["train"]
     batch = model.predictor.batch(split.table, split.rows[: experiment.recipe.training.batch_size or 1])
     loss = Loss(experiment.preparation.tasks, dict.fromkeys(experiment.preparation.tasks, 1.0), "fixed")
@@ -140,32 +140,35 @@ def training_memory(experiment: Experiment, model: Model) -> float:
         loss(network(batch), batch).total.backward()
         network.zero_grad()
 
-    found = measure_training_mib(model.network, model.compute, step)
+    mib = measure_training_mib(model.network, model.compute, step)
     model.network.eval()
-    return found
+    return mib
 
 
 def _predict_fold(
-    bench: TrialRunner, experiment: Experiment, model: Model, fold: int, distributions: dict[str, np.ndarray]
+    runner: TrialRunner, experiment: Experiment, model: Model, fold: int, distributions: dict[str, np.ndarray]
 ) -> None:
-    """Put the model's answers for the rows of `fold` into `distributions`."""
+    """Write the model's predictions for the rows of `fold` to `distributions`."""
     split = experiment.feature_splits(model.network, Progress(False))["test"]
-    decided = model.predictor.predict(split)
+    predicted = model.predictor.predict(split)
     for output, task in experiment.preparation.tasks.items():
-        own = task.distribution(decided[output].values)
-        distributions[output][split.rows] = bench.folds.reference.reorder_classes(output, own, task)
+        distribution = task.distribution(predicted[output].values)
+        distributions[output][split.rows] = runner.folds.reference.reorder_classes(output, distribution, task)
 
 
 def _trial_overrides(given: Recipe, complete: Recipe) -> Recipe:
-    """The complete recipe without what a search does not use or measure again for each trial.
+    """The complete recipe without steps that a search does not need in each trial.
 
-    Single inputs are baselines. A small network computes fastest in fp32 on one thread; where the recipe leaves that
-    open and an own encoder of pictures, sounds or clips learns, or layers of a checkpoint, it is measured as ever.
+    Unimodal scores are not computed, because a search trains unimodal networks separately. Small networks use fp32 and
+    one thread, unless the recipe sets these. If an image, audio or video encoder or layers of a checkpoint are trained,
+    precision and threads are autotuned as usual.
     """
-    training, said = complete.training, given.training.model_fields_set
+    training, given_training = complete.training, given.training.model_fields_set
     if not any(_trains_media(complete, name) for name in complete.inputs):
-        small = {"precision": "fp32", "num_threads": 1}
-        training = training.model_copy(update={key: value for key, value in small.items() if key not in said})
+        defaults = {"precision": "fp32", "num_threads": 1}
+        training = training.model_copy(
+            update={key: value for key, value in defaults.items() if key not in given_training}
+        )
     evaluation = complete.evaluation.model_copy(update={"unimodal_scores": "none"})
     return complete.model_copy(update={"training": training, "evaluation": evaluation})
 
@@ -179,13 +182,13 @@ def _trains_media(recipe: Recipe, name: str) -> bool:
 
 
 def _preparation_key(recipe: Recipe) -> dict[str, object]:
-    """Everything of a recipe that decides how rows are prepared."""
-    plain = recipe.to_dict()
+    """The parts of a recipe that determine the preparation of rows."""
+    values = recipe.to_dict()
     return {
-        "inputs": {name: {**spec, "encoder": None} for name, spec in plain["inputs"].items()},
-        "outputs": {name: {**spec, "decoder": None} for name, spec in plain["outputs"].items()},
-        "data": plain["data"],
-        "features": plain["training"]["features"],
+        "inputs": {name: {**spec, "encoder": None} for name, spec in values["inputs"].items()},
+        "outputs": {name: {**spec, "decoder": None} for name, spec in values["outputs"].items()},
+        "data": values["data"],
+        "features": values["training"]["features"],
     }
 
 

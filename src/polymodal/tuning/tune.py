@@ -1,4 +1,4 @@
-"""`tune`: search recipes by cross-validation, beside baselines, and end with models trained on all rows."""
+"""`tune`: search recipes by cross-validation, compare them with baselines, and train the best on all rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from polymodal.tuning.refit import refit_best
 from polymodal.tuning.report import write_tuning_report
 from polymodal.tuning.results import TuningResult
 from polymodal.tuning.search_file import FILE as SEARCH
-from polymodal.tuning.search_file import SearchSpec, share_table, create_or_resume
+from polymodal.tuning.search_file import SearchSpec, create_or_resume, share_table
 from polymodal.tuning.selection import select_ensemble
 from polymodal.tuning.selection_bias import correct_selection_bias
 from polymodal.tuning.space import SearchSpace, base_recipe
@@ -40,7 +40,8 @@ from polymodal.tuning.unimodal import best_unimodal, run_unimodal
 from polymodal.tuning.worker import run_workers
 
 FILE = "leaderboard.json"
-#: Shares of the time that are kept for training the chosen models on all rows, and for networks of single inputs.
+#: Fractions of the time limit that are reserved for training the selected models on all rows, and for unimodal
+#: networks.
 REFIT_FRACTION, UNIMODAL_FRACTION = 0.12, 0.33
 
 SpaceLike = Mapping[str, Any] | Path | str | None
@@ -64,179 +65,191 @@ def tune(
     seed: int = 0,
     progress: bool = False,
 ) -> TuningResult:
-    """Search for the recipe that scores best by cross-validation, and train it on all rows.
+    """Search for the recipe with the best cross-validation score, and train it on all rows.
 
-    data, target, recipe, settings, root, progress: as in `fit`; what the recipe says is not changed by the search
-    space: recipe paths with choices (`[a, b]`) or ranges (`{low, high, log}`), or a YAML or JSON file of them; None
-        for `default_space`
-    folds: every candidate is tried on the same ones, grouped and stratified as `data.split` says
-    trials, seconds: the search ends with either; None for no limit. One trial is always run to its end.
-    objectives: `score`, and what it may cost: `latency`, `memory`, `size`, `seconds`. The first says which
-        recipe is best.
-    jobs: processes that try recipes at the same time, one thread each
-    out: the folder for trials, leaderboard and models; with `resume`, the search there is gone on with, for `seconds`
-        more
-    seed: of the search, not of the folds and networks, which is `recipe.seed`
+    data, target, recipe, settings, root, progress: as in `fit`; settings of the recipe are not searched
+    space: recipe paths with choices (`[a, b]`) or ranges (`{low, high, log}`), or a YAML or JSON file with them;
+        default: `default_space`
+    folds: number of folds; all candidates use the same folds, grouped and stratified by `data.split`
+    trials, seconds: limits of the number of trials and of the time; None: no limit. At least one trial is completed.
+    objectives: `score` and costs (`latency`, `memory`, `size`, `seconds`); the first one selects the best recipe
+    jobs: number of parallel processes, one thread each
+    out: folder for trials, leaderboard and models
+    resume: continue the search in `out` for another `seconds`
+    seed: seed of the search; the seed of folds and networks is `recipe.seed`
 
     Raises:
-        RecipeError, DataError: as `fit`; also for a space that the recipe cannot have.
-        TrainingError: no trial could be run to its end; the reasons are listed.
+        RecipeError, DataError: as in `fit`; also for a space that does not match the recipe.
+        TrainingError: no trial was completed; the message lists the reasons.
         MissingExtraError: Optuna is not installed.
-        PolymodalError: `out` holds another search, or one that is not to be resumed.
+        PolymodalError: `out` contains another search, or a search and `resume` is not set.
     """
     require_optuna()
     check_objectives(objectives)
     _check_counts(trials, seconds, jobs)
-    begun, shown, folder = time.time(), Progress(progress), Path(out)
+    start, progress_bar, folder = time.time(), Progress(progress), Path(out)
     if resume and space is None and (folder / SEARCH).is_file():
-        space = SearchSpec.read(folder).space  # what the default is follows from the time, which may be another now
+        space = SearchSpec.read(folder).space  # the default space depends on `seconds`, which may differ now
     table = as_table(data, root)
     if table is None:
-        raise DataError("there is no data to train on")
+        raise DataError("there is no training data")
     given = as_recipe(recipe, settings)
     plan = _plan(table, given, target)
-    asked = _search_space(space, given, plan, len(table), seconds)
-    job = SearchSpec(
-        recipe=asked.base,
-        space=asked.to_dict(),
+    search_space = _search_space(space, given, plan, len(table), seconds)
+    spec = SearchSpec(
+        recipe=search_space.base,
+        space=search_space.to_dict(),
         folds=folds,
         seed=seed,
         objectives=list(objectives),
         fingerprint=table.fingerprint(),
     )
-    divided, dimensions = job.open(table)
-    job = create_or_resume(job, folder, resume=resume)
+    fold_data, dimensions = spec.open(table)
+    spec = create_or_resume(spec, folder, resume=resume)
     repair_journal(folder)
-    study = Study(folder, dimensions, job.objectives, job.seed)
+    study = Study(folder, dimensions, spec.objectives, spec.seed)
     study.enqueue_initial(trials)
-    models = FrozenFeatureBaselines(divided, progress=shown)
-    baselines = _baselines(models, folder, shown)
-    _report_cell_errors(models.features.faults, shown)
+    models = FrozenFeatureBaselines(fold_data, progress=progress_bar)
+    baselines = _baselines(models, folder, progress_bar)
+    _report_cell_errors(models.features.cell_errors, progress_bar)
     searching = time.time()
-    end = None if seconds is None else begun + seconds * (1 - REFIT_FRACTION)
-    deadline = end if seconds is None or end is None or len(divided.recipe.inputs) < 2 else end - seconds * UNIMODAL_FRACTION
+    end = None if seconds is None else start + seconds * (1 - REFIT_FRACTION)
+    deadline = (
+        end if seconds is None or end is None or len(fold_data.recipe.inputs) < 2 else end - seconds * UNIMODAL_FRACTION
+    )
     if jobs == 1:
-        with scratch_folder() as place:
-            study.run(TrialRunner(divided, place), max_trials=trials, deadline=deadline, log=shown.log, parent=None)
+        with scratch_folder() as temporary:
+            study.run(
+                TrialRunner(fold_data, temporary),
+                max_trials=trials,
+                deadline=deadline,
+                log=progress_bar.log,
+                parent=None,
+            )
     else:
-        source, where = share_table(table, data, root, folder)
-        replace(job, source=source, root=where).write(folder)
-        run_workers(study, folder, jobs=jobs, most=trials, deadline=deadline, say=shown.log)
-    found = _leaderboard(study, divided, baselines)
-    found = _add_unimodal(found, divided, folder, end, shown)
+        source, table_root = share_table(table, data, root, folder)
+        replace(spec, source=source, root=table_root).write(folder)
+        run_workers(study, folder, jobs=jobs, max_trials=trials, deadline=deadline, log=progress_bar.log)
+    entries = _leaderboard(study, fold_data, baselines)
+    entries = _add_unimodal(entries, fold_data, folder, end, progress_bar)
     training = time.time()
-    tuning = _finish(folder, models, found, study, shown)
+    tuning = _finish(folder, models, entries, study, progress_bar)
     ended = time.time()
-    spent = {
-        "baselines": searching - begun,
+    times = {
+        "baselines": searching - start,
         "search": training - searching,
         "models": ended - training,
-        "total": ended - begun,
+        "total": ended - start,
     }
-    tuning = replace(tuning, seconds={name: round(value, 3) for name, value in spent.items()})
+    tuning = replace(tuning, seconds={name: round(value, 3) for name, value in times.items()})
     write_json(folder / FILE, tuning.to_dict())
     write_tuning_report(folder, tuning)
     return tuning
 
 
-def _report_cell_errors(faults: CellErrors, progress: Progress) -> None:
-    """Say before the search begins that cells cannot be used; the model directory lists them at its end."""
-    distinct = CellErrors(found=list(dict.fromkeys(faults.found)))  # the same cell is met in every fold
-    if distinct.found:
-        columns = ", ".join(f"{column}: {count}" for column, count in distinct.counts().items())
-        progress.log(f"{len(distinct.found)} cells cannot be used and count as missing ({columns})")
+def _report_cell_errors(cell_errors: CellErrors, progress: Progress) -> None:
+    """Log the bad cells before the search starts; the model directory will list them."""
+    unique_errors = CellErrors(found=list(dict.fromkeys(cell_errors.found)))  # the same cell occurs in every fold
+    if unique_errors.found:
+        columns = ", ".join(f"{column}: {count}" for column, count in unique_errors.counts().items())
+        progress.log(f"{len(unique_errors.found)} cells cannot be used and are treated as missing ({columns})")
 
 
 def _check_counts(trials: int | None, seconds: float | None, jobs: int) -> None:
     for name, value in (("trials", trials), ("seconds", seconds), ("jobs", jobs)):
         if value is not None and value <= 0:
-            raise RecipeError("", f"{name} must be above 0 (given: {value})")
+            raise RecipeError("", f"{name} must be positive, not {value}")
     if trials is None and seconds is None:
-        raise RecipeError("", "a search needs an end: give trials, seconds or both")
+        raise RecipeError("", "a search needs a limit: give trials, seconds or both")
 
 
 def _plan(table: Table, given: Recipe, target: str | list[str] | None) -> Recipe:
-    """The whole recipe that `given` and the table make.
+    """Complete the recipe `given` for the table.
 
     Raises:
-        RecipeError: a search cannot combine what the recipe predicts, or cannot draw the folds that it names.
+        RecipeError: a search does not support a task or the split column of the recipe.
     """
     targets = [target] if isinstance(target, str) else list(target or [])
     plan = make_plan(table, given, targets).recipe
     _check_tasks(plan)
     if plan.data.split.column is not None:
         raise RecipeError(
-            "data.split.column", "a search draws its own folds: set it to null and put the column into data.ignore_columns"
+            "data.split.column",
+            "a search creates its own folds; set it to null and add the column to data.ignore_columns",
         )
     return plan
 
 
 def _search_space(space: SpaceLike, given: Recipe, plan: Recipe, rows: int, seconds: float | None) -> SearchSpace:
-    """What to search: the space that is asked for, or the default one of the time and the number of rows."""
+    """The given search space, or the default space for the time limit and the number of rows."""
     if space is None:
-        wanted: Mapping[str, Any] = default_space(given, plan, rows, seconds)
+        values: Mapping[str, Any] = default_space(given, plan, rows, seconds)
     else:
-        wanted = space if isinstance(space, Mapping) else read_mapping(Path(space))
-    return SearchSpace.read(wanted, base_recipe(given, plan, wanted))
+        values = space if isinstance(space, Mapping) else read_mapping(Path(space))
+    return SearchSpace.read(values, base_recipe(given, plan, values))
 
 
 def _baselines(models: FrozenFeatureBaselines, folder: Path, progress: Progress) -> list[Candidate]:
-    """The baselines, from an earlier run of the search where it got so far."""
-    place = folder / "baselines"
-    known = sorted(place.glob("*.json"), key=lambda path: int(path.stem)) if (place / "complete").is_file() else []
-    if known:
-        return [Candidate.load(place, path.stem) for path in known]
-    found = run_baselines(models.folds, progress=progress, models=models)
-    for number, one in enumerate(found):
-        one.save(place, str(number))
-    (place / "complete").touch()
-    return found
+    """The baselines, loaded from an earlier run of the search if it completed them."""
+    temporary = folder / "baselines"
+    saved = (
+        sorted(temporary.glob("*.json"), key=lambda path: int(path.stem)) if (temporary / "complete").is_file() else []
+    )
+    if saved:
+        return [Candidate.load(temporary, path.stem) for path in saved]
+    entries = run_baselines(models.folds, progress=progress, models=models)
+    for number, one in enumerate(entries):
+        one.save(temporary, str(number))
+    (temporary / "complete").touch()
+    return entries
 
 
 def _leaderboard(study: Study, folds: Folds, baselines: Sequence[Candidate]) -> list[LeaderboardEntry]:
-    """Every trial that was scored, and the baselines.
+    """The leaderboard entries of all scored trials and the baselines.
 
     Raises:
-        TrainingError: no trial is whole.
+        TrainingError: no trial is complete.
     """
-    attempts = study.records()
+    records = study.records()
     entries = [LeaderboardEntry(one, "baseline", {}) for one in baselines]
-    for attempt in attempts:
-        candidate = study.candidate(attempt)
+    for record in records:
+        candidate = study.candidate(record)
         if candidate is not None:
-            entries.append(LeaderboardEntry(candidate, attempt.status, attempt.changes))
+            entries.append(LeaderboardEntry(candidate, record.status, record.overrides))
     if not any(entry.status == "complete" for entry in entries):
-        reasons = {attempt.reason: attempt.name for attempt in reversed(attempts) if attempt.reason}
+        reasons = {record.reason: record.name for record in reversed(records) if record.reason}
         listed = "\n".join(f"{name}: {reason}" for reason, name in reasons.items())
-        raise TrainingError(f"none of {len(attempts)} trials could be run to its end\n{listed}")
+        raise TrainingError(f"none of {len(records)} trials was completed\n{listed}")
     return rank_entries(entries)
 
 
 def _add_unimodal(
     entries: list[LeaderboardEntry], folds: Folds, folder: Path, deadline: float | None, progress: Progress
 ) -> list[LeaderboardEntry]:
-    """The entries with networks of each input alone, and the best that each input gives."""
+    """Add unimodal networks and the best unimodal ensembles to the entries."""
     trials = [entry.candidate for entry in entries if entry.status == "complete"]
-    with scratch_folder() as place:
-        bench = TrialRunner(folds, place)
-        networks = run_unimodal(trials, bench, folder / "alone", deadline=deadline, say=progress.log)
+    with scratch_folder() as temporary:
+        bench = TrialRunner(folds, temporary)
+        networks = run_unimodal(trials, bench, folder / "unimodal", deadline=deadline, log=progress.log)
     baselines = [entry.candidate for entry in entries if entry.status == "baseline"]
-    singles = [*networks, *best_unimodal([*baselines, *networks], folds)]
-    return rank_entries([*entries, *(LeaderboardEntry(one, "baseline", {}) for one in singles)])
+    unimodal = [*networks, *best_unimodal([*baselines, *networks], folds)]
+    return rank_entries([*entries, *(LeaderboardEntry(one, "baseline", {}) for one in unimodal)])
 
 
-def _finish(folder: Path, models: FrozenFeatureBaselines, entries: list[LeaderboardEntry], study: Study, progress: Progress) -> TuningResult:
-    """Intervals of the best, the ensemble, the corrected scores, and the models that are trained on all rows."""
+def _finish(
+    folder: Path, models: FrozenFeatureBaselines, entries: list[LeaderboardEntry], study: Study, progress: Progress
+) -> TuningResult:
+    """Compute intervals, ensemble, corrected scores and audit, and train the selected models on all rows."""
     folds = models.folds
     trials = [entry for entry in entries if entry.status == "complete"]
-    whole = [entry.candidate for entry in trials]
+    complete = [entry.candidate for entry in trials]
     with progress.task("intervals and ensemble", None):
         scored = {entry.candidate.name: _scored(entry, folds) for entry in trials[:MAX_ROWS]}
         entries = [scored.get(entry.candidate.name, entry) for entry in entries]
         first = OBJECTIVES[study.objectives[0]]
-        best = max(whole, key=first)
-        selection = select_ensemble(whole, folds)
-        corrected = correct_selection_bias(whole, folds, folds.recipe.seed)
+        best = max(complete, key=first)
+        selection = select_ensemble(complete, folds)
+        corrected = correct_selection_bias(complete, folds, folds.recipe.seed)
     compared = [entry.candidate for entry in entries if entry.status != "pruned"]
     audited = audit_inputs(compared, folds, progress=progress, models=models)
     model, ensemble = refit_best(folds, best, selection, out=folder, progress=progress)
@@ -247,10 +260,10 @@ def _finish(folder: Path, models: FrozenFeatureBaselines, entries: list[Leaderbo
         ensemble=ensemble,
         best=next(entry.candidate for entry in entries if entry.candidate.name == best.name),
         entries=entries,
-        failed=[attempt for attempt in study.records() if attempt.status in ("failed", "unfinished")],
+        failed=[record for record in study.records() if record.status in ("failed", "unfinished")],
         selection=selection,
         corrected=corrected,
-        front=pareto_front(whole, study.objectives),
+        pareto_front=pareto_front(complete, study.objectives),
         audit=audited,
         objectives=study.objectives,
         seconds={},
@@ -262,15 +275,15 @@ def _scored(entry: LeaderboardEntry, folds: Folds) -> LeaderboardEntry:
 
 
 def _check_tasks(plan: Recipe) -> None:
-    """Raises RecipeError for what a search cannot combine or does not train."""
+    """Raise RecipeError for tasks and objectives that a search does not support."""
     if plan.objectives:
         raise RecipeError(
             "objectives",
-            "a search trains heads on features: pretrain with the objectives first, and let it start there",
+            "a search does not support objectives; pretrain with them first and set training.init_from",
         )
     for name, spec in plan.outputs.items():
         task = None if spec.task is None else find("task", spec.task.name)
         if task is not None and (task.is_generative or task.is_embedding):
             what, instead = ("texts", "cross-validate") if task.is_generative else ("embeddings", "fit")
-            problem = f"a search combines decisions, and {what} are none: compare recipes by `{instead}`"
+            problem = f"a search does not support {what}; compare recipes with `{instead}`"
             raise RecipeError(f"outputs.{name}.task", problem)

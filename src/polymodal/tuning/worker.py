@@ -1,6 +1,6 @@
-"""A search in several processes, each `python -m polymodal.tuning.worker FOLDER --parent N --worker N [...]`.
+"""Workers of a parallel search, each `python -m polymodal.tuning.worker FOLDER --parent N --worker N [...]`.
 
-They meet in the journal of the study and the files of its trials.
+They communicate through the journal of the study and the files of the trials.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from polymodal.tuning.study import LogFunction, Study
 from polymodal.tuning.trial import TrialRunner
 
 
-def run_workers(study: Study, folder: Path, *, jobs: int, most: int | None, deadline: float | None, say: LogFunction) -> None:
-    """Run `jobs` processes until the search ends. One that is killed (out of memory) costs its trial, which counts as
-    failed, and is replaced.
+def run_workers(
+    study: Study, folder: Path, *, jobs: int, max_trials: int | None, deadline: float | None, log: LogFunction
+) -> None:
+    """Run `jobs` worker processes until the search ends. A killed process (such as out of memory) is replaced, and its
+    trial is marked as failed.
 
     Raises:
-        PolymodalError: a process ended by an error that is no trial's.
+        PolymodalError: a process ended with an error outside of a trial.
     """
     arguments = [str(folder)]
-    arguments += ["--most", str(most)] if most is not None else []
+    arguments += ["--max-trials", str(max_trials)] if max_trials is not None else []
     arguments += ["--deadline", str(deadline)] if deadline is not None else []
-    LocalExecutor("polymodal.tuning.worker", arguments, logs=folder, on_line=say).run(jobs, study.fail_trial)
+    LocalExecutor("polymodal.tuning.worker", arguments, logs=folder, on_line=log).run(jobs, study.fail_trial)
 
 
 def main() -> None:
@@ -37,17 +39,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--worker", type=int, required=True)
-    parser.add_argument("--most", type=int)
+    parser.add_argument("--max-trials", type=int)
     parser.add_argument("--deadline", type=float)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    job = SearchSpec.read(given.folder)
-    folds, space = job.open(job.table())
-    study = Study(given.folder, space, job.objectives, job.seed, given.worker)
-    with scratch_folder() as place:
+    spec = SearchSpec.read(given.folder)
+    folds, space = spec.open(spec.table())
+    study = Study(given.folder, space, spec.objectives, spec.seed, given.worker)
+    with scratch_folder() as scratch:
         study.run(
-            TrialRunner(folds, place),
-            max_trials=given.most,
+            TrialRunner(folds, scratch),
+            max_trials=given.max_trials,
             deadline=given.deadline,
             log=lambda text: print(text, flush=True),
             parent=given.parent,

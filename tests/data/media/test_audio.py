@@ -1,4 +1,4 @@
-"""Decoding of sounds: what was written comes out, whatever the file, and bad files are refused with a reason."""
+"""Audio decoding: content is preserved in all formats, and bad files are refused with a reason."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_resampling_removes_what_the_new_rate_cannot_hold() -> None:
     ("format", "subtype", "rate"),
     [("OGG", "VORBIS", 44_100), ("OGG", "OPUS", 48_000), ("MP3", None, 44_100), ("WAV", "ULAW", 8_000)],
 )
-def test_compressed_sounds_have_the_right_duration_and_content(format: str, subtype: str | None, rate: int) -> None:
+def test_compressed_audio_have_the_right_duration_and_content(format: str, subtype: str | None, rate: int) -> None:
     data = written(tone(440, 1.5, rate), rate, format, subtype)
     found = values(data)[:, 0] / 32_768
     assert len(found) == pytest.approx(1.5 * RATE, abs=2)
@@ -149,20 +149,20 @@ CLIPS = [
 
 
 @pytest.mark.parametrize(("format", "video", "audio"), CLIPS)
-def test_the_sound_track_of_a_clip(format: str, video: str, audio: str) -> None:
+def test_the_audio_track_of_a_video(format: str, video: str, audio: str) -> None:
     found = values(clip(format, video, audio))[:, 0] / 32_768
     assert len(found) == pytest.approx(0.5 * RATE, abs=0.05 * RATE)
     assert pitch(found, RATE) == pytest.approx(440, abs=5)
 
 
 @pytest.mark.parametrize(("format", "video", "audio"), [one for one in CLIPS if one[0] != "avi"])
-def test_a_sound_track_that_starts_late_keeps_its_place_in_time(format: str, video: str, audio: str) -> None:
+def test_a_audio_track_that_starts_late_keeps_its_place_in_time(format: str, video: str, audio: str) -> None:
     found = values(clip(format, video, audio, late=0.25))[:, 0] / 32_768
     loud = np.flatnonzero(np.abs(found) > 0.2)
     assert loud[0] / RATE == pytest.approx(0.25, abs=0.03)
 
 
-def test_a_clip_without_sound_gives_nothing() -> None:
+def test_a_video_without_audio_gives_nothing() -> None:
     silent = clip("mp4", "mpeg4", None)
     assert decode(silent, AudioRequest(), LIMITS) == {}
     assert read_header(silent) is None
@@ -176,13 +176,13 @@ def animation(form: str, count: int = 3) -> bytes:
 
 
 @pytest.mark.parametrize("data", [animation("GIF"), animation("GIF", 1), animation("WEBP"), animation("PNG")])
-def test_an_animation_is_a_clip_without_sound(data: bytes) -> None:
+def test_an_animation_is_a_video_without_audio(data: bytes) -> None:
     assert decode(data, AudioRequest(), LIMITS) == {}
     assert read_header(data) is None
 
 
 @pytest.mark.parametrize("form", ["WEBP", "PNG", "JPEG"])
-def test_a_still_picture_is_no_sound(form: str) -> None:
+def test_a_still_image_is_no_audio(form: str) -> None:
     with pytest.raises(MediaError, match="has no audio|not an audio file"):
         decode(animation(form, 1) if form != "JPEG" else b"\xff\xd8\xff" + bytes(50), AudioRequest(), LIMITS)
 
@@ -232,7 +232,7 @@ def test_headers_over_a_limit_are_refused(limits: dict[str, Any], reason: str) -
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
-def test_values_that_are_no_sound_are_refused(bad: float) -> None:
+def test_values_that_are_no_audio_are_refused(bad: float) -> None:
     samples = tone(440).astype(np.float32)
     samples[500] = bad
     with pytest.raises(MediaError, match="values"):
@@ -261,7 +261,7 @@ def test_bad_files_are_refused_with_a_reason(data: bytes) -> None:
     assert str(error.value)
 
 
-def test_what_is_kept_of_a_long_sound() -> None:
+def test_what_is_kept_of_a_long_audio() -> None:
     samples = np.arange(3_000, dtype=np.int16)
     data = written(samples, 1_000)
     np.testing.assert_array_equal(values(data, sampling_rate=1_000, seconds=1)[:, 0], samples[:1_000])
@@ -284,7 +284,7 @@ def test_trimming_cuts_quiet_ends_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("level", [0.01, 0.9])
-def test_normalised_levels(level: float) -> None:
+def test_normalized_levels(level: float) -> None:
     data = written(tone(440, level=level), subtype="FLOAT")
     peak, loudness = (values(data, normalization=by) / 32_768 for by in ("peak", "rms"))
     assert np.abs(peak).max() == pytest.approx(audio_effects.PEAK_LEVEL, abs=1e-3)
@@ -329,7 +329,7 @@ def test_the_voice_is_kept_and_noise_is_cut() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1 / RATE, 0.001, 0.03])
-def test_very_short_sounds_pass_every_step(seconds: float) -> None:
+def test_very_short_audio_pass_every_step(seconds: float) -> None:
     data = written(tone(440, seconds) + 0.1)
     found = values(data, trim_silence_db=20.0, normalization="rms", denoise=True, voice_activity_only=True)
     assert len(found) == max(1, round(seconds * RATE))
@@ -363,6 +363,6 @@ def test_arrays_are_what_their_files_are(dtype: Any) -> None:
         (np.zeros(10), 10**9),
     ],
 )
-def test_arrays_that_are_no_sound_are_refused(array: Any, rate: Any) -> None:
+def test_arrays_that_are_no_audio_are_refused(array: Any, rate: Any) -> None:
     with pytest.raises(MediaError):
         audio_from_array(array, rate, AudioRequest(), LIMITS)

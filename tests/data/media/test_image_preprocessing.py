@@ -1,4 +1,4 @@
-"""Pictures prepared for a checkpoint equal those of its own processor, pixel by pixel."""
+"""Images preprocessed for a checkpoint equal those of its own processor, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def files() -> list[bytes]:
 
 @pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_pictures_equal_those_of_the_processor(name: str, files: list[bytes]) -> None:
+def test_images_equal_those_of_the_processor(name: str, files: list[bytes]) -> None:
     levels, share = differences(reference(name), files)
     assert levels == 0
     assert share < WITHIN
@@ -146,7 +146,7 @@ def test_numbers_of_dinov3_are_within_one_level_of_resizing_fractions() -> None:
     assert float((found - wanted).abs().max()) < 1 / 255
 
 
-def test_very_long_pictures_are_within_one_level_of_cutting_the_whole() -> None:
+def test_very_long_images_are_within_one_level_of_cutting_the_whole() -> None:
     """The whole resized picture would not fit into memory."""
     geometry = ImagePreprocessing(32, 32, 3, shortest_edge=32)
     image = scene(np.random.default_rng(0), 2, 70_000)

@@ -1,4 +1,4 @@
-"""The media door: what may pass passes right, what may not gives a plain reason."""
+"""Guarded reading of media: valid cells are read correctly, and others are refused with a reason."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_formats_are_told_by_their_first_bytes(name: str) -> None:
+def test_formats_are_detected_by_their_first_bytes(name: str) -> None:
     assert detect_format(STARTS[name]) == name
     kinds = [kind for kind, formats in ALLOWED.items() if name in formats]
     assert kinds
@@ -231,7 +231,7 @@ def test_transparency_lies_on_white() -> None:
 @pytest.mark.parametrize(
     ("colour", "beside"), [((200, 0, 0, 128), 255), ((200, 0, 0, 255), 0), ((200, 0, 0), 0), ((0, 0, 0, 0), 255)]
 )
-def test_bars_beside_what_was_cut_out_are_white(colour: tuple[int, ...], beside: int) -> None:
+def test_bars_next_to_what_was_transparent_are_white(colour: tuple[int, ...], beside: int) -> None:
     """As what shows through it; beside a picture that covers all of its own, in RGBA or not, they are black."""
     source = io.BytesIO()
     Image.new("RGBA" if len(colour) == 4 else "RGB", (64, 32), colour).save(source, "PNG")

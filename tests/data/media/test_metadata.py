@@ -1,4 +1,4 @@
-"""What files say of themselves is asked of processes that may die of it."""
+"""File metadata, read in processes that may crash."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_of_images() -> None:
     assert one("image", data) == MediaMetadata("PNG", width=width, height=height)
 
 
-def test_of_sounds() -> None:
+def test_of_audio() -> None:
     data = wav()
     stated = read_header(data)
     assert stated is not None
@@ -96,7 +96,7 @@ def test_of_sounds() -> None:
     assert (found.seconds, found.sampling_rate, found.channels) == (0.5, 8_000, 2)
 
 
-def test_of_clips() -> None:
+def test_of_videos() -> None:
     for form, data in {"MP4": film(), "GIF": gif(4)}.items():
         stated = read_video_metadata(data, LIMITS)
         found = one("video", data)

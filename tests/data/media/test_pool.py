@@ -1,4 +1,4 @@
-"""The decoding pool: results in order, bounded, from processes that come and go without a trace."""
+"""The decoding pool: ordered results, bounded memory, no processes left behind."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_a_package_that_is_not_there_is_an_error_of_the_run(tmp_path: Path, monk
         ("{**found, 'times': found['pixels']}", "returns pixels, times instead of pixels"),
     ],
 )
-def test_a_decoder_that_breaks_its_word_is_an_error_of_the_program(
+def test_a_decoder_that_breaks_its_layout_is_an_error_of_the_program(
     change: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(

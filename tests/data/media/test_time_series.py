@@ -1,4 +1,4 @@
-"""Series from files and from cells: what is read, what is refused, and how steps and times come out."""
+"""Time series from files and cells: valid and invalid input, steps and times."""
 
 import dataclasses
 import io

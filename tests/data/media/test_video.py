@@ -1,4 +1,4 @@
-"""Clips: the chosen frames are those that decoding everything would give, and bad files are refused."""
+"""Video decoding: the selected frames equal those of decoding everything, and bad files are refused."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_uniform_takes_the_frame_that_is_shown_at_the_middle_of_each_part():
     assert even_positions(3, 8) == [0, 1, 2]
 
 
-def test_scenes_are_told_by_cuts_and_chosen_by_length():
+def test_scenes_are_detected_by_cuts_and_chosen_by_length():
     """Four scenes: of 6, 2, 8 and 4 candidates."""
     shade = np.repeat([10, 200, 90, 250], [6, 2, 8, 4])
     grey = np.broadcast_to(shade[:, None, None], (20, 4, 4)).astype(np.uint8)
@@ -225,7 +225,7 @@ def test_animations_are_composed_and_timed(form, options):
     assert count_frames(data, LIMITS) == read_video_metadata(data, LIMITS).frames == 6
 
 
-def test_transparency_is_white_and_a_still_picture_is_a_clip_of_one_frame():
+def test_transparency_is_white_and_a_still_image_is_a_video_of_one_frame():
     file = io.BytesIO()
     Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(file, "WEBP", lossless=True)
     found = decode(file.getvalue(), request(), LIMITS)
@@ -254,7 +254,7 @@ def refused(data, wanted=None, limits=LIMITS):
     return str(caught.value)
 
 
-def test_files_that_are_no_clips_are_refused():
+def test_files_that_are_no_videos_are_refused():
     assert "empty" in refused(b"")
     assert "not a video of a supported format" in refused(b"clip, label\n")
     assert "no video stream" in refused(sound_only())
@@ -273,7 +273,7 @@ def test_a_file_that_was_cut_off_is_refused(form, share):
 
 
 @pytest.mark.parametrize("form", ["avi", "matroska"])
-def test_damage_never_gives_fewer_frames(form):
+def test_corruption_never_gives_fewer_frames(form):
     data = film("mjpeg", form)
     draw = np.random.default_rng(0)
     refusals = 0
@@ -306,7 +306,7 @@ def test_limits_hold_before_decoding_and_against_headers_that_lie():
     assert "megapixels" in refused(many, limits=LimitOptions(megapixels=0.00006))
 
 
-def test_facts_come_from_the_header():
+def test_metadata_come_from_the_header():
     facts = read_video_metadata(film("mpeg4", "mp4"), LIMITS)
     assert facts == video.VideoMetadata(pytest.approx(4.0), FRAMES, WIDTH, HEIGHT)
     with pytest.raises(MediaError, match="no video stream"):

@@ -1,4 +1,4 @@
-"""The budget of decoded media: the least recently used goes first, and never what a living process has open."""
+"""Size limit of the media cache: the least recently used pack is evicted first, and never one in use by a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of decoded media: what went in comes out, by whatever process it was written."""
+"""The store of decoded media: items are returned unchanged, whichever process wrote them."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_damaged_pack_says_what_to_delete_and_is_rebuilt(damage: str, tmp_path
 
 
 @pytest.mark.parametrize("folder", [None, "prepared"])
-def test_the_writer_passes_store_views_through(folder: str | None, tmp_path: Path) -> None:
+def test_the_writer_passes_store_items_through(folder: str | None, tmp_path: Path) -> None:
     one = store(tmp_path / "store")
     one.add(keys(range(6)), parts(range(6)))
     target = tmp_path / folder if folder else None
@@ -205,7 +205,7 @@ def test_ragged_items_are_padded_across_packs(tmp_path: Path) -> None:
                 assert not taken["values"][row, number:].any()
 
 
-def test_the_writer_passes_ragged_views_through(tmp_path: Path) -> None:
+def test_the_writer_passes_ragged_items_through(tmp_path: Path) -> None:
     one = sounds(tmp_path / "store")
     one.add(keys([1, 2]), [sound(1), sound(2)])
     writer = PreparedWriter(tmp_path / "run")

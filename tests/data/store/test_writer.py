@@ -1,4 +1,4 @@
-"""The writer of prepared items: every row finds the item that went in, in memory and mapped."""
+"""The writer of prepared items: every row keeps its item, in memory and memory-mapped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several tables as one: every cell where it belongs, faults within their own file, clashes named."""
+"""Concatenated tables: every cell is in its place, cell errors name their own file, type conflicts name both tables."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_clash_names_both_tables_and_only_where_the_column_is_read(
     assert len(table.fingerprint()) == 32
 
 
-def test_paths_and_pictures_in_one_column(tmp_path: Path, cache: Path) -> None:
+def test_paths_and_images_in_one_column(tmp_path: Path, cache: Path) -> None:
     picture(tmp_path / "a.png", 10)
     table = opened(
         cache,
@@ -152,7 +152,7 @@ def test_a_sample_is_of_the_tables_that_have_the_column(cache: Path) -> None:
     assert (len(sample.values), sample.nulls, sample.rows) == (40, 0, 50)
 
 
-def test_strict_faults_name_the_row_of_their_own_table(tmp_path: Path, cache: Path) -> None:
+def test_strict_bad_cells_name_the_row_of_their_own_table(tmp_path: Path, cache: Path) -> None:
     table = opened(cache, one={"x": ["1", "2"]}, other={"x": ["3", "oops"]})
     preparation = Preparation(Recipe(inputs={"x": "number"}, outputs={}).with_size_defaults())
     preparation.fit(table, np.arange(3))
@@ -180,7 +180,7 @@ def test_strata_are_classes_within_data_sets(cache: Path) -> None:
         assert [of.count(one) for one in ((0, "a"), (0, "b"), (1, "a"), (1, "b"))] == [9, 1, 1, 9]
 
 
-def test_a_table_beside_it_gets_its_columns(cache: Path) -> None:
+def test_a_table_next_to_it_gets_its_columns(cache: Path) -> None:
     train = opened(cache, one={"x": [1], "y": ["a"]}, other={"x": [2], "z": [0.5]})
     test = opened(cache, one={"x": [3], "y": ["b"]}).like(train)
     assert cells(test, "z") == [None]

@@ -1,4 +1,4 @@
-"""Tables of every source: cells come back as they went in, and every bad input is a clear error."""
+"""Tables from every source: cells are returned unchanged, and every bad input is a clear error."""
 
 from __future__ import annotations
 
@@ -311,7 +311,7 @@ def test_unknown_column_names_the_nearest(cache: Path) -> None:
             call("qestion")
 
 
-def test_a_damaged_cache_entry_is_written_anew(tmp_path: Path, cache: Path) -> None:
+def test_a_damaged_cache_entry_is_written_again(tmp_path: Path, cache: Path) -> None:
     path = write("a.csv", tmp_path)
     open_table(path, cache=cache)
     (entry,) = cache.iterdir()
@@ -319,7 +319,7 @@ def test_a_damaged_cache_entry_is_written_anew(tmp_path: Path, cache: Path) -> N
     assert cells(open_table(path, cache=cache)) == CELLS
 
 
-def test_a_changed_file_is_converted_anew(tmp_path: Path, cache: Path) -> None:
+def test_a_changed_file_is_converted_again(tmp_path: Path, cache: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a\n1\n")
     open_table(path, cache=cache)

@@ -61,10 +61,10 @@ def anew(model: CausalLanguageModel, view: FusionOutput, prompt: Tensor, steps: 
     return written
 
 
-@pytest.mark.parametrize("read", ["prefix", "cross"])
+@pytest.mark.parametrize("read", ["prefix", "cross_attention"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_kept_keys_and_values_and_other_rows_change_no_token(kind: str, read: str) -> None:
-    model = decoder(language_model(kind), read=read, tokens=3)
+    model = decoder(language_model(kind), conditioning=read, resampler_tokens=3)
     view, prompt, _ = rows()
     together = greedy(model, view, prompt, STEPS)
     assert len(together.unique()) > 4
@@ -75,10 +75,10 @@ def test_kept_keys_and_values_and_other_rows_change_no_token(kind: str, read: st
 
 
 @pytest.mark.parametrize("tokens", [None, 2])
-@pytest.mark.parametrize("read", ["prefix", "cross"])
+@pytest.mark.parametrize("read", ["prefix", "cross_attention"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_are_those_of_the_steps(kind: str, read: str, tokens: int | None) -> None:
-    model = decoder(language_model(kind), read=read, tokens=tokens)
+    model = decoder(language_model(kind), conditioning=read, resampler_tokens=tokens)
     view, prompt, answer = rows()
     with torch.inference_mode():
         found = model.target_nll(view, prompt, answer)
@@ -97,7 +97,7 @@ def test_logits_are_those_of_the_checkpoint_itself(kind: str) -> None:
     """A network without inputs to read (gates closed) is the published one."""
     from transformers import AutoModelForCausalLM
 
-    model = decoder(language_model(kind), read="cross")
+    model = decoder(language_model(kind), conditioning="cross_attention")
     with torch.no_grad():
         for block in model.readers.blocks:  # type: ignore[union-attr]
             block.alpha.zero_()  # type: ignore[operator, union-attr]
@@ -111,8 +111,8 @@ def test_logits_are_those_of_the_checkpoint_itself(kind: str) -> None:
 
 
 def test_rows_are_repeated_left_out_and_put_in_order() -> None:
-    for read in ("prefix", "cross"):
-        model = decoder(language_model("gemma3_text"), read=read, tokens=3)
+    for read in ("prefix", "cross_attention"):
+        model = decoder(language_model("gemma3_text"), conditioning=read, resampler_tokens=3)
         view, prompt, _ = rows()
         plain = greedy(model, view, prompt, STEPS)
         order = torch.tensor([5, 2, 2, 7])
@@ -127,8 +127,8 @@ def test_rows_are_repeated_left_out_and_put_in_order() -> None:
 
 
 def test_what_is_read_changes_what_is_written_and_learns() -> None:
-    for read in ("prefix", "cross"):
-        model = decoder(language_model("llama"), read=read, tokens=3)
+    for read in ("prefix", "cross_attention"):
+        model = decoder(language_model("llama"), conditioning=read, resampler_tokens=3)
         view, prompt, answer = rows()
         other = FusionOutput("joint", view.tokens.with_features(-view.tokens.features), view.pooled, view.weight)
         losses = model.target_nll(view, prompt, answer)
@@ -144,7 +144,7 @@ def test_the_gradient_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyP
 
     def slope(most: int) -> Tensor:
         monkeypatch.setattr(module, "MOST_LOGITS", most)
-        model = decoder(language_model("gemma2"), tokens=2, smoothing=0.1).train()
+        model = decoder(language_model("gemma2"), resampler_tokens=2, label_smoothing=0.1).train()
         model.target_nll(*rows())[:, 0].square().sum().backward()
         found = model.reduce.out.weight.grad
         assert found is not None
@@ -155,8 +155,8 @@ def test_the_gradient_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyP
 
 
 def test_a_head_that_learns_gets_the_gradient_of_the_same_loss() -> None:
-    frozen = decoder(language_model("llama"), tokens=2)
-    full = decoder(language_model("llama"), tokens=2, tune="full")
+    frozen = decoder(language_model("llama"), resampler_tokens=2)
+    full = decoder(language_model("llama"), resampler_tokens=2, fine_tuning="full")
     losses = full.target_nll(*rows())
     assert torch.allclose(frozen.target_nll(*rows()), losses, rtol=1e-4)
     losses[:, 0].sum().backward()
@@ -168,8 +168,8 @@ def test_a_head_that_learns_gets_the_gradient_of_the_same_loss() -> None:
 def test_ways_of_tuning_begin_at_the_checkpoint_and_learn(kind: str, tune: str) -> None:
     if tune in ("lora", "dora"):
         pytest.importorskip("peft")
-    frozen = decoder(language_model(kind), tokens=2)
-    tuned = decoder(language_model(kind), tokens=2, tune=tune)
+    frozen = decoder(language_model(kind), resampler_tokens=2)
+    tuned = decoder(language_model(kind), resampler_tokens=2, fine_tuning=tune)
     tuned.load_state_dict({**tuned.state_dict(), **{n: t for n, t in frozen.state_dict().items() if "reduce" in n}})
     assert torch.allclose(tuned.target_nll(*rows()), frozen.target_nll(*rows()), rtol=1e-4)
     learning = [one for one in tuned.language.parameters() if one.requires_grad]
@@ -187,14 +187,14 @@ def test_ways_of_tuning_begin_at_the_checkpoint_and_learn(kind: str, tune: str) 
 
 
 def test_frozen_weights_are_shared_in_a_process() -> None:
-    one, other = (decoder(language_model("qwen2"), tokens=2) for _ in range(2))
+    one, other = (decoder(language_model("qwen2"), resampler_tokens=2) for _ in range(2))
     at = {name: parameter.data_ptr() for name, parameter in one.language.named_parameters()}
     assert at == {name: parameter.data_ptr() for name, parameter in other.language.named_parameters()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bf16_writes_and_learns(kind: str) -> None:
-    model = decoder(language_model(kind), tokens=2, tune="full")
+    model = decoder(language_model(kind), resampler_tokens=2, fine_tuning="full")
     with torch.autocast("cpu", torch.bfloat16):
         found = model.target_nll(*rows())
         found[:, 0].sum().backward()
@@ -205,7 +205,7 @@ def test_bf16_writes_and_learns(kind: str) -> None:
 
 def test_checkpointing_computes_the_layers_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    model = decoder(language_model("llama"), tokens=2, tune="full", checkpointing=True).train()
+    model = decoder(language_model("llama"), resampler_tokens=2, fine_tuning="full", gradient_checkpointing=True).train()
     layer: nn.Module = model.language.layers[0]
     layer.self_attn.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr, operator]
     model.target_nll(*rows())[:, 0].sum().backward()
@@ -214,18 +214,18 @@ def test_checkpointing_computes_the_layers_again(monkeypatch: pytest.MonkeyPatch
 
 def test_what_does_not_fit_is_an_error_that_names_the_numbers() -> None:
     with pytest.raises(RecipeError, match=r"inputs 200 \+ prompt 0 \+ answer 12 = 213 tokens.*has 128 positions"):
-        decoder(language_model("llama"), tokens=200)
-    model = decoder(language_model("llama"), tokens=4)
+        decoder(language_model("llama"), resampler_tokens=200)
+    model = decoder(language_model("llama"), resampler_tokens=4)
     view, prompt, _ = rows()
     with pytest.raises(DataError, match=r"answer 10000 = 10012 tokens.*128 positions"):
         model.init_state(view, prompt, 10_000)
 
 
 def test_options_without_effect_are_refused() -> None:
-    with pytest.raises(RecipeError, match="every"):
-        decoder(language_model("llama"), every=2)
-    with pytest.raises(RecipeError, match="rank"):
-        decoder(language_model("llama"), rank=2)
+    with pytest.raises(RecipeError, match="cross_attn_every_n_layers"):
+        decoder(language_model("llama"), cross_attn_every_n_layers=2)
+    with pytest.raises(RecipeError, match="lora_rank"):
+        decoder(language_model("llama"), lora_rank=2)
 
 
 @NEEDS_GEMMA
@@ -234,7 +234,7 @@ def test_gemma_writes_the_same_cached_and_anew_alone_and_in_a_batch() -> None:
 
     from polymodal.pretrained.resolve import tokenizer_file
 
-    model = decoder("starter/gemma3-270m", 262_144, read="cross")
+    model = decoder("starter/gemma3-270m", 262_144, conditioning="cross_attention")
     with torch.no_grad():
         for block in model.readers.blocks:  # type: ignore[union-attr]
             block.alpha.zero_()  # type: ignore[operator, union-attr]

@@ -24,7 +24,7 @@ def test_vectors_have_unit_length() -> None:
 
 @pytest.mark.parametrize(
     ("decoder", "sizes"),
-    [({}, [8, 16, 32, 64]), ({"size": 48, "sizes": []}, [48]), ({"size": 48, "sizes": [5, 12]}, [5, 12, 48])],
+    [({}, [8, 16, 32, 64]), ({"embedding_dim": 48, "matryoshka_dims": []}, [48]), ({"embedding_dim": 48, "matryoshka_dims": [5, 12]}, [5, 12, 48])],
 )
 def test_its_sizes_are_those_of_the_task(decoder: dict[str, object], sizes: list[int]) -> None:
     columns, recipe = sample_table(["number"], ["metric_learning"])
@@ -44,14 +44,14 @@ def test_a_size_that_the_task_contradicts_is_refused() -> None:
         "task": {"name": "metric_learning", "embedding_dim": 20},
         "decoder": {"name": "embed", "embedding_dim": 24},
     }
-    with pytest.raises(RecipeError, match=r"outputs\.y_metric_learning\.task\.size"):
+    with pytest.raises(RecipeError, match=r"outputs\.y_metric_learning\.task\.embedding_dim"):
         prepare(columns, **recipe)
 
 
 def test_other_tasks_are_refused() -> None:
     columns, recipe = sample_table(["number"], ["classification"])
     recipe["outputs"]["y_classification"]["decoder"] = "embed"
-    with pytest.raises(RecipeError, match=r"outputs\.y_classification\.decoder.*serves the task similar"):
+    with pytest.raises(RecipeError, match=r"outputs\.y_classification\.decoder.*serves the task metric_learning"):
         prepare(columns, **recipe)
 
 

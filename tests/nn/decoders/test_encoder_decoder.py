@@ -125,7 +125,7 @@ def test_losses_are_those_of_the_steps(kind: str) -> None:
 def test_only_what_is_tuned_learns(kind: str, tune: str) -> None:
     if tune == "lora":
         pytest.importorskip("peft")
-    model, (view, prompt, answer) = decoder(kind, tune=tune).train(), rows()
+    model, (view, prompt, answer) = decoder(kind, fine_tuning=tune).train(), rows()
     model.target_nll(view, prompt, answer)[:, 0].sum().backward()
     learning = {name for name, one in model.sequence.named_parameters() if one.requires_grad}
     moved = {name for name, one in model.sequence.named_parameters() if one.grad is not None}
@@ -146,7 +146,7 @@ def recipe(kind: str, **decoder: Any) -> dict[str, Any]:
         "inputs": {
             "given": {
                 "modality": {"name": reads, **({} if reads == "text" else {"seconds": 2})},
-                "encoder": {"name": f"pretrained_{reads}", "model": checkpoint, "tokens": None},
+                "encoder": {"name": f"pretrained_{reads}", "checkpoint": checkpoint, "max_tokens": None},
             }
         },
         "fusion": "concat",
@@ -219,7 +219,7 @@ def test_a_missing_input_gives_nothing_of_another_row() -> None:
 
 def test_a_saved_model_writes_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = columns("whisper")
-    made = recipe("whisper", tune="lora") | {"training": {"epochs": 1}}
+    made = recipe("whisper", fine_tuning="lora") | {"training": {"epochs": 1}}
     pytest.importorskip("peft")
     model = trained({"train": data, "validation": data}, tmp_path / "run", **made)
     asked = {"given": data["given"]}
@@ -251,15 +251,15 @@ def test_epochs_0_take_the_checkpoint_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"tokens": 1}, "set max_tokens: null"),
-        ({"name": "embedding_bag", "model": None}, r"set a pretrained encoder with checkpoint"),
-        ({"model": "t5"}, r"set a pretrained encoder with checkpoint"),
+        ({"max_tokens": 1}, "set max_tokens: null"),
+        ({"name": "embedding_bag", "checkpoint": None}, r"set a pretrained encoder with checkpoint"),
+        ({"checkpoint": "t5"}, r"set a pretrained encoder with checkpoint"),
     ],
 )
 def test_an_input_that_is_not_read_by_its_own_encoder_is_refused(changed: dict[str, Any], problem: str) -> None:
     made = recipe("bart")
     encoder = made["inputs"]["given"]["encoder"] | changed
-    encoder["model"] = seq2seq_checkpoint("t5") if encoder["model"] == "t5" else encoder["model"]
+    encoder["checkpoint"] = seq2seq_checkpoint("t5") if encoder["checkpoint"] == "t5" else encoder["checkpoint"]
     made["inputs"]["given"]["encoder"] = "embedding_bag" if changed.get("name") == "embedding_bag" else encoder
     preparation, _ = prepare(columns("bart"), **made)
     with pytest.raises(RecipeError, match=problem) as error:
@@ -270,8 +270,8 @@ def test_an_input_that_is_not_read_by_its_own_encoder_is_refused(changed: dict[s
 def test_options_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(RecipeError, match="no effect with encoder_source: fusion"):
         decoder("bart", input="given")
-    with pytest.raises(RecipeError, match="no effect with tune: frozen"):
-        decoder("bart", rank=4)
+    with pytest.raises(RecipeError, match="no effect with fine_tuning: freeze"):
+        decoder("bart", lora_rank=4)
     preparation, _ = prepare(columns("bart"), **recipe("bart", input="gven"))
     with pytest.raises(RecipeError, match="unknown input 'gven'"):
         network_of(preparation)

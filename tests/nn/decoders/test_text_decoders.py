@@ -18,10 +18,10 @@ from polymodal.nn.layers.causal import CACHE_PAGE
 
 WIDTH, VOCABULARY, END = 16, 30, 2
 MADE: list[tuple[type[TextDecoder], dict[str, Any]]] = [
-    (TransformerDecoder, {"layers": 2}),
-    (TransformerDecoder, {"layers": 1, "heads": 2}),
-    (LSTMDecoder, {"hidden": 12}),
-    (LSTMDecoder, {"hidden": 12, "spread": 1.0}),
+    (TransformerDecoder, {"num_layers": 2}),
+    (TransformerDecoder, {"num_layers": 1, "num_heads": 2}),
+    (LSTMDecoder, {"hidden_size": 12}),
+    (LSTMDecoder, {"hidden_size": 12, "attention_coverage_weight": 1.0}),
     (CTC, {"upsampling": 2}),
 ]
 
@@ -85,7 +85,7 @@ def test_the_loss_is_what_the_draft_says(kind: type[TextDecoder], options: dict[
     assert losses[:, 1].tolist() == [4, 2, 5, 1, 3]
 
 
-@pytest.mark.parametrize(("kind", "options"), [*MADE, (TransformerDecoder, {"ctc": 0.3})], ids=str)
+@pytest.mark.parametrize(("kind", "options"), [*MADE, (TransformerDecoder, {"ctc_weight": 0.3})], ids=str)
 def test_selected_rows_go_on_as_if_alone(kind: type[TextDecoder], options: dict[str, Any]) -> None:
     """Repeated, reordered and left out, within the rows of one memory and across; logits equal those of each row
     written by itself."""
@@ -125,7 +125,7 @@ def _row(view: FusionOutput, row: int) -> FusionOutput:
 def test_room_is_made_as_tokens_come() -> None:
     """Ten thousand tokens that were asked for take no place before they are written; kept keys stay right across
     pages."""
-    writer: Any = made(TransformerDecoder, {"layers": 1})
+    writer: Any = made(TransformerDecoder, {"num_layers": 1})
     view, prompt = view_of(2), torch.zeros(2, 0, dtype=torch.int64)
     with torch.no_grad():
         state = writer.init_state(view, prompt, 10_000)
@@ -141,7 +141,7 @@ def test_room_is_made_as_tokens_come() -> None:
 
 
 def test_a_mixture_weighs_each_row_by_its_views() -> None:
-    writers = [made(TransformerDecoder, {"layers": 1}), made(LSTMDecoder, {})]
+    writers = [made(TransformerDecoder, {"num_layers": 1}), made(LSTMDecoder, {})]
     view, prompt, _ = data(TransformerDecoder)
     weights = [torch.tensor([1.0, 0.0, 1.0, 0.0, 3.0]), torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])]
     with torch.no_grad():
@@ -156,7 +156,7 @@ def test_a_mixture_weighs_each_row_by_its_views() -> None:
 def test_looking_everywhere_alike_costs_nothing() -> None:
     """The penalty on attention is the sum over places of (1 - what each got over the text)^2, in training alone."""
     view, prompt, answer = data(LSTMDecoder)
-    plain, spread = (made(LSTMDecoder, {"dropout": 0.0, "spread": weight}) for weight in (0.0, 2.0))
+    plain, spread = (made(LSTMDecoder, {"dropout": 0.0, "attention_coverage_weight": weight}) for weight in (0.0, 2.0))
     with torch.no_grad():
         assert torch.equal(plain.target_nll(view, prompt, answer), spread.target_nll(view, prompt, answer))
         penalty = spread.train().target_nll(view, prompt, answer) - plain.train().target_nll(view, prompt, answer)

@@ -81,7 +81,7 @@ def test_padding_reaches_no_cell() -> None:
 
 
 def test_rows_without_the_input_and_cells_after_its_end_read_nothing_of_it() -> None:
-    made, one, other = decoder(layers=0), tokens(3, 6), tokens(3, 6, seed=1)
+    made, one, other = decoder(num_layers=0), tokens(3, 6), tokens(3, 6, seed=1)
     absent = torch.tensor([True, False, True])
     with torch.no_grad():
         a, b = (made(view(replace(each, present=absent))).view(3, 20, 2) for each in (one, other))
@@ -96,7 +96,7 @@ def test_layers_look_at_neighbours_in_time() -> None:
     changed = one.features.clone()
     changed[0, 10, 0] += 1
     for layers, reach in ((0, 0), (1, 2), (2, 6)):
-        made = decoder(layers=layers)
+        made = decoder(num_layers=layers)
         with torch.no_grad():
             moved = made(view(one, rows=1)) - made(view(one.with_features(changed), rows=1))
         cells = moved.view(20, 2).abs().amax(1) > 1e-6

@@ -14,7 +14,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.model.model import Model, make_network
 from polymodal.training.decoder_weights import load_initial_weights
 
-TEXTS = {"target": [f"{text} of all" for text in sample("task", "text")["target"]]}
+TEXTS = {"target": [f"{text} of all" for text in sample("task", "text_generation")["target"]]}
 
 
 @pytest.fixture(scope="module")

@@ -255,18 +255,18 @@ def test_late_views_are_the_inputs_and_read_padding_never() -> None:
 def test_hybrid_builds_its_joint_from_a_name_or_a_mapping() -> None:
     options = find("fusion", "hybrid").Options
     assert options().joint.name == "attention"
-    assert options(joint={"name": "perceiver", "num_latents": 5}).joint.latents == 5
+    assert options(joint_fusion={"name": "perceiver", "num_latents": 5}).joint_fusion.num_latents == 5
     mean = make("hybrid", joint_fusion="mean")
     assert type(mean.joint) is find("fusion", "mean")
     assert not mean.models_interactions
     assert make("hybrid", joint_fusion={"name": "attention", "num_heads": 2}).models_interactions
-    again = options.model_validate(options(joint={"name": "perceiver", "num_latents": 5}).model_dump(mode="json"))
-    assert again.joint.latents == 5
+    again = options.model_validate(options(joint_fusion={"name": "perceiver", "num_latents": 5}).model_dump(mode="json"))
+    assert again.joint_fusion.num_latents == 5
 
 
 def test_hybrid_size_dial_reaches_the_joint() -> None:
     options = find("fusion", "hybrid").Options
-    sized = options(joint={"name": "attention", "num_heads": 2}).at_size("base")
+    sized = options(joint_fusion={"name": "attention", "num_heads": 2}).at_size("base")
     assert sized.joint.layers == options().joint.at_size("base").layers > options().joint.layers
     assert sized.joint.heads == 2
 

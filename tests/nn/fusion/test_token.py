@@ -197,8 +197,8 @@ def test_closed_gate_keeps_inputs_apart() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_heads_must_divide_the_width(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"heads: 3 heads do not divide the hidden size 16; use one of 1, 2, 4"):
-        make(name, heads=3)
+    with pytest.raises(RecipeError, match=r"num_heads: 3 heads do not divide the hidden size 16; use one of 1, 2, 4"):
+        make(name, num_heads=3)
 
 
 def test_bottleneck_needs_a_layer_that_reads() -> None:
@@ -247,24 +247,24 @@ def test_qformer_refuses_a_wrong_text(text: str, inputs: list[str], message: str
 @pytest.mark.parametrize(
     ("name", "option", "values"),
     [
-        *[(name, "layers", [2, 3]) for name in METHODS],
-        *[(name, "heads", [1, 2]) for name in METHODS],
+        *[(name, "num_layers", [2, 3]) for name in METHODS],
+        *[(name, "num_heads", [1, 2]) for name in METHODS],
         *[(name, "dropout", [0.0, 0.5]) for name in METHODS],
         ("attention", "graph", [None, []]),
-        ("coattention", "gate", [False, True]),
-        ("mult", "memory", [1, 2]),
-        ("bottleneck", "bottlenecks", [2, 4]),
+        ("coattention", "gated", [False, True]),
+        ("mult", "num_memory_layers", [1, 2]),
+        ("bottleneck", "num_bottlenecks", [2, 4]),
         ("bottleneck", "fusion_layer", [0, 1]),
-        ("perceiver", "latents", [4, 8]),
-        ("perceiver", "repeats", [1, 2]),
-        ("qformer", "queries", [4, 8]),
+        ("perceiver", "num_latents", [4, 8]),
+        ("perceiver", "num_iterations", [1, 2]),
+        ("qformer", "num_queries", [4, 8]),
         ("qformer", "text", ["auto", None]),
     ],
 )
 def test_every_option_changes_the_result(name: str, option: str, values: list[Any]) -> None:
     tokens, results = everything(2), []
     for value in values:
-        fusion = make(name, **({"layers": 3} if option == "fusion_layer" else {}), **{option: value}).train()
+        fusion = make(name, **({"num_layers": 3} if option == "fusion_layer" else {}), **{option: value}).train()
         torch.manual_seed(3)
         results.append(fusion(tokens)[0].pooled)
     assert not torch.allclose(*results)
@@ -273,5 +273,5 @@ def test_every_option_changes_the_result(name: str, option: str, values: list[An
 @pytest.mark.parametrize("name", METHODS)
 def test_size_dial_fills_silent_options(name: str) -> None:
     options = find("fusion", name).Options
-    assert options(heads=2).at_size("base").heads == 2
+    assert options(num_heads=2).at_size("base").num_heads == 2
     assert options().at_size("base").layers > options().at_size("tiny").layers

@@ -37,27 +37,27 @@ WIDTH = 6
 METHODS: list[tuple[type[Fusion], dict[str, Any], bool, bool]] = [
     (Mean, {}, False, True),
     (Weighted, {}, False, True),
-    (Weighted, {"attention": True}, True, True),
+    (Weighted, {"input_dependent": True}, True, True),
     (Sum, {}, False, True),
     (Product, {}, True, True),
     (Maximum, {}, True, True),
-    (Concat, {"layers": 0}, False, False),
+    (Concat, {"num_layers": 0}, False, False),
     (Concat, {}, True, False),
-    (Concat, {"layers": 3}, True, False),
+    (Concat, {"num_layers": 3}, True, False),
     (Gated, {}, True, False),
     (FiLM, {}, True, False),
-    (FiLM, {"condition": "a"}, True, False),
-    (Bilinear, {"form": "mlb"}, True, True),
-    (Bilinear, {"form": "mfb"}, True, True),
-    (Bilinear, {"form": "mutan"}, True, True),
-    (Bilinear, {"form": "full"}, True, False),
+    (FiLM, {"conditioning_input": "a"}, True, False),
+    (Bilinear, {"variant": "mlb"}, True, True),
+    (Bilinear, {"variant": "mfb"}, True, True),
+    (Bilinear, {"variant": "mutan"}, True, True),
+    (Bilinear, {"variant": "full"}, True, False),
     (TensorFusion, {}, True, True),
     (LowRank, {}, True, True),
     (Sequential, {}, True, True),
     (MixtureOfExperts, {}, True, True),
-    (MixtureOfExperts, {"top": 1}, True, True),
+    (MixtureOfExperts, {"top_k": 1}, True, True),
     (Quality, {}, False, True),
-    (Quality, {"learned": True}, False, True),
+    (Quality, {"learned_confidence": True}, False, True),
 ]
 NAMES = [" ".join([m[0].__name__, *(str(v) for v in m[1].values())]) for m in METHODS]
 every_method = pytest.mark.parametrize("method", METHODS, ids=NAMES)
@@ -239,7 +239,7 @@ def test_additive_methods_by_hand() -> None:
 
 
 def test_attention_weights_by_hand() -> None:
-    fusion = vector(Weighted, 2, 4, attention=True)
+    fusion = vector(Weighted, 2, 4, input_dependent=True)
     nn.init.zeros_(fusion.score.weight)
     nn.init.zeros_(fusion.score.bias)
     # Head 2 (unit 2 of 4) of input a scores ln 3 times the first unit of b.
@@ -250,7 +250,7 @@ def test_attention_weights_by_hand() -> None:
 
 
 def test_concat_reads_the_missing_embedding_and_the_flags() -> None:
-    fusion = vector(Concat, 2, 2, layers=0)
+    fusion = vector(Concat, 2, 2, num_layers=0)
     linear = fusion.layers[-1]
     nn.init.zeros_(linear.bias)
     linear.weight.data = torch.tensor([[1.0, 0, 0, 10, 0, 0], [0, 0, 0, 0, 5, 7]])
@@ -259,11 +259,11 @@ def test_concat_reads_the_missing_embedding_and_the_flags() -> None:
 
 
 def test_concat_layers_and_dropout() -> None:
-    sizes = [sum(p.numel() for p in vector(Concat, 2, 4, layers=n).parameters()) for n in range(3)]
+    sizes = [sum(p.numel() for p in vector(Concat, 2, 4, num_layers=n).parameters()) for n in range(3)]
     assert sizes == [10 * 4 + 4, 10 * 8 + 8 + 8 * 4 + 4, 10 * 8 + 8 + 8 * 8 + 8 + 8 * 4 + 4]
     vectors, present = torch.ones(64, 2, 4), torch.ones(64, 2, dtype=torch.bool)
     for layers in (0, 1):
-        noisy = vector(Concat, 2, 4, layers=layers, dropout=0.5).train()
+        noisy = vector(Concat, 2, 4, num_layers=layers, dropout=0.5).train()
         assert noisy.fuse(vectors, present).std(0).amin() > 0
         assert noisy.eval().fuse(vectors, present).std(0).amax() < 1e-5
 
@@ -318,7 +318,7 @@ def test_film_masks_other_missing_inputs_and_knows_its_condition() -> None:
 def test_bilinear_low_rank_forms_by_hand() -> None:
     one = torch.tensor([[[1.0, 2.0], [3.0, -1.0]]] * 2)
     present = flags([1, 1], [0, 1])
-    mlb = vector(Bilinear, 2, 2, form="mlb", rank=1)
+    mlb = vector(Bilinear, 2, 2, variant="mlb", rank=1)
     mlb.factors[0].weight.data, mlb.factors[1].weight.data = (
         torch.tensor([[0.1, 0.2]]),
         torch.tensor([[0.3, 0.1]]),
@@ -330,7 +330,7 @@ def test_bilinear_low_rank_forms_by_hand() -> None:
     expected = torch.tensor([[both + 0.5, 2 * both], [second + 0.5, 2 * second]])
     torch.testing.assert_close(mlb.fuse(one, present), expected)
 
-    mfb = vector(Bilinear, 2, 2, form="mfb", rank=2)
+    mfb = vector(Bilinear, 2, 2, variant="mfb", rank=2)
     for linear, value in zip(mfb.factors, (1.0, 2.0), strict=True):
         linear.weight.data = torch.cat([torch.eye(2), torch.eye(2) * value])
         nn.init.zeros_(linear.bias)
@@ -339,7 +339,7 @@ def test_bilinear_low_rank_forms_by_hand() -> None:
     expected = math.sqrt(2) * rooted / rooted.norm(dim=1, keepdim=True)
     torch.testing.assert_close(mfb.fuse(one, present), expected, atol=1e-4, rtol=1e-4)
 
-    mutan = vector(Bilinear, 2, 2, form="mutan", rank=4)
+    mutan = vector(Bilinear, 2, 2, variant="mutan", rank=4)
     for linear in [*mutan.reduce, *mutan.factors]:
         nn.init.zeros_(linear.bias)
         linear.weight.data = torch.eye(2).repeat(linear.out_features // 2, 1)
@@ -348,7 +348,7 @@ def test_bilinear_low_rank_forms_by_hand() -> None:
 
 
 def test_bilinear_full_by_hand() -> None:
-    full = vector(Bilinear, 3, 2, form="full")
+    full = vector(Bilinear, 3, 2, variant="full")
     for tensor, linear in zip(full.tensors, full.linear, strict=True):
         nn.init.zeros_(tensor)
         nn.init.zeros_(linear.weight)
@@ -358,7 +358,7 @@ def test_bilinear_full_by_hand() -> None:
     out = full.fuse(torch.tensor([[[2.0, 9.0], [9.0, 3.0], [9.0, 5.0]]]), flags([1, 1, 1]))
     assert out.tolist() == [[2 * 3 * 5, 1]]
     alone = torch.randn(3, 1, 2)
-    assert torch.equal(vector(Bilinear, 1, 2, form="full").fuse(alone, flags([1], [1], [0])), alone[:, 0])
+    assert torch.equal(vector(Bilinear, 1, 2, variant="full").fuse(alone, flags([1], [1], [0])), alone[:, 0])
 
 
 def test_power_normalisation_is_smooth_at_zero() -> None:
@@ -373,7 +373,7 @@ def test_power_normalisation_is_smooth_at_zero() -> None:
 
 
 def test_tensor_holds_every_product() -> None:
-    fusion = vector(TensorFusion, 2, 9, dim=2)
+    fusion = vector(TensorFusion, 2, 9, projection_dim=2)
     for linear in fusion.reduce:
         linear.weight.data = torch.eye(2, 9)
         nn.init.zeros_(linear.bias)
@@ -414,7 +414,7 @@ def test_sequential_skips_absent_inputs_and_minds_the_order() -> None:
 
 
 def test_mixture_counts_only_the_top_experts() -> None:
-    fusion = vector(MixtureOfExperts, 1, 2, experts=3, top=2)
+    fusion = vector(MixtureOfExperts, 1, 2, num_experts=3, top_k=2)
     nn.init.zeros_(fusion.gate.weight)
     fusion.gate.bias.data = torch.log(torch.tensor([0.2, 0.5, 0.3]))
     for index, expert in enumerate(fusion.experts):
@@ -428,12 +428,12 @@ def test_mixture_balance_is_a_training_penalty() -> None:
     assert imbalance(torch.tensor([[0.5, 0.5], [0.5, 0.5]])) == 0
     assert imbalance(torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0
     torch.testing.assert_close(imbalance(torch.tensor([[1.0, 0.0], [0.5, 0.5]])), torch.tensor(0.25))
-    fusion = make((MixtureOfExperts, {"balance": 0.5}, True, True))
+    fusion = make((MixtureOfExperts, {"load_balancing_weight": 0.5}, True, True))
     tokens = batch(8)
     penalty = decide(fusion, tokens).penalties["balance"]
     assert penalty.requires_grad
     assert penalty > 0
-    double = make((MixtureOfExperts, {"balance": 1.0}, True, True))
+    double = make((MixtureOfExperts, {"load_balancing_weight": 1.0}, True, True))
     torch.testing.assert_close(decide(double, tokens).penalties["balance"], 2 * penalty)
     assert decide(fusion.eval(), tokens).penalties == {}
 
@@ -493,19 +493,19 @@ def test_complete_options_can_be_read_back(method: Any) -> None:
 
 @pytest.mark.parametrize("form", ["mlb", "mfb", "mutan"])
 def test_rank_is_live_in_every_form_that_has_it(form: str) -> None:
-    sizes = {sum(p.numel() for p in vector(Bilinear, 2, 5, form=form, rank=r).parameters()) for r in (1, 2, 7)}
+    sizes = {sum(p.numel() for p in vector(Bilinear, 2, 5, variant=form, rank=r).parameters()) for r in (1, 2, 7)}
     assert len(sizes) == 3
 
 
 @pytest.mark.parametrize("form", ["mlb", "mfb", "mutan", "full"])
 def test_bilinear_dropout_is_live_in_every_form(form: str) -> None:
-    fusion = vector(Bilinear, 2, 5, form=form, dropout=0.5).train()
+    fusion = vector(Bilinear, 2, 5, variant=form, dropout=0.5).train()
     vectors, present = torch.ones(64, 2, 5), torch.ones(64, 2, dtype=torch.bool)
     assert fusion.fuse(vectors, present).std(0).amin() > 0
 
 
 def test_products_that_would_not_fit_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"dim: .* 5 inputs with projection_dim 16 has 1419857 numbers"):
-        vector(TensorFusion, 5, 4, dim=16)
+    with pytest.raises(RecipeError, match=r"projection_dim: .* 5 inputs with projection_dim 16 has 1419857 numbers"):
+        vector(TensorFusion, 5, 4, projection_dim=16)
     with pytest.raises(RecipeError, match=r"'full' with 3 inputs of width 300"):
-        vector(Bilinear, 3, 300, form="full")
+        vector(Bilinear, 3, 300, variant="full")

@@ -84,7 +84,7 @@ class FewShot:
         zero_shot = _zero_shot(model, task, descriptions, templates, input) if head == "tip" else None
         features = model.embed(table, input=input, strict=strict).astype(np.float64)
         known = present & ~np.isnan(features).any(1)
-        missing = set(range(task.outputs)) - set(value[known].tolist())
+        missing = set(range(task.output_size)) - set(value[known].tolist())
         if missing:
             name = task.classes[min(missing)]
             raise DataError(f"no row of the class {name!r} has the input", column=target)
@@ -233,8 +233,8 @@ def _fit_head(
     head: str, features: np.ndarray, target: np.ndarray, task: EmbeddingClassifierTask, zero_shot: ZeroShot | None
 ) -> FewShotHead:
     if head == "linear":
-        return LinearProbe.fit(features, target, task.outputs)
+        return LinearProbe.fit(features, target, task.output_size)
     if zero_shot is None:
-        return Prototypes.fit(features, target, task.outputs)
+        return Prototypes.fit(features, target, task.output_size)
     texts = zero_shot.class_embeddings[[zero_shot.classes.index(name) for name in task.classes]]
-    return TipAdapter.fit(features, target, task.outputs, class_embeddings=texts, scale=zero_shot.logit_scale)
+    return TipAdapter.fit(features, target, task.output_size, class_embeddings=texts, scale=zero_shot.logit_scale)

@@ -43,7 +43,7 @@ class CTCHead(nn.Module):
     def forward(self, fused: FusionOutput) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[batch, frames, vocabulary + 1]` fp32, blank last, and mask `[batch, frames]`."""
         features, mask = frame_features(fused)
-        widened = self.widen(features).fused(len(features), -1, features.shape[2])
+        widened = self.widen(features).view(len(features), -1, features.shape[2])
         return self.classifier(self.norm(widened)).float().log_softmax(-1), mask.repeat_interleave(
             self.upsampling, dim=1
         )

@@ -42,7 +42,7 @@ class Embed(Decoder):
 
     @classmethod
     def required_options(cls, options: Any) -> dict[str, Any]:
-        return {"size": options.embedding_dim, "sizes": options.matryoshka_dims}
+        return {"embedding_dim": options.embedding_dim, "matryoshka_dims": options.matryoshka_dims}
 
     def forward(self, fused: FusionOutput) -> Tensor:
         return l2_normalize(self.head(fused.pooled))

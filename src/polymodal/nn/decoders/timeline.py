@@ -88,7 +88,7 @@ class Timeline(Decoder):
         missing = (self.missing + self.positions).to(x.dtype)
         for tokens in timed:
             x = x + torch.where(
-                tokens.present.fused(-1, 1, 1), self._on_cells(tokens).to(x.dtype), missing
+                tokens.present.view(-1, 1, 1), self._on_cells(tokens).to(x.dtype), missing
             )  # [batch, cells, hidden_size]
         if not timed:
             x = x + missing
@@ -144,7 +144,7 @@ def on_grid(features: Tensor, mask: Tensor, times: Tensor, grid: TimeGrid) -> tu
         weight = torch.where(real, weight, 0.0).unsqueeze(-1)
         weighted = padded.masked_fill(~real.unsqueeze(-1), 0.0) * weight
         sums = sums.index_add(0, index.flatten(), weighted.flatten(0, 1))
-    sums = sums.fused(rows, frames + 2, -1)[:, 1:-1]
+    sums = sums.view(rows, frames + 2, -1)[:, 1:-1]
     count = sums[..., -1:]
     occupied = count.squeeze(-1) > 1e-3
     cells = torch.where(occupied.unsqueeze(-1), sums[..., :-1] / count.clamp_min(1e-3), 0.0)

@@ -80,7 +80,7 @@ class FrameEncoder(Encoder):
 
         def at_size(self, size: Size) -> Self:
             filled = super().at_size(size)
-            frames = filled.frames
+            frames = filled.frame_encoder
             return filled.model_copy(update={"frame_encoder": frames.at_size(size)} if isinstance(frames, SizedModel) else {})
 
     modality: ClassVar[str] = "video"

@@ -50,7 +50,7 @@ class Hybrid(DecisionFusion):
 
         def at_size(self, size: Size) -> Self:
             sized = super().at_size(size)
-            joint = sized.joint
+            joint = sized.joint_fusion
             return sized.model_copy(
                 update={"joint_fusion": joint.at_size(size)} if isinstance(joint, SizedModel) else {}
             )

@@ -77,7 +77,7 @@ class Reconstruction(Objective):
             raise RecipeError(
                 "inputs",
                 f"the encoder of {frozen[0]!r} is frozen, so this objective would not train it; unfreeze a part of it "
-                f"(inputs.{frozen[0]}.encoder.tune), or remove the input from this objective",
+                f"(inputs.{frozen[0]}.encoder.fine_tuning), or remove the input from this objective",
             )
         return [name for name in self.inputs if name not in frozen]
 

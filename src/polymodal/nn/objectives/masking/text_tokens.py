@@ -32,7 +32,7 @@ class TextTokens(CategoricalUnits):
         super().__init__(shape["length"], shape["vocabulary"], per_position=False)
         if shape.get("mask") is None and "checkpoint" in shape:
             model = shape["checkpoint"]["name"]
-            raise RecipeError("inputs", f"the tokenizer of {model} has no mask token, so this input cannot be replaced")
+            raise RecipeError("inputs", f"the tokenizer of {model} has no mask token, so this input cannot be masked")
         self.mask_id: int = shape.get("mask", 0)
         self.register_buffer("special", torch.tensor(shape.get("special", [0])), persistent=False)
 

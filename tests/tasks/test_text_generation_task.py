@@ -62,7 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
     table[1]["question"] = "what " * 60
     table[2]["answer"] = ""
     folder = tmp_path_factory.mktemp("text") / "run"
-    return polymodal.fit(table, recipe=recipe(max_tokens=20), test=rows(60, seed=1), out=folder), folder
+    return polymodal.fit(table, recipe=recipe(max_target_length=20), test=rows(60, seed=1), out=folder), folder
 
 
 def test_answers_follow_from_prompt_and_input(run: tuple[Model, Path]) -> None:
@@ -80,7 +80,7 @@ def test_cut_answers_and_faults_are_told_after_fit_and_after_loading(run: tuple[
     model, folder = run
     facts = json.loads((folder / "run.json").read_text())
     assert facts["task_notes"] == {
-        "answer": ["answers of more than 20 tokens, of which only the beginning is learned: 1"]
+        "answer": ["targets of more than 20 tokens, which are truncated: 1"]
     }
     assert facts["task_notes"]["answer"][0] in (folder / "report.html").read_text()
     faults = [json.loads(line) for line in (folder / "cell_errors.jsonl").read_text().splitlines()]
@@ -187,11 +187,11 @@ def test_an_answer_that_is_no_text_is_a_fault() -> None:
 
 def test_an_answer_of_which_nothing_is_left_is_a_fault_and_still_scored() -> None:
     """Single bytes: the first token of a text is the blank before it."""
-    task, preparation, (value, present), faults = task_of({"answer": ["one", "two"] * 4}, tokens="bytes", max_tokens=1)
+    task, preparation, (value, present), faults = task_of({"answer": ["one", "two"] * 4}, token_type="byte", max_target_length=1)
     assert present.all()
     assert [len(answer.ids) for answer in value] == [0] * 8
     assert len(faults.found) == 8
-    assert "max_tokens" in faults.found[0].reason
+    assert "max_target_length" in faults.found[0].reason
     assert task.notes == preparation.tasks["answer"].notes != []  # type: ignore[attr-defined]
 
 
@@ -227,12 +227,12 @@ def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None
     [
         (["yes", "no"] * 20, "classification"),
         (["a red circle on the left", "no circle at all"] * 20, "classification"),
-        ([f"a picture of {n} red balls" for n in range(40)], "text"),
-        ([f"Строка номер {n} из многих" for n in range(40)], "text"),
-        ([f"这是第{n}张红色的照片" for n in range(40)], "text"),
-        ([[f"one text number {n}", "another text"] for n in range(40)], "text"),
+        ([f"a picture of {n} red balls" for n in range(40)], "text_generation"),
+        ([f"Строка номер {n} из многих" for n in range(40)], "text_generation"),
+        ([f"这是第{n}张红色的照片" for n in range(40)], "text_generation"),
+        ([[f"one text number {n}", "another text"] for n in range(40)], "text_generation"),
         (["a|b", "b|c", "a"] * 20, "multilabel_classification"),
-        ([f"p{n:04}" for n in range(40)], "text"),  # nothing repeats
+        ([f"p{n:04}" for n in range(40)], "text_generation"),  # nothing repeats
         ([f"p{n % 30:04}" for n in range(40)], "classification"),
         ([["a", "b"], ["b"], ["c", "a"]] * 20, "multilabel_classification"),
         ([0.5 * n for n in range(40)], "regression"),
@@ -245,7 +245,7 @@ def test_texts_are_recognised_where_they_are_texts(column: list[Any], kind: str 
     guesses = {name: component.match_column(sample) for name, component in components("task").items()}
     found = {name: guess.confidence for name, guess in guesses.items() if guess is not None}
     if kind is None:
-        assert "text" not in found
+        assert "text_generation" not in found
     else:
         assert max(found, key=lambda name: found[name]) == kind, found
 
@@ -257,9 +257,9 @@ def test_texts_are_recognised_where_they_are_texts(column: list[Any], kind: str 
         ({"metrics": ["fact_f1"]}, "outputs.answer.task.metrics", "function"),
         ({"metrics": []}, "outputs.answer.task.metrics", "at least 1"),
         ({"prompt": "{a}", "history": "b"}, "outputs.answer.task", "instruction"),
-        ({"checkpoint": "x", "tokenizer": "y"}, "outputs.answer.task", "drop one"),
-        ({"answers": "closed", "writing": {"regex": "a"}}, "outputs.answer.task", "writing.regex"),
-        ({"overflow": "drop"}, "outputs.answer.task.prompt_overflow", "refuse"),
+        ({"checkpoint": "x", "tokenizer": "y"}, "outputs.answer.task", "remove one"),
+        ({"answers": "closed", "generation": {"regex": "a"}}, "outputs.answer.task", "generation.regex"),
+        ({"prompt_overflow": "drop"}, "outputs.answer.task.prompt_overflow", "truncate"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused_when_the_recipe_is_read(
@@ -279,7 +279,7 @@ def test_options_that_cannot_be_meant_are_refused_when_the_recipe_is_read(
         ({"system": "Be brief."}, "outputs.answer.task.system", "instruction"),
         ({"history": "bevore"}, "outputs.answer.task", "no column"),
         ({"tokenizer": "/nowhere"}, "outputs.answer.task.tokenizer", "saved model"),
-        ({"answers": "closed", "max_tokens": 2}, "outputs.answer.task.max_target_length", "longest"),
+        ({"answers": "closed", "max_target_length": 2}, "outputs.answer.task.max_target_length", "longest"),
     ],
 )
 def test_options_that_do_not_fit_the_table_are_refused(options: dict[str, Any], path: str, problem: str) -> None:

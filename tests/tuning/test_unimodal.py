@@ -68,14 +68,14 @@ def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yard
         bench = TrialRunner(made, place)
         settings = [made.recipe.model_copy(update={"width": width}) for width in (16, 32)]
         trials = [run_trial(bench, one, f"trial {n}", lambda _: None) for n, one in enumerate(settings)]
-        first = run_unimodal(trials, bench, tmp_path / "alone", deadline=None, say=said.append)
-        again = run_unimodal(trials, bench, tmp_path / "alone", deadline=None, say=lambda _: pytest.fail("ran twice"))
-        late = run_unimodal(trials, bench, tmp_path / "late", deadline=0.0, say=said.append)
+        first = run_unimodal(trials, bench, tmp_path / "unimodal", deadline=None, log=said.append)
+        again = run_unimodal(trials, bench, tmp_path / "unimodal", deadline=None, log=lambda _: pytest.fail("ran twice"))
+        late = run_unimodal(trials, bench, tmp_path / "late", deadline=0.0, log=said.append)
     networks = {f"network {n}: {name}" for n in (1, 2) for name in ("x", "text")}
     assert {one.name for one in first} == {*networks, "adapters 1: text", "adapters 2: text"}
     adapted = next(one for one in first if one.name == "adapters 1: text")
     assert (adapted.recipe or {})["inputs"]["text"]["encoder"]["tune"] == "lora"
-    assert all(one.kind == "single" and len((one.recipe or {})["inputs"]) == 1 for one in first)
+    assert all(one.kind == "unimodal" and len((one.recipe or {})["inputs"]) == 1 for one in first)
     assert [one.score for one in again] == [one.score for one in first]
     assert late == []
     best = {one.name: one for one in best_unimodal([*baselines.values(), *first], made)}
@@ -99,19 +99,19 @@ def test_ridge_learns_classes_and_labels_and_its_probabilities_mean_what_they_sa
     lesson = BaselineData(space, 3, truth[:400], np.ones(400), None, 0)  # type: ignore[arg-type]
     answer = fit_predict("ridge", [flagged[:400]], [flagged[400:]], lesson)
     other = fit_predict("linear", [flagged[:400]], [flagged[400:]], lesson)
-    assert answer.inner > 0.1
+    assert answer.inner_score > 0.1
     if space == "categorical":
-        np.testing.assert_allclose(answer.decided.sum(1), 1)
-        right = (answer.decided.argmax(1) == truth[400:]).mean()
-        assert right > (other.decided.argmax(1) == truth[400:]).mean() - 0.05
-        sure = answer.decided.max(1)
+        np.testing.assert_allclose(answer.predictions.sum(1), 1)
+        right = (answer.predictions.argmax(1) == truth[400:]).mean()
+        assert right > (other.predictions.argmax(1) == truth[400:]).mean() - 0.05
+        sure = answer.predictions.max(1)
         assert abs(sure.mean() - right) < 0.08
     else:
-        assert ((answer.decided > 0.5) == truth[400:]).mean() > 0.64
+        assert ((answer.predictions > 0.5) == truth[400:]).mean() > 0.64
 
 
 def test_ridge_of_a_class_without_rows_gives_it_nothing() -> None:
     x = np.column_stack([np.random.default_rng(0).normal(size=(30, 4)), np.ones(30)]).astype(np.float32)
     truth = (x[:, 0] > 0).astype(np.int64)
     answer = fit_predict("ridge", [x], [x], BaselineData("categorical", 3, truth, np.ones(30), None, 0))
-    assert (answer.decided[:, 2] == 0).all()
+    assert (answer.predictions[:, 2] == 0).all()
