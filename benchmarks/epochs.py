@@ -93,8 +93,8 @@ def files(folder: Path, rows: int, frames: int) -> dict[str, list[Any]]:
 def prepared(preparation: Preparation, table: Table, store: Path) -> PreparedTable:
     faults = CellErrors()
     made = preparation.prepare(table, faults, folder=None, cache=store)
-    if faults.found:
-        raise RuntimeError(faults.found[0].reason)
+    if faults.errors:
+        raise RuntimeError(faults.errors[0].reason)
     return made
 
 

@@ -110,13 +110,13 @@ def vit(folder: Path, side: int) -> str:
 
 
 def prepared(columns: dict[str, list[Any]], encoder: dict[str, Any], precision: str, folder: Path) -> Experiment:
-    training = {"precision": precision, "threads": 1, "patience": 1_000, "features": {"dtype": precision}}
+    training = {"precision": precision, "num_threads": 1, "early_stopping_patience": 1_000, "feature_cache": {"dtype": precision}}
     modality = "text" if encoder["name"] == "pretrained_text" else "image"
-    tuned = {**encoder, "tune": "last", "layers": 2}
+    tuned = {**encoder, "fine_tuning": "last", "num_layers": 2}
     recipe = {
         "inputs": {"x": {"modality": modality, "encoder": tuned}},
         "seed": 0,
-        "training": training | {"modality_dropout": 0.0, "batch": 16},
+        "training": training | {"modality_dropout": 0.0, "batch_size": 16},
     }
     plan, splits = plan_fit(columns, "y", recipe=recipe)
     return prepare_experiment(plan.recipe, splits, folder=folder, cache=folder / "media", progress=Progress(False))

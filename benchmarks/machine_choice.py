@@ -82,7 +82,7 @@ def _trainer(experiment: Experiment, compute: ComputeConfig | None = None) -> Tr
     """A trainer with fresh weights, which chooses for itself or computes as `compute` says."""
     recipe = experiment.recipe
     if compute:
-        fixed = {"precision": compute.precision, "threads": compute.threads}
+        fixed = {"precision": compute.precision, "num_threads": compute.threads}
         recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=fixed)})
     network = make_network(recipe, experiment.preparation)
     return Trainer(recipe, network, experiment.preparation, experiment.splits)

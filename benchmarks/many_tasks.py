@@ -80,7 +80,7 @@ def recipe(outputs: list[str], *, question: bool) -> dict[str, Any]:
     made["outputs"] = {name: {"task": "classification", "decoder": "linear"} for name in outputs}
     if not question:
         del made["inputs"]["question"]
-        made["training"]["batch"] = PICTURES
+        made["training"]["batch_size"] = PICTURES
     return made
 
 

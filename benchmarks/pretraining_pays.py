@@ -37,7 +37,7 @@ from polymodal.model.model import Model
 from polymodal.workflows.fit import fit, pretrain
 
 Columns = dict[str, Any]
-FIXED: dict[str, Any] = {"threads": 1, "precision": "fp32"}
+FIXED: dict[str, Any] = {"num_threads": 1, "precision": "fp32"}
 SCRATCH = "from scratch"
 
 
@@ -94,8 +94,8 @@ def _vowels(folder: Path, encoder: str, epochs: int) -> Setting:
         test=test,
         share=0.1,
         subsets=8,
-        labels={**FIXED, "epochs": 60, "batch": 16, "patience": 60},
-        pretraining={**FIXED, "epochs": epochs, "batch": 32, "patience": epochs},
+        labels={**FIXED, "epochs": 60, "batch_size": 16, "early_stopping_patience": 60},
+        pretraining={**FIXED, "epochs": epochs, "batch_size": 32, "early_stopping_patience": epochs},
         arms={"masked_modeling": [{"name": "masked_modeling"}], "barlow_twins": [{"name": "barlow_twins"}]},
         method="270 series of nine speakers, 27 of them labelled (three of each speaker), 370 official test series. ",
     )
@@ -123,8 +123,8 @@ def vqa(folder: Path) -> Setting:
         test=test,
         share=0.01,
         subsets=4,
-        labels={**FIXED, "epochs": 40, "batch": 32, "patience": 40, "modality_dropout": 0},
-        pretraining={**FIXED, "epochs": 8, "batch": 128, "patience": 8},
+        labels={**FIXED, "epochs": 40, "batch_size": 32, "early_stopping_patience": 40, "modality_dropout": 0},
+        pretraining={**FIXED, "epochs": 8, "batch_size": 128, "early_stopping_patience": 8},
         arms={
             "contrastive": [{"name": "contrastive"}],
             "masked image": [{"name": "masked_modeling", "inputs": ["image"]}],
@@ -148,7 +148,7 @@ def vqa_images(folder: Path) -> Setting:
         subsets=8,
         first=2,
         labels={**base.labels, "precision": "bf16"},
-        pretraining={**base.pretraining, "epochs": 30, "patience": 30, "precision": "bf16"},
+        pretraining={**base.pretraining, "epochs": 30, "early_stopping_patience": 30, "precision": "bf16"},
         arms={"barlow_twins": [{"name": "barlow_twins"}]},
         carried={"inputs.image.encoder": {"rate": 0.1}},
         method="386 of 38,575 training questions have answers; pretraining reads the 4,000 training images without "

@@ -19,7 +19,7 @@ def own_choice(trainer: Trainer) -> ComputeConfig:
 def decide_anew(trainer: Trainer) -> None:
     """Let the run of the trainer compute by `own_choice`."""
     found = own_choice(trainer)
-    chosen = {"precision": found.precision, "threads": found.threads}
+    chosen = {"precision": found.precision, "num_threads": found.threads}
     trainer.options = trainer.options.model_copy(update=chosen)
 
 

@@ -43,16 +43,16 @@ CAPTION = {"modality": "text", "encoder": {"name": "pretrained_text", "checkpoin
 SAID = {"modality": "audio", "encoder": {"name": "pretrained_audio", "checkpoint": "starter"}}
 TRAINING: dict[str, Any] = {
     "epochs": 10,
-    "batch": 64,
+    "batch_size": 64,
     "learning_rate": 5e-4,
-    "patience": 1000,
+    "early_stopping_patience": 1000,
     "modality_dropout": 0,
-    "threads": 1,
+    "num_threads": 1,
     "precision": "fp32",
 }
 CONTRASTIVE: dict[str, Any] = {"name": "contrastive", "embedding_dim": 512, "dropout": 0.5, "temperature": 0.05}
 #: One epoch of one batch: features are frozen, and the heads are solved from the moments of all rows.
-SOLVED: dict[str, Any] = TRAINING | {"epochs": 1, "batch": 1024}
+SOLVED: dict[str, Any] = TRAINING | {"epochs": 1, "batch_size": 1024}
 
 
 def solved(**options: Any) -> dict[str, Any]:
@@ -69,7 +69,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     for ridge in (1.5, 3, 6)
     for power in (0.5, 1)
 }
-LEARNED: dict[str, Any] = TWO | {"objectives": [CONTRASTIVE], "training": TRAINING | {"batch": 128, "epochs": 14}}
+LEARNED: dict[str, Any] = TWO | {"objectives": [CONTRASTIVE], "training": TRAINING | {"batch_size": 128, "epochs": 14}}
 COMMON: dict[str, Any] = {"hidden_size": 1024, "training": TRAINING, "data": {"split": {"group_column": "caption"}}}
 TEMPLATES = ("{}", "a picture of {}", "something of the kind {}", "this belongs to {}")
 #: Two runs, each without the pictures of its classes: all folders of 20 pictures or more.

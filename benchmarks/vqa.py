@@ -42,7 +42,7 @@ class Vqa:
 
     def computed(self, compute: ComputeConfig, **training: int) -> Recipe:
         """The recipe with precision, threads and other training options set."""
-        update = {"precision": compute.precision, "threads": compute.threads, **training}
+        update = {"precision": compute.precision, "num_threads": compute.threads, **training}
         return self.recipe.model_copy(update={"training": self.recipe.training.model_copy(update=update)})
 
     def model(self, compute: ComputeConfig) -> Model:

@@ -53,7 +53,7 @@ RECIPE: dict[str, Any] = {
     "training": {"epochs": 0, "modality_dropout": 0},
     "evaluation": {"unimodal_scores": "none"},
 }
-TUNED = {"tune": "full", "rate": 0.03}
+TUNED = {"fine_tuning": "full", "lr_multiplier": 0.03}
 EPOCHS, BATCH = 3, 16
 #: Test prompts that transformers transcribes as well.
 COMPARED = 40
@@ -163,7 +163,7 @@ def run(folder: Path) -> Record:
     tokens, _ = written(RECIPE, split, sounds)
     tell("as it is", tokens)
     text = {**RECIPE["outputs"]["text"], "decoder": {**RECIPE["outputs"]["text"]["decoder"], **TUNED}}
-    training = {**RECIPE["training"], "epochs": EPOCHS, "batch": BATCH}
+    training = {**RECIPE["training"], "epochs": EPOCHS, "batch_size": BATCH}
     tuned, seconds = written({**RECIPE, "outputs": {"text": text}, "training": training}, split, sounds)
     record.facts["seconds of fine-tuning"] = round(seconds)
     tell("fine-tuned", tuned)

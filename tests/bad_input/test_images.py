@@ -70,7 +70,7 @@ def test_prediction(name: str, model: Model, tmp_path: Path) -> None:
     np.testing.assert_allclose(found[others], clean[others], atol=1e-5)
     faults = CellErrors()
     list(model.stream(model.open(columns, tmp_path), faults))
-    (fault,) = faults.found
+    (fault,) = faults.errors
     assert (fault.row, fault.column, fault.file) == (3, "image", "3.png")
     with pytest.raises(DataError, match=r"row 3, column 'image', 3\.png: .*") as refused:
         model.predict(columns, root=tmp_path, strict=True)

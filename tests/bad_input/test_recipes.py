@@ -37,7 +37,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("plan", "path", "hint"), WRONG, ids=[path for _, path, _ in WRONG])
+@pytest.mark.parametrize(("recipe", "path", "hint"), WRONG, ids=[path for _, path, _ in WRONG])
 def test_the_message_names_the_path_and_what_was_meant(recipe: dict[str, Any], path: str, hint: str) -> None:
     base = {} if "data" in recipe else TABLE
     with pytest.raises(RecipeError) as refused:

@@ -95,11 +95,11 @@ def quick() -> Iterator[None]:
 
     def shortened(recipe: Recipe, training_rows: int) -> Recipe:
         whole = complete_schedule(recipe, training_rows)
-        short = {"epochs": min(1, whole.training.epochs or 0), "precision": "fp32", "threads": 1}
+        short = {"epochs": min(1, whole.training.epochs or 0), "precision": "fp32", "num_threads": 1}
         return whole.model_copy(
             update={
                 "training": whole.training.model_copy(update=short),
-                "evaluation": whole.evaluation.model_copy(update={"bootstrap": 20}),
+                "evaluation": whole.evaluation.model_copy(update={"bootstrap_samples": 20}),
             }
         )
 

@@ -105,6 +105,6 @@ def test_intervals_follow_the_options_and_groups() -> None:
 
 
 def test_options_are_strict() -> None:
-    for wrong in ({"bootstrap": -1}, {"confidence": 1.0}, {"singles": "all"}, {"samples": 3}):
+    for wrong in ({"bootstrap_samples": -1}, {"confidence": 1.0}, {"unimodal_scores": "all"}, {"samples": 3}):
         with pytest.raises(ValidationError):
             EvaluationOptions(**wrong)

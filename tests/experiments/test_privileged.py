@@ -15,7 +15,7 @@ from polymodal.recipe.training import DistillationOptions
 from polymodal.training.distillation import TeacherTargets
 
 WIDE = 12
-TRAINING = {"epochs": 40, "batch": 16, "threads": 1, "precision": "fp32", "patience": 40}
+TRAINING = {"epochs": 40, "batch_size": 16, "num_threads": 1, "precision": "fp32", "early_stopping_patience": 40}
 
 
 def rows(count: int, seed: int, privileged: bool = True) -> dict[str, list[object]]:

@@ -12,7 +12,7 @@ from polymodal.core.errors import DataError, RecipeError
 from polymodal.model.run_record import TeacherRecord
 
 WIDE = 12
-TRAINING = {"epochs": 40, "batch": 16, "threads": 1, "precision": "fp32", "patience": 40}
+TRAINING = {"epochs": 40, "batch_size": 16, "num_threads": 1, "precision": "fp32", "early_stopping_patience": 40}
 
 
 def rows(count: int, seed: int, labelled: int | None = None) -> dict[str, list[object]]:

@@ -104,7 +104,7 @@ def test_each_window_is_written_as_a_row_of_its_own(model: Model) -> None:
     rows = {"sound": [cell(long), cell(silence(9)), None, cell(pieces[0])], "hint": ["a", "b", "c", "d"]}
     faults = CellErrors()
     found = transcribe(model.predictor, model.open(rows), faults)
-    assert not faults.found
+    assert not faults.errors
     assert [len(one) for one in found] == [5, 0, 0, 1]
     assert [one.start for one in found[0]] == pytest.approx([2.0 * place for place in range(5)], abs=MARGIN + 0.03)
     assert [one.end for one in found[0]] == pytest.approx([2.0 * place + 1.2 for place in range(5)], abs=MARGIN + 0.03)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from laws.tiny import settled
+from laws.tiny import final_folder
 
 LAYERS: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 CONVOLUTIONS: dict[str, Any] = {
@@ -117,4 +117,4 @@ def folder(kind: str) -> str:
                     tensor.uniform_(0.5, 1.5)
     model.save_pretrained(made)
     extractor.save_pretrained(made)
-    return settled(made, f"audio-{kind}")
+    return final_folder(made, f"audio-{kind}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from laws.checkpoints import write
-from laws.tiny import settled
+from laws.tiny import final_folder
 
 TEXTS = ["a red ball on the grass", "two small dogs", "the sea in the evening", "a cat asleep", "three green trees"]
 CONTROL = ["<pad>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"]
@@ -56,7 +56,7 @@ def language_model(kind: str = "llama") -> str:
                 parameter.add_(0.2 * torch.randn(parameter.shape))
         model.save_pretrained(folder)
     save_tokenizer(folder)
-    return settled(folder, f"language-{kind}")
+    return final_folder(folder, f"language-{kind}")
 
 
 def save_tokenizer(folder: Path, template: str | None = TEMPLATE) -> None:

@@ -35,7 +35,7 @@ from polymodal.recipe.recipe import Recipe
 Columns = dict[str, list[Any]]
 
 WORDS = ["Amber", "birch", "cloud", "Drift", "ember", "frost", "grove", "haze"]
-FIXED = {"precision": "fp32", "threads": 1}
+FIXED = {"precision": "fp32", "num_threads": 1}
 
 
 def texts(rows: int, draw: np.random.Generator) -> Columns:
@@ -81,7 +81,7 @@ def clips(rows: int, draw: np.random.Generator) -> Columns:
                 container.mux(stream.encode(av.VideoFrame.from_image(picture)))
             container.mux(stream.encode())
         films.append(file.getvalue())
-    return {"clip": [films[row // 3] for row in range(rows)]}
+    return {"gradient_clip": [films[row // 3] for row in range(rows)]}
 
 
 def series(rows: int, draw: np.random.Generator) -> Columns:
@@ -224,7 +224,7 @@ def table_of(columns: Columns | Table) -> Table:
 def prepare(columns: Columns, **recipe: Any) -> tuple[Preparation, PreparedTable]:
     """A fitted preparation of the complete recipe, and the prepared rows, in memory."""
     table = table_of(columns)
-    complete = make_plan(table, Recipe(**{"width": 16, "seed": 0, **recipe})).recipe
+    complete = make_plan(table, Recipe(**{"hidden_size": 16, "seed": 0, **recipe})).recipe
     preparation = Preparation(complete)
     preparation.fit(table, np.arange(len(table)))
     return preparation, preparation.prepare(table, CellErrors(), folder=None, cache=None)

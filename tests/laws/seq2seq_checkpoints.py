@@ -12,7 +12,7 @@ import torch
 
 from laws.checkpoints import write
 from laws.text_checkpoints import POSITIONS, byte_pairs, unigrams
-from laws.tiny import settled
+from laws.tiny import final_folder
 
 SMALL: dict[str, Any] = {
     "d_model": 16,
@@ -38,7 +38,7 @@ def seq2seq_checkpoint(kind: str) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         KINDS[kind](folder)
-    return settled(folder, f"seq2seq-{kind}")
+    return final_folder(folder, f"seq2seq-{kind}")
 
 
 def _t5(folder: Path) -> None:

@@ -43,7 +43,7 @@ def pixels(cells: list[Any], cache: Path, **options: Any) -> np.ndarray:
     component = find("modality", "image")
     modality = component(component.Options(**{"pixels": 32, **options}), columns=["image"])
     block = table_of({"image": cells}).block(
-        np.arange(len(cells)), ["image"], faults=CellErrors(strict=True), limits=Recipe().data.limits, cache=cache
+        np.arange(len(cells)), ["image"], errors=CellErrors(strict=True), limits=Recipe().data.limits, cache=cache
     )
     prepared = modality.prepare(block)
     return prepared.items.take(prepared.index)["pixels"]
@@ -93,7 +93,7 @@ def made(name: str, **options: Any) -> Any:
 def prepared_rows(name: str, cache: Path | None, **options: Any) -> list[Any]:
     """What each row of a few sample cells is prepared to; None where there is nothing."""
     columns = sample("modality", name, FEW)
-    block = table_of(columns).block(np.arange(FEW), list(columns), faults=CellErrors(), limits=LimitOptions(), cache=cache)
+    block = table_of(columns).block(np.arange(FEW), list(columns), errors=CellErrors(), limits=LimitOptions(), cache=cache)
     prepared = made(name, **options).prepare(block)
     found = prepared.items.take(np.arange(len(prepared.items)))
     items = [{key: array[item].tobytes() for key, array in found.items()} for item in range(len(prepared.items))]
@@ -120,7 +120,7 @@ def test_every_limit_on_what_is_decoded_is_a_store_of_its_own(name: str, tmp_pat
 
     def stores(**changed: Any) -> int:
         block = table_of({column: [None] for column in columns}).block(
-            np.arange(1), columns, faults=CellErrors(), limits=LimitOptions(**changed), cache=tmp_path
+            np.arange(1), columns, errors=CellErrors(), limits=LimitOptions(**changed), cache=tmp_path
         )
         made(name).prepare(block)
         return len(list(tmp_path.iterdir()))
@@ -184,7 +184,7 @@ def test_the_measured_machine_is_remembered_for_the_same_network_only(tmp_path: 
         preparation, _ = prepare(
             sample("modality", "number") | sample("task", "regression"), width=width, outputs={"target": "regression"}
         )
-        options = preparation.recipe.training.model_copy(update={"precision": "auto", "threads": 1})
+        options = preparation.recipe.training.model_copy(update={"precision": "auto", "num_threads": 1})
         return autotune(options, network_of(preparation), lambda network: calls.append(1), tmp_path / "machine.json")
 
     first = choice(16)

@@ -27,7 +27,7 @@ ROWS = 12
 
 def train(folder: Path, seed: int, fusion: str = "attention") -> dict[str, Tensor]:
     columns, recipe = sample_table(list(components("modality")), ["classification", "regression", "metric_learning", "text_generation"])
-    training = {"epochs": 2, "batch": 8, "modality_dropout": 0.2}
+    training = {"epochs": 2, "batch_size": 8, "modality_dropout": 0.2}
     parts = {"train": columns, "validation": columns}
     model = trained(parts, folder / str(seed), **recipe, seed=seed, fusion=fusion, training=training)
     return model.network.state_dict()

@@ -1,4 +1,4 @@
-"""Law 8 for features: what settled layers make of an item is found again for the same content, preparation, weights and
+"""Law 8 for features: what frozen layers make of an item is found again for the same content, preparation, weights and
 cut, never for others, and goes on to the same end as the item itself."""
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from polymodal.recipe.training import FeatureCacheOptions
 
 WITHIN = 1e-5
 ROWS = 9
-SETTLING = {name: one for name, one in components("encoder").items() if one.settled is not Encoder.frozen_prefix}
-#: Ways to cut, in which something is settled.
+WITH_FROZEN_PREFIX = {name: one for name, one in components("encoder").items() if one.frozen_prefix is not Encoder.frozen_prefix}
+#: Ways to cut, in which something is frozen.
 WAYS: list[dict[str, Any]] = [
     {},
-    {"tokens": 2},
-    {"tokens": None},
-    {"tune": "last", "layers": 1},
-    {"tune": "last", "layers": 2, "tokens": None},
-    {"tune": "lora", "layers": 1},
+    {"max_tokens": 2},
+    {"max_tokens": None},
+    {"fine_tuning": "last", "num_layers": 1},
+    {"fine_tuning": "last", "num_layers": 2, "max_tokens": None},
+    {"fine_tuning": "lora", "num_layers": 1},
 ]
 FP32 = FeatureCacheOptions(dtype="fp32")
 #: Of options whose ranges lead to no value that matters here.
@@ -49,28 +49,28 @@ VIEWS = FeatureCacheOptions(dtype="fp32", augmented_copies=3)
 
 
 def cases() -> list[tuple[str, dict[str, Any]]]:
-    """Every encoder with settled layers, in every way in which it has them."""
+    """Every encoder with frozen layers, in every way in which it has them."""
     found: list[tuple[str, dict[str, Any]]] = []
-    for name, encoder in SETTLING.items():
+    for name, encoder in WITH_FROZEN_PREFIX.items():
         if issubclass(encoder, PretrainedEncoder):
             found += [(name, way) for way in WAYS]
         else:
             frames = {"name": "pretrained_image", "checkpoint": checkpoint("image")}
-            found += [(name, {"frames": frames, "temporal": way}) for way in ("mean", "lstm", "transformer")]
+            found += [(name, {"frame_encoder": frames, "temporal": way}) for way in ("mean", "lstm", "transformer")]
     return found
 
 
-#: Encoders that settle whole once nothing of them learns, and read what is named by its content.
+#: Encoders that are cached whole once nothing of them learns, and read what is named by its content.
 STILL = {
     name: one
     for name, one in components("encoder").items()
-    if name not in SETTLING and one.modality not in ("number", "category")
+    if name not in WITH_FROZEN_PREFIX and one.modality not in ("number", "category")
 }
 
 
 def spec_of(name: str, **options: Any) -> dict[str, Any]:
     """An input of sample data of the encoder's modality."""
-    modality = SETTLING[name].modality
+    modality = WITH_FROZEN_PREFIX[name].modality
     model = {} if "frames" in options or "model" in options else {"model": checkpoint(modality)}
     prepared = {"name": modality, **options.pop("modality", {})}
     columns = list(sample("modality", modality, rows=ROWS))
@@ -78,7 +78,7 @@ def spec_of(name: str, **options: Any) -> dict[str, Any]:
 
 
 def table_for(name: str) -> Columns:
-    return sample("modality", SETTLING[name].modality, rows=ROWS) | sample("task", "regression", rows=ROWS)
+    return sample("modality", WITH_FROZEN_PREFIX[name].modality, rows=ROWS) | sample("task", "regression", rows=ROWS)
 
 
 def recipe_of(name: str, **options: Any) -> dict[str, Any]:
@@ -97,32 +97,32 @@ def features_of(
     encoder: Encoder, preparation: Preparation, source: PreparedInput, folder: Path | None, options: FeatureCacheOptions = FP32
 ) -> FeatureItems:
     modality = preparation.modalities["x"]
-    settings, views = FeatureSettings(options, LimitOptions()), modality.changes and options is VIEWS
+    settings, views = FeatureSettings(options, LimitOptions()), modality.has_augmentation and options is VIEWS
     found = encode_frozen_input(encoder, modality, source, settings, folder=folder, augmented_copies=views)
     assert found is not None
     assert isinstance(found.items, FeatureItems)
     return found.items
 
 
-class Settling:
-    """Counts the items that run through settled layers, by the class of the encoder."""
+class EncodeCounter:
+    """Counts the items that run through frozen layers, by the class of the encoder."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.items: Counter[str] = Counter()
         self.within: set[int] = set()
-        for encoder in SETTLING.values():
-            owner: Any = next(one for one in encoder.__mro__ if "settle" in vars(one))
-            if not getattr(owner.settle, "counted", False):
-                patch.setattr(owner, "settle", self._counting(owner.settle))
+        for encoder in WITH_FROZEN_PREFIX.values():
+            owner: Any = next(one for one in encoder.__mro__ if "encode_frozen" in vars(one))
+            if not getattr(owner.encode_frozen, "counted", False):
+                patch.setattr(owner, "encode_frozen", self._counting(owner.encode_frozen))
 
-    def _counting(self, settle: Any) -> Any:
+    def _counting(self, encode_frozen: Any) -> Any:
         def counting(encoder: Encoder, data: dict[str, Tensor]) -> dict[str, Tensor]:
             if id(encoder) in self.within:  # what the class above adds to
-                inner: dict[str, Tensor] = settle(encoder, data)
+                inner: dict[str, Tensor] = encode_frozen(encoder, data)
                 return inner
             self.items[type(encoder).__name__] += len(next(iter(data.values())))
             self.within.add(id(encoder))
-            found: dict[str, Tensor] = settle(encoder, data)
+            found: dict[str, Tensor] = encode_frozen(encoder, data)
             self.within.remove(id(encoder))
             return found
 
@@ -131,14 +131,14 @@ class Settling:
 
     def taken(self, *names: str) -> int:
         """The items of these encoders since the last call."""
-        found = sum(self.items[SETTLING[name].__name__] for name in names)
+        found = sum(self.items[WITH_FROZEN_PREFIX[name].__name__] for name in names)
         self.items.clear()
         return found
 
 
 @pytest.fixture
-def settling(monkeypatch: pytest.MonkeyPatch) -> Settling:
-    return Settling(monkeypatch)
+def encode_counter(monkeypatch: pytest.MonkeyPatch) -> EncodeCounter:
+    return EncodeCounter(monkeypatch)
 
 
 def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
@@ -156,16 +156,16 @@ def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
 )
 def test_settled_items_go_on_to_what_whole_ones_do(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     preparation, prepared, _, encoder = built(name, **options)
-    settled = encoder.frozen_prefix()
-    assert settled is not None
+    frozen = encoder.frozen_prefix()
+    assert frozen is not None
     data = whole_batch(preparation, prepared).inputs["x"].data
     kept = features_of(encoder, preparation, prepared.inputs["x"], tmp_path)
     with torch.no_grad():
         wanted, mask = encoder(data)
         times = encoder.times(data, wanted.shape[1])
         found = encoder.encode_frozen(data)
-        assert found["hidden"].shape[-1] == settled.width
-        assert found.keys() == {"hidden", "length", *settled.per_step, *settled.per_item}
+        assert found["hidden"].shape[-1] == frozen.width
+        assert found.keys() == {"hidden", "length", *frozen.per_step, *frozen.per_item}
         for given in (found, kept.tensors(np.arange(len(kept)))):
             features, real = encoder(given)
             longest = min(features.shape[1], wanted.shape[1])
@@ -187,50 +187,50 @@ def test_what_is_settled_beside_hidden_states_is_given_back_exactly(
     name: str, options: dict[str, Any], folder: str | None, tmp_path: Path
 ) -> None:
     preparation, prepared, _, encoder = built(name, **options)
-    settled = encoder.frozen_prefix()
-    assert settled is not None
+    frozen = encoder.frozen_prefix()
+    assert frozen is not None
     found = encoder.encode_frozen(whole_batch(preparation, prepared).inputs["x"].data)
     kept = features_of(encoder, preparation, prepared.inputs["x"], tmp_path / folder if folder else None)
     given = kept.tensors(np.arange(len(kept)))
     assert given.keys() == found.keys()
     assert torch.equal(given["length"], found["length"])
-    for name, (dtype, shape) in settled.per_item.items():
+    for name, (dtype, shape) in frozen.per_item.items():
         assert given[name].dtype == found[name].dtype == getattr(torch, dtype)
         assert given[name].shape == (len(kept), *shape)
         assert torch.equal(given[name], found[name])
-    for name in settled.per_step:
+    for name in frozen.per_step:
         for item, length in enumerate(found["length"].tolist()):
             assert torch.equal(given[name][item, :length], found[name][item, :length])
 
 
-@pytest.mark.parametrize("name", SETTLING)
-def test_every_item_is_encoded_once_and_never_again(name: str, settling: Settling, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", WITH_FROZEN_PREFIX)
+def test_every_item_is_encoded_once_and_never_again(name: str, encode_counter: EncodeCounter, tmp_path: Path) -> None:
     options = next(options for one, options in cases() if one == name)
     columns, recipe = table_for(name), recipe_of(name, **options)
     cells = next(iter(columns.values()))
     encode(columns, tmp_path, **recipe)
-    assert settling.taken(name) == distinct(cells)
+    assert encode_counter.taken(name) == distinct(cells)
     encode({key: list(reversed(cells)) for key, cells in columns.items()}, tmp_path, **recipe)
-    assert settling.taken(name) == 0
+    assert encode_counter.taken(name) == 0
 
 
-def test_one_changed_byte_of_a_cell_is_one_item(settling: Settling, tmp_path: Path) -> None:
+def test_one_changed_byte_of_a_cell_is_one_item(encode_counter: EncodeCounter, tmp_path: Path) -> None:
     columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
     encode(columns, tmp_path, **recipe)
-    settling.taken("pretrained_text")
+    encode_counter.taken("pretrained_text")
     changed = {**columns, "text": [columns["text"][0] + "z", *columns["text"][1:]]}
     encode(changed, tmp_path, **recipe)
-    assert settling.taken("pretrained_text") == 1
+    assert encode_counter.taken("pretrained_text") == 1
 
 
-def test_one_changed_pixel_is_one_item(settling: Settling, tmp_path: Path) -> None:
+def test_one_changed_pixel_is_one_item(encode_counter: EncodeCounter, tmp_path: Path) -> None:
     columns, recipe = table_for("pretrained_image"), recipe_of("pretrained_image")
     encode(columns, tmp_path, **recipe)
-    settling.taken("pretrained_image")
+    encode_counter.taken("pretrained_image")
     picture = columns["image"][0].copy()
     picture.putpixel((3, 3), (1, 2, 3))
     encode({**columns, "image": [picture, *columns["image"][1:]]}, tmp_path, **recipe)
-    assert settling.taken("pretrained_image") == 1
+    assert encode_counter.taken("pretrained_image") == 1
 
 
 def changed_copy(folder: Path, *, weight: str) -> str:
@@ -252,53 +252,53 @@ BOTTOM, TOP = (f"encoder.layer.{layer}.attention.self.query.weight" for layer in
         ("", {}, False),
         (BOTTOM, {}, True),
         (TOP, {}, True),
-        (BOTTOM, {"tune": "last", "layers": 1}, True),
-        (TOP, {"tune": "last", "layers": 1}, False),
-        ("embeddings.LayerNorm.bias", {"tune": "last", "layers": 2}, True),
+        (BOTTOM, {"fine_tuning": "last", "num_layers": 1}, True),
+        (TOP, {"fine_tuning": "last", "num_layers": 1}, False),
+        ("embeddings.LayerNorm.bias", {"fine_tuning": "last", "num_layers": 2}, True),
     ],
 )
 def test_a_changed_weight_counts_below_the_cut_only(
-    weight: str, tune: dict[str, Any], again: bool, settling: Settling, tmp_path: Path
+    weight: str, tune: dict[str, Any], again: bool, encode_counter: EncodeCounter, tmp_path: Path
 ) -> None:
     """The folder of the checkpoint does not count: content is what names features."""
     columns = table_for("pretrained_text")
     encode(columns, tmp_path, **recipe_of("pretrained_text", **tune))
-    items = settling.taken("pretrained_text")
+    items = encode_counter.taken("pretrained_text")
     other = changed_copy(tmp_path / "other", weight=weight)
     encode(columns, tmp_path, **recipe_of("pretrained_text", checkpoint=other, **tune))
-    assert settling.taken("pretrained_text") == (items if again else 0)
+    assert encode_counter.taken("pretrained_text") == (items if again else 0)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "again"),
     [
-        ({}, {"tokens": 2}, True),
-        ({"tokens": 2}, {"tokens": None}, True),
-        ({}, {"tune": "last", "layers": 1}, True),
-        ({"tune": "last", "layers": 1}, {"tune": "last", "layers": 2}, True),
-        ({"tune": "last", "layers": 1}, {"tune": "last", "layers": 1, "rate": 0.5, "decay": 0.5}, False),
-        ({"tune": "last", "layers": 1}, {"tune": "last", "layers": 1, "tokens": 2}, False),
-        ({"tune": "lora", "layers": 1}, {"tune": "lora", "layers": 1, "rank": 2}, False),
+        ({}, {"max_tokens": 2}, True),
+        ({"max_tokens": 2}, {"max_tokens": None}, True),
+        ({}, {"fine_tuning": "last", "num_layers": 1}, True),
+        ({"fine_tuning": "last", "num_layers": 1}, {"fine_tuning": "last", "num_layers": 2}, True),
+        ({"fine_tuning": "last", "num_layers": 1}, {"fine_tuning": "last", "num_layers": 1, "lr_multiplier": 0.5, "layer_decay": 0.5}, False),
+        ({"fine_tuning": "last", "num_layers": 1}, {"fine_tuning": "last", "num_layers": 1, "max_tokens": 2}, False),
+        ({"fine_tuning": "lora", "num_layers": 1}, {"fine_tuning": "lora", "num_layers": 1, "lora_rank": 2}, False),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", [name for name in SETTLING if name != "frame_encoder"])
+@pytest.mark.parametrize("name", [name for name in WITH_FROZEN_PREFIX if name != "frame_encoder"])
 def test_options_count_where_they_matter_below_the_cut(
-    name: str, before: dict[str, Any], after: dict[str, Any], again: bool, settling: Settling, tmp_path: Path
+    name: str, before: dict[str, Any], after: dict[str, Any], again: bool, encode_counter: EncodeCounter, tmp_path: Path
 ) -> None:
     columns = table_for(name)
     encode(columns, tmp_path, **recipe_of(name, **before))
-    items = settling.taken(name)
+    items = encode_counter.taken(name)
     encode(columns, tmp_path, **recipe_of(name, **after))
-    assert settling.taken(name) == (items if again else 0)
+    assert encode_counter.taken(name) == (items if again else 0)
 
 
-def test_number_format_counts(settling: Settling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_format_counts(encode_counter: EncodeCounter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polymodal.preparation.feature_cache.number_format", lambda options: options.dtype)
     columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
     for form, again in (("bf16", True), ("fp32", True), ("bf16", False)):
         encode(columns, tmp_path, **recipe, training={"feature_cache": {"dtype": form}})
-        assert (settling.taken("pretrained_text") > 0) == again
+        assert (encode_counter.taken("pretrained_text") > 0) == again
 
 
 @pytest.mark.parametrize(
@@ -312,34 +312,34 @@ def test_number_format_counts(settling: Settling, tmp_path: Path, monkeypatch: p
     ],
     ids=str,
 )
-def test_nothing_above_the_cut_counts(change: dict[str, Any], settling: Settling, tmp_path: Path) -> None:
+def test_nothing_above_the_cut_counts(change: dict[str, Any], encode_counter: EncodeCounter, tmp_path: Path) -> None:
     columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
     encode(columns, tmp_path, **recipe)
-    assert settling.taken("pretrained_text") > 0
+    assert encode_counter.taken("pretrained_text") > 0
     encode(columns, tmp_path, **recipe | change)
-    assert settling.taken("pretrained_text") == 0
+    assert encode_counter.taken("pretrained_text") == 0
 
 
-def test_layers_over_time_do_not_count_for_frames(settling: Settling, tmp_path: Path) -> None:
+def test_layers_over_time_do_not_count_for_frames(encode_counter: EncodeCounter, tmp_path: Path) -> None:
     ways = [options for name, options in cases() if name == "frame_encoder"]
     columns = table_for("frame_encoder")
     encode(columns, tmp_path, **recipe_of("frame_encoder", **ways[0]))
-    assert settling.taken("frame_encoder") > 0
+    assert encode_counter.taken("frame_encoder") > 0
     for options in ways[1:]:
         encode(columns, tmp_path, **recipe_of("frame_encoder", **options))
-        assert settling.taken("frame_encoder") == 0
+        assert encode_counter.taken("frame_encoder") == 0
 
 
-@pytest.mark.parametrize("name", [name for name in SETTLING if name != "frame_encoder"])
-def test_whatever_changes_a_prepared_item_changes_its_feature(name: str, settling: Settling, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in WITH_FROZEN_PREFIX if name != "frame_encoder"])
+def test_whatever_changes_a_prepared_item_changes_its_feature(name: str, encode_counter: EncodeCounter, tmp_path: Path) -> None:
     """Every option of the modality, at other values than its own."""
-    modality = components("modality")[SETTLING[name].modality]
+    modality = components("modality")[WITH_FROZEN_PREFIX[name].modality]
     columns = table_for(name)
     if "text" in columns:  # so long that some are cut
         columns["text"] = [" ".join([text] * 3) for text in columns["text"]]
     encode(columns, tmp_path, **recipe_of(name))
     base = prepare(columns, **recipe_of(name))[1].inputs["x"]
-    settling.taken(name)
+    encode_counter.taken(name)
     different = set()
     for option in modality.Options.model_fields:
         if option in ("name", "checkpoint", "vocabulary"):
@@ -352,7 +352,7 @@ def test_whatever_changes_a_prepared_item_changes_its_feature(name: str, settlin
                 continue
             if not same_items(base, changed):
                 encode(columns, tmp_path, **recipe)
-                assert settling.taken(name) == len(changed.items), (option, value)
+                assert encode_counter.taken(name) == len(changed.items), (option, value)
                 different.add(option)
     assert different or name == "pretrained_image"  # whose checkpoint says everything
 
@@ -371,17 +371,17 @@ def same_items(one: PreparedInput, other: PreparedInput) -> bool:
 # Views: copies of items with random changes.
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "pretrained_image": {"flip": True, "shift": 0.2, "brightness": 0.3},
+    "pretrained_image": {"horizontal_flip": True, "translate": 0.2, "brightness": 0.3},
     "pretrained_audio": {"gain": 6.0, "shift": 0.2},
-    "pretrained_video": {"flip": True, "shift": 0.2},
-    "frame_encoder": {"flip": True, "shift": 0.2},
+    "pretrained_video": {"horizontal_flip": True, "translate": 0.2},
+    "frame_encoder": {"horizontal_flip": True, "translate": 0.2},
 }
 
 
 def changing(name: str, **changes: Any) -> tuple[Preparation, PreparedTable, Encoder]:
     options = next(options for one, options in cases() if one == name)
     preparation, prepared, _, encoder = built(name, **options, modality=changes or CHANGES[name])
-    assert preparation.modalities["x"].changes
+    assert preparation.modalities["x"].has_augmentation
     return preparation, prepared, encoder
 
 
@@ -407,7 +407,7 @@ def test_views_differ_from_one_another_and_from_the_item(name: str, tmp_path: Pa
 def test_views_are_the_same_in_any_order_and_company(name: str, tmp_path: Path) -> None:
     preparation, prepared, encoder = changing(name)
     source = prepared.inputs["x"]
-    assert source.keys is not None
+    assert source.content_keys is not None
     torch.manual_seed(1)
     before = torch.get_rng_state()
     features = features_of(encoder, preparation, source, tmp_path / "all", VIEWS)
@@ -418,7 +418,7 @@ def test_views_are_the_same_in_any_order_and_company(name: str, tmp_path: Path) 
     alone = features_of(
         encoder,
         preparation,
-        PreparedInput(np.arange(2), taken, [source.keys[one] for one in order]),
+        PreparedInput(np.arange(2), taken, [source.content_keys[one] for one in order]),
         tmp_path / "two",
         VIEWS,
     )
@@ -447,7 +447,7 @@ class Chosen:
         return float(self.items.item_bytes())
 
 
-def test_views_of_other_changes_are_others(settling: Settling, tmp_path: Path) -> None:
+def test_views_of_other_changes_are_others(encode_counter: EncodeCounter, tmp_path: Path) -> None:
     """The plain items are found again, the copies are not; more copies of the same changes are added to those known."""
     name = "pretrained_image"
     for changes, count, encoded in (
@@ -455,11 +455,11 @@ def test_views_of_other_changes_are_others(settling: Settling, tmp_path: Path) -
         ({"brightness": 0.9}, 2, (0, 2)),
         ({"brightness": 0.3}, 2, (0, 0)),
         ({"brightness": 0.3}, 3, (0, 1)),
-        ({"flip": True, "shift": 0.1}, 1, (0, 1)),
+        ({"horizontal_flip": True, "translate": 0.1}, 1, (0, 1)),
     ):
         columns, recipe = table_for(name), recipe_of(name, modality=changes)
         encode(columns, tmp_path, **recipe, training={"feature_cache": {"augmented_copies": count}})
-        assert settling.taken(name) == sum(encoded) * 3, (changes, count)
+        assert encode_counter.taken(name) == sum(encoded) * 3, (changes, count)
 
 
 def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path: Path) -> None:
@@ -467,7 +467,7 @@ def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path
     source = prepared.inputs["x"]
     features = features_of(encoder, preparation, source, tmp_path, VIEWS)
     cached = PreparedTable(
-        {"x": PreparedInput(source.index, features, source.keys)}, prepared.targets, prepared.weight, prepared.rows
+        {"x": PreparedInput(source.index, features, source.content_keys)}, prepared.targets, prepared.weight, prepared.rows
     )
     rows = np.arange(prepared.rows)
     plain = torch.from_numpy(features.original.take(np.arange(len(features)))["hidden"])
@@ -487,10 +487,10 @@ def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
 
 
-def test_views_are_kept_for_training_rows_only_where_there_are_changes(settling: Settling, tmp_path: Path) -> None:
+def test_views_are_kept_for_training_rows_only_where_there_are_changes(encode_counter: EncodeCounter, tmp_path: Path) -> None:
     columns, recipe = table_for("pretrained_image"), recipe_of("pretrained_image")
     encode(columns, tmp_path, **recipe, training={"feature_cache": {"augmented_copies": 5}})
-    assert settling.taken("pretrained_image") == 3
+    assert encode_counter.taken("pretrained_image") == 3
 
 
 # Encoders of the network's own, once nothing of them learns.
@@ -565,8 +565,8 @@ def test_the_scale_of_a_series_counts(tmp_path: Path) -> None:
 # Rows that lack the input, and rows that share an item.
 
 
-@pytest.mark.parametrize("name", SETTLING)
-def test_missing_and_shared_rows(name: str, settling: Settling, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", WITH_FROZEN_PREFIX)
+def test_missing_and_shared_rows(name: str, encode_counter: EncodeCounter, tmp_path: Path) -> None:
     options = next(options for one, options in cases() if one == name)
     columns = table_for(name)
     cells = columns[next(iter(columns))]
@@ -576,17 +576,17 @@ def test_missing_and_shared_rows(name: str, settling: Settling, tmp_path: Path) 
     network = network_of(preparation).eval()
     source = prepared.inputs["x"]
     features = features_of(network.encoders()["x"], preparation, source, tmp_path)
-    assert settling.taken(name) == len(features) == distinct(cells)
+    assert encode_counter.taken(name) == len(features) == distinct(cells)
     cached = PreparedTable(
-        {"x": PreparedInput(source.index, features, source.keys)}, prepared.targets, prepared.weight, prepared.rows
+        {"x": PreparedInput(source.index, features, source.content_keys)}, prepared.targets, prepared.weight, prepared.rows
     )
     with torch.no_grad():
         for rows in (np.arange(ROWS), np.array([1]), np.array([7, 5, 0, 2]), np.array([5, 1])):
-            whole, settled = (network(preparation.batch(one, rows))["target"].values for one in (prepared, cached))
-            torch.testing.assert_close(settled, whole, atol=WITHIN, rtol=0)
+            whole, frozen = (network(preparation.batch(one, rows))["target"].values for one in (prepared, cached))
+            torch.testing.assert_close(frozen, whole, atol=WITHIN, rtol=0)
 
 
-@pytest.mark.parametrize("name", SETTLING)
+@pytest.mark.parametrize("name", WITH_FROZEN_PREFIX)
 def test_a_column_without_any_item(name: str, tmp_path: Path) -> None:
     options = next(options for one, options in cases() if one == name)
     preparation, _, _, encoder = built(name, **options)
@@ -599,4 +599,4 @@ def test_a_column_without_any_item(name: str, tmp_path: Path) -> None:
 
 
 def test_samples_have_what_is_tested() -> None:
-    assert set(SETTLING) >= {f"pretrained_{one}" for one in ("text", "image", "audio", "video")} | {"frame_encoder"}
+    assert set(WITH_FROZEN_PREFIX) >= {f"pretrained_{one}" for one in ("text", "image", "audio", "video")} | {"frame_encoder"}

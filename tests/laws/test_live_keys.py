@@ -51,7 +51,7 @@ FROZEN = {"encoders": {"in_text": "pretrained_text"}}
 TURNED = {
     "inputs": {"in_image": "image"},
     "encoders": {"in_image": "pretrained_image"},
-    "modalities": {"in_image": {"flip": True, "brightness": 0.5}},
+    "modalities": {"in_image": {"horizontal_flip": True, "brightness": 0.5}},
 }
 #: Few validation rows show little of a model, so little is asked of it.
 SURE = {"confidence": 0.01}

@@ -43,7 +43,7 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("decoder", "encoder_decoder", "language"): {"checkpoint": seq2seq_checkpoint("whisper")},
     ("objective", "barlow_twins", "augmentation_strength"): {"inputs": ["in_image"]},
     **{
-        (*component, option): {"tune": tune}
+        (*component, option): {"fine_tuning": tune}
         for component in (
             *(("encoder", f"pretrained_{modality}") for modality in ("text", "image", "audio", "video")),
             ("decoder", "causal_lm"),

@@ -27,12 +27,12 @@ pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 STEPS_PER_EPOCH = 3
 TRAINING = {
     "epochs": 4,
-    "batch": 8,
-    "checkpoint_steps": 2,
-    "log_steps": 1,
+    "batch_size": 8,
+    "save_steps": 2,
+    "logging_steps": 1,
     "modality_dropout": 0.2,
-    "average": 2,
-    "balance": "uncertainty",
+    "average_top_k": 2,
+    "loss_balancing": "uncertainty",
 }
 
 
@@ -109,7 +109,7 @@ def test_after_two_kills(prepared: Experiment, uninterrupted: Model, tmp_path: P
 @pytest.mark.parametrize(("balance", "method"), [("gradnorm", "ogm_ge"), ("pcgrad", "blend")])
 def test_balances_go_on_as_they_were(balance: str, method: str, tmp_path: Path) -> None:
     columns, recipe = sample_table(["text", "number"], ["classification", "regression"])
-    training = TRAINING | {"balance": balance, "input_balance": {"method": method, "interval_epochs": 1}}
+    training = TRAINING | {"loss_balancing": balance, "modality_balancing": {"method": method, "interval_epochs": 1}}
     parts = {"train": columns, "validation": columns}
     one = experiment(parts, tmp_path / "prepared", **recipe, fusion="hybrid", training=training)
     folder = tmp_path / "run"
@@ -138,7 +138,7 @@ def with_objectives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experimen
     """All objectives in one run, and what it comes to."""
     columns, inputs = inputs_of(rows=16)
     parts, folder = {"train": columns, "validation": columns}, tmp_path_factory.mktemp("objectives")
-    training = {**TRAINING, "epochs": 3, "checkpoint_steps": 1}
+    training = {**TRAINING, "epochs": 3, "save_steps": 1}
     made = experiment(parts, folder, inputs=inputs, objectives=OBJECTIVES, training=training)
     return made, train_model(made, progress=Progress(False))
 

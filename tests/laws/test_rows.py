@@ -87,8 +87,8 @@ def test_an_unusable_cell_is_listed_and_no_other_row_changes(modality: str) -> N
     with pytest.raises(DataError):
         preparation.prepare(table_of(broken), CellErrors(strict=True), folder=None, cache=None)
     prepared = preparation.prepare(table_of(broken), faults, folder=None, cache=None)
-    assert [(fault.row, fault.column, fault.table) for fault in faults.found] == [(3, column, "table")]
-    assert faults.found[0].reason
+    assert [(fault.row, fault.column, fault.table) for fault in faults.errors] == [(3, column, "table")]
+    assert faults.errors[0].reason
     gap = {**columns, column: [*columns[column][:3], None, *columns[column][4:]]}
     without = preparation.prepare(table_of(gap), CellErrors(strict=True), folder=None, cache=None)
     rows = np.arange(8)

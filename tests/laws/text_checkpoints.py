@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from laws.tiny import settled
+from laws.tiny import final_folder
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -40,7 +40,7 @@ def text_checkpoint(kind: str) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         KINDS[kind](folder)
-    return settled(folder, f"text-{kind}")
+    return final_folder(folder, f"text-{kind}")
 
 
 def _trained(model: Any, before: Any, trainer: Any) -> dict[str, Any]:

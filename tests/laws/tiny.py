@@ -10,7 +10,7 @@ from tempfile import gettempdir
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 
 
-def settled(made: Path, name: str) -> str:
+def final_folder(made: Path, name: str) -> str:
     """The folder of the checkpoint `name` that was made in the folder `made`; the first process to end makes it."""
     place = Path(gettempdir()) / f"polymodal-tests-{RUN}" / name
     place.parent.mkdir(exist_ok=True)

@@ -64,7 +64,7 @@ def test_no_random_changes_but_those_asked_for(tmp_path: Path) -> None:
     plain = resolved(columns, checkpoint=folder)
     assert (plain.gain, plain.shift, plain.noise) == (0, 0, None)
     assert not Audio(plain, columns=["sound"]).changes
-    for asked in ({"gain": 3.0}, {"shift": 0.1}, {"noise": 20.0}):
+    for asked in ({"gain": 3.0}, {"translate": 0.1}, {"noise": 20.0}):
         assert Audio(resolved(columns, checkpoint=folder, **asked), columns=["sound"]).changes
     assert Audio(resolved(columns), columns=["sound"]).changes
 

@@ -79,7 +79,7 @@ def test_a_bad_cell_is_quarantined_and_changes_no_other_row(cell):
     bad = block(first=4, a=["x", cell, "y"])
     found = category.prepare(bad)
     assert np.array_equal(found.items.arrays["ids"], ids(category, a=["x", None, "y"]))
-    assert [(fault.row, fault.column) for fault in bad.errors.found] == [(5, "a")]
+    assert [(fault.row, fault.column) for fault in bad.errors.errors] == [(5, "a")]
     with pytest.raises(DataError):
         category.prepare(block(strict=True, a=[cell]))
 

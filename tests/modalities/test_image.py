@@ -62,9 +62,9 @@ def test_every_form_of_a_cell_gives_the_same_pixels(folder):
     cells += [picture(0), np.array(picture(0))]
     given = block(cells, folder)
     prepared = modality().prepare(given)
-    assert not given.errors.found
+    assert not given.errors.errors
     assert len(set(rows(prepared))) == 1
-    assert len(prepared.items) == len(prepared.keys) == 2  # encoded and decoded images have keys of their own
+    assert len(prepared.items) == len(prepared.content_keys) == 2  # encoded and decoded images have keys of their own
 
 
 def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, monkeypatch):
@@ -76,7 +76,7 @@ def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, m
     again = modality().prepare(block(cells, folder, folder / "cache"))
     backwards = modality().prepare(block(cells[::-1], folder))
     assert rows(without) == rows(stored) == rows(again) == rows(backwards)[::-1]
-    assert without.keys == stored.keys
+    assert without.content_keys == stored.content_keys
     assert len(list((folder / "cache").rglob("*.keys"))) > 1
     assert without.index.tolist() == [0, 1, -1, 2, 0, 3, 4]
 
@@ -136,7 +136,7 @@ def test_bad_cells_are_quarantined_with_their_reason_and_change_no_other_row(fol
     clean = ["0.png", *[None] * len(bad), "1.png", None]
     given = block(cells, folder, first=100)
     assert rows(modality().prepare(given)) == rows(modality().prepare(block(clean, folder)))
-    found = given.errors.found
+    found = given.errors.errors
     assert [fault.row for fault in found] == [*range(101, 101 + len(bad)), 102 + len(bad)]
     assert all(fault.reason and fault.column == "i" for fault in found)
     assert [fault.file for fault in found[:4]] == ["missing.png", "broken.png", "../up.png", "text.png"]
@@ -149,7 +149,7 @@ def test_bad_cells_are_quarantined_with_their_reason_and_change_no_other_row(fol
 def test_limits_are_kept(folder):
     given = block(["0.png", "big.jpg"], folder, limits=LimitOptions(megapixels=0.01))
     assert modality().prepare(given).index.tolist() == [0, -1]
-    assert "megapixels" in given.errors.found[0].reason
+    assert "megapixels" in given.errors.errors[0].reason
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -185,12 +185,12 @@ def test_collate_shares_memory_and_is_channels_last(folder):
     assert pixels.is_contiguous(memory_format=torch.channels_last)
 
 
-AUGMENTATIONS = [{"shift": 0.1}, {"flip": True}, {"brightness": 0.5}, {"contrast": 0.5}]
+AUGMENTATIONS = [{"translate": 0.1}, {"horizontal_flip": True}, {"brightness": 0.5}, {"contrast": 0.5}]
 
 
 @pytest.mark.parametrize("option", AUGMENTATIONS, ids=str)
 def test_each_augmentation_has_an_effect_and_leaves_its_input_alone(folder, option):
-    chosen = modality(**{"shift": 0.0, **option})
+    chosen = modality(**{"translate": 0.0, **option})
     prepared = chosen.prepare(block([f"{i % 4}.png" for i in range(16)], folder))
     data = chosen.collate(prepared.items.take(prepared.index))
     before = data["pixels"].clone()

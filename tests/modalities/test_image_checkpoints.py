@@ -63,7 +63,7 @@ def fitted(**options: Any) -> Image:
 def pixels(modality: Image, cells: list[Any], cache: Path | None = None) -> np.ndarray:
     given = block(cells, cache)
     items = modality.prepare(given).items
-    assert not given.errors.found
+    assert not given.errors.errors
     return items.take(np.arange(len(items)))["pixels"]
 
 

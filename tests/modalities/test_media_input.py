@@ -27,7 +27,7 @@ from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import media
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.media import MediaModality, is_missing, looks_like, recognised
+from polymodal.modalities.media import MediaModality, is_missing, looks_like, match_media
 from polymodal.preparation.preparation import MAX_BLOCK_BYTES, BLOCK_ROWS, MIN_BLOCK_ROWS, Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
@@ -47,7 +47,7 @@ class Sounds(MediaModality):
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        return recognised(sample, lambda cell: looks_like("audio", cell, AUDIO_SUFFIXES), "sound")
+        return match_media(sample, lambda cell: looks_like("audio", cell, AUDIO_SUFFIXES), "sound")
 
     def fit(self, blocks: Iterable[RowBlock]) -> None: ...
 
@@ -133,7 +133,7 @@ def test_every_form_of_a_cell_is_the_same_item(folder: Path, decoded: list[bytes
 
 
 @pytest.mark.parametrize("pack", [1, decode_buffer.PACK_BYTES])
-@pytest.mark.parametrize("chunk", [2, media.CHUNK])
+@pytest.mark.parametrize("chunk", [2, media.CHUNK_CELLS])
 def test_items_are_the_same_with_a_store_without_one_and_in_any_order(
     chunk: int, pack: int, folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
 ) -> None:
@@ -159,7 +159,7 @@ def test_items_are_the_same_with_a_store_without_one_and_in_any_order(
     again = Sounds().prepare(block(cells[::-1], folder, folder / "cache"))
     assert len(decoded) == count == 2 * 5
     assert rows(without) == rows(stored) == rows(again)[::-1]
-    assert without.keys == stored.keys
+    assert without.content_keys == stored.content_keys
     assert rows(without)[2] == tone(0).tolist()
     assert rows(without)[3] == [5, 6]
     assert len(list((folder / "cache").rglob("*.keys"))) == (6 if pack == 1 else 1)
@@ -169,7 +169,7 @@ def test_what_holds_no_such_media_is_missing_and_no_bad_cell(folder: Path) -> No
     for cache in (None, folder / "cache"):
         given = block(["0.wav", [], "1.wav"], folder, cache)
         assert [row is None for row in rows(Sounds().prepare(given))] == [False, True, False]
-        assert not given.errors.found
+        assert not given.errors.errors
 
 
 def test_bad_cells_are_bad_cells_with_row_file_and_reason_and_change_no_other_row(folder: Path) -> None:
@@ -180,9 +180,9 @@ def test_bad_cells_are_bad_cells_with_row_file_and_reason_and_change_no_other_ro
         found = rows(Sounds().prepare(given))
         assert [found[0], found[-1]] == [tone(0).tolist(), tone(1).tolist()]
         assert found[1:-1] == [None] * 7
-        assert [fault.row for fault in given.errors.found] == list(range(1, 8))
-        assert [fault.file for fault in given.errors.found[:3]] == bad[:3]
-        assert all(fault.reason and fault.column == "x" for fault in given.errors.found)
+        assert [fault.row for fault in given.errors.errors] == list(range(1, 8))
+        assert [fault.file for fault in given.errors.errors[:3]] == bad[:3]
+        assert all(fault.reason and fault.column == "x" for fault in given.errors.errors)
 
 
 def test_a_tighter_limit_is_not_slipped_past_by_the_store(folder: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_tighter_limit_is_not_slipped_past_by_the_store(folder: Path) -> None:
     assert rows(Sounds().prepare(block(["long.wav"], folder, folder / "cache"))) != [None]
     given = block(["long.wav"], folder, folder / "cache", seconds=1)
     assert rows(Sounds().prepare(given)) == [None]
-    assert len(given.errors.found) == 1
+    assert len(given.errors.errors) == 1
 
 
 LIMITS = {"seconds": 30.0, "channels": 2, "rate": 96_000, "megapixels": 1.0, "frames": 10, "values": 1_000}
@@ -307,7 +307,7 @@ def test_blocks_are_bounded_by_the_bytes_of_their_items(sizes: list[float], expe
 
 
 def test_long_items_make_small_blocks() -> None:
-    assert Sounds().row_bytes() == 2 * Sounds().longest() > 2**20
+    assert Sounds().row_bytes() == 2 * Sounds().max_records() > 2**20
     recipe = Recipe(inputs={"x": {"modality": {"name": "image", "image_size": 1_024}}})
     assert Preparation(recipe).max_block_rows == MAX_BLOCK_BYTES // (3 * 1_024**2)
 

@@ -56,7 +56,7 @@ def test_missing_numbers_are_known_false_and_zero():
     assert prepared.items.arrays["known"].tolist() == [[True, False], [False, True], [False, False]]
     assert (prepared.items.arrays["values"][~prepared.items.arrays["known"]] == 0).all()
     assert prepared.index.tolist() == [0, 1, -1]
-    assert prepared.keys is None
+    assert prepared.content_keys is None
 
 
 def test_a_constant_column_is_zero_and_a_column_without_values_never_known():
@@ -107,8 +107,8 @@ def test_a_bad_cell_is_quarantined_and_changes_no_other_row(cell):
     found, wanted = number.prepare(bad), number.prepare(clean)
     for name in ("values", "known"):
         assert np.array_equal(found.items.arrays[name], wanted.items.arrays[name])
-    assert [(fault.row, fault.column) for fault in bad.errors.found] == [(8, "a")]
-    assert bad.errors.found[0].reason
+    assert [(fault.row, fault.column) for fault in bad.errors.errors] == [(8, "a")]
+    assert bad.errors.errors[0].reason
     with pytest.raises(DataError):
         number.prepare(block(strict=True, a=[cell], b=[1.0]))
 
@@ -121,7 +121,7 @@ def test_bad_cells_of_the_training_rows_do_not_reach_the_statistics():
 def test_infinite_cells_of_an_arrow_column_are_bad_cells():
     given = block(a=pa.chunked_array([[1.0, float("inf")], [None]]))
     fitted(block(a=[1.0, 2.0])).prepare(given)
-    assert [fault.row for fault in given.errors.found] == [1]
+    assert [fault.row for fault in given.errors.errors] == [1]
 
 
 def test_saved_and_loaded_prepares_the_same(tmp_path):

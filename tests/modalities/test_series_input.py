@@ -13,8 +13,8 @@ from polymodal.core.errors import DataError
 from polymodal.core.registry import components
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
-from polymodal.modalities.time_series import Series
-from polymodal.modalities.time_series_schema import infer_layout, longest_kept
+from polymodal.modalities.time_series import TimeSeries
+from polymodal.modalities.time_series_schema import infer_layout, choose_max_steps
 from polymodal.model.model import Model
 from polymodal.recipe.data import LimitOptions
 from polymodal.workflows.fit import fit, plan_fit
@@ -48,16 +48,16 @@ def prepared(columns, tmp_path, root=None, cache=None, faults=None, **options):
     """A fitted modality of all columns, as a plan completes it, and the prepared rows."""
     source = table(columns, tmp_path, root)
     names = list(columns)
-    chosen = Series.resolve(Series.Options(**options).at_size("tiny"), [source.sample(name) for name in names])
-    modality = Series(chosen, columns=names)
+    chosen = TimeSeries.resolve(TimeSeries.Options(**options).at_size("tiny"), [source.sample(name) for name in names])
+    modality = TimeSeries(chosen, columns=names)
     faults = faults or CellErrors(strict=True)
 
     def blocks():
-        return source.blocks(np.arange(len(source)), names, size=7, faults=faults, limits=LimitOptions(), cache=cache)
+        return source.blocks(np.arange(len(source)), names, size=7, errors=faults, limits=LimitOptions(), cache=cache)
 
     modality.fit(blocks())
     rows = np.arange(len(source))
-    block = source.block(rows, names, faults=faults, limits=LimitOptions(), cache=cache)
+    block = source.block(rows, names, errors=faults, limits=LimitOptions(), cache=cache)
     return modality, modality.prepare(block)
 
 
@@ -97,7 +97,7 @@ def test_every_form_of_a_cell_gives_the_same_series(tmp_path):
     keys = None
     for form, cells in forms.items():
         columns = {"s": pa.chunked_array([cells]) if isinstance(cells, pa.Array) else cells}
-        guess = Series.match_column(table(columns, tmp_path, tmp_path).sample("s"))
+        guess = TimeSeries.match_column(table(columns, tmp_path, tmp_path).sample("s"))
         assert guess is not None, form
         assert guess.confidence == 0.9, form
         options = {"channels": ["x", "y"]} if form == "records in another order" else {}
@@ -106,8 +106,8 @@ def test_every_form_of_a_cell_gives_the_same_series(tmp_path):
         assert modality.shape() == {"channels": 2, "steps": 24, "rate": 1.0}
         np.testing.assert_allclose(modality.mean, np.concatenate(arrays).mean(0), atol=1e-6)
         if form in ("arrays", "lists", "records", "texts", "channels first"):
-            assert keys is None or found.keys == keys, form
-            keys = found.keys
+            assert keys is None or found.content_keys == keys, form
+            keys = found.content_keys
 
 
 @pytest.mark.parametrize("source", ["rows", "pandas", "polars", "parquet", "jsonl"])
@@ -137,7 +137,7 @@ def test_a_saved_model_reads_files_as_it_reads_arrays(tmp_path):
     for at, array in enumerate(arrays):
         (tmp_path / f"{at}.csv").write_text(csv(array))
     columns = {"s": [f"{at}.csv" for at in range(24)], "label": ["a", "b"] * 12}
-    training = {"epochs": 1, "precision": "fp32", "threads": 1}
+    training = {"epochs": 1, "precision": "fp32", "num_threads": 1}
     recipe = {"training": training, "hidden_size": 16, "evaluation": {"bootstrap_samples": 20}}
     model = fit(columns, "label", recipe=recipe, root=tmp_path)
     assert model.recipe.inputs["s"].modality.channels == ["x", "y"]
@@ -172,8 +172,8 @@ def test_the_store_gives_what_memory_gives(tmp_path):
 )
 def test_the_constant_side_is_that_of_the_channels(shapes, wanted):
     assert infer_layout(shapes) == wanted
-    assert longest_kept(29, 256) == 40
-    assert longest_kept(1000, 256) == 256
+    assert choose_max_steps(29, 256) == 40
+    assert choose_max_steps(1000, 256) == 256
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_constant_side_is_that_of_the_channels(shapes, wanted):
     ids=str,
 )
 def test_other_columns_are_not_taken_for_series(cells, tmp_path):
-    guess = Series.match_column(table({"s": cells}, tmp_path).sample("s"))
+    guess = TimeSeries.match_column(table({"s": cells}, tmp_path).sample("s"))
     assert guess is None or guess.confidence < 0.3
 
 
@@ -241,14 +241,14 @@ def test_missing_and_unusable_cells(tmp_path):
     faults = CellErrors()
     _, found = prepared({"s": lists}, tmp_path, faults=faults)
     assert [row is None for row in items(found)] == [False, True, True, True, True, False, False, False]
-    assert {(fault.row, fault.column) for fault in faults.found} == {(4, "s")}
-    assert "3 channels where 2 were expected" in faults.found[0].reason
+    assert {(fault.row, fault.column) for fault in faults.errors} == {(4, "s")}
+    assert "3 channels where 2 were expected" in faults.errors[0].reason
 
 
 def test_a_bad_cell_names_a_file_only_where_the_cell_does(tmp_path):
     faults = CellErrors()
     prepared({"s": ["1;2;3;4;5", "1 2;3 4 5;6", "gone.csv", "1;2;3;4"]}, tmp_path, faults=faults)
-    assert {(fault.row, fault.file) for fault in faults.found} == {(1, None), (2, "gone.csv")}
+    assert {(fault.row, fault.file) for fault in faults.errors} == {(1, None), (2, "gone.csv")}
 
 
 def test_standardized_on_training_rows_and_gaps_left_out(tmp_path):
@@ -286,7 +286,7 @@ def test_a_constant_channel_and_one_never_seen_stay_finite(tmp_path):
 
 def test_what_was_fitted_is_saved(tmp_path):
     modality, found = prepared({"s": walks()}, tmp_path)
-    loaded = Series(modality.options, columns=["s"])
+    loaded = TimeSeries(modality.options, columns=["s"])
     loaded.load(tmp_path, modality.save(tmp_path))
     taken = found.items.take(np.arange(5))
     assert torch.equal(loaded.collate(taken)["values"], modality.collate(taken)["values"])
@@ -326,7 +326,7 @@ def test_changes_in_training(batch):
     def changed(**options):
         torch.manual_seed(0)
         chosen = modality.options.model_copy(update={"jitter": 0.0, "crop": 0.0, **options})
-        found = Series(chosen, columns=["s"]).augment(data)
+        found = TimeSeries(chosen, columns=["s"]).augment(data)
         assert all(torch.equal(before[name], data[name]) for name in data)
         padding = torch.arange(found["values"].shape[1]) >= found["length"].unsqueeze(1)
         assert (found["values"][padding] == 0).all()
@@ -352,7 +352,7 @@ def test_changes_in_training(batch):
         assert torch.equal(cropped["times"][at, :kept], data["times"][at, start : start + kept])
 
 
-@pytest.mark.parametrize("kind", Series.corruptions)
+@pytest.mark.parametrize("kind", TimeSeries.corruptions)
 def test_corruption_grows_with_its_strength(kind, batch):
     modality, taken = batch
     before = {name: array.copy() for name, array in taken.items()}

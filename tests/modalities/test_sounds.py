@@ -77,7 +77,7 @@ def modality(**options: Any) -> Audio:
 def prepared(cells: list[Any], root: Path | None = None, cache: Path | None = None) -> tuple[PreparedInput, CellErrors]:
     faults, rows = CellErrors(), np.arange(len(cells))
     table = open_table({"sound": cells}, root=root, cache=cache_folder())
-    block = table.block(rows, ["sound"], faults=faults, limits=LimitOptions(), cache=cache)
+    block = table.block(rows, ["sound"], errors=faults, limits=LimitOptions(), cache=cache)
     return modality().prepare(block), faults
 
 
@@ -128,7 +128,7 @@ def test_every_form_of_a_cell_is_the_same_audio_once(tmp_path: Path) -> None:
     (tmp_path / "copy.wav").write_bytes(data)
     found, faults = prepared(["a.wav", "copy.wav", None, "a.wav"], root=tmp_path)
     assert found.index.tolist() == [0, 0, -1, 0]
-    assert not faults.found
+    assert not faults.errors
     assert len(found.items) == 1
 
 
@@ -140,7 +140,7 @@ def test_rows_stay_in_order_and_bad_cells_are_listed(stored: bool, tmp_path: Pat
     cells[1:1] = [b"these bytes are no sound", None, clip(), animation()]
     found, faults = prepared(cells, cache=tmp_path if stored else None)
     assert (found.index >= 0).tolist() == [True, False, False, False, False, True, True]
-    assert [(fault.row, fault.column) for fault in faults.found] == [(1, "sound")]
+    assert [(fault.row, fault.column) for fault in faults.errors] == [(1, "sound")]
     taken = found.items.take(found.index[[0, 5, 6]])
     assert taken["length"].tolist() == [round((0.2 + pitch / 5_000) * RATE) for pitch in pitches]
     for pitch, row, length in zip(pitches, taken["values"], taken["length"], strict=True):
@@ -155,11 +155,11 @@ def test_records_of_arrays_and_why_a_bare_array_is_refused() -> None:
     found, faults = prepared([record, record, {"array": samples, "sampling_rate": 8_000}, None])
     assert found.index.tolist() == [0, 0, 1, -1]
     assert found.items.take(np.array([0, 1]))["length"].tolist() == [8_000, 16_000]
-    assert not faults.found
+    assert not faults.errors
     _, faults = prepared([samples])
-    assert "sampling_rate" in faults.found[0].reason
+    assert "sampling_rate" in faults.errors[0].reason
     _, faults = prepared([{"array": samples, "sampling_rate": None}])
-    assert "sample rate" in faults.found[0].reason
+    assert "sample rate" in faults.errors[0].reason
 
 
 def test_the_audio_of_a_video_next_to_its_images(tmp_path: Path) -> None:
@@ -228,10 +228,10 @@ def test_noise_has_the_ratio_that_was_asked_for() -> None:
 def test_gain_stays_in_its_range_and_under_full_scale() -> None:
     values = torch.full((400, 1, 4), 0.7)
     torch.manual_seed(0)
-    factor = audio_augment.gain(values, 6.0)[:, 0, 0] / 0.7
+    factor = audio_augment.random_gain(values, 6.0)[:, 0, 0] / 0.7
     assert factor.min() >= 10 ** (-6 / 20) - 1e-6
     assert factor.max() == pytest.approx(1 / 0.7)
-    quiet = audio_augment.gain(values / 100, 6.0)[:, 0, 0] / 0.007
+    quiet = audio_augment.random_gain(values / 100, 6.0)[:, 0, 0] / 0.007
     assert 1.9 < quiet.max() <= 10 ** (6 / 20) + 1e-6
 
 

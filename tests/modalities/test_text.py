@@ -92,7 +92,7 @@ def test_null_empty_and_blank_are_missing_and_no_bad_cells():
     given_block = block([None, "", " \n\t ", float("nan"), "red"])
     prepared = fitted().prepare(given_block)
     assert prepared.index.tolist() == [-1, -1, -1, -1, 0]
-    assert not given_block.errors.found
+    assert not given_block.errors.errors
 
 
 def test_arrow_and_list_agree_and_equal_texts_are_one_item():
@@ -100,9 +100,9 @@ def test_arrow_and_list_agree_and_equal_texts_are_one_item():
     cells = ["red", None, "blue", "red"]
     from_list, from_arrow = text.prepare(block(cells)), text.prepare(block(pa.array(cells)))
     assert rows(from_list) == rows(from_arrow)
-    assert from_list.keys == from_arrow.keys
+    assert from_list.content_keys == from_arrow.content_keys
     assert len(from_list.items) == 2
-    assert len({len(key) for key in from_list.keys}) == 1 == len({from_list.keys[0], *from_arrow.keys[:1]})
+    assert len({len(key) for key in from_list.content_keys}) == 1 == len({from_list.content_keys[0], *from_arrow.content_keys[:1]})
 
 
 def test_bad_cells_are_quarantined_and_change_no_other_row():
@@ -110,8 +110,8 @@ def test_bad_cells_are_quarantined_and_change_no_other_row():
     bad = block(["red", ["a"], "blue", b"\xff\xfe", 7], first=10)
     clean = block(["red", None, "blue", None, 7])
     assert rows(text.prepare(bad)) == rows(text.prepare(clean))
-    assert [(fault.row, fault.column) for fault in bad.errors.found] == [(11, "t"), (13, "t")]
-    assert "list" in bad.errors.found[0].reason
+    assert [(fault.row, fault.column) for fault in bad.errors.errors] == [(11, "t"), (13, "t")]
+    assert "list" in bad.errors.errors[0].reason
     with pytest.raises(DataError, match="row 1"):
         text.prepare(block(["red", ["a"]], strict=True))
 
@@ -126,7 +126,7 @@ def test_half_a_surrogate_pair_becomes_the_replacement_sign_and_is_counted():
     found = rows(text.prepare(block(["a\ud800b", "a\ufffdb", "\ud83d\ude00", "😀"])))
     assert found[0] == found[1]
     assert found[2] == found[3]
-    assert text.repaired == 1  # the pair was whole
+    assert text.num_repaired == 1  # the pair was whole
 
 
 def test_long_texts_are_cut_and_counted():
@@ -134,13 +134,13 @@ def test_long_texts_are_cut_and_counted():
     cells = ["red " * 250_000, "red", "red " * 250_000, "a b c d e f g h i"]
     prepared = text.prepare(block(cells))
     assert [len(ids) for ids in sequences(prepared)] == [8, 1, 8]
-    assert text.cut == 3
+    assert text.num_truncated == 3
     assert text.shape()["length"] == 8
 
 
 def test_texts_that_differ_after_the_cut_keep_their_own_keys():
     prepared = fitted(max_tokens=4).prepare(block(["red " * 100 + "x", "red " * 100 + "y"]))
-    assert len(set(prepared.keys)) == 2
+    assert len(set(prepared.content_keys)) == 2
 
 
 def test_max_tokens_follows_the_sample_and_a_given_one_stays():
@@ -158,7 +158,7 @@ def test_saved_and_loaded_prepares_the_same(tmp_path: Path):
     cells = ["[pad] Unseen WORDS", "猫", None, "x" * 500]
     before, after = text.prepare(block(cells)), other.prepare(block(cells))
     assert rows(before) == rows(after)
-    assert before.keys == after.keys
+    assert before.content_keys == after.content_keys
     assert text.shape() == other.shape()
 
 

@@ -17,7 +17,7 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample
 from polymodal.experiments.plan import make_plan
-from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer, position_limit
+from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer, max_positions_of
 from polymodal.modalities.text import Text
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.recipe.data import LimitOptions
@@ -69,7 +69,7 @@ def test_numbers_are_those_of_the_reference_tokenizer(kind, most):
     wanted = reference(folder)([text.strip() for text in TEXTS], truncation=True, max_length=most)["input_ids"]
     text = fitted(folder, max_tokens=most)
     assert rows(text.prepare(block(TEXTS))) == wanted
-    assert text.cut > 0
+    assert text.num_truncated > 0
 
 
 def test_long_texts_of_long_words_and_blanks_are_read_to_where_they_are_cut():
@@ -78,7 +78,7 @@ def test_long_texts_of_long_words_and_blanks_are_read_to_where_they_are_cut():
     wanted = reference(folder)(texts, truncation=True, max_length=8)["input_ids"]
     text = fitted(folder, max_tokens=8)
     assert rows(text.prepare(block(texts))) == wanted
-    assert text.cut == 1  # long words are one unknown token each
+    assert text.num_truncated == 1  # long words are one unknown token each
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,7 +112,7 @@ def test_padding_and_limits_of_every_kind():
 
 def test_limits_without_a_word_from_the_tokenizer():
     def limit(**config):
-        return position_limit(CheckpointConfig("m", "m", "", "", {"config": config}))
+        return max_positions_of(CheckpointConfig("m", "m", "", "", {"config": config}))
 
     assert limit(model_type="bert", max_position_embeddings=512) == 512
     assert limit(model_type="xlm-roberta", max_position_embeddings=514, pad_token_id=1) == 512
@@ -121,7 +121,7 @@ def test_limits_without_a_word_from_the_tokenizer():
     assert limit(model_type="clap", text_config={"max_position_embeddings": 514, "model_type": "roberta"}) == 512
     assert limit(model_type="t5") is None
     endless = {"config": {"model_type": "t5"}, "tokenizer_config": {"model_max_length": 10**30}}
-    assert position_limit(CheckpointConfig("m", "m", "", "", endless)) is None
+    assert max_positions_of(CheckpointConfig("m", "m", "", "", endless)) is None
 
 
 def test_the_post_processor_decides_on_the_ends_as_it_does_in_the_reference(tmp_path):
@@ -154,8 +154,8 @@ def test_null_and_blank_texts_are_missing_and_a_text_of_nothing_legible_is_one_t
     assert [at >= 0 for at in prepared.index] == [False, False, True, False]
     empty = fitted(text_checkpoint("bert")).prepare(block(["\u200b\u200b"]))
     assert rows(empty) == [[2, 3]]
-    assert text.reader.read([""], 8) == [([1], False)]
-    assert fitted(text_checkpoint("gpt2")).reader.read([""], 8) == [([0], False)]
+    assert text.checkpoint_tokenizer.encode([""], 8) == [([1], False)]
+    assert fitted(text_checkpoint("gpt2")).checkpoint_tokenizer.encode([""], 8) == [([0], False)]
 
 
 @pytest.mark.parametrize("kind", ["bert", "clip", "t5", "llama"])
@@ -281,4 +281,4 @@ def test_a_checkpoint_without_a_readable_tokenizer_is_refused_by_name(tmp_path):
 def test_the_numbers_go_with_any_text_encoder():
     recipe = planned({"name": "text_generation", "checkpoint": text_checkpoint("bert")}, encoder="embedding_bag")
     assert recipe.inputs["t"].encoder.name == "embedding_bag"
-    assert CheckpointTokenizer.of(text_checkpoint("bert")).special == 2
+    assert CheckpointTokenizer.from_checkpoint(text_checkpoint("bert")).num_special_tokens == 2

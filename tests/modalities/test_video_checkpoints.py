@@ -51,7 +51,7 @@ def modality(folder, **options):
 
 
 def block(cells, cache=None):
-    return RowBlock({"clip": cells}, np.arange(len(cells)), None, "table", CellErrors(True), LimitOptions(), cache)
+    return RowBlock({"gradient_clip": cells}, np.arange(len(cells)), None, "table", CellErrors(True), LimitOptions(), cache)
 
 
 def saved(folder, processor):

@@ -37,7 +37,7 @@ def modality(**options):
 
 
 def block(cells, root=None, cache=None, limits=None):
-    return RowBlock({"clip": cells}, np.arange(len(cells)), root, "table", CellErrors(False), limits or LimitOptions(), cache)
+    return RowBlock({"gradient_clip": cells}, np.arange(len(cells)), root, "table", CellErrors(False), limits or LimitOptions(), cache)
 
 
 def column(values, root=None):
@@ -57,7 +57,7 @@ def test_arrays_and_files_give_the_same_frames_with_a_store_and_without(tmp_path
     for cache in (None, tmp_path / "store", tmp_path / "store"):
         given = block(cells, tmp_path, cache)
         prepared = modality().prepare(given)
-        assert not given.errors.found
+        assert not given.errors.errors
         assert prepared.index.tolist() == [0, 0, 0, 1, -1, 2]
         taken = prepared.items.take(np.arange(3))
         assert taken["length"].tolist() == [6, 6, 8]
@@ -81,7 +81,7 @@ def test_bad_cells_are_bad_cells_and_the_others_stay():
     given = block(cells)
     prepared = modality().prepare(given)
     assert prepared.index.tolist() == [-1, 0, -1, -1, -1]
-    assert sorted(fault.row for fault in given.errors.found) == [0, 2, 3, 4]
+    assert sorted(fault.row for fault in given.errors.errors) == [0, 2, 3, 4]
     assert modality().prepare(block([frames(0)], limits=LimitOptions(frames=5))).index.tolist() == [-1]
 
 

@@ -37,7 +37,7 @@ from polymodal.training.records import Epoch, SourceModelRecord
 from polymodal.tuning.tune import tune
 from polymodal.workflows.fit import fit, pretrain
 
-TRAINING = {"epochs": 2, "batch": 16, "threads": 1, "precision": "fp32"}
+TRAINING = {"epochs": 2, "batch_size": 16, "num_threads": 1, "precision": "fp32"}
 RECIPE: dict[str, Any] = {
     "inputs": {side: {"columns": [f"{side}{i}" for i in range(4)], "modality": "number"} for side in "ab"},
     "outputs": {"target": "classification"},

@@ -17,7 +17,7 @@ from polymodal.tuning.tune import tune
 from polymodal.workflows.model_comparison import compare
 
 COLOURS, ANIMALS = ["red", "green", "blue", "white"], ["dog", "cat", "bird"]
-QUICK = {"epochs": 6, "batch": 16, "threads": 1, "precision": "fp32", "modality_dropout": 0}
+QUICK = {"epochs": 6, "batch_size": 16, "num_threads": 1, "precision": "fp32", "modality_dropout": 0}
 
 
 def table(rows: int = 240, seed: int = 0) -> dict[str, list[Any]]:

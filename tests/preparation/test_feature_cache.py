@@ -17,7 +17,7 @@ import torch
 
 from laws.checkpoints import checkpoint, write
 from laws.samples import Columns, experiment, sample_table, table_of
-from laws.test_features import Settling, distinct
+from laws.test_features import EncodeCounter, distinct
 from laws.test_resume import Killed, KilledAt, assert_same_run
 from polymodal.core.progress import Progress
 from polymodal.experiments.experiment import Experiment
@@ -27,7 +27,7 @@ from polymodal.workflows.cross_validation import cross_validate
 from polymodal.workflows.fit import fit
 
 ROWS = 24
-TRAINING: dict[str, Any] = {"epochs": 2, "precision": "fp32", "threads": 1}
+TRAINING: dict[str, Any] = {"epochs": 2, "precision": "fp32", "num_threads": 1}
 
 
 def table_and_recipe() -> tuple[Columns, dict[str, Any]]:
@@ -43,8 +43,8 @@ def table_and_recipe() -> tuple[Columns, dict[str, Any]]:
 
 
 @pytest.fixture
-def settling(monkeypatch: pytest.MonkeyPatch) -> Settling:
-    return Settling(monkeypatch)
+def encode_counter(monkeypatch: pytest.MonkeyPatch) -> EncodeCounter:
+    return EncodeCounter(monkeypatch)
 
 
 @pytest.fixture
@@ -53,51 +53,51 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def encoded(settling: Settling) -> int:
-    return settling.taken("pretrained_text", "pretrained_image")
+def encoded(encode_counter: EncodeCounter) -> int:
+    return encode_counter.taken("pretrained_text", "pretrained_image")
 
 
-def test_a_second_fit_encodes_nothing_and_decides_the_same(settling: Settling, own_cache: Path) -> None:
+def test_a_second_fit_encodes_nothing_and_decides_the_same(encode_counter: EncodeCounter, own_cache: Path) -> None:
     columns, recipe = table_and_recipe()
     first = fit(columns, "y_classification", recipe=recipe)
-    assert encoded(settling) == distinct(columns["text"]) + distinct(columns["image"])
+    assert encoded(encode_counter) == distinct(columns["text"]) + distinct(columns["image"])
     second = fit(columns, "y_classification", recipe=recipe)
-    assert encoded(settling) == 0
+    assert encoded(encode_counter) == 0
     assert first.metrics == second.metrics
     assert_same_run(second, first)
 
 
-def test_single_inputs_and_other_seeds_encode_nothing(settling: Settling, own_cache: Path) -> None:
+def test_single_inputs_and_other_seeds_encode_nothing(encode_counter: EncodeCounter, own_cache: Path) -> None:
     columns, recipe = table_and_recipe()
     fit(columns, "y_classification", recipe=recipe)
-    encoded(settling)
-    recipe["evaluation"]["singles"] = "train"
+    encoded(encode_counter)
+    recipe["evaluation"]["unimodal_scores"] = "train"
     fit(columns, "y_classification", recipe=recipe | {"seed": 5, "fusion": "mean"})
-    assert encoded(settling) == 0
+    assert encoded(encode_counter) == 0
 
 
-def test_folds_encode_each_item_once(settling: Settling, own_cache: Path) -> None:
+def test_folds_encode_each_item_once(encode_counter: EncodeCounter, own_cache: Path) -> None:
     columns, recipe = table_and_recipe()
-    recipe["evaluation"]["singles"] = "train"
+    recipe["evaluation"]["unimodal_scores"] = "train"
     cross_validate(columns, "y_classification", recipe=recipe, folds=3)
-    assert encoded(settling) == distinct(columns["text"]) + distinct(columns["image"])
+    assert encoded(encode_counter) == distinct(columns["text"]) + distinct(columns["image"])
     fit(columns, "y_classification", recipe=recipe)
-    assert encoded(settling) == 0
+    assert encoded(encode_counter) == 0
 
 
 def test_another_order_of_rows_encodes_nothing_and_a_new_row_itself(
-    settling: Settling,
+    encode_counter: EncodeCounter,
     own_cache: Path,
 ) -> None:
     columns, recipe = table_and_recipe()
     fit(columns, "y_classification", recipe=recipe)
-    encoded(settling)
+    encoded(encode_counter)
     order = np.random.default_rng(0).permutation(ROWS)
     fit({name: [cells[row] for row in order] for name, cells in columns.items()}, "y_classification", recipe=recipe)
-    assert encoded(settling) == 0
+    assert encoded(encode_counter) == 0
     more = {"text": "quite new", "image": columns["image"][0], "y_classification": "yes"}
     fit({name: [*cells, more[name]] for name, cells in columns.items()}, "y_classification", recipe=recipe)
-    assert encoded(settling) == 1
+    assert encoded(encode_counter) == 1
 
 
 # What is interrupted goes on.
@@ -111,13 +111,13 @@ import polymodal.preparation.feature_cache as features
 from polymodal.nn.encoders.pretrained_text import PretrainedText
 from preparation.test_feature_cache import encode_texts
 features.PACK, features.BATCH = 1, 4
-settle, calls = PretrainedText.settle, []
+encode_frozen, calls = PretrainedText.encode_frozen, []
 def killed_in_the_fourth(encoder, data):
     calls.append(1)
     if len(calls) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    return settle(encoder, data)
-PretrainedText.settle = killed_in_the_fourth
+    return encode_frozen(encoder, data)
+PretrainedText.encode_frozen = killed_in_the_fourth
 encode_texts(Path({folder!r}), {model!r})
 """
 
@@ -128,7 +128,7 @@ def encode_texts(folder: Path, model: str) -> Experiment:
 
     columns, recipe = table_and_recipe()
     text = recipe["inputs"]["in_text"]
-    text["encoder"]["model"] = model
+    text["encoder"]["checkpoint"] = model
     table = table_of({name: columns[name] for name in ("text", "y_classification")})
     found = experiment({"train": table, "validation": table}, folder / "prepared", **recipe | {"inputs": {"in_text": text}})
     found.features.folder = folder / "cache"
@@ -137,7 +137,7 @@ def encode_texts(folder: Path, model: str) -> Experiment:
 
 
 def test_killed_in_the_middle_of_encoding_only_the_rest_is_encoded(
-    settling: Settling,
+    encode_counter: EncodeCounter,
     tmp_path: Path,
 ) -> None:
     model = checkpoint("text")
@@ -145,9 +145,9 @@ def test_killed_in_the_middle_of_encoding_only_the_rest_is_encoded(
     ended: Any = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     encode_texts(tmp_path, model)
-    assert settling.taken("pretrained_text") == ROWS - 3 * 4
+    assert encode_counter.taken("pretrained_text") == ROWS - 3 * 4
     encode_texts(tmp_path, model)
-    assert settling.taken("pretrained_text") == 0
+    assert encode_counter.taken("pretrained_text") == 0
 
 
 def views_experiment(folder: Path, cache: Path) -> Experiment:
@@ -190,8 +190,8 @@ def test_encoding_takes_nothing_from_the_random_numbers_of_training(tmp_path: Pa
 TUNED: dict[str, dict[str, Any]] = {
     "frozen": {},
     "tokens": {"tokens": None},
-    "last": {"tune": "last", "layers": 1},
-    "lora": {"tune": "lora", "layers": 1, "tokens": 3},
+    "last": {"fine_tuning": "last", "num_layers": 1},
+    "lora": {"fine_tuning": "lora", "num_layers": 1, "max_tokens": 3},
 }
 
 

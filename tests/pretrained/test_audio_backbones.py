@@ -119,7 +119,7 @@ def test_forward_from_cached_hidden_states(kind: str, tune: str) -> None:
         with pytest.raises(RecipeError, match="frozen or full"):
             encoder(kind, None, tune="last", layers=1)
         return
-    tuning = {"tune": tune, "layers": 1} if tune == "last" else {"tune": tune}
+    tuning = {"fine_tuning": tune, "num_layers": 1} if tune == "last" else {"fine_tuning": tune}
     made, modality = encoder(kind, None, **tuning)
     data = batch(modality, sounds(modality.options.rate))
     with torch.no_grad():

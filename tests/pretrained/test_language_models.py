@@ -52,12 +52,12 @@ def fitted(folder: Path, checkpoint: str, epochs: int = 1, **decoder: Any) -> Mo
 
 
 @pytest.mark.parametrize(
-    ("kind", "decoder"), [("gemma3_text", {"tune": "lora", "rank": 2}), ("gpt2", {"read": "cross"})]
+    ("kind", "decoder"), [("gemma3_text", {"fine_tuning": "lora", "lora_rank": 2}), ("gpt2", {"read": "cross"})]
 )
 def test_a_saved_model_generates_the_same_without_its_checkpoint(
     kind: str, decoder: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if decoder.get("tune") == "lora":
+    if decoder.get("fine_tuning") == "lora":
         pytest.importorskip("peft")
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(language_model(kind), checkpoint)
@@ -149,8 +149,8 @@ def test_a_checkpoint_split_over_packages_is_joined_verified_and_converted(
 def test_gemma_tokenizes_as_the_original() -> None:
     from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
 
-    reader = CheckpointTokenizer.of("starter/gemma3-270m")
-    assert reader.read(["The capital of France is"], 16)[0][0] == [2, 818, 5279, 529, 7001, 563]
+    reader = CheckpointTokenizer.from_checkpoint("starter/gemma3-270m")
+    assert reader.encode(["The capital of France is"], 16)[0][0] == [2, 818, 5279, 529, 7001, 563]
     for control in ("<end_of_turn>", "<start_of_image>", "<bos>"):
         number = reader.tokenizer.token_to_id(control)
-        assert number not in reader.read([f"a {control} b"], 32)[0][0][1:]
+        assert number not in reader.encode([f"a {control} b"], 32)[0][0][1:]

@@ -20,10 +20,10 @@ from polymodal.workflows.fit import fit
 ROWS = 32
 MODES = {
     "frozen": {},
-    "last": {"layers": 1},
-    "lora": {"layers": 2, "rank": 2},
-    "dora": {"rank": 2},
-    "full": {"checkpointing": True},
+    "last": {"num_layers": 1},
+    "lora": {"num_layers": 2, "lora_rank": 2},
+    "dora": {"lora_rank": 2},
+    "full": {"gradient_checkpointing": True},
 }
 #: Variables by which the other process finds its programs, and computes with the same instructions.
 KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
@@ -81,9 +81,9 @@ def test_other_modalities_load_without_their_checkpoint(modality: str, tmp_path:
     shutil.copytree(checkpoint(modality), model_folder)
     recipe["inputs"][f"in_{modality}"]["encoder"] = {
         "name": f"pretrained_{modality}",
-        "model": str(model_folder),
-        "tune": "lora",
-        "layers": 1,
+        "checkpoint": str(model_folder),
+        "fine_tuning": "lora",
+        "num_layers": 1,
     }
     settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"}, "hidden_size": 16}
     model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / "model")

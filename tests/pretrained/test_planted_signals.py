@@ -67,10 +67,10 @@ def test_full_fine_tuning_learns_the_planted_signal(modality: str) -> None:
     answers = np.where(labels, "b", "a").tolist()
     encoder = {
         "name": f"pretrained_{modality}",
-        "model": checkpoint(modality),
-        "tune": "full",
-        "rate": 1.0,
-        "decay": 1.0,
+        "checkpoint": checkpoint(modality),
+        "fine_tuning": "full",
+        "lr_multiplier": 1.0,
+        "layer_decay": 1.0,
     }
     model = fit(
         {"x": cells[:ROWS], "y": answers[:ROWS]},

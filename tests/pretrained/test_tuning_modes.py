@@ -26,7 +26,7 @@ from polymodal.recipe.training import ParamGroupOptions, TrainingOptions
 from polymodal.training.optimizer import make_optimizer
 
 MODALITIES = ["text", "image", "audio", "video"]
-CUT = {"frozen": {}, "last": {"layers": 1}, "lora": {"layers": 2}, "dora": {"layers": 1}}
+CUT = {"frozen": {}, "last": {"num_layers": 1}, "lora": {"num_layers": 2}, "dora": {"num_layers": 1}}
 
 
 def built(modality: str, *, pretrained: bool = True, **options: Any) -> tuple[Network, dict[str, Tensor]]:
@@ -241,14 +241,14 @@ def test_the_optimizer_multiplies_the_rates_of_param_groups_and_encoders() -> No
 @pytest.mark.parametrize(
     ("options", "path"),
     [
-        ({"layers": 2}, "layers"),
-        ({"tune": "full", "layers": 2}, "layers"),
-        ({"rank": 4}, "rank"),
-        ({"tune": "last", "rank": 4}, "rank"),
-        ({"rate": 0.1}, "rate"),
-        ({"tune": "lora", "decay": 0.5}, "decay"),
-        ({"checkpointing": True}, "checkpointing"),
-        ({"tune": "last", "layers": 4}, "layers"),
+        ({"num_layers": 2}, "layers"),
+        ({"fine_tuning": "full", "num_layers": 2}, "num_layers"),
+        ({"lora_rank": 4}, "rank"),
+        ({"fine_tuning": "last", "lora_rank": 4}, "lora_rank"),
+        ({"lr_multiplier": 0.1}, "rate"),
+        ({"fine_tuning": "lora", "layer_decay": 0.5}, "layer_decay"),
+        ({"gradient_checkpointing": True}, "gradient_checkpointing"),
+        ({"fine_tuning": "last", "num_layers": 4}, "num_layers"),
     ],
 )
 def test_options_without_effect_are_rejected(options: dict[str, Any], path: str) -> None:
@@ -276,7 +276,7 @@ def test_the_estimate_counts_optimizer_state_for_trainable_weights_only() -> Non
             "fine_tuning": tune,
         }
         table = table_of(columns)
-        training = {"precision": "fp32", "threads": 1}
+        training = {"precision": "fp32", "num_threads": 1}
         plan = make_plan(table, Recipe(hidden_size=16, training=training, **recipe))
         plan = type(plan)(complete_schedule(plan.recipe, 24), plan.roles)
         costs[tune] = estimate(plan, {"train": Split(table, torch.arange(24).numpy())})

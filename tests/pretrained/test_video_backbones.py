@@ -223,7 +223,7 @@ def test_cached_hidden_states_give_the_same_features(kind):
     """With the times of the tokens, and without pixels."""
     folder, *_ = kind
     data = clips(FRAMES, 2)
-    for options in ({}, {"tokens": 3}, {"tokens": None}, {"tune": "last", "layers": 1, "tokens": None}):
+    for options in ({}, {"max_tokens": 3}, {"max_tokens": None}, {"fine_tuning": "last", "num_layers": 1, "max_tokens": None}):
         encoder = encoder_of(folder, **options)
         features, mask = encoder(data)
         kept = encoder.encode_frozen(data)
@@ -256,7 +256,7 @@ def framewise(frames, temporal="lstm"):
 @pytest.mark.parametrize("temporal", ["mean", "lstm", "transformer"])
 @torch.no_grad()
 def test_frames_of_a_frozen_image_encoder_are_cached(temporal):
-    encoder = framewise({"model": checkpoint("image")}, temporal)
+    encoder = framewise({"checkpoint": checkpoint("image")}, temporal)
     data = clips(3, 1, 2)
     settled = encoder.frozen_prefix()
     assert settled is not None
@@ -273,7 +273,7 @@ def test_frames_of_a_frozen_image_encoder_are_cached(temporal):
 
 @torch.no_grad()
 def test_frame_features_are_those_of_the_image_network():
-    encoder, data = framewise({"model": checkpoint("image")}, "mean"), clips(3, 2)
+    encoder, data = framewise({"checkpoint": checkpoint("image")}, "mean"), clips(3, 2)
     model, processor = ViTModel.from_pretrained(checkpoint("image")), ViTImageProcessor(do_resize=False)
     for row, length in enumerate(data["length"].tolist()):
         frames = [frame.permute(1, 2, 0).numpy() for frame in data["pixels"][row, :length]]
@@ -282,7 +282,7 @@ def test_frame_features_are_those_of_the_image_network():
 
 
 def test_frames_of_a_trainable_image_encoder_are_not_cached():
-    encoder = framewise({"model": checkpoint("image"), "tune": "last", "layers": 1})
+    encoder = framewise({"checkpoint": checkpoint("image"), "fine_tuning": "last", "num_layers": 1})
     assert encoder.frozen_prefix() is None
     learned = {id(parameter) for parameter in encoder.frames.parameters() if parameter.requires_grad}
     assert learned
@@ -306,5 +306,5 @@ def test_a_model_loads_without_its_checkpoint(kind, tmp_path):
     )
     shutil.rmtree(folder)
     again = Model.load(model.save(tmp_path / "model"))
-    cells = {"clip": columns["clip"]}
+    cells = {"gradient_clip": columns["clip"]}
     np.testing.assert_allclose(again.predict_proba(cells), model.predict_proba(cells), atol=1e-6)

@@ -16,7 +16,7 @@ SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.num_thread
 
 
 @pytest.mark.parametrize(
-    ("plan", "make", "target", "scores"),
+    ("recipe", "make", "target", "scores"),
     [
         ("screenshot_to_code", make_pages, "html", {"element_f1", "page_similarity", "page_validity", "exact_match"}),
         ("code_from_description", make_functions, "answer", {"pass@1", "syntax_validity", "exact_match"}),

@@ -72,8 +72,8 @@ def test_unseen_labels_and_nan_are_faults_and_gaps_while_null_is_a_gap_only() ->
     value, present = task.prepare(block(["a", "zebra", None, math.nan, ["a"], "b"], faults))
     assert present.tolist() == [True, False, False, False, False, True]
     assert value.tolist() == [0, 0, 0, 0, 0, 1]
-    assert [fault.row for fault in faults.found] == [101, 103, 104]
-    assert "zebra" in faults.found[0].reason
+    assert [fault.row for fault in faults.errors] == [101, 103, 104]
+    assert "zebra" in faults.errors[0].reason
     with pytest.raises(DataError, match="row 101"):
         task.prepare(block(["a", "zebra"], CellErrors(strict=True)))
 
@@ -91,7 +91,7 @@ def test_fewer_than_two_classes_is_an_error(cells: list[Any]) -> None:
 def test_a_class_with_one_row_works_and_is_noted() -> None:
     task = fitted(["cat"] * 5 + ["zebra"])
     assert task.notes == ["class 'zebra' has 1 training row"]
-    assert fitted(list("abcdef")).notes == ["6 classes have 1 training row each, 'a' among them"]
+    assert fitted(list("abcdef")).notes == ["6 classes have 1 training row each, such as 'a'"]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -63,7 +63,7 @@ def events(task: EventDetectionTask, answers: list[Any]) -> list[Any]:
 def test_lists_records_and_json_text_are_read_alike(cells: Any) -> None:
     task, faults = fitted(cells, resolution=0.25), CellErrors()
     value, present = task.prepare(block(cells, faults))
-    assert not faults.found
+    assert not faults.errors
     assert present.tolist() == [True, True, False, True, True]
     assert task.classes == ["cat", "dog"]
     assert value.shape == (5, task.output_size)
@@ -71,7 +71,7 @@ def test_lists_records_and_json_text_are_read_alike(cells: Any) -> None:
 
 
 def test_the_value_of_a_cell_is_the_share_that_is_covered() -> None:
-    task = fitted(CELLS, resolution=0.5, seconds=5)
+    task = fitted(CELLS, resolution=0.5, duration=5)
     value, _ = task.prepare(block([CELLS[4]]))
     shares = value.reshape(10, 2)
     assert shares[:, 0].tolist() == [0.5, 1.0, 0.5] + [0.0] * 7, "cat, cell by cell"
@@ -170,7 +170,7 @@ def test_silent_times_follow_the_training_rows() -> None:
     assert fitted([[{"start": 0, "end": 0.02, "label": "x"}], [{"start": 1, "end": 1.02, "label": "x"}]]).width == (
         pytest.approx(0.01, rel=0.01)
     )
-    assert fitted(long, seconds=20, resolution=0.3).grid == (67, pytest.approx(20.1))
+    assert fitted(long, duration=20, resolution=0.3).grid == (67, pytest.approx(20.1))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_silent_times_follow_the_training_rows() -> None:
         ([{"start": -1, "end": 2, "label": "dog"}], "cannot start"),
         ([{"start": 1, "end": float("inf"), "label": "dog"}], "cannot end"),
         ([{"start": 1, "end": 2, "label": "fox"}], "'fox' does not occur"),
-        ([{"start": 1, "end": 99, "label": "dog"}], "beyond the timeline"),
+        ([{"start": 1, "end": 99, "label": "dog"}], "after the timeline"),
     ],
 )
 def test_unusable_cells_are_faults_and_gaps(cell: Any, reason: str) -> None:
@@ -194,15 +194,15 @@ def test_unusable_cells_are_faults_and_gaps(cell: Any, reason: str) -> None:
     value, present = task.prepare(block([CELLS[0], cell], faults))
     assert present.tolist() == [True, False]
     assert not value[1].any()
-    assert [fault.row for fault in faults.found] == [1]
-    assert reason in faults.found[0].reason
+    assert [fault.row for fault in faults.errors] == [1]
+    assert reason in faults.errors[0].reason
 
 
 def test_nothing_to_learn_and_impossible_timelines_are_errors() -> None:
     with pytest.raises(DataError, match="no event"):
         fitted([[], None, []])
     with pytest.raises(DataError, match=r"ends before 0\.1 s"):
-        fitted(CELLS, seconds=0.1)
+        fitted(CELLS, duration=0.1)
     with pytest.raises(RecipeError, match="resolution"):
         fitted(CELLS, resolution=1e-5)
     with pytest.raises(RecipeError, match="exactly one column"):
@@ -274,8 +274,8 @@ def test_columns_of_events_are_recognised(tmp_path: Path) -> None:
 
 
 def test_timelines_of_two_models_are_brought_to_the_same_cells() -> None:
-    fine = fitted(CELLS, resolution=0.05, seconds=5)
-    coarse = fitted([*CELLS, [{"start": 1.0, "end": 2.0, "label": "bat"}]], resolution=0.25, seconds=10)
+    fine = fitted(CELLS, resolution=0.05, duration=5)
+    coarse = fitted([*CELLS, [{"start": 1.0, "end": 2.0, "label": "bat"}]], resolution=0.25, duration=10)
     value = {task: task.prepare(block([CELLS[0]]))[0].astype(np.float64) for task in (fine, coarse)}
     np.testing.assert_allclose(reorder_classes(value[fine], fine, coarse), value[coarse], atol=1e-6)
     assert reorder_classes(value[coarse], coarse, fine).shape == value[fine].shape

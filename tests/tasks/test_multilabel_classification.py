@@ -65,8 +65,8 @@ def test_unseen_labels_and_unreadable_cells_are_faults_and_gaps() -> None:
     value, present = task.prepare(block([["red"], ["red", "blue"], 7, ["red", None], None], faults))
     assert present.tolist() == [True, False, False, False, False]
     assert not value[1:].any()
-    assert [fault.row for fault in faults.found] == [1, 2, 3]
-    assert "'blue'" in faults.found[0].reason
+    assert [fault.row for fault in faults.errors] == [1, 2, 3]
+    assert "'blue'" in faults.errors[0].reason
 
 
 def test_nothing_to_learn_is_an_error() -> None:
@@ -81,7 +81,7 @@ def test_nothing_to_learn_is_an_error() -> None:
 def test_loss_equals_torch_and_chance_is_the_best_constant(weights: str) -> None:
     cells = [["always", "a"]] * 3 + [["always", "b"]] * 16 + [["always"]]
     task = fitted(cells, pos_weight=weights)
-    assert "label 'always' is in every training row" in task.notes
+    assert "label 'always' occurs in every training row" in task.notes
     target = torch.from_numpy(task.prepare(block(cells))[0])
     positive = torch.tensor([17 / 3, 1.0, 4 / 16]) if weights == "balanced" else torch.ones(3)
     values = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))

@@ -138,13 +138,13 @@ def test_long_prompts_are_refused_or_lose_their_beginning(codec: TextTokenizer) 
     refused = prompt.prepare(given, codec, 10, "error")
     assert refused[0] is None
     assert len(refused[2]) == 0
-    ((row, column, reason),) = [(one.row, one.column, one.reason) for one in given.errors.found]
+    ((row, column, reason),) = [(one.row, one.column, one.reason) for one in given.errors.errors]
     assert (row, column) == (0, "q")
     assert "maximum is 10" in reason
     cut = prompt.prepare(given, codec, 10, "truncate")
     assert cut[0].tolist() == codec.encode(["how many " * 40])[0][-10:]
     assert cut[1].tolist() == refused[1].tolist()
-    assert len(given.errors.found) == 1
+    assert len(given.errors.errors) == 1
 
 
 def test_long_conversations_lose_their_oldest_exchange_and_keep_the_system(codec: TextTokenizer) -> None:
@@ -152,7 +152,7 @@ def test_long_conversations_lose_their_oldest_exchange_and_keep_the_system(codec
     given = block(q=["how many"], before=[before])
     conversation = Conversation("Be brief.", "before", "{q}")
     assert conversation.prepare(given, codec, 40, "error")[0] is None
-    assert [one.column for one in given.errors.found] == ["before"]
+    assert [one.column for one in given.errors.errors] == ["before"]
     (ids,) = conversation.prepare(given, codec, 40, "truncate")
     assert rendered(codec, ids) == [
         "[system]", "Be brief.", "[user]", "new", "[assistant]", "newer", "[end]", "[user]", "how many", "[assistant]",
@@ -165,7 +165,7 @@ def test_unusable_conversations_are_faults_where_they_are(codec: TextTokenizer) 
     given = block(q=["a", [1], "c", None], before=["x", None, [3, [1]], None])
     found = Conversation(None, "before", "{q}").prepare(given, codec, 50, "error")
     assert [one is None for one in found] == [True, True, True, False]
-    assert [(one.row, one.column) for one in given.errors.found] == [(0, "before"), (1, "q"), (2, "before")]
+    assert [(one.row, one.column) for one in given.errors.errors] == [(0, "before"), (1, "q"), (2, "before")]
     alone = block(before=[["a", "b"], [{"role": "assistant", "content": "b"}], None, ["a"]])
     found = Conversation(None, "before", None).prepare(alone, codec, 50, "error")
     assert [one is None for one in found] == [False, True, True, False]  # two texts end with the user's
@@ -212,7 +212,7 @@ def test_a_template_that_refuses_is_a_fault_of_its_row(tmp_path: Path) -> None:
     given = block(q=["a", "b"], s=["be brief", None])
     found = Conversation("{s}", None, "{q}").prepare(given, codec, 100, "error")
     assert [one is None for one in found] == [True, False]
-    assert "no system" in given.errors.found[0].reason
+    assert "no system" in given.errors.errors[0].reason
 
 
 def test_a_checkpoint_without_a_template_reads_plain_lines(tmp_path: Path) -> None:

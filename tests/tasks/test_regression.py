@@ -64,7 +64,7 @@ def test_bad_numbers_are_faults_and_gaps_while_null_is_a_gap_only() -> None:
     cells = [1.0, math.nan, None, -math.inf, "7", True, 10**400, 2]
     value, present = task.prepare(block({"a": cells}, faults))
     assert present.tolist() == [True, False, False, False, False, False, False, True]
-    assert [fault.row for fault in faults.found] == [1, 3, 4, 5, 6]
+    assert [fault.row for fault in faults.errors] == [1, 3, 4, 5, 6]
     assert not value[~present].any()
     assert torch.isfinite(task.loss(torch.zeros(8, 1), torch.from_numpy(value))).all()
     np.testing.assert_allclose(task.baseline_prediction(), [2.0])
@@ -74,7 +74,7 @@ def test_a_row_needs_all_of_its_numbers() -> None:
     task = fitted({"a": [1, 2, 3, None, 5], "b": [1, 0, None, None, 7]})
     assert task.prepare(block({"a": [1, None], "b": [None, 2]}))[1].tolist() == [False, False]
     np.testing.assert_allclose(task.baseline_prediction(), [8 / 3, 8 / 3])
-    assert task.notes == ["training rows that lack some of their numbers and are left out: 1"]
+    assert task.notes == ["training rows with missing numbers, which are ignored: 1"]
 
 
 @pytest.mark.parametrize("cells", [[], [None], [math.nan, math.inf], ["a", "b"], [4, 4, 4], [1]])
@@ -89,7 +89,7 @@ def test_log_refuses_numbers_without_a_logarithm() -> None:
     task, faults = fitted({"a": [3, 0, 5]}, transform="log"), CellErrors()
     value, present = task.prepare(block({"a": [-0.5, -2, 4]}, faults))
     assert present.tolist() == [True, False, True]
-    assert [fault.row for fault in faults.found] == [1]
+    assert [fault.row for fault in faults.errors] == [1]
     assert np.isfinite(value).all()
 
 

@@ -27,8 +27,8 @@ from polymodal.workflows.fit import plan_fit
 Columns = dict[str, Any]
 CLASSES, STEPS = 5, 24
 NAMES = [["ash", "birch"], ["cedar", "elm"], ["fir", "oak"], ["pine", "teak"], ["willow", "yew"]]
-FIXED: dict[str, Any] = {"threads": 1, "precision": "fp32"}
-QUIET = {"singles": "none", "bootstrap": 0}
+FIXED: dict[str, Any] = {"num_threads": 1, "precision": "fp32"}
+QUIET = {"unimodal_scores": "none", "bootstrap_samples": 0}
 ENCODER = "inputs.wave.encoder"
 
 
@@ -282,7 +282,7 @@ def test_a_tuned_checkpoint_goes_on_frozen_without_its_files(tmp_path: Path) -> 
     tuned = first.network.encoders()["name"].state_dict()
     for name, tensor in second.network.encoders()["name"].state_dict().items():
         assert torch.equal(tensor, tuned[name]), name
-    adapters = {**frozen, "tune": "lora"}
+    adapters = {**frozen, "fine_tuning": "lora"}
     with pytest.raises(RecipeError, match=r"inputs\.name: .*do not fit"):
         fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": adapters}}}, init_from=tmp_path / "first")
 

@@ -20,13 +20,13 @@ from polymodal.workflows.fit import fit, plan_fit, pretrain
 
 BITS = np.array(list(itertools.product([-1.0, 1.0], repeat=3)))
 TRAINING = {
-    "threads": 1,
+    "num_threads": 1,
     "precision": "fp32",
     "epochs": 40,
-    "batch": 32,
+    "batch_size": 32,
     "learning_rate": 0.01,
     "modality_dropout": 0.0,
-    "patience": 40,
+    "early_stopping_patience": 40,
 }
 JOINT = sorted(name for name, fusion in components("fusion").items() if fusion.level == "feature")
 APART = sorted(name for name, fusion in components("fusion").items() if fusion.level != "feature")

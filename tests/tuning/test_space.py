@@ -171,14 +171,14 @@ def test_pretrained_encoders_are_tuned_only_where_there_is_time() -> None:
     assert all(choice["name"] == "pretrained_text" and choice["model"] == "starter" for choice in short)
     for seconds in (1000, None):
         choices = default_space(plan, plan, rows=100, seconds=seconds)["inputs.text.encoder"]
-        assert [choice.get("tune") for choice in choices] == [None, None, "last"]
+        assert [choice.get("fine_tuning") for choice in choices] == [None, None, "last"]
 
 
 def test_baselines_read_the_first_frozen_pretrained_encoder_that_is_offered() -> None:
     base = Recipe.read({"inputs": {"text": "text", "a": "number"}, "outputs": {"y": "classification"}})
     frozen = {"name": "pretrained_text", "checkpoint": "starter", "max_tokens": 8}
     choices = {
-        "inputs.text.encoder": ["embedding_bag", {**frozen, "tune": "last"}, frozen],
+        "inputs.text.encoder": ["embedding_bag", {**frozen, "fine_tuning": "last"}, frozen],
         "inputs.a.encoder": ["linear", "periodic"],
     }
     assert SearchSpace.read(choices, base).frozen_encoders() == {"inputs.text.encoder": frozen}

@@ -22,7 +22,7 @@ from polymodal.tuning.trial import TrialRunner, run_trial
 from polymodal.tuning.unimodal import best_unimodal, run_unimodal
 
 ROWS = 90
-TRAINING = {"epochs": 3, "batch": 16, "precision": "fp32", "threads": 1}
+TRAINING = {"epochs": 3, "batch_size": 16, "precision": "fp32", "num_threads": 1}
 
 
 def folds(folder: Path) -> Folds:
@@ -74,7 +74,7 @@ def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yard
     networks = {f"network {n}: {name}" for n in (1, 2) for name in ("x", "text")}
     assert {one.name for one in first} == {*networks, "adapters 1: text", "adapters 2: text"}
     adapted = next(one for one in first if one.name == "adapters 1: text")
-    assert (adapted.recipe or {})["inputs"]["text"]["encoder"]["tune"] == "lora"
+    assert (adapted.recipe or {})["inputs"]["text"]["encoder"]["fine_tuning"] == "lora"
     assert all(one.kind == "unimodal" and len((one.recipe or {})["inputs"]) == 1 for one in first)
     assert [one.score for one in again] == [one.score for one in first]
     assert late == []

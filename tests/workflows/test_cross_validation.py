@@ -135,7 +135,7 @@ def test_a_class_that_a_fold_never_trained_on_is_scored_as_wrong() -> None:
     assert found.classes["grade"] == ["huge", "large", "small"]
     assert found.distributions["grade"][7, 0] == 0
     assert not np.isnan(found.distributions["grade"]).any()
-    assert found.cell_errors.found == []
+    assert found.cell_errors.errors == []
 
 
 def test_numbers_are_scored_in_their_own_units() -> None:

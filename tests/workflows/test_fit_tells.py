@@ -18,7 +18,7 @@ QUICK = {"training": {"epochs": 1, "batch_size": 16, "num_threads": 1, "precisio
 def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers")
     encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
-    for options, told in (({"tune": "frozen"}, True), ({"tune": "full"}, False)):
+    for options, told in (({"fine_tuning": "freeze"}, True), ({"fine_tuning": "full"}, False)):
         recipe = Recipe.read(
             {**QUICK, "hidden_size": 16, "inputs": {"note": {"modality": "text", "encoder": {**encoder, **options}}}}
         )

@@ -124,7 +124,7 @@ def compress(
             model.open(data, root, targets=True), faults, folder=folder, cache=media_cache_folder()
         )
         measurements = _measure(model, variants, prepared)
-    warn_cell_errors(faults.found)
+    warn_cell_errors(faults.errors)
     task = next(iter(model.tasks.values()))
     chosen = dtype or _select(measurements, tolerance, task.metrics[0].greater_is_better)
     result = CompressionResult(variants[chosen], chosen, task.metrics[0].name, measurements)

@@ -46,9 +46,9 @@ def predict(
     else:
         count = write_predictions(model, table, faults, out, probabilities=probabilities)
         value, shown = {"rows": count, "out": str(out)}, [f"{count_noun(count, 'prediction')} in {out}"]
-    value["faults"] = [vars(fault) for fault in faults.found]
+    value["faults"] = [vars(fault) for fault in faults.errors]
     print_result(value, shown, as_json=as_json)
-    print_cell_errors(faults.found, as_json=as_json)
+    print_cell_errors(faults.errors, as_json=as_json)
 
 
 def generate(
@@ -98,9 +98,9 @@ def generate(
     else:
         value = {"rows": write_jsonl(found, out), "out": str(out)}
         shown = [f"texts of {count_noun(value['rows'], 'row')} in {out}"]
-    value["faults"] = [vars(fault) for fault in faults.found]
+    value["faults"] = [vars(fault) for fault in faults.errors]
     print_result(value, shown, as_json=as_json)
-    print_cell_errors(faults.found, as_json=as_json)
+    print_cell_errors(faults.errors, as_json=as_json)
 
 
 def transcribe(
@@ -147,9 +147,9 @@ def transcribe(
         write_jsonl(iter(rows), out)
         value["out"] = str(out)
         shown = [f"transcripts of {count_noun(len(rows), 'row')} in {out}"]
-    value["faults"] = [vars(fault) for fault in faults.found]
+    value["faults"] = [vars(fault) for fault in faults.errors]
     print_result(value, shown, as_json=as_json)
-    print_cell_errors(faults.found, as_json=as_json)
+    print_cell_errors(faults.errors, as_json=as_json)
 
 
 def generation_options(settings: list[str]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
                 forms.setdefault(form, name)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     close = close or difflib.get_close_matches(word, forms, n=1, cutoff=0.6)
-    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = close or difflib.get_close_matches(word, forms, n=1, cutoff=0.5)
     if close:
         return f"did you mean {forms[close[0]]!r}?"
     return "choose from " + ", ".join(known) if known else "there is nothing to choose from"

@@ -31,10 +31,10 @@ def overlap(one: PreparedInput, other: PreparedInput) -> tuple[int, int]:
     if one.items is other.items:
         theirs = np.unique(one.index[one.index >= 0])
         return _count(other.index, np.isin(np.arange(len(other.items)), theirs))
-    if one.keys is None or other.keys is None:
+    if one.content_keys is None or other.content_keys is None:
         return 0, 0
-    known = {one.keys[item] for item in np.unique(one.index[one.index >= 0])}
-    return _count(other.index, np.array([key in known for key in other.keys], dtype=bool))
+    known = {one.content_keys[item] for item in np.unique(one.index[one.index >= 0])}
+    return _count(other.index, np.array([key in known for key in other.content_keys], dtype=bool))
 
 
 def _count(index: np.ndarray, shared: np.ndarray) -> tuple[int, int]:
@@ -49,7 +49,7 @@ def shared_items(prepared: dict[str, PreparedInput], splits: dict[str, np.ndarra
     prepared: the inputs of the table by name
     splits: row numbers of each split by name, the training split first
     """
-    parts = {name: {part: one.rows_of(rows) for part, rows in splits.items()} for name, one in prepared.items()}
+    parts = {name: {part: one.select_rows(rows) for part, rows in splits.items()} for name, one in prepared.items()}
     return [
         finding
         for name, sides in parts.items()

@@ -44,7 +44,9 @@ def make_splits(recipe: Recipe, table: Table, valid: Table | None, test: Table |
         DataError: a split would be empty.
     """
     split = recipe.data.split
-    parts = {name: Split.all_rows(given) for name, given in (("validation", valid), ("test", test)) if given is not None}
+    parts = {
+        name: Split.all_rows(given) for name, given in (("validation", valid), ("test", test)) if given is not None
+    }
     if valid is not None and (test is not None or split.test_size == 0):
         return {"train": Split.all_rows(table), **parts}
     if valid is not None:  # one split is drawn, under the name that `split_rows` gives to the first

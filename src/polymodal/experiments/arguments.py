@@ -48,7 +48,7 @@ def open_tables(
 def _with_columns_of(table: Table, train: ConcatTable) -> Table:
     if table is train:
         return table
-    return (table if isinstance(table, ConcatTable) else ConcatTable({table.name: table})).like(train)
+    return (table if isinstance(table, ConcatTable) else ConcatTable({table.name: table})).with_columns_of(train)
 
 
 def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:

@@ -89,7 +89,7 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
     cell_errors = CellErrors()
     begun = time.perf_counter()
     columns = preparation.input_columns + preparation.target_columns
-    block = train.table.block(sample, columns, faults=cell_errors, limits=recipe.data.limits)
+    block = train.table.block(sample, columns, errors=cell_errors, limits=recipe.data.limits)
     prepared = preparation.prepare_block(block, targets=True)
     preparation_seconds = (time.perf_counter() - begun) / len(sample) * _rows_of_tables(parts)
     with isolated_random_state(recipe.seed):
@@ -154,7 +154,7 @@ def _with_features(
     block = first.table.block(
         first.rows,
         preparation.input_columns + preparation.target_columns,
-        faults=CellErrors(),
+        errors=CellErrors(),
         limits=recipe.data.limits,
     )
     some = preparation.prepare_block(block, targets=True)

@@ -67,7 +67,7 @@ class Experiment:
             return shared_items(first.inputs, {name: split.rows for name, split in self.splits.items()})
         return shared_between(
             {
-                name: {key: one.rows_of(split.rows) for key, one in split.table.inputs.items()}
+                name: {key: one.select_rows(split.rows) for key, one in split.table.inputs.items()}
                 for name, split in self.splits.items()
             }
         )

@@ -335,7 +335,7 @@ def _infer_inputs(
             found.setdefault(kind, []).append((column, match.reason))
     for kind, columns in found.items():
         component = find("modality", kind)
-        shared = len(columns) > 1 and component.together([samples[column] for column, _ in columns])
+        shared = len(columns) > 1 and component.group_columns([samples[column] for column, _ in columns])
         groups = [columns] if shared else [[one] for one in columns]
         for group in groups:
             names = [column for column, _ in group]

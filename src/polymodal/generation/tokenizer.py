@@ -11,14 +11,14 @@ from tokenizers import Tokenizer
 
 from polymodal.core.errors import RecipeError
 from polymodal.generation.control_tokens import control_tokens, without_control_tokens
-from polymodal.modalities.bpe import PAD, plain, train_bpe
+from polymodal.modalities.bpe import PAD_TOKEN, disable_special_tokens, train_bpe
 from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 
 BEGIN, END = "[begin]", "[end]"
 #: Control tokens of the roles in a conversation, in tokenizers that are trained here.
 ROLES = {"system": "[system]", "user": "[user]", "assistant": "[assistant]"}
-SPECIAL_TOKENS = (PAD, BEGIN, END, *ROLES.values())
+SPECIAL_TOKENS = (PAD_TOKEN, BEGIN, END, *ROLES.values())
 #: Special tokens and the 256 bytes: the smallest vocabulary of a tokenizer that is trained here.
 MIN_VOCAB_SIZE = len(SPECIAL_TOKENS) + 256
 
@@ -50,7 +50,7 @@ class TextTokenizer:
         )
         backend.no_padding()
         backend.no_truncation()
-        plain(backend)
+        disable_special_tokens(backend)
         unknown = None if checkpoint is None else checkpoint.files.get("tokenizer_config", {}).get("unk_token")
         self.control_ids = control_tokens(backend, unknown.get("content") if isinstance(unknown, dict) else unknown)
         self._without_control: Tokenizer | None = None
@@ -71,7 +71,7 @@ class TextTokenizer:
             RecipeError: there is no such checkpoint, or its files define no end token.
             MissingExtraError: it needs an optional package.
         """
-        reader = CheckpointTokenizer.of(checkpoint)
+        reader = CheckpointTokenizer.from_checkpoint(checkpoint)
         return cls._from_checkpoint_config(reader.tokenizer, reader.card)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Sounds."""
+"""The `audio` modality: waveforms of one sampling rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
-from polymodal.data.media.audio import AudioRequest, header_of_array, as_samples, audio_from_array
+from polymodal.data.media.audio import AudioRequest, as_samples, audio_from_array, header_of_array
 from polymodal.data.media.formats import AUDIO_SUFFIXES, detect_format
 from polymodal.data.media.metadata import read_metadata
 from polymodal.data.media.source import MediaError
@@ -25,72 +25,77 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import audio_augment, audio_corruption
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.media import Item, MediaModality, inline_or_path, looks_like, recognised
-from polymodal.modalities.previews import spectrogram
-from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.modalities.media import Item, MediaModality, inline_or_path, looks_like, match_media
+from polymodal.modalities.previews import spectrogram_image
 from polymodal.pretrained.audio_features import audio_feature_extractor
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.recipe.data import LimitOptions
 
-#: Sounds whose headers are read to see how long they are.
-OPENED = 200
-#: Formats that hold sound and nothing else; clips are sounds only where the recipe says so.
+#: Number of files whose headers are read for their duration.
+MAX_SAMPLED_FILES = 200
+#: Formats that only have audio. Videos are audio inputs only if the recipe sets this modality.
 _AUDIO_ONLY = ("WAV", "FLAC", "MP3", "AAC", "OGG")
 
 
 @register
 class Audio(MediaModality):
-    """Sounds as waveforms of one sample rate.
+    """Audio as waveforms of one sampling rate.
 
     A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and `path`, or a
-    record of `array` (`[samples]` or `[samples, channels]`) and `sampling_rate`. A clip gives its sound track; a clip
-    without one counts as missing, without a fault.
+    record of `array` (`[samples]` or `[samples, channels]`) and `sampling_rate`. The audio track of a video is used. A
+    video without audio counts as missing, without a cell error.
 
-    Prepared: `values [items, samples, channels]` int16 and `length [items]`; shorter sounds are padded with zeros.
-    Collated: `values [items, channels, samples]` float32, full scale from -1 to 1, and `length`.
+    Prepared: `values [items, samples, channels]` int16 and `length [items]`; shorter audio is padded with zeros.
+        Collated: `values [items, channels, samples]` float32, full scale from -1 to 1, and `length`.
 
-    With a checkpoint, sounds have one channel and the rate of its network, and no more seconds than that can take: of
-    a longer sound the part that `keep` says is used, and the rest is never heard. That is 30 s for Whisper, 10.2 s for
-    AST, 10 s for CLAP; wav2vec 2.0, HuBERT and WavLM take any length.
+    With a checkpoint, audio has one channel, the sampling rate of its network, and at most the duration that the
+    network accepts. Longer audio is cropped as set by `crop`. The limit is 30 s for Whisper, 10.2 s for AST and 10 s
+    for CLAP; wav2vec 2.0, HuBERT and WavLM accept any length.
     """
 
     class Options(ModalityOptions, SizedModel):
         name: Literal["audio"] = "audio"
         checkpoint: str | None = None
-        """A pretrained checkpoint whose preparation sounds get: a preset, a hub id or a folder. Encoders with a
-        checkpoint set it themselves. It decides `sampling_rate` and `channels`, bounds `seconds`, and sounds are given no
-        random changes that are not asked for."""
+        """Preprocess audio for this pretrained checkpoint: a preset, a hub id or a folder. Encoders with a checkpoint
+        set it themselves. It sets `sampling_rate` and `channels`, limits `seconds`, and disables augmentation by
+        default."""
         sampling_rate: int = Field(default=16_000, ge=1_000, le=192_000)
-        """Sample rate in Hz that sounds are brought to; what is heard ends at half of it."""
+        """Target sampling rate in Hz. Frequencies up to half of it are kept."""
         channels: int = Field(default=1, ge=1, le=2)
-        """1: the mean of all channels; 2: stereo is kept, and the mean of any other number is in both."""
+        """1: the mean of all channels; 2: stereo is kept, and audio with another number of channels has their mean in
+        both."""
         seconds: float | None = Field(default=None, gt=0, le=600)
-        """The most seconds of a sound that are used. Silent: what 95 % of a sample do not exceed, at most
-        `max_seconds`."""
+        """Maximum duration in seconds. Default: the 95th percentile of a sample, at most `max_seconds`."""
         max_seconds: float = sized_field(10.0, 30.0, 30.0, gt=0, le=600)
-        """Upper bound of the seconds that are chosen while `seconds` is silent."""
+        """Upper bound of the default of `seconds`."""
         crop: Literal["start", "center"] = "start"
-        """Which part of a longer sound is used."""
+        """The part of longer audio that is used."""
         trim_silence_db: float | None = Field(default=None, gt=0, le=120)
-        """Cut both ends for as long as they are this many dB below the loudest moment (30 to 60 are usual). Silent:
-        they stay."""
+        """Trim both ends that are this many dB below the loudest moment (30 to 60 are usual). Default: no trimming."""
         normalization: Literal["none", "peak", "rms"] = "none"
-        """Bring the peak to -1 dB of full scale, or the root mean square to -20 dB (less where it would clip)."""
+        """Bring the peak to -1 dB of full scale, or the root mean square to -20 dB (less if it would clip)."""
         denoise: bool = False
-        """Turn down steady noise (spectral gating)."""
+        """Reduce steady noise (spectral gating)."""
         voice_activity_only: bool = False
-        """Keep only the stretches with a voice; times are then those of what is left."""
+        """Keep only segments with speech. Times then refer to the shortened audio."""
         gain_db: float = Field(default=6.0, ge=0, le=60)
-        """In training: make sounds louder or quieter by up to so many dB. 0: never."""
+        """Augmentation: change the volume by up to this many dB. 0: off."""
         noise_snr_db: float | None = Field(default=None, ge=-20, le=60)
-        """In training: add white noise at a signal-to-noise ratio of this many dB or up to 20 more. Silent: none."""
+        """Augmentation: add white noise at a signal-to-noise ratio of this many dB or up to 20 dB more. Default: no
+        noise."""
         time_shift: float = Field(default=0.01, ge=0, le=1)
-        """In training: move sounds in time by up to this share of their length; targets in time do not move along. 0:
-        never."""
+        """Augmentation: shift audio in time by up to this fraction of its length. Event targets are not shifted. 0:
+        off."""
 
     media = "audio"
     default_encoder = "audio_cnn"
-    time_preserving_options = {"time_shift": 0.0, "trim_silence_db": None, "voice_activity_only": False, "crop": "start"}
+    time_preserving_options = {
+        "time_shift": 0.0,
+        "trim_silence_db": None,
+        "voice_activity_only": False,
+        "crop": "start",
+    }
     corruptions = ("noise", "babble", "reverberation", "clipping", "loss")
     options: Options
 
@@ -100,15 +105,15 @@ class Audio(MediaModality):
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        return recognised(sample, _looks_like_sound, "sound")
+        return match_media(sample, _looks_like_audio, "audio")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
-        """Fill `seconds` from the headers of up to 200 sampled sounds; those that tell no length do not count. With a
-        checkpoint, what its files say.
+        """Fill `seconds` from the headers of up to 200 sampled files. Files of unknown duration are ignored. With a
+        checkpoint, fill the values in its files.
 
         Raises:
-            RecipeError: there is no such checkpoint for sounds, or an option is not what its network reads.
+            RecipeError: there is no such checkpoint for audio, or an option contradicts its network.
         """
         most = options.max_seconds
         if options.checkpoint is not None:
@@ -123,13 +128,13 @@ class Audio(MediaModality):
 
     @property
     def card(self) -> CheckpointConfig | None:
-        """What the checkpoint's files say; read when it is first asked for, or from a model directory."""
+        """The configuration of the checkpoint, read on first use, or loaded from a model directory."""
         if self._card is None and self.options.checkpoint is not None:
             self._card = _card(self.options.checkpoint)
         return self._card
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Sounds have nothing to learn from the training rows."""
+        """Do nothing: audio has no fitted state."""
 
     def request(self) -> AudioRequest:
         chosen = self.options
@@ -145,21 +150,21 @@ class Audio(MediaModality):
         )
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
-        """Records of an array and its sample rate; an array alone is refused, since nothing tells its rate."""
+        """Convert records of an array and its sampling rate. An array without a rate is refused."""
         if isinstance(cell, np.ndarray):
-            raise MediaError("an array needs its sample rate: give a record of `array` and `sampling_rate`")
+            raise MediaError("an array needs its sampling rate: use a record of `array` and `sampling_rate`")
         if not isinstance(cell, dict) or cell.get("array") is None:
             return None
         samples, rate = as_samples(cell["array"]), cell.get("sampling_rate")
         item = audio_from_array(samples, rate, self.request(), limits)
         return f"{rate} {samples.dtype} {samples.shape} ".encode() + samples.tobytes(), item
 
-    def extra(self) -> None:
+    def check_packages(self) -> None:
         for package in ("av", "soundfile", "soxr"):
             if find_spec(package) is None:
-                raise MissingExtraError(package, "audio", "reading sounds")
+                raise MissingExtraError(package, "audio", "reading audio")
 
-    def longest(self) -> int:
+    def max_records(self) -> int:
         return self.request().max_samples
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -168,7 +173,7 @@ class Audio(MediaModality):
         return {"values": scaled, "length": torch.from_numpy(items["length"])}
 
     @property
-    def changes(self) -> bool:
+    def has_augmentation(self) -> bool:
         return bool(self.options.time_shift or self.options.gain_db or self.options.noise_snr_db is not None)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -184,39 +189,39 @@ class Audio(MediaModality):
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """noise: white, from 30 dB below the sound to 5 dB above it
-        babble: four other sounds at once, at the same ratios
+        """noise: white noise, from 30 dB below the signal to 5 dB above it
+        babble: four other recordings at once, at the same ratios
         reverberation: decaying echoes, from a small room to a bare hall
-        clipping: turned up by up to 40 dB and cut off at its own peak
-        loss: packets of 40 ms fall silent, up to 80 % of them
+        clipping: amplified by up to 40 dB and clipped at its own peak
+        loss: packets of 40 ms are zeroed, up to 80 % of them
         """
         if kind not in self.corruptions:
             return super().corrupt(items, kind, strength, draw)
         values, length = items["values"], items["length"]
-        sounds = [one[:count].astype(np.float32) / 32_768 for one, count in zip(values, length, strict=True)]
+        signals = [one[:count].astype(np.float32) / 32_768 for one, count in zip(values, length, strict=True)]
         if kind == "noise":
-            sounds = audio_corruption.white_noise(sounds, strength, draw)
+            signals = audio_corruption.white_noise(signals, strength, draw)
         elif kind == "babble":
-            sounds = audio_corruption.babble(sounds, strength, draw)
+            signals = audio_corruption.babble(signals, strength, draw)
         elif kind == "reverberation":
-            sounds = audio_corruption.reverberation(sounds, strength, self.options.sampling_rate, draw)
+            signals = audio_corruption.reverberation(signals, strength, self.options.sampling_rate, draw)
         elif kind == "clipping":
-            sounds = audio_corruption.clipping(sounds, strength)
+            signals = audio_corruption.hard_clipping(signals, strength)
         else:
-            sounds = audio_corruption.loss(sounds, strength, self.options.sampling_rate, draw)
-        damaged = np.zeros_like(values)
-        for row, one in zip(damaged, sounds, strict=True):
+            signals = audio_corruption.packet_loss(signals, strength, self.options.sampling_rate, draw)
+        corrupted = np.zeros_like(values)
+        for row, one in zip(corrupted, signals, strict=True):
             row[: len(one)] = np.clip(np.rint(one * 32_768), -32_768, 32_767)
-        return {**items, "values": damaged}
+        return {**items, "values": corrupted}
 
     def shape(self) -> dict[str, Any]:
-        """`rate` in Hz, `channels`, and `samples` of the longest sound there can be; `checkpoint`, its card, where
-        there is one."""
-        shape = {"rate": self.options.sampling_rate, "channels": self.options.channels, "samples": self.max_samples()}
+        """`rate` in Hz, `channels`, and `samples`, the maximum length; `checkpoint`, its configuration, if there is
+        one."""
+        shape = {"rate": self.options.sampling_rate, "channels": self.options.channels, "samples": self.max_records()}
         return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
 
-    def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
-        return spectrogram(item["values"].mean(axis=1) / 32_768)
+    def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
+        return spectrogram_image(item["values"].mean(axis=1) / 32_768)
 
     def save(self, folder: Path) -> dict[str, Any]:
         return {"checkpoint": None if self.card is None else self.card.to_dict()}
@@ -224,11 +229,11 @@ class Audio(MediaModality):
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         self._card = CheckpointConfig.from_dict(state["checkpoint"]) if state.get("checkpoint") else None
 
-    def show(self) -> str:
+    def describe(self) -> str:
         request = self.request()
         kind = {1: "mono", 2: "stereo"}[request.channels]
-        said = "" if self.card is None else f", as {self.card.name} wants them"
-        return f"sounds of up to {request.seconds:g} s at {request.sampling_rate / 1000:g} kHz, {kind}{said}"
+        note = "" if self.card is None else f", as required by {self.card.name}"
+        return f"audio of up to {request.seconds:g} s at {request.sampling_rate / 1000:g} kHz, {kind}{note}"
 
 
 def _card(checkpoint: str) -> CheckpointConfig:
@@ -239,43 +244,43 @@ def _card(checkpoint: str) -> CheckpointConfig:
 
 
 def _of_checkpoint(options: Audio.Options, checkpoint: str) -> tuple[Audio.Options, float]:
-    """The options with what the files of the checkpoint say and without random changes that were not asked for; and the
-    most seconds that its network can take."""
-    reads = audio_feature_extractor(_card(checkpoint))
-    longest = math.inf if reads.max_samples is None else reads.max_samples / reads.sampling_rate
-    said = {"sampling_rate": reads.sampling_rate, "channels": 1}
+    """The options with the values in the checkpoint's files and without augmentation that is not set explicitly; and
+    the maximum duration in seconds of its network."""
+    extractor = audio_feature_extractor(_card(checkpoint))
+    longest = math.inf if extractor.max_samples is None else extractor.max_samples / extractor.sampling_rate
+    required = {"sampling_rate": extractor.sampling_rate, "channels": 1}
     given = options.model_fields_set
-    for name, value in said.items():
+    for name, value in required.items():
         if name in given and getattr(options, name) != value:
             asked = getattr(options, name)
-            raise RecipeError(name, f"the checkpoint {checkpoint!r} reads {value}, not {asked}; leave it out")
+            raise RecipeError(name, f"the checkpoint {checkpoint!r} requires {value}, not {asked}; remove this option")
     if options.seconds is not None and options.seconds > longest:
         raise RecipeError(
-            "seconds", f"the checkpoint {checkpoint!r} hears {longest:g} s at most, not {options.seconds:g}"
+            "seconds", f"the checkpoint {checkpoint!r} accepts at most {longest:g} s, not {options.seconds:g}"
         )
-    still = {name: 0.0 for name in ("gain_db", "time_shift") if name not in given}
-    return options.model_copy(update={**said, **still}), longest
+    unset = {name: 0.0 for name in ("gain_db", "time_shift") if name not in given}
+    return options.model_copy(update={**required, **unset}), longest
 
 
 def _durations(sample: ColumnSample) -> Iterator[float]:
-    """Seconds of sounds, those of files from their headers."""
+    """Durations in seconds, for files from their headers."""
     files = []
-    for cell in sample.values[:: max(1, len(sample.values) // OPENED)]:
+    for cell in sample.values[:: max(1, len(sample.values) // MAX_SAMPLED_FILES)]:
         if not isinstance(cell, dict) or cell.get("array") is None:
             files.append(cell)
             continue
         try:
             seconds = header_of_array(as_samples(cell["array"]), cell.get("sampling_rate")).seconds
-        except MediaError:  # reported when it is prepared
+        except MediaError:  # reported by `prepare`
             continue
         if seconds:
             yield seconds
-    for found in read_metadata("audio", files, sample.root, sample.limits):
-        if not isinstance(found, MediaError) and found.seconds:
-            yield found.seconds
+    for header in read_metadata("audio", files, sample.root, sample.limits):
+        if not isinstance(header, MediaError) and header.seconds:
+            yield header.seconds
 
 
-def _looks_like_sound(cell: Any) -> bool:
+def _looks_like_audio(cell: Any) -> bool:
     if isinstance(cell, dict):
         if cell.get("array") is not None:
             return cell.get("sampling_rate") is not None

@@ -1,4 +1,5 @@
-"""What a modality is: one kind of input. It recognises its columns, learns how to prepare them, and prepares them."""
+"""Base class of modalities. A modality is one type of input: it matches columns, fits their preparation, and prepares
+them."""
 
 from __future__ import annotations
 
@@ -26,19 +27,53 @@ class ModalityOptions(Options):
 class Modality(ABC):
     """Base of every modality. One instance serves one input of a recipe (one or more columns).
 
-    The life of an instance: `match_column` (class method, on a sample of a column) -> `resolve` (fill silent options from
-    the sample) -> `fit` (training rows only) -> `prepare` (any rows, block by block) -> `collate` (a batch of distinct
-    items -> tensors). `save` and `load` carry what `fit` learned.
+    The methods are called in this order: `match_column` (class method, on a sample of a column) -> `resolve` (fill
+    unset options from the sample) -> `fit` (training rows only) -> `prepare` (any rows, block by block) -> `collate` (a
+    batch of distinct items -> tensors). `save` and `load` store and restore the fitted state.
+
+    Example:
+        A modality of yes/no cells, on two rows:
+
+        >>> from polymodal.data.store.items import FixedItems
+        >>> from polymodal.data.table.cell_errors import CellErrors
+        >>> class YesNo(Modality):
+        ...     Options = ModalityOptions
+        ...     default_encoder = "linear"
+        ...
+        ...     @classmethod
+        ...     def match_column(cls, sample):
+        ...         return Match(0.9, "yes and no") if set(sample.values) <= {"yes", "no"} else None
+        ...
+        ...     def fit(self, blocks):
+        ...         pass
+        ...
+        ...     def prepare(self, block):
+        ...         values = np.array([[cell == "yes"] for cell in block.cells(self.columns[0])], np.float32)
+        ...         return PreparedInput(np.arange(len(values)), FixedItems({"values": values}))
+        ...
+        ...     def shape(self):
+        ...         return {"columns": 1}
+        ...
+        ...     def save(self, folder):
+        ...         return {}
+        ...
+        ...     def load(self, folder, state):
+        ...         pass
+        >>> block = RowBlock({"paid": ["yes", "no"]}, np.arange(2), None, "table", CellErrors(), LimitOptions())
+        >>> modality = YesNo(ModalityOptions(name="yes_no"), columns=["paid"])
+        >>> modality.collate(modality.prepare(block).items.take(np.arange(2)))
+        {'values': tensor([[1.],
+                [0.]])}
     """
 
     kind: ClassVar[str] = "modality"
     Options: ClassVar[type[ModalityOptions]]
     default_encoder: ClassVar[str]
-    #: True if one input may hold several columns (numbers, categories); `together` says when inference groups them.
+    #: True if one input may have several columns (numbers, categories). `group_columns` decides when they are grouped.
     many_columns: ClassVar[bool] = False
-    #: Options that move moments away from where they were in the file, and the value with which each does not.
+    #: Options that shift events in time relative to the file, with the value that does not.
     time_preserving_options: ClassVar[dict[str, Any]] = {}
-    #: The kinds of damage that `corrupt` can do, for tests of robustness.
+    #: The corruptions that `corrupt` supports, for robustness tests.
     corruptions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: ModalityOptions, *, columns: list[str]) -> None:
@@ -47,74 +82,76 @@ class Modality(ABC):
     @classmethod
     @abstractmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        """How likely the column is of this modality, and why; None if it cannot be."""
+        """How well the column fits this modality, and why; None if it does not."""
 
     @classmethod
-    def together(cls, samples: list[ColumnSample]) -> bool:
-        """Whether inference makes one input of these columns, all of this modality, or one of each."""
+    def group_columns(cls, samples: list[ColumnSample]) -> bool:
+        """Whether automatic planning makes one input of these columns, which all match this modality, or one input per
+        column."""
         return cls.many_columns
 
     @classmethod
     def resolve(cls, options: Any, samples: list[ColumnSample]) -> Any:
-        """Options with every value that depends on the data filled in (image size, token limit ...)."""
+        """Options with every value that depends on the data filled in (image size, maximum length ...)."""
         return options
 
     @abstractmethod
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Learn from the training rows (vocabulary, statistics). Called once, before `prepare`."""
+        """Fit to the training rows (vocabulary, statistics). Called once, before `prepare`."""
 
     @abstractmethod
     def prepare(self, block: RowBlock) -> PreparedInput:
-        """Prepare one block of rows. A cell that cannot be used goes to `block.faults` and counts as missing."""
+        """Prepare one block of rows. A cell that cannot be used is reported to `block.errors` and counts as missing."""
 
     @abstractmethod
     def shape(self) -> dict[str, Any]:
-        """What an encoder must know about the prepared tensors, JSON-ready; call after `fit`."""
+        """Description of the prepared tensors for encoders, JSON-ready. Call after `fit`."""
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
-        """Arrays of distinct items `[items, ...]` -> the tensors that the encoder reads."""
+        """Convert arrays of distinct items `[items, ...]` to the tensors that the encoder reads."""
         return {name: torch.from_numpy(array) for name, array in items.items()}
 
-    def identity(self, limits: LimitOptions) -> str | None:
-        """Everything besides a cell's content that changes the item it is prepared to (options, what `fit` learned,
-        limits), as text; None where items are not named by their content, so that nothing made of them can be kept."""
+    def fingerprint(self, limits: LimitOptions) -> str | None:
+        """Everything except a cell's content that changes its prepared item (options, fitted state, limits), as text.
+        None if items have no content keys, so that nothing computed from them can be cached."""
         return None
 
     @property
-    def changes(self) -> bool:
-        """Whether `augment` does anything under these options."""
+    def has_augmentation(self) -> bool:
+        """Whether `augment` has an effect under these options."""
         return False
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Random changes of a training batch, drawn from torch's global generator; never changes `data` in place."""
+        """Random augmentation of a training batch, drawn from torch's global generator. Never changes `data` in place."""
         return data
 
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Prepared items, as `Items.take` gives them, damaged by one of `corruptions`; `items` are left as they were.
+        """Prepared items, as returned by `Items.take`, corrupted by one of `corruptions`. Never changes `items` in
+        place.
 
-        strength: from 0 (as good as untouched) to 1 (hard to use for a human)
+        strength: from 0 (barely changed) to 1 (hard to use for a human)
         """
-        raise ValueError(f"{kind!r} is no corruption of {type(self).__name__.lower()}")
+        raise ValueError(f"{kind!r} is not a corruption of {type(self).__name__.lower()}")
 
-    def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image | None:
-        """What a person looks at of one prepared item (arrays `[length, ...]` of `Items.take`, without padding), for
-        reports; None where the cell itself says more."""
+    def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image | None:
+        """An image of one prepared item (arrays `[length, ...]` of `Items.take`, without padding), for reports; None if
+        the cell itself is more readable."""
         return None
 
     def row_bytes(self) -> float:
-        """Bytes of one prepared item at most; blocks of rows are bounded by it. 0: too few to count."""
+        """Maximum bytes of one prepared item, which bounds blocks of rows. 0: negligible."""
         return 0.0
 
     @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write large state (a tokenizer) into `folder`; return the rest, JSON-ready."""
+        """Write large state (a tokenizer) into `folder` and return the rest, JSON-ready."""
 
     @abstractmethod
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        """Take back what `save` wrote, in place of `fit`."""
+        """Restore the state written by `save`, instead of `fit`."""
 
-    def show(self) -> str:
-        """One line for reports on what `fit` learned (vocabulary size, image size ...)."""
+    def describe(self) -> str:
+        """The fitted state in one line, for reports (vocabulary size, image size ...)."""
         return ""

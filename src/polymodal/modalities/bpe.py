@@ -1,4 +1,4 @@
-"""A byte-level byte-pair encoding, trained on the texts at hand."""
+"""A byte-level byte-pair encoding, trained on the given texts."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-PAD = "[pad]"
-#: the 256 bytes and the padding symbol: the smallest vocabulary there can be
-SMALLEST = 257
+PAD_TOKEN = "[pad]"
+#: The 256 bytes and the padding token: the minimum vocabulary.
+MIN_VOCAB_SIZE = 257
 
 
 def train_bpe(
-    texts: Iterable[str], vocabulary: int, lowercase: bool, special: Sequence[str] = (PAD,), *, merge: bool = True
+    texts: Iterable[str], vocab_size: int, lowercase: bool, special: Sequence[str] = (PAD_TOKEN,), *, merge: bool = True
 ) -> Tokenizer:
-    """Learn up to `vocabulary` symbols from `texts`; the same texts in the same order give the same
+    """Train a tokenizer of up to `vocab_size` tokens on `texts`. The same texts in the same order give the same
     tokenizer.
 
-    Symbols start as the 256 bytes, so that no text of any script is ever unknown; then the most frequent
-    neighbouring pair is merged, again and again (Sennrich et al., "Neural Machine Translation of Rare Words
-    with Subword Units", 2016; on bytes: Radford et al., "Language Models are Unsupervised Multitask
-    Learners", 2019). Text is brought to Unicode form NFC first.
+    The initial tokens are the 256 bytes, so that no text of any script is ever unknown. Then the most frequent
+    neighboring pair is merged repeatedly (Sennrich et al., "Neural Machine Translation of Rare Words with Subword
+    Units", 2016; on bytes: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019). Text is first
+    normalized to Unicode form NFC.
 
-    special: the first symbols, which no text has; symbol 0 is padding
-    merge: without, every byte is a symbol, however many symbols are allowed
+    special: the first tokens, which never result from text; token 0 is padding
+    merge: if False, every byte is a token, whatever the vocabulary size
     """
     steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lowercase else []
     tokenizer = Tokenizer(models.BPE())
@@ -31,16 +31,16 @@ def train_bpe(
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary if merge else len(special) + 256,
+        vocab_size=vocab_size if merge else len(special) + 256,
         special_tokens=list(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return plain(tokenizer)
+    return disable_special_tokens(tokenizer)
 
 
-def plain(tokenizer: Tokenizer) -> Tokenizer:
-    """Read "[pad]" in a text as five characters, not as padding. A saved tokenizer does not remember this."""
+def disable_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """Encode "[pad]" in a text as five characters, not as padding. A saved tokenizer does not store this setting."""
     tokenizer.encode_special_tokens = True
     return tokenizer

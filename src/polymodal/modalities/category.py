@@ -1,4 +1,4 @@
-"""Categories: one or more columns of labels."""
+"""The `category` modality: one or more columns of labels."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.cell_parsing import read_distinct, read_numbers
-from polymodal.modalities.text import looks_like_keys
+from polymodal.modalities.text import looks_like_identifiers
 
-MISSING, RARE, FIRST = 0, 1, 2
+MISSING, RARE, FIRST_LABEL = 0, 1, 2
 
 
 @register
 class Category(Modality):
-    """Columns of labels: texts, whole numbers, yes and no.
+    """Columns of labels: texts, whole numbers, booleans.
 
-    Each column has a vocabulary of its own, the labels of the training rows: number 0 is a missing label, 1
-    stands for every rare one and every one that the training rows do not have, 2 and up are the labels in
-    alphabetical order. The numbers 3 and 3.0 and the text "3" are one label, blanks around a label do not
-    count, and a blank label is missing.
+    Each column has its own vocabulary, the labels of the training rows. Index 0 is a missing label, 1 is any rare label
+    and any label that is not in the training rows, and 2 and up are the labels in alphabetical order. The numbers 3 and
+    3.0 and the text "3" are the same label, blanks around a label are ignored, and a blank label is missing.
 
-    Prepared: `ids [rows, columns]` int32. A row counts as missing when all its labels are.
+    Prepared: `ids [rows, columns]` int32. A row counts as missing if all its labels are missing.
     """
 
     class Options(ModalityOptions):
         name: Literal["category"] = "category"
         min_frequency: int = Field(default=2, ge=1)
-        """A label that fewer training rows have is rare."""
+        """Labels in fewer training rows than this are rare."""
 
     default_encoder = "embedding"
     many_columns = True
@@ -61,73 +60,75 @@ class Category(Modality):
         if all(isinstance(value, bool | np.bool_) for value in values):
             return Match(0.95, "yes and no")
         if all(isinstance(value, numbers.Integral) for value in values):
-            return Match(0.4, f"{distinct} different whole numbers") if repeats else None
-        if not all(isinstance(value, str) for value in values) or looks_like_keys(values):
+            return Match(0.4, f"{distinct} distinct whole numbers") if repeats else None
+        if not all(isinstance(value, str) for value in values) or looks_like_identifiers(values):
             return None
         if not read_numbers(values)[1]:
-            return Match(0.4, f"{distinct} different numbers, written as texts") if repeats else None
+            return Match(0.4, f"{distinct} distinct numbers, given as texts") if repeats else None
         if sum(len(value) for value in values) > 60 * len(values):
             return None
         words = sum(len(value.split()) for value in values) / len(values)
         if repeats and words < 3:
-            return Match(0.85, f"{distinct} different labels in {len(values)} rows")
-        return Match(0.35, f"short texts, {distinct} different in {len(values)} rows")
+            return Match(0.85, f"{distinct} distinct labels in {len(values)} rows")
+        return Match(0.35, f"short texts, {distinct} distinct in {len(values)} rows")
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Collect the labels of the training rows. Unusable cells are left to `prepare`."""
+        """Collect the labels of the training rows. Bad cells are reported by `prepare`."""
         counts: list[Counter[str]] = [Counter() for _ in self.columns]
         for block in blocks:
             for name, count in zip(self.columns, counts, strict=True):
                 codes, cells = read_distinct(block.columns[name])
                 times = np.bincount(codes[codes >= 0], minlength=len(cells)).tolist()
                 for cell, seen in zip(cells, times, strict=True):
-                    if seen and (label := as_label(cell)):
+                    if seen and (label := parse_label(cell)):
                         count[label] += seen
-        self._take([sorted(name for name, n in count.items() if n >= self.options.min_frequency) for count in counts])
+        self._set_labels(
+            [sorted(name for name, n in count.items() if n >= self.options.min_frequency) for count in counts]
+        )
 
-    def _take(self, labels: list[list[str]]) -> None:
+    def _set_labels(self, labels: list[list[str]]) -> None:
         self.labels = labels
-        self._numbers = [{label: FIRST + at for at, label in enumerate(column)} for column in labels]
+        self._numbers = [{label: FIRST_LABEL + at for at, label in enumerate(column)} for column in labels]
 
     def prepare(self, block: RowBlock) -> PreparedInput:
         ids = np.zeros((len(block), len(self.columns)), np.int32)
         for at, (name, known) in enumerate(zip(self.columns, self._numbers, strict=True)):
             codes, cells = read_distinct(block.columns[name])
-            labels = [as_label(cell) for cell in cells]
+            labels = [parse_label(cell) for cell in cells]
             numbered = [known.get(label, RARE) if label else MISSING for label in labels]
-            ids[:, at] = np.array([*numbered, MISSING], np.int32)[codes]  # code -1, null, is the last
-            faulty = [code for code, label in enumerate(labels) if label is None]
-            for position in np.flatnonzero(np.isin(codes, faulty)).tolist():
+            ids[:, at] = np.array([*numbered, MISSING], np.int32)[codes]  # code -1, null, maps to the last
+            bad = [code for code, label in enumerate(labels) if label is None]
+            for position in np.flatnonzero(np.isin(codes, bad)).tolist():
                 cell = cells[codes[position]]
-                block.add_error(position, name, f"a label was expected, not {type(cell).__name__}")
+                block.add_error(position, name, f"expected a label, not {type(cell).__name__}")
         present = (ids != MISSING).any(axis=1)
         return PreparedInput(np.where(present, np.arange(len(ids)), -1).astype(np.int64), FixedItems({"ids": ids}))
 
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """`gaps`: single labels go missing; `unknown`: they become labels never seen before."""
+        """`gaps`: single labels go missing; `unknown`: single labels become unseen labels."""
         ids = items["ids"]
         hit = (draw.random(ids.shape) < strength) & (ids != MISSING)
         return {"ids": np.where(hit, MISSING if kind == "gaps" else RARE, ids).astype(ids.dtype)}
 
     def shape(self) -> dict[str, Any]:
-        """`sizes`: numbers in use in each column, those for missing and rare labels included."""
-        return {"sizes": [FIRST + len(column) for column in self.labels]}
+        """`sizes`: vocabulary size of each column, including missing and rare labels."""
+        return {"sizes": [FIRST_LABEL + len(column) for column in self.labels]}
 
     def save(self, folder: Path) -> dict[str, Any]:
         return {"labels": self.labels}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        self._take(state["labels"])
+        self._set_labels(state["labels"])
 
-    def show(self) -> str:
+    def describe(self) -> str:
         columns = zip(self.columns, self.labels, strict=True)
         return "labels: " + ", ".join(f"{name} ({len(labels)})" for name, labels in columns)
 
 
-def as_label(cell: Any) -> str | None:
-    """The label of a cell, "" where it is null, NaN or blank, None where it is no label."""
+def parse_label(cell: Any) -> str | None:
+    """The label of a cell; "" if it is null, NaN or blank; None if it is not a label."""
     if cell is None:
         return ""
     if isinstance(cell, str):

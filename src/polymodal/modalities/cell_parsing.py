@@ -1,4 +1,4 @@
-"""Plain cells as numbers: what modalities read from columns of numbers."""
+"""Parsing of cells as numbers, and encoding of columns as distinct values."""
 
 from __future__ import annotations
 
@@ -12,38 +12,36 @@ import numpy as np
 import pyarrow as pa
 
 # Larger magnitudes do not fit a single-precision number.
-LARGEST = float(np.finfo(np.float32).max)
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def read_numbers(cells: pa.ChunkedArray | Sequence[Any]) -> tuple[np.ndarray, dict[int, str]]:
-    """A column as float64 `[rows]`, NaN where a cell is missing or faulty, and the reason of each faulty
-    position.
-    """
+    """A column as float64 `[rows]`, NaN if a cell is missing or bad, and the reason for each bad position."""
     if isinstance(cells, pa.ChunkedArray | pa.Array):
         if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type):
             values = np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64)
             return _checked(values)
         cells = cells.to_pylist()
-    values, faults = np.full(len(cells), np.nan), {}
+    values, bad = np.full(len(cells), np.nan), {}
     for position, cell in enumerate(cells):
         try:
-            values[position] = to_number(cell)
+            values[position] = parse_number(cell)
         except ValueError as error:
-            faults[position] = str(error)
+            bad[position] = str(error)
     values, beyond = _checked(values)
-    return values, faults | beyond
+    return values, bad | beyond
 
 
 def _checked(values: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
-    beyond = np.abs(values) > LARGEST
-    faults = {int(at): f"{values[at]:g} is not a finite single-precision number" for at in np.flatnonzero(beyond)}
-    return np.where(beyond, np.nan, values), faults
+    beyond = np.abs(values) > MAX_FLOAT32
+    bad = {int(at): f"{values[at]:g} is not a finite single-precision number" for at in np.flatnonzero(beyond)}
+    return np.where(beyond, np.nan, values), bad
 
 
 def read_distinct(cells: pa.ChunkedArray | Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
-    """A column as codes `[rows]` int64 into a list of values, -1 where null.
+    """A column as codes `[rows]` int64 into a list of values, -1 if null.
 
-    Values of an Arrow column come once each, so that repeats cost little; Python cells come as they are.
+    Values of an Arrow column are listed once each, which makes repeats cheap. Python cells are listed unchanged.
     """
     if isinstance(cells, pa.Array):
         cells = pa.chunked_array([cells])
@@ -60,11 +58,11 @@ def read_distinct(cells: pa.ChunkedArray | Sequence[Any]) -> tuple[np.ndarray, l
     return codes, whole.dictionary.to_pylist()
 
 
-def to_number(cell: Any) -> float:
-    """One cell as a number; NaN where it is null, NaN or blank.
+def parse_number(cell: Any) -> float:
+    """One cell as a number; NaN if it is null, NaN or blank.
 
     Raises:
-        ValueError: the cell is no number. A text must be plain: " 3.5 " is, "1,234" and "5 kg" are not.
+        ValueError: the cell is not a number. A text must be plain: " 3.5 " is a number, "1,234" and "5 kg" are not.
     """
     if cell is None:
         return math.nan
@@ -83,4 +81,4 @@ def to_number(cell: Any) -> float:
             return float(cell)
         except (OverflowError, TypeError):
             raise ValueError(f"{str(cell)[:40]} is not a finite single-precision number") from None
-    raise ValueError(f"a number was expected, not {type(cell).__name__}")
+    raise ValueError(f"expected a number, not {type(cell).__name__}")

@@ -1,4 +1,4 @@
-"""Images."""
+"""The `image` modality."""
 
 from __future__ import annotations
 
@@ -25,50 +25,48 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import image_augment, image_corruption
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.media import MediaModality, looks_like, recognised
+from polymodal.modalities.media import MediaModality, looks_like, match_media
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.recipe.data import LimitOptions
 
-#: Images whose sizes are looked at.
-OPENED = 200
-SIDES = (32, 64, 96, 128, 160, 192, 224)
+#: Number of images whose sizes are read.
+MAX_SAMPLED_FILES = 200
+IMAGE_SIZES = (32, 64, 96, 128, 160, 192, 224)
 
 
 @register
 class Image(MediaModality):
-    """Images as square 8-bit RGB pixels, or as a checkpoint's own processor brings them to size.
+    """Images as square 8-bit RGB pixels, or preprocessed as for a checkpoint.
 
-    A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and
-    `path`, a PIL image or an array (see `data.media`).
+    A cell is a path below the table's folder, encoded bytes, a `data:` address, a record of `bytes` and `path`, a PIL
+    image or an array (see `data.media`).
 
-    Prepared: `pixels [items, side, side, 3]` uint8; collated: `pixels [items, 3, side, side]`, the same
-    memory seen channels-first, as convolutions want it. Items are distinct by content, not by path.
+    Prepared: `pixels [items, size, size, 3]` uint8. Collated: `pixels [items, 3, size, size]`, a channels-first view of
+        the same memory, as convolutions expect. Items are distinct by content, not by path.
     """
 
     class Options(ModalityOptions, SizedModel):
         name: Literal["image"] = "image"
         checkpoint: str | None = None
-        """The pretrained checkpoint that images are prepared for, exactly as its makers do: its size, crop and
-        resampling filter. Pretrained encoders set it; then `pixels` and `fit` follow from it."""
+        """Preprocess images for this pretrained checkpoint, exactly as its own processor does: size, crop and
+        resampling filter. Pretrained encoders set it; it then sets `image_size` and `resize_mode`."""
         image_size: int | None = Field(default=None, ge=32, le=1_024)
-        """Height and width that images are brought to. Silent: the checkpoint's; without one the largest of 32, 64,
-        96, 128, 160, 192 and 224 that is not above `max_pixels` nor above the shorter side of half the images of a
-        sample."""
+        """Target height and width. Default: that of the checkpoint; without one the largest of 32, 64, 96, 128, 160,
+        192 and 224 that is at most `max_image_size` and at most the median shorter side of a sample."""
         max_image_size: int = sized_field(64, 128, 224, ge=32, le=1_024)
-        """Upper bound of the side that is chosen while `pixels` is silent."""
+        """Upper bound of the default of `image_size`."""
         resize_mode: Literal["crop", "pad", "stretch"] = "crop"
-        """How an oblong image becomes a square: cut off the ends, add bars (black, beside pictures with transparency
-        white as what shows through them), or distort. Silent with a checkpoint: as its own processor does."""
+        """How a rectangular image becomes a square: crop the ends, pad with bars (black, or white for images with
+        transparency), or stretch. Default with a checkpoint: as its own processor does."""
         translate: float = Field(default=0.06, ge=0, le=0.5)
-        """In training: move images by up to this share of their side. 0: never, as where there is a checkpoint and
-        this is silent."""
+        """Augmentation: translate images by up to this fraction of their size. 0: off. Default with a checkpoint: 0."""
         horizontal_flip: bool = False
-        """In training: mirror half of the images. Only where left and right mean the same."""
+        """Augmentation: mirror half of the images. Use only if left and right are equivalent."""
         brightness: float = Field(default=0.0, ge=0, le=1)
-        """In training: make images brighter or darker by up to this share."""
+        """Augmentation: change the brightness by up to this fraction."""
         contrast: float = Field(default=0.0, ge=0, le=1)
-        """In training: raise or lower the contrast by up to this share."""
+        """Augmentation: change the contrast by up to this fraction."""
 
     media = "image"
     ragged = False
@@ -78,55 +76,61 @@ class Image(MediaModality):
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
-        self.side = options.image_size or options.max_image_size
+        self.image_size = options.image_size or options.max_image_size
         self.card: CheckpointConfig | None = None
         self.geometry: ImagePreprocessing | None = None
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        return recognised(sample, _looks_like_image, "image")
+        return match_media(sample, _looks_like_image, "image")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
-        """Fill `pixels` from the headers of up to 200 sampled images; those that cannot be read do not count. With a
-        checkpoint, fill `pixels` and `fit` from its files, and change nothing in training that was not asked for.
+        """Fill `image_size` from the headers of up to 200 sampled images. Unreadable images are ignored. With a
+        checkpoint, fill `image_size` and `resize_mode` from its files, and disable augmentation that is not set
+        explicitly.
 
         Raises:
-            RecipeError: the checkpoint cannot be read, or takes no images of these `pixels`.
+            RecipeError: the checkpoint cannot be read, or has another `image_size`.
         """
         if options.checkpoint is not None:
-            return _of_checkpoint(options, _geometry(_card(options.checkpoint)))
+            return _of_checkpoint(options, _preprocessing(_card(options.checkpoint)))
         if options.image_size is not None:
             return options
         sizes = [size for sample in samples for size in _sizes(sample)]
-        return options.model_copy(update={"image_size": side_for(sizes, options.max_image_size)})
+        return options.model_copy(update={"image_size": choose_image_size(sizes, options.max_image_size)})
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Images have nothing to learn from the training rows; the files of a checkpoint are read."""
+        """Read the files of the checkpoint. Without one, images have no fitted state."""
         if self.options.checkpoint is not None:
-            self._take(_card(self.options.checkpoint))
+            self._set_checkpoint(_card(self.options.checkpoint))
 
-    def _take(self, card: CheckpointConfig) -> None:
-        own = _geometry(card)
-        self.card, self.geometry = card, own.with_resize_mode(self.options.resize_mode) if "resize_mode" in self.options.model_fields_set else own
-        self.side = self.geometry.height
+    def _set_checkpoint(self, card: CheckpointConfig) -> None:
+        own = _preprocessing(card)
+        self.card, self.geometry = (
+            card,
+            own.with_resize_mode(self.options.resize_mode) if "resize_mode" in self.options.model_fields_set else own,
+        )
+        self.image_size = self.geometry.height
 
     def request(self) -> ImageRequest:
-        return ImageRequest(self.side, self.options.resize_mode, self.geometry and self.geometry.without_normalization())
+        return ImageRequest(
+            self.image_size, self.options.resize_mode, self.geometry and self.geometry.without_normalization()
+        )
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
-        """PIL images and arrays."""
+        """Convert PIL images and arrays."""
         if not isinstance(cell, Pillow.Image | np.ndarray):
             return None
         image = decode_image(cell, limits)
-        what = f"{image.width} x {image.height}, {background_color(image)} "
-        return what.encode() + image.tobytes(), {"pixels": self.request().apply(image)}
+        description = f"{image.width} x {image.height}, {background_color(image)} "
+        return description.encode() + image.tobytes(), {"pixels": self.request().apply(image)}
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         return {"pixels": torch.from_numpy(items["pixels"]).permute(0, 3, 1, 2)}
 
     @property
-    def changes(self) -> bool:
+    def has_augmentation(self) -> bool:
         chosen = self.options
         return bool(chosen.translate or chosen.horizontal_flip or chosen.brightness or chosen.contrast)
 
@@ -145,31 +149,31 @@ class Image(MediaModality):
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """`noise`, `blur`, `jpeg`, `contrast` and `occlusion` as in `image_corruption`."""
+        """`noise`, `blur`, `jpeg`, `contrast` and `occlusion`, as in `image_corruption`."""
         if kind not in self.corruptions:
             return super().corrupt(items, kind, strength, draw)
         drawn = (draw,) if kind in ("noise", "occlusion") else ()
         return {"pixels": getattr(image_corruption, kind)(items["pixels"], strength, *drawn)}
 
     def shape(self) -> dict[str, Any]:
-        """`height`, `width` and `channels` of an image; with a checkpoint its card, as `checkpoint`."""
-        plain = {"height": self.side, "width": self.side, "channels": 3}
+        """`height`, `width` and `channels` of an image; `checkpoint`, its configuration, if there is one."""
+        plain = {"height": self.image_size, "width": self.image_size, "channels": 3}
         return plain if self.card is None else {**plain, "checkpoint": self.card.to_dict()}
 
     def save(self, folder: Path) -> dict[str, Any]:
-        return {"side": self.side} if self.card is None else {"checkpoint": self.card.to_dict()}
+        return {"side": self.image_size} if self.card is None else {"checkpoint": self.card.to_dict()}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         if "checkpoint" in state:
-            self._take(CheckpointConfig.from_dict(state["checkpoint"]))
+            self._set_checkpoint(CheckpointConfig.from_dict(state["checkpoint"]))
         else:
-            self.side = state["side"]
+            self.image_size = state["side"]
 
-    def picture(self, item: dict[str, np.ndarray]) -> Pillow.Image:
+    def preview(self, item: dict[str, np.ndarray]) -> Pillow.Image:
         return Pillow.fromarray(np.ascontiguousarray(item["pixels"]))
 
-    def show(self) -> str:
-        return f"images of {self.side} x {self.side} pixels ({self.options.resize_mode})"
+    def describe(self) -> str:
+        return f"images of {self.image_size} x {self.image_size} pixels ({self.options.resize_mode})"
 
 
 def _card(checkpoint: str) -> CheckpointConfig:
@@ -179,11 +183,11 @@ def _card(checkpoint: str) -> CheckpointConfig:
         raise error.with_prefix("checkpoint") from None
 
 
-def _geometry(card: CheckpointConfig) -> ImagePreprocessing:
-    """How a checkpoint's images are prepared.
+def _preprocessing(card: CheckpointConfig) -> ImagePreprocessing:
+    """The preprocessing of a checkpoint.
 
     Raises:
-        RecipeError: its files ask for what is not known here, or for oblong images.
+        RecipeError: its files have unsupported values, or its images are not square.
     """
     try:
         geometry = ImagePreprocessing.from_config(card.preprocessor, card.config)
@@ -196,41 +200,42 @@ def _geometry(card: CheckpointConfig) -> ImagePreprocessing:
 
 
 def _of_checkpoint(options: Image.Options, geometry: ImagePreprocessing) -> Image.Options:
-    """The options with the size that their checkpoint takes, its own fit and no random change where nothing else is
-    asked for.
+    """The options with the image size and resize mode of their checkpoint and without augmentation that is not set
+    explicitly.
 
     Raises:
-        RecipeError: they ask for another size.
+        RecipeError: they set another size.
     """
     if options.image_size not in (None, geometry.height):
         raise RecipeError(
-            "image_size", f"the checkpoint {options.checkpoint!r} takes images of {geometry.height} pixels; leave this out"
+            "image_size",
+            f"the checkpoint {options.checkpoint!r} takes images of {geometry.height} pixels; leave this out",
         )
     silent = {"resize_mode": geometry.resize_mode, "translate": 0.0}
     chosen = {key: value for key, value in silent.items() if key not in options.model_fields_set}
     return options.model_copy(update={"image_size": geometry.height, **chosen})
 
 
-def side_for(sizes: list[tuple[float, float]], most: int) -> int:
-    """The largest of `SIDES` that is not above `most`, nor above the shorter side of half of the pictures."""
+def choose_image_size(sizes: list[tuple[float, float]], most: int) -> int:
+    """The largest of `IMAGE_SIZES` that is at most `most` and at most the median shorter side of the images."""
     bound = min(most, float(np.median([min(size) for size in sizes])) if sizes else most)
-    return max([SIDES[0], *(side for side in SIDES if side <= bound)])
+    return max([IMAGE_SIZES[0], *(side for side in IMAGE_SIZES if side <= bound)])
 
 
 def _sizes(sample: ColumnSample) -> Iterator[tuple[float, float]]:
-    """Width and height of images, those of files from their headers."""
+    """Width and height of images, for files from their headers."""
     files = []
-    for cell in sample.values[:: max(1, len(sample.values) // OPENED)]:
+    for cell in sample.values[:: max(1, len(sample.values) // MAX_SAMPLED_FILES)]:
         if not isinstance(cell, Pillow.Image | np.ndarray):
             files.append(cell)
             continue
         try:
             yield decode_image(cell, sample.limits).size
-        except MediaError:  # reported when it is prepared
+        except MediaError:  # reported by `prepare`
             continue
-    for found in read_metadata("image", files, sample.root, sample.limits):
-        if not isinstance(found, MediaError) and found.width and found.height:
-            yield found.width, found.height
+    for header in read_metadata("image", files, sample.root, sample.limits):
+        if not isinstance(header, MediaError) and header.width and header.height:
+            yield header.width, header.height
 
 
 def _looks_like_image(cell: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Random changes of images, one draw per image, for whole batches at once.
+"""Random augmentations of images, one draw per image, for whole batches at once.
 
-Every function takes and returns `pixels [n, 3, height, width]` uint8 whose memory is channels-last, draws
-from torch's global generator, and leaves its argument alone.
+Every function takes and returns `pixels [n, 3, height, width]` uint8 in channels-last memory, draws from torch's global
+generator, and never changes its argument.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from torch import Tensor
 
 
 def translate(pixels: Tensor, share: float) -> Tensor:
-    """Move each image by up to `share` of its height and width, in whole pixels (at least one); its edge
-    fills the gap.
-    """
+    """Translate each image by up to the fraction `share` of its height and width, in whole pixels (at least one). Its
+    edge fills the gap."""
     items, _, height, width = pixels.shape
     row = (torch.arange(height) + _whole(items, share, height)).clamp(0, height - 1)
     column = (torch.arange(width) + _whole(items, share, width)).clamp(0, width - 1)
     start = torch.arange(items)[:, None, None] * height
-    place = (start + row[:, :, None]) * width + column[:, None, :]
+    index = (start + row[:, :, None]) * width + column[:, None, :]
     flat = pixels.permute(0, 2, 3, 1).reshape(-1, 3)
-    moved = flat.index_select(0, place.flatten().to(pixels.device))
+    moved = flat.index_select(0, index.flatten().to(pixels.device))
     return moved.view(items, height, width, 3).permute(0, 3, 1, 2)
 
 
@@ -30,7 +29,7 @@ def _whole(items: int, share: float, size: int) -> Tensor:
 
 
 def horizontal_flip(pixels: Tensor) -> Tensor:
-    """Mirror each image, left to right, with a chance of one half."""
+    """Mirror each image horizontally with probability 0.5."""
     chosen = (torch.rand(len(pixels)) < 0.5).to(pixels.device)
     return torch.where(chosen[:, None, None, None], pixels.flip(3), pixels)
 
@@ -41,7 +40,7 @@ def brightness(pixels: Tensor, strength: float) -> Tensor:
 
 
 def contrast(pixels: Tensor, strength: float) -> Tensor:
-    """Multiply each image's distance from its mean by a factor from `1 - strength` to `1 + strength`."""
+    """Multiply each image's difference from its mean by a factor from `1 - strength` to `1 + strength`."""
     values = pixels.float()
     mean = values.mean(dim=(1, 2, 3), keepdim=True)
     return _to_bytes(mean + (values - mean) * _factor(pixels, strength))

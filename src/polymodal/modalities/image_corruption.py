@@ -1,7 +1,7 @@
-"""Damage to pictures, for tests of robustness.
+"""Corruptions of images, for robustness tests.
 
-Every function takes `pixels [n, height, width, 3]` uint8 and a strength from 0 (as good as untouched) to 1 (hard to use
-for a human), gives new pixels of the same shape, and leaves its argument alone.
+Every function takes `pixels [n, height, width, 3]` uint8 and a strength from 0 (barely changed) to 1 (hard to use for a
+human). It returns new pixels of the same shape and never changes its argument.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from PIL import Image, ImageFilter
 
 
 def noise(pixels: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
-    """Normal noise of a standard deviation up to 100 of 255."""
+    """Gaussian noise of a standard deviation of up to 100 of 255."""
     return _to_bytes(pixels + draw.standard_normal(pixels.shape, np.float32) * (100 * strength))
 
 
 def blur(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """A Gaussian blur of a standard deviation up to an eighth of the width."""
+    """A Gaussian blur of a standard deviation of up to an eighth of the width."""
     return _each(pixels, lambda image: image.filter(ImageFilter.GaussianBlur(strength * image.width / 8)))
 
 
 def jpeg(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Encoded and decoded at a quality from 95 down to 1."""
+    """JPEG compression at a quality from 95 down to 1."""
 
     def through(image: Image.Image) -> Image.Image:
         encoded = io.BytesIO()
@@ -36,14 +36,14 @@ def jpeg(pixels: np.ndarray, strength: float) -> np.ndarray:
 
 
 def contrast(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Values drawn to the mean of their picture, up to 95 % of the way."""
+    """Values moved toward the mean of their image, by up to 95 %."""
     mean = pixels.mean((1, 2, 3), dtype=np.float32, keepdims=True)
     return _to_bytes(mean + (pixels - mean) * (1 - 0.95 * strength))
 
 
 def occlusion(pixels: np.ndarray, strength: float, draw: np.random.Generator, group: int = 1) -> np.ndarray:
-    """A grey square of up to three quarters of the area, at a random place; `group` pictures in a row (the frames of a
-    clip) share it."""
+    """A gray square of up to three quarters of the area, at a random position. `group` consecutive images (the frames
+    of a video) share it."""
     covered = pixels.copy()
     height, width = pixels.shape[1:3]
     tall, wide = (round(math.sqrt(0.75 * strength) * size) for size in (height, width))

@@ -1,4 +1,4 @@
-"""What images, sounds, clips and series have in common: from cells to decoded items, each decoded once."""
+"""Shared base of image, audio, video and time series modalities: from cells to decoded items, each decoded once."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.recipe.data import LimitOptions
 
-#: Cells read, and bytes of encoded media held, before they go to the decoders.
-CHUNK = 256
+#: Cells, and bytes of encoded media, that are read before they are sent to the decoders.
+CHUNK_CELLS = 256
 CHUNK_BYTES = 128 * 2**20
-#: Limits that do not bear on what a decoded item holds: on reading, which comes before, and on decoding processes.
+#: Limits that do not change the content of decoded items: those on reading and on the decoding processes.
 ELSEWHERE = {"megabytes", "timeout_seconds", "memory_mib", "num_workers"}
 
 
@@ -40,14 +40,14 @@ class MediaModality(Modality):
     """Base of the modalities whose cells are media: a path below the table's folder, encoded bytes, a `data:` address,
     a record of `bytes` and `path`, or arrays in memory.
 
-    Each distinct item is decoded once, in processes that may crash, and with a store never again. Items are distinct
-    by content, not by path. A subclass says what decoded items shall be (`request`) and what is in memory already
-    (`from_memory`); `polymodal.data.media.<media>` decodes.
+    Each distinct item is decoded once, in processes that may crash; with a store, once across all runs. Items are
+    distinct by content, not by path. A subclass defines the target format of decoded items (`request`) and handles
+    cells that are already decoded (`from_memory`). `polymodal.data.media.<media>` decodes the others.
     """
 
-    #: The kind of media, and the module of `polymodal.data.media` that decodes it.
+    #: The kind of media, and the module in `polymodal.data.media` that decodes it.
     media: ClassVar[str]
-    #: Items are any number of records (samples, frames, steps); else one record each.
+    #: Whether an item has any number of records (samples, frames, steps), or exactly one.
     ragged: ClassVar[bool] = True
 
     def __init__(self, options: ModalityOptions, *, columns: list[str]) -> None:
@@ -57,30 +57,32 @@ class MediaModality(Modality):
 
     @abstractmethod
     def request(self) -> Any:
-        """What decoded items shall be: the request of this kind of media, as the options and `fit` have it."""
+        """The target format of decoded items: the request of this kind of media, from the options and the fitted state."""
 
     @abstractmethod
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
-        """A cell that needs no decoder: bytes that tell its content from that of others, and the item. None if the
-        cell must be read and decoded. Runs in several threads at once.
+        """Convert a cell that needs no decoder: bytes that identify its content, and the item. None if the cell must be
+        read and decoded. Called in several threads at once.
 
         Raises:
             MediaError: the cell cannot be used, or is over a limit.
         """
 
-    def extra(self) -> None:
-        """Check that the packages which decode this kind of media are installed; called before the first is decoded.
+    def check_packages(self) -> None:
+        """Check that the packages which decode this kind of media are installed. Called before the first item is
+        decoded.
 
         Raises:
-            MissingExtraError: one is not.
+            MissingExtraError: a package is not installed.
         """
 
-    def longest(self) -> int:
-        """The most records that an item has; by it, blocks of rows are bounded. Ragged media know better than this."""
+    def max_records(self) -> int:
+        """The maximum number of records of an item, which bounds blocks of rows. Ragged media override this with a
+        tighter bound."""
         return max(1, 4 * 2**20 // self._record_bytes()) if self.ragged else 1
 
     def row_bytes(self) -> float:
-        return float(self._record_bytes() * self.longest())
+        return float(self._record_bytes() * self.max_records())
 
     def prepare(self, block: RowBlock) -> PreparedInput:
         cells: dict[Any, Any] = {}
@@ -92,31 +94,30 @@ class MediaModality(Modality):
                 positions.setdefault(name, []).append(position)
         decoded = DecodeBuffer(self._store(block), self._layout(), self.ragged)
         index = np.full(len(block), -1, np.int64)
-        place: dict[bytes, int] = {}
-        faults: list[tuple[int, str, str | None]] = []
-        for (name, cell), found in zip(cells.items(), self._decode(list(cells.values()), block, decoded), strict=True):
-            if isinstance(found, MediaError):
-                file = None if found.inline else _file(cell)
-                faults += [(position, str(found), file) for position in positions[name]]
-            elif found is not None:
-                index[positions[name]] = place.setdefault(found, len(place))
-        for position, reason, file in sorted(faults, key=lambda fault: fault[0]):
+        numbers: dict[bytes, int] = {}
+        errors: list[tuple[int, str, str | None]] = []
+        for (name, cell), result in zip(cells.items(), self._decode(list(cells.values()), block, decoded), strict=True):
+            if isinstance(result, MediaError):
+                file = None if result.inline else _file(cell)
+                errors += [(position, str(result), file) for position in positions[name]]
+            elif result is not None:
+                index[positions[name]] = numbers.setdefault(result, len(numbers))
+        for position, reason, file in sorted(errors, key=lambda error: error[0]):
             block.add_error(position, self.column, reason, file)
-        return PreparedInput(index, decoded.items(list(place)), list(place))
+        return PreparedInput(index, decoded.items(list(numbers)), list(numbers))
 
     def _decode(self, cells: list[Any], block: RowBlock, decoded: DecodeBuffer) -> list[bytes | MediaError | None]:
-        """The content key of each cell, why it cannot be used, or None where it holds no such media; what was not
-        known before goes into `decoded`.
-        """
+        """The content key of each cell, the reason why it cannot be used, or None if it has no such media. New items
+        are added to `decoded`."""
         keys: list[bytes | MediaError] = []
         unusable: dict[bytes, MediaError | None] = {}
         waiting: deque[bytes] = deque()
 
-        def settle(key: bytes, result: Item | MediaError) -> None:
+        def record(key: bytes, result: Item | MediaError) -> None:
             if isinstance(result, MediaError):
                 unusable[key] = result
             elif result:
-                decoded.put(key, result)
+                decoded.add(key, result)
             else:
                 unusable[key] = None
 
@@ -129,34 +130,34 @@ class MediaModality(Modality):
                     if not isinstance(source, MediaError) and source[0] not in seen:
                         seen.add(source[0])
                         new[source[0]] = source[1]
-                for key in decoded.unknown(list(new)):
+                for key in decoded.missing_keys(list(new)):
                     data = new.pop(key)
                     if isinstance(data, dict):
-                        settle(key, data)
+                        record(key, data)
                         continue
                     if not checked:
-                        self.extra()
+                        self.check_packages()
                         checked = True
                     waiting.append(key)
                     yield data, request
 
         with ExitStack() as stack:
             apply: Callable[..., Any] = map
-            if len(cells) >= 4:  # threads cost more than they save on a few
+            if len(cells) >= 4:  # threads do not pay off for fewer cells
                 apply = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1))).map
             for result in decoding_pool(block.limits).map(jobs(apply)):
-                settle(waiting.popleft(), result)
+                record(waiting.popleft(), result)
         return [key if isinstance(key, MediaError) else unusable.get(key, key) for key in keys]
 
     def _source(self, cell: Any, block: RowBlock) -> tuple[bytes, bytes | Item] | MediaError:
-        """The content key of a cell, and what to decode or the item itself; or why it cannot be used."""
+        """The content key of a cell, and the bytes to decode or the item itself; or the reason why it cannot be used."""
         try:
-            made = self.from_memory(cell, block.limits)
+            converted = self.from_memory(cell, block.limits)
         except MediaError as error:
             error.inline = True
             return error
-        if made is not None:
-            return content_key(made[0]), made[1]
+        if converted is not None:
+            return content_key(converted[0]), converted[1]
         try:
             data, _ = read_bytes(cell, block.root, block.limits)
             return content_key(data), data
@@ -164,20 +165,20 @@ class MediaModality(Modality):
             return error
 
     def _store(self, block: RowBlock) -> Store | None:
-        """The store in `block.cache`, opened once: opening reads the keys of everything that is in it.
+        """The store in `block.cache`, opened once: opening reads all its keys.
 
-        Limits are part of what names it, so what was decoded under looser ones is never taken unseen.
+        Limits are part of the store's name, so items decoded under looser limits are never reused.
         """
         if block.cache is None:
             return None
-        text = self.identity(block.limits)
+        text = self.fingerprint(block.limits)
         if (block.cache, text) not in self._stores:
             store = MediaStore(block.cache, self._layout(), text, self.ragged, kind=self.media)
             self._stores[block.cache, text] = store
         return self._stores[block.cache, text]
 
-    def identity(self, limits: LimitOptions) -> str:
-        kept = json.dumps(limits.model_dump(mode="json", exclude=ELSEWHERE), sort_keys=True)
+    def fingerprint(self, limits: LimitOptions) -> str:
+        kept = json.dumps(limits.model_dump(mode="json", exclude=UNRELATED_LIMITS), sort_keys=True)
         request = json.dumps(asdict(self.request()), sort_keys=True)
         return f"{self.media}, {_decoder(self.media).VERSION}\n{request}\n{kept}"
 
@@ -189,8 +190,8 @@ class MediaModality(Modality):
         return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self._layout().values())
 
 
-def recognised(sample: ColumnSample, test: Callable[[Any], bool], noun: str) -> Match | None:
-    """The conclusion that a column holds media, where `test` holds for nine of ten cells that are there."""
+def match_media(sample: ColumnSample, test: Callable[[Any], bool], noun: str) -> Match | None:
+    """A match with a column of media, if `test` is true for nine of ten non-missing cells."""
     values = [value for value in sample.values if not is_missing(value)]
     share = sum(map(test, values)) / len(values) if values else 0.0
     if share < 0.9:
@@ -199,9 +200,8 @@ def recognised(sample: ColumnSample, test: Callable[[Any], bool], noun: str) -> 
 
 
 def looks_like(media: str, cell: Any, suffixes: frozenset[str]) -> bool:
-    """Whether a cell is a path with one of `suffixes`, a `data:` address of the kind `media`, bytes that begin like
-    one of its formats, or a record of `bytes` and `path` with such.
-    """
+    """Whether a cell is a path with one of `suffixes`, a `data:` address of the kind `media`, bytes that begin like one
+    of its formats, or a record of `bytes` and `path` with one of these."""
     if isinstance(cell, dict):
         return looks_like(media, inline_or_path(cell), suffixes)
     if isinstance(cell, str | PurePath):
@@ -211,13 +211,13 @@ def looks_like(media: str, cell: Any, suffixes: frozenset[str]) -> bool:
 
 
 def inline_or_path(record: dict[str, Any]) -> Any:
-    """What a record of `bytes` and `path` holds: the bytes if there are any."""
+    """The bytes in a record of `bytes` and `path` if there are any, else the path."""
     inline = record.get("bytes")
     return inline if inline is not None else record.get("path")
 
 
 def is_missing(cell: Any) -> bool:
-    """Whether there is nothing in a cell: null, NaN, blank text, or a record of nulls."""
+    """Whether a cell is empty: null, NaN, blank text, or a record of nulls."""
     if isinstance(cell, str):
         return not cell.strip()
     if isinstance(cell, dict):
@@ -226,19 +226,19 @@ def is_missing(cell: Any) -> bool:
 
 
 def _cell_identity(cell: Any) -> Any:
-    """What tells cells apart before they are read: two cells of one identity have the same content."""
+    """An identity of a cell before it is read: two cells of the same identity have the same content."""
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
         return ("record", inline_or_path(cell))
     return cell if isinstance(cell, str | bytes | PurePath) else ("object", id(cell))
 
 
 def _chunks(cells: list[Any], root: Path | None) -> Iterator[list[Any]]:
-    """Cells in order, so many at once as `CHUNK` and `CHUNK_BYTES` allow."""
+    """Cells in order, in chunks of at most `CHUNK_CELLS` cells and `CHUNK_BYTES` bytes."""
     chunk: list[Any] = []
     held = 0
     for cell in cells:
         size = _file_bytes(cell, root)
-        if chunk and (len(chunk) == CHUNK or held + size > CHUNK_BYTES):
+        if chunk and (len(chunk) == CHUNK_CELLS or held + size > CHUNK_BYTES):
             yield chunk
             chunk, held = [], 0
         chunk.append(cell)
@@ -248,7 +248,7 @@ def _chunks(cells: list[Any], root: Path | None) -> Iterator[list[Any]]:
 
 
 def _file_bytes(cell: Any, root: Path | None) -> int:
-    """Bytes that reading a cell takes; 0 where they are in memory already, or there is no such file."""
+    """Bytes needed to read a cell; 0 if it is in memory already, or if there is no such file."""
     if isinstance(cell, dict):
         cell = cell.get("path") if cell.get("bytes") is None else None
     if not isinstance(cell, str | PurePath):
@@ -257,7 +257,7 @@ def _file_bytes(cell: Any, root: Path | None) -> int:
         return len(str(cell)) * 3 // 4
     try:
         return os.stat(os.path.join(root or "", cell)).st_size
-    except (OSError, ValueError):  # reading says why
+    except (OSError, ValueError):  # reported when it is read
         return 0
 
 

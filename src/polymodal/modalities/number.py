@@ -1,4 +1,4 @@
-"""Numbers: one or more columns, standardised."""
+"""The `number` modality: one or more numeric columns, standardized."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.cell_parsing import read_numbers
 
-# A column counts as skewed from this skewness on (0 is symmetric, 2 is an exponential distribution).
-SKEWED = 1.5
+# A column with at least this skewness counts as skewed (0 is symmetric, 2 is an exponential distribution).
+SKEWNESS_THRESHOLD = 1.5
 _KEY_NAME = re.compile(r"(^|[_\W])(id|ids|key|uuid|guid|index|idx|row|rownum)$|[a-z]I[dD]$", re.IGNORECASE)
 
 
 @register
 class Number(Modality):
-    """Columns of numbers.
+    """Numeric columns.
 
-    Each column is standardised with the mean and deviation of its training rows, `z = (t(x) - mean) /
-    deviation`, where `t` is the identity or, for skewed columns, the signed logarithm `t(x) = sign(x) log(1
-    + |x| / s)` with `s` the median of |x| over the training rows that are not 0.
+    Each column is standardized with the mean and standard deviation of its training rows, `z = (t(x) - mean) / std`.
+    `t` is the identity or, for skewed columns, the signed logarithm `t(x) = sign(x) log(1 + |x| / s)`, with `s` the
+    median of |x| over the nonzero training rows.
 
-    Prepared: `values [rows, columns]` float32, 0 where missing and for constant columns; `known [rows,
-    columns]` bool, False where missing (also everywhere in a column without a value in the training rows).
-    A row counts as missing when it has no number at all.
+    Prepared: `values [rows, columns]` float32, 0 if missing and for constant columns; `known [rows, columns]` bool,
+        False if missing (also everywhere in a column without a value in the training rows). A row counts as missing if
+        it has no number at all.
     """
 
     class Options(ModalityOptions):
         name: Literal["number"] = "number"
         transform: Literal["auto", "none", "log"] = "auto"
-        """The signed logarithm: `log` for every column, `none` for none, `auto` where it takes away most of
-        a skew.
-        """
+        """The signed logarithm: `log` for every column, `none` for none, `auto` for columns where it removes most of
+        the skew."""
         clip_std: float = Field(default=8.0, gt=0)
-        """Standardised values beyond this many deviations are set to it."""
+        """Standardized values are clipped to this many standard deviations."""
 
     default_encoder = "linear"
     many_columns = True
@@ -65,9 +64,9 @@ class Number(Modality):
             isinstance(value, int | float | Decimal | np.integer | np.floating) for value in values
         ):
             return None
-        numbers, faults = read_numbers(values)
+        numbers, bad = read_numbers(values)
         known = numbers[~np.isnan(numbers)]
-        if len(faults) > 0.05 * len(values) or not len(known):
+        if len(bad) > 0.05 * len(values) or not len(known):
             return None
         if _looks_like_row_id(sample, known):
             return None
@@ -77,7 +76,7 @@ class Number(Modality):
         return Match(0.7, "whole numbers") if whole else Match(0.9, "numbers with decimals")
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Learn mean, deviation and transformation of each column. Unusable cells are left to `prepare`."""
+        """Fit mean, standard deviation and transform of each column. Bad cells are reported by `prepare`."""
         tables = [self._read(block)[0] for block in blocks]
         table = np.concatenate([np.empty((0, len(self.columns))), *tables])
         self.statistics = [self._learn(column[~np.isnan(column)]) for column in table.T]
@@ -87,39 +86,39 @@ class Number(Modality):
         if len(values) and self.options.transform != "none":
             unit = float(np.median(np.abs(values[values != 0]))) if values.any() else 1.0
             straight, bent = abs(_skewness(values)), abs(_skewness(signed_log(values, unit)))
-            if self.options.transform == "log" or (straight > SKEWED and bent < straight / 2):
+            if self.options.transform == "log" or (straight > SKEWNESS_THRESHOLD and bent < straight / 2):
                 logarithm = unit
         if logarithm is not None:
             values = signed_log(values, logarithm)
         mean = float(values.mean()) if len(values) else 0.0
-        deviation = float(values.std()) if len(values) else 0.0
-        constant = deviation <= 1e-9 * abs(mean) or deviation < 1e-30
+        std = float(values.std()) if len(values) else 0.0
+        constant = std <= 1e-9 * abs(mean) or std < 1e-30
         return {
             "mean": mean,
-            "deviation": None if constant else deviation,
+            "std": None if constant else std,
             "logarithm": logarithm,
             "seen": len(values) > 0,
         }
 
     def _read(self, block: RowBlock) -> tuple[np.ndarray, list[dict[int, str]]]:
         columns = [read_numbers(block.columns[name]) for name in self.columns]
-        return np.stack([values for values, _ in columns], axis=1), [faults for _, faults in columns]
+        return np.stack([values for values, _ in columns], axis=1), [bad for _, bad in columns]
 
     def prepare(self, block: RowBlock) -> PreparedInput:
-        table, faults = self._read(block)
-        for name, found in zip(self.columns, faults, strict=True):
-            for position, reason in found.items():
+        table, bad = self._read(block)
+        for name, reasons in zip(self.columns, bad, strict=True):
+            for position, reason in reasons.items():
                 block.add_error(position, name, reason)
         values = np.zeros(table.shape, np.float32)
         known = ~np.isnan(table)
         for at, learned in enumerate(self.statistics):
             known[:, at] &= learned["seen"]
-            if learned["deviation"] is None:
+            if learned["std"] is None:
                 continue
             column = table[:, at]
             if learned["logarithm"] is not None:
                 column = signed_log(column, learned["logarithm"])
-            standard = (column - learned["mean"]) / learned["deviation"]
+            standard = (column - learned["mean"]) / learned["std"]
             values[:, at] = np.nan_to_num(np.clip(standard, -self.options.clip_std, self.options.clip_std))
         index = np.where(known.any(axis=1), np.arange(len(table)), -1).astype(np.int64)
         values[~known] = 0
@@ -128,7 +127,7 @@ class Number(Modality):
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """`noise`: normal noise of up to two deviations of the column; `gaps`: single numbers go missing."""
+        """`noise`: Gaussian noise of up to two standard deviations of the column; `gaps`: single numbers go missing."""
         values, known = items["values"], items["known"]
         if kind == "gaps":
             known = known & (draw.random(known.shape) >= strength)
@@ -138,7 +137,7 @@ class Number(Modality):
         return {"values": np.where(known, noisy.clip(-bound, bound), 0).astype(np.float32), "known": known}
 
     def shape(self) -> dict[str, Any]:
-        """`columns`: how many there are."""
+        """`columns`: the number of columns."""
         return {"columns": len(self.columns)}
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -147,12 +146,12 @@ class Number(Modality):
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         self.statistics = state["statistics"]
 
-    def show(self) -> str:
+    def describe(self) -> str:
         notes = []
         for name, learned in zip(self.columns, self.statistics, strict=True):
             if not learned["seen"]:
                 note = " (no value)"
-            elif learned["deviation"] is None:
+            elif learned["std"] is None:
                 note = " (constant)"
             else:
                 note = " (logarithm)" if learned["logarithm"] is not None else ""
@@ -161,22 +160,20 @@ class Number(Modality):
 
 
 def signed_log(values: np.ndarray, unit: float) -> np.ndarray:
-    """sign(x) log(1 + |x| / unit): like the logarithm for large |x|, linear near 0, defined everywhere."""
+    """sign(x) log(1 + |x| / unit): logarithmic for large |x|, linear near 0, defined everywhere."""
     return np.sign(values) * np.log1p(np.abs(values) / unit)
 
 
 def _skewness(values: np.ndarray) -> float:
-    """E[((x - mean) / deviation)^3]; 0 for a constant."""
-    deviation = values.std()
-    if deviation <= 1e-9 * abs(values.mean()) or deviation < 1e-30:
+    """E[((x - mean) / std)^3]; 0 for a constant."""
+    std = values.std()
+    if std <= 1e-9 * abs(values.mean()) or std < 1e-30:
         return 0.0
-    return float((((values - values.mean()) / deviation) ** 3).mean())
+    return float((((values - values.mean()) / std) ** 3).mean())
 
 
 def _looks_like_row_id(sample: ColumnSample, values: np.ndarray) -> bool:
-    """Whether the column numbers its rows: whole numbers, all different, and named, counted or dense like
-    keys.
-    """
+    """Whether the column numbers its rows: whole numbers, all distinct, and named, ordered or dense like identifiers."""
     if len(values) < 20 or (values != np.round(values)).any() or len(np.unique(values)) < len(values):
         return False
     steps = np.diff(values)

@@ -1,4 +1,4 @@
-"""Text, in any language."""
+"""The `text` modality, for any language."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ from polymodal.data.store.items import PreparedInput, RaggedItems
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
-from polymodal.modalities.bpe import SMALLEST, plain, train_bpe
+from polymodal.modalities.bpe import MIN_VOCAB_SIZE, disable_special_tokens, train_bpe
 from polymodal.modalities.cell_parsing import read_distinct
 from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
-from polymodal.modalities.text_corruption import drop_words, mistype, shuffle_words
+from polymodal.modalities.text_corruption import add_typos, drop_words, shuffle_words
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.recipe.data import LimitOptions
 
-# A text is cut to this many characters for each token that is kept, before it is tokenised: so long texts
-# stay cheap.
+# Before tokenization, a text is truncated to this many characters per kept token, so that long texts stay cheap.
 CHARACTERS_PER_TOKEN = 16
-LONGEST = 512
+DEFAULT_MAX_LENGTH = 512
 # The tokenizer is trained on the first distinct texts up to this many characters.
 TRAINING_CHARACTERS = 20_000_000
 
@@ -43,29 +42,29 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @register
 class Text(Modality):
-    """Texts as sequences of byte-pair symbols (see `bpe.train_bpe`), or of the tokens of a pretrained checkpoint (see
-    `checkpoint_text.CheckpointTokenizer`).
+    """Texts as sequences of byte-pair tokens (see `bpe.train_bpe`), or of the tokens of a pretrained checkpoint (see
+    `checkpoint_tokenizer.CheckpointTokenizer`).
 
-    Prepared: `values [items, length]` int32, padded with 0, and `length [items]`. Equal texts are one item.
-    Empty and blank texts count as missing. Numbers and dates among the texts are read as they print.
+    Prepared: `values [items, length]` int32, padded with 0, and `length [items]`. Equal texts are one item. Empty and
+        blank texts count as missing. Numbers and dates are converted to text.
 
-    After `prepare`, `cut` counts the rows whose text was longer than `max_tokens`, and `repaired` those in which a
-    character that cannot exist (half a surrogate pair) was shown as U+FFFD.
+    After `prepare`, `num_truncated` counts the rows whose text was longer than `max_length`, and `num_repaired` counts
+    those with an invalid character (half a surrogate pair), which was replaced by U+FFFD.
     """
 
     class Options(ModalityOptions, SizedModel):
         name: Literal["text"] = "text"
         checkpoint: str | None = None
-        """Read texts with the tokenizer of this pretrained checkpoint: a preset (`starter`, `fast`, `balanced`,
-        `best`), a hub id, or a folder. Silent: a tokenizer is learned from the training rows."""
+        """Use the tokenizer of this pretrained checkpoint: a preset (`starter`, `fast`, `balanced`, `best`), a hub id,
+        or a folder. Default: a tokenizer is trained on the training rows."""
         lowercase: bool = False
-        """Read capitals as small letters. Not beside a checkpoint, whose tokenizer decides that."""
-        vocab_size: int | None = sized_field(4_000, 8_000, 16_000, ge=SMALLEST, le=200_000)
-        """Most symbols the tokenizer may learn; it learns fewer from little text. Null beside a checkpoint, whose
-        tokenizer has learned already."""
+        """Convert to lower case. Not available with a checkpoint, whose tokenizer defines this."""
+        vocab_size: int | None = sized_field(4_000, 8_000, 16_000, ge=MIN_VOCAB_SIZE, le=200_000)
+        """Maximum vocabulary size of the trained tokenizer, which is smaller for little text. Null with a checkpoint,
+        whose tokenizer is already trained."""
         max_length: int | None = Field(default=None, ge=1, le=8_192)
-        """Symbols kept of a text. Silent: enough for 99 of 100 texts of a sample, at most 512, and no more than a
-        checkpoint has positions for."""
+        """Maximum tokens of a text; longer texts are truncated. Default: the 99th percentile of a sample, at most 512
+        and at most the positions of the checkpoint."""
 
         def at_size(self, size: Size) -> Self:
             filled = super().at_size(size)
@@ -80,183 +79,194 @@ class Text(Modality):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.column = columns[0]
-        self.max_tokens = options.max_length or LONGEST
+        self.max_length = options.max_length or DEFAULT_MAX_LENGTH
         self.tokenizer: Tokenizer | None = None
-        self.reader: CheckpointTokenizer | None = None
-        self.cut = self.repaired = 0
+        self.checkpoint_tokenizer: CheckpointTokenizer | None = None
+        self.num_truncated = self.num_repaired = 0
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
         texts = [value for value in sample.values if isinstance(value, str) and value.strip()]
-        if not texts or len(texts) < 0.9 * len(sample.values) or looks_like_keys(texts):
+        if not texts or len(texts) < 0.9 * len(sample.values) or looks_like_identifiers(texts):
             return None
         words = sum(len(_WORD.findall(text[:1_000])) for text in texts) / len(texts)
         if words >= 3:
             return Match(0.8, f"texts of {words:.1f} words on average")
         if sample.distinct > 0.5 * len(texts):
-            return Match(0.5, "short texts, most of them different")
+            return Match(0.5, "short texts, mostly distinct")
         return Match(0.2, "short texts that repeat")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
-        """Fill `max_tokens` from the lengths of sampled texts under a tokenizer trained on the sample itself.
+        """Fill `max_length` from the lengths of sampled texts under a tokenizer trained on the sample itself.
 
-        A fifth is added, since the sample fits its own tokenizer better than other texts will.
+        A fifth is added, since the tokenizer fits its own training sample better than other texts.
 
         Raises:
-            RecipeError: there is no such checkpoint, it has no tokenizer, or another option does not go with it.
+            RecipeError: there is no such checkpoint, it has no tokenizer, or another option conflicts with it.
         """
         if options.checkpoint is not None:
             return _resolve_checkpoint(options, options.checkpoint, samples)
         if options.vocab_size is None:
-            raise RecipeError("vocab_size", "null is for checkpoints; say how many symbols, or leave it out")
+            raise RecipeError(
+                "vocab_size", "null is only for checkpoints; set the vocabulary size, or remove this option"
+            )
         if options.max_length is not None:
             return options
-        texts = [as_text(value) for sample in samples for value in sample.values]
-        usable = list(_budget((text[: LONGEST * 4] for text in texts if text), 1_000_000))
+        texts = [parse_text(value) for sample in samples for value in sample.values]
+        usable = list(_budget((text[: DEFAULT_MAX_LENGTH * 4] for text in texts if text), 1_000_000))
         if not usable:
-            return options.model_copy(update={"max_length": LONGEST})
+            return options.model_copy(update={"max_length": DEFAULT_MAX_LENGTH})
         tokenizer = train_bpe(usable, options.vocab_size, options.lowercase)
-        lengths = [len(found.ids) for found in tokenizer.encode_batch_fast(usable)]
+        lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(usable)]
         needed = math.ceil(float(np.percentile(lengths, 99)) * 1.2)
-        return options.model_copy(update={"max_length": min(LONGEST, max(8, -(-needed // 8) * 8))})
+        return options.model_copy(update={"max_length": min(DEFAULT_MAX_LENGTH, max(8, -(-needed // 8) * 8))})
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Train the tokenizer on the distinct texts of the training rows; a checkpoint's stays as it is. Unusable cells
-        are left to `prepare`.
-        """
+        """Train the tokenizer on the distinct texts of the training rows. The tokenizer of a checkpoint is loaded
+        unchanged. Bad cells are reported by `prepare`."""
         if self.options.checkpoint is not None:
-            self._adopt(CheckpointTokenizer.of(self.options.checkpoint))
+            self._set_checkpoint_tokenizer(CheckpointTokenizer.from_checkpoint(self.options.checkpoint))
             return
         assert self.options.vocab_size is not None
         texts = _budget(self._distinct(blocks), TRAINING_CHARACTERS)
         self.tokenizer = train_bpe(texts, self.options.vocab_size, self.options.lowercase)
 
-    def _adopt(self, reader: CheckpointTokenizer) -> None:
-        self.reader, self.tokenizer = reader, reader.tokenizer
-        self.max_tokens = min(self.max_tokens, reader.limit or self.max_tokens)
+    def _set_checkpoint_tokenizer(self, tokenizer: CheckpointTokenizer) -> None:
+        self.checkpoint_tokenizer, self.tokenizer = tokenizer, tokenizer.tokenizer
+        self.max_length = min(self.max_length, tokenizer.max_positions or self.max_length)
 
     def _distinct(self, blocks: Iterable[RowBlock]) -> Iterator[str]:
         seen: set[bytes] = set()
         for block in blocks:
             for cell in read_distinct(block.columns[self.column])[1]:
-                text = as_text(cell)
+                text = parse_text(cell)
                 if text and (key := _key(text)) not in seen:
                     seen.add(key)
                     yield text[: self._characters]
 
     @property
     def _characters(self) -> int:
-        return self.max_tokens * CHARACTERS_PER_TOKEN
+        return self.max_length * CHARACTERS_PER_TOKEN
 
     def prepare(self, block: RowBlock) -> PreparedInput:
         codes, cells = read_distinct(block.columns[self.column])
         texts: dict[str, int] = {}
         item = np.full(len(cells) + 1, -1, np.int64)  # the last is for null, code -1
-        faulty = []
+        bad = []
         for code, cell in enumerate(cells):
-            text = as_text(cell)
+            text = parse_text(cell)
             if text is None:
-                faulty.append(code)
+                bad.append(code)
             elif text:
-                self.repaired += isinstance(cell, str) and text.count("\ufffd") > cell.count("\ufffd")
+                self.num_repaired += isinstance(cell, str) and text.count("\ufffd") > cell.count("\ufffd")
                 item[code] = texts.setdefault(text, len(texts))
         index = item[codes]
-        for position in np.flatnonzero(np.isin(codes, faulty)).tolist():
-            reason = f"a text was expected, not {type(cells[codes[position]]).__name__}"
+        for position in np.flatnonzero(np.isin(codes, bad)).tolist():
+            reason = f"expected a text, not {type(cells[codes[position]]).__name__}"
             block.add_error(position, self.column, reason)
-        found = self._read(list(texts))
-        cut = np.array([longer for _, longer in found], dtype=bool)
-        sequences = [np.asarray(ids, dtype=np.int32) for ids, _ in found]
-        self.cut += int(cut[index[index >= 0]].sum())
+        encoded = self._encode(list(texts))
+        truncated = np.array([longer for _, longer in encoded], dtype=bool)
+        sequences = [np.asarray(ids, dtype=np.int32) for ids, _ in encoded]
+        self.num_truncated += int(truncated[index[index >= 0]].sum())
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64)
         values = np.concatenate([np.zeros(0, np.int32), *sequences])
         return PreparedInput(index, RaggedItems({"values": values}, starts), [_key(text) for text in texts])
 
-    def _read(self, texts: list[str]) -> list[tuple[list[int], bool]]:
-        """The numbers of each text's symbols, at most `max_tokens`, and whether the text had more."""
-        if self.reader is not None:
-            return self.reader.read(texts, self.max_tokens)
-        assert self.tokenizer is not None, "fit or load comes first"
-        found = self.tokenizer.encode_batch_fast([text[: self._characters] for text in texts])
+    def _encode(self, texts: list[str]) -> list[tuple[list[int], bool]]:
+        """The token ids of each text, at most `max_length`, and whether the text had more."""
+        if self.checkpoint_tokenizer is not None:
+            return self.checkpoint_tokenizer.encode(texts, self.max_length)
+        assert self.tokenizer is not None, "call fit or load first"
+        encodings = self.tokenizer.encode_batch_fast([text[: self._characters] for text in texts])
         return [
-            (one.ids[: self.max_tokens], len(one.ids) > self.max_tokens or len(text) > self._characters)
-            for one, text in zip(found, texts, strict=True)
+            (one.ids[: self.max_length], len(one.ids) > self.max_length or len(text) > self._characters)
+            for one, text in zip(encodings, texts, strict=True)
         ]
 
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Texts as their symbols spell them, damaged and read again."""
-        change = {"typing_errors": mistype, "dropped_words": drop_words, "shuffled_words": shuffle_words}[kind]
-        spelt = [ids[:count].tolist() for ids, count in zip(items["values"], items["length"], strict=True)]
-        assert self.tokenizer is not None, "fit or load comes first"
-        texts = self.tokenizer.decode_batch(spelt, skip_special_tokens=self.reader is not None)
-        read = [ids for ids, _ in self._read([change(text, strength, draw) for text in texts])]
-        length = np.array([max(1, len(ids)) for ids in read], np.int64)
-        values = np.zeros((len(read), int(length.max(initial=1))), np.int32)
-        for row, ids in zip(values, read, strict=True):
+        """Decode the texts, corrupt them, and tokenize them again."""
+        change = {"typing_errors": add_typos, "dropped_words": drop_words, "shuffled_words": shuffle_words}[kind]
+        sequences = [ids[:count].tolist() for ids, count in zip(items["values"], items["length"], strict=True)]
+        assert self.tokenizer is not None, "call fit or load first"
+        texts = self.tokenizer.decode_batch(sequences, skip_special_tokens=self.checkpoint_tokenizer is not None)
+        corrupted = [ids for ids, _ in self._encode([change(text, strength, draw) for text in texts])]
+        length = np.array([max(1, len(ids)) for ids in corrupted], np.int64)
+        values = np.zeros((len(corrupted), int(length.max(initial=1))), np.int32)
+        for row, ids in zip(values, corrupted, strict=True):
             row[: len(ids)] = ids
         return {"values": values, "length": length}
 
     def shape(self) -> dict[str, Any]:
-        """`vocabulary`: symbols, padding included; `length`: the longest sequence; with a checkpoint also `checkpoint`,
-        its card, `padding` and `mask`, the numbers of these tokens (None: it has no mask token), and `special`, those
-        of all tokens that no text spells."""
-        assert self.tokenizer is not None, "fit or load comes first"
-        shape: dict[str, Any] = {"vocabulary": self.tokenizer.get_vocab_size(), "length": self.max_tokens}
-        if self.reader is not None:
-            reader = self.reader
-            shape |= {"checkpoint": reader.card.to_dict(), "padding": reader.padding}
-            shape |= {"mask": reader.mask, "special": reader.controls}
+        """`vocabulary`: vocabulary size, including padding; `length`: maximum length. With a checkpoint also
+        `checkpoint`, its configuration, `padding` and `mask`, the ids of these tokens (None: no mask token), and
+        `special`, the ids of all tokens that no text contains."""
+        assert self.tokenizer is not None, "call fit or load first"
+        shape: dict[str, Any] = {"vocabulary": self.tokenizer.get_vocab_size(), "length": self.max_length}
+        if self.checkpoint_tokenizer is not None:
+            tokenizer = self.checkpoint_tokenizer
+            shape |= {"checkpoint": tokenizer.card.to_dict(), "padding": tokenizer.pad_token_id}
+            shape |= {"mask": tokenizer.mask_token_id, "special": tokenizer.control_token_ids}
         return shape
 
-    def identity(self, limits: LimitOptions) -> str:
-        return f"text {_key(self._json()).hex()} {self.max_tokens}"
+    def fingerprint(self, limits: LimitOptions) -> str:
+        return f"text {_key(self._json()).hex()} {self.max_length}"
 
     def _json(self) -> str:
-        assert self.tokenizer is not None, "fit or load comes first"
+        assert self.tokenizer is not None, "call fit or load first"
         self.tokenizer.no_truncation()
         return self.tokenizer.to_str()
 
     def save(self, folder: Path) -> dict[str, Any]:
         (folder / "tokenizer.json").write_text(self._json(), encoding="utf-8")
-        state: dict[str, Any] = {"max_tokens": self.max_tokens}
-        return state if self.reader is None else {**state, "checkpoint": self.reader.card.to_dict()}
+        state: dict[str, Any] = {"max_length": self.max_length}
+        return (
+            state
+            if self.checkpoint_tokenizer is None
+            else {**state, "checkpoint": self.checkpoint_tokenizer.card.to_dict()}
+        )
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         file = folder / "tokenizer.json"
         if not file.is_file():
-            raise ArtifactError(f"{file} is missing: the tokenizer of column {self.column!r}")
-        self.tokenizer = plain(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+            raise ArtifactError(f"{file} is missing (the tokenizer of column {self.column!r})")
+        self.tokenizer = disable_special_tokens(Tokenizer.from_str(file.read_text(encoding="utf-8")))
         if "checkpoint" in state:
-            self._adopt(CheckpointTokenizer(self.tokenizer, CheckpointConfig.from_dict(state["checkpoint"])))
-        self.max_tokens = state["max_tokens"]
+            self._set_checkpoint_tokenizer(
+                CheckpointTokenizer(self.tokenizer, CheckpointConfig.from_dict(state["checkpoint"]))
+            )
+        self.max_length = state["max_length"]
 
-    def show(self) -> str:
+    def describe(self) -> str:
         shape = self.shape()
-        kind = "byte-pair symbols" if self.reader is None else f"symbols of {self.reader.card.name}"
-        line = f"{shape['vocabulary']:,} {kind}, texts up to {shape['length']} of them"
-        return line + (f"; {self.cut:,} rows cut" if self.cut else "")
+        kind = (
+            "byte-pair tokens"
+            if self.checkpoint_tokenizer is None
+            else f"tokens of {self.checkpoint_tokenizer.card.name}"
+        )
+        line = f"{shape['vocabulary']:,} {kind}, texts of up to {shape['length']} tokens"
+        return line + (f"; {self.num_truncated:,} rows truncated" if self.num_truncated else "")
 
 
 def _resolve_checkpoint(options: Text.Options, checkpoint: str, samples: list[ColumnSample]) -> Text.Options:
     for name, neutral in {"lowercase": False, "vocab_size": None}.items():
         if name in options.model_fields_set and getattr(options, name) != neutral:
-            raise RecipeError(name, f"the checkpoint {checkpoint!r} has a tokenizer of its own; leave this out")
-    reader = CheckpointTokenizer.of(checkpoint)
+            raise RecipeError(name, f"the checkpoint {checkpoint!r} has its own tokenizer; remove this option")
+    tokenizer = CheckpointTokenizer.from_checkpoint(checkpoint)
     if options.max_length is not None:
-        reader.check(options.max_length)
+        tokenizer.check_max_length(options.max_length)
         return options
-    texts = [as_text(value) for sample in samples for value in sample.values]
-    needed = reader.needed(list(_budget(filter(None, texts), 1_000_000)), LONGEST)
+    texts = [parse_text(value) for sample in samples for value in sample.values]
+    needed = tokenizer.suggest_max_length(list(_budget(filter(None, texts), 1_000_000)), DEFAULT_MAX_LENGTH)
     return options.model_copy(update={"max_length": needed})
 
 
-def as_text(cell: Any) -> str | None:
-    """The text of a cell without the blanks around it, "" where it is null or blank, None where it is no text.
+def parse_text(cell: Any) -> str | None:
+    """The text of a cell without surrounding blanks; "" if it is null or blank; None if it is not text.
 
-    Surrogate pairs are joined; half a pair becomes U+FFFD, the sign for a character that could not be read.
+    Surrogate pairs are joined. Half a pair becomes U+FFFD, the replacement character.
     """
     if cell is None or (isinstance(cell, float | np.floating) and np.isnan(cell)):
         return ""
@@ -278,8 +288,8 @@ def _decoded(cell: bytes) -> str | None:
         return None
 
 
-def looks_like_keys(texts: list[str]) -> bool:
-    """Whether the texts are keys (`A-0017`, a UUID): all different, one ASCII word each, nearly all with a digit."""
+def looks_like_identifiers(texts: list[str]) -> bool:
+    """Whether the texts are identifiers (`A-0017`, a UUID): all distinct, one ASCII word each, nearly all with a digit."""
     if len(texts) < 20 or len(set(texts)) < len(texts):
         return False
     if any(re.search(r"\s", text.strip()) or not text.isascii() for text in texts):
@@ -292,7 +302,7 @@ def _key(text: str) -> bytes:
 
 
 def _budget(texts: Iterable[str], characters: int) -> Iterator[str]:
-    """The first texts that hold `characters` together."""
+    """The first texts with up to `characters` characters in total."""
     for text in texts:
         if characters <= 0:
             return

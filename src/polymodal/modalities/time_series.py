@@ -1,4 +1,4 @@
-"""Series: numbers over time, in one or more channels."""
+"""The `time_series` modality: numbers over time, in one or more channels."""
 
 from __future__ import annotations
 
@@ -23,71 +23,72 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import time_series_augment, time_series_corruption
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality
-from polymodal.modalities.previews import lines
-from polymodal.modalities.time_series_schema import explore, is_vector, longest_kept, looks_like_series
+from polymodal.modalities.previews import line_plot
+from polymodal.modalities.time_series_schema import choose_max_steps, infer_schema, is_vector, looks_like_series
 from polymodal.recipe.data import LimitOptions
 
-# Items whose statistics are taken at once; bounds the memory that padded arrays take.
-CHUNK = 256
-#: The options of random changes, in the order in which they are done.
+# Items whose statistics are computed at once, which bounds the memory of padded arrays.
+CHUNK_ITEMS = 256
+#: The options of augmentation, in the order in which they are applied.
 AUGMENTATIONS = ("random_crop", "time_mask", "gain", "jitter")
 
 
 @register
-class Series(MediaModality):
-    """Series of sensors, prices, pulses: one or more channels, of any length, with gaps.
+class TimeSeries(MediaModality):
+    """Time series such as sensor signals or prices: one or more channels, of any length, with gaps.
 
     A cell is a list of numbers (one channel) or of lists, an array, a record (channel name -> list of numbers), a text
-    of numbers (`"1.5 2; 3 nan"`: steps end with ";", channels with blanks or commas), or the path or bytes of a `.npy`
-    or CSV file. Null and NaN are gaps. Several columns make one input when each cell is one channel's list of numbers
-    and the lists of a row are equally long.
+    of numbers (`"1.5 2; 3 nan"`: steps end with ";", channels are separated by blanks or commas), or the path or bytes
+    of a `.npy` or CSV file. Null and NaN are gaps. Several columns make one input if each cell is one channel's list of
+    numbers and the lists of a row are equally long.
 
     Collated: `values [items, steps, channels]` float32, 0 in gaps and padding; `observed` of the same shape, 1 where
-    there is a number; `times [items, steps]` in seconds; `length [items]`.
+        there is a number; `times [items, steps]` in seconds; `length [items]`.
     """
 
     class Options(ModalityOptions, SizedModel):
         name: Literal["time_series"] = "time_series"
         layout: SeriesLayout | None = None
-        """What the rows of lists of lists and of two-dimensional arrays are: one step, or one channel. Silent: of the
-        two sides, the one of constant size is taken for the channels, and the shorter one if both are. Files of text
-        have one step a line."""
+        """The meaning of the rows of nested lists and two-dimensional arrays: one step, or one channel. Default: the
+        dimension of constant size is that of the channels, and the shorter one if both are constant. Text files have
+        one step per line."""
         channels: Annotated[int, Field(ge=1)] | list[str] | None = None
-        """How many channels each series has, or their names in records and files with a header. Silent: as in the
-        sample."""
+        """The number of channels, or their names in records and files with a header. Default: as in the sample."""
         time_channel: Annotated[int, Field(ge=0)] | str | None = None
-        """The channel that holds the time in seconds: its name, or its number from 0. Silent: one called `time_channel` or
-        `seconds`; without one, steps follow each other at `sampling_rate`."""
+        """The channel that holds the time in seconds: its name, or its number from 0. Default: a channel named `time`
+        or `seconds`; without one, steps are spaced by `sampling_rate`."""
         sampling_rate: float = Field(default=1.0, gt=0)
-        """Steps in a second, where no channel holds the time."""
+        """Steps per second, if no channel holds the time."""
         num_steps: int | None = Field(default=None, ge=1, le=100_000)
-        """Most steps of a series. Silent: a fifth more than the longest of a sample, at most `max_steps`."""
+        """Maximum number of steps. Default: 1.2 times the longest of a sample, at most `max_steps`."""
         max_steps: int = sized_field(256, 512, 1_024, ge=8, le=100_000)
-        """Upper bound of the steps that are chosen while `num_steps` is silent."""
+        """Upper bound of the default of `num_steps`."""
         long_series: Literal["truncate", "pool"] = "truncate"
-        """What becomes of a longer one: the end is cut off, or neighbouring steps are averaged."""
+        """What happens to a longer series: its end is truncated, or neighboring steps are averaged."""
         normalization: Literal["standard", "per_item", "none"] = "standard"
-        """Bring each channel to mean 0 and deviation 1: over the training rows, in each series by itself, or not."""
+        """Normalize each channel to mean 0 and standard deviation 1: over the training rows, within each series, or not
+        at all."""
         jitter: float = Field(default=0.3, ge=0, le=2)
-        """In training: add normal noise of this deviation, in deviations of the channel."""
+        """Augmentation: add Gaussian noise of this standard deviation, relative to the standard deviation of the
+        channel."""
         gain: float = Field(default=0.0, ge=0, le=1)
-        """In training: make each channel larger or smaller by up to this share."""
+        """Augmentation: scale each channel by up to this fraction."""
         random_crop: float = Field(default=0.2, ge=0, lt=1)
-        """In training: leave out up to this share of the steps, at the start and the end."""
+        """Augmentation: crop up to this fraction of the steps, at the start and the end."""
         time_mask: float = Field(default=0.0, ge=0, le=1)
-        """In training: make a gap of up to this share of the steps."""
+        """Augmentation: make a gap of up to this fraction of the steps."""
 
     media: ClassVar[str] = "time_series"
     default_encoder = "inception_time"
     many_columns = True
-    time_preserving_options = {"random_crop": 0.0}  # what is cropped off takes its events along
+    time_preserving_options = {"random_crop": 0.0}  # cropping removes events
     corruptions = ("noise", "drift", "gaps", "scale", "delay")
     options: Options
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.mean = np.zeros(self.channels)
-        self.deviation = np.ones(self.channels)
+        self.std = np.ones(self.channels)
 
     @property
     def channels(self) -> int:
@@ -101,13 +102,13 @@ class Series(MediaModality):
         if share < 0.9:
             return None
         if is_vector(cells):
-            return Match(0.25, f"lists of {len(cells[0])} numbers each, too short for series")
+            return Match(0.25, f"lists of {len(cells[0])} numbers each, too short for time series")
         kind = "in lists" if isinstance(cells[0], list | tuple | dict | np.ndarray) else "in texts or files"
-        return Match(0.9, f"series of numbers {kind} in {share:.0%} of the rows")
+        return Match(0.9, f"time series {kind} in {share:.0%} of the rows")
 
     @classmethod
-    def together(cls, samples: list[ColumnSample]) -> bool:
-        """Columns of lists make one input if in each row they are equally long."""
+    def group_columns(cls, samples: list[ColumnSample]) -> bool:
+        """Columns of lists make one input if the lists of each row are equally long."""
         lengths = []
         for sample in samples:
             if sample.nulls or not all(isinstance(cell, list | tuple) for cell in sample.values):
@@ -117,24 +118,25 @@ class Series(MediaModality):
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
-        """Fill `layout`, `channels`, `time` and `steps` from sampled cells and the files that some of them name."""
+        """Fill `layout`, `channels`, `time_channel` and `num_steps` from sampled cells and from some of the files that
+        they name."""
         if len(samples) > 1:
-            found = [explore(sample, "steps_first", None) for sample in samples]
+            schemas = [infer_schema(sample, "steps_first", None) for sample in samples]
             names = [sample.name for sample in samples]
             if isinstance(options.time_channel, int):
-                raise RecipeError("time_channel", "an input of several columns names its column of times")
+                raise RecipeError("time_channel", "an input of several columns needs the name of its time column")
             channels: int | list[str] = [name for name in names if name != options.time_channel]
             layout: SeriesLayout = "steps_first"
             time: int | str | None = options.time_channel
-            longest = max(one.longest for one in found)
+            longest = max(one.max_length for one in schemas)
         else:
-            one = explore(samples[0], options.layout, options.time_channel)
-            channels, layout, time, longest = one.channels, one.layout, one.time, one.longest
+            one = infer_schema(samples[0], options.layout, options.time_channel)
+            channels, layout, time, longest = one.channels, one.layout, one.time, one.max_length
         filled = {
             "layout": options.layout or layout,
             "channels": options.channels or channels,
-            "time": time,
-            "steps": options.num_steps or longest_kept(longest, options.max_steps),
+            "time_channel": time,
+            "num_steps": options.num_steps or choose_max_steps(longest, options.max_steps),
         }
         return options.model_copy(update=filled)
 
@@ -147,16 +149,16 @@ class Series(MediaModality):
             layout=chosen.layout or "steps_first",
             time_channel=chosen.time_channel,
             sampling_rate=chosen.sampling_rate,
-            max_steps=self.steps,
+            max_steps=self.max_steps,
             long_series=chosen.long_series,
         )
 
     @property
-    def steps(self) -> int:
+    def max_steps(self) -> int:
         return self.options.num_steps or self.options.max_steps
 
-    def longest(self) -> int:
-        return self.steps
+    def max_records(self) -> int:
+        return self.max_steps
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, dict[str, np.ndarray]] | None:
         raw = read_cell(cell, limits)
@@ -169,10 +171,10 @@ class Series(MediaModality):
         return b"%d x %d " % values.shape + values.tobytes() + times.tobytes(), item
 
     def prepare(self, block: RowBlock) -> PreparedInput:
-        return super().prepare(self._joined(block))
+        return super().prepare(self._combine_columns(block))
 
-    def _joined(self, block: RowBlock) -> RowBlock:
-        """Several columns as one of records."""
+    def _combine_columns(self, block: RowBlock) -> RowBlock:
+        """Combine several columns into one column of records."""
         if len(self.columns) == 1:
             return block
         cells = zip(*(block.cells(name) for name in self.columns), strict=True)
@@ -181,13 +183,14 @@ class Series(MediaModality):
         return replace(block, columns={self.columns[0]: joined})
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Learn mean and deviation of each channel over the distinct series of the training rows, gaps left out."""
+        """Fit the mean and standard deviation of each channel over the distinct series of the training rows, ignoring
+        gaps."""
         count, total, square = (np.zeros(self.channels) for _ in range(3))
-        shift: np.ndarray | None = None  # near the mean, so that the squares stay exact
+        shift: np.ndarray | None = None  # near the mean, for accurate squares
         for block in blocks:
             items = self.prepare(block).items
-            for start in range(0, len(items), CHUNK):
-                taken = items.take(np.arange(start, min(start + CHUNK, len(items))))
+            for start in range(0, len(items), CHUNK_ITEMS):
+                taken = items.take(np.arange(start, min(start + CHUNK_ITEMS, len(items))))
                 known = _observed(taken)
                 values = taken["values"].astype(np.float64)
                 if shift is None:
@@ -200,7 +203,7 @@ class Series(MediaModality):
         seen = np.maximum(count, 1)
         spread = np.sqrt(np.maximum(square / seen - (total / seen) ** 2, 0))
         self.mean = total / seen + (0 if shift is None else shift)
-        self.deviation = np.where(spread > 1e-6 * np.maximum(np.abs(self.mean), 1e-24), spread, 1.0)
+        self.std = np.where(spread > 1e-6 * np.maximum(np.abs(self.mean), 1e-24), spread, 1.0)
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         known = _observed(items)
@@ -216,19 +219,19 @@ class Series(MediaModality):
         if self.options.normalization == "none":
             return values
         if self.options.normalization == "standard":
-            return (values - self.mean) / self.deviation
+            return (values - self.mean) / self.std
         count = np.maximum(known.sum(1, keepdims=True), 1)
-        centred = np.where(known, values - np.where(known, values, 0).sum(1, keepdims=True) / count, 0)
-        spread = np.sqrt((centred**2).sum(1, keepdims=True) / count)
-        return centred / np.where(spread > 1e-6 * self.deviation, spread, self.deviation)
+        centered = np.where(known, values - np.where(known, values, 0).sum(1, keepdims=True) / count, 0)
+        spread = np.sqrt((centered**2).sum(1, keepdims=True) / count)
+        return centered / np.where(spread > 1e-6 * self.std, spread, self.std)
 
-    def identity(self, limits: LimitOptions) -> str:
-        """Also the scale, which `collate` applies."""
-        learned = f"{self.mean.tolist()} {self.deviation.tolist()}"
-        return f"{super().identity(limits)}\n{self.options.normalization} {learned}"
+    def fingerprint(self, limits: LimitOptions) -> str:
+        """Includes the normalization, which `collate` applies."""
+        learned = f"{self.mean.tolist()} {self.std.tolist()}"
+        return f"{super().fingerprint(limits)}\n{self.options.normalization} {learned}"
 
     @property
-    def changes(self) -> bool:
+    def has_augmentation(self) -> bool:
         return any(getattr(self.options, name) for name in AUGMENTATIONS)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -241,32 +244,31 @@ class Series(MediaModality):
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """`noise`: normal noise of up to two deviations of the channel; `drift`: a slow trend of up to three; `scale`:
-        each channel up to four times larger or smaller; `gaps`: a stretch of up to nine tenths of each channel is
-        missing; `delay`: everything comes up to half a series later, and the end is lost.
-        """
+        """`noise`: Gaussian noise of up to two standard deviations of the channel; `drift`: a slow trend of up to
+        three; `scale`: each channel up to four times larger or smaller; `gaps`: a segment of up to 90 % of each channel
+        is missing; `delay`: everything is delayed by up to half a series, and the end is lost."""
         if kind not in self.corruptions:
             return super().corrupt(items, kind, strength, draw)
-        values = time_series_corruption.damage(items["values"], items["length"], self.deviation, kind, strength, draw)
+        values = time_series_corruption.corrupt_series(items["values"], items["length"], self.std, kind, strength, draw)
         return {**items, "values": values.astype(np.float32)}
 
-    def picture(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
-        return lines(item["values"])
+    def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
+        return line_plot(item["values"])
 
     def shape(self) -> dict[str, Any]:
-        """`channels`; `steps`: most steps of a series; `rate`: steps in a second, where no channel holds the time."""
-        return {"channels": self.channels, "steps": self.steps, "rate": self.options.sampling_rate}
+        """`channels`; `steps`: maximum number of steps; `rate`: steps per second, if no channel holds the time."""
+        return {"channels": self.channels, "steps": self.max_steps, "rate": self.options.sampling_rate}
 
     def save(self, folder: Path) -> dict[str, Any]:
-        return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        self.mean, self.deviation = (np.array(state[name]) for name in ("mean", "deviation"))
+        self.mean, self.std = (np.array(state[name]) for name in ("mean", "std"))
 
-    def show(self) -> str:
+    def describe(self) -> str:
         named = self.options.channels
         names = f" ({', '.join(named[:8])})" if isinstance(named, list) else ""
-        return f"{self.channels} channels{names}, up to {self.steps} steps"
+        return f"{self.channels} channels{names}, up to {self.max_steps} steps"
 
 
 def _observed(items: dict[str, np.ndarray]) -> np.ndarray:

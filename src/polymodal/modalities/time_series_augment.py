@@ -9,7 +9,7 @@ Data = dict[str, Tensor]
 
 
 def jitter(data: Data, strength: float) -> Data:
-    """Add normal noise of `strength` to every number that is there; `values` are standardised."""
+    """Add Gaussian noise of standard deviation `strength` to every observed value; `values` are normalized."""
     noise = strength * torch.randn_like(data["values"])
     return {**data, "values": data["values"] + noise * data["observed"]}
 
@@ -22,7 +22,7 @@ def gain(data: Data, strength: float) -> Data:
 
 
 def time_mask(data: Data, share: float) -> Data:
-    """Make a stretch of up to `share` of each item's steps a gap in all channels."""
+    """Make a segment of up to the fraction `share` of each item's steps a gap in all channels."""
     length = data["length"]
     size = (torch.rand(len(length)) * share * length).long()
     start = (torch.rand(len(length)) * (length - size + 1)).long().unsqueeze(1)
@@ -32,17 +32,18 @@ def time_mask(data: Data, share: float) -> Data:
 
 
 def random_crop(data: Data, share: float) -> Data:
-    """Leave out up to `share` of each item's steps, at its start and its end; the rest keeps its times."""
+    """Crop up to the fraction `share` of each item's steps, at its start and its end. The remaining steps keep their
+    times."""
     length = data["length"]
     kept = length - (torch.rand(len(length)) * share * length).long()
     start = (torch.rand(len(length)) * (length - kept + 1)).long().unsqueeze(1)
     longest = int(kept.max()) if len(kept) else data["values"].shape[1]
     step = torch.arange(longest)
     real = step < kept.unsqueeze(1)
-    place = torch.where(real, start + step, torch.zeros_like(start))
+    index = torch.where(real, start + step, torch.zeros_like(start))
     changed: Data = {"length": kept}
     for name in ("values", "observed", "times"):
         source = data[name]
-        taken = source.gather(1, place.view(*place.shape, *[1] * (source.ndim - 2)).expand(-1, -1, *source.shape[2:]))
+        taken = source.gather(1, index.view(*index.shape, *[1] * (source.ndim - 2)).expand(-1, -1, *source.shape[2:]))
         changed[name] = taken * real.view(*real.shape, *[1] * (source.ndim - 2))
     return {**data, **changed}

@@ -7,15 +7,15 @@ import math
 import numpy as np
 
 
-def damage(
-    values: np.ndarray, length: np.ndarray, deviation: np.ndarray, kind: str, strength: float, draw: np.random.Generator
+def corrupt_series(
+    values: np.ndarray, length: np.ndarray, std: np.ndarray, kind: str, strength: float, draw: np.random.Generator
 ) -> np.ndarray:
-    """`values [items, steps, channels]`, NaN where there is a gap, damaged; see `Series.corrupt`."""
+    """Corrupt `values [items, steps, channels]`, NaN in gaps; see `TimeSeries.corrupt`."""
     items, steps, channels = values.shape
     if kind == "noise":
-        return values + 2 * strength * deviation * draw.normal(size=values.shape)
+        return values + 2 * strength * std * draw.normal(size=values.shape)
     if kind == "drift":
-        return values + 3 * strength * deviation * _trend(items, steps, channels, draw)
+        return values + 3 * strength * std * _trend(items, steps, channels, draw)
     if kind == "scale":
         factor = np.exp(strength * math.log(4) * draw.uniform(-1, 1, (items, 1, channels)))
         return values * factor
@@ -32,6 +32,6 @@ def damage(
 
 def _trend(items: int, steps: int, channels: int, draw: np.random.Generator) -> np.ndarray:
     """Two slow half-waves of random size for each channel, from -1 to 1 at most."""
-    place = np.linspace(0, 1, steps)[None, :, None]
+    time = np.linspace(0, 1, steps)[None, :, None]
     slope, bend = draw.uniform(-0.5, 0.5, (2, items, 1, channels))
-    return slope * 2 * place + bend * (1 - np.cos(np.pi * place))
+    return slope * 2 * time + bend * (1 - np.cos(np.pi * time))

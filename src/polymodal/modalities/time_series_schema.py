@@ -1,4 +1,4 @@
-"""What columns of series look like: whether cells are series, and what a sample says about channels and lengths."""
+"""Detection of time series columns and inference of their channels, layout and length from a sample."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import numpy as np
 
 from polymodal.data.media.formats import SERIES_SUFFIXES
 from polymodal.data.media.metadata import read_metadata
-from polymodal.data.media.time_series import NPY_MAGIC, SeriesLayout, read_cell, parse_text
 from polymodal.data.media.source import MediaError
+from polymodal.data.media.time_series import NPY_MAGIC, SeriesLayout, parse_text, read_cell
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.media import inline_or_path
 
-#: A text of fewer numbers, all of one channel, may be anything (a telephone number, a date).
-FEWEST_WRITTEN = 8
-#: Lists of this many numbers, all of one length, are points or colours rather than series.
-VECTOR = 3
-#: Files of a sample that are opened to learn what they hold.
-FILES = 50
-#: A channel of one of these names holds the time, unless the recipe says otherwise.
-TIMES = ("time", "seconds")
+#: A text of fewer numbers in one channel may be something else (a telephone number, a date).
+MIN_TEXT_NUMBERS = 8
+#: Equally long lists of up to this many numbers are points or colors, not time series.
+MAX_VECTOR_LENGTH = 3
+#: Number of files of a sample that are opened.
+MAX_SAMPLED_FILES = 50
+#: A channel of one of these names holds the time, unless the recipe sets another one.
+TIME_NAMES = ("time", "seconds")
 
 
 def looks_like_series(cell: Any) -> bool:
-    """Whether one cell is a series, by its type and its first numbers."""
+    """Whether a cell is a time series, by its type and its first numbers."""
     if isinstance(cell, np.ndarray):
-        picture = cell.ndim == 2 and cell.dtype == np.uint8
-        return cell.ndim in (1, 2) and cell.dtype.kind in "biuf" and not picture
+        image = cell.ndim == 2 and cell.dtype == np.uint8
+        return cell.ndim in (1, 2) and cell.dtype.kind in "biuf" and not image
     if isinstance(cell, list | tuple):
         return _numbers(cell[:20]) or all(one is None or _is_numbers(one) for one in cell[:20])
     if isinstance(cell, dict):
@@ -48,13 +48,13 @@ def looks_like_series(cell: Any) -> bool:
     if "\n" not in cell and PurePath(cell).suffix.lower() in SERIES_SUFFIXES - {".txt"}:
         return True
     steps = parse_text(cell)
-    return steps is not None and (len(steps) > 1 or len(steps[0]) >= FEWEST_WRITTEN)
+    return steps is not None and (len(steps) > 1 or len(steps[0]) >= MIN_TEXT_NUMBERS)
 
 
 def is_vector(cells: list[Any]) -> bool:
-    """Whether all cells are lists of the same few numbers."""
+    """Whether all cells are equally long lists of few numbers."""
     lengths = {len(cell) if _is_numbers(cell) else 0 for cell in cells}
-    return len(lengths) == 1 and 0 < lengths.pop() <= VECTOR
+    return len(lengths) == 1 and 0 < lengths.pop() <= MAX_VECTOR_LENGTH
 
 
 def _is_numbers(cell: Any) -> bool:
@@ -68,34 +68,33 @@ def _numbers(cells: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a sample of series says: `channels` (names where cells tell them), which way two-dimensional cells lie,
-    the channel of time, and the longest series.
-    """
+class TimeSeriesSchema:
+    """The schema inferred from a sample: `channels` (names if the cells have them), the layout of two-dimensional
+    cells, the time channel, and the maximum length."""
 
     channels: int | list[str]
     layout: SeriesLayout
     time: int | str | None
-    longest: int
+    max_length: int
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """The sides of a cell's numbers, the names of their columns, and whether their rows are steps for certain."""
+    """The shape of a cell's numbers, the names of their columns, and whether their rows are certainly steps."""
 
     sides: tuple[int, ...]
     names: tuple[str, ...]
     lines: bool
 
 
-def explore(sample: ColumnSample, layout: SeriesLayout | None, time: int | str | None) -> Found:
-    """Look at the sampled cells; what is given stays. Cells that cannot be read do not count."""
+def infer_schema(sample: ColumnSample, layout: SeriesLayout | None, time: int | str | None) -> TimeSeriesSchema:
+    """Infer the schema from the sampled cells. Given values are kept. Unreadable cells are ignored."""
     cells = _sampled_cells(sample)
     if layout is None:
         layout = infer_layout([cell.sides for cell in cells if len(cell.sides) == 2 and not cell.lines])
     names = list(dict.fromkeys(name for cell in cells for name in cell.names))
     if time is None:
-        time = next((name for name in names if name.lower() in TIMES), None)
+        time = next((name for name in names if name.lower() in TIME_NAMES), None)
     sizes, lengths = [], [1]
     for cell in cells:
         turned = layout == "channels_first" and not cell.lines and len(cell.sides) == 2
@@ -106,39 +105,39 @@ def explore(sample: ColumnSample, layout: SeriesLayout | None, time: int | str |
         names.remove(time)
     count = Counter(sizes).most_common(1)[0][0] if sizes else 1
     channels: int | list[str] = names or max(1, count - isinstance(time, int))
-    return Found(channels, layout, time, max(lengths))
+    return TimeSeriesSchema(channels, layout, time, max(lengths))
 
 
 def infer_layout(shapes: list[tuple[int, ...]]) -> SeriesLayout:
-    """The side that is constant over the cells is that of the channels; if both are, the shorter one."""
+    """The dimension that is constant over the cells is that of the channels; the shorter one if both are constant."""
     rows, columns = ({shape[side] for shape in shapes} for side in (0, 1))
     if len(rows) == 1 and (len(columns) > 1 or rows < columns or min(rows) < min(columns)):
         return "channels_first"
     return "steps_first"
 
 
-def longest_kept(longest: int, most: int) -> int:
-    """A fifth more than the longest of the sample, in steps of eight, at most `most`."""
+def choose_max_steps(longest: int, most: int) -> int:
+    """1.2 times the longest of the sample, rounded up to a multiple of eight, at most `most`."""
     return min(most, max(8, math.ceil(longest * 1.2 / 8) * 8))
 
 
 def _sampled_cells(sample: ColumnSample) -> list[_Cell]:
-    """The sampled cells that hold numbers, in order; of files, the first of them."""
+    """The sampled cells with numbers, in order. Only the first files are opened."""
     limits = sample.limits
     seen: list[_Cell | None] = []
     files: dict[int, Any] = {}
     for cell in sample.values:
         try:
             raw = read_cell(cell, limits)
-        except MediaError:  # reported when it is prepared
+        except MediaError:  # reported by `prepare`
             continue
         if raw is not None:
             seen.append(_Cell(raw.values.shape, raw.column_names, raw.rows_are_steps))
-        elif len(files) < FILES:
+        elif len(files) < MAX_SAMPLED_FILES:
             files[len(seen)] = cell
             seen.append(None)
-    for place, found in zip(files, read_metadata("time_series", files.values(), sample.root, limits), strict=True):
-        if not isinstance(found, MediaError) and found.rows is not None:
-            sides = (int(found.rows),) if found.columns is None else (int(found.rows), int(found.columns))
-            seen[place] = _Cell(sides, found.column_names, bool(found.rows_are_steps))
+    for index, header in zip(files, read_metadata("time_series", files.values(), sample.root, limits), strict=True):
+        if not isinstance(header, MediaError) and header.rows is not None:
+            sides = (int(header.rows),) if header.columns is None else (int(header.rows), int(header.columns))
+            seen[index] = _Cell(sides, header.column_names, bool(header.rows_are_steps))
     return [cell for cell in seen if cell is not None and 0 not in cell.sides]

@@ -7,26 +7,27 @@ from torch import Tensor
 
 
 def translate(pixels: Tensor, share: float) -> Tensor:
-    """Move each clip of `pixels [items, frames, 3, height, width]` by up to `share` of its height and width, in whole
-    pixels (at least one), all its frames alike; their edges fill the gap."""
+    """Translate each video of `pixels [items, frames, 3, height, width]` by up to the fraction `share` of its height
+    and width, in whole pixels (at least one), all frames alike. Their edges fill the gap."""
     items, frames, _, height, width = pixels.shape
     row = _moved(items, height, share)
     column = _moved(items, width, share)
     start = torch.arange(items * frames).view(items, frames, 1, 1) * height
-    place = (start + row.view(items, 1, height, 1)) * width + column.view(items, 1, 1, width)
+    index = (start + row.view(items, 1, height, 1)) * width + column.view(items, 1, 1, width)
     flat = pixels.permute(0, 1, 3, 4, 2).reshape(-1, 3)
-    moved = flat.index_select(0, place.flatten().to(pixels.device))
+    moved = flat.index_select(0, index.flatten().to(pixels.device))
     return moved.view(items, frames, height, width, 3).permute(0, 1, 4, 2, 3)
 
 
 def horizontal_flip(pixels: Tensor) -> Tensor:
-    """Mirror each clip, left to right, with a chance of one half."""
+    """Mirror each video horizontally with probability 0.5."""
     chosen = (torch.rand(len(pixels)) < 0.5).to(pixels.device)
     return torch.where(chosen[:, None, None, None, None], pixels.flip(4), pixels)
 
 
 def frame_dropout(data: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Drop each frame with a chance of `share`, but never all of a clip: the frames that stay close up."""
+    """Drop each frame with probability `share`, but never all frames of a video. The remaining frames are moved
+    together."""
     length = data["length"]
     longest = data["pixels"].shape[1]
     real = torch.arange(longest, device=length.device) < length[:, None]
@@ -46,6 +47,6 @@ def frame_dropout(data: dict[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def _moved(items: int, size: int, share: float) -> Tensor:
-    """For each item, where each line comes from, `[items, size]`."""
+    """The source index of each row or column, for each item, `[items, size]`."""
     most = max(1, round(share * size))
     return (torch.arange(size) + torch.randint(-most, most + 1, (items, 1))).clamp(0, size - 1)

@@ -6,14 +6,15 @@ import numpy as np
 
 
 def frame_loss(frames: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
-    """Frames `[n, ...]` of one clip, each but the first lost with a chance of `strength`: the one before stands on."""
+    """Frames `[n, ...]` of one video, each except the first lost with probability `strength` and replaced by the
+    previous frame."""
     lost = draw.random(len(frames)) < strength
     source = np.where(lost, 0, np.arange(len(frames)))
     return frames[np.maximum.accumulate(source)]
 
 
 def shuffle(frames: np.ndarray, strength: float, draw: np.random.Generator) -> np.ndarray:
-    """Frames `[n, ...]` of one clip, a share of `strength` of them (drawn at random) in random order."""
+    """Frames `[n, ...]` of one video, a random fraction `strength` of them shuffled."""
     chosen = np.sort(draw.choice(len(frames), round(strength * len(frames)), replace=False))
     mixed = frames.copy()
     mixed[chosen] = frames[draw.permutation(chosen)]

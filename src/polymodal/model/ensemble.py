@@ -182,7 +182,7 @@ class Ensemble:
 
         A cell that is unusable for several members is recorded once.
         """
-        before, each = len(cell_errors.found), []
+        before, each = len(cell_errors.errors), []
         for member in self.members:
             blocks = [block for _, block in member.stream(table, cell_errors)]
             each.append(
@@ -191,7 +191,7 @@ class Ensemble:
                     for name, task in self.tasks.items()
                 }
             )
-        cell_errors.found[before:] = dict.fromkeys(cell_errors.found[before:])
+        cell_errors.errors[before:] = dict.fromkeys(cell_errors.errors[before:])
         yield np.arange(len(table)), self.combine(each)
 
     def combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -315,5 +315,5 @@ def _truth(first: Model, table: Table, strict: bool) -> PreparedTable:
     """The prepared targets and sample weights of every row of `table`."""
     cell_errors = CellErrors(strict)
     truth = first.preparation.targets_only().prepare(table, cell_errors, folder=None, cache=None)
-    warn_cell_errors(cell_errors.found)
+    warn_cell_errors(cell_errors.errors)
     return truth

@@ -160,7 +160,7 @@ class Model:
             yield Split.all_rows(
                 self.preparation.prepare(table, cell_errors, folder=folder, cache=media_cache_folder())
             )
-        warn_cell_errors(cell_errors.found)
+        warn_cell_errors(cell_errors.errors)
 
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Predict block by block, with memory independent of the table size.
@@ -209,7 +209,7 @@ class Model:
         parts: list[np.ndarray] = []
         for block in preparation.blocks(self.open_columns(data, root, preparation.input_columns), cell_errors):
             parts += predictor.embed(Split.all_rows(preparation.prepare_block(block)), names).values()
-        warn_cell_errors(cell_errors.found)
+        warn_cell_errors(cell_errors.errors)
         vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
         if dim is None or not len(vectors):
             return vectors
@@ -243,7 +243,7 @@ class Model:
         cell_errors = CellErrors(strict)
         blocks = self.stream_texts(self.open(data, root), cell_errors, output=output, **changes)
         found = [texts for block in blocks for texts in block]
-        warn_cell_errors(cell_errors.found)
+        warn_cell_errors(cell_errors.errors)
         return found
 
     def stream_texts(
@@ -292,7 +292,7 @@ class Model:
         found = transcribe(
             self.predictor, table, cell_errors, input=input, output=output, chunk_seconds=chunk_seconds, **changes
         )
-        warn_cell_errors(cell_errors.found)
+        warn_cell_errors(cell_errors.errors)
         return found
 
     @property
@@ -375,7 +375,7 @@ class Model:
         cell_errors = CellErrors(strict)
         for _, block in self.stream(self.open(data, root), cell_errors):
             yield block
-        warn_cell_errors(cell_errors.found)
+        warn_cell_errors(cell_errors.errors)
 
 
 def make_network(

@@ -187,10 +187,10 @@ class FeatureCache:
         augmented_copies: bool,
         progress: Progress,
     ) -> PreparedInput:
-        prefix, identity = encoder.frozen_prefix(), modality.identity(recipe.data.limits)
-        if prefix is None or identity is None or source.keys is None:
+        prefix, identity = encoder.frozen_prefix(), modality.fingerprint(recipe.data.limits)
+        if prefix is None or identity is None or source.content_keys is None:
             return source
-        contents = xxhash.xxh3_128_hexdigest(b"".join(source.keys))
+        contents = xxhash.xxh3_128_hexdigest(b"".join(source.content_keys))
         key = (identity, prefix.fingerprint, contents, str(augmented_copies))
         if key not in self._open:
             settings = FeatureSettings.from_recipe(recipe)
@@ -207,7 +207,7 @@ class FeatureCache:
             if requests is None or not isinstance(requests.items, FeatureItems):
                 return source
             self._open[key] = requests.items
-        return PreparedInput(source.index, self._open[key], source.keys)
+        return PreparedInput(source.index, self._open[key], source.content_keys)
 
 
 def encode_frozen_input(
@@ -231,8 +231,8 @@ def encode_frozen_input(
         DataError: the store is damaged.
     """
     options = settings.options
-    prefix, identity = encoder.frozen_prefix(), modality.identity(settings.limits)
-    if prefix is None or identity is None or source.keys is None:
+    prefix, identity = encoder.frozen_prefix(), modality.fingerprint(settings.limits)
+    if prefix is None or identity is None or source.content_keys is None:
         return None
     run = _FeatureRun(
         encoder, modality, source.items, prefix, feature_dtype(options), advance, ThreadTuner(settings.threads)
@@ -242,15 +242,15 @@ def encode_frozen_input(
         description = f"{VERSION}\n{identity}\n{prefix.fingerprint}\n{run.dtype}"
         store = MediaStore(folder, run.layout, description, True, kind="features")
     augmented: Items | None = None
-    count = options.augmented_copies if augmented_copies and modality.changes else 0
-    original = run.load_or_compute(store, source.keys, [(item, None) for item in range(len(source.keys))])
+    count = options.augmented_copies if augmented_copies and modality.has_augmentation else 0
+    original = run.load_or_compute(store, source.content_keys, [(item, None) for item in range(len(source.content_keys))])
     if count:
-        requests = [(item, copy) for item in range(len(source.keys)) for copy in range(count)]
+        requests = [(item, copy) for item in range(len(source.content_keys)) for copy in range(count)]
         changes = modality.options.model_dump_json(exclude={"checkpoint"})
-        keys = [content_key(source.keys[item] + f" view {copy} of {changes}".encode()) for item, copy in requests]
+        keys = [content_key(source.content_keys[item] + f" view {copy} of {changes}".encode()) for item, copy in requests]
         augmented = run.load_or_compute(store, keys, requests)
     return PreparedInput(
-        source.index, FeatureItems(original, augmented, count, run.dtype, tuple(prefix.per_item)), source.keys
+        source.index, FeatureItems(original, augmented, count, run.dtype, tuple(prefix.per_item)), source.content_keys
     )
 
 

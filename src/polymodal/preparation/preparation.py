@@ -290,7 +290,7 @@ class Preparation:
     ) -> Iterator[RowBlock]:
         limits = self.recipe.data.limits
         size = min(size, self.max_block_rows)
-        return table.blocks(rows, columns, faults=cell_errors, limits=limits, cache=cache, size=size)
+        return table.blocks(rows, columns, errors=cell_errors, limits=limits, cache=cache, size=size)
 
 
 def _distinct(items: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

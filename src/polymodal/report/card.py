@@ -70,7 +70,7 @@ def render_card(model: Model) -> str:
         part=part,
         model=model,
         tasks=model.preparation.tasks,
-        shown={name: modality.show() for name, modality in model.preparation.modalities.items()},
+        shown={name: modality.describe() for name, modality in model.preparation.modalities.items()},
         most_classes=MOST_CLASSES,
         facts=run_summary(model),
         scores={name: score_rows(model, part, name) for name in names},

@@ -133,7 +133,7 @@ def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.n
     found: list[list[ExampleCell]] = [[] for _ in rows]
     for name, spec in preparation.recipe.inputs.items():
         source, modality = prepared.inputs[name], preparation.modalities[name]
-        if type(modality).picture is not Modality.picture:
+        if type(modality).preview is not Modality.preview:
             for position, item in enumerate(source.index[rows]):
                 found[position].append(
                     ExampleCell(name, picture=thumbnail(modality, source.items, int(item)) if item >= 0 else "")
@@ -159,7 +159,7 @@ def thumbnail(modality: Modality, items: Items, item: int) -> str:
     """The preview of a prepared item as a small JPEG in a data URL; empty if it has none."""
     taken = items.take(np.array([item]))
     length = int(taken.pop("length")[0]) if "length" in taken else None
-    image = modality.picture(
+    image = modality.preview(
         {name: array[0][:length] if length is not None else array[0] for name, array in taken.items()}
     )
     if image is None:

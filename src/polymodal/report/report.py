@@ -51,7 +51,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
     part = reported_split(model)
     shared = shared_items(model)
     examples = _examples_each(experiment)
-    faults: list[CellError] = experiment.cell_errors.found
+    faults: list[CellError] = experiment.cell_errors.errors
     return template("report.html.j2").render(
         version=__version__,
         title=title(model),
@@ -84,7 +84,7 @@ def _sources(model: Model) -> list[str]:
 
 def _examples_each(experiment: Experiment) -> int:
     """The number of wrong rows for each output, so that all thumbnails together stay within their limit."""
-    drawn = [type(one).picture is not Modality.picture for one in experiment.preparation.modalities.values()]
+    drawn = [type(one).preview is not Modality.preview for one in experiment.preparation.modalities.values()]
     pictures = len(experiment.recipe.outputs) * sum(drawn)
     return min(MOST_EXAMPLES, max(2, MOST_THUMBNAILS // pictures)) if pictures else MOST_EXAMPLES
 

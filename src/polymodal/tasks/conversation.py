@@ -12,7 +12,7 @@ from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.data.table.block import RowBlock
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.tokenizer import TextTokenizer
-from polymodal.modalities.text import as_text
+from polymodal.modalities.text import parse_text
 from polymodal.tasks.prompt import Overflow, PromptTemplate
 from polymodal.tasks.text_targets import object_array
 
@@ -63,11 +63,11 @@ def _read_message(message: Any) -> ChatMessage:
     if isinstance(message, Mapping):
         if "role" not in message or "content" not in message:
             raise ValueError(f"a message needs role and content, not {', '.join(map(str, message)) or 'nothing'}")
-        role, content = message["role"], as_text(message["content"])
+        role, content = message["role"], parse_text(message["content"])
         if role not in ROLES:
             raise ValueError(f"unknown role {role!r}; {did_you_mean(str(role), ROLES)}")
     else:
-        role, content = "", as_text(message)
+        role, content = "", parse_text(message)
     if content is None:
         raise ValueError("the content of a message is not a text")
     return ChatMessage(role, content)

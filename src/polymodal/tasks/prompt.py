@@ -10,7 +10,7 @@ import numpy as np
 from polymodal.core.errors import RecipeError
 from polymodal.data.table.block import RowBlock
 from polymodal.generation.tokenizer import TextTokenizer
-from polymodal.modalities.text import as_text
+from polymodal.modalities.text import parse_text
 from polymodal.tasks.text_targets import object_array
 
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -42,7 +42,7 @@ class PromptTemplate:
 
     def texts(self, block: RowBlock) -> list[str | None]:
         """Text of each row of a block; None if a cell is not a text."""
-        cells = {column: [as_text(cell) for cell in block.cells(column)] for column in self.columns}
+        cells = {column: [parse_text(cell) for cell in block.cells(column)] for column in self.columns}
         return [self._fill({name: values[row] for name, values in cells.items()}) for row in range(len(block))]
 
     def _fill(self, cells: dict[str, str | None]) -> str | None:
@@ -58,7 +58,7 @@ class PromptTemplate:
 
     def first_invalid_column(self, block: RowBlock, position: int) -> str:
         """First column whose cell in this row is not a text."""
-        return next(column for column in self.columns if as_text(block.cells(column)[position]) is None)
+        return next(column for column in self.columns if parse_text(block.cells(column)[position]) is None)
 
 
 class Prompt:

@@ -22,7 +22,7 @@ from polymodal.generation.constraints.factory import build_constraint
 from polymodal.generation.tokenizer import MIN_VOCAB_SIZE, TextTokenizer
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalog import TEXT_METRICS, text_metrics
-from polymodal.modalities.checkpoint_tokenizer import position_limit
+from polymodal.modalities.checkpoint_tokenizer import max_positions_of
 from polymodal.tasks.base import TaskOptions
 from polymodal.tasks.conversation import Conversation
 from polymodal.tasks.generative import GenerativeTask
@@ -252,7 +252,7 @@ class TextGenerationTask(GenerativeTask):
     def max_prompt_length(self) -> int:
         """Maximum prompt length in tokens: at most the option, and so that the longest target fits behind it into the
         positions of a checkpoint."""
-        limit = None if self.tokenizer.checkpoint is None else position_limit(self.tokenizer.checkpoint)
+        limit = None if self.tokenizer.checkpoint is None else max_positions_of(self.tokenizer.checkpoint)
         room = self.options.max_prompt_length if limit is None else limit - 1 - self.max_new_tokens
         return min(self.options.max_prompt_length, room) if room > 0 else self.options.max_prompt_length
 

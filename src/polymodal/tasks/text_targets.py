@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.modalities.text import as_text
+from polymodal.modalities.text import parse_text
 
 
 class TextTarget(NamedTuple):
@@ -32,7 +32,7 @@ def read_references(cell: Any) -> tuple[str, ...]:
     items = list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
     texts = []
     for item in items:
-        text = as_text(item)
+        text = parse_text(item)
         if text is None:
             raise ValueError(f"expected a text, not {type(item).__name__}")
         if text:

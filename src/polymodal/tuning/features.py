@@ -15,8 +15,8 @@ from polymodal.data.store.items import PreparedInput
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.metrics.retrieval import normalize_rows
 from polymodal.modalities.base import Modality
-from polymodal.modalities.category import FIRST
-from polymodal.modalities.text import as_text
+from polymodal.modalities.category import FIRST_LABEL
+from polymodal.modalities.text import parse_text
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, encode_frozen_input, mean_features
@@ -97,7 +97,7 @@ class FrozenFeatures:
             return _tfidf(self._raw_texts[name], fit_rows)
         modality = self._modality(name)
         table, limits = self.folds.table, self.folds.recipe.data.limits
-        modality.fit(table.blocks(fit_rows, modality.columns, faults=CellErrors(), limits=limits))
+        modality.fit(table.blocks(fit_rows, modality.columns, errors=CellErrors(), limits=limits))
         values, present = self._per_row(modality, _encode_cells)
         return (
             _standardize(values, present, fit_rows)
@@ -133,7 +133,7 @@ class FrozenFeatures:
     def _cells(self, spec: InputSpec) -> list[str]:
         """The text of each row, "" if missing."""
         cells = self.folds.table.values(spec.columns[0], np.arange(len(self.folds.table)))
-        return [as_text(cell) or "" for cell in (cells if isinstance(cells, list) else cells.to_pylist())]
+        return [parse_text(cell) or "" for cell in (cells if isinstance(cells, list) else cells.to_pylist())]
 
     def _pretrained(self, name: str, spec: InputSpec) -> _FeatureMatrix:
         """The pooled output of the frozen pretrained encoder for each item, also if the recipe fine-tunes it."""
@@ -175,7 +175,7 @@ class FrozenFeatures:
         table, limits = self.folds.table, self.folds.recipe.data.limits
         size = int(np.clip(256 * 2**20 / max(modality.row_bytes(), 1.0), 16, 4096))
         return table.blocks(
-            rows, modality.columns, size, faults=faults or CellErrors(), limits=limits, cache=media_cache_folder()
+            rows, modality.columns, size, errors=faults or CellErrors(), limits=limits, cache=media_cache_folder()
         )
 
     def _per_row(self, modality: Modality, extract: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +203,7 @@ def _encode_cells(prepared: PreparedInput, modality: Modality) -> np.ndarray:
     columns = [
         ids[:, None] == np.arange(1, size)  # index 0 is a missing label
         for ids, size in zip(arrays["ids"].T, modality.shape()["sizes"], strict=True)
-        if size > FIRST
+        if size > FIRST_LABEL
     ]
     return np.concatenate([np.zeros((len(arrays["ids"]), 0)), *columns], axis=1).astype(np.float32)
 

@@ -124,7 +124,7 @@ def measure_latency(model: Model, runner: TrialRunner) -> float:
     for row in np.linspace(0, len(table) - 1, TIMED_ROWS + 1).astype(int):
         start = time.perf_counter()
         rows, columns = np.array([row]), model.preparation.input_columns
-        block = table.block(rows, columns, faults=CellErrors(), limits=model.recipe.data.limits)
+        block = table.block(rows, columns, errors=CellErrors(), limits=model.recipe.data.limits)
         model.predictor.predict(Split.all_rows(model.preparation.prepare_block(block)))
         times.append((time.perf_counter() - start) * 1e3)
     return round(statistics.median(times[1:]), 3)

@@ -74,7 +74,7 @@ class CrossValidation:
             "scores": self.scores,
             "comparison": self.comparison,
             "classes": self.classes,
-            "faults": {"count": len(self.cell_errors.found), "by_column": self.cell_errors.counts()},
+            "faults": {"count": len(self.cell_errors.errors), "by_column": self.cell_errors.counts()},
         }
 
     def save(self, folder: Path | str) -> Path:
@@ -220,8 +220,8 @@ class _OutOfFold:
                 kept = self.unimodal.setdefault(input_name, self.ground_truth.empty())
                 unimodal = own.distribution(predictions[name].values)
                 kept[name][rows] = self.ground_truth.reorder_classes(name, unimodal, own)
-        known = set(self.cell_errors.found)
-        for cell_error in fold.cell_errors.found:
+        known = set(self.cell_errors.errors)
+        for cell_error in fold.cell_errors.errors:
             if cell_error not in known and not self._of_target(cell_error):
                 self.cell_errors.add(cell_error)
         self.folds.append(

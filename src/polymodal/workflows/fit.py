@@ -77,7 +77,7 @@ def fit(
     chosen = with_init_from(as_recipe(recipe, settings), init_from)
     tables = open_tables(data, validation=validation, test=test, unlabeled=unlabeled, root=root)
     plan, splits = plan_run(chosen, tables, as_targets(target))
-    return run_plan(plan, splits, RunFolder.of(out, resume, overwrite), Progress(progress))
+    return run_plan(plan, splits, RunFolder.from_arguments(out, resume, overwrite), Progress(progress))
 
 
 def pretrain(
@@ -120,13 +120,13 @@ def pretrain(
     chosen = with_init_from(as_recipe(recipe, settings), init_from)
     tables = open_tables(data, validation=validation, test=test, root=root)
     plan, splits = plan_run(_without_outputs(chosen, tables.train), tables, [], pretraining=True)
-    return run_plan(plan, splits, RunFolder.of(out, resume, overwrite), Progress(progress))
+    return run_plan(plan, splits, RunFolder.from_arguments(out, resume, overwrite), Progress(progress))
 
 
 def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progress: Progress) -> Model:
     """Prepare, train, score and write the model of a complete plan."""
-    out.make()
-    if out.complete:
+    out.create()
+    if out.is_complete:
         return out.read(plan.recipe)
     begun = time.perf_counter()
     with scratch_folder() as folder:
@@ -191,7 +191,7 @@ class RunFolder:
     overwrite: bool = False
 
     @classmethod
-    def of(cls, out: Path | str | None, resume: bool, overwrite: bool) -> RunFolder:
+    def from_arguments(cls, out: Path | str | None, resume: bool, overwrite: bool) -> RunFolder:
         """The folder of the arguments of `fit`.
 
         Raises:
@@ -202,12 +202,12 @@ class RunFolder:
         return cls(None if out is None else Path(out), resume, overwrite)
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the run to resume is complete."""
         there = self.resume and self.path is not None and (self.path / "manifest.json").is_file()
         return there and self.path is not None and not (self.path / "checkpoint.safetensors").is_file()
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Create or empty the folder.
 
         Raises:
@@ -252,7 +252,7 @@ class RunFolder:
 
         model.save(self.path)
         with (self.path / "cell_errors.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(experiment.cell_errors.lines())
+            file.writelines(experiment.cell_errors.json_lines())
         write_card(self.path, model)
         write_report(self.path, experiment, model, scores)
         for folder in (self.path, self.path / "teacher", *self.path.glob("round-*")):
@@ -276,9 +276,9 @@ def _complete_record(plan: Plan, experiment: Experiment, model: Model, scores: d
         splits={name: SplitRecord(split.table.name, len(split)) for name, split in experiment.tables.items()},
         fingerprints=experiment.fingerprints(),
         parameters=count_parameters(model.network),
-        inputs={name: modality.show() for name, modality in experiment.preparation.modalities.items()},
+        inputs={name: modality.describe() for name, modality in experiment.preparation.modalities.items()},
         task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := task.notes)},
         shared_items=tuple(experiment.shared_between_splits()),
-        cell_errors=CellErrorCounts(len(cell_errors.found), cell_errors.counts()),
+        cell_errors=CellErrorCounts(len(cell_errors.errors), cell_errors.counts()),
         data_sets={name: split.data_sets for name, split in scores.items() if split.data_sets},
     )

@@ -49,7 +49,7 @@ def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) ->
     table = b.open(a.open(data, root, targets=True))
     cell_errors = CellErrors()
     truth = a.preparation.targets_only().prepare(table, cell_errors, folder=None, cache=None)
-    warn_cell_errors(cell_errors.found)
+    warn_cell_errors(cell_errors.errors)
     decided_a, decided_b = distributions(a, table), distributions(b, table)
     groups = groups_of(a.recipe, table)
     found = {}

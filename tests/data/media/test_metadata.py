@@ -23,7 +23,7 @@ from polymodal.data.media.video import read_video_metadata
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.image import Image as ImageModality
-from polymodal.modalities.time_series import Series
+from polymodal.modalities.time_series import TimeSeries
 from polymodal.modalities.video import Video
 from polymodal.recipe.data import LimitOptions
 
@@ -191,11 +191,11 @@ def test_a_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_series_in_files_are_seen_as_those_in_memory() -> None:
     """The first cell decides between ties, so files keep their places among cells that are in memory."""
     for shapes in ([(10, 3), (12, 2)], [(12, 2), (10, 3)]):
-        plain = Series.resolve(Series.Options(), [sample([np.zeros(shape) for shape in shapes])])
+        plain = TimeSeries.resolve(TimeSeries.Options(), [sample([np.zeros(shape) for shape in shapes])])
         assert (plain.layout, plain.channels, plain.steps) == ("steps_first", shapes[0][1], 16)
         for filed in ([0], [1], [0, 1]):
             cells = [npy(shape) if place in filed else np.zeros(shape) for place, shape in enumerate(shapes)]
-            assert Series.resolve(Series.Options(), [sample([b"no numbers", *cells])]) == plain
+            assert TimeSeries.resolve(TimeSeries.Options(), [sample([b"no numbers", *cells])]) == plain
 
 
 def test_images_that_cannot_be_read_do_not_count() -> None:

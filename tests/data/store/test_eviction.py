@@ -59,7 +59,7 @@ def test_the_least_recently_used_goes_first_in_any_store(tmp_path: Path) -> None
     fill(tmp_path, "b", "d", kind="video")
     fill(tmp_path, "a")
     newest = list_packs(tmp_path)
-    assert {pack.kind for pack in newest} == {"video", "time_series"}
+    assert {pack.media for pack in newest} == {"video", "time_series"}
     assert evict(tmp_path, 2 * PACK) == 2 * PACK
     assert left(tmp_path, "b", "d", kind="video") + left(tmp_path, "a") == "da"
     assert evict(tmp_path, 10 * PACK) == 2 * PACK
@@ -178,7 +178,7 @@ def test_stores_of_earlier_versions_are_evicted_too(tmp_path: Path) -> None:
     old.mkdir()
     for suffix in ("u8", "keys"):
         (old / f"f00.{suffix}").write_bytes(b"x" * 16)
-    assert [(pack.kind, pack.size) for pack in list_packs(tmp_path)] == [("other", 32)]
+    assert [(pack.media, pack.size) for pack in list_packs(tmp_path)] == [("other", 32)]
     assert evict(tmp_path, 0) == 0
     assert list(old.iterdir()) == []
 

@@ -180,7 +180,7 @@ def test_the_writer_passes_store_items_through(folder: str | None, tmp_path: Pat
     joined = writer.finish()
     assert isinstance(joined.items, StoreItems)
     assert joined.index.tolist() == [0, 1, -1, 2, 1]
-    assert joined.keys == keys([3, 4, 0])
+    assert joined.content_keys == keys([3, 4, 0])
     assert np.array_equal(joined.items.take(np.arange(3))["pixels"], images([3, 4, 0]))
     assert target is None or list(target.iterdir()) == []
 

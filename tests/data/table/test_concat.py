@@ -58,7 +58,7 @@ def test_the_union_of_columns_with_gaps_and_numbers_as_decimals(cache: Path) -> 
 def test_blocks_have_every_row_once_with_its_own_table_and_number(cache: Path) -> None:
     table = opened(cache, one={"x": list(range(7))}, other={"x": list(range(100, 105)), "y": list("abcde")})
     seen = []
-    for block in table.blocks(np.array([1, 3, 6, 7, 8, 11]), ["x", "y"], 2, faults=CellErrors(), limits=LimitOptions()):
+    for block in table.blocks(np.array([1, 3, 6, 7, 8, 11]), ["x", "y"], 2, errors=CellErrors(), limits=LimitOptions()):
         seen += [
             (block.table, int(row), x, y)
             for row, x, y in zip(block.rows, block.cells("x"), block.cells("y"), strict=True)
@@ -140,7 +140,7 @@ def test_media_start_from_their_own_folder_and_equal_contents_are_one_item(tmp_p
     assert greys.tolist() == [10, 90, 200, 90]
     assert index[1] == index[3]  # the same picture in both tables
     assert len(set(index[:4].tolist())) == 3
-    assert [(fault.table, fault.row, fault.file) for fault in faults.found] == [("b.csv", 2, "gone.png")]
+    assert [(fault.table, fault.row, fault.file) for fault in faults.errors] == [("b.csv", 2, "gone.png")]
     assert prepared.data_set.tolist() == [0, 0, 1, 1, 1]
     sample = table.sample("image")
     assert {(sample.root / cell).is_file() for cell in sample.values if "gone" not in cell} == {True}
@@ -182,7 +182,7 @@ def test_strata_are_classes_within_data_sets(cache: Path) -> None:
 
 def test_a_table_next_to_it_gets_its_columns(cache: Path) -> None:
     train = opened(cache, one={"x": [1], "y": ["a"]}, other={"x": [2], "z": [0.5]})
-    test = opened(cache, one={"x": [3], "y": ["b"]}).like(train)
+    test = opened(cache, one={"x": [3], "y": ["b"]}).with_columns_of(train)
     assert cells(test, "z") == [None]
     assert str(test.column_type("z")) == "double"
 

@@ -35,7 +35,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def cells(table: Table) -> dict[str, list]:
-    block = table.block(np.arange(len(table)), table.columns, faults=CellErrors(), limits=LimitOptions())
+    block = table.block(np.arange(len(table)), table.columns, errors=CellErrors(), limits=LimitOptions())
     return {column: block.cells(column) for column in table.columns}
 
 
@@ -116,7 +116,7 @@ def test_rows_come_in_the_order_asked_for(tmp_path: Path, cache: Path) -> None:
     rows = np.array([19, 0, 7, 6, 6, 3])
     assert table.values("n", rows).to_pylist() == rows.tolist()
     assert table.values("n", rows[:0]).to_pylist() == []
-    blocks = list(table.blocks(rows, ["n"], size=4, faults=CellErrors(), limits=LimitOptions()))
+    blocks = list(table.blocks(rows, ["n"], size=4, errors=CellErrors(), limits=LimitOptions()))
     assert [block.cells("n") for block in blocks] == [[19, 0, 7, 6], [6, 3]]
     with pytest.raises(IndexError):
         table.values("n", np.array([-1]))

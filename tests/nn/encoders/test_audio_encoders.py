@@ -11,7 +11,7 @@ from polymodal.core.registry import components
 
 NAMES = ["audio_cnn", "audio_transformer", "conformer", "crnn", "waveform_cnn"]
 RATE, WIDTH = 8000, 32
-QUIET = {"dropout": 0.0, "time_masks": 0, "band_masks": 0}
+QUIET = {"dropout": 0.0, "num_time_masks": 0, "num_freq_masks": 0}
 LENGTHS = torch.tensor([8000, 4801, 1, 39, 640, 3333, 2500])
 
 
@@ -138,7 +138,7 @@ def test_a_click_changes_the_token_at_its_time(name):
     """Over several initial weights: the token that a click changes most is near it, and neither early nor late as a
     rule.
     """
-    options = {} if name == "waveform_cnn" else {"normalise": "whisper"}
+    options = {} if name == "waveform_cnn" else {"normalization": "whisper"}
     generator = torch.Generator().manual_seed(3)
     values = torch.randn(1, 1, 2 * RATE, generator=generator).mul(0.01).repeat(16, 1, 1)
     data = {"values": values, "length": torch.full((16,), 2 * RATE)}

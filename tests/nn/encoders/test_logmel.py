@@ -10,7 +10,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.encoders.spec_augment import spec_augment
 
-WHISPER = {"mels": 80, "window": 0.025, "hop": 0.01, "normalise": "whisper"}
+WHISPER = {"n_mels": 80, "window_seconds": 0.025, "hop_seconds": 0.01, "normalization": "whisper"}
 
 
 def build(rate=16000, **options):
@@ -179,8 +179,8 @@ def test_masks_are_applied_in_training_only():
 
 
 @pytest.mark.parametrize(
-    ("options", "place"), [({"hop": 0.05}, "hop"), ({"mels": 200}, "mels"), ({"mels": 80, "window": 0.01}, "mels")]
+    ("options", "place"), [({"hop_seconds": 0.05}, "hop_seconds"), ({"n_mels": 200}, "n_mels"), ({"n_mels": 80, "window_seconds": 0.01}, "n_mels")]
 )
 def test_invalid_options_are_rejected(options, place):
     with pytest.raises(RecipeError, match=f"^{place}: "):
-        build(**{"window": 0.02, "hop": 0.01, **options})
+        build(**{"window_seconds": 0.02, "hop_seconds": 0.01, **options})

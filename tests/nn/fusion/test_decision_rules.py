@@ -254,7 +254,7 @@ def test_late_views_are_the_inputs_and_read_padding_never() -> None:
 
 def test_hybrid_builds_its_joint_from_a_name_or_a_mapping() -> None:
     options = find("fusion", "hybrid").Options
-    assert options().joint.name == "attention"
+    assert options().joint_fusion.name == "attention"
     assert options(joint_fusion={"name": "perceiver", "num_latents": 5}).joint_fusion.num_latents == 5
     mean = make("hybrid", joint_fusion="mean")
     assert type(mean.joint) is find("fusion", "mean")
@@ -267,8 +267,8 @@ def test_hybrid_builds_its_joint_from_a_name_or_a_mapping() -> None:
 def test_hybrid_size_dial_reaches_the_joint() -> None:
     options = find("fusion", "hybrid").Options
     sized = options(joint_fusion={"name": "attention", "num_heads": 2}).at_size("base")
-    assert sized.joint.layers == options().joint.at_size("base").layers > options().joint.layers
-    assert sized.joint.heads == 2
+    assert sized.joint_fusion.num_layers == options().joint_fusion.at_size("base").num_layers > options().joint_fusion.num_layers
+    assert sized.joint_fusion.num_heads == 2
 
 
 @pytest.mark.parametrize(
@@ -302,4 +302,4 @@ def test_hybrid_trains_every_parameter_of_its_joint() -> None:
 
 def test_json_schema_of_hybrid_is_finite() -> None:
     schema = find("fusion", "hybrid").Options.model_json_schema()
-    assert "attention" in str(schema["properties"]["joint"])
+    assert "attention" in str(schema["properties"]["joint_fusion"])

@@ -95,7 +95,7 @@ def test_rows_do_not_depend_on_each_other(name: str, options: dict[str, Any]) ->
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 @pytest.mark.parametrize("inputs", [INPUTS, INPUTS[:2], INPUTS[:1]], ids=len)
 def test_every_parameter_gets_a_gradient(name: str, options: dict[str, Any], inputs: list[str]) -> None:
-    if name == "qformer" and options.get("text") == "image" and len(inputs) == 1:
+    if name == "qformer" and options.get("text_input") == "image" and len(inputs) == 1:
         pytest.skip("refused: the text is the only input")
     if "graph" in options and len(inputs) == 1:
         pytest.skip("refused: the graph names an input that is not there")
@@ -258,7 +258,7 @@ def test_qformer_refuses_a_wrong_text(text: str, inputs: list[str], message: str
         ("perceiver", "num_latents", [4, 8]),
         ("perceiver", "num_iterations", [1, 2]),
         ("qformer", "num_queries", [4, 8]),
-        ("qformer", "text", ["auto", None]),
+        ("qformer", "text_input", ["auto", None]),
     ],
 )
 def test_every_option_changes_the_result(name: str, option: str, values: list[Any]) -> None:
@@ -274,4 +274,4 @@ def test_every_option_changes_the_result(name: str, option: str, values: list[An
 def test_size_dial_fills_silent_options(name: str) -> None:
     options = find("fusion", name).Options
     assert options(num_heads=2).at_size("base").num_heads == 2
-    assert options().at_size("base").layers > options().at_size("tiny").layers
+    assert options().at_size("base").num_layers > options().at_size("tiny").num_layers

@@ -30,7 +30,7 @@ def pretrained(
         make_planted_pairs(count, seed, ("text", "numbers"), shuffled=shuffled)
         for seed, count in enumerate((rows, valid))
     ]
-    schedule = {"epochs": 10, "batch": 32, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}
+    schedule = {"epochs": 10, "batch_size": 32, "learning_rate": 5e-3, "precision": "fp32", "num_threads": 1}
     return polymodal.pretrain(
         parts[0],
         validation=parts[1],

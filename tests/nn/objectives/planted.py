@@ -79,7 +79,7 @@ MAKERS: dict[str, Callable[[int, np.random.Generator, bool], Columns]] = {
 }
 #: The modality and the encoder of each, small and without random changes of the items.
 SPECS: dict[str, dict[str, Any]] = {
-    "image": {"modality": {"pixels": 32, "shift": 0}, "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1}},
+    "image": {"modality": {"image_size": 32, "translate": 0}, "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1}},
     "video": {
         "modality": {"pixels": 32, "shift": 0, "frames": 2},
         "encoder": {"name": "video_transformer", "tubelet": 8, "num_layers": 1},
@@ -92,12 +92,12 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 TRAINING = {
     "epochs": 10,
-    "batch": 32,
+    "batch_size": 32,
     "learning_rate": 5e-3,
-    "patience": 100,
-    "average": 1,
+    "early_stopping_patience": 100,
+    "average_top_k": 1,
     "precision": "fp32",
-    "threads": 1,
+    "num_threads": 1,
 }
 
 

@@ -180,7 +180,7 @@ def test_inputs_that_never_meet_find_each_other_through_an_anchor() -> None:
     for column in factors:
         train[column][1::2] = [None] * (rows // 2)
     inputs = {**INPUTS, "factors": {"modality": "number", "columns": factors, "encoder": "periodic"}}
-    schedule = {"epochs": 12, "batch": 64, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}
+    schedule = {"epochs": 12, "batch_size": 64, "learning_rate": 5e-3, "precision": "fp32", "num_threads": 1}
     model = polymodal.pretrain(
         train,
         validation=valid,

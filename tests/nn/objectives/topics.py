@@ -24,7 +24,7 @@ def topics(rows: int, seed: int, topical: bool) -> dict[str, Any]:
 def pretrained_on_topics(objective: dict[str, Any], *, topical: bool = True, epochs: int = 12) -> Model:
     """A model of texts alone."""
     parts = [{"text": topics(rows, seed, topical)["text"]} for seed, rows in enumerate((384, 192))]
-    training = {"epochs": epochs, "batch": 64, "learning_rate": 2e-3, "precision": "fp32", "threads": 1}
+    training = {"epochs": epochs, "batch_size": 64, "learning_rate": 2e-3, "precision": "fp32", "num_threads": 1}
     return polymodal.pretrain(
         parts[0],
         validation=parts[1],

@@ -68,11 +68,11 @@ def make_pool(
     """
     labeled = labeled_rows(model, table, output, target)
     members = model.members if isinstance(model, Ensemble) else [model]
-    before = len(faults.found)
+    before = len(faults.errors)
     tables = [predict_table(member, table, faults) for member in members]
-    faults.found[before:] = dict.fromkeys(faults.found[before:])
+    faults.errors[before:] = dict.fromkeys(faults.errors[before:])
     bad = np.zeros(len(table), dtype=bool)
-    bad[[fault.row for fault in faults.found[before:]]] = True
+    bad[[fault.row for fault in faults.errors[before:]]] = True
     present = np.any([table.present for table in tables], axis=0)
     rows = np.flatnonzero(~labeled & ~bad & present)
     features = (

@@ -115,8 +115,8 @@ def suggest(
     table = model.open(data, root)
     faults = CellErrors(strict)
     pool = make_pool(model, table, faults, output=used_output, target=target)
-    warn_cell_errors(faults.found)
-    bad = len({fault.row for fault in faults.found})
+    warn_cell_errors(faults.errors)
+    bad = len({fault.row for fault in faults.errors})
     if not len(pool.rows):
         raise DataError(
             f"no row is left to suggest: {len(pool.labeled_features)} rows have a label, {bad} have a cell that "
@@ -135,7 +135,7 @@ def suggest(
         len(pool.labeled_features),
         pool.num_empty,
         duplicate_filter.num_duplicates,
-        faults.found,
+        faults.errors,
     )
 
 

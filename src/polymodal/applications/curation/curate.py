@@ -146,7 +146,7 @@ def _prepare_rows(
         starts = [0, *accumulate(len(table) for table in tables)]
         index = {name: item_ids([one.inputs[name] for one in prepared]) for name in names}
         yield CurationRows([name for name, _ in sources], tables, prepared, preparation, starts, index)
-    warn_cell_errors(faults.found)
+    warn_cell_errors(faults.errors)
 
 
 def item_ids(prepared: list[PreparedInput]) -> np.ndarray:
@@ -154,11 +154,11 @@ def item_ids(prepared: list[PreparedInput]) -> np.ndarray:
     numbers: dict[bytes, int] = {}
     parts, unnamed = [], 0
     for one in prepared:
-        if one.keys is None:
+        if one.content_keys is None:
             number = unnamed + np.arange(len(one.items))
             unnamed += len(one.items)
         else:
-            number = np.array([numbers.setdefault(key, len(numbers)) for key in one.keys], dtype=np.int64)
+            number = np.array([numbers.setdefault(key, len(numbers)) for key in one.content_keys], dtype=np.int64)
         parts.append(np.where(one.index >= 0, np.append(number, -1)[one.index], -1))
     return np.concatenate(parts)
 

@@ -150,7 +150,7 @@ def _row_preview(rows: CurationRows, row: int, names: list[str]) -> RowPreview:
     cells: list[ExampleCell] = []
     for name in names:
         modality, source = rows.preparation.modalities[name], rows.prepared[table].inputs[name]
-        if type(modality).picture is not Modality.picture:
+        if type(modality).preview is not Modality.preview:
             item = int(source.index[table_row])
             cells.append(ExampleCell(name, picture=thumbnail(modality, source.items, item) if item >= 0 else ""))
             continue

@@ -50,8 +50,8 @@ def read_target(
     """
     rows, limits = np.arange(len(table)), LimitOptions()
     if fit:
-        task.fit(table.blocks(rows, task.columns, faults=CellErrors(), limits=limits))
-    parts = [task.prepare(block) for block in table.blocks(rows, task.columns, faults=faults, limits=limits)]
+        task.fit(table.blocks(rows, task.columns, errors=CellErrors(), limits=limits))
+    parts = [task.prepare(block) for block in table.blocks(rows, task.columns, errors=faults, limits=limits)]
     if not parts:
         raise DataError("the table has no rows", file=table.name)
     return np.concatenate([value for value, _ in parts]), np.concatenate([known for _, known in parts])

@@ -80,7 +80,7 @@ class FewShot:
         table = model.open_columns(rows, root, [*_columns(model, input), target])
         task, faults = EmbeddingClassifierTask(target), CellErrors(strict)
         value, present = read_target(task, table, faults, fit=True)
-        warn_cell_errors(faults.found)
+        warn_cell_errors(faults.errors)
         zero_shot = _zero_shot(model, task, descriptions, templates, input) if head == "tip" else None
         features = model.embed(table, input=input, strict=strict).astype(np.float64)
         known = present & ~np.isnan(features).any(1)
@@ -119,7 +119,7 @@ class FewShot:
         target = self.task.columns[0]
         table, faults = self.open(data, root, targets=True), CellErrors(strict)
         value, present = read_target(self.task, table, faults)
-        warn_cell_errors(faults.found)
+        warn_cell_errors(faults.errors)
         probabilities = self.predict_proba(table, strict=strict)
         return {target: score_classification(self.task, self.model, probabilities, value, present)}
 

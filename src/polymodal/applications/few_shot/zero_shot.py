@@ -111,7 +111,7 @@ class ZeroShot:
         """Like `evaluate`, for `probabilities [rows, k]` that were already predicted for the rows of `table`."""
         faults = CellErrors(strict)
         value, present = read_target(self.task, table, faults)
-        warn_cell_errors(faults.found)
+        warn_cell_errors(faults.errors)
         return {self.task.columns[0]: score_classification(self.task, self.model, probabilities, value, present)}
 
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:

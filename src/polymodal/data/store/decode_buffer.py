@@ -20,20 +20,20 @@ class DecodeBuffer:
 
     def __init__(self, store: Store | None, layout: Layout, ragged: bool) -> None:
         self.store, self.layout, self.ragged = store, layout, ragged
-        self.fresh: dict[bytes, Item] = {}
-        self.size = 0
+        self.pending: dict[bytes, Item] = {}
+        self.pending_bytes = 0
 
-    def unknown(self, keys: list[bytes]) -> list[bytes]:
-        """Those of `keys` that the store does not have."""
+    def missing_keys(self, keys: list[bytes]) -> list[bytes]:
+        """Those of `keys` that are not in the store."""
         if self.store is None:
             return keys
         return [key for key, known in zip(keys, self.store.contains(keys), strict=True) if not known]
 
-    def put(self, key: bytes, item: Item) -> None:
-        """Take a decoded item; it goes to the store with others."""
-        self.fresh[key] = item
-        self.size += sum(array.nbytes for array in item.values())
-        if self.store is not None and self.size >= PACK_BYTES:
+    def add(self, key: bytes, item: Item) -> None:
+        """Add a decoded item. Items are written to the store in groups."""
+        self.pending[key] = item
+        self.pending_bytes += sum(array.nbytes for array in item.values())
+        if self.store is not None and self.pending_bytes >= PACK_BYTES:
             self._flush(self.store)
 
     def items(self, keys: list[bytes]) -> Items:
@@ -41,7 +41,7 @@ class DecodeBuffer:
         if self.store is not None:
             self._flush(self.store)
             return self.store.open(keys)
-        chosen = [self.fresh[key] for key in keys]
+        chosen = [self.pending[key] for key in keys]
         none = {name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self.layout.items()}
         if not self.ragged:
             return FixedItems(
@@ -52,7 +52,7 @@ class DecodeBuffer:
         return RaggedItems(arrays, np.cumsum([0, *lengths], dtype=np.int64))
 
     def _flush(self, store: Store) -> None:
-        if self.fresh:
-            store.add(list(self.fresh), list(self.fresh.values()))
-            self.fresh.clear()
-            self.size = 0
+        if self.pending:
+            store.add(list(self.pending), list(self.pending.values()))
+            self.pending.clear()
+            self.pending_bytes = 0

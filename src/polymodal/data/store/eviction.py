@@ -56,12 +56,12 @@ class PackFiles:
     last_used: when a process last opened the pack, in seconds since 1970
     """
 
-    kind: str
+    media: str
     keys: Path | None
     files: tuple[Path, ...]
     items: int
     size: int
-    used: float
+    last_used: float
 
 
 def list_packs(folder: Path) -> list[PackFiles]:
@@ -102,9 +102,9 @@ class KindUsage:
 def usage(folder: Path) -> dict[str, KindUsage]:
     """Items and bytes of the stores below `folder` by kind of media, in alphabetical order."""
     kinds: dict[str, KindUsage] = {}
-    for pack in sorted(list_packs(folder), key=lambda pack: pack.kind):
-        before = kinds.get(pack.kind, KindUsage(0, 0))
-        kinds[pack.kind] = KindUsage(before.items + pack.items, before.size + pack.size)
+    for pack in sorted(list_packs(folder), key=lambda pack: pack.media):
+        before = kinds.get(pack.media, KindUsage(0, 0))
+        kinds[pack.media] = KindUsage(before.items + pack.items, before.size + pack.size)
     return kinds
 
 
@@ -128,11 +128,11 @@ def evict(folder: Path, budget: int) -> int:
     Packs that a live process has open are kept, and so are packs of other users. Files left by an interrupted process
     are deleted after an hour.
     """
-    packs = sorted(list_packs(folder), key=lambda pack: pack.used)
+    packs = sorted(list_packs(folder), key=lambda pack: pack.last_used)
     left = sum(pack.size for pack in packs)
     if left <= budget:
         return left
-    abandoned = [pack for pack in packs if pack.keys is None and pack.used < time.time() - ABANDONED_SECONDS]
+    abandoned = [pack for pack in packs if pack.keys is None and pack.last_used < time.time() - ABANDONED_SECONDS]
     for pack in [*abandoned, *(pack for pack in packs if pack.keys is not None)]:
         if left <= budget:
             break

@@ -120,8 +120,8 @@ class PreparedInput:
 
     index: np.ndarray
     items: Items
-    keys: list[bytes] | None = None
+    content_keys: list[bytes] | None = None
 
-    def rows_of(self, rows: np.ndarray) -> PreparedInput:
+    def select_rows(self, rows: np.ndarray) -> PreparedInput:
         """The same items with only `rows` of the index."""
-        return PreparedInput(self.index[rows], self.items, self.keys)
+        return PreparedInput(self.index[rows], self.items, self.content_keys)

@@ -15,7 +15,7 @@ class StoreBacked(Protocol):
     """Items that are already in a store (`store.StoreItems`). The writer does not copy them: it collects the keys of
     all blocks and opens them in the store of the first block."""
 
-    def view(self, keys: list[bytes]) -> Items:
+    def open_keys(self, keys: list[bytes]) -> Items:
         """Items of the same store, in the order of `keys`."""
         ...
 
@@ -49,9 +49,11 @@ class PreparedWriter:
         if self._first is None:
             self._first = block
         items = block.items
-        if type(items) is not type(self._first.items) or (block.keys is None) != (self._first.keys is None):
+        if type(items) is not type(self._first.items) or (block.content_keys is None) != (
+            self._first.content_keys is None
+        ):
             raise TypeError("the blocks of one input must have items of one type, all with content keys or all without")
-        place, new = self._merge(len(items), block.keys)
+        place, new = self._merge(len(items), block.content_keys)
         self._index.append(np.where(block.index >= 0, place[block.index], -1) if len(place) else block.index)
         if isinstance(items, FixedItems):
             for name, array in items.arrays.items():
@@ -73,7 +75,7 @@ class PreparedWriter:
         """
         if self._first is None:
             raise ValueError("no block was appended")
-        keys = self._keys if self._first.keys is not None else None
+        keys = self._keys if self._first.content_keys is not None else None
         return PreparedInput(np.concatenate(self._index).astype(np.int64), self._items(self._first.items), keys)
 
     def _items(self, first: Items) -> Items:
@@ -84,7 +86,7 @@ class PreparedWriter:
             starts = np.concatenate([[0], *self._lengths]).cumsum().astype(np.int64)
             return RaggedItems(arrays, starts, first.pad)
         assert isinstance(first, StoreBacked)
-        return first.view(self._keys)
+        return first.open_keys(self._keys)
 
     def _merge(self, count: int, keys: list[bytes] | None) -> tuple[np.ndarray, np.ndarray]:
         """The final number of each item of a block, and which of them are new."""

@@ -26,7 +26,7 @@ class CellErrors:
     """Collects bad cells, or raises `DataError` at the first one if `strict`. A bad cell counts as missing."""
 
     strict: bool = False
-    found: list[CellError] = field(default_factory=list)
+    errors: list[CellError] = field(default_factory=list)
 
     def add(self, fault: CellError) -> None:
         """Record a bad cell.
@@ -36,15 +36,15 @@ class CellErrors:
         """
         if self.strict:
             raise DataError(fault.reason, row=fault.row, column=fault.column, file=fault.file or fault.table or None)
-        self.found.append(fault)
+        self.errors.append(fault)
 
     def counts(self) -> dict[str, int]:
         """The number of bad cells by column."""
-        return dict(Counter(fault.column for fault in self.found))
+        return dict(Counter(fault.column for fault in self.errors))
 
-    def lines(self) -> list[str]:
-        """Each fault as a line of JSON."""
-        return [json.dumps(asdict(fault), ensure_ascii=False) + "\n" for fault in self.found]
+    def json_lines(self) -> list[str]:
+        """Each bad cell as a line of JSON."""
+        return [json.dumps(asdict(fault), ensure_ascii=False) + "\n" for fault in self.errors]
 
 
 class BadCellsWarning(UserWarning):

@@ -86,16 +86,16 @@ class ConcatTable(Table):
     def __len__(self) -> int:
         return len(self.data_set)
 
-    def like(self, other: Table) -> ConcatTable:
-        """These tables with every column of `other`."""
+    def with_columns_of(self, other: Table) -> ConcatTable:
+        """These tables with every column of `other` added."""
         kinds = {column: other.column_type(column) for column in other.columns if column not in self._names}
         return ConcatTable(dict(zip(self.data_sets, self.tables, strict=True)), columns=kinds)
 
     def column_type(self, column: str) -> pa.DataType | None:
-        """The type of the column's cells in all tables together; None where they are Python objects.
+        """The common type of the column's cells in all tables; None if they are Python objects.
 
         Raises:
-            DataError: there is no such column, or two tables have cells of different kinds in it; it names both.
+            DataError: there is no such column, or two tables have different types in it. The message names both.
         """
         if column not in self._names:
             raise DataError(f"there is no column {column!r}; {did_you_mean(column, self._names)}", file=self.name)
@@ -135,7 +135,7 @@ class ConcatTable(Table):
         rows: np.ndarray,
         columns: list[str],
         *,
-        faults: CellErrors,
+        errors: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
     ) -> RowBlock:
@@ -143,7 +143,7 @@ class ConcatTable(Table):
         table."""
         rows = np.asarray(rows, dtype=np.int64)
         cells: dict[str, Any] = {column: self._with_common_root(column, rows) for column in columns}
-        return RowBlock(cells, rows, self.root, self.name, faults, limits, cache)
+        return RowBlock(cells, rows, self.root, self.name, errors, limits, cache)
 
     def blocks(
         self,
@@ -151,7 +151,7 @@ class ConcatTable(Table):
         columns: list[str],
         size: int = 4096,
         *,
-        faults: CellErrors,
+        errors: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
     ) -> Iterator[RowBlock]:
@@ -163,7 +163,7 @@ class ConcatTable(Table):
             number = int(self.data_set[segment[0]])
             table, local = self.tables[number], segment - self._first[number]
             own = [column for column in columns if column in table.columns]
-            for block in table.blocks(local, own, size, faults=faults, limits=limits, cache=cache):
+            for block in table.blocks(local, own, size, errors=errors, limits=limits, cache=cache):
                 cells = {
                     column: self._as_common_type(number, column, block.columns.get(column), len(block))
                     for column in columns

@@ -143,7 +143,7 @@ class Table(ABC):
         rows: np.ndarray,
         columns: list[str],
         *,
-        faults: CellErrors,
+        errors: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
     ) -> RowBlock:
@@ -160,7 +160,7 @@ class Table(ABC):
         columns: list[str],
         size: int = 4096,
         *,
-        faults: CellErrors,
+        errors: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
     ) -> Iterator[RowBlock]:
@@ -256,13 +256,13 @@ class ColumnTable(Table):
         rows: np.ndarray,
         columns: list[str],
         *,
-        faults: CellErrors,
+        errors: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
     ) -> RowBlock:
         rows = np.asarray(rows, dtype=np.int64)
         cells = {column: self.values(column, rows) for column in columns}
-        return RowBlock(cells, rows, self.root, self.name, faults, limits, cache)
+        return RowBlock(cells, rows, self.root, self.name, errors, limits, cache)
 
     def blocks(
         self,
@@ -270,14 +270,14 @@ class ColumnTable(Table):
         columns: list[str],
         size: int = 4096,
         *,
-        faults: CellErrors,
+        errors: CellErrors,
         limits: LimitOptions,
         cache: Path | None = None,
     ) -> Iterator[RowBlock]:
         """`rows` in blocks of up to `size` rows, or fewer if rows are large (images as bytes), which bounds memory."""
         size = min(size, max(_MIN_ROWS, int(_BLOCK_BYTES / max(1.0, self._row_bytes(columns)))))
         for start in range(0, len(rows), size):
-            yield self.block(rows[start : start + size], columns, faults=faults, limits=limits, cache=cache)
+            yield self.block(rows[start : start + size], columns, errors=errors, limits=limits, cache=cache)
 
     def fingerprint(self) -> str:
         digest = xxhash.xxh3_128()

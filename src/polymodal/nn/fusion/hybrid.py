@@ -59,7 +59,7 @@ class Hybrid(DecisionFusion):
         super().__init__(options, inputs=inputs, width=width)
         if "joint" in inputs:
             raise RecipeError("", "the hybrid fusion reserves the name 'joint'; rename this input")
-        self.joint: Fusion = build("fusion", options.joint_fusion, "joint", inputs=inputs, width=width)
+        self.joint: Fusion = build("fusion", options.joint_fusion, "joint_fusion", inputs=inputs, width=width)
         self.combiner = Combiner(options.combine, self.branch_names())
 
     @property

@@ -110,7 +110,7 @@ def augment_audio(data: Data, strength: float) -> Data:
     strength)."""
     values = audio_augment.time_shift(data["values"], data["length"], 0.4 * strength)
     values = audio_augment.add_noise(values, data["length"], 20 - 20 * strength)
-    return {**data, "values": audio_augment.gain(values, 12 * strength)}
+    return {**data, "values": audio_augment.random_gain(values, 12 * strength)}
 
 
 def augment_texts(data: Data, strength: float) -> Data:
