@@ -31,11 +31,11 @@ class ImageEncoderSlot(Slot):
             raise PydanticCustomError(
                 "component",
                 "{name} reads {modality}, but frames are images; available: {known}",
-                {"name": repr(name), "modality": encoder.modality, "known": ", ".join(self._image_encoders())},
+                {"name": repr(name), "modality": encoder.modality, "known": ", ".join(self._known())},
             )
         return super().parse(value)
 
-    def _image_encoders(self) -> dict[str, type[ComponentOptions]]:
+    def _known(self) -> dict[str, type[ComponentOptions]]:
         encoders = components(self.kind).items()
         return {name: encoder.Options for name, encoder in encoders if encoder.modality == "image"}
 
